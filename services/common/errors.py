@@ -1,17 +1,8 @@
 """Every error this project raises on purpose, sorted by one question: would a retry help?
 
-* PipelineError
-    + PermanentError: the same input fails every time
-        - InvalidEventError, ForeignEventError
-        - ObjectNotFoundError
-        - PredictionRefusedError (its code is the OCR API's own)
-        - InvalidListError, NotFoundError, ConflictError, UnauthorizedError (a person's request)
-        - FetchRefusedError (its code says which rule)
-    + TransientError: this item may succeed later
-        - FetchFailedError (its code says what went wrong)
-    + UnavailableError: a server is down; every item would fail, so stop and wait
-        - ObjectStoreUnavailableError, IndexUnavailableError, BrokerUnavailableError,
-          OcrUnavailableError
+* PermanentError: the same input fails every time. Record the reason.
+* TransientError: this one item may succeed later. Retry it after a delay.
+* UnavailableError: a server is down, so every item would fail. Stop, wait, go on.
 
 Whatever is none of these is a bug in this project.
 """

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AmqpDsn, Field, HttpUrl, IPvAnyAddress, MongoDsn, SecretStr, UrlConstraints
+from pydantic import AmqpDsn, Field, HttpUrl, MongoDsn, SecretStr, UrlConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -13,7 +13,9 @@ class S3Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="S3_", frozen=True)
 
-    endpoint_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:9002"), description="Address of the S3 API.")
+    endpoint_url: HttpUrl = Field(
+        HttpUrl("http://127.0.0.1:9002"), description="Address of the S3 API."
+    )
     access_key_id: str = Field("minioadmin", min_length=3, description="User.")
     secret_access_key: SecretStr = Field(
         SecretStr("minioadmin"), min_length=8, description="Its password."
@@ -57,12 +59,3 @@ class LogSettings(BaseSettings):
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
     format: Literal["json", "console"] = Field("json", description="For machines or for people.")
-
-
-class HttpSettings(BaseSettings):
-    """Where a service listens; each service sets its own prefix and default port."""
-
-    host: IPvAnyAddress = Field(
-        IPvAnyAddress("127.0.0.1"), description="Address to listen on."
-    )
-    port: Port = Field(0, description="Port to listen on.")

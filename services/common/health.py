@@ -1,0 +1,60 @@
+"""``/livez``, ``/readyz`` and ``/metrics``, alike in every service."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+Check = Callable[[], Awaitable[None]]
+"""Returns where all is well; raises with the reason where it is not."""
+
+CHECK_TIMEOUT_SECONDS = 3.0
+
+
+def health_router(
+    *, ready: Mapping[str, Check], alive: Mapping[str, Check] | None = None
+) -> APIRouter:
+    """Build the three routes.
+
+    Args:
+        ready: What must answer before work is accepted, by name of the dependency.
+        alive: What only a restart mends, for instance a background task that died.
+    """
+    router = APIRouter(tags=["health"])
+
+    @router.get("/livez", summary="Is a restart needed?")
+    async def livez() -> JSONResponse:
+        return await _answer(alive or {})
+
+    @router.get("/readyz", summary="Can work be accepted now?")
+    async def readyz() -> JSONResponse:
+        return await _answer({**(alive or {}), **ready})
+
+    @router.get("/metrics", summary="Metrics for Prometheus")
+    async def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+async def _answer(checks: Mapping[str, Check]) -> JSONResponse:
+    results = await asyncio.gather(*(_outcome(check) for check in checks.values()))
+    outcomes = dict(zip(checks, results, strict=True))
+    is_well = all(outcome == "ok" for outcome in results)
+    return JSONResponse(
+        {"status": "ok" if is_well else "unavailable", "checks": outcomes},
+        status_code=200 if is_well else 503,
+    )
+
+
+async def _outcome(check: Check) -> str:
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+            await check()
+    except TimeoutError:
+        return f"no answer within {CHECK_TIMEOUT_SECONDS:g} s"
+    except Exception as error:  # noqa: BLE001  whatever is wrong is the answer
+        return f"{type(error).__name__}: {error}"[:300]
+    return "ok"

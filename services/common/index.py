@@ -1,0 +1,190 @@
+"""MongoDB: the only file that knows the driver.
+
+Motor is at its end of life (docs/decisions/motor-in-one-file.md): everything else sees
+``Database`` and ``Collection``, so that its successor replaces one file.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC
+from typing import Any
+
+from bson.codec_options import CodecOptions
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, WriteConcern
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+
+from services.common.errors import IndexUnavailableError, PermanentError
+from services.common.settings import MongoSettings
+
+Document = dict[str, Any]
+Filter = Mapping[str, Any]
+Sort = Sequence[tuple[str, int]]
+
+IMAGES = "images"
+BATCHES = "batches"
+FETCHES = "fetches"
+
+INDEXES: Mapping[str, Sequence[IndexModel]] = {
+    IMAGES: (
+        IndexModel([("status", ASCENDING), ("prediction.score", ASCENDING)]),
+        IndexModel([("sources.url", ASCENDING)]),
+        IndexModel([("sources.batch_id", ASCENDING)]),
+        IndexModel([("indexed_at", DESCENDING)]),
+    ),
+    BATCHES: (
+        IndexModel([("created_at", DESCENDING)]),
+        IndexModel([("idempotency_key", ASCENDING)], unique=True, sparse=True),
+    ),
+    FETCHES: (
+        IndexModel([("batch_id", ASCENDING), ("outcome", ASCENDING), ("_id", ASCENDING)]),
+        IndexModel([("url", ASCENDING), ("finished_at", DESCENDING)]),
+    ),
+}
+
+
+class DuplicateDocumentError(PermanentError):
+    """A document with this ``_id``, or this value of a unique index, is there already."""
+
+    code = "duplicate_document"
+
+
+class Collection:
+    """One collection; every method raises IndexUnavailableError where MongoDB fails."""
+
+    def __init__(self, collection: AsyncIOMotorCollection[Document]) -> None:
+        self._collection = collection
+
+    async def find_one(self, where: Filter) -> Document | None:
+        """Return one matching document, or None."""
+        with _errors():
+            return await self._collection.find_one(where)
+
+    async def find(
+        self,
+        where: Filter,
+        *,
+        sort: Sort = (),
+        limit: int = 0,
+        fields: Mapping[str, int] | None = None,
+    ) -> AsyncIterator[Document]:
+        """Yield matching documents, read from the server in batches (``limit`` 0: all)."""
+        with _errors():
+            cursor = self._collection.find(where, projection=fields, limit=limit)
+            if sort:
+                cursor = cursor.sort(list(sort))
+            async for document in cursor:
+                yield document
+
+    async def count(self, where: Filter) -> int:
+        """Return how many documents match."""
+        with _errors():
+            return await self._collection.count_documents(where)
+
+    async def insert(self, document: Document) -> None:
+        """Insert a document.
+
+        Raises:
+            DuplicateDocumentError: It is there already.
+        """
+        with _errors():
+            await self._collection.insert_one(document)
+
+    async def insert_missing(self, documents: Sequence[Document]) -> None:
+        """Insert those documents whose ``_id`` is not there yet."""
+        if not documents:
+            return
+        with _errors():
+            try:
+                await self._collection.insert_many(documents, ordered=False)
+            except BulkWriteError as error:
+                problems = error.details.get("writeErrors", [])
+                if any(problem.get("code") != _DUPLICATE_KEY for problem in problems):
+                    raise
+
+    async def update_one(self, where: Filter, change: Document, *, upsert: bool = False) -> bool:
+        """Change one matching document; return whether one matched or was inserted.
+
+        Raises:
+            DuplicateDocumentError: The upsert met a document that ``where`` excludes.
+        """
+        with _errors():
+            result = await self._collection.update_one(where, change, upsert=upsert)
+            return result.matched_count > 0 or result.upserted_id is not None
+
+    async def update_many(self, where: Filter, change: Document) -> int:
+        """Change all matching documents; return how many were changed."""
+        with _errors():
+            result = await self._collection.update_many(where, change)
+            return int(result.modified_count)
+
+    async def find_and_update(
+        self, where: Filter, change: Document, *, sort: Sort = ()
+    ) -> Document | None:
+        """Change one matching document and return it as it is then, or None."""
+        with _errors():
+            return await self._collection.find_one_and_update(
+                where, change, sort=list(sort) or None, return_document=ReturnDocument.AFTER
+            )
+
+    async def aggregate(self, stages: Sequence[Mapping[str, Any]]) -> list[Document]:
+        """Run an aggregation and return all it gives: for small results only."""
+        with _errors():
+            return await self._collection.aggregate(list(stages)).to_list(None)
+
+
+class Database:
+    """The project's database."""
+
+    def __init__(self, database: AsyncIOMotorDatabase[Document]) -> None:
+        options: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
+        self._database = database.with_options(
+            codec_options=options, write_concern=WriteConcern(w="majority", j=True)
+        )
+        self.images = Collection(self._database[IMAGES])
+        self.batches = Collection(self._database[BATCHES])
+        self.fetches = Collection(self._database[FETCHES])
+
+    async def check(self) -> None:
+        """Raise IndexUnavailableError unless the server answers."""
+        with _errors():
+            await self._database.command("ping")
+
+    async def create_indexes(self) -> list[str]:
+        """Create the indexes that are missing; return the names of all."""
+        names: list[str] = []
+        with _errors():
+            for collection, models in INDEXES.items():
+                created = await self._database[collection].create_indexes(list(models))
+                names.extend(f"{collection}.{name}" for name in created)
+        return names
+
+
+@asynccontextmanager
+async def open_index(settings: MongoSettings) -> AsyncIterator[Database]:
+    """Open a client for the length of an ``async with`` block; nothing is sent yet."""
+    timeout_ms = int(settings.timeout_seconds * 1000)
+    client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+        str(settings.url),
+        serverSelectionTimeoutMS=timeout_ms,
+        connectTimeoutMS=timeout_ms,
+        socketTimeoutMS=timeout_ms * 4,
+        appname="docreco",
+    )
+    try:
+        yield Database(client[settings.database])
+    finally:
+        client.close()
+
+
+_DUPLICATE_KEY = 11000
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except DuplicateKeyError as error:
+        raise DuplicateDocumentError("a document with this identity exists") from error
+    except PyMongoError as error:
+        raise IndexUnavailableError(f"{type(error).__name__}: {error}"[:500]) from error

@@ -1,0 +1,24 @@
+"""Metrics of the fetcher and the consumer; dashboards and alerts read these names.
+
+Labels never hold URLs, keys or texts.
+"""
+
+from prometheus_client import Counter, Histogram
+
+DELIVERIES = Counter(
+    "consumer_deliveries_total",
+    "Deliveries settled by the consumer, by what became of them.",
+    ["outcome", "code"],
+)
+IMAGE_AGE_SECONDS = Histogram(
+    "consumer_image_age_seconds",
+    "Time from an image being stored to its document being written.",
+    buckets=(0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400),
+)
+FETCHED_ITEMS = Counter("fetcher_items_total", "Batch items with an outcome.", ["outcome", "code"])
+DOWNLOADED_BYTES = Counter("fetcher_download_bytes_total", "Bytes of bodies read from hosts.")
+DOWNLOAD_SECONDS = Histogram(
+    "fetcher_download_duration_seconds",
+    "Time from request to the end of the body.",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)

@@ -1,0 +1,112 @@
+"""What becomes of a delivery: the decision, apart from the client that carries it out.
+
+* the handler returned: acknowledged;
+* ``TransientError``: a copy goes to the next delay queue, then the original is acknowledged;
+  after the last delay, to the parking queue with the reason;
+* ``PermanentError``, or a bug of ours: to the parking queue with the reason;
+* ``UnavailableError``: consuming stops, the delivery returns to its queue, and consuming goes on
+  when the server that was missing answers again;
+* cancelled: left unsettled, so RabbitMQ delivers it again.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from services.common.errors import PermanentError, PipelineError, TransientError
+
+ATTEMPT_HEADER = "x-attempt"
+FIRST_FAILURE_HEADER = "x-first-failure"
+PARKED_AT_HEADER = "x-parked-at"
+CODE_HEADER = "x-code"
+REASON_HEADER = "x-reason"
+LONGEST_REASON = 1000
+
+
+class Outcome(StrEnum):
+    """What became of a delivery."""
+
+    ACKED = "acked"
+    RETRIED = "retried"
+    PARKED = "parked"
+    RETURNED = "returned"
+    LOST = "lost"
+    """The connection went before it was settled: RabbitMQ delivers it again."""
+
+
+@dataclass(frozen=True)
+class Queues:
+    """A work queue and where its failures go; names as in ``rabbitmq/definitions.json``."""
+
+    work: str
+    delays: tuple[str, ...]
+    """Delay queues in order; each sends back to ``work`` when its time has passed."""
+    parked: str
+
+
+OCR_QUEUES = Queues("ocr.jobs", ("ocr.retry.5s", "ocr.retry.1m", "ocr.retry.10m"), "ocr.parked")
+FETCH_QUEUES = Queues(
+    "fetch.jobs", ("fetch.retry.5s", "fetch.retry.1m", "fetch.retry.10m"), "fetch.parked"
+)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message as a handler sees it."""
+
+    body: bytes
+    attempt: int = 1
+    """1 for the first time; each delayed retry adds one."""
+    is_last_attempt: bool = False
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
+Handler = Callable[[Delivery], Awaitable[str]]
+"""Does the work and returns its code, the metric label: ``predicted``, ``rejected``, …"""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Where a copy of a failed delivery goes before the original is acknowledged."""
+
+    outcome: Outcome
+    code: str
+    queue: str
+    headers: Mapping[str, Any]
+
+
+def to_delivery(body: bytes, headers: Mapping[str, Any], queues: Queues) -> Delivery:
+    """Read the attempt from the headers; a foreign or missing value counts as the first."""
+    value = headers.get(ATTEMPT_HEADER)
+    attempt = value if isinstance(value, int) and value > 0 else 1
+    return Delivery(body, attempt, attempt > len(queues.delays), dict(headers))
+
+
+def judge(error: Exception, delivery: Delivery, queues: Queues) -> Verdict:
+    """Decide where a failed delivery goes.
+
+    Args:
+        error: What the handler raised; an ``UnavailableError`` is not decided here.
+        delivery: The delivery that failed.
+        queues: Where it may go.
+    """
+    code = error.code if isinstance(error, PipelineError) else "bug"
+    reason = str(error) if isinstance(error, PermanentError | TransientError) else _last_line(error)
+    now = datetime.now(tz=UTC).isoformat()
+    headers = {
+        FIRST_FAILURE_HEADER: now,
+        **delivery.headers,
+        CODE_HEADER: code,
+        REASON_HEADER: reason[:LONGEST_REASON],
+    }
+    if isinstance(error, TransientError) and not delivery.is_last_attempt:
+        headers[ATTEMPT_HEADER] = delivery.attempt + 1
+        return Verdict(Outcome.RETRIED, code, queues.delays[delivery.attempt - 1], headers)
+    headers[PARKED_AT_HEADER] = now
+    return Verdict(Outcome.PARKED, code, queues.parked, headers)
+
+
+def _last_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
