@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote, unquote
 
-MAX_METADATA_BYTES = 1800
-"""S3 allows 2 KiB of user metadata, names included; the rest is room for other writers' names."""
+MAX_METADATA_BYTES = 1700
+"""S3 allows 2 KiB of user metadata, names included; the rest is for ``fetch-id`` and to spare."""
 
 
 @dataclass(frozen=True)
@@ -18,22 +18,29 @@ class Provenance:
     annotation: str | None = None
     fetched_at: datetime | None = None
     fetch_id: str | None = None
-    """``_id`` in ``fetches``, which has what is too long for a header."""
+    """``_id`` in ``fetches``; in metadata only where something is too long for a header."""
 
 
 def to_metadata(provenance: Provenance) -> dict[str, str]:
-    """Encode as user metadata; what does not fit leaves ``fetch-id`` as the way to find it."""
+    """Encode as user metadata; where something does not fit, ``fetch-id`` says where it is."""
     metadata: dict[str, str] = {}
-    if provenance.fetch_id is not None:
-        metadata["fetch-id"] = provenance.fetch_id
     if provenance.batch_id is not None:
         metadata["batch-id"] = provenance.batch_id
     if provenance.fetched_at is not None:
         metadata["fetched-at"] = provenance.fetched_at.isoformat()
-    if provenance.source_url is not None:
-        _add_if_it_fits(metadata, "source-url", provenance.source_url)
-    if provenance.annotation is not None:
-        _add_if_it_fits(metadata, "annotation", quote(provenance.annotation, safe=""))
+    long_values = {
+        "source-url": provenance.source_url,
+        "annotation": None
+        if provenance.annotation is None
+        else quote(provenance.annotation, safe=""),
+    }
+    for name, value in long_values.items():
+        if value is None:
+            continue
+        if _size(metadata) + len(name) + len(value) <= MAX_METADATA_BYTES:
+            metadata[name] = value
+        elif provenance.fetch_id is not None:
+            metadata["fetch-id"] = provenance.fetch_id
     return metadata
 
 
@@ -49,10 +56,8 @@ def from_metadata(metadata: dict[str, str]) -> Provenance:
     )
 
 
-def _add_if_it_fits(metadata: dict[str, str], name: str, value: str) -> None:
-    used = sum(len(key) + len(text) for key, text in metadata.items())
-    if used + len(name) + len(value) <= MAX_METADATA_BYTES:
-        metadata[name] = value
+def _size(metadata: dict[str, str]) -> int:
+    return sum(len(name) + len(value) for name, value in metadata.items())
 
 
 def _parse_time(text: str | None) -> datetime | None:

@@ -1,18 +1,33 @@
 """MinIO, or any S3 server: the only file that knows the client."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from types_aiobotocore_s3.client import S3Client
 
-from services.common.errors import ObjectNotFoundError, ObjectStoreUnavailableError
+from services.common.errors import (
+    ObjectNotFoundError,
+    ObjectStoreUnavailableError,
+    PermanentError,
+)
 from services.common.settings import S3Settings
+
+if TYPE_CHECKING:  # stubs are a development dependency
+    from types_aiobotocore_s3.client import S3Client
+    from types_aiobotocore_s3.literals import EventType
+
+NOTIFIED_EVENTS: tuple["EventType", ...] = (
+    "s3:ObjectCreated:Put",
+    "s3:ObjectCreated:CompleteMultipartUpload",
+    "s3:ObjectCreated:Copy",
+    "s3:ObjectRemoved:*",
+)
+"""``s3:ObjectCreated:*`` would also mean changed tags: the same bytes, predicted again."""
 
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 
@@ -39,6 +54,16 @@ class StoredObject:
     content: bytes
 
 
+class ObjectTooLargeError(PermanentError):
+    """The object is larger than the reader takes."""
+
+    code = "image_too_large"
+
+    def __init__(self, info: ObjectInfo, max_bytes: int) -> None:
+        super().__init__(f"{info.size} bytes, the limit is {max_bytes}")
+        self.info = info
+
+
 class ObjectStore:
     """One bucket.
 
@@ -47,22 +72,25 @@ class ObjectStore:
         bucket: Its name.
     """
 
-    def __init__(self, client: S3Client, bucket: str) -> None:
+    def __init__(self, client: "S3Client", bucket: str) -> None:
         self.client = client
         self.bucket = bucket
 
-    async def read(self, key: str) -> StoredObject:
+    async def read(self, key: str, *, max_bytes: int) -> StoredObject:
         """Read a whole object.
 
         Raises:
             ObjectNotFoundError: No object has this key.
+            ObjectTooLargeError: It has more than ``max_bytes``; nothing was read.
             ObjectStoreUnavailableError: The server does not answer, or answers with an error.
         """
         async with self._errors(key):
             response = await self.client.get_object(Bucket=self.bucket, Key=key)
             async with response["Body"] as body:
-                content = await body.read()
-            return StoredObject(_info(key, response), content)
+                info = _info(key, response)
+                if info.size > max_bytes:
+                    raise ObjectTooLargeError(info, max_bytes)
+                return StoredObject(info, await body.read())
 
     async def head(self, key: str) -> ObjectInfo | None:
         """Return what is known of an object, or None where there is none.
@@ -102,6 +130,34 @@ class ObjectStore:
         """
         async with self._errors(key):
             await self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    async def set_up(self, *, notification_arn: str) -> None:
+        """Make the bucket private, encrypted and notifying; what is right already stays.
+
+        Args:
+            notification_arn: MinIO's name of the AMQP target, ``arn:minio:sqs::RAW:amqp``.
+
+        Raises:
+            ObjectStoreUnavailableError: The server does not answer, or refuses.
+        """
+        async with self._errors(""):
+            with suppress(self.client.exceptions.BucketAlreadyOwnedByYou):
+                await self.client.create_bucket(Bucket=self.bucket)
+            await self.client.delete_bucket_policy(Bucket=self.bucket)  # private
+            await self.client.put_bucket_encryption(
+                Bucket=self.bucket,
+                ServerSideEncryptionConfiguration={
+                    "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+                },
+            )
+            await self.client.put_bucket_notification_configuration(
+                Bucket=self.bucket,
+                NotificationConfiguration={
+                    "QueueConfigurations": [
+                        {"QueueArn": notification_arn, "Events": list(NOTIFIED_EVENTS)}
+                    ]
+                },
+            )
 
     async def check(self) -> None:
         """Raise ObjectStoreUnavailableError unless the bucket answers."""

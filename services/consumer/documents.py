@@ -1,0 +1,165 @@
+"""The document of an image: what an event and a reading make of it.
+
+Pure functions from the document as it is to what is to be set, so that a writer who lost a race
+can decide again from the new state (see ``images``). Times are UTC; MongoDB keeps milliseconds.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from services.common.events import ObjectEvent, sequence_order
+from services.common.index import Document
+from services.common.metadata import Provenance
+from services.common.object_store import ObjectInfo
+from services.consumer.ocr_client import Prediction
+
+BY_BATCH = "batch:"
+"""Begins ``annotation.by`` of a text that came with a list; any other value is a person's."""
+
+READ_AGAIN = "read_again"
+"""Code of a decision that a reading is needed after all."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What came of reading an object's bytes."""
+
+    info: ObjectInfo
+    read_at: datetime
+    sha256: str | None = None
+    """Hexadecimal; None where the object was too large to read."""
+    prediction: Prediction | None = None
+    error_code: str | None = None
+    error_detail: str | None = None
+
+
+class Decision(NamedTuple):
+    """What to do with a document."""
+
+    code: str
+    """What became of the event: ``predicted``, ``rejected``, ``duplicate``, ``stale``, …"""
+    fields: dict[str, Any] | None
+    """What to set; None leaves the document as it is."""
+
+
+def is_older(event: ObjectEvent, document: Document | None) -> bool:
+    """Whether ``document`` already shows a later state of the object than ``event``."""
+    if document is None or not document.get("sequencer"):
+        return False
+    return sequence_order(event.sequencer) < sequence_order(document["sequencer"])
+
+
+def needs_reading(event: ObjectEvent, document: Document | None) -> bool:
+    """Whether the object's bytes must be read and recognised to decide about ``event``."""
+    if is_older(event, document):
+        return False
+    return (
+        document is None
+        or document.get("status") != "predicted"
+        or document.get("etag") != event.etag
+    )
+
+
+def stored(
+    document: Document | None,
+    event: ObjectEvent,
+    provenance: Provenance,
+    reading: Reading | None,
+    now: datetime,
+) -> Decision:
+    """Decide what an object that was written makes of its document."""
+    sources = _sources(document, provenance)
+    if is_older(event, document):
+        # Late, but where the image came from is still owed
+        is_known = document is not None and sources == document.get("sources")
+        return Decision("stale", None if is_known else {"sources": sources})
+    if reading is None and needs_reading(event, document):
+        return Decision(READ_AGAIN, None)
+    fields = {
+        "bucket": event.bucket,
+        "key": event.key,
+        "sequencer": event.sequencer,
+        "uploaded_by": event.uploaded_by,
+        "stored_at": event.occurred_at,
+        "indexed_at": now,
+        "sources": sources,
+        "annotation": _annotation(document, provenance, now),
+    }
+    if reading is None:
+        return Decision("duplicate", fields)
+    code = "rejected" if reading.prediction is None else "predicted"
+    return Decision(code, {**fields, **_of_reading(reading)})
+
+
+def removed(document: Document | None, event: ObjectEvent, now: datetime) -> Decision:
+    """Decide what a removal makes of a document: what was read goes, where it came from stays."""
+    if is_older(event, document):
+        return Decision("stale", None)
+    if document is None and event.key.endswith("/"):
+        return Decision("folder", None)
+    fields = {
+        "bucket": event.bucket,
+        "key": event.key,
+        "sequencer": event.sequencer,
+        "status": "removed",
+        "removed_at": event.occurred_at,
+        "prediction": None,
+        "annotation": None,
+        "error": None,
+        "indexed_at": now,
+    }
+    return Decision("removed", fields if document is not None else {"sources": [], **fields})
+
+
+def _sources(document: Document | None, provenance: Provenance) -> list[dict[str, Any]]:
+    sources = list((document or {}).get("sources") or [])
+    url = provenance.source_url
+    if url is not None and all(source["url"] != url for source in sources):
+        sources.append(
+            {"url": url, "batch_id": provenance.batch_id, "fetched_at": provenance.fetched_at}
+        )
+    return sources
+
+
+def _annotation(
+    document: Document | None, provenance: Provenance, now: datetime
+) -> dict[str, Any] | None:
+    """Return the annotation that came along, unless a person has written another."""
+    current: dict[str, Any] | None = (document or {}).get("annotation")
+    if provenance.annotation is None:
+        return current
+    if current is not None and (
+        not current["by"].startswith(BY_BATCH) or current["text"] == provenance.annotation
+    ):
+        return current
+    return {
+        "text": provenance.annotation,
+        "quality": "ok",
+        "by": f"{BY_BATCH}{provenance.batch_id or ''}",
+        "at": provenance.fetched_at or now,
+    }
+
+
+def _of_reading(reading: Reading) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "etag": reading.info.etag,
+        "size": reading.info.size,
+        "content_type": reading.info.content_type,
+        "sha256": reading.sha256,
+    }
+    prediction = reading.prediction
+    if prediction is None:
+        error = {"code": reading.error_code, "detail": reading.error_detail}
+        rejected = {"width": None, "height": None, "prediction": None}
+        return {**fields, **rejected, "status": "rejected", "error": error}
+    read = {
+        "text": prediction.text,
+        "score": prediction.score,
+        "engine": prediction.engine,
+        "model_version": prediction.model_version,
+        "predicted_at": reading.read_at,
+        "duration_ms": prediction.duration_ms,
+    }
+    size = {"width": prediction.width, "height": prediction.height}
+    return {**fields, **size, "prediction": read, "status": "predicted", "error": None}

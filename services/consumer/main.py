@@ -1,0 +1,60 @@
+"""Start the consumer: the one place where it is wired together."""
+
+import asyncio
+
+from fastapi import FastAPI
+
+from services.common.health import health_router
+from services.common.index import open_index
+from services.common.logs import configure_logging
+from services.common.messaging import Consumer
+from services.common.metrics import DELIVERIES
+from services.common.object_store import open_object_store
+from services.common.server import http_server, serve_until, stop_on_signals
+from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
+from services.common.settlement import OCR_QUEUES, Outcome
+from services.consumer.images import Images
+from services.consumer.ocr_client import open_ocr_client
+from services.consumer.settings import ConsumerSettings
+from services.consumer.worker import Worker
+
+
+async def run(settings: ConsumerSettings) -> None:
+    """Consume until SIGTERM or SIGINT."""
+    stop = stop_on_signals()
+    async with (
+        open_object_store(S3Settings()) as store,
+        open_index(MongoSettings()) as index,
+        open_ocr_client(settings) as ocr,
+    ):
+        worker = Worker(
+            store=store,
+            recogniser=ocr,
+            images=Images(index.images),
+            fetches=index.fetches,
+            max_object_bytes=settings.max_object_bytes,
+        )
+        checks = {"minio": store.check, "mongodb": index.check, "ocr-api": ocr.check}
+        consumer = Consumer(
+            AmqpSettings(),
+            OCR_QUEUES,
+            worker.handle,
+            prefetch=settings.prefetch,
+            checks=checks,
+            on_settled=_count,
+        )
+        app = FastAPI(title="DocReco consumer", openapi_url=None)
+        app.include_router(health_router(ready={**checks, "rabbitmq": consumer.check}))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(consumer.run(stop, drain_seconds=settings.drain_seconds))
+            server = http_server(app, host=settings.host, port=settings.port)
+            tasks.create_task(serve_until(stop, server))
+
+
+def _count(outcome: Outcome, code: str) -> None:
+    DELIVERIES.labels(outcome=outcome, code=code).inc()
+
+
+if __name__ == "__main__":
+    configure_logging(LogSettings(), service="consumer")
+    asyncio.run(run(ConsumerSettings()))

@@ -1,0 +1,136 @@
+"""The OCR API, as the consumer calls it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.common.errors import OcrUnavailableError, PredictionRefusedError, TransientError
+from services.consumer.settings import ConsumerSettings
+
+_REFUSALS = frozenset({413, 415, 422})
+_LONGEST_DETAIL = 500
+_READY_TIMEOUT = aiohttp.ClientTimeout(total=3)
+
+
+class OcrFailedError(TransientError):
+    """The API is up but failed on this image: an error, no answer in time, or nonsense."""
+
+    code = "ocr_failed"
+
+
+class Prediction(BaseModel):
+    """What the API read in an image."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    text: str
+    score: float = Field(ge=0, le=1)
+    engine: str = Field(min_length=1)
+    model_version: str = Field(min_length=1)
+    width: int = Field(ge=1)
+    """Pixels."""
+    height: int = Field(ge=1)
+    """Pixels."""
+    duration_ms: float = Field(ge=0)
+
+
+class OcrClient:
+    """Calls one OCR API.
+
+    Args:
+        session: Open client session with the API as its base; the caller closes it.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def predict(self, image: bytes, *, content_type: str) -> Prediction:
+        """Ask for the text of an image.
+
+        Raises:
+            PredictionRefusedError: The API will never read this image.
+            OcrFailedError: It failed on this image; later it may not.
+            OcrUnavailableError: It can serve no image now.
+        """
+        form = aiohttp.FormData()
+        form.add_field("file", image, filename="image", content_type=content_type)
+        try:
+            async with self._session.post("/predict", data=form) as response:
+                status, body = response.status, await response.read()
+                retry_after = response.headers.get("Retry-After")
+        except aiohttp.ClientConnectorError as error:
+            raise OcrUnavailableError(str(error)) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise await self._blame(f"{type(error).__name__}: {error}") from error
+        if status == HTTPStatus.OK:
+            return await self._prediction(body)
+        if status in _REFUSALS:
+            raise _refusal(status, body)
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            raise OcrUnavailableError("503", retry_after_seconds=_seconds(retry_after))
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise await self._blame(f"HTTP {status}")
+        # Any other 4xx means that we call it wrongly (address, token), whatever the image
+        raise OcrUnavailableError(f"HTTP {status}: is this the OCR API, and the token right?")
+
+    async def check(self) -> None:
+        """Raise OcrUnavailableError unless the API says that it is ready."""
+        try:
+            async with self._session.get("/readyz", timeout=_READY_TIMEOUT) as response:
+                if response.status != HTTPStatus.OK:
+                    raise OcrUnavailableError(f"/readyz: HTTP {response.status}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise OcrUnavailableError(f"/readyz: {type(error).__name__}: {error}") from error
+
+    async def _prediction(self, body: bytes) -> Prediction:
+        try:
+            return Prediction.model_validate_json(body)
+        except ValidationError as error:
+            problem = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in problem["loc"])
+            raise OcrFailedError(f"answer not understood: {where}: {problem['msg']}") from error
+
+    async def _blame(self, what: str) -> OcrFailedError | OcrUnavailableError:
+        """Say whose fault a failure was: this image's, where the API is ready for others."""
+        try:
+            await self.check()
+        except OcrUnavailableError as error:
+            return OcrUnavailableError(f"{what}; {error}")
+        return OcrFailedError(what)
+
+
+@asynccontextmanager
+async def open_ocr_client(settings: ConsumerSettings) -> AsyncIterator[OcrClient]:
+    """Open a client for the length of an ``async with`` block; nothing is sent yet."""
+    headers = {}
+    if settings.ocr_api_token is not None:
+        headers["Authorization"] = f"Bearer {settings.ocr_api_token.get_secret_value()}"
+    async with aiohttp.ClientSession(
+        base_url=str(settings.ocr_url),
+        headers=headers,
+        timeout=aiohttp.ClientTimeout(total=settings.ocr_timeout_seconds, connect=5),
+        connector=aiohttp.TCPConnector(limit=settings.prefetch),
+        trust_env=False,
+    ) as session:
+        yield OcrClient(session)
+
+
+class _Problem(BaseModel):
+    code: str = Field("refused", max_length=64, pattern=r"^[a-z0-9_]+$")
+    detail: str = ""
+
+
+def _refusal(status: int, body: bytes) -> PredictionRefusedError:
+    try:
+        problem = _Problem.model_validate_json(body)
+    except ValidationError:
+        problem = _Problem(code="refused", detail=f"HTTP {status}")
+    return PredictionRefusedError(problem.code, problem.detail[:_LONGEST_DETAIL])
+
+
+def _seconds(retry_after: Any) -> float | None:
+    return float(retry_after) if isinstance(retry_after, str) and retry_after.isdigit() else None

@@ -1,0 +1,25 @@
+"""Settings of the consumer."""
+
+from pydantic import Field, HttpUrl, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.common.settings import Port
+
+
+class ConsumerSettings(BaseSettings):
+    """Consumer (``CONSUMER_*``)."""
+
+    model_config = SettingsConfigDict(env_prefix="CONSUMER_", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address of health and metrics.")
+    port: Port = Field(8083, description="Port of health and metrics.")
+    ocr_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8080"), description="The OCR API.")
+    ocr_api_token: SecretStr | None = Field(None, description="Its token, where it wants one.")
+    ocr_timeout_seconds: float = Field(30.0, gt=0, le=600, description="Limit of one prediction.")
+    prefetch: int = Field(8, ge=1, le=1000, description="Images in work at once.")
+    max_object_bytes: int = Field(
+        20 * 1024 * 1024, ge=1024, description="A larger object is rejected unread."
+    )
+    drain_seconds: float = Field(
+        20.0, ge=0, le=600, description="Limit to finish what is in work when stopping."
+    )

@@ -1,0 +1,154 @@
+"""What the consumer does with one delivery, top to bottom."""
+
+import hashlib
+from datetime import UTC, datetime
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from services.common.errors import ObjectNotFoundError, PermanentError, PredictionRefusedError
+from services.common.events import EventKind, ObjectEvent, parse_notification
+from services.common.index import Collection
+from services.common.metadata import Provenance, from_metadata
+from services.common.metrics import IMAGE_AGE_SECONDS
+from services.common.object_store import ObjectStore, ObjectTooLargeError, StoredObject
+from services.common.settlement import Delivery
+from services.consumer import documents
+from services.consumer.documents import READ_AGAIN, Reading
+from services.consumer.images import Images
+from services.consumer.ocr_client import Prediction
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class ForeignEventError(PermanentError):
+    """The event is of another bucket than ours."""
+
+    code = "foreign_event"
+
+
+class Recogniser(Protocol):
+    """Reads the text of an image."""
+
+    async def predict(self, image: bytes, *, content_type: str) -> Prediction:
+        """Return the prediction."""
+        ...
+
+
+class Worker:
+    """Turns bucket notifications into documents.
+
+    Args:
+        store: The bucket that events are of.
+        recogniser: The OCR API.
+        images: Where documents go.
+        fetches: Where the fetcher keeps what is too long for an object's metadata.
+        max_object_bytes: Larger objects are rejected unread.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        recogniser: Recogniser,
+        images: Images,
+        fetches: Collection,
+        max_object_bytes: int,
+    ) -> None:
+        self._store = store
+        self._recogniser = recogniser
+        self._images = images
+        self._fetches = fetches
+        self._max_object_bytes = max_object_bytes
+
+    async def handle(self, delivery: Delivery) -> str:
+        """Index every record of a notification; return the code of the last.
+
+        Raises:
+            InvalidEventError, ForeignEventError: The message is none of ours.
+            TransientError: One image failed and may not fail later.
+            UnavailableError: A server is missing.
+        """
+        code = "ignored"
+        for event in parse_notification(delivery.body):
+            code = await self._handle_event(event)
+            log.info("handled", event_name=event.name, id=event.document_id, code=code)
+        return code
+
+    async def _handle_event(self, event: ObjectEvent) -> str:
+        if event.bucket != self._store.bucket:
+            raise ForeignEventError(f"bucket {event.bucket!r}, ours is {self._store.bucket!r}")
+        match event.kind:
+            case EventKind.CREATED:
+                return await self._stored(event)
+            case EventKind.REMOVED:
+                return await self._removed(event)
+            case EventKind.IGNORED:
+                return "ignored"
+
+    async def _stored(self, event: ObjectEvent) -> str:
+        if event.key.endswith("/") and not event.size:
+            return "folder"  # the console's way to make an empty folder
+        provenance = await self._provenance(event)
+        code = READ_AGAIN
+        while code == READ_AGAIN:
+            reading = None
+            if documents.needs_reading(event, await self._images.find(event.document_id)):
+                try:
+                    reading = await self._read(event)
+                except ObjectNotFoundError:
+                    return "gone"  # deleted since; the event of that follows
+            code = await self._images.change(
+                event.document_id,
+                partial(
+                    documents.stored,
+                    event=event,
+                    provenance=provenance,
+                    reading=reading,
+                    now=datetime.now(tz=UTC),
+                ),
+            )
+        if code in {"predicted", "rejected"}:
+            age = datetime.now(tz=UTC) - event.occurred_at
+            IMAGE_AGE_SECONDS.observe(max(0.0, age.total_seconds()))
+        return code
+
+    async def _removed(self, event: ObjectEvent) -> str:
+        now = datetime.now(tz=UTC)
+        return await self._images.change(
+            event.document_id, lambda document: documents.removed(document, event, now)
+        )
+
+    async def _read(self, event: ObjectEvent) -> Reading:
+        """Read the object's bytes and have their text recognised."""
+        now = datetime.now(tz=UTC)
+        try:
+            stored = await self._store.read(event.key, max_bytes=self._max_object_bytes)
+        except ObjectTooLargeError as error:
+            return Reading(error.info, now, error_code=error.code, error_detail=str(error))
+        sha256 = hashlib.sha256(stored.content).hexdigest()
+        try:
+            prediction = await self._predict(stored)
+        except PredictionRefusedError as error:
+            return Reading(stored.info, now, sha256, None, error.code, error.detail)
+        return Reading(stored.info, datetime.now(tz=UTC), sha256, prediction)
+
+    async def _predict(self, stored: StoredObject) -> Prediction:
+        content_type = stored.info.content_type or "application/octet-stream"
+        return await self._recogniser.predict(stored.content, content_type=content_type)
+
+    async def _provenance(self, event: ObjectEvent) -> Provenance:
+        provenance = from_metadata(event.metadata)
+        if provenance.fetch_id is None:
+            return provenance
+        fetch = await self._fetches.find_one({"_id": provenance.fetch_id})
+        if fetch is None:
+            return provenance
+        return Provenance(
+            source_url=fetch["url"],
+            batch_id=fetch["batch_id"],
+            annotation=fetch.get("annotation"),
+            fetched_at=provenance.fetched_at,
+            fetch_id=provenance.fetch_id,
+        )

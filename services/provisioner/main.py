@@ -1,0 +1,90 @@
+"""Set the servers up: exchanges and queues, the bucket and its notifications, the indexes.
+
+``python -m services.provisioner.main`` does it once and ends; every step may be repeated at any
+time. Queues come before the notification rule: MinIO loses what no queue takes.
+"""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+
+import structlog
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_exponential,
+)
+
+from services.common.errors import PipelineError, UnavailableError
+from services.common.index import open_index
+from services.common.logs import configure_logging
+from services.common.object_store import open_object_store
+from services.common.settings import LogSettings, MongoSettings, S3Settings
+from services.provisioner.broker import apply_definitions
+from services.provisioner.settings import ProvisionerSettings, RabbitmqManagementSettings
+
+log = structlog.stdlib.get_logger(__name__)
+
+Step = Callable[[], Awaitable[None]]
+
+
+async def provision(
+    settings: ProvisionerSettings,
+    *,
+    management: RabbitmqManagementSettings,
+    s3: S3Settings,
+    mongo: MongoSettings,
+) -> None:
+    """Set all servers up, waiting for each to answer.
+
+    Raises:
+        UnavailableError: A server did not answer within ``wait_seconds``.
+        PermanentError: A server refuses what it is asked.
+    """
+
+    definitions = await asyncio.to_thread(settings.definitions.read_bytes)
+
+    async def queues() -> None:
+        await apply_definitions(management, definitions)
+
+    async with open_object_store(s3) as store, open_index(mongo) as index:
+
+        async def bucket() -> None:
+            await store.set_up(notification_arn=settings.notification_arn)
+
+        async def indexes() -> None:
+            await index.create_indexes()
+
+        steps: dict[str, Step] = {"queues": queues, "bucket": bucket, "indexes": indexes}
+        for name, step in steps.items():
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(UnavailableError),
+                stop=stop_after_delay(settings.wait_seconds),
+                wait=wait_exponential(multiplier=0.2, max=2),
+                reraise=True,
+            ):
+                with attempt:
+                    await step()
+            log.info("set up", step=name)
+
+
+def main() -> int:
+    """Run once; return the exit status."""
+    configure_logging(LogSettings(), service="provisioner")
+    work = provision(
+        ProvisionerSettings(),
+        management=RabbitmqManagementSettings(),
+        s3=S3Settings(),
+        mongo=MongoSettings(),
+    )
+    try:
+        asyncio.run(work)
+    except PipelineError as error:
+        log.error("not set up", code=error.code, error=str(error))  # noqa: TRY400  no bug of ours
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
