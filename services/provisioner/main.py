@@ -42,7 +42,6 @@ async def provision(
         UnavailableError: A server did not answer within ``wait_seconds``.
         PermanentError: A server refuses what it is asked.
     """
-
     definitions = await asyncio.to_thread(settings.definitions.read_bytes)
 
     async def queues() -> None:

@@ -1,0 +1,48 @@
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.common.metadata import Provenance, from_metadata, to_metadata
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=100))
+def test_annotation_survives_the_headers(annotation: str) -> None:
+    metadata = to_metadata(Provenance("http://example.test/a%20b", "b1", annotation, NOW, "b1/1"))
+
+    assert all(value.isascii() for value in metadata.values())
+    assert from_metadata(metadata) == Provenance(
+        "http://example.test/a%20b", "b1", annotation, NOW, metadata.get("fetch-id")
+    )
+
+
+def test_plain_upload_has_no_provenance() -> None:
+    assert from_metadata({"content-type": "image/png"}) == Provenance()
+
+
+@pytest.mark.parametrize(
+    ("url", "annotation", "kept"),
+    [
+        ("http://example.test/" + "a" * 1700, "short", {"annotation"}),
+        ("http://example.test/", "é" * 400, {"source-url"}),
+        ("http://example.test/" + "a" * 1700, "é" * 400, set()),
+    ],
+)
+def test_what_does_not_fit_leaves_the_fetch_id(url: str, annotation: str, kept: set[str]) -> None:
+    metadata = to_metadata(Provenance(url, "b1", annotation, NOW, "b1/1"))
+
+    assert metadata["fetch-id"] == "b1/1"
+    assert {"source-url", "annotation"} & metadata.keys() == kept
+    assert sum(len(name) + len(value) for name, value in metadata.items()) < 2048
+
+
+def test_short_metadata_has_no_fetch_id() -> None:
+    assert "fetch-id" not in to_metadata(Provenance("http://example.test/", "b", "a", NOW, "b/1"))
+
+
+@pytest.mark.parametrize("time", ["yesterday", "2026-11-24T12:00:00", ""])
+def test_foreign_time_is_left_out(time: str) -> None:
+    assert from_metadata({"fetched-at": time}).fetched_at is None
