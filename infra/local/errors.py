@@ -1,0 +1,82 @@
+"""What can go wrong with servers as child processes; each message says what to do about it."""
+
+from pathlib import Path
+
+TAIL_LINES = 15
+TAIL_BYTES = 16_384
+
+
+class LocalError(Exception):
+    """Base of the errors of this package."""
+
+
+class PortInUseError(LocalError):
+    """Somebody else listens on a port that a server wants.
+
+    Args:
+        port: The port, on 127.0.0.1.
+        server: Who wants it.
+        variable: Environment variable that changes it.
+        holder: The process that holds it, where it can be found.
+    """
+
+    def __init__(self, port: int, *, server: str, variable: str, holder: str | None) -> None:
+        by = f" by {holder}" if holder else ""
+        super().__init__(
+            f"port {port}, wanted by {server}, is in use{by}; stop that, or set {variable}"
+        )
+        self.port = port
+        self.variable = variable
+        self.holder = holder
+
+
+class ServerMissingError(LocalError):
+    """A server is not installed, and could not be.
+
+    Args:
+        server: Its name.
+        command: What installs it.
+        reason: Why it was not installed by itself, where that was tried.
+    """
+
+    def __init__(self, server: str, command: str, reason: str = "") -> None:
+        why = f" ({reason})" if reason else ""
+        super().__init__(f"{server} is not installed{why}; install it with: {command}")
+        self.server = server
+        self.command = command
+
+
+class ProgramError(LocalError):
+    """A child process did not do what it was started for.
+
+    Args:
+        name: The program.
+        what: What happened to it.
+        log_path: Its output; the last lines are part of the message.
+    """
+
+    def __init__(self, name: str, what: str, log_path: Path) -> None:
+        super().__init__(f"{name} {what}; the end of {log_path}:\n{tail(log_path)}")
+        self.name = name
+        self.what = what
+        self.log_path = log_path
+
+
+class NotReadyError(ProgramError):
+    """It ended before it was ready, or was not ready in time."""
+
+
+class ProgramGaveUpError(ProgramError):
+    """It died again and again, and is not restarted any more."""
+
+
+def tail(log_path: Path) -> str:
+    """Return the last lines of a log, indented, or a note that there are none."""
+    try:
+        with log_path.open("rb") as log:
+            log.seek(max(0, log_path.stat().st_size - TAIL_BYTES))
+            lines = log.read().decode(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    shown = [line for line in lines if line.strip()][-TAIL_LINES:]
+    return "\n".join(f"    {line}" for line in shown or ["(nothing)"])

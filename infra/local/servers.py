@@ -1,0 +1,260 @@
+"""How each server runs as a child process: its command line, files, environment and readiness."""
+
+import base64
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.local.ports import HOST
+from infra.local.probes import accepts, all_of, answers, speaks_amqp, speaks_mongo
+from infra.local.settings import LocalSettings, Ports, child_environment
+from infra.local.supervisor import Program
+
+NOTIFICATION_QUEUE_LIMIT = 1_000_000  # beyond it MinIO answers 200 and loses the event
+RABBITMQ_NODE = "docreco@localhost"  # part of its data: the same whatever the ports are
+RABBITMQ_PLUGINS = "[rabbitmq_management,rabbitmq_prometheus]."
+STOP_TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a set of servers lives.
+
+    Args:
+        settings: Its folder and users.
+        ports: Where its servers listen.
+    """
+
+    settings: LocalSettings
+    ports: Ports
+
+    @property
+    def amqp_url(self) -> str:
+        """Address of RabbitMQ, with user and password."""
+        user, password = self.settings.rabbitmq_user, self.settings.rabbitmq_password
+        return f"amqp://{user}:{password.get_secret_value()}@{HOST}:{self.ports.rabbitmq_port}/"
+
+    @property
+    def mongo_url(self) -> str:
+        """Address of MongoDB."""
+        return f"mongodb://{HOST}:{self.ports.mongo_port}"
+
+    def folder(self, name: str) -> Path:
+        """Return the folder of one server, made if it is not there; nobody else may look in."""
+        folder = self.settings.folder.resolve() / name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    def log_path(self, name: str) -> Path:
+        """Return where the output of a program goes."""
+        return self.settings.folder.resolve() / "logs" / f"{name}.log"
+
+
+def url_of(port: int, path: str = "") -> str:
+    """Return the address of a server of this machine."""
+    return f"http://{HOST}:{port}{path}"
+
+
+def epmd(executable: Path, home: Home) -> Program:
+    """Return the port mapper that RabbitMQ needs.
+
+    Erlang starts one by itself where it finds none: a daemon that outlives everybody.
+    """
+    return Program(
+        name="epmd",
+        argv=[str(executable), "-address", HOST, "-port", str(home.ports.epmd_port)],
+        env=child_environment(),
+        cwd=home.folder("rabbitmq"),
+        log_path=home.log_path("epmd"),
+        is_ready=accepts(home.ports.epmd_port),
+    )
+
+
+def rabbitmq(executable: Path, home: Home) -> Program:
+    """Return RabbitMQ with its management and metrics; needs ``epmd`` to run."""
+    folder, ports = home.folder("rabbitmq"), home.ports
+    user = home.settings.rabbitmq_user
+    password = home.settings.rabbitmq_password.get_secret_value()
+    _write_private(folder / "rabbitmq.conf", _rabbitmq_conf(ports, user, password))
+    (folder / "enabled_plugins").write_text(RABBITMQ_PLUGINS + "\n")
+    (folder / "rabbitmq-env.conf").touch()
+    cookie = folder / ".erlang.cookie"
+    if not cookie.exists():
+        _write_private(cookie, secrets.token_hex(32), mode=0o400)
+    return Program(
+        name="rabbitmq",
+        argv=[str(executable)],
+        env=child_environment(
+            {
+                "HOME": str(folder),  # where Erlang looks for its cookie
+                "RABBITMQ_BASE": str(folder),
+                "RABBITMQ_CONF_ENV_FILE": str(folder / "rabbitmq-env.conf"),
+                "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+                "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
+                "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+                "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+                "RABBITMQ_LOG_BASE": str(folder),
+                "RABBITMQ_LOGS": "-",
+                "RABBITMQ_PID_FILE": str(folder / "pid"),
+                "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "generated"),
+                "RABBITMQ_NODENAME": RABBITMQ_NODE,
+                "RABBITMQ_NODE_IP_ADDRESS": HOST,
+                "RABBITMQ_NODE_PORT": str(ports.rabbitmq_port),
+                "RABBITMQ_DIST_PORT": str(ports.rabbitmq_distribution_port),
+                "ERL_EPMD_PORT": str(ports.epmd_port),
+                "ERL_EPMD_ADDRESS": HOST,
+                "ERL_CRASH_DUMP_SECONDS": "0",
+                # The server's script then becomes the server, which so gets our signals.
+                "RUNNING_UNDER_SYSTEMD": "1",
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                    "-kernel inet_dist_use_interface {127,0,0,1}"
+                    " +sbwt none +sbwtdcpu none +sbwtdio none"  # idle without burning a core
+                ),
+            }
+        ),
+        cwd=folder,
+        log_path=home.log_path("rabbitmq"),
+        is_ready=all_of(
+            speaks_amqp(ports.rabbitmq_port, home.amqp_url),
+            answers(
+                url_of(ports.rabbitmq_management_port, "/api/whoami"), user=user, password=password
+            ),
+        ),
+        ready_timeout_seconds=120.0,
+        stop_timeout_seconds=STOP_TIMEOUT_SECONDS,
+    )
+
+
+def _rabbitmq_conf(ports: Ports, user: str, password: str) -> str:
+    lines = {
+        "listeners.tcp.local": f"{HOST}:{ports.rabbitmq_port}",
+        "management.tcp.ip": HOST,
+        "management.tcp.port": ports.rabbitmq_management_port,
+        "prometheus.tcp.ip": HOST,
+        "prometheus.tcp.port": ports.rabbitmq_metrics_port,
+        "prometheus.return_per_object_metrics": "true",
+        "default_user": user,
+        "default_pass": password,
+        "log.console": "true",
+        "log.console.level": "info",
+        "log.file": "false",
+    }
+    return "".join(f"{name} = {value}\n" for name, value in lines.items())
+
+
+def minio(executable: Path, home: Home) -> Program:
+    """Return MinIO, encrypting, with RabbitMQ as the target of its events.
+
+    It starts, and keeps events in a folder, while RabbitMQ is away.
+    """
+    folder, ports = home.folder("minio"), home.ports
+    return Program(
+        name="minio",
+        argv=[
+            *(str(executable), "server", str(folder / "data")),
+            *("--address", f"{HOST}:{ports.minio_port}"),
+            *("--console-address", f"{HOST}:{ports.minio_console_port}"),
+            *("--certs-dir", str(folder / "certs")),
+        ],
+        env=child_environment(
+            {
+                "MINIO_ROOT_USER": home.settings.minio_user,
+                "MINIO_ROOT_PASSWORD": home.settings.minio_password.get_secret_value(),
+                "MINIO_KMS_SECRET_KEY": _kms_key(folder / "kms-key"),
+                "MINIO_PROMETHEUS_AUTH_TYPE": "public",
+                "MINIO_SERVER_URL": url_of(ports.minio_port),
+                "MINIO_BROWSER_REDIRECT_URL": url_of(ports.minio_console_port),
+                "MINIO_UPDATE": "off",
+                "MINIO_NOTIFY_AMQP_ENABLE_RAW": "on",
+                "MINIO_NOTIFY_AMQP_URL_RAW": home.amqp_url,
+                "MINIO_NOTIFY_AMQP_EXCHANGE_RAW": "raw.events",
+                "MINIO_NOTIFY_AMQP_EXCHANGE_TYPE_RAW": "topic",
+                "MINIO_NOTIFY_AMQP_ROUTING_KEY_RAW": "raw",
+                "MINIO_NOTIFY_AMQP_DURABLE_RAW": "on",
+                "MINIO_NOTIFY_AMQP_DELIVERY_MODE_RAW": "2",
+                "MINIO_NOTIFY_AMQP_PUBLISHING_CONFIRMS_RAW": "on",
+                "MINIO_NOTIFY_AMQP_QUEUE_DIR_RAW": str(folder / "events"),
+                "MINIO_NOTIFY_AMQP_QUEUE_LIMIT_RAW": str(NOTIFICATION_QUEUE_LIMIT),
+            }
+        ),
+        cwd=folder,
+        log_path=home.log_path("minio"),
+        is_ready=answers(url_of(ports.minio_port, "/minio/health/cluster")),
+        stop_timeout_seconds=STOP_TIMEOUT_SECONDS,
+    )
+
+
+def _kms_key(path: Path) -> str:
+    """Return the key that encrypts the objects, made at the first start; losing it loses them."""
+    if not path.exists():
+        key = base64.b64encode(secrets.token_bytes(32)).decode()
+        _write_private(path, f"docreco:{key}")
+    return path.read_text()
+
+
+def mongo(executable: Path, home: Home) -> Program:
+    """Return MongoDB, or SecantusDB where that is the executable."""
+    folder, port = home.folder("mongo"), home.ports.mongo_port
+    if executable.name == "mongod":
+        flags = ["--bind_ip", HOST, "--dbpath", str(folder), "--nounixsocket"]
+    else:
+        # Without --standalone it poses as a replica set, and plain URLs time out.
+        flags = ["--host", HOST, "--storage-path", str(folder), "--sync-on-commit", "--standalone"]
+    return Program(
+        name="mongo",
+        argv=[str(executable), *flags, "--port", str(port)],
+        env=child_environment(),
+        cwd=folder,
+        log_path=home.log_path("mongo"),
+        is_ready=speaks_mongo(port, home.mongo_url),
+        stop_timeout_seconds=STOP_TIMEOUT_SECONDS,
+    )
+
+
+def prometheus(executable: Path, home: Home, *, config: Path) -> Program:
+    """Return Prometheus with a configuration file; rule files are named in there."""
+    port = home.ports.prometheus_port
+    return Program(
+        name="prometheus",
+        argv=[
+            str(executable),
+            f"--config.file={config.resolve()}",
+            f"--storage.tsdb.path={home.folder('prometheus')}",
+            f"--web.listen-address={HOST}:{port}",
+            "--web.enable-lifecycle",
+        ],
+        env=child_environment(),
+        cwd=home.folder("prometheus"),
+        log_path=home.log_path("prometheus"),
+        is_ready=answers(url_of(port, "/-/ready")),
+        stop_timeout_seconds=STOP_TIMEOUT_SECONDS,
+    )
+
+
+def alertmanager(executable: Path, home: Home, *, config: Path) -> Program:
+    """Return Alertmanager with a configuration file, on its own: no cluster."""
+    port = home.ports.alertmanager_port
+    return Program(
+        name="alertmanager",
+        argv=[
+            str(executable),
+            f"--config.file={config.resolve()}",
+            f"--storage.path={home.folder('alertmanager')}",
+            f"--web.listen-address={HOST}:{port}",
+            "--cluster.listen-address=",
+        ],
+        env=child_environment(),
+        cwd=home.folder("alertmanager"),
+        log_path=home.log_path("alertmanager"),
+        is_ready=answers(url_of(port, "/-/ready")),
+    )
+
+
+def _write_private(path: Path, content: str, *, mode: int = 0o600) -> None:
+    """Write a file that nobody else can read, whole or not at all."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    new.write_text(content)
+    new.chmod(mode)
+    new.replace(path)
