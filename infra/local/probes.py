@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import aiohttp
-from aiohttp import BasicAuth, ClientSession, ClientTimeout
+from aiohttp import ClientSession, ClientTimeout, encode_basic_auth
 from pydantic import AmqpDsn, MongoDsn
 
 from infra.local.ports import HOST
@@ -38,10 +38,10 @@ def answers(url: str, *, user: str | None = None, password: str = "") -> Probe:
 
     async def probe() -> bool:
         timeout = ClientTimeout(total=PROBE_TIMEOUT_SECONDS)
-        auth = BasicAuth(user, password) if user else None
+        headers = {"Authorization": encode_basic_auth(user, password)} if user else None
         with suppress(aiohttp.ClientError, TimeoutError, OSError):
             async with (
-                ClientSession(timeout=timeout, auth=auth) as session,
+                ClientSession(timeout=timeout, headers=headers) as session,
                 session.get(url) as response,
             ):
                 return response.ok

@@ -165,16 +165,7 @@ def minio(executable: Path, home: Home) -> Program:
                 "MINIO_SERVER_URL": url_of(ports.minio_port),
                 "MINIO_BROWSER_REDIRECT_URL": url_of(ports.minio_console_port),
                 "MINIO_UPDATE": "off",
-                "MINIO_NOTIFY_AMQP_ENABLE_RAW": "on",
-                "MINIO_NOTIFY_AMQP_URL_RAW": home.amqp_url,
-                "MINIO_NOTIFY_AMQP_EXCHANGE_RAW": "raw.events",
-                "MINIO_NOTIFY_AMQP_EXCHANGE_TYPE_RAW": "topic",
-                "MINIO_NOTIFY_AMQP_ROUTING_KEY_RAW": "raw",
-                "MINIO_NOTIFY_AMQP_DURABLE_RAW": "on",
-                "MINIO_NOTIFY_AMQP_DELIVERY_MODE_RAW": "2",
-                "MINIO_NOTIFY_AMQP_PUBLISHING_CONFIRMS_RAW": "on",
-                "MINIO_NOTIFY_AMQP_QUEUE_DIR_RAW": str(folder / "events"),
-                "MINIO_NOTIFY_AMQP_QUEUE_LIMIT_RAW": str(NOTIFICATION_QUEUE_LIMIT),
+                **notification_environment(home.amqp_url, queue_dir=str(folder / "events")),
             }
         ),
         cwd=folder,
@@ -182,6 +173,28 @@ def minio(executable: Path, home: Home) -> Program:
         is_ready=answers(url_of(ports.minio_port, "/minio/health/cluster")),
         stop_timeout_seconds=STOP_TIMEOUT_SECONDS,
     )
+
+
+def notification_environment(amqp_url: str, *, queue_dir: str) -> dict[str, str]:
+    """Return the settings that make MinIO publish its events, and keep them while it cannot.
+
+    Args:
+        amqp_url: RabbitMQ, as MinIO reaches it.
+        queue_dir: Folder, as MinIO sees it, of the events not yet confirmed.
+    """
+    settings = {
+        "ENABLE": "on",
+        "URL": amqp_url,
+        "EXCHANGE": "raw.events",
+        "EXCHANGE_TYPE": "topic",
+        "ROUTING_KEY": "raw",
+        "DURABLE": "on",
+        "DELIVERY_MODE": "2",
+        "PUBLISHING_CONFIRMS": "on",
+        "QUEUE_DIR": queue_dir,
+        "QUEUE_LIMIT": str(NOTIFICATION_QUEUE_LIMIT),
+    }
+    return {f"MINIO_NOTIFY_AMQP_{name}_RAW": value for name, value in settings.items()}
 
 
 def _kms_key(path: Path) -> str:

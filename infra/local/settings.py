@@ -27,6 +27,7 @@ class Ports(BaseSettings):
     samples_port: Port = Field(8090, description="Web site of the bundled samples.")
     prometheus_port: Port = Field(9000, description="Prometheus.")
     alertmanager_port: Port = Field(9093, description="Alertmanager.")
+    alert_webhook_port: Port = Field(9095, description="Example receiver of alerts.")
     minio_port: Port = Field(9002, description="S3 API of MinIO.")
     minio_console_port: Port = Field(9003, description="Console of MinIO.")
     mongo_port: Port = Field(27017, description="MongoDB, or its stand-in.")

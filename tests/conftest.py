@@ -1,0 +1,75 @@
+"""Fixtures of all tests: real servers, and settings that share nothing between two tests."""
+
+from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
+
+import pytest
+from aiohttp import ClientSession, encode_basic_auth
+from motor.motor_asyncio import AsyncIOMotorClient
+from pydantic import AmqpDsn, HttpUrl, MongoDsn
+
+from infra.local.stack import Addresses
+from services.common.object_store import open_object_store
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from tests.support.servers import real_servers
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Addresses]:
+    """Real RabbitMQ, MinIO and MongoDB, one set for all tests."""
+    with real_servers() as addresses:
+        yield addresses
+
+
+@pytest.fixture
+async def s3_settings(servers: Addresses) -> AsyncIterator[S3Settings]:
+    """MinIO, and the name of a bucket that is removed afterwards where the test made it."""
+    settings = S3Settings(
+        endpoint_url=HttpUrl(servers.s3_endpoint_url),
+        access_key_id=servers.s3_access_key_id,
+        secret_access_key=servers.s3_secret_access_key,
+        bucket=f"test-{uuid4().hex}",
+    )
+    yield settings
+    async with open_object_store(settings) as store:
+        client, bucket = store.client, settings.bucket
+        if bucket in {each["Name"] for each in (await client.list_buckets())["Buckets"]}:
+            async for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+                for each in page.get("Contents", []):
+                    await client.delete_object(Bucket=bucket, Key=each["Key"])
+            await client.delete_bucket(Bucket=bucket)
+
+
+@pytest.fixture
+def amqp_settings(servers: Addresses) -> AmqpSettings:
+    """RabbitMQ's usual virtual host, where MinIO's events arrive; all tests share it."""
+    return AmqpSettings(url=AmqpDsn(servers.amqp_url.get_secret_value()))
+
+
+@pytest.fixture
+async def private_amqp_settings(servers: Addresses) -> AsyncIterator[AmqpSettings]:
+    """Give a virtual host of RabbitMQ to the test alone; MinIO's events do not arrive in it."""
+    name = f"test-{uuid4().hex}"
+    user = servers.rabbitmq_management_user
+    password = servers.rabbitmq_management_password.get_secret_value()
+    headers = {"Authorization": encode_basic_auth(user, password)}
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    async with ClientSession(
+        f"{servers.rabbitmq_management_url}/api/", headers=headers, raise_for_status=True
+    ) as management:
+        await management.put(f"vhosts/{name}")
+        await management.put(f"permissions/{name}/{user}", json=everything)
+        url = servers.amqp_url.get_secret_value().rstrip("/")
+        yield AmqpSettings(url=AmqpDsn(f"{url}/{name}"))
+        await management.delete(f"vhosts/{name}")
+
+
+@pytest.fixture
+async def mongo_settings(servers: Addresses) -> AsyncIterator[MongoSettings]:
+    """MongoDB, and the name of a database that is dropped afterwards."""
+    url = servers.mongo_url.get_secret_value()
+    settings = MongoSettings(url=MongoDsn(url), database=f"test-{uuid4().hex}")
+    yield settings
+    client: AsyncIOMotorClient[dict[str, object]] = AsyncIOMotorClient(url)
+    await client.drop_database(settings.database)
+    client.close()

@@ -1,0 +1,102 @@
+"""Where the tests find real servers: given addresses, else Docker, else child processes."""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pydantic import SecretStr
+
+from infra.local.ports import pick_free_ports
+from infra.local.stack import Addresses, open_servers
+from infra.local.supervisor import Supervisor
+from tests.support import containers
+
+START_TIMEOUT_SECONDS = 240.0
+STOP_TIMEOUT_SECONDS = 120.0
+
+
+@contextmanager
+def real_servers() -> Iterator[Addresses]:
+    """Yield RabbitMQ, MinIO and MongoDB that the tests may fill with garbage.
+
+    A server that cannot be had is an error, never a skip.
+    """
+    if given := _given_addresses():
+        yield given
+        return
+    image = os.environ.get("TEST_MINIO_IMAGE")
+    if image and containers.engine_answers():
+        with containers.containers(minio_image=image) as addresses:
+            yield addresses
+        return
+    with TemporaryDirectory(prefix="docreco-tests-") as folder, _child_processes(folder) as own:
+        yield own
+
+
+def _given_addresses() -> Addresses | None:
+    names = {
+        field: f"TEST_{name}"
+        for field, name in (
+            ("s3_endpoint_url", "S3_ENDPOINT_URL"),
+            ("s3_access_key_id", "S3_ACCESS_KEY_ID"),
+            ("s3_secret_access_key", "S3_SECRET_ACCESS_KEY"),
+            ("amqp_url", "AMQP_URL"),
+            ("rabbitmq_management_url", "RABBITMQ_MANAGEMENT_URL"),
+            ("rabbitmq_management_user", "RABBITMQ_MANAGEMENT_USER"),
+            ("rabbitmq_management_password", "RABBITMQ_MANAGEMENT_PASSWORD"),
+            ("mongo_url", "MONGO_URL"),
+        )
+    }
+    given = {field: os.environ[name] for field, name in names.items() if name in os.environ}
+    if not given:
+        return None
+    if missing := [name for field, name in names.items() if field not in given]:
+        raise RuntimeError(f"some servers are given, so these must be too: {', '.join(missing)}")
+    return Addresses(
+        s3_endpoint_url=given["s3_endpoint_url"],
+        s3_access_key_id=given["s3_access_key_id"],
+        s3_secret_access_key=SecretStr(given["s3_secret_access_key"]),
+        amqp_url=SecretStr(given["amqp_url"]),
+        rabbitmq_management_url=given["rabbitmq_management_url"],
+        rabbitmq_management_user=given["rabbitmq_management_user"],
+        rabbitmq_management_password=SecretStr(given["rabbitmq_management_password"]),
+        mongo_url=SecretStr(given["mongo_url"]),
+    )
+
+
+@contextmanager
+def _child_processes(folder: str) -> Iterator[Addresses]:
+    """Run the servers on an event loop of their own: each test has another one."""
+    ready: Future[Addresses] = Future()
+    stop: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            asyncio.run(_serve(Path(folder), ready, stop))
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
+
+    thread = threading.Thread(target=run, name="servers", daemon=True)
+    thread.start()
+    try:
+        yield ready.result(START_TIMEOUT_SECONDS)
+    finally:
+        stop.set_result(None)
+        thread.join(STOP_TIMEOUT_SECONDS)
+
+
+async def _serve(folder: Path, ready: Future[Addresses], stop: Future[None]) -> None:
+    async with (
+        Supervisor(on_event=lambda line: print(line, file=sys.stderr)) as supervisor,  # noqa: T201
+        open_servers(folder, pick_free_ports(), supervisor=supervisor) as addresses,
+    ):
+        ready.set_result(addresses)
+        await asyncio.wrap_future(stop)
