@@ -1,0 +1,265 @@
+"""Settlement against a real RabbitMQ."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+
+from services.common.errors import (
+    BrokerUnavailableError,
+    InvalidEventError,
+    OcrUnavailableError,
+    TransientError,
+)
+from services.common.messaging import Check, Consumer, check_broker, open_publisher
+from services.common.settings import AmqpSettings
+from services.common.settlement import Delivery, Handler, Outcome, Queues
+
+pytestmark = pytest.mark.integration
+
+DELAY_MS = 50
+
+
+class HiccupError(TransientError):
+    code = "hiccup"
+
+
+@pytest.fixture
+async def channel(amqp_settings: AmqpSettings) -> AsyncIterator[AbstractChannel]:
+    connection = await aio_pika.connect(str(amqp_settings.url))
+    async with connection, connection.channel() as channel:
+        yield channel
+
+
+@pytest.fixture
+async def queues(channel: AbstractChannel) -> AsyncIterator[Queues]:
+    name = f"test-{uuid4()}"
+    names = Queues(name, (f"{name}.soon", f"{name}.later"), f"{name}.parked")
+    quorum: dict[str, Any] = {"x-queue-type": "quorum"}
+    for queue in (names.work, names.parked):
+        await channel.declare_queue(queue, durable=True, arguments=dict(quorum))
+    for queue in names.delays:
+        back: dict[str, Any] = {
+            **quorum,
+            "x-message-ttl": DELAY_MS,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": name,
+        }
+        await channel.declare_queue(queue, durable=True, arguments=back)
+    yield names
+    for queue in (names.work, *names.delays, names.parked):
+        await channel.queue_delete(queue)
+
+
+class Run:
+    """A running consumer and what became of its deliveries."""
+
+    def __init__(self) -> None:
+        self.settled: list[tuple[Outcome, str]] = []
+        self._changed = asyncio.Condition()
+
+    def on_settled(self, outcome: Outcome, code: str) -> None:
+        self.settled.append((outcome, code))
+        task = asyncio.get_running_loop().create_task(self._notify())
+        task.add_done_callback(lambda _: None)
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def until(self, count: int) -> list[tuple[Outcome, str]]:
+        async with asyncio.timeout(20), self._changed:
+            await self._changed.wait_for(lambda: len(self.settled) >= count)
+        return self.settled
+
+
+@asynccontextmanager
+async def consuming(
+    settings: AmqpSettings,
+    queues: Queues,
+    handle: Handler,
+    *,
+    checks: dict[str, Check] | None = None,
+    drain_seconds: float = 5,
+) -> AsyncIterator[Run]:
+    run, stop = Run(), asyncio.Event()
+    consumer = Consumer(
+        settings, queues, handle, prefetch=4, checks=checks or {}, on_settled=run.on_settled
+    )
+    task = asyncio.create_task(consumer.run(stop, drain_seconds=drain_seconds))
+    try:
+        yield run
+    finally:
+        stop.set()
+        async with asyncio.timeout(20):
+            await task
+
+
+async def publish(settings: AmqpSettings, queues: Queues, *bodies: bytes) -> None:
+    async with open_publisher(settings) as publisher:
+        for body in bodies:
+            await publisher.publish(body, queue=queues.work)
+
+
+async def take(channel: AbstractChannel, queue: str) -> AbstractIncomingMessage:
+    message = await (await channel.get_queue(queue)).get(timeout=10)
+    assert message is not None
+    return message
+
+
+async def depth(channel: AbstractChannel, queue: str) -> int | None:
+    declared = await channel.declare_queue(queue, passive=True)
+    return declared.declaration_result.message_count
+
+
+async def test_handled_delivery_is_acknowledged(
+    amqp_settings: AmqpSettings, queues: Queues, channel: AbstractChannel
+) -> None:
+    async def handle(_: Delivery) -> str:
+        return "predicted"
+
+    await publish(amqp_settings, queues, b"a", b"b")
+    async with consuming(amqp_settings, queues, handle) as run:
+        assert await run.until(2) == [(Outcome.ACKED, "predicted")] * 2
+
+    assert await depth(channel, queues.work) == 0
+
+
+async def test_transient_error_comes_back_after_its_delay_then_parks(
+    amqp_settings: AmqpSettings, queues: Queues, channel: AbstractChannel
+) -> None:
+    attempts: list[tuple[int, bool]] = []
+
+    async def handle(delivery: Delivery) -> str:
+        attempts.append((delivery.attempt, delivery.is_last_attempt))
+        raise HiccupError("no luck")
+
+    await publish(amqp_settings, queues, b"image")
+    async with consuming(amqp_settings, queues, handle) as run:
+        settled = await run.until(3)
+
+    assert attempts == [(1, False), (2, False), (3, True)]
+    assert [outcome for outcome, _ in settled] == [
+        Outcome.RETRIED,
+        Outcome.RETRIED,
+        Outcome.PARKED,
+    ]
+    parked = await take(channel, queues.parked)
+    assert parked.body == b"image"
+    assert parked.headers["x-code"] == "hiccup"
+    assert parked.headers["x-reason"] == "no luck"
+    await parked.ack()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(InvalidEventError("not JSON"), "invalid_event"), (KeyError("x"), "bug")]
+)
+async def test_permanent_error_and_bug_park_and_the_next_goes_on(
+    amqp_settings: AmqpSettings,
+    queues: Queues,
+    channel: AbstractChannel,
+    error: Exception,
+    code: str,
+) -> None:
+    async def handle(delivery: Delivery) -> str:
+        if delivery.body == b"bad":
+            raise error
+        return "predicted"
+
+    await publish(amqp_settings, queues, b"bad", b"good")
+    async with consuming(amqp_settings, queues, handle) as run:
+        settled = await run.until(2)
+
+    assert sorted(settled) == [(Outcome.ACKED, "predicted"), (Outcome.PARKED, code)]
+    parked = await take(channel, queues.parked)
+    assert parked.body == b"bad"
+    await parked.ack()
+
+
+async def test_missing_server_pauses_and_nothing_is_lost(
+    amqp_settings: AmqpSettings, queues: Queues, channel: AbstractChannel
+) -> None:
+    is_up = False
+    checked = asyncio.Event()
+    handled: list[bytes] = []
+
+    async def check() -> None:
+        checked.set()
+        if not is_up:
+            raise OcrUnavailableError("down")
+
+    async def handle(delivery: Delivery) -> str:
+        if not is_up:
+            raise OcrUnavailableError("down")
+        handled.append(delivery.body)
+        return "predicted"
+
+    bodies = [f"{number}".encode() for number in range(20)]
+    await publish(amqp_settings, queues, *bodies)
+    async with consuming(amqp_settings, queues, handle, checks={"ocr-api": check}) as run:
+        async with asyncio.timeout(10):
+            await checked.wait()
+        before = len(run.settled)
+        is_up = True
+        await run.until(before + 20)
+
+    assert before <= 4  # it stopped at the first failures instead of trying them all
+    assert sorted(handled) == sorted(bodies)
+    assert await depth(channel, queues.parked) == 0
+
+
+async def test_cancelled_delivery_comes_back(
+    amqp_settings: AmqpSettings, queues: Queues, channel: AbstractChannel
+) -> None:
+    started = asyncio.Event()
+
+    async def never(_: Delivery) -> str:
+        started.set()
+        await asyncio.Event().wait()
+        return ""
+
+    await publish(amqp_settings, queues, b"image")
+    async with consuming(amqp_settings, queues, never, drain_seconds=0.1):
+        async with asyncio.timeout(10):
+            await started.wait()
+
+    again = await take(channel, queues.work)
+    assert (again.body, again.redelivered) == (b"image", True)
+    await again.ack()
+
+
+async def test_stopping_finishes_what_is_in_work(
+    amqp_settings: AmqpSettings, queues: Queues, channel: AbstractChannel
+) -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Delivery) -> str:
+        started.set()
+        await go_on.wait()
+        return "predicted"
+
+    await publish(amqp_settings, queues, b"image")
+    async with consuming(amqp_settings, queues, slow) as run:
+        async with asyncio.timeout(10):
+            await started.wait()
+        asyncio.get_running_loop().call_later(0.2, go_on.set)
+
+    assert run.settled == [(Outcome.ACKED, "predicted")]
+    assert await depth(channel, queues.work) == 0
+
+
+async def test_publishing_to_no_queue_is_an_error(amqp_settings: AmqpSettings) -> None:
+    async with open_publisher(amqp_settings) as publisher:
+        with pytest.raises(BrokerUnavailableError, match=r"no\.such\.queue"):
+            await publisher.publish(b"", queue="no.such.queue")
+
+
+async def test_unreachable_broker_is_unavailable() -> None:
+    nobody: dict[str, Any] = {"url": "amqp://admin:admin@127.0.0.1:9/"}
+    with pytest.raises(BrokerUnavailableError):
+        await check_broker(AmqpSettings(**nobody))
