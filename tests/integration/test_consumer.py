@@ -1,0 +1,402 @@
+"""From a real MinIO's own events, through a real RabbitMQ, to documents in a real index."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+import pytest
+from aiohttp import web
+
+from services.common.index import Database, Document, open_index
+from services.common.messaging import Consumer
+from services.common.metadata import Provenance, to_metadata
+from services.common.object_store import ObjectStore, open_object_store
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.settlement import Outcome, Queues
+from services.consumer.images import Images
+from services.consumer.ocr_client import open_ocr_client
+from services.consumer.settings import ConsumerSettings
+from services.consumer.worker import Worker
+from tests.support.ocr_api import ScriptedOcrApi, prediction, problem, scripted_ocr_api
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+IMAGE = b"any bytes: the scripted API does not decode them"
+NOTIFICATION_ARN = "arn:minio:sqs::RAW:amqp"
+
+
+@pytest.fixture
+async def queues(amqp_settings: AmqpSettings) -> AsyncIterator[Queues]:
+    """Queues of this test alone, beside the real one on MinIO's exchange."""
+    name = f"test-{uuid4()}"
+    names = Queues(name, (f"{name}.soon",), f"{name}.parked")
+    connection = await aio_pika.connect(str(amqp_settings.url))
+    async with connection, connection.channel() as channel:
+        exchange = await channel.declare_exchange(
+            "raw.events", aio_pika.ExchangeType.TOPIC, durable=True
+        )
+        quorum: dict[str, Any] = {"x-queue-type": "quorum"}
+        back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": name}
+        work = await channel.declare_queue(name, durable=True, arguments=dict(quorum))
+        soon: dict[str, Any] = {**quorum, **back, "x-message-ttl": 100}
+        await channel.declare_queue(names.delays[0], durable=True, arguments=soon)
+        await channel.declare_queue(names.parked, durable=True, arguments=dict(quorum))
+        await work.bind(exchange, "raw")
+        yield names
+        for queue in (names.work, *names.delays, names.parked):
+            await channel.queue_delete(queue)
+
+
+@pytest.fixture
+async def store(s3_settings: S3Settings, queues: Queues) -> AsyncIterator[ObjectStore]:
+    assert queues.work  # bound before MinIO is told to notify
+    async with open_object_store(s3_settings) as store:
+        await store.set_up(notification_arn=NOTIFICATION_ARN)
+        yield store
+
+
+@pytest.fixture
+async def index(mongo_settings: MongoSettings) -> AsyncIterator[Database]:
+    async with open_index(mongo_settings) as index:
+        await index.create_indexes()
+        yield index
+
+
+@pytest.fixture
+async def ocr_api() -> AsyncIterator[ScriptedOcrApi]:
+    async with scripted_ocr_api() as api:
+        yield api
+
+
+@dataclass
+class Pipeline:
+    store: ObjectStore
+    index: Database
+    settled: list[tuple[Outcome, str]]
+    stop: asyncio.Event
+
+    def on_settled(self, outcome: Outcome, code: str) -> None:
+        if code != "foreign_event":  # of other tests: all share MinIO's exchange
+            self.settled.append((outcome, code))
+
+    async def document(self, key: str, **fields: object) -> Document:
+        where = {"_id": f"{self.store.bucket}/{key}", **fields}
+        return await eventually(lambda: self.index.images.find_one(where))
+
+    async def until_settled(self, code: str, count: int = 1) -> None:
+        async def enough() -> bool:
+            return [each for _, each in self.settled].count(code) >= count
+
+        await eventually(enough)
+
+    async def upload(
+        self, key: str, content: bytes = IMAGE, provenance: Provenance | None = None
+    ) -> str:
+        metadata = to_metadata(provenance or Provenance())
+        return await self.store.write(key, content, content_type="image/png", metadata=metadata)
+
+
+Start = Callable[[], Awaitable[Pipeline]]
+
+
+@pytest.fixture
+async def start(
+    store: ObjectStore,
+    index: Database,
+    ocr_api: ScriptedOcrApi,
+    queues: Queues,
+    amqp_settings: AmqpSettings,
+) -> AsyncIterator[Start]:
+    """Start consumers; each is stopped after the test."""
+    async with asyncio.TaskGroup() as tasks:
+        stops: list[asyncio.Event] = []
+
+        async def start() -> Pipeline:
+            pipeline = Pipeline(store, index, [], asyncio.Event())
+            stops.append(pipeline.stop)
+            ready = asyncio.Event()
+            tasks.create_task(consume(pipeline, ready))
+            await ready.wait()
+            return pipeline
+
+        async def consume(pipeline: Pipeline, ready: asyncio.Event) -> None:
+            settings = ConsumerSettings(ocr_url=ocr_api.url, ocr_timeout_seconds=2)
+            async with open_ocr_client(settings) as ocr:
+                worker = Worker(
+                    store=store,
+                    recogniser=ocr,
+                    images=Images(index.images),
+                    fetches=index.fetches,
+                    max_object_bytes=100_000,
+                )
+                consumer = Consumer(
+                    amqp_settings,
+                    queues,
+                    worker.handle,
+                    prefetch=4,
+                    checks={"ocr-api": ocr.check, "mongodb": index.check, "minio": store.check},
+                    on_settled=pipeline.on_settled,
+                )
+                ready.set()
+                await consumer.run(pipeline.stop, drain_seconds=5)
+
+        yield start
+        for stop in stops:
+            stop.set()
+
+
+async def test_upload_becomes_a_predicted_document(start: Start) -> None:
+    pipeline = await start()
+    before = datetime.now(tz=UTC) - timedelta(seconds=5)
+
+    etag = await pipeline.upload("a b/ligne é+1.png")
+
+    document = await pipeline.document("a b/ligne é+1.png")
+    assert document["status"] == "predicted"
+    assert document["etag"] == etag
+    assert document["sha256"] == sha256(IMAGE).hexdigest()
+    assert (document["width"], document["height"], document["size"]) == (320, 48, len(IMAGE))
+    assert document["content_type"] == "image/png"
+    assert document["prediction"]["text"] == "industrie"
+    assert document["prediction"]["model_version"] == "fake-1"
+    assert document["sources"] == []
+    assert document["annotation"] is None
+    assert document["uploaded_by"]
+    assert before < document["stored_at"] <= document["indexed_at"] + timedelta(seconds=1)
+
+
+async def test_fetched_image_keeps_where_it_came_from(start: Start) -> None:
+    pipeline = await start()
+    now = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+    provenance = Provenance("http://example.test/a%20b.png?q=1", "b1", "où est l'œuvre ?", now)
+
+    await pipeline.upload("fetched/aa/a.png", provenance=provenance)
+
+    document = await pipeline.document("fetched/aa/a.png")
+    assert document["sources"] == [
+        {"url": "http://example.test/a%20b.png?q=1", "batch_id": "b1", "fetched_at": now}
+    ]
+    assert document["annotation"] == {
+        "text": "où est l'œuvre ?",
+        "quality": "ok",
+        "by": "batch:b1",
+        "at": now,
+    }
+
+
+async def test_source_too_long_for_a_header_is_looked_up(start: Start) -> None:
+    pipeline = await start()
+    url = "http://example.test/" + "x" * 3000
+    await pipeline.index.fetches.insert(
+        {"_id": "b1/1", "batch_id": "b1", "url": url, "annotation": "long"}
+    )
+
+    await pipeline.upload("long.png", provenance=Provenance(url, "b1", "long", None, "b1/1"))
+
+    document = await pipeline.document("long.png")
+    assert document["sources"][0]["url"] == url
+    assert document["annotation"]["text"] == "long"
+
+
+async def test_same_bytes_again_add_their_source_without_a_second_prediction(
+    start: Start, ocr_api: ScriptedOcrApi
+) -> None:
+    pipeline = await start()
+    for host in ("one", "two"):
+        url = f"http://{host}.test/a.png"
+        await pipeline.upload("same.png", provenance=Provenance(url, "b"))
+        await pipeline.document("same.png", **{"sources.url": url})
+
+    document = await pipeline.document("same.png")
+    assert [source["url"] for source in document["sources"]] == [
+        "http://one.test/a.png",
+        "http://two.test/a.png",
+    ]
+    assert len(ocr_api.seen) == 1
+
+
+async def test_other_bytes_under_a_key_are_predicted_anew(
+    start: Start, ocr_api: ScriptedOcrApi
+) -> None:
+    pipeline = await start()
+    await pipeline.upload("changing.png", b"first")
+    await pipeline.document("changing.png")
+    etag = await pipeline.upload("changing.png", b"second")
+
+    document = await pipeline.document("changing.png", etag=etag)
+    assert document["sha256"] == sha256(b"second").hexdigest()
+    assert len(ocr_api.seen) == 2
+
+
+async def test_tag_changes_cause_no_prediction(start: Start, ocr_api: ScriptedOcrApi) -> None:
+    pipeline = await start()
+    await pipeline.upload("tagged.png")
+    await pipeline.document("tagged.png")
+    await pipeline.store.client.put_object_tagging(
+        Bucket=pipeline.store.bucket,
+        Key="tagged.png",
+        Tagging={"TagSet": [{"Key": "a", "Value": "b"}]},
+    )
+    await pipeline.upload("after.png", b"later event of the same queue")
+    await pipeline.document("after.png")
+
+    assert len(ocr_api.seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(415, "unsupported_media_type"), (422, "undecodable_image"), (413, "image_too_large")],
+)
+async def test_refused_image_is_rejected_with_its_reason_and_the_next_goes_on(
+    start: Start, ocr_api: ScriptedOcrApi, status: int, code: str
+) -> None:
+    async def refuse_bad(image: bytes) -> web.Response:
+        if image == b"bad":
+            return problem(status, code, "what is wrong")
+        return web.json_response(prediction())
+
+    ocr_api.answer = refuse_bad
+    pipeline = await start()
+    await pipeline.upload("bad.png", b"bad")
+    await pipeline.upload("good.png", b"good")
+
+    document = await pipeline.document("bad.png")
+    assert document["status"] == "rejected"
+    assert document["error"] == {"code": code, "detail": "what is wrong"}
+    assert document["prediction"] is None
+    assert (await pipeline.document("good.png"))["status"] == "predicted"
+
+
+async def test_object_over_the_limit_is_rejected_unread(
+    start: Start, ocr_api: ScriptedOcrApi
+) -> None:
+    pipeline = await start()
+    await pipeline.upload("huge.png", b"x" * 100_001)
+
+    document = await pipeline.document("huge.png")
+    assert document["error"]["code"] == "image_too_large"
+    assert ocr_api.seen == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        web.Response(status=500),
+        web.Response(text="garbage"),
+        web.Response(text='{"text": "a", "score": NaN}', content_type="application/json"),
+        web.json_response(prediction(score=1.5)),
+        web.json_response({"text": "only"}),
+    ],
+    ids=["500", "garbage", "nan", "score over 1", "fields missing"],
+)
+async def test_image_that_the_api_fails_on_is_retried_later(
+    start: Start, ocr_api: ScriptedOcrApi, answer: web.Response
+) -> None:
+    body, status = answer.body, answer.status
+
+    async def fail_once(_: bytes) -> web.Response:
+        if len(ocr_api.seen) == 1:
+            return web.Response(body=body, status=status)
+        return web.json_response(prediction())
+
+    ocr_api.answer = fail_once
+    pipeline = await start()
+    await pipeline.upload("a.png")
+
+    assert (await pipeline.document("a.png"))["status"] == "predicted"
+    assert pipeline.settled[0] == (Outcome.RETRIED, "ocr_failed")
+
+
+async def test_api_that_is_down_delays_and_loses_nothing(
+    start: Start, ocr_api: ScriptedOcrApi
+) -> None:
+    async def overloaded(_: bytes) -> web.Response:
+        return web.Response(status=503, headers={"Retry-After": "1"})
+
+    ocr_api.is_ready, ocr_api.answer = False, overloaded
+    pipeline = await start()
+    for number in range(10):
+        await pipeline.upload(f"{number}.png", f"{number}".encode())
+    await pipeline.until_settled("ocr_unavailable")
+    assert await pipeline.index.images.count({}) == 0
+
+    ocr_api.is_ready, ocr_api.answer = True, ocr_api.read_all
+    for number in range(10):
+        assert (await pipeline.document(f"{number}.png"))["status"] == "predicted"
+    assert Outcome.PARKED not in {outcome for outcome, _ in pipeline.settled}
+
+
+async def test_api_that_hangs_on_one_image_delays_only_that_one(
+    start: Start, ocr_api: ScriptedOcrApi
+) -> None:
+    async def hang_once(image: bytes) -> web.Response:
+        if image == b"slow" and len(set(ocr_api.seen)) == 1:
+            await asyncio.Event().wait()
+        return web.json_response(prediction())
+
+    ocr_api.answer = hang_once
+    pipeline = await start()
+    await pipeline.upload("slow.png", b"slow")
+    await pipeline.upload("quick.png", b"quick")
+
+    assert (await pipeline.document("quick.png"))["status"] == "predicted"
+    assert (await pipeline.document("slow.png"))["status"] == "predicted"
+
+
+async def test_removed_object_is_erased_and_its_sources_stay(start: Start) -> None:
+    pipeline = await start()
+    url = "http://example.test/a.png"
+    await pipeline.upload("a.png", provenance=Provenance(url, "b", "text"))
+    await pipeline.document("a.png")
+    await pipeline.store.delete("a.png")
+
+    document = await pipeline.document("a.png", status="removed")
+    assert document["prediction"] is None
+    assert document["annotation"] is None
+    assert document["sources"][0]["url"] == url
+
+    await pipeline.upload("a.png")
+    assert (await pipeline.document("a.png", status="predicted"))["sources"][0]["url"] == url
+
+
+async def test_folder_made_in_the_console_is_no_image(start: Start) -> None:
+    pipeline = await start()
+    await pipeline.upload("scans/", b"")
+    await pipeline.until_settled("folder")
+
+    assert await pipeline.index.images.count({}) == 0
+
+
+async def test_foreign_message_is_parked(
+    start: Start, amqp_settings: AmqpSettings, queues: Queues
+) -> None:
+    pipeline = await start()
+    connection = await aio_pika.connect(str(amqp_settings.url))
+    async with connection, connection.channel() as channel:
+        await channel.default_exchange.publish(aio_pika.Message(b"hello"), queues.work)
+        await pipeline.until_settled("invalid_event")
+        queue = await channel.get_queue(queues.parked)
+        while (parked := await queue.get(no_ack=True)).body != b"hello":
+            assert parked.headers["x-code"] == "foreign_event"
+        assert parked.headers["x-code"] == "invalid_event"
+
+
+async def test_two_consumers_write_each_document_once(start: Start) -> None:
+    first, second = await start(), await start()
+    for number in range(30):
+        await first.upload(f"{number % 10}.png", f"{number % 10}".encode())
+    for number in range(10):
+        await first.document(f"{number}.png")
+
+    async def all_settled() -> bool:
+        return len(first.settled) + len(second.settled) >= 30
+
+    await eventually(all_settled)
+    assert await first.index.images.count({}) == 10
+    assert await first.index.images.count({"status": "predicted"}) == 10
