@@ -124,7 +124,7 @@ def located(server: str, find: Callable[[], Path | None]) -> Path:
     """
     if found := find():
         return found
-    raise ServerMissingError(server, "python -m infra.local.install")
+    raise ServerMissingError(server, "poetry run python -m infra.local.install")
 
 
 async def _start_together(chains: Sequence[Sequence[Program]], supervisor: Supervisor) -> None:

@@ -1,0 +1,52 @@
+"""Long commands, with a line now and then that says how far they are."""
+
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from infra.local.errors import ProgramError
+
+SAY_EVERY_SECONDS = 10.0
+
+Say = Callable[[str], None]
+"""Told what happens, one line at a time."""
+
+
+def run_and_tell(
+    argv: Sequence[str], *, what: str, say: Say, log_path: Path, env: Mapping[str, str]
+) -> None:
+    """Run a command to its end; its output goes to a log.
+
+    Args:
+        argv: The command; it dies with this process.
+        what: What it does, in words.
+        say: Told every few seconds how long it has run, and how many lines it printed.
+        log_path: Where the output goes.
+        env: Its environment.
+
+    Raises:
+        ProgramError: Its exit status is not 0; carries the end of its output.
+    """
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    begin = last = time.monotonic()
+    with (
+        log_path.open("wb", buffering=0) as log,
+        subprocess.Popen(
+            argv,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        if process.stdout is None:
+            raise RuntimeError("no pipe to the command")
+        for steps, line in enumerate(process.stdout, start=1):
+            log.write(line)
+            now = time.monotonic()
+            if now - last >= SAY_EVERY_SECONDS:
+                last = now
+                say(f"  {what}: {now - begin:.0f} s, {steps} steps")
+    if process.returncode:
+        raise ProgramError(what, f"failed with exit status {process.returncode}", log_path)
