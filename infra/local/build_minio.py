@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from infra.local.cache import build_environment, cache_folder
 from infra.local.locate import MINIO_VERSION, built_minio
 from infra.local.progress import Say, run_and_tell
-from infra.local.settings import build_environment, cache_folder
 
 MODULE = "github.com/minio/minio"
 OLDEST_GO = (1, 24)

@@ -5,7 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from infra.local.settings import cache_folder
+from infra.local.cache import cache_folder
 
 MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
 """Upstream is archived; this is its last commit that can be had from the module proxy."""

@@ -63,18 +63,7 @@ class LocalSettings(BaseSettings):
     )
 
 
-def cache_folder() -> Path:
-    """Return the folder, outside the clone, of what takes long to build or download."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "docreco"
-
-
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of a child: what every program needs, and ``extra``."""
     forwarded = {name: value for name, value in os.environ.items() if FORWARDED.fullmatch(name)}
     return forwarded | dict(extra or {})
-
-
-def build_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a build: all of ours (proxies, mirrors), and ``extra``."""
-    return {**os.environ, **extra}

@@ -1,0 +1,163 @@
+"""Sets up ``.venv`` through poetry; runs on a bare Python 3.11 or newer (see ``setup.sh``)."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import urllib.request
+from pathlib import Path
+
+from infra.local.as_root import install_packages
+from infra.local.cache import build_environment, cache_folder
+from infra.local.errors import LocalError
+from infra.local.progress import run_and_tell
+
+ROOT = Path(__file__).parents[2]
+STAMP = ROOT / ".venv" / "installed"
+POETRY_VERSION = "2.5.1"
+MIRROR_PLUGIN = "poetry-plugin-pypi-mirror==0.6.5"
+OLDEST_POETRY = 2  # the first that reads [project]
+PROBE_TIMEOUT_SECONDS = 5.0
+ANY_PACKAGE = "pip"
+PIP_INDEX = "from pip._internal.models.index import PyPI"
+
+
+def set_up() -> None:
+    """Install the locked dependencies, unless they are installed already.
+
+    Raises:
+        LocalError: Something failed; the message has the end of its output.
+    """
+    wanted = _fingerprint()
+    if STAMP.exists() and STAMP.read_text() == wanted:
+        return
+    say("setting up the Python environment in .venv (a minute or two, only after a change)")
+    if _json_api_is_served():
+        _install(_any_poetry(), mirror=None)
+    else:
+        say("PyPI's JSON API is not served here: going through poetry-plugin-pypi-mirror")
+        _install(_private_poetry(), mirror=_index_url())
+    STAMP.write_text(wanted)
+
+
+def _fingerprint() -> str:
+    """Return what changes when the environment must: the lock file, entry points, Python."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    parts = [
+        (ROOT / "poetry.lock").read_text(),
+        json.dumps([project["project"], project["tool"]["poetry"]], sort_keys=True),
+        str(ROOT),
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _any_poetry() -> Path:
+    """Return poetry on the PATH where it is recent enough, else our own."""
+    if found := shutil.which("poetry"):
+        answer = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
+        version = re.search(r"(\d+)\.", answer.stdout)
+        if version and int(version[1]) >= OLDEST_POETRY:
+            return Path(found)
+    return _private_poetry()
+
+
+def _private_poetry() -> Path:
+    """Return poetry in an environment of its own in the cache folder, installed if need be."""
+    folder = cache_folder() / f"poetry-{POETRY_VERSION}"
+    poetry, python, done = (
+        folder / "bin" / "poetry",
+        folder / "bin" / "python",
+        folder / "installed",
+    )
+    if done.exists() and os.access(python, os.X_OK):
+        return poetry
+    if importlib.util.find_spec("ensurepip") is None:
+        install_packages(["python3-venv"], say)
+    say(f"installing poetry {POETRY_VERSION} into {folder}")
+    pip_install = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
+    for argv in (
+        [sys.executable, "-m", "venv", "--clear", str(folder)],
+        [*pip_install, f"poetry=={POETRY_VERSION}", MIRROR_PLUGIN],
+    ):
+        log_path = cache_folder() / "install-poetry.log"
+        run_and_tell(
+            argv, what="installing poetry", say=say, log_path=log_path, env=build_environment({})
+        )
+    done.touch()
+    return poetry
+
+
+def _install(poetry: Path, *, mirror: str | None) -> None:
+    """Run ``poetry install`` for this Python, through a mirror where one is named."""
+    own = {
+        "POETRY_VIRTUALENVS_CREATE": "true",
+        "POETRY_VIRTUALENVS_IN_PROJECT": "true",
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",  # else a desktop may ask
+    }
+    if mirror is not None:
+        own["POETRY_PYPI_MIRROR_URL"] = mirror
+    env = build_environment(own)
+    env.pop("VIRTUAL_ENV", None)  # an activated environment would be installed into
+    for argv in (["env", "use", sys.executable], ["install"]):
+        run_and_tell(
+            [str(poetry), "--no-interaction", "--no-ansi", "--directory", str(ROOT), *argv],
+            what="poetry install",
+            say=say,
+            log_path=cache_folder() / "poetry.log",
+            env=env,
+        )
+
+
+def _json_api_is_served() -> bool:
+    """Say whether PyPI's JSON API answers, which poetry asks about each release."""
+    address = _ask_pip_python("-c", f"{PIP_INDEX}; print(PyPI.pypi_url)")
+    try:
+        with urllib.request.urlopen(  # noqa: S310  the address is pip's own
+            f"{address}/{ANY_PACKAGE}/json", timeout=PROBE_TIMEOUT_SECONDS
+        ) as answer:
+            return isinstance(json.load(answer), dict)
+    except (OSError, ValueError):
+        return False
+
+
+def _index_url() -> str:
+    """Return the simple index that pip itself uses."""
+    return (
+        os.environ.get("PIP_INDEX_URL")
+        or _ask_pip_python("-m", "pip", "config", "get", "global.index-url")
+        or _ask_pip_python("-c", f"{PIP_INDEX}; print(PyPI.simple_url)")
+    )
+
+
+def _ask_pip_python(*arguments: str) -> str:
+    """Return what a Python that has pip prints, or nothing where it fails."""
+    has_pip = importlib.util.find_spec("pip") is not None
+    python = Path(sys.executable) if has_pip else _private_poetry().with_name("python")
+    answer = subprocess.run([python, *arguments], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+def say(line: str) -> None:
+    """Show a line."""
+    sys.stderr.write(f"{line}\n")
+
+
+def main() -> int:
+    """Set up; return the exit status."""
+    try:
+        set_up()
+    except LocalError as error:
+        say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
