@@ -1,0 +1,226 @@
+"""Client of the fetcher's API."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import IO, Any, Self, TypeVar
+
+import aiohttp
+from aiohttp import ClientSession, ClientTimeout, FormData
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from services.cli.errors import (
+    CommandError,
+    ExitStatus,
+    RefusedError,
+    ServiceDownError,
+    address_of,
+    reason_of,
+)
+from services.cli.settings import CliSettings
+
+SERVICE = "The fetcher"
+PAGE_ITEMS = 500
+SHOWN_LINES = 10
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Rejection(BaseModel):
+    """A line of a list that was not accepted."""
+
+    line: int | None = None
+    value: str = ""
+    code: str
+    detail: str = ""
+
+
+class Submission(BaseModel):
+    """The answer to a list."""
+
+    model_config = ConfigDict(extra="allow")
+
+    batch_id: str
+    accepted: int
+    rejected: list[Rejection] = Field(default_factory=list)
+    """The first ones, where there are very many."""
+    rejected_count: int = 0
+    status_url: str = ""
+
+    @model_validator(mode="after")
+    def _count(self) -> Self:
+        self.rejected_count = max(self.rejected_count, len(self.rejected))
+        return self
+
+
+class Batch(BaseModel):
+    """How far a batch is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    batch_id: str
+    state: str
+    counts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """Number of its items."""
+        return sum(self.counts.values())
+
+    @property
+    def done(self) -> int:
+        """Number of items with an outcome."""
+        return self.total - self.counts.get("queued", 0)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state != "running"
+
+
+class Item(BaseModel):
+    """An item of a batch, and what came of it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    url: str
+    outcome: str
+    code: str | None = None
+    detail: str | None = None
+    key: str | None = None
+    attempts: int | None = None
+
+
+class FetcherClient:
+    """Asks the fetcher; every method raises what ``errors`` lists where it fails."""
+
+    def __init__(self, session: ClientSession, base_url: str) -> None:
+        self._session = session
+        self._base_url = base_url
+
+    async def submit_file(
+        self,
+        content: IO[bytes],
+        *,
+        file_name: str,
+        name: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Submission:
+        """Send a list; the ending of its file name says its format, the name is for people."""
+        form = FormData()
+        if name is not None:
+            form.add_field("name", name)
+        form.add_field("file", content, filename=file_name)
+        return await self._submit(idempotency_key, data=form)
+
+    async def submit_url(self, list_url: str, *, idempotency_key: str | None = None) -> Submission:
+        """Let the fetcher get a list by itself."""
+        return await self._submit(idempotency_key, json={"list_url": list_url})
+
+    async def _submit(self, idempotency_key: str | None, **body: Any) -> Submission:
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        answer = await self._ask("POST", "batches", headers=headers, **body)
+        return _parsed(Submission, answer)
+
+    async def batch(self, batch_id: str) -> Batch:
+        """Return how far a batch is."""
+        return _parsed(Batch, await self._ask("GET", f"batches/{batch_id}"))
+
+    async def items(self, batch_id: str, *, outcome: str | None = None) -> AsyncIterator[Item]:
+        """Yield the items of a batch, all or those with an outcome."""
+        params = {"limit": str(PAGE_ITEMS)} | ({"outcome": outcome} if outcome else {})
+        while True:
+            page = await self._ask("GET", f"batches/{batch_id}/items", params=params)
+            for item in page["items"]:
+                yield _parsed(Item, item)
+            if not page.get("next"):
+                return
+            params["cursor"] = str(page["next"])
+
+    async def _ask(self, method: str, path: str, **request: Any) -> Any:
+        try:
+            async with self._session.request(method, path, **request) as response:
+                if not response.ok:
+                    raise await _refusal(response)
+                return await response.json()
+        except (TimeoutError, aiohttp.ClientConnectionError, ConnectionError) as error:
+            raise ServiceDownError(
+                SERVICE,
+                address_of(self._base_url),
+                setting="DOCRECO_FETCHER_URL",
+                reason=reason_of(error),
+            ) from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise _not_the_fetcher(str(error)) from error
+
+
+@asynccontextmanager
+async def open_fetcher(settings: CliSettings) -> AsyncIterator[FetcherClient]:
+    """Open a client for the length of an ``async with`` block; nothing is sent yet."""
+    token = settings.fetcher_token
+    headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
+    limit = settings.timeout_seconds
+    timeout = ClientTimeout(total=None, connect=limit, sock_read=limit)
+    base_url = str(settings.fetcher_url).rstrip("/") + "/"
+    async with ClientSession(base_url, headers=headers, timeout=timeout) as session:
+        yield FetcherClient(session, base_url)
+
+
+async def failures(fetcher: FetcherClient, batch_id: str) -> list[Item]:
+    """Return the failed items of a batch."""
+    return [item async for item in fetcher.items(batch_id, outcome="failed")]
+
+
+async def polled(
+    fetcher: FetcherClient, batch_id: str, *, every_seconds: float
+) -> AsyncIterator[Batch]:
+    """Yield how far a batch is until it is finished."""
+    while True:
+        batch = await fetcher.batch(batch_id)
+        yield batch
+        if batch.is_finished:
+            return
+        await asyncio.sleep(every_seconds)
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> RefusedError:
+    try:
+        problem = await response.json(content_type=None)
+    except ValueError:
+        problem = None
+    if not isinstance(problem, Mapping):
+        problem = {}
+    return RefusedError(
+        SERVICE,
+        response.status,
+        code=str(problem.get("code", response.reason)),
+        detail=str(problem.get("detail", "no details")),
+        lines=_lines(problem),
+    )
+
+
+def _lines(problem: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a problem says of lines of a list, the first few."""
+    listed = problem.get("rejected") or problem.get("errors") or []
+    told = [
+        f"line {each['line']}: {each.get('detail') or each.get('code')}"
+        for each in listed
+        if isinstance(each, Mapping) and "line" in each
+    ]
+    rest = len(told) - SHOWN_LINES
+    return (*told[:SHOWN_LINES], *([f"and {rest} more"] if rest > 0 else []))
+
+
+def _parsed(model: type[Model], answer: Any) -> Model:
+    try:
+        return model.model_validate(answer)
+    except ValidationError as error:
+        raise _not_the_fetcher(f"{error.error_count()} fields are not as expected") from error
+
+
+def _not_the_fetcher(reason: str) -> CommandError:
+    return CommandError(
+        f"The answer is not the fetcher's: {reason}",
+        status=ExitStatus.REFUSED,
+        hint="Check that DOCRECO_FETCHER_URL is the address of the fetcher.",
+    )

@@ -1,0 +1,73 @@
+"""``docreco images``: what is known of the images, the worst read first where asked."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from services.cli.errors import ExitStatus
+from services.cli.output import Output, run
+from services.cli.rows import ImageRow, image_row, image_table
+from services.common.index import Database, Document, open_index
+from services.common.settings import MongoSettings
+
+NEWEST_FIRST = (("indexed_at", -1), ("_id", 1))
+WORST_FIRST = (("prediction.score", 1), ("_id", 1))
+
+
+class Status(StrEnum):
+    """Status of a document."""
+
+    PREDICTED = "predicted"
+    REJECTED = "rejected"
+    REMOVED = "removed"
+
+
+def images(
+    *,
+    status: Annotated[Status | None, typer.Option(help="Only these.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Only those that this batch brought.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
+    worst_first: Annotated[
+        bool, typer.Option("--worst-first", help="Lowest scores first, of those that were read.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
+) -> None:
+    """List images with prediction, score, annotation and character error rate, newest first."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        async with open_index(MongoSettings()) as index:
+            rows = await find_rows(
+                index, status=status, batch=batch, limit=limit, worst_first=worst_first
+            )
+        order = "lowest scores first" if worst_first else "newest first"
+        shown = image_table(f"{len(rows)} images, {order}", rows) if rows else "No such image."
+        output.answer([row.model_dump() for row in rows], shown)
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+async def find_rows(
+    index: Database,
+    *,
+    status: Status | None = None,
+    batch: str | None = None,
+    limit: int = 0,
+    worst_first: bool = False,
+) -> list[ImageRow]:
+    """Return the images that fit (``limit`` 0: all of them).
+
+    Raises:
+        IndexUnavailableError: MongoDB does not answer.
+    """
+    where: Document = {}
+    if status is not None:
+        where["status"] = status.value
+    elif worst_first:
+        where["status"] = Status.PREDICTED.value
+    if batch is not None:
+        where["sources.batch_id"] = batch
+    sort = WORST_FIRST if worst_first else NEWEST_FIRST
+    return [image_row(each) async for each in index.images.find(where, sort=sort, limit=limit)]

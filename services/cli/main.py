@@ -1,0 +1,23 @@
+"""The command ``docreco``: the one place where its commands are put together."""
+
+import typer
+
+from services.cli.doctor import doctor
+from services.cli.errors import EXIT_STATUSES
+from services.cli.images import images
+from services.cli.submit import submit
+from services.cli.watch import watch
+
+app = typer.Typer(
+    name="docreco",
+    help="Collect line images, and see what the OCR API reads in them.",
+    epilog=EXIT_STATUSES,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+for command in (submit, watch, images, doctor):
+    app.command(epilog=EXIT_STATUSES)(command)
+
+
+if __name__ == "__main__":
+    app()

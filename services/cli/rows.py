@@ -1,0 +1,97 @@
+"""A document of ``images`` as one line for a person, with its character error rate."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jiwer
+from pydantic import BaseModel
+from rich.table import Table
+from rich.text import Text
+
+from services.cli.output import cell, table
+from services.common.index import Document
+
+LOW_SCORE = 0.5
+"""Scores under it are shown in red; the service's own threshold is ``OCR_LOW_SCORE_THRESHOLD``."""
+
+
+class ImageRow(BaseModel):
+    """What is known of an image."""
+
+    image: str
+    """``bucket/key``."""
+    status: str
+    prediction: str | None
+    score: float | None
+    annotation: str | None
+    cer: float | None
+    """Character error rate: edits over the length of the annotation; None without both texts."""
+    sources: list[str]
+    """URLs it came from; empty for an upload."""
+    error_code: str | None
+    error_detail: str | None
+
+    @property
+    def label(self) -> str:
+        """The name that a person knows: the end of the source's path, or of the key."""
+        origin = self.sources[0].partition("?")[0] if self.sources else self.image
+        return origin.rstrip("/").rpartition("/")[2] or origin
+
+
+def character_error_rate(annotation: str, prediction: str) -> float:
+    """Return edits over the annotation's length; of an empty one, whether anything was read."""
+    if not annotation:
+        return float(bool(prediction))
+    return float(jiwer.cer(annotation, prediction))
+
+
+def image_row(document: Document) -> ImageRow:
+    """Read a document, whatever of it is missing."""
+    prediction: dict[str, Any] = document.get("prediction") or {}
+    annotation: dict[str, Any] = document.get("annotation") or {}
+    error: dict[str, Any] = document.get("error") or {}
+    read, known = prediction.get("text"), annotation.get("text")
+    cer = None if read is None or known is None else character_error_rate(known, read)
+    return ImageRow(
+        image=str(document["_id"]),
+        status=str(document.get("status")),
+        prediction=read,
+        score=prediction.get("score"),
+        annotation=known,
+        cer=cer,
+        sources=[str(source["url"]) for source in document.get("sources") or []],
+        error_code=error.get("code"),
+        error_detail=error.get("detail"),
+    )
+
+
+def image_table(title: str, rows: Sequence[ImageRow], *, with_origin: bool = True) -> Table:
+    """Return the table of images; with their status and source, or only what was read."""
+    columns = ["image", "prediction", "score", "annotation", "CER"]
+    lines = [
+        [
+            cell(row.label if not with_origin else row.image),
+            cell("" if row.prediction is None else row.prediction),
+            _score(row.score),
+            cell("" if row.annotation is None else row.annotation),
+            cell("" if row.cer is None else f"{row.cer:.0%}"),
+        ]
+        for row in rows
+    ]
+    if with_origin:
+        columns += ["status", "source"]
+        for line, row in zip(lines, rows, strict=True):
+            line += [_status(row), cell(row.sources[0] if row.sources else "(uploaded)")]
+    return table(title, columns, lines)
+
+
+def _score(score: float | None) -> Text:
+    if score is None:
+        return Text("")
+    return Text(f"{score:.3f}", style="red" if score < LOW_SCORE else "")
+
+
+def _status(row: ImageRow) -> Text:
+    if row.error_code:
+        return cell(f"{row.status}: {row.error_code}", "red")
+    return cell(row.status)

@@ -1,0 +1,136 @@
+"""``docreco submit``: hand a list of image URLs to the fetcher."""
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import IO, Annotated
+
+import typer
+from rich.table import Table
+
+from services.cli.errors import CommandError, ExitStatus
+from services.cli.fetcher import FetcherClient, Submission, open_fetcher
+from services.cli.output import Output, cell, plain, run, table
+from services.cli.settings import CliSettings
+from services.cli.watch import watch_batch
+
+SHOWN_REJECTIONS = 20
+
+
+def submit(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="LIST",
+            help="A file (.txt one URL a line; .csv and .tsv with columns url, annotation; .jsonl; "
+            ".parquet; each also .gz), the http(s) address of one, or - for standard input.",
+        ),
+    ],
+    *,
+    stdin_format: Annotated[
+        str, typer.Option("--format", help="Format of standard input: txt, csv, tsv or jsonl.")
+    ] = "txt",
+    name: Annotated[str | None, typer.Option(help="Name of the batch, for people.")] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(help="The same key and list again gives the same batch, not a second one."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay until the batch is done.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Hand a list of image URLs to the fetcher; show what it accepted and what it rejected."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        settings = CliSettings()
+        async with open_fetcher(settings) as fetcher:
+            submission = await send(
+                fetcher,
+                source,
+                stdin_format=stdin_format,
+                name=name,
+                idempotency_key=idempotency_key,
+            )
+            is_well = not submission.rejected_count
+            if not watch:
+                output.answer(submission.model_dump(), *_for_people(submission))
+                return ExitStatus.OK if is_well else ExitStatus.INCOMPLETE
+            if not as_json:
+                output.answer({}, *_for_people(submission))
+            status = await watch_batch(
+                fetcher,
+                submission.batch_id,
+                output,
+                every_seconds=settings.poll_seconds,
+                also={"submission": submission.model_dump()},
+            )
+            return status if is_well else ExitStatus.INCOMPLETE
+
+    run(output, work)
+
+
+async def send(
+    fetcher: FetcherClient,
+    source: str,
+    *,
+    stdin_format: str = "txt",
+    name: str | None = None,
+    idempotency_key: str | None = None,
+) -> Submission:
+    """Send a list, wherever it is.
+
+    Args:
+        fetcher: Its client.
+        source: Path of a file, ``-``, or an http(s) address that the fetcher gets by itself.
+        stdin_format: Ending of a file that holds the same as standard input.
+        name: Name of the batch.
+        idempotency_key: See the fetcher's API.
+
+    Raises:
+        CommandError: There is no such file, or the fetcher does not answer, or refuses.
+    """
+    if source.startswith(("http://", "https://")):
+        return await fetcher.submit_url(source, idempotency_key=idempotency_key)
+    with _opened(source) as content:
+        return await fetcher.submit_file(
+            content,
+            file_name=f"stdin.{stdin_format}" if source == "-" else Path(source).name,
+            name=name,
+            idempotency_key=idempotency_key,
+        )
+
+
+def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
+    if source == "-":
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return Path(source).open("rb")
+    except OSError as error:
+        raise CommandError(
+            f"{source}: {error.strerror}",
+            status=ExitStatus.REFUSED,
+            hint="Give the path of a list, its http(s) address, or - for standard input.",
+        ) from error
+
+
+def _for_people(submission: Submission) -> list[Table | str]:
+    rejected, count = submission.rejected, submission.rejected_count
+    shown: list[Table | str] = []
+    if rejected:
+        rows = [
+            [
+                cell("" if each.line is None else each.line),
+                cell(each.value),
+                cell(each.code, "red"),
+                cell(each.detail),
+            ]
+            for each in rejected[:SHOWN_REJECTIONS]
+        ]
+        title = f"{count} rejected"
+        if count > SHOWN_REJECTIONS:
+            title += f", the first {SHOWN_REJECTIONS}"
+        shown.append(table(title, ("line", "value", "code", "detail"), rows))
+    batch = plain(submission.batch_id)
+    shown.append(f"{submission.accepted} accepted, {count} rejected: batch {batch}")
+    shown.append(f"Follow it with: docreco watch {batch}")
+    return shown

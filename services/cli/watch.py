@@ -1,0 +1,133 @@
+"""``docreco watch``: follow a batch until each of its items has an outcome."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+from typing_extensions import override
+
+from services.cli.errors import ExitStatus
+from services.cli.fetcher import Batch, FetcherClient, Item, failures, open_fetcher, polled
+from services.cli.output import Output, cell, counted, plain, run, table
+from services.cli.settings import CliSettings
+
+SHOWN_FAILURES = 20
+
+
+class RateColumn(ProgressColumn):
+    """Items a second."""
+
+    @override
+    def render(self, task: Task) -> Text:
+        """Return the rate of one task."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f}/s")
+
+
+def progress_bar(console: Console) -> Progress:
+    """Return a bar with counts, the rate, the time left, and words at its end."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[words]}"),
+        console=console,
+    )
+
+
+def watch(
+    batch_id: Annotated[str, typer.Argument(metavar="BATCH_ID", help="As submit showed it.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, at the end.")] = False,
+) -> None:
+    """Follow a batch until each of its items has an outcome; then list what failed, and why."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        settings = CliSettings()
+        async with open_fetcher(settings) as fetcher:
+            return await watch_batch(fetcher, batch_id, output, every_seconds=settings.poll_seconds)
+
+    run(output, work)
+
+
+async def watch_batch(
+    fetcher: FetcherClient,
+    batch_id: str,
+    output: Output,
+    *,
+    every_seconds: float,
+    also: Mapping[str, Any] | None = None,
+) -> ExitStatus:
+    """Follow a batch to its end and answer with its outcomes.
+
+    Args:
+        fetcher: Its client.
+        batch_id: The batch.
+        output: Where the bar and the answer go.
+        every_seconds: Pause between two questions.
+        also: Further members of the JSON answer.
+    """
+    batch = await follow(fetcher, batch_id, output.asides, every_seconds=every_seconds)
+    failed = await failures(fetcher, batch_id)
+    codes = Counter(item.code or "unknown" for item in failed)
+    document = {
+        **(also or {}),
+        "batch": batch.model_dump(),
+        "failure_codes": dict(codes),
+        "failed": [item.model_dump() for item in failed],
+    }
+    shown = [failure_table(failed)] if failed else []
+    output.answer(document, *shown, f"batch {plain(batch_id)}: {summary(batch, codes)}")
+    is_well = batch.state == "completed" and not failed
+    return ExitStatus.OK if is_well else ExitStatus.INCOMPLETE
+
+
+async def follow(
+    fetcher: FetcherClient, batch_id: str, console: Console, *, every_seconds: float
+) -> Batch:
+    """Show a bar until the batch is finished; return its last state."""
+    batch = await fetcher.batch(batch_id)  # where that fails, no bar is left on the screen
+    with progress_bar(console) as bar:
+        task = bar.add_task("fetching", total=None, words="")
+        async for batch in polled(fetcher, batch_id, every_seconds=every_seconds):
+            words = counted({name: n for name, n in batch.counts.items() if name != "queued"})
+            bar.update(task, total=batch.total, completed=batch.done, words=plain(words))
+    return batch
+
+
+def summary(batch: Batch, codes: Mapping[str, int]) -> str:
+    """Return the end of a batch in words."""
+    words = f"{plain(batch.state)}, {plain(counted(batch.counts))}"
+    return f"{words} ({plain(counted(codes))})" if codes else words
+
+
+def failure_table(failed: list[Item]) -> Any:
+    """Return the failed items with their reasons."""
+    rows = [
+        [
+            cell(item.url),
+            cell(item.code or "", "red"),
+            cell(item.detail or ""),
+            cell("" if item.attempts is None else item.attempts),
+        ]
+        for item in failed[:SHOWN_FAILURES]
+    ]
+    title = f"{len(failed)} failed"
+    if len(failed) > SHOWN_FAILURES:
+        title += f", the first {SHOWN_FAILURES}"
+    return table(title, ("url", "code", "detail", "attempts"), rows)
