@@ -1,0 +1,229 @@
+"""The fetcher's HTTP API."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from services.common.health import Check, health_router
+from services.common.problems import ProblemError, install_problem_handlers, problem_response
+from services.fetcher import schemas
+from services.fetcher.access import require_token
+from services.fetcher.batches import (
+    BatchConflictError,
+    Batches,
+    BatchNotFoundError,
+    EmptyListError,
+    IdempotencyKeyReusedError,
+)
+from services.fetcher.ledger import ItemOutcome, RetryScope
+from services.fetcher.lists.rows import MalformedListError
+from services.fetcher.progress import failed_csv, progress_events
+from services.fetcher.settings import FetcherSettings
+from services.fetcher.upload import ListLimits, receive_list
+
+BatchId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of a page.")]
+Cursor = Annotated[
+    str | None, Query(pattern=r"^[0-9A-Za-z/-]{1,100}$", description="``next`` of the page before.")
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        pattern=r"^[!-~]{1,255}$",
+        description="The same key and list again give the same batch, also after a crash.",
+    ),
+]
+
+_LIST_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["items"],
+                    "properties": {
+                        "name": {"type": "string", "maxLength": 200},
+                        "items": {
+                            "type": "array",
+                            "items": {
+                                "type": "object",
+                                "required": ["url"],
+                                "properties": {
+                                    "url": {"type": "string"},
+                                    "annotation": {"type": ["string", "null"]},
+                                },
+                            },
+                        },
+                    },
+                }
+            },
+            "text/plain": {"schema": {"type": "string", "description": "One URL a line."}},
+            "text/csv": {
+                "schema": {"type": "string", "description": "Columns url and annotation."}
+            },
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "name": {"type": "string"},
+                    },
+                }
+            },
+        },
+    }
+}
+
+
+def build_app(
+    settings: FetcherSettings,
+    batches: Batches,
+    *,
+    ready: dict[str, Check],
+    alive: dict[str, Check],
+    stop: asyncio.Event,
+) -> FastAPI:
+    """Build the application.
+
+    Args:
+        settings: Token and limits.
+        batches: What it is about.
+        ready: For /readyz.
+        alive: For /livez.
+        stop: Ends the streams of progress, which would hold up a shutdown.
+    """
+    app = FastAPI(
+        title="DocReco fetcher",
+        summary="Downloads lists of image URLs into the bucket.",
+        # with a token every route wants it, and a browser's /docs could not send it
+        openapi_url=None if settings.api_token else "/openapi.json",
+    )
+    install_problem_handlers(app)
+    _install_own_problems(app)
+    app.include_router(health_router(ready=ready, alive=alive))
+    router = APIRouter(tags=["batches"], dependencies=[Depends(require_token(settings.api_token))])
+    _add_submission(router, settings, batches)
+    _add_reading(router, batches, stop)
+    _add_actions(router, batches)
+    app.include_router(router)
+    return app
+
+
+def _add_submission(router: APIRouter, settings: FetcherSettings, batches: Batches) -> None:
+    limits = ListLimits(settings.max_list_bytes, settings.max_json_bytes)
+
+    @router.post(
+        "/batches", status_code=202, summary="Submit a list of images", openapi_extra=_LIST_BODY
+    )
+    async def submit(
+        request: Request, response: Response, idempotency_key: IdempotencyKey = None
+    ) -> schemas.Submitted:
+        async with receive_list(request, limits) as received:
+            submission = await batches.submit(
+                received.contents.rows,
+                digest=received.digest,
+                name=received.contents.name,
+                idempotency_key=idempotency_key,
+            )
+        status_url = _status_url(submission.batch_id)
+        response.headers["Location"] = status_url
+        return schemas.to_submitted(submission, status_url)
+
+
+def _add_reading(router: APIRouter, batches: Batches, stop: asyncio.Event) -> None:
+    @router.get("/batches", summary="List batches, the newest first")
+    async def list_batches(limit: Limit = 50, cursor: Cursor = None) -> schemas.BatchPage:
+        found = await batches.page(after=cursor, limit=limit)
+        return schemas.BatchPage(
+            batches=[schemas.to_status(batch) for batch in found],
+            next=found[-1].batch_id if len(found) == limit else None,
+        )
+
+    @router.get("/batches/{batch_id}", summary="Show a batch")
+    async def show(batch_id: BatchId) -> schemas.BatchStatus:
+        return schemas.to_status(await batches.find(batch_id))
+
+    @router.get("/batches/{batch_id}/items", summary="Show a batch's items")
+    async def items(
+        batch_id: BatchId,
+        outcome: ItemOutcome | None = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> schemas.ItemPage:
+        found = await batches.items(batch_id, outcome=outcome, after=cursor or "", limit=limit)
+        page = [item async for item in found]
+        return schemas.ItemPage(
+            items=[schemas.to_item(item) for item in page],
+            next=page[-1]["_id"] if len(page) == limit else None,
+        )
+
+    @router.get(
+        "/batches/{batch_id}/failed.csv",
+        summary="The failed items, as a list that can be submitted again",
+        response_class=Response,
+        responses={200: {"content": {"text/csv": {}}}},
+    )
+    async def failed(batch_id: BatchId) -> StreamingResponse:
+        found = await batches.items(batch_id, outcome=ItemOutcome.FAILED, after="", limit=0)
+        return StreamingResponse(failed_csv(found), media_type="text/csv")
+
+    @router.get(
+        "/batches/{batch_id}/events",
+        summary="Follow a batch: server-sent events until it is done",
+        response_class=Response,
+        responses={200: {"content": {"text/event-stream": {}}}},
+    )
+    async def events(batch_id: BatchId) -> StreamingResponse:
+        first = await batches.find(batch_id)
+        return StreamingResponse(
+            progress_events(batches, first, stop),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store"},
+        )
+
+
+def _add_actions(router: APIRouter, batches: Batches) -> None:
+    @router.post("/batches/{batch_id}/retry", status_code=202, summary="Fetch failed items again")
+    async def retry(batch_id: BatchId, scope: RetryScope = RetryScope.TRANSIENT) -> schemas.Retried:
+        retried = await batches.retry(batch_id, scope)
+        return schemas.Retried(batch_id=batch_id, retried=retried, status_url=_status_url(batch_id))
+
+    @router.post("/batches/{batch_id}/cancel", summary="Call off what is still queued")
+    async def cancel(batch_id: BatchId) -> schemas.BatchStatus:
+        await batches.cancel(batch_id)
+        return schemas.to_status(await batches.find(batch_id))
+
+
+def _status_url(batch_id: str) -> str:
+    return f"/batches/{batch_id}"
+
+
+def _install_own_problems(app: FastAPI) -> None:
+    @app.exception_handler(MalformedListError)
+    async def on_malformed(_: Request, error: MalformedListError) -> Response:
+        rejected = [row.model_dump() for row in schemas.to_rejected(error.rejected)]
+        return problem_response(ProblemError(422, error.code, error.detail, rejected=rejected))
+
+    @app.exception_handler(EmptyListError)
+    async def on_empty(_: Request, error: EmptyListError) -> Response:
+        rejected = [row.model_dump() for row in schemas.to_rejected(error.rejections.first)]
+        count = error.rejections.count
+        return problem_response(
+            ProblemError(422, error.code, str(error), rejected=rejected, rejected_count=count)
+        )
+
+    @app.exception_handler(IdempotencyKeyReusedError)
+    async def on_reused(_: Request, error: IdempotencyKeyReusedError) -> Response:
+        return problem_response(ProblemError(422, error.code, str(error)))
+
+    @app.exception_handler(BatchNotFoundError)
+    async def on_not_found(_: Request, error: BatchNotFoundError) -> Response:
+        return problem_response(ProblemError(404, error.code, str(error)))
+
+    @app.exception_handler(BatchConflictError)
+    async def on_conflict(_: Request, error: BatchConflictError) -> Response:
+        return problem_response(ProblemError(409, error.code, str(error)))

@@ -1,0 +1,156 @@
+"""Publishes the items of batches as jobs: a transactional outbox.
+
+The batch's document says how far publishing came. It is written after the broker confirmed, so a
+crash in between publishes some items twice, which their worker sees, and never leaves one out.
+Several fetchers share the work by short leases; a lease that ran out in the middle does no harm
+either.
+"""
+
+import asyncio
+import secrets
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from services.common.errors import UnavailableError
+from services.common.index import Collection, Document
+from services.common.messaging import Publisher, open_publisher
+from services.common.settings import AmqpSettings
+from services.common.settlement import Queues
+from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
+from services.fetcher.worker import to_job
+
+log = structlog.stdlib.get_logger(__name__)
+
+PAGE_ITEMS = 500
+"""Items published before progress is written down, and before it is another batch's turn."""
+LEASE = timedelta(seconds=10)
+POLL_SECONDS = 1.0
+LARGEST_PAUSE_SECONDS = 5.0
+
+
+class Dispatcher:
+    """Publishes what is not published.
+
+    Args:
+        settings: Address of RabbitMQ.
+        queues: Jobs go to their ``work`` queue.
+        batches: The ``batches`` collection.
+        ledger: Items.
+        wake: Set by who has work; it is looked for every ``POLL_SECONDS`` anyway.
+    """
+
+    def __init__(
+        self,
+        settings: AmqpSettings,
+        queues: Queues,
+        *,
+        batches: Collection,
+        ledger: Ledger,
+        wake: asyncio.Event,
+    ) -> None:
+        self._settings = settings
+        self._queue = queues.work
+        self._batches = batches
+        self._ledger = ledger
+        self._wake = wake
+        self._owner = secrets.token_hex(8)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Dispatch until ``stop`` is set, reconnecting as needed; a page begun is finished."""
+        retries = AsyncRetrying(
+            retry=retry_if_exception_type(UnavailableError),
+            wait=wait_random_exponential(multiplier=0.2, max=LARGEST_PAUSE_SECONDS),
+            sleep=lambda seconds: _wait(stop, seconds),
+            before_sleep=lambda state: log.warning(
+                "dispatching paused", error=str(state.outcome and state.outcome.exception())
+            ),
+        )
+        while not stop.is_set():
+            async for attempt in retries:
+                with attempt:
+                    await self._dispatch_on_one_connection(stop)
+
+    async def _dispatch_on_one_connection(self, stop: asyncio.Event) -> None:
+        if stop.is_set():
+            return
+        async with open_publisher(self._settings) as publisher:
+            while not stop.is_set():
+                self._wake.clear()
+                if not await self.dispatch_page(publisher):
+                    await self._sleep(stop)
+
+    async def dispatch_page(self, publisher: Publisher) -> bool:
+        """Publish one page of one batch; return False where there was nothing to do.
+
+        Raises:
+            UnavailableError: MongoDB or RabbitMQ is missing; the page will be published again.
+        """
+        batch = await self._lease()
+        if batch is None:
+            return False
+        batch_id = batch["_id"]
+        if batch["cancelled_at"] is not None:
+            await self._ledger.cancel(batch_id)
+            await self._release(batch, {"dispatch.done": True})
+            return True
+        if batch["requeue"] is not None:
+            await self._ledger.requeue(batch_id, RetryScope(batch["requeue"]))
+            await self._release(batch, {"requeue": None, "dispatch.after": ""})
+            return True
+        after = batch["dispatch"]["after"]
+        found = self._ledger.items(
+            batch_id, outcome=ItemOutcome.QUEUED, after=after, limit=PAGE_ITEMS
+        )
+        ids = [item["_id"] async for item in found]
+        await asyncio.gather(
+            *(publisher.publish(to_job(item_id), queue=self._queue) for item_id in ids)
+        )
+        is_last = len(ids) < PAGE_ITEMS
+        progress = {"dispatch.done": is_last, "dispatch.after": ids[-1] if ids else after}
+        await self._release(batch, progress)
+        log.info("dispatched", batch_id=batch_id, items=len(ids), done=is_last)
+        return True
+
+    async def _lease(self) -> Document | None:
+        """Take the batch that waited longest."""
+        now = datetime.now(tz=UTC)
+        return await self._batches.find_and_update(
+            {
+                "dispatch.done": False,
+                "loaded": True,
+                "$or": [{"dispatch.leased_until": {"$lt": now}}, {"dispatch.owner": self._owner}],
+            },
+            {"$set": {"dispatch.owner": self._owner, "dispatch.leased_until": now + LEASE}},
+            sort=[("dispatch.leased_until", 1)],
+        )
+
+    async def _release(self, batch: Document, progress: Document) -> None:
+        """Write progress down, unless a person asked for something else in the meantime."""
+        mine = {"_id": batch["_id"], "dispatch.owner": self._owner}
+        released = {"dispatch.leased_until": datetime.now(tz=UTC)}
+        is_current = await self._batches.update_one(
+            {**mine, "dispatch.version": batch["dispatch"]["version"]},
+            {"$set": {**progress, **released}},
+        )
+        if not is_current:
+            await self._batches.update_one(mine, {"$set": released})
+
+    async def _sleep(self, stop: asyncio.Event) -> None:
+        woken = asyncio.ensure_future(self._wake.wait())
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait(
+                {woken, stopped}, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            woken.cancel()
+            stopped.cancel()
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()

@@ -1,0 +1,98 @@
+"""Which addresses may be connected to: public ones, and what the settings allow besides.
+
+The check sees the address of each new connection itself, after DNS and after each redirect, so that
+no name, literal or answer that changes in between leads past it.
+"""
+
+import socket
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]
+"""As ``socket.getaddrinfo`` gives it."""
+
+_GLOBAL_UNICAST_6 = IPv6Network("2000::/3")
+_NEVER_PUBLIC = tuple(
+    ip_network(network)
+    for network in (
+        # IANA's special-purpose registries (RFC 6890), spelt out where ``is_global`` differs
+        # between Python versions
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "2001::/23",  # Teredo, ORCHID, benchmarking
+        "2001:db8::/32",
+        "2002::/16",  # 6to4 holds an IPv4 address
+        "3fff::/20",
+    )
+)
+
+
+class ForbiddenAddressError(OSError):
+    """The address is not public and not allowed.
+
+    An OSError with always the same text: the connector tries a name's next address after it, and
+    hands this very error on where every address ends so.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__("the address is not public")
+        self.address = address
+
+
+class AddressGuard:
+    """Decides on addresses.
+
+    Args:
+        allowed: Networks that may be reached although they are not public.
+    """
+
+    def __init__(self, allowed: Sequence[Network] = ()) -> None:
+        self._allowed = tuple(allowed)
+
+    def allows(self, text: str) -> bool:
+        """Return whether a literal address may be connected to; what is none may not."""
+        try:
+            address = ip_address(text)
+        except ValueError:
+            return False
+        if isinstance(address, IPv6Address):
+            address = address.ipv4_mapped or IPv6Address(int(address))  # without its zone
+            is_mapped = isinstance(address, IPv4Address)
+        else:
+            is_mapped = False
+        if any(address in network for network in self._allowed):
+            return True
+        return not is_mapped and _is_public(address)
+
+    def open_socket(self, info: AddressInfo) -> socket.socket:
+        """Make the socket of a new connection; aiohttp's ``socket_factory``.
+
+        Raises:
+            ForbiddenAddressError: Its address may not be connected to.
+        """
+        family, kind, protocol, _, address = info
+        if not self.allows(str(address[0])):
+            raise ForbiddenAddressError(str(address[0]))
+        return socket.socket(family, kind, protocol)
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST_6:
+        return False  # NAT64, unique local, link-local, multicast, IPv4-compatible, …
+    return address.is_global and not any(address in network for network in _NEVER_PUBLIC)

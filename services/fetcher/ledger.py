@@ -1,0 +1,179 @@
+"""The ``fetches`` collection: one document per batch item, with its outcome."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from services.common.index import Collection, Document
+from services.common.metrics import FETCHED_ITEMS
+from services.fetcher.lists.rows import Item
+
+
+class ItemOutcome(StrEnum):
+    """What became of a batch item."""
+
+    QUEUED = "queued"
+    STORED = "stored"
+    UNCHANGED = "unchanged"
+    """The same image was there already, from the same URL and with the same annotation."""
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class RetryScope(StrEnum):
+    """Which failed items a retry takes."""
+
+    TRANSIENT = "transient"
+    """Those whose reason may have passed: timeouts, 429, 5xx, …"""
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is written down of an item when it is done; names as in its document."""
+
+    outcome: ItemOutcome
+    code: str
+    """``stored``, ``unchanged``, ``cancelled``, or why it failed."""
+    detail: str | None = None
+    is_transient: bool = False
+    """Whether the same item may work later."""
+    http_status: int | None = None
+    size_bytes: int | None = None
+    duration_seconds: float | None = None
+    sha256: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many items of a batch have each outcome, and when the last was done."""
+
+    by_outcome: Mapping[ItemOutcome, int]
+    finished_at: datetime | None
+
+    @property
+    def queued(self) -> int:
+        """Items that are not done."""
+        return self.by_outcome[ItemOutcome.QUEUED]
+
+
+def fetch_id(batch_id: str, line: int) -> str:
+    """``_id`` of an item's document; sorts as the list does, and is the same on every attempt."""
+    return f"{batch_id}/{line:010d}"
+
+
+class Ledger:
+    """Reads and writes items so that none is counted twice."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    async def add(self, batch_id: str, items: Sequence[Item]) -> None:
+        """Write items down as queued; those that are there already stay as they are."""
+        await self._collection.insert_missing(
+            [
+                {
+                    "_id": fetch_id(batch_id, item.line),
+                    "batch_id": batch_id,
+                    "url": item.url,
+                    "annotation": item.annotation,
+                    "outcome": ItemOutcome.QUEUED,
+                    "attempts": 0,
+                }
+                for item in items
+            ]
+        )
+
+    async def find(self, item_id: str) -> Document | None:
+        """Return an item, or None."""
+        return await self._collection.find_one({"_id": item_id})
+
+    async def finish(self, item_id: str, result: Result, *, attempts: int = 1) -> bool:
+        """Record what became of a queued item; return False where it was queued no more."""
+        change = {**asdict(result), "finished_at": datetime.now(tz=UTC)}
+        is_first = await self._collection.update_one(
+            {"_id": item_id, "outcome": ItemOutcome.QUEUED},
+            {"$set": change, "$inc": {"attempts": attempts}},
+        )
+        if is_first:
+            FETCHED_ITEMS.labels(outcome=result.outcome, code=result.code).inc()
+        return is_first
+
+    async def note_attempt(self, item_id: str, *, code: str, detail: str) -> None:
+        """Record that an attempt failed and another will follow."""
+        await self._collection.update_one(
+            {"_id": item_id, "outcome": ItemOutcome.QUEUED},
+            {"$set": {"code": code, "detail": detail}, "$inc": {"attempts": 1}},
+        )
+
+    async def last_success(self, url: str) -> Document | None:
+        """Return the item that last led from a URL to an object, or None."""
+        found = self._collection.find(
+            {"url": url, "outcome": {"$in": [ItemOutcome.STORED, ItemOutcome.UNCHANGED]}},
+            sort=[("finished_at", -1)],
+            limit=1,
+        )
+        items = [item async for item in found]
+        return items[0] if items else None
+
+    async def count(self, batch_ids: Sequence[str]) -> dict[str, Counts]:
+        """Count the items of batches; what is not there has none."""
+        groups = await self._collection.aggregate(
+            [
+                {"$match": {"batch_id": {"$in": list(batch_ids)}}},
+                {
+                    "$group": {
+                        "_id": {"batch_id": "$batch_id", "outcome": "$outcome"},
+                        "items": {"$sum": 1},
+                        "finished_at": {"$max": "$finished_at"},
+                    }
+                },
+            ]
+        )
+        return {batch_id: _to_counts(batch_id, groups) for batch_id in batch_ids}
+
+    async def items(
+        self, batch_id: str, *, outcome: ItemOutcome | None = None, after: str = "", limit: int = 0
+    ) -> AsyncIterator[Document]:
+        """Yield items in the list's order, from behind the id ``after`` (``limit`` 0: all)."""
+        where: Document = {"batch_id": batch_id}
+        if outcome is not None:
+            where["outcome"] = outcome
+        if after:
+            where["_id"] = {"$gt": after}
+        async for item in self._collection.find(where, sort=[("_id", 1)], limit=limit):
+            yield item
+
+    async def requeue(self, batch_id: str, scope: RetryScope) -> int:
+        """Make failed items queued again; return how many."""
+        where: Document = {"batch_id": batch_id, "outcome": ItemOutcome.FAILED}
+        if scope is RetryScope.TRANSIENT:
+            where["is_transient"] = True
+        change = {"$set": {"outcome": ItemOutcome.QUEUED}, "$unset": {"finished_at": ""}}
+        return await self._collection.update_many(where, change)
+
+    async def cancel(self, batch_id: str) -> int:
+        """Make queued items cancelled; return how many."""
+        result = asdict(CANCELLED) | {"finished_at": datetime.now(tz=UTC)}
+        where = {"batch_id": batch_id, "outcome": ItemOutcome.QUEUED}
+        cancelled = await self._collection.update_many(where, {"$set": result})
+        FETCHED_ITEMS.labels(outcome=CANCELLED.outcome, code=CANCELLED.code).inc(cancelled)
+        return cancelled
+
+
+CANCELLED = Result(ItemOutcome.CANCELLED, "cancelled", "the batch was cancelled")
+
+
+def _to_counts(batch_id: str, groups: Sequence[Document]) -> Counts:
+    by_outcome = dict.fromkeys(ItemOutcome, 0)
+    last: datetime | None = None
+    for group in groups:
+        if group["_id"]["batch_id"] != batch_id:
+            continue
+        by_outcome[ItemOutcome(group["_id"]["outcome"])] = group["items"]
+        finished = group["finished_at"]
+        if finished is not None and (last is None or finished > last):
+            last = finished
+    return Counts(by_outcome, last)

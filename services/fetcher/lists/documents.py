@@ -1,0 +1,53 @@
+"""Lists as JSON: ``{"items": [{"url": …, "annotation": …}], "name": …}``."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from services.fetcher.lists.rows import MalformedListError, Row, is_text, reject, to_row
+
+MAX_NAME_LENGTH = 200
+
+
+def load_document(content: bytes) -> tuple[str | None, Sequence[Any]]:
+    """Return a list's name and its items as they were sent.
+
+    Raises:
+        MalformedListError: It is not such a document.
+    """
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", 1)
+        detail = f"not valid JSON: {error}"
+        raise MalformedListError(detail, [reject(line, "", "malformed_json", detail)]) from error
+    if not isinstance(document, dict):
+        raise MalformedListError('a JSON list is an object: {"items": [{"url": "https://…"}]}')
+    if "list_url" in document:
+        raise MalformedListError('"list_url" is not supported yet: send the list itself')
+    items = document.get("items")
+    if not isinstance(items, list):
+        raise MalformedListError('"items" is missing, or is not an array')
+    return to_name(document.get("name")), items
+
+
+def to_name(name: object) -> str | None:
+    """Check the name that a person gave a list.
+
+    Raises:
+        MalformedListError: It is too long, or not text.
+    """
+    if name is None or name == "":
+        return None
+    if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH or not is_text(name):
+        raise MalformedListError(f'"name" is not a text of at most {MAX_NAME_LENGTH} characters')
+    return name
+
+
+def parse_items(items: Sequence[Any]) -> Iterator[Row]:
+    """Yield an item or a rejection for each element; its place counts as its line."""
+    for place, item in enumerate(items, start=1):
+        if isinstance(item, dict):
+            yield to_row(place, item.get("url"), item.get("annotation"))
+        else:
+            yield reject(place, item, "malformed_row", 'an item is an object with a "url"')

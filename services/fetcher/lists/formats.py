@@ -1,0 +1,76 @@
+"""The formats of lists, and how a list is told to be of one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from io import TextIOWrapper
+from pathlib import PurePath
+from typing import IO
+
+from services.fetcher.lists.documents import load_document, parse_items
+from services.fetcher.lists.lines import bounded_lines, detect_encoding
+from services.fetcher.lists.rows import Row
+from services.fetcher.lists.table import parse_table
+from services.fetcher.lists.text import parse_text
+
+
+class ListFormat(StrEnum):
+    """How a list is written."""
+
+    TEXT = "text"
+    TABLE = "table"
+    JSON = "json"
+
+
+_BY_CONTENT_TYPE = {
+    "text/plain": ListFormat.TEXT,
+    "text/csv": ListFormat.TABLE,
+    "application/csv": ListFormat.TABLE,
+    "application/vnd.ms-excel": ListFormat.TABLE,  # what browsers on Windows call a .csv
+    "text/tab-separated-values": ListFormat.TABLE,
+    "application/json": ListFormat.JSON,
+}
+_BY_SUFFIX = {
+    ".txt": ListFormat.TEXT,
+    ".csv": ListFormat.TABLE,
+    ".tsv": ListFormat.TABLE,
+    ".json": ListFormat.JSON,
+}
+
+
+@dataclass(frozen=True)
+class OpenList:
+    """A list whose rows can be read once."""
+
+    name: str | None
+    rows: Iterator[Row]
+
+
+def find_format(*, content_type: str | None, file_name: str | None = None) -> ListFormat | None:
+    """Return the format that a file's name or else its content type says, or None."""
+    by_suffix = _BY_SUFFIX.get(PurePath(file_name or "").suffix.lower())
+    media_type = (content_type or "").partition(";")[0].strip().lower()
+    return by_suffix or _BY_CONTENT_TYPE.get(media_type)
+
+
+def open_list(file: IO[bytes], list_format: ListFormat) -> OpenList:
+    """Begin to read a list from the beginning of ``file``, which the caller closes.
+
+    Raises:
+        MalformedListError: It cannot be read; also while its rows are.
+    """
+    file.seek(0)
+    if list_format is ListFormat.JSON:
+        name, items = load_document(file.read())
+        return OpenList(name, parse_items(items))
+    return OpenList(None, _rows(file, list_format))
+
+
+def _rows(file: IO[bytes], list_format: ListFormat) -> Iterator[Row]:
+    # latin-1 and its kin read any byte, and UTF-8 was checked: only UTF-16 can have a bad end
+    text = TextIOWrapper(file, encoding=detect_encoding(file), errors="replace")
+    try:
+        lines = bounded_lines(text)
+        yield from parse_table(lines) if list_format is ListFormat.TABLE else parse_text(lines)
+    finally:
+        text.detach()

@@ -1,0 +1,96 @@
+"""What a list holds: items to fetch, and rows that cannot be."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.common.errors import PermanentError
+from services.fetcher.urls import UnacceptableUrlError, to_url
+
+MAX_ANNOTATION_LENGTH = 10_000
+"""Characters; the annotation of one line of text."""
+SHOWN_VALUE_LENGTH = 100
+"""Characters of a rejected row that are shown to the person who sent it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An image to fetch."""
+
+    line: int
+    """Where it begins in the list, from 1; in a JSON list its place."""
+    url: str
+    """Normalised to ASCII."""
+    annotation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A row that is not taken, and why."""
+
+    line: int
+    value: str
+    """The row, cut short."""
+    code: str
+    detail: str
+
+
+Row = Item | Rejection
+
+
+class MalformedListError(PermanentError):
+    """The list as a whole cannot be read.
+
+    Args:
+        detail: What is wrong, for the person who sent it.
+        rejected: Where, as far as lines can be named.
+    """
+
+    code = "malformed_list"
+
+    def __init__(self, detail: str, rejected: Sequence[Rejection] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.rejected = tuple(rejected)
+
+
+def to_row(line: int, url: object, annotation: object = None) -> Row:
+    """Check one item as it was sent."""
+    if not isinstance(url, str):
+        return reject(line, "" if url is None else url, "invalid_url", "there is no URL")
+    try:
+        accepted = str(to_url(url))
+    except UnacceptableUrlError as error:
+        return reject(line, url, error.code, error.detail)
+    problem = _problem(annotation)
+    if problem:
+        return reject(line, annotation, "invalid_annotation", f"the annotation {problem}")
+    text = annotation.strip() if isinstance(annotation, str) else ""
+    return Item(line, accepted, text or None)
+
+
+def _problem(annotation: object) -> str:
+    """Say what is wrong with an annotation; empty where nothing is."""
+    if annotation is None:
+        return ""
+    if not isinstance(annotation, str):
+        return "is not text"
+    if len(annotation) > MAX_ANNOTATION_LENGTH:
+        return f"has more than {MAX_ANNOTATION_LENGTH} characters"
+    return "" if is_text(annotation) else "is not valid Unicode"
+
+
+def reject(line: int, value: object, code: str, detail: str) -> Rejection:
+    """Describe a row that is not taken; ``value`` is cut short."""
+    text = str(value).strip()
+    if len(text) > SHOWN_VALUE_LENGTH:
+        text = f"{text[:SHOWN_VALUE_LENGTH]}…"
+    return Rejection(line, text.encode(errors="replace").decode(), code, detail)
+
+
+def is_text(value: str) -> bool:
+    """Return whether ``value`` can be encoded: JSON may hold lone surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,104 @@
+"""Start the fetcher: the one place where it is wired together."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from services.common.errors import PipelineError
+from services.common.health import Check
+from services.common.index import open_index
+from services.common.logs import configure_logging
+from services.common.messaging import Consumer
+from services.common.object_store import open_object_store
+from services.common.server import http_server, serve_until, stop_on_signals
+from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
+from services.common.settlement import FETCH_QUEUES, Outcome
+from services.fetcher.api import build_app
+from services.fetcher.batches import Batches
+from services.fetcher.cancellations import Cancellations
+from services.fetcher.dispatcher import Dispatcher
+from services.fetcher.download.client import open_downloader
+from services.fetcher.ledger import Ledger
+from services.fetcher.settings import DownloadSettings, FetcherSettings
+from services.fetcher.worker import Worker
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All settings of this service."""
+
+    fetcher: FetcherSettings = field(default_factory=FetcherSettings)
+    downloads: DownloadSettings = field(default_factory=DownloadSettings)
+    s3: S3Settings = field(default_factory=S3Settings)
+    amqp: AmqpSettings = field(default_factory=AmqpSettings)
+    mongo: MongoSettings = field(default_factory=MongoSettings)
+
+
+async def run(config: Configuration, stop: asyncio.Event) -> None:
+    """Serve, dispatch and download until ``stop`` is set; then finish what is in work."""
+    settings, wake = config.fetcher, asyncio.Event()
+    async with (
+        open_object_store(config.s3) as store,
+        open_index(config.mongo) as index,
+        open_downloader(config.downloads, connections=settings.concurrency) as source,
+    ):
+        ledger = Ledger(index.fetches)
+        batches = Batches(index.batches, ledger, wake)
+        worker = Worker(
+            source=source,
+            store=store,
+            ledger=ledger,
+            cancellations=Cancellations(index.batches),
+            max_attempts=settings.max_attempts,
+        )
+        dispatcher = Dispatcher(
+            config.amqp, FETCH_QUEUES, batches=index.batches, ledger=ledger, wake=wake
+        )
+        checks: dict[str, Check] = {"minio": store.check, "mongodb": index.check}
+        consumer = Consumer(
+            config.amqp,
+            FETCH_QUEUES,
+            worker.handle,
+            prefetch=settings.concurrency,
+            checks=checks,
+            on_settled=_ignore,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            consuming = tasks.create_task(consumer.run(stop, drain_seconds=settings.drain_seconds))
+            dispatching = tasks.create_task(dispatcher.run(stop))
+            app = build_app(
+                settings,
+                batches,
+                ready={**checks, "rabbitmq": consumer.check},
+                alive={"worker": _running(consuming), "dispatcher": _running(dispatching)},
+                stop=stop,
+            )
+            server = http_server(app, host=settings.host, port=settings.port)
+            tasks.create_task(serve_until(stop, server))
+
+
+class StoppedError(PipelineError):
+    """A background task ended: only a restart mends that."""
+
+    code = "stopped"
+
+
+def _running(task: asyncio.Task[None]) -> Check:
+    async def check() -> None:
+        if task.done():
+            raise StoppedError("ended")
+
+    return check
+
+
+def _ignore(outcome: Outcome, code: str) -> None:
+    """Items are counted where their outcome is recorded, which happens once however often."""
+
+
+async def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    await run(Configuration(), stop_on_signals())
+
+
+if __name__ == "__main__":
+    configure_logging(LogSettings(), service="fetcher")
+    asyncio.run(main())

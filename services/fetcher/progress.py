@@ -1,0 +1,55 @@
+"""What is streamed out of a batch: its progress, and its failed items."""
+
+import asyncio
+import csv
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from io import StringIO
+
+from services.common.index import Document
+from services.fetcher.batches import Batch, Batches, BatchState
+from services.fetcher.schemas import to_status
+
+POLL_SECONDS = 0.5
+HEARTBEAT_POLLS = 30
+"""Polls without news before a comment is sent, so that proxies keep the connection."""
+
+
+async def progress_events(
+    batches: Batches, batch: Batch, stop: asyncio.Event
+) -> AsyncIterator[str]:
+    """Yield server-sent events (HTML Living Standard, 9.2): the batch whenever it changed.
+
+    Ends when the batch is done, or ``stop`` is set.
+    """
+    shown = ""
+    silent_polls = 0
+    while not stop.is_set():
+        status = to_status(batch).model_dump_json()
+        if status != shown:
+            shown, silent_polls = status, 0
+            yield f"event: progress\ndata: {status}\n\n"
+        elif silent_polls >= HEARTBEAT_POLLS:
+            silent_polls = 0
+            yield ": still here\n\n"
+        if batch.state is not BatchState.RUNNING and batch.counts.queued == 0:
+            return
+        silent_polls += 1
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                await stop.wait()
+        batch = await batches.find(batch.batch_id)
+
+
+async def failed_csv(items: AsyncIterator[Document]) -> AsyncIterator[str]:
+    """Yield failed items as CSV (RFC 4180) that ``POST /batches`` takes as it is."""
+    yield _csv_row(["url", "annotation", "code", "detail", "attempts"])
+    async for item in items:
+        cells = (item["url"], item["annotation"], item["code"], item["detail"], item["attempts"])
+        yield _csv_row(["" if cell is None else str(cell) for cell in cells])
+
+
+def _csv_row(cells: list[str]) -> str:
+    row = StringIO()
+    csv.writer(row).writerow(cells)
+    return row.getvalue()

@@ -1,0 +1,128 @@
+"""What the API answers."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.common.index import Document
+from services.fetcher.batches import Batch, BatchState, Submission
+from services.fetcher.ledger import ItemOutcome
+from services.fetcher.lists.rows import Rejection
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+class RejectedRow(_Model):
+    """A row of a list that is not taken."""
+
+    line: int = Field(description="From 1; in a JSON list the place of the item.")
+    value: str = Field(description="The row, cut short.")
+    code: str = Field(examples=["unsupported_scheme"])
+    detail: str
+
+
+class Submitted(_Model):
+    """A list was taken: nothing of it can be lost any more."""
+
+    batch_id: str = Field(examples=["20261124T093000-5f3a9c2e17b4"])
+    accepted: int = Field(description="Items that will be fetched.")
+    rejected: list[RejectedRow] = Field(description="Rows not taken; the first 1,000.")
+    rejected_count: int = Field(description="All rows not taken.")
+    status_url: str = Field(description="Path of the batch.")
+
+
+class ItemCounts(_Model):
+    """How many items have each outcome; they always add up to the items accepted."""
+
+    queued: int
+    stored: int
+    unchanged: int
+    failed: int
+    cancelled: int
+
+
+class BatchStatus(_Model):
+    """A batch as it stands."""
+
+    batch_id: str
+    name: str | None
+    state: BatchState
+    counts: ItemCounts
+    created_at: datetime
+    finished_at: datetime | None = Field(description="When its last item was done.")
+
+
+class BatchPage(_Model):
+    """Batches, the newest first."""
+
+    batches: list[BatchStatus]
+    next: str | None = Field(description="Cursor of the next page.")
+
+
+class ItemStatus(_Model):
+    """An item of a batch; a queued one with a code waits for its next attempt."""
+
+    url: str
+    outcome: ItemOutcome
+    code: str | None
+    detail: str | None
+    key: str | None = Field(description="Of its object in the bucket.")
+    attempts: int
+
+
+class ItemPage(_Model):
+    """Items in the list's order."""
+
+    items: list[ItemStatus]
+    next: str | None = Field(description="Cursor of the next page.")
+
+
+class Retried(_Model):
+    """Failed items are queued again."""
+
+    batch_id: str
+    retried: int
+    status_url: str
+
+
+def to_submitted(submission: Submission, status_url: str) -> Submitted:
+    """Convert."""
+    return Submitted(
+        batch_id=submission.batch_id,
+        accepted=submission.accepted,
+        rejected=to_rejected(submission.rejections.first),
+        rejected_count=submission.rejections.count,
+        status_url=status_url,
+    )
+
+
+def to_rejected(rows: Sequence[Rejection]) -> list[RejectedRow]:
+    """Convert."""
+    return [RejectedRow.model_validate(row) for row in rows]
+
+
+def to_status(batch: Batch) -> BatchStatus:
+    """Convert; a batch that still runs has no end, whatever its items say."""
+    return BatchStatus(
+        batch_id=batch.batch_id,
+        name=batch.name,
+        state=batch.state,
+        counts=ItemCounts.model_validate(batch.counts.by_outcome),
+        created_at=batch.created_at,
+        finished_at=batch.counts.finished_at if batch.counts.queued == 0 else None,
+    )
+
+
+def to_item(document: Document) -> ItemStatus:
+    """Convert."""
+    return ItemStatus(
+        url=document["url"],
+        outcome=document["outcome"],
+        code=document.get("code"),
+        detail=document.get("detail"),
+        key=document.get("key"),
+        attempts=document["attempts"],
+    )

@@ -1,0 +1,117 @@
+"""Receives a list over HTTP: into a temporary file, so that its length costs no memory."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from tempfile import SpooledTemporaryFile
+from typing import IO
+
+from fastapi import Request
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from services.common.problems import ProblemError
+from services.fetcher.lists.documents import to_name
+from services.fetcher.lists.formats import ListFormat, OpenList, find_format, open_list
+
+IN_MEMORY_BYTES = 1024 * 1024
+_BLOCK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ListLimits:
+    """How large a list may be, in bytes."""
+
+    any_bytes: int
+    json_bytes: int
+
+
+@dataclass(frozen=True)
+class ReceivedList:
+    """A list that arrived whole."""
+
+    contents: OpenList
+    digest: str
+    """Of its bytes, format and name."""
+
+
+@asynccontextmanager
+async def receive_list(request: Request, limits: ListLimits) -> AsyncIterator[ReceivedList]:
+    """Receive the list of a request; it can be read inside the ``async with`` block.
+
+    Raises:
+        ProblemError: 413 ``list_too_large``, 415 ``unsupported_list_format``,
+            422 ``malformed_request``.
+        MalformedListError: The list cannot be read.
+    """
+    content_type = request.headers.get("Content-Type", "")
+    if content_type.lower().startswith("multipart/form-data"):
+        async with _form(request, limits.any_bytes) as form:
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                detail = 'the form has no file named "file"'
+                raise ProblemError(422, "malformed_request", detail)
+            found = find_format(content_type=file.content_type, file_name=file.filename)
+            list_format = _known(found, file.content_type or "")
+            if list_format is ListFormat.JSON and (file.size or 0) > limits.json_bytes:
+                raise _too_large(limits.json_bytes)
+            name = to_name(form.get("name"))
+            yield await asyncio.to_thread(_open, file.file, list_format, name)
+        return
+    list_format = _known(find_format(content_type=content_type), content_type)
+    limit = limits.json_bytes if list_format is ListFormat.JSON else limits.any_bytes
+    with SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as body:
+        async with aclosing(_capped(request, limit)) as chunks:
+            async for chunk in chunks:
+                body.write(chunk)
+        name = to_name(request.query_params.get("name"))
+        yield await asyncio.to_thread(_open, body, list_format, name)
+
+
+@asynccontextmanager
+async def _form(request: Request, limit: int) -> AsyncIterator[FormData]:
+    async with aclosing(_capped(request, limit)) as chunks:
+        try:
+            form = await MultiPartParser(request.headers, chunks, max_files=1, max_fields=8).parse()
+        except (MultiPartException, KeyError) as error:
+            detail = f"not a valid form: {error}"
+            raise ProblemError(422, "malformed_request", detail) from error
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+async def _capped(request: Request, limit: int) -> AsyncGenerator[bytes]:
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        yield chunk
+
+
+def _known(list_format: ListFormat | None, content_type: str) -> ListFormat:
+    if list_format is not None:
+        return list_format
+    detail = (
+        f"{content_type[:100] or 'no content type'} is not a list: send application/json, "
+        'text/plain (one URL a line), text/csv, or one of these as the file of a form ("file")'
+    )
+    raise ProblemError(415, "unsupported_list_format", detail)
+
+
+def _too_large(limit: int) -> ProblemError:
+    return ProblemError(413, "list_too_large", f"more than {limit} bytes")
+
+
+def _open(file: IO[bytes], list_format: ListFormat, name: str | None) -> ReceivedList:
+    file.seek(0)
+    digest = hashlib.sha256(list_format.encode())
+    digest.update(repr(name).encode())
+    while block := file.read(_BLOCK_BYTES):
+        digest.update(block)
+    contents = open_list(file, list_format)
+    return ReceivedList(OpenList(name or contents.name, contents.rows), digest.hexdigest())

@@ -1,0 +1,68 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.fetcher.urls import MAX_URL_LENGTH, UnacceptableUrlError, to_url
+
+
+@pytest.mark.parametrize(
+    ("given_url", "expected"),
+    [
+        (" https://x.test/a.png ", "https://x.test/a.png"),
+        ("HTTP://X.Test", "http://x.test"),
+        ("http://exämple.test/é b?q=ü", "http://xn--exmple-cua.test/%C3%A9%20b?q=%C3%BC"),
+        ("http://x.test/a%2Fb#part", "http://x.test/a%2Fb"),
+        ("http://x.test:8080/a", "http://x.test:8080/a"),
+        ("http://[2001:db8::1]:81/a", "http://[2001:db8::1]:81/a"),
+        ("http://x.test./a", "http://x.test./a"),
+    ],
+)
+def test_url_is_normalised_to_ascii(given_url: str, expected: str) -> None:
+    assert str(to_url(given_url)) == expected
+
+
+@pytest.mark.parametrize(
+    ("given_url", "code"),
+    [
+        ("", "invalid_url"),
+        ("   ", "invalid_url"),
+        ("x.test/a.png", "invalid_url"),
+        ("//x.test/a", "invalid_url"),
+        ("http://", "invalid_url"),
+        ("http:///a", "invalid_url"),
+        ("http://a b/", "invalid_url"),
+        ("http://x..test/", "invalid_url"),
+        (f"http://{'a' * 64}.test/", "invalid_url"),
+        ("http://x.test:99999/", "invalid_url"),
+        ("http://x.test:0/", "invalid_url"),
+        ("http://[::1", "invalid_url"),
+        ("http://[fe80::1%eth0]/", "invalid_url"),
+        ("http://x.test/a\tb", "invalid_url"),
+        ("http://x\0.test/", "invalid_url"),
+        ("http://x.test/\ud800", "invalid_url"),
+        ("file:///etc/passwd", "unsupported_scheme"),
+        ("data:image/png;base64,AA", "unsupported_scheme"),
+        ("ftp://x.test/a", "unsupported_scheme"),
+        ("http://user:secret@x.test/", "credentials_in_url"),
+        ("http://user@x.test/", "credentials_in_url"),
+        ("http://:@x.test/", "credentials_in_url"),
+        ("http://x.test/" + "a" * MAX_URL_LENGTH, "url_too_long"),
+        ("http://x.test/" + "é" * (MAX_URL_LENGTH // 2), "url_too_long"),
+    ],
+)
+def test_url_that_is_not_fetched_has_a_code(given_url: str, code: str) -> None:
+    with pytest.raises(UnacceptableUrlError) as caught:
+        to_url(given_url)
+
+    assert caught.value.code == code
+    assert "secret" not in caught.value.detail
+
+
+@given(st.one_of(st.text(), st.text().map("http://".__add__), st.text().map("http://x/".__add__)))
+def test_accepted_url_is_ascii_and_stays_as_it_is(given_url: str) -> None:
+    try:
+        url = to_url(given_url)
+    except UnacceptableUrlError:
+        return
+    assert str(url).isascii()
+    assert str(to_url(str(url))) == str(url)
