@@ -1,0 +1,90 @@
+"""The README's table of settings, made from the settings classes.
+
+``python -m infra.settings_table`` writes it into README.md; ``--check`` only says whether it is
+up to date (exit status 1 where it is not).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
+
+from app.settings import OcrSettings
+from infra.local.settings import LocalSettings, Ports
+from services.cli.settings import CliSettings
+from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
+from services.consumer.settings import ConsumerSettings
+from services.fetcher.settings import FetcherSettings
+from services.provisioner.settings import ProvisionerSettings, RabbitmqManagementSettings
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN = "<!-- settings: written by python -m infra.settings_table -->"
+END = "<!-- end of settings -->"
+GROUPS: tuple[type[BaseSettings], ...] = (
+    OcrSettings,
+    FetcherSettings,
+    ConsumerSettings,
+    ProvisionerSettings,
+    CliSettings,
+    S3Settings,
+    AmqpSettings,
+    RabbitmqManagementSettings,
+    MongoSettings,
+    LogSettings,
+    Ports,
+    LocalSettings,
+)
+
+
+def table() -> str:
+    """Return the settings of all groups as a Markdown table."""
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    for group in GROUPS:
+        prefix = group.model_config.get("env_prefix", "")
+        rows.append(
+            f"| **{(group.__doc__ or '').splitlines()[0].split(' (')[0].rstrip('.')}** | | |"
+        )
+        for name, field in group.model_fields.items():
+            meaning = (field.description or "").replace("|", "\\|")
+            rows.append(f"| `{prefix}{name.upper()}` | {_default(field)} | {meaning} |")
+    return "\n".join(rows)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value in (None, (), ""):
+        return ""
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()  # a published local default, never a real secret
+    return f"`{value}`"
+
+
+def with_table(readme: str) -> str:
+    """Return ``readme`` with the table between its marks brought up to date."""
+    head, _, rest = readme.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return f"{head}{BEGIN}\n{table()}\n{END}{tail}"
+
+
+def main() -> int:
+    """Run the command line; return its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    arguments = parser.parse_args()
+    readme = README.read_text()
+    fresh = with_table(readme)
+    if arguments.check and fresh != readme:
+        sys.stderr.write("README.md: run python -m infra.settings_table\n")
+        return 1
+    if not arguments.check:
+        README.write_text(fresh)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""The index' adapter against a real server of MongoDB's protocol."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import MongoDsn
+
+from services.common.errors import IndexUnavailableError
+from services.common.index import Database, DuplicateDocumentError, open_index
+from services.common.settings import MongoSettings
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def index(mongo_settings: MongoSettings) -> AsyncIterator[Database]:
+    async with open_index(mongo_settings) as index:
+        await index.create_indexes()
+        yield index
+
+
+async def test_times_come_back_in_utc(index: Database) -> None:
+    now = datetime(2026, 11, 24, 12, 0, 0, 123000, tzinfo=UTC)
+    await index.images.insert({"_id": "raw/a", "stored_at": now})
+
+    document = await index.images.find_one({"_id": "raw/a"})
+    assert document == {"_id": "raw/a", "stored_at": now}
+
+
+async def test_second_insert_is_a_duplicate(index: Database) -> None:
+    await index.images.insert({"_id": "raw/a"})
+
+    with pytest.raises(DuplicateDocumentError):
+        await index.images.insert({"_id": "raw/a"})
+
+
+async def test_insert_missing_leaves_what_is_there(index: Database) -> None:
+    await index.fetches.insert({"_id": "b/1", "outcome": "stored"})
+    await index.fetches.insert_missing([])
+    await index.fetches.insert_missing([{"_id": f"b/{n}", "outcome": "queued"} for n in (1, 2, 3)])
+
+    found = [each async for each in index.fetches.find({}, sort=[("_id", 1)])]
+    assert [each["outcome"] for each in found] == ["stored", "queued", "queued"]
+
+
+async def test_update_says_whether_it_matched(index: Database) -> None:
+    await index.images.insert({"_id": "raw/a", "revision": 1})
+
+    change = {"$set": {"x": 1}, "$inc": {"revision": 1}}
+    assert await index.images.update_one({"_id": "raw/a", "revision": 1}, change)
+    assert not await index.images.update_one({"_id": "raw/a", "revision": 1}, change)
+    assert await index.images.update_many({}, {"$set": {"x": 2}}) == 1
+
+
+async def test_indexes_can_be_created_again(index: Database) -> None:
+    assert await index.create_indexes() == await index.create_indexes()
+
+
+async def test_two_batches_cannot_have_one_idempotency_key(index: Database) -> None:
+    await index.batches.insert({"_id": "b1", "idempotency_key": "k"})
+    await index.batches.insert({"_id": "b2"})
+    await index.batches.insert({"_id": "b3"})
+
+    with pytest.raises(DuplicateDocumentError):
+        await index.batches.insert({"_id": "b4", "idempotency_key": "k"})
+
+
+async def test_missing_server_is_unavailable() -> None:
+    settings = MongoSettings(url=MongoDsn("mongodb://127.0.0.1:9"), timeout_seconds=0.2)
+    async with open_index(settings) as index:
+        with pytest.raises(IndexUnavailableError):
+            await index.check()

@@ -1,0 +1,64 @@
+"""The object store's adapter against a real MinIO."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from pydantic import HttpUrl
+
+from services.common.errors import ObjectNotFoundError, ObjectStoreUnavailableError
+from services.common.object_store import ObjectStore, ObjectTooLargeError, open_object_store
+from services.common.settings import S3Settings
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def store(s3_settings: S3Settings) -> AsyncIterator[ObjectStore]:
+    async with open_object_store(s3_settings) as store:
+        await store.client.create_bucket(Bucket=store.bucket)
+        yield store
+
+
+@pytest.mark.parametrize("key", ["a.png", "a b/ü+1 %25.png", "q?x=1&y#z.png"])
+async def test_object_comes_back_as_it_was_written(store: ObjectStore, key: str) -> None:
+    etag = await store.write(
+        key, b"bytes", content_type="image/png", metadata={"source-url": "http://example.test/"}
+    )
+
+    stored = await store.read(key, max_bytes=5)
+    assert stored.content == b"bytes"
+    assert (stored.info.etag, stored.info.size, stored.info.content_type) == (
+        etag,
+        5,
+        "image/png",
+    )
+    assert stored.info.metadata == {"source-url": "http://example.test/"}
+    assert await store.head(key) == stored.info
+
+
+async def test_too_large_object_is_not_read(store: ObjectStore) -> None:
+    await store.write("a.png", b"bytes", content_type="image/png", metadata={})
+
+    with pytest.raises(ObjectTooLargeError, match="5 bytes, the limit is 4"):
+        await store.read("a.png", max_bytes=4)
+
+
+async def test_missing_object_is_told_from_a_missing_server(store: ObjectStore) -> None:
+    assert await store.head("none.png") is None
+    with pytest.raises(ObjectNotFoundError):
+        await store.read("none.png", max_bytes=1)
+    await store.delete("none.png")
+
+
+async def test_check_wants_the_bucket(s3_settings: S3Settings, store: ObjectStore) -> None:
+    await store.check()
+    async with open_object_store(s3_settings.model_copy(update={"bucket": "no-such"})) as other:
+        with pytest.raises(ObjectStoreUnavailableError):
+            await other.check()
+
+
+async def test_missing_server_is_unavailable() -> None:
+    settings = S3Settings(endpoint_url=HttpUrl("http://127.0.0.1:9"), connect_timeout_seconds=1)
+    async with open_object_store(settings) as store:
+        with pytest.raises(ObjectStoreUnavailableError):
+            await store.head("a.png")
