@@ -23,7 +23,6 @@ POETRY_VERSION = "2.5.1"
 MIRROR_PLUGIN = "poetry-plugin-pypi-mirror==0.6.5"
 OLDEST_POETRY = 2  # the first that reads [project]
 PROBE_TIMEOUT_SECONDS = 5.0
-ANY_PACKAGE = "pip"
 PIP_INDEX = "from pip._internal.models.index import PyPI"
 
 
@@ -114,11 +113,12 @@ def _install(poetry: Path, *, mirror: str | None) -> None:
 
 
 def _json_api_is_served() -> bool:
-    """Say whether PyPI's JSON API answers, which poetry asks about each release."""
+    """Say whether PyPI's JSON API knows the first locked release, as poetry asks about each."""
     address = _ask_pip_python("-c", f"{PIP_INDEX}; print(PyPI.pypi_url)")
+    first = tomllib.loads((ROOT / "poetry.lock").read_text())["package"][0]
     try:
         with urllib.request.urlopen(  # noqa: S310  the address is pip's own
-            f"{address}/{ANY_PACKAGE}/json", timeout=PROBE_TIMEOUT_SECONDS
+            f"{address}/{first['name']}/{first['version']}/json", timeout=PROBE_TIMEOUT_SECONDS
         ) as answer:
             return isinstance(json.load(answer), dict)
     except (OSError, ValueError):

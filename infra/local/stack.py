@@ -141,24 +141,21 @@ async def _start_together(chains: Sequence[Sequence[Program]], supervisor: Super
 
 
 async def _up(folder: Path, ports: Ports, env_file: Path | None) -> None:
-    """Run the servers until a signal asks to stop."""
-    stop = asyncio.Event()
+    """Run the servers until a signal asks to stop; a second one stops them the hard way."""
+    if (task := asyncio.current_task()) is None:
+        raise RuntimeError("not in a task")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with (
-        Supervisor(on_event=_say) as supervisor,
-        open_servers(folder, ports, supervisor=supervisor) as addresses,
-    ):
-        _publish(export_lines(addresses), env_file)
-        _say(f"ready; data and logs are in {folder}")
-        failed = asyncio.create_task(supervisor.wait_failed())
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait([failed, stopped], return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if failed.done():
-            await failed
-        failed.cancel()
-        _say("stopping")
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        async with (
+            Supervisor(on_event=_say) as supervisor,
+            open_servers(folder, ports, supervisor=supervisor) as addresses,
+        ):
+            _publish(export_lines(addresses), env_file)
+            _say(f"ready; data and logs are in {folder}")
+            await supervisor.wait_failed()
+    except asyncio.CancelledError:
+        _say("stopped")
 
 
 def _publish(lines: str, env_file: Path | None) -> None:
