@@ -29,7 +29,10 @@ def images(
     batch: Annotated[str | None, typer.Option(help="Only those that this batch brought.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
     worst_first: Annotated[
-        bool, typer.Option("--worst-first", help="Lowest scores first, of those that were read.")
+        bool,
+        typer.Option(
+            "--worst-first", "--worst", help="Lowest scores first, of those that were read."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
 ) -> None:

@@ -1,0 +1,199 @@
+"""Bring a list through the pipeline, and show how far it is."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import ClientSession, ClientTimeout
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from infra.local.errors import LocalError
+from infra.local.samples.make import FOLDER, LIST_NAME
+from infra.local.site import absolute_list, site_url
+from services.cli.fetcher import Batch, FetcherClient, Item, Submission, polled
+from services.cli.output import counted, plain
+from services.cli.submit import send
+from services.cli.watch import progress_bar
+from services.common.index import Collection, Database
+
+POLL_SECONDS = 0.2
+FETCH_STALLED_SECONDS = 900.0
+"""Longer than the longest pause before another attempt at an item."""
+INDEX_STALLED_SECONDS = 180.0
+IDS_AT_ONCE = 500
+MAX_LIST_BYTES = 64 * 1024 * 1024
+LIST_TIMEOUT_SECONDS = 60.0
+
+
+class StalledError(LocalError):
+    """Nothing has moved for a long time."""
+
+
+class ListError(LocalError):
+    """The list can't be had."""
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What became of a list."""
+
+    submission: Submission
+    batch: Batch
+    items: list[Item]
+    missing: frozenset[str]
+    """Documents that should be there and are not; empty where all went well."""
+
+    @property
+    def document_ids(self) -> list[str]:
+        """Identities of the documents that its items led to, in the list's order."""
+        return document_ids(self.items)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every item is indexed or has a recorded reason."""
+        known = {"stored", "unchanged", "failed"}
+        return not self.missing and all(
+            item.outcome in known and (item.outcome != "failed" or item.code) for item in self.items
+        )
+
+
+async def ingest(
+    source: str | None,
+    *,
+    samples_port: int,
+    fetcher: FetcherClient,
+    index: Database,
+    console: Console,
+) -> Ingested:
+    """Submit a list, and wait until each item has its document or a reason.
+
+    Args:
+        source: Path or http(s) address of the list; None: the bundled samples.
+        samples_port: Where the bundled samples are served.
+        fetcher: Takes the list.
+        index: Where the documents appear.
+        console: Where the progress is shown.
+
+    Raises:
+        ListError: The list can't be had.
+        CommandError: The fetcher does not answer, or refuses the list.
+        StalledError: Nothing moved for a long time.
+    """
+    submission = await _submit(source, samples_port, fetcher)
+    with progress_bar(console) as bar:
+        batch = await _follow_fetches(fetcher, submission.batch_id, bar)
+        items = [item async for item in fetcher.items(submission.batch_id)]
+        missing = await _follow_documents(index.images, document_ids(items), bar)
+    return Ingested(submission, batch, items, missing)
+
+
+def document_ids(items: Iterable[Item]) -> list[str]:
+    """Return the identities of the documents of fetched items, each once."""
+    return list(dict.fromkeys(f"raw/{item.key}" for item in items if item.key))
+
+
+async def _submit(source: str | None, samples_port: int, fetcher: FetcherClient) -> Submission:
+    if source is None:
+        content = (FOLDER / LIST_NAME).read_text()
+        made = absolute_list(content, site_url(samples_port, ""))
+        return await fetcher.submit_file(
+            BytesIO(made.encode()), file_name="samples.csv", name="bundled samples"
+        )
+    if is_address(source):
+        content_bytes, file_name = await _downloaded(source)
+        return await fetcher.submit_file(BytesIO(content_bytes), file_name=file_name, name=source)
+    return await send(fetcher, source, name=Path(source).name)
+
+
+def is_address(source: str) -> bool:
+    """Whether a list is on the web."""
+    return source.startswith(("http://", "https://"))
+
+
+async def _downloaded(address: str) -> tuple[bytes, str]:
+    """Return a list on the web, and a file name that tells its format."""
+    timeout = ClientTimeout(total=LIST_TIMEOUT_SECONDS)
+    try:
+        async with (
+            ClientSession(timeout=timeout, raise_for_status=True) as session,
+            session.get(address) as response,
+        ):
+            content = await response.content.read(MAX_LIST_BYTES + 1)
+            while len(content) <= MAX_LIST_BYTES and (more := await response.content.read(65536)):
+                content += more
+            is_table = response.content_type == "text/csv"
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        reason = str(error) or "no answer in time"
+        raise ListError(f"the list at {address} can't be had: {reason}") from error
+    if len(content) > MAX_LIST_BYTES:
+        raise ListError(f"the list at {address} is larger than {MAX_LIST_BYTES} bytes")
+    name = PurePosixPath(urlsplit(address).path).name
+    return content, name if "." in name else f"list.{'csv' if is_table else 'txt'}"
+
+
+async def _follow_fetches(fetcher: FetcherClient, batch_id: str, bar: Progress) -> Batch:
+    task = bar.add_task("fetching", total=None, words="")
+    batch = await fetcher.batch(batch_id)
+    async with _stall_limit(FETCH_STALLED_SECONDS, "the fetches") as limit:
+        async for batch in polled(fetcher, batch_id, every_seconds=POLL_SECONDS):
+            outcomes = {name: n for name, n in batch.counts.items() if name != "queued"}
+            _show(bar, task, batch.done, batch.total, plain(counted(outcomes)))
+            limit.moved_to(batch.done)
+    return batch
+
+
+async def _follow_documents(images: Collection, ids: list[str], bar: Progress) -> frozenset[str]:
+    """Wait for the documents; return those that are not there in the end: none, normally."""
+    task = bar.add_task("indexing", total=len(ids), words="")
+    waiting = list(ids)
+    async with _stall_limit(INDEX_STALLED_SECONDS, "the indexing") as limit:
+        while True:
+            present = await _present(images, waiting[:IDS_AT_ONCE])
+            waiting = [each for each in waiting if each not in present]
+            done = len(ids) - len(waiting)
+            _show(bar, task, done, len(ids), "documents in MongoDB")
+            limit.moved_to(done)
+            if not waiting:
+                return frozenset()
+            if not present:
+                await asyncio.sleep(POLL_SECONDS)
+
+
+async def _present(images: Collection, ids: list[str]) -> set[str]:
+    where = {"_id": {"$in": ids}, "status": {"$ne": "removed"}}
+    return {str(found["_id"]) async for found in images.find(where, fields={"_id": 1})}
+
+
+def _show(bar: Progress, task: TaskID, done: int, total: int, words: str) -> None:
+    bar.update(task, completed=done, total=total, words=words)
+
+
+class _Limit:
+    def __init__(self, timeout: asyncio.Timeout, seconds: float) -> None:
+        self._timeout = timeout
+        self._seconds = seconds
+        self._done = -1
+
+    def moved_to(self, done: int) -> None:
+        """Begin to count anew, if anything has moved."""
+        if done != self._done:
+            self._done = done
+            self._timeout.reschedule(asyncio.get_running_loop().time() + self._seconds)
+
+
+@asynccontextmanager
+async def _stall_limit(seconds: float, what: str) -> AsyncIterator[_Limit]:
+    try:
+        async with asyncio.timeout(seconds) as timeout:
+            yield _Limit(timeout, seconds)
+    except TimeoutError:
+        raise StalledError(
+            f"{what} have not moved for {seconds:.0f} s: see the logs, and the queues in "
+            "RabbitMQ's management"
+        ) from None

@@ -1,0 +1,154 @@
+"""What ``run_local.sh`` shows in the end: what was read, what failed, figures and addresses."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import ClientSession, ClientTimeout
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from infra.local.ingest import IDS_AT_ONCE, Ingested
+from infra.local.servers import Home, url_of
+from services.cli.output import cell, table
+from services.cli.rows import ImageRow, image_row, image_table
+from services.common.index import Collection
+
+SHOWN_ROWS = 40
+SCRAPE_LIMIT_SECONDS = 40.0
+POLL_SECONDS = 0.5
+
+FIGURES: Mapping[str, tuple[str, str]] = {
+    "mean score, last 5 minutes": ("ocr:prediction_score:mean5m", ".3f"),
+    "predictions per minute, last minute": ("ocr:predictions:per_minute", ".1f"),
+    # The counter itself: growth over a window is extrapolated, and so off by one now and then
+    "low scores, since the OCR API started": ("sum(ocr_low_score_predictions_total)", ".0f"),
+}
+"""By words: what Prometheus is asked (mostly a rule it records), and how the value is written."""
+EVALUATED = "timestamp(ocr:predictions:increase5m)"
+SCRAPED = 'timestamp(up{job="ocr-api"} == 1)'
+
+
+async def find_rows(images: Collection, ids: Sequence[str]) -> list[ImageRow]:
+    """Return the images of these documents, in this order."""
+    found: dict[str, ImageRow] = {}
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        where = {"_id": {"$in": list(ids[start : start + IDS_AT_ONCE])}}
+        found |= {str(each["_id"]): image_row(each) async for each in images.find(where)}
+    return [found[each] for each in ids if each in found]
+
+
+def show_outcome(console: Console, ingested: Ingested, rows: Sequence[ImageRow]) -> None:
+    """Show the table of what was read, then what failed and why."""
+    read = [row for row in rows if row.status == "predicted"]
+    title = f"{len(read)} images read"
+    if len(read) > SHOWN_ROWS:
+        read = sorted(read, key=lambda row: row.score or 0.0)[:SHOWN_ROWS]
+        title += f"; the {SHOWN_ROWS} lowest scores (all of them: docreco images)"
+    console.print(image_table(title, read, with_origin=False))
+    failed = _failures(ingested, rows)
+    if failed:
+        title = f"{len(failed)} not read, each with its reason"
+        if len(failed) > SHOWN_ROWS:
+            title += f"; the first {SHOWN_ROWS}"
+        columns = ("image", "stopped at", "reason", "detail")
+        console.print(table(title, columns, failed[:SHOWN_ROWS]))
+    for missing in sorted(ingested.missing):
+        console.print(Text(f"no document: {missing}", style="red"))
+
+
+def _failures(ingested: Ingested, rows: Sequence[ImageRow]) -> list[list[Text]]:
+    found = [(each.value, "list", each.code, each.detail) for each in ingested.submission.rejected]
+    found += [
+        (item.url, "fetch", item.code or "unknown", item.detail or "")
+        for item in ingested.items
+        if item.outcome == "failed"
+    ]
+    found += [
+        (
+            row.sources[0] if row.sources else row.image,
+            "OCR",
+            row.error_code,
+            row.error_detail or "",
+        )
+        for row in rows
+        if row.error_code
+    ]
+    return [[cell(image), cell(at), cell(code, "red"), cell(why)] for image, at, code, why in found]
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """Asks Prometheus."""
+
+    session: ClientSession
+    url: str
+
+    async def value(self, query: str) -> float | None:
+        """Return the value of an expression, or None where it has none, or nobody answers."""
+        try:
+            async with self.session.get(
+                f"{self.url}/api/v1/query", params={"query": query}
+            ) as response:
+                result = (await response.json())["data"]["result"]
+        except (aiohttp.ClientError, TimeoutError, KeyError, ValueError):
+            return None
+        return float(result[0]["value"][1]) if result else None
+
+    async def wait_newer(self, query: str, than: float) -> bool:
+        """Wait until an expression that is a time is after another; False: it takes too long."""
+        deadline = time.monotonic() + SCRAPE_LIMIT_SECONDS
+        while time.monotonic() < deadline:
+            if (await self.value(query) or 0.0) > than:
+                return True
+            await asyncio.sleep(POLL_SECONDS)
+        return False
+
+
+async def figures(home: Home) -> dict[str, float | None]:
+    """Return what Prometheus says once it has seen everything that happened until now."""
+    async with ClientSession(timeout=ClientTimeout(total=5)) as session:
+        prometheus = Prometheus(session, url_of(home.ports.prometheus_port))
+        if await prometheus.wait_newer(SCRAPED, time.time()):
+            await prometheus.wait_newer(EVALUATED, time.time())
+        return {words: await prometheus.value(query) for words, (query, _) in FIGURES.items()}
+
+
+async def wait_scraped(home: Home, *, since: float) -> None:
+    """Wait until the OCR API has been scraped: growth is only seen against a value before.
+
+    Args:
+        home: Its ports.
+        since: Unix time; scrapes before it were of an earlier run.
+    """
+    async with ClientSession(timeout=ClientTimeout(total=5)) as session:
+        await Prometheus(session, url_of(home.ports.prometheus_port)).wait_newer(SCRAPED, since)
+
+
+def figure_table(values: Mapping[str, float | None]) -> Table:
+    """Return Prometheus' figures."""
+    rows = [
+        [Text(words), Text("no prediction" if value is None else format(value, FIGURES[words][1]))]
+        for words, value in values.items()
+    ]
+    return table("Prometheus says", ("figure", "value"), rows)
+
+
+def address_table(home: Home) -> Table:
+    """Return the addresses to open, with user and password where they have one."""
+    ports, settings = home.ports, home.settings
+    minio = f"{settings.minio_user} / {settings.minio_password.get_secret_value()}"
+    rabbitmq = f"{settings.rabbitmq_user} / {settings.rabbitmq_password.get_secret_value()}"
+    rows = [
+        ("MinIO console: upload an image to raw", ports.minio_console_port, "", minio),
+        ("RabbitMQ management", ports.rabbitmq_management_port, "", rabbitmq),
+        ("Prometheus", ports.prometheus_port, "", ""),
+        ("Alertmanager", ports.alertmanager_port, "", ""),
+        ("OCR API", ports.ocr_api_port, "/docs", ""),
+        ("fetcher: submit a list", ports.fetcher_port, "/docs", ""),
+    ]
+    shown = [[Text(name), Text(url_of(port, path)), Text(user)] for name, port, path, user in rows]
+    return table("Open", ("what", "address", "user / password"), shown)

@@ -1,0 +1,130 @@
+"""Our own services as child processes: command line, settings and readiness of each."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from infra.local.errors import LocalError, ProgramError
+from infra.local.ports import HOST
+from infra.local.probes import answers
+from infra.local.servers import Home, url_of
+from infra.local.settings import child_environment
+from infra.local.site import NETWORK, SITE_HOST, site_url
+from infra.local.stack import Addresses
+from infra.local.supervisor import Program, Supervisor
+
+ROOT = Path(__file__).parents[2]
+OWN_PREFIXES = ("OCR_", "FETCHER_", "CONSUMER_", "PROVISIONER_", "LOG_")
+"""Settings of our services that whoever starts them may set; addresses and ports are ours."""
+
+
+def ocr_api(home: Home) -> Program:
+    """Return the OCR API."""
+    port = home.ports.ocr_api_port
+    own = {"OCR_HOST": HOST, "OCR_PORT": str(port)}
+    return _service("ocr-api", "app.main", home, own, port=port)
+
+
+def fetcher(home: Home, addresses: Addresses, *, has_site: bool) -> Program:
+    """Return the fetcher; of this machine it may reach the sample site, and that only if asked."""
+    port = home.ports.fetcher_port
+    own = {**addresses.environment(), "FETCHER_HOST": HOST, "FETCHER_PORT": str(port)}
+    if has_site:
+        given = os.environ.get("FETCHER_ALLOWED_PRIVATE_NETWORKS")
+        own["FETCHER_ALLOWED_PRIVATE_NETWORKS"] = ",".join(filter(None, (given, NETWORK)))
+    return _service("fetcher", "services.fetcher.main", home, own, port=port)
+
+
+def consumer(home: Home, addresses: Addresses) -> Program:
+    """Return the consumer."""
+    port = home.ports.consumer_port
+    own = {
+        **addresses.environment(),
+        "CONSUMER_HOST": HOST,
+        "CONSUMER_PORT": str(port),
+        "CONSUMER_OCR_URL": url_of(home.ports.ocr_api_port),
+    }
+    return _service("consumer", "services.consumer.main", home, own, port=port)
+
+
+def sample_site(home: Home) -> Program:
+    """Return the web site of the sample images, on an address of its own."""
+    port = home.ports.samples_port
+    return Program(
+        name="sample-site",
+        argv=[sys.executable, "-m", "infra.local.site", f"--host={SITE_HOST}", f"--port={port}"],
+        env=child_environment(),
+        cwd=ROOT,
+        log_path=home.log_path("sample-site"),
+        is_ready=answers(site_url(port)),
+    )
+
+
+def _service(name: str, module: str, home: Home, own: Mapping[str, str], *, port: int) -> Program:
+    return Program(
+        name=name,
+        argv=[sys.executable, "-m", module],
+        env=_environment(own),
+        cwd=ROOT,
+        log_path=home.log_path(name),
+        is_ready=answers(url_of(port, "/readyz")),
+        stop_timeout_seconds=30.0,
+    )
+
+
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    given = {name: value for name, value in os.environ.items() if name.startswith(OWN_PREFIXES)}
+    return child_environment({**given, **own})
+
+
+async def provision(home: Home, addresses: Addresses) -> None:
+    """Set up queues, bucket and indexes: the provisioner, run to its end.
+
+    Raises:
+        ProgramError: It failed; carries the end of its output.
+    """
+    log_path = home.log_path("provisioner")
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *("setpriv", "--pdeathsig", "KILL", "--"),
+            *(sys.executable, "-m", "services.provisioner.main"),
+            env=_environment(addresses.environment()),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        status = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if status:
+        raise ProgramError("provisioner", f"ended with exit status {status}", log_path)
+
+
+@asynccontextmanager
+async def running(supervisor: Supervisor, programs: Sequence[Program]) -> AsyncIterator[None]:
+    """Run programs, started all at once, for the length of an ``async with`` block.
+
+    Raises:
+        NotReadyError: One of them did not start.
+    """
+    try:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for program in programs:
+                    group.create_task(supervisor.start(program))
+        except* LocalError as errors:
+            raise errors.exceptions[0] from None
+        yield
+    finally:
+        async with asyncio.TaskGroup() as group:
+            for program in programs:
+                group.create_task(supervisor.stop(program.name))
