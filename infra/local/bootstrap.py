@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 
 from infra.local.as_root import install_packages
-from infra.local.cache import build_environment, cache_folder
+from infra.local.cache import build_environment, cache_folder, one_at_a_time
 from infra.local.errors import LocalError
 from infra.local.progress import run_and_tell
 
@@ -32,16 +32,24 @@ def set_up() -> None:
     Raises:
         LocalError: Something failed; the message has the end of its output.
     """
-    wanted = _fingerprint()
-    if STAMP.exists() and STAMP.read_text() == wanted:
-        return
+    if not _is_installed():
+        with one_at_a_time("set-up", say):
+            if not _is_installed():
+                _install_dependencies()
+
+
+def _is_installed() -> bool:
+    return STAMP.exists() and STAMP.read_text() == _fingerprint()
+
+
+def _install_dependencies() -> None:
     say("setting up the Python environment in .venv (a minute or two, only after a change)")
     if _json_api_is_served():
         _install(_any_poetry(), mirror=None)
     else:
         say("PyPI's JSON API is not served here: going through poetry-plugin-pypi-mirror")
         _install(_private_poetry(), mirror=_index_url())
-    STAMP.write_text(wanted)
+    STAMP.write_text(_fingerprint())
 
 
 def _fingerprint() -> str:

@@ -1,16 +1,13 @@
 """Builds MinIO from its Go module (docs/decisions/minio-from-its-go-module.md)."""
 
-import fcntl
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from infra.local.cache import build_environment, cache_folder
+from infra.local.cache import build_environment, cache_folder, one_at_a_time
 from infra.local.locate import MINIO_VERSION, built_minio
 from infra.local.progress import Say, run_and_tell
 
@@ -27,7 +24,7 @@ def build_minio(say: Say) -> Path:
     """
     target = built_minio()
     log_path = cache_folder() / "build-minio.log"
-    with _one_at_a_time(cache_folder(), say):
+    with one_at_a_time("build-minio", say):
         if target.exists():
             return target
         with TemporaryDirectory(prefix="building-", dir=cache_folder()) as name:
@@ -57,19 +54,6 @@ def build_minio(say: Say) -> Path:
             (folder / "bin" / "minio").replace(target)
     say(f"MinIO is built: {target}")
     return target
-
-
-@contextmanager
-def _one_at_a_time(folder: Path, say: Say) -> Iterator[None]:
-    """Hold a lock: two builds at once would take more than twice as long."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "build-minio.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another process builds MinIO: waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _usable_go() -> Path | None:

@@ -1,7 +1,9 @@
 """What takes long to get is kept outside the clone; standard library only, for the set-up."""
 
+import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -14,3 +16,17 @@ def cache_folder() -> Path:
 def build_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a build: all of ours (proxies, mirrors), and ``extra``."""
     return {**os.environ, **extra}
+
+
+@contextmanager
+def one_at_a_time(job: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Wait until no other process does this job, and keep others waiting for the block's length."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{job}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another process to finish: {job}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
