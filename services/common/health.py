@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
 Check = Callable[[], Awaitable[None]]
 """Returns where all is well; raises with the reason where it is not."""
@@ -14,13 +14,17 @@ CHECK_TIMEOUT_SECONDS = 3.0
 
 
 def health_router(
-    *, ready: Mapping[str, Check], alive: Mapping[str, Check] | None = None
+    *,
+    ready: Mapping[str, Check],
+    alive: Mapping[str, Check] | None = None,
+    registry: CollectorRegistry = REGISTRY,
 ) -> APIRouter:
     """Build the three routes.
 
     Args:
         ready: What must answer before work is accepted, by name of the dependency.
         alive: What only a restart mends, for instance a background task that died.
+        registry: What ``/metrics`` shows.
     """
     router = APIRouter(tags=["health"])
 
@@ -34,7 +38,7 @@ def health_router(
 
     @router.get("/metrics", summary="Metrics for Prometheus")
     async def metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return router
 

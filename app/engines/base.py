@@ -1,0 +1,30 @@
+"""What the API asks of an engine."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.images import Pixels
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an engine reads in one image."""
+
+    text: str
+    score: float
+    """Confidence as the model has it; the API bounds it to [0, 1]."""
+
+
+class Engine(Protocol):
+    """A loaded model."""
+
+    @property
+    def name(self) -> str:
+        """What reads the text, the ``engine`` of predictions and metrics."""
+
+    @property
+    def model_version(self) -> str:
+        """Its weights and their version, the ``model_version`` of predictions and metrics."""
+
+    def read(self, pixels: Pixels) -> Reading:
+        """Read one line of text; several threads call this at once."""

@@ -1,0 +1,20 @@
+"""Load an engine by its name."""
+
+from importlib import import_module
+
+from app.engines.base import Engine
+from app.settings import EngineName
+
+_MODULES: dict[EngineName, str] = {"rapidocr": "app.engines.rapid"}
+
+
+def load_engine(name: EngineName) -> Engine:
+    """Import an engine's libraries and load its model; takes seconds.
+
+    Only the engine in use is imported: each brings a runtime of its own.
+
+    Raises:
+        Exception: Whatever the engine's libraries raise where they or the weights are missing.
+    """
+    engine: Engine = import_module(_MODULES[name]).load()
+    return engine

@@ -1,0 +1,156 @@
+"""From the bytes of a file to the pixels that an engine reads, whatever the file holds."""
+
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from app.errors import ImageTooLargeError, UndecodableImageError, UnsupportedMediaTypeError
+from services.common.images import FORMATS, PILLOW_NAMES
+
+Pixels = NDArray[np.uint8]
+"""Height x width x 3, red, green, blue."""
+
+LONGEST_SIDE = 65_535
+"""Pixels: the limit of JPEG, applied to the formats that have none."""
+SHORT_SIDE = 384
+"""Pixels: no engine sees more of a line's height, so larger images are reduced towards it."""
+MAX_SCANS = 100
+"""A progressive JPEG has about 10; each one costs a pass over the whole image."""
+
+_START_OF_SCAN = b"\xff\xda"
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+"""Tags of TIFF 6.0, section 15."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation."""
+_SIDEWAYS = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+_FULL_SCALES = (1.0, 255.0, 4095.0, 65535.0)
+"""White in images of fractions, 8, 12 and 16 bits: scanners store 12 bits in 16."""
+
+
+@dataclass(frozen=True)
+class LineImage:
+    """A decoded image of one line of text."""
+
+    pixels: Pixels
+    """Perhaps reduced (``SHORT_SIDE``)."""
+    width: int
+    """Pixels of the original, upright."""
+    height: int
+    """Pixels of the original, upright."""
+
+
+def decode(content: bytes, *, max_pixels: int) -> LineImage:
+    """Decode a file: first frame, upright, on white.
+
+    Args:
+        content: The file.
+        max_pixels: Largest width times height; checked before any pixel is decoded.
+
+    Raises:
+        UnsupportedMediaTypeError: It is in none of the formats.
+        ImageTooLargeError: It has too many pixels.
+        UndecodableImageError: It is damaged.
+    """
+    if not content:
+        raise UndecodableImageError("the file is empty")
+    picture, (width, height) = _open(content, max_pixels)
+    return LineImage(np.asarray(picture), width, height)
+
+
+def _open(content: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
+    """Return the upright picture, perhaps reduced, and its size before that."""
+    try:
+        with Image.open(BytesIO(content), formats=PILLOW_NAMES) as image:
+            _check(image, content, max_pixels)
+            image.load()
+            return _upright(image)
+    except (ImageTooLargeError, UndecodableImageError):
+        raise
+    except UnidentifiedImageError as error:
+        names = ", ".join(known.pillow_name for known in FORMATS)
+        raise UnsupportedMediaTypeError(f"the file is none of {names}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large("the image", max_pixels) from error
+    except Exception as error:  # Pillow raises almost anything on a damaged file
+        raise UndecodableImageError(f"the image is damaged: {error}"[:300]) from error
+
+
+def _check(image: Image.Image, content: bytes, max_pixels: int) -> None:
+    """Refuse what would cost too much, from the header alone."""
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise UndecodableImageError(f"the image has no pixels: {width} x {height}")
+    if width * height > max_pixels or max(width, height) > LONGEST_SIDE:
+        raise _too_large(f"{width} x {height}", max_pixels)
+    if image.format in {"JPEG", "MPO"} and content.count(_START_OF_SCAN) > MAX_SCANS:
+        raise UndecodableImageError(f"the image has more than {MAX_SCANS} scans")
+    if image.format == "TIFF":
+        _check_tiles(image, max_pixels)
+
+
+def _check_tiles(image: Image.Image, max_pixels: int) -> None:
+    """A tile's size is declared apart from the image's, and may be any number."""
+    tags = getattr(image, "tag_v2", {})
+    if int(tags.get(_TILE_WIDTH, 1)) * int(tags.get(_TILE_LENGTH, 1)) > max_pixels:
+        raise _too_large("a tile of the image", max_pixels)
+
+
+def _too_large(what: str, max_pixels: int) -> ImageTooLargeError:
+    return ImageTooLargeError(
+        f"{what} is larger than {max_pixels} pixels in all, or {LONGEST_SIDE} on a side"
+    )
+
+
+def _upright(image: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
+    turn = _TURNS.get(_orientation(image))
+    width, height = image.size
+    if turn is not None and turn in _SIDEWAYS:
+        width, height = height, width
+    flat = _to_rgb(image)
+    if (factor := min(flat.size) // SHORT_SIDE) > 1:
+        flat = flat.reduce(factor)
+    if turn is not None:
+        flat = flat.transpose(turn)
+    return flat, (width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # noqa: BLE001  damaged EXIF does not make the pixels unreadable
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Return 8-bit red, green, blue; what is transparent becomes white."""
+    if image.mode.startswith(("I", "F")):
+        image = _to_8_bits(image)
+    elif image.mode == "LAB":
+        image = image.getchannel("L")
+    elif image.has_transparency_data:
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
+        paper = Image.new("RGB", layer.size, "white")
+        paper.paste(layer, mask=layer.getchannel("A"))
+        return paper
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit, 32-bit and floating point greys; Pillow's own conversion cuts them off."""
+    deep = image if image.mode in {"I", "F"} else image.convert("I")
+    scales = _FULL_SCALES if deep.mode == "F" else _FULL_SCALES[1:]
+    brightest = float(np.max(deep.getextrema()))
+    white = next((scale for scale in scales if brightest <= scale), brightest)
+    return deep.point(lambda value: value * (255 / white)).convert("L")

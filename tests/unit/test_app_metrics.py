@@ -1,0 +1,51 @@
+"""What Prometheus reads of predictions."""
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from app.errors import ERRORS
+from app.metrics import OcrMetrics
+from app.schemas import Prediction
+
+MODEL = {"engine": "fake", "model_version": "1"}
+
+
+def prediction(score: float) -> Prediction:
+    return Prediction(text="a", score=score, width=1, height=1, duration_ms=30, **MODEL)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8, 0.123])
+def test_a_bucket_ends_exactly_at_the_threshold(threshold: float) -> None:
+    registry = CollectorRegistry()
+    metrics = OcrMetrics(registry, low_score_threshold=threshold)
+
+    for score in (threshold - 0.001, threshold, threshold + 0.001):
+        metrics.count_prediction(prediction(score))
+
+    edge = {**MODEL, "le": str(threshold)}
+    assert registry.get_sample_value("ocr_prediction_score_bucket", edge) == 2
+    assert registry.get_sample_value("ocr_prediction_score_count", MODEL) == 3
+    assert registry.get_sample_value("ocr_predictions_total", MODEL) == 3
+    assert registry.get_sample_value("ocr_low_score_predictions_total", MODEL) == 1
+
+
+def test_duration_is_in_seconds() -> None:
+    registry = CollectorRegistry()
+
+    OcrMetrics(registry, low_score_threshold=0.5).count_prediction(prediction(0.9))
+
+    seconds = registry.get_sample_value("ocr_prediction_duration_seconds_sum", MODEL)
+    assert seconds == pytest.approx(0.03)
+
+
+def test_series_exist_before_the_first_event() -> None:
+    registry = CollectorRegistry()
+    metrics = OcrMetrics(registry, low_score_threshold=0.5)
+
+    metrics.announce(**MODEL)
+
+    for name in ("ocr_predictions_total", "ocr_low_score_predictions_total"):
+        assert registry.get_sample_value(name, MODEL) == 0
+    assert registry.get_sample_value("ocr_prediction_score_count", MODEL) == 0
+    for error in ERRORS:
+        assert registry.get_sample_value("ocr_rejections_total", {"code": error.code}) == 0

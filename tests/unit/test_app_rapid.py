@@ -1,0 +1,56 @@
+"""The default engine: the real model on lines that the tests draw."""
+
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+
+import pytest
+
+from app.engines.base import Engine
+from app.engines.loading import load_engine
+from app.images import decode
+from tests.support.images import line_image, odd_images, readable_images
+
+MAX_PIXELS = 25_000_000
+
+pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return load_engine("rapidocr")
+
+
+@pytest.mark.parametrize(
+    "content", readable_images("Wikipedia").values(), ids=readable_images("Wikipedia")
+)
+def test_line_is_read_exactly_in_every_form(engine: Engine, content: bytes) -> None:
+    reading = engine.read(decode(content, max_pixels=MAX_PIXELS).pixels)
+
+    assert reading.text == "Wikipedia"
+    assert reading.score > 0.8
+
+
+@pytest.mark.parametrize("content", odd_images().values(), ids=odd_images())
+def test_image_without_text_reads_as_nothing_with_no_confidence(
+    engine: Engine, content: bytes
+) -> None:
+    reading = engine.read(decode(content, max_pixels=MAX_PIXELS).pixels)
+
+    assert (reading.text, reading.score) == ("", 0.0)
+
+
+def test_threads_that_share_the_engine_read_what_one_thread_reads(engine: Engine) -> None:
+    texts = ["Wikipedia", "industrie", "The quick brown fox", "1789 and 1848", "a"]
+    images = [decode(line_image(text), max_pixels=MAX_PIXELS).pixels for text in texts]
+    alone = [engine.read(pixels) for pixels in images]
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(engine.read, images * 8))
+
+    assert together == alone * 8
+    assert [reading.text for reading in alone] == texts
+
+
+def test_model_version_names_the_weights_and_the_package(engine: Engine) -> None:
+    assert engine.name == "rapidocr"
+    assert engine.model_version == f"ppocrv6-small@rapidocr-{version('rapidocr')}"
