@@ -29,24 +29,18 @@ def run_and_tell(
         ProgramError: Its exit status is not 0; carries the end of its output.
     """
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    begin = last = time.monotonic()
+    begin = time.monotonic()
     with (
-        log_path.open("wb", buffering=0) as log,
+        log_path.open("wb") as log,
         subprocess.Popen(
-            argv,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         ) as process,
     ):
-        if process.stdout is None:
-            raise RuntimeError("no pipe to the command")
-        for steps, line in enumerate(process.stdout, start=1):
-            log.write(line)
-            now = time.monotonic()
-            if now - last >= SAY_EVERY_SECONDS:
-                last = now
-                say(f"  {what}: {now - begin:.0f} s, {steps} steps")
+        while process.poll() is None:
+            try:
+                process.wait(SAY_EVERY_SECONDS)
+            except subprocess.TimeoutExpired:
+                steps = log_path.read_bytes().count(b"\n")
+                say(f"  {what}: {time.monotonic() - begin:.0f} s, {steps} steps")
     if process.returncode:
         raise ProgramError(what, f"failed with exit status {process.returncode}", log_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import as_root, install, locate
+from infra.local import as_root, install, locate, progress
 from infra.local.cache import build_environment, cache_folder
 from infra.local.errors import LocalError, ProgramError, ServerMissingError
 from infra.local.install import SERVERS, Server, install_missing
@@ -97,3 +97,21 @@ def test_failed_command_shows_the_end_of_its_output(tmp_path: Path) -> None:
             env=build_environment({}),
         )
     assert isinstance(raised.value, LocalError)
+
+
+def test_long_command_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SAY_EVERY_SECONDS", 0.05)
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        (tmp_path / "go").touch()
+
+    run_and_tell(
+        ["sh", "-c", f"echo one; while [ ! -e {tmp_path}/go ]; do sleep 0.01; done"],
+        what="trying",
+        say=say,
+        log_path=tmp_path / "try.log",
+        env=build_environment({}),
+    )
+    assert said[0].startswith("  trying: 0 s")
