@@ -1,0 +1,148 @@
+"""Grafana's files: generated from code, valid by schema, every expression parsed."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import promql_parser
+import pytest
+import yaml
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from infra.monitoring import expressions
+from infra.monitoring.generate import FOLDER, main, stale_files, write_files
+from infra.monitoring.provisioning import grafana_alerts
+from infra.monitoring.rules import critical_threshold, rules
+
+SCHEMAS = Path(__file__).parent / "schemas"
+BOARDS = sorted((FOLDER / "dashboards").glob("*.json"))
+PROVISIONING = sorted((FOLDER / "provisioning").rglob("*.yml"))
+EXPRESSIONS = [
+    *expressions.dashboard_expressions(rate_interval="20s", period="1h"),
+    *expressions.alert_expressions(),
+    *expressions.recording_expressions(),
+]
+
+
+def panels(path: Path) -> list[dict[str, Any]]:
+    return [panel for panel in json.loads(path.read_text())["panels"] if panel["type"] != "row"]
+
+
+def test_committed_files_are_those_that_the_code_makes() -> None:
+    assert stale_files() == [], "run python -m infra.monitoring.generate"
+    assert main(["--check"]) == 0
+
+
+def test_stale_missing_and_superfluous_files_are_told_and_mended(tmp_path: Path) -> None:
+    write_files(tmp_path)
+    board, left = tmp_path / "dashboards/quality.json", tmp_path / "provisioning/old.yml"
+    board.write_text("{}")
+    left.write_text("")
+    (tmp_path / "dashboards/fetcher.json").unlink()
+    assert [str(path) for path in stale_files(tmp_path)] == [
+        "dashboards/fetcher.json",
+        "dashboards/quality.json",
+        "provisioning/old.yml",
+    ]
+    write_files(tmp_path)
+    assert stale_files(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
+def test_dashboard_is_valid(path: Path) -> None:
+    board = json.loads(path.read_text())
+    jsonschema.validate(board, json.loads((SCHEMAS / "grafana_dashboard.json").read_text()))
+    assert Dashboard.from_json(board).title == board["title"]
+
+
+@pytest.mark.parametrize("path", PROVISIONING, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_provisioning_file_is_valid(path: Path) -> None:
+    schema = json.loads((SCHEMAS / "grafana_provisioning.json").read_text())
+    jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+
+
+@pytest.mark.parametrize("path", PROVISIONING, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_provisioning_file_has_nothing_that_grafana_would_replace(path: Path) -> None:
+    assert "$" not in path.read_text()
+
+
+def test_uids_and_panel_numbers_are_unique() -> None:
+    groups = yaml.safe_load((FOLDER / "provisioning/alerting/rules.yml").read_text())["groups"]
+    uids = [json.loads(path.read_text())["uid"] for path in BOARDS]
+    uids += [rule["uid"] for group in groups for rule in group["rules"]]
+    assert len(uids) == len(BOARDS) + len(grafana_alerts())
+    assert max(Counter(uids).values()) == 1
+    for path in BOARDS:
+        numbers = [panel["id"] for panel in json.loads(path.read_text())["panels"]]
+        assert len(numbers) == len(set(numbers))
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
+def test_panels_do_not_overlap(path: Path) -> None:
+    cells = Counter(
+        (x, y)
+        for panel in json.loads(path.read_text())["panels"]
+        for grid in [panel["gridPos"]]
+        for x in range(grid["x"], grid["x"] + grid["w"])
+        for y in range(grid["y"], grid["y"] + grid["h"])
+    )
+    assert max(cells.values()) == 1
+    assert all(x < 24 for x, _ in cells)
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
+def test_plots_over_time_take_the_interval_that_grafana_computes(path: Path) -> None:
+    for panel in panels(path):
+        for target in panel["targets"]:
+            ranges = re.findall(r"(?:rate|increase|changes)\([^][]*\[([^]]+)\]", target["expr"])
+            allowed = {"$__rate_interval", "$__range"}
+            if "last half hour" in panel["title"]:
+                allowed.add("30m")
+            assert set(ranges) <= allowed, panel["title"]
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS, ids=lambda each: each.where)
+def test_expression_is_promql(expression: expressions.Expression) -> None:
+    promql_parser.parse(expression.promql)
+    assert "$" not in expression.promql
+
+
+def test_home_page_is_the_quality_dashboard() -> None:
+    settings = (FOLDER / "grafana.ini").read_text()
+    assert "default_home_dashboard_path = /etc/grafana/dashboards/quality.json" in settings
+    assert (FOLDER / "dashboards/quality.json") in BOARDS
+
+
+def test_alerts_lead_to_a_contact_point_and_a_panel_that_are_there() -> None:
+    alerting = FOLDER / "provisioning/alerting"
+    points = yaml.safe_load((alerting / "contact-points.yml").read_text())["contactPoints"]
+    [policy] = yaml.safe_load((alerting / "policies.yml").read_text())["policies"]
+    names = {point["name"] for point in points}
+    assert {policy["receiver"], *(route["receiver"] for route in policy["routes"])} <= names
+    titles = {
+        str(panel["id"]): panel["title"] for panel in panels(FOLDER / "dashboards/quality.json")
+    }
+    [group] = yaml.safe_load((alerting / "rules.yml").read_text())["groups"]
+    shown = [titles[rule["annotations"]["__panelId__"]] for rule in group["rules"]]
+    assert shown == [alert.panel for alert in grafana_alerts()]
+
+
+def test_grafana_and_prometheus_hold_the_mean_against_the_same_threshold() -> None:
+    [mean] = [alert for alert in grafana_alerts() if alert.name == "OcrMeanScoreCritical"]
+    assert (mean.operator, mean.limit) == ("lt", critical_threshold())
+    expression = rules("alert")["OcrMeanScoreCritical"]["expr"]
+    assert "ocr:prediction_score:mean5m < ocr:prediction_score:critical_threshold" in expression
+    guard = expression.partition(" and ")[2]
+    assert mean.value == f"ocr:prediction_score:mean5m and {guard}"
+
+
+def test_metrics_are_scraped_as_often_as_the_data_source_says() -> None:
+    prometheus = FOLDER.parent / "prometheus/prometheus.yml"
+    [source] = yaml.safe_load((FOLDER / "provisioning/datasources/prometheus.yml").read_text())[
+        "datasources"
+    ]
+    interval = yaml.safe_load(prometheus.read_text())["global"]["scrape_interval"]
+    assert source["jsonData"]["timeInterval"] == interval
