@@ -2,23 +2,76 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AmqpDsn, Field, HttpUrl, MongoDsn, SecretStr, UrlConstraints
+from pydantic import (
+    AfterValidator,
+    AmqpDsn,
+    Field,
+    HttpUrl,
+    MongoDsn,
+    SecretStr,
+    UrlConstraints,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+LOCAL_PASSWORDS = frozenset(
+    {
+        *("admin", "minioadmin", "guest", "password"),
+        *("consumer-local", "fetcher-local", "minio-local", "monitoring-local"),
+    }
+)
+"""What an installation on one machine starts with; everybody can read them here."""
+
+
+class DeploymentSettings(BaseSettings):
+    """Where this runs (``DOCRECO_*``)."""
+
+    model_config = SettingsConfigDict(env_prefix="DOCRECO_", frozen=True)
+
+    env: Literal["local", "production"] = Field(
+        "local", description="In production nothing starts with a password of local installations."
+    )
+
+
+def _refuse_local(password: str | None) -> None:
+    if DeploymentSettings().env == "production" and (password or "") in LOCAL_PASSWORDS | {""}:
+        raise ValueError("DOCRECO_ENV is production: set a password of its own")
+
+
+def _check_password(password: SecretStr) -> SecretStr:
+    _refuse_local(password.get_secret_value())
+    return password
+
+
+def _check_amqp_url(url: AmqpDsn) -> AmqpDsn:
+    _refuse_local(url.password)
+    return url
+
+
+def _check_mongo_url(url: MongoDsn) -> MongoDsn:
+    _refuse_local(url.hosts()[0]["password"])
+    return url
+
+
+Password = Annotated[SecretStr, AfterValidator(_check_password)]
+"""Not a local password in production; a default is checked where its field says so."""
 
 
 class S3Settings(BaseSettings):
     """MinIO, or any S3 server (``S3_*``)."""
 
-    model_config = SettingsConfigDict(env_prefix="S3_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="S3_", frozen=True, hide_input_in_errors=True)
 
     endpoint_url: HttpUrl = Field(
         HttpUrl("http://127.0.0.1:9002"), description="Address of the S3 API."
     )
     access_key_id: str = Field("minioadmin", min_length=3, description="User.")
-    secret_access_key: SecretStr = Field(
-        SecretStr("minioadmin"), min_length=8, description="Its password."
+    secret_access_key: Password = Field(
+        SecretStr("minioadmin"),
+        min_length=8,
+        description="Its password.",
+        validate_default=True,
     )
     bucket: str = Field("raw", min_length=3, max_length=63, description="Bucket that images enter.")
     region: str = Field("us-east-1", description="Region named in signatures.")
@@ -29,24 +82,28 @@ class S3Settings(BaseSettings):
 class AmqpSettings(BaseSettings):
     """RabbitMQ (``AMQP_*``)."""
 
-    model_config = SettingsConfigDict(env_prefix="AMQP_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="AMQP_", frozen=True, hide_input_in_errors=True)
 
-    url: Annotated[AmqpDsn, UrlConstraints(default_path="/")] = Field(
-        AmqpDsn("amqp://admin:admin@127.0.0.1:5672/"),
-        description="Address with user and password.",
-        repr=False,
+    url: Annotated[AmqpDsn, UrlConstraints(default_path="/"), AfterValidator(_check_amqp_url)] = (
+        Field(
+            AmqpDsn("amqp://admin:admin@127.0.0.1:5672/"),
+            description="Address with user and password.",
+            repr=False,
+            validate_default=True,
+        )
     )
 
 
 class MongoSettings(BaseSettings):
     """MongoDB (``MONGO_*``)."""
 
-    model_config = SettingsConfigDict(env_prefix="MONGO_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="MONGO_", frozen=True, hide_input_in_errors=True)
 
-    url: MongoDsn = Field(
+    url: Annotated[MongoDsn, AfterValidator(_check_mongo_url)] = Field(
         MongoDsn("mongodb://127.0.0.1:27017"),
         description="Address, with user and password where it has them.",
         repr=False,
+        validate_default=True,
     )
     database: str = Field("docreco", min_length=1, max_length=63, description="Database.")
     timeout_seconds: float = Field(5.0, gt=0, le=60, description="Limit to find a server.")

@@ -1,4 +1,4 @@
-"""Set the servers up: exchanges and queues, the bucket and its notifications, the indexes.
+"""Set the servers up: exchanges, queues, users, the bucket and its notifications, the indexes.
 
 ``python -m services.provisioner.main`` does it once and ends; every step may be repeated at any
 time. Queues come before the notification rule: MinIO loses what no queue takes.
@@ -22,7 +22,13 @@ from services.common.logs import configure_logging
 from services.common.object_store import open_object_store
 from services.common.settings import LogSettings, MongoSettings, S3Settings
 from services.provisioner.broker import apply_definitions
-from services.provisioner.settings import ProvisionerSettings, RabbitmqManagementSettings
+from services.provisioner.broker_users import with_users
+from services.provisioner.settings import (
+    ProvisionerSettings,
+    RabbitmqManagementSettings,
+    UsersSettings,
+)
+from services.provisioner.store_users import apply_store_users
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -35,17 +41,30 @@ async def provision(
     management: RabbitmqManagementSettings,
     s3: S3Settings,
     mongo: MongoSettings,
+    users: UsersSettings | None = None,
 ) -> None:
     """Set all servers up, waiting for each to answer.
+
+    Args:
+        settings: What is set up, and how long to wait.
+        management: RabbitMQ, as its administrator.
+        s3: MinIO, as its administrator.
+        mongo: MongoDB.
+        users: Passwords of the services' own users; by default as the environment has them.
 
     Raises:
         UnavailableError: A server did not answer within ``wait_seconds``.
         PermanentError: A server refuses what it is asked.
     """
-    definitions = await asyncio.to_thread(settings.definitions.read_bytes)
+    users = users or UsersSettings()
+    declared = await asyncio.to_thread(settings.definitions.read_bytes)
+    definitions = with_users(declared, users)
 
     async def queues() -> None:
         await apply_definitions(management, definitions)
+
+    async def store_users() -> None:
+        await asyncio.to_thread(apply_store_users, s3, users)
 
     async with open_object_store(s3) as store, open_index(mongo) as index:
 
@@ -55,7 +74,12 @@ async def provision(
         async def indexes() -> None:
             await index.create_indexes()
 
-        steps: dict[str, Step] = {"queues": queues, "bucket": bucket, "indexes": indexes}
+        steps: dict[str, Step] = {
+            "queues and their users": queues,
+            "bucket": bucket,
+            "bucket's users": store_users,
+            "indexes": indexes,
+        }
         for name, step in steps.items():
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(UnavailableError),

@@ -1,0 +1,51 @@
+"""RabbitMQ's users, one a service, as definitions: each may do what its work needs and no more."""
+
+import json
+
+from pydantic import SecretStr
+
+from services.common.settlement import FETCH_QUEUES, OCR_QUEUES
+from services.provisioner.settings import UsersSettings
+
+VHOST = "/"
+NOTHING = "^$"
+DEFAULT_EXCHANGE = r"^amq\.default$"
+"""What publishing straight to a queue asks for; RabbitMQ has no finer right."""
+
+
+def with_users(definitions: bytes, users: UsersSettings) -> bytes:
+    """Add the users and their permissions to definitions (JSON).
+
+    MinIO declares its exchange again at every event, so it may configure that one exchange.
+    """
+    merged = json.loads(definitions)
+    merged["users"] = []
+    merged["permissions"] = []
+
+    def add(
+        name: str, password: SecretStr | None, *, configure: str, write: str, read: str, tags: str
+    ) -> None:
+        if password is None:
+            return
+        secret = password.get_secret_value()
+        merged["users"].append({"name": name, "password": secret, "tags": tags})
+        rights = {"configure": configure, "write": write, "read": read}
+        merged["permissions"].append({"user": name, "vhost": VHOST, **rights})
+
+    events = r"^raw\.events$"
+    add("minio", users.minio_password, configure=events, write=events, read=NOTHING, tags="")
+    for name, password, work in (
+        ("fetcher", users.fetcher_password, FETCH_QUEUES.work),
+        ("consumer", users.consumer_password, OCR_QUEUES.work),
+    ):
+        queue = "^" + work.replace(".", r"\.") + "$"
+        add(name, password, configure=NOTHING, write=DEFAULT_EXCHANGE, read=queue, tags="")
+    monitoring = users.monitoring_password
+    add(
+        *("monitoring", monitoring),
+        configure=NOTHING,
+        write=NOTHING,
+        read=NOTHING,
+        tags="monitoring",
+    )
+    return json.dumps(merged).encode()

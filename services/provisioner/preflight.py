@@ -1,0 +1,95 @@
+"""Check an installation before its servers start, and make the key that encrypts its objects.
+
+``python -m services.provisioner.preflight``. In production it refuses the passwords of local
+installations. The key is made once: without it no object can be read, so it belongs to the backup.
+"""
+
+import base64
+import binascii
+import os
+import secrets
+import sys
+from pathlib import Path
+
+import structlog
+from pydantic import SecretStr, ValidationError
+
+from services.common.errors import PermanentError
+from services.common.logs import configure_logging
+from services.common.settings import DeploymentSettings, LogSettings, MongoSettings
+from services.provisioner.settings import PreflightSettings, ServerPasswords, UsersSettings
+
+log = structlog.stdlib.get_logger(__name__)
+
+KEY_BYTES = 32
+READABLE_BY_ALL = 0o444
+"""The folder protects it: MinIO's image may have any user."""
+
+
+class KeyConflictError(PermanentError):
+    """The key that is set is none, or is not the one that encrypted what is stored."""
+
+    code = "kms_key_conflict"
+
+
+def keep_key(path: Path, given: SecretStr | None) -> bool:
+    """Make sure that the key is in its file; return whether it is new there.
+
+    Args:
+        path: The file, in a folder that outlives the servers.
+        given: A key made elsewhere, ``name:base64 of 32 bytes``.
+
+    Raises:
+        KeyConflictError: ``given`` is malformed, or another key is in use.
+    """
+    key = given.get_secret_value() if given is not None else None
+    if key is not None:
+        _check(key)
+    if path.exists():
+        if key not in {None, path.read_text()}:
+            raise KeyConflictError(
+                f"{path} holds another key: what is stored could not be read any more"
+            )
+        return False
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(key or f"docreco:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}")
+    new.chmod(READABLE_BY_ALL)
+    with new.open() as file:
+        os.fsync(file.fileno())
+    new.replace(path)
+    return True
+
+
+def _check(key: str) -> None:
+    name, _, encoded = key.partition(":")
+    try:
+        is_right = bool(name) and len(base64.b64decode(encoded, validate=True)) == KEY_BYTES
+    except binascii.Error:
+        is_right = False
+    if not is_right:
+        raise KeyConflictError("the key is not of the form name:base64 of 32 bytes")
+
+
+def main() -> int:
+    """Check once; return the exit status."""
+    configure_logging(LogSettings(), service="preflight")
+    try:
+        ServerPasswords()
+        UsersSettings()
+        MongoSettings()
+        settings = PreflightSettings()
+        is_new = keep_key(settings.kms_key_file, settings.kms_key)
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False):
+            setting = ".".join(str(part) for part in problem["loc"]).upper()
+            log.error("refused", setting=setting, group=error.title, error=problem["msg"])  # noqa: TRY400  no bug of ours
+        return 1
+    except KeyConflictError as error:
+        log.error("refused", code=error.code, error=str(error))  # noqa: TRY400  no bug of ours
+        return 1
+    log.info("ready to start", env=DeploymentSettings().env, key_is_new=is_new)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

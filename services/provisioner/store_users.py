@@ -1,0 +1,93 @@
+"""MinIO's users, one a service, each with a policy of what its work needs and no more.
+
+The administration API is MinIO's own, not S3's.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import urllib3
+from minio import MinioAdmin
+from minio.credentials.providers import StaticProvider
+from minio.error import MinioAdminException
+
+from services.common.errors import ObjectStoreUnavailableError
+from services.common.settings import S3Settings
+from services.provisioner.settings import UsersSettings
+
+ALREADY_ATTACHED = "PolicyChangeAlreadyApplied"
+FETCHED = "fetched/*"
+
+
+def policies(bucket: str) -> dict[str, dict[str, Any]]:
+    """Return each service's policy by its user's name.
+
+    Both may list the bucket: without that right a missing object is a 403 and not a 404.
+    """
+    everything = f"arn:aws:s3:::{bucket}/*"
+    fetched = f"arn:aws:s3:::{bucket}/{FETCHED}"
+    return {
+        "fetcher": _policy(bucket, (["s3:GetObject", "s3:PutObject"], fetched)),
+        "consumer": _policy(bucket, (["s3:GetObject"], everything)),
+    }
+
+
+def _policy(bucket: str, *rights: tuple[list[str], str]) -> dict[str, Any]:
+    allowed = [(["s3:GetBucketLocation", "s3:ListBucket"], f"arn:aws:s3:::{bucket}"), *rights]
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": actions, "Resource": [resource]}
+            for actions, resource in allowed
+        ],
+    }
+
+
+def apply_store_users(settings: S3Settings, users: UsersSettings) -> None:
+    """Create the users whose password is set, and their policies; what is there is replaced.
+
+    It blocks: call it in a thread.
+
+    Args:
+        settings: MinIO, with its administrator's credentials.
+        users: The passwords.
+
+    Raises:
+        ObjectStoreUnavailableError: MinIO does not answer, or refuses.
+    """
+    passwords = {"fetcher": users.fetcher_password, "consumer": users.consumer_password}
+    admin = _open(settings)
+    for name, policy in policies(settings.bucket).items():
+        if (password := passwords[name]) is not None:
+            _ask(partial(admin.policy_add, name, policy=policy))
+            _ask(partial(admin.user_add, name, password.get_secret_value()))
+            _ask(partial(admin.attach_policy, [name], user=name))
+
+
+def _open(settings: S3Settings) -> MinioAdmin:
+    url = settings.endpoint_url
+    return MinioAdmin(
+        endpoint=f"{url.host}:{url.port}",
+        credentials=StaticProvider(
+            settings.access_key_id, settings.secret_access_key.get_secret_value()
+        ),
+        region=settings.region,
+        secure=url.scheme == "https",
+        http_client=urllib3.PoolManager(
+            timeout=urllib3.Timeout(
+                connect=settings.connect_timeout_seconds, read=settings.read_timeout_seconds
+            ),
+            retries=False,
+        ),
+    )
+
+
+def _ask(request: Callable[[], object]) -> None:
+    try:
+        request()
+    except MinioAdminException as error:
+        if ALREADY_ATTACHED not in str(error):
+            raise ObjectStoreUnavailableError(str(error)) from error
+    except urllib3.exceptions.HTTPError as error:
+        raise ObjectStoreUnavailableError(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,149 @@
+"""What must not start, and the key that is made once."""
+
+import base64
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.provisioner.preflight import KeyConflictError, keep_key, main
+from services.provisioner.settings import RabbitmqManagementSettings, UsersSettings
+
+OWN = {
+    "MINIO_ROOT_PASSWORD": "own-password-1",
+    "RABBITMQ_ADMIN_PASSWORD": "own-password-2",
+    "GRAFANA_ADMIN_PASSWORD": "own-password-3",
+    "USERS_FETCHER_PASSWORD": "own-password-4",
+    "USERS_CONSUMER_PASSWORD": "own-password-5",
+    "USERS_MINIO_PASSWORD": "own-password-6",
+    "USERS_MONITORING_PASSWORD": "own-password-7",
+    "MONGO_URL": "mongodb://docreco:own-password-8@mongo:27017",
+}
+LOCAL = {
+    "MINIO_ROOT_PASSWORD": "minioadmin",
+    "RABBITMQ_ADMIN_PASSWORD": "admin",
+    "GRAFANA_ADMIN_PASSWORD": "admin",
+    "USERS_FETCHER_PASSWORD": "fetcher-local",
+    "USERS_CONSUMER_PASSWORD": "consumer-local",
+    "USERS_MINIO_PASSWORD": "minio-local",
+    "USERS_MONITORING_PASSWORD": "monitoring-local",
+    "MONGO_URL": "mongodb://mongo:27017",
+}
+KEY = "name:" + base64.b64encode(b"k" * 32).decode()
+
+
+@pytest.fixture
+def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "key"
+    monkeypatch.setenv("PREFLIGHT_KMS_KEY_FILE", str(path))
+    monkeypatch.setenv("PREFLIGHT_KMS_KEY", "")  # as compose passes on what .env does not set
+    return path
+
+
+def test_local_passwords_are_taken_on_one_machine(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in LOCAL.items():
+        monkeypatch.setenv(name, value)
+
+    assert main() == 0
+    assert key_file.exists()
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_production_does_not_start_with_a_local_password(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.setenv("DOCRECO_ENV", "production")
+    for each, value in (OWN | {name: LOCAL[name]}).items():
+        monkeypatch.setenv(each, value)
+
+    assert main() == 1
+    assert not key_file.exists()
+    shown = capsys.readouterr().err
+    assert "set a password of its own" in shown
+    assert "own-password" not in shown
+
+
+def test_production_starts_with_passwords_of_its_own(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCRECO_ENV", "production")
+    for name, value in OWN.items():
+        monkeypatch.setenv(name, value)
+
+    assert main() == 0
+    assert key_file.exists()
+
+
+@pytest.mark.parametrize(
+    "settings", [S3Settings, AmqpSettings, MongoSettings, RabbitmqManagementSettings]
+)
+def test_each_service_refuses_the_defaults_in_production(
+    monkeypatch: pytest.MonkeyPatch, settings: type[S3Settings]
+) -> None:
+    settings()
+    monkeypatch.setenv("DOCRECO_ENV", "production")
+
+    with pytest.raises(ValidationError, match="set a password of its own"):
+        settings()
+
+
+def test_refused_address_does_not_show_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMQP_URL", "http://user:hidden@host/")
+
+    with pytest.raises(ValidationError) as refused:
+        AmqpSettings()
+    assert "hidden" not in str(refused.value)
+
+
+def test_password_that_would_break_a_url_is_refused() -> None:
+    with pytest.raises(ValidationError, match="part of a URL"):
+        UsersSettings(minio_password=SecretStr("one@two:three"))
+
+
+def test_key_is_made_once(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+
+    assert keep_key(path, None)
+    first = path.read_text()
+    assert not keep_key(path, None)
+    assert path.read_text() == first
+    name, _, encoded = first.partition(":")
+    assert name == "docreco"
+    assert len(base64.b64decode(encoded, validate=True)) == 32
+    assert [each.name for each in tmp_path.iterdir()] == ["key"]
+
+
+def test_given_key_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+
+    assert keep_key(path, SecretStr(KEY))
+    assert not keep_key(path, SecretStr(KEY))
+    assert path.read_text() == KEY
+
+
+def test_another_key_than_the_one_in_use_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    keep_key(path, None)
+
+    with pytest.raises(KeyConflictError, match="could not be read any more"):
+        keep_key(path, SecretStr(KEY))
+
+
+@pytest.mark.parametrize(
+    "key", ["", "name", "name:", ":" + KEY[5:], "name:AAAA", "name:not base64"]
+)
+def test_malformed_key_is_refused(tmp_path: Path, key: str) -> None:
+    with pytest.raises(KeyConflictError, match="base64 of 32 bytes"):
+        keep_key(tmp_path / "key", SecretStr(key))
+
+
+def test_command_says_that_a_key_is_refused(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFLIGHT_KMS_KEY", "nonsense")
+
+    assert main() == 1
+    assert not key_file.exists()
