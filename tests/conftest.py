@@ -73,3 +73,10 @@ async def mongo_settings(servers: Addresses) -> AsyncIterator[MongoSettings]:
     client: AsyncIOMotorClient[dict[str, object]] = AsyncIOMotorClient(url)
     await client.drop_database(settings.database)
     client.close()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--chaos", choices=["short", "long"], default="short", help="form of tests/chaos"
+    )
+    parser.addoption("--chaos-seed", default="1", help="order of the faults of tests/chaos")

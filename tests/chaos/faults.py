@@ -1,0 +1,84 @@
+"""What is done to the programs of a running pipeline, in a seeded random order."""
+
+import asyncio
+import random
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from aiohttp import ClientError, ClientSession
+
+from tests.support.pipeline import Pipeline
+from tests.support.waiting import eventually
+
+PROGRAMS = ("consumer", "fetcher", "ocr-api", "rabbitmq", "minio", "mongo")
+FREEZE_SECONDS = 10.0
+READY_WITHIN_SECONDS = 90.0
+
+
+class Kind(StrEnum):
+    """How a program fails."""
+
+    KILL = "kill -9"
+    FREEZE = "SIGSTOP for 10 s"
+    RESTART = "restart"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One failure."""
+
+    program: str
+    kind: Kind
+    pause_seconds: float
+    """Time of peace before it."""
+
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        return f"{self.kind} of {self.program}"
+
+
+def schedule(seed: int, count: int) -> Iterator[Fault]:
+    """Yield faults: every program in turn, in random order, with every kind in turn."""
+    dice = random.Random(seed)  # noqa: S311  chosen to be repeatable
+    kinds: list[Kind] = []
+    programs: list[str] = []
+    for _ in range(count):
+        kinds = kinds or dice.sample(list(Kind), len(Kind))
+        programs = programs or dice.sample(PROGRAMS, len(PROGRAMS))
+        yield Fault(programs.pop(), kinds.pop(), dice.uniform(0.5, 3.0))
+
+
+async def inflict(fault: Fault, pipeline: Pipeline) -> None:
+    """Let a program fail, and wait until it is back."""
+    if fault.kind is Kind.FREEZE:
+        pipeline.signal(fault.program, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(FREEZE_SECONDS)
+        finally:
+            pipeline.signal(fault.program, signal.SIGCONT)
+        return
+    before = len(pipeline.events)
+    number = signal.SIGKILL if fault.kind is Kind.KILL else signal.SIGTERM
+    pipeline.signal(fault.program, number)
+
+    async def is_back() -> bool:
+        return f"{fault.program} is ready again" in pipeline.events[before:]
+
+    await eventually(is_back, seconds=READY_WITHIN_SECONDS)
+
+
+async def wait_ready(pipeline: Pipeline) -> None:
+    """Wait until every service of ours says that it is ready."""
+    for url in (pipeline.ocr_url, pipeline.fetcher_url, pipeline.consumer_url):
+
+        async def is_ready(url: str = url) -> bool:
+            try:
+                async with ClientSession() as session, session.get(f"{url}/readyz") as response:
+                    return response.status == 200
+            except ClientError:
+                return False
+
+        await eventually(is_ready, seconds=READY_WITHIN_SECONDS)

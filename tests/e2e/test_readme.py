@@ -1,0 +1,68 @@
+"""The README's commands, run as they stand there but for ports and the list's content."""
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.local.settings import child_environment
+from infra.settings_table import README, main
+from tests.support.pipeline import Pipeline
+from tests.support.web import WebSite, png
+
+pytestmark = pytest.mark.e2e
+
+ROOT = README.parent
+BLOCKS = re.findall(r"```sh\n(.*?)```", README.read_text(), flags=re.DOTALL)
+COMMANDS = [block for block in BLOCKS if "curl" in block or "docreco " in block]
+
+
+def localised(block: str, pipeline: Pipeline) -> str:
+    docreco = Path(sys.executable).with_name("docreco")
+    return (
+        block.replace("poetry run docreco", str(docreco))
+        .replace("http://127.0.0.1:8081", pipeline.fetcher_url)
+        .replace("http://127.0.0.1:8080", pipeline.ocr_url)
+        .replace("curl ", "curl -sS --fail-with-body ")
+    )
+
+
+@pytest.mark.parametrize("block", COMMANDS, ids=[block.split("\n")[0] for block in COMMANDS])
+async def test_example_works(block: str, pipeline: Pipeline, site: WebSite, tmp_path: Path) -> None:
+    url = site.add_body("/a.png", png(1))
+    (tmp_path / "urls.csv").write_text(f"url,annotation\n{url},industrie\n")
+    (tmp_path / "infra").symlink_to(ROOT / "infra")
+    environment = {
+        **pipeline.addresses.environment(),
+        "DOCRECO_FETCHER_URL": pipeline.fetcher_url,
+        "DOCRECO_OCR_URL": pipeline.ocr_url,
+    }
+
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-euo", "pipefail", "-c", localised(block, pipeline)),
+        cwd=tmp_path,
+        env=child_environment(environment),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        output = (await process.communicate())[0].decode()
+
+    assert process.returncode == 0, output
+    assert output
+
+
+def test_readme_has_examples_of_each_way_in() -> None:
+    text = "".join(COMMANDS)
+
+    assert all(
+        word in text for word in ("docreco submit", "docreco images", "/batches", "/predict")
+    )
+
+
+def test_table_of_settings_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["settings_table", "--check"])
+
+    assert main() == 0
