@@ -22,7 +22,7 @@ def require_token(token: SecretStr | None) -> Callable[..., Awaitable[None]]:
         if token is None:
             return
         given = credentials.credentials if credentials else ""
-        if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
+        if not hmac.compare_digest(given.encode("latin-1"), token.get_secret_value().encode()):
             raise ProblemError(
                 401,
                 "unauthorized",

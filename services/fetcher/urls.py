@@ -1,6 +1,7 @@
 """Which URLs are fetched at all: of a list and of every redirect alike."""
 
 import re
+from ipaddress import ip_address
 
 from yarl import URL
 
@@ -10,6 +11,8 @@ MAX_URL_LENGTH = 8000
 """Characters once percent-encoded; servers refuse request lines beyond 8 KiB."""
 
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]*:[0-9a-f:.]*")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+"""A last label that makes a name an address (WHATWG URL Standard, "ends in a number")."""
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -73,4 +76,14 @@ def _is_host(host: str) -> bool:
     if not _HOST.fullmatch(host):
         return False
     labels = host.removesuffix(".").split(".")
-    return ":" in host or (len(host) <= 253 and all(0 < len(label) <= 63 for label in labels))
+    if ":" in host or _NUMBER.fullmatch(labels[-1]):
+        return _is_address(host)  # 2130706433, 0x7f.1 and 0177.0.0.1 are ways to hide 127.0.0.1
+    return len(host) <= 253 and all(0 < len(label) <= 63 for label in labels)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

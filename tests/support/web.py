@@ -1,5 +1,6 @@
 """A small web server on loopback, for tests to fetch from."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -81,3 +82,29 @@ def png(number: int) -> bytes:
     content = BytesIO()
     image.save(content, "PNG")
     return content.getvalue()
+
+
+@asynccontextmanager
+async def open_raw_server(answer: bytes, *, stays_open: bool = False) -> AsyncIterator[str]:
+    """Answer every connection with these very bytes, valid HTTP or not; yield the base URL."""
+    idle = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read(1)
+            writer.write(answer)
+            await writer.drain()
+            if stays_open:
+                await idle.wait()
+        except ConnectionError:
+            pass  # the client had enough
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    try:
+        yield f"http://{host}:{port}/"
+    finally:
+        idle.set()
+        server.close()

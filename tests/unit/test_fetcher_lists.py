@@ -4,7 +4,7 @@ from collections.abc import Callable
 from io import BytesIO
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.fetcher.lists.documents import MAX_NAME_LENGTH, to_name
@@ -254,6 +254,7 @@ LINES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(LINES)
 def test_every_line_of_a_text_list_is_accepted_or_reported(lines: list[str]) -> None:
     rows = text_rows("\ufeff" + "\n".join(lines))
@@ -266,6 +267,7 @@ def test_every_line_of_a_text_list_is_accepted_or_reported(lines: list[str]) -> 
     assert [row.line for row in rows] == expected
 
 
+@settings(deadline=None)
 @given(LINES)
 def test_every_line_of_a_table_is_accepted_reported_or_inside_a_record(lines: list[str]) -> None:
     rows = table_rows("\n".join(["url,annotation", *lines]))
@@ -282,6 +284,7 @@ def test_every_line_of_a_table_is_accepted_reported_or_inside_a_record(lines: li
         assert number in begun or number in inside or is_blank or is_quoted_somewhere
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000), st.sampled_from([ListFormat.TEXT, ListFormat.TABLE]))
 def test_arbitrary_bytes_are_read_or_malformed_never_a_bug(
     content: bytes, list_format: ListFormat

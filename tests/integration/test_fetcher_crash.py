@@ -1,0 +1,168 @@
+"""Nothing that was answered 202 is lost, whatever happens to the fetcher's process."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+
+import aio_pika
+import aiohttp
+import pytest
+
+from infra.local.ports import pick_free_ports
+from services.common.messaging import open_publisher
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.settlement import FETCH_QUEUES
+from services.fetcher.dispatcher import PAGE_ITEMS, Dispatcher
+from services.fetcher.ledger import Ledger
+from services.fetcher.worker import to_job
+from tests.support.fetcher import (
+    DEADLINE_SECONDS,
+    Surroundings,
+    fetcher_process,
+    open_surroundings,
+    running_fetcher,
+    submit,
+    wait_done,
+    wait_ready,
+)
+from tests.support.web import open_site, png
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def surroundings(
+    s3_settings: S3Settings, private_amqp_settings: AmqpSettings, mongo_settings: MongoSettings
+) -> AsyncIterator[Surroundings]:
+    async with open_surroundings(s3_settings, private_amqp_settings, mongo_settings) as made:
+        yield made
+
+
+async def test_killed_right_after_the_answer_every_item_is_done_by_the_next_process(
+    surroundings: Surroundings,
+) -> None:
+    port = pick_free_ports().fetcher_port
+    async with (
+        open_site() as site,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as api,
+    ):
+        urls = [site.add_body(f"/{number}", png(number)) for number in range(60)]
+        with fetcher_process(surroundings, port) as process:
+            await wait_ready(api)
+            batch_id = (await submit(api, *urls))["batch_id"]
+            process.kill()
+            process.wait()
+
+        with fetcher_process(surroundings, port) as process:
+            await wait_ready(api)
+            batch = await wait_done(api, batch_id)
+            assert batch["counts"]["stored"] == 60
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, DEADLINE_SECONDS) == 0
+
+
+async def test_batch_of_many_pages_is_published_whole_in_spite_of_a_crash_between_them(
+    surroundings: Surroundings,
+) -> None:
+    fetches, batches = surroundings.index.fetches, surroundings.index.batches
+    count = PAGE_ITEMS + 3
+    wake = asyncio.Event()
+    ledger = Ledger(fetches)
+    async with running_fetcher(surroundings, concurrency=1) as api:
+        # 10.0.0.1 is never connected to
+        batch_id = (await submit(api, *["http://10.0.0.1/"] * count))["batch_id"]
+        batch = await wait_done(api, batch_id)
+    assert batch["counts"]["failed"] == count
+    await fetches.update_many({"batch_id": batch_id}, {"$set": {"outcome": "queued"}})
+    start_again = {"dispatch.done": False, "dispatch.after": ""}
+    await batches.update_one({"_id": batch_id}, {"$set": start_again})
+
+    def dispatcher() -> Dispatcher:
+        return Dispatcher(
+            surroundings.amqp, FETCH_QUEUES, batches=batches, ledger=ledger, wake=wake
+        )
+
+    async with open_publisher(surroundings.amqp) as publisher:
+        assert await dispatcher().dispatch_page(publisher)
+        assert await dispatcher().dispatch_page(publisher)
+        assert not await dispatcher().dispatch_page(publisher)
+
+    ids = await drain(surroundings)
+    assert sorted(ids) == [f"{batch_id}/{line:010d}" for line in range(1, count + 1)]
+
+
+async def drain(surroundings: Surroundings) -> list[str]:
+    """Take all jobs off the queue."""
+    ids = []
+    async with await aio_pika.connect(str(surroundings.amqp.url)) as connection:
+        channel = await connection.channel()
+        queue = await channel.get_queue(FETCH_QUEUES.work)
+        while message := await queue.get(fail=False, no_ack=True):
+            ids.append(json.loads(message.body)["fetch_id"])
+    return ids
+
+
+async def test_lease_of_a_dead_dispatcher_runs_out(surroundings: Surroundings) -> None:
+    ledger, wake = Ledger(surroundings.index.fetches), asyncio.Event()
+
+    def dispatcher() -> Dispatcher:
+        return Dispatcher(
+            surroundings.amqp,
+            FETCH_QUEUES,
+            batches=surroundings.index.batches,
+            ledger=ledger,
+            wake=wake,
+        )
+
+    async with running_fetcher(surroundings) as api:
+        batch_id = (await submit(api, "http://10.0.0.1/"))["batch_id"]
+        await wait_done(api, batch_id)
+    where = {"_id": batch_id}
+    await surroundings.index.batches.update_one(where, {"$set": {"dispatch.done": False}})
+
+    dead = dispatcher()
+    assert await dead._lease() is not None
+    assert await dispatcher()._lease() is None
+    assert await dead._lease() is not None
+    long_ago = {"$currentDate": {"dispatch.leased_until": True}}
+    await surroundings.index.batches.update_one(where, long_ago)
+    assert await dispatcher()._lease() is not None
+
+
+async def test_job_that_comes_twice_is_done_once(surroundings: Surroundings) -> None:
+    async with open_site() as site, running_fetcher(surroundings) as api:
+        batch_id = (await submit(api, site.add_body("/a", png(1))))["batch_id"]
+        await wait_done(api, batch_id)
+        async with open_publisher(surroundings.amqp) as publisher:
+            for _ in range(3):
+                job = to_job(f"{batch_id}/0000000001")
+                await publisher.publish(job, queue=FETCH_QUEUES.work)
+        last = (await submit(api, site.add_body("/b", png(2))))["batch_id"]
+        await wait_done(api, last)
+
+    assert site.hits["/a"] == 1
+
+
+async def test_message_that_is_no_job_is_parked(surroundings: Surroundings) -> None:
+    async with running_fetcher(surroundings):
+        async with open_publisher(surroundings.amqp) as publisher:
+            for body in (b"{", b"[]", b'{"fetch_id": 1}', to_job("none/1")):
+                await publisher.publish(body, queue=FETCH_QUEUES.work)
+        async with await aio_pika.connect(str(surroundings.amqp.url)) as connection:
+            channel = await connection.channel()
+            parked = await channel.get_queue(FETCH_QUEUES.parked)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                codes = [message.headers["x-code"] async for message in _take(parked, 4)]
+    assert codes == ["invalid_job"] * 4
+
+
+async def _take(
+    queue: aio_pika.abc.AbstractQueue, count: int
+) -> AsyncIterator[aio_pika.abc.AbstractIncomingMessage]:
+    async with queue.iterator(no_ack=True) as messages:
+        async for message in messages:
+            yield message
+            count -= 1
+            if not count:
+                return

@@ -1,0 +1,163 @@
+"""A fetcher to test: in this process, or in one of its own."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any
+
+import aio_pika
+import aiohttp
+
+from infra.local.ports import pick_free_ports
+from services.common.index import Database, open_index
+from services.common.object_store import ObjectStore, open_object_store
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.settlement import FETCH_QUEUES
+from services.fetcher.main import Configuration, run
+from services.fetcher.settings import DownloadSettings, FetcherSettings
+
+DELAY_MS = 100
+DEADLINE_SECONDS = 60.0
+QUORUM: Mapping[str, Any] = {"x-queue-type": "quorum"}
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Servers that nobody else uses: a bucket, a virtual host, a database."""
+
+    s3: S3Settings
+    amqp: AmqpSettings
+    mongo: MongoSettings
+    store: ObjectStore
+    index: Database
+
+    def environment(self) -> dict[str, str]:
+        """Tell the same to a process."""
+        return {
+            "S3_ENDPOINT_URL": str(self.s3.endpoint_url),
+            "S3_ACCESS_KEY_ID": self.s3.access_key_id,
+            "S3_SECRET_ACCESS_KEY": self.s3.secret_access_key.get_secret_value(),
+            "S3_BUCKET": self.s3.bucket,
+            "AMQP_URL": str(self.amqp.url),
+            "MONGO_URL": str(self.mongo.url),
+            "MONGO_DATABASE": self.mongo.database,
+            "FETCHER_ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8",
+        }
+
+
+@asynccontextmanager
+async def open_surroundings(
+    s3: S3Settings, amqp: AmqpSettings, mongo: MongoSettings
+) -> AsyncIterator[Surroundings]:
+    """Set the servers up, with delays of ``DELAY_MS`` before each retry."""
+    async with open_object_store(s3) as store, open_index(mongo) as index:
+        await store.client.create_bucket(Bucket=s3.bucket)
+        await index.create_indexes()
+        async with await aio_pika.connect(str(amqp.url)) as connection:
+            channel = await connection.channel()
+            for name in (FETCH_QUEUES.work, FETCH_QUEUES.parked):
+                await channel.declare_queue(name, durable=True, arguments=dict(QUORUM))
+            for name in FETCH_QUEUES.delays:
+                back: dict[str, Any] = {
+                    **QUORUM,
+                    "x-message-ttl": DELAY_MS,
+                    "x-dead-letter-exchange": "",
+                    "x-dead-letter-routing-key": FETCH_QUEUES.work,
+                }
+                await channel.declare_queue(name, durable=True, arguments=back)
+        yield Surroundings(s3, amqp, mongo, store, index)
+
+
+@asynccontextmanager
+async def running_fetcher(
+    surroundings: Surroundings, **changes: Any
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """Run a fetcher in this process; yield a client of its API."""
+    port = pick_free_ports().fetcher_port
+    settings: dict[str, Any] = {"port": port, "drain_seconds": 1.0, **changes}
+    config = Configuration(
+        fetcher=FetcherSettings(**settings),
+        downloads=DownloadSettings(
+            allowed_private_networks=(ip_network("127.0.0.0/8"),),
+            idle_timeout_seconds=0.5,
+            max_item_bytes=256 * 1024,
+        ),
+        s3=surroundings.s3,
+        amqp=surroundings.amqp,
+        mongo=surroundings.mongo,
+    )
+    stop = asyncio.Event()
+    service = asyncio.create_task(run(config, stop))
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as api:
+            await wait_ready(api)
+            yield api
+    finally:
+        stop.set()
+        await service
+
+
+@contextmanager
+def fetcher_process(surroundings: Surroundings, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a fetcher as a process of its own; it is killed where it does not end by itself."""
+    environment = {**os.environ, **surroundings.environment(), "FETCHER_PORT": str(port)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.fetcher.main"],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def wait_ready(api: aiohttp.ClientSession) -> None:
+    """Wait until a fetcher takes jobs."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            try:
+                async with api.get("/readyz") as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientConnectionError:
+                pass  # it does not listen yet
+            await asyncio.sleep(0.05)
+
+
+async def submit(api: aiohttp.ClientSession, *urls: str, **options: Any) -> dict[str, Any]:
+    """Submit URLs as JSON; return the answer."""
+    body = {"items": [{"url": url} for url in urls]}
+    async with api.post("/batches", json=body, **options) as response:
+        assert response.status == 202, await response.text()
+        answer: dict[str, Any] = await response.json()
+        return answer
+
+
+async def get_json(api: aiohttp.ClientSession, path: str) -> Any:
+    """GET a path that answers 200 with JSON."""
+    async with api.get(path) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def wait_done(api: aiohttp.ClientSession, batch_id: str) -> dict[str, Any]:
+    """Wait until nothing of a batch is queued; return it."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            batch: dict[str, Any] = await get_json(api, f"/batches/{batch_id}")
+            if batch["counts"]["queued"] == 0:
+                return batch
+            await asyncio.sleep(0.05)
+
+
+async def items_by_url(api: aiohttp.ClientSession, batch_id: str) -> dict[str, dict[str, Any]]:
+    """Return all items of a small batch."""
+    page = await get_json(api, f"/batches/{batch_id}/items?limit=1000")
+    return {item["url"]: item for item in page["items"]}
