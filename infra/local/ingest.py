@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from infra.local.errors import LocalError
-from infra.local.samples.make import FOLDER, LIST_NAME
-from infra.local.site import absolute_list, site_url
+from infra.local.site import FOLDER, LIST_NAME, absolute_list, site_url
 from services.cli.fetcher import Batch, FetcherClient, Item, Submission, polled
 from services.cli.output import counted, plain
 from services.cli.submit import send

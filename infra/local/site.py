@@ -15,8 +15,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from infra.local.samples.make import FOLDER, LIST_NAME
-
+FOLDER = Path(__file__).resolve().parent / "samples" / "site"
+"""What is served; ``infra/local/samples/make.py`` draws it."""
+LIST_NAME = "list.csv"
 SITE_HOST = "127.0.0.80"
 NETWORK = f"{SITE_HOST}/32"
 

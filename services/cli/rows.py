@@ -1,5 +1,6 @@
 """A document of ``images`` as one line for a person, with its character error rate."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from rich.text import Text
 
 from services.cli.output import cell, table
 from services.common.index import Document
+
+_HASH = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 
 LOW_SCORE = 0.5
 """Scores under it are shown in red; the service's own threshold is ``OCR_LOW_SCORE_THRESHOLD``."""
@@ -30,6 +33,11 @@ class ImageRow(BaseModel):
     """URLs it came from; empty for an upload."""
     error_code: str | None
     error_detail: str | None
+
+    @property
+    def short_image(self) -> str:
+        """``image`` with a hash cut short."""
+        return _HASH.sub(r"\1…", self.image)
 
     @property
     def label(self) -> str:
@@ -70,7 +78,7 @@ def image_table(title: str, rows: Sequence[ImageRow], *, with_origin: bool = Tru
     columns = ["image", "prediction", "score", "annotation", "CER"]
     lines = [
         [
-            cell(row.label if not with_origin else row.image),
+            cell(row.short_image if with_origin else row.label),
             cell("" if row.prediction is None else row.prediction),
             _score(row.score),
             cell("" if row.annotation is None else row.annotation),

@@ -18,7 +18,7 @@ from yarl import URL
 from infra.local.ports import pick_free_ports
 from infra.local.probes import answers
 from infra.local.samples import make
-from infra.local.site import absolute_list, build_site, site_url
+from infra.local.site import FOLDER, LIST_NAME, absolute_list, build_site, site_url
 from services.common.images import sniff
 from tests.support.waiting import eventually
 
@@ -37,7 +37,7 @@ def rows(content: str) -> list[dict[str, str]]:
 
 
 def listed() -> list[dict[str, str]]:
-    return rows((make.FOLDER / make.LIST_NAME).read_text())
+    return rows((FOLDER / LIST_NAME).read_text())
 
 
 def test_list_names_every_sample_with_its_text() -> None:
@@ -46,8 +46,8 @@ def test_list_names_every_sample_with_its_text() -> None:
 
 
 def test_folder_holds_what_the_list_names_and_nothing_else() -> None:
-    names = {row["url"] for row in listed()} - {make.MISSING_NAME} | {make.LIST_NAME}
-    assert {path.name for path in make.FOLDER.iterdir()} == names
+    names = {row["url"] for row in listed()} - {make.MISSING_NAME} | {LIST_NAME}
+    assert {path.name for path in FOLDER.iterdir()} == names
 
 
 def test_samples_show_what_a_newcomer_should_see() -> None:
@@ -59,7 +59,7 @@ def test_samples_show_what_a_newcomer_should_see() -> None:
 
 def test_every_sample_decodes_as_the_format_its_name_says() -> None:
     for sample in make.SAMPLES:
-        content = (make.FOLDER / sample.name).read_bytes()
+        content = (FOLDER / sample.name).read_bytes()
         found = sniff(content)
         assert found is not None
         assert sample.name.endswith(found.extension)
@@ -69,18 +69,18 @@ def test_every_sample_decodes_as_the_format_its_name_says() -> None:
 
 
 def test_samples_are_small() -> None:
-    assert sum(path.stat().st_size for path in make.FOLDER.iterdir()) < MAX_TOTAL_BYTES
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < MAX_TOTAL_BYTES
 
 
 def test_truncated_sample_has_a_header_but_does_not_decode() -> None:
-    content = (make.FOLDER / make.TRUNCATED_NAME).read_bytes()
+    content = (FOLDER / make.TRUNCATED_NAME).read_bytes()
     assert sniff(content) is not None
     with Image.open(BytesIO(content)) as image, pytest.raises(OSError, match="truncated"):
         image.load()
 
 
 def test_html_sample_is_no_image() -> None:
-    assert sniff((make.FOLDER / make.HTML_NAME).read_bytes()) is None
+    assert sniff((FOLDER / make.HTML_NAME).read_bytes()) is None
 
 
 def test_drawing_twice_gives_the_same_bytes() -> None:
@@ -97,8 +97,8 @@ def test_missing_fonts_are_named_with_the_command_that_gets_them(tmp_path: Path)
 
 
 async def test_site_serves_every_file_as_it_is(site: ClientSession) -> None:
-    for path in make.FOLDER.iterdir():
-        if path.name != make.LIST_NAME:
+    for path in FOLDER.iterdir():
+        if path.name != LIST_NAME:
             async with site.get(f"/{path.name}") as response:
                 assert response.status == 200
                 assert await response.read() == path.read_bytes()

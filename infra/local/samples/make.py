@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-FOLDER = Path(__file__).resolve().parent / "site"
-LIST_NAME = "list.csv"
+from infra.local.site import FOLDER, LIST_NAME
+
 MISSING_NAME = "introuvable.png"
 """Listed, but never written: the site answers 404."""
 
