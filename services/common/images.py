@@ -25,6 +25,7 @@ FORMATS = (
 )
 PILLOW_NAMES = tuple(known.pillow_name for known in FORMATS)
 _BY_PILLOW_NAME = {known.pillow_name: known for known in FORMATS}
+_BY_PILLOW_NAME["MPO"] = _BY_PILLOW_NAME["JPEG"]  # what phones write: a JPEG with more behind it
 
 
 def sniff(content: bytes) -> ImageFormat | None:
