@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import aio_pika
 import aiohttp
@@ -12,10 +13,13 @@ import pytest
 from infra.local.ports import pick_free_ports
 from services.common.messaging import open_publisher
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import FETCH_QUEUES
+from services.common.settlement import FETCH_QUEUES, Delivery
+from services.fetcher.cancellations import Cancellations
 from services.fetcher.dispatcher import PAGE_ITEMS, Dispatcher
-from services.fetcher.ledger import Ledger
-from services.fetcher.worker import to_job
+from services.fetcher.download.client import Download
+from services.fetcher.ledger import ItemOutcome, Ledger
+from services.fetcher.lists.rows import Item
+from services.fetcher.worker import Worker, to_job
 from tests.support.fetcher import (
     DEADLINE_SECONDS,
     Surroundings,
@@ -155,6 +159,56 @@ async def test_message_that_is_no_job_is_parked(surroundings: Surroundings) -> N
             async with asyncio.timeout(DEADLINE_SECONDS):
                 codes = [message.headers["x-code"] async for message in _take(parked, 4)]
     assert codes == ["invalid_job"] * 4
+
+
+class BrokenSource:
+    """Fails as only a bug of ours does."""
+
+    async def get(self, url: str) -> Download:
+        raise RuntimeError(url)
+
+
+async def test_bug_of_ours_ends_its_item_and_leaves_its_message_as_evidence(
+    surroundings: Surroundings,
+) -> None:
+    ledger = Ledger(surroundings.index.fetches)
+    worker = Worker(
+        source=BrokenSource(),
+        store=surroundings.store,
+        ledger=ledger,
+        cancellations=Cancellations(surroundings.index.batches),
+        max_attempts=3,
+    )
+    await ledger.add("b", [Item(1, "http://x.test/")])
+    job = Delivery(to_job("b/0000000001"))
+
+    with pytest.raises(RuntimeError):
+        await worker.handle(job)
+
+    item = await ledger.find("b/0000000001")
+    assert item is not None
+    assert (item["outcome"], item["code"]) == ("failed", "internal_error")
+    assert await worker.handle(job) == "done_already"
+
+
+async def test_item_of_a_batch_that_was_called_off_is_not_fetched(
+    surroundings: Surroundings,
+) -> None:
+    ledger = Ledger(surroundings.index.fetches)
+    await surroundings.index.batches.insert({"_id": "b", "cancelled_at": datetime.now(tz=UTC)})
+    await ledger.add("b", [Item(1, "http://x.test/")])
+    worker = Worker(
+        source=BrokenSource(),
+        store=surroundings.store,
+        ledger=ledger,
+        cancellations=Cancellations(surroundings.index.batches),
+        max_attempts=3,
+    )
+
+    assert await worker.handle(Delivery(to_job("b/0000000001"))) == "cancelled"
+
+    counts = (await ledger.count(["b"]))["b"]
+    assert counts.by_outcome[ItemOutcome.CANCELLED] == 1
 
 
 async def _take(
