@@ -31,7 +31,8 @@ _BY_PILLOW_NAME["MPO"] = _BY_PILLOW_NAME["JPEG"]  # what phones write: a JPEG wi
 def sniff(content: bytes) -> ImageFormat | None:
     """Return the format that the first bytes declare, or None where it is none of ours.
 
-    Only the header is read: a truncated image still has its format. Never raises on bad bytes.
+    Only the header is read, so a truncated image still has its format (but for WebP, which Pillow
+    opens whole or not at all). Never raises on bad bytes.
     """
     try:
         with Image.open(BytesIO(content), formats=PILLOW_NAMES) as image:
