@@ -1,0 +1,122 @@
+"""``docreco report``: how good the predictions of a period are, as a table or a page with plots."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from app.settings import OcrSettings
+from services.cli.errors import CommandError, ExitStatus
+from services.cli.output import Output, cell, run, table
+from services.cli.report_figures import Figures, Tally
+from services.cli.report_page import as_score, as_share, report_page
+from services.common.index import Collection, open_index
+from services.common.settings import MongoSettings
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+LONGEST = timedelta(days=3660)
+FIELDS = {"prediction": 1, "annotation": 1, "sources.url": 1, "status": 1, "error.code": 1}
+
+
+def report(
+    *,
+    since: Annotated[str, typer.Option(help="Length of the period: 30m, 24h, 7d, 4w.")] = "7d",
+    html: Annotated[Path | None, typer.Option(help="Write a page with plots there.")] = None,
+    critical: Annotated[
+        float, typer.Option(min=0, max=1, help="The mean score should stay above it.")
+    ] = 0.5,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Show how good the predictions of a period are, by model version, and the worst of them."""
+    output = Output(as_json=as_json)
+    period = parse_period(since)
+
+    async def work() -> ExitStatus:
+        until = datetime.now(tz=UTC)
+        low_score = OcrSettings().low_score_threshold
+        async with open_index(MongoSettings()) as index:
+            figures = await collect(
+                index.images, since=until - period, until=until, low_score=low_score
+            )
+        if html is not None:
+            _write(html, report_page(figures, critical=critical))
+            output.asides.print(cell(f"written: {html}"))
+        output.answer(figures.document(), figure_table(figures, since), worst_table(figures))
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+async def collect(
+    images: Collection, *, since: datetime, until: datetime, low_score: float
+) -> Figures:
+    """Return the figures of a period, reading each document once.
+
+    Raises:
+        IndexUnavailableError: MongoDB does not answer.
+    """
+    figures = Figures(since, until, low_score)
+    # What was predicted in the period was indexed in it or later, and that has an index
+    async for document in images.find({"indexed_at": {"$gte": since}}, fields=FIELDS):
+        figures.add(document)
+    return figures
+
+
+def parse_period(text: str) -> timedelta:
+    """Read a length of time such as ``7d``.
+
+    Raises:
+        typer.BadParameter: It is none, or longer than ten years.
+    """
+    found = re.fullmatch(r"(\d{1,6})([mhdw])", text)
+    period = timedelta(**{UNITS[found[2]]: int(found[1])}) if found else timedelta()
+    if not timedelta() < period <= LONGEST:
+        raise typer.BadParameter(f"{text!r} is no length of time; write 30m, 24h, 7d or 4w")
+    return period
+
+
+def figure_table(figures: Figures, since: str) -> Table:
+    """Return the figures of all together and of each model version."""
+    columns = ["model", "predictions", "mean score", "low scores", "annotated", "CER"]
+    rows = [_row("all", figures.total)]
+    rows += [_row(name, tally) for name, tally in sorted(figures.models.items())]
+    title = f"The last {since}: {figures.per_minute:.2f} predictions per minute, "
+    return table(f"{title}{figures.rejected.total()} images rejected", columns, rows)
+
+
+def worst_table(figures: Figures) -> Table:
+    """Return the predictions with the lowest scores."""
+    rows = [
+        [
+            cell(as_score(each.score)),
+            cell(each.prediction),
+            cell(each.annotation or ""),
+            cell(each.image),
+        ]
+        for each in figures.worst()
+    ]
+    return table("Lowest scores", ["score", "prediction", "annotation", "image"], rows)
+
+
+def _row(name: str, tally: Tally) -> list[Text]:
+    return [
+        cell(name),
+        cell(tally.count),
+        cell(as_score(tally.mean)),
+        cell(f"{tally.low} ({as_share(tally.low_share)})"),
+        cell(tally.annotated),
+        cell(as_share(tally.error_rate)),
+    ]
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(
+            f"{path} can't be written: {error.strerror}", status=ExitStatus.BAD_SETTING
+        ) from error

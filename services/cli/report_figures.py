@@ -1,0 +1,207 @@
+"""The quality figures of a period, from the documents of ``images``, read once and not kept."""
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import jiwer
+
+from services.common.index import Document
+
+BINS = 20
+WORST = 15
+MOST_BUCKETS = 60
+BUCKET_WIDTHS = tuple(
+    timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180, 360, 720, 1440, 10_080)
+)
+
+
+@dataclass
+class Tally:
+    """Predictions counted together.
+
+    Character errors are counted of annotated images only: edits over the annotations' characters.
+    """
+
+    count: int = 0
+    low: int = 0
+    score_sum: float = 0.0
+    annotated: int = 0
+    characters: int = 0
+    character_errors: int = 0
+
+    @property
+    def mean(self) -> float | None:
+        """Mean score; None without predictions."""
+        return self.score_sum / self.count if self.count else None
+
+    @property
+    def low_share(self) -> float | None:
+        """Share of low scores; None without predictions."""
+        return self.low / self.count if self.count else None
+
+    @property
+    def error_rate(self) -> float | None:
+        """Character error rate; None without annotations."""
+        return self.character_errors / self.characters if self.characters else None
+
+    def document(self) -> Mapping[str, Any]:
+        """Return the figures for machines."""
+        return {
+            "predictions": self.count,
+            "mean_score": self.mean,
+            "low_scores": self.low,
+            "low_score_share": self.low_share,
+            "annotated": self.annotated,
+            "character_error_rate": self.error_rate,
+        }
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image that was read with a low score; all texts are by strangers."""
+
+    image: str
+    prediction: str
+    score: float
+    annotation: str | None
+    source: str | None
+
+
+@dataclass
+class Figures:
+    """All figures of a report.
+
+    Args:
+        since: Begin of the period.
+        until: Its end.
+        low_score: A lower score is low.
+    """
+
+    since: datetime
+    until: datetime
+    low_score: float
+    total: Tally = field(default_factory=Tally)
+    buckets: dict[datetime, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    models: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    by_model: dict[str, dict[datetime, Tally]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(Tally))
+    )
+    distribution: list[int] = field(default_factory=lambda: [0] * BINS)
+    rejected: Counter[str] = field(default_factory=Counter)
+    _worst: list[tuple[float, int, Example]] = field(default_factory=list)
+
+    @property
+    def width(self) -> timedelta:
+        """Width of a bucket of time: the smallest usual one that makes few enough of them."""
+        period = self.until - self.since
+        fitting = (width for width in BUCKET_WIDTHS if period / width <= MOST_BUCKETS)
+        return next(fitting, BUCKET_WIDTHS[-1])
+
+    @property
+    def per_minute(self) -> float:
+        """Predictions per minute over the whole period."""
+        return self.total.count / max(1.0, (self.until - self.since).total_seconds() / 60)
+
+    def times(self) -> Iterator[datetime]:
+        """Yield the begin of each bucket of the period, empty ones too."""
+        begin = self._bucket(self.since)
+        while begin <= self.until:
+            yield begin
+            begin += self.width
+
+    def worst(self) -> list[Example]:
+        """Return the predictions with the lowest scores, lowest first."""
+        return [example for _, _, example in sorted(self._worst, reverse=True)]
+
+    def add(self, document: Document) -> None:
+        """Count a document; one that is not of the period counts nothing."""
+        prediction = document.get("prediction")
+        if prediction is None:
+            if document.get("status") == "rejected":
+                self.rejected[str((document.get("error") or {}).get("code"))] += 1
+            return
+        at = prediction["predicted_at"]
+        if not self.since <= at <= self.until:
+            return
+        model = f"{prediction['engine']} {prediction['model_version']}"
+        bucket = self._bucket(at)
+        tallies = (
+            *(self.total, self.buckets[bucket]),
+            *(self.models[model], self.by_model[model][bucket]),
+        )
+        score = float(prediction["score"])
+        errors, characters = _character_errors(document)
+        for tally in tallies:
+            tally.count += 1
+            tally.score_sum += score
+            tally.low += score < self.low_score
+            tally.annotated += characters > 0
+            tally.characters += characters
+            tally.character_errors += errors
+        self.distribution[min(BINS - 1, int(score * BINS))] += 1
+        self._keep_worst(score, document)
+
+    def document(self) -> Mapping[str, Any]:
+        """Return everything for machines."""
+        return {
+            "since": self.since.isoformat(),
+            "until": self.until.isoformat(),
+            "low_score_threshold": self.low_score,
+            **self.total.document(),
+            "predictions_per_minute": self.per_minute,
+            "rejected": dict(self.rejected),
+            "score_distribution": self.distribution,
+            "models": {name: tally.document() for name, tally in sorted(self.models.items())},
+            "over_time": [
+                {"from": time.isoformat(), **self.buckets[time].document()}
+                for time in self.times()
+                if time in self.buckets
+            ],
+            "worst": [vars(example) for example in self.worst()],
+        }
+
+    def _bucket(self, at: datetime) -> datetime:
+        seconds = self.width.total_seconds()
+        return datetime.fromtimestamp(at.timestamp() // seconds * seconds, tz=at.tzinfo)
+
+    def _keep_worst(self, score: float, document: Document) -> None:
+        entry = (-score, -self.total.count, _example(document))
+        if len(self._worst) < WORST:
+            heapq.heappush(self._worst, entry)
+        else:
+            heapq.heappushpop(self._worst, entry)
+
+
+def figures_of(
+    documents: Iterable[Document], *, since: datetime, until: datetime, low_score: float
+) -> Figures:
+    """Return the figures of documents that are at hand."""
+    figures = Figures(since, until, low_score)
+    for document in documents:
+        figures.add(document)
+    return figures
+
+
+def _character_errors(document: Document) -> tuple[int, int]:
+    """Return edits and the annotation's characters; (0, 0) where nobody knows what is right."""
+    annotation = document.get("annotation") or {}
+    right = annotation.get("text")
+    if not right or annotation.get("quality", "ok") != "ok":
+        return 0, 0
+    compared = jiwer.process_characters(right, document["prediction"]["text"])
+    return compared.substitutions + compared.deletions + compared.insertions, len(right)
+
+
+def _example(document: Document) -> Example:
+    sources = document.get("sources") or []
+    return Example(
+        image=str(document["_id"]),
+        prediction=document["prediction"]["text"],
+        score=float(document["prediction"]["score"]),
+        annotation=(document.get("annotation") or {}).get("text"),
+        source=sources[0]["url"] if sources else None,
+    )

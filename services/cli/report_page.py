@@ -1,0 +1,50 @@
+"""The report as one HTML page that needs nothing else: no script, font, image or server."""
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from services.cli.report_figures import Figures
+from services.cli.report_plots import plots
+
+ABSENT = "none"
+
+
+def report_page(figures: Figures, *, critical: float) -> str:
+    """Return the page; whatever strangers wrote is escaped.
+
+    Args:
+        figures: What to show.
+        critical: The mean score should stay above it.
+    """
+    environment = Environment(
+        loader=PackageLoader("services.cli"), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters |= {"score": as_score, "share": as_share}
+    template = environment.get_template("report.html.j2")
+    return template.render(
+        figures=figures,
+        numbers=_numbers(figures, critical),
+        plots=plots(figures, critical=critical),
+    )
+
+
+def as_score(value: float | None) -> str:
+    """Return a score in words."""
+    return ABSENT if value is None else f"{value:.3f}"
+
+
+def as_share(value: float | None) -> str:
+    """Return a share in words."""
+    return ABSENT if value is None else f"{value:.1%}"
+
+
+def _numbers(figures: Figures, critical: float) -> list[tuple[str, str, str]]:
+    total = figures.total
+    tone = "" if total.mean is None else ("bad" if total.mean < critical else "good")
+    return [
+        ("Mean score", as_score(total.mean), tone),
+        ("Predictions", f"{total.count:,}", ""),
+        ("Predictions per minute", f"{figures.per_minute:.2f}", ""),
+        (f"Scores under {figures.low_score:g}", f"{total.low:,} ({as_share(total.low_share)})", ""),
+        ("Character error rate", as_share(total.error_rate), ""),
+        ("Rejected images", f"{figures.rejected.total():,}", ""),
+    ]

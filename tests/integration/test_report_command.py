@@ -1,0 +1,88 @@
+"""``docreco report`` against a real database."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from services.cli.main import app
+from services.common.index import open_index
+from services.common.settings import MongoSettings
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def environment(mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch) -> MongoSettings:
+    monkeypatch.setenv("MONGO_URL", str(mongo_settings.url))
+    monkeypatch.setenv("MONGO_DATABASE", mongo_settings.database)
+    monkeypatch.setenv("COLUMNS", "200")
+    return mongo_settings
+
+
+async def store(settings: MongoSettings, *, days_ago: float, score: float, text: str) -> None:
+    at = datetime.now(tz=UTC) - timedelta(days=days_ago)
+    prediction = {
+        "text": text,
+        "score": score,
+        "engine": "rapidocr",
+        "model_version": "1",
+        "predicted_at": at,
+        "duration_ms": 30,
+    }
+    async with open_index(settings) as index:
+        await index.images.insert(
+            {
+                "_id": f"raw/{text}.png",
+                "status": "predicted",
+                "indexed_at": at,
+                "prediction": prediction,
+                "annotation": {"text": "Wikipedia", "quality": "ok", "by": "a", "at": at},
+                "sources": [{"url": f"https://example.org/{text}.png"}],
+            }
+        )
+
+
+def report(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["report", *arguments])
+    return result.exit_code, result.stdout
+
+
+async def test_period_is_read_from_the_database_and_written_as_a_page(
+    environment: MongoSettings, tmp_path: Path
+) -> None:
+    await store(environment, days_ago=0.1, score=0.2, text="Wikipcdia")
+    await store(environment, days_ago=3, score=0.8, text="Wikipedia")
+    await store(environment, days_ago=30, score=0.1, text="old")
+    page = tmp_path / "report.html"
+    status, output = await asyncio.to_thread(report, "--json", "--html", str(page))
+    assert status == 0
+    told = json.loads(output)
+    assert told["predictions"] == 2
+    assert told["mean_score"] == pytest.approx(0.5)
+    assert told["low_scores"] == 1
+    assert told["character_error_rate"] == pytest.approx(1 / 18)
+    assert [example["prediction"] for example in told["worst"]] == ["Wikipcdia", "Wikipedia"]
+    assert "Wikipcdia" in page.read_text()
+    assert "raw/old.png" not in page.read_text()
+
+
+async def test_table_names_the_worst(environment: MongoSettings) -> None:
+    await store(environment, days_ago=0.1, score=0.2, text="Wikipcdia")
+    status, output = await asyncio.to_thread(report, "--since", "1d")
+    assert status == 0
+    assert "Wikipcdia" in output
+    assert "0.200" in output
+
+
+async def test_file_that_cannot_be_written_is_told(environment: MongoSettings) -> None:
+    assert environment.database
+    status, _ = await asyncio.to_thread(report, "--html", "/nowhere/report.html")
+    assert status == 5
+
+
+def test_wrong_period_is_a_wrong_command_line() -> None:
+    assert report("--since", "yesterday")[0] == 2
