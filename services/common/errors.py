@@ -29,6 +29,9 @@ class UnavailableError(PipelineError):
     dependency: str
     """Name of the server, as /readyz shows it."""
 
+    retry_after_seconds: float | None = None
+    """What the server said about when to come again."""
+
 
 class InvalidEventError(PermanentError):
     """The message body is not a bucket notification that this project understands."""

@@ -12,7 +12,13 @@ from typing import Any
 from bson.codec_options import CodecOptions
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, WriteConcern
-from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+from pymongo.errors import (
+    BulkWriteError,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    PyMongoError,
+    WriteError,
+)
 
 from services.common.errors import IndexUnavailableError, PermanentError
 from services.common.settings import MongoSettings
@@ -47,6 +53,12 @@ class DuplicateDocumentError(PermanentError):
     """A document with this ``_id``, or this value of a unique index, is there already."""
 
     code = "duplicate_document"
+
+
+class DocumentRefusedError(PermanentError):
+    """MongoDB answers, and will never take this document: too large, or not valid."""
+
+    code = "document_refused"
 
 
 class Collection:
@@ -178,6 +190,8 @@ async def open_index(settings: MongoSettings) -> AsyncIterator[Database]:
 
 
 _DUPLICATE_KEY = 11000
+_REFUSALS = frozenset({121, 10334, 17280, 17419})
+"""MongoDB's codes for a document that is not valid, or too large (whole, key, or as changed)."""
 
 
 @contextmanager
@@ -187,4 +201,8 @@ def _errors() -> Iterator[None]:
     except DuplicateKeyError as error:
         raise DuplicateDocumentError("a document with this identity exists") from error
     except PyMongoError as error:
+        if isinstance(error, DocumentTooLarge) or (
+            isinstance(error, WriteError) and error.code in _REFUSALS
+        ):
+            raise DocumentRefusedError(f"{type(error).__name__}: {error}"[:500]) from error
         raise IndexUnavailableError(f"{type(error).__name__}: {error}"[:500]) from error

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from aiobotocore.config import AioConfig
@@ -130,6 +131,53 @@ class ObjectStore:
         """
         async with self._errors(key):
             await self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    async def list(self) -> AsyncIterator[ObjectInfo]:
+        """Yield every object, keys in the order of their UTF-8 bytes, read in pages of 1,000.
+
+        A listing has neither content types nor user metadata, and its times are cut to
+        milliseconds.
+
+        Raises:
+            ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+        """
+        async with self._errors(""):
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+            async for page in pages:
+                for each in page.get("Contents", []):
+                    yield ObjectInfo(
+                        each["Key"], each["ETag"].strip('"'), each["Size"], each["LastModified"]
+                    )
+
+    async def now(self) -> datetime:
+        """Return the server's own time, in whole seconds: the clock that objects are dated by.
+
+        Raises:
+            ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+        """
+        async with self._errors(""):
+            response = await self.client.head_bucket(Bucket=self.bucket)
+            return parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
+
+    async def erase(self, key: str) -> int:
+        """Delete every version and delete marker of a key; return how many there were.
+
+        Raises:
+            ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+        """
+        async with self._errors(""):
+            pages = self.client.get_paginator("list_object_versions").paginate(
+                Bucket=self.bucket, Prefix=key
+            )
+            versions = [
+                each["VersionId"]
+                async for page in pages
+                for each in (*page.get("Versions", []), *page.get("DeleteMarkers", []))
+                if each["Key"] == key
+            ]
+            for version in versions:
+                await self.client.delete_object(Bucket=self.bucket, Key=key, VersionId=version)
+            return len(versions)
 
     async def set_up(self, *, notification_arn: str) -> None:
         """Make the bucket private, encrypted and notifying; what is right already stays.

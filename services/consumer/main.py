@@ -4,10 +4,10 @@ import asyncio
 
 from fastapi import FastAPI
 
+from services.common.consuming import Consumer
 from services.common.health import health_router
 from services.common.index import open_index
 from services.common.logs import configure_logging
-from services.common.messaging import Consumer
 from services.common.metrics import DELIVERIES
 from services.common.object_store import open_object_store
 from services.common.server import http_server, serve_until, stop_on_signals

@@ -3,11 +3,11 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from services.common.consuming import Consumer
 from services.common.errors import PipelineError
 from services.common.health import Check
 from services.common.index import open_index
 from services.common.logs import configure_logging
-from services.common.messaging import Consumer
 from services.common.object_store import open_object_store
 from services.common.server import http_server, serve_until, stop_on_signals
 from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings

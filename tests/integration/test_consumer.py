@@ -12,8 +12,8 @@ import aio_pika
 import pytest
 from aiohttp import web
 
+from services.common.consuming import Consumer
 from services.common.index import Database, Document, open_index
-from services.common.messaging import Consumer
 from services.common.metadata import Provenance, to_metadata
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings

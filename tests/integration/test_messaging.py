@@ -10,15 +10,18 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
+from services.common.breaker import Check
+from services.common.consuming import Consumer
 from services.common.errors import (
     BrokerUnavailableError,
     InvalidEventError,
     OcrUnavailableError,
     TransientError,
 )
-from services.common.messaging import Check, Consumer, check_broker, open_publisher
+from services.common.messaging import check_broker, open_publisher, open_queue
 from services.common.settings import AmqpSettings
 from services.common.settlement import Delivery, Handler, Outcome, Queues
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -61,6 +64,7 @@ class Run:
 
     def __init__(self) -> None:
         self.settled: list[tuple[Outcome, str]] = []
+        self.consumer: Consumer
         self._changed = asyncio.Condition()
 
     def on_settled(self, outcome: Outcome, code: str) -> None:
@@ -86,11 +90,19 @@ async def consuming(
     *,
     checks: dict[str, Check] | None = None,
     drain_seconds: float = 5,
+    behind: Consumer | None = None,
 ) -> AsyncIterator[Run]:
     run, stop = Run(), asyncio.Event()
     consumer = Consumer(
-        settings, queues, handle, prefetch=4, checks=checks or {}, on_settled=run.on_settled
+        settings,
+        queues,
+        handle,
+        prefetch=4,
+        checks=checks or {},
+        on_settled=run.on_settled,
+        behind=behind,
     )
+    run.consumer = consumer
     task = asyncio.create_task(consumer.run(stop, drain_seconds=drain_seconds))
     try:
         yield run
@@ -251,6 +263,116 @@ async def test_stopping_finishes_what_is_in_work(
 
     assert run.settled == [(Outcome.ACKED, "predicted")]
     assert await depth(channel, queues.work) == 0
+
+
+async def is_paused(consumer: Consumer) -> bool:
+    try:
+        await consumer.check()
+    except BrokerUnavailableError:
+        return True
+    return False
+
+
+async def test_queue_that_was_deleted_and_made_again_is_consumed_again(
+    amqp_settings: AmqpSettings, queues: Queues, channel: AbstractChannel
+) -> None:
+    async def handle(delivery: Delivery) -> str:
+        return delivery.body.decode()
+
+    await publish(amqp_settings, queues, b"before")
+    async with consuming(amqp_settings, queues, handle) as run:
+        await run.until(1)
+        await channel.queue_delete(queues.work)
+        await eventually(lambda: is_paused(run.consumer))
+        await channel.declare_queue(queues.work, durable=True, arguments={"x-queue-type": "quorum"})
+        await publish(amqp_settings, queues, b"after")
+        assert (await run.until(2))[1] == (Outcome.ACKED, "after")
+
+
+async def test_bug_in_settling_ends_the_consumer(
+    amqp_settings: AmqpSettings, queues: Queues
+) -> None:
+    async def handle(_: Delivery) -> str:
+        raise HiccupError("no luck")
+
+    def on_settled(outcome: Outcome, code: str) -> None:
+        raise ZeroDivisionError(f"{outcome} {code}")
+
+    await publish(amqp_settings, queues, b"image")
+    consumer = Consumer(amqp_settings, queues, handle, prefetch=4, checks={}, on_settled=on_settled)
+    with pytest.raises(ZeroDivisionError):
+        async with asyncio.timeout(10):
+            await consumer.run(asyncio.Event())
+    with pytest.raises(BrokerUnavailableError, match="stopped"):
+        await consumer.check()
+
+
+async def test_pause_lasts_as_long_as_the_server_asked(
+    amqp_settings: AmqpSettings, queues: Queues
+) -> None:
+    times: list[float] = []
+
+    async def handle(_: Delivery) -> str:
+        times.append(asyncio.get_running_loop().time())
+        if len(times) == 1:
+            raise OcrUnavailableError("503", retry_after_seconds=1.5)
+        return "predicted"
+
+    await publish(amqp_settings, queues, b"image")
+    async with consuming(amqp_settings, queues, handle) as run:
+        await run.until(2)
+
+    assert times[1] - times[0] >= 1.5
+
+
+async def test_work_that_can_wait_is_done_only_while_there_is_no_other(
+    amqp_settings: AmqpSettings, queues: Queues, channel: AbstractChannel
+) -> None:
+    later = Queues(f"{queues.work}.background", (), queues.parked)
+    await channel.declare_queue(later.work, durable=True, arguments={"x-queue-type": "quorum"})
+    order: list[str] = []
+    go_on = asyncio.Event()
+
+    async def fresh(delivery: Delivery) -> str:
+        await go_on.wait()
+        order.append(delivery.body.decode())
+        return "fresh"
+
+    async def waiting(delivery: Delivery) -> str:
+        order.append(delivery.body.decode())
+        return "later"
+
+    try:
+        await publish(amqp_settings, later, b"later 1", b"later 2")
+        await publish(amqp_settings, queues, *(b"fresh" for _ in range(6)))
+        async with (
+            consuming(amqp_settings, queues, fresh) as first,
+            consuming(amqp_settings, later, waiting, behind=first.consumer) as second,
+        ):
+            asyncio.get_running_loop().call_later(1, go_on.set)
+            await first.until(6)
+            await second.until(2)
+    finally:
+        await channel.queue_delete(later.work)
+
+    assert order[:6] == ["fresh"] * 6
+    assert sorted(order[6:]) == ["later 1", "later 2"]
+
+
+async def test_looking_at_a_queue_takes_nothing_and_keeps_the_order(
+    amqp_settings: AmqpSettings, queues: Queues
+) -> None:
+    await publish(amqp_settings, queues, b"1", b"2", b"3")
+
+    for _ in range(2):
+        async with open_queue(amqp_settings, queues.work) as messages:
+            assert [message.body async for message in messages] == [b"1", b"2", b"3"]
+    async with open_queue(amqp_settings, queues.work) as messages:
+        async for message in messages:
+            if message.body == b"2":
+                await message.drop()
+    async with open_queue(amqp_settings, queues.work) as messages:
+        assert [message.body async for message in messages] == [b"1", b"3"]
 
 
 async def test_publishing_to_no_queue_is_an_error(amqp_settings: AmqpSettings) -> None:

@@ -1,0 +1,267 @@
+"""Takes the deliveries of a queue and settles each exactly once (see ``settlement``)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from services.common.breaker import Breaker, Check
+from services.common.errors import BrokerUnavailableError, UnavailableError
+from services.common.messaging import (
+    BROKER_ERRORS,
+    CONNECT_TIMEOUT_SECONDS,
+    Channel,
+    Connection,
+    Message,
+    Publisher,
+    Queue,
+    broker_errors,
+    connect,
+    depth_of,
+    open_channel,
+)
+from services.common.settings import AmqpSettings
+from services.common.settlement import Handler, Outcome, Queues, judge, to_delivery
+
+log = structlog.stdlib.get_logger(__name__)
+
+IDLE_POLL_SECONDS = 0.25
+"""Between two looks whether there is time for work that can wait."""
+
+Settled = Callable[[Outcome, str], None]
+"""Told once a delivery: its outcome and code."""
+StopFeed = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Consumer:
+    """Hands the deliveries of one work queue to a handler and settles each exactly once.
+
+    Args:
+        settings: Address of RabbitMQ.
+        queues: The work queue and where failures go.
+        handle: Does the work of one delivery; at most ``prefetch`` run at once.
+        prefetch: Deliveries held at once.
+        checks: By name of a dependency: returns when it answers again, raises while it does not.
+        on_settled: Told the outcome of each delivery.
+        behind: Whose work goes first: a delivery is taken only while it has nothing to do.
+    """
+
+    def __init__(
+        self,
+        settings: AmqpSettings,
+        queues: Queues,
+        handle: Handler,
+        *,
+        prefetch: int,
+        checks: Mapping[str, Check],
+        on_settled: Settled,
+        behind: "Consumer | None" = None,
+    ) -> None:
+        self._settings = settings
+        self._queues = queues
+        self._handle = handle
+        self._prefetch = prefetch
+        self._breaker = Breaker(checks)
+        self._on_settled = on_settled
+        self._behind = behind
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._state = "not connected yet"
+
+    async def check(self) -> None:
+        """Raise BrokerUnavailableError unless deliveries are being taken."""
+        if self._state:
+            raise BrokerUnavailableError(self._state)
+
+    async def run(self, stop: asyncio.Event, *, drain_seconds: float = 20.0) -> None:
+        """Consume until ``stop`` is set, reconnecting and pausing as needed.
+
+        On the way out no further delivery is taken, those in flight get ``drain_seconds`` to
+        finish, and what is left then stays unsettled.
+
+        Raises:
+            Exception: A bug in settling: nothing more can be promised, so the process must end.
+        """
+        try:
+            while not stop.is_set():
+                try:
+                    cause = await self._consume_once(stop, drain_seconds)
+                except BrokerUnavailableError as error:
+                    cause = error
+                if cause is not None and not stop.is_set():
+                    self._state = f"paused: {cause.dependency} does not answer ({cause})"[:300]
+                    await self._breaker.pause(cause, stop)
+        finally:
+            self._state = "stopped"
+            for task in self._in_flight:
+                task.cancel()
+            await asyncio.gather(*self._in_flight, return_exceptions=True)
+
+    async def _consume_once(
+        self, stop: asyncio.Event, drain_seconds: float
+    ) -> UnavailableError | None:
+        """Consume on one connection; return why it ended (None: asked to stop)."""
+        async with connect(self._settings) as connection:
+            session = _Session(self, Publisher(await open_channel(connection, confirms=True)))
+            channel = await open_channel(connection, confirms=False)
+            with broker_errors(self._queues.work):
+                await channel.set_qos(prefetch_count=self._prefetch)
+                await session.watch(connection, channel)
+                stop_feed = await self._feed(channel, session)
+            self._state = ""
+            log.info("consuming", queue=self._queues.work, prefetch=self._prefetch)
+            await _first_of(stop.wait(), session.ended.wait())
+            self._state = f"paused: {session.cause}" if session.cause else "stopping"
+            with suppress(*BROKER_ERRORS):
+                await stop_feed()
+            session.consuming_stopped.set()
+            if session.bug is not None:
+                raise session.bug
+            if self._in_flight and not session.is_lost:
+                await asyncio.wait(self._in_flight, timeout=drain_seconds)
+            return session.cause
+
+    async def _feed(self, channel: Channel, session: "_Session") -> StopFeed:
+        """Begin to take deliveries; return what ends it."""
+        queue = await channel.get_queue(self._queues.work)
+        if self._behind is not None:
+            return self._pull(channel, queue, session, self._behind)
+        tag = await queue.consume(session.accept)
+
+        async def cancel() -> None:
+            if not session.is_lost:
+                await queue.cancel(tag, timeout=CONNECT_TIMEOUT_SECONDS)
+
+        return cancel
+
+    def _pull(
+        self, channel: Channel, queue: Queue, session: "_Session", first: "Consumer"
+    ) -> StopFeed:
+        """Begin to take deliveries one by one, none of them while ``first`` has work."""
+
+        async def pull() -> None:
+            while True:
+                if len(self._in_flight) >= self._prefetch:
+                    await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
+                    continue
+                message = None
+                if await first.has_nothing_to_do(channel):
+                    message = await queue.get(fail=False)
+                if message is None:
+                    await asyncio.sleep(IDLE_POLL_SECONDS)
+                else:
+                    await session.accept(message)
+
+        task = asyncio.create_task(pull())
+        task.add_done_callback(session.check_task)
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        return end
+
+    async def has_nothing_to_do(self, channel: Channel) -> bool:
+        """Whether no delivery waits in the work queue and none is in work here."""
+        is_idle = not self._state and not self._in_flight
+        return is_idle and await depth_of(channel, self._queues.work) == 0
+
+    def start(self, message: Message, session: "_Session") -> None:
+        """Begin the work of a delivery; ``run`` waits for it."""
+        task = asyncio.create_task(self._settle(message, session))
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
+        task.add_done_callback(session.check_task)
+
+    async def _settle(self, message: Message, session: "_Session") -> None:
+        try:
+            outcome, code = await self._work(message, session)
+        except (*BROKER_ERRORS, BrokerUnavailableError) as error:
+            # Unsettled, so it comes again: the handler is idempotent.
+            log.warning("delivery not settled", error=f"{type(error).__name__}: {error}")
+            outcome, code = Outcome.LOST, "broker_unavailable"
+            session.trip(BrokerUnavailableError(str(error)))
+        self._on_settled(outcome, code)
+
+    async def _work(self, message: Message, session: "_Session") -> tuple[Outcome, str]:
+        delivery = to_delivery(message.body, message.headers, self._queues)
+        try:
+            code = await self._handle(delivery)
+        except UnavailableError as error:
+            session.trip(error)
+            await session.consuming_stopped.wait()  # else it would come back at once
+            await message.nack(requeue=True)
+            return Outcome.RETURNED, error.code
+        except Exception as error:
+            verdict = judge(error, delivery, self._queues)
+            log.warning(
+                "delivery failed",
+                code=verdict.code,
+                error=str(error)[:300],
+                queue=verdict.queue,
+                attempt=delivery.attempt,
+                exc_info=verdict.code == "bug",
+            )
+            await session.publisher.publish(
+                message.body, queue=verdict.queue, headers=verdict.headers
+            )
+            await message.ack()
+            return verdict.outcome, verdict.code
+        await message.ack()
+        self._breaker.reset()
+        return Outcome.ACKED, code
+
+
+class _Session:
+    """What the deliveries of one connection share."""
+
+    def __init__(self, consumer: Consumer, publisher: Publisher) -> None:
+        self._consumer = consumer
+        self.publisher = publisher
+        self.ended = asyncio.Event()
+        self.consuming_stopped = asyncio.Event()
+        self.cause: UnavailableError | None = None
+        self.bug: BaseException | None = None
+        self.is_lost = False
+
+    async def watch(self, connection: Connection, channel: Channel) -> None:
+        """End the session when its connection or channel closes, or its queue goes away.
+
+        RabbitMQ closes the channel alone where a delivery is held for too long, and cancels the
+        consumer alone where its queue is deleted: nothing would ever arrive again.
+        """
+        connection.close_callbacks.add(lambda *_: self._lose("connection lost"))
+        channel.close_callbacks.add(lambda *_: self._lose("channel lost"))
+        underlay = await channel.get_underlay_channel()
+        underlay.on_consumer_cancel_callbacks.add(lambda _: self._lose("queue is gone"))
+
+    async def accept(self, message: Message) -> None:
+        self._consumer.start(message, self)
+
+    def trip(self, cause: UnavailableError) -> None:
+        self.cause = self.cause or cause
+        self.ended.set()
+
+    def check_task(self, task: asyncio.Task[None]) -> None:
+        """End the session for good where a task of it died: its delivery is never settled."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, BROKER_ERRORS):
+            self.trip(BrokerUnavailableError(str(error)))
+        else:
+            self.bug = self.bug or error
+            self.ended.set()
+
+    def _lose(self, what: str) -> None:
+        self.is_lost = True
+        self.trip(BrokerUnavailableError(what))
+
+
+async def _first_of(*waits: Awaitable[Any]) -> None:
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
