@@ -1,0 +1,127 @@
+"""The services' own users in real servers: what each may do, and what it may not."""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, encode_basic_auth
+from pydantic import AmqpDsn, HttpUrl, SecretStr
+
+from infra.local.stack import Addresses
+from services.common.errors import ObjectNotFoundError, ObjectStoreUnavailableError
+from services.common.messaging import check_broker
+from services.common.object_store import ObjectStore, open_object_store
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.provisioner.main import provision
+from services.provisioner.settings import (
+    ProvisionerSettings,
+    RabbitmqManagementSettings,
+    UsersSettings,
+)
+
+pytestmark = pytest.mark.integration
+
+DEFINITIONS = Path(__file__).parents[2] / "rabbitmq" / "definitions.json"
+PASSWORD = SecretStr("only-for-tests-1")
+USERS = UsersSettings(
+    fetcher_password=PASSWORD,
+    consumer_password=PASSWORD,
+    minio_password=PASSWORD,
+    monitoring_password=PASSWORD,
+)
+NOTHING = "^$"
+
+
+@pytest.fixture
+async def provisioned(
+    servers: Addresses, s3_settings: S3Settings, mongo_settings: MongoSettings
+) -> S3Settings:
+    management = RabbitmqManagementSettings(
+        url=HttpUrl(servers.rabbitmq_management_url),
+        user=servers.rabbitmq_management_user,
+        password=servers.rabbitmq_management_password,
+    )
+    for _ in range(2):  # each step may be repeated
+        await provision(
+            ProvisionerSettings(definitions=DEFINITIONS, wait_seconds=20),
+            management=management,
+            s3=s3_settings,
+            mongo=mongo_settings,
+            users=USERS,
+        )
+    return s3_settings
+
+
+async def store_of(name: str, settings: S3Settings, stack: AsyncExitStack) -> ObjectStore:
+    update = {"access_key_id": name, "secret_access_key": PASSWORD}
+    return await stack.enter_async_context(open_object_store(settings.model_copy(update=update)))
+
+
+async def test_services_use_the_bucket_as_far_as_their_work_goes(provisioned: S3Settings) -> None:
+    fetched, upload = "fetched/ab/abcd.png", "upload.png"
+    async with AsyncExitStack() as stack:
+        administrator = await stack.enter_async_context(open_object_store(provisioned))
+        fetcher = await store_of("fetcher", provisioned, stack)
+        consumer = await store_of("consumer", provisioned, stack)
+        await administrator.write(upload, b"x", content_type="image/png", metadata={})
+
+        await fetcher.write(fetched, b"y", content_type="image/png", metadata={})
+        assert await fetcher.head(fetched)
+        assert await fetcher.head("fetched/none.png") is None
+        await fetcher.check()
+        with pytest.raises(ObjectStoreUnavailableError, match="AccessDenied"):
+            await fetcher.write(upload, b"z", content_type="image/png", metadata={})
+        with pytest.raises(ObjectStoreUnavailableError, match="AccessDenied"):
+            await fetcher.delete(fetched)
+
+        assert (await consumer.read(fetched, max_bytes=10)).content == b"y"
+        assert (await consumer.read(upload, max_bytes=10)).content == b"x"
+        await consumer.check()
+        with pytest.raises(ObjectNotFoundError):
+            await consumer.read("none.png", max_bytes=10)
+        with pytest.raises(ObjectStoreUnavailableError, match="AccessDenied"):
+            await consumer.write(fetched, b"z", content_type="image/png", metadata={})
+        with pytest.raises(ObjectStoreUnavailableError, match="AccessDenied"):
+            await consumer.delete(upload)
+
+
+@pytest.mark.usefixtures("provisioned")
+async def test_rights_in_rabbitmq_are_the_least_that_work_needs(servers: Addresses) -> None:
+    password = servers.rabbitmq_management_password.get_secret_value()
+    login = encode_basic_auth(servers.rabbitmq_management_user, password)
+    async with (
+        ClientSession(headers={"Authorization": login}) as session,
+        session.get(f"{servers.rabbitmq_management_url}/api/permissions") as response,
+    ):
+        found = {each["user"]: each for each in await response.json() if each["vhost"] == "/"}
+
+    def rights(name: str) -> Sequence[str]:
+        return [found[name][kind] for kind in ("configure", "write", "read")]
+
+    publish = r"^amq\.default$"
+    assert rights("minio") == [r"^raw\.events$", r"^raw\.events$", NOTHING]
+    assert rights("fetcher") == [NOTHING, publish, r"^fetch\.jobs$"]
+    assert rights("consumer") == [NOTHING, publish, r"^ocr\.jobs$"]
+    assert rights("monitoring") == [NOTHING, NOTHING, NOTHING]
+
+
+@pytest.mark.usefixtures("provisioned")
+async def test_monitoring_user_sees_the_depth_of_a_queue_and_changes_nothing(
+    servers: Addresses,
+) -> None:
+    login = encode_basic_auth("monitoring", PASSWORD.get_secret_value())
+    queues = f"{servers.rabbitmq_management_url}/api/queues/%2F"
+    async with ClientSession(headers={"Authorization": login}) as session:
+        async with session.get(queues) as response:
+            assert "ocr.jobs" in {each["name"] for each in await response.json()}
+        async with session.delete(f"{queues}/ocr.jobs/contents") as response:
+            assert response.status in {401, 403}
+
+
+@pytest.mark.usefixtures("provisioned")
+async def test_each_service_may_connect(servers: Addresses) -> None:
+    whole = AmqpDsn(servers.amqp_url.get_secret_value())
+    for name in ("fetcher", "consumer", "minio"):
+        url = f"amqp://{name}:{PASSWORD.get_secret_value()}@{whole.host}:{whole.port}/"
+        await check_broker(AmqpSettings(url=AmqpDsn(url)))
