@@ -149,6 +149,8 @@ async def _follow_fetches(fetcher: FetcherClient, batch_id: str, bar: Progress) 
 
 async def _follow_documents(images: Collection, ids: list[str], bar: Progress) -> frozenset[str]:
     """Wait for the documents; return those that are not there in the end: none, normally."""
+    if not ids:
+        return frozenset()
     task = bar.add_task("indexing", total=len(ids), words="")
     waiting = list(ids)
     async with _stall_limit(INDEX_STALLED_SECONDS, "the indexing") as limit:

@@ -18,6 +18,8 @@ from services.cli.rows import ImageRow, image_row, image_table
 from services.common.index import Collection
 
 SHOWN_ROWS = 40
+FORBIDDEN = "forbidden_address"
+"""The fetcher's code for an address that is not public."""
 SCRAPE_LIMIT_SECONDS = 40.0
 POLL_SECONDS = 0.5
 
@@ -48,7 +50,8 @@ def show_outcome(console: Console, ingested: Ingested, rows: Sequence[ImageRow])
     if len(read) > SHOWN_ROWS:
         read = sorted(read, key=lambda row: row.score or 0.0)[:SHOWN_ROWS]
         title += f"; the {SHOWN_ROWS} lowest scores (all of them: docreco images)"
-    console.print(image_table(title, read, with_origin=False))
+    if read:
+        console.print(image_table(title, read, with_origin=False))
     failed = _failures(ingested, rows)
     if failed:
         title = f"{len(failed)} not read, each with its reason"
@@ -56,6 +59,11 @@ def show_outcome(console: Console, ingested: Ingested, rows: Sequence[ImageRow])
             title += f"; the first {SHOWN_ROWS}"
         columns = ("image", "stopped at", "reason", "detail")
         console.print(table(title, columns, failed[:SHOWN_ROWS]))
+    if any(item.code == FORBIDDEN for item in ingested.items):
+        console.print(
+            "To fetch from a private network, set FETCHER_ALLOWED_PRIVATE_NETWORKS to it, for "
+            "instance 192.168.1.0/24, and submit the list again."
+        )
     for missing in sorted(ingested.missing):
         console.print(Text(f"no document: {missing}", style="red"))
 

@@ -1,6 +1,7 @@
 """``docreco doctor``: what is installed, what answers, and what mends the rest."""
 
 import asyncio
+import json
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -166,14 +167,18 @@ def _http(session: ClientSession, url: HttpUrl, path: str) -> Callable[[], Await
         async with session.get(f"{str(url).rstrip('/')}/{path}") as response:
             if response.ok:
                 return
-            reasons = _failing(await response.json(content_type=None))
+            reasons = _failing(await response.text())
             raise NotWellError(f"answers {response.status}{reasons}")
 
     return check
 
 
-def _failing(answer: Any) -> str:
-    """Return which checks of a ``/readyz`` fail."""
+def _failing(body: str) -> str:
+    """Return which checks of a ``/readyz`` fail; nothing where it is another answer."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return ""
     checks = answer.get("checks") if isinstance(answer, dict) else None
     if not isinstance(checks, dict):
         return ""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import IO, Any, Self, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 from aiohttp import ClientSession, ClientTimeout, FormData
@@ -91,6 +92,11 @@ class Item(BaseModel):
     attempts: int | None = None
 
 
+class _ItemPage(BaseModel):
+    items: list[Item]
+    next: str | None = None
+
+
 class FetcherClient:
     """Asks the fetcher; every method raises what ``errors`` lists where it fails."""
 
@@ -124,18 +130,19 @@ class FetcherClient:
 
     async def batch(self, batch_id: str) -> Batch:
         """Return how far a batch is."""
-        return _parsed(Batch, await self._ask("GET", f"batches/{batch_id}"))
+        return _parsed(Batch, await self._ask("GET", f"batches/{quote(batch_id, safe='')}"))
 
     async def items(self, batch_id: str, *, outcome: str | None = None) -> AsyncIterator[Item]:
         """Yield the items of a batch, all or those with an outcome."""
+        path = f"batches/{quote(batch_id, safe='')}/items"
         params = {"limit": str(PAGE_ITEMS)} | ({"outcome": outcome} if outcome else {})
         while True:
-            page = await self._ask("GET", f"batches/{batch_id}/items", params=params)
-            for item in page["items"]:
-                yield _parsed(Item, item)
-            if not page.get("next"):
+            page = _parsed(_ItemPage, await self._ask("GET", path, params=params))
+            for item in page.items:
+                yield item
+            if page.next is None:
                 return
-            params["cursor"] = str(page["next"])
+            params["cursor"] = page.next
 
     async def _ask(self, method: str, path: str, **request: Any) -> Any:
         try:

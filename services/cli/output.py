@@ -66,14 +66,20 @@ class Output:
             typer.echo(json.dumps(document, ensure_ascii=False, indent=2, default=str))
         else:
             for each in people:
-                self.answers.print(each)
+                _print(self.answers, each)
 
     def error(self, error: CommandError) -> None:
         """Write what went wrong, and what to do."""
         text = "\n".join(plain(line) for line in str(error).splitlines())
-        self.asides.print(Text("Error: ", style="bold red") + Text(text))
+        _print(self.asides, Text("Error: ", style="bold red") + Text(text))
         if error.hint:
-            self.asides.print(Text(error.hint))
+            _print(self.asides, error.hint)
+
+
+def _print(console: Console, shown: RenderableType) -> None:
+    """Print a sentence as it is, in one line however narrow the terminal; the rest as it fits."""
+    sentence = Text(shown) if isinstance(shown, str) else shown
+    console.print(sentence, soft_wrap=isinstance(sentence, Text))
 
 
 def run(output: Output, work: Callable[[], Coroutine[Any, Any, ExitStatus]]) -> None:

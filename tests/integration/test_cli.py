@@ -1,0 +1,204 @@
+"""``docreco images`` and ``doctor`` against real servers."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from infra.local.ports import pick_free_ports
+from infra.local.stack import Addresses
+from services.cli.main import app
+from services.common.index import Database, open_index
+from services.common.object_store import open_object_store
+from services.common.settings import MongoSettings, S3Settings
+from tests.support.fetcher_api import scripted_fetcher
+from tests.support.ocr_api import scripted_ocr_api
+
+pytestmark = pytest.mark.integration
+
+SERVICES = ("OCR", "FETCHER", "CONSUMER", "PROMETHEUS")
+
+
+@pytest.fixture
+async def index(
+    mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Database]:
+    """An empty database that the commands find through their settings."""
+    monkeypatch.setenv("MONGO_URL", str(mongo_settings.url))
+    monkeypatch.setenv("MONGO_DATABASE", mongo_settings.database)
+    async with open_index(mongo_settings) as database:
+        yield database
+
+
+@pytest.fixture
+async def images(index: Database) -> Database:
+    """Three images: one read well, one badly, one rejected."""
+    for name, score in (("good", 0.99), ("bad", 0.12)):
+        await index.images.insert(
+            {
+                "_id": f"raw/{name}.png",
+                "status": "predicted",
+                "prediction": {"text": f"[b]{name}\x1b[2J", "score": score},
+                "annotation": {"text": name},
+                "sources": [{"url": f"http://site.example/{name}", "batch_id": f"batch-{name}"}],
+            }
+        )
+    await index.images.insert(
+        {
+            "_id": "raw/broken.png",
+            "status": "rejected",
+            "prediction": None,
+            "annotation": None,
+            "sources": [],
+            "error": {"code": "undecodable_image", "detail": "damaged"},
+        }
+    )
+    return index
+
+
+async def docreco(*arguments: str) -> Result:
+    """Run a command in a thread: it has an event loop of its own."""
+    return await asyncio.to_thread(lambda: CliRunner().invoke(app, list(arguments)))
+
+
+async def listed(*arguments: str) -> list[str]:
+    result = await docreco("images", "--json", *arguments)
+    assert result.exit_code == 0
+    return [row["image"] for row in json.loads(result.stdout)]
+
+
+@pytest.mark.usefixtures("images")
+async def test_images_lists_the_worst_first() -> None:
+    assert await listed("--worst-first") == ["raw/bad.png", "raw/good.png"]
+    assert await listed("--worst-first", "--limit", "1") == ["raw/bad.png"]
+
+
+@pytest.mark.usefixtures("images")
+async def test_images_filters_by_status_and_batch() -> None:
+    assert len(await listed()) == 3
+    assert await listed("--status", "rejected") == ["raw/broken.png"]
+    assert await listed("--batch", "batch-good") == ["raw/good.png"]
+    assert await listed("--batch", "none") == []
+
+
+@pytest.mark.usefixtures("images")
+async def test_images_json_has_the_error_rate_and_the_source() -> None:
+    result = await docreco("images", "--json", "--batch", "batch-bad")
+    (row,) = json.loads(result.stdout)
+    assert row["score"] == 0.12
+    assert row["cer"] == pytest.approx(7 / 3)
+    assert row["sources"] == ["http://site.example/bad"]
+
+
+@pytest.mark.usefixtures("images")
+async def test_images_table_shows_hostile_text_harmlessly() -> None:
+    result = await docreco("images")
+    assert result.exit_code == 0
+    assert "[b]good" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+@pytest.mark.usefixtures("index")
+async def test_no_images_is_said() -> None:
+    result = await docreco("images")
+    assert result.exit_code == 0
+    assert result.stdout == "No such image.\n"
+
+
+async def test_images_without_mongodb_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONGO_URL", f"mongodb://127.0.0.1:{pick_free_ports().mongo_port}")
+    monkeypatch.setenv("MONGO_TIMEOUT_SECONDS", "0.3")
+    result = await docreco("images", "--json")
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert "MONGO_URL" in result.stderr
+
+
+@pytest.fixture
+async def everything(
+    servers: Addresses, s3_settings: S3Settings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
+    """Real servers with a bucket, and services that are ready."""
+    for name, value in servers.environment(bucket=s3_settings.bucket).items():
+        monkeypatch.setenv(name, value)
+    async with open_object_store(s3_settings) as store, scripted_fetcher() as fetcher:
+        await store.client.create_bucket(Bucket=s3_settings.bucket)
+        for name in SERVICES:
+            monkeypatch.setenv(f"DOCRECO_{name}_URL", fetcher.url)
+        yield
+
+
+def findings(result: Result, group: str) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in json.loads(result.stdout)[group]}
+
+
+@pytest.mark.usefixtures("everything")
+async def test_doctor_finds_the_servers_well() -> None:
+    found = findings(await docreco("doctor", "--json"), "addresses")
+    healths = {name: finding["health"] for name, finding in found.items()}
+    assert healths == {
+        "OCR API": "ok",
+        "fetcher": "ok",
+        "consumer": "ok",
+        "Prometheus": "unreachable",  # the stand-in has no /-/ready
+        "MinIO": "ok",
+        "RabbitMQ": "ok",
+        "MongoDB": "ok",
+    }
+    assert found["Prometheus"]["detail"].startswith("answers 404")
+
+
+@pytest.mark.usefixtures("everything")
+async def test_doctor_names_what_is_down_and_what_mends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ports = pick_free_ports()
+    monkeypatch.setenv("S3_ENDPOINT_URL", f"http://127.0.0.1:{ports.minio_port}")
+    monkeypatch.setenv("AMQP_URL", f"amqp://user:s3cret@127.0.0.1:{ports.rabbitmq_port}/")
+    result = await docreco("doctor", "--json")
+    assert result.exit_code == 1
+    assert "s3cret" not in result.output
+    found = findings(result, "addresses")
+    for name, setting in (("MinIO", "S3_ENDPOINT_URL"), ("RabbitMQ", "AMQP_URL")):
+        assert found[name]["health"] == "unreachable"
+        assert found[name]["detail"] == "nothing listens there"
+        assert "./run_local.sh" in found[name]["mend"]
+        assert setting in found[name]["mend"]
+
+
+@pytest.mark.usefixtures("everything")
+async def test_doctor_says_which_check_of_a_service_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with scripted_ocr_api() as api:
+        api.is_ready = False
+        monkeypatch.setenv("DOCRECO_OCR_URL", str(api.url))
+        found = findings(await docreco("doctor", "--json"), "addresses")
+    assert found["OCR API"]["detail"] == "answers 503"
+
+
+@pytest.mark.usefixtures("everything")
+async def test_doctor_names_missing_programs_with_the_command_that_brings_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr("infra.local.locate.SYSTEM_FOLDERS", ())
+    result = await docreco("doctor", "--json")
+    assert result.exit_code == 1
+    found = findings(result, "programs")
+    assert found["Prometheus"]["health"] == "missing"
+    assert "prometheus" in found["Prometheus"]["mend"]
+    assert found["docker"] == found["docker"] | {"health": "missing", "is_needed": False}
+    assert found["python"]["health"] == "ok"
+
+
+@pytest.mark.usefixtures("everything")
+async def test_doctor_for_people_ends_with_advice() -> None:
+    result = await docreco("doctor")
+    assert result.exit_code == 1
+    assert result.stdout.rstrip().endswith(
+        "Prometheus: ./run_local.sh, or set DOCRECO_PROMETHEUS_URL"
+    )

@@ -1,0 +1,158 @@
+"""What reaches a terminal: words of strangers never as markup or control characters."""
+
+import json
+import unicodedata
+from io import StringIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from services.cli.errors import (
+    CommandError,
+    ExitStatus,
+    ServiceDownError,
+    address_of,
+    known_errors,
+    reason_of,
+)
+from services.cli.output import Output, cell, counted, plain, table
+from services.cli.rows import character_error_rate, image_row, image_table
+from services.cli.settings import CliSettings
+from services.common.errors import IndexUnavailableError
+from services.common.index import Document
+
+CLEAR_SCREEN = "\x1b[2J"
+RIGHT_TO_LEFT = "\N{RIGHT-TO-LEFT OVERRIDE}"
+
+
+def rendered(*shown: object) -> str:
+    console = Console(file=StringIO(), width=200, force_terminal=True, color_system=None)
+    console.print(*shown)
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def document(**changes: object) -> Document:
+    return {
+        "_id": "raw/fetched/ab/" + "ab" * 32 + ".png",
+        "status": "predicted",
+        "prediction": {"text": "bonjour", "score": 0.25},
+        "annotation": {"text": "bonsoir"},
+        "sources": [{"url": "http://site.example/images/one.png?size=2"}],
+        "error": None,
+        **changes,
+    }
+
+
+@given(st.text())
+def test_no_text_puts_a_control_character_on_a_terminal(text: str) -> None:
+    for character in plain(text):
+        assert character.isprintable() or unicodedata.category(character) == "Zs"
+
+
+@pytest.mark.parametrize(
+    "hostile", [CLEAR_SCREEN, "\r", "\n", "\x07", "\x9b31m", RIGHT_TO_LEFT, "\N{LINE SEPARATOR}"]
+)
+def test_hostile_characters_are_replaced(hostile: str) -> None:
+    shown = rendered(table("t", ("image",), [[cell(f"a{hostile}b")]]))
+    assert f"a{hostile[0]}" not in shown
+    assert "a\N{REPLACEMENT CHARACTER}" in shown
+
+
+def test_markup_of_strangers_is_shown_as_it_is() -> None:
+    row = image_row(document(prediction={"text": "[red]x[/red] [link=http://evil]y", "score": 1.0}))
+    shown = rendered(image_table("t", [row]))
+    assert "[red]x[/red] [link=http://evil]y" in shown
+
+
+def test_accents_and_other_scripts_stay() -> None:
+    assert plain("« œuf » ñ 漢字 €") == "« œuf » ñ 漢字 €"
+
+
+def test_error_with_hostile_text_is_replaced_line_by_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = CommandError(f"first{CLEAR_SCREEN}\n[b]second", status=ExitStatus.REFUSED, hint="do it")
+    Output(as_json=False).error(error)
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert CLEAR_SCREEN not in written.err
+    assert written.err.splitlines()[1:] == ["[b]second", "do it"]
+
+
+def test_json_answer_is_one_document_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(as_json=True).answer({"text": "é[red]"}, "for people")
+    assert json.loads(capsys.readouterr().out) == {"text": "é[red]"}
+
+
+def test_counts_leave_out_zeros() -> None:
+    assert counted({"stored": 12, "failed": 0, "cancelled": 3}) == "12 stored, 3 cancelled"
+    assert counted({"stored": 0}) == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "prediction", "rate"),
+    [
+        ("abcd", "abcd", 0.0),
+        ("abcd", "abxd", 0.25),
+        ("abcd", "", 1.0),
+        ("", "", 0.0),
+        ("", "x", 1.0),
+    ],
+)
+def test_character_error_rate(annotation: str, prediction: str, rate: float) -> None:
+    assert character_error_rate(annotation, prediction) == pytest.approx(rate)
+
+
+def test_row_of_a_read_image_has_all_of_it() -> None:
+    row = image_row(document())
+    assert (row.prediction, row.score, row.annotation) == ("bonjour", 0.25, "bonsoir")
+    assert row.cer == pytest.approx(2 / 7)
+    assert row.label == "one.png"
+    assert row.short_image == "raw/fetched/ab/abababababab….png"
+
+
+def test_row_without_annotation_has_no_error_rate() -> None:
+    assert image_row(document(annotation=None)).cer is None
+
+
+def test_row_of_an_upload_is_known_by_its_key() -> None:
+    row = image_row({"_id": "raw/scans/page 1.png", "status": "predicted"})
+    assert row.label == "page 1.png"
+    assert row.short_image == "raw/scans/page 1.png"
+    assert "(uploaded)" in rendered(image_table("t", [row]))
+
+
+def test_rejected_image_shows_its_reason() -> None:
+    error = {"code": "undecodable_image", "detail": "damaged"}
+    row = image_row(document(status="rejected", prediction=None, error=error))
+    assert "rejected: undecodable_image" in rendered(image_table("t", [row]))
+
+
+def test_address_in_a_message_has_no_password() -> None:
+    assert address_of("amqp://user:s@ecret@host:5672/v?x=1") == "amqp://host:5672"
+    assert address_of("mongodb://u:p@a:1,b:2/db?replicaSet=r") == "mongodb://a:1,b:2"
+
+
+def test_reasons_are_short() -> None:
+    assert reason_of(ConnectionRefusedError(111, "Connection refused")) == "nothing listens there"
+    assert reason_of(TimeoutError()) == "no answer in time"
+    assert len(reason_of(ValueError("x" * 1000))) < 210
+
+
+def test_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCRECO_FETCHER_URL", "not an address")
+    with pytest.raises(CommandError, match="fetcher_url") as raised, known_errors():
+        CliSettings()
+    assert raised.value.status is ExitStatus.BAD_SETTING
+
+
+def test_mongodb_that_is_down_is_named_with_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONGO_URL", "mongodb://user:secret@127.0.0.1:1/")
+    with pytest.raises(ServiceDownError) as raised, known_errors():
+        raise IndexUnavailableError("127.0.0.1:1: [Errno 111] Connection refused")
+    assert "mongodb://127.0.0.1:1" in str(raised.value)
+    assert "secret" not in str(raised.value)
+    assert "MONGO_URL" in raised.value.hint
