@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import jiwer
-
+from services.common.accuracy import CharacterErrors, character_errors
 from services.common.index import Document
 
 BINS = 20
@@ -186,14 +185,11 @@ def figures_of(
     return figures
 
 
-def _character_errors(document: Document) -> tuple[int, int]:
-    """Return edits and the annotation's characters; (0, 0) where nobody knows what is right."""
+def _character_errors(document: Document) -> CharacterErrors:
     annotation = document.get("annotation") or {}
-    right = annotation.get("text")
-    if not right or annotation.get("quality", "ok") != "ok":
-        return 0, 0
-    compared = jiwer.process_characters(right, document["prediction"]["text"])
-    return compared.substitutions + compared.deletions + compared.insertions, len(right)
+    is_good = annotation.get("quality", "ok") == "ok"
+    right = annotation.get("text") if is_good else None
+    return character_errors(right=right, read=document["prediction"]["text"])
 
 
 def _example(document: Document) -> Example:

@@ -152,6 +152,7 @@ def _common(colours: Sequence[str]) -> dict[str, Any]:
         "disable_xml_declaration": True,
         "show_x_guides": False,
         "no_data_text": "nothing in this period",
+        "truncate_label": -1,
     }
 
 

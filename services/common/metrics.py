@@ -15,6 +15,16 @@ IMAGE_AGE_SECONDS = Histogram(
     "Time from an image being stored to its document being written.",
     buckets=(0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400),
 )
+ANNOTATED_CHARACTERS = Counter(
+    "consumer_annotated_characters_total",
+    "Characters of the annotations that came along with predicted images.",
+    ["engine", "model_version"],
+)
+CHARACTER_ERRORS = Counter(
+    "consumer_character_errors_total",
+    "Characters of those images' predictions that are wrong, missing or superfluous.",
+    ["engine", "model_version"],
+)
 FETCHED_ITEMS = Counter("fetcher_items_total", "Batch items with an outcome.", ["outcome", "code"])
 DOWNLOADED_BYTES = Counter("fetcher_download_bytes_total", "Bytes of bodies read from hosts.")
 DOWNLOAD_SECONDS = Histogram(

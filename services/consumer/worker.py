@@ -7,11 +7,16 @@ from typing import Protocol
 
 import structlog
 
+from services.common.accuracy import character_errors
 from services.common.errors import ObjectNotFoundError, PermanentError, PredictionRefusedError
 from services.common.events import EventKind, ObjectEvent, parse_notification
 from services.common.index import Collection
 from services.common.metadata import Provenance, from_metadata
-from services.common.metrics import IMAGE_AGE_SECONDS
+from services.common.metrics import (
+    ANNOTATED_CHARACTERS,
+    CHARACTER_ERRORS,
+    IMAGE_AGE_SECONDS,
+)
 from services.common.object_store import ObjectStore, ObjectTooLargeError, StoredObject
 from services.common.settlement import Delivery
 from services.consumer import documents
@@ -92,6 +97,7 @@ class Worker:
             return "folder"  # the console's way to make an empty folder
         provenance = await self._provenance(event)
         code = READ_AGAIN
+        reading: Reading | None = None
         while code == READ_AGAIN:
             reading = None
             if documents.needs_reading(event, await self._images.find(event.document_id)):
@@ -112,6 +118,8 @@ class Worker:
         if code in {"predicted", "rejected"}:
             age = datetime.now(tz=UTC) - event.occurred_at
             IMAGE_AGE_SECONDS.observe(max(0.0, age.total_seconds()))
+        if code == "predicted" and reading is not None and reading.prediction is not None:
+            _count_errors(reading.prediction, provenance.annotation)
         return code
 
     async def _removed(self, event: ObjectEvent) -> str:
@@ -152,3 +160,10 @@ class Worker:
             fetched_at=provenance.fetched_at,
             fetch_id=provenance.fetch_id,
         )
+
+
+def _count_errors(prediction: Prediction, annotation: str | None) -> None:
+    model = (prediction.engine, prediction.model_version)
+    counted = character_errors(right=annotation, read=prediction.text)
+    CHARACTER_ERRORS.labels(*model).inc(counted.errors)
+    ANNOTATED_CHARACTERS.labels(*model).inc(counted.characters)

@@ -1,0 +1,23 @@
+"""How much of a text was read right, against what a person says is right."""
+
+from typing import NamedTuple
+
+import jiwer
+
+
+class CharacterErrors(NamedTuple):
+    """Counts whose sums over many images give their character error rate."""
+
+    errors: int
+    """Characters to substitute, delete and insert (Levenshtein)."""
+    characters: int
+    """Length of the right text; 0 where there is none."""
+
+
+def character_errors(*, right: str | None, read: str) -> CharacterErrors:
+    """Return edits and length; (0, 0) where nobody says what is right."""
+    if not right:
+        return CharacterErrors(0, 0)
+    compared = jiwer.process_characters(right, read)
+    errors = compared.substitutions + compared.deletions + compared.insertions
+    return CharacterErrors(errors, len(right))
