@@ -5,6 +5,7 @@ import typer
 from services.cli.doctor import doctor
 from services.cli.errors import EXIT_STATUSES
 from services.cli.images import images
+from services.cli.reconcile import reconcile
 from services.cli.report import report
 from services.cli.submit import submit
 from services.cli.watch import watch
@@ -16,7 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-for command in (submit, watch, images, report, doctor):
+for command in (submit, watch, images, report, reconcile, doctor):
     app.command(epilog=EXIT_STATUSES)(command)
 
 

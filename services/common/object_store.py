@@ -1,6 +1,6 @@
 """MinIO, or any S3 server: the only file that knows the client."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -132,7 +132,7 @@ class ObjectStore:
         async with self._errors(key):
             await self.client.delete_object(Bucket=self.bucket, Key=key)
 
-    async def list(self) -> AsyncIterator[ObjectInfo]:
+    async def list(self) -> AsyncGenerator[ObjectInfo, None]:
         """Yield every object, keys in the order of their UTF-8 bytes, read in pages of 1,000.
 
         A listing has neither content types nor user metadata, and its times are cut to

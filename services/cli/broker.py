@@ -1,0 +1,29 @@
+"""What the commands that speak to RabbitMQ and MinIO say when these do not answer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from services.cli.errors import ServiceDownError, address_of, reason_of
+from services.common.errors import BrokerUnavailableError, ObjectStoreUnavailableError
+from services.common.settings import AmqpSettings, S3Settings
+
+
+@contextmanager
+def told_of_servers() -> Iterator[None]:
+    """Turn the errors of RabbitMQ and MinIO into what a command tells."""
+    try:
+        yield
+    except BrokerUnavailableError as error:
+        raise ServiceDownError(
+            "RabbitMQ",
+            address_of(AmqpSettings().url),
+            setting="AMQP_URL",
+            reason=reason_of(error),
+        ) from error
+    except ObjectStoreUnavailableError as error:
+        raise ServiceDownError(
+            "MinIO",
+            address_of(S3Settings().endpoint_url),
+            setting="S3_ENDPOINT_URL",
+            reason=reason_of(error),
+        ) from error

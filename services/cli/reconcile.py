@@ -1,0 +1,99 @@
+"""``docreco reconcile``: compare the bucket with the documents once, and queue what is missing."""
+
+from typing import Annotated, Any
+
+import typer
+
+from services.cli.broker import told_of_servers
+from services.cli.errors import ExitStatus
+from services.cli.output import Output, cell, counted, run, table
+from services.common.index import open_index
+from services.common.object_store import open_object_store
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.settlement import OCR_QUEUES
+from services.reconciler.compare import TO_QUEUE, State
+from services.reconciler.settings import ReconcilerSettings
+from services.reconciler.walk import Report, make_pass
+
+MEANINGS = {
+    State.IN_ORDER: "object and document agree",
+    State.MISSING: "object without a document",
+    State.CHANGED: "object written after what its document shows",
+    State.GONE: "document whose object is not there",
+    State.REMOVED: "document that says it is removed, and is",
+    State.YOUNG: "changed lately: its event is on the way",
+    State.PARKED: "its message is parked: see docreco parked list",
+    State.FOLDER: "empty folder",
+}
+
+
+def reconcile(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only, queue nothing.")] = False,
+    min_age: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Leave alone what changed since; else RECONCILER_MIN_AGE_SECONDS.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Compare the bucket with the documents; queue what has no document, an old one, or is gone."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        settings = ReconcilerSettings()
+        if min_age is not None:
+            settings = settings.model_copy(update={"min_age_seconds": min_age})
+        with told_of_servers(), output.asides.status("comparing") as status:
+
+            def on_progress(report: Report) -> None:
+                status.update(f"comparing: {report.objects} objects, {report.queued} queued")
+
+            async with (
+                open_object_store(S3Settings()) as store,
+                open_index(MongoSettings()) as index,
+            ):
+                report = await make_pass(
+                    settings,
+                    store=store,
+                    images=index.images,
+                    amqp=AmqpSettings(),
+                    queues=OCR_QUEUES,
+                    is_dry_run=dry_run,
+                    on_progress=on_progress,
+                )
+        output.answer(_document(report, is_dry_run=dry_run), *_for_people(report, dry_run=dry_run))
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+def _document(report: Report, *, is_dry_run: bool) -> dict[str, Any]:
+    return {
+        "dry_run": is_dry_run,
+        "objects": report.objects,
+        "documents": report.documents,
+        "found": {state.value: report.found[state] for state in State},
+        "queued": report.queued,
+        "seconds": report.seconds,
+    }
+
+
+def _for_people(report: Report, *, dry_run: bool) -> list[Any]:
+    rows = [
+        [
+            cell(state.value, "yellow" if state in TO_QUEUE and report.found[state] else ""),
+            cell(report.found[state]),
+            cell(MEANINGS[state]),
+        ]
+        for state in State
+    ]
+    seen = counted({"objects": report.objects, "documents": report.documents})
+    what = "nothing queued: dry run" if dry_run else f"{report.queued} queued"
+    return [
+        table("Bucket and documents", ("state", "count", "meaning"), rows),
+        f"{seen} in {report.seconds:.1f} s; {what}",
+    ]

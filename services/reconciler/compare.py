@@ -1,0 +1,109 @@
+"""What an object and a document say of each other: pure decisions."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
+
+from services.common.index import Document
+from services.common.object_store import ObjectInfo
+from services.common.synthetic import time_of
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class State(StrEnum):
+    """What was found of one key."""
+
+    IN_ORDER = "in_order"
+    MISSING = "missing"
+    """An object without a document."""
+    CHANGED = "changed"
+    """An object that was written, or came back, after what its document shows."""
+    GONE = "gone"
+    """A document whose object is not there, and that does not say so."""
+    REMOVED = "removed"
+    """A document that says so: the proof of a removal."""
+    YOUNG = "young"
+    """Different, but it changed so lately that its event is on the way."""
+    PARKED = "parked"
+    """Different, and its event waits in the parking queue for a person."""
+    FOLDER = "folder"
+    """The console's empty folder: no image."""
+
+
+TO_QUEUE = frozenset({State.MISSING, State.CHANGED, State.GONE})
+
+
+class Pair(NamedTuple):
+    """An object and a document of the same key, at least one of which is there."""
+
+    key: str
+    listed: ObjectInfo | None
+    document: Document | None
+
+
+async def pairs(
+    objects: AsyncIterator[ObjectInfo], documents: AsyncIterator[Document]
+) -> AsyncIterator[Pair]:
+    """Merge two streams that are ordered by key, holding one of each at a time.
+
+    Both orders are of UTF-8 bytes. Were they not, a pair would come as two halves; nothing is
+    done about a half before both are looked up once more.
+    """
+    listed = await anext(objects, None)
+    document = await anext(documents, None)
+    while listed is not None and document is not None:
+        left, right = _order(listed.key), _order(document["key"])
+        if left == right:
+            yield Pair(listed.key, listed, document)
+        elif left < right:
+            yield Pair(listed.key, listed, None)
+        else:
+            yield Pair(document["key"], None, document)
+        if left <= right:
+            listed = await anext(objects, None)
+        if right <= left:
+            document = await anext(documents, None)
+    while listed is not None:
+        yield Pair(listed.key, listed, None)
+        listed = await anext(objects, None)
+    while document is not None:
+        yield Pair(document["key"], None, document)
+        document = await anext(documents, None)
+
+
+def judge(pair: Pair, cutoff: datetime) -> State:
+    """Decide about a pair; what changed after ``cutoff`` is in flight."""
+    state = _difference(pair)
+    if state not in TO_QUEUE:
+        return state
+    stored_at = pair.listed.stored_at if pair.listed is not None else None
+    sequencer = pair.document.get("sequencer") if pair.document is not None else None
+    changes = [stored_at, time_of(sequencer) if sequencer else None]
+    is_young = any(change is not None and change > cutoff for change in changes)
+    return State.YOUNG if is_young else state
+
+
+def _difference(pair: Pair) -> State:
+    listed, document = pair.listed, pair.document
+    says_removed = document is not None and document.get("status") == "removed"
+    if listed is None:
+        return State.REMOVED if says_removed else State.GONE
+    if listed.key.endswith("/") and not listed.size:
+        return State.FOLDER
+    if document is None:
+        return State.MISSING
+    if says_removed or document.get("etag") != listed.etag or _is_later(listed, document):
+        return State.CHANGED
+    return State.IN_ORDER
+
+
+def _is_later(listed: ObjectInfo, document: Document) -> bool:
+    """Whether the object was written again: the same bytes may have come from another source."""
+    sequencer = document.get("sequencer")
+    return sequencer is None or listed.stored_at - time_of(sequencer) >= _MILLISECOND
+
+
+def _order(key: str) -> bytes:
+    return key.encode("utf-8", errors="surrogatepass")

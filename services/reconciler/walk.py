@@ -1,0 +1,254 @@
+"""One pass: the bucket beside ``images``, in constant memory; what differs is queued."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from services.common.errors import PipelineError
+from services.common.events import EventKind, ObjectEvent, parse_notification
+from services.common.index import Collection, Document
+from services.common.messaging import Publisher, open_publisher, open_queue
+from services.common.object_store import ObjectStore
+from services.common.settings import AmqpSettings
+from services.common.settlement import Queues
+from services.common.synthetic import (
+    ORIGIN_HEADER,
+    latest,
+    removed_notification,
+    sequencer_at,
+    stored_notification,
+)
+from services.reconciler.compare import TO_QUEUE, Pair, State, judge, pairs
+from services.reconciler.settings import ReconcilerSettings
+
+log = structlog.stdlib.get_logger(__name__)
+
+ORIGIN = "reconciler"
+DOCUMENT_PAGE = 1000
+MOST_PARKED = 20_000
+"""Parked messages that are remembered; more than a person will ever look at."""
+ROOM_POLL_SECONDS = 1.0
+
+Parked = set[tuple[str, str | None]]
+"""Of each parked notification: ``_id`` and ETag; of a removal, no ETag."""
+
+
+@dataclass
+class Report:
+    """What a pass found and did."""
+
+    found: Counter[State] = field(default_factory=Counter)
+    queued: int = 0
+    objects: int = 0
+    documents: int = 0
+    seconds: float = 0.0
+
+
+class Reconciler:
+    """Compares the bucket with its documents and queues what has no event.
+
+    Args:
+        store: The bucket.
+        images: Its documents; only read.
+        publisher: Where notifications go; None only counts (a dry run).
+        queues: Where images wait, and where they are parked.
+        settings: Age limit and pace.
+        on_progress: Told the report so far, now and then.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        images: Collection,
+        publisher: Publisher | None,
+        queues: Queues,
+        settings: ReconcilerSettings,
+        on_progress: Callable[[Report], None] = lambda _: None,
+    ) -> None:
+        self._store = store
+        self._images = images
+        self._publisher = publisher
+        self._queues = queues
+        self._settings = settings
+        self._on_progress = on_progress
+
+    async def run(self, parked: Parked) -> Report:
+        """Make one pass; it may be cancelled at any time and made again.
+
+        Args:
+            parked: Left alone: a person decides about these.
+
+        Raises:
+            UnavailableError: A server is missing.
+        """
+        report = Report()
+        began = asyncio.get_running_loop().time()
+        cutoff = await self._store.now() - timedelta(seconds=self._settings.min_age_seconds)
+        differing: list[Pair] = []
+        async with (
+            aclosing(self._store.list()) as objects,
+            aclosing(self._documents()) as documents,
+        ):
+            async for pair in pairs(objects, documents):
+                report.objects += pair.listed is not None
+                report.documents += pair.document is not None
+                state = judge(pair, cutoff)
+                if state in TO_QUEUE:
+                    differing.append(pair)
+                else:
+                    report.found[state] += 1
+                if len(differing) >= self._settings.parallel:
+                    await self._settle(differing, cutoff, parked, report)
+                    differing = []
+                    self._on_progress(report)
+            await self._settle(differing, cutoff, parked, report)
+        report.seconds = asyncio.get_running_loop().time() - began
+        return report
+
+    async def _documents(self) -> AsyncGenerator[Document, None]:
+        """Yield the bucket's documents by ``_id``; by pages, as a cursor dies of waiting."""
+        last, end = f"{self._store.bucket}/", f"{self._store.bucket}0"  # "0" follows "/"
+        fields = {"key": 1, "etag": 1, "status": 1, "sequencer": 1}
+        while True:
+            page = [
+                document
+                async for document in self._images.find(
+                    {"_id": {"$gt": last, "$lt": end}},
+                    sort=[("_id", 1)],
+                    limit=DOCUMENT_PAGE,
+                    fields=fields,
+                )
+            ]
+            if not page:
+                return
+            for document in page:
+                yield document
+            last = page[-1]["_id"]
+
+    async def _settle(
+        self, differing: list[Pair], cutoff: datetime, parked: Parked, report: Report
+    ) -> None:
+        await self._wait_for_room()
+        await asyncio.gather(
+            *(self._settle_one(pair, cutoff, parked, report) for pair in differing)
+        )
+
+    async def _settle_one(
+        self, before: Pair, cutoff: datetime, parked: Parked, report: Report
+    ) -> None:
+        """Look once more, as events may have come meanwhile; queue what still differs."""
+        pair = await self._look_again(before)
+        state = State.IN_ORDER if pair is None else judge(pair, cutoff)
+        if pair is None or state not in TO_QUEUE:
+            report.found[state] += 1
+            return
+        document_id = f"{self._store.bucket}/{pair.key}"
+        if (document_id, pair.listed.etag if pair.listed else None) in parked:
+            report.found[State.PARKED] += 1
+            return
+        report.found[state] += 1
+        log.info("differs", id=document_id, state=state)
+        if self._publisher is not None:
+            body = notification_for(self._store.bucket, pair)
+            headers = {ORIGIN_HEADER: ORIGIN}
+            await self._publisher.publish(body, queue=self._queues.work, headers=headers)
+            report.queued += 1
+
+    async def _look_again(self, before: Pair) -> Pair | None:
+        """Return the pair as it is now, with the object's metadata; None: neither is there."""
+        document = await self._images.find_one({"_id": f"{self._store.bucket}/{before.key}"})
+        now = await self._store.head(before.key)
+        if now is None and document is None:
+            return None
+        if now is None or before.listed is None:
+            return Pair(before.key, now, document)
+        # A HEAD's time is cut to seconds, a listing's to milliseconds
+        if now.etag == before.listed.etag and now.stored_at == _whole(before.listed.stored_at):
+            now = replace(now, stored_at=before.listed.stored_at)
+        return Pair(before.key, now, document)
+
+    async def _wait_for_room(self) -> None:
+        """Wait while images wait: a backfill must not stand in the way of what is fresh."""
+        if self._publisher is None:
+            return
+        most, work = self._settings.max_waiting, self._queues.work
+        while await self._publisher.depth(work) >= most:  # noqa: ASYNC110  others empty it
+            await asyncio.sleep(ROOM_POLL_SECONDS)
+
+
+def notification_for(bucket: str, pair: Pair) -> bytes:
+    """Return the notification that brings the document where the object is (see ``synthetic``)."""
+    shown = pair.document.get("sequencer") if pair.document is not None else None
+    if pair.listed is not None:
+        sequencer = latest(sequencer_at(pair.listed.stored_at), shown)
+        return stored_notification(bucket, pair.listed, sequencer=sequencer)
+    now = datetime.now(tz=UTC)
+    return removed_notification(bucket, pair.key, sequencer=shown or "0", occurred_at=now)
+
+
+async def make_pass(
+    settings: ReconcilerSettings,
+    *,
+    store: ObjectStore,
+    images: Collection,
+    amqp: AmqpSettings,
+    queues: Queues,
+    is_dry_run: bool = False,
+    on_progress: Callable[[Report], None] = lambda _: None,
+) -> Report:
+    """Connect to RabbitMQ and make one pass.
+
+    Raises:
+        UnavailableError: A server is missing; what was queued until then is queued.
+    """
+    parked = await parked_notifications(amqp, queues)
+    async with AsyncExitStack() as stack:
+        publisher = None
+        if not is_dry_run:
+            publisher = await stack.enter_async_context(open_publisher(amqp))
+        reconciler = Reconciler(
+            store=store,
+            images=images,
+            publisher=publisher,
+            queues=queues,
+            settings=settings,
+            on_progress=on_progress,
+        )
+        return await reconciler.run(parked)
+
+
+async def parked_notifications(settings: AmqpSettings, queues: Queues) -> Parked:
+    """Return what the parking queue holds; its messages stay there.
+
+    Raises:
+        BrokerUnavailableError: RabbitMQ does not answer.
+    """
+    parked: Parked = set()
+    async with open_queue(settings, queues.parked) as messages:
+        async for message in messages:
+            if len(parked) >= MOST_PARKED:
+                log.warning("more is parked than is looked at", looked_at=MOST_PARKED)
+                break
+            parked.update(_identity(event) for event in _events(message.body))
+    return parked
+
+
+def _events(body: bytes) -> list[ObjectEvent]:
+    try:
+        return parse_notification(body)
+    except PipelineError:
+        return []  # parked because it is none
+
+
+def _identity(event: ObjectEvent) -> tuple[str, str | None]:
+    return event.document_id, event.etag if event.kind is EventKind.CREATED else None
+
+
+def _whole(time: datetime) -> datetime:
+    return time.replace(microsecond=0)

@@ -1,0 +1,303 @@
+"""The reconciler on a real bucket, real queues and real documents, with the real consumer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.common.index import Database, Document, open_index
+from services.common.messaging import open_publisher
+from services.common.metadata import Provenance, to_metadata
+from services.common.object_store import ObjectInfo, ObjectStore, open_object_store
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.settlement import CODE_HEADER, Queues
+from services.common.synthetic import removed_notification, sequencer_at, stored_notification
+from services.reconciler.compare import State
+from services.reconciler.settings import ReconcilerSettings
+from services.reconciler.walk import Report, make_pass
+from tests.support.indexing import Settlements, indexing, open_queues
+from tests.support.ocr_api import ScriptedOcrApi, scripted_ocr_api
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+IMAGE = b"any bytes: the scripted API does not decode them"
+
+
+@dataclass
+class Site:
+    """A bucket without notifications: what it holds has no event."""
+
+    store: ObjectStore
+    index: Database
+    amqp: AmqpSettings
+    queues: Queues
+    ocr_api: ScriptedOcrApi
+
+    async def upload(
+        self, key: str, content: bytes = IMAGE, provenance: Provenance | None = None
+    ) -> ObjectInfo:
+        metadata = to_metadata(provenance or Provenance())
+        await self.store.write(key, content, content_type="image/png", metadata=metadata)
+        async for info in self.store.list():
+            if info.key == key:
+                return info
+        raise AssertionError(key)
+
+    async def reconcile(self, *, min_age: float = 0, **settings: int) -> Report:
+        # The server's clock is in whole seconds, so what is as old as now would be young
+        return await make_pass(
+            ReconcilerSettings.model_construct(
+                **{**ReconcilerSettings().model_dump(), "min_age_seconds": min_age - 1, **settings}
+            ),
+            store=self.store,
+            images=self.index.images,
+            amqp=self.amqp,
+            queues=self.queues,
+        )
+
+    async def document(self, key: str, **fields: object) -> Document:
+        where = {"_id": f"{self.store.bucket}/{key}", **fields}
+        return await eventually(lambda: self.index.images.find_one(where))
+
+    async def publish(self, body: bytes) -> None:
+        async with open_publisher(self.amqp) as publisher:
+            await publisher.publish(body, queue=self.queues.work)
+
+    def consuming(self) -> AbstractAsyncContextManager[Settlements]:
+        return indexing(
+            self.ocr_api,
+            store=self.store,
+            index=self.index,
+            amqp=self.amqp,
+            queues=self.queues,
+        )
+
+
+@pytest.fixture
+async def site(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+) -> AsyncIterator[Site]:
+    async with (
+        open_object_store(s3_settings) as store,
+        open_index(mongo_settings) as index,
+        open_queues(amqp_settings) as queues,
+        scripted_ocr_api() as ocr_api,
+    ):
+        await store.client.create_bucket(Bucket=store.bucket)
+        yield Site(store, index, amqp_settings, queues, ocr_api)
+
+
+def found(report: Report) -> dict[State, int]:
+    return {state: count for state, count in report.found.items() if count}
+
+
+async def test_bucket_from_before_the_pipeline_is_indexed_with_its_sources(site: Site) -> None:
+    keys = ["a.png", "a-b/é 100%+.png", "😀.png", "\uffff.png", "z/z.png"]
+    for key in keys:
+        await site.upload(key, key.encode(), provenance=Provenance("http://a.test/1", "b1"))
+    await site.upload("scans/", b"")
+
+    report = await site.reconcile()
+    async with site.consuming():
+        for key in keys:
+            document = await site.document(key, status="predicted")
+            assert document["sources"][0]["url"] == "http://a.test/1"
+            assert document["content_type"] == "image/png"
+
+    assert found(report) == {State.MISSING: 5, State.FOLDER: 1}
+    assert report.queued == 5
+    again = await site.reconcile()
+    assert found(again) == {State.IN_ORDER: 5, State.FOLDER: 1}
+    assert again.queued == 0
+
+
+async def test_what_is_in_flight_is_left_alone(site: Site) -> None:
+    await site.upload("a.png")
+
+    assert found(await site.reconcile(min_age=60)) == {State.YOUNG: 1}
+
+
+async def test_dry_run_queues_nothing(site: Site) -> None:
+    await site.upload("a.png")
+    settings = ReconcilerSettings.model_construct(
+        **{**ReconcilerSettings().model_dump(), "min_age_seconds": -1}
+    )
+
+    report = await make_pass(
+        settings,
+        store=site.store,
+        images=site.index.images,
+        amqp=site.amqp,
+        queues=site.queues,
+        is_dry_run=True,
+    )
+
+    assert found(report) == {State.MISSING: 1}
+    assert report.queued == 0
+    async with open_publisher(site.amqp) as publisher:
+        assert await publisher.depth(site.queues.work) == 0
+
+
+async def test_real_event_that_still_comes_completes_the_document_without_a_prediction(
+    site: Site,
+) -> None:
+    info = await site.upload("a.png")
+    await site.reconcile()
+    real = f"{int(sequencer_at(info.stored_at), 16) + 987_654:X}"
+    body = stored_notification(site.store.bucket, info, sequencer=real)
+    body = body.replace(b'"userIdentity": {}', b'"userIdentity": {"principalId": "anna"}')
+
+    async with site.consuming() as settlements:
+        await site.document("a.png")
+        await site.publish(body)
+        assert await settlements.until(2) == ["predicted", "duplicate"]
+
+    document = await site.document("a.png")
+    assert document["uploaded_by"] == "anna"
+    assert document["sequencer"] == real
+    assert len(site.ocr_api.seen) == 1
+
+
+async def test_overwritten_object_whose_event_is_missing_is_read_again(site: Site) -> None:
+    await site.upload("a.png", b"first")
+    await site.reconcile()
+    async with site.consuming():
+        await site.document("a.png")
+        second = await site.upload("a.png", b"second")
+        assert found(await site.reconcile()) == {State.CHANGED: 1}
+        await site.document("a.png", etag=second.etag, status="predicted")
+
+
+async def test_same_bytes_from_another_source_are_noticed(site: Site) -> None:
+    await site.upload("a.png", provenance=Provenance("http://one.test/"))
+    await site.reconcile()
+    async with site.consuming():
+        await site.document("a.png")
+        await site.upload("a.png", provenance=Provenance("http://two.test/"))
+        assert found(await site.reconcile()) == {State.CHANGED: 1}
+        await site.document("a.png", **{"sources.url": "http://two.test/"})
+        assert found(await site.reconcile()) == {State.IN_ORDER: 1}
+
+    assert len(site.ocr_api.seen) == 1
+
+
+async def test_object_that_came_back_older_than_its_removal_is_indexed(site: Site) -> None:
+    info = await site.upload("a.png")
+    later = info.stored_at + timedelta(seconds=0.5)
+    gone = removed_notification(
+        site.store.bucket, "a.png", sequencer=sequencer_at(later), occurred_at=later
+    )
+    async with site.consuming():
+        await site.publish(gone)
+        await site.document("a.png", status="removed")
+        assert found(await site.reconcile()) == {State.CHANGED: 1}
+        await site.document("a.png", status="predicted")
+
+
+async def test_document_whose_object_is_gone_becomes_removed(site: Site) -> None:
+    await site.upload("a.png", provenance=Provenance("http://a.test/", "b", "text"))
+    await site.reconcile()
+    async with site.consuming():
+        await site.document("a.png", status="predicted")
+        await site.store.delete("a.png")  # no event: this bucket does not notify
+        assert found(await site.reconcile()) == {State.GONE: 1}
+        document = await site.document("a.png", status="removed")
+
+    assert document["prediction"] is None
+    assert document["annotation"] is None
+    assert document["sources"][0]["url"] == "http://a.test/"
+    assert found(await site.reconcile()) == {State.REMOVED: 1}
+
+
+async def test_made_removal_never_undoes_an_upload_that_came_after_the_listing(
+    site: Site,
+) -> None:
+    await site.upload("a.png", b"first")
+    await site.reconcile()
+    async with site.consuming() as settlements:
+        await site.document("a.png", status="predicted")
+        await settlements.until(1)
+    await site.store.delete("a.png")
+    assert (await site.reconcile()).queued == 1  # waits in the queue
+    info = await site.upload("a.png", b"second")
+    upload = stored_notification(site.store.bucket, info, sequencer=sequencer_at(info.stored_at))
+
+    await site.publish(upload)
+    async with site.consuming() as settlements:
+        await settlements.until(2)
+        assert (await site.document("a.png"))["status"] == "predicted"
+        await site.publish(
+            removed_notification(
+                site.store.bucket,
+                "a.png",
+                sequencer=sequencer_at(info.stored_at - timedelta(seconds=1)),
+                occurred_at=datetime.now(tz=UTC),
+            )
+        )
+        assert (await settlements.until(3))[-1] == "stale"
+    assert (await site.document("a.png"))["etag"] == info.etag
+
+
+async def test_what_is_parked_is_not_queued_again(site: Site) -> None:
+    info = await site.upload("parked.png")
+    await site.upload("missing.png", b"other")
+    body = stored_notification(site.store.bucket, info, sequencer=sequencer_at(info.stored_at))
+    async with open_publisher(site.amqp) as publisher:
+        await publisher.publish(b"not JSON", queue=site.queues.parked)
+        await publisher.publish(body, queue=site.queues.parked, headers={CODE_HEADER: "ocr_failed"})
+
+        assert found(await site.reconcile()) == {State.MISSING: 1, State.PARKED: 1}
+        assert await publisher.depth(site.queues.parked) == 2
+
+    await site.upload("parked.png", b"other bytes")
+    assert found(await site.reconcile())[State.MISSING] == 2
+
+
+async def test_backfill_leaves_room_for_fresh_images(site: Site) -> None:
+    for number in range(12):
+        await site.upload(f"{number}.png", f"{number}".encode())
+    deepest = 0
+
+    async with open_publisher(site.amqp) as publisher:
+        work = asyncio.create_task(site.reconcile(max_waiting=4, parallel=2))
+
+        async def is_full() -> bool:
+            return await publisher.depth(site.queues.work) >= 4
+
+        await eventually(is_full)
+        async with site.consuming():
+            while not work.done():
+                deepest = max(deepest, await publisher.depth(site.queues.work))
+                await asyncio.wait([work], timeout=0.02)
+            for number in range(12):
+                await site.document(f"{number}.png", status="predicted")
+
+    assert (await work).queued == 12
+    assert deepest <= 5
+
+
+async def test_many_pages_are_merged_without_a_gap(site: Site) -> None:
+    """More documents than a page, of which one in a hundred has lost its object."""
+    stored = await site.upload("0500.png")
+    at = stored.stored_at
+    await site.index.images.insert_missing(
+        [
+            {
+                "_id": f"{site.store.bucket}/{number:04}.png",
+                "key": f"{number:04}.png",
+                "etag": stored.etag,
+                "status": "removed" if number % 100 else "predicted",
+                "sequencer": sequencer_at(at),
+            }
+            for number in range(2500)
+        ]
+    )
+
+    report = await site.reconcile()
+
+    assert found(report) == {State.GONE: 24, State.REMOVED: 2475, State.IN_ORDER: 1}
+    assert (report.objects, report.documents) == (1, 2500)

@@ -1,0 +1,113 @@
+"""A consumer in the test's own process, on queues of the test alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import aio_pika
+
+from services.common.consuming import Consumer
+from services.common.index import Database
+from services.common.object_store import ObjectStore
+from services.common.settings import AmqpSettings
+from services.common.settlement import Outcome, Queues
+from services.consumer.images import Images
+from services.consumer.ocr_client import open_ocr_client
+from services.consumer.settings import ConsumerSettings
+from services.consumer.worker import Worker
+from tests.support.ocr_api import ScriptedOcrApi
+from tests.support.waiting import eventually
+
+QUORUM = {"x-queue-type": "quorum"}
+
+
+@asynccontextmanager
+async def open_queues(settings: AmqpSettings, *, limit: int = 100) -> AsyncIterator[Queues]:
+    """Declare a work queue, a short delay and a parking queue; delete them afterwards."""
+    name = f"test-{uuid4()}"
+    queues = Queues(name, (f"{name}.soon",), f"{name}.parked")
+    connection = await aio_pika.connect(str(settings.url))
+    async with connection, connection.channel() as channel:
+        work: dict[str, Any] = {
+            **QUORUM,
+            "x-delivery-limit": limit,
+            "x-overflow": "reject-publish",
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": queues.parked,
+            "x-dead-letter-strategy": "at-least-once",
+        }
+        back: dict[str, Any] = {
+            **QUORUM,
+            "x-message-ttl": 50,
+            "x-overflow": "reject-publish",
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": name,
+            "x-dead-letter-strategy": "at-least-once",
+        }
+        await channel.declare_queue(queues.parked, durable=True, arguments=dict(QUORUM))
+        await channel.declare_queue(queues.work, durable=True, arguments=work)
+        await channel.declare_queue(queues.delays[0], durable=True, arguments=back)
+        try:
+            yield queues
+        finally:
+            for queue in (queues.work, *queues.delays, queues.parked):
+                await channel.queue_delete(queue)
+
+
+class Settlements:
+    """What became of each delivery."""
+
+    def __init__(self) -> None:
+        self.settled: list[tuple[Outcome, str]] = []
+
+    def note(self, outcome: Outcome, code: str) -> None:
+        self.settled.append((outcome, code))
+
+    @property
+    def codes(self) -> list[str]:
+        return [code for _, code in self.settled]
+
+    async def until(self, count: int) -> list[str]:
+        async def enough() -> bool:
+            return len(self.settled) >= count
+
+        await eventually(enough)
+        return self.codes
+
+
+@asynccontextmanager
+async def indexing(
+    ocr_api: ScriptedOcrApi,
+    *,
+    store: ObjectStore,
+    index: Database,
+    amqp: AmqpSettings,
+    queues: Queues,
+) -> AsyncIterator[Settlements]:
+    """Consume for the length of an ``async with`` block."""
+    settlements, stop = Settlements(), asyncio.Event()
+    settings = ConsumerSettings(ocr_url=ocr_api.url, ocr_timeout_seconds=2)
+    async with open_ocr_client(settings) as ocr:
+        worker = Worker(
+            store=store,
+            recogniser=ocr,
+            images=Images(index.images),
+            fetches=index.fetches,
+            max_object_bytes=100_000,
+        )
+        consumer = Consumer(
+            amqp,
+            queues,
+            worker.handle,
+            prefetch=4,
+            checks={"ocr-api": ocr.check, "mongodb": index.check, "minio": store.check},
+            on_settled=settlements.note,
+        )
+        task = asyncio.create_task(consumer.run(stop, drain_seconds=5))
+        try:
+            yield settlements
+        finally:
+            stop.set()
+            await task
