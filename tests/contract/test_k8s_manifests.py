@@ -1,0 +1,204 @@
+"""The Kubernetes manifests: built by kustomize, valid by schema, and within our rules."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from pydantic import SecretStr
+
+from infra.local.servers import notification_environment
+from services.provisioner.broker_users import with_users
+from services.provisioner.settings import UsersSettings
+from tests.support.compose import ROOT, parsed
+
+OVERLAYS = ("local", "production")
+KUBERNETES = "1.34"
+FOREIGN = {
+    "rabbitmq.com/v1beta1",
+    "mongodbcommunity.mongodb.com/v1",
+    "keda.sh/v1alpha1",
+}
+"""Kinds of operators: kubernetes-validate has no schema of them."""
+
+SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY")
+
+
+def built(overlay: str) -> list[dict[str, Any]]:
+    kubectl = Path(sys.executable).with_name("kubectl")
+    folder = ROOT / "infra" / "k8s" / "overlays" / overlay
+    done = subprocess.run(  # noqa: S603
+        [kubectl, "kustomize", folder], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+MANIFESTS = {overlay: built(overlay) for overlay in OVERLAYS}
+EACH = pytest.mark.parametrize("overlay", OVERLAYS)
+
+
+def of_kind(overlay: str, *kinds: str) -> dict[str, dict[str, Any]]:
+    return {each["metadata"]["name"]: each for each in MANIFESTS[overlay] if each["kind"] in kinds}
+
+
+def workloads(overlay: str) -> dict[str, dict[str, Any]]:
+    found = of_kind(overlay, "Deployment", "StatefulSet", "Job")
+    return {name: each["spec"]["template"] for name, each in found.items()}
+
+
+@EACH
+def test_manifests_are_valid(overlay: str) -> None:
+    foreign = set()
+    for manifest in MANIFESTS[overlay]:
+        if manifest["apiVersion"] in FOREIGN:
+            foreign.add(manifest["apiVersion"])
+        else:
+            kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    assert foreign == FOREIGN
+
+
+@EACH
+def test_pods_keep_the_restricted_standard(overlay: str) -> None:
+    for name, template in workloads(overlay).items():
+        pod = template["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+        assert all("hostPath" not in volume for volume in pod["volumes"])
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+@EACH
+def test_containers_are_bounded_and_pinned(overlay: str) -> None:
+    for name, template in workloads(overlay).items():
+        for container in template["spec"]["containers"]:
+            assert container["resources"]["limits"]["memory"], name
+            assert set(container["resources"]["requests"]) == {"cpu", "memory"}
+            assert container["image"].rpartition(":")[2] not in {"", "latest"}
+            assert ":" in container["image"]
+
+
+@EACH
+def test_every_service_says_when_it_is_alive_and_ready(overlay: str) -> None:
+    for name, each in of_kind(overlay, "Deployment").items():
+        [container] = each["spec"]["template"]["spec"]["containers"]
+        assert container["livenessProbe"]["httpGet"]["path"] == "/livez", name
+        assert container["startupProbe"]["httpGet"]["path"] == "/livez"
+        assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+@EACH
+def test_services_outlive_a_drained_node_and_grow(overlay: str) -> None:
+    deployments = of_kind(overlay, "Deployment").keys()
+    assert deployments == {"ocr-api", "fetcher", "consumer"}
+    assert of_kind(overlay, "PodDisruptionBudget").keys() == deployments
+    scaled = of_kind(overlay, "HorizontalPodAutoscaler", "ScaledObject")
+    assert scaled.keys() == deployments
+    for each in of_kind(overlay, "ScaledObject").values():
+        [trigger] = each["spec"]["triggers"]
+        assert trigger["type"] == "rabbitmq"
+        assert trigger["metadata"]["protocol"] == "http"
+
+
+@EACH
+def test_production_has_two_of_everything(overlay: str) -> None:
+    least = 2 if overlay == "production" else 1
+    [hpa] = of_kind(overlay, "HorizontalPodAutoscaler").values()
+    assert hpa["spec"]["minReplicas"] == least
+    for each in of_kind(overlay, "ScaledObject").values():
+        assert each["spec"]["minReplicaCount"] == least
+
+
+@EACH
+def test_nothing_may_talk_unless_it_is_said(overlay: str) -> None:
+    policies = of_kind(overlay, "NetworkPolicy")
+    deny = policies["default-deny"]["spec"]
+    assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    for name in workloads(overlay):
+        assert name in policies
+
+
+@EACH
+def test_only_the_fetcher_reaches_public_addresses(overlay: str) -> None:
+    reaching = set()
+    for name, policy in of_kind(overlay, "NetworkPolicy").items():
+        for rule in policy["spec"].get("egress", []):
+            for peer in rule.get("to", []):
+                if peer.get("ipBlock", {}).get("cidr") == "0.0.0.0/0":
+                    reaching.add(name)
+                    assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(peer["ipBlock"]["except"])
+    assert reaching == {"fetcher"}
+
+
+@EACH
+def test_secrets_are_there_by_reference_only(overlay: str) -> None:
+    assert not of_kind(overlay, "Secret")
+    for template in workloads(overlay).values():
+        for container in template["spec"]["containers"]:
+            for variable in container["env"]:
+                value = variable.get("value", "")
+                if SECRET.search(variable["name"]):
+                    assert "secretKeyRef" in variable["valueFrom"], variable["name"]
+                assert "@" not in value or "$(" in value, variable["name"]
+
+
+@EACH
+def test_services_refuse_local_passwords_where_they_should(overlay: str) -> None:
+    [settings] = [
+        each["data"]
+        for name, each in of_kind(overlay, "ConfigMap").items()
+        if name.startswith("docreco-settings")
+    ]
+    assert settings["DOCRECO_ENV"] == overlay
+
+
+@EACH
+def test_rights_in_rabbitmq_are_those_of_the_provisioner(overlay: str) -> None:
+    password = SecretStr("some-password")
+    users = UsersSettings(
+        fetcher_password=password,
+        consumer_password=password,
+        minio_password=password,
+        monitoring_password=password,
+    )
+    expected = {
+        each["user"]: {kind: each[kind] for kind in ("configure", "write", "read")}
+        for each in json.loads(with_users(b"{}", users))["permissions"]
+    }
+    found = {
+        each["spec"]["userReference"]["name"]: each["spec"]["permissions"]
+        for each in of_kind(overlay, "Permission").values()
+    }
+    assert found == expected
+    assert of_kind(overlay, "User").keys() == expected.keys()
+
+
+def test_minio_notifies_as_it_does_elsewhere() -> None:
+    [container] = workloads("local")["minio"]["spec"]["containers"]
+    found = {each["name"]: each.get("value", "") for each in container["env"]}
+    url = found["MINIO_NOTIFY_AMQP_URL_RAW"]
+    expected = notification_environment(url, queue_dir="/data/events")
+
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_images_are_those_of_compose() -> None:
+    services = parsed()["services"]
+    [minio] = workloads("local")["minio"]["spec"]["containers"]
+    [rabbitmq] = of_kind("local", "RabbitmqCluster").values()
+    [mongo] = of_kind("local", "MongoDBCommunity").values()
+
+    assert minio["image"] == services["minio"]["image"]
+    assert rabbitmq["spec"]["image"] == services["rabbitmq"]["image"]
+    assert mongo["spec"]["version"] == services["mongo"]["image"].rpartition(":")[2]
