@@ -133,9 +133,12 @@ def test_only_the_fetcher_reaches_out() -> None:
 
 
 def test_ocr_api_and_monitoring_do_not_reach_the_stored_images() -> None:
-    on_data = {name for name, each in SERVICES.items() if "data" in (each.get("networks") or {})}
+    networks = {name: set(each.get("networks") or {}) for name, each in SERVICES.items()}
+    servers = ("minio", "rabbitmq", "mongo")
 
-    assert on_data == {"minio", "rabbitmq", "mongo", "provisioner", "fetcher", "consumer"}
+    assert all(networks[server] == {"data"} for server in servers)
+    users = {"provisioner", "fetcher", "consumer", "prometheus"}
+    assert {name for name, on in networks.items() if "data" in on} == {*servers, *users}
 
 
 def test_state_of_every_server_is_on_a_volume() -> None:
