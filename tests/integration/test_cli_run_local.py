@@ -1,0 +1,133 @@
+"""``./run_local.sh``, less its set-up of Python: the whole pipeline from one command."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from infra.local.ports import pick_free_ports
+from infra.local.samples import make
+from infra.local.settings import Ports, child_environment
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+RUN = (sys.executable, "-m", "infra.local.run")
+BAD = {
+    make.MISSING_NAME: "not_found",
+    make.HTML_NAME: "not_an_image",
+    make.TRUNCATED_NAME: "undecodable_image",
+}
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Free ports, and a folder that no other process knows."""
+    ports = pick_free_ports()
+    given = {Ports.variable(name): str(getattr(ports, name)) for name in Ports.model_fields}
+    return child_environment(
+        {**given, "LOCAL_FOLDER": str(tmp_path / "data"), "COLUMNS": "180", "TERM": "dumb"}
+    )
+
+
+def left_behind(folder: str) -> list[str]:
+    """Return the command lines of processes that live in a folder or were told of it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            told = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+            if process.name != str(os.getpid()) and (
+                folder.encode() in told or str((process / "cwd").readlink()).startswith(folder)
+            ):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+def run_to_its_end(environment: Mapping[str, str], *arguments: str) -> str:
+    """Run with ``--exit``; return what it showed."""
+    done = subprocess.run(  # noqa: S603  our own program
+        [*RUN, "--exit", *arguments],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert left_behind(environment["LOCAL_FOLDER"]) == []
+    return done.stdout
+
+
+def test_second_run_stores_nothing_twice(environment: dict[str, str]) -> None:
+    first = run_to_its_end(environment)
+    assert f"{len(make.SAMPLES) + 1} stored, 2 failed" in first
+    for sample in make.SAMPLES:
+        assert sample.name in first
+        assert sample.text in first
+    for name, code in BAD.items():
+        assert any(name in line and code in line for line in first.splitlines())
+    assert "mean score, last 5 minutes" in first
+    assert "no prediction" not in first
+    assert f":{environment['LOCAL_MINIO_CONSOLE_PORT']}" in first
+
+    second = run_to_its_end(environment)
+    assert f"{len(make.SAMPLES) + 1} unchanged, 2 failed" in second
+    assert table_of_images(second) == table_of_images(first)
+
+
+def table_of_images(shown: str) -> list[str]:
+    names = [sample.name for sample in make.SAMPLES]
+    return [line for line in shown.splitlines() if any(f" {name} " in line for name in names)]
+
+
+@contextmanager
+def started(environment: Mapping[str, str], log_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (
+        log_path.open("wb") as log,
+        subprocess.Popen(  # noqa: S603  our own program
+            [*RUN], env=environment, cwd=ROOT, stdout=log, stderr=log
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("begun", ["rabbitmq", "provisioner"])
+async def test_interrupt_during_the_start_leaves_no_process(
+    environment: dict[str, str], tmp_path: Path, begun: str
+) -> None:
+    folder = environment["LOCAL_FOLDER"]
+    with started(environment, tmp_path / "log") as process:
+
+        async def has_begun() -> bool:
+            return (Path(folder) / "logs" / f"{begun}.log").exists()
+
+        await eventually(has_begun, seconds=60)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert left_behind(folder) == []
+
+
+def test_missing_list_is_named_before_anything_starts(environment: dict[str, str]) -> None:
+    done = subprocess.run(  # noqa: S603  our own program
+        [*RUN, "nowhere.txt", "--exit"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "there is no list nowhere.txt" in done.stdout
+    assert not Path(environment["LOCAL_FOLDER"]).exists()
