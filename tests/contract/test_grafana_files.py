@@ -111,9 +111,16 @@ def test_expression_is_promql(expression: expressions.Expression) -> None:
 
 
 def test_home_page_is_the_quality_dashboard() -> None:
-    settings = (FOLDER / "grafana.ini").read_text()
-    assert "default_home_dashboard_path = /etc/grafana/dashboards/quality.json" in settings
-    assert (FOLDER / "dashboards/quality.json") in BOARDS
+    compose = yaml.safe_load((FOLDER.parent / "docker-compose.yml").read_text())
+    grafana = compose["services"]["grafana"]
+    home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert FOLDER / "dashboards" / home.name in BOARDS
+    [provider] = yaml.safe_load((FOLDER / "provisioning/dashboards/docreco.yml").read_text())[
+        "providers"
+    ]
+    assert str(home.parent) == provider["options"]["path"]
+    mounts = {mount.split(":")[1] for mount in grafana["volumes"]}
+    assert {str(home.parent), "/etc/grafana/provisioning"} <= mounts
 
 
 def test_alerts_lead_to_a_contact_point_and_a_panel_that_are_there() -> None:

@@ -1,0 +1,92 @@
+"""The mean score falls, somebody is told, and told again when it is well."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from aiohttp import ClientSession, FormData
+
+from infra.monitoring.provisioning import GrafanaAlert, grafana_alerts
+from infra.monitoring.render import hasten
+from infra.monitoring.rules import critical_threshold
+from tests.support.images import draw_line, encode, line_image
+from tests.support.monitoring import Monitoring, open_monitoring
+from tests.support.pipeline import Pipeline
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.e2e
+
+ALERT = "OcrMeanScoreCritical"
+FASTER = 30
+"""Five minutes are ten seconds; the rules' own tests are with the true durations."""
+
+
+@asynccontextmanager
+async def predicting(pipeline: Pipeline, image: bytes) -> AsyncIterator[None]:
+    """Send the same image to the OCR API, again and again, for the length of the block."""
+
+    async def send() -> None:
+        async with ClientSession(pipeline.ocr_url) as ocr:
+            while True:
+                form = FormData()
+                form.add_field("file", image, filename="line.png", content_type="image/png")
+                async with ocr.post("/predict", data=form) as response:
+                    assert response.status == 200, await response.text()
+                await asyncio.sleep(0.1)
+
+    sending = asyncio.create_task(send())
+    try:
+        yield
+        assert not sending.done(), sending
+    finally:
+        sending.cancel()
+        with suppress(asyncio.CancelledError):
+            await sending
+
+
+async def grafana_fires(monitoring: Monitoring, alert: GrafanaAlert) -> bool:
+    """Decide as Grafana's threshold expression does."""
+    values = await monitoring.values(hasten(alert.value, FASTER))
+    return any(
+        value < alert.limit if alert.operator == "lt" else value > alert.limit for value in values
+    )
+
+
+async def test_falling_mean_is_told_and_told_again_when_it_is_well(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    [rule] = [alert for alert in grafana_alerts() if alert.name == ALERT]
+    good = line_image(f"Wikipedia {uuid4().hex[:6]}")
+    bad = encode(draw_line(" " * 20))
+    mean, state = "ocr:prediction_score:mean5m", f'ALERTS{{alertname="{ALERT}"}}'
+
+    async with open_monitoring(pipeline, tmp_path, faster=FASTER) as monitoring:
+
+        async def mean_is_well() -> bool:
+            values = await monitoring.values(mean)
+            return bool(values) and values[0] > critical_threshold()
+
+        async def told(status: str) -> bool:
+            return bool(monitoring.alerts(ALERT, status))
+
+        async with predicting(pipeline, good):
+            await eventually(mean_is_well, seconds=60)
+            assert not await grafana_fires(monitoring, rule)
+            assert await monitoring.values(state) == []
+
+        async with predicting(pipeline, bad):
+            await eventually(lambda: told("firing"), seconds=90)
+            assert await grafana_fires(monitoring, rule)
+            assert (await monitoring.values(mean))[0] < critical_threshold()
+            [alert, *_] = monitoring.alerts(ALERT, "firing")
+            assert (alert["route"], alert["severity"]) == ("now", "critical")
+            assert alert["runbook"] == "docs/monitoring.md#ocrmeanscorecritical"
+            assert not monitoring.alerts(ALERT, "resolved")
+
+        async with predicting(pipeline, good):
+            await eventually(lambda: told("resolved"), seconds=90)
+            assert not await grafana_fires(monitoring, rule)
+            assert await monitoring.values(state) == []
