@@ -1,7 +1,10 @@
 """What the commands that speak to RabbitMQ and MinIO say when these do not answer."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import structlog
 
 from services.cli.errors import ServiceDownError, address_of, reason_of
 from services.common.errors import BrokerUnavailableError, ObjectStoreUnavailableError
@@ -10,7 +13,12 @@ from services.common.settings import AmqpSettings, S3Settings
 
 @contextmanager
 def told_of_servers() -> Iterator[None]:
-    """Turn the errors of RabbitMQ and MinIO into what a command tells."""
+    """Turn the errors of RabbitMQ and MinIO into what a command tells; services' logs are muted."""
+    before = structlog.get_config()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        cache_logger_on_first_use=False,
+    )
     try:
         yield
     except BrokerUnavailableError as error:
@@ -27,3 +35,5 @@ def told_of_servers() -> Iterator[None]:
             setting="S3_ENDPOINT_URL",
             reason=reason_of(error),
         ) from error
+    finally:
+        structlog.configure(**before)

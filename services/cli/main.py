@@ -5,6 +5,7 @@ import typer
 from services.cli.doctor import doctor
 from services.cli.errors import EXIT_STATUSES
 from services.cli.images import images
+from services.cli.parked import app as parked
 from services.cli.reconcile import reconcile
 from services.cli.report import report
 from services.cli.submit import submit
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 for command in (submit, watch, images, report, reconcile, doctor):
     app.command(epilog=EXIT_STATUSES)(command)
+app.add_typer(parked, name="parked")
 
 
 if __name__ == "__main__":

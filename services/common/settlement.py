@@ -22,7 +22,13 @@ FIRST_FAILURE_HEADER = "x-first-failure"
 PARKED_AT_HEADER = "x-parked-at"
 CODE_HEADER = "x-code"
 REASON_HEADER = "x-reason"
+REPLAYS_HEADER = "x-replays"
+REPLAYED_AT_HEADER = "x-replayed-at"
+PREVIOUS_CODE_HEADER = "x-previous-code"
+PREVIOUS_REASON_HEADER = "x-previous-reason"
 LONGEST_REASON = 1000
+BY_BROKER = frozenset({"x-delivery-count", "x-death"})
+"""Headers of RabbitMQ's own, beside all that begin with ``x-first-death-`` or ``x-last-death-``."""
 
 
 class Outcome(StrEnum):
@@ -47,6 +53,8 @@ class Queues:
 
 
 OCR_QUEUES = Queues("ocr.jobs", ("ocr.retry.5s", "ocr.retry.1m", "ocr.retry.10m"), "ocr.parked")
+REPREDICT_QUEUES = Queues("ocr.repredict", OCR_QUEUES.delays, OCR_QUEUES.parked)
+"""Images that are read again while no other waits; a retry comes back through ``ocr.jobs``."""
 FETCH_QUEUES = Queues(
     "fetch.jobs", ("fetch.retry.5s", "fetch.retry.1m", "fetch.retry.10m"), "fetch.parked"
 )
@@ -106,6 +114,34 @@ def judge(error: Exception, delivery: Delivery, queues: Queues) -> Verdict:
         return Verdict(Outcome.RETRIED, code, queues.delays[delivery.attempt - 1], headers)
     headers[PARKED_AT_HEADER] = now
     return Verdict(Outcome.PARKED, code, queues.parked, headers)
+
+
+def replay_headers(headers: Mapping[str, Any], *, code: str, reason: str) -> dict[str, Any]:
+    """Return the headers with which a parked message tries again.
+
+    It begins at the first attempt; when it failed first, why it was parked and how often it was
+    replayed stay. RabbitMQ's own headers go: it drops a message without a word that would enter a
+    queue in whose name it has died before.
+
+    Args:
+        headers: As parked.
+        code: Why it was parked.
+        reason: The same in words.
+    """
+    dropped = {ATTEMPT_HEADER, CODE_HEADER, REASON_HEADER, PARKED_AT_HEADER, *BY_BROKER}
+    kept = {
+        name: value
+        for name, value in headers.items()
+        if name not in dropped and not name.startswith(("x-first-death-", "x-last-death-"))
+    }
+    replays = headers.get(REPLAYS_HEADER)
+    return {
+        **kept,
+        REPLAYS_HEADER: replays + 1 if isinstance(replays, int) else 1,
+        REPLAYED_AT_HEADER: datetime.now(tz=UTC).isoformat(),
+        PREVIOUS_CODE_HEADER: code,
+        PREVIOUS_REASON_HEADER: reason,
+    }
 
 
 def _last_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 from services.common.events import sequence_order
 from services.common.object_store import ObjectInfo
@@ -74,4 +74,5 @@ def _body(event_name: str, bucket: str, stored: Mapping[str, Any], time: datetim
         "userIdentity": {},
         "s3": {"bucket": {"name": bucket}, "object": dict(stored)},
     }
-    return json.dumps({"EventName": event_name, "Records": [record]}).encode()
+    named = f"{bucket}/{unquote_plus(stored['key'])}"
+    return json.dumps({"EventName": event_name, "Key": named, "Records": [record]}).encode()

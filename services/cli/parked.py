@@ -1,0 +1,191 @@
+"""``docreco parked``: what gave up, and why; try it again, or drop it."""
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from services.cli.broker import told_of_servers
+from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
+from services.cli.output import Output, cell, plain, run, table
+from services.common import parking
+from services.common.parking import ParkedMessage, Wanted
+from services.common.settings import AmqpSettings
+from services.common.settlement import FETCH_QUEUES, OCR_QUEUES
+
+app = typer.Typer(no_args_is_help=True, help="What gave up, and why; try it again, or drop it.")
+
+
+class WorkQueue(StrEnum):
+    """Whose parking queue."""
+
+    OCR = "ocr"
+    FETCH = "fetch"
+
+
+QUEUES = {WorkQueue.OCR: OCR_QUEUES, WorkQueue.FETCH: FETCH_QUEUES}
+
+Queue = Annotated[WorkQueue, typer.Option(help="Images that were not read, or not fetched.")]
+Codes = Annotated[
+    list[str] | None, typer.Option("--code", help="Only these codes; may be given again.")
+]
+Reason = Annotated[str | None, typer.Option(help="Only where the reason has these words.")]
+Limit = Annotated[int, typer.Option(min=1, help="At most so many, the oldest first.")]
+Ids = Annotated[
+    list[str] | None, typer.Argument(metavar="[ID]...", help="As list shows them; else all.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON list.")]
+
+
+@app.command("list", epilog=EXIT_STATUSES)
+def list_parked(
+    *,
+    queue: Queue = WorkQueue.OCR,
+    code: Codes = None,
+    reason: Reason = None,
+    limit: Limit = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List parked messages with their reasons; they stay where they are."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        with told_of_servers():
+            wanted = _wanted([], code, reason)
+            found = await parking.look(AmqpSettings(), QUEUES[queue], wanted, limit=limit)
+        shown = _table("parked", found) if found else "Nothing is parked."
+        output.answer([_summary(message) for message in found], shown)
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+@app.command("show", epilog=EXIT_STATUSES)
+def show(
+    message_id: Annotated[str, typer.Argument(metavar="ID", help="As list shows it.")],
+    *,
+    queue: Queue = WorkQueue.OCR,
+    as_json: AsJson = False,
+) -> None:
+    """Show one parked message whole: its headers and its body."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        with told_of_servers():
+            wanted = _wanted([message_id], None, None)
+            found = await parking.look(AmqpSettings(), QUEUES[queue], wanted, limit=1)
+        if not found:
+            raise CommandError(f"nothing parked is {message_id}", status=ExitStatus.REFUSED)
+        message = found[0]
+        whole = {**_summary(message), "headers": message.headers, "body": _body(message)}
+        lines = [f"{name}: {value}" for name, value in _summary(message).items()]
+        lines += [f"header {name}: {value}" for name, value in sorted(message.headers.items())]
+        lines.append(json.dumps(_body(message), ensure_ascii=False, indent=2))
+        output.answer(whole, *(cell(line) for text in lines for line in text.splitlines()))
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+@app.command("replay", epilog=EXIT_STATUSES)
+def replay(
+    ids: Ids = None,
+    *,
+    queue: Queue = WorkQueue.OCR,
+    code: Codes = None,
+    reason: Reason = None,
+    limit: Limit = 1_000_000,
+    as_json: AsJson = False,
+) -> None:
+    """Put parked messages back to be tried again from the first attempt; their history stays."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        with told_of_servers():
+            wanted = _wanted(ids, code, reason)
+            done = await parking.replay(AmqpSettings(), QUEUES[queue], wanted, limit=limit)
+        output.answer([_summary(message) for message in done], f"{len(done)} put back")
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+@app.command("drop", epilog=EXIT_STATUSES)
+def drop(
+    ids: Ids = None,
+    *,
+    queue: Queue = WorkQueue.OCR,
+    code: Codes = None,
+    reason: Reason = None,
+    limit: Limit = 1_000_000,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Drop parked messages for ever; shows them and asks first."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        amqp, wanted = AmqpSettings(), _wanted(ids, code, reason)
+        with told_of_servers():
+            found = await parking.look(amqp, QUEUES[queue], wanted, limit=limit)
+            if found and not yes:
+                output.asides.print(_table("to drop", found[:20]))
+                if not typer.confirm(f"Drop {len(found)} for ever?", err=True):
+                    return ExitStatus.REFUSED
+            # Only what was shown: more may have been parked while the person thought
+            shown = {message.id for message in found}
+            done = await parking.drop(amqp, QUEUES[queue], lambda message: message.id in shown)
+        output.answer([_summary(message) for message in done], f"{len(done)} dropped")
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+def _wanted(ids: list[str] | None, codes: list[str] | None, reason: str | None) -> Wanted:
+    def wanted(message: ParkedMessage) -> bool:
+        return (
+            (not ids or message.id in ids)
+            and (not codes or message.code in codes)
+            and (reason is None or reason.casefold() in message.reason.casefold())
+        )
+
+    return wanted
+
+
+def _summary(message: ParkedMessage) -> dict[str, Any]:
+    return {
+        "id": message.id,
+        "code": message.code,
+        "reason": message.reason,
+        "subject": message.subject,
+        "parked_at": None if message.parked_at is None else message.parked_at.isoformat(),
+        "first_failure": message.first_failure,
+        "attempts": message.attempts,
+        "replays": message.replays,
+    }
+
+
+def _body(message: ParkedMessage) -> Any:
+    try:
+        return json.loads(message.body)
+    except ValueError:
+        return message.body.decode(errors="replace")
+
+
+def _table(title: str, messages: list[ParkedMessage]) -> Any:
+    rows = [
+        [
+            cell(message.id),
+            cell(message.code, "red"),
+            cell(message.subject),
+            cell(message.reason),
+            cell("" if message.parked_at is None else f"{message.parked_at:%Y-%m-%d %H:%M:%S}"),
+            cell(message.attempts),
+            cell(message.replays),
+        ]
+        for message in messages
+    ]
+    columns = ("id", "code", "about", "reason", "parked at (UTC)", "attempts", "replays")
+    return table(f"{len(messages)} {plain(title)}", columns, rows)
