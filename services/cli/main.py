@@ -8,6 +8,7 @@ from services.cli.images import images
 from services.cli.parked import app as parked
 from services.cli.reconcile import reconcile
 from services.cli.report import report
+from services.cli.repredict import repredict
 from services.cli.submit import submit
 from services.cli.watch import watch
 
@@ -18,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-for command in (submit, watch, images, report, reconcile, doctor):
+for command in (submit, watch, images, report, reconcile, repredict, doctor):
     app.command(epilog=EXIT_STATUSES)(command)
 app.add_typer(parked, name="parked")
 

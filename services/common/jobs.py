@@ -1,7 +1,5 @@
 """Work that a person asks the consumer for, beside what bucket notifications bring."""
 
-from datetime import datetime
-
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from services.common.errors import InvalidEventError
@@ -56,8 +54,3 @@ def parse_job(body: bytes) -> RepredictJob | None:
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False)[0]
         raise InvalidEventError(f"job: {problem['loc']}: {problem['msg']}") from error
-
-
-def is_current(job: RepredictJob, prediction_time: datetime | None) -> bool:
-    """Whether the prediction that the job was made about is still the one there is."""
-    return job.replaces == prediction_time

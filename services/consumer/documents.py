@@ -89,7 +89,10 @@ def stored(
     if reading is None:
         return Decision("duplicate", fields)
     code = "rejected" if reading.prediction is None else "predicted"
-    return Decision(code, {**fields, **_of_reading(reading)})
+    read = of_reading(reading)
+    if document is not None and document.get("etag") != read["etag"]:
+        fields |= _without_history(document)
+    return Decision(code, {**fields, **read})
 
 
 def removed(document: Document | None, event: ObjectEvent, now: datetime) -> Decision:
@@ -108,8 +111,14 @@ def removed(document: Document | None, event: ObjectEvent, now: datetime) -> Dec
         "annotation": None,
         "error": None,
         "indexed_at": now,
+        **_without_history(document),
     }
     return Decision("removed", fields if document is not None else {"sources": [], **fields})
+
+
+def _without_history(document: Document | None) -> dict[str, Any]:
+    """Return what erases the earlier predictions, where there are any."""
+    return {"history": []} if document is not None and document.get("history") else {}
 
 
 def _sources(document: Document | None, provenance: Provenance) -> list[dict[str, Any]]:
@@ -141,7 +150,8 @@ def _annotation(
     }
 
 
-def _of_reading(reading: Reading) -> dict[str, Any]:
+def of_reading(reading: Reading) -> dict[str, Any]:
+    """Return the fields that a reading alone decides."""
     fields: dict[str, Any] = {
         "etag": reading.info.etag,
         "size": reading.info.size,

@@ -12,7 +12,7 @@ from services.common.metrics import DELIVERIES
 from services.common.object_store import open_object_store
 from services.common.server import http_server, serve_until, stop_on_signals
 from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
-from services.common.settlement import OCR_QUEUES, Outcome
+from services.common.settlement import OCR_QUEUES, REPREDICT_QUEUES, Outcome
 from services.consumer.images import Images
 from services.consumer.ocr_client import open_ocr_client
 from services.consumer.settings import ConsumerSettings
@@ -35,7 +35,7 @@ async def run(settings: ConsumerSettings) -> None:
             max_object_bytes=settings.max_object_bytes,
         )
         checks = {"minio": store.check, "mongodb": index.check, "ocr-api": ocr.check}
-        consumer = Consumer(
+        fresh = Consumer(
             AmqpSettings(),
             OCR_QUEUES,
             worker.handle,
@@ -43,10 +43,20 @@ async def run(settings: ConsumerSettings) -> None:
             checks=checks,
             on_settled=_count,
         )
+        again = Consumer(
+            AmqpSettings(),
+            REPREDICT_QUEUES,
+            worker.handle,
+            prefetch=settings.repredict_prefetch,
+            checks=checks,
+            on_settled=_count,
+            behind=fresh,
+        )
         app = FastAPI(title="DocReco consumer", openapi_url=None)
-        app.include_router(health_router(ready={**checks, "rabbitmq": consumer.check}))
+        app.include_router(health_router(ready={**checks, "rabbitmq": fresh.check}))
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(consumer.run(stop, drain_seconds=settings.drain_seconds))
+            for consumer in (fresh, again):
+                tasks.create_task(consumer.run(stop, drain_seconds=settings.drain_seconds))
             server = http_server(app, host=settings.host, port=settings.port)
             tasks.create_task(serve_until(stop, server))
 

@@ -7,12 +7,22 @@ from typing import Any
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random,
+)
 
 from services.common.errors import OcrUnavailableError, PredictionRefusedError, TransientError
 from services.consumer.settings import ConsumerSettings
 
 _REFUSALS = frozenset({413, 415, 422})
 _LONGEST_DETAIL = 500
+_JITTER = wait_random(0.1, 1)
+OVERLOAD_ATTEMPTS = 5
+LARGEST_WAIT_SECONDS = 10.0
 _READY_TIMEOUT = aiohttp.ClientTimeout(total=3)
 
 
@@ -20,6 +30,12 @@ class OcrFailedError(TransientError):
     """The API is up but failed on this image: an error, no answer in time, or nonsense."""
 
     code = "ocr_failed"
+
+
+class OcrOverloadedError(OcrUnavailableError):
+    """The API serves others, and has no room for this image now."""
+
+    code = "ocr_overloaded"
 
 
 class Prediction(BaseModel):
@@ -49,13 +65,27 @@ class OcrClient:
         self._session = session
 
     async def predict(self, image: bytes, *, content_type: str) -> Prediction:
-        """Ask for the text of an image.
+        """Ask for the text of an image; where the API has no room, wait for it in line.
+
+        Waiting here holds one place among the images in work, so that the consumer goes as fast
+        as the API does; stopping the whole consumer would idle it.
 
         Raises:
             PredictionRefusedError: The API will never read this image.
             OcrFailedError: It failed on this image; later it may not.
             OcrUnavailableError: It can serve no image now.
         """
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(OcrOverloadedError),
+            wait=_asked_for,
+            stop=stop_after_attempt(OVERLOAD_ATTEMPTS),
+            reraise=True,
+        ):
+            with attempt:
+                return await self._predict(image, content_type)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _predict(self, image: bytes, content_type: str) -> Prediction:
         form = aiohttp.FormData()
         form.add_field("file", image, filename="image", content_type=content_type)
         try:
@@ -71,7 +101,7 @@ class OcrClient:
         if status in _REFUSALS:
             raise _refusal(status, body)
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
-            raise OcrUnavailableError("503", retry_after_seconds=_seconds(retry_after))
+            raise _no_service(body, _seconds(retry_after))
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise await self._blame(f"HTTP {status}")
         # Any other 4xx means that we call it wrongly (address, token), whatever the image
@@ -122,6 +152,23 @@ async def open_ocr_client(settings: ConsumerSettings) -> AsyncIterator[OcrClient
 class _Problem(BaseModel):
     code: str = Field("refused", max_length=64, pattern=r"^[a-z0-9_]+$")
     detail: str = ""
+
+
+def _no_service(body: bytes, retry_after: float | None) -> OcrUnavailableError:
+    try:
+        code = _Problem.model_validate_json(body).code
+    except ValidationError:
+        code = ""
+    if code == "overloaded":
+        return OcrOverloadedError("503 overloaded", retry_after_seconds=retry_after)
+    return OcrUnavailableError(f"503 {code}".strip(), retry_after_seconds=retry_after)
+
+
+def _asked_for(state: RetryCallState) -> float:
+    """Return the seconds that the API asked for, and up to one more: not all at once again."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    asked = error.retry_after_seconds if isinstance(error, OcrUnavailableError) else None
+    return min(LARGEST_WAIT_SECONDS, asked or 0.0) + _JITTER(state)
 
 
 def _refusal(status: int, body: bytes) -> PredictionRefusedError:

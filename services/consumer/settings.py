@@ -17,6 +17,9 @@ class ConsumerSettings(BaseSettings):
     ocr_api_token: SecretStr | None = Field(None, description="Its token, where it wants one.")
     ocr_timeout_seconds: float = Field(30.0, gt=0, le=600, description="Limit of one prediction.")
     prefetch: int = Field(8, ge=1, le=1000, description="Images in work at once.")
+    repredict_prefetch: int = Field(
+        4, ge=1, le=1000, description="Images read again at once, while no fresh one waits."
+    )
     max_object_bytes: int = Field(
         20 * 1024 * 1024, ge=1024, description="A larger object is rejected unread."
     )

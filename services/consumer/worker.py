@@ -11,6 +11,7 @@ from services.common.accuracy import character_errors
 from services.common.errors import ObjectNotFoundError, PermanentError, PredictionRefusedError
 from services.common.events import EventKind, ObjectEvent, parse_notification
 from services.common.index import Collection
+from services.common.jobs import RepredictJob, parse_job
 from services.common.metadata import Provenance, from_metadata
 from services.common.metrics import (
     ANNOTATED_CHARACTERS,
@@ -19,10 +20,12 @@ from services.common.metrics import (
 )
 from services.common.object_store import ObjectStore, ObjectTooLargeError, StoredObject
 from services.common.settlement import Delivery
+from services.common.synthetic import ORIGIN_HEADER
 from services.consumer import documents
 from services.consumer.documents import READ_AGAIN, Reading
 from services.consumer.images import Images
 from services.consumer.ocr_client import Prediction
+from services.consumer.repredicting import reason_not_to, repredicted
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -68,16 +71,22 @@ class Worker:
         self._max_object_bytes = max_object_bytes
 
     async def handle(self, delivery: Delivery) -> str:
-        """Index every record of a notification; return the code of the last.
+        """Index every record of a notification, or do a job; return the code of the last.
 
         Raises:
             InvalidEventError, ForeignEventError: The message is none of ours.
             TransientError: One image failed and may not fail later.
             UnavailableError: A server is missing.
         """
+        if (job := parse_job(delivery.body)) is not None:
+            return await self._predict_again(job)
         code = "ignored"
         for event in parse_notification(delivery.body):
             code = await self._handle_event(event)
+            if code in {"predicted", "rejected"} and ORIGIN_HEADER not in delivery.headers:
+                # Of what the reconciler found, the age says nothing of how long events take
+                age = datetime.now(tz=UTC) - event.occurred_at
+                IMAGE_AGE_SECONDS.observe(max(0.0, age.total_seconds()))
             log.info("handled", event_name=event.name, id=event.document_id, code=code)
         return code
 
@@ -102,7 +111,7 @@ class Worker:
             reading = None
             if documents.needs_reading(event, await self._images.find(event.document_id)):
                 try:
-                    reading = await self._read(event)
+                    reading = await self._read(event.key)
                 except ObjectNotFoundError:
                     return "gone"  # deleted since; the event of that follows
             code = await self._images.change(
@@ -115,9 +124,6 @@ class Worker:
                     now=datetime.now(tz=UTC),
                 ),
             )
-        if code in {"predicted", "rejected"}:
-            age = datetime.now(tz=UTC) - event.occurred_at
-            IMAGE_AGE_SECONDS.observe(max(0.0, age.total_seconds()))
         if code == "predicted" and reading is not None and reading.prediction is not None:
             _count_errors(reading.prediction, provenance.annotation)
         return code
@@ -128,11 +134,23 @@ class Worker:
             event.document_id, lambda document: documents.removed(document, event, now)
         )
 
-    async def _read(self, event: ObjectEvent) -> Reading:
+    async def _predict_again(self, job: RepredictJob) -> str:
+        reason = reason_not_to(await self._images.find(job.document_id), job)
+        if reason is not None:
+            return reason
+        try:
+            reading = await self._read(job.key)
+        except ObjectNotFoundError:
+            return "gone"
+        return await self._images.change(
+            job.document_id, lambda document: repredicted(document, job, reading)
+        )
+
+    async def _read(self, key: str) -> Reading:
         """Read the object's bytes and have their text recognised."""
         now = datetime.now(tz=UTC)
         try:
-            stored = await self._store.read(event.key, max_bytes=self._max_object_bytes)
+            stored = await self._store.read(key, max_bytes=self._max_object_bytes)
         except ObjectTooLargeError as error:
             return Reading(error.info, now, error_code=error.code, error_detail=str(error))
         sha256 = hashlib.sha256(stored.content).hexdigest()

@@ -1,0 +1,254 @@
+"""Reading images again: earlier predictions are kept, and nothing comes back that is gone."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from services.cli.images import Status
+from services.cli.repredict import queue_all, selection
+from services.common.index import Database, Document, open_index
+from services.common.jobs import RepredictJob, job_for, parse_job
+from services.common.messaging import Publisher, open_publisher
+from services.common.object_store import ObjectStore, open_object_store
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.settlement import Outcome, Queues
+from services.common.synthetic import removed_notification, sequencer_at, stored_notification
+from tests.support.indexing import Settlements, indexing, open_queues
+from tests.support.ocr_api import ScriptedOcrApi, prediction, problem, scripted_ocr_api
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+
+@dataclass
+class Site:
+    store: ObjectStore
+    index: Database
+    publisher: Publisher
+    queues: Queues
+    ocr_api: ScriptedOcrApi
+    settlements: Settlements
+
+    def new_model(self, version: str, text: str = "industrie") -> None:
+        async def answer(_: bytes) -> web.Response:
+            return web.json_response(prediction(text, model_version=version))
+
+        self.ocr_api.answer = answer
+
+    async def upload(self, key: str, content: bytes = b"image") -> str:
+        """Write an object and its notification; return its ETag."""
+        etag = await self.store.write(key, content, content_type="image/png", metadata={})
+        async for info in self.store.list():
+            if info.key == key:
+                body = stored_notification(
+                    self.store.bucket, info, sequencer=sequencer_at(info.stored_at)
+                )
+                await self.publisher.publish(body, queue=self.queues.work)
+        return etag
+
+    async def remove(self, key: str) -> None:
+        document = await self.document(key)
+        await self.store.delete(key)
+        body = removed_notification(
+            self.store.bucket,
+            key,
+            sequencer=document["sequencer"] + "0",
+            occurred_at=document["stored_at"],
+        )
+        await self.publisher.publish(body, queue=self.queues.work)
+
+    async def document(self, key: str, **fields: object) -> Document:
+        where = {"_id": f"{self.store.bucket}/{key}", **fields}
+        return await eventually(lambda: self.index.images.find_one(where))
+
+    async def send(self, job: RepredictJob) -> str:
+        count = len(self.settlements.settled)
+        await self.publisher.publish(job.body(), queue=self.queues.work)
+        return (await self.settlements.until(count + 1))[-1]
+
+    async def repredict(
+        self, *, model_version_not: str | None = None, status: Status | None = None, limit: int = 9
+    ) -> int:
+        where = selection(model_version_not, status)
+        count = len(self.settlements.settled)
+        queued = await queue_all(self.index.images, self.publisher, where, limit, self.queues.work)
+        await self.settlements.until(count + queued)
+        return queued
+
+
+@pytest.fixture
+async def site(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+) -> AsyncIterator[Site]:
+    async with (
+        open_object_store(s3_settings) as store,
+        open_index(mongo_settings) as index,
+        open_queues(amqp_settings) as queues,
+        open_publisher(amqp_settings) as publisher,
+        scripted_ocr_api() as ocr_api,
+        indexing(
+            ocr_api, store=store, index=index, amqp=amqp_settings, queues=queues
+        ) as settlements,
+    ):
+        await store.client.create_bucket(Bucket=store.bucket)
+        yield Site(store, index, publisher, queues, ocr_api, settlements)
+
+
+async def test_new_model_version_reads_again_and_the_earlier_prediction_is_kept(
+    site: Site,
+) -> None:
+    await site.upload("a.png")
+    first = (await site.document("a.png", status="predicted"))["prediction"]
+    for version, text in (("fake-2", "industry"), ("fake-3", "industrie!")):
+        site.new_model(version, text)
+        assert await site.repredict(model_version_not=version) == 1
+        assert await site.repredict(model_version_not=version) == 0
+
+    document = await site.document("a.png")
+    assert document["prediction"]["model_version"] == "fake-3"
+    assert document["history"][0] == first
+    assert [each["text"] for each in document["history"]] == ["industrie", "industry"]
+
+
+async def test_same_version_and_text_again_does_not_lengthen_the_history(site: Site) -> None:
+    await site.upload("a.png")
+    before = await site.document("a.png", status="predicted")
+
+    assert await site.repredict() == 1
+
+    document = await site.document("a.png")
+    assert "history" not in document
+    assert document["prediction"]["predicted_at"] > before["prediction"]["predicted_at"]
+
+
+async def test_job_that_is_delivered_twice_reads_once(site: Site) -> None:
+    await site.upload("a.png")
+    job = job_for(await site.document("a.png", status="predicted"))
+    site.new_model("fake-2")
+
+    assert await site.send(job) == "repredicted"
+    assert await site.send(job) == "duplicate"
+
+    assert len(site.ocr_api.seen) == 2
+    assert len((await site.document("a.png"))["history"]) == 1
+
+
+async def test_removed_image_is_not_brought_back(site: Site) -> None:
+    await site.upload("a.png")
+    job = job_for(await site.document("a.png", status="predicted"))
+    await site.remove("a.png")
+    await site.document("a.png", status="removed")
+    await site.store.write("a.png", b"image", content_type="image/png", metadata={})
+
+    assert await site.send(job) == "gone"
+
+    assert (await site.document("a.png"))["status"] == "removed"
+    assert len(site.ocr_api.seen) == 1
+
+
+async def test_image_removed_while_it_is_read_again_stays_removed(site: Site) -> None:
+    await site.upload("a.png")
+    job = job_for(await site.document("a.png", status="predicted"))
+
+    async def remove_meanwhile(_: bytes) -> web.Response:
+        await site.remove("a.png")
+        await site.document("a.png", status="removed")
+        return web.json_response(prediction(model_version="fake-2"))
+
+    site.ocr_api.answer = remove_meanwhile
+    await site.publisher.publish(job.body(), queue=site.queues.work)
+    await site.settlements.until(3)
+
+    assert sorted(site.settlements.codes) == ["gone", "predicted", "removed"]
+    document = await site.document("a.png", status="removed")
+    assert document["prediction"] is None
+
+
+async def test_image_replaced_since_is_left_to_its_own_event(site: Site) -> None:
+    await site.upload("a.png")
+    job = job_for(await site.document("a.png", status="predicted"))
+    await site.store.write("a.png", b"other", content_type="image/png", metadata={})
+    assert await site.send(job) == "stale"
+
+    etag = await site.upload("a.png", b"other")
+    await site.document("a.png", etag=etag)
+    assert await site.send(job) == "stale"
+
+
+async def test_removal_erases_the_history_too(site: Site) -> None:
+    await site.upload("a.png")
+    await site.document("a.png", status="predicted")
+    site.new_model("fake-2")
+    await site.repredict()
+    await site.remove("a.png")
+
+    assert (await site.document("a.png", status="removed"))["history"] == []
+
+
+async def test_other_bytes_end_the_history(site: Site) -> None:
+    await site.upload("a.png")
+    await site.document("a.png", status="predicted")
+    site.new_model("fake-2")
+    await site.repredict()
+    etag = await site.upload("a.png", b"other")
+
+    assert (await site.document("a.png", etag=etag))["history"] == []
+
+
+async def test_image_that_the_new_model_refuses_keeps_what_was_read_before(site: Site) -> None:
+    await site.upload("a.png")
+    await site.document("a.png", status="predicted")
+
+    async def refuse(_: bytes) -> web.Response:
+        return problem(422, "undecodable_image", "no")
+
+    site.ocr_api.answer = refuse
+    await site.repredict()
+
+    document = await site.document("a.png", status="rejected")
+    assert document["prediction"] is None
+    assert document["history"][0]["text"] == "industrie"
+    site.new_model("fake-3")
+    assert await site.repredict(status=Status.PREDICTED) == 0
+    assert await site.repredict(status=Status.REJECTED) == 1
+    assert (await site.document("a.png", status="predicted"))["error"] is None
+
+
+async def test_limit_bounds_what_is_queued(site: Site) -> None:
+    for number in range(3):
+        await site.upload(f"{number}.png", f"{number}".encode())
+        await site.document(f"{number}.png", status="predicted")
+
+    assert await site.repredict(limit=2) == 2
+
+
+async def test_invalid_job_is_parked(site: Site) -> None:
+    await site.publisher.publish(b'{"repredict":{"key": 1}}', queue=site.queues.work)
+
+    await site.settlements.until(1)
+    assert site.settlements.settled == [(Outcome.PARKED, "invalid_event")]
+
+
+async def test_overloaded_api_is_waited_for_without_stopping_the_consumer(site: Site) -> None:
+    async def overloaded_twice(_: bytes) -> web.Response:
+        if len(site.ocr_api.seen) <= 2:
+            answer = problem(503, "overloaded")
+            answer.headers["Retry-After"] = "0"
+            return answer
+        return web.json_response(prediction())
+
+    site.ocr_api.answer = overloaded_twice
+    await site.upload("a.png")
+
+    assert (await site.document("a.png"))["status"] == "predicted"
+    assert site.settlements.settled == [(Outcome.ACKED, "predicted")]
+
+
+def test_job_is_what_it_was_after_its_way_through_a_message() -> None:
+    document: dict[str, Any] = {"_id": "raw/é😀.png", "key": "é😀.png", "etag": "e1"}
+
+    assert parse_job(job_for(document).body()) == job_for(document)
+    assert parse_job(b'{"Records": []}') is None
