@@ -15,10 +15,20 @@ from pydantic_settings import BaseSettings
 from app.settings import OcrSettings
 from infra.local.settings import LocalSettings, Ports
 from services.cli.settings import CliSettings
-from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
+from services.common.settings import (
+    AmqpSettings,
+    DeploymentSettings,
+    LogSettings,
+    MongoSettings,
+    S3Settings,
+)
 from services.consumer.settings import ConsumerSettings
 from services.fetcher.settings import FetcherSettings
-from services.provisioner.settings import ProvisionerSettings, RabbitmqManagementSettings
+from services.provisioner.settings import (
+    ProvisionerSettings,
+    RabbitmqManagementSettings,
+    UsersSettings,
+)
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN = "<!-- settings: written by python -m infra.settings_table -->"
@@ -28,6 +38,8 @@ GROUPS: tuple[type[BaseSettings], ...] = (
     FetcherSettings,
     ConsumerSettings,
     ProvisionerSettings,
+    UsersSettings,
+    DeploymentSettings,
     CliSettings,
     S3Settings,
     AmqpSettings,
