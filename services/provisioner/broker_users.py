@@ -1,10 +1,11 @@
 """RabbitMQ's users, one a service, as definitions: each may do what its work needs and no more."""
 
 import json
+import re
 
 from pydantic import SecretStr
 
-from services.common.settlement import FETCH_QUEUES, OCR_QUEUES
+from services.common.settlement import FETCH_QUEUES, OCR_QUEUES, REPREDICT_QUEUES
 from services.provisioner.settings import UsersSettings
 
 VHOST = "/"
@@ -34,12 +35,12 @@ def with_users(definitions: bytes, users: UsersSettings) -> bytes:
 
     events = r"^raw\.events$"
     add("minio", users.minio_password, configure=events, write=events, read=NOTHING, tags="")
-    for name, password, work in (
-        ("fetcher", users.fetcher_password, FETCH_QUEUES.work),
-        ("consumer", users.consumer_password, OCR_QUEUES.work),
+    for name, password, queues in (
+        ("fetcher", users.fetcher_password, (FETCH_QUEUES,)),
+        ("consumer", users.consumer_password, (OCR_QUEUES, REPREDICT_QUEUES)),
     ):
-        queue = "^" + work.replace(".", r"\.") + "$"
-        add(name, password, configure=NOTHING, write=DEFAULT_EXCHANGE, read=queue, tags="")
+        read = "|".join(f"^{re.escape(each.work)}$" for each in queues)
+        add(name, password, configure=NOTHING, write=DEFAULT_EXCHANGE, read=read, tags="")
     monitoring = users.monitoring_password
     add(
         *("monitoring", monitoring),

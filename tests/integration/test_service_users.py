@@ -102,7 +102,7 @@ async def test_rights_in_rabbitmq_are_the_least_that_work_needs(servers: Address
     publish = r"^amq\.default$"
     assert rights("minio") == [r"^raw\.events$", r"^raw\.events$", NOTHING]
     assert rights("fetcher") == [NOTHING, publish, r"^fetch\.jobs$"]
-    assert rights("consumer") == [NOTHING, publish, r"^ocr\.jobs$"]
+    assert rights("consumer") == [NOTHING, publish, r"^ocr\.jobs$|^ocr\.repredict$"]
     assert rights("monitoring") == [NOTHING, NOTHING, NOTHING]
 
 
