@@ -8,6 +8,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from app.errors import ERRORS
 from app.schemas import Prediction
 
+INTERNAL_ERROR = "internal_error"
+"""Code of a bug of ours, as ``problems`` answers it."""
+
 _MODEL = ("engine", "model_version")
 _SCORE_EDGES = (*(step / 20 for step in range(1, 20)), 0.98, 0.99, 1.0)
 _DURATION_EDGES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10)
@@ -50,8 +53,8 @@ class OcrMetrics:
         self._rejections = Counter(
             "ocr_rejections_total", "Requests refused.", ["code"], registry=registry
         )
-        for error in ERRORS:
-            self._rejections.labels(code=error.code)
+        for code in (*(error.code for error in ERRORS), INTERNAL_ERROR):
+            self._rejections.labels(code=code)
 
     def announce(self, *, engine: str, model_version: str) -> None:
         """Make a model's series exist at zero: an alert sees the first increase, not a birth."""

@@ -15,8 +15,9 @@ import structlog
 from app.engines.base import Engine
 from app.errors import NotReadyError, OverloadedError
 from app.images import decode
-from app.metrics import OcrMetrics
+from app.metrics import INTERNAL_ERROR, OcrMetrics
 from app.schemas import Prediction
+from services.common.errors import PipelineError
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -121,7 +122,13 @@ class Predictor:
             NotReadyError: No image can be read yet.
         """
         engine = self._ready_engine()
-        prediction = await self._in_thread(lambda: self._compute(engine, content))
+        try:
+            prediction = await self._in_thread(lambda: self._compute(engine, content))
+        except PipelineError:
+            raise
+        except Exception:
+            self._metrics.count_rejection(INTERNAL_ERROR)
+            raise
         self._metrics.count_prediction(prediction)
         return prediction
 

@@ -110,6 +110,10 @@ def test_expression_is_promql(expression: expressions.Expression) -> None:
     assert "$" not in expression.promql
 
 
+def test_every_expression_can_be_named() -> None:
+    assert len({each.where for each in EXPRESSIONS}) == len(EXPRESSIONS)
+
+
 def test_home_page_is_the_quality_dashboard() -> None:
     compose = yaml.safe_load((FOLDER.parent / "docker-compose.yml").read_text())
     grafana = compose["services"]["grafana"]

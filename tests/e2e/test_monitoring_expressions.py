@@ -1,0 +1,220 @@
+"""Every expression of dashboards and alerts, asked of a Prometheus that the real services feed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import promql_parser
+import pytest
+import yaml
+from aiohttp import ClientSession, FormData, encode_basic_auth
+
+from infra.monitoring import expressions
+from infra.monitoring.expressions import Expression
+from infra.monitoring.render import hasten
+from tests.support.images import draw_line, encode, line_image
+from tests.support.monitoring import Monitoring, open_monitoring
+from tests.support.pipeline import Client, Pipeline
+from tests.support.waiting import eventually
+from tests.support.web import WebSite
+
+pytestmark = pytest.mark.e2e
+
+FASTER = 20
+CADVISOR = Path(__file__).parent / "cadvisor.txt"
+PANELS = list(expressions.dashboard_expressions(rate_interval="5s", period="1m"))
+ALERTS = list(expressions.alert_expressions())
+
+NOT_PROVOKED = {
+    "ImageAgeHigh": "images would have to wait for five minutes",
+    "NotificationsLost": "MinIO's event folder would have to be full",
+    "NotificationQueueGrowing": "RabbitMQ would have to be down for long",
+    "StorageNearlyFull": "the disk would have to be full",
+    "BrokerDiskNearlyFull": "the disk would have to be full",
+    "BrokerMemoryHigh": "RabbitMQ would have to use gigabytes",
+}
+"""Alerts of which only the metrics are seen here; that they fire is in prometheus/tests."""
+
+FAULT_ONLY = {
+    "pipeline: Retried and returned / {{code}}": "a server must be missing",
+    "fetcher: mark Alerts": "an alert must fire",
+    "pipeline: mark Alerts": "an alert must fire",
+    "quality: mark Alerts": "an alert must fire",
+    "containers: mark Alerts": "an alert must fire",
+}
+"""Panels that show nothing while all is well."""
+
+
+def as_now(expression: Expression) -> str:
+    """Return an expression that compares with a week ago, compared with a moment ago."""
+    return expression.promql.replace("offset 1w", "offset 5s")
+
+
+def selectors(promql: str) -> Iterator[str]:
+    """Yield what an expression selects, each without its range."""
+    waiting: list[Any] = [promql_parser.parse(promql)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, promql_parser.VectorSelector):
+            yield str(node)
+        inner = (getattr(node, name, None) for name in ("lhs", "rhs", "expr", "vector_selector"))
+        waiting += [each for each in inner if each is not None]
+        waiting += getattr(node, "args", None) or []
+
+
+@asynccontextmanager
+async def running(work: AsyncIterator[None]) -> AsyncIterator[None]:
+    """Do work again and again for the length of the block."""
+
+    async def repeat() -> None:
+        async for _ in work:
+            await asyncio.sleep(0.3)
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+        assert not task.done(), task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def load(client: Client, site: WebSite) -> AsyncIterator[None]:
+    """Submit new, known, missing and broken URLs, and upload images, without end."""
+    known = site.add_body(f"/known-{uuid4().hex}.png", line_image("known"))
+    broken = site.add_body(f"/broken-{uuid4().hex}.png", line_image("broken")[:300])
+    while True:
+        text = uuid4().hex[:8]
+        url = site.add_body(f"/{text}.png", line_image(text))
+        items = [{"url": url, "annotation": text}, {"url": known}, {"url": broken}]
+        await client.submit(*items, {"url": site.url(f"/missing-{text}.png")})
+        await client.store.write(
+            f"load/{text}.png", line_image(text), content_type="image/png", metadata={}
+        )
+        yield
+
+
+class Broker:
+    """What the test does to RabbitMQ behind everybody's back."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        addresses = pipeline.addresses
+        password = addresses.rabbitmq_management_password.get_secret_value()
+        user = encode_basic_auth(addresses.rabbitmq_management_user, password)
+        self._session = ClientSession(
+            f"{addresses.rabbitmq_management_url}/api/", headers={"Authorization": user}
+        )
+
+    async def publish(self, exchange: str, routing_key: str) -> None:
+        """Publish a message that nobody understands."""
+        body = {
+            "properties": {},
+            "routing_key": routing_key,
+            "payload": "no event",
+            "payload_encoding": "string",
+        }
+        path = f"exchanges/%2F/{exchange}/publish"
+        async with self._session.post(path, json=body) as response:
+            assert response.status == 200, await response.text()
+
+    async def close(self) -> None:
+        """Remove what was published, and hang up."""
+        async with self._session:
+            for queue in ("ocr.parked", "raw.unrouted"):
+                await self._session.delete(f"queues/%2F/{queue}/contents")
+
+
+async def predict(session: ClientSession, image: bytes) -> int:
+    """Send an image to the OCR API; return the status of its answer."""
+    form = FormData()
+    form.add_field("file", image, filename="line.png", content_type="image/png")
+    async with session.post("/predict", data=form) as response:
+        return response.status
+
+
+async def silent(monitoring: Monitoring, asked: dict[str, str], *, seconds: float) -> list[str]:
+    """Ask until each expression has answered once; return the names of those that did not."""
+    left = dict(asked)
+
+    async def all_answered() -> bool:
+        for name, promql in list(left.items()):
+            if await monitoring.values(promql):
+                del left[name]
+        return not left
+
+    with suppress(TimeoutError):
+        await eventually(all_answered, seconds=seconds)
+    return sorted(left)
+
+
+async def test_every_panel_shows_something_under_load(
+    pipeline: Pipeline, client: Client, site: WebSite, tmp_path: Path
+) -> None:
+    asked = {each.where: as_now(each) for each in PANELS if each.where not in FAULT_ONLY}
+    metrics = {
+        f"{each.where} selects {selector}": selector
+        for each in ALERTS
+        if each.where.removeprefix("alert ") in NOT_PROVOKED
+        for selector in selectors(hasten(each.promql, FASTER))
+    }
+    site.add_body("/metrics", CADVISOR.read_bytes(), content_type="text/plain")
+
+    async with open_monitoring(pipeline, tmp_path, faster=FASTER) as monitoring:
+        containers = [{"targets": [site.url("").removeprefix("http://").rstrip("/")]}]
+        (monitoring.targets / "cadvisor.yml").write_text(yaml.safe_dump(containers))
+        async with running(load(client, site)):
+            assert await silent(monitoring, asked | metrics, seconds=90) == []
+
+
+async def test_alerts_and_the_rest_of_the_panels_show_their_faults(
+    pipeline: Pipeline, client: Client, site: WebSite, tmp_path: Path
+) -> None:
+    asked = {
+        each.where: hasten(each.promql, FASTER)
+        for each in ALERTS
+        if each.where.removeprefix("alert ") not in NOT_PROVOKED
+    }
+    later = {"alert TargetMissing", "alert TargetDown"}
+    later |= {f"{kind} OcrNoPredictionsWhileImagesArrive" for kind in ("alert", "Grafana alert")}
+    panels = {each.where: as_now(each) for each in PANELS if each.where in FAULT_ONLY}
+    assert len(panels) == len(FAULT_ONLY)
+    broker = Broker(pipeline)
+    try:
+        async with open_monitoring(pipeline, tmp_path, faster=FASTER) as monitoring:
+            scraped = {job: f'up{{job="{job}"}} == 1' for job in ("ocr-api", "fetcher", "rabbitmq")}
+            assert await silent(monitoring, scraped, seconds=30) == []
+            await spoil(pipeline, client, site, broker)
+            faults = {name: promql for name, promql in asked.items() if name not in later}
+            assert await silent(monitoring, faults, seconds=60) == []
+
+            (monitoring.targets / "fetcher.yml").unlink()
+            await pipeline.stop("ocr-api")
+            await client.store.write(
+                f"load/{uuid4().hex}.png",
+                line_image(uuid4().hex[:8]),
+                content_type="image/png",
+                metadata={},
+            )
+            rest = panels | {name: asked[name] for name in later}
+            try:
+                assert await silent(monitoring, rest, seconds=90) == []
+            finally:
+                await pipeline.start("ocr-api")
+    finally:
+        await broker.close()
+
+
+async def spoil(pipeline: Pipeline, client: Client, site: WebSite, broker: Broker) -> None:
+    """Make everything go wrong that can in a short time, but for the OCR API's end."""
+    await broker.publish("amq.default", "ocr.jobs")
+    await broker.publish("raw.events", "nowhere")
+    async with ClientSession(pipeline.ocr_url) as ocr:
+        blank = encode(draw_line(" " * 20))
+        statuses = await asyncio.gather(*(predict(ocr, blank) for _ in range(120)))
+    assert {200, 503} <= set(statuses)
+    lost = [{"url": site.url(f"/lost-{uuid4().hex}.png")} for _ in range(30)]
+    assert (await client.completed(await client.submit(*lost)))["failed"] == 30
