@@ -4,6 +4,7 @@ import typer
 
 from services.cli.doctor import doctor
 from services.cli.errors import EXIT_STATUSES
+from services.cli.forget import forget
 from services.cli.images import images
 from services.cli.parked import app as parked
 from services.cli.reconcile import reconcile
@@ -19,7 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-for command in (submit, watch, images, report, reconcile, repredict, doctor):
+for command in (submit, watch, images, report, reconcile, repredict, forget, doctor):
     app.command(epilog=EXIT_STATUSES)(command)
 app.add_typer(parked, name="parked")
 
