@@ -245,7 +245,7 @@ class Batches:
     async def _begin(self, name: str | None, idempotency_key: str | None, digest: str) -> str:
         now = datetime.now(tz=UTC)
         document: Document = {
-            "_id": f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(6)}",  # sorts by time
+            "_id": f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(6)}",  # sorts by time
             "name": name,
             "created_at": now,
             "digest": digest,
