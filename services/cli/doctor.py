@@ -16,6 +16,7 @@ from pydantic import HttpUrl
 from rich.text import Text
 
 from infra.local.install import SERVERS
+from services.cli.backlog import backlog_table, backlogs
 from services.cli.errors import ExitStatus, address_of, reason_of
 from services.cli.output import Output, cell, run, table
 from services.cli.settings import CliSettings
@@ -24,6 +25,7 @@ from services.common.index import open_index
 from services.common.messaging import check_broker
 from services.common.object_store import open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.provisioner.settings import RabbitmqManagementSettings
 
 LEAST_PYTHON = (3, 11)
 TIMEOUT_SECONDS = 5.0
@@ -65,6 +67,9 @@ def doctor(
     async def work() -> ExitStatus:
         installed = await programs()
         answering = await addresses(CliSettings())
+        waiting = await backlogs(
+            S3Settings(), RabbitmqManagementSettings(), timeout_seconds=TIMEOUT_SECONDS
+        )
         found = [*installed, *answering]
         bad = [each for each in found if each.is_needed and each.health is not Health.OK]
         output.answer(
@@ -72,9 +77,11 @@ def doctor(
                 "is_well": not bad,
                 "programs": [asdict(each) for each in installed],
                 "addresses": [asdict(each) for each in answering],
+                "backlogs": [asdict(each) for each in waiting],
             },
             _table("Programs", "path", installed),
             _table("Addresses", "address", answering),
+            backlog_table(waiting),
             *_advice(found),
         )
         return ExitStatus.INCOMPLETE if bad else ExitStatus.OK

@@ -1,0 +1,127 @@
+"""What waits, gave up or was never delivered: rows of ``docreco doctor``."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+from rich.text import Text
+
+from services.cli.errors import reason_of
+from services.cli.output import cell, table
+from services.common.settings import S3Settings
+from services.common.settlement import FETCH_QUEUES, OCR_QUEUES, REPREDICT_QUEUES
+from services.provisioner.settings import RabbitmqManagementSettings
+
+QUEUES = {
+    OCR_QUEUES.work: ("images wait to be read", False),
+    REPREDICT_QUEUES.work: ("images wait to be read again", False),
+    FETCH_QUEUES.work: ("URLs wait to be fetched", False),
+    OCR_QUEUES.parked: ("images gave up: docreco parked list", True),
+    FETCH_QUEUES.parked: ("fetches gave up: docreco parked list --queue fetch", True),
+    "raw.unrouted": ("events that no queue took: is ocr.jobs bound?", True),
+}
+"""Queues to count; whether anything in them asks for a person."""
+NOTIFICATIONS = {
+    "minio_notify_target_queue_length": ("events wait on MinIO's disk for RabbitMQ", False),
+    "minio_notify_target_failed_events": (
+        "events that MinIO did not hand over: docreco reconcile finds what they were of",
+        True,
+    ),
+}
+"""MinIO's metrics of its notification targets; whether any asks for a person."""
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """How many of something wait."""
+
+    name: str
+    count: int | None
+    """None where nobody answers."""
+    meaning: str
+    needs_a_person: bool
+    detail: str = ""
+
+
+async def backlogs(
+    s3: S3Settings, management: RabbitmqManagementSettings, *, timeout_seconds: float
+) -> list[Backlog]:
+    """Ask RabbitMQ's management API and MinIO's metrics; who does not answer has no counts."""
+    timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+    async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
+        queues, notifications = await asyncio.gather(
+            _queues(session, management), _notifications(session, s3)
+        )
+    return [*queues, *notifications]
+
+
+def backlog_table(found: list[Backlog]) -> Any:
+    """Return the table for people."""
+    rows = [
+        [
+            cell(each.name),
+            Text("?" if each.count is None else str(each.count), style=_style(each)),
+            cell(each.detail or each.meaning),
+        ]
+        for each in found
+    ]
+    return table("Waiting, parked and undelivered", ("name", "count", "meaning"), rows)
+
+
+def _style(backlog: Backlog) -> str:
+    if backlog.count is None:
+        return "yellow"
+    return "red" if backlog.count and backlog.needs_a_person else "green"
+
+
+async def _queues(
+    session: aiohttp.ClientSession, settings: RabbitmqManagementSettings
+) -> list[Backlog]:
+    login = aiohttp.encode_basic_auth(settings.user, settings.password.get_secret_value())
+    url = f"{str(settings.url).rstrip('/')}/api/queues/%2F"
+    counts: dict[str, int] = {}
+    detail = ""
+    try:
+        async with session.get(
+            url, headers={"Authorization": login}, raise_for_status=True
+        ) as response:
+            counts = {each["name"]: each.get("messages", 0) for each in await response.json()}
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        detail = f"RabbitMQ's management API: {reason_of(error)}"
+    return [
+        Backlog(name, counts.get(name), meaning, needs_a_person, _why(name, counts, detail))
+        for name, (meaning, needs_a_person) in QUEUES.items()
+    ]
+
+
+def _why(name: str, counts: dict[str, int], detail: str) -> str:
+    return detail or ("" if name in counts else "there is no such queue: set up again")
+
+
+async def _notifications(session: aiohttp.ClientSession, s3: S3Settings) -> list[Backlog]:
+    url = f"{str(s3.endpoint_url).rstrip('/')}/minio/v2/metrics/cluster"
+    detail = ""
+    counts: dict[str, int] = {}
+    try:
+        async with session.get(url, raise_for_status=True) as response:
+            counts = _read(await response.text())
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        detail = f"MinIO's metrics: {reason_of(error)}"
+    return [
+        # MinIO leaves a metric out while it has nothing to say
+        Backlog(name, None if detail else counts.get(name, 0), meaning, needs_a_person, detail)
+        for name, (meaning, needs_a_person) in NOTIFICATIONS.items()
+    ]
+
+
+def _read(text: str) -> dict[str, int]:
+    """Sum each metric over its targets."""
+    counts: dict[str, int] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            name = sample.name.removesuffix("_total")  # which the parser adds to counters
+            if name in NOTIFICATIONS:
+                counts[name] = counts.get(name, 0) + int(sample.value)
+    return counts

@@ -1,0 +1,95 @@
+"""What ``docreco doctor`` counts, from real servers."""
+
+import json
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from pydantic import HttpUrl
+
+from infra.local.stack import Addresses
+from services.cli.backlog import NOTIFICATIONS, QUEUES, Backlog, backlogs
+from services.common.messaging import open_publisher
+from services.common.parking import drop
+from services.common.settings import AmqpSettings, S3Settings
+from services.common.settlement import FETCH_QUEUES
+from services.provisioner.broker import apply_definitions
+from services.provisioner.settings import RabbitmqManagementSettings
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+DEFINITIONS = Path(__file__).parents[2] / "rabbitmq" / "definitions.json"
+
+
+@pytest.fixture
+def management(servers: Addresses) -> RabbitmqManagementSettings:
+    return RabbitmqManagementSettings(
+        url=HttpUrl(servers.rabbitmq_management_url),
+        user=servers.rabbitmq_management_user,
+        password=servers.rabbitmq_management_password,
+    )
+
+
+async def test_what_is_parked_is_counted_beside_what_minio_keeps(
+    management: RabbitmqManagementSettings, s3_settings: S3Settings, amqp_settings: AmqpSettings
+) -> None:
+    await apply_definitions(management, DEFINITIONS.read_bytes())
+
+    async def counts() -> dict[str, int | None]:
+        found = await backlogs(s3_settings, management, timeout_seconds=10)
+        return {each.name: each.count for each in found}
+
+    before = await counts()
+    assert before.keys() == {*QUEUES, *NOTIFICATIONS}
+    assert None not in before.values()
+    subject = f"test-{uuid4()}"
+    body = json.dumps({"fetch_id": subject}).encode()
+    async with open_publisher(amqp_settings) as publisher:
+        await publisher.publish(body, queue="fetch.parked")
+
+    async def counted() -> bool:
+        return (await counts())["fetch.parked"] > (before["fetch.parked"] or 0)  # type: ignore[operator]
+
+    await eventually(counted)
+    dropped = await drop(amqp_settings, FETCH_QUEUES, lambda message: message.subject == subject)
+    assert [message.body for message in dropped] == [body]
+
+
+async def test_servers_that_do_not_answer_are_said_to_be_unknown(
+    management: RabbitmqManagementSettings, s3_settings: S3Settings
+) -> None:
+    nowhere = HttpUrl("http://127.0.0.1:9/")
+
+    found = await backlogs(
+        s3_settings.model_copy(update={"endpoint_url": nowhere}),
+        management.model_copy(update={"url": nowhere}),
+        timeout_seconds=5,
+    )
+
+    assert {each.count for each in found} == {None}
+    assert all(each.detail for each in found)
+
+
+async def test_targets_of_minio_are_summed(
+    management: RabbitmqManagementSettings, s3_settings: S3Settings
+) -> None:
+    async def metrics(_: web.Request) -> web.Response:
+        lines = [
+            "# TYPE minio_notify_target_failed_events counter",
+            'minio_notify_target_failed_events{target_id="A"} 2',
+            'minio_notify_target_failed_events{target_id="B"} 3',
+        ]
+        return web.Response(text="\n".join(lines) + "\n")
+
+    application = web.Application()
+    application.router.add_get("/minio/v2/metrics/cluster", metrics)
+    async with TestServer(application) as server:
+        url = HttpUrl(str(server.make_url("/")))
+        settings = s3_settings.model_copy(update={"endpoint_url": url})
+        found = await backlogs(settings, management, timeout_seconds=5)
+
+    [failed] = [each for each in found if each.name == "minio_notify_target_failed_events"]
+    assert failed == Backlog(failed.name, 5, failed.meaning, needs_a_person=True)
