@@ -1,7 +1,7 @@
 """Bring a list through the pipeline, and show how far it is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -24,7 +24,6 @@ from services.common.index import Collection, Database
 POLL_SECONDS = 0.2
 FETCH_STALLED_SECONDS = 900.0
 """Longer than the longest pause before another attempt at an item."""
-INDEX_STALLED_SECONDS = 180.0
 IDS_AT_ONCE = 500
 MAX_LIST_BYTES = 64 * 1024 * 1024
 LIST_TIMEOUT_SECONDS = 60.0
@@ -46,7 +45,7 @@ class Ingested:
     batch: Batch
     items: list[Item]
     missing: frozenset[str]
-    """Documents that should be there and are not; empty where all went well."""
+    """Documents that should be there and did not come; empty where all went well."""
 
     @property
     def document_ids(self) -> list[str]:
@@ -69,8 +68,11 @@ async def ingest(
     fetcher: FetcherClient,
     index: Database,
     console: Console,
+    stalled_seconds: float,
 ) -> Ingested:
     """Submit a list, and wait until each item has its document or a reason.
+
+    Documents that do not come are named in what is returned: the others are worth showing.
 
     Args:
         source: Path or http(s) address of the list; None: the bundled samples.
@@ -78,23 +80,31 @@ async def ingest(
         fetcher: Takes the list.
         index: Where the documents appear.
         console: Where the progress is shown.
+        stalled_seconds: Documents are waited for until none has come for so long.
 
     Raises:
         ListError: The list can't be had.
         CommandError: The fetcher does not answer, or refuses the list.
-        StalledError: Nothing moved for a long time.
+        StalledError: The fetches have not moved for a long time.
     """
     submission = await _submit(source, samples_port, fetcher)
     with progress_bar(console) as bar:
         batch = await _follow_fetches(fetcher, submission.batch_id, bar)
         items = [item async for item in fetcher.items(submission.batch_id)]
-        missing = await _follow_documents(index.images, document_ids(items), bar)
+        missing = await _follow_documents(
+            index.images, document_ids(items), bar, stalled_seconds=stalled_seconds
+        )
     return Ingested(submission, batch, items, missing)
 
 
 def document_ids(items: Iterable[Item]) -> list[str]:
     """Return the identities of the documents of fetched items, each once."""
-    return list(dict.fromkeys(f"raw/{item.key}" for item in items if item.key))
+    return list(dict.fromkeys(document_id(item.key) for item in items if item.key))
+
+
+def document_id(key: str) -> str:
+    """Return the identity of an object's document."""
+    return f"raw/{key}"
 
 
 async def _submit(source: str | None, samples_port: int, fetcher: FetcherClient) -> Submission:
@@ -147,28 +157,34 @@ async def _follow_fetches(fetcher: FetcherClient, batch_id: str, bar: Progress) 
     return batch
 
 
-async def _follow_documents(images: Collection, ids: list[str], bar: Progress) -> frozenset[str]:
-    """Wait for the documents; return those that are not there in the end: none, normally."""
+async def _follow_documents(
+    images: Collection, ids: list[str], bar: Progress, *, stalled_seconds: float
+) -> frozenset[str]:
+    """Wait for the documents; return those that are not there when none has come for long."""
     if not ids:
         return frozenset()
     task = bar.add_task("indexing", total=len(ids), words="")
-    waiting = list(ids)
-    async with _stall_limit(INDEX_STALLED_SECONDS, "the indexing") as limit:
-        while True:
-            present = await _present(images, waiting[:IDS_AT_ONCE])
-            waiting = [each for each in waiting if each not in present]
-            done = len(ids) - len(waiting)
-            _show(bar, task, done, len(ids), "documents in MongoDB")
-            limit.moved_to(done)
-            if not waiting:
-                return frozenset()
-            if not present:
-                await asyncio.sleep(POLL_SECONDS)
+    now = asyncio.get_running_loop().time
+    waiting, moved_at = ids, now()
+    while waiting and now() - moved_at < stalled_seconds:
+        present = await _present(images, waiting)
+        waiting = [each for each in waiting if each not in present]
+        _show(bar, task, len(ids) - len(waiting), len(ids), "documents in MongoDB")
+        if present:
+            moved_at = now()
+        else:
+            await asyncio.sleep(POLL_SECONDS)
+    return frozenset(waiting)
 
 
-async def _present(images: Collection, ids: list[str]) -> set[str]:
-    where = {"_id": {"$in": ids}, "status": {"$ne": "removed"}}
-    return {str(found["_id"]) async for found in images.find(where, fields={"_id": 1})}
+async def _present(images: Collection, ids: Sequence[str]) -> set[str]:
+    """Return those that are there; all are asked for, as the first ones may never come."""
+    found = set[str]()
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        some = list(ids[start : start + IDS_AT_ONCE])
+        where = {"_id": {"$in": some}, "status": {"$ne": "removed"}}
+        found |= {str(each["_id"]) async for each in images.find(where, fields={"_id": 1})}
+    return found
 
 
 def _show(bar: Progress, task: TaskID, done: int, total: int, words: str) -> None:

@@ -253,6 +253,7 @@ async def _ingest(options: Options, home: Home, stage: Stage) -> Ingested:
             fetcher=fetcher,
             index=index,
             console=console,
+            stalled_seconds=home.settings.index_stalled_seconds,
         )
         rows = await report.find_rows(index.images, ingested.document_ids)
     report.show_outcome(console, ingested, rows)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from infra.local.ingest import IDS_AT_ONCE, Ingested
+from infra.local.ingest import IDS_AT_ONCE, Ingested, document_id
 from infra.local.servers import Home, url_of
 from services.cli.output import cell, table
 from services.cli.rows import ImageRow, image_row, image_table
@@ -20,6 +20,7 @@ from services.common.index import Collection
 SHOWN_ROWS = 40
 FORBIDDEN = "forbidden_address"
 """The fetcher's code for an address that is not public."""
+NO_DOCUMENT = "no document"
 SCRAPE_LIMIT_SECONDS = 40.0
 POLL_SECONDS = 0.5
 
@@ -64,8 +65,9 @@ def show_outcome(console: Console, ingested: Ingested, rows: Sequence[ImageRow])
             "To fetch from a private network, set FETCHER_ALLOWED_PRIVATE_NETWORKS to it, for "
             "instance 192.168.1.0/24, and submit the list again."
         )
-    for missing in sorted(ingested.missing):
-        console.print(Text(f"no document: {missing}", style="red"))
+    if ingested.missing:
+        line = f"{len(ingested.missing)} images have {NO_DOCUMENT}: see the consumer's log, and "
+        console.print(Text(line + "the queues in RabbitMQ's management.", style="red"))
 
 
 def _failures(ingested: Ingested, rows: Sequence[ImageRow]) -> list[list[Text]]:
@@ -84,6 +86,11 @@ def _failures(ingested: Ingested, rows: Sequence[ImageRow]) -> list[list[Text]]:
         )
         for row in rows
         if row.error_code
+    ]
+    found += [
+        (item.url, "indexing", NO_DOCUMENT, item.key or "")
+        for item in ingested.items
+        if item.key and document_id(item.key) in ingested.missing
     ]
     return [[cell(image), cell(at), cell(code, "red"), cell(why)] for image, at, code, why in found]
 

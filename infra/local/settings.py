@@ -51,6 +51,12 @@ class LocalSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LOCAL_", frozen=True)
 
     folder: Path = Field(Path(".local"), description="Data and logs, kept between runs.")
+    index_stalled_seconds: float = Field(
+        180.0,
+        gt=0,
+        le=86_400,
+        description="A list's documents are waited for until none has come for so long.",
+    )
     minio_user: str = Field("minioadmin", min_length=3, description="Root user of MinIO.")
     minio_password: SecretStr = Field(
         SecretStr("minioadmin"), min_length=8, description="Its password."

@@ -118,6 +118,44 @@ async def test_interrupt_during_the_start_leaves_no_process(
     assert left_behind(folder) == []
 
 
+async def test_list_without_documents_is_shown_and_all_goes_on_running(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    environment |= {"LOCAL_INDEX_STALLED_SECONDS": "2"}
+    log = tmp_path / "log"
+    with started(environment, log) as process:
+
+        async def consumer() -> int | None:
+            found = process_of("services.consumer.main", environment["LOCAL_FOLDER"])
+            return found if found and "fetcher and consumer: " in log.read_text() else None
+
+        async def shown() -> bool:
+            return "Running until Ctrl-C." in log.read_text()
+
+        frozen = await eventually(consumer, seconds=90)
+        os.kill(frozen, signal.SIGSTOP)
+        try:
+            await eventually(shown, seconds=60)
+        finally:
+            os.kill(frozen, signal.SIGCONT)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 1
+    lines = log.read_text().splitlines()
+    assert any(".jpg" in line and "no document" in line for line in lines)
+    assert left_behind(environment["LOCAL_FOLDER"]) == []
+
+
+def process_of(module: str, folder: str) -> int | None:
+    """Return the process that runs a module and was told of a folder."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            runs = module.encode() in (process / "cmdline").read_bytes().split(b"\0")
+            if runs and folder in str((process / "fd" / "1").readlink()):
+                return int(process.name)
+    return None
+
+
 def test_missing_list_is_named_before_anything_starts(environment: dict[str, str]) -> None:
     done = subprocess.run(  # noqa: S603  our own program
         [*RUN, "nowhere.txt", "--exit"],
