@@ -29,6 +29,7 @@ from services.provisioner.settings import (
     RabbitmqManagementSettings,
     UsersSettings,
 )
+from services.reconciler.settings import ReconcilerSettings
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN = "<!-- settings: written by python -m infra.settings_table -->"
@@ -37,6 +38,7 @@ GROUPS: tuple[type[BaseSettings], ...] = (
     OcrSettings,
     FetcherSettings,
     ConsumerSettings,
+    ReconcilerSettings,
     ProvisionerSettings,
     UsersSettings,
     DeploymentSettings,

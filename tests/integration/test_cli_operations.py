@@ -1,0 +1,191 @@
+"""``docreco reconcile``, ``repredict``, ``forget`` and ``parked`` as a person gives them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import aio_pika
+import pytest
+from typer.testing import CliRunner, Result
+
+from services.cli.errors import ExitStatus
+from services.cli.main import app
+from services.common.errors import InvalidEventError
+from services.common.index import Database, open_index
+from services.common.messaging import Publisher, open_publisher
+from services.common.object_store import ObjectStore, open_object_store
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.settlement import FETCH_QUEUES, OCR_QUEUES, REPREDICT_QUEUES, Delivery, judge
+
+pytestmark = pytest.mark.integration
+
+QUEUES = {
+    OCR_QUEUES.work,
+    OCR_QUEUES.parked,
+    REPREDICT_QUEUES.work,
+    FETCH_QUEUES.work,
+    FETCH_QUEUES.parked,
+}
+
+
+@dataclass
+class Site:
+    """A bucket, a database and a virtual host that the commands find through their settings."""
+
+    store: ObjectStore
+    index: Database
+    publisher: Publisher
+
+    async def park(self, *bodies: bytes, queue: str = OCR_QUEUES.parked) -> None:
+        for body in bodies:
+            verdict = judge(InvalidEventError("Records: missing"), Delivery(body), OCR_QUEUES)
+            await self.publisher.publish(body, queue=queue, headers=verdict.headers)
+
+    async def predicted(self, key: str) -> None:
+        now = datetime.now(tz=UTC)
+        await self.index.images.insert(
+            {
+                "_id": f"{self.store.bucket}/{key}",
+                "key": key,
+                "etag": "e1",
+                "status": "predicted",
+                "prediction": {"model_version": "v1", "predicted_at": now},
+                "sequencer": "1",
+            }
+        )
+
+
+@pytest.fixture
+async def site(
+    s3_settings: S3Settings,
+    mongo_settings: MongoSettings,
+    private_amqp_settings: AmqpSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Site]:
+    environment = {
+        "S3_ENDPOINT_URL": str(s3_settings.endpoint_url),
+        "S3_ACCESS_KEY_ID": s3_settings.access_key_id,
+        "S3_SECRET_ACCESS_KEY": s3_settings.secret_access_key.get_secret_value(),
+        "S3_BUCKET": s3_settings.bucket,
+        "MONGO_URL": str(mongo_settings.url),
+        "MONGO_DATABASE": mongo_settings.database,
+        "AMQP_URL": str(private_amqp_settings.url),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    connection = await aio_pika.connect(str(private_amqp_settings.url))
+    async with connection, connection.channel() as channel:
+        for queue in QUEUES:
+            await channel.declare_queue(queue, durable=True, arguments={"x-queue-type": "quorum"})
+    async with (
+        open_object_store(s3_settings) as store,
+        open_index(mongo_settings) as index,
+        open_publisher(private_amqp_settings) as publisher,
+    ):
+        await store.client.create_bucket(Bucket=store.bucket)
+        yield Site(store, index, publisher)
+
+
+async def docreco(*arguments: str, typed: str | None = None) -> Result:
+    """Run a command in a thread: it has an event loop of its own."""
+    return await asyncio.to_thread(lambda: CliRunner().invoke(app, list(arguments), input=typed))
+
+
+async def answer(*arguments: str) -> Any:
+    result = await docreco(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+async def test_reconcile_counts_and_queues(site: Site) -> None:
+    await site.store.write("a.png", b"1", content_type="image/png", metadata={})
+
+    assert (await answer("reconcile"))["found"]["young"] == 1
+
+    async def is_old_enough() -> bool:
+        found = await answer("reconcile", "--dry-run", "--min-age", "0")
+        return bool(found["found"]["missing"] == 1 and found["queued"] == 0)
+
+    async with asyncio.timeout(20):
+        while not await is_old_enough():
+            pass
+    assert (await answer("reconcile", "--min-age", "0"))["queued"] == 1
+    assert await site.publisher.depth(OCR_QUEUES.work) == 1
+    people = await docreco("reconcile", "--dry-run")
+    assert "object without a document" in people.stdout
+    assert "nothing queued" in people.stdout
+
+
+async def test_repredict_queues_what_another_version_read(site: Site) -> None:
+    await site.predicted("a.png")
+
+    dry = await answer("repredict", "--model-version-not", "v2", "--dry-run")
+    assert dry == {"dry_run": True, "images": 1}
+    assert await site.publisher.depth(REPREDICT_QUEUES.work) == 0
+    assert (await answer("repredict", "--model-version-not", "v1"))["images"] == 0
+    assert (await answer("repredict", "--model-version-not", "v2"))["images"] == 1
+    assert await site.publisher.depth(REPREDICT_QUEUES.work) == 1
+    assert (await docreco("repredict", "--status", "removed")).exit_code == 2
+
+
+async def test_parked_is_listed_shown_replayed_and_dropped(site: Site) -> None:
+    await site.park(b'{"Key": "raw/a.png"}', b"not JSON \x1b[2J", b'{"Key": "raw/c.png"}')
+
+    listed = await answer("parked", "list", "--code", "invalid_event", "--reason", "records")
+    assert [each["subject"] for each in listed] == ["raw/a.png", "", "raw/c.png"]
+    assert await answer("parked", "list", "--code", "bug") == []
+    shown = await docreco("parked", "show", listed[1]["id"])
+    assert "Records: missing" in shown.stdout
+    assert "\x1b" not in shown.stdout
+    assert (await docreco("parked", "show", "none")).exit_code == ExitStatus.REFUSED
+
+    assert len(await answer("parked", "replay", listed[0]["id"])) == 1
+    assert await site.publisher.depth(OCR_QUEUES.work) == 1
+    assert (await docreco("parked", "drop", typed="n\n")).exit_code != 0
+    assert await site.publisher.depth(OCR_QUEUES.parked) == 2
+    assert (await docreco("parked", "drop", "--limit", "1", typed="y\n")).exit_code == 0
+    assert len(await answer("parked", "drop", "--yes")) == 1
+    assert "Nothing is parked." in (await docreco("parked", "list")).stdout
+
+
+async def test_parked_fetches_are_another_queue(site: Site) -> None:
+    await site.park(b'{"fetch_id": "b1/1"}', queue=FETCH_QUEUES.parked)
+
+    assert await answer("parked", "list") == []
+    [parked] = await answer("parked", "list", "--queue", "fetch")
+    assert parked["subject"] == "b1/1"
+    await answer("parked", "replay", "--queue", "fetch")
+    assert await site.publisher.depth(FETCH_QUEUES.work) == 1
+
+
+async def test_forget_asks_first_and_says_what_is_not_proved(site: Site) -> None:
+    await site.store.write("a.png", b"1", content_type="image/png", metadata={})
+    await site.predicted("a.png")
+
+    assert (await docreco("forget", "none.png")).exit_code == ExitStatus.REFUSED
+    assert (await docreco("forget", "a.png", typed="n\n")).exit_code != 0
+    assert await site.store.head("a.png") is not None
+    unproved = await docreco("forget", "a.png", "--yes", "--wait", "0")
+    assert unproved.exit_code == ExitStatus.INCOMPLETE
+    assert "not yet" in unproved.stdout
+    assert await site.store.head("a.png") is None
+
+
+@pytest.mark.parametrize(
+    "command", [("parked", "list"), ("reconcile",), ("repredict",), ("forget", "a.png", "--yes")]
+)
+async def test_broker_that_is_down_is_said(
+    site: Site, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    await site.store.write("a.png", b"1", content_type="image/png", metadata={})
+    monkeypatch.setenv("AMQP_URL", "amqp://admin:secret@127.0.0.1:9/")
+
+    result = await docreco(*command)
+
+    assert result.exit_code == ExitStatus.UNAVAILABLE
+    assert "RabbitMQ does not answer" in result.stderr
+    assert "secret" not in result.output
+    assert await site.store.head("a.png") is not None  # nothing half done
