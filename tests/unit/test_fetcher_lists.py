@@ -1,7 +1,10 @@
 import codecs
+import csv
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +21,7 @@ from services.fetcher.lists.rows import (
     Rejection,
     Row,
 )
+from services.fetcher.lists.table import MAX_RECORD_LINES
 
 
 def rows_of(content: str | bytes, list_format: ListFormat) -> list[Row]:
@@ -123,6 +127,45 @@ def test_quote_that_is_never_closed_costs_only_its_own_line() -> None:
     assert isinstance(first, Rejection)
     assert (first.line, first.code) == (2, "malformed_row")
     assert others == [Item(3, "http://x.test/b", "b"), Item(4, "http://x.test/c", "c")]
+
+
+@pytest.mark.parametrize("line", ['a","c', f'a","{"c" * 9_000}'], ids=["short", "long"])
+def test_table_with_an_open_quote_in_each_line_is_read_in_linear_time(
+    line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed = Counter[str]()
+    make_reader = csv.reader
+
+    def count(text: str) -> str:
+        fed.update(lines=1, characters=len(text))
+        return text
+
+    def counting_reader(lines: Iterable[str], **options: Any) -> Iterator[list[str]]:
+        return make_reader(map(count, lines), **options)
+
+    monkeypatch.setattr(csv, "reader", counting_reader)
+    bad = [line] * 2_000
+
+    rows = table_rows("\n".join(["url,text", *bad, "http://x.test/a,b"]))
+
+    codes = [row.code for row in rows if isinstance(row, Rejection)]
+    assert codes == ["malformed_row"] * len(bad)
+    assert rows[-1] == Item(len(bad) + 2, "http://x.test/a", "b")
+    assert fed["lines"] <= MAX_RECORD_LINES * len(rows) * 1.1
+    assert fed["characters"] <= 2 * MAX_LINE_LENGTH * len(rows)
+
+
+def test_record_may_have_as_many_lines_as_the_limit_and_no_more() -> None:
+    def table(line_count: int) -> str:
+        return 'url,text\nhttp://x.test/a,"' + "\n".join(["b"] * line_count) + '"\n'
+
+    (row,) = table_rows(table(MAX_RECORD_LINES))
+    assert isinstance(row, Item)
+
+    rejected, *_ = table_rows(table(MAX_RECORD_LINES + 1))
+    assert isinstance(rejected, Rejection)
+    assert (rejected.line, rejected.code) == (2, "malformed_row")
+    assert "a quote never closed" in rejected.detail
 
 
 def test_unquoted_comma_in_an_annotation_is_reported_rather_than_cut() -> None:

@@ -15,6 +15,9 @@ from services.fetcher.lists.rows import MalformedListError, Rejection, Row, reje
 URL_COLUMNS = ("url", "image_url", "source_url", "image", "link", "href")
 ANNOTATION_COLUMNS = ("annotation", "text", "label", "transcription", "ground_truth", "gt")
 
+MAX_RECORD_LINES = 100
+"""Lines of one record, by the line ends in its quotes."""
+
 
 @dataclass(frozen=True)
 class _Columns:
@@ -23,20 +26,23 @@ class _Columns:
     count: int
 
 
-class _LineTooLongError(Exception):
+class _TooLongError(Exception):
     pass
 
 
 class _Feeder:
     """Hands lines to the CSV reader, and can take back those of a record that failed.
 
-    A quote that is never closed swallows all that follows; only its own line shall be lost.
+    A quote that is never closed swallows all that follows; only its own line shall be lost. So
+    lines are read again, and the length of a record must have a limit: else a table with such a
+    quote in each line would take time by the square of its length.
     """
 
     def __init__(self, lines: Iterable[Line]) -> None:
         self._lines = iter(lines)
         self._given_back: deque[Line] = deque()
         self.taken: list[Line] = []
+        self._taken_length = 0
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -44,9 +50,18 @@ class _Feeder:
     def __next__(self) -> str:
         line = self._given_back.popleft() if self._given_back else next(self._lines)
         self.taken.append(line)
+        self._taken_length += len(line.text)
+        if len(self.taken) > MAX_RECORD_LINES or self._taken_length > MAX_LINE_LENGTH:
+            detail = f"more than {MAX_RECORD_LINES} lines or {MAX_LINE_LENGTH} characters"
+            raise _TooLongError(f"{detail}; is a quote never closed?")
         if not line.is_whole:
-            raise _LineTooLongError
+            raise _TooLongError("a line is too long")
         return line.text
+
+    def begin(self) -> None:
+        """Forget the lines taken: a record begins."""
+        self.taken.clear()
+        self._taken_length = 0
 
     def peek(self) -> str:
         """Return the next line that is not blank; empty at the end."""
@@ -92,12 +107,12 @@ def parse_table(lines: Iterable[Line]) -> Iterator[Row]:
 def _records(feeder: _Feeder, delimiter: str) -> Iterator[_Record | Rejection]:
     reader = csv.reader(feeder, delimiter=delimiter, strict=True)
     while True:
-        feeder.taken.clear()
+        feeder.begin()
         try:
             cells = next(reader)
         except StopIteration:
             return
-        except (csv.Error, _LineTooLongError) as error:
+        except (csv.Error, _TooLongError) as error:
             line, *following = feeder.taken
             feeder.give_back(following)
             yield _failed(line, error)
