@@ -75,7 +75,7 @@ async def _form(request: Request, limit: int) -> AsyncIterator[FormData]:
     async with aclosing(_capped(request, limit)) as chunks:
         try:
             form = await MultiPartParser(request.headers, chunks, max_files=1, max_fields=8).parse()
-        except (MultiPartException, KeyError) as error:
+        except (MultiPartException, KeyError, ValueError) as error:  # the form's charset may raise
             detail = f"not a valid form: {error}"
             raise ProblemError(422, "malformed_request", detail) from error
     try:

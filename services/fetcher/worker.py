@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 
-from services.common.errors import PermanentError, PipelineError
+from services.common.errors import PermanentError, PipelineError, UnavailableError
 from services.common.images import ImageFormat, sniff
 from services.common.index import Document
 from services.common.metadata import Provenance, to_metadata
@@ -29,6 +29,24 @@ log = structlog.stdlib.get_logger(__name__)
 
 HASHED_IN_PLACE_BYTES = 1024 * 1024
 """A larger body is hashed in a thread: it would hold up every other download."""
+
+DELIVERY_COUNT_HEADER = "x-delivery-count"
+MOST_RETURNS = 90
+"""A job returned so often is given up: soon after, at the ``x-delivery-limit`` of ``fetch.jobs``,
+RabbitMQ would park it without a word, and its batch would never end."""
+
+_BUG = Result(
+    ItemOutcome.FAILED,
+    "internal_error",
+    "an error in this service; it has been logged",
+    is_transient=True,
+)
+_GAVE_UP = Result(
+    ItemOutcome.FAILED,
+    "gave_up",
+    f"a server of this pipeline did not answer in more than {MOST_RETURNS} attempts",
+    is_transient=True,
+)
 
 
 class InvalidJobError(PermanentError):
@@ -97,7 +115,7 @@ class Worker:
         Raises:
             InvalidJobError: The message names no item.
             FailedDownloadError: Another attempt may help, and there is one.
-            UnavailableError: A server of ours is missing.
+            UnavailableError: A server of ours is missing, and the job may be returned once more.
         """
         item = await self._ledger.find(_item_id(delivery.body))
         if item is None:
@@ -107,8 +125,22 @@ class Worker:
         if await self._cancellations.is_cancelled(item["batch_id"]):
             await self._ledger.finish(item["_id"], CANCELLED, attempts=0)
             return CANCELLED.code
-        started = time.perf_counter()
-        result = await self._attempt(item, delivery, started)
+        try:
+            return await self._finish(item, delivery)
+        except UnavailableError:
+            if _returns(delivery) < MOST_RETURNS:
+                raise
+            await self._ledger.finish(item["_id"], _GAVE_UP)
+            return _GAVE_UP.code
+        except PipelineError:
+            raise
+        except Exception:
+            # the message goes to the parking queue as evidence; the batch must end all the same
+            await self._ledger.finish(item["_id"], _BUG)
+            raise
+
+    async def _finish(self, item: Document, delivery: Delivery) -> str:
+        result = await self._attempt(item, delivery, time.perf_counter())
         is_first = await self._ledger.finish(item["_id"], result)
         log.info(
             "fetched" if result.outcome != ItemOutcome.FAILED else "not fetched",
@@ -128,14 +160,6 @@ class Worker:
             if self._is_last(delivery, error):
                 return _failed(error, started)
             await self._ledger.note_attempt(item["_id"], code=error.code, detail=error.detail)
-            raise
-        except PipelineError:
-            raise
-        except Exception:
-            # the message goes to the parking queue as evidence; the batch must end all the same
-            detail = "an error in this service; it has been logged"
-            bug = Result(ItemOutcome.FAILED, "internal_error", detail, is_transient=True)
-            await self._ledger.finish(item["_id"], bug)
             raise
 
     def _is_last(self, delivery: Delivery, error: FailedDownloadError) -> bool:
@@ -204,6 +228,11 @@ def _item_id(body: bytes) -> str:
     if not isinstance(item_id, str):
         raise InvalidJobError("fetch_id is not text")
     return item_id
+
+
+def _returns(delivery: Delivery) -> int:
+    count = delivery.headers.get(DELIVERY_COUNT_HEADER)
+    return count if isinstance(count, int) else 0
 
 
 def _failed(error: DownloadError, started: float) -> Result:

@@ -5,21 +5,24 @@ import json
 import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import aio_pika
 import aiohttp
 import pytest
 
 from infra.local.ports import pick_free_ports
+from services.common.errors import ObjectStoreUnavailableError
 from services.common.messaging import open_publisher
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import FETCH_QUEUES, Delivery
 from services.fetcher.cancellations import Cancellations
 from services.fetcher.dispatcher import PAGE_ITEMS, Dispatcher
 from services.fetcher.download.client import Download
-from services.fetcher.ledger import ItemOutcome, Ledger
+from services.fetcher.download.errors import RefusedDownloadError
+from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
 from services.fetcher.lists.rows import Item
-from services.fetcher.worker import Worker, to_job
+from services.fetcher.worker import MOST_RETURNS, Source, Worker, to_job
 from tests.support.fetcher import (
     DEADLINE_SECONDS,
     Surroundings,
@@ -162,23 +165,30 @@ async def test_message_that_is_no_job_is_parked(surroundings: Surroundings) -> N
 
 
 class BrokenSource:
-    """Fails as only a bug of ours does."""
+    """Fails as only a bug of ours does, unless told how."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self._error = error
 
     async def get(self, url: str) -> Download:
-        raise RuntimeError(url)
+        raise self._error or RuntimeError(url)
+
+
+def make_worker(surroundings: Surroundings, source: Source) -> Worker:
+    return Worker(
+        source=source,
+        store=surroundings.store,
+        ledger=Ledger(surroundings.index.fetches),
+        cancellations=Cancellations(surroundings.index.batches),
+        max_attempts=3,
+    )
 
 
 async def test_bug_of_ours_ends_its_item_and_leaves_its_message_as_evidence(
     surroundings: Surroundings,
 ) -> None:
     ledger = Ledger(surroundings.index.fetches)
-    worker = Worker(
-        source=BrokenSource(),
-        store=surroundings.store,
-        ledger=ledger,
-        cancellations=Cancellations(surroundings.index.batches),
-        max_attempts=3,
-    )
+    worker = make_worker(surroundings, BrokenSource())
     await ledger.add("b", [Item(1, "http://x.test/")])
     job = Delivery(to_job("b/0000000001"))
 
@@ -191,19 +201,55 @@ async def test_bug_of_ours_ends_its_item_and_leaves_its_message_as_evidence(
     assert await worker.handle(job) == "done_already"
 
 
+async def test_item_whose_outcome_cannot_be_written_down_ends_all_the_same(
+    surroundings: Surroundings,
+) -> None:
+    ledger = Ledger(surroundings.index.fetches)
+    no_bson = RefusedDownloadError("no 64-bit number", "", http_status=2**64)
+    worker = make_worker(surroundings, BrokenSource(no_bson))
+    await ledger.add("b", [Item(1, "http://x.test/")])
+
+    with pytest.raises(OverflowError):
+        await worker.handle(Delivery(to_job("b/0000000001")))
+
+    item = await ledger.find("b/0000000001")
+    assert item is not None
+    assert (item["outcome"], item["code"]) == ("failed", "internal_error")
+
+
+async def test_job_that_rabbitmq_is_about_to_drop_ends_as_failed_and_can_be_retried(
+    surroundings: Surroundings,
+) -> None:
+    ledger = Ledger(surroundings.index.fetches)
+    worker = make_worker(surroundings, BrokenSource(ObjectStoreUnavailableError("down")))
+    await ledger.add("b", [Item(1, "http://x.test/")])
+    body = to_job("b/0000000001")
+
+    for headers in ({}, {"x-delivery-count": MOST_RETURNS - 1}, {"x-delivery-count": "foreign"}):
+        with pytest.raises(ObjectStoreUnavailableError):
+            await worker.handle(Delivery(body, headers=headers))
+    code = await worker.handle(Delivery(body, headers={"x-delivery-count": MOST_RETURNS}))
+
+    item = await ledger.find("b/0000000001")
+    assert item is not None
+    assert (code, item["outcome"], item["code"]) == ("gave_up", "failed", "gave_up")
+    assert await ledger.requeue("b", RetryScope.TRANSIENT) == 1
+
+
+def test_job_is_given_up_before_rabbitmq_drops_it() -> None:
+    definitions = json.loads(Path("rabbitmq/definitions.json").read_text())
+    (queue,) = (each for each in definitions["queues"] if each["name"] == FETCH_QUEUES.work)
+
+    assert queue["arguments"]["x-delivery-limit"] > MOST_RETURNS
+
+
 async def test_item_of_a_batch_that_was_called_off_is_not_fetched(
     surroundings: Surroundings,
 ) -> None:
     ledger = Ledger(surroundings.index.fetches)
     await surroundings.index.batches.insert({"_id": "b", "cancelled_at": datetime.now(tz=UTC)})
     await ledger.add("b", [Item(1, "http://x.test/")])
-    worker = Worker(
-        source=BrokenSource(),
-        store=surroundings.store,
-        ledger=ledger,
-        cancellations=Cancellations(surroundings.index.batches),
-        max_attempts=3,
-    )
+    worker = make_worker(surroundings, BrokenSource())
 
     assert await worker.handle(Delivery(to_job("b/0000000001"))) == "cancelled"
 

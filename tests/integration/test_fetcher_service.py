@@ -24,9 +24,11 @@ from tests.support.fetcher import (
     submit,
     wait_done,
 )
-from tests.support.web import WebSite, open_site, png
+from tests.support.web import WebSite, open_raw_server, open_site, png
 
 pytestmark = pytest.mark.integration
+
+FORM = '--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nx\r\n--b--\r\n'
 
 
 @pytest.fixture
@@ -220,6 +222,22 @@ async def test_every_failure_has_its_code_and_the_good_ones_go_on(
     assert "an HTML page" in items[site.url("/page.png")]["detail"]
     assert batch["counts"]["failed"] == 12
     assert len(await stored_keys(surroundings)) == 2
+
+
+@pytest.mark.parametrize("claimed", [b"text/\xff\xfe", b"text/\x01" + b"x" * 5000])
+async def test_content_type_that_is_no_text_does_not_keep_a_batch_from_its_end(
+    api: aiohttp.ClientSession, claimed: bytes
+) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: " + claimed + b"\r\n\r\nno"
+    async with open_raw_server(answer) as url:
+        batch_id = (await submit(api, url))["batch_id"]
+        await wait_done(api, batch_id)
+
+    (item,) = (await items_by_url(api, batch_id)).values()
+    assert (item["outcome"], item["code"]) == ("failed", "not_an_image")
+    assert item["detail"].isprintable()
+    assert "calls it text/\N{REPLACEMENT CHARACTER}" in item["detail"]
+    assert len(item["detail"]) < 510
 
 
 async def test_host_that_recovers_is_fetched_by_a_later_attempt(
@@ -420,6 +438,8 @@ async def test_list_that_is_empty_or_all_bad_leaves_no_batch(api: aiohttp.Client
         ("--b\r\nbroken", "multipart/form-data; boundary=b", 422, "malformed_request"),
         ("--b--\r\n", "multipart/form-data; boundary=b", 422, "malformed_request"),
         ("x", "multipart/form-data", 422, "malformed_request"),
+        (FORM, "multipart/form-data; boundary=b; charset=undefined", 422, "malformed_request"),
+        (FORM, "multipart/form-data; boundary=b; charset=punycode", 422, "malformed_request"),
     ],
 )
 async def test_request_that_is_no_list_is_a_problem(

@@ -3,6 +3,9 @@
 from services.common.errors import PermanentError, TransientError
 
 ANY_NUMBER = 100
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+LONGEST_DETAIL = 500
+"""Characters of a detail: part of it may be a host's own words."""
 
 
 class RefusedDownloadError(PermanentError):
@@ -15,9 +18,9 @@ class RefusedDownloadError(PermanentError):
     """
 
     def __init__(self, code: str, detail: str, *, http_status: int | None = None) -> None:
-        super().__init__(detail)
+        self.detail = to_detail(detail)
+        super().__init__(self.detail)
         self.code = code
-        self.detail = detail
         self.http_status = http_status
 
 
@@ -39,11 +42,22 @@ class FailedDownloadError(TransientError):
         http_status: int | None = None,
         most_attempts: int = ANY_NUMBER,
     ) -> None:
-        super().__init__(detail)
+        self.detail = to_detail(detail)
+        super().__init__(self.detail)
         self.code = code
-        self.detail = detail
         self.http_status = http_status
         self.most_attempts = most_attempts
 
 
 DownloadError = RefusedDownloadError | FailedDownloadError
+
+
+def to_detail(text: str) -> str:
+    """Return one printable line that any store can hold, cut short.
+
+    A host may send anything: its bytes that are no text arrive as lone surrogates (PEP 383), which
+    neither MongoDB nor JSON takes.
+    """
+    line = " ".join(text.split())
+    cut = line if len(line) <= LONGEST_DETAIL else f"{line[:LONGEST_DETAIL]}…"
+    return "".join(each if each.isprintable() else REPLACEMENT for each in cut)
