@@ -49,6 +49,8 @@ async def read_image(request: Request, *, max_bytes: int, timeout_seconds: float
             form = await parser.parse()
     except MultiPartException as error:
         raise InvalidRequestError(f"the form is malformed: {error.message}") from error
+    except ValueError as error:  # a character set that cannot decode, for instance
+        raise InvalidRequestError("the form is malformed") from error
     except ClientDisconnect as error:
         raise InvalidRequestError("the client left before the form was complete") from error
     except TimeoutError as error:

@@ -10,6 +10,7 @@ from datetime import UTC
 from typing import Any
 
 from bson.codec_options import CodecOptions
+from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, WriteConcern
 from pymongo.errors import (
@@ -200,6 +201,9 @@ def _errors() -> Iterator[None]:
         yield
     except DuplicateKeyError as error:
         raise DuplicateDocumentError("a document with this identity exists") from error
+    except (BSONError, OverflowError, UnicodeError) as error:
+        # no server was asked: a value that BSON has no form for
+        raise DocumentRefusedError(f"{type(error).__name__}: {error}"[:500]) from error
     except PyMongoError as error:
         if isinstance(error, DocumentTooLarge) or (
             isinstance(error, WriteError) and error.code in _REFUSALS

@@ -1,7 +1,7 @@
 """User metadata of an object in ``raw``: where the image came from, as header-safe ASCII."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import quote, unquote
 
 MAX_METADATA_BYTES = 1700
@@ -65,6 +65,6 @@ def _parse_time(text: str | None) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return time.astimezone(UTC) if time.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return time if time.tzinfo is not None else None

@@ -7,6 +7,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
@@ -29,6 +30,9 @@ NOTIFIED_EVENTS: tuple["EventType", ...] = (
     "s3:ObjectRemoved:*",
 )
 """``s3:ObjectCreated:*`` would also mean changed tags: the same bytes, predicted again."""
+
+_SERVER_FAULTS = (BotoCoreError, HTTPClientError, aiohttp.ClientError, OSError, TimeoutError)
+"""aiohttp's own is let through by aiobotocore where a body ends early."""
 
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 
@@ -222,7 +226,14 @@ class ObjectStore:
                 raise ObjectNotFoundError(self.bucket, key) from error
             reason = f"{problem.get('Code')}: {problem.get('Message')}"
             raise ObjectStoreUnavailableError(reason) from error
-        except (BotoCoreError, HTTPClientError, OSError, TimeoutError) as error:
+        except (
+            BotoCoreError,
+            HTTPClientError,
+            aiohttp.ClientError,
+            OSError,
+            TimeoutError,
+        ) as error:
+            # aiobotocore lets aiohttp's own error through where a body ends early
             raise ObjectStoreUnavailableError(f"{type(error).__name__}: {error}") from error
 
 

@@ -18,7 +18,8 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 LOCAL_PASSWORDS = frozenset(
     {
         *("admin", "minioadmin", "guest", "password"),
-        *("consumer-local", "fetcher-local", "minio-local", "monitoring-local"),
+        *("consumer-local", "fetcher-local", "reconciler-local"),
+        *("minio-local", "monitoring-local"),
     }
 )
 """What an installation on one machine starts with; everybody can read them here."""

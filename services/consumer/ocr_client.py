@@ -64,7 +64,7 @@ class OcrClient:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    async def predict(self, image: bytes, *, content_type: str) -> Prediction:
+    async def predict(self, image: bytes) -> Prediction:
         """Ask for the text of an image; where the API has no room, wait for it in line.
 
         Waiting here holds one place among the images in work, so that the consumer goes as fast
@@ -82,12 +82,13 @@ class OcrClient:
             reraise=True,
         ):
             with attempt:
-                return await self._predict(image, content_type)
+                return await self._predict(image)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _predict(self, image: bytes, content_type: str) -> Prediction:
+    async def _predict(self, image: bytes) -> Prediction:
         form = aiohttp.FormData()
-        form.add_field("file", image, filename="image", content_type=content_type)
+        # the API tells the format by the bytes; the uploader's content type could be anything
+        form.add_field("file", image, filename="image", content_type="application/octet-stream")
         try:
             async with self._session.post("/predict", data=form) as response:
                 status, body = response.status, await response.read()

@@ -18,7 +18,7 @@ from services.common.metrics import (
     CHARACTER_ERRORS,
     IMAGE_AGE_SECONDS,
 )
-from services.common.object_store import ObjectStore, ObjectTooLargeError, StoredObject
+from services.common.object_store import ObjectStore, ObjectTooLargeError
 from services.common.settlement import Delivery
 from services.common.synthetic import ORIGIN_HEADER
 from services.consumer import documents
@@ -39,7 +39,7 @@ class ForeignEventError(PermanentError):
 class Recogniser(Protocol):
     """Reads the text of an image."""
 
-    async def predict(self, image: bytes, *, content_type: str) -> Prediction:
+    async def predict(self, image: bytes) -> Prediction:
         """Return the prediction."""
         ...
 
@@ -155,14 +155,10 @@ class Worker:
             return Reading(error.info, now, error_code=error.code, error_detail=str(error))
         sha256 = hashlib.sha256(stored.content).hexdigest()
         try:
-            prediction = await self._predict(stored)
+            prediction = await self._recogniser.predict(stored.content)
         except PredictionRefusedError as error:
             return Reading(stored.info, now, sha256, None, error.code, error.detail)
         return Reading(stored.info, datetime.now(tz=UTC), sha256, prediction)
-
-    async def _predict(self, stored: StoredObject) -> Prediction:
-        content_type = stored.info.content_type or "application/octet-stream"
-        return await self._recogniser.predict(stored.content, content_type=content_type)
 
     async def _provenance(self, event: ObjectEvent) -> Provenance:
         provenance = from_metadata(event.metadata)

@@ -18,6 +18,8 @@ from aiohttp import ClientSession, FormData
 
 from services.common.index import Document
 from services.common.settlement import FETCH_QUEUES, OCR_QUEUES
+from services.reconciler.settings import ReconcilerSettings
+from services.reconciler.walk import make_pass
 from tests.chaos.faults import inflict, schedule, wait_ready
 from tests.chaos.load import Load, bring_in
 from tests.support.pipeline import SITE_ADDRESS, Client, Pipeline, open_client, open_pipeline
@@ -47,10 +49,17 @@ async def test_every_image_has_its_document_whatever_fails(
             loading = bring_in(client, site, count=count, seed=seed, spread=spread)
             load_task = tasks.create_task(loading)
         load = load_task.result()
-        await wait_ready(pipeline)
-        await batches_end(client, load)
+        try:
+            await wait_ready(pipeline)
+            await batches_end(client, load)
+        except TimeoutError:
+            pytest.fail("\n".join([f"seed {seed}", *log, await explain(pipeline, client)]))
+        await documents_come(client, load)
+        by_event = await client.index.images.count({})
+        queued = await reconcile(pipeline, client)
         await documents_come(client, load)
         report = await check(pipeline, client, load)
+        report |= {"indexed by event": by_event, "queued by the reconciler": queued}
     with capsys.disabled():
         print_report(seed, log, report)
 
@@ -70,6 +79,35 @@ async def batches_end(client: Client, load: Load) -> None:
         assert counts["stored"] + counts["unchanged"] == sum(counts.values()), counts
 
 
+async def reconcile(pipeline: Pipeline, client: Client) -> int:
+    """Make the pass that may be needed: MinIO, killed in a PUT, can keep it without an event."""
+    settings = ReconcilerSettings(min_age_seconds=0)
+    report = await make_pass(
+        settings,
+        store=client.store,
+        images=client.index.images,
+        amqp=pipeline.amqp,
+        queues=OCR_QUEUES,
+    )
+    return report.queued
+
+
+async def explain(pipeline: Pipeline, client: Client) -> str:
+    """Say where things stand, for a person who reads a failure."""
+    lines = []
+    async with ClientSession() as session:
+        for url in (pipeline.ocr_url, pipeline.fetcher_url, pipeline.consumer_url):
+            async with session.get(f"{url}/readyz") as response:
+                lines.append(f"{url}/readyz {response.status} {await response.text()}")
+    queued = client.index.fetches.find({"outcome": "queued"}, limit=5)
+    lines += [f"still queued: {item}" async for item in queued]
+    lines += [f"batch: {batch}" async for batch in client.index.batches.find({})]
+    names = ("fetch.jobs", *FETCH_QUEUES.delays, FETCH_QUEUES.parked, "ocr.jobs")
+    lines += [f"{name}: {await depth(pipeline, name)}" for name in names]
+    lines += [each.log_path.read_text()[-3000:] for each in pipeline.programs.values()]
+    return "\n".join(lines)
+
+
 async def documents_come(client: Client, load: Load) -> None:
     """Wait until no document is missing, or nothing more comes."""
     last, since = -1, time.monotonic()
@@ -79,7 +117,7 @@ async def documents_come(client: Client, load: Load) -> None:
         now = await client.index.images.count({"status": "predicted"})
         if now != last:
             last, since = now, time.monotonic()
-        return now >= len(load.images) or time.monotonic() - since > 75
+        return now >= len(load.images) or time.monotonic() - since > 45
 
     await eventually(nothing_more, seconds=600)
 
@@ -147,13 +185,16 @@ async def objects(client: Client) -> dict[str, str]:
 
 async def parked(pipeline: Pipeline) -> dict[str, int]:
     """Return the depths of the queues in which something ended, where that is not 0."""
-    connection = await aio_pika.connect(str(pipeline.amqp.url))
-    depths = {}
-    async with connection, connection.channel() as channel:
-        for name in (OCR_QUEUES.parked, FETCH_QUEUES.parked, UNROUTED):
-            declared = await channel.declare_queue(name, passive=True)
-            depths[name] = declared.declaration_result.message_count or 0
+    names = (OCR_QUEUES.parked, FETCH_QUEUES.parked, UNROUTED)
+    depths = {name: await depth(pipeline, name) for name in names}
     return {name: depth for name, depth in depths.items() if depth}
+
+
+async def depth(pipeline: Pipeline, queue: str) -> int:
+    connection = await aio_pika.connect(str(pipeline.amqp.url))
+    async with connection, connection.channel() as channel:
+        declared = await channel.declare_queue(queue, passive=True)
+        return declared.declaration_result.message_count or 0
 
 
 def handled_by_consumer(pipeline: Pipeline) -> Counter[str]:

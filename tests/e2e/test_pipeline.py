@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from aiohttp import ClientSession, FormData
 
-from infra.local.samples.make import FOLDER
+from infra.local.site import FOLDER
 from tests.support.images import line_image
 from tests.support.pipeline import Client, Pipeline
 from tests.support.waiting import eventually

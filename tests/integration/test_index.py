@@ -7,7 +7,12 @@ import pytest
 from pydantic import MongoDsn
 
 from services.common.errors import IndexUnavailableError
-from services.common.index import Database, DuplicateDocumentError, open_index
+from services.common.index import (
+    Database,
+    DocumentRefusedError,
+    DuplicateDocumentError,
+    open_index,
+)
 from services.common.settings import MongoSettings
 
 pytestmark = pytest.mark.integration
@@ -71,3 +76,13 @@ async def test_missing_server_is_unavailable() -> None:
     async with open_index(settings) as index:
         with pytest.raises(IndexUnavailableError):
             await index.check()
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["\udcff", 2**80, {1: "a key that is no text"}, object()],
+    ids=type,
+)
+async def test_value_without_a_form_in_bson_is_refused(index: Database, value: object) -> None:
+    with pytest.raises(DocumentRefusedError):
+        await index.images.insert({"_id": "raw/a", "value": value})

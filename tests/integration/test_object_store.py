@@ -8,6 +8,7 @@ from pydantic import HttpUrl
 from services.common.errors import ObjectNotFoundError, ObjectStoreUnavailableError
 from services.common.object_store import ObjectStore, ObjectTooLargeError, open_object_store
 from services.common.settings import S3Settings
+from tests.support.web import open_raw_server
 
 pytestmark = pytest.mark.integration
 
@@ -62,3 +63,13 @@ async def test_missing_server_is_unavailable() -> None:
     async with open_object_store(settings) as store:
         with pytest.raises(ObjectStoreUnavailableError):
             await store.head("a.png")
+
+
+async def test_body_that_ends_early_is_a_missing_server() -> None:
+    answer = b'HTTP/1.1 200 OK\r\nContent-Length: 5000\r\nETag: "a"\r\n'
+    answer += b"Last-Modified: Tue, 24 Nov 2026 12:00:00 GMT\r\n\r\nbytes"
+    async with open_raw_server(answer) as url:
+        settings = S3Settings(endpoint_url=HttpUrl(url))
+        async with open_object_store(settings) as store:
+            with pytest.raises(ObjectStoreUnavailableError):
+                await store.read("a.png", max_bytes=10_000)

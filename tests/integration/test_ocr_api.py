@@ -19,6 +19,9 @@ PROBLEM_JSON = "application/problem+json"
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
 
+TEXT_FIELD = b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--b--\r\n'
+
+
 @pytest.fixture(scope="module")
 def engine() -> Engine:
     return load_engine("rapidocr")
@@ -104,6 +107,7 @@ async def test_form_without_a_file_is_invalid(api: Api) -> None:
         ("multipart/form-data", b"x", 422, "invalid_request"),
         ("multipart/form-data; boundary=b", b"rubbish", 422, "invalid_request"),
         ("multipart/form-data; boundary=b", b"", 422, "invalid_request"),
+        ("multipart/form-data; boundary=b; charset=undefined", TEXT_FIELD, 422, "invalid_request"),
         ("multipart/form-data; boundary=b", b"--b\r\n\r\n\r\n--b--", 422, "invalid_request"),
     ],
 )

@@ -43,6 +43,8 @@ def test_short_metadata_has_no_fetch_id() -> None:
     assert "fetch-id" not in to_metadata(Provenance("http://example.test/", "b", "a", NOW, "b/1"))
 
 
-@pytest.mark.parametrize("time", ["yesterday", "2026-11-24T12:00:00", ""])
+@pytest.mark.parametrize(
+    "time", ["yesterday", "2026-11-24T12:00:00", "", "0001-01-01T00:00:00+05:00"]
+)
 def test_foreign_time_is_left_out(time: str) -> None:
     assert from_metadata({"fetched-at": time}).fetched_at is None
