@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 
-from services.common.errors import PermanentError, PipelineError, UnavailableError
+from services.common.errors import PermanentError, UnavailableError
 from services.common.images import ImageFormat, sniff
 from services.common.index import Document
 from services.common.metadata import Provenance, to_metadata
@@ -115,6 +115,7 @@ class Worker:
         Raises:
             InvalidJobError: The message names no item.
             FailedDownloadError: Another attempt may help, and there is one.
+            DocumentRefusedError: What became of the item cannot be written down.
             UnavailableError: A server of ours is missing, and the job may be returned once more.
         """
         item = await self._ledger.find(_item_id(delivery.body))
@@ -132,7 +133,7 @@ class Worker:
                 raise
             await self._ledger.finish(item["_id"], _GAVE_UP)
             return _GAVE_UP.code
-        except PipelineError:
+        except FailedDownloadError:
             raise
         except Exception:
             # the message goes to the parking queue as evidence; the batch must end all the same

@@ -13,6 +13,7 @@ import pytest
 
 from infra.local.ports import pick_free_ports
 from services.common.errors import ObjectStoreUnavailableError
+from services.common.index import DocumentRefusedError
 from services.common.messaging import open_publisher
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import FETCH_QUEUES, Delivery
@@ -209,7 +210,7 @@ async def test_item_whose_outcome_cannot_be_written_down_ends_all_the_same(
     worker = make_worker(surroundings, BrokenSource(no_bson))
     await ledger.add("b", [Item(1, "http://x.test/")])
 
-    with pytest.raises(OverflowError):
+    with pytest.raises(DocumentRefusedError):
         await worker.handle(Delivery(to_job("b/0000000001")))
 
     item = await ledger.find("b/0000000001")
