@@ -212,7 +212,11 @@ async def _everything(
                 services.provision(home, addresses),
                 stack.enter_async_context(services.running(supervisor, dependent)),
             )
-            await report.wait_scraped(home, since=begin)
+            last = [services.reconciler(home, addresses)]
+            await _together(
+                report.wait_scraped(home, since=begin),
+                stack.enter_async_context(services.running(supervisor, last)),
+            )
         yield
 
 

@@ -17,7 +17,7 @@ from infra.local.stack import Addresses
 from infra.local.supervisor import Program, Supervisor
 
 ROOT = Path(__file__).parents[2]
-OWN_PREFIXES = ("OCR_", "FETCHER_", "CONSUMER_", "PROVISIONER_", "LOG_")
+OWN_PREFIXES = ("OCR_", "FETCHER_", "CONSUMER_", "RECONCILER_", "PROVISIONER_", "LOG_")
 """Settings of our services that whoever starts them may set; addresses and ports are ours."""
 
 
@@ -48,6 +48,13 @@ def consumer(home: Home, addresses: Addresses) -> Program:
         "CONSUMER_OCR_URL": url_of(home.ports.ocr_api_port),
     }
     return _service("consumer", "services.consumer.main", home, own, port=port)
+
+
+def reconciler(home: Home, addresses: Addresses) -> Program:
+    """Return the reconciler; its first pass wants queues and bucket to be there."""
+    port = home.ports.reconciler_port
+    own = {**addresses.environment(), "RECONCILER_HOST": HOST, "RECONCILER_PORT": str(port)}
+    return _service("reconciler", "services.reconciler.main", home, own, port=port)
 
 
 def sample_site(home: Home) -> Program:

@@ -24,6 +24,7 @@ class Ports(BaseSettings):
     ocr_api_port: Port = Field(8080, description="OCR API.")
     fetcher_port: Port = Field(8081, description="Fetcher.")
     consumer_port: Port = Field(8083, description="Health and metrics of the consumer.")
+    reconciler_port: Port = Field(8084, description="Health and metrics of the reconciler.")
     samples_port: Port = Field(8090, description="Web site of the bundled samples.")
     prometheus_port: Port = Field(9000, description="Prometheus.")
     alertmanager_port: Port = Field(9093, description="Alertmanager.")

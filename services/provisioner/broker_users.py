@@ -36,10 +36,12 @@ def with_users(definitions: bytes, users: UsersSettings) -> bytes:
     events = r"^raw\.events$"
     add("minio", users.minio_password, configure=events, write=events, read=NOTHING, tags="")
     for name, password, queues in (
-        ("fetcher", users.fetcher_password, (FETCH_QUEUES,)),
-        ("consumer", users.consumer_password, (OCR_QUEUES, REPREDICT_QUEUES)),
+        ("fetcher", users.fetcher_password, (FETCH_QUEUES.work,)),
+        ("consumer", users.consumer_password, (OCR_QUEUES.work, REPREDICT_QUEUES.work)),
+        # What a person decides about is left alone, so it must be seen
+        ("reconciler", users.reconciler_password, (OCR_QUEUES.parked,)),
     ):
-        read = "|".join(f"^{re.escape(each.work)}$" for each in queues)
+        read = "|".join(f"^{re.escape(queue)}$" for queue in queues)
         add(name, password, configure=NOTHING, write=DEFAULT_EXCHANGE, read=read, tags="")
     monitoring = users.monitoring_password
     add(

@@ -45,6 +45,9 @@ class UsersSettings(BaseSettings):
     consumer_password: ServicePassword = Field(
         None, description="Of ``consumer``, who reads images and takes their events."
     )
+    reconciler_password: ServicePassword = Field(
+        None, description="Of ``reconciler``, who looks at images and queues what has no event."
+    )
     minio_password: ServicePassword = Field(
         None, description="Of ``minio`` in RabbitMQ, who publishes events."
     )

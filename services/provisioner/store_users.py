@@ -23,13 +23,15 @@ FETCHED = "fetched/*"
 def policies(bucket: str) -> dict[str, dict[str, Any]]:
     """Return each service's policy by its user's name.
 
-    Both may list the bucket: without that right a missing object is a 403 and not a 404.
+    All may list the bucket: without that right a missing object is a 403 and not a 404. The
+    reconciler asks for objects' metadata, for which S3 has no finer right than reading.
     """
     everything = f"arn:aws:s3:::{bucket}/*"
     fetched = f"arn:aws:s3:::{bucket}/{FETCHED}"
     return {
         "fetcher": _policy(bucket, (["s3:GetObject", "s3:PutObject"], fetched)),
         "consumer": _policy(bucket, (["s3:GetObject"], everything)),
+        "reconciler": _policy(bucket, (["s3:GetObject"], everything)),
     }
 
 
@@ -56,7 +58,11 @@ def apply_store_users(settings: S3Settings, users: UsersSettings) -> None:
     Raises:
         ObjectStoreUnavailableError: MinIO does not answer, or refuses.
     """
-    passwords = {"fetcher": users.fetcher_password, "consumer": users.consumer_password}
+    passwords = {
+        "fetcher": users.fetcher_password,
+        "consumer": users.consumer_password,
+        "reconciler": users.reconciler_password,
+    }
     admin = _open(settings)
     for name, policy in policies(settings.bucket).items():
         if (password := passwords[name]) is not None:

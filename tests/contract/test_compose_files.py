@@ -10,6 +10,7 @@ import yaml
 
 from infra.local.servers import notification_environment
 from services.common.settings import LOCAL_PASSWORDS
+from services.provisioner.settings import UsersSettings
 from tests.support.compose import ROOT, compose, parsed
 
 CONFIG = parsed()
@@ -94,7 +95,7 @@ def test_service_has_a_health_check_and_comes_back(name: str) -> None:
     assert service["restart"] == "unless-stopped"
 
 
-@pytest.mark.parametrize("name", ["ocr-api", "fetcher", "consumer"])
+@pytest.mark.parametrize("name", ["ocr-api", "fetcher", "consumer", "reconciler"])
 def test_health_of_our_services_means_ready(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][-1].endswith("/readyz")
 
@@ -137,7 +138,7 @@ def test_ocr_api_and_monitoring_do_not_reach_the_stored_images() -> None:
     servers = ("minio", "rabbitmq", "mongo")
 
     assert all(networks[server] == {"data"} for server in servers)
-    users = {"provisioner", "fetcher", "consumer", "prometheus"}
+    users = {"provisioner", "fetcher", "consumer", "reconciler", "prometheus"}
     assert {name for name, on in networks.items() if "data" in on} == {*servers, *users}
 
 
@@ -186,12 +187,30 @@ def test_local_passwords_are_those_that_production_refuses() -> None:
 
 
 def test_services_are_no_administrators() -> None:
-    for name in ("fetcher", "consumer"):
+    for name in ("fetcher", "consumer", "reconciler"):
         environment = SERVICES[name]["environment"]
         assert environment["S3_ACCESS_KEY_ID"] == name
         assert environment["AMQP_URL"].startswith(f"amqp://{name}:")
     assert not {"S3_ACCESS_KEY_ID", "AMQP_URL"} & SERVICES["ocr-api"]["environment"].keys()
     assert "amqp://minio:" in SERVICES["minio"]["environment"]["MINIO_NOTIFY_AMQP_URL_RAW"]
+
+
+def test_reconciler_reaches_the_servers_alone_and_is_watched() -> None:
+    reconciler = SERVICES["reconciler"]
+
+    assert set(reconciler["networks"]) == {"data"}
+    assert "data" in SERVICES["prometheus"]["networks"]
+    assert reconciler["environment"]["RECONCILER_HOST"] == "0.0.0.0"
+    assert reconciler["healthcheck"]["test"][-1].startswith("http://127.0.0.1:8084/")
+    assert "ports" not in reconciler
+
+
+def test_every_user_that_a_service_is_given_is_made_and_checked_before() -> None:
+    made = {f"USERS_{name.upper()}" for name in UsersSettings.model_fields}
+
+    for name in ONE_SHOTS:
+        given = {each for each in SERVICES[name]["environment"] if each.startswith("USERS_")}
+        assert given == made
 
 
 def test_minio_notifies_as_it_does_without_docker() -> None:

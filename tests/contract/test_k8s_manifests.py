@@ -101,10 +101,11 @@ def test_every_service_says_when_it_is_alive_and_ready(overlay: str) -> None:
 @EACH
 def test_services_outlive_a_drained_node_and_grow(overlay: str) -> None:
     deployments = of_kind(overlay, "Deployment").keys()
-    assert deployments == {"ocr-api", "fetcher", "consumer"}
-    assert of_kind(overlay, "PodDisruptionBudget").keys() == deployments
+    assert deployments == {"ocr-api", "fetcher", "consumer", "reconciler"}
+    growing = deployments - {"reconciler"}
+    assert of_kind(overlay, "PodDisruptionBudget").keys() == growing
     scaled = of_kind(overlay, "HorizontalPodAutoscaler", "ScaledObject")
-    assert scaled.keys() == deployments
+    assert scaled.keys() == growing
     for each in of_kind(overlay, "ScaledObject").values():
         [trigger] = each["spec"]["triggers"]
         assert trigger["type"] == "rabbitmq"
@@ -112,7 +113,14 @@ def test_services_outlive_a_drained_node_and_grow(overlay: str) -> None:
 
 
 @EACH
-def test_production_has_two_of_everything(overlay: str) -> None:
+def test_one_reconciler_runs_at_a_time(overlay: str) -> None:
+    reconciler = of_kind(overlay, "Deployment")["reconciler"]["spec"]
+    assert reconciler["replicas"] == 1
+    assert reconciler["strategy"] == {"type": "Recreate"}
+
+
+@EACH
+def test_production_has_two_of_what_grows(overlay: str) -> None:
     least = 2 if overlay == "production" else 1
     [hpa] = of_kind(overlay, "HorizontalPodAutoscaler").values()
     assert hpa["spec"]["minReplicas"] == least
@@ -127,6 +135,18 @@ def test_nothing_may_talk_unless_it_is_said(overlay: str) -> None:
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     for name in workloads(overlay):
         assert name in policies
+
+
+def test_reconciler_reaches_the_servers_and_they_let_it_in() -> None:
+    policies = of_kind("local", "NetworkPolicy")
+    reached = {
+        port["port"] for rule in policies["reconciler"]["spec"]["egress"] for port in rule["ports"]
+    }
+    assert reached == {5672, 27017, 9000}
+    for name in ("rabbitmq", "mongo", "minio"):
+        assert "reconciler" in json.dumps(policies[name]["spec"]["ingress"])
+    outside = of_kind("production", "NetworkPolicy")["object-store"]["spec"]["podSelector"]
+    assert "reconciler" in outside["matchExpressions"][0]["values"]
 
 
 @EACH
@@ -169,6 +189,7 @@ def test_rights_in_rabbitmq_are_those_of_the_provisioner(overlay: str) -> None:
     users = UsersSettings(
         fetcher_password=password,
         consumer_password=password,
+        reconciler_password=password,
         minio_password=password,
         monitoring_password=password,
     )

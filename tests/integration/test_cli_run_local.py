@@ -77,6 +77,8 @@ def test_second_run_stores_nothing_twice(environment: dict[str, str]) -> None:
     assert "mean score, last 5 minutes" in first
     assert "no prediction" not in first
     assert f":{environment['LOCAL_MINIO_CONSOLE_PORT']}" in first
+    log = Path(environment["LOCAL_FOLDER"], "logs", "reconciler.log").read_text()
+    assert "pass finished" in log
 
     second = run_to_its_end(environment)
     assert f"{len(make.SAMPLES) + 1} unchanged, 2 failed" in second

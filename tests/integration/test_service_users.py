@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,21 @@ from pydantic import AmqpDsn, HttpUrl, SecretStr
 
 from infra.local.stack import Addresses
 from services.common.errors import ObjectNotFoundError, ObjectStoreUnavailableError
+from services.common.index import open_index
 from services.common.messaging import check_broker
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.settlement import OCR_QUEUES
 from services.provisioner.main import provision
 from services.provisioner.settings import (
     ProvisionerSettings,
     RabbitmqManagementSettings,
     UsersSettings,
 )
+from services.reconciler.compare import State
+from services.reconciler.settings import ReconcilerSettings
+from services.reconciler.walk import make_pass
+from tests.support.indexing import open_queues
 
 pytestmark = pytest.mark.integration
 
@@ -27,6 +34,7 @@ PASSWORD = SecretStr("only-for-tests-1")
 USERS = UsersSettings(
     fetcher_password=PASSWORD,
     consumer_password=PASSWORD,
+    reconciler_password=PASSWORD,
     minio_password=PASSWORD,
     monitoring_password=PASSWORD,
 )
@@ -103,6 +111,7 @@ async def test_rights_in_rabbitmq_are_the_least_that_work_needs(servers: Address
     assert rights("minio") == [r"^raw\.events$", r"^raw\.events$", NOTHING]
     assert rights("fetcher") == [NOTHING, publish, r"^fetch\.jobs$"]
     assert rights("consumer") == [NOTHING, publish, r"^ocr\.jobs$|^ocr\.repredict$"]
+    assert rights("reconciler") == [NOTHING, publish, r"^ocr\.parked$"]
     assert rights("monitoring") == [NOTHING, NOTHING, NOTHING]
 
 
@@ -122,6 +131,35 @@ async def test_monitoring_user_sees_the_depth_of_a_queue_and_changes_nothing(
 @pytest.mark.usefixtures("provisioned")
 async def test_each_service_may_connect(servers: Addresses) -> None:
     whole = AmqpDsn(servers.amqp_url.get_secret_value())
-    for name in ("fetcher", "consumer", "minio"):
+    for name in ("fetcher", "consumer", "reconciler", "minio"):
         url = f"amqp://{name}:{PASSWORD.get_secret_value()}@{whole.host}:{whole.port}/"
         await check_broker(AmqpSettings(url=AmqpDsn(url)))
+
+
+async def test_reconciler_makes_a_pass_with_its_own_rights_and_cannot_write(
+    provisioned: S3Settings, servers: Addresses, mongo_settings: MongoSettings
+) -> None:
+    whole = AmqpDsn(servers.amqp_url.get_secret_value())
+    url = f"amqp://reconciler:{PASSWORD.get_secret_value()}@{whole.host}:{whole.port}/"
+    async with AsyncExitStack() as stack:
+        owner = await stack.enter_async_context(open_object_store(provisioned))
+        store = await store_of("reconciler", provisioned, stack)
+        index = await stack.enter_async_context(open_index(mongo_settings))
+        await owner.write("lost.png", b"x", content_type="image/png", metadata={})
+        # Queued where no consumer works
+        others = await stack.enter_async_context(open_queues(AmqpSettings(url=whole)))
+        settings = ReconcilerSettings().model_dump() | {"min_age_seconds": -1}
+
+        report = await make_pass(
+            ReconcilerSettings.model_construct(**settings),
+            store=store,
+            images=index.images,
+            amqp=AmqpSettings(url=AmqpDsn(url)),
+            queues=replace(OCR_QUEUES, work=others.work),
+        )
+
+        assert report.found[State.MISSING] == report.queued == 1
+        with pytest.raises(ObjectStoreUnavailableError, match="AccessDenied"):
+            await store.write("lost.png", b"z", content_type="image/png", metadata={})
+        with pytest.raises(ObjectStoreUnavailableError, match="AccessDenied"):
+            await store.delete("lost.png")

@@ -142,6 +142,7 @@ async def open_pipeline(folder: Path) -> AsyncIterator[Pipeline]:
                 services.ocr_api(home),
                 services.fetcher(home, addresses, has_site=True),
                 services.consumer(home, addresses),
+                services.reconciler(home, addresses),
             )
         }
         async with services.running(supervisor, list(programs.values())):
