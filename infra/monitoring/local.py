@@ -23,6 +23,7 @@ def local_targets(ports: Ports) -> Mapping[str, str]:
         "ocr-api": ports.ocr_api_port,
         "fetcher": ports.fetcher_port,
         "consumer": ports.consumer_port,
+        "reconciler": ports.reconciler_port,
         "minio": ports.minio_port,
         "rabbitmq": ports.rabbitmq_metrics_port,
         "prometheus": ports.prometheus_port,

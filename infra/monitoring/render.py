@@ -25,8 +25,9 @@ def write_prometheus(folder: Path, targets: Mapping[str, str], *, faster: float 
 
     Args:
         folder: Made where it is missing; rules and addresses of an earlier time are removed.
-        targets: ``host:port`` by job, as in ``prometheus/targets``; a job that is left out is not
-            scraped. Alertmanager is one of them, ``alertmanager``.
+        targets: ``host:port`` by job of ``prometheus.yml``; a job that is left out is not
+            scraped. Alertmanager is one of them, ``alertmanager``. Jobs that are found by DNS are
+            found here by a file, too.
         faster: Divides every duration, so that tests need not wait minutes; scrapes come no faster
             than every half second.
     """
@@ -40,6 +41,9 @@ def write_prometheus(folder: Path, targets: Mapping[str, str], *, faster: float 
             "scrape_timeout": _duration(scrape),
             "evaluation_interval": _duration(scrape),
         }
+    for job in config["scrape_configs"]:
+        if job.pop("dns_sd_configs", None):
+            job["file_sd_configs"] = [{"files": [f"targets/{job['job_name']}.yml"]}]
     for name in ("rules", "targets"):
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir(parents=True)

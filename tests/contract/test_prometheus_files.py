@@ -12,12 +12,15 @@ from infra.local.locate import locate_alertmanager, locate_prometheus
 from infra.local.settings import Ports
 from infra.monitoring.local import local_targets
 from infra.monitoring.render import hasten, write_alertmanager, write_prometheus
+from tests.support.compose import parsed
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "prometheus"
 RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
 RULE_TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
-JOBS = {path.stem for path in (PROMETHEUS / "targets").glob("*.yml")}
+FILES = {path.stem for path in (PROMETHEUS / "targets").glob("*.yml")}
+SCALED = {"ocr-api": 8080, "fetcher": 8081, "consumer": 8083, "reconciler": 8084}
+"""Jobs that compose may run several of, each with its port."""
 
 
 def rules(kind: str) -> list[dict[str, Any]]:
@@ -64,7 +67,7 @@ def test_alert_is_seen_firing_and_not_firing(alert: str) -> None:
                 quiet |= not expected["exp_samples"]
             firing |= any(f'alertname="{alert}"' in s["labels"] for s in expected["exp_samples"])
     assert firing
-    assert quiet or alert == "TargetMissing"  # which is quiet for five of the six jobs there
+    assert quiet or alert == "TargetMissing"  # which is quiet for six of the seven jobs there
 
 
 @pytest.mark.parametrize("alert", ALERTS)
@@ -93,20 +96,41 @@ def test_every_job_reads_an_address_file_that_compose_has() -> None:
     files = {
         Path(path).stem
         for section in (*config["scrape_configs"], *config["alerting"]["alertmanagers"])
-        for discovery in section["file_sd_configs"]
+        for discovery in section.get("file_sd_configs", ())
         for path in discovery["files"]
     }
-    assert files == JOBS
+    assert files == FILES
+
+
+def test_every_replica_in_compose_is_found_by_its_name() -> None:
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    services = parsed()["services"]
+    found = {}
+    for job in config["scrape_configs"]:
+        for discovery in job.get("dns_sd_configs", ()):
+            assert discovery["names"] == [job["job_name"]]
+            assert discovery["type"] == "A"
+            found[job["job_name"]] = discovery["port"]
+    assert found == SCALED
+    seen = set(services["prometheus"]["networks"])
+    for name, port in SCALED.items():
+        assert seen & set(services[name]["networks"])
+        assert f":{port}/" in services[name]["healthcheck"]["test"][-1]
 
 
 def test_local_copy_differs_in_addresses_only(tmp_path: Path) -> None:
     targets = local_targets(Ports())
     config = write_prometheus(tmp_path, targets)
     check("promtool", "check", "config", str(config))
-    assert set(targets) == JOBS - {"cadvisor"}
-    for path in (*RULES, PROMETHEUS / "prometheus.yml"):
+    assert set(targets) == (FILES | SCALED.keys()) - {"cadvisor"}
+    for path in RULES:
         copy = tmp_path / path.relative_to(PROMETHEUS)
         assert yaml.safe_load(copy.read_text()) == yaml.safe_load(path.read_text())
+    expected = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    for job in expected["scrape_configs"]:
+        if job.pop("dns_sd_configs", None):
+            job["file_sd_configs"] = [{"files": [f"targets/{job['job_name']}.yml"]}]
+    assert yaml.safe_load(config.read_text()) == expected
     addresses = yaml.safe_load((tmp_path / "targets/ocr-api.yml").read_text())
     assert addresses == [{"targets": ["127.0.0.1:8080"]}]
 
