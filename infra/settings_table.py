@@ -23,10 +23,12 @@ from services.common.settings import (
     S3Settings,
 )
 from services.consumer.settings import ConsumerSettings
-from services.fetcher.settings import FetcherSettings
+from services.fetcher.settings import DownloadSettings, FetcherSettings
 from services.provisioner.settings import (
+    PreflightSettings,
     ProvisionerSettings,
     RabbitmqManagementSettings,
+    ServerPasswords,
     UsersSettings,
 )
 from services.reconciler.settings import ReconcilerSettings
@@ -37,9 +39,12 @@ END = "<!-- end of settings -->"
 GROUPS: tuple[type[BaseSettings], ...] = (
     OcrSettings,
     FetcherSettings,
+    DownloadSettings,
     ConsumerSettings,
     ReconcilerSettings,
     ProvisionerSettings,
+    PreflightSettings,
+    ServerPasswords,
     UsersSettings,
     DeploymentSettings,
     CliSettings,
