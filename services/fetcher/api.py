@@ -64,6 +64,9 @@ _LIST_BODY = {
             "text/csv": {
                 "schema": {"type": "string", "description": "Columns url and annotation."}
             },
+            "application/jsonl": {
+                "schema": {"type": "string", "description": "An object with a url a line."}
+            },
             "multipart/form-data": {
                 "schema": {
                     "type": "object",

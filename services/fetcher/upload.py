@@ -1,7 +1,9 @@
 """Receives a list over HTTP: into a temporary file, so that its length costs no memory."""
 
 import asyncio
+import gzip
 import hashlib
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -15,17 +17,23 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from services.common.problems import ProblemError
 from services.fetcher.lists.documents import to_name
 from services.fetcher.lists.formats import ListFormat, OpenList, find_format, open_list
+from services.fetcher.lists.rows import MalformedListError
 
 IN_MEMORY_BYTES = 1024 * 1024
 _BLOCK_BYTES = 1024 * 1024
+_GZIP_MARK = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
 class ListLimits:
-    """How large a list may be, in bytes."""
+    """How large a list may be, in bytes: as sent, and after decompression."""
 
     any_bytes: int
     json_bytes: int
+
+    def of(self, list_format: ListFormat) -> int:
+        """Return the limit of a format."""
+        return self.json_bytes if list_format is ListFormat.JSON else self.any_bytes
 
 
 @dataclass(frozen=True)
@@ -34,12 +42,14 @@ class ReceivedList:
 
     contents: OpenList
     digest: str
-    """Of its bytes, format and name."""
+    """Of its bytes after decompression, its format and name."""
 
 
 @asynccontextmanager
 async def receive_list(request: Request, limits: ListLimits) -> AsyncIterator[ReceivedList]:
     """Receive the list of a request; it can be read inside the ``async with`` block.
+
+    It may be compressed by gzip: its first bytes say so, whatever its name and content type do.
 
     Raises:
         ProblemError: 413 ``list_too_large``, 415 ``unsupported_list_format``,
@@ -55,19 +65,26 @@ async def receive_list(request: Request, limits: ListLimits) -> AsyncIterator[Re
                 raise ProblemError(422, "malformed_request", detail)
             found = find_format(content_type=file.content_type, file_name=file.filename)
             list_format = _known(found, file.content_type or "")
-            if list_format is ListFormat.JSON and (file.size or 0) > limits.json_bytes:
-                raise _too_large(limits.json_bytes)
-            name = to_name(form.get("name"))
-            yield await asyncio.to_thread(_open, file.file, list_format, name)
+            limit = limits.of(list_format)
+            if (file.size or 0) > limit:
+                raise _too_large(limit)
+            with SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as room:
+                content = await asyncio.to_thread(_decompressed, file.file, room, limit)
+                name = to_name(form.get("name"))
+                yield await asyncio.to_thread(_open, content, list_format, name)
         return
     list_format = _known(find_format(content_type=content_type), content_type)
-    limit = limits.json_bytes if list_format is ListFormat.JSON else limits.any_bytes
-    with SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as body:
+    limit = limits.of(list_format)
+    with (
+        SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as body,
+        SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as room,
+    ):
         async with aclosing(_capped(request, limit)) as chunks:
             async for chunk in chunks:
                 body.write(chunk)
+        content = await asyncio.to_thread(_decompressed, body, room, limit)
         name = to_name(request.query_params.get("name"))
-        yield await asyncio.to_thread(_open, body, list_format, name)
+        yield await asyncio.to_thread(_open, content, list_format, name)
 
 
 @asynccontextmanager
@@ -98,13 +115,34 @@ def _known(list_format: ListFormat | None, content_type: str) -> ListFormat:
         return list_format
     detail = (
         f"{content_type[:100] or 'no content type'} is not a list: send application/json, "
-        'text/plain (one URL a line), text/csv, or one of these as the file of a form ("file")'
+        "text/plain (one URL a line), text/csv, application/jsonl, or one of these as the file "
+        'of a form ("file"); each may be compressed by gzip'
     )
     raise ProblemError(415, "unsupported_list_format", detail)
 
 
 def _too_large(limit: int) -> ProblemError:
     return ProblemError(413, "list_too_large", f"more than {limit} bytes")
+
+
+def _decompressed(file: IO[bytes], room: IO[bytes], limit: int) -> IO[bytes]:
+    """Return ``file`` as it is, or else ``room`` with what gzip made it of."""
+    file.seek(0)
+    mark = file.read(len(_GZIP_MARK))
+    file.seek(0)
+    if mark != _GZIP_MARK:
+        return file
+    size = 0
+    try:
+        with gzip.GzipFile(fileobj=file, mode="rb") as source:
+            while block := source.read(_BLOCK_BYTES):
+                size += len(block)
+                if size > limit:
+                    raise _too_large(limit)
+                room.write(block)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise MalformedListError(f"not a whole gzip file: {error}") from error
+    return room
 
 
 def _open(file: IO[bytes], list_format: ListFormat, name: str | None) -> ReceivedList:

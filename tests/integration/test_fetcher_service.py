@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import gzip
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -463,6 +464,54 @@ async def test_json_in_a_form_has_the_limit_of_json(surroundings: Surroundings) 
         api.post("/batches", data=form) as response,
     ):
         assert (response.status, (await response.json())["code"]) == (413, "list_too_large")
+
+
+@pytest.mark.parametrize(
+    ("file_name", "content"),
+    [
+        ("list.txt", "http://127.0.0.1:1/a\n"),
+        ("list.csv", "url,text\nhttp://127.0.0.1:1/a,b\n"),
+        ("list.tsv", "url\ttext\nhttp://127.0.0.1:1/a\tb\n"),
+        ("list.jsonl", '{"url": "http://127.0.0.1:1/a"}\n'),
+        ("list.json", '{"items": [{"url": "http://127.0.0.1:1/a"}]}'),
+    ],
+)
+async def test_compressed_list_is_the_same_list(
+    api: aiohttp.ClientSession, file_name: str, content: str
+) -> None:
+    compressed = gzip.compress(content.encode())
+    answers = []
+    for name, data in ((file_name, content.encode()), (f"{file_name}.gz", compressed)):
+        form = aiohttp.FormData()
+        form.add_field("file", BytesIO(data), filename=name)
+        headers = {"Idempotency-Key": file_name}
+        async with api.post("/batches", data=form, headers=headers) as response:
+            assert response.status == 202
+            answers.append(await response.json())
+
+    assert answers[0] == answers[1]
+    assert answers[0]["accepted"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (gzip.compress(b"#" * 2501), 413, "list_too_large"),
+        (gzip.compress(b"http://x.test/")[:-9], 422, "malformed_list"),
+        (gzip.compress(b"http://x.test/")[:-8] + b"8 bytes.", 422, "malformed_list"),
+        (b"\x1f\x8b\x08\x00" + b"\xff" * 20, 422, "malformed_list"),
+    ],
+    ids=["bomb", "cut", "checksum", "garbage"],
+)
+async def test_compressed_list_that_is_too_large_or_broken_is_a_problem(
+    surroundings: Surroundings, content: bytes, status: int, code: str
+) -> None:
+    headers = {"Content-Type": "text/plain"}
+    async with (
+        running_fetcher(surroundings, max_list_bytes=2500, max_json_bytes=1000) as api,
+        api.post("/batches", data=content, headers=headers) as response,
+    ):
+        assert (response.status, (await response.json())["code"]) == (status, code)
 
 
 async def test_unknown_batch_is_a_problem_everywhere(api: aiohttp.ClientSession) -> None:

@@ -263,6 +263,30 @@ def test_malformed_json_list_says_on_which_line(content: str | bytes, lines: lis
     assert [row.line for row in caught.value.rejected] == lines
 
 
+def test_each_line_of_json_lines_is_an_item_or_reported() -> None:
+    lines = [
+        '{"url": "http://x.test/a", "annotation": "é"}',
+        "",
+        '["http://x.test/b"]',
+        '{"url": ',
+        "[" * 20_000,
+        '{"url": "' + "x" * MAX_LINE_LENGTH,
+        '{"url": "ftp://x.test/"}',
+        '{"url": "http://x.test/c"}',
+    ]
+
+    rows = rows_of("\n".join(lines), ListFormat.JSON_LINES)
+
+    assert (rows[0], rows[-1]) == (Item(1, "http://x.test/a", "é"), Item(8, "http://x.test/c"))
+    assert [(row.line, row.code) for row in rows[1:-1] if isinstance(row, Rejection)] == [
+        (3, "malformed_row"),
+        (4, "malformed_row"),
+        (5, "malformed_row"),
+        (6, "line_too_long"),
+        (7, "unsupported_scheme"),
+    ]
+
+
 def test_name_of_a_list_has_a_limit() -> None:
     assert to_name("x" * MAX_NAME_LENGTH)
     with pytest.raises(MalformedListError):
@@ -277,6 +301,10 @@ def test_name_of_a_list_has_a_limit() -> None:
         ("application/json", None, ListFormat.JSON),
         ("application/octet-stream", "a.b.CSV", ListFormat.TABLE),
         ("text/plain", "list.csv", ListFormat.TABLE),
+        ("application/gzip", "list.CSV.gz", ListFormat.TABLE),
+        ("application/octet-stream", "list.jsonl", ListFormat.JSON_LINES),
+        ("application/x-ndjson", None, ListFormat.JSON_LINES),
+        ("application/gzip", "list.gz", None),
         ("application/octet-stream", "list", None),
         (None, None, None),
     ],

@@ -1,9 +1,10 @@
-"""Lists as JSON: ``{"items": [{"url": …, "annotation": …}], "name": …}``."""
+"""Lists as JSON: ``{"items": [{"url": …, "annotation": …}], "name": …}``, or an item a line."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from services.fetcher.lists.lines import MAX_LINE_LENGTH, Line
 from services.fetcher.lists.rows import MalformedListError, Row, is_text, reject, to_row
 
 MAX_NAME_LENGTH = 200
@@ -47,7 +48,28 @@ def to_name(name: object) -> str | None:
 def parse_items(items: Sequence[Any]) -> Iterator[Row]:
     """Yield an item or a rejection for each element; its place counts as its line."""
     for place, item in enumerate(items, start=1):
-        if isinstance(item, dict):
-            yield to_row(place, item.get("url"), item.get("annotation"))
-        else:
-            yield reject(place, item, "malformed_row", 'an item is an object with a "url"')
+        yield _to_row(place, item)
+
+
+def parse_json_lines(lines: Iterable[Line]) -> Iterator[Row]:
+    """Yield an item or a rejection for each line that is not blank."""
+    for line in lines:
+        if not line.is_whole:
+            detail = f"more than {MAX_LINE_LENGTH} characters"
+            yield reject(line.number, line.text, "line_too_long", detail)
+        elif line.text.strip():
+            yield _from_json(line)
+
+
+def _from_json(line: Line) -> Row:
+    try:
+        item = json.loads(line.text)
+    except (ValueError, RecursionError) as error:
+        return reject(line.number, line.text, "malformed_row", f"not valid JSON: {error}")
+    return _to_row(line.number, item)
+
+
+def _to_row(place: int, item: object) -> Row:
+    if isinstance(item, dict):
+        return to_row(place, item.get("url"), item.get("annotation"))
+    return reject(place, item, "malformed_row", 'an item is an object with a "url"')

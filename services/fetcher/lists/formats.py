@@ -1,14 +1,14 @@
 """The formats of lists, and how a list is told to be of one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import PurePath
 from typing import IO
 
-from services.fetcher.lists.documents import load_document, parse_items
-from services.fetcher.lists.lines import bounded_lines, detect_encoding
+from services.fetcher.lists.documents import load_document, parse_items, parse_json_lines
+from services.fetcher.lists.lines import Line, bounded_lines, detect_encoding
 from services.fetcher.lists.rows import Row
 from services.fetcher.lists.table import parse_table
 from services.fetcher.lists.text import parse_text
@@ -20,6 +20,7 @@ class ListFormat(StrEnum):
     TEXT = "text"
     TABLE = "table"
     JSON = "json"
+    JSON_LINES = "json-lines"
 
 
 _BY_CONTENT_TYPE = {
@@ -29,12 +30,21 @@ _BY_CONTENT_TYPE = {
     "application/vnd.ms-excel": ListFormat.TABLE,  # what browsers on Windows call a .csv
     "text/tab-separated-values": ListFormat.TABLE,
     "application/json": ListFormat.JSON,
+    "application/jsonl": ListFormat.JSON_LINES,
+    "application/x-ndjson": ListFormat.JSON_LINES,
 }
 _BY_SUFFIX = {
     ".txt": ListFormat.TEXT,
     ".csv": ListFormat.TABLE,
     ".tsv": ListFormat.TABLE,
     ".json": ListFormat.JSON,
+    ".jsonl": ListFormat.JSON_LINES,
+    ".ndjson": ListFormat.JSON_LINES,
+}
+_PARSERS: dict[ListFormat, Callable[[Iterable[Line]], Iterator[Row]]] = {
+    ListFormat.TEXT: parse_text,
+    ListFormat.TABLE: parse_table,
+    ListFormat.JSON_LINES: parse_json_lines,
 }
 
 
@@ -47,8 +57,12 @@ class OpenList:
 
 
 def find_format(*, content_type: str | None, file_name: str | None = None) -> ListFormat | None:
-    """Return the format that a file's name or else its content type says, or None."""
-    by_suffix = _BY_SUFFIX.get(PurePath(file_name or "").suffix.lower())
+    """Return the format that a file's name or else its content type says, or None.
+
+    A name may end in ``.gz`` besides: ``list.csv.gz``.
+    """
+    name = (file_name or "").lower().removesuffix(".gz")
+    by_suffix = _BY_SUFFIX.get(PurePath(name).suffix)
     media_type = (content_type or "").partition(";")[0].strip().lower()
     return by_suffix or _BY_CONTENT_TYPE.get(media_type)
 
@@ -70,7 +84,6 @@ def _rows(file: IO[bytes], list_format: ListFormat) -> Iterator[Row]:
     # latin-1 and its kin read any byte, and UTF-8 was checked: only UTF-16 can have a bad end
     text = TextIOWrapper(file, encoding=detect_encoding(file), errors="replace")
     try:
-        lines = bounded_lines(text)
-        yield from parse_table(lines) if list_format is ListFormat.TABLE else parse_text(lines)
+        yield from _PARSERS[list_format](bounded_lines(text))
     finally:
         text.detach()
