@@ -29,6 +29,10 @@ log = structlog.stdlib.get_logger(__name__)
 
 IDLE_POLL_SECONDS = 0.25
 """Between two looks whether there is time for work that can wait."""
+DELIVERY_COUNT_HEADER = "x-delivery-count"
+"""A quorum queue's own count of how often it delivered a message before."""
+MOST_RETURNS = 50
+"""Half of the delivery limit in ``rabbitmq/definitions.json``."""
 
 Settled = Callable[[Outcome, str], None]
 """Told once a delivery: its outcome and code."""
@@ -191,7 +195,7 @@ class Consumer:
         except UnavailableError as error:
             session.trip(error)
             await session.consuming_stopped.wait()  # else it would come back at once
-            await message.nack(requeue=True)
+            await self._give_back(message, session)
             return Outcome.RETURNED, error.code
         except Exception as error:
             verdict = judge(error, delivery, self._queues)
@@ -211,6 +215,22 @@ class Consumer:
         await message.ack()
         self._breaker.reset()
         return Outcome.ACKED, code
+
+    async def _give_back(self, message: Message, session: "_Session") -> None:
+        """Return a delivery whose work could not be tried.
+
+        Each return counts towards the queue's delivery limit, which is there for messages that
+        kill their consumer. A copy counts from 0 again, so no outage ever reaches the limit.
+        """
+        returns = message.headers.get(DELIVERY_COUNT_HEADER, 0)
+        if not isinstance(returns, int) or returns < MOST_RETURNS:
+            await message.nack(requeue=True)
+            return
+        headers = {
+            name: value for name, value in message.headers.items() if name != DELIVERY_COUNT_HEADER
+        }
+        await session.publisher.publish(message.body, queue=self._queues.delays[0], headers=headers)
+        await message.ack()
 
 
 class _Session:
