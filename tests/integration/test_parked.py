@@ -50,7 +50,8 @@ def everything(_: ParkedMessage) -> bool:
 
 async def park(publisher: Publisher, queues: Queues, *bodies: bytes, error: Exception) -> None:
     for body in bodies:
-        verdict = judge(error, Delivery(body, 4, is_last_attempt=True), queues)
+        last = Delivery(body, 4, is_last_attempt=True, headers={ATTEMPT_HEADER: 4})
+        verdict = judge(error, last, queues)
         await publisher.publish(body, queue=queues.parked, headers=verdict.headers)
 
 
@@ -117,7 +118,8 @@ async def test_replay_begins_again_and_keeps_the_history(
     assert await consume(amqp_settings, queues, handle, until=1) == ["predicted"]
 
     headers = seen[0].headers
-    assert (seen[0].body, seen[0].attempt) == (b"image", 1)
+    assert (before.attempts, seen[0].attempt) == (4, 1)
+    assert seen[0].body == b"image"
     assert headers[FIRST_FAILURE_HEADER] == before.first_failure
     assert headers[PREVIOUS_CODE_HEADER] == "hiccup"
     assert headers[PREVIOUS_REASON_HEADER] == "no luck"
