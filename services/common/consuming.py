@@ -23,17 +23,21 @@ from services.common.messaging import (
     open_channel,
 )
 from services.common.settings import AmqpSettings
-from services.common.settlement import Handler, Outcome, Queues, judge, to_delivery
+from services.common.settlement import (
+    Handler,
+    Outcome,
+    Queues,
+    Verdict,
+    is_worn_out,
+    judge,
+    returned,
+    to_delivery,
+)
 
 log = structlog.stdlib.get_logger(__name__)
 
 IDLE_POLL_SECONDS = 0.25
 """Between two looks whether there is time for work that can wait."""
-DELIVERY_COUNT_HEADER = "x-delivery-count"
-"""A quorum queue's own count of how often it delivered a message before."""
-MOST_RETURNS = 50
-"""Half of the delivery limit in ``rabbitmq/definitions.json``."""
-
 Settled = Callable[[Outcome, str], None]
 """Told once a delivery: its outcome and code."""
 StopFeed = Callable[[], Coroutine[Any, Any, None]]
@@ -195,7 +199,11 @@ class Consumer:
         except UnavailableError as error:
             session.trip(error)
             await session.consuming_stopped.wait()  # else it would come back at once
-            await self._give_back(message, session)
+            if is_worn_out(delivery):
+                return await self._send_on(message, judge(error, delivery, self._queues), session)
+            if verdict := returned(delivery, self._queues):
+                return await self._send_on(message, verdict, session)
+            await message.nack(requeue=True)
             return Outcome.RETURNED, error.code
         except Exception as error:
             verdict = judge(error, delivery, self._queues)
@@ -207,30 +215,18 @@ class Consumer:
                 attempt=delivery.attempt,
                 exc_info=verdict.code == "bug",
             )
-            await session.publisher.publish(
-                message.body, queue=verdict.queue, headers=verdict.headers
-            )
-            await message.ack()
-            return verdict.outcome, verdict.code
+            return await self._send_on(message, verdict, session)
         await message.ack()
         self._breaker.reset()
         return Outcome.ACKED, code
 
-    async def _give_back(self, message: Message, session: "_Session") -> None:
-        """Return a delivery whose work could not be tried.
-
-        Each return counts towards the queue's delivery limit, which is there for messages that
-        kill their consumer. A copy counts from 0 again, so no outage ever reaches the limit.
-        """
-        returns = message.headers.get(DELIVERY_COUNT_HEADER, 0)
-        if not isinstance(returns, int) or returns < MOST_RETURNS:
-            await message.nack(requeue=True)
-            return
-        headers = {
-            name: value for name, value in message.headers.items() if name != DELIVERY_COUNT_HEADER
-        }
-        await session.publisher.publish(message.body, queue=self._queues.delays[0], headers=headers)
+    async def _send_on(
+        self, message: Message, verdict: Verdict, session: "_Session"
+    ) -> tuple[Outcome, str]:
+        """Have RabbitMQ confirm the copy before the original goes."""
+        await session.publisher.publish(message.body, queue=verdict.queue, headers=verdict.headers)
         await message.ack()
+        return verdict.outcome, verdict.code
 
 
 class _Session:

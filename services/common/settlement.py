@@ -26,8 +26,19 @@ REPLAYS_HEADER = "x-replays"
 REPLAYED_AT_HEADER = "x-replayed-at"
 PREVIOUS_CODE_HEADER = "x-previous-code"
 PREVIOUS_REASON_HEADER = "x-previous-reason"
+COPIES_HEADER = "x-returned-copies"
+DELIVERY_COUNT_HEADER = "x-delivery-count"
+"""A quorum queue's own count of how often it delivered a message before."""
+MOST_RETURNS = 20
+"""So often a delivery returns to its queue at once; then a copy rests in the longest delay.
+
+Far below the ``x-delivery-limit`` of ``rabbitmq/definitions.json``, at which RabbitMQ parks a
+message without a reason: that limit is for messages that kill their consumer.
+"""
+MOST_COPIES = 3
+"""So often a copy rests; a server that was away returns a delivery once, however long it was."""
 LONGEST_REASON = 1000
-BY_BROKER = frozenset({"x-delivery-count", "x-death"})
+BY_BROKER = frozenset({DELIVERY_COUNT_HEADER, "x-death"})
 """Headers of RabbitMQ's own, beside all that begin with ``x-first-death-`` or ``x-last-death-``."""
 
 
@@ -96,7 +107,8 @@ def judge(error: Exception, delivery: Delivery, queues: Queues) -> Verdict:
     """Decide where a failed delivery goes.
 
     Args:
-        error: What the handler raised; an ``UnavailableError`` is not decided here.
+        error: What the handler raised; an ``UnavailableError`` only of a delivery that
+            ``is_worn_out``, else see ``returned``.
         delivery: The delivery that failed.
         queues: Where it may go.
     """
@@ -105,7 +117,7 @@ def judge(error: Exception, delivery: Delivery, queues: Queues) -> Verdict:
     now = datetime.now(tz=UTC).isoformat()
     headers = {
         FIRST_FAILURE_HEADER: now,
-        **delivery.headers,
+        **own_headers(delivery.headers),
         CODE_HEADER: code,
         REASON_HEADER: reason[:LONGEST_REASON],
     }
@@ -116,24 +128,49 @@ def judge(error: Exception, delivery: Delivery, queues: Queues) -> Verdict:
     return Verdict(Outcome.PARKED, code, queues.parked, headers)
 
 
+def returned(delivery: Delivery, queues: Queues) -> Verdict | None:
+    """Decide about a delivery that could not be tried: None returns it to its queue as it is."""
+    if _count(delivery.headers, DELIVERY_COUNT_HEADER) < MOST_RETURNS:
+        return None
+    copies = _count(delivery.headers, COPIES_HEADER) + 1
+    headers = {**own_headers(delivery.headers), COPIES_HEADER: copies}
+    return Verdict(Outcome.RETURNED, "returned_often", queues.delays[-1], headers)
+
+
+def is_worn_out(delivery: Delivery) -> bool:
+    """Whether a delivery has returned, and rested, as often as it may."""
+    return (
+        _count(delivery.headers, COPIES_HEADER) >= MOST_COPIES
+        and _count(delivery.headers, DELIVERY_COUNT_HEADER) >= MOST_RETURNS
+    )
+
+
+def own_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the headers without RabbitMQ's own: a copy has a history of its own.
+
+    RabbitMQ drops a message without a word that would enter a queue in whose name it has died
+    before, and shows a stale count where it has none yet.
+    """
+    return {
+        name: value
+        for name, value in headers.items()
+        if name not in BY_BROKER and not name.startswith(("x-first-death-", "x-last-death-"))
+    }
+
+
 def replay_headers(headers: Mapping[str, Any], *, code: str, reason: str) -> dict[str, Any]:
     """Return the headers with which a parked message tries again.
 
     It begins at the first attempt; when it failed first, why it was parked and how often it was
-    replayed stay. RabbitMQ's own headers go: it drops a message without a word that would enter a
-    queue in whose name it has died before.
+    replayed stay.
 
     Args:
         headers: As parked.
         code: Why it was parked.
         reason: The same in words.
     """
-    dropped = {ATTEMPT_HEADER, CODE_HEADER, REASON_HEADER, PARKED_AT_HEADER, *BY_BROKER}
-    kept = {
-        name: value
-        for name, value in headers.items()
-        if name not in dropped and not name.startswith(("x-first-death-", "x-last-death-"))
-    }
+    dropped = {ATTEMPT_HEADER, COPIES_HEADER, CODE_HEADER, REASON_HEADER, PARKED_AT_HEADER}
+    kept = {name: value for name, value in own_headers(headers).items() if name not in dropped}
     replays = headers.get(REPLAYS_HEADER)
     return {
         **kept,
@@ -142,6 +179,11 @@ def replay_headers(headers: Mapping[str, Any], *, code: str, reason: str) -> dic
         PREVIOUS_CODE_HEADER: code,
         PREVIOUS_REASON_HEADER: reason,
     }
+
+
+def _count(headers: Mapping[str, Any], name: str) -> int:
+    value = headers.get(name)
+    return value if isinstance(value, int) else 0
 
 
 def _last_line(error: Exception) -> str:

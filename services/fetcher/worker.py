@@ -15,7 +15,7 @@ from services.common.images import ImageFormat, sniff
 from services.common.index import Document
 from services.common.metadata import Provenance, to_metadata
 from services.common.object_store import ObjectStore
-from services.common.settlement import Delivery
+from services.common.settlement import Delivery, is_worn_out
 from services.fetcher.cancellations import Cancellations
 from services.fetcher.download.client import Download
 from services.fetcher.download.errors import (
@@ -30,11 +30,6 @@ log = structlog.stdlib.get_logger(__name__)
 HASHED_IN_PLACE_BYTES = 1024 * 1024
 """A larger body is hashed in a thread: it would hold up every other download."""
 
-DELIVERY_COUNT_HEADER = "x-delivery-count"
-MOST_RETURNS = 90
-"""A job returned so often is given up: soon after, at the ``x-delivery-limit`` of ``fetch.jobs``,
-RabbitMQ would park it without a word, and its batch would never end."""
-
 _BUG = Result(
     ItemOutcome.FAILED,
     "internal_error",
@@ -44,7 +39,7 @@ _BUG = Result(
 _GAVE_UP = Result(
     ItemOutcome.FAILED,
     "gave_up",
-    f"a server of this pipeline did not answer in more than {MOST_RETURNS} attempts",
+    "a server of this pipeline refused the work again and again, for more than half an hour",
     is_transient=True,
 )
 
@@ -129,10 +124,9 @@ class Worker:
         try:
             return await self._finish(item, delivery)
         except UnavailableError:
-            if _returns(delivery) < MOST_RETURNS:
-                raise
-            await self._ledger.finish(item["_id"], _GAVE_UP)
-            return _GAVE_UP.code
+            if is_worn_out(delivery):  # the message is about to be parked
+                await self._ledger.finish(item["_id"], _GAVE_UP)
+            raise
         except FailedDownloadError:
             raise
         except Exception:
@@ -229,11 +223,6 @@ def _item_id(body: bytes) -> str:
     if not isinstance(item_id, str):
         raise InvalidJobError("fetch_id is not text")
     return item_id
-
-
-def _returns(delivery: Delivery) -> int:
-    count = delivery.headers.get(DELIVERY_COUNT_HEADER)
-    return count if isinstance(count, int) else 0
 
 
 def _failed(error: DownloadError, started: float) -> Result:

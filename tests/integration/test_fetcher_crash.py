@@ -16,14 +16,14 @@ from services.common.errors import ObjectStoreUnavailableError
 from services.common.index import DocumentRefusedError
 from services.common.messaging import open_publisher
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import FETCH_QUEUES, Delivery
+from services.common.settlement import FETCH_QUEUES, MOST_COPIES, MOST_RETURNS, Delivery
 from services.fetcher.cancellations import Cancellations
 from services.fetcher.dispatcher import PAGE_ITEMS, Dispatcher
 from services.fetcher.download.client import Download
 from services.fetcher.download.errors import RefusedDownloadError
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
 from services.fetcher.lists.rows import Item
-from services.fetcher.worker import MOST_RETURNS, Source, Worker, to_job
+from services.fetcher.worker import Source, Worker, to_job
 from tests.support.fetcher import (
     DEADLINE_SECONDS,
     Surroundings,
@@ -218,7 +218,7 @@ async def test_item_whose_outcome_cannot_be_written_down_ends_all_the_same(
     assert (item["outcome"], item["code"]) == ("failed", "internal_error")
 
 
-async def test_job_that_rabbitmq_is_about_to_drop_ends_as_failed_and_can_be_retried(
+async def test_item_whose_job_is_about_to_be_parked_ends_as_failed_and_can_be_retried(
     surroundings: Surroundings,
 ) -> None:
     ledger = Ledger(surroundings.index.fetches)
@@ -226,14 +226,20 @@ async def test_job_that_rabbitmq_is_about_to_drop_ends_as_failed_and_can_be_retr
     await ledger.add("b", [Item(1, "http://x.test/")])
     body = to_job("b/0000000001")
 
-    for headers in ({}, {"x-delivery-count": MOST_RETURNS - 1}, {"x-delivery-count": "foreign"}):
+    young = {"x-delivery-count": MOST_RETURNS, "x-returned-copies": MOST_COPIES - 1}
+    for headers in ({}, young, {"x-delivery-count": "foreign"}):
         with pytest.raises(ObjectStoreUnavailableError):
             await worker.handle(Delivery(body, headers=headers))
-    code = await worker.handle(Delivery(body, headers={"x-delivery-count": MOST_RETURNS}))
+        queued = await ledger.find("b/0000000001")
+        assert queued is not None
+        assert queued["outcome"] == "queued"
+    old = {"x-delivery-count": MOST_RETURNS, "x-returned-copies": MOST_COPIES}
+    with pytest.raises(ObjectStoreUnavailableError):
+        await worker.handle(Delivery(body, headers=old))
 
     item = await ledger.find("b/0000000001")
     assert item is not None
-    assert (code, item["outcome"], item["code"]) == ("gave_up", "failed", "gave_up")
+    assert (item["outcome"], item["code"]) == ("failed", "gave_up")
     assert await ledger.requeue("b", RetryScope.TRANSIENT) == 1
 
 

@@ -10,7 +10,7 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-import services.common.consuming as consuming_module
+from services.common import breaker, settlement
 from services.common.breaker import Check
 from services.common.consuming import Consumer
 from services.common.errors import (
@@ -388,41 +388,34 @@ async def test_unreachable_broker_is_unavailable() -> None:
         await check_broker(AmqpSettings(**nobody))
 
 
-async def test_no_outage_reaches_the_delivery_limit(
+async def test_refused_work_rests_and_is_parked_with_its_reason_in_the_end(
     amqp_settings: AmqpSettings,
     queues: Queues,
     channel: AbstractChannel,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(consuming_module, "MOST_RETURNS", 1)
-    limited = f"{queues.work}.limited"
-    arguments: dict[str, Any] = {
-        "x-queue-type": "quorum",
-        "x-delivery-limit": 2,
-        "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": queues.parked,
-    }
-    await channel.declare_queue(limited, durable=True, arguments=arguments)
-    failures = 4
+    monkeypatch.setattr(settlement, "MOST_RETURNS", 1)
+    monkeypatch.setattr(settlement, "MOST_COPIES", 1)
+    monkeypatch.setattr(breaker, "LARGEST_PAUSE_SECONDS", 0.1)
 
     async def check() -> None:
         """Answer well, as a server does that refuses the work itself."""
 
     async def handle(_: Delivery) -> str:
-        nonlocal failures
-        failures -= 1
-        if failures >= 0:
-            raise OcrUnavailableError("401")
-        return "predicted"
+        raise OcrUnavailableError("401")
 
-    # copies go straight back instead of through a delay, so that all are under the limit
-    behind_a_limit = Queues(limited, (limited,), queues.parked)
-    try:
-        await publish(amqp_settings, behind_a_limit, b"image")
-        checks: dict[str, Check] = {"ocr-api": check}
-        async with consuming(amqp_settings, behind_a_limit, handle, checks=checks) as run:
-            settled = await run.until(5)
-        assert settled[-1] == (Outcome.ACKED, "predicted")
-        assert await depth(channel, queues.parked) == 0
-    finally:
-        await channel.queue_delete(limited)
+    await publish(amqp_settings, queues, b"image")
+    checks: dict[str, Check] = {"ocr-api": check}
+    async with consuming(amqp_settings, queues, handle, checks=checks) as run:
+        settled = await run.until(4)
+
+    assert [outcome for outcome, _ in settled] == [
+        Outcome.RETURNED,  # at once
+        Outcome.RETURNED,  # as a copy, after a rest: RabbitMQ counts from 0 again
+        Outcome.RETURNED,
+        Outcome.PARKED,
+    ]
+    parked = await take(channel, queues.parked)
+    assert (parked.headers["x-code"], parked.body) == ("ocr_unavailable", b"image")
+    assert "401" in str(parked.headers["x-reason"])
+    await parked.ack()
