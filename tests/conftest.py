@@ -1,9 +1,11 @@
 """Fixtures of all tests: real servers, and settings that share nothing between two tests."""
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import pytest
+import structlog
 from aiohttp import ClientSession, encode_basic_auth
 from motor.motor_asyncio import AsyncIOMotorClient
 from pydantic import AmqpDsn, HttpUrl, MongoDsn
@@ -12,6 +14,19 @@ from infra.local.stack import Addresses
 from services.common.object_store import open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.servers import real_servers
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Take away what a service's start sets up: its handler writes to this test's own stream."""
+    yield
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):
+            root.removeHandler(handler)
+    root.setLevel(logging.WARNING)
+    structlog.contextvars.clear_contextvars()
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
