@@ -13,6 +13,7 @@ from pydantic import AmqpDsn, HttpUrl, MongoDsn
 from infra.local.stack import Addresses
 from services.common.object_store import open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.provisioner.settings import RabbitmqManagementSettings
 from tests.support.servers import real_servers
 
 
@@ -59,6 +60,16 @@ async def s3_settings(servers: Addresses) -> AsyncIterator[S3Settings]:
 def amqp_settings(servers: Addresses) -> AmqpSettings:
     """RabbitMQ's usual virtual host, where MinIO's events arrive; all tests share it."""
     return AmqpSettings(url=AmqpDsn(servers.amqp_url.get_secret_value()))
+
+
+@pytest.fixture
+def management(servers: Addresses) -> RabbitmqManagementSettings:
+    """RabbitMQ's management API, as its administrator."""
+    return RabbitmqManagementSettings(
+        url=HttpUrl(servers.rabbitmq_management_url),
+        user=servers.rabbitmq_management_user,
+        password=servers.rabbitmq_management_password,
+    )
 
 
 @pytest.fixture

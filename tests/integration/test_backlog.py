@@ -9,7 +9,6 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydantic import HttpUrl
 
-from infra.local.stack import Addresses
 from services.cli.backlog import NOTIFICATIONS, QUEUES, Backlog, backlogs
 from services.common.messaging import open_publisher
 from services.common.parking import drop
@@ -22,15 +21,6 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.integration
 
 DEFINITIONS = Path(__file__).parents[2] / "rabbitmq" / "definitions.json"
-
-
-@pytest.fixture
-def management(servers: Addresses) -> RabbitmqManagementSettings:
-    return RabbitmqManagementSettings(
-        url=HttpUrl(servers.rabbitmq_management_url),
-        user=servers.rabbitmq_management_user,
-        password=servers.rabbitmq_management_password,
-    )
 
 
 async def test_what_is_parked_is_counted_beside_what_minio_keeps(

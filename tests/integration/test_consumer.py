@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -12,16 +13,12 @@ import aio_pika
 import pytest
 from aiohttp import web
 
-from services.common.consuming import Consumer
 from services.common.index import Database, Document, open_index
 from services.common.metadata import Provenance, to_metadata
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import Outcome, Queues
-from services.consumer.images import Images
-from services.consumer.ocr_client import open_ocr_client
-from services.consumer.settings import ConsumerSettings
-from services.consumer.worker import Worker
+from tests.support.indexing import Settlements, indexing
 from tests.support.ocr_api import ScriptedOcrApi, prediction, problem, scripted_ocr_api
 from tests.support.waiting import eventually
 
@@ -78,12 +75,12 @@ async def ocr_api() -> AsyncIterator[ScriptedOcrApi]:
 class Pipeline:
     store: ObjectStore
     index: Database
-    settled: list[tuple[Outcome, str]]
-    stop: asyncio.Event
+    settlements: Settlements
 
-    def on_settled(self, outcome: Outcome, code: str) -> None:
-        if code != "foreign_event":  # of other tests: all share MinIO's exchange
-            self.settled.append((outcome, code))
+    @property
+    def settled(self) -> list[tuple[Outcome, str]]:
+        # foreign events are those of other tests: all share MinIO's exchange
+        return [each for each in self.settlements.settled if each[1] != "foreign_event"]
 
     async def document(self, key: str, **fields: object) -> Document:
         where = {"_id": f"{self.store.bucket}/{key}", **fields}
@@ -114,41 +111,15 @@ async def start(
     amqp_settings: AmqpSettings,
 ) -> AsyncIterator[Start]:
     """Start consumers; each is stopped after the test."""
-    async with asyncio.TaskGroup() as tasks:
-        stops: list[asyncio.Event] = []
+    async with AsyncExitStack() as consumers:
 
         async def start() -> Pipeline:
-            pipeline = Pipeline(store, index, [], asyncio.Event())
-            stops.append(pipeline.stop)
-            ready = asyncio.Event()
-            tasks.create_task(consume(pipeline, ready))
-            await ready.wait()
-            return pipeline
-
-        async def consume(pipeline: Pipeline, ready: asyncio.Event) -> None:
-            settings = ConsumerSettings(ocr_url=ocr_api.url, ocr_timeout_seconds=2)
-            async with open_ocr_client(settings) as ocr:
-                worker = Worker(
-                    store=store,
-                    recogniser=ocr,
-                    images=Images(index.images),
-                    fetches=index.fetches,
-                    max_object_bytes=100_000,
-                )
-                consumer = Consumer(
-                    amqp_settings,
-                    queues,
-                    worker.handle,
-                    prefetch=4,
-                    checks={"ocr-api": ocr.check, "mongodb": index.check, "minio": store.check},
-                    on_settled=pipeline.on_settled,
-                )
-                ready.set()
-                await consumer.run(pipeline.stop, drain_seconds=5)
+            consumer = indexing(
+                ocr_api, store=store, index=index, amqp=amqp_settings, queues=queues
+            )
+            return Pipeline(store, index, await consumers.enter_async_context(consumer))
 
         yield start
-        for stop in stops:
-            stop.set()
 
 
 async def test_upload_becomes_a_predicted_document(start: Start) -> None:

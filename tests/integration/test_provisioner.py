@@ -8,7 +8,6 @@ from aiohttp import ClientSession, encode_basic_auth
 from botocore.exceptions import ClientError
 from pydantic import HttpUrl, MongoDsn, SecretStr
 
-from infra.local.stack import Addresses
 from services.common.errors import BrokerUnavailableError
 from services.common.index import open_index
 from services.common.object_store import NOTIFIED_EVENTS, open_object_store
@@ -21,15 +20,6 @@ from services.provisioner.settings import ProvisionerSettings, RabbitmqManagemen
 pytestmark = pytest.mark.integration
 
 DEFINITIONS = Path(__file__).parents[2] / "rabbitmq" / "definitions.json"
-
-
-@pytest.fixture
-def management(servers: Addresses) -> RabbitmqManagementSettings:
-    return RabbitmqManagementSettings(
-        url=HttpUrl(servers.rabbitmq_management_url),
-        user=servers.rabbitmq_management_user,
-        password=servers.rabbitmq_management_password,
-    )
 
 
 async def test_set_up_twice_is_as_once(
