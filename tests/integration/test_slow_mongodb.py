@@ -1,0 +1,106 @@
+"""MongoDB that answers slowly, or not in time: everything is indexed in the end, nothing parked."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+from pydantic import MongoDsn
+from yarl import URL
+
+from services.common.index import Database, open_index
+from services.common.messaging import open_publisher
+from services.common.object_store import ObjectStore, open_object_store
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.settlement import Outcome, Queues
+from services.common.synthetic import sequencer_at, stored_notification
+from tests.support.indexing import Settlements, indexing, open_queues
+from tests.support.ocr_api import scripted_ocr_api
+from tests.support.slow_link import SlowLink, open_slow_link
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+IMAGES = 4
+TIMEOUT_SECONDS = 0.5
+"""The driver waits four times as long for an answer."""
+
+
+@dataclass
+class Running:
+    settlements: Settlements
+    link: SlowLink
+    index: Database
+    store: ObjectStore
+    amqp: AmqpSettings
+    queues: Queues
+
+    async def queue_images(self) -> None:
+        async with open_publisher(self.amqp) as publisher:
+            for number in range(IMAGES):
+                key = f"slow/{number}.png"
+                await self.store.write(key, b"image", content_type="image/png", metadata={})
+                stored = await self.store.head(key)
+                assert stored is not None
+                body = stored_notification(
+                    self.store.bucket, stored, sequencer=sequencer_at(stored.stored_at)
+                )
+                await publisher.publish(body, queue=self.queues.work)
+
+    async def all_indexed(self) -> bool:
+        return await self.index.images.count({"status": "predicted"}) == IMAGES
+
+
+@pytest.fixture
+async def running(
+    amqp_settings: AmqpSettings, s3_settings: S3Settings, mongo_settings: MongoSettings
+) -> AsyncIterator[Running]:
+    server = URL(str(mongo_settings.url))
+    assert server.host
+    async with (
+        open_slow_link(server.host, server.port or 27017) as link,
+        open_object_store(s3_settings) as store,
+        open_index(mongo_settings) as index,
+        scripted_ocr_api() as ocr_api,
+        open_queues(amqp_settings) as queues,
+    ):
+        await store.client.create_bucket(Bucket=store.bucket)
+        await index.create_indexes()
+        slow = mongo_settings.model_copy(
+            update={
+                "url": MongoDsn(f"mongodb://127.0.0.1:{link.port}"),
+                "timeout_seconds": TIMEOUT_SECONDS,
+            }
+        )
+        async with (
+            open_index(slow) as slowed,
+            indexing(
+                ocr_api, store=store, index=slowed, amqp=amqp_settings, queues=queues
+            ) as settlements,
+        ):
+            yield Running(settlements, link, index, store, amqp_settings, queues)
+
+
+async def test_a_slow_answer_only_costs_time(running: Running) -> None:
+    running.link.delay_seconds = TIMEOUT_SECONDS / 2
+    await running.queue_images()
+    await eventually(running.all_indexed, seconds=60)
+    await running.settlements.until(IMAGES)
+    assert set(running.settlements.settled) == {(Outcome.ACKED, "predicted")}
+
+
+async def test_answers_that_come_too_late_pause_consuming_and_park_nothing(
+    running: Running,
+) -> None:
+    running.link.delay_seconds = TIMEOUT_SECONDS * 8
+    await running.queue_images()
+
+    async def paused() -> bool:
+        return (Outcome.RETURNED, "index_unavailable") in running.settlements.settled
+
+    await eventually(paused, seconds=60)
+    running.link.delay_seconds = 0.0
+    await eventually(running.all_indexed, seconds=60)
+    await asyncio.wait_for(running.settlements.until(IMAGES), 60)
+    outcomes = {outcome for outcome, _ in running.settlements.settled}
+    assert outcomes <= {Outcome.ACKED, Outcome.RETURNED}

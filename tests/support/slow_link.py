@@ -1,0 +1,61 @@
+"""A network link to a server, as slow as a test wants it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+HOST = "127.0.0.1"
+_CHUNK_BYTES = 64 * 1024
+
+
+@dataclass
+class SlowLink:
+    """Where to connect, and what the link costs; ``delay_seconds`` may change at any time."""
+
+    port: int
+    delay_seconds: float = 0.0
+    """Added to each piece of an answer."""
+
+
+@asynccontextmanager
+async def open_slow_link(host: str, port: int) -> AsyncIterator[SlowLink]:
+    """Forward connections to a server for the length of an ``async with`` block."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        with suppress(OSError, asyncio.CancelledError):
+            server_reader, server_writer = await asyncio.open_connection(host, port)
+            try:
+                async with asyncio.TaskGroup() as ways:
+                    ways.create_task(_forward(reader, server_writer, None))
+                    ways.create_task(_forward(server_reader, writer, link))
+            finally:
+                server_writer.close()
+                writer.close()
+
+    server = await asyncio.start_server(accept, HOST, 0)
+    link = SlowLink(server.sockets[0].getsockname()[1])
+    try:
+        yield link
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _forward(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: SlowLink | None
+) -> None:
+    with suppress(OSError):
+        while chunk := await reader.read(_CHUNK_BYTES):
+            if link is not None and link.delay_seconds:
+                await asyncio.sleep(link.delay_seconds)
+            writer.write(chunk)
+            await writer.drain()
+    writer.close()
