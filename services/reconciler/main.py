@@ -17,7 +17,14 @@ from services.common.server import http_server, serve_until, stop_on_signals
 from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.common.settlement import OCR_QUEUES
 from services.reconciler.compare import TO_QUEUE, State
-from services.reconciler.metrics import LAST_SUCCESS, OBJECTS, PASS_SECONDS, PASSES, QUEUED
+from services.reconciler.metrics import (
+    INTERVAL_SECONDS,
+    LAST_SUCCESS,
+    OBJECTS,
+    PASS_SECONDS,
+    PASSES,
+    QUEUED,
+)
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import Report, make_pass
 
@@ -31,6 +38,7 @@ async def run(settings: ReconcilerSettings) -> None:
     """Make passes until SIGTERM or SIGINT; one under way is given up, as the next repeats it."""
     stop = stop_on_signals()
     amqp = AmqpSettings()
+    INTERVAL_SECONDS.set(settings.interval_seconds)
     async with open_object_store(S3Settings()) as store, open_index(MongoSettings()) as index:
 
         async def one_pass() -> bool:

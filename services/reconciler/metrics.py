@@ -15,3 +15,6 @@ LAST_SUCCESS = Gauge(
     "reconciler_last_success_timestamp_seconds", "When the last pass finished, in Unix time."
 )
 PASS_SECONDS = Gauge("reconciler_pass_duration_seconds", "How long the last finished pass took.")
+INTERVAL_SECONDS = Gauge(
+    "reconciler_interval_seconds", "From the end of a pass to the next, as it is set."
+)

@@ -30,8 +30,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 ORIGIN = "reconciler"
 DOCUMENT_PAGE = 1000
-MOST_PARKED = 20_000
-"""Parked messages that are remembered; more than a person will ever look at."""
+MOST_PARKED = 200_000
+"""Parked messages that are remembered, in some 60 MB; with more, a pass only counts."""
 ROOM_POLL_SECONDS = 1.0
 
 Parked = set[tuple[str, str | None]]
@@ -208,9 +208,12 @@ async def make_pass(
         UnavailableError: A server is missing; what was queued until then is queued.
     """
     parked = await parked_notifications(amqp, queues)
+    if is_blind := len(parked) >= MOST_PARKED:
+        # what is parked beyond them would be queued again, and parked again, in every pass
+        log.warning("too much is parked: nothing is queued", parked=len(parked))
     async with AsyncExitStack() as stack:
         publisher = None
-        if not is_dry_run:
+        if not (is_dry_run or is_blind):
             publisher = await stack.enter_async_context(open_publisher(amqp))
         reconciler = Reconciler(
             store=store,
@@ -233,7 +236,6 @@ async def parked_notifications(settings: AmqpSettings, queues: Queues) -> Parked
     async with open_queue(settings, queues.parked) as messages:
         async for message in messages:
             if len(parked) >= MOST_PARKED:
-                log.warning("more is parked than is looked at", looked_at=MOST_PARKED)
                 break
             parked.update(_identity(event) for event in _events(message.body))
     return parked

@@ -15,6 +15,7 @@ from services.common.object_store import ObjectInfo, ObjectStore, open_object_st
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import CODE_HEADER, Queues
 from services.common.synthetic import removed_notification, sequencer_at, stored_notification
+from services.reconciler import walk
 from services.reconciler.compare import State
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import Report, make_pass
@@ -241,6 +242,21 @@ async def test_made_removal_never_undoes_an_upload_that_came_after_the_listing(
         )
         assert (await settlements.until(3))[-1] == "stale"
     assert (await site.document("a.png"))["etag"] == info.etag
+
+
+async def test_with_more_parked_than_can_be_remembered_a_pass_only_counts(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walk, "MOST_PARKED", 1)
+    info = await site.upload("parked.png")
+    await site.upload("without an event.png")
+    body = stored_notification(site.store.bucket, info, sequencer=sequencer_at(info.stored_at))
+    async with open_publisher(site.amqp) as publisher:
+        await publisher.publish(body, queue=site.queues.parked, headers={CODE_HEADER: "ocr_failed"})
+
+    report = await site.reconcile()
+
+    assert (report.found[State.MISSING], report.queued) == (1, 0)
 
 
 async def test_what_is_parked_is_not_queued_again(site: Site) -> None:

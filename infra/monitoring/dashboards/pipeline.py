@@ -25,7 +25,7 @@ def build() -> Dashboard:
         uid=UID,
         description="The stages an image passes, left to right, and the servers they need.",
         since="now-1h",
-        blocks=[_stages(), _flow(), _failures(), _ocr_api(), _servers(), _storage()],
+        blocks=[_stages(), _flow(), _failures(), _reconciler(), _ocr_api(), _servers(), _storage()],
     )
 
 
@@ -162,6 +162,39 @@ def _failures() -> Block:
         decimals=0,
     )
     return Block("What failed", [deliveries, troubled, parked, unrouted, lost])
+
+
+def _reconciler() -> Block:
+    """What the comparison of the bucket with its documents found."""
+    age = number(
+        "Last pass ended",
+        "How long ago. Three times the interval without one is an alert: see ReconcilerStale in "
+        "docs/monitoring.md.",
+        "s",
+        Query("time() - max(reconciler_last_success_timestamp_seconds)", "ago"),
+        width=6,
+        decimals=0,
+    )
+    differing = number(
+        "Differed in the last pass",
+        "Images without a document, of other bytes, or gone. It queues them by itself; missing in "
+        "every pass means that events get lost.",
+        "short",
+        Query(
+            'sum by (state) (reconciler_objects{state=~"missing|changed|gone"})',
+            "{{state}}",
+        ),
+        width=6,
+        steps=((None, GREEN), (1, ORANGE)),
+        decimals=0,
+    )
+    found = series(
+        "Found by each pass",
+        "in_order is nearly all of them. young will be looked at again; parked waits for a person.",
+        "short",
+        Query("sum by (state) (reconciler_objects)", "{{state}}"),
+    )
+    return Block("Reconciler", [age, differing, found])
 
 
 def _ocr_api() -> Block:
