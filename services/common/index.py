@@ -31,6 +31,7 @@ Sort = Sequence[tuple[str, int]]
 IMAGES = "images"
 BATCHES = "batches"
 FETCHES = "fetches"
+LISTS = "lists"
 
 INDEXES: Mapping[str, Sequence[IndexModel]] = {
     IMAGES: (
@@ -46,7 +47,9 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
     FETCHES: (
         IndexModel([("batch_id", ASCENDING), ("outcome", ASCENDING), ("_id", ASCENDING)]),
         IndexModel([("url", ASCENDING), ("finished_at", DESCENDING)]),
+        IndexModel([("page", ASCENDING), ("outcome", ASCENDING)]),
     ),
+    LISTS: (IndexModel([("batch_id", ASCENDING), ("last_line", ASCENDING)]),),
 }
 
 
@@ -89,10 +92,11 @@ class Collection:
             async for document in cursor:
                 yield document
 
-    async def count(self, where: Filter) -> int:
-        """Return how many documents match."""
+    async def count(self, where: Filter, *, most: int | None = None) -> int:
+        """Return how many documents match, counting no further than ``most``."""
+        limit = {} if most is None else {"limit": most}
         with _errors():
-            return await self._collection.count_documents(where)
+            return await self._collection.count_documents(where, **limit)
 
     async def insert(self, document: Document) -> None:
         """Insert a document.
@@ -157,6 +161,7 @@ class Database:
         self.images = Collection(self._database[IMAGES])
         self.batches = Collection(self._database[BATCHES])
         self.fetches = Collection(self._database[FETCHES])
+        self.lists = Collection(self._database[LISTS])
 
     async def check(self) -> None:
         """Raise IndexUnavailableError unless the server answers."""

@@ -10,17 +10,17 @@ from services.common.health import Check, health_router
 from services.common.problems import ProblemError, install_problem_handlers, problem_response
 from services.fetcher import schemas
 from services.fetcher.access import require_token
-from services.fetcher.batches import (
-    BatchConflictError,
-    Batches,
-    BatchNotFoundError,
-    EmptyListError,
-    IdempotencyKeyReusedError,
-)
+from services.fetcher.batches import BatchConflictError, Batches, BatchNotFoundError
 from services.fetcher.ledger import ItemOutcome, RetryScope
 from services.fetcher.lists.rows import MalformedListError
 from services.fetcher.progress import failed_csv, progress_events
 from services.fetcher.settings import FetcherSettings
+from services.fetcher.submissions import (
+    Description,
+    EmptyListError,
+    IdempotencyKeyReusedError,
+    Submissions,
+)
 from services.fetcher.upload import ListLimits, receive_list
 
 BatchId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$")]
@@ -85,6 +85,7 @@ _LIST_BODY = {
 def build_app(
     settings: FetcherSettings,
     batches: Batches,
+    submissions: Submissions,
     *,
     ready: dict[str, Check],
     alive: dict[str, Check],
@@ -95,6 +96,7 @@ def build_app(
     Args:
         settings: Token and limits.
         batches: What it is about.
+        submissions: Where lists go.
         ready: For /readyz.
         alive: For /livez.
         stop: Ends the streams of progress, which would hold up a shutdown.
@@ -109,14 +111,14 @@ def build_app(
     _install_own_problems(app)
     app.include_router(health_router(ready=ready, alive=alive))
     router = APIRouter(tags=["batches"], dependencies=[Depends(require_token(settings.api_token))])
-    _add_submission(router, settings, batches)
+    _add_submission(router, settings, submissions)
     _add_reading(router, batches, stop)
     _add_actions(router, batches)
     app.include_router(router)
     return app
 
 
-def _add_submission(router: APIRouter, settings: FetcherSettings, batches: Batches) -> None:
+def _add_submission(router: APIRouter, settings: FetcherSettings, submissions: Submissions) -> None:
     limits = ListLimits(settings.max_list_bytes, settings.max_json_bytes)
 
     @router.post(
@@ -126,12 +128,12 @@ def _add_submission(router: APIRouter, settings: FetcherSettings, batches: Batch
         request: Request, response: Response, idempotency_key: IdempotencyKey = None
     ) -> schemas.Submitted:
         async with receive_list(request, limits) as received:
-            submission = await batches.submit(
-                received.contents.rows,
+            described = Description(
                 digest=received.digest,
                 name=received.contents.name,
                 idempotency_key=idempotency_key,
             )
+            submission = await submissions.submit(received.contents.rows, described)
         status_url = _status_url(submission.batch_id)
         response.headers["Location"] = status_url
         return schemas.to_submitted(submission, status_url)
@@ -157,8 +159,7 @@ def _add_reading(router: APIRouter, batches: Batches, stop: asyncio.Event) -> No
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> schemas.ItemPage:
-        found = await batches.items(batch_id, outcome=outcome, after=cursor or "", limit=limit)
-        page = [item async for item in found]
+        page = await batches.items(batch_id, outcome=outcome, after=cursor or "", limit=limit)
         return schemas.ItemPage(
             items=[schemas.to_item(item) for item in page],
             next=page[-1]["_id"] if len(page) == limit else None,
@@ -171,7 +172,7 @@ def _add_reading(router: APIRouter, batches: Batches, stop: asyncio.Event) -> No
         responses={200: {"content": {"text/csv": {}}}},
     )
     async def failed(batch_id: BatchId) -> StreamingResponse:
-        found = await batches.items(batch_id, outcome=ItemOutcome.FAILED, after="", limit=0)
+        found = await batches.failed(batch_id)
         return StreamingResponse(failed_csv(found), media_type="text/csv")
 
     @router.get(

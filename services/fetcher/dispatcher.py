@@ -8,6 +8,7 @@ either.
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -20,6 +21,7 @@ from services.common.messaging import Publisher, open_publisher
 from services.common.settings import AmqpSettings
 from services.common.settlement import Queues
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
+from services.fetcher.lists.expander import Expander
 from services.fetcher.worker import to_job
 
 log = structlog.stdlib.get_logger(__name__)
@@ -39,6 +41,7 @@ class Dispatcher:
         queues: Jobs go to their ``work`` queue.
         batches: The ``batches`` collection.
         ledger: Items.
+        expander: Makes items of the batches' lists.
         wake: Set by who has work; it is looked for every ``POLL_SECONDS`` anyway.
     """
 
@@ -49,12 +52,14 @@ class Dispatcher:
         *,
         batches: Collection,
         ledger: Ledger,
+        expander: Expander,
         wake: asyncio.Event,
     ) -> None:
         self._settings = settings
         self._queue = queues.work
         self._batches = batches
         self._ledger = ledger
+        self._expander = expander
         self._wake = wake
         self._owner = secrets.token_hex(8)
 
@@ -100,19 +105,56 @@ class Dispatcher:
             await self._ledger.requeue(batch_id, RetryScope(batch["requeue"]))
             await self._release(batch, {"requeue": None, "dispatch.after": ""})
             return True
-        after = batch["dispatch"]["after"]
+        if batch["dispatch"]["after"] is not None:
+            await self._dispatch_again(batch, publisher)
+        elif await self._expander.has_room(batch_id):
+            await self._dispatch_new(batch, publisher)
+        else:
+            await self._rest(batch)
+        return True
+
+    async def _dispatch_new(self, batch: Document, publisher: Publisher) -> None:
+        """Make items of the list's next page, and publish them."""
+        pages = batch["pages"]
+        if pages["next"] < pages["count"]:
+            await self._publish(await self._expander.expand_page(batch), publisher)
+        following = min(pages["next"] + 1, pages["count"])
+        # whatever was asked for in the meantime: the page is written
+        await self._batches.update_one({"_id": batch["_id"]}, {"$max": {"pages.next": following}})
+        is_last = following == pages["count"]
+        await self._release(batch, {"dispatch.done": is_last})
+        log.info("dispatched", batch_id=batch["_id"], pages=following, done=is_last)
+
+    async def _dispatch_again(self, batch: Document, publisher: Publisher) -> None:
+        """Publish the items that wait, a page at a time; the rest of the list follows."""
+        after, pages = batch["dispatch"]["after"], batch["pages"]
         found = self._ledger.items(
-            batch_id, outcome=ItemOutcome.QUEUED, after=after, limit=PAGE_ITEMS
+            batch["_id"], outcome=ItemOutcome.QUEUED, after=after, limit=PAGE_ITEMS
         )
         ids = [item["_id"] async for item in found]
+        await self._publish(ids, publisher)
+        is_last = len(ids) < PAGE_ITEMS
+        is_done = is_last and pages["next"] >= pages["count"]
+        progress = {"dispatch.done": is_done, "dispatch.after": None if is_last else ids[-1]}
+        await self._release(batch, progress)
+        log.info("dispatched again", batch_id=batch["_id"], items=len(ids), done=is_done)
+
+    async def _publish(self, ids: Sequence[str], publisher: Publisher) -> None:
         await asyncio.gather(
             *(publisher.publish(to_job(item_id), queue=self._queue) for item_id in ids)
         )
-        is_last = len(ids) < PAGE_ITEMS
-        progress = {"dispatch.done": is_last, "dispatch.after": ids[-1] if ids else after}
-        await self._release(batch, progress)
-        log.info("dispatched", batch_id=batch_id, items=len(ids), done=is_last)
-        return True
+
+    async def _rest(self, batch: Document) -> None:
+        """Leave a batch alone for a while: enough of it waits, and it is others' turn."""
+        await self._batches.update_one(
+            {"_id": batch["_id"], "dispatch.owner": self._owner},
+            {
+                "$set": {
+                    "dispatch.owner": None,
+                    "dispatch.leased_until": datetime.now(tz=UTC) + timedelta(seconds=POLL_SECONDS),
+                }
+            },
+        )
 
     async def _lease(self) -> Document | None:
         """Take the batch that waited longest."""

@@ -7,7 +7,9 @@ from enum import StrEnum
 
 from services.common.index import Collection, Document
 from services.common.metrics import FETCHED_ITEMS
+from services.fetcher.lists.pages import page_id
 from services.fetcher.lists.rows import Item
+from services.fetcher.urls import host_of
 
 
 class ItemOutcome(StrEnum):
@@ -48,7 +50,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many items of a batch have each outcome, and when the last was done."""
+    """How many items have each outcome, and when the last was done."""
 
     by_outcome: Mapping[ItemOutcome, int]
     finished_at: datetime | None
@@ -57,6 +59,20 @@ class Counts:
     def queued(self) -> int:
         """Items that are not done."""
         return self.by_outcome[ItemOutcome.QUEUED]
+
+    def __add__(self, other: "Counts") -> "Counts":
+        """Return the counts of both together."""
+        times = [each for each in (self.finished_at, other.finished_at) if each is not None]
+        return Counts(
+            {
+                outcome: count + other.by_outcome[outcome]
+                for outcome, count in self.by_outcome.items()
+            },
+            max(times, default=None),
+        )
+
+
+NOTHING = Counts(dict.fromkeys(ItemOutcome, 0), None)
 
 
 def fetch_id(batch_id: str, line: int) -> str:
@@ -70,14 +86,16 @@ class Ledger:
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
 
-    async def add(self, batch_id: str, items: Sequence[Item]) -> None:
-        """Write items down as queued; those that are there already stay as they are."""
+    async def add(self, batch_id: str, items: Sequence[Item], *, page: int = 0) -> None:
+        """Write the items of a page of a list as queued; those that are there stay as they are."""
         await self._collection.insert_missing(
             [
                 {
                     "_id": fetch_id(batch_id, item.line),
                     "batch_id": batch_id,
+                    "page": page_id(batch_id, page),
                     "url": item.url,
+                    "host": host_of(item.url),
                     "annotation": item.annotation,
                     "outcome": ItemOutcome.QUEUED,
                     "attempts": 0,
@@ -118,21 +136,36 @@ class Ledger:
         items = [item async for item in found]
         return items[0] if items else None
 
-    async def count(self, batch_ids: Sequence[str]) -> dict[str, Counts]:
-        """Count the items of batches; what is not there has none."""
+    async def count(self, page_ids: Sequence[str]) -> dict[str, Counts]:
+        """Count the items of pages by their index alone: a page without items has ``NOTHING``."""
         groups = await self._collection.aggregate(
             [
-                {"$match": {"batch_id": {"$in": list(batch_ids)}}},
+                {"$match": {"page": {"$in": list(page_ids)}}},
                 {
                     "$group": {
-                        "_id": {"batch_id": "$batch_id", "outcome": "$outcome"},
+                        "_id": {"page": "$page", "outcome": "$outcome"},
                         "items": {"$sum": 1},
                         "finished_at": {"$max": "$finished_at"},
                     }
                 },
             ]
         )
-        return {batch_id: _to_counts(batch_id, groups) for batch_id in batch_ids}
+        counts = dict.fromkeys(page_ids, NOTHING)
+        for group in groups:
+            outcome = ItemOutcome(group["_id"]["outcome"])
+            found = Counts({**NOTHING.by_outcome, outcome: group["items"]}, group["finished_at"])
+            counts[group["_id"]["page"]] += found
+        return counts
+
+    async def count_queued(self, batch_id: str, *, most: int) -> int:
+        """Count the items of a batch that are not done, no further than ``most``."""
+        where = {"batch_id": batch_id, "outcome": ItemOutcome.QUEUED}
+        return await self._collection.count(where, most=most)
+
+    async def ids(self, page_ids: Sequence[str]) -> set[str]:
+        """Return the ids of the items that pages have so far."""
+        found = self._collection.find({"page": {"$in": list(page_ids)}}, fields={"_id": 1})
+        return {item["_id"] async for item in found}
 
     async def items(
         self, batch_id: str, *, outcome: ItemOutcome | None = None, after: str = "", limit: int = 0
@@ -164,16 +197,3 @@ class Ledger:
 
 
 CANCELLED = Result(ItemOutcome.CANCELLED, "cancelled", "the batch was cancelled")
-
-
-def _to_counts(batch_id: str, groups: Sequence[Document]) -> Counts:
-    by_outcome = dict.fromkeys(ItemOutcome, 0)
-    last: datetime | None = None
-    for group in groups:
-        if group["_id"]["batch_id"] != batch_id:
-            continue
-        by_outcome[ItemOutcome(group["_id"]["outcome"])] = group["items"]
-        finished = group["finished_at"]
-        if finished is not None and (last is None or finished > last):
-            last = finished
-    return Counts(by_outcome, last)

@@ -18,7 +18,10 @@ from services.fetcher.cancellations import Cancellations
 from services.fetcher.dispatcher import Dispatcher
 from services.fetcher.download.client import open_downloader
 from services.fetcher.ledger import Ledger
+from services.fetcher.lists.expander import Expander
+from services.fetcher.lists.pages import Pages
 from services.fetcher.settings import DownloadSettings, FetcherSettings
+from services.fetcher.submissions import Submissions
 from services.fetcher.worker import Worker
 
 
@@ -42,7 +45,9 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         open_downloader(config.downloads, connections=settings.concurrency) as source,
     ):
         ledger = Ledger(index.fetches)
-        batches = Batches(index.batches, ledger, wake)
+        pages = Pages(index.lists)
+        batches = Batches(index.batches, ledger, pages, wake)
+        submissions = Submissions(index.batches, pages, wake)
         worker = Worker(
             source=source,
             store=store,
@@ -51,7 +56,12 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             max_attempts=settings.max_attempts,
         )
         dispatcher = Dispatcher(
-            config.amqp, FETCH_QUEUES, batches=index.batches, ledger=ledger, wake=wake
+            config.amqp,
+            FETCH_QUEUES,
+            batches=index.batches,
+            ledger=ledger,
+            expander=Expander(pages, ledger),
+            wake=wake,
         )
         checks: dict[str, Check] = {"minio": store.check, "mongodb": index.check}
         consumer = Consumer(
@@ -68,6 +78,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             app = build_app(
                 settings,
                 batches,
+                submissions,
                 ready={**checks, "rabbitmq": consumer.check},
                 alive={"worker": _running(consuming), "dispatcher": _running(dispatching)},
                 stop=stop,

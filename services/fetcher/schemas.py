@@ -6,9 +6,10 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.common.index import Document
-from services.fetcher.batches import Batch, BatchState, Submission
+from services.fetcher.batches import Batch, BatchState
 from services.fetcher.ledger import ItemOutcome
 from services.fetcher.lists.rows import Rejection
+from services.fetcher.submissions import Submission
 
 
 class _Model(BaseModel):

@@ -55,6 +55,11 @@ def to_url(text: str) -> URL:
     return url
 
 
+def host_of(url: str) -> str:
+    """Return the host of an accepted URL as it is asked for: ``example.org``, ``[::1]:8080``."""
+    return url.partition("://")[2].partition("/")[0].partition("?")[0].lower()
+
+
 def _check(url: URL, port: int | None) -> None:
     if not url.scheme:
         raise UnacceptableUrlError("invalid_url", "it does not begin with http:// or https://")

@@ -22,6 +22,8 @@ from services.fetcher.dispatcher import PAGE_ITEMS, Dispatcher
 from services.fetcher.download.client import Download
 from services.fetcher.download.errors import RefusedDownloadError
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
+from services.fetcher.lists.expander import Expander
+from services.fetcher.lists.pages import Pages
 from services.fetcher.lists.rows import Item
 from services.fetcher.worker import Source, Worker, to_job
 from tests.support.fetcher import (
@@ -88,7 +90,12 @@ async def test_batch_of_many_pages_is_published_whole_in_spite_of_a_crash_betwee
 
     def dispatcher() -> Dispatcher:
         return Dispatcher(
-            surroundings.amqp, FETCH_QUEUES, batches=batches, ledger=ledger, wake=wake
+            surroundings.amqp,
+            FETCH_QUEUES,
+            batches=batches,
+            ledger=ledger,
+            expander=Expander(Pages(surroundings.index.lists), ledger),
+            wake=wake,
         )
 
     async with open_publisher(surroundings.amqp) as publisher:
@@ -120,6 +127,7 @@ async def test_lease_of_a_dead_dispatcher_runs_out(surroundings: Surroundings) -
             FETCH_QUEUES,
             batches=surroundings.index.batches,
             ledger=ledger,
+            expander=Expander(Pages(surroundings.index.lists), ledger),
             wake=wake,
         )
 
@@ -260,7 +268,7 @@ async def test_item_of_a_batch_that_was_called_off_is_not_fetched(
 
     assert await worker.handle(Delivery(to_job("b/0000000001"))) == "cancelled"
 
-    counts = (await ledger.count(["b"]))["b"]
+    counts = (await ledger.count(["b/000000"]))["b/000000"]
     assert counts.by_outcome[ItemOutcome.CANCELLED] == 1
 
 

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from services.common.metadata import from_metadata
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.fetcher.counting import UNCOUNTED
 from tests.support.fetcher import (
     Surroundings,
     get_json,
@@ -398,7 +399,7 @@ async def test_submission_cut_off_by_a_crash_goes_on_when_it_is_repeated(
     await surroundings.index.batches.update_one(
         {"_id": batch_id},
         {
-            "$set": {"loaded": False, "dispatch.done": False, "dispatch.after": ""},
+            "$set": {"loaded": False, "dispatch.done": False, "dispatch.after": "", **UNCOUNTED},
             "$unset": {"accepted": "", "rejected": "", "rejected_count": ""},
         },
     )

@@ -1,0 +1,94 @@
+"""Counts the items of batches, however many they are.
+
+Only pages in work are counted anew: once all items of a page are done, its counts are added to
+those that its batch keeps. A retry, which makes items undone, forgets what was kept.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from services.common.index import Collection, Document
+from services.fetcher.ledger import NOTHING, Counts, ItemOutcome, Ledger
+from services.fetcher.lists.pages import page_at, page_id
+
+PAGES_AT_ONCE = 50
+
+UNCOUNTED: Document = {
+    "pages.counted": [],
+    "pages.kept": dict(NOTHING.by_outcome),
+    "pages.finished_at": None,
+}
+"""What a batch keeps where nothing of it is counted for good."""
+
+
+class Counting:
+    """Counts the items of batches.
+
+    Args:
+        batches: The ``batches`` collection.
+        ledger: Their items.
+    """
+
+    def __init__(self, batches: Collection, ledger: Ledger) -> None:
+        self._batches = batches
+        self._ledger = ledger
+
+    async def count(self, batch: Document) -> Counts:
+        """Count the items of a batch as its document was read; they add up to what it accepted."""
+        pages = batch["pages"]
+        counts = Counts(
+            {outcome: pages["kept"].get(outcome, 0) for outcome in ItemOutcome},
+            pages["finished_at"],
+        )
+        uncounted = _uncounted(pages)
+        for start in range(0, len(uncounted), PAGES_AT_ONCE):
+            numbers = uncounted[start : start + PAGES_AT_ONCE]
+            found = await self._ledger.count([page_id(batch["_id"], each) for each in numbers])
+            await self._keep(batch, dict(zip(numbers, found.values(), strict=True)))
+            counts = sum(found.values(), start=counts)
+        return _complete(batch, counts)
+
+    async def _keep(self, batch: Document, found: dict[int, Counts]) -> None:
+        """Add up the pages that are done, unless somebody else did, or a person retries."""
+        pages = batch["pages"]
+        written = {page_at(each, pages["count"]) for each in range(pages["next"])}
+        done = {
+            number: counts
+            for number, counts in found.items()
+            if number in written and not counts.queued
+        }
+        if not done or batch["requeue"] is not None:
+            return
+        total = sum(done.values(), start=NOTHING)
+        change: dict[str, Any] = {
+            "$push": {"pages.counted": {"$each": sorted(done)}},
+            "$inc": {f"pages.kept.{each}": total.by_outcome[each] for each in ItemOutcome},
+        }
+        if total.finished_at is not None:
+            change["$max"] = {"pages.finished_at": total.finished_at}
+        await self._batches.update_one(
+            {
+                "_id": batch["_id"],
+                "requeue": None,
+                "dispatch.version": batch["dispatch"]["version"],
+                "pages.counted": {"$nin": sorted(done)},
+            },
+            change,
+        )
+
+
+def _uncounted(pages: Document) -> Sequence[int]:
+    """Return the pages that are, or are being, written as items, but for those counted for good."""
+    begun = min(pages["next"] + 1, pages["count"])
+    counted = set(pages["counted"])
+    numbers = (page_at(position, pages["count"]) for position in range(begun))
+    return [number for number in numbers if number not in counted]
+
+
+def _complete(batch: Document, counts: Counts) -> Counts:
+    """Count what is not written as items yet: queued, or cancelled with its batch."""
+    by_outcome = dict(counts.by_outcome)
+    rest = batch["accepted"] - sum(by_outcome.values())
+    is_cancelled = batch["cancelled_at"] is not None
+    by_outcome[ItemOutcome.CANCELLED if is_cancelled else ItemOutcome.QUEUED] += rest
+    return Counts(by_outcome, counts.finished_at)

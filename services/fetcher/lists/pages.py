@@ -1,0 +1,131 @@
+"""The ``lists`` collection: what was submitted, written down whole in a second or so.
+
+A document for each of a million items takes minutes to insert; a page of a thousand rows,
+compressed, is one document. Pages never change: which of them are items in ``fetches`` by now is
+said by their batch, as a position in the order of ``page_at``.
+"""
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from math import gcd
+
+from services.common.index import Collection, Document
+from services.fetcher.lists.rows import Item
+from services.fetcher.urls import host_of
+
+PAGE_ROWS = 1000
+"""Items of a page; a repeated submission must cut its list as the first one did."""
+PAGE_CHARACTERS = 1024 * 1024
+"""After so many a page ends early: 16 MB is the most that MongoDB takes, whatever is in it."""
+
+_GOLDEN = 0.6180339887
+_FAST = 1
+
+
+@dataclass(frozen=True)
+class Page:
+    """A stretch of a list."""
+
+    number: int
+    """From 0, in the list's order."""
+    first_line: int
+    last_line: int
+    items: int
+    packed: bytes
+
+
+def page_id(batch_id: str, number: int) -> str:
+    """``_id`` of a page's document."""
+    return f"{batch_id}/{number:06d}"
+
+
+def page_at(position: int, count: int) -> int:
+    """Return which of ``count`` pages is dispatched at a position.
+
+    Multiples of the golden section spread evenly over the list from the start, so that a list
+    sorted by host is not fetched host by host.
+    """
+    return position * _stride(count) % count
+
+
+def to_page(number: int, items: Sequence[Item]) -> Page:
+    """Pack the items of a page, in the order of their lines."""
+    rows = [(item.line, item.url, item.annotation) for item in items]
+    packed = zlib.compress(json.dumps(rows, ensure_ascii=False).encode(), _FAST)
+    return Page(number, items[0].line, items[-1].line, len(items), packed)
+
+
+def unpack(packed: bytes) -> list[Item]:
+    """Return the items of a page."""
+    return [
+        Item(line, url, annotation) for line, url, annotation in json.loads(zlib.decompress(packed))
+    ]
+
+
+def cut(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Cut a list into pages; the same list gives the same pages."""
+    page: list[Item] = []
+    characters = 0
+    for item in items:
+        page.append(item)
+        characters += len(item.url) + len(item.annotation or "")
+        if len(page) >= PAGE_ROWS or characters >= PAGE_CHARACTERS:
+            yield page
+            page, characters = [], 0
+    if page:
+        yield page
+
+
+def mixed_by_host(items: Iterable[Item]) -> list[Item]:
+    """Return items so that hosts take turns: one that is slow holds up no others."""
+    by_host: dict[str, list[Item]] = {}
+    for item in items:
+        by_host.setdefault(host_of(item.url), []).append(item)
+    turns = chain.from_iterable(zip_longest(*by_host.values()))
+    return [item for item in turns if item is not None]
+
+
+class Pages:
+    """Reads and writes pages.
+
+    Args:
+        collection: The ``lists`` collection.
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    async def add(self, batch_id: str, page: Page) -> None:
+        """Write a page down; one that is there already stays as it is."""
+        document: Document = {
+            "_id": page_id(batch_id, page.number),
+            "batch_id": batch_id,
+            "number": page.number,
+            "first_line": page.first_line,
+            "last_line": page.last_line,
+            "items": page.items,
+            "rows": page.packed,
+        }
+        await self._collection.insert_missing([document])
+
+    async def read(self, batch_id: str, number: int) -> list[Item]:
+        """Return the items of a page, in the list's order."""
+        document = await self._collection.find_one({"_id": page_id(batch_id, number)})
+        return unpack(document["rows"]) if document else []
+
+    async def find_from(self, batch_id: str, line: int) -> list[tuple[int, int]]:
+        """Return number and size of the pages that hold lines behind ``line``, in their order."""
+        where = {"batch_id": batch_id, "last_line": {"$gt": line}}
+        fields = {"number": 1, "items": 1}
+        found = self._collection.find(where, sort=[("last_line", 1)], fields=fields)
+        return [(page["number"], page["items"]) async for page in found]
+
+
+def _stride(count: int) -> int:
+    stride = max(1, round(count * _GOLDEN))
+    while gcd(stride, count) != 1:
+        stride += 1
+    return stride

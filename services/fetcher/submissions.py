@@ -1,0 +1,206 @@
+"""Takes lists: when one is answered, nothing of it can be lost."""
+
+import asyncio
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+from services.common.errors import PermanentError
+from services.common.index import Collection, Document, DuplicateDocumentError
+from services.fetcher.ledger import NOTHING
+from services.fetcher.lists.pages import Page, Pages, cut, to_page
+from services.fetcher.lists.rows import Item, Rejection, Row
+
+MAX_REJECTIONS = 1000
+"""Rejected rows that are kept and shown; the others are counted."""
+
+_LONG_AGO = datetime.fromtimestamp(0, tz=UTC)
+
+
+class IdempotencyKeyReusedError(PermanentError):
+    """The same key came with another list before."""
+
+    code = "idempotency_key_reused"
+
+
+class EmptyListError(PermanentError):
+    """Not one row of the list can be fetched."""
+
+    code = "empty_list"
+
+    def __init__(self, rejections: "Rejections") -> None:
+        super().__init__("no row of the list can be fetched")
+        self.rejections = rejections
+
+
+@dataclass
+class Rejections:
+    """The rows of a list that were not taken."""
+
+    first: list[Rejection] = field(default_factory=list)
+    """At most ``MAX_REJECTIONS``."""
+    count: int = 0
+
+    def add(self, rejected: Rejection) -> None:
+        """Count a row, and keep it while there is room."""
+        self.count += 1
+        if len(self.first) < MAX_REJECTIONS:
+            self.first.append(rejected)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is said of a list by who sends it.
+
+    Args:
+        digest: Tells one list from another.
+        name: For people.
+        idempotency_key: Chosen by the client.
+        list_url: Where the list is from, without secrets.
+        encoding: Of its text, where it is not UTF-8.
+    """
+
+    digest: str
+    name: str | None = None
+    idempotency_key: str | None = None
+    list_url: str | None = None
+    encoding: str | None = None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The answer to a list."""
+
+    batch_id: str
+    accepted: int
+    rejections: Rejections
+    encoding: str | None = None
+
+
+class Submissions:
+    """Writes batches and their lists down.
+
+    Args:
+        batches: The ``batches`` collection.
+        pages: Their lists.
+        wake: Set when a batch has something to be dispatched.
+    """
+
+    def __init__(self, batches: Collection, pages: Pages, wake: asyncio.Event) -> None:
+        self._batches = batches
+        self._pages = pages
+        self._wake = wake
+
+    async def submit(self, rows: Iterator[Row], described: Description) -> Submission:
+        """Write a batch and its list down; when this returns, nothing of it can be lost.
+
+        The same key and list again give the same answer, and go on where a crash cut them off.
+
+        Args:
+            rows: Read in a thread, since they may come from a file.
+            described: The list as a whole.
+
+        Raises:
+            EmptyListError: No row can be fetched; nothing is kept.
+            IdempotencyKeyReusedError: The key belongs to another list.
+            MalformedListError: Reading ``rows`` said so.
+        """
+        known = await self._known(described)
+        if known is not None and known["loaded"]:
+            return _to_submission(known)
+        batch_id = known["_id"] if known else None
+        count, accepted, rejections = 0, 0, Rejections()
+        pages = _pages(rows, rejections)
+        while page := await asyncio.to_thread(next, pages, None):
+            batch_id = batch_id or await self._begin(described)
+            await self._pages.add(batch_id, page)
+            count += 1
+            accepted += page.items
+        if batch_id is None:
+            raise EmptyListError(rejections)
+        await self._batches.update_one(
+            {"_id": batch_id, "loaded": False},
+            {
+                "$set": {
+                    "loaded": True,
+                    "accepted": accepted,
+                    "pages.count": count,
+                    "rejected": [asdict(row) for row in rejections.first],
+                    "rejected_count": rejections.count,
+                }
+            },
+        )
+        self._wake.set()
+        return Submission(batch_id, accepted, rejections, described.encoding)
+
+    async def _known(self, described: Description) -> Document | None:
+        if described.idempotency_key is None:
+            return None
+        known = await self._batches.find_one({"idempotency_key": described.idempotency_key})
+        if known is not None and known["digest"] != described.digest:
+            raise IdempotencyKeyReusedError("this Idempotency-Key came with another list before")
+        return known
+
+    async def _begin(self, described: Description) -> str:
+        document = _to_document(described)
+        try:
+            await self._batches.insert(document)
+        except DuplicateDocumentError:  # the same request is under way elsewhere: join in
+            known = await self._known(described)
+            if known is None:
+                raise
+            return str(known["_id"])
+        return str(document["_id"])
+
+
+def _pages(rows: Iterator[Row], rejections: Rejections) -> Iterator[Page]:
+    """Pack the good rows, and put the bad ones aside."""
+
+    def items() -> Iterator[Item]:
+        for row in rows:
+            if isinstance(row, Item):
+                yield row
+            else:
+                rejections.add(row)
+
+    for number, page in enumerate(cut(items())):
+        yield to_page(number, page)
+
+
+def _to_document(described: Description) -> Document:
+    now = datetime.now(tz=UTC)
+    document: Document = {
+        "_id": f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(6)}",  # sorts by time
+        "name": described.name,
+        "list_url": described.list_url,
+        "encoding": described.encoding,
+        "created_at": now,
+        "digest": described.digest,
+        "loaded": False,
+        "cancelled_at": None,
+        "requeue": None,
+        "pages": {
+            "count": 0,
+            "next": 0,
+            "counted": [],
+            "kept": dict(NOTHING.by_outcome),
+            "finished_at": None,
+        },
+        "dispatch": {
+            "done": False,
+            "after": None,
+            "version": 0,
+            "owner": None,
+            "leased_until": _LONG_AGO,
+        },
+    }
+    if described.idempotency_key is not None:  # its index is sparse: null would be a value
+        document["idempotency_key"] = described.idempotency_key
+    return document
+
+
+def _to_submission(document: Document) -> Submission:
+    rejected = [Rejection(**row) for row in document["rejected"]]
+    rejections = Rejections(rejected, document["rejected_count"])
+    return Submission(document["_id"], document["accepted"], rejections, document.get("encoding"))
