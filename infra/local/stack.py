@@ -99,8 +99,9 @@ async def open_servers(
         await _start_together(chains, supervisor)
         yield addresses_of(home)
     finally:
-        for program in reversed([program for chain in chains for program in chain]):
-            await supervisor.stop(program.name)
+        async with asyncio.TaskGroup() as group:
+            for chain in chains:
+                group.create_task(_stop(chain, supervisor))
 
 
 def _programs(home: Home) -> list[list[Program]]:
@@ -138,6 +139,11 @@ async def _start_together(chains: Sequence[Sequence[Program]], supervisor: Super
                 group.create_task(start(chain))
     except* LocalError as group_error:
         raise group_error.exceptions[0] from None
+
+
+async def _stop(chain: Sequence[Program], supervisor: Supervisor) -> None:
+    for program in reversed(chain):
+        await supervisor.stop(program.name)
 
 
 async def _up(folder: Path, ports: Ports, env_file: Path | None) -> None:
