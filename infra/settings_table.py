@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings
 from app.settings import OcrSettings
 from infra.local.settings import LocalSettings, Ports
 from services.cli.settings import CliSettings
+from services.common.download.settings import DownloadSettings
 from services.common.settings import (
     AmqpSettings,
     DeploymentSettings,
@@ -23,7 +24,7 @@ from services.common.settings import (
     S3Settings,
 )
 from services.consumer.settings import ConsumerSettings
-from services.fetcher.settings import DownloadSettings, FetcherSettings
+from services.fetcher.settings import FetcherSettings
 from services.provisioner.settings import (
     PreflightSettings,
     ProvisionerSettings,

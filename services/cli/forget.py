@@ -12,6 +12,7 @@ from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, run, table
 from services.common import parking
+from services.common.download.urls import to_url
 from services.common.errors import PermanentError
 from services.common.index import Database, Document, open_index
 from services.common.messaging import open_publisher
@@ -19,7 +20,6 @@ from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import OCR_QUEUES, Queues
 from services.common.synthetic import ORIGIN_HEADER, removed_notification
-from services.fetcher.urls import to_url
 
 ORIGIN = "forget"
 POLL_SECONDS = 0.2

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from services.common.download.urls import host_of
 from services.common.index import Collection, Document
 from services.common.metrics import FETCHED_ITEMS
 from services.fetcher.lists.pages import page_id
 from services.fetcher.lists.rows import Item
-from services.fetcher.urls import host_of
 
 
 class ItemOutcome(StrEnum):

@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import dataclass, field
 
 from services.common.consuming import Consumer
+from services.common.download.client import open_downloader
+from services.common.download.settings import DownloadSettings
 from services.common.errors import PipelineError
 from services.common.health import Check
 from services.common.index import open_index
@@ -16,11 +18,10 @@ from services.fetcher.api import build_app
 from services.fetcher.batches import Batches
 from services.fetcher.cancellations import Cancellations
 from services.fetcher.dispatcher import Dispatcher
-from services.fetcher.download.client import open_downloader
 from services.fetcher.ledger import Ledger
 from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import Pages
-from services.fetcher.settings import DownloadSettings, FetcherSettings
+from services.fetcher.settings import FetcherSettings
 from services.fetcher.submissions import Submissions
 from services.fetcher.worker import Worker
 

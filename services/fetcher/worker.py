@@ -10,6 +10,12 @@ from typing import Protocol
 
 import structlog
 
+from services.common.download.client import Download
+from services.common.download.errors import (
+    DownloadError,
+    FailedDownloadError,
+    RefusedDownloadError,
+)
 from services.common.errors import PermanentError, UnavailableError
 from services.common.images import ImageFormat, sniff
 from services.common.index import Document
@@ -17,12 +23,6 @@ from services.common.metadata import Provenance, to_metadata
 from services.common.object_store import ObjectStore
 from services.common.settlement import Delivery, is_worn_out
 from services.fetcher.cancellations import Cancellations
-from services.fetcher.download.client import Download
-from services.fetcher.download.errors import (
-    DownloadError,
-    FailedDownloadError,
-    RefusedDownloadError,
-)
 from services.fetcher.ledger import CANCELLED, ItemOutcome, Ledger, Result
 
 log = structlog.stdlib.get_logger(__name__)

@@ -12,6 +12,8 @@ import aiohttp
 import pytest
 
 from infra.local.ports import pick_free_ports
+from services.common.download.client import Download
+from services.common.download.errors import RefusedDownloadError
 from services.common.errors import ObjectStoreUnavailableError
 from services.common.index import DocumentRefusedError
 from services.common.messaging import open_publisher
@@ -19,8 +21,6 @@ from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import FETCH_QUEUES, MOST_COPIES, MOST_RETURNS, Delivery
 from services.fetcher.cancellations import Cancellations
 from services.fetcher.dispatcher import PAGE_ITEMS, Dispatcher
-from services.fetcher.download.client import Download
-from services.fetcher.download.errors import RefusedDownloadError
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
 from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import Pages

@@ -15,13 +15,13 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from typing_extensions import override
 
-from services.fetcher.download.client import Downloader, open_downloader
-from services.fetcher.download.errors import (
+from services.common.download.client import Downloader, open_downloader
+from services.common.download.errors import (
     DownloadError,
     FailedDownloadError,
     RefusedDownloadError,
 )
-from services.fetcher.settings import DownloadSettings
+from services.common.download.settings import DownloadSettings
 from tests.support.web import WebSite, open_raw_server, open_site, png
 
 pytestmark = pytest.mark.integration

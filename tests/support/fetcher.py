@@ -14,12 +14,13 @@ import aio_pika
 import aiohttp
 
 from infra.local.ports import pick_free_ports
+from services.common.download.settings import DownloadSettings
 from services.common.index import Database, open_index
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import FETCH_QUEUES
 from services.fetcher.main import Configuration, run
-from services.fetcher.settings import DownloadSettings, FetcherSettings
+from services.fetcher.settings import FetcherSettings
 
 DELAY_MS = 100
 DEADLINE_SECONDS = 60.0

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.fetcher.download.guard import AddressGuard, ForbiddenAddressError
+from services.common.download.guard import AddressGuard, ForbiddenAddressError
 
 PUBLIC = [
     "1.1.1.1",

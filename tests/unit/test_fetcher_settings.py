@@ -3,7 +3,8 @@ from ipaddress import ip_network
 import pytest
 from pydantic import ValidationError
 
-from services.fetcher.settings import DownloadSettings, FetcherSettings
+from services.common.download.settings import DownloadSettings
+from services.fetcher.settings import FetcherSettings
 
 
 def test_networks_are_read_from_a_comma_separated_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.fetcher.urls import MAX_URL_LENGTH, UnacceptableUrlError, to_url
+from services.common.download.urls import MAX_URL_LENGTH, UnacceptableUrlError, to_url
 
 
 @pytest.mark.parametrize(

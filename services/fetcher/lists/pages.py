@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from math import gcd
 
+from services.common.download.urls import host_of
 from services.common.index import Collection, Document
 from services.fetcher.lists.rows import Item
-from services.fetcher.urls import host_of
 
 PAGE_ROWS = 1000
 """Items of a page; a repeated submission must cut its list as the first one did."""

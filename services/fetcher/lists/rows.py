@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.common.download.urls import UnacceptableUrlError, to_url
 from services.common.errors import PermanentError
-from services.fetcher.urls import UnacceptableUrlError, to_url
 
 MAX_ANNOTATION_LENGTH = 10_000
 """Characters; the annotation of one line of text."""

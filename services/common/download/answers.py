@@ -6,14 +6,14 @@ from http import HTTPStatus
 import aiohttp
 from yarl import URL
 
-from services.fetcher.download.errors import (
+from services.common.download.errors import (
     DownloadError,
     FailedDownloadError,
     RefusedDownloadError,
 )
-from services.fetcher.download.guard import ForbiddenAddressError
-from services.fetcher.settings import DownloadSettings
-from services.fetcher.urls import UnacceptableUrlError, to_url
+from services.common.download.guard import ForbiddenAddressError
+from services.common.download.settings import DownloadSettings
+from services.common.download.urls import UnacceptableUrlError, to_url
 
 DEAD_HOST_ATTEMPTS = 2
 """One quick retry, then give up: what does not answer twice will rarely answer in a minute."""

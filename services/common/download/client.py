@@ -2,20 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from services.common.download.answers import check_status, redirect_target, to_download_error
+from services.common.download.errors import RefusedDownloadError
+from services.common.download.guard import AddressGuard
+from services.common.download.settings import DownloadSettings
+from services.common.download.urls import UnacceptableUrlError, to_url
 from services.common.metrics import DOWNLOAD_SECONDS, DOWNLOADED_BYTES
-from services.fetcher.download.answers import check_status, redirect_target, to_download_error
-from services.fetcher.download.errors import RefusedDownloadError
-from services.fetcher.download.guard import AddressGuard
-from services.fetcher.settings import DownloadSettings
-from services.fetcher.urls import UnacceptableUrlError, to_url
 
 _CHUNK_BYTES = 64 * 1024
 
@@ -50,28 +50,67 @@ class Downloader:
             FailedDownloadError: It may work later.
         """
         started = time.perf_counter()
-        try:
+        with self._sorted_errors():
             async with asyncio.timeout(self._settings.total_timeout_seconds):
                 download = await self._follow(to_url(url))
-        except UnacceptableUrlError as error:
-            raise RefusedDownloadError(error.code, error.detail) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
-            raise to_download_error(error, self._settings) from error
         DOWNLOAD_SECONDS.observe(time.perf_counter() - started)
         return download
 
-    async def _follow(self, url: URL) -> Download:
+    @asynccontextmanager
+    async def stream(self, url: str, *, max_bytes: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a URL, following redirects, and give its body in pieces, as it comes.
+
+        Its total time is the caller's to limit.
+
+        Raises:
+            RefusedDownloadError: It fails every time; also while it is read.
+            FailedDownloadError: It may work later; also while it is read.
+        """
+        async with AsyncExitStack() as stack:
+            with self._sorted_errors():
+                response = await self._open(to_url(url), stack)
+            yield self._pieces(response, max_bytes)
+
+    async def _open(self, url: URL, stack: AsyncExitStack) -> aiohttp.ClientResponse:
         for _ in range(self._settings.max_redirects + 1):
-            async with self._session.get(url, allow_redirects=False) as response:
-                target = redirect_target(response)
-                if target is None:
-                    check_status(response.status)
-                    return await self._read(response)
-                response.close()  # a redirect's body is of no interest, and may have no end
+            response = await stack.enter_async_context(
+                self._session.get(url, allow_redirects=False)
+            )
+            target = redirect_target(response)
+            if target is None:
+                check_status(response.status)
+                return response
+            response.close()  # a redirect's body is of no interest, and may have no end
             url = target
         raise RefusedDownloadError(
             "too_many_redirects", f"more than {self._settings.max_redirects} redirects"
         )
+
+    async def _pieces(
+        self, response: aiohttp.ClientResponse, max_bytes: int
+    ) -> AsyncIterator[bytes]:
+        size = 0
+        with self._sorted_errors():
+            async for piece in response.content.iter_chunked(_CHUNK_BYTES):
+                size += len(piece)
+                DOWNLOADED_BYTES.inc(len(piece))
+                if size > max_bytes:
+                    response.close()
+                    raise _too_large(max_bytes, response.status)
+                yield piece
+
+    @contextmanager
+    def _sorted_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except UnacceptableUrlError as error:
+            raise RefusedDownloadError(error.code, error.detail) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
+            raise to_download_error(error, self._settings) from error
+
+    async def _follow(self, url: URL) -> Download:
+        async with AsyncExitStack() as stack:
+            return await self._read(await self._open(url, stack))
 
     async def _read(self, response: aiohttp.ClientResponse) -> Download:
         limit = self._settings.max_item_bytes
