@@ -94,7 +94,7 @@ class Collection:
 
     async def count(self, where: Filter, *, most: int | None = None) -> int:
         """Return how many documents match, counting no further than ``most``."""
-        limit = {} if most is None else {"limit": most}
+        limit: dict[str, Any] = {} if most is None else {"limit": most}
         with _errors():
             return await self._collection.count_documents(where, **limit)
 

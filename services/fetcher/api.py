@@ -14,6 +14,7 @@ from services.fetcher.batches import BatchConflictError, Batches, BatchNotFoundE
 from services.fetcher.ledger import ItemOutcome, RetryScope
 from services.fetcher.lists.rows import MalformedListError
 from services.fetcher.progress import failed_csv, progress_events
+from services.fetcher.references import References
 from services.fetcher.settings import FetcherSettings
 from services.fetcher.submissions import (
     Description,
@@ -43,9 +44,13 @@ _LIST_BODY = {
             "application/json": {
                 "schema": {
                     "type": "object",
-                    "required": ["items"],
+                    "description": "Either items or list_url.",
                     "properties": {
                         "name": {"type": "string", "maxLength": 200},
+                        "list_url": {
+                            "type": "string",
+                            "description": "Of a list, or of a .zip or .tar(.gz) of images.",
+                        },
                         "items": {
                             "type": "array",
                             "items": {
@@ -67,6 +72,7 @@ _LIST_BODY = {
             "application/jsonl": {
                 "schema": {"type": "string", "description": "An object with a url a line."}
             },
+            "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -86,6 +92,7 @@ def build_app(
     settings: FetcherSettings,
     batches: Batches,
     submissions: Submissions,
+    references: References,
     *,
     ready: dict[str, Check],
     alive: dict[str, Check],
@@ -97,6 +104,7 @@ def build_app(
         settings: Token and limits.
         batches: What it is about.
         submissions: Where lists go.
+        references: Where addresses of lists go.
         ready: For /readyz.
         alive: For /livez.
         stop: Ends the streams of progress, which would hold up a shutdown.
@@ -111,14 +119,16 @@ def build_app(
     _install_own_problems(app)
     app.include_router(health_router(ready=ready, alive=alive))
     router = APIRouter(tags=["batches"], dependencies=[Depends(require_token(settings.api_token))])
-    _add_submission(router, settings, submissions)
+    _add_submission(router, settings, submissions, references)
     _add_reading(router, batches, stop)
     _add_actions(router, batches)
     app.include_router(router)
     return app
 
 
-def _add_submission(router: APIRouter, settings: FetcherSettings, submissions: Submissions) -> None:
+def _add_submission(
+    router: APIRouter, settings: FetcherSettings, submissions: Submissions, references: References
+) -> None:
     limits = ListLimits(settings.max_list_bytes, settings.max_json_bytes)
 
     @router.post(
@@ -132,8 +142,12 @@ def _add_submission(router: APIRouter, settings: FetcherSettings, submissions: S
                 digest=received.digest,
                 name=received.contents.name,
                 idempotency_key=idempotency_key,
+                encoding=received.contents.encoding,
             )
-            submission = await submissions.submit(received.contents.rows, described)
+            if received.list_url is None:
+                submission = await submissions.submit(received.contents.rows, described)
+            else:
+                submission = await references.submit(received.list_url, described)
         status_url = _status_url(submission.batch_id)
         response.headers["Location"] = status_url
         return schemas.to_submitted(submission, status_url)

@@ -15,14 +15,17 @@ from services.common.server import http_server, serve_until, stop_on_signals
 from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.common.settlement import FETCH_QUEUES, Outcome
 from services.fetcher.api import build_app
+from services.fetcher.archives.source import open_archives
 from services.fetcher.batches import Batches
 from services.fetcher.cancellations import Cancellations
 from services.fetcher.dispatcher import Dispatcher
 from services.fetcher.ledger import Ledger
 from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import Pages
-from services.fetcher.settings import FetcherSettings
+from services.fetcher.references import References
+from services.fetcher.settings import ArchiveSettings, FetcherSettings
 from services.fetcher.submissions import Submissions
+from services.fetcher.upload import ListLimits
 from services.fetcher.worker import Worker
 
 
@@ -32,6 +35,7 @@ class Configuration:
 
     fetcher: FetcherSettings = field(default_factory=FetcherSettings)
     downloads: DownloadSettings = field(default_factory=DownloadSettings)
+    archives: ArchiveSettings = field(default_factory=ArchiveSettings)
     s3: S3Settings = field(default_factory=S3Settings)
     amqp: AmqpSettings = field(default_factory=AmqpSettings)
     mongo: MongoSettings = field(default_factory=MongoSettings)
@@ -44,13 +48,23 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         open_object_store(config.s3) as store,
         open_index(config.mongo) as index,
         open_downloader(config.downloads, connections=settings.concurrency) as source,
+        open_archives(
+            source, config.archives, max_item_bytes=config.downloads.max_item_bytes
+        ) as images,
     ):
         ledger = Ledger(index.fetches)
         pages = Pages(index.lists)
         batches = Batches(index.batches, ledger, pages, wake)
         submissions = Submissions(index.batches, pages, wake)
+        references = References(
+            source,
+            submissions,
+            lists=ListLimits(settings.max_list_bytes, settings.max_json_bytes),
+            archives=config.archives,
+            timeout_seconds=settings.list_timeout_seconds,
+        )
         worker = Worker(
-            source=source,
+            source=images,
             store=store,
             ledger=ledger,
             cancellations=Cancellations(index.batches),
@@ -80,6 +94,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
                 settings,
                 batches,
                 submissions,
+                references,
                 ready={**checks, "rabbitmq": consumer.check},
                 alive={"worker": _running(consuming), "dispatcher": _running(dispatching)},
                 stop=stop,

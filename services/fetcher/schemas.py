@@ -33,6 +33,9 @@ class Submitted(_Model):
     rejected: list[RejectedRow] = Field(description="Rows not taken; the first 1,000.")
     rejected_count: int = Field(description="All rows not taken.")
     status_url: str = Field(description="Path of the batch.")
+    encoding: str | None = Field(
+        description="How its text was read; not utf-8-sig: look at the annotations' accents."
+    )
 
 
 class ItemCounts(_Model):
@@ -50,6 +53,7 @@ class BatchStatus(_Model):
 
     batch_id: str
     name: str | None
+    list_url: str | None = Field(description="Where the list is from, without its query.")
     state: BatchState
     counts: ItemCounts
     created_at: datetime
@@ -97,6 +101,7 @@ def to_submitted(submission: Submission, status_url: str) -> Submitted:
         rejected=to_rejected(submission.rejections.first),
         rejected_count=submission.rejections.count,
         status_url=status_url,
+        encoding=submission.encoding,
     )
 
 
@@ -110,6 +115,7 @@ def to_status(batch: Batch) -> BatchStatus:
     return BatchStatus(
         batch_id=batch.batch_id,
         name=batch.name,
+        list_url=batch.list_url,
         state=batch.state,
         counts=ItemCounts.model_validate(batch.counts.by_outcome),
         created_at=batch.created_at,

@@ -5,6 +5,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.download.settings import MEBIBYTE
 from services.common.settings import Port
+from services.fetcher.archives.members import ArchiveLimits
 
 
 class FetcherSettings(BaseSettings):
@@ -29,6 +30,33 @@ class FetcherSettings(BaseSettings):
     max_json_bytes: int = Field(
         16 * MEBIBYTE, ge=1, description="Largest list as JSON, which is read into memory."
     )
+    list_timeout_seconds: float = Field(
+        300.0, gt=0, le=3600, description="Limit to fetch a list or an archive by its address."
+    )
     drain_seconds: float = Field(
         20.0, ge=0, le=600, description="Limit to finish what is in work when stopping."
     )
+
+
+class ArchiveSettings(BaseSettings):
+    """Archives of images (``FETCHER_*``)."""
+
+    model_config = SettingsConfigDict(env_prefix="FETCHER_", frozen=True)
+
+    max_archive_bytes: int = Field(1024 * MEBIBYTE, ge=1024, description="Largest archive.")
+    max_archive_members: int = Field(
+        100_000, ge=1, le=1_000_000, description="Most members of an archive."
+    )
+    max_archive_decoded_bytes: int = Field(
+        4096 * MEBIBYTE, ge=1024, description="All members of an archive, decompressed."
+    )
+    max_archive_ratio: int = Field(
+        200, ge=1, description="Bytes of a member for each that it has in its archive."
+    )
+
+    @property
+    def limits(self) -> ArchiveLimits:
+        """Those that concern members."""
+        return ArchiveLimits(
+            self.max_archive_members, self.max_archive_decoded_bytes, self.max_archive_ratio
+        )

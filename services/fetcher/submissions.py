@@ -54,7 +54,8 @@ class Description:
     """What is said of a list by who sends it.
 
     Args:
-        digest: Tells one list from another.
+        digest: Tells what was sent from anything else: a list, or the address of one.
+        content_digest: Tells the list itself from another at the same address.
         name: For people.
         idempotency_key: Chosen by the client.
         list_url: Where the list is from, without secrets.
@@ -62,6 +63,7 @@ class Description:
     """
 
     digest: str
+    content_digest: str = ""
     name: str | None = None
     idempotency_key: str | None = None
     list_url: str | None = None
@@ -92,6 +94,15 @@ class Submissions:
         self._pages = pages
         self._wake = wake
 
+    async def answered(self, described: Description) -> Submission | None:
+        """Return the answer that this key and list had before, or None.
+
+        Raises:
+            IdempotencyKeyReusedError: The key belongs to another list.
+        """
+        known = await self._known(described)
+        return _to_submission(known) if known is not None and known["loaded"] else None
+
     async def submit(self, rows: Iterator[Row], described: Description) -> Submission:
         """Write a batch and its list down; when this returns, nothing of it can be lost.
 
@@ -109,6 +120,8 @@ class Submissions:
         known = await self._known(described)
         if known is not None and known["loaded"]:
             return _to_submission(known)
+        if known is not None and known["content_digest"] != described.content_digest:
+            raise IdempotencyKeyReusedError("the list at this address is another one by now")
         batch_id = known["_id"] if known else None
         count, accepted, rejections = 0, 0, Rejections()
         pages = _pages(rows, rejections)
@@ -177,6 +190,7 @@ def _to_document(described: Description) -> Document:
         "encoding": described.encoding,
         "created_at": now,
         "digest": described.digest,
+        "content_digest": described.content_digest,
         "loaded": False,
         "cancelled_at": None,
         "requeue": None,

@@ -6,7 +6,7 @@ import hashlib
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
@@ -15,7 +15,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from services.common.problems import ProblemError
-from services.fetcher.lists.documents import to_name
+from services.fetcher.lists.documents import list_url_of, load_document, to_name
 from services.fetcher.lists.formats import ListFormat, OpenList, find_format, open_list
 from services.fetcher.lists.rows import MalformedListError
 
@@ -43,6 +43,8 @@ class ReceivedList:
     contents: OpenList
     digest: str
     """Of its bytes after decompression, its format and name."""
+    list_url: str | None = None
+    """Where the list is to be had; ``contents`` has no rows then."""
 
 
 @asynccontextmanager
@@ -67,9 +69,9 @@ async def receive_list(request: Request, limits: ListLimits) -> AsyncIterator[Re
             list_format = _known(found, file.content_type or "")
             limit = limits.of(list_format)
             if (file.size or 0) > limit:
-                raise _too_large(limit)
+                raise too_large(limit)
             with SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as room:
-                content = await asyncio.to_thread(_decompressed, file.file, room, limit)
+                content = await asyncio.to_thread(decompressed, file.file, room, limit)
                 name = to_name(form.get("name"))
                 yield await asyncio.to_thread(_open, content, list_format, name)
         return
@@ -82,7 +84,7 @@ async def receive_list(request: Request, limits: ListLimits) -> AsyncIterator[Re
         async with aclosing(_capped(request, limit)) as chunks:
             async for chunk in chunks:
                 body.write(chunk)
-        content = await asyncio.to_thread(_decompressed, body, room, limit)
+        content = await asyncio.to_thread(decompressed, body, room, limit)
         name = to_name(request.query_params.get("name"))
         yield await asyncio.to_thread(_open, content, list_format, name)
 
@@ -106,7 +108,7 @@ async def _capped(request: Request, limit: int) -> AsyncGenerator[bytes]:
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         yield chunk
 
 
@@ -115,18 +117,24 @@ def _known(list_format: ListFormat | None, content_type: str) -> ListFormat:
         return list_format
     detail = (
         f"{content_type[:100] or 'no content type'} is not a list: send application/json, "
-        "text/plain (one URL a line), text/csv, application/jsonl, or one of these as the file "
-        'of a form ("file"); each may be compressed by gzip'
+        "text/plain (one URL a line), text/csv, application/jsonl, Parquet, or one of these as "
+        'the file of a form ("file"); each may be compressed by gzip'
     )
     raise ProblemError(415, "unsupported_list_format", detail)
 
 
-def _too_large(limit: int) -> ProblemError:
+def too_large(limit: int) -> ProblemError:
+    """Describe a list that is larger than ``limit`` bytes."""
     return ProblemError(413, "list_too_large", f"more than {limit} bytes")
 
 
-def _decompressed(file: IO[bytes], room: IO[bytes], limit: int) -> IO[bytes]:
-    """Return ``file`` as it is, or else ``room`` with what gzip made it of."""
+def decompressed(file: IO[bytes], room: IO[bytes], limit: int) -> IO[bytes]:
+    """Return ``file`` as it is, or else ``room`` with what gzip made it of.
+
+    Raises:
+        ProblemError: 413, it is larger than ``limit`` bytes.
+        MalformedListError: It is no whole gzip file.
+    """
     file.seek(0)
     mark = file.read(len(_GZIP_MARK))
     file.seek(0)
@@ -138,7 +146,7 @@ def _decompressed(file: IO[bytes], room: IO[bytes], limit: int) -> IO[bytes]:
             while block := source.read(_BLOCK_BYTES):
                 size += len(block)
                 if size > limit:
-                    raise _too_large(limit)
+                    raise too_large(limit)
                 room.write(block)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise MalformedListError(f"not a whole gzip file: {error}") from error
@@ -146,10 +154,21 @@ def _decompressed(file: IO[bytes], room: IO[bytes], limit: int) -> IO[bytes]:
 
 
 def _open(file: IO[bytes], list_format: ListFormat, name: str | None) -> ReceivedList:
+    digest = digest_of(file, list_format.value, name)
+    if list_format is ListFormat.JSON:
+        file.seek(0)
+        document = load_document(file.read())
+        if list_url := list_url_of(document):
+            name = name or to_name(document.get("name"))
+            return ReceivedList(OpenList(name, iter(())), digest, list_url)
+    contents = open_list(file, list_format)
+    return ReceivedList(replace(contents, name=name or contents.name), digest)
+
+
+def digest_of(file: IO[bytes], *described: object) -> str:
+    """Return what tells a list from others: a hash of all its bytes, and what is said of it."""
     file.seek(0)
-    digest = hashlib.sha256(list_format.encode())
-    digest.update(repr(name).encode())
+    digest = hashlib.sha256(repr(described).encode())
     while block := file.read(_BLOCK_BYTES):
         digest.update(block)
-    contents = open_list(file, list_format)
-    return ReceivedList(OpenList(name or contents.name, contents.rows), digest.hexdigest())
+    return digest.hexdigest()

@@ -432,7 +432,8 @@ async def test_list_that_is_empty_or_all_bad_leaves_no_batch(api: aiohttp.Client
     [
         ('{"items": [\n{"url": }]}', "application/json", 422, "malformed_list"),
         ("[]", "application/json", 422, "malformed_list"),
-        ('{"list_url": "http://x.test/"}', "application/json", 422, "malformed_list"),
+        ('{"list_url": 7}', "application/json", 422, "malformed_list"),
+        ('{"list_url": "http://x.test/", "items": []}', "application/json", 422, "malformed_list"),
         ("name,age\nx,1\n", "text/csv", 422, "malformed_list"),
         ("http://x.test/", "image/png", 415, "unsupported_list_format"),
         ("x" * 3000, "text/plain", 413, "list_too_large"),

@@ -251,7 +251,6 @@ def test_items_of_a_json_list_are_checked_one_by_one() -> None:
         ("[]", []),
         ("{}", []),
         ('{"items": {}}', []),
-        ('{"list_url": "https://x.test/list.txt"}', []),
         ('{"items": [], "name": 7}', []),
         (b"\xff\xfe\x00", [1]),
     ],

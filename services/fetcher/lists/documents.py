@@ -1,20 +1,21 @@
 """Lists as JSON: ``{"items": [{"url": …, "annotation": …}], "name": …}``, or an item a line."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from services.common.download.urls import UnacceptableUrlError, to_url
 from services.fetcher.lists.lines import MAX_LINE_LENGTH, Line
 from services.fetcher.lists.rows import MalformedListError, Row, is_text, reject, to_row
 
 MAX_NAME_LENGTH = 200
 
 
-def load_document(content: bytes) -> tuple[str | None, Sequence[Any]]:
-    """Return a list's name and its items as they were sent.
+def load_document(content: bytes) -> dict[str, Any]:
+    """Return what was sent as JSON.
 
     Raises:
-        MalformedListError: It is not such a document.
+        MalformedListError: It is not an object.
     """
     try:
         document = json.loads(content)
@@ -24,12 +25,35 @@ def load_document(content: bytes) -> tuple[str | None, Sequence[Any]]:
         raise MalformedListError(detail, [reject(line, "", "malformed_json", detail)]) from error
     if not isinstance(document, dict):
         raise MalformedListError('a JSON list is an object: {"items": [{"url": "https://…"}]}')
-    if "list_url" in document:
-        raise MalformedListError('"list_url" is not supported yet: send the list itself')
+    return document
+
+
+def load_items(document: Mapping[str, Any]) -> tuple[str | None, Sequence[Any]]:
+    """Return a list's name and its items as they were sent.
+
+    Raises:
+        MalformedListError: There are none.
+    """
     items = document.get("items")
     if not isinstance(items, list):
         raise MalformedListError('"items" is missing, or is not an array')
     return to_name(document.get("name")), items
+
+
+def list_url_of(document: Mapping[str, Any]) -> str | None:
+    """Return the address of the list where one is sent in its place, or None.
+
+    Raises:
+        MalformedListError: It is not an address, or there are items besides.
+    """
+    if "list_url" not in document:
+        return None
+    if "items" in document:
+        raise MalformedListError('either "items" or "list_url", not both')
+    try:
+        return str(to_url(str(document["list_url"])))
+    except UnacceptableUrlError as error:
+        raise MalformedListError(f'"list_url": {error.detail}') from error
 
 
 def to_name(name: object) -> str | None:

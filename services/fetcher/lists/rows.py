@@ -61,11 +61,16 @@ def to_row(line: int, url: object, annotation: object = None) -> Row:
         accepted = str(to_url(url))
     except UnacceptableUrlError as error:
         return reject(line, url, error.code, error.detail)
+    return check_annotation(line, accepted, annotation)
+
+
+def check_annotation(line: int, url: str, annotation: object) -> Row:
+    """Make an item of a URL that is accepted, unless its annotation is not."""
     problem = _problem(annotation)
     if problem:
         return reject(line, annotation, "invalid_annotation", f"the annotation {problem}")
     text = annotation.strip() if isinstance(annotation, str) else ""
-    return Item(line, accepted, text or None)
+    return Item(line, url, text or None)
 
 
 def _problem(annotation: object) -> str:

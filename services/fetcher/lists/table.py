@@ -81,6 +81,12 @@ class _Record:
     cells: list[str]
 
 
+def find_column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
+    """Return the place of the first of the wanted names, in whatever case and spelling."""
+    plain = [name.strip().lower().replace(" ", "_").replace("-", "_") for name in names]
+    return next((plain.index(name) for name in wanted if name in plain), None)
+
+
 def parse_table(lines: Iterable[Line]) -> Iterator[Row]:
     """Yield an item or a rejection for each record.
 
@@ -139,19 +145,14 @@ def _columns(first: _Record | Rejection) -> _Columns | None:
         return None
     if _is_nameless(first.cells):
         return _Columns(0, 1, 2)
-    names = [cell.strip().lower().replace(" ", "_").replace("-", "_") for cell in first.cells]
-    url = _place(names, URL_COLUMNS)
+    url = find_column(first.cells, URL_COLUMNS)
     if url is None:
         return None
-    return _Columns(url, _place(names, ANNOTATION_COLUMNS), len(names))
+    return _Columns(url, find_column(first.cells, ANNOTATION_COLUMNS), len(first.cells))
 
 
 def _is_nameless(cells: Sequence[str]) -> bool:
     return cells[0].strip().strip('"').lower().startswith(("http://", "https://"))
-
-
-def _place(names: Sequence[str], wanted: Sequence[str]) -> int | None:
-    return next((names.index(name) for name in wanted if name in names), None)
 
 
 def _to_row(record: _Record, columns: _Columns) -> Row:

@@ -1,0 +1,61 @@
+"""An archive as a list: an item for each image, at the archive's URL and ``#member``."""
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from urllib.parse import quote, unquote
+
+from services.fetcher.archives.ground_truth import IMAGE_SUFFIXES, GroundTruth, may_annotate
+from services.fetcher.archives.members import Archive, ArchiveLimits, Entry, checked, refusal
+from services.fetcher.lists.rows import Row, check_annotation, reject
+
+
+def member_url(archive_url: str, name: str) -> str:
+    """Return the source URL of a member."""
+    return f"{archive_url}#{quote(name, safe='/')}"
+
+
+def split_member(url: str) -> tuple[str, str]:
+    """Return the archive's URL and the member's name; the latter is empty for any other URL."""
+    archive_url, _, member = url.partition("#")
+    return archive_url, unquote(member)
+
+
+def archive_rows(archive: Archive, url: str, limits: ArchiveLimits) -> Iterator[Row]:
+    """Yield an item or a rejection for each member; places count as lines, from 1.
+
+    Raises:
+        ArchiveRefusedError: The archive as a whole is not taken.
+    """
+    entries = list(checked(archive.entries(), limits))
+    truth = GroundTruth(
+        archive,
+        [
+            entry.name
+            for place, entry in entries
+            if may_annotate(entry.name) and refusal(place, entry, limits) is None
+        ],
+    )
+    seen: set[str] = set()
+    for place, entry in entries:
+        if _is_silent(entry):
+            continue
+        refused = refusal(place, entry, limits)
+        if refused is None and entry.name in seen:
+            refused = reject(place, entry.name, "duplicate_member", "another has the same path")
+        elif refused is None and not _is_image(entry.name):
+            detail = "its name does not end as an image's does"
+            refused = reject(place, entry.name, "not_an_image", detail)
+        seen.add(entry.name)
+        yield refused or check_annotation(place, member_url(url, entry.name), truth.of(entry.name))
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _is_silent(entry: Entry) -> bool:
+    """Return whether nobody misses a member: folders, annotations, what macOS and others leave."""
+    parts = PurePosixPath(entry.name).parts
+    is_left_over = any(part.startswith(("._", "__MACOSX", ".DS_Store")) for part in parts)
+    is_annotation = entry.is_file and may_annotate(entry.name) and not entry.is_encrypted
+    return entry.is_folder or is_left_over or is_annotation

@@ -1,0 +1,142 @@
+"""Gives the members of archives to the worker as if each were a download of its own.
+
+An archive is downloaded when the first of its members is wanted, and kept on disk for the others;
+a process that takes over after a crash downloads it again.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from tempfile import TemporaryFile
+from typing import IO, Protocol
+
+from services.common.download.client import Download
+from services.common.download.errors import RefusedDownloadError
+from services.fetcher.archives.formats import open_archive
+from services.fetcher.archives.members import Archive, ArchiveRefusedError
+from services.fetcher.archives.rows import split_member
+from services.fetcher.archives.unpacking import ByteSource, fetch_to, unzipped
+from services.fetcher.settings import ArchiveSettings
+
+KEPT_ARCHIVES = 2
+KEPT_SECONDS = 600.0
+"""After so long an archive is downloaded again: it may be another one by then."""
+
+
+class Source(ByteSource, Protocol):
+    """Where bytes come from."""
+
+    async def get(self, url: str) -> Download:
+        """Return the content of a URL."""
+        ...
+
+
+@dataclass
+class _Kept:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    file: IO[bytes] | None = None
+    archive: Archive | None = None
+    opened_at: float = 0.0
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+        self.file = self.archive = None
+
+
+class ArchiveSource:
+    """Downloads URLs, and members of archives.
+
+    Args:
+        source: Downloads.
+        settings: How much an archive may be.
+        max_item_bytes: Largest member, decompressed.
+        clock: Seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        settings: ArchiveSettings,
+        *,
+        max_item_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._settings = settings
+        self._max_item_bytes = max_item_bytes
+        self._clock = clock
+        self._kept: dict[str, _Kept] = {}
+
+    async def get(self, url: str) -> Download:
+        """Return the content of a URL, or of a member of the archive there.
+
+        Raises:
+            RefusedDownloadError: It fails every time.
+            FailedDownloadError: It may work later.
+        """
+        archive_url, member = split_member(url)
+        if not member:
+            return await self._source.get(url)
+        try:
+            async with self._opened(archive_url) as archive:
+                content = await asyncio.to_thread(
+                    archive.read, member, max_bytes=self._max_item_bytes
+                )
+        except ArchiveRefusedError as error:
+            raise RefusedDownloadError(error.code, error.detail) from error
+        if len(content) > self._max_item_bytes:
+            raise RefusedDownloadError("too_large", f"more than {self._max_item_bytes} bytes")
+        if not content:
+            raise RefusedDownloadError("empty_body", "the member has no content")
+        return Download(content, 200, None)
+
+    def close(self) -> None:
+        """Forget all archives; no member is read any more."""
+        for kept in self._kept.values():
+            kept.close()
+
+    @asynccontextmanager
+    async def _opened(self, url: str) -> AsyncIterator[Archive]:
+        kept = self._kept.pop(url, None) or _Kept()
+        self._kept[url] = kept  # the newest last
+        async with kept.lock:  # one reader at a time: they share a file position
+            if kept.archive is None or self._clock() - kept.opened_at > KEPT_SECONDS:
+                kept.close()
+                await self._open(url, kept)
+            if kept.archive is None:
+                raise ArchiveRefusedError("the archive cannot be opened")
+            yield kept.archive
+        await self._forget_old()
+
+    async def _open(self, url: str, kept: _Kept) -> None:
+        settings = self._settings
+        file: IO[bytes] = TemporaryFile()  # noqa: SIM115  kept open for the other members
+        try:
+            await fetch_to(file, self._source, url, max_bytes=settings.max_archive_bytes)
+            file = await asyncio.to_thread(unzipped, file, settings.limits.decoded_bytes)
+            kept.archive = await asyncio.to_thread(open_archive, file, settings.limits)
+        except BaseException:
+            file.close()
+            raise
+        kept.file, kept.opened_at = file, self._clock()
+
+    async def _forget_old(self) -> None:
+        for url in list(self._kept)[:-KEPT_ARCHIVES]:
+            kept = self._kept[url]
+            if not kept.lock.locked():
+                self._kept.pop(url).close()
+
+
+@asynccontextmanager
+async def open_archives(
+    source: Source, settings: ArchiveSettings, *, max_item_bytes: int
+) -> AsyncIterator[ArchiveSource]:
+    """Give a source of URLs and of members, for the length of an ``async with`` block."""
+    archives = ArchiveSource(source, settings, max_item_bytes=max_item_bytes)
+    try:
+        yield archives
+    finally:
+        archives.close()

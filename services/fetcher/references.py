@@ -1,0 +1,112 @@
+"""Takes lists by reference: a list, or an archive of images, that is fetched from its address."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
+from tempfile import TemporaryFile
+from typing import IO
+
+from yarl import URL
+
+from services.common.download.errors import FailedDownloadError, RefusedDownloadError
+from services.common.problems import ProblemError
+from services.fetcher.archives.formats import open_archive, sniff_archive
+from services.fetcher.archives.rows import archive_rows
+from services.fetcher.archives.unpacking import ByteSource, fetch_to, unzipped
+from services.fetcher.lists.formats import OpenList, find_format, open_list, sniff_format
+from services.fetcher.settings import ArchiveSettings
+from services.fetcher.submissions import Description, Submission, Submissions
+from services.fetcher.upload import ListLimits, digest_of, too_large
+
+RETRY_AFTER_SECONDS = 30
+_SNIFFED_BYTES = 512
+
+
+class References:
+    """Fetches lists and submits them.
+
+    Args:
+        source: Downloads.
+        submissions: Where lists go.
+        lists: How large a list may be.
+        archives: How large an archive may be.
+        timeout_seconds: Limit to fetch one.
+    """
+
+    def __init__(
+        self,
+        source: ByteSource,
+        submissions: Submissions,
+        *,
+        lists: ListLimits,
+        archives: ArchiveSettings,
+        timeout_seconds: float,
+    ) -> None:
+        self._source = source
+        self._submissions = submissions
+        self._lists = lists
+        self._archives = archives
+        self._timeout_seconds = timeout_seconds
+
+    async def submit(self, list_url: str, described: Description) -> Submission:
+        """Fetch what is at an address, and take it as a list.
+
+        Raises:
+            ProblemError: It cannot be fetched (422, or 502 where that may pass), or is too large.
+            EmptyListError, IdempotencyKeyReusedError, MalformedListError: As for any list.
+        """
+        if known := await self._submissions.answered(described):
+            return known
+        async with self._fetched(list_url) as file:
+            opened, digest = await asyncio.to_thread(self._open, file, list_url)
+            described = replace(
+                described,
+                name=described.name or opened.name,
+                content_digest=digest,
+                list_url=without_secrets(list_url),
+                encoding=opened.encoding,
+            )
+            return await self._submissions.submit(opened.rows, described)
+
+    @asynccontextmanager
+    async def _fetched(self, list_url: str) -> AsyncIterator[IO[bytes]]:
+        most = max(self._archives.max_archive_bytes, self._lists.any_bytes)
+        with ExitStack() as stack:
+            file = stack.enter_context(TemporaryFile())
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    await fetch_to(file, self._source, list_url, max_bytes=most)
+            except RefusedDownloadError as error:
+                raise ProblemError(422, error.code, f"list_url: {error.detail}") from error
+            except FailedDownloadError as error:
+                raise _unavailable(error.code, error.detail) from error
+            except TimeoutError as error:
+                detail = f"not whole after {self._timeout_seconds:g} s"
+                raise _unavailable("timeout", detail) from error
+            whole = await asyncio.to_thread(unzipped, file, self._archives.limits.decoded_bytes)
+            yield stack.enter_context(whole)
+
+    def _open(self, file: IO[bytes], list_url: str) -> tuple[OpenList, str]:
+        digest = digest_of(file, list_url)
+        size = file.tell()
+        file.seek(0)
+        if sniff_archive(file.read(_SNIFFED_BYTES)):
+            limits = self._archives.limits
+            archive = open_archive(file, limits)
+            return OpenList(None, archive_rows(archive, list_url, limits)), digest
+        found = find_format(content_type=None, file_name=URL(list_url).path)
+        list_format = found or sniff_format(file)
+        if size > self._lists.of(list_format):
+            raise too_large(self._lists.of(list_format))
+        return open_list(file, list_format), digest
+
+
+def without_secrets(url: str) -> str:
+    """Return a URL without its query, which may hold a signature."""
+    return str(URL(url).with_query(None))
+
+
+def _unavailable(code: str, detail: str) -> ProblemError:
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return ProblemError(502, code, f"list_url: {detail}", headers=headers)

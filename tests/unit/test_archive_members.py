@@ -1,0 +1,260 @@
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from tempfile import TemporaryFile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.fetcher.archives.formats import open_archive
+from services.fetcher.archives.members import ArchiveLimits, ArchiveRefusedError, is_safe
+from services.fetcher.archives.rows import archive_rows, member_url, split_member
+from services.fetcher.archives.unpacking import unzipped
+from services.fetcher.lists.rows import Item, Rejection, Row
+
+LIMITS = ArchiveLimits(members=50, decoded_bytes=1_000_000, ratio=100)
+URL = "https://x.test/scans.zip?v=1"
+IMAGE = bytes(range(256))
+
+
+def zip_of(files: Mapping[str, bytes], *, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    content = BytesIO()
+    with zipfile.ZipFile(content, "w", compression) as archive:
+        for name, body in files.items():
+            archive.writestr(zipfile.ZipInfo(name), body, compression)
+    return content.getvalue()
+
+
+def tar_of(files: Mapping[str, bytes], mode: str = "w") -> bytes:
+    content = BytesIO()
+    with tarfile.open(fileobj=content, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, body in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(body)
+            archive.addfile(info, BytesIO(body))
+    return content.getvalue()
+
+
+def tar_with(info: tarfile.TarInfo) -> bytes:
+    content = BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.addfile(info)
+    return content.getvalue()
+
+
+def rows_of(content: bytes, limits: ArchiveLimits = LIMITS) -> list[Row]:
+    with TemporaryFile() as file:
+        file.write(content)
+        with unzipped(file, limits.decoded_bytes) as whole:
+            return list(archive_rows(open_archive(whole, limits), URL, limits))
+
+
+def texts_of(content: bytes) -> dict[str, str | None]:
+    rows = rows_of(content)
+    assert all(isinstance(row, Item) for row in rows), rows
+    return {split_member(row.url)[1]: row.annotation for row in rows if isinstance(row, Item)}
+
+
+def codes_of(content: bytes) -> list[tuple[int, str]]:
+    return [(row.line, row.code) for row in rows_of(content) if isinstance(row, Rejection)]
+
+
+KINDS: list[Callable[[Mapping[str, bytes]], bytes]] = [
+    zip_of,
+    tar_of,
+    lambda files: tar_of(files, "w:gz"),
+]
+
+
+@pytest.mark.parametrize("make", KINDS, ids=["zip", "tar", "tar.gz"])
+def test_images_of_an_archive_are_items_at_its_address(
+    make: Callable[[Mapping[str, bytes]], bytes],
+) -> None:
+    content = make(
+        {"a/é 1#%.png": IMAGE, "b.JPG": IMAGE, "__MACOSX/a/._b.jpg": b"", "README.txt": b""}
+    )
+
+    assert rows_of(content) == [
+        Item(1, f"{URL}#a/%C3%A9%201%23%25.png"),
+        Item(2, f"{URL}#b.JPG"),
+    ]
+    assert split_member(member_url(URL, "a/é 1#%.png")) == (URL, "a/é 1#%.png")
+
+
+def test_member_is_read_no_further_than_its_limit() -> None:
+    for make in (zip_of, tar_of):
+        archive = open_archive(BytesIO(make({"a.png": IMAGE, "b.png": b"b"})), LIMITS)
+
+        assert archive.read("a.png", max_bytes=256) == IMAGE
+        assert len(archive.read("a.png", max_bytes=10)) == 11
+        with pytest.raises(ArchiveRefusedError):
+            archive.read("c.png", max_bytes=10)
+
+
+@pytest.mark.parametrize(
+    "truth",
+    [
+        {"labels.csv": 'File Name;Text\na.png;"Où ; l\'été"\nsub/b.png;b\n'.encode("cp1252")},
+        {"labels.csv": b'a.png,"O\xc3\xb9 ; l\'\xc3\xa9t\xc3\xa9"\nsub/b.png,b\n'},
+        {"gt.tsv": "image\ttranscription\na.png\tOù ; l'été\nsub/b.png\tb\n".encode()},
+        {
+            "metadata.jsonl": b'{"file_name": "a.png", "text": "O\\u00f9 ; l\'\\u00e9t\\u00e9"}\n'
+            b'\n{"file_name": "sub/b.png", "text": "b"}\n["no"]\n'
+        },
+        {"a.gt.txt": "Où ; l'été\n".encode(), "sub/b.txt": b"b"},
+        {
+            "ascii/lines.txt": b"#--- lines.txt ---#\n"
+            b"a ok 154 19 408 746 1663 91 O\xc3\xb9|;|l'\xc3\xa9t\xc3\xa9\n"
+            b"b err 154 19 408 746 1663 91 b\n"
+        },
+    ],
+    ids=["csv", "csv without names", "tsv", "jsonl", "beside", "iam"],
+)
+def test_annotations_are_found_wherever_people_put_them(truth: dict[str, bytes]) -> None:
+    content = zip_of({"a.png": IMAGE, "sub/b.png": IMAGE, "c.png": IMAGE, **truth})
+
+    assert texts_of(content) == {"a.png": "Où ; l'été", "sub/b.png": "b", "c.png": None}
+
+
+def test_table_in_a_folder_speaks_of_its_own_folder() -> None:
+    content = zip_of({"x/a.png": IMAGE, "y/a.png": IMAGE, "x/t.csv": b"file,text\na.png,one\n"})
+
+    assert texts_of(content) == {"x/a.png": "one", "y/a.png": None}
+
+
+def test_members_that_are_not_taken_are_reported_one_by_one() -> None:
+    content = zip_of(
+        {
+            "/etc/a.png": IMAGE,
+            "../a.png": IMAGE,
+            "a/../../b.png": IMAGE,
+            "C:/a.png": IMAGE,
+            "a\\b.png": IMAGE,
+            "inner.zip": b"",
+            "inner.tar.gz": b"",
+            "program.exe": b"",
+            "bomb.png": bytes(100_000),
+            "good.png": IMAGE,
+        }
+    )
+
+    assert codes_of(content) == [
+        (1, "unsafe_path"),
+        (2, "unsafe_path"),
+        (3, "unsafe_path"),
+        (4, "unsafe_path"),
+        (5, "unsafe_path"),
+        (6, "nested_archive"),
+        (7, "nested_archive"),
+        (8, "not_an_image"),
+        (9, "suspicious_ratio"),
+    ]
+    assert [row for row in rows_of(content) if isinstance(row, Item)] == [
+        Item(10, f"{URL}#good.png")
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE],
+)
+def test_links_and_devices_are_refused(kind: bytes) -> None:
+    info = tarfile.TarInfo("a.png")
+    info.type, info.linkname = kind, "/etc/passwd"
+
+    assert codes_of(tar_with(info)) == [(1, "not_a_file")]
+
+
+def test_symbolic_link_in_a_zip_is_refused() -> None:
+    content = BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        info = zipfile.ZipInfo("a.png")
+        info.external_attr = 0o120777 << 16
+        archive.writestr(info, "/etc/passwd")
+
+    assert codes_of(content.getvalue()) == [(1, "not_a_file")]
+
+
+def test_encrypted_member_is_refused() -> None:
+    content = bytearray(zip_of({"a.png": IMAGE, "b.png": IMAGE}))
+    directory_at = content.index(b"PK\x01\x02")
+    content[directory_at + 8] |= 1
+
+    assert codes_of(bytes(content)) == [(1, "encrypted_member")]
+
+
+def test_second_member_of_the_same_path_is_refused() -> None:
+    content = BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("a.png", IMAGE)
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("a.png", IMAGE)
+
+    assert codes_of(content.getvalue()) == [(2, "duplicate_member")]
+
+
+def long_header() -> bytes:
+    info = tarfile.TarInfo("a.png")
+    info.type, info.size = tarfile.XHDTYPE, 2**32
+    return info.tobuf() + bytes(2048)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        zip_of({f"{number}.png": b"" for number in range(51)}),
+        tar_of({f"{number}.png": b"" for number in range(51)}),
+        zip_of({"a.png": bytes(600_000), "b.png": bytes(600_000)}),
+        tar_of({"a": bytes(1_000_001)}, "w:gz"),
+        zip_of({f"{'n' * 60_000}{number}.png": b"" for number in range(2)}),
+        zip_of({"a.png": IMAGE})[:-30],
+        tar_of({"a.png": IMAGE})[:600],
+        tar_of({"a.png": IMAGE}, "w:gz")[:-20],
+        zip_of({"a.png": IMAGE, "t.jsonl": b"{"}),
+        long_header(),
+        b"%PDF",
+    ],
+    ids=[
+        "zip members",
+        "tar members",
+        "zip bytes",
+        "gzip bytes",
+        "zip directory",
+        "zip cut",
+        "tar cut",
+        "gzip cut",
+        "table",
+        "tar header",
+        "no archive",
+    ],
+)
+def test_archive_that_is_broken_or_too_much_is_refused_as_a_whole(content: bytes) -> None:
+    with pytest.raises(ArchiveRefusedError):
+        rows_of(content)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=30), st.sampled_from(["/", "../", "a/../", "\\", "c:", "a/.."]))
+def test_no_path_with_a_trick_is_safe(name: str, trick: str) -> None:
+    assert not is_safe(trick + name) or trick == "a/.."
+    assert not is_safe("a/../" + name)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=400), st.integers(0, 400), st.sampled_from([zip_of, tar_of]))
+def test_archive_with_any_bytes_changed_is_read_or_refused_never_a_bug(
+    noise: bytes, at: int, make: Callable[[Mapping[str, bytes]], bytes]
+) -> None:
+    content = bytearray(make({"a.png": IMAGE, "t.csv": b"file,text\na.png,b\n"}))
+    at = at * len(content) // 400
+    content[at : at + len(noise)] = noise
+    with io.BytesIO(bytes(content)) as file:
+        try:
+            rows = list(archive_rows(open_archive(file, LIMITS), URL, LIMITS))
+        except ArchiveRefusedError:
+            return
+    for row in rows:
+        assert (row.url if isinstance(row, Item) else row.value).encode()

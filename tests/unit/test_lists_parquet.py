@@ -1,0 +1,121 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryFile
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from services.fetcher.lists import parquet
+from services.fetcher.lists.formats import ListFormat, open_list, sniff_format
+from services.fetcher.lists.rows import Item, MalformedListError, Rejection, Row
+
+
+@contextmanager
+def written(columns: dict[str, Any], **options: Any) -> Iterator[Any]:
+    with TemporaryFile() as file:
+        pq.write_table(pa.table(columns), file, **options)
+        yield file
+
+
+def rows_of(columns: dict[str, Any], **options: Any) -> list[Row]:
+    with written(columns, **options) as file:
+        return list(open_list(file, ListFormat.PARQUET).rows)
+
+
+@pytest.mark.parametrize("names", [("url", "annotation"), ("Image URL", "TEXT"), ("link", "gt")])
+def test_columns_are_found_by_forgiving_names(names: tuple[str, str]) -> None:
+    rows = rows_of(
+        {"id": [1, 2], names[0]: ["http://x.test/a", "ftp://b"], names[1]: ['é, "b"', None]}
+    )
+
+    assert rows[0] == Item(1, "http://x.test/a", 'é, "b"')
+    assert isinstance(rows[1], Rejection)
+    assert (rows[1].line, rows[1].code) == (2, "unsupported_scheme")
+
+
+def test_rows_of_many_groups_are_read_in_order_and_a_missing_url_is_reported() -> None:
+    urls = [f"http://x.test/{number}" for number in range(2500)]
+
+    rows = rows_of({"url": pa.array([*urls, None]).dictionary_encode()}, row_group_size=700)
+
+    assert [row.url for row in rows if isinstance(row, Item)] == urls
+    assert isinstance(rows[-1], Rejection)
+    assert (rows[-1].line, rows[-1].code) == (2501, "invalid_url")
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"a": ["x"]},
+        {"text": ["x"]},
+        {"url": [1]},
+        {"url": [["http://x.test/"]]},
+        {"url": [{"a": "b"}]},
+    ],
+    ids=["none", "annotation only", "number", "list", "struct"],
+)
+def test_file_without_a_column_of_urls_is_malformed(columns: dict[str, Any]) -> None:
+    with pytest.raises(MalformedListError):
+        rows_of(columns)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PAR1", b"PAR1garbagePAR1", b"PAR1" + b"\xff" * 99 + b"PAR1"]
+)
+def test_file_that_is_no_parquet_is_malformed(content: bytes) -> None:
+    with TemporaryFile() as file:
+        file.write(content)
+        with pytest.raises(MalformedListError):
+            list(open_list(file, ListFormat.PARQUET).rows)
+
+
+def test_file_that_unpacks_to_more_than_its_memory_is_malformed_and_costs_us_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parquet, "MEMORY_BYTES", 200 * 1024 * 1024)
+    huge = ["x" * (150 * 1024 * 1024), "y" * (150 * 1024 * 1024)]
+
+    with written({"url": huge}, compression="zstd") as file:
+        assert file.tell() < 1024 * 1024
+        with pytest.raises(MalformedListError):
+            list(open_list(file, ListFormat.PARQUET).rows)
+
+
+def test_text_that_is_too_long_is_reported_even_where_it_repeats_a_million_times() -> None:
+    column = pa.DictionaryArray.from_arrays(
+        pa.array([0] * 5000, pa.int32()), ["http://x.test/" + "x" * 5_000_000]
+    )
+
+    rows = rows_of({"url": column})
+
+    assert {row.code for row in rows if isinstance(row, Rejection)} == {"url_too_long"}
+    assert len(rows) == 5000
+
+
+def test_reading_may_stop_early() -> None:
+    with written({"url": ["http://x.test/"] * 50_000}) as file:
+        rows = open_list(file, ListFormat.PARQUET).rows
+        assert isinstance(next(rows), Item)
+        rows.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"PAR1...", ListFormat.PARQUET),
+        (b"http://x.test/a,b\n", ListFormat.TEXT),
+        (b"# mine\nhttp://x.test/a\n", ListFormat.TEXT),
+        (b"http://x.test/a\tb\n", ListFormat.TABLE),
+        (b"\xef\xbb\xbfurl,text\nhttp://x.test/,a\n", ListFormat.TABLE),
+        ("url;text\n".encode("utf-16"), ListFormat.TABLE),
+        (b'{"url": "http://x.test/"}\n{"url": "http://x.test/"}', ListFormat.JSON_LINES),
+        (b'{"items": []}', ListFormat.JSON),
+        (b'{\n "items": []}', ListFormat.JSON),
+    ],
+)
+def test_format_is_told_by_the_beginning(content: bytes, expected: ListFormat) -> None:
+    with TemporaryFile() as file:
+        file.write(content)
+        assert sniff_format(file) is expected
