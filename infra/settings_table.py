@@ -24,7 +24,7 @@ from services.common.settings import (
     S3Settings,
 )
 from services.consumer.settings import ConsumerSettings
-from services.fetcher.settings import FetcherSettings
+from services.fetcher.settings import ArchiveSettings, FetcherSettings
 from services.provisioner.settings import (
     PreflightSettings,
     ProvisionerSettings,
@@ -41,6 +41,7 @@ GROUPS: tuple[type[BaseSettings], ...] = (
     OcrSettings,
     FetcherSettings,
     DownloadSettings,
+    ArchiveSettings,
     ConsumerSettings,
     ReconcilerSettings,
     ProvisionerSettings,

@@ -119,9 +119,12 @@ class FetcherClient:
         form.add_field("file", content, filename=file_name)
         return await self._submit(idempotency_key, data=form)
 
-    async def submit_url(self, list_url: str, *, idempotency_key: str | None = None) -> Submission:
-        """Let the fetcher get a list by itself."""
-        return await self._submit(idempotency_key, json={"list_url": list_url})
+    async def submit_url(
+        self, list_url: str, *, name: str | None = None, idempotency_key: str | None = None
+    ) -> Submission:
+        """Let the fetcher get a list, or an archive of images, by itself."""
+        named = {} if name is None else {"name": name}
+        return await self._submit(idempotency_key, json={"list_url": list_url, **named})
 
     async def _submit(self, idempotency_key: str | None, **body: Any) -> Submission:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}

@@ -12,6 +12,7 @@ from services.cli.errors import CommandError, ExitStatus
 from services.cli.fetcher import FetcherClient, Submission, open_fetcher
 from services.cli.output import Output, cell, plain, run, table
 from services.cli.settings import CliSettings
+from services.cli.upload import upload_folder
 from services.cli.watch import watch_batch
 
 SHOWN_REJECTIONS = 20
@@ -23,12 +24,14 @@ def submit(
         typer.Argument(
             metavar="LIST",
             help="A file (.txt one URL a line; .csv and .tsv with columns url, annotation; .jsonl; "
-            ".parquet; each also .gz), the http(s) address of one, or - for standard input.",
+            ".parquet; each also .gz), the http(s) address of one or of a .zip or .tar(.gz) of "
+            "images, - for standard input, or a folder of images.",
         ),
     ],
     *,
     stdin_format: Annotated[
-        str, typer.Option("--format", help="Format of standard input: txt, csv, tsv or jsonl.")
+        str,
+        typer.Option("--format", help="Format of standard input: txt, csv, tsv, jsonl or parquet."),
     ] = "txt",
     name: Annotated[str | None, typer.Option(help="Name of the batch, for people.")] = None,
     idempotency_key: Annotated[
@@ -38,10 +41,16 @@ def submit(
     watch: Annotated[bool, typer.Option("--watch", help="Stay until the batch is done.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Hand a list of image URLs to the fetcher; show what it accepted and what it rejected."""
+    """Hand a list of image URLs to the fetcher; show what it accepted and what it rejected.
+
+    The images of a folder go straight into the bucket: there is no batch to watch.
+    """
     output = Output(as_json=as_json)
+    is_folder = Path(source).is_dir()
 
     async def work() -> ExitStatus:
+        if is_folder:
+            return await upload_folder(Path(source), output)
         settings = CliSettings()
         async with open_fetcher(settings) as fetcher:
             submission = await send(
@@ -90,7 +99,7 @@ async def send(
         CommandError: There is no such file, or the fetcher does not answer, or refuses.
     """
     if source.startswith(("http://", "https://")):
-        return await fetcher.submit_url(source, idempotency_key=idempotency_key)
+        return await fetcher.submit_url(source, name=name, idempotency_key=idempotency_key)
     with _opened(source) as content:
         return await fetcher.submit_file(
             content,
@@ -109,7 +118,7 @@ def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
         raise CommandError(
             f"{source}: {error.strerror}",
             status=ExitStatus.REFUSED,
-            hint="Give the path of a list, its http(s) address, or - for standard input.",
+            hint="Give a list's path or http(s) address, - for standard input, or a folder.",
         ) from error
 
 

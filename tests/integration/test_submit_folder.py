@@ -1,0 +1,75 @@
+"""``docreco submit FOLDER`` against a real bucket."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from services.cli.main import app
+from services.common.object_store import ObjectStore, open_object_store
+from services.common.settings import S3Settings
+from tests.support.web import png
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def store(
+    s3_settings: S3Settings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[ObjectStore]:
+    """An empty bucket that the command finds through its settings."""
+    monkeypatch.setenv("S3_ENDPOINT_URL", str(s3_settings.endpoint_url))
+    monkeypatch.setenv("S3_ACCESS_KEY_ID", s3_settings.access_key_id)
+    monkeypatch.setenv("S3_SECRET_ACCESS_KEY", s3_settings.secret_access_key.get_secret_value())
+    monkeypatch.setenv("S3_BUCKET", s3_settings.bucket)
+    async with open_object_store(s3_settings) as store:
+        await store.client.create_bucket(Bucket=s3_settings.bucket)
+        yield store
+
+
+async def docreco(*arguments: str) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, app, list(arguments))
+
+
+async def test_images_of_a_folder_are_stored_once_and_the_rest_is_reported(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.dat").write_bytes(png(1))
+    (tmp_path / "b.png").write_bytes(png(2))
+    (tmp_path / ".hidden.png").write_bytes(png(3))
+    (tmp_path / "link.png").symlink_to(tmp_path / "b.png")
+
+    first = await docreco("submit", str(tmp_path), "--json")
+    (tmp_path / "notes.txt").write_text("no image")
+    again = await docreco("submit", str(tmp_path), "--json")
+    people = await docreco("submit", str(tmp_path))
+
+    key = f"api/{hashlib.sha256(png(1)).hexdigest()}.png"
+    stored = [each.key async for each in store.list()]
+    assert len(stored) == 2
+    assert key in stored
+    info = await store.head(key)
+    assert info is not None
+    assert info.content_type == "image/png"
+    assert first.exit_code == 0, first.output
+    assert json.loads(first.stdout)["counts"] == {"stored": 2, "unchanged": 0, "rejected": 0}
+    document = json.loads(again.stdout)
+    assert document["counts"] == {"stored": 0, "unchanged": 2, "rejected": 1}
+    assert {"path": "notes.txt", "outcome": "rejected", "code": "not_an_image", "key": None} in (
+        document["files"]
+    )
+    assert again.exit_code == people.exit_code != 0
+    assert "notes.txt" in people.stdout
+    assert "2 unchanged, 1 rejected" in people.stdout
+
+
+async def test_folder_without_images_is_no_success(store: ObjectStore, tmp_path: Path) -> None:
+    result = await docreco("submit", str(tmp_path))
+
+    assert result.exit_code != 0
+    assert [each async for each in store.list()] == []
