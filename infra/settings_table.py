@@ -82,6 +82,8 @@ def _default(field: FieldInfo) -> str:
         return ""
     if isinstance(value, SecretStr):
         value = value.get_secret_value()  # a published local default, never a real secret
+    if isinstance(value, tuple):
+        value = ",".join(str(each) for each in value)
     return f"`{value}`"
 
 

@@ -321,7 +321,7 @@ async def test_name_whose_answer_changes_is_checked_at_every_connection(site: We
         error = await failure(downloader, f"http://name.test:{port}/a")
 
     assert error.code == "forbidden_address"
-    assert site.hits == {"/a": 1}
+    assert site.hits == {"/robots.txt": 1, "/a": 1}
 
 
 async def test_name_with_only_forbidden_addresses_is_refused() -> None:

@@ -9,6 +9,7 @@ from io import BytesIO
 from aiohttp import web
 from PIL import Image
 
+NO_ROBOTS = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -86,13 +87,16 @@ def png(number: int) -> bytes:
 
 @asynccontextmanager
 async def open_raw_server(answer: bytes, *, stays_open: bool = False) -> AsyncIterator[str]:
-    """Answer every connection with these very bytes, valid HTTP or not; yield the base URL."""
+    """Answer every connection with these very bytes, valid HTTP or not; yield the base URL.
+
+    It has no robots.txt, and says so.
+    """
     idle = asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await reader.read(1)
-            writer.write(answer)
+            asked = await reader.read(20)
+            writer.write(NO_ROBOTS if asked.startswith(b"GET /robots.txt") else answer)
             await writer.drain()
             if stays_open:
                 await idle.wait()

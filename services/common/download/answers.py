@@ -12,6 +12,7 @@ from services.common.download.errors import (
     RefusedDownloadError,
 )
 from services.common.download.guard import ForbiddenAddressError
+from services.common.download.headers import opts_out, retry_after_seconds
 from services.common.download.settings import DownloadSettings
 from services.common.download.urls import UnacceptableUrlError, to_url
 
@@ -47,25 +48,41 @@ def _nowhere() -> URL:
     raise UnacceptableUrlError("invalid_url", "there is no Location")
 
 
-def check_status(status: int) -> None:
+def check_status(response: aiohttp.ClientResponse) -> None:
     """Return where the answer has the content that was asked for.
 
     Raises:
         RefusedDownloadError, FailedDownloadError: It has not.
     """
+    status = response.status
     if status in {HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION}:
         return
     answer = f"the host answered {status}"
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        raise FailedDownloadError("rate_limited", answer, http_status=status)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise FailedDownloadError("http_server_error", answer, http_status=status)
+    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        is_limit = status == HTTPStatus.TOO_MANY_REQUESTS
+        raise FailedDownloadError(
+            "rate_limited" if is_limit else "http_server_error",
+            answer,
+            http_status=status,
+            retry_after_seconds=retry_after_seconds(response.headers),
+        )
     if status >= HTTPStatus.BAD_REQUEST:
         code = _CODES.get(status, "http_client_error")
         raise RefusedDownloadError(code, answer, http_status=status)
     if status in {HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT}:
         raise RefusedDownloadError("empty_body", answer, http_status=status)
     raise RefusedDownloadError("unexpected_status", answer, http_status=status)
+
+
+def check_robots_tag(response: aiohttp.ClientResponse, agent: str) -> None:
+    """Return where the answer does not forbid to learn from its content.
+
+    Raises:
+        RefusedDownloadError: It does.
+    """
+    if opts_out(response.headers.getall("X-Robots-Tag", ()), agent):
+        detail = "the host's X-Robots-Tag keeps its content from being learnt from"
+        raise RefusedDownloadError("robots_tag", detail, http_status=response.status)
 
 
 def to_download_error(error: Exception, settings: DownloadSettings) -> DownloadError:
@@ -85,7 +102,9 @@ def to_download_error(error: Exception, settings: DownloadSettings) -> DownloadE
         return FailedDownloadError(
             "connection_failed", "the connection was lost", most_attempts=DEAD_HOST_ATTEMPTS
         )
-    return RefusedDownloadError("invalid_response", f"not valid HTTP: {error}"[:300])
+    # its text would name the URL, with all that is in its query
+    reason = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    return RefusedDownloadError("invalid_response", f"not valid HTTP: {reason}"[:300])
 
 
 def _not_connected(error: aiohttp.ClientConnectorError) -> DownloadError:

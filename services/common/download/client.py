@@ -1,23 +1,29 @@
 """Fetch one URL: safely, within its limits, and with a stable code for whatever goes wrong."""
 
 import asyncio
+import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from services.common.download.answers import check_status, redirect_target, to_download_error
-from services.common.download.errors import RefusedDownloadError
+from services.common.download.answers import check_robots_tag, check_status
+from services.common.download.errors import NotModifiedError, RefusedDownloadError, to_detail
 from services.common.download.guard import AddressGuard
+from services.common.download.headers import Validators, clean_date, clean_etag
+from services.common.download.robots import RobotsPolicy
 from services.common.download.settings import DownloadSettings
-from services.common.download.urls import UnacceptableUrlError, to_url
-from services.common.metrics import DOWNLOAD_SECONDS, DOWNLOADED_BYTES
+from services.common.download.transport import Body, Transport
+from services.common.download.urls import to_url
+from services.common.metrics import DOWNLOAD_SECONDS
 
-_CHUNK_BYTES = 64 * 1024
+_MOST_HEADERS = 128
+_LONGEST_HEADER = 8190
 
 
 @dataclass(frozen=True)
@@ -28,36 +34,72 @@ class Download:
     http_status: int
     content_type: str | None
     """As the host claims."""
+    etag: str | None = None
+    """None where it is none that may be sent back."""
+    last_modified: str | None = None
+    robots_tag: str | None = None
+    """All of its X-Robots-Tag, cut short."""
+    final_url: str | None = None
+    """Where redirects led to; its query may hold secrets."""
+
+    @property
+    def validators(self) -> Validators | None:
+        """To ask for news with, the next time; None where the host gave none."""
+        if not (self.etag or self.last_modified):
+            return None
+        return Validators(self.etag, self.last_modified, self.final_url)
 
 
 class Downloader:
-    """Downloads whole bodies into memory.
+    """Downloads what hosts let a robot have.
 
     Args:
-        session: Built by ``open_downloader``, which sets its guard.
+        transport: Sends the requests.
         settings: Limits.
+        robots: What hosts allow; None: not to be asked.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, settings: DownloadSettings) -> None:
-        self._session = session
+    def __init__(
+        self, transport: Transport, settings: DownloadSettings, robots: RobotsPolicy | None
+    ) -> None:
+        self._transport = transport
         self._settings = settings
+        self._robots = robots
 
-    async def get(self, url: str) -> Download:
-        """Fetch a URL, following redirects.
+    async def get(
+        self, url: str, *, max_bytes: int | None = None, validators: Validators | None = None
+    ) -> Download:
+        """Fetch a URL whole, following redirects.
+
+        Args:
+            url: http or https.
+            max_bytes: Most bytes of its body; by default those of an image.
+            validators: Of an earlier download: only what has changed since is fetched.
 
         Raises:
             RefusedDownloadError: It fails every time.
             FailedDownloadError: It may work later.
+            NotModifiedError: It is what it was, say the validators.
         """
         started = time.perf_counter()
-        with self._sorted_errors():
-            async with asyncio.timeout(self._settings.total_timeout_seconds):
-                download = await self._follow(to_url(url))
+        limit = self._settings.max_item_bytes if max_bytes is None else max_bytes
+        with self._transport.sorted_errors():
+            async with (
+                asyncio.timeout(self._settings.total_timeout_seconds),
+                AsyncExitStack() as stack,
+            ):
+                response = await self._open(to_url(url), stack, validators)
+                body = Body(response, self._transport, max_bytes=limit)
+                content = b"".join([piece async for piece in body])
+        if not content:
+            raise RefusedDownloadError(
+                "empty_body", "the answer has no content", http_status=body.http_status
+            )
         DOWNLOAD_SECONDS.observe(time.perf_counter() - started)
-        return download
+        return _to_download(content, response)
 
     @asynccontextmanager
-    async def stream(self, url: str, *, max_bytes: int) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def stream(self, url: str, *, max_bytes: int) -> AsyncIterator[Body]:
         """Open a URL, following redirects, and give its body in pieces, as it comes.
 
         Its total time is the caller's to limit.
@@ -67,76 +109,42 @@ class Downloader:
             FailedDownloadError: It may work later; also while it is read.
         """
         async with AsyncExitStack() as stack:
-            with self._sorted_errors():
-                response = await self._open(to_url(url), stack)
-            yield self._pieces(response, max_bytes)
+            with self._transport.sorted_errors():
+                response = await self._open(to_url(url), stack, None)
+                body = Body(response, self._transport, max_bytes=max_bytes)
+            yield body
 
-    async def _open(self, url: URL, stack: AsyncExitStack) -> aiohttp.ClientResponse:
-        for _ in range(self._settings.max_redirects + 1):
-            response = await stack.enter_async_context(
-                self._session.get(url, allow_redirects=False)
-            )
-            target = redirect_target(response)
-            if target is None:
-                check_status(response.status)
-                return response
-            response.close()  # a redirect's body is of no interest, and may have no end
-            url = target
-        raise RefusedDownloadError(
-            "too_many_redirects", f"more than {self._settings.max_redirects} redirects"
-        )
+    async def delay(self, url: str) -> float | None:
+        """Return how many seconds a host wants between two requests, or None if it does not say.
 
-    async def _pieces(
-        self, response: aiohttp.ClientResponse, max_bytes: int
-    ) -> AsyncIterator[bytes]:
-        size = 0
-        with self._sorted_errors():
-            async for piece in response.content.iter_chunked(_CHUNK_BYTES):
-                size += len(piece)
-                DOWNLOADED_BYTES.inc(len(piece))
-                if size > max_bytes:
-                    response.close()
-                    raise _too_large(max_bytes, response.status)
-                yield piece
+        Its robots.txt is fetched where it is not known; whatever goes wrong with that is None here,
+        and what it means is said by ``get``.
+        """
+        return await self._robots.delay(url) if self._robots else None
 
-    @contextmanager
-    def _sorted_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except UnacceptableUrlError as error:
-            raise RefusedDownloadError(error.code, error.detail) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
-            raise to_download_error(error, self._settings) from error
+    async def _open(
+        self, url: URL, stack: AsyncExitStack, validators: Validators | None
+    ) -> aiohttp.ClientResponse:
+        response = await self._transport.open(url, stack, self._permit, validators)
+        if self._settings.robots_tag == "obey":
+            check_robots_tag(response, self._settings.robots_agent)
+        if response.status == HTTPStatus.NOT_MODIFIED and validators:
+            raise NotModifiedError(response.status, _renewed(validators, response))
+        check_status(response)
+        return response
 
-    async def _follow(self, url: URL) -> Download:
-        async with AsyncExitStack() as stack:
-            return await self._read(await self._open(url, stack))
-
-    async def _read(self, response: aiohttp.ClientResponse) -> Download:
-        limit = self._settings.max_item_bytes
-        if (response.content_length or 0) > limit:
-            response.close()
-            raise _too_large(limit, response.status)
-        chunks: list[bytes] = []
-        size = 0
-        # counted after decompression: Content-Length is no guard against a compressed bomb
-        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-            size += len(chunk)
-            DOWNLOADED_BYTES.inc(len(chunk))
-            if size > limit:
-                response.close()
-                raise _too_large(limit, response.status)
-            chunks.append(chunk)
-        if not size:
-            raise RefusedDownloadError(
-                "empty_body", "the answer has no content", http_status=response.status
-            )
-        return Download(b"".join(chunks), response.status, response.headers.get("Content-Type"))
+    async def _permit(self, url: URL) -> None:
+        if self._robots:
+            await self._robots.check(url)
 
 
 @asynccontextmanager
 async def open_downloader(
-    settings: DownloadSettings, *, connections: int, resolver: AbstractResolver | None = None
+    settings: DownloadSettings,
+    *,
+    connections: int,
+    resolver: AbstractResolver | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Downloader]:
     """Open a client for the length of an ``async with`` block.
 
@@ -144,28 +152,62 @@ async def open_downloader(
         settings: Limits.
         connections: Most connections at once.
         resolver: Finds the addresses of names; by default the system's.
+        tls: Knows whom to trust; by default the system's authorities.
     """
     guard = AddressGuard(settings.allowed_private_networks)
     agent = settings.user_agent + (f" (+{settings.contact})" if settings.contact else "")
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=connections, resolver=resolver, socket_factory=guard.open_socket
-        ),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,  # a proxy would connect in our place, past the guard
-        timeout=aiohttp.ClientTimeout(
-            total=None,  # of the whole chain of redirects: see Downloader.get
-            sock_connect=settings.connect_timeout_seconds,
-            sock_read=settings.idle_timeout_seconds,
-        ),
-        headers={
-            "User-Agent": agent,
-            "Accept": "image/*,*/*;q=0.1",
-            "Accept-Encoding": "identity",
-        },
-    ) as session:
-        yield Downloader(session, settings)
+    async with AsyncExitStack() as stack:
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=connections,
+                resolver=resolver,
+                socket_factory=guard.open_socket,
+                ssl=tls or True,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,  # a proxy would connect in our place, past the guard
+            timeout=aiohttp.ClientTimeout(
+                total=None,  # of the whole chain of redirects: see Downloader.get
+                sock_connect=settings.connect_timeout_seconds,
+                sock_read=settings.idle_timeout_seconds,
+            ),
+            max_line_size=_LONGEST_HEADER,
+            max_field_size=_LONGEST_HEADER,
+            max_headers=_MOST_HEADERS,
+            headers={
+                "User-Agent": agent,
+                "Accept": "image/*,*/*;q=0.1",
+                "Accept-Encoding": "identity",
+            },
+        )
+        transport = Transport(await stack.enter_async_context(session), settings)
+        robots = None
+        if settings.robots == "obey":
+            robots = RobotsPolicy(
+                transport,
+                agent=settings.robots_agent,
+                timeout_seconds=settings.total_timeout_seconds / 2,
+            )
+            stack.push_async_callback(robots.close)
+        yield Downloader(transport, settings, robots)
 
 
-def _too_large(limit: int, http_status: int) -> RefusedDownloadError:
-    return RefusedDownloadError("too_large", f"more than {limit} bytes", http_status=http_status)
+def _to_download(content: bytes, response: aiohttp.ClientResponse) -> Download:
+    headers = response.headers
+    return Download(
+        content,
+        response.status,
+        headers.get("Content-Type"),
+        etag=clean_etag(headers.get("ETag")),
+        last_modified=clean_date(headers.get("Last-Modified")),
+        robots_tag=to_detail(", ".join(headers.getall("X-Robots-Tag", ()))) or None,
+        final_url=str(response.url),
+    )
+
+
+def _renewed(old: Validators, response: aiohttp.ClientResponse) -> Validators:
+    return Validators(
+        clean_etag(response.headers.get("ETag")) or old.etag,
+        clean_date(response.headers.get("Last-Modified")) or old.last_modified,
+        str(response.url),
+    )

@@ -1,11 +1,16 @@
 """Why an image could not be fetched, sorted by whether another attempt may help."""
 
-from services.common.errors import PermanentError, TransientError
+import re
+
+from services.common.download.headers import Validators
+from services.common.errors import PermanentError, PipelineError, TransientError
 
 ANY_NUMBER = 100
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 LONGEST_DETAIL = 500
 """Characters of a detail: part of it may be a host's own words."""
+_SECRETS = re.compile(r"(?<=\?)[^\s'\"<>]+|(?<=//)[^/?#@\s]*(?=@)")
+"""A URL's query, and the user it names: whoever reads a detail has no need of them."""
 
 
 class RefusedDownloadError(PermanentError):
@@ -32,6 +37,7 @@ class FailedDownloadError(TransientError):
         detail: One sentence for the person who sent the list.
         http_status: What the host answered, where it did.
         most_attempts: After so many it is no use: a person should not wait minutes for a dead host.
+        retry_after_seconds: How long the host wants to be left alone, where it said so.
     """
 
     def __init__(
@@ -41,23 +47,41 @@ class FailedDownloadError(TransientError):
         *,
         http_status: int | None = None,
         most_attempts: int = ANY_NUMBER,
+        retry_after_seconds: float | None = None,
     ) -> None:
         self.detail = to_detail(detail)
         super().__init__(self.detail)
         self.code = code
         self.http_status = http_status
         self.most_attempts = most_attempts
+        self.retry_after_seconds = retry_after_seconds
+
+
+class NotModifiedError(PipelineError):
+    """The host says that what was fetched before is still what it has: there is no body.
+
+    Args:
+        http_status: What the host answered.
+        validators: To ask with the next time.
+    """
+
+    code = "not_modified"
+
+    def __init__(self, http_status: int, validators: Validators) -> None:
+        super().__init__("not modified")
+        self.http_status = http_status
+        self.validators = validators
 
 
 DownloadError = RefusedDownloadError | FailedDownloadError
 
 
 def to_detail(text: str) -> str:
-    """Return one printable line that any store can hold, cut short.
+    """Return one printable line that any store can hold, cut short, with no query of a URL.
 
     A host may send anything: its bytes that are no text arrive as lone surrogates (PEP 383), which
     neither MongoDB nor JSON takes.
     """
-    line = " ".join(text.split())
+    line = _SECRETS.sub("…", " ".join(text.split()))
     cut = line if len(line) <= LONGEST_DETAIL else f"{line[:LONGEST_DETAIL]}…"
     return "".join(each if each.isprintable() else REPLACEMENT for each in cut)

@@ -1,7 +1,8 @@
-"""What a download may reach, and how much and how long."""
+"""What a download may reach, how much and how long, and whose wishes it heeds."""
 
+import re
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -17,6 +18,8 @@ def _split(value: Any) -> Any:
 
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)]
 """Networks in CIDR notation, separated by commas."""
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Names, separated by commas."""
 
 
 class DownloadSettings(BaseSettings):
@@ -39,10 +42,39 @@ class DownloadSettings(BaseSettings):
     )
     max_redirects: int = Field(5, ge=0, le=20, description="Redirects followed.")
     user_agent: str = Field(
-        "docreco-fetcher/0.1", pattern=r"^[!-~]+( [!-~]+)*$", description="Name told to hosts."
+        "docreco-fetcher/0.1",
+        pattern=r"^[A-Za-z_-]+[!-~]*( [!-~]+)*$",
+        description="Name told to hosts; robots.txt knows the fetcher by the letters it begins "
+        "with.",
     )
     contact: str = Field(
         "",
         pattern=r"^[!-'*-~]*$",
         description="Address or page told to hosts, for their complaints.",
     )
+    robots: Literal["obey", "ignore"] = Field(
+        "obey", description="What to do about a host's robots.txt."
+    )
+    robots_tag: Literal["obey", "ignore"] = Field(
+        "obey",
+        description="What to do about X-Robots-Tag: noai or noimageai; obeyed, the image is not "
+        "kept.",
+    )
+    redact_query: Names = Field(
+        (
+            *("token", "access_token", "auth", "authorization", "key", "api_key", "apikey"),
+            *("secret", "client_secret", "password", "passwd", "pwd", "sig", "signature"),
+            *("session", "sessionid", "sid", "jwt", "hmac", "policy"),
+            *("awsaccesskeyid", "x-amz-credential", "x-amz-security-token", "x-amz-signature"),
+            *("googleaccessid", "x-goog-credential", "x-goog-signature", "key-pair-id"),
+        ),
+        description="Query parameters whose values are not kept with a source URL, "
+        "comma-separated; case does not matter.",
+    )
+
+    @property
+    def robots_agent(self) -> str:
+        """The name that robots.txt and X-Robots-Tag may call the fetcher by (RFC 9309, 2.2.1)."""
+        found = re.match(r"[A-Za-z_-]+", self.user_agent)
+        assert found  # noqa: S101  see the pattern of user_agent
+        return found[0]
