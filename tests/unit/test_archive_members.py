@@ -1,3 +1,4 @@
+import gzip
 import io
 import tarfile
 import zipfile
@@ -197,9 +198,20 @@ def test_second_member_of_the_same_path_is_refused() -> None:
 
 
 def long_header() -> bytes:
-    info = tarfile.TarInfo("a.png")
-    info.type, info.size = tarfile.XHDTYPE, 2**32
-    return info.tobuf() + bytes(2048)
+    content = BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("a.png")
+        info.pax_headers = {"comment": "x" * (2 * 1024 * 1024)}
+        archive.addfile(info)
+    return content.getvalue()
+
+
+def test_gzip_is_undone_no_further_than_the_limit() -> None:
+    with BytesIO(gzip.compress(bytes(2000))) as file:
+        with pytest.raises(ArchiveRefusedError):
+            unzipped(file, 1999)
+        with unzipped(file, 2000) as whole:
+            assert whole.tell() == 2000
 
 
 @pytest.mark.parametrize(
