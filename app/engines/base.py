@@ -1,5 +1,6 @@
 """What the API asks of an engine."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,3 +29,10 @@ class Engine(Protocol):
 
     def read(self, pixels: Pixels) -> Reading:
         """Read one line of text; several threads call this at once."""
+
+    @property
+    def best_batch(self) -> int:
+        """Images that ``read_many`` reads faster together than one by one; 1: none."""
+
+    def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
+        """Read several lines, in their order; several threads call this at once."""
