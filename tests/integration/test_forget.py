@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import aio_pika
 import pytest
 
-from services.cli.forget import find_targets, prove, remove
+from services.common.removal import find_targets, prove, remove
 from services.common.index import Database, Document, open_index
 from services.common.messaging import open_publisher
 from services.common.metadata import Provenance, to_metadata

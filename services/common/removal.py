@@ -1,0 +1,143 @@
+"""Removal on request: an image goes with all that was read in it, and the proof stays."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from services.common import parking
+from services.common.download.urls import to_url
+from services.common.errors import PermanentError
+from services.common.index import Database, Document
+from services.common.messaging import open_publisher
+from services.common.object_store import ObjectStore
+from services.common.settings import AmqpSettings
+from services.common.settlement import OCR_QUEUES, Queues
+from services.common.synthetic import ORIGIN_HEADER, removed_notification
+
+ORIGIN = "forget"
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Target:
+    """One object that is to go, and its document."""
+
+    key: str
+    is_stored: bool
+    document: Document | None
+
+    @property
+    def sources(self) -> list[str]:
+        """Every URL that led to these bytes."""
+        return [str(each["url"]) for each in (self.document or {}).get("sources") or []]
+
+    @property
+    def says_removed(self) -> bool:
+        """Whether the document is a proof of removal already."""
+        return self.document is not None and self.document.get("status") == "removed"
+
+
+async def find_targets(store: ObjectStore, index: Database, what: str) -> list[Target]:
+    """Return what a URL led to, or what has a key (with or without the bucket before it).
+
+    Raises:
+        UnavailableError: A server is missing.
+    """
+    if what.startswith(("http://", "https://")):
+        keys = await _keys_from(index, what)
+    else:
+        keys = {what, what.removeprefix(f"{store.bucket}/")}
+    found = []
+    for key in sorted(keys):
+        document = await index.images.find_one({"_id": f"{store.bucket}/{key}"})
+        is_stored = await store.head(key) is not None
+        if is_stored or document is not None:
+            found.append(Target(key, is_stored, document))
+    return found
+
+
+async def _keys_from(index: Database, url: str) -> set[str]:
+    """Return the keys of a URL's images, those without a document yet included."""
+    spellings = {url}
+    with suppress(PermanentError):  # somebody's upload may name what the fetcher does not take
+        spellings.add(str(to_url(url)))
+    given = {"$in": sorted(spellings)}
+    keys = {each["key"] async for each in index.images.find({"sources.url": given})}
+    fetched = index.fetches.find({"url": given, "key": {"$type": "string"}})
+    return keys | {each["key"] async for each in fetched}
+
+
+async def remove(
+    targets: list[Target],
+    *,
+    store: ObjectStore,
+    amqp: AmqpSettings,
+    queues: Queues = OCR_QUEUES,
+) -> int:
+    """Delete objects, whose own events erase the rest; queue a removal for what was gone before.
+
+    Parked messages about them hold their source and annotation, and go too; their number is
+    returned.
+
+    Raises:
+        UnavailableError: A server is missing; the command may be given again.
+    """
+    about = {f"{store.bucket}/{each.key}"[: parking.LONGEST_SUBJECT] for each in targets}
+    dropped = await parking.drop(amqp, queues, lambda message: message.subject in about)
+    for target in targets:
+        if target.is_stored:
+            await store.erase(target.key)
+    async with open_publisher(amqp) as publisher:
+        for target in targets:
+            if target.document is None or target.is_stored or target.says_removed:
+                continue
+            body = removed_notification(
+                store.bucket,
+                target.key,
+                sequencer=target.document.get("sequencer") or "0",
+                occurred_at=datetime.now(tz=UTC),
+            )
+            await publisher.publish(body, queue=queues.work, headers={ORIGIN_HEADER: ORIGIN})
+    return len(dropped)
+
+
+async def prove(
+    targets: list[Target], store: ObjectStore, index: Database, *, wait_seconds: float
+) -> list[dict[str, Any]]:
+    """Wait for every document to be erased; return what is left of each as its proof.
+
+    Without an erased document within ``wait_seconds`` a proof's ``removed_at`` is None.
+
+    Raises:
+        UnavailableError: A server is missing.
+    """
+    deadline = asyncio.get_running_loop().time() + wait_seconds
+    proofs = []
+    for target in targets:
+        where: Document = {"_id": f"{store.bucket}/{target.key}", "status": "removed"}
+        if target.says_removed and target.is_stored:
+            # It came back without its document saying so: only a later removal is the proof
+            where["sequencer"] = {"$ne": (target.document or {}).get("sequencer")}
+        document = await index.images.find_one(where)
+        while document is None and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+            document = await index.images.find_one(where)
+        is_gone = await store.head(target.key) is None
+        proofs.append(_proof(where["_id"], target, document if is_gone else None))
+    return proofs
+
+
+def _proof(document_id: Any, target: Target, document: Document | None) -> dict[str, Any]:
+    left = document or {}
+    return {
+        "document": document_id,
+        "sources": target.sources,
+        "sha256": left.get("sha256"),
+        "stored_at": left.get("stored_at"),
+        "removed_at": left.get("removed_at"),
+        "erased_at": left.get("indexed_at"),
+        "prediction": left.get("prediction"),
+        "annotation": left.get("annotation"),
+    }
