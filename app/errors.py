@@ -2,7 +2,12 @@
 
 from http import HTTPStatus
 
+from services.common.download.errors import FailedDownloadError, RefusedDownloadError
+from services.common.download.urls import UnacceptableUrlError
 from services.common.errors import PermanentError, PipelineError, TransientError
+
+INTERNAL_ERROR = "internal_error"
+"""Code of a bug of ours, as ``problems`` answers it."""
 
 
 class RefusedError(PermanentError):
@@ -12,7 +17,7 @@ class RefusedError(PermanentError):
 
 
 class InvalidRequestError(RefusedError):
-    """The form is malformed, or its ``file`` is missing."""
+    """The form or the JSON is malformed, or its image is missing."""
 
     code = "invalid_request"
     status = HTTPStatus.UNPROCESSABLE_ENTITY
@@ -39,6 +44,20 @@ class UndecodableImageError(RefusedError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
+class SourceRefusedError(RefusedError):
+    """The URL will never give an image; ``code`` is the download's.
+
+    Args:
+        error: What is wrong with the URL, or what the download ended in.
+    """
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+    def __init__(self, error: RefusedDownloadError | UnacceptableUrlError) -> None:
+        super().__init__(error.detail)
+        self.code = error.code
+
+
 class BusyError(TransientError):
     """The same request may succeed later."""
 
@@ -47,7 +66,7 @@ class BusyError(TransientError):
 
 
 class OverloadedError(BusyError):
-    """As many requests wait as may wait."""
+    """As much work waits as may wait."""
 
     code = "overloaded"
     retry_after_seconds = 1
@@ -68,6 +87,29 @@ class UploadTooSlowError(BusyError):
     retry_after_seconds = 1
 
 
+class AbandonedError(BusyError):
+    """The client left before its answer; nobody reads this one."""
+
+    code = "abandoned"
+    status = HTTPStatus.REQUEST_TIMEOUT
+    retry_after_seconds = 1
+
+
+class SourceFailedError(BusyError):
+    """The URL's host did not give the image, but may later; ``code`` is the download's.
+
+    Args:
+        error: What the download ended in.
+    """
+
+    def __init__(self, error: FailedDownloadError) -> None:
+        super().__init__(error.detail)
+        self.code = error.code
+        is_late = error.code == "timeout"
+        self.status = HTTPStatus.GATEWAY_TIMEOUT if is_late else HTTPStatus.BAD_GATEWAY
+        self.retry_after_seconds = max(1, round(error.retry_after_seconds or 5))
+
+
 ERRORS: tuple[type[PipelineError], ...] = (
     InvalidRequestError,
     ImageTooLargeError,
@@ -76,5 +118,6 @@ ERRORS: tuple[type[PipelineError], ...] = (
     OverloadedError,
     NotReadyError,
     UploadTooSlowError,
+    AbandonedError,
 )
-"""Every error that a prediction can end in."""
+"""Every error that a prediction of an image that was sent can end in."""

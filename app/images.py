@@ -1,5 +1,7 @@
 """From the bytes of a file to the pixels that an engine reads, whatever the file holds."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -50,6 +52,22 @@ class LineImage:
     """Pixels of the original, upright."""
 
 
+def measure(content: bytes, *, max_pixels: int) -> tuple[int, int]:
+    """Return the width and height that a file declares, not yet turned upright.
+
+    Args:
+        content: The file; only its header is read.
+        max_pixels: Largest width times height.
+
+    Raises:
+        UnsupportedMediaTypeError: It is in none of the formats.
+        ImageTooLargeError: It has too many pixels.
+        UndecodableImageError: Its header is damaged.
+    """
+    with _opened(content, max_pixels) as image:
+        return image.size
+
+
 def decode(content: bytes, *, max_pixels: int) -> LineImage:
     """Decode a file: first frame, upright, on white.
 
@@ -62,19 +80,21 @@ def decode(content: bytes, *, max_pixels: int) -> LineImage:
         ImageTooLargeError: It has too many pixels.
         UndecodableImageError: It is damaged.
     """
+    with _opened(content, max_pixels) as image:
+        image.load()
+        picture, (width, height) = _upright(image)
+        return LineImage(np.asarray(picture), width, height)
+
+
+@contextmanager
+def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """Open a file and check its header; whatever Pillow raises becomes an error of ours."""
     if not content:
         raise UndecodableImageError("the file is empty")
-    picture, (width, height) = _open(content, max_pixels)
-    return LineImage(np.asarray(picture), width, height)
-
-
-def _open(content: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
-    """Return the upright picture, perhaps reduced, and its size before that."""
     try:
         with Image.open(BytesIO(content), formats=PILLOW_NAMES) as image:
             _check(image, content, max_pixels)
-            image.load()
-            return _upright(image)
+            yield image
     except (ImageTooLargeError, UndecodableImageError):
         raise
     except UnidentifiedImageError as error:

@@ -1,43 +1,121 @@
 """Start the OCR API: the one place where it is wired together."""
 
 import asyncio
+import signal
+import sys
 import warnings
 from functools import partial
+from multiprocessing import parent_process
 
-from prometheus_client import REGISTRY
+from fastapi import FastAPI
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 
+from app.collect import Collector
 from app.engines.loading import load_engine
-from app.metrics import OcrMetrics
+from app.metrics import CollectMetrics, OcrMetrics
 from app.predictor import Predictor
+from app.queueing import WorkQueue
 from app.routes import create_app
+from app.service import OcrService
 from app.settings import OcrSettings
+from app.workers import serve_with_workers
+from services.common.download.settings import DownloadSettings
 from services.common.logs import configure_logging
+from services.common.object_store import open_object_store
 from services.common.server import http_server, serve_until, stop_on_signals
-from services.common.settings import LogSettings
+from services.common.settings import LogSettings, S3Settings
+
+
+def build(settings: OcrSettings, metrics: OcrMetrics, collector: Collector | None) -> OcrService:
+    """Wire the service; nothing runs yet."""
+    queue = WorkQueue(
+        threads=settings.threads,
+        max_waiting=settings.max_waiting,
+        max_wait_seconds=settings.max_wait_seconds,
+    )
+    predictor = Predictor(
+        partial(load_engine, settings.engine, threads=settings.threads),
+        queue,
+        metrics,
+        threads=settings.threads,
+        max_image_pixels=settings.max_image_pixels,
+    )
+    return OcrService(
+        predictor,
+        metrics,
+        downloads=DownloadSettings(),
+        max_image_bytes=settings.max_image_bytes,
+        collector=collector,
+    )
+
+
+def build_collector(settings: OcrSettings, registry: CollectorRegistry) -> Collector | None:
+    """Wire what keeps the images of requests, where that is wanted."""
+    if not settings.collect:
+        return None
+    return Collector(
+        partial(open_object_store, S3Settings()),
+        CollectMetrics(registry),
+        rate=settings.collect_rate,
+        max_bytes=settings.collect_buffer_bytes,
+        max_images=settings.collect_buffer_images,
+        drain_seconds=settings.drain_seconds,
+    )
+
+
+def worker() -> FastAPI:
+    """Build the application of one of several processes: its metrics are shown by any of them."""
+    _prepare_process()
+    settings, own, shown = OcrSettings(), CollectorRegistry(), CollectorRegistry()
+    MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
+    metrics = OcrMetrics(own, low_score_threshold=settings.low_score_threshold)
+    service = build(settings, metrics, build_collector(settings, own))
+    _stop_with_parent()
+    return create_app(settings, service, metrics, shown, wait_for_model=True)
 
 
 async def run(settings: OcrSettings) -> None:
     """Serve until SIGTERM or SIGINT; the model loads meanwhile, and ``/readyz`` tells when."""
     stop = stop_on_signals()
     metrics = OcrMetrics(REGISTRY, low_score_threshold=settings.low_score_threshold)
-    with Predictor(
-        partial(load_engine, settings.engine),
-        metrics,
-        threads=settings.threads,
-        max_waiting=settings.max_waiting,
-        max_image_pixels=settings.max_image_pixels,
-    ) as predictor:
-        app = create_app(settings, predictor, metrics, REGISTRY)
-        server = http_server(
-            app, host=settings.host, port=settings.port, drain_seconds=settings.drain_seconds
-        )
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(predictor.load())
-            tasks.create_task(serve_until(stop, server))
+    service = build(settings, metrics, build_collector(settings, REGISTRY))
+    app = create_app(settings, service, metrics, REGISTRY)
+    server = http_server(
+        app, host=settings.host, port=settings.port, drain_seconds=settings.drain_seconds
+    )
+    await serve_until(stop, server)
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Run the command line; return its exit status."""
+    _prepare_process()
+    settings = OcrSettings()
+    if settings.workers > 1:
+        return serve_with_workers(settings, app="app.main:worker")
+    asyncio.run(run(settings))
+    return 0
+
+
+def _prepare_process() -> None:
     # Damaged images make Pillow warn; the answer to their sender says what is wrong
     warnings.filterwarnings("ignore", module=r"PIL\.")
     configure_logging(LogSettings(), service="ocr-api")
-    asyncio.run(run(OcrSettings()))
+
+
+def _stop_with_parent() -> None:
+    """Stop like on SIGTERM when the parent is gone: nobody else would free the port."""
+    loop, parent = asyncio.get_running_loop(), parent_process()
+    if parent is None:
+        return
+    sentinel = parent.sentinel
+
+    def stop() -> None:
+        loop.remove_reader(sentinel)
+        signal.raise_signal(signal.SIGTERM)
+
+    loop.add_reader(sentinel, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,16 +3,18 @@
 Labels never hold texts or file names.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from app.errors import ERRORS
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from app.errors import ERRORS, INTERNAL_ERROR, OverloadedError
 from app.schemas import Prediction
-
-INTERNAL_ERROR = "internal_error"
-"""Code of a bug of ours, as ``problems`` answers it."""
 
 _MODEL = ("engine", "model_version")
 _SCORE_EDGES = (*(step / 20 for step in range(1, 20)), 0.98, 0.99, 1.0)
+_WAIT_EDGES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
+_BATCH_EDGES = (1, 2, 4, 8, 16, 32)
 _DURATION_EDGES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10)
 
 
@@ -55,9 +57,47 @@ class OcrMetrics:
         )
         for code in (*(error.code for error in ERRORS), INTERNAL_ERROR):
             self._rejections.labels(code=code)
+        self._add_load(registry)
+
+    def _add_load(self, registry: CollectorRegistry) -> None:
+        # The modes say what several processes show together: the sum over those that live
+        self._model = Gauge(
+            "ocr_model_info",
+            "The loaded model.",
+            _MODEL,
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._waiting = Gauge(
+            "ocr_queue_depth",
+            "Images that wait to be read.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._in_flight = Gauge(
+            "ocr_in_flight_requests",
+            "Requests being received, waiting or in work.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._shed = Counter(
+            "ocr_shed_requests_total",
+            "Images turned away because too much work waits.",
+            registry=registry,
+        )
+        self._waits = Histogram(
+            "ocr_queue_wait_seconds",
+            "Time that images waited to be read.",
+            buckets=_WAIT_EDGES,
+            registry=registry,
+        )
+        self._batches = Histogram(
+            "ocr_batch_size", "Images read in one call.", buckets=_BATCH_EDGES, registry=registry
+        )
 
     def announce(self, *, engine: str, model_version: str) -> None:
         """Make a model's series exist at zero: an alert sees the first increase, not a birth."""
+        self._model.labels(engine=engine, model_version=model_version).set(1)
         for metric in (self._scores, self._predictions, self._low_scores, self._durations):
             metric.labels(engine=engine, model_version=model_version)
 
@@ -77,3 +117,44 @@ class OcrMetrics:
             code: The error's ``code``.
         """
         self._rejections.labels(code=code).inc()
+        if code == OverloadedError.code:
+            self._shed.inc()
+
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """Count a request while the block lasts."""
+        with self._in_flight.track_inprogress():
+            yield
+
+    def show_waiting(self, images: int) -> None:
+        """Show how many images wait to be read."""
+        self._waiting.set(images)
+
+    def count_batch(self, waits_seconds: Sequence[float]) -> None:
+        """Record images that are read in one call.
+
+        Args:
+            waits_seconds: How long each has waited.
+        """
+        self._batches.observe(len(waits_seconds))
+        for seconds in waits_seconds:
+            self._waits.observe(seconds)
+
+
+class CollectMetrics:
+    """The instruments of what is collected.
+
+    Args:
+        registry: Where they are registered, once.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.collected = Counter(
+            "ocr_collected_total", "Images of requests written to the bucket.", registry=registry
+        )
+        self.dropped = Counter(
+            "ocr_collect_dropped_total",
+            "Images of requests that were to be collected and were not.",
+            ["reason"],
+            registry=registry,
+        )

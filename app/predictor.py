@@ -1,57 +1,63 @@
-"""The model and its worker threads: who may wait, what is computed, whether it is ready."""
+"""The model and its threads: loaded, warmed up, fed from the queue."""
 
 import asyncio
 import math
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from types import TracebackType
-from typing import Self, TypeVar
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import structlog
 
-from app.engines.base import Engine
-from app.errors import NotReadyError, OverloadedError
-from app.images import decode
-from app.metrics import INTERNAL_ERROR, OcrMetrics
+from app.engines.base import Engine, Reading
+from app.errors import INTERNAL_ERROR, NotReadyError
+from app.images import LineImage, Pixels, decode, measure
+from app.metrics import OcrMetrics
+from app.queueing import Job, WorkQueue
 from app.schemas import Prediction
 from services.common.errors import PipelineError
 
 log = structlog.stdlib.get_logger(__name__)
 
-T = TypeVar("T")
+WARM_UP_WIDTHS = (64, 320, 960, 320)
+"""Pixels, at a height of 48; the last one is timed."""
 
 
 class Predictor:
-    """Reads images in worker threads, so that the event loop stays free.
+    """Reads images in threads of its own, so that the event loop stays free.
 
     Args:
         load: Loads the model; may take long, and may raise anything.
+        queue: Where images wait.
         metrics: Where predictions are counted.
-        threads: Images read at once.
-        max_waiting: Requests that may wait for a thread.
+        threads: Images, or batches of them, read at once.
         max_image_pixels: Largest image.
     """
 
     def __init__(
         self,
         load: Callable[[], Engine],
+        queue: WorkQueue,
         metrics: OcrMetrics,
         *,
         threads: int,
-        max_waiting: int,
         max_image_pixels: int,
     ) -> None:
         self._load = load
+        self._queue = queue
         self._metrics = metrics
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ocr")
-        self._capacity = threads + max_waiting
-        self._in_flight = 0
         self._max_image_pixels = max_image_pixels
         self._engine: Engine | None = None
         self._state = "the model is loading"
+        self._threads = [
+            threading.Thread(target=self._read_all, name=f"ocr-{number}")
+            for number in range(threads)
+        ]
+        # A hostile header takes some time too, but must not keep images from being read
+        self._headers = ThreadPoolExecutor(1, thread_name_prefix="header")
 
     @property
     def state(self) -> str:
@@ -59,71 +65,55 @@ class Predictor:
         return self._state
 
     @property
-    def in_flight(self) -> int:
-        """Requests in work or waiting."""
-        return self._in_flight
+    def places(self) -> int:
+        """Images that can be read at once."""
+        return len(self._threads) * self._ready_engine().best_batch
 
-    def __enter__(self) -> Self:
-        return self
+    @asynccontextmanager
+    async def running(self, *, wait_for_model: bool = False) -> AsyncIterator[None]:
+        """Read images for the length of an ``async with`` block.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Drop what waits, and wait for what is being computed."""
-        self._pool.shutdown(cancel_futures=True)
-
-    async def load(self) -> None:
-        """Load the model and warm it up; a failure is logged and shown by ``check``."""
-        started = time.perf_counter()
+        Args:
+            wait_for_model: Whether the block begins when the model is loaded, or failed to load.
+        """
+        loading = asyncio.create_task(self._load_and_start())
         try:
-            engine = await self._in_thread(self._load)
-            await self._in_thread(lambda: engine.read(np.full((48, 320, 3), 255, np.uint8)))
-        except Exception as error:
-            self._state = f"the model failed to load: {type(error).__name__}: {error}"
-            log.exception("model failed to load")
-            return
-        self._metrics.announce(engine=engine.name, model_version=engine.model_version)
-        self._engine, self._state = engine, "the model is loaded"
-        seconds = round(time.perf_counter() - started, 2)
-        log.info("ready", engine=engine.name, model_version=engine.model_version, seconds=seconds)
+            if wait_for_model:
+                await loading
+            yield
+        finally:
+            await loading
+            self._queue.close()
+            await asyncio.to_thread(self._join)
 
     async def check(self) -> None:
         """Raise NotReadyError with the reason unless images can be read."""
         self._ready_engine()
 
-    @contextmanager
-    def admission(self) -> Iterator[None]:
-        """Hold one of the places in work or in the queue.
+    def check_room(self) -> None:
+        """Refuse an image before it is even received.
 
         Raises:
-            OverloadedError: All are taken.
+            OverloadedError: It would have to wait too long.
             NotReadyError: No image can be read yet.
         """
         self._ready_engine()
-        if self._in_flight >= self._capacity:
-            raise OverloadedError("as many images wait as may wait; try again shortly")
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
+        self._queue.check_room()
 
     async def predict(self, content: bytes) -> Prediction:
-        """Read the text of an image.
+        """Read the text of an image; cancelled before its turn, it is never computed.
 
         Args:
             content: The file.
 
         Raises:
             RefusedError: It can never be read.
+            OverloadedError: It would have to wait too long.
             NotReadyError: No image can be read yet.
         """
-        engine = self._ready_engine()
+        self._ready_engine()
         try:
-            prediction = await self._in_thread(lambda: self._compute(engine, content))
+            prediction = await self._predict(content)
         except PipelineError:
             raise
         except Exception:
@@ -132,27 +122,134 @@ class Predictor:
         self._metrics.count_prediction(prediction)
         return prediction
 
+    async def _predict(self, content: bytes) -> Prediction:
+        width, height = await asyncio.get_running_loop().run_in_executor(
+            self._headers, lambda: measure(content, max_pixels=self._max_image_pixels)
+        )
+        job = Job(content, width, height)
+        self._queue.put(job)
+        self._metrics.show_waiting(self._queue.waiting)
+        try:
+            return await asyncio.wrap_future(job.result)
+        except asyncio.CancelledError:
+            self._queue.drop(job)
+            self._metrics.show_waiting(self._queue.waiting)
+            raise
+
     def _ready_engine(self) -> Engine:
         if self._engine is None:
             raise NotReadyError(self._state)
         return self._engine
 
-    def _compute(self, engine: Engine, content: bytes) -> Prediction:
+    async def _load_and_start(self) -> None:
         started = time.perf_counter()
-        image = decode(content, max_pixels=self._max_image_pixels)
-        reading = engine.read(image.pixels)
+        try:
+            engine = await asyncio.to_thread(self._load)
+            seconds_per_pixel = await asyncio.to_thread(_warm_up, engine)
+        except Exception as error:
+            self._state = f"the model failed to load: {type(error).__name__}: {error}"
+            log.exception("model failed to load")
+            return
+        self._queue.set_up(batch_size=engine.best_batch, seconds_per_pixel=seconds_per_pixel)
+        self._metrics.announce(engine=engine.name, model_version=engine.model_version)
+        self._engine, self._state = engine, "the model is loaded"
+        for thread in self._threads:
+            thread.start()
+        seconds = round(time.perf_counter() - started, 2)
+        log.info("ready", engine=engine.name, model_version=engine.model_version, seconds=seconds)
+
+    def _join(self) -> None:
+        self._headers.shutdown(cancel_futures=True)
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+    def _read_all(self) -> None:
+        engine = self._ready_engine()
+        while batch := self._queue.take():
+            started = time.perf_counter()
+            self._metrics.count_batch([started - job.queued_at for job in batch])
+            self._metrics.show_waiting(self._queue.waiting)
+            outcomes = self._read(engine, batch)
+            self._queue.finish(batch, seconds=time.perf_counter() - started)
+            for job, outcome in zip(batch, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    job.result.set_exception(outcome)
+                else:
+                    job.result.set_result(outcome)
+
+    def _read(self, engine: Engine, batch: list[Job]) -> list[Prediction | Exception]:
+        decoded = [self._decode(job) for job in batch]
+        images = [each for each in decoded if not isinstance(each, Exception)]
+        started = time.perf_counter()
+        readings = iter(_read_together(engine, [image.line.pixels for image in images]))
+        share = (time.perf_counter() - started) / max(1, len(images))
+        return [
+            each
+            if isinstance(each, Exception)
+            else _outcome(engine, each.line, next(readings), each.seconds + share)
+            for each in decoded
+        ]
+
+    def _decode(self, job: Job) -> "_Decoded | Exception":
+        started = time.perf_counter()
+        try:
+            line = decode(job.content, max_pixels=self._max_image_pixels)
+        except Exception as error:  # noqa: BLE001  raised again where the job is waited for
+            return error
+        return _Decoded(line, time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    line: LineImage
+    seconds: float
+    """That decoding took."""
+
+
+def _warm_up(engine: Engine) -> float:
+    """Read blank lines; return the seconds that a pixel takes."""
+    seconds = 0.0
+    for width in WARM_UP_WIDTHS:
+        started = time.perf_counter()
+        engine.read(np.full((48, width, 3), 255, np.uint8))
+        seconds = time.perf_counter() - started
+    return seconds / Job(b"", WARM_UP_WIDTHS[-1], 48).work
+
+
+def _read_together(engine: Engine, images: list[Pixels]) -> list[Reading | Exception]:
+    if len(images) > 1:
+        try:
+            return [*engine.read_many(images)]
+        except Exception:
+            log.exception("a batch failed; its images are read one by one")
+    return [_read_alone(engine, pixels) for pixels in images]
+
+
+def _read_alone(engine: Engine, pixels: Pixels) -> Reading | Exception:
+    try:
+        return engine.read(pixels)
+    except Exception as error:  # noqa: BLE001  raised again where the job is waited for
+        return error
+
+
+def _outcome(
+    engine: Engine, line: LineImage, reading: Reading | Exception, seconds: float
+) -> Prediction | Exception:
+    if isinstance(reading, Exception):
+        return reading
+    try:
         return Prediction(
             text=reading.text,
             score=_bounded(reading.score),
             engine=engine.name,
             model_version=engine.model_version,
-            width=image.width,
-            height=image.height,
-            duration_ms=round((time.perf_counter() - started) * 1000, 3),
+            width=line.width,
+            height=line.height,
+            duration_ms=round(seconds * 1000, 3),
         )
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+    except ValueError as error:  # an engine that answers nonsense
+        return error
 
 
 def _bounded(score: float) -> float:

@@ -1,99 +1,151 @@
 """HTTP: requests to calls, results and errors to answers."""
 
-from http import HTTPStatus
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
 
-from app.errors import BusyError, RefusedError
+from app import openapi
+from app.errors import AbandonedError, BusyError, InvalidRequestError, RefusedError
 from app.metrics import OcrMetrics
-from app.predictor import Predictor
-from app.schemas import Prediction, problem_responses
+from app.schemas import Prediction, Predictions
+from app.service import OcrService
 from app.settings import OcrSettings
-from app.uploads import read_image
+from app.uploads import (
+    MAX_FILES,
+    HeldBytes,
+    Hold,
+    Limits,
+    media_type,
+    receive_form,
+    receive_url,
+)
+from services.common.access import require_bearer
 from services.common.health import health_router
 from services.common.problems import ProblemError, install_problem_handlers, problem_response
 
-_FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {
-                            "type": "string",
-                            "format": "binary",
-                            "description": "PNG, JPEG, WebP, TIFF, BMP or GIF; one line of text.",
-                        }
-                    },
-                }
-            }
-        },
-    }
-}
-_PROBLEMS = problem_responses(
-    {
-        HTTPStatus.REQUEST_TIMEOUT: "`upload_too_slow`: the form did not arrive in time.",
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "`image_too_large`: too many bytes or pixels.",
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "`unsupported_media_type`: none of the formats.",
-        HTTPStatus.UNPROCESSABLE_ENTITY: (
-            "`undecodable_image`: the image is damaged. `invalid_request`: the form is."
-        ),
-        HTTPStatus.SERVICE_UNAVAILABLE: (
-            "`overloaded` or `not_ready`: send it again after `Retry-After` seconds."
-        ),
-    }
-)
+COLLECT_HEADER = "X-DocReco-Collect"
+"""``no`` from whoever does not want the image to be kept, above all from the consumer."""
+
+T = TypeVar("T")
 
 
 def create_app(
-    settings: OcrSettings, predictor: Predictor, metrics: OcrMetrics, registry: CollectorRegistry
+    settings: OcrSettings,
+    service: OcrService,
+    metrics: OcrMetrics,
+    registry: CollectorRegistry,
+    *,
+    wait_for_model: bool = False,
 ) -> FastAPI:
-    """Build the API.
+    """Build the API; it runs the service while it runs itself.
 
     Args:
         settings: Its limits.
-        predictor: What reads the images.
-        metrics: Where refusals are counted.
+        service: What reads the images.
+        metrics: Where requests are counted.
         registry: What ``/metrics`` shows.
+        wait_for_model: Whether connections are accepted only when the model is loaded.
     """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with service.running(wait_for_model=wait_for_model):
+            yield
+
     app = FastAPI(
         title="DocReco OCR API",
         summary="Reads one line of text from an image.",
         version=version("docreco-pipeline"),
+        lifespan=lifespan,
     )
-    app.include_router(health_router(ready={"model": predictor.check}, registry=registry))
-    app.include_router(_prediction_router(settings, predictor))
+    app.include_router(health_router(ready={"model": service.predictor.check}, registry=registry))
+    app.include_router(
+        _prediction_router(settings, service, metrics),
+        dependencies=[Depends(require_bearer(settings.api_token, setting="OCR_API_TOKEN"))],
+    )
     install_problem_handlers(app)
     _install_error_handler(app, metrics)
     return app
 
 
-def _prediction_router(settings: OcrSettings, predictor: Predictor) -> APIRouter:
+def _prediction_router(
+    settings: OcrSettings, service: OcrService, metrics: OcrMetrics
+) -> APIRouter:
     router = APIRouter(tags=["prediction"])
+    held = HeldBytes(settings.max_held_bytes)
+    one = Limits(settings.max_image_bytes, settings.upload_timeout_seconds)
+    many = Limits(settings.max_batch_bytes, settings.upload_timeout_seconds, MAX_FILES)
+
+    @contextmanager
+    def admitted() -> Iterator[Hold]:
+        service.predictor.check_room()
+        with metrics.in_flight(), held.holding() as hold:
+            yield hold
 
     @router.post(
         "/predict",
         summary="Read the text of an image",
-        responses=_PROBLEMS,
-        openapi_extra=_FORM,
+        responses=openapi.predict_responses(),
+        openapi_extra=openapi.PREDICT,
     )
     async def predict(request: Request) -> Prediction:
-        with predictor.admission():
-            content = await read_image(
-                request,
-                max_bytes=settings.max_image_bytes,
-                timeout_seconds=settings.upload_timeout_seconds,
-            )
-            return await predictor.predict(content)
+        with admitted() as hold:
+            if media_type(request) == "application/json":
+                asked = await receive_url(request, one, hold)
+                work = service.predict_url(asked, hold, may_collect=_may_collect(request))
+                return await _unless_gone(request, work)
+            form = await receive_form(request, "file", one, hold)
+            if form.files[0] is None:
+                raise InvalidRequestError("the form's field 'file' is no file: it has no filename")
+            origin = service.provenance(form.fields) if _may_collect(request) else None
+            return await _unless_gone(request, service.predict(form.files[0], origin))
+
+    @router.post(
+        "/predict/batch",
+        summary="Read the texts of up to 64 images",
+        responses=openapi.batch_responses(),
+        openapi_extra=openapi.BATCH,
+    )
+    async def predict_batch(request: Request) -> Predictions:
+        with admitted() as hold:
+            form = await receive_form(request, "files", many, hold)
+            origin = service.provenance({}) if _may_collect(request) else None
+            return await _unless_gone(request, service.predict_all(form.files, origin))
 
     return router
+
+
+def _may_collect(request: Request) -> bool:
+    return request.headers.get(COLLECT_HEADER, "yes").strip().lower() != "no"
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Do work for as long as its client waits for it.
+
+    Raises:
+        AbandonedError: The client left; the work was cancelled.
+    """
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_departure(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise AbandonedError("the client left before its answer")
+        return working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+
+
+async def _departure(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _install_error_handler(app: FastAPI, metrics: OcrMetrics) -> None:

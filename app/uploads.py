@@ -1,89 +1,191 @@
-"""Read the image of a form, never more of it than allowed."""
+"""Receive what a request holds, never more of it than allowed."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from app.errors import (
     ImageTooLargeError,
     InvalidRequestError,
+    OverloadedError,
     UnsupportedMediaTypeError,
     UploadTooSlowError,
 )
+from app.schemas import UrlRequest
 
 FORM_OVERHEAD_BYTES = 64 * 1024
 """What a form may hold besides the file: boundaries, headers, other fields."""
 MAX_FIELDS = 8
+MAX_FILES = 64
+
+Hold = Callable[[int], None]
+"""Counts bytes as held; raises OverloadedError where they would be too many."""
 
 
-async def read_image(request: Request, *, max_bytes: int, timeout_seconds: float) -> bytes:
-    """Return the file in the form field ``file``.
+class HeldBytes:
+    """How much all requests together hold in memory.
+
+    Args:
+        most: Bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+
+    @contextmanager
+    def holding(self) -> Iterator[Hold]:
+        """Count a request's bytes until the block ends."""
+        own = 0
+
+        def hold(size: int) -> None:
+            nonlocal own
+            if self._held + size > self._most:
+                raise OverloadedError("the requests in work hold all the memory; try again shortly")
+            self._held += size
+            own += size
+
+        try:
+            yield hold
+        finally:
+            self._held -= own
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of the body of one request."""
+
+    max_bytes: int
+    """Of its files together; reading stops at the first byte beyond."""
+    timeout_seconds: float
+    """Until all of it is here."""
+    max_files: int = 1
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form that was received."""
+
+    files: list[bytes | None]
+    """In order; None for a field of that name that is no file."""
+    fields: dict[str, str]
+
+
+async def receive_form(request: Request, field: str, limits: Limits, hold: Hold) -> Form:
+    """Return the files in a form's field, and its other fields.
 
     Args:
         request: Its body is ``multipart/form-data``, not read yet.
-        max_bytes: Largest file; reading stops at the first byte beyond.
-        timeout_seconds: Limit for the whole body.
+        field: Name of the files' field.
+        limits: Of the body.
+        hold: Counts its bytes.
 
     Raises:
         UnsupportedMediaTypeError: The request is not such a form.
-        InvalidRequestError: The form is malformed, or has no such file.
-        ImageTooLargeError: The file is too large.
+        InvalidRequestError: The form is malformed, or has no such field.
+        ImageTooLargeError: The files are too large.
         UploadTooSlowError: The body did not arrive in time.
+        OverloadedError: There is no memory for it now.
     """
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise UnsupportedMediaTypeError("send a form: multipart/form-data with a field 'file'")
+    if media_type(request) != "multipart/form-data":
+        raise UnsupportedMediaTypeError(f"send a form: multipart/form-data with a field {field!r}")
+    most = limits.max_bytes + FORM_OVERHEAD_BYTES * limits.max_files
     parser = MultiPartParser(
         request.headers,
-        _bounded(request, max_bytes),
-        max_files=1,
+        _bounded(request, most, hold),
+        max_files=limits.max_files,
         max_fields=MAX_FIELDS,
         max_part_size=FORM_OVERHEAD_BYTES,
     )
-    parser.spool_max_size = max_bytes + FORM_OVERHEAD_BYTES  # in memory: never waits for a disk
+    parser.spool_max_size = most  # in memory: never waits for a disk
     try:
-        async with asyncio.timeout(timeout_seconds):
+        async with _deadline(limits):
             form = await parser.parse()
     except MultiPartException as error:
         raise InvalidRequestError(f"the form is malformed: {error.message}") from error
     except ValueError as error:  # a character set that cannot decode, for instance
         raise InvalidRequestError("the form is malformed") from error
-    except ClientDisconnect as error:
-        raise InvalidRequestError("the client left before the form was complete") from error
-    except TimeoutError as error:
-        raise UploadTooSlowError(f"the form took more than {timeout_seconds:g} s") from error
     try:
-        content = await _file(form.get("file"))
+        return await _to_form(form, field, limits)
     finally:
         await form.close()
+
+
+async def receive_url(request: Request, limits: Limits, hold: Hold) -> UrlRequest:
+    """Return what a JSON body asks for.
+
+    Raises:
+        InvalidRequestError: It is not ``{"url": …}``.
+        ImageTooLargeError: It is absurdly long.
+        UploadTooSlowError: It did not arrive in time.
+        OverloadedError: There is no memory for it now.
+    """
+    async with _deadline(limits):
+        pieces = [piece async for piece in _bounded(request, FORM_OVERHEAD_BYTES, hold)]
+    try:
+        return UrlRequest.model_validate_json(b"".join(pieces))
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"]) or "the JSON"
+        raise InvalidRequestError(f"{where}: {problem['msg']}"[:300]) from error
+
+
+def media_type(request: Request) -> str:
+    """Return the content type of a request in lower case, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def check_size(content: bytes, max_bytes: int) -> None:
+    """Raise ImageTooLargeError unless a file is small enough."""
     if len(content) > max_bytes:
-        raise _too_large(max_bytes)
-    return content
+        raise ImageTooLargeError(f"the file has more than {max_bytes} bytes")
 
 
-async def _file(field: UploadFile | str | None) -> bytes:
-    if not isinstance(field, UploadFile):
-        what = "is missing" if field is None else "is no file: it has no filename"
-        raise InvalidRequestError(f"the form's field 'file' {what}")
-    await field.seek(0)  # a form without its last boundary leaves it elsewhere
-    return await field.read()
+@asynccontextmanager
+async def _deadline(limits: Limits) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(limits.timeout_seconds):
+            yield
+    except ClientDisconnect as error:
+        raise InvalidRequestError("the client left before the request was complete") from error
+    except TimeoutError as error:
+        limit = f"{limits.timeout_seconds:g} s"
+        raise UploadTooSlowError(f"the request took more than {limit} to arrive") from error
 
 
-async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    limit = max_bytes + FORM_OVERHEAD_BYTES
+async def _to_form(form: FormData, field: str, limits: Limits) -> Form:
+    values = form.getlist(field)
+    if not values:
+        raise InvalidRequestError(f"the form's field {field!r} is missing")
+    files = [await _file(value) for value in values]
+    if sum(len(content or b"") for content in files) > limits.max_bytes:
+        raise ImageTooLargeError(f"more than {limits.max_bytes} bytes in all")
+    fields = {name: value for name, value in form.items() if isinstance(value, str)}
+    return Form(files, fields)
+
+
+async def _file(value: UploadFile | str) -> bytes | None:
+    if not isinstance(value, UploadFile):
+        return None
+    await value.seek(0)  # a form without its last boundary leaves it elsewhere
+    return await value.read()
+
+
+async def _bounded(request: Request, most: int, hold: Hold) -> AsyncGenerator[bytes, None]:
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise _too_large(max_bytes)
+    if declared.isdecimal() and int(declared) > most:
+        raise ImageTooLargeError(f"more than {most} bytes in all")
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
-        if received > limit:
-            raise _too_large(max_bytes)
+        if received > most:
+            raise ImageTooLargeError(f"more than {most} bytes in all")
+        hold(len(chunk))
         yield chunk
-
-
-def _too_large(max_bytes: int) -> ImageTooLargeError:
-    return ImageTooLargeError(f"the file has more than {max_bytes} bytes")

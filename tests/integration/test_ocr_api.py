@@ -10,8 +10,7 @@ from aiohttp import FormData
 from app.engines.base import Engine, Reading
 from app.engines.loading import load_engine
 from tests.support.images import CORPORA, line_image, readable_images
-from tests.support.running_ocr_api import Api, FakeEngine, running_api, until
-from tests.support.waiting import eventually
+from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api, until
 
 KIB = 1024
 PROBLEM_JSON = "application/problem+json"
@@ -30,17 +29,9 @@ def engine() -> Engine:
 @pytest.fixture
 async def api(engine: Engine) -> AsyncIterator[Api]:
     """Serve the real engine, with a file limit that tests can exceed quickly."""
-    async with running_api(lambda: engine, max_image_bytes=512 * KIB) as api:
+    async with running_api(lambda: engine, max_image_bytes=512 * KIB, max_wait_seconds=60) as api:
         await ready(api)
         yield api
-
-
-async def ready(api: Api) -> None:
-    async def is_ready() -> bool:
-        async with api.session.get("/readyz") as response:
-            return response.status == 200
-
-    await eventually(is_ready)
 
 
 async def test_printed_word_is_read(api: Api, engine: Engine) -> None:
@@ -102,7 +93,11 @@ async def test_form_without_a_file_is_invalid(api: Api) -> None:
 @pytest.mark.parametrize(
     ("content_type", "body", "status", "code"),
     [
-        ("application/json", b"{}", 415, "unsupported_media_type"),
+        ("application/json", b"{}", 422, "invalid_request"),
+        ("application/json", b"[", 422, "invalid_request"),
+        ("application/json", b'{"url": 1}', 422, "invalid_request"),
+        ("application/json", b'{"url": "ftp://example.org"}', 422, "unsupported_scheme"),
+        ("text/plain", b"{}", 415, "unsupported_media_type"),
         ("image/png", line_image("a"), 415, "unsupported_media_type"),
         ("multipart/form-data", b"x", 422, "invalid_request"),
         ("multipart/form-data; boundary=b", b"rubbish", 422, "invalid_request"),
@@ -179,7 +174,7 @@ async def test_more_requests_than_may_wait_are_turned_away_at_once() -> None:
         image = line_image("a")
         async with asyncio.TaskGroup() as tasks:
             accepted = [tasks.create_task(api.predict(image)) for _ in range(3)]
-            await until(lambda: api.predictor.in_flight == 3)
+            await until(lambda: api.queue.in_work == 3)
 
             async with asyncio.timeout(5), api.post(image) as response:
                 body = await response.json(content_type=None)
@@ -199,7 +194,7 @@ async def test_health_answers_while_every_thread_reads() -> None:
         async with asyncio.TaskGroup() as tasks:
             image = line_image("a")
             predictions = [tasks.create_task(api.predict(image)) for _ in range(8)]
-            await until(lambda: engine.calls == 3)  # the warm-up, and one a thread
+            await until(lambda: engine.calls == 2)  # one a thread
 
             for path in ("/livez", "/readyz", "/metrics"):
                 async with asyncio.timeout(5), api.session.get(path) as response:
@@ -280,7 +275,8 @@ async def test_description_tells_of_the_form_and_of_every_problem(api: Api) -> N
 
     form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert form["required"] == ["file"]
-    assert operation["responses"].keys() == {"200", "408", "413", "415", "422", "503"}
+    expected = {"200", "401", "408", "413", "415", "422", "502", "503", "504"}
+    assert operation["responses"].keys() == expected
     for status, answer in operation["responses"].items():
         assert (PROBLEM_JSON in answer["content"]) == (status != "200")
     assert (await api.session.get("/docs")).status == 200

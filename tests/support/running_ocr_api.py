@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +10,16 @@ from typing import Any
 from aiohttp import ClientResponse, ClientSession, FormData
 from prometheus_client import CollectorRegistry
 
+from app.collect import Collector, OpenStore
 from app.engines.base import Engine, Reading
 from app.images import Pixels
-from app.metrics import OcrMetrics
+from app.metrics import CollectMetrics, OcrMetrics
 from app.predictor import Predictor
+from app.queueing import WorkQueue
 from app.routes import create_app
+from app.service import OcrService
 from app.settings import OcrSettings
+from services.common.download.settings import DownloadSettings
 from services.common.server import http_server, serve_until
 from tests.support.waiting import eventually
 
@@ -30,12 +34,22 @@ class FakeEngine:
     name: str = "fake"
     model_version: str = "1"
 
+    best_batch: int = 1
+    batches: list[list[int]] = field(default_factory=list)
+
     def read(self, pixels: Pixels) -> Reading:
-        """Wait for ``gate`` (the warm-up does not) and return ``reading``."""
+        """Wait for ``gate`` (the warm-up, of blank images, does not) and return ``reading``."""
+        if pixels.min() == 255:
+            return self.reading
+        return self.read_many([pixels])[0]
+
+    def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
+        """Wait for ``gate`` and return ``reading`` for each; remember how wide they were."""
         self.calls += 1
-        if self.calls > 1 and not self.gate.wait(timeout=30):
-            raise TimeoutError(f"nobody let this image of {pixels.shape} pass")
-        return self.reading
+        self.batches.append([pixels.shape[1] for pixels in images])
+        if not self.gate.wait(timeout=30):
+            raise TimeoutError("nobody let these images pass")
+        return [self.reading for _ in images]
 
 
 @dataclass
@@ -50,6 +64,7 @@ class Api:
     session: ClientSession
     registry: CollectorRegistry
     predictor: Predictor
+    queue: WorkQueue
 
     async def predict(self, content: bytes) -> tuple[int, dict[str, Any]]:
         """Send an image; return the status and the JSON body."""
@@ -72,31 +87,78 @@ class Api:
 
 
 @asynccontextmanager
-async def running_api(load: Callable[[], Engine], **settings: Any) -> AsyncIterator[Api]:
-    """Serve the API with an engine on a free port; the model may still be loading."""
+async def running_api(
+    load: Callable[[], Engine],
+    *,
+    downloads: DownloadSettings | None = None,
+    open_store: OpenStore | None = None,
+    **settings: Any,
+) -> AsyncIterator[Api]:
+    """Serve the API with an engine on a free port; the model may still be loading.
+
+    Args:
+        load: Loads the engine.
+        downloads: What requests with a URL may reach.
+        open_store: Where the images of requests are written, if at all.
+        settings: Of the API.
+    """
     limits = OcrSettings(port=0, **settings)
     registry = CollectorRegistry()
     metrics = OcrMetrics(registry, low_score_threshold=limits.low_score_threshold)
     stop = asyncio.Event()
-    with Predictor(
-        load,
-        metrics,
+    queue = WorkQueue(
         threads=limits.threads,
         max_waiting=limits.max_waiting,
+        max_wait_seconds=limits.max_wait_seconds,
+    )
+    predictor = Predictor(
+        load,
+        queue,
+        metrics,
+        threads=limits.threads,
         max_image_pixels=limits.max_image_pixels,
-    ) as predictor:
-        app = create_app(limits, predictor, metrics, registry)
-        server = http_server(app, host=limits.host, port=limits.port, drain_seconds=5)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(predictor.load())
-            tasks.create_task(serve_until(stop, server))
-            await until(lambda: server.started)
-            host, port = server.servers[0].sockets[0].getsockname()
-            try:
-                async with ClientSession(f"http://{host}:{port}") as session:
-                    yield Api(session, registry, predictor)
-            finally:
-                stop.set()
+    )
+    service = OcrService(
+        predictor,
+        metrics,
+        downloads=downloads or DownloadSettings(),
+        max_image_bytes=limits.max_image_bytes,
+        collector=_collector(limits, registry, open_store) if open_store else None,
+    )
+    app = create_app(limits, service, metrics, registry)
+    server = http_server(app, host=limits.host, port=limits.port, drain_seconds=5)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(serve_until(stop, server))
+        await until(lambda: server.started)
+        host, port = server.servers[0].sockets[0].getsockname()
+        try:
+            async with ClientSession(f"http://{host}:{port}") as session:
+                yield Api(session, registry, predictor, queue)
+        finally:
+            stop.set()
+
+
+def _collector(
+    limits: OcrSettings, registry: CollectorRegistry, open_store: OpenStore
+) -> Collector:
+    return Collector(
+        open_store,
+        CollectMetrics(registry),
+        rate=limits.collect_rate,
+        max_bytes=limits.collect_buffer_bytes,
+        max_images=limits.collect_buffer_images,
+        drain_seconds=limits.drain_seconds,
+    )
+
+
+async def ready(api: Api) -> None:
+    """Wait until the model is loaded."""
+
+    async def is_ready() -> bool:
+        async with api.session.get("/readyz") as response:
+            return response.status == 200
+
+    await eventually(is_ready)
 
 
 async def until(condition: Callable[[], bool], *, seconds: float = 20) -> None:

@@ -1,0 +1,163 @@
+"""How the OCR API describes itself: what a request may hold, and every problem with an example."""
+
+from http import HTTPStatus
+from typing import Any
+
+from app.schemas import PREDICTION_EXAMPLE, Prediction, Predictions, Problem, UrlRequest
+from app.uploads import MAX_FILES
+from services.common.problems import MEDIA_TYPE
+
+Responses = dict[int | str, dict[str, Any]]
+
+_IMAGE = {"type": "string", "format": "binary"}
+_PROVENANCE = {
+    "source_url": {
+        "type": "string",
+        "description": "Where the image comes from (http or https); kept where it is collected.",
+        "example": "https://example.org/line.png",
+    },
+    "annotation": {
+        "type": "string",
+        "description": "The true text, where it is known; kept where the image is collected.",
+        "example": "Wikipedia",
+    },
+}
+_COLLECT = {
+    "name": "X-DocReco-Collect",
+    "in": "header",
+    "description": "`no`: the image is not collected, whatever the settings say.",
+    "schema": {"type": "string", "enum": ["yes", "no"]},
+    "example": "no",
+}
+
+PREDICT: dict[str, Any] = {
+    "parameters": [_COLLECT],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {
+                            **_IMAGE,
+                            "description": "PNG, JPEG, WebP, TIFF, BMP or GIF; one line of text.",
+                        },
+                        **_PROVENANCE,
+                    },
+                },
+                "encoding": {"file": {"contentType": "image/*, application/octet-stream"}},
+            },
+            "application/json": {"schema": UrlRequest.model_json_schema()},
+        },
+    },
+}
+BATCH: dict[str, Any] = {
+    "parameters": [_COLLECT],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["files"],
+                    "properties": {
+                        "files": {
+                            "type": "array",
+                            "items": _IMAGE,
+                            "minItems": 1,
+                            "maxItems": MAX_FILES,
+                            "description": "One line of text each.",
+                        }
+                    },
+                },
+                "encoding": {"files": {"contentType": "image/*, application/octet-stream"}},
+            }
+        },
+    },
+}
+
+_DETAILS = {
+    HTTPStatus.UNAUTHORIZED: {"unauthorized": "this service wants a bearer token"},
+    HTTPStatus.REQUEST_TIMEOUT: {"upload_too_slow": "the request took more than 30 s to arrive"},
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {
+        "image_too_large": "60000 x 60000 is larger than 25000000 pixels in all, or 65535 on a side"
+    },
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {
+        "unsupported_media_type": "the file is none of PNG, JPEG, WEBP, TIFF, BMP, GIF"
+    },
+    HTTPStatus.UNPROCESSABLE_ENTITY: {
+        "undecodable_image": "the image is damaged: image file is truncated",
+        "invalid_request": "the form's field 'file' is missing",
+    },
+    HTTPStatus.SERVICE_UNAVAILABLE: {
+        "overloaded": "it would have to wait 1.3 s; try again shortly",
+        "not_ready": "the model is loading",
+    },
+}
+_OF_URLS = {
+    HTTPStatus.UNPROCESSABLE_ENTITY: {
+        "forbidden_address": "10.0.0.1 is not a public address",
+        "not_found": "HTTP 404",
+    },
+    HTTPStatus.BAD_GATEWAY: {"connection_failed": "the connection was lost"},
+    HTTPStatus.GATEWAY_TIMEOUT: {"timeout": "no answer within 30 s"},
+}
+_HAS_RETRY_AFTER = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+
+
+def predict_responses() -> Responses:
+    """Return the answers of ``/predict``."""
+    example = {"application/json": {"example": PREDICTION_EXAMPLE}}
+    statuses = {**_DETAILS, **_OF_URLS}
+    problems = {
+        status: {**_DETAILS.get(status, {}), **_OF_URLS.get(status, {})} for status in statuses
+    }
+    return {200: {"model": Prediction, "content": example}, **_problems(problems)}
+
+
+def batch_responses() -> Responses:
+    """Return the answers of ``/predict/batch``."""
+    failure = {"error": _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "undecodable_image", "damaged")}
+    example = {"application/json": {"example": {"items": [PREDICTION_EXAMPLE, failure]}}}
+    return {200: {"model": Predictions, "content": example}, **_problems(_DETAILS)}
+
+
+def _problems(details: dict[HTTPStatus, dict[str, str]]) -> Responses:
+    return {int(status): _response(status, codes) for status, codes in details.items()}
+
+
+def _response(status: HTTPStatus, codes: dict[str, str]) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": f"{status.phrase}: {', '.join(f'`{code}`' for code in codes)}.",
+        "content": {
+            MEDIA_TYPE: {
+                "schema": Problem.model_json_schema(),
+                "examples": {
+                    code: {"value": _problem(status, code, detail)}
+                    for code, detail in codes.items()
+                },
+            }
+        },
+    }
+    if status in _HAS_RETRY_AFTER:
+        response["headers"] = {
+            "Retry-After": {
+                "description": "Seconds after which to send it again.",
+                "schema": {"type": "integer", "minimum": 1},
+            }
+        }
+    return response
+
+
+def _problem(status: HTTPStatus, code: str, detail: str) -> dict[str, Any]:
+    problem = Problem(title=status.phrase, status=status, code=code, detail=detail)
+    return problem.model_dump(mode="json")

@@ -1,0 +1,182 @@
+"""The images that wait to be read: how many may, which ones are read together, in which order.
+
+Work is counted in pixels: those of the line scaled to 48 pixels of height, which is what engines
+read, and a share of the file's own, which is what decoding costs. The time that a pixel takes is
+measured all the while, so that how long an image would wait is known when it comes: beyond a limit
+it is turned away at once, and whoever is let in is answered in time, whatever the load.
+"""
+
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from app.errors import OverloadedError
+from app.schemas import Prediction
+
+GATHER_SECONDS = 0.004
+"""How long the first image of a batch waits for others."""
+SIMILAR_WIDTHS = 1.5
+"""A batch is padded to its widest image, so none is much wider than the first."""
+LINE_HEIGHT = 48
+LONGEST_LINE = 3200
+"""Pixels of width at that height; engines take no more."""
+DECODING_SHARE = 1 / 100
+"""A pixel is decoded some 100 times faster than it is read."""
+NEWEST_WEIGHT = 0.1
+"""Of the newest measurement in the moving average."""
+
+
+@dataclass(eq=False)
+class Job:
+    """An image to be read.
+
+    Args:
+        content: The file.
+        width: Pixels.
+        height: Pixels.
+    """
+
+    content: bytes
+    width: int
+    height: int
+    queued_at: float = field(default_factory=time.perf_counter)
+    result: Future[Prediction] = field(default_factory=Future)
+
+    @property
+    def line_width(self) -> float:
+        """Pixels of width once the line is ``LINE_HEIGHT`` high; a line is wider than high."""
+        long, short = max(self.width, self.height), min(self.width, self.height)
+        return min(LONGEST_LINE, LINE_HEIGHT * long / short)
+
+    @property
+    def work(self) -> float:
+        """Pixels to read and to decode."""
+        return LINE_HEIGHT * self.line_width + DECODING_SHARE * self.width * self.height
+
+
+class WorkQueue:
+    """A bounded queue between the event loop and the threads that read.
+
+    Args:
+        threads: How many take from it.
+        max_waiting: Images that may wait.
+        max_wait_seconds: Longest time that an image may have to wait, as far as is known.
+    """
+
+    def __init__(self, *, threads: int, max_waiting: int, max_wait_seconds: float) -> None:
+        self._threads = threads
+        self._max_waiting = max_waiting
+        self._max_wait_seconds = max_wait_seconds
+        self._batch_size = 1
+        self._waiting: deque[Job] = deque()
+        self._running: set[Job] = set()
+        self._seconds_per_pixel = 0.0
+        self._is_closed = False
+        self._changed = threading.Condition()
+        self._taking = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait for a thread."""
+        return len(self._waiting)
+
+    @property
+    def in_work(self) -> int:
+        """Images that wait or are being read."""
+        with self._changed:
+            return len(self._waiting) + len(self._running)
+
+    def set_up(self, *, batch_size: int, seconds_per_pixel: float) -> None:
+        """Say what is known of the model before it has read any image of a request.
+
+        Args:
+            batch_size: Images that it reads best at once.
+            seconds_per_pixel: Time that it takes, as measured on its warm-up.
+        """
+        self._batch_size = batch_size
+        self._seconds_per_pixel = seconds_per_pixel
+
+    def check_room(self) -> None:
+        """Raise OverloadedError where an image that came now would have to wait too long."""
+        with self._changed:
+            self._check_room()
+
+    def put(self, job: Job) -> None:
+        """Add an image.
+
+        Raises:
+            OverloadedError: As many wait as may, or it would have to wait too long.
+        """
+        with self._changed:
+            self._check_room()
+            self._waiting.append(job)
+            self._changed.notify_all()
+
+    def drop(self, job: Job) -> None:
+        """Take an image out that nobody waits for any more; once it is being read, it stays."""
+        with self._changed:
+            if job in self._waiting:
+                self._waiting.remove(job)
+
+    def take(self) -> list[Job]:
+        """Wait for images and return those to read together, or none once the queue is closed."""
+        with self._taking, self._changed:
+            while True:
+                self._changed.wait_for(lambda: self._waiting or self._is_closed)
+                if self._batch_size > 1:
+                    self._changed.wait_for(self._is_full_or_closed, GATHER_SECONDS)
+                if self._is_closed:
+                    return []
+                if batch := self._pick():
+                    self._running.update(batch)
+                    return batch
+
+    def finish(self, batch: list[Job], *, seconds: float) -> None:
+        """Say that images are read, and how long that took."""
+        measured = seconds / sum(job.work for job in batch)
+        with self._changed:
+            self._running.difference_update(batch)
+            self._seconds_per_pixel += NEWEST_WEIGHT * (measured - self._seconds_per_pixel)
+
+    def close(self) -> None:
+        """Let the threads end, and cancel what waits."""
+        with self._changed:
+            self._is_closed = True
+            for job in self._waiting:
+                job.result.cancel()
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def _check_room(self) -> None:
+        in_work = len(self._waiting) + len(self._running)
+        if in_work >= self._threads * self._batch_size + self._max_waiting:
+            raise OverloadedError("as many images wait as may wait; try again shortly")
+        if not self._waiting:  # an image that alone takes long is not refused for ever
+            return
+        work = sum(job.work for job in (*self._waiting, *self._running))
+        wait_seconds = work * self._seconds_per_pixel / self._threads
+        if wait_seconds > self._max_wait_seconds:
+            raise OverloadedError(f"it would have to wait {wait_seconds:.1f} s; try again shortly")
+
+    def _is_full_or_closed(self) -> bool:
+        return len(self._waiting) >= self._batch_size or self._is_closed
+
+    def _pick(self) -> list[Job]:
+        """Take the first that was not cancelled, and what waits behind it that is like it."""
+        batch: list[Job] = []
+        for job in tuple(self._waiting):
+            if len(batch) == self._batch_size:
+                break
+            if batch and not _are_similar(batch[0], job):
+                continue
+            self._waiting.remove(job)
+            if job.result.set_running_or_notify_cancel():
+                batch.append(job)
+        return batch
+
+
+def _are_similar(one: Job, other: Job) -> bool:
+    narrow, wide = sorted((one.line_width, other.line_width))
+    return wide <= SIMILAR_WIDTHS * narrow
