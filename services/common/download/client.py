@@ -165,6 +165,7 @@ async def open_downloader(
                 ssl=tls or True,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # it takes a gzip that breaks off for a whole one: see Body
             trust_env=False,  # a proxy would connect in our place, past the guard
             timeout=aiohttp.ClientTimeout(
                 total=None,  # of the whole chain of redirects: see Downloader.get

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protego import Protego
 from yarl import URL
@@ -33,8 +33,10 @@ LONGEST_DELAY_SECONDS = 300.0
 _MOST_ORIGINS = 10_000
 _MOST_CHARACTERS = 2 * 1024 * 1024
 """Of all files kept; their rules take about twenty times as many bytes."""
-_HELD_IN_PLACE_CHARACTERS = 32 * 1024
-"""Rules beyond are read and matched in a thread: they would hold up every other download."""
+_READ_IN_PLACE_CHARACTERS = 8 * 1024
+"""Longer files are read and matched in a thread: 500 KiB of wildcards and a URL as long as it may
+be take most of a second, and would hold up every other download.
+"""
 _UNREACHABLE = frozenset(
     {"connection_failed", "dns_failure", "forbidden_address", "timeout", "tls_error"}
 )
@@ -52,6 +54,8 @@ class _Rules:
     size: int = 0
     """Characters."""
     kept_seconds: float = KEPT_SECONDS
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """A file made to be slow takes one thread, not all."""
 
 
 class RobotsPolicy:
@@ -138,7 +142,7 @@ class RobotsPolicy:
             rules = _without_file(error, was_redirected=len(asked) > 1)
         else:
             parse = Protego.parse
-            large = len(text) > _HELD_IN_PLACE_CHARACTERS
+            large = len(text) > _READ_IN_PLACE_CHARACTERS
             parsed = await asyncio.to_thread(parse, text) if large else parse(text)
             rules = _Rules(parsed, size=len(text))
         self._cache.keep(origin, rules)
@@ -161,8 +165,9 @@ class RobotsPolicy:
         return content[:LARGEST_BYTES].decode("utf-8-sig", "replace")
 
     async def _allows(self, rules: _Rules, parsed: Protego, url: str) -> bool:
-        if rules.size > _HELD_IN_PLACE_CHARACTERS:
-            return await asyncio.to_thread(parsed.can_fetch, url, self._agent)
+        if rules.size > _READ_IN_PLACE_CHARACTERS:
+            async with rules.turn:
+                return await asyncio.to_thread(parsed.can_fetch, url, self._agent)
         return parsed.can_fetch(url, self._agent)
 
 

@@ -9,6 +9,7 @@ from typing_extensions import override
 from yarl import URL
 
 from services.common.download.answers import redirect_target, to_download_error
+from services.common.download.decoding import decoder_for
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
 from services.common.download.settings import DownloadSettings
@@ -87,7 +88,7 @@ class Body(AsyncIterator[bytes]):
         final_url: Where redirects led to.
 
     Raises:
-        RefusedDownloadError: At once: it is announced to be too large.
+        RefusedDownloadError: At once: it is too large, as announced, or packed in an unknown way.
     """
 
     def __init__(
@@ -98,9 +99,9 @@ class Body(AsyncIterator[bytes]):
         self.final_url = str(response.url)
         self._response = response
         self._transport = transport
-        self._pieces = response.content.iter_chunked(_CHUNK_BYTES)
+        self._decoder = decoder_for(", ".join(response.headers.getall("Content-Encoding", ())))
+        self._pieces = self._read()
         self._max_bytes = max_bytes
-        self._size = 0
         if (response.content_length or 0) > max_bytes:
             raise self._too_large()
 
@@ -111,12 +112,21 @@ class Body(AsyncIterator[bytes]):
     @override
     async def __anext__(self) -> bytes:
         with self._transport.sorted_errors():
-            piece = await anext(self._pieces)
-        DOWNLOADED_BYTES.inc(len(piece))
-        self._size += len(piece)
-        if self._size > self._max_bytes:
-            raise self._too_large()
-        return piece
+            return await anext(self._pieces)
+
+    async def _read(self) -> AsyncIterator[bytes]:
+        received_bytes = size = 0
+        async for received in self._response.content.iter_chunked(_CHUNK_BYTES):
+            DOWNLOADED_BYTES.inc(len(received))
+            received_bytes += len(received)
+            for piece in self._decoder.decode(received):
+                size += len(piece)
+                # packed bytes count too: they may be endless and hold nothing
+                if max(size, received_bytes) > self._max_bytes:
+                    raise self._too_large()
+                if piece:
+                    yield piece
+        self._decoder.finish()
 
     def _too_large(self) -> RefusedDownloadError:
         self._response.close()
