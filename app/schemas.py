@@ -8,7 +8,7 @@ PREDICTION_EXAMPLE: dict[str, str | float] = {
     "text": "Wikipedia",
     "score": 0.9999,
     "engine": "rapidocr",
-    "model_version": "ppocrv6-small@rapidocr-3.10.0",
+    "model_version": "ppocrv6-small-latin@rapidocr-3.10.0",
     "width": 208,
     "height": 80,
     "duration_ms": 31.4,

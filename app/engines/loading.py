@@ -8,13 +8,17 @@ from app.settings import EngineName
 _MODULES: dict[EngineName, str] = {"rapidocr": "app.engines.rapid"}
 
 
-def load_engine(name: EngineName) -> Engine:
+def load_engine(name: EngineName, *, threads: int = 1) -> Engine:
     """Import an engine's libraries and load its model; takes seconds.
 
     Only the engine in use is imported: each brings a runtime of its own.
 
+    Args:
+        name: Which engine.
+        threads: How many threads will read at once.
+
     Raises:
         Exception: Whatever the engine's libraries raise where they or the weights are missing.
     """
-    engine: Engine = import_module(_MODULES[name]).load()
+    engine: Engine = import_module(_MODULES[name]).load(threads=threads)
     return engine

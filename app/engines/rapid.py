@@ -1,83 +1,71 @@
-"""PP-OCRv6 on onnxruntime, through rapidocr: recogniser only, with the weights of its wheel."""
+"""PP-OCRv6, the recogniser whose weights are in rapidocr's wheel.
+
+Only the weights are rapidocr's: preparing a line and decoding the output are in ``lines``, so that
+the model can be cut to an alphabet and computed by another runtime. With all characters on
+onnxruntime it reads what rapidocr reads; a test holds it to that.
+"""
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from importlib.resources import as_file, files
-from typing import Any
 
 import cv2
 import numpy as np
-from rapidocr import RapidOCR
+from numpy.typing import NDArray
 
 from app.engines.base import Reading
+from app.engines.lines import to_batch, to_reading
+from app.engines.runtimes import Runtime, open_runtime
+from app.engines.settings import RapidSettings
+from app.engines.weights import load_weights
 from app.images import Pixels
-
-MODEL_FILE = "PP-OCRv6_rec_small.onnx"
-MODEL_HEIGHT = 48
-"""Pixels: the only height that the model takes."""
-MAX_MODEL_WIDTH = 3200
-"""Pixels: some 130 characters; 0.7 s and 120 MB, both growing with the width."""
 
 
 class RapidEngine:
     """Reads lines of printed text.
 
-    The model session, the only state that calls share, is safe to use from several threads.
+    The model, the only state that calls share, is safe to use from several threads.
 
     Args:
-        reader: rapidocr with its detector and classifier off.
-        model_version: Name of the weights and version of rapidocr.
+        runtime: Computes the model.
+        characters: What its columns mean; the first is the blank.
+        model_version: Name of the weights, alphabet, and version of rapidocr.
     """
 
     name = "rapidocr"
     best_batch = 1
 
-    def __init__(self, reader: RapidOCR, *, model_version: str) -> None:
-        self._reader = reader
+    def __init__(
+        self, runtime: Runtime, characters: NDArray[np.str_], *, model_version: str
+    ) -> None:
+        self._runtime = runtime
+        self._characters = characters
         self.model_version = model_version
 
     def read(self, pixels: Pixels) -> Reading:
         """Read one line of text; an image without text gives ``""`` and 0."""
-        result: Any = self._reader(np.ascontiguousarray(_fit(pixels)[:, :, ::-1]))
-        return Reading(result.txts[0], result.scores[0])
+        return to_reading(self._runtime(to_batch(pixels)), self._characters)
 
     def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
-        """Read several lines, one after the other: padded to one width they take longer."""
+        """Read lines one by one: a batch would pad all of them to the widest."""
         return [self.read(pixels) for pixels in images]
 
 
-def load() -> RapidEngine:
+def load(*, threads: int) -> RapidEngine:
     """Load the weights.
+
+    Args:
+        threads: How many will read at once.
 
     Raises:
         FileNotFoundError: The wheel does not hold them; nothing is downloaded instead.
     """
     cv2.setNumThreads(1)  # the caller's threads are the parallelism
-    with as_file(files("rapidocr") / "models" / MODEL_FILE) as model:
-        reader = RapidOCR(
-            params={
-                "Global.use_det": False,
-                "Global.use_cls": False,
-                "Global.use_preprocess_img": False,  # raises on very wide images
-                "Global.log_level": "critical",
-                "Rec.model_path": str(model),
-                "EngineConfig.onnxruntime.intra_op_num_threads": 1,
-                "EngineConfig.onnxruntime.inter_op_num_threads": 1,
-            }
-        )
-        reader(np.full((MODEL_HEIGHT, MODEL_HEIGHT, 3), 255, np.uint8))  # loads at the first call
-    return RapidEngine(reader, model_version=f"ppocrv6-small@rapidocr-{version('rapidocr')}")
-
-
-def _fit(pixels: Pixels) -> Pixels:
-    """Bring an image to the model's height where rapidocr would do it badly or at any price.
-
-    It samples 2 x 2 pixels whatever the factor, so strokes of a large image vanish between them;
-    and it lets the width, and so time and memory, grow without limit.
-    """
-    height, width = pixels.shape[:2]
-    fitting = max(1, round(width * MODEL_HEIGHT / height))
-    if height < 2 * MODEL_HEIGHT and fitting <= MAX_MODEL_WIDTH:
-        return pixels
-    size = (min(fitting, MAX_MODEL_WIDTH), MODEL_HEIGHT)
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    settings = RapidSettings()
+    weights = load_weights(settings.alphabet)
+    runtime = open_runtime(settings.runtime, weights.model, threads=threads)
+    alphabet = "" if settings.alphabet == "all" else f"-{settings.alphabet}"
+    return RapidEngine(
+        runtime,
+        weights.characters,
+        model_version=f"ppocrv6-small{alphabet}@rapidocr-{version('rapidocr')}",
+    )

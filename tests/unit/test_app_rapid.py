@@ -53,4 +53,4 @@ def test_threads_that_share_the_engine_read_what_one_thread_reads(engine: Engine
 
 def test_model_version_names_the_weights_and_the_package(engine: Engine) -> None:
     assert engine.name == "rapidocr"
-    assert engine.model_version == f"ppocrv6-small@rapidocr-{version('rapidocr')}"
+    assert engine.model_version == f"ppocrv6-small-latin@rapidocr-{version('rapidocr')}"

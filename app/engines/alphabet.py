@@ -1,0 +1,30 @@
+"""Which of a model's characters it may read.
+
+The weights know the scripts of the whole world, and half of their work is to weigh 18,710
+characters against each other at every step (measured: docs/decisions/openvino-and-an-alphabet.md).
+"""
+
+import unicodedata
+
+from app.engines.settings import AlphabetName
+
+_BLOCKS = ((0x20, 0x7F), (0xA0, 0x100), (0x100, 0x180))
+"""Basic Latin, Latin-1 Supplement and Latin Extended-A (Unicode, chapter 7): half-open."""
+_ROMANIAN = "ȘșȚț"
+"""With a comma below: in Latin Extended-B, unlike all else that a language of the EU needs."""
+_SIGNS = "ſẞ‐‑–—―‘’‚‛“”„‟†‡•…‰′″‹›€™№ﬁﬂ"  # noqa: RUF001  they are meant
+"""Typographic quotes, dashes and marks of running text."""
+
+
+def is_allowed(character: str, alphabet: AlphabetName) -> bool:
+    """Whether the alphabet holds a character; any spelling of one with an accent counts."""
+    if alphabet == "all":
+        return True
+    composed = unicodedata.normalize("NFC", character)
+    return all(_is_latin(each) for each in composed)
+
+
+def _is_latin(character: str) -> bool:
+    code = ord(character)
+    in_block = any(first <= code < end for first, end in _BLOCKS)
+    return in_block or character in _ROMANIAN or character in _SIGNS

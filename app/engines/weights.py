@@ -1,0 +1,91 @@
+"""The weights in rapidocr's wheel, cut to an alphabet.
+
+The model's last layer scores every character of every script: 120 x 18,710 numbers for each step
+along the line. Without the columns of characters that no line here can hold it takes a good part
+of the time less, and no reading is in a script that is not there.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, numpy_helper
+
+from app.engines.alphabet import is_allowed
+from app.engines.settings import AlphabetName
+
+MODEL_FILE = "PP-OCRv6_rec_small.onnx"
+BLANK = ""
+"""First of the characters: nothing, or the same character as before goes on (CTC)."""
+
+_CHARACTERS = "character"
+"""The model's own list, in its metadata."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model and what its columns mean."""
+
+    model: bytes
+    """ONNX: N x 3 x 48 x width in, N x steps x characters out, each a probability."""
+    characters: NDArray[np.str_]
+
+
+class UnexpectedModelError(Exception):
+    """The wheel holds another model than the one that this code knows."""
+
+
+def load_weights(alphabet: AlphabetName) -> Weights:
+    """Read the weights of the wheel.
+
+    Raises:
+        FileNotFoundError: The wheel does not hold them; nothing is downloaded instead.
+        UnexpectedModelError: They are not as expected.
+    """
+    model = onnx.load(_model_path())
+    characters = _characters(model)
+    kept = [
+        number
+        for number, each in enumerate(characters)
+        if each == BLANK or is_allowed(each, alphabet)
+    ]
+    if len(kept) < len(characters):
+        _keep(model, kept, len(characters))
+    return Weights(model.SerializeToString(), np.array(characters)[kept])
+
+
+def _model_path() -> Path:
+    package = find_spec("rapidocr")  # not imported: that takes a second, and nothing of it is used
+    for folder in package.submodule_search_locations or [] if package else []:
+        path = Path(folder) / "models" / MODEL_FILE
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"rapidocr's wheel has no {MODEL_FILE}")
+
+
+def _characters(model: ModelProto) -> list[str]:
+    listed = [each.value for each in model.metadata_props if each.key == _CHARACTERS]
+    if not listed:
+        raise UnexpectedModelError("the model does not list its characters")
+    return [BLANK, *listed[0].split("\n"), " "]
+
+
+def _keep(model: ModelProto, columns: Sequence[int], count: int) -> None:
+    """Take all but some columns off the last layer, a product and a sum."""
+    ends = [each for each in model.graph.initializer if each.dims and each.dims[-1] == count]
+    shapes = sorted(len(each.dims) for each in ends)
+    if shapes != [1, 2]:
+        raise UnexpectedModelError(f"no single last layer of {count} columns")
+    for tensor in ends:
+        _change(tensor, lambda values: values[..., list(columns)])
+    model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value = len(columns)
+    del model.graph.value_info[:]
+
+
+def _change(tensor: TensorProto, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    values = np.ascontiguousarray(change(numpy_helper.to_array(tensor)))
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
