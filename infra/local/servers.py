@@ -12,7 +12,7 @@ from infra.local.supervisor import Program
 
 NOTIFICATION_QUEUE_LIMIT = 1_000_000  # beyond it MinIO answers 200 and loses the event
 RABBITMQ_NODE = "docreco@localhost"  # part of its data: the same whatever the ports are
-RABBITMQ_PLUGINS = "[rabbitmq_management,rabbitmq_prometheus]."
+RABBITMQ_PLUGINS = "[rabbitmq_management,rabbitmq_prometheus,rabbitmq_consistent_hash_exchange]."
 STOP_TIMEOUT_SECONDS = 30.0
 
 

@@ -87,13 +87,20 @@ async def _queues(
         async with session.get(
             url, headers={"Authorization": login}, raise_for_status=True
         ) as response:
-            counts = {each["name"]: each.get("messages", 0) for each in await response.json()}
+            for each in await response.json():
+                name = _shown_name(each["name"])
+                counts[name] = counts.get(name, 0) + each.get("messages", 0)
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         detail = f"RabbitMQ's management API: {reason_of(error)}"
     return [
         Backlog(name, counts.get(name), meaning, needs_a_person, _why(name, counts, detail))
         for name, (meaning, needs_a_person) in QUEUES.items()
     ]
+
+
+def _shown_name(queue: str) -> str:
+    """Return the name under which a queue is counted: partitions are one to people."""
+    return FETCH_QUEUES.work if queue in FETCH_QUEUES.partitions else queue
 
 
 def _why(name: str, counts: dict[str, int], detail: str) -> str:

@@ -1,14 +1,15 @@
-"""Takes the deliveries of a queue and settles each exactly once (see ``settlement``)."""
+"""Takes the deliveries of a work queue, or of its partitions, and settles each exactly once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from services.common.breaker import Breaker, Check
-from services.common.errors import BrokerUnavailableError, UnavailableError
+from services.common.errors import BrokerUnavailableError, PostponedError, UnavailableError
 from services.common.messaging import (
     BROKER_ERRORS,
     CONNECT_TIMEOUT_SECONDS,
@@ -22,6 +23,7 @@ from services.common.messaging import (
     depth_of,
     open_channel,
 )
+from services.common.partitions import Partitions, Work
 from services.common.settings import AmqpSettings
 from services.common.settlement import (
     Handler,
@@ -30,6 +32,7 @@ from services.common.settlement import (
     Verdict,
     is_worn_out,
     judge,
+    postpone,
     returned,
     to_delivery,
 )
@@ -49,8 +52,8 @@ class Consumer:
     Args:
         settings: Address of RabbitMQ.
         queues: The work queue and where failures go.
-        handle: Does the work of one delivery; at most ``prefetch`` run at once.
-        prefetch: Deliveries held at once.
+        handle: Does the work of one delivery; as many run at once as are held.
+        prefetch: Deliveries held at once, of each partition where there are partitions.
         checks: By name of a dependency: returns when it answers again, raises while it does not.
         on_settled: Told the outcome of each delivery.
         behind: Whose work goes first: a delivery is taken only while it has nothing to do.
@@ -116,7 +119,7 @@ class Consumer:
             with broker_errors(self._queues.work):
                 await channel.set_qos(prefetch_count=self._prefetch)
                 await session.watch(connection, channel)
-                stop_feed = await self._feed(channel, session)
+                stop_feed = await self._feed(connection, channel, session)
             self._state = ""
             log.info("consuming", queue=self._queues.work, prefetch=self._prefetch)
             await _first_of(stop.wait(), session.ended.wait())
@@ -128,10 +131,17 @@ class Consumer:
                 raise session.bug
             if self._in_flight and not session.is_lost:
                 await asyncio.wait(self._in_flight, timeout=drain_seconds)
+            if self._queues.partitions:
+                for task in self._in_flight:  # with the connection its hosts go to another process
+                    task.cancel()
             return session.cause
 
-    async def _feed(self, channel: Channel, session: "_Session") -> StopFeed:
+    async def _feed(
+        self, connection: Connection, channel: Channel, session: "_Session"
+    ) -> StopFeed:
         """Begin to take deliveries; return what ends it."""
+        if self._queues.partitions:
+            return await self._share(connection, channel, session)
         queue = await channel.get_queue(self._queues.work)
         if self._behind is not None:
             return self._pull(channel, queue, session, self._behind)
@@ -142,6 +152,29 @@ class Consumer:
                 await queue.cancel(tag, timeout=CONNECT_TIMEOUT_SECONDS)
 
         return cancel
+
+    async def _share(
+        self, connection: Connection, channel: Channel, session: "_Session"
+    ) -> StopFeed:
+        """Begin to take the deliveries of a fair share of the partitions."""
+        partitions = Partitions(
+            connection,
+            self._queues,
+            start=lambda message: self.start(message, session),
+            lost=session.lose,
+            prefetch=self._prefetch,
+        )
+        await partitions.subscribe(channel)
+        task = asyncio.create_task(partitions.share(channel))
+        task.add_done_callback(session.check_task)
+
+        async def end() -> None:
+            task.cancel()
+            # Where the connection is lost another process works on the same hosts by now
+            partitions.leave(at_once=session.is_lost)
+            await asyncio.gather(task, return_exceptions=True)
+
+        return end
 
     def _pull(
         self, channel: Channel, queue: Queue, session: "_Session", first: "Consumer"
@@ -175,16 +208,19 @@ class Consumer:
         is_idle = not self._state and not self._in_flight
         return is_idle and await depth_of(channel, self._queues.work) == 0
 
-    def start(self, message: Message, session: "_Session") -> None:
+    def start(self, message: Message, session: "_Session") -> Work:
         """Begin the work of a delivery; ``run`` waits for it."""
-        task = asyncio.create_task(self._settle(message, session))
+        work = Work()
+        task = asyncio.create_task(self._settle(message, session, work))
+        work.task = task
         self._in_flight.add(task)
         task.add_done_callback(self._in_flight.discard)
         task.add_done_callback(session.check_task)
+        return work
 
-    async def _settle(self, message: Message, session: "_Session") -> None:
+    async def _settle(self, message: Message, session: "_Session", work: Work) -> None:
         try:
-            outcome, code = await self._work(message, session)
+            outcome, code = await self._work(message, session, work)
         except (*BROKER_ERRORS, BrokerUnavailableError) as error:
             # Unsettled, so it comes again: the handler is idempotent.
             log.warning("delivery not settled", error=f"{type(error).__name__}: {error}")
@@ -192,10 +228,12 @@ class Consumer:
             session.trip(BrokerUnavailableError(str(error)))
         self._on_settled(outcome, code)
 
-    async def _work(self, message: Message, session: "_Session") -> tuple[Outcome, str]:
+    async def _work(self, message: Message, session: "_Session", work: Work) -> tuple[Outcome, str]:
         delivery = to_delivery(message.body, message.headers, self._queues)
         try:
-            code = await self._handle(delivery)
+            code = await self._handle(replace(delivery, begin=work.begin))
+        except PostponedError as error:
+            return await self._send_on(message, postpone(error, delivery, self._queues), session)
         except UnavailableError as error:
             session.trip(error)
             await session.consuming_stopped.wait()  # else it would come back at once
@@ -247,10 +285,10 @@ class _Session:
         RabbitMQ closes the channel alone where a delivery is held for too long, and cancels the
         consumer alone where its queue is deleted: nothing would ever arrive again.
         """
-        connection.close_callbacks.add(lambda *_: self._lose("connection lost"))
-        channel.close_callbacks.add(lambda *_: self._lose("channel lost"))
+        connection.close_callbacks.add(lambda *_: self.lose("connection lost"))
+        channel.close_callbacks.add(lambda *_: self.lose("channel lost"))
         underlay = await channel.get_underlay_channel()
-        underlay.on_consumer_cancel_callbacks.add(lambda _: self._lose("queue is gone"))
+        underlay.on_consumer_cancel_callbacks.add(lambda _: self.lose("queue is gone"))
 
     async def accept(self, message: Message) -> None:
         self._consumer.start(message, self)
@@ -269,7 +307,8 @@ class _Session:
             self.bug = self.bug or error
             self.ended.set()
 
-    def _lose(self, what: str) -> None:
+    def lose(self, what: str) -> None:
+        """End the session: what it holds is delivered again."""
         self.is_lost = True
         self.trip(BrokerUnavailableError(what))
 

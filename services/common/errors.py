@@ -2,6 +2,7 @@
 
 * PermanentError: the same input fails every time. Record the reason.
 * TransientError: this one item may succeed later. Retry it after a delay.
+* PostponedError: nothing was tried yet; come again after a delay.
 * UnavailableError: a server is down, so every item would fail. Stop, wait, go on.
 
 Whatever is none of these is a bug in this project.
@@ -21,6 +22,21 @@ class PermanentError(PipelineError):
 
 class TransientError(PipelineError):
     """The same input may succeed later: retry it after a delay."""
+
+
+class PostponedError(PipelineError):
+    """It is not this input's turn: the same attempt is due after a delay.
+
+    Args:
+        reason: What it waits for.
+        for_long: Whether the shortest delay would be no use.
+    """
+
+    code = "postponed"
+
+    def __init__(self, reason: str, *, for_long: bool = False) -> None:
+        super().__init__(reason)
+        self.for_long = for_long
 
 
 class UnavailableError(PipelineError):

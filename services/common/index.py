@@ -12,7 +12,14 @@ from typing import Any
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
-from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, WriteConcern
+from pymongo import (
+    ASCENDING,
+    DESCENDING,
+    IndexModel,
+    ReturnDocument,
+    UpdateOne,
+    WriteConcern,
+)
 from pymongo.errors import (
     BulkWriteError,
     DocumentTooLarge,
@@ -129,6 +136,19 @@ class Collection:
             result = await self._collection.update_one(where, change, upsert=upsert)
             return result.matched_count > 0 or result.upserted_id is not None
 
+    async def update_each(self, changes: Sequence[tuple[Filter, Document]]) -> int:
+        """Change one matching document for each filter, in any order; return how many matched.
+
+        Raises:
+            DocumentRefusedError: Of some of them; the others may be written.
+        """
+        if not changes:
+            return 0
+        updates = [UpdateOne(where, change) for where, change in changes]
+        with _errors():
+            result = await self._collection.bulk_write(updates, ordered=False)
+            return result.matched_count
+
     async def update_many(self, where: Filter, change: Document) -> int:
         """Change all matching documents; return how many were changed."""
         with _errors():
@@ -200,6 +220,14 @@ _REFUSALS = frozenset({121, 10334, 17280, 17419})
 """MongoDB's codes for a document that is not valid, or too large (whole, key, or as changed)."""
 
 
+def _is_refused_in_part(error: PyMongoError) -> bool:
+    """Whether all that went wrong with a bulk of writes is that documents are refused."""
+    if not isinstance(error, BulkWriteError) or error.details.get("writeConcernErrors"):
+        return False
+    problems = error.details.get("writeErrors", [])
+    return bool(problems) and all(problem.get("code") in _REFUSALS for problem in problems)
+
+
 @contextmanager
 def _errors() -> Iterator[None]:
     try:
@@ -210,8 +238,10 @@ def _errors() -> Iterator[None]:
         # no server was asked: a value that BSON has no form for
         raise DocumentRefusedError(f"{type(error).__name__}: {error}"[:500]) from error
     except PyMongoError as error:
-        if isinstance(error, DocumentTooLarge) or (
-            isinstance(error, WriteError) and error.code in _REFUSALS
+        if (
+            isinstance(error, DocumentTooLarge)
+            or (isinstance(error, WriteError) and error.code in _REFUSALS)
+            or _is_refused_in_part(error)
         ):
             raise DocumentRefusedError(f"{type(error).__name__}: {error}"[:500]) from error
         raise IndexUnavailableError(f"{type(error).__name__}: {error}"[:500]) from error

@@ -65,9 +65,20 @@ class Publisher:
             return await depth_of(self._channel, queue)
 
     async def publish(
-        self, body: bytes, *, queue: str, headers: Mapping[str, Any] | None = None
+        self,
+        body: bytes,
+        *,
+        queue: str,
+        headers: Mapping[str, Any] | None = None,
+        exchange: str = "",
     ) -> None:
         """Put a persistent message into ``queue`` and wait for its confirmation.
+
+        Args:
+            body: The message.
+            queue: Its name; of ``exchange`` the routing key.
+            headers: Of the message.
+            exchange: Which chooses the queue.
 
         Raises:
             BrokerUnavailableError: It was not confirmed; it may still arrive.
@@ -79,9 +90,10 @@ class Publisher:
             content_type="application/json",
         )
         with broker_errors(queue):
-            await self._channel.default_exchange.publish(
-                message, routing_key=queue, timeout=CONFIRM_TIMEOUT_SECONDS
-            )
+            chosen = self._channel.default_exchange
+            if exchange:
+                chosen = await self._channel.get_exchange(exchange, ensure=False)
+            await chosen.publish(message, routing_key=queue, timeout=CONFIRM_TIMEOUT_SECONDS)
 
 
 @asynccontextmanager
@@ -146,6 +158,12 @@ async def depth_of(channel: Channel, queue: str) -> int:
     """Return how many messages wait in a queue."""
     declared = await channel.declare_queue(queue, passive=True, timeout=CONNECT_TIMEOUT_SECONDS)
     return declared.declaration_result.message_count or 0
+
+
+async def consumers_of(channel: Channel, queue: str) -> int:
+    """Return how many consumers a queue has (of one with a single active consumer: 1 at most)."""
+    declared = await channel.declare_queue(queue, passive=True, timeout=CONNECT_TIMEOUT_SECONDS)
+    return declared.declaration_result.consumer_count or 0
 
 
 async def open_channel(connection: Connection, *, confirms: bool) -> Channel:

@@ -139,7 +139,9 @@ async def _parked(
 
 async def _replay_one(publisher: Publisher, queues: Queues, message: ParkedMessage) -> None:
     headers = replay_headers(message.headers, code=message.code, reason=message.reason)
-    await publisher.publish(message.body, queue=queues.work, headers=headers)
+    await publisher.publish(
+        message.body, queue=queues.work, headers=headers, exchange=queues.exchange
+    )
 
 
 def _verdict(headers: dict[str, Any]) -> tuple[str, str, datetime | None]:

@@ -3,6 +3,7 @@
 * the handler returned: acknowledged;
 * ``TransientError``: a copy goes to the next delay queue, then the original is acknowledged;
   after the last delay, to the parking queue with the reason;
+* ``PostponedError``: a copy goes to a delay queue, and counts as no attempt;
 * ``PermanentError``, or a bug of ours: to the parking queue with the reason;
 * ``UnavailableError``: consuming stops, the delivery returns to its queue, and consuming goes on
   when the server that was missing answers again;
@@ -15,13 +16,17 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from services.common.errors import PermanentError, PipelineError, TransientError
+from services.common.errors import PermanentError, PipelineError, PostponedError, TransientError
 
 ATTEMPT_HEADER = "x-attempt"
 FIRST_FAILURE_HEADER = "x-first-failure"
 PARKED_AT_HEADER = "x-parked-at"
 CODE_HEADER = "x-code"
 REASON_HEADER = "x-reason"
+POSTPONED_HEADER = "x-postponed"
+"""How often it was put off without being tried."""
+HOST_HEADER = "x-host"
+"""What ``fetch.hosts`` hashes: all work on one host is in one queue, and so in one process."""
 REPLAYS_HEADER = "x-replays"
 REPLAYED_AT_HEADER = "x-replayed-at"
 PREVIOUS_CODE_HEADER = "x-previous-code"
@@ -47,6 +52,7 @@ class Outcome(StrEnum):
 
     ACKED = "acked"
     RETRIED = "retried"
+    POSTPONED = "postponed"
     PARKED = "parked"
     RETURNED = "returned"
     LOST = "lost"
@@ -61,13 +67,29 @@ class Queues:
     delays: tuple[str, ...]
     """Delay queues in order; each sends back to ``work`` when its time has passed."""
     parked: str
+    exchange: str = ""
+    """Work is published to it; empty: straight to ``work``."""
+    partitions: tuple[str, ...] = ()
+    """Queues that ``exchange`` divides the work among, each with one active consumer at a time."""
+    members: str = ""
+    """Queue without messages: its consumers are the processes that share the partitions."""
+
+    @property
+    def consumed(self) -> tuple[str, ...]:
+        """The queues that work is taken from."""
+        return self.partitions or (self.work,)
 
 
 OCR_QUEUES = Queues("ocr.jobs", ("ocr.retry.5s", "ocr.retry.1m", "ocr.retry.10m"), "ocr.parked")
 REPREDICT_QUEUES = Queues("ocr.repredict", OCR_QUEUES.delays, OCR_QUEUES.parked)
 """Images that are read again while no other waits; a retry comes back through ``ocr.jobs``."""
 FETCH_QUEUES = Queues(
-    "fetch.jobs", ("fetch.retry.5s", "fetch.retry.1m", "fetch.retry.10m"), "fetch.parked"
+    "fetch.jobs",
+    ("fetch.retry.5s", "fetch.retry.1m", "fetch.retry.10m"),
+    "fetch.parked",
+    exchange="fetch.hosts",
+    partitions=tuple(f"fetch.jobs.{number:02d}" for number in range(16)),
+    members="fetch.members",
 )
 
 
@@ -80,6 +102,22 @@ class Delivery:
     """1 for the first time; each delayed retry adds one."""
     is_last_attempt: bool = False
     headers: Mapping[str, Any] = field(default_factory=dict)
+    begin: Callable[[], None] = lambda: None
+    """To be called by a handler of partitions once the work begins: while it only waits for its
+    turn, the delivery may be taken away and given to another process."""
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nobody was given this message, or a copy of it, before."""
+        headers = self.headers
+        return self.attempt == 1 and not any(
+            headers.get(name) for name in (DELIVERY_COUNT_HEADER, COPIES_HEADER, POSTPONED_HEADER)
+        )
+
+    @property
+    def postponed(self) -> int:
+        """How often it was put off without being tried."""
+        return _count(self.headers, POSTPONED_HEADER)
 
 
 Handler = Callable[[Delivery], Awaitable[str]]
@@ -101,6 +139,13 @@ def to_delivery(body: bytes, headers: Mapping[str, Any], queues: Queues) -> Deli
     value = headers.get(ATTEMPT_HEADER)
     attempt = value if isinstance(value, int) and value > 0 else 1
     return Delivery(body, attempt, attempt > len(queues.delays), dict(headers))
+
+
+def postpone(error: PostponedError, delivery: Delivery, queues: Queues) -> Verdict:
+    """Decide where a delivery waits for its turn."""
+    headers = {**own_headers(delivery.headers), POSTPONED_HEADER: delivery.postponed + 1}
+    queue = queues.delays[min(int(error.for_long), len(queues.delays) - 1)]
+    return Verdict(Outcome.POSTPONED, error.code, queue, headers)
 
 
 def judge(error: Exception, delivery: Delivery, queues: Queues) -> Verdict:
@@ -169,7 +214,10 @@ def replay_headers(headers: Mapping[str, Any], *, code: str, reason: str) -> dic
         code: Why it was parked.
         reason: The same in words.
     """
-    dropped = {ATTEMPT_HEADER, COPIES_HEADER, CODE_HEADER, REASON_HEADER, PARKED_AT_HEADER}
+    dropped = {
+        *(ATTEMPT_HEADER, COPIES_HEADER, POSTPONED_HEADER),
+        *(CODE_HEADER, REASON_HEADER, PARKED_AT_HEADER),
+    }
     kept = {name: value for name, value in own_headers(headers).items() if name not in dropped}
     replays = headers.get(REPLAYS_HEADER)
     return {

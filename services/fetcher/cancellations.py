@@ -1,15 +1,29 @@
 """Which batches were called off, known without asking MongoDB for every item."""
 
+import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import structlog
+
+from services.common.errors import PipelineError, UnavailableError
 from services.common.index import Collection
 
-REMEMBERED_SECONDS = 1.0
-"""A batch that is called off stops within this time, in every fetcher."""
+log = structlog.stdlib.get_logger(__name__)
+
+REMEMBERED_SECONDS = 0.5
+"""How old an answer may be: what is called off stops within twice this time, in every fetcher."""
+
+
+class BatchCancelledError(PipelineError):
+    """The batch was called off while an item of it was in work, or waited."""
+
+    code = "cancelled"
 
 
 class Cancellations:
-    """Remembers each answer for a second.
+    """Asks for the batches in work, all at once.
 
     Args:
         batches: The ``batches`` collection.
@@ -18,16 +32,71 @@ class Cancellations:
     def __init__(self, batches: Collection) -> None:
         self._batches = batches
         self._answers: dict[str, tuple[float, bool]] = {}
+        self._works: dict[str, set[asyncio.Task[object]]] = {}
 
     async def is_cancelled(self, batch_id: str) -> bool:
         """Return whether a batch was called off."""
         now = time.monotonic()
-        if batch_id in self._answers:
-            expires_at, answer = self._answers[batch_id]
-            if expires_at > now:
-                return answer
-        batch = await self._batches.find_one({"_id": batch_id})
-        answer = batch is not None and batch["cancelled_at"] is not None
+        known = self._answers.get(batch_id)
+        if known is None or known[0] <= now:
+            await self._ask([batch_id])
+        return self._answers[batch_id][1]
+
+    @contextmanager
+    def watched(self, batch_id: str) -> Iterator[None]:
+        """Interrupt what the block does once the batch is called off.
+
+        Raises:
+            BatchCancelledError: It was.
+        """
+        if (task := asyncio.current_task()) is None:
+            raise RuntimeError("not in a task")
+        works = self._works.setdefault(batch_id, set())
+        works.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            # Taken out by run(): its cancellation, unless somebody else wants this task to end too
+            if task in works or task.uncancel() > 0:
+                raise
+            raise BatchCancelledError(batch_id) from None
+        finally:
+            works.discard(task)
+            if not works:
+                self._works.pop(batch_id, None)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Interrupt what is called off, until ``stop`` is set."""
+        while not stop.is_set():
+            if self._works:
+                try:
+                    await self._ask(list(self._works))
+                except UnavailableError as error:
+                    log.warning("batches called off are not known", error=str(error))
+                self._interrupt()
+            await _wait(stop, REMEMBERED_SECONDS)
+
+    def _interrupt(self) -> None:
+        for batch_id in list(self._works):
+            if self._answers.get(batch_id, (0.0, False))[1]:
+                works = self._works.pop(batch_id)
+                tasks = list(works)
+                works.clear()
+                for task in tasks:
+                    task.cancel()
+
+    async def _ask(self, batch_ids: list[str]) -> None:
+        where = {"_id": {"$in": batch_ids}, "cancelled_at": {"$ne": None}}
+        cancelled = {each["_id"] async for each in self._batches.find(where, fields={"_id": 1})}
+        now = time.monotonic()
         self._answers = {key: each for key, each in self._answers.items() if each[0] > now}
-        self._answers[batch_id] = (now + REMEMBERED_SECONDS, answer)
-        return answer
+        for batch_id in batch_ids:
+            self._answers[batch_id] = (now + REMEMBERED_SECONDS, batch_id in cancelled)
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return

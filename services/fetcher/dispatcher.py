@@ -20,14 +20,16 @@ from services.common.index import Collection, Document
 from services.common.messaging import Publisher, open_publisher
 from services.common.settings import AmqpSettings
 from services.common.settlement import Queues
+from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
 from services.fetcher.lists.expander import Expander
-from services.fetcher.worker import to_job
 
 log = structlog.stdlib.get_logger(__name__)
 
 PAGE_ITEMS = 500
 """Items published before progress is written down, and before it is another batch's turn."""
+MOST_WAITING = 20_000
+"""Jobs that may wait in RabbitMQ, all batches together, before nothing is published any more."""
 LEASE = timedelta(seconds=10)
 POLL_SECONDS = 1.0
 LARGEST_PAUSE_SECONDS = 5.0
@@ -38,7 +40,7 @@ class Dispatcher:
 
     Args:
         settings: Address of RabbitMQ.
-        queues: Jobs go to their ``work`` queue.
+        queues: Jobs go to their exchange.
         batches: The ``batches`` collection.
         ledger: Items.
         expander: Makes items of the batches' lists.
@@ -56,7 +58,7 @@ class Dispatcher:
         wake: asyncio.Event,
     ) -> None:
         self._settings = settings
-        self._queue = queues.work
+        self._queues = queues
         self._batches = batches
         self._ledger = ledger
         self._expander = expander
@@ -84,8 +86,12 @@ class Dispatcher:
         async with open_publisher(self._settings) as publisher:
             while not stop.is_set():
                 self._wake.clear()
-                if not await self.dispatch_page(publisher):
+                if await self._is_full(publisher) or not await self.dispatch_page(publisher):
                     await self._sleep(stop)
+
+    async def _is_full(self, publisher: Publisher) -> bool:
+        depths = await asyncio.gather(*(publisher.depth(each) for each in self._queues.consumed))
+        return sum(depths) >= MOST_WAITING
 
     async def dispatch_page(self, publisher: Publisher) -> bool:
         """Publish one page of one batch; return False where there was nothing to do.
@@ -131,17 +137,31 @@ class Dispatcher:
         found = self._ledger.items(
             batch["_id"], outcome=ItemOutcome.QUEUED, after=after, limit=PAGE_ITEMS
         )
-        ids = [item["_id"] async for item in found]
-        await self._publish(ids, publisher)
-        is_last = len(ids) < PAGE_ITEMS
+        jobs = [
+            Job(item["_id"], batch["_id"], item["url"], item["annotation"]) async for item in found
+        ]
+        await self._publish(jobs, publisher)
+        is_last = len(jobs) < PAGE_ITEMS
         is_done = is_last and pages["next"] >= pages["count"]
-        progress = {"dispatch.done": is_done, "dispatch.after": None if is_last else ids[-1]}
+        progress = {
+            "dispatch.done": is_done,
+            "dispatch.after": None if is_last else jobs[-1].fetch_id,
+        }
         await self._release(batch, progress)
-        log.info("dispatched again", batch_id=batch["_id"], items=len(ids), done=is_done)
+        log.info("dispatched again", batch_id=batch["_id"], items=len(jobs), done=is_done)
 
-    async def _publish(self, ids: Sequence[str], publisher: Publisher) -> None:
+    async def _publish(self, jobs: Sequence[Job], publisher: Publisher) -> None:
+        queues = self._queues
         await asyncio.gather(
-            *(publisher.publish(to_job(item_id), queue=self._queue) for item_id in ids)
+            *(
+                publisher.publish(
+                    job.body(),
+                    queue=queues.work,
+                    headers=job.headers(),
+                    exchange=queues.exchange,
+                )
+                for job in jobs
+            )
         )
 
     async def _rest(self, batch: Document) -> None:

@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from services.common.download.headers import Validators
 from services.common.download.urls import host_of
+from services.common.grouping import Grouped
 from services.common.index import Collection, Document
 from services.common.metrics import FETCHED_ITEMS
 from services.fetcher.lists.pages import page_id
@@ -46,6 +48,8 @@ class Result:
     duration_seconds: float | None = None
     sha256: str | None = None
     key: str | None = None
+    validators: Validators | None = None
+    """With which the host is asked whether anything has changed since."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,18 @@ def fetch_id(batch_id: str, line: int) -> str:
     return f"{batch_id}/{line:010d}"
 
 
+_Change = tuple[str, Document, datetime | None]
+"""An item's id, what changes, and when it was done, where it is."""
+
+
 class Ledger:
     """Reads and writes items so that none is counted twice."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
+        self._find = Grouped(self._find_each)
+        self._write = Grouped(self._write_each)
+        self._last_success = Grouped(self._last_success_each)
 
     async def add(self, batch_id: str, items: Sequence[Item], *, page: int = 0) -> None:
         """Write the items of a page of a list as queued; those that are there stay as they are."""
@@ -106,14 +117,19 @@ class Ledger:
 
     async def find(self, item_id: str) -> Document | None:
         """Return an item, or None."""
-        return await self._collection.find_one({"_id": item_id})
+        return await self._find(item_id)
+
+    async def _find_each(self, item_ids: Sequence[str]) -> Sequence[Document | None]:
+        found = self._collection.find({"_id": {"$in": list(set(item_ids))}})
+        items = {item["_id"]: item async for item in found}
+        return [items.get(item_id) for item_id in item_ids]
 
     async def finish(self, item_id: str, result: Result, *, attempts: int = 1) -> bool:
         """Record what became of a queued item; return False where it was queued no more."""
-        change = {**asdict(result), "finished_at": datetime.now(tz=UTC)}
-        is_first = await self._collection.update_one(
-            {"_id": item_id, "outcome": ItemOutcome.QUEUED},
-            {"$set": change, "$inc": {"attempts": attempts}},
+        finished_at = _now()
+        change = {**asdict(result), "finished_at": finished_at}
+        is_first = await self._write(
+            (item_id, {"$set": change, "$inc": {"attempts": attempts}}, finished_at)
         )
         if is_first:
             FETCHED_ITEMS.labels(outcome=result.outcome, code=result.code).inc()
@@ -121,20 +137,43 @@ class Ledger:
 
     async def note_attempt(self, item_id: str, *, code: str, detail: str) -> None:
         """Record that an attempt failed and another will follow."""
-        await self._collection.update_one(
-            {"_id": item_id, "outcome": ItemOutcome.QUEUED},
-            {"$set": {"code": code, "detail": detail}, "$inc": {"attempts": 1}},
+        change = {"$set": {"code": code, "detail": detail}, "$inc": {"attempts": 1}}
+        await self._write((item_id, change, None))
+
+    async def _write_each(self, changes: Sequence[_Change]) -> Sequence[bool]:
+        """Change items that are queued; return which of them were until then."""
+        matched = await self._collection.update_each(
+            [
+                ({"_id": item_id, "outcome": ItemOutcome.QUEUED}, change)
+                for item_id, change, _ in changes
+            ]
         )
+        if matched == len(changes):
+            return [True] * matched
+        # Some were done already, by whom it does not say; a repeated write of ours is still ours
+        items = await self._find_each([item_id for item_id, _, _ in changes])
+        return [
+            item is not None and finished_at is not None and item.get("finished_at") == finished_at
+            for item, (_, _, finished_at) in zip(items, changes, strict=True)
+        ]
 
     async def last_success(self, url: str) -> Document | None:
         """Return the item that last led from a URL to an object, or None."""
-        found = self._collection.find(
-            {"url": url, "outcome": {"$in": [ItemOutcome.STORED, ItemOutcome.UNCHANGED]}},
-            sort=[("finished_at", -1)],
-            limit=1,
+        return await self._last_success(url)
+
+    async def _last_success_each(self, urls: Sequence[str]) -> Sequence[Document | None]:
+        fields = ("_id", "key", "annotation", "sha256", "size_bytes", "validators")
+        first = {each.lstrip("_"): {"$first": f"${each}"} for each in fields}
+        outcomes = [ItemOutcome.STORED, ItemOutcome.UNCHANGED]
+        found = await self._collection.aggregate(
+            [
+                {"$match": {"url": {"$in": list(set(urls))}, "outcome": {"$in": outcomes}}},
+                {"$sort": {"finished_at": -1}},
+                {"$group": {"_id": "$url", **first}},
+            ]
         )
-        items = [item async for item in found]
-        return items[0] if items else None
+        items = {item["_id"]: {**item, "_id": item["id"]} for item in found}
+        return [items.get(url) for url in urls]
 
     async def count(self, page_ids: Sequence[str]) -> dict[str, Counts]:
         """Count the items of pages by their index alone: a page without items has ``NOTHING``."""
@@ -194,6 +233,12 @@ class Ledger:
         cancelled = await self._collection.update_many(where, {"$set": result})
         FETCHED_ITEMS.labels(outcome=CANCELLED.outcome, code=CANCELLED.code).inc(cancelled)
         return cancelled
+
+
+def _now() -> datetime:
+    """Return the time as MongoDB keeps it: in milliseconds."""
+    now = datetime.now(tz=UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 CANCELLED = Result(ItemOutcome.CANCELLED, "cancelled", "the batch was cancelled")

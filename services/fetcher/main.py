@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from services.common.consuming import Consumer
 from services.common.download.client import open_downloader
+from services.common.download.redaction import Redactor
 from services.common.download.settings import DownloadSettings
 from services.common.errors import PipelineError
 from services.common.health import Check
@@ -19,6 +20,8 @@ from services.fetcher.archives.source import open_archives
 from services.fetcher.batches import Batches
 from services.fetcher.cancellations import Cancellations
 from services.fetcher.dispatcher import Dispatcher
+from services.fetcher.hosts.source import PoliteSource
+from services.fetcher.hosts.turns import TurnLimits, Turns
 from services.fetcher.ledger import Ledger
 from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import Pages
@@ -27,6 +30,9 @@ from services.fetcher.settings import ArchiveSettings, FetcherSettings
 from services.fetcher.submissions import Submissions
 from services.fetcher.upload import ListLimits
 from services.fetcher.worker import Worker
+
+PARTITION_PREFETCH = 128
+"""Jobs of each partition that wait here for their host's turn: enough that hosts can alternate."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +50,11 @@ class Configuration:
 async def run(config: Configuration, stop: asyncio.Event) -> None:
     """Serve, dispatch and download until ``stop`` is set; then finish what is in work."""
     settings, wake = config.fetcher, asyncio.Event()
+    limits = TurnLimits(settings.concurrency, settings.host_concurrency, settings.host_rate)
     async with (
         open_object_store(config.s3) as store,
         open_index(config.mongo) as index,
-        open_downloader(config.downloads, connections=settings.concurrency) as source,
+        open_downloader(config.downloads, connections=limits.in_all) as source,
         open_archives(
             source, config.archives, max_item_bytes=config.downloads.max_item_bytes
         ) as images,
@@ -63,11 +70,15 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             archives=config.archives,
             timeout_seconds=settings.list_timeout_seconds,
         )
+        turns = Turns(limits)
+        cancellations = Cancellations(index.batches)
         worker = Worker(
-            source=images,
+            source=PoliteSource(images, source.delay, turns),
+            turns=turns,
             store=store,
             ledger=ledger,
-            cancellations=Cancellations(index.batches),
+            cancellations=cancellations,
+            redact=Redactor(config.downloads.redact_query).redact,
             max_attempts=settings.max_attempts,
         )
         dispatcher = Dispatcher(
@@ -83,20 +94,25 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             config.amqp,
             FETCH_QUEUES,
             worker.handle,
-            prefetch=settings.concurrency,
+            prefetch=PARTITION_PREFETCH,
             checks=checks,
             on_settled=_ignore,
         )
         async with asyncio.TaskGroup() as tasks:
             consuming = tasks.create_task(consumer.run(stop, drain_seconds=settings.drain_seconds))
             dispatching = tasks.create_task(dispatcher.run(stop))
+            cancelling = tasks.create_task(cancellations.run(stop))
             app = build_app(
                 settings,
                 batches,
                 submissions,
                 references,
                 ready={**checks, "rabbitmq": consumer.check},
-                alive={"worker": _running(consuming), "dispatcher": _running(dispatching)},
+                alive={
+                    "worker": _running(consuming),
+                    "dispatcher": _running(dispatching),
+                    "cancellations": _running(cancelling),
+                },
                 stop=stop,
             )
             server = http_server(app, host=settings.host, port=settings.port)

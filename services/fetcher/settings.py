@@ -18,7 +18,21 @@ class FetcherSettings(BaseSettings):
     api_token: SecretStr | None = Field(
         None, min_length=1, description="Bearer token that the API wants; none: open to all."
     )
-    concurrency: int = Field(32, ge=1, le=1000, description="Downloads at once.")
+    concurrency: int = Field(
+        64,
+        ge=1,
+        le=1000,
+        description="Downloads at once; those that take longer than a second count no more, up to "
+        "four times as many.",
+    )
+    host_concurrency: int = Field(
+        8, ge=1, le=100, description="Downloads at once from one host, by all fetchers together."
+    )
+    host_rate: float = Field(
+        50.0,
+        ge=0,
+        description="Downloads a second from one host, by all fetchers together; 0: no limit.",
+    )
     max_attempts: int = Field(
         3,
         ge=1,

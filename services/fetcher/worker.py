@@ -1,34 +1,37 @@
 """What the fetcher does with one job, top to bottom."""
 
 import asyncio
-import hashlib
-import json
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
 
 import structlog
 
-from services.common.download.client import Download
 from services.common.download.errors import (
     DownloadError,
     FailedDownloadError,
+    NotModifiedError,
     RefusedDownloadError,
 )
-from services.common.errors import PermanentError, UnavailableError
-from services.common.images import ImageFormat, sniff
+from services.common.download.headers import Validators
+from services.common.errors import PostponedError, UnavailableError
 from services.common.index import Document
 from services.common.metadata import Provenance, to_metadata
 from services.common.object_store import ObjectStore
 from services.common.settlement import Delivery, is_worn_out
-from services.fetcher.cancellations import Cancellations
+from services.fetcher.cancellations import BatchCancelledError, Cancellations
+from services.fetcher.hosts.source import Source
+from services.fetcher.hosts.turns import Turns
+from services.fetcher.images import Image, to_image
+from services.fetcher.jobs import InvalidJobError, Job, parse_job
 from services.fetcher.ledger import CANCELLED, ItemOutcome, Ledger, Result
 
 log = structlog.stdlib.get_logger(__name__)
 
-HASHED_IN_PLACE_BYTES = 1024 * 1024
-"""A larger body is hashed in a thread: it would hold up every other download."""
+
+WRITES_AT_ONCE = 64
+"""To the store; each holds a whole image in memory."""
 
 _BUG = Result(
     ItemOutcome.FAILED,
@@ -44,48 +47,16 @@ _GAVE_UP = Result(
 )
 
 
-class InvalidJobError(PermanentError):
-    """The message names no item of a batch."""
-
-    code = "invalid_job"
-
-
-class Source(Protocol):
-    """Where images come from."""
-
-    async def get(self, url: str) -> Download:
-        """Return the content of a URL."""
-        ...
-
-
-@dataclass(frozen=True)
-class Image:
-    """A download that is an image."""
-
-    content: bytes
-    format: ImageFormat
-    sha256: str
-    http_status: int
-
-    @property
-    def key(self) -> str:
-        """Where it is stored: by its content, so a repeat writes the same object."""
-        return f"fetched/{self.sha256[:2]}/{self.sha256}.{self.format.extension}"
-
-
-def to_job(item_id: str) -> bytes:
-    """Write the message that asks for an item to be fetched."""
-    return json.dumps({"fetch_id": item_id}).encode()
-
-
 class Worker:
     """Turns queued items into objects, and records what became of them.
 
     Args:
         source: Downloads.
+        turns: Which host's turn it is.
         store: The bucket that images go to.
         ledger: The items.
         cancellations: Which batches were called off.
+        redact: Takes the secrets out of a URL that is kept.
         max_attempts: For failures that may pass; the message's own queues may set a lower limit.
     """
 
@@ -93,136 +64,175 @@ class Worker:
         self,
         *,
         source: Source,
+        turns: Turns,
         store: ObjectStore,
         ledger: Ledger,
         cancellations: Cancellations,
+        redact: Callable[[str], str],
         max_attempts: int,
     ) -> None:
         self._source = source
+        self._turns = turns
         self._store = store
         self._ledger = ledger
         self._cancellations = cancellations
+        self._redact = redact
         self._max_attempts = max_attempts
+        self._writing = asyncio.Semaphore(WRITES_AT_ONCE)
 
     async def handle(self, delivery: Delivery) -> str:
         """Fetch one item and return its code; an item that is done already is left alone.
 
         Raises:
             InvalidJobError: The message names no item.
+            PostponedError: Its host has no time for it soon.
             FailedDownloadError: Another attempt may help, and there is one.
             DocumentRefusedError: What became of the item cannot be written down.
             UnavailableError: A server of ours is missing, and the job may be returned once more.
         """
-        item = await self._ledger.find(_item_id(delivery.body))
-        if item is None:
-            raise InvalidJobError("no such item")
-        if item["outcome"] != ItemOutcome.QUEUED:
+        job = parse_job(delivery.body)
+        if not delivery.is_fresh and not await self._is_queued(job):
             return "done_already"
-        if await self._cancellations.is_cancelled(item["batch_id"]):
-            await self._ledger.finish(item["_id"], CANCELLED, attempts=0)
-            return CANCELLED.code
         try:
-            return await self._finish(item, delivery)
+            earlier = await self._ledger.last_success(job.url)
+            if earlier is not None and earlier["_id"] == job.fetch_id:
+                return "done_already"
+            return await self._finish(job, earlier, delivery)
         except UnavailableError:
             if is_worn_out(delivery):  # the message is about to be parked
-                await self._ledger.finish(item["_id"], _GAVE_UP)
+                await self._ledger.finish(job.fetch_id, _GAVE_UP)
             raise
-        except FailedDownloadError:
+        except (FailedDownloadError, PostponedError):
             raise
         except Exception:
             # the message goes to the parking queue as evidence; the batch must end all the same
-            await self._ledger.finish(item["_id"], _BUG)
+            await self._ledger.finish(job.fetch_id, _BUG)
             raise
 
-    async def _finish(self, item: Document, delivery: Delivery) -> str:
-        result = await self._attempt(item, delivery, time.perf_counter())
-        is_first = await self._ledger.finish(item["_id"], result)
+    async def _is_queued(self, job: Job) -> bool:
+        item = await self._ledger.find(job.fetch_id)
+        if item is None:
+            raise InvalidJobError("no such item")
+        return bool(item["outcome"] == ItemOutcome.QUEUED)
+
+    async def _finish(self, job: Job, earlier: Document | None, delivery: Delivery) -> str:
+        result, attempts = await self._attempt(job, earlier, delivery)
+        is_first = await self._ledger.finish(job.fetch_id, result, attempts=attempts)
         log.info(
             "fetched" if result.outcome != ItemOutcome.FAILED else "not fetched",
-            fetch_id=item["_id"],
+            fetch_id=job.fetch_id,
             code=result.code,
             attempt=delivery.attempt,
         )
         return result.code if is_first else "done_already"
 
-    async def _attempt(self, item: Document, delivery: Delivery, started: float) -> Result:
+    async def _attempt(
+        self, job: Job, earlier: Document | None, delivery: Delivery
+    ) -> tuple[Result, int]:
+        """Return what became of an item, and how many attempts that took beside earlier ones."""
+        started = time.perf_counter()
         try:
-            image = await self._image(item["url"])
-            return await self._keep(item, image, time.perf_counter() - started)
+            if await self._cancellations.is_cancelled(job.batch_id):
+                return CANCELLED, 0
+            with self._cancellations.watched(job.batch_id):
+                async with self._turns.turn(job.host, postponed=delivery.postponed):
+                    delivery.begin()
+                    started = time.perf_counter()
+                    image = await self._download(job, earlier)
+                    await self._writing.acquire()  # its host waits while writing does not keep up
+            try:
+                result = await self._keep(job, earlier, image)
+            finally:
+                self._writing.release()
+            return replace(result, duration_seconds=time.perf_counter() - started), 1
+        except BatchCancelledError:
+            return CANCELLED, 0
         except RefusedDownloadError as error:
-            return _failed(error, started)
+            return _failed(error, started), 1
         except FailedDownloadError as error:
             if self._is_last(delivery, error):
-                return _failed(error, started)
-            await self._ledger.note_attempt(item["_id"], code=error.code, detail=error.detail)
+                return _failed(error, started), 1
+            await self._ledger.note_attempt(job.fetch_id, code=error.code, detail=error.detail)
             raise
 
     def _is_last(self, delivery: Delivery, error: FailedDownloadError) -> bool:
         most = min(self._max_attempts, error.most_attempts)
         return delivery.is_last_attempt or delivery.attempt >= most
 
-    async def _image(self, url: str) -> Image:
-        download = await self._source.get(url)
-        found = sniff(download.content)
-        if found is None:
-            raise RefusedDownloadError(
-                "not_an_image", _describe(download), http_status=download.http_status
-            )
-        if len(download.content) > HASHED_IN_PLACE_BYTES:
-            digest = await asyncio.to_thread(hashlib.sha256, download.content)
-        else:
-            digest = hashlib.sha256(download.content)
-        return Image(download.content, found, digest.hexdigest(), download.http_status)
+    async def _download(self, job: Job, earlier: Document | None) -> Image | NotModifiedError:
+        """Return an image, or the host's word that it is the one that is here already."""
+        if earlier is not None and earlier.get("validators") and _says_no_more(job, earlier):
+            try:
+                return await to_image(
+                    await self._source.get(job.url, validators=Validators(**earlier["validators"]))
+                )
+            except NotModifiedError as answer:
+                if await self._store.head(earlier["key"]) is not None:
+                    return answer
+        return await to_image(await self._source.get(job.url))
 
-    async def _keep(self, item: Document, image: Image, duration_seconds: float) -> Result:
+    async def _keep(
+        self, job: Job, earlier: Document | None, image: Image | NotModifiedError
+    ) -> Result:
         """Store an image unless the same URL brought it here before, and say which it was."""
+        if isinstance(image, NotModifiedError):
+            return _not_modified(image, earlier or {})
         outcome = ItemOutcome.STORED
-        if await self._is_unchanged(item, image.key):
+        if await self._is_unchanged(job, earlier, image.key):
             outcome = ItemOutcome.UNCHANGED
-        elif await self._cancellations.is_cancelled(item["batch_id"]):
+        elif await self._cancellations.is_cancelled(job.batch_id):
             return CANCELLED
         else:
-            provenance = Provenance(
-                source_url=item["url"],
-                batch_id=item["batch_id"],
-                annotation=item["annotation"],
-                fetched_at=datetime.now(tz=UTC),
-                fetch_id=item["_id"],
-            )
-            await self._store.write(
-                image.key,
-                image.content,
-                content_type=image.format.content_type,
-                metadata=to_metadata(provenance),
-            )
+            await self._write(job, image)
         return Result(
             outcome,
             code=outcome.value,
             http_status=image.http_status,
             size_bytes=len(image.content),
-            duration_seconds=duration_seconds,
             sha256=image.sha256,
             key=image.key,
+            validators=image.validators,
         )
 
-    async def _is_unchanged(self, item: Document, key: str) -> bool:
-        earlier = await self._ledger.last_success(item["url"])
-        if earlier is None or earlier["key"] != key:
-            return False
-        # a list without annotations says nothing of them: it must not erase the one that is there
-        if item["annotation"] not in {None, earlier["annotation"]}:
-            return False
-        return await self._store.head(key) is not None
+    async def _is_unchanged(self, job: Job, earlier: Document | None, key: str) -> bool:
+        return (
+            earlier is not None
+            and earlier["key"] == key
+            and _says_no_more(job, earlier)
+            and await self._store.head(key) is not None
+        )
+
+    async def _write(self, job: Job, image: Image) -> None:
+        provenance = Provenance(
+            source_url=self._redact(job.url),
+            batch_id=job.batch_id,
+            annotation=job.annotation,
+            fetched_at=datetime.now(tz=UTC),
+            fetch_id=job.fetch_id,
+        )
+        await self._store.write(
+            image.key,
+            image.content,
+            content_type=image.format.content_type,
+            metadata=to_metadata(provenance),
+        )
 
 
-def _item_id(body: bytes) -> str:
-    try:
-        item_id = json.loads(body)["fetch_id"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidJobError(f"not a job: {error!r}"[:200]) from error
-    if not isinstance(item_id, str):
-        raise InvalidJobError("fetch_id is not text")
-    return item_id
+def _says_no_more(job: Job, earlier: Document) -> bool:
+    """Whether a job brings no other annotation: a list without any must not erase one."""
+    return job.annotation in {None, earlier["annotation"]}
+
+
+def _not_modified(answer: NotModifiedError, earlier: Document) -> Result:
+    return Result(
+        ItemOutcome.UNCHANGED,
+        code=ItemOutcome.UNCHANGED.value,
+        http_status=answer.http_status,
+        size_bytes=0,
+        sha256=earlier["sha256"],
+        key=earlier["key"],
+        validators=answer.validators,
+    )
 
 
 def _failed(error: DownloadError, started: float) -> Result:
@@ -234,19 +244,3 @@ def _failed(error: DownloadError, started: float) -> Result:
         http_status=error.http_status,
         duration_seconds=time.perf_counter() - started,
     )
-
-
-def _describe(download: Download) -> str:
-    start = download.content[:512].lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        found = "an HTML page"
-    elif start.startswith((b"<?xml", b"<svg")):
-        found = "an XML or SVG document"
-    elif start.startswith((b"{", b"[")):
-        found = "a JSON document"
-    elif start.startswith(b"%pdf"):
-        found = "a PDF document"
-    else:
-        found = "no image that can be read (PNG, JPEG, WebP, TIFF, BMP, GIF)"
-    claimed = (download.content_type or "nothing")[:100]
-    return f"the content is {found}; the host calls it {claimed}"

@@ -35,8 +35,14 @@ def with_users(definitions: bytes, users: UsersSettings) -> bytes:
 
     events = r"^raw\.events$"
     add("minio", users.minio_password, configure=events, write=events, read=NOTHING, tags="")
+    add(
+        *("fetcher", users.fetcher_password),
+        configure=NOTHING,
+        write=rf"{DEFAULT_EXCHANGE}|^{re.escape(FETCH_QUEUES.exchange)}$",
+        read=rf"^{re.escape(FETCH_QUEUES.work)}\.[0-9]+$|^{re.escape(FETCH_QUEUES.members)}$",
+        tags="",
+    )
     for name, password, queues in (
-        ("fetcher", users.fetcher_password, (FETCH_QUEUES.work,)),
         ("consumer", users.consumer_password, (OCR_QUEUES.work, REPREDICT_QUEUES.work)),
         # What a person decides about is left alone, so it must be seen
         ("reconciler", users.reconciler_password, (OCR_QUEUES.parked,)),

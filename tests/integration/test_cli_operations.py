@@ -26,7 +26,7 @@ QUEUES = {
     OCR_QUEUES.work,
     OCR_QUEUES.parked,
     REPREDICT_QUEUES.work,
-    FETCH_QUEUES.work,
+    FETCH_QUEUES.partitions[0],
     FETCH_QUEUES.parked,
 }
 
@@ -80,6 +80,10 @@ async def site(
     async with connection, connection.channel() as channel:
         for queue in QUEUES:
             await channel.declare_queue(queue, durable=True, arguments={"x-queue-type": "quorum"})
+        hosts = await channel.declare_exchange(
+            FETCH_QUEUES.exchange, "x-consistent-hash", durable=True
+        )
+        await (await channel.get_queue(FETCH_QUEUES.partitions[0])).bind(hosts, "1")
     async with (
         open_object_store(s3_settings) as store,
         open_index(mongo_settings) as index,
@@ -158,7 +162,7 @@ async def test_parked_fetches_are_another_queue(site: Site) -> None:
     [parked] = await answer("parked", "list", "--queue", "fetch")
     assert parked["subject"] == "b1/1"
     await answer("parked", "replay", "--queue", "fetch")
-    assert await site.publisher.depth(FETCH_QUEUES.work) == 1
+    assert await site.publisher.depth(FETCH_QUEUES.partitions[0]) == 1
 
 
 async def test_forget_asks_first_and_says_what_is_not_proved(site: Site) -> None:

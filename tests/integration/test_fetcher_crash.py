@@ -3,9 +3,11 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import aiohttp
@@ -14,18 +16,22 @@ import pytest
 from infra.local.ports import pick_free_ports
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
+from services.common.download.headers import Validators
 from services.common.errors import ObjectStoreUnavailableError
 from services.common.index import DocumentRefusedError
-from services.common.messaging import open_publisher
+from services.common.messaging import Publisher, open_publisher
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import FETCH_QUEUES, MOST_COPIES, MOST_RETURNS, Delivery
 from services.fetcher.cancellations import Cancellations
 from services.fetcher.dispatcher import PAGE_ITEMS, Dispatcher
+from services.fetcher.hosts.source import Source
+from services.fetcher.hosts.turns import TurnLimits, Turns
+from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
 from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import Pages
 from services.fetcher.lists.rows import Item
-from services.fetcher.worker import Source, Worker, to_job
+from services.fetcher.worker import Worker
 from tests.support.fetcher import (
     DEADLINE_SECONDS,
     Surroundings,
@@ -39,6 +45,8 @@ from tests.support.fetcher import (
 from tests.support.web import open_site, png
 
 pytestmark = pytest.mark.integration
+
+JOB = Job("b/0000000001", "b", "http://x.test/")
 
 
 @pytest.fixture
@@ -103,18 +111,22 @@ async def test_batch_of_many_pages_is_published_whole_in_spite_of_a_crash_betwee
         assert await dispatcher().dispatch_page(publisher)
         assert not await dispatcher().dispatch_page(publisher)
 
-    ids = await drain(surroundings)
+    ids = await drain(surroundings, count)
     assert sorted(ids) == [f"{batch_id}/{line:010d}" for line in range(1, count + 1)]
 
 
-async def drain(surroundings: Surroundings) -> list[str]:
-    """Take all jobs off the queue."""
+async def drain(surroundings: Surroundings, count: int) -> list[str]:
+    """Take this many jobs off the partitions, in which there are no more."""
     ids = []
     async with await aio_pika.connect(str(surroundings.amqp.url)) as connection:
         channel = await connection.channel()
-        queue = await channel.get_queue(FETCH_QUEUES.work)
-        while message := await queue.get(fail=False, no_ack=True):
-            ids.append(json.loads(message.body)["fetch_id"])
+        for name in FETCH_QUEUES.partitions:
+            partition = await channel.declare_queue(name, passive=True)
+            if waiting := partition.declaration_result.message_count:
+                ids += [
+                    json.loads(each.body)["fetch_id"] async for each in _take(partition, waiting)
+                ]
+    assert len(ids) == count
     return ids
 
 
@@ -146,14 +158,22 @@ async def test_lease_of_a_dead_dispatcher_runs_out(surroundings: Surroundings) -
     assert await dispatcher()._lease() is not None
 
 
+async def publish(publisher: Publisher, job: Job, headers: Mapping[str, Any] | None = None) -> None:
+    await publisher.publish(
+        job.body(),
+        queue=FETCH_QUEUES.work,
+        headers={**job.headers(), **(headers or {})},
+        exchange=FETCH_QUEUES.exchange,
+    )
+
+
 async def test_job_that_comes_twice_is_done_once(surroundings: Surroundings) -> None:
     async with open_site() as site, running_fetcher(surroundings) as api:
         batch_id = (await submit(api, site.add_body("/a", png(1))))["batch_id"]
         await wait_done(api, batch_id)
         async with open_publisher(surroundings.amqp) as publisher:
             for _ in range(3):
-                job = to_job(f"{batch_id}/0000000001")
-                await publisher.publish(job, queue=FETCH_QUEUES.work)
+                await publish(publisher, Job(f"{batch_id}/0000000001", batch_id, site.url("/a")))
         last = (await submit(api, site.add_body("/b", png(2))))["batch_id"]
         await wait_done(api, last)
 
@@ -163,8 +183,9 @@ async def test_job_that_comes_twice_is_done_once(surroundings: Surroundings) -> 
 async def test_message_that_is_no_job_is_parked(surroundings: Surroundings) -> None:
     async with running_fetcher(surroundings):
         async with open_publisher(surroundings.amqp) as publisher:
-            for body in (b"{", b"[]", b'{"fetch_id": 1}', to_job("none/1")):
-                await publisher.publish(body, queue=FETCH_QUEUES.work)
+            for body in (b"{", b"[]", b'{"fetch_id": 1}'):
+                await publisher.publish(body, queue="", exchange=FETCH_QUEUES.exchange)
+            await publish(publisher, Job("none/1", "none", "http://x.test/"), {"x-attempt": 2})
         async with await aio_pika.connect(str(surroundings.amqp.url)) as connection:
             channel = await connection.channel()
             parked = await channel.get_queue(FETCH_QUEUES.parked)
@@ -179,16 +200,18 @@ class BrokenSource:
     def __init__(self, error: Exception | None = None) -> None:
         self._error = error
 
-    async def get(self, url: str) -> Download:
-        raise self._error or RuntimeError(url)
+    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
+        raise self._error or RuntimeError(f"{url} {validators}")
 
 
 def make_worker(surroundings: Surroundings, source: Source) -> Worker:
     return Worker(
         source=source,
+        turns=Turns(TurnLimits(4, 4)),
         store=surroundings.store,
         ledger=Ledger(surroundings.index.fetches),
         cancellations=Cancellations(surroundings.index.batches),
+        redact=str,
         max_attempts=3,
     )
 
@@ -199,7 +222,7 @@ async def test_bug_of_ours_ends_its_item_and_leaves_its_message_as_evidence(
     ledger = Ledger(surroundings.index.fetches)
     worker = make_worker(surroundings, BrokenSource())
     await ledger.add("b", [Item(1, "http://x.test/")])
-    job = Delivery(to_job("b/0000000001"))
+    job = Delivery(JOB.body())
 
     with pytest.raises(RuntimeError):
         await worker.handle(job)
@@ -207,7 +230,7 @@ async def test_bug_of_ours_ends_its_item_and_leaves_its_message_as_evidence(
     item = await ledger.find("b/0000000001")
     assert item is not None
     assert (item["outcome"], item["code"]) == ("failed", "internal_error")
-    assert await worker.handle(job) == "done_already"
+    assert await worker.handle(replace(job, headers={"x-delivery-count": 1})) == "done_already"
 
 
 async def test_item_whose_outcome_cannot_be_written_down_ends_all_the_same(
@@ -219,7 +242,7 @@ async def test_item_whose_outcome_cannot_be_written_down_ends_all_the_same(
     await ledger.add("b", [Item(1, "http://x.test/")])
 
     with pytest.raises(DocumentRefusedError):
-        await worker.handle(Delivery(to_job("b/0000000001")))
+        await worker.handle(Delivery(JOB.body()))
 
     item = await ledger.find("b/0000000001")
     assert item is not None
@@ -232,7 +255,7 @@ async def test_item_whose_job_is_about_to_be_parked_ends_as_failed_and_can_be_re
     ledger = Ledger(surroundings.index.fetches)
     worker = make_worker(surroundings, BrokenSource(ObjectStoreUnavailableError("down")))
     await ledger.add("b", [Item(1, "http://x.test/")])
-    body = to_job("b/0000000001")
+    body = JOB.body()
 
     young = {"x-delivery-count": MOST_RETURNS, "x-returned-copies": MOST_COPIES - 1}
     for headers in ({}, young, {"x-delivery-count": "foreign"}):
@@ -253,9 +276,10 @@ async def test_item_whose_job_is_about_to_be_parked_ends_as_failed_and_can_be_re
 
 def test_job_is_given_up_before_rabbitmq_drops_it() -> None:
     definitions = json.loads(Path("rabbitmq/definitions.json").read_text())
-    (queue,) = (each for each in definitions["queues"] if each["name"] == FETCH_QUEUES.work)
+    queues = [each for each in definitions["queues"] if each["name"] in FETCH_QUEUES.partitions]
 
-    assert queue["arguments"]["x-delivery-limit"] > MOST_RETURNS
+    for queue in queues:
+        assert queue["arguments"]["x-delivery-limit"] > MOST_RETURNS
 
 
 async def test_item_of_a_batch_that_was_called_off_is_not_fetched(
@@ -266,7 +290,7 @@ async def test_item_of_a_batch_that_was_called_off_is_not_fetched(
     await ledger.add("b", [Item(1, "http://x.test/")])
     worker = make_worker(surroundings, BrokenSource())
 
-    assert await worker.handle(Delivery(to_job("b/0000000001"))) == "cancelled"
+    assert await worker.handle(Delivery(JOB.body())) == "cancelled"
 
     counts = (await ledger.count(["b/000000"]))["b/000000"]
     assert counts.by_outcome[ItemOutcome.CANCELLED] == 1

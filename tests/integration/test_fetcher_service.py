@@ -329,21 +329,25 @@ async def test_retry_takes_what_may_have_passed_unless_told_to_take_all(
 async def test_cancelled_batch_stops_and_its_counts_add_up(
     surroundings: Surroundings, site: WebSite
 ) -> None:
-    arrived, go_on = asyncio.Event(), asyncio.Event()
+    arrived, interrupted = asyncio.Event(), asyncio.Event()
 
     async def handle(_: web.Request) -> web.Response:
         arrived.set()
-        await go_on.wait()
-        return web.Response(body=png(1))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            interrupted.set()
+        return web.Response()
 
     urls = [site.add(f"/{number}", handle) for number in range(50)]
-    async with running_fetcher(surroundings, concurrency=2) as api:
+    async with running_fetcher(surroundings, host_concurrency=2, idle_timeout_seconds=30) as api:
         batch_id = (await submit(api, *urls))["batch_id"]
         await arrived.wait()
 
         async with api.post(f"/batches/{batch_id}/cancel") as response:
             cancelled = await response.json()
-        go_on.set()
+        async with asyncio.timeout(2):
+            await interrupted.wait()
 
         assert response.status == 200
         assert cancelled["state"] == "cancelled"
@@ -356,7 +360,7 @@ async def test_cancelled_batch_stops_and_its_counts_add_up(
             assert (response.status, (await response.json())["code"]) == (409, "batch_conflict")
         good = await submit(api, site.add_body("/good", png(9)))
         assert (await wait_done(api, good["batch_id"]))["counts"]["stored"] == 1
-    assert sum(site.hits.values()) < 10
+    assert sum(site.hits.values()) < 5
 
 
 async def test_completed_batch_cannot_be_cancelled(

@@ -72,10 +72,12 @@ async def test_queues_of_the_code_are_those_of_the_definitions(
         declared = {queue["name"]: queue for queue in await response.json()}
 
     for queues in (OCR_QUEUES, FETCH_QUEUES):
-        for name in (queues.work, *queues.delays, queues.parked):
+        for name in (*queues.consumed, *queues.delays, queues.parked):
             assert declared[name]["type"] == "quorum"
         for name in queues.delays:
-            assert declared[name]["arguments"]["x-dead-letter-routing-key"] == queues.work
+            arguments = declared[name]["arguments"]
+            assert arguments["x-dead-letter-exchange"] == queues.exchange
+            assert queues.exchange or arguments["x-dead-letter-routing-key"] == queues.work
     assert "raw.unrouted" in declared
 
 

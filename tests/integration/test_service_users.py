@@ -109,7 +109,11 @@ async def test_rights_in_rabbitmq_are_the_least_that_work_needs(servers: Address
 
     publish = r"^amq\.default$"
     assert rights("minio") == [r"^raw\.events$", r"^raw\.events$", NOTHING]
-    assert rights("fetcher") == [NOTHING, publish, r"^fetch\.jobs$"]
+    assert rights("fetcher") == [
+        NOTHING,
+        rf"{publish}|^fetch\.hosts$",
+        r"^fetch\.jobs\.[0-9]+$|^fetch\.members$",
+    ]
     assert rights("consumer") == [NOTHING, publish, r"^ocr\.jobs$|^ocr\.repredict$"]
     assert rights("reconciler") == [NOTHING, publish, r"^ocr\.parked$"]
     assert rights("monitoring") == [NOTHING, NOTHING, NOTHING]

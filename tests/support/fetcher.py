@@ -18,7 +18,7 @@ from services.common.download.settings import DownloadSettings
 from services.common.index import Database, open_index
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import FETCH_QUEUES
+from services.common.settlement import FETCH_QUEUES, HOST_HEADER
 from services.fetcher.main import Configuration, run
 from services.fetcher.settings import FetcherSettings
 
@@ -48,6 +48,7 @@ class Surroundings:
             "MONGO_URL": str(self.mongo.url),
             "MONGO_DATABASE": self.mongo.database,
             "FETCHER_ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8",
+            "FETCHER_HOST_RATE": "0",
         }
 
 
@@ -61,14 +62,23 @@ async def open_surroundings(
         await index.create_indexes()
         async with await aio_pika.connect(str(amqp.url)) as connection:
             channel = await connection.channel()
-            for name in (FETCH_QUEUES.work, FETCH_QUEUES.parked):
+            hosts = await channel.declare_exchange(
+                FETCH_QUEUES.exchange,
+                "x-consistent-hash",
+                durable=True,
+                arguments={"hash-header": HOST_HEADER},
+            )
+            for name in (FETCH_QUEUES.members, FETCH_QUEUES.parked):
                 await channel.declare_queue(name, durable=True, arguments=dict(QUORUM))
+            for name in FETCH_QUEUES.partitions:
+                one = {**QUORUM, "x-single-active-consumer": True}
+                partition = await channel.declare_queue(name, durable=True, arguments=one)
+                await partition.bind(hosts, "10")
             for name in FETCH_QUEUES.delays:
                 back: dict[str, Any] = {
                     **QUORUM,
                     "x-message-ttl": DELAY_MS,
-                    "x-dead-letter-exchange": "",
-                    "x-dead-letter-routing-key": FETCH_QUEUES.work,
+                    "x-dead-letter-exchange": FETCH_QUEUES.exchange,
                 }
                 await channel.declare_queue(name, durable=True, arguments=back)
         yield Surroundings(s3, amqp, mongo, store, index)
@@ -76,16 +86,16 @@ async def open_surroundings(
 
 @asynccontextmanager
 async def running_fetcher(
-    surroundings: Surroundings, **changes: Any
+    surroundings: Surroundings, *, idle_timeout_seconds: float = 0.5, **changes: Any
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """Run a fetcher in this process; yield a client of its API."""
     port = pick_free_ports().fetcher_port
-    settings: dict[str, Any] = {"port": port, "drain_seconds": 1.0, **changes}
+    settings: dict[str, Any] = {"port": port, "drain_seconds": 1.0, "host_rate": 0, **changes}
     config = Configuration(
         fetcher=FetcherSettings(**settings),
         downloads=DownloadSettings(
             allowed_private_networks=(ip_network("127.0.0.0/8"),),
-            idle_timeout_seconds=0.5,
+            idle_timeout_seconds=idle_timeout_seconds,
             max_item_bytes=256 * 1024,
         ),
         s3=surroundings.s3,

@@ -14,6 +14,7 @@ from typing import IO, Protocol
 
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
+from services.common.download.headers import Validators
 from services.fetcher.archives.formats import open_archive
 from services.fetcher.archives.members import Archive, ArchiveRefusedError
 from services.fetcher.archives.rows import split_member
@@ -28,7 +29,7 @@ KEPT_SECONDS = 600.0
 class Source(ByteSource, Protocol):
     """Where bytes come from."""
 
-    async def get(self, url: str) -> Download:
+    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
         """Return the content of a URL."""
         ...
 
@@ -70,16 +71,17 @@ class ArchiveSource:
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
 
-    async def get(self, url: str) -> Download:
+    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
         """Return the content of a URL, or of a member of the archive there.
 
         Raises:
             RefusedDownloadError: It fails every time.
             FailedDownloadError: It may work later.
+            NotModifiedError: It is what it was, say the validators; never of a member.
         """
         archive_url, member = split_member(url)
         if not member:
-            return await self._source.get(url)
+            return await self._source.get(url, validators=validators)
         try:
             async with self._opened(archive_url) as archive:
                 content = await asyncio.to_thread(

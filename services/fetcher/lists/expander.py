@@ -1,6 +1,7 @@
 """Turns the pages of a list into items, a page at a time, just ahead of their download."""
 
 from services.common.index import Document
+from services.fetcher.jobs import Job
 from services.fetcher.ledger import Ledger, fetch_id
 from services.fetcher.lists.pages import Pages, mixed_by_host, page_at
 
@@ -24,8 +25,8 @@ class Expander:
         """Return whether so few items of a batch wait that another page is wanted."""
         return await self._ledger.count_queued(batch_id, most=AHEAD_ITEMS) < AHEAD_ITEMS
 
-    async def expand_page(self, batch: Document) -> list[str]:
-        """Write the next page's items down as queued; return their ids, mixed by host.
+    async def expand_page(self, batch: Document) -> list[Job]:
+        """Write the next page's items down as queued; return their jobs, mixed by host.
 
         Again and again it does the same, until ``pages.next`` of the batch is one further.
         """
@@ -33,4 +34,7 @@ class Expander:
         number = page_at(pages["next"], pages["count"])
         items = await self._pages.read(batch_id, number)
         await self._ledger.add(batch_id, items, page=number)
-        return [fetch_id(batch_id, item.line) for item in mixed_by_host(items)]
+        return [
+            Job(fetch_id(batch_id, item.line), batch_id, item.url, item.annotation)
+            for item in mixed_by_host(items)
+        ]

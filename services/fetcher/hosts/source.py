@@ -1,0 +1,66 @@
+"""Downloads with manners: what robots.txt says, and what hosts tell by how they answer."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from services.common.download.client import Download
+from services.common.download.errors import (
+    FailedDownloadError,
+    NotModifiedError,
+    RefusedDownloadError,
+)
+from services.common.download.headers import Validators
+from services.common.download.urls import host_of
+from services.fetcher.hosts.turns import Turns
+
+Delay = Callable[[str], Awaitable[float | None]]
+"""Returns how many seconds the host of a URL wants between two requests, where it says so."""
+
+
+class Source(Protocol):
+    """Where images come from."""
+
+    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
+        """Return the content of a URL, or raise NotModifiedError."""
+        ...
+
+
+class PoliteSource:
+    """Tells ``Turns`` how each host answered.
+
+    Args:
+        source: Downloads.
+        delay: What robots.txt says about that.
+        turns: Waited for before each download, by who asks for it.
+    """
+
+    def __init__(self, source: Source, delay: Delay, turns: Turns) -> None:
+        self._source = source
+        self._delay = delay
+        self._turns = turns
+
+    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
+        """Return the content of a URL.
+
+        Raises:
+            RefusedDownloadError: It fails every time.
+            FailedDownloadError: It may work later.
+            NotModifiedError: It is what it was, say the validators.
+        """
+        host = host_of(url)
+        if not self._turns.knows(host) and (seconds := await self._delay(url)):
+            self._turns.set_crawl_delay(host, seconds)
+        try:
+            download = await self._source.get(url, validators=validators)
+        except FailedDownloadError as error:
+            self._turns.failed(host, error)
+            raise
+        except RefusedDownloadError as error:
+            if error.http_status is not None:
+                self._turns.answered(host)
+            raise
+        except NotModifiedError:
+            self._turns.answered(host)
+            raise
+        self._turns.answered(host)
+        return download

@@ -1,0 +1,59 @@
+"""The message that asks for an item to be fetched: it says all that the work needs."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from services.common.download.urls import host_of
+from services.common.errors import PermanentError
+from services.common.settlement import HOST_HEADER
+
+
+class InvalidJobError(PermanentError):
+    """The message names no item of a batch."""
+
+    code = "invalid_job"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One item to fetch."""
+
+    fetch_id: str
+    batch_id: str
+    url: str
+    annotation: str | None = None
+
+    @property
+    def host(self) -> str:
+        """Whom the work is about."""
+        return host_of(self.url)
+
+    def body(self) -> bytes:
+        """Return the message body."""
+        return json.dumps(asdict(self), ensure_ascii=False).encode()
+
+    def headers(self) -> Mapping[str, Any]:
+        """Return the headers that send it to its partition."""
+        return {HOST_HEADER: self.host}
+
+
+def parse_job(body: bytes) -> Job:
+    """Read a message body.
+
+    Raises:
+        InvalidJobError: It is no job.
+    """
+    try:
+        content = json.loads(body)
+        job = Job(
+            content["fetch_id"], content["batch_id"], content["url"], content.get("annotation")
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidJobError(f"not a job: {error!r}"[:200]) from error
+    if not all(isinstance(each, str) for each in (job.fetch_id, job.batch_id, job.url)):
+        raise InvalidJobError("fetch_id, batch_id and url are text")
+    if not isinstance(job.annotation, str | None):
+        raise InvalidJobError("annotation is not text")
+    return job
