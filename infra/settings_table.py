@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+from app.engines.settings import RapidSettings
 from app.settings import OcrSettings
 from infra.local.settings import LocalSettings, Ports
 from services.cli.settings import CliSettings
@@ -39,6 +40,7 @@ BEGIN = "<!-- settings: written by python -m infra.settings_table -->"
 END = "<!-- end of settings -->"
 GROUPS: tuple[type[BaseSettings], ...] = (
     OcrSettings,
+    RapidSettings,
     FetcherSettings,
     DownloadSettings,
     ArchiveSettings,
