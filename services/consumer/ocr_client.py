@@ -24,6 +24,8 @@ _JITTER = wait_random(0.1, 1)
 OVERLOAD_ATTEMPTS = 5
 LARGEST_WAIT_SECONDS = 10.0
 _READY_TIMEOUT = aiohttp.ClientTimeout(total=3)
+_NOT_COLLECTED = {"X-DocReco-Collect": "no"}
+"""The image is in the bucket already: kept by the API, it would come back here as a new one."""
 
 
 class OcrFailedError(TransientError):
@@ -137,7 +139,7 @@ class OcrClient:
 @asynccontextmanager
 async def open_ocr_client(settings: ConsumerSettings) -> AsyncIterator[OcrClient]:
     """Open a client for the length of an ``async with`` block; nothing is sent yet."""
-    headers = {}
+    headers = {**_NOT_COLLECTED}
     if settings.ocr_api_token is not None:
         headers["Authorization"] = f"Bearer {settings.ocr_api_token.get_secret_value()}"
     async with aiohttp.ClientSession(

@@ -1,0 +1,221 @@
+"""The OCR API under several clients: batches, what is dropped, what is turned away, who may ask."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from io import BytesIO
+from typing import Any
+
+from aiohttp import ClientSession, FormData
+from pydantic import SecretStr
+from typing_extensions import override
+
+from app.engines.base import Reading
+from app.images import Pixels
+from services.common.logs import configure_logging
+from services.common.settings import LogSettings
+from tests.support.images import damaged_images, draw_line, encode, line_image, oversized_images
+from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api, until
+
+KIB = 1024
+
+
+class PickyEngine(FakeEngine):
+    """Reads a picture's width; fails on one that is 13 pixels high, alone or in a batch."""
+
+    @override
+    def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
+        super().read_many(images)
+        if any(pixels.shape[0] == 13 for pixels in images):
+            raise ZeroDivisionError("13")
+        return [Reading(str(pixels.shape[1]), 0.9) for pixels in images]
+
+
+def line(width: int, height: int = 48) -> bytes:
+    return encode(draw_line("a").resize((width, height)))
+
+
+async def send_batch(api: Api, *files: bytes | str) -> tuple[int, dict[str, Any]]:
+    form = FormData(default_to_multipart=True)
+    for number, content in enumerate(files):
+        name = None if isinstance(content, str) else f"image {number}"
+        form.add_field("files", content, filename=name)
+    async with api.session.post("/predict/batch", data=form) as response:
+        return response.status, await response.json(content_type=None)
+
+
+@asynccontextmanager
+async def picky_api(**settings: Any) -> AsyncIterator[tuple[Api, PickyEngine]]:
+    engine = PickyEngine()
+    engine.gate.set()
+    async with running_api(lambda: engine, **settings) as api:
+        await ready(api)
+        yield api, engine
+
+
+async def test_a_batch_is_answered_in_order_and_its_errors_item_by_item() -> None:
+    damaged = damaged_images()["half a PNG"]
+    bomb = oversized_images()["png bomb"]
+    async with picky_api(max_image_bytes=8 * KIB) as (api, _):
+        status, body = await send_batch(
+            api, line(320), damaged, line(400), b"text", bomb, "no file", bytes(9 * KIB),
+            line(300, 13), line(500),
+        )  # fmt: skip
+
+        outcomes = [item.get("text") or item["error"]["code"] for item in body["items"]]
+        assert status == 200
+        assert outcomes == [
+            "320", "undecodable_image", "400", "unsupported_media_type", "image_too_large",
+            "invalid_request", "image_too_large", "internal_error", "500",
+        ]  # fmt: skip
+        assert body["items"][1]["error"]["status"] == 422
+        assert api.metric("ocr_rejections_total", code="internal_error") == 1
+        assert api.metric("ocr_predictions_total", engine="fake", model_version="1") == 3
+
+
+async def test_a_batch_has_at_least_one_and_at_most_64_images() -> None:
+    async with picky_api(max_wait_seconds=60) as (api, _):
+        status, body = await send_batch(api, *[line(320)] * 64)
+        assert status == 200
+        assert [item["text"] for item in body["items"]] == ["320"] * 64
+
+        status, body = await send_batch(api, *[line(320)] * 65)
+        assert (status, body["code"]) == (422, "invalid_request")
+        async with api.session.post("/predict/batch", data=FormData({"file": "a"})) as response:
+            assert response.status == 415
+        form = FormData(default_to_multipart=True)
+        form.add_field("file", b"a", filename="a")
+        async with api.session.post("/predict/batch", data=form) as response:
+            assert response.status == 422
+
+
+async def test_a_batch_with_too_many_bytes_in_all_is_refused() -> None:
+    async with picky_api(max_batch_bytes=512 * KIB) as (api, _):
+        status, body = await send_batch(api, *[bytes(256 * KIB)] * 3)
+
+    assert (status, body["code"]) == (413, "image_too_large")
+
+
+async def test_what_waits_is_read_together_where_the_engine_gains_by_it() -> None:
+    engine = FakeEngine(best_batch=4)
+    async with running_api(lambda: engine, threads=1) as api:
+        await ready(api)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(api.predict(line(320)))
+            await until(lambda: engine.calls == 1)
+            rest = [tasks.create_task(api.predict(line(width))) for width in (310, 330, 320, 900)]
+            await until(lambda: api.queue.waiting == 4)
+            assert api.metric("ocr_queue_depth") == 4
+            assert api.metric("ocr_in_flight_requests") == 5
+            engine.gate.set()
+
+        assert [task.result()[0] for task in rest] == [200] * 4
+        assert sorted(map(sorted, engine.batches)) == [[310, 320, 330], [320], [900]]
+        assert api.metric("ocr_batch_size_sum") == 5
+        assert api.metric("ocr_batch_size_count") == 3
+        assert api.metric("ocr_queue_wait_seconds_count") == 5
+        assert api.metric("ocr_queue_depth") == 0
+
+
+async def test_a_picture_that_fails_does_not_take_its_batch_along() -> None:
+    configure_logging(LogSettings(), service="test")  # the default shows every local variable
+    engine = PickyEngine(best_batch=4)
+    async with running_api(lambda: engine, threads=1) as api:
+        await ready(api)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(api.predict(line(320)))
+            await until(lambda: engine.calls == 1)
+            good, bad = (tasks.create_task(api.predict(line(300, height))) for height in (48, 13))
+            other = tasks.create_task(api.predict(line(90, 14)))
+            await until(lambda: api.queue.waiting == 3)
+            engine.gate.set()
+
+    assert (good.result()[0], bad.result()[0], other.result()[0]) == (200, 500, 200)
+
+
+async def test_an_image_whose_client_left_is_never_read() -> None:
+    engine = FakeEngine()
+    async with running_api(lambda: engine, threads=1) as api:
+        await ready(api)
+        async with asyncio.TaskGroup() as tasks:
+            in_work = tasks.create_task(api.predict(line(320)))
+            await until(lambda: engine.calls == 1)
+            async with ClientSession(api.session._base_url) as impatient:
+                asking = [
+                    tasks.create_task(impatient.post("/predict", data={"file": b_file()})),
+                    tasks.create_task(impatient.post("/predict/batch", data={"files": b_file()})),
+                ]
+                await until(lambda: api.queue.waiting == 2)
+                for task in asking:
+                    task.cancel()
+
+            await until(lambda: api.queue.waiting == 0)
+            engine.gate.set()
+        assert in_work.result()[0] == 200
+        assert engine.calls == 1
+        await until(lambda: api.metric("ocr_rejections_total", code="abandoned") == 2)
+        assert api.metric("ocr_in_flight_requests") == 0
+
+
+def b_file() -> BytesIO:
+    return BytesIO(line(310))
+
+
+async def test_requests_that_hold_too_much_memory_are_turned_away() -> None:
+    engine = FakeEngine()
+    async with running_api(lambda: engine, max_held_bytes=64 * KIB) as api:
+        await ready(api)
+        padded = line_image("a") + bytes(40 * KIB)
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(api.predict(padded))
+            await until(lambda: engine.calls == 1)
+
+            status, body = await api.predict(padded)
+
+            assert (status, body["code"]) == (503, "overloaded")
+            assert api.metric("ocr_shed_requests_total") == 1
+            engine.gate.set()
+        assert first.result()[0] == 200
+        assert (await api.predict(padded))[0] == 200
+
+
+async def test_a_slow_engine_sheds_what_would_wait_too_long() -> None:
+    engine = FakeEngine()
+    async with running_api(lambda: engine, threads=1, max_wait_seconds=0.5) as api:
+        await ready(api)
+        api.queue.set_up(batch_size=1, seconds_per_pixel=0.3 / 15_000)
+        async with asyncio.TaskGroup() as tasks:
+            accepted = [tasks.create_task(api.predict(line(320))) for _ in range(2)]
+            await until(lambda: api.queue.in_work == 2)
+
+            async with api.post(line(320)) as response:
+                body = await response.json(content_type=None)
+
+            assert (response.status, body["code"]) == (503, "overloaded")
+            assert response.headers["Retry-After"] == "1"
+            engine.gate.set()
+        assert [task.result()[0] for task in accepted] == [200, 200]
+
+
+async def test_with_a_token_only_health_and_documentation_are_open() -> None:
+    engine = FakeEngine()
+    engine.gate.set()
+    async with running_api(lambda: engine, api_token=SecretStr("correct-token")) as api:
+        await ready(api)
+        for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json"):
+            async with api.session.get(path) as response:
+                assert response.status == 200, path
+        for path in ("/predict", "/predict/batch"):
+            for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer ü"}):
+                async with api.session.post(path, headers=header) as response:
+                    body = await response.json(content_type=None)
+                assert (response.status, body["code"]) == (401, "unauthorized")
+                assert response.headers["WWW-Authenticate"] == "Bearer"
+        api.session.headers["Authorization"] = "Bearer correct-token"
+        assert (await api.predict(line(320)))[0] == 200
+        assert (await send_batch(api, line(320)))[0] == 200
+
+
+async def test_the_loaded_model_can_be_seen_in_the_metrics() -> None:
+    async with picky_api() as (api, _):
+        assert api.metric("ocr_model_info", engine="fake", model_version="1") == 1

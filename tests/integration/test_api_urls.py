@@ -1,0 +1,77 @@
+"""Images that the OCR API is asked to fetch: by the fetcher's rules, with the download's code."""
+
+from collections.abc import AsyncIterator
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from services.common.download.settings import DownloadSettings
+from tests.support.images import line_image
+from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
+from tests.support.web import WebSite, open_raw_server, open_site
+
+KIB = 1024
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[WebSite]:
+    async with open_site() as site:
+        yield site
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Api]:
+    engine = FakeEngine()
+    engine.gate.set()
+    downloads = DownloadSettings(
+        allowed_private_networks=(ip_network("127.0.0.1/32"),), idle_timeout_seconds=0.5
+    )
+    async with running_api(lambda: engine, downloads=downloads, max_image_bytes=64 * KIB) as api:
+        await ready(api)
+        yield api
+
+
+async def ask(api: Api, url: str) -> tuple[int, dict[str, Any], str | None]:
+    async with api.session.post("/predict", json={"url": url}) as response:
+        body = await response.json(content_type=None)
+        return response.status, body, response.headers.get("Retry-After")
+
+
+async def test_an_image_is_fetched_and_read(api: Api, site: WebSite) -> None:
+    site.add_redirect("/old.png", "/line.png")
+    site.add_body("/line.png", line_image("a"))
+
+    status, body, _ = await ask(api, site.url("/old.png"))
+
+    assert (status, body["text"]) == (200, "read")
+
+
+async def test_what_can_never_be_fetched_is_refused_with_its_code(api: Api, site: WebSite) -> None:
+    site.add_body("/large.png", bytes(65 * KIB))
+    site.add_body("/page", b"<html>", content_type="text/html")
+    for url, status, code in (
+        (site.url("/missing.png"), 422, "not_found"),
+        (site.url("/large.png"), 422, "too_large"),
+        (site.url("/page"), 415, "unsupported_media_type"),
+        ("http://127.0.0.2/line.png", 422, "forbidden_address"),
+        ("http://169.254.169.254/latest/meta-data", 422, "forbidden_address"),
+        ("file:///etc/passwd", 422, "unsupported_scheme"),
+        ("http://user:secret@example.org/", 422, "credentials_in_url"),
+        ("", 422, "invalid_request"),
+    ):
+        answer, body, retry_after = await ask(api, url)
+        assert (answer, body["code"], retry_after) == (status, code, None), url
+        assert "secret" not in body["detail"]
+
+
+async def test_what_fails_now_may_be_asked_for_again(api: Api, site: WebSite) -> None:
+    async with open_raw_server(b"", stays_open=True) as silent:
+        status, body, retry_after = await ask(api, f"{silent}/line.png")
+    assert (status, body["code"]) == (504, "timeout")
+    assert int(retry_after or 0) >= 1
+
+    site.add_body("/line.png", b"", status=500)
+    status, body, retry_after = await ask(api, site.url("/line.png"))
+    assert (status, retry_after) == (502, "5")
+    assert api.metric("ocr_rejections_total", code=body["code"]) == 1

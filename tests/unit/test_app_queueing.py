@@ -1,0 +1,147 @@
+"""What waits for the engine: how much may, and what is read together."""
+
+import threading
+import time
+
+import pytest
+
+from app.errors import OverloadedError
+from app.queueing import GATHER_SECONDS, Job, WorkQueue
+
+
+def queue(*, threads: int = 1, max_waiting: int = 100, max_wait_seconds: float = 1.0) -> WorkQueue:
+    return WorkQueue(threads=threads, max_waiting=max_waiting, max_wait_seconds=max_wait_seconds)
+
+
+def job(width: int = 320, height: int = 48) -> Job:
+    return Job(b"", width, height)
+
+
+def test_images_of_similar_width_are_read_together_and_the_first_never_waits_for_another() -> None:
+    waiting = queue()
+    waiting.set_up(batch_size=3, seconds_per_pixel=0)
+    wide, narrow, also_wide, again_wide, fourth_wide = (
+        job(width) for width in (900, 100, 800, 1000, 900)
+    )
+    for each in (wide, narrow, also_wide, again_wide, fourth_wide):
+        waiting.put(each)
+
+    assert waiting.take() == [wide, also_wide, again_wide]
+    assert waiting.take() == [narrow]
+    assert waiting.take() == [fourth_wide]
+
+
+def test_one_image_a_call_where_a_batch_gains_nothing() -> None:
+    waiting = queue()
+    first, second = job(), job()
+    waiting.put(first)
+    waiting.put(second)
+
+    started = time.perf_counter()
+    assert waiting.take() == [first]
+    assert waiting.take() == [second]
+    assert time.perf_counter() - started < GATHER_SECONDS
+
+
+def test_a_batch_takes_in_what_comes_while_its_first_image_waits() -> None:
+    waiting = queue()
+    waiting.set_up(batch_size=2, seconds_per_pixel=0)
+    taken: list[list[Job]] = []
+    thread = threading.Thread(target=lambda: taken.append(waiting.take()))
+    thread.start()
+    first, second = job(), job()
+
+    waiting.put(first)
+    waiting.put(second)
+    thread.join(5)
+
+    assert taken == [[first, second]]
+
+
+def test_an_image_that_nobody_waits_for_is_never_read() -> None:
+    waiting = queue()
+    gone, cancelled, wanted = job(), job(), job()
+    for each in (gone, cancelled, wanted):
+        waiting.put(each)
+
+    waiting.drop(gone)
+    cancelled.result.cancel()
+
+    assert waiting.take() == [wanted]
+
+
+def test_no_more_images_wait_than_may() -> None:
+    waiting = queue(threads=1, max_waiting=1)
+    waiting.put(job())
+    waiting.put(job())
+    with pytest.raises(OverloadedError):
+        waiting.check_room()
+    with pytest.raises(OverloadedError):
+        waiting.put(job())
+
+    batch = waiting.take()
+    with pytest.raises(OverloadedError):
+        waiting.put(job())
+    waiting.finish(batch, seconds=0.01)
+    waiting.put(job())
+
+
+def test_an_image_is_turned_away_when_its_wait_would_be_too_long() -> None:
+    waiting = queue(threads=2, max_wait_seconds=1.0)
+    line = job()
+    waiting.set_up(batch_size=1, seconds_per_pixel=0.5 / line.work)  # each takes half a second
+    for _ in range(5):  # on two threads, the fifth begins after 1 s
+        waiting.put(job())
+
+    with pytest.raises(OverloadedError, match=r"wait 1\.2 s"):
+        waiting.put(job())
+
+
+def test_an_image_that_alone_takes_too_long_is_read_when_nothing_waits() -> None:
+    waiting = queue(max_wait_seconds=0.1)
+    waiting.set_up(batch_size=1, seconds_per_pixel=1.0)
+    waiting.put(job())
+    waiting.take()
+
+    waiting.put(job())
+    with pytest.raises(OverloadedError):
+        waiting.put(job())
+
+
+def test_what_a_pixel_takes_is_learnt_from_what_was_read() -> None:
+    waiting = queue(max_wait_seconds=1.0)
+    waiting.set_up(batch_size=1, seconds_per_pixel=0)
+    for _ in range(50):
+        waiting.put(job())
+        waiting.finish(waiting.take(), seconds=10)
+    waiting.put(job())
+
+    with pytest.raises(OverloadedError):
+        waiting.put(job())
+
+
+def test_a_line_counts_by_what_the_engine_reads_not_by_its_file() -> None:
+    small, large, turned = job(320, 48), job(3200, 480), job(480, 3200)
+
+    assert small.work < large.work < 2.5 * small.work
+    assert turned.work == large.work
+    assert job(65_535, 1).line_width == 3200
+
+
+def test_closing_lets_every_thread_end_and_cancels_what_waits() -> None:
+    waiting = queue()
+    waiting.set_up(batch_size=4, seconds_per_pixel=0)
+    ended: list[list[Job]] = []
+    threads = [threading.Thread(target=lambda: ended.append(waiting.take())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+
+    waiting.close()
+    for thread in threads:
+        thread.join(5)
+    assert ended == [[], [], []]
+
+    closed, late = queue(), job()
+    closed.put(late)
+    closed.close()
+    assert late.result.cancelled()
