@@ -137,9 +137,6 @@ async def test_host_that_is_silent_about_robots_is_silent(
     assert (await failure(downloader, site.url("/a.png"))).code == "timeout"
     assert "/a.png" not in site.hits
 
-    site.add_body("/robots.txt", b"")
-    assert (await downloader.get(site.url("/a.png"))).content == b"x"
-
 
 async def test_one_request_for_robots_serves_all_that_wait_for_it(
     site: WebSite, downloader: Downloader

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+from aiohttp import web
 from yarl import URL
 
 from services.common.download import robots
@@ -75,6 +76,29 @@ async def test_trouble_is_forgotten_after_a_minute(
     clock.now += 1
     with pytest.raises(RefusedDownloadError):
         await policy.check(url)
+
+
+async def test_host_that_could_not_be_reached_is_tried_again_soon(
+    site: WebSite, policy: RobotsPolicy, clock: Clock
+) -> None:
+    site.add("/robots.txt", lost)
+    url = URL(site.url("/a"))
+    assert await policy.delay(str(url)) is None
+    asked = site.hits["/robots.txt"]
+    with pytest.raises(FailedDownloadError) as caught:
+        await policy.check(url)
+    assert caught.value.code == "connection_failed"
+    assert site.hits["/robots.txt"] == asked
+
+    site.add_body("/robots.txt", b"")
+    clock.now += robots.UNREACHABLE_SECONDS
+    await policy.check(url)
+
+
+async def lost(request: web.Request) -> web.Response:
+    assert request.transport
+    request.transport.abort()
+    return web.Response()
 
 
 async def test_least_recently_used_rules_go_first(

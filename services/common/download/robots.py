@@ -27,6 +27,9 @@ KEPT_SECONDS = 24 * 3600.0
 """No longer, says RFC 9309, 2.4."""
 UNAVAILABLE_SECONDS = 60.0
 """Until a host whose robots.txt is out of order is asked for it again."""
+UNREACHABLE_SECONDS = 1.0
+"""Long enough that who asks about a delay and then for a URL waits for a dead host once; shorter
+than any pause before another attempt."""
 LONGEST_DELAY_SECONDS = 300.0
 """A host that wants an hour between two requests gets fewer, not none."""
 
@@ -191,8 +194,6 @@ class _Cache:
         return rules
 
     def keep(self, origin: URL, rules: _Rules) -> None:
-        if rules.kept_seconds <= 0:
-            return
         self._drop(origin)
         self._entries[origin] = (self._clock() + rules.kept_seconds, rules)
         self._size += rules.size
@@ -212,7 +213,7 @@ def _without_file(error: DownloadError, *, was_redirected: bool) -> _Rules:
     has no file.
     """
     if error.code in _UNREACHABLE and not was_redirected:
-        return _Rules(error=error, kept_seconds=0.0)  # the next attempt finds out for itself
+        return _Rules(error=error, kept_seconds=UNREACHABLE_SECONDS)
     is_out_of_order = isinstance(error, FailedDownloadError) or error.http_status is None
     if error.code == "too_many_redirects" or not is_out_of_order:
         return _Rules()
