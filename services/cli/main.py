@@ -2,8 +2,10 @@
 
 import typer
 
+from services.cli.annotate import annotate
 from services.cli.doctor import doctor
 from services.cli.errors import EXIT_STATUSES
+from services.cli.export import export
 from services.cli.forget import forget
 from services.cli.images import images
 from services.cli.parked import app as parked
@@ -20,7 +22,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-for command in (submit, watch, images, report, reconcile, repredict, forget, doctor):
+for command in (
+    *(submit, watch, images, annotate, export, report),
+    *(reconcile, repredict, forget, doctor),
+):
     app.command(epilog=EXIT_STATUSES)(command)
 app.add_typer(parked, name="parked")
 

@@ -1,0 +1,147 @@
+"""``docreco export``: the annotated images as a data set that training tools read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from services.cli.broker import told_of_servers
+from services.cli.errors import CommandError, ExitStatus
+from services.cli.output import Output, cell, counted, run, table
+from services.cli.watch import progress_bar
+from services.common.errors import PermanentError
+from services.common.index import open_index
+from services.common.object_store import ObjectStore, open_object_store
+from services.common.settings import MongoSettings, S3Settings
+from services.datasets.export import Progress, Sources, export_again
+from services.datasets.export import export as write_export
+from services.datasets.manifest import Format, Manifest, Query
+from services.datasets.push import parse_target, push
+from services.datasets.splits import parse_split
+
+LAYOUTS = "hf, trocr, paddleocr, doctr, kraken or parquet; see docs/datasets.md."
+
+
+def export(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder; an earlier export there is replaced.")],
+    layout: Annotated[Format | None, typer.Option("--format", help=LAYOUTS)] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Only images stored then or later.")
+    ] = None,
+    min_agreement: Annotated[
+        float, typer.Option(min=0, max=1, help="Least agreement of models on a label of theirs.")
+    ] = 0.9,
+    only_annotated: Annotated[
+        bool, typer.Option("--only-annotated", help="No label that only a model says.")
+    ] = False,
+    split: Annotated[str, typer.Option(help="Shares of train, validation, test.")] = "80/10/10",
+    group_by_source: Annotated[
+        bool, typer.Option("--group-by-source", help="All images of a host in one split.")
+    ] = False,
+    from_manifest: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Make the export of a manifest.json again.")
+    ] = None,
+    push_to: Annotated[
+        str | None, typer.Option(metavar="S3_URL", help="Put it under s3://bucket/prefix too.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Write images and their labels as a data set, split, described and reproducible."""
+    output = Output(as_json=as_json)
+
+    def query(bucket: str) -> Query:
+        return Query(
+            format=_required(layout),
+            bucket=bucket,
+            since=parse_date(since),
+            only_annotated=only_annotated,
+            min_agreement=min_agreement,
+            split=_checked_split(split),
+            group_by_source=group_by_source,
+        )
+
+    async def write(sources: Sources, progress: Progress) -> Manifest:
+        if from_manifest is not None:
+            return await export_again(from_manifest, layout, sources, out, progress)
+        return await write_export(query(sources.store.bucket), sources, out, progress)
+
+    async def work() -> ExitStatus:
+        settings = S3Settings()
+        with _told_of_refusals(), told_of_servers():
+            target = parse_target(push_to, collected=settings.bucket) if push_to else None
+            async with open_object_store(settings) as store, open_index(MongoSettings()) as index:
+                with _bar(output.asides, "exporting") as progress:
+                    manifest = await write(Sources(index.images, store), progress)
+                if target is not None:
+                    with _bar(output.asides, "pushing") as progress:
+                        await push(out, ObjectStore(store.client, target[0]), target[1], progress)
+        answer = {"out": str(out), "pushed_to": push_to, **manifest.model_dump(mode="json")}
+        output.answer(answer, *_for_people(manifest, out))
+        return ExitStatus.INCOMPLETE if manifest.lost else ExitStatus.OK
+
+    run(output, work)
+
+
+def parse_date(text: str | None) -> datetime | None:
+    """Read a date, or a date with its time; one without zone is UTC.
+
+    Raises:
+        typer.BadParameter: It is none.
+    """
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no date such as 2026-11-30") from error
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def _checked_split(text: str) -> str:
+    try:
+        return str(parse_split(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--split") from error
+
+
+def _required(layout: Format | None) -> Format:
+    if layout is None:
+        raise typer.BadParameter(f"say which: {LAYOUTS}", param_hint="--format")
+    return layout
+
+
+@contextmanager
+def _bar(console: Console, words: str) -> Iterator[Progress]:
+    with progress_bar(console) as bar:
+        task = bar.add_task(words, total=None, words="")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _told_of_refusals() -> Iterator[None]:
+    """Turn what is wrong with a folder, a manifest or a disk into what a command tells."""
+    try:
+        yield
+    except PermanentError as error:
+        raise CommandError(str(error), status=ExitStatus.REFUSED) from error
+    except OSError as error:
+        message = f"{error.filename or 'the folder'}: {error.strerror or error}"
+        raise CommandError(message, status=ExitStatus.REFUSED) from error
+
+
+def _for_people(manifest: Manifest, out: Path) -> list[Any]:
+    rows = [[cell(name), cell(count)] for name, count in manifest.splits.items()]
+    words = [f"{manifest.images} images in {out}"]
+    if manifest.excluded:
+        words.append(f"left out: {counted(manifest.excluded)}")
+    if manifest.lost:
+        words.append(f"selected, and could not be had: {counted(manifest.lost)}")
+    left = manifest.since_last
+    if left is not None and left.removed:
+        words.append(f"removed since the last export: {len(left.removed)}; README.md names them")
+    return [table("Data set", ("split", "images"), rows), *words]

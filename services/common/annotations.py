@@ -1,0 +1,185 @@
+"""What a person says an image reads: its form, and how it gets into a document.
+
+The ``images`` collection has one other writer, the consumer. Both write only where nobody has
+written since they read (the document's ``revision``), so that neither undoes the other's work.
+"""
+
+import unicodedata
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from services.common.errors import PermanentError
+from services.common.index import Collection, Document
+
+NORMALISATION = 1
+"""Version of ``normalise``; stored with every annotation and named in every export."""
+
+MAX_ANNOTATION_LENGTH = 10_000
+"""Characters of one line's text."""
+
+BY_BATCH = "batch:"
+"""Begins ``annotation.by`` of a text that came with a list; any other value is a person's."""
+
+_CONTROL = frozenset({"Cc", "Cs"})
+"""Unicode categories that no text on an image has (UAX 44, table 12); format characters stay:
+some scripts are spelled with them."""
+
+
+class Quality(StrEnum):
+    """What a person says of an image."""
+
+    OK = "ok"
+    UNREADABLE = "unreadable"
+    NOT_A_LINE = "not_a_line"
+
+
+class Outcome(StrEnum):
+    """What became of an annotation."""
+
+    WRITTEN = "written"
+    UNCHANGED = "unchanged"
+    CONFLICT = "conflict"
+    """The image has another one, which stays."""
+    UNKNOWN = "unknown"
+    """There is no such image, or it was removed, or its bytes are others now."""
+
+
+class UnacceptableAnnotationError(PermanentError):
+    """The text can't be the annotation of an image."""
+
+    code = "invalid_annotation"
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What one person says of one image; made by ``to_annotation``."""
+
+    text: str
+    """Normalised; may be empty unless the quality is ok."""
+    quality: Quality
+    by: str
+
+
+def collapse(text: str) -> str:
+    """Return text with composed characters (NFC) and single spaces; idempotent, never fails."""
+    return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
+def normalise(text: str) -> str:
+    """Return the form in which texts are stored, compared and exported.
+
+    Version 1: Unicode NFC; every run of white space is one space, none at the ends. Case,
+    punctuation and compatibility characters stay as they are: they are what the image shows.
+
+    Raises:
+        UnacceptableAnnotationError: It has a control character, or is too long.
+    """
+    # Before spaces are made single: Python's white space includes the separators of ASCII
+    strange = next((each for each in text if _is_control(each)), None)
+    if strange is not None:
+        raise UnacceptableAnnotationError(f"there is a control character: U+{ord(strange):04X}")
+    collapsed = collapse(text)
+    if len(collapsed) > MAX_ANNOTATION_LENGTH:
+        raise UnacceptableAnnotationError(f"more than {MAX_ANNOTATION_LENGTH} characters")
+    return collapsed
+
+
+def to_annotation(text: str | None, quality: str | None = None, *, by: str) -> Annotation:
+    """Check what a person says of an image.
+
+    Raises:
+        UnacceptableAnnotationError: The text is none, or missing where the quality is ok, the
+            quality is unknown, or the name is reserved for lists.
+    """
+    known = (quality or "").strip().lower() or Quality.OK.value
+    if known not in set(Quality):
+        raise UnacceptableAnnotationError(f"the quality is none of {', '.join(Quality)}")
+    name = normalise(by)
+    if not name or name.startswith(BY_BATCH):
+        raise UnacceptableAnnotationError(f"a name is not empty and does not begin by {BY_BATCH}")
+    normalised = normalise(text or "")
+    if known == Quality.OK and not normalised:
+        raise UnacceptableAnnotationError("there is no text, and the quality is ok")
+    return Annotation(normalised, Quality(known), name)
+
+
+async def annotate(
+    images: Collection,
+    document_id: str,
+    annotation: Annotation,
+    *,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    etag: str | None = None,
+) -> Outcome:
+    """Write an annotation into a document, unless it says so already.
+
+    What it replaces goes into ``annotation_history``, earliest first.
+
+    Args:
+        images: The collection.
+        document_id: ``bucket/key``.
+        annotation: What to write.
+        overwrite: Whether another person's annotation may be replaced.
+        dry_run: Only tell what would become of it.
+        etag: The bytes that the person looked at, where that is known.
+
+    Raises:
+        IndexUnavailableError: MongoDB does not answer.
+    """
+    while True:
+        document = await images.find_one({"_id": document_id})
+        outcome = decide(document, annotation, overwrite=overwrite, etag=etag)
+        if document is None or outcome is not Outcome.WRITTEN or dry_run:
+            return outcome
+        as_read = {"_id": document_id, "revision": document.get("revision")}
+        change = {"$set": _fields(document, annotation), "$inc": {"revision": 1}}
+        if await images.update_one(as_read, change):
+            return outcome
+
+
+def decide(
+    document: Document | None,
+    annotation: Annotation,
+    *,
+    overwrite: bool = False,
+    etag: str | None = None,
+) -> Outcome:
+    """Return what an annotation is to a document as it is."""
+    if document is None or document.get("status") == "removed":
+        return Outcome.UNKNOWN
+    if etag is not None and document.get("etag") != etag:
+        return Outcome.UNKNOWN
+    current = document.get("annotation")
+    if current is None:
+        return Outcome.WRITTEN
+    if _says_the_same(current, annotation):
+        return Outcome.UNCHANGED
+    return Outcome.WRITTEN if overwrite else Outcome.CONFLICT
+
+
+def _says_the_same(current: dict[str, Any], annotation: Annotation) -> bool:
+    text = collapse(current.get("text") or "")
+    return text == annotation.text and current.get("quality", Quality.OK) == annotation.quality
+
+
+def _fields(document: Document, annotation: Annotation) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "annotation": {
+            "text": annotation.text,
+            "quality": annotation.quality.value,
+            "by": annotation.by,
+            "at": datetime.now(tz=UTC),
+            "normalisation": NORMALISATION,
+        }
+    }
+    earlier = document.get("annotation")
+    if earlier is not None:
+        fields["annotation_history"] = [*(document.get("annotation_history") or []), earlier]
+    return fields
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in _CONTROL and character not in "\t\n\r\v\f\x85"

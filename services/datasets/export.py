@@ -1,0 +1,187 @@
+"""An export, top to bottom: plan, read the images, lay them out, describe, put into place."""
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from services.common.errors import ObjectNotFoundError
+from services.common.images import sniff
+from services.common.index import Collection
+from services.common.object_store import ObjectStore, ObjectTooLargeError
+from services.datasets.card import data_card
+from services.datasets.folder import Folder, replacing
+from services.datasets.formats.files import DocTr, ImageFolder, Kraken, PaddleOcr, TrOcr
+from services.datasets.formats.parquet import Parquet
+from services.datasets.formats.writing import Writer
+from services.datasets.leaving import since_last
+from services.datasets.manifest import (
+    FILE,
+    RECORDS_FILE,
+    Format,
+    Manifest,
+    Query,
+    Record,
+    pages,
+    read_manifest,
+    read_records,
+)
+from services.datasets.plan import EXPORTED, PAGE, Plan
+from services.datasets.selection import select
+
+READ_AHEAD = 16
+"""Images read at once; the most that are held in memory."""
+MAX_OBJECT_BYTES = 32 * 1024 * 1024
+
+WRITERS: dict[Format, Callable[[Folder], Writer]] = {
+    Format.HF: ImageFolder,
+    Format.TROCR: TrOcr,
+    Format.PADDLEOCR: PaddleOcr,
+    Format.DOCTR: DocTr,
+    Format.KRAKEN: Kraken,
+    Format.PARQUET: Parquet,
+}
+
+
+class Loss(StrEnum):
+    """Why an image that was asked for can't be had."""
+
+    REMOVED = "removed"
+    CHANGED = "changed"
+    """Other bytes have its key now; their own event follows."""
+    TOO_LARGE = "too_large"
+    NO_IMAGE = "no_image"
+
+
+Progress = Callable[[int, int], None]
+"""Told how many of how many images are done."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where an export reads from."""
+
+    images: Collection
+    store: ObjectStore
+
+
+async def export(query: Query, sources: Sources, out: Path, progress: Progress) -> Manifest:
+    """Write what a query asks for into a folder, which is there as a whole or not at all.
+
+    Raises:
+        FolderInUseError: The folder holds something else, or another export is writing it.
+        UnavailableError: A server is missing.
+        OSError: The disk takes no more.
+    """
+    with replacing(out) as staging, Plan.open(staging / ".plan") as plan:
+        excluded = await select(sources.images, query, plan)
+        # MongoDB and JSON keep milliseconds apart; whole seconds are the same everywhere
+        now = datetime.now(tz=UTC).replace(microsecond=0)
+        begun = Manifest(
+            created_at=now, query=query, images=0, splits={}, excluded=excluded, lost={}
+        )
+        with Folder(staging) as folder:
+            await _write_images(plan, sources.store, WRITERS[query.format](folder), progress)
+            left = await since_last(out, plan, sources.images, query.bucket)
+            return _describe(folder, plan, begun.model_copy(update={"since_last": left}))
+
+
+async def export_again(
+    manifest_file: Path, layout: Format | None, sources: Sources, out: Path, progress: Progress
+) -> Manifest:
+    """Write the export that a manifest describes, byte for byte where all images are still there.
+
+    Args:
+        manifest_file: Its ``manifest.json``; ``manifest.jsonl`` lies beside it.
+        layout: Another format than it had.
+        sources: Where images are read from.
+        out: The folder.
+        progress: Who is told how far it is.
+
+    Raises:
+        UnreadableManifestError: The manifest is none.
+        FolderInUseError: As for ``export``; also UnavailableError and OSError.
+    """
+    begun = read_manifest(manifest_file.parent)
+    if layout is not None:
+        query = begun.query.model_copy(update={"format": layout})
+        begun = begun.model_copy(update={"query": query})
+    with replacing(out) as staging, Plan.open(staging / ".plan") as plan:
+        for page in pages(read_records(manifest_file.parent), PAGE):
+            plan.add(page)
+        with Folder(staging) as folder:
+            writer = WRITERS[begun.query.format](folder)
+            await _write_images(plan, sources.store, writer, progress)
+            return _describe(folder, plan, begun)
+
+
+async def _write_images(plan: Plan, store: ObjectStore, writer: Writer, progress: Progress) -> None:
+    total = plan.count()
+    progress(0, total)
+    done = 0
+    async for record, content in read_ahead(store, plan.records()):
+        if isinstance(content, Loss):
+            plan.mark(record.sha256, content.value)
+        else:
+            known = await asyncio.to_thread(sniff, content)
+            if known is None:
+                plan.mark(record.sha256, Loss.NO_IMAGE.value)
+            else:
+                await asyncio.to_thread(writer.add, record, content, known.extension)
+                plan.mark(record.sha256, EXPORTED)
+        done += 1
+        progress(done, total)
+    writer.finish()
+
+
+async def read_ahead(
+    store: ObjectStore, records: Iterable[Record]
+) -> AsyncIterator[tuple[Record, bytes | Loss]]:
+    """Yield each record with its image, in their order, some being read while one is used.
+
+    Raises:
+        ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+    """
+    waiting: deque[tuple[Record, asyncio.Task[bytes | Loss]]] = deque()
+    try:
+        for record in records:
+            waiting.append((record, asyncio.create_task(_read(store, record))))
+            if len(waiting) >= READ_AHEAD:
+                first, task = waiting.popleft()
+                yield first, await task
+        while waiting:
+            first, task = waiting.popleft()
+            yield first, await task
+    finally:
+        for _, task in waiting:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
+
+
+async def _read(store: ObjectStore, record: Record) -> bytes | Loss:
+    try:
+        content = (await store.read(record.key, max_bytes=MAX_OBJECT_BYTES)).content
+    except ObjectNotFoundError:
+        return Loss.REMOVED
+    except ObjectTooLargeError:
+        return Loss.TOO_LARGE
+    is_same = hashlib.sha256(content).hexdigest() == record.sha256
+    return content if is_same else Loss.CHANGED
+
+
+def _describe(folder: Folder, plan: Plan, begun: Manifest) -> Manifest:
+    """Write manifest and data card."""
+    splits = plan.counts("split")
+    lost = plan.states()
+    counted = {"images": sum(splits.values()), "splits": splits, "lost": lost}
+    manifest = Manifest.model_validate({**begun.model_dump(), **counted})
+    folder.append(RECORDS_FILE, "")
+    for record in plan.records(EXPORTED):
+        folder.append(RECORDS_FILE, record.model_dump_json() + "\n")
+    folder.write("README.md", data_card(manifest, plan).encode())
+    folder.write(FILE, (manifest.model_dump_json(indent=2) + "\n").encode())
+    return manifest

@@ -1,0 +1,163 @@
+"""A folder that is there as a whole or not at all, with the checksum of each file in it."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Self
+
+from services.common.errors import PermanentError
+from services.datasets.manifest import FILE, read_manifest
+
+SUMS = "SHA256SUMS"
+"""As ``sha256sum --check`` reads it."""
+
+
+class FolderInUseError(PermanentError):
+    """The folder is not free for an export."""
+
+    code = "folder_in_use"
+
+
+class _LineFile:
+    """A text file that grows, hashed as it does."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[bytes] = path.open("wb")
+        self._hash: Any = hashlib.sha256()
+
+    def append(self, text: str) -> None:
+        block = text.encode()
+        self._file.write(block)
+        self._hash.update(block)
+
+    def close(self) -> str:
+        self._file.close()
+        return str(self._hash.hexdigest())
+
+
+class Folder:
+    """Files of an export; each path is relative, with ``/``.
+
+    Args:
+        root: Where they go.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._growing: dict[str, _LineFile] = {}
+        self._sums = (root / SUMS).open("w", encoding="utf-8", newline="\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def path(self, name: str) -> Path:
+        """Return where a file is, its folder made."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a whole file."""
+        self.path(name).write_bytes(content)
+        self._note(name, hashlib.sha256(content).hexdigest())
+
+    def append(self, name: str, text: str) -> None:
+        """Write on at the end of a text file, which is made where it is missing."""
+        if name not in self._growing:
+            self._growing[name] = _LineFile(self.root / name)
+        self._growing[name].append(text)
+
+    def note(self, name: str) -> None:
+        """Take the checksum of a file that somebody else has written."""
+        with self.path(name).open("rb") as file:
+            self._note(name, hashlib.file_digest(file, "sha256").hexdigest())
+
+    def close(self) -> None:
+        """Close all files and the list of checksums."""
+        for name, file in self._growing.items():
+            self._note(name, file.close())
+        self._growing.clear()
+        self._sums.close()
+
+    def _note(self, name: str, digest: str) -> None:
+        self._sums.write(f"{digest}  {name}\n")
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of ``target`` once the block ends well.
+
+    What an interrupted export has left beside it is thrown away.
+
+    Raises:
+        FolderInUseError: ``target`` is not an export (or empty), or is being written.
+    """
+    target = target.absolute()
+    check_replaceable(target)
+    staging = target.with_name(f".{target.name}.partial")
+    staging.mkdir(parents=True, exist_ok=True)
+    lock = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _lock(lock, target)
+        for left in staging.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield staging
+        _exchange(staging, target)
+    finally:
+        os.close(lock)
+
+
+def check_replaceable(target: Path) -> None:
+    """Refuse a folder that holds anything but an export.
+
+    Raises:
+        FolderInUseError: It does.
+    """
+    before = target.with_name(f".{target.name}.before")
+    if before.exists() and not target.exists():
+        before.rename(target)  # interrupted between the two renames
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise FolderInUseError(f"{target} is no folder")
+    ours = {SUMS} | {name.partition("/")[0] for name in listed(target)}
+    strange = sorted(each.name for each in target.iterdir() if each.name not in ours)
+    if strange:
+        raise FolderInUseError(f"{target} holds something that is no export: {strange[0]}")
+    if (target / FILE).exists():
+        read_manifest(target)
+
+
+def listed(folder: Path) -> Iterator[str]:
+    """Yield the files of an export, as its checksums name them."""
+    path = folder / SUMS
+    if path.exists():
+        with path.open(encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                yield line.rstrip("\n").partition("  ")[2]
+
+
+def _lock(descriptor: int, target: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FolderInUseError(f"another export is writing {target}") from error
+
+
+def _exchange(staging: Path, target: Path) -> None:
+    before = target.with_name(f".{target.name}.before")
+    if before.exists():
+        shutil.rmtree(before)
+    if target.exists():
+        target.rename(before)
+    staging.rename(target)
+    if before.exists():
+        shutil.rmtree(before)

@@ -1,0 +1,107 @@
+"""Layouts of plain files: an image each, and the labels where its training tool looks for them.
+
+Labels are normalised: no tab and no end of a line can be in them, so no format needs escapes but
+JSON. docs/datasets.md says what each tool's own reader does.
+"""
+
+import json
+
+from services.datasets.folder import Folder
+from services.datasets.formats.writing import file_name
+from services.datasets.manifest import Record
+
+
+class ImageFolder:
+    """``imagefolder`` of Hugging Face datasets: a folder a split, labels in ``metadata.jsonl``."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    def add(self, record: Record, content: bytes, extension: str) -> None:
+        """Take one image."""
+        name = file_name(record, extension)
+        self._folder.write(f"{record.split}/{name}", content)
+        line = {"file_name": name, "text": record.label, "origin": record.origin.value}
+        self._folder.append(f"{record.split}/metadata.jsonl", _json_line(line))
+
+    def finish(self) -> None:
+        """Nothing is left to write."""
+
+
+class TrOcr:
+    """TrOCR's own (unilm, ``--data-type STR``): ``gt_<split>.txt`` beside one folder ``image``."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    def add(self, record: Record, content: bytes, extension: str) -> None:
+        """Take one image."""
+        name = file_name(record, extension)
+        self._folder.write(f"image/{name}", content)
+        self._folder.append(f"gt_{record.split}.txt", f"{name}\t{record.label}\n")
+
+    def finish(self) -> None:
+        """Nothing is left to write."""
+
+
+class PaddleOcr:
+    """PaddleOCR's recognition lists (``SimpleDataSet``), and the dictionary of the labels."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._characters: set[str] = set()
+
+    def add(self, record: Record, content: bytes, extension: str) -> None:
+        """Take one image."""
+        name = f"{record.split}/{file_name(record, extension)}"
+        self._folder.write(name, content)
+        self._folder.append(f"rec_gt_{record.split}.txt", f"{name}\t{record.label}\n")
+        self._characters.update(record.label)
+
+    def finish(self) -> None:
+        """Write the characters of all labels, one a line; a space is ``use_space_char``."""
+        characters = sorted(self._characters - {" "})
+        self._folder.write("dict.txt", "".join(f"{each}\n" for each in characters).encode())
+
+
+class DocTr:
+    """docTR's ``RecognitionDataset``: ``images`` and ``labels.json`` in a folder a split."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._begun: set[str] = set()
+
+    def add(self, record: Record, content: bytes, extension: str) -> None:
+        """Take one image."""
+        name = file_name(record, extension)
+        self._folder.write(f"{record.split}/images/{name}", content)
+        before = ",\n" if record.split in self._begun else "{\n"
+        self._begun.add(record.split)
+        entry = f"{before}{json.dumps(name)}: {json.dumps(record.label)}"
+        self._folder.append(f"{record.split}/labels.json", entry)
+
+    def finish(self) -> None:
+        """Close the JSON documents."""
+        for split in sorted(self._begun):
+            self._folder.append(f"{split}/labels.json", "\n}\n")
+
+
+class Kraken:
+    """kraken's line pairs: ``<name>.gt.txt`` beside each image, and lists for ``ketos train``."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    def add(self, record: Record, content: bytes, extension: str) -> None:
+        """Take one image."""
+        name = f"{record.split}/{file_name(record, extension)}"
+        self._folder.write(name, content)
+        self._folder.write(f"{record.split}/{record.sha256}.gt.txt", record.label.encode())
+        self._folder.append(f"{record.split}.txt", f"{name}\n")
+
+    def finish(self) -> None:
+        """Nothing is left to write."""
+
+
+def _json_line(document: dict[str, str]) -> str:
+    return json.dumps(document, ensure_ascii=False) + "\n"

@@ -1,0 +1,100 @@
+"""Parquet with the images inside, as Hugging Face datasets writes and reads it."""
+
+import json
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from services.datasets.folder import Folder
+from services.datasets.formats.writing import file_name
+from services.datasets.manifest import Record
+
+ROWS_OF_A_GROUP = 100
+BYTES_OF_A_GROUP = 16 * 1024 * 1024
+BYTES_OF_A_FILE = 256 * 1024 * 1024
+"""Of images; a file is closed at the first group's end beyond it."""
+
+_FEATURES = {
+    "image": {"_type": "Image"},
+    "text": {"dtype": "string", "_type": "Value"},
+    "origin": {"dtype": "string", "_type": "Value"},
+    "sha256": {"dtype": "string", "_type": "Value"},
+}
+_SCHEMA = pa.schema(
+    [
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("text", pa.string()),
+        ("origin", pa.string()),
+        ("sha256", pa.string()),
+    ],
+    metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})},
+)
+
+
+class _Part:
+    """The rows of one split: those that wait for their group to be full, and the open file."""
+
+    def __init__(self, folder: Folder, split: str) -> None:
+        self._folder = folder
+        self._split = split
+        self._rows: list[dict[str, Any]] = []
+        self._waiting_bytes = 0
+        self._file_bytes = 0
+        self._files = 0
+        self._file: Any = None
+
+    @property
+    def _name(self) -> str:
+        return f"data/{self._split}-{self._files:05}.parquet"
+
+    def add(self, row: dict[str, Any], size: int) -> None:
+        self._rows.append(row)
+        self._waiting_bytes += size
+        if len(self._rows) >= ROWS_OF_A_GROUP or self._waiting_bytes >= BYTES_OF_A_GROUP:
+            self._write_group()
+            if self._file_bytes >= BYTES_OF_A_FILE:
+                self._close_file()
+
+    def finish(self) -> None:
+        if self._rows:
+            self._write_group()
+        if self._file is not None:
+            self._close_file()
+
+    def _write_group(self) -> None:
+        if self._file is None:
+            self._file = parquet.ParquetWriter(self._folder.path(self._name), _SCHEMA)
+        self._file.write_table(pa.Table.from_pylist(self._rows, schema=_SCHEMA))
+        self._file_bytes += self._waiting_bytes
+        self._rows, self._waiting_bytes = [], 0
+
+    def _close_file(self) -> None:
+        self._file.close()
+        self._folder.note(self._name)
+        self._file, self._file_bytes = None, 0
+        self._files += 1
+
+
+class Parquet:
+    """Files ``data/<split>-<number>.parquet`` of bounded size, in groups of bounded size."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._parts: dict[str, _Part] = {}
+
+    def add(self, record: Record, content: bytes, extension: str) -> None:
+        """Take one image."""
+        part = self._parts.setdefault(record.split, _Part(self._folder, record.split))
+        row = {
+            "image": {"bytes": content, "path": file_name(record, extension)},
+            "text": record.label,
+            "origin": record.origin.value,
+            "sha256": record.sha256,
+        }
+        part.add(row, len(content))
+
+    def finish(self) -> None:
+        """Write the last groups and close the files."""
+        for split in sorted(self._parts):
+            self._parts[split].finish()

@@ -1,0 +1,143 @@
+"""What an export holds, and how it was asked for: enough to make the same one again."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from services.common.annotations import NORMALISATION
+from services.common.errors import PermanentError
+from services.datasets.labels import Origin
+
+FILE = "manifest.json"
+RECORDS_FILE = "manifest.jsonl"
+
+SplitName = Literal["train", "validation", "test"]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""Names files, so it is checked wherever it comes from."""
+
+
+class Format(StrEnum):
+    """How a data set is laid out."""
+
+    HF = "hf"
+    TROCR = "trocr"
+    PADDLEOCR = "paddleocr"
+    DOCTR = "doctr"
+    KRAKEN = "kraken"
+    PARQUET = "parquet"
+
+
+class UnreadableManifestError(PermanentError):
+    """A manifest is missing, or none of ours."""
+
+    code = "unreadable_manifest"
+
+
+class Record(BaseModel):
+    """One image of an export."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    sha256: Sha256
+    key: str
+    """In the bucket of images."""
+    etag: str
+    split: SplitName
+    label: str
+    origin: Origin
+    agreement: float | None
+    score: float | None
+    """Of the prediction, whoever says what is right."""
+    engine: str | None
+    model_version: str | None
+    hosts: list[str]
+    """Where the image came from; empty for an upload."""
+    normalisation: int = NORMALISATION
+
+
+class Query(BaseModel):
+    """What was asked for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Format
+    bucket: str
+    since: datetime | None = None
+    """Only images stored then or later."""
+    only_annotated: bool = False
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
+    split: str = "80/10/10"
+    group_by_source: bool = False
+    normalisation: int = NORMALISATION
+
+
+class SinceLast(BaseModel):
+    """What the export before in the same folder had, and this one has not."""
+
+    created_at: datetime
+    left_out: int
+    """Images that are still there, and are no longer asked for."""
+    removed: list[Sha256]
+    """Images that were removed: whoever has a copy has to delete it too."""
+
+
+class Manifest(BaseModel):
+    """The whole of an export."""
+
+    version: Literal[1] = 1
+    created_at: datetime
+    query: Query
+    images: int
+    splits: dict[SplitName, int]
+    excluded: dict[str, int]
+    """Documents that were not asked for, by reason; ``duplicate`` counts equal bytes."""
+    lost: dict[str, int]
+    """Images that were asked for and could not be had, by reason."""
+    since_last: SinceLast | None = None
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of an export.
+
+    Raises:
+        UnreadableManifestError: There is none, or it is none of ours.
+    """
+    path = folder / FILE
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise UnreadableManifestError(f"{path} can't be read: {_first_line(error)}") from error
+
+
+def read_records(folder: Path) -> Iterator[Record]:
+    """Yield the images of an export, read line by line.
+
+    Raises:
+        UnreadableManifestError: The file is missing, or a line is no record.
+    """
+    path = folder / RECORDS_FILE
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                yield Record.model_validate_json(line)
+    except (OSError, ValidationError) as error:
+        raise UnreadableManifestError(f"{path} can't be read: {_first_line(error)}") from error
+
+
+def pages(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
+    """Yield records in lists of ``size``; the last may be shorter."""
+    iterator = iter(records)
+    while page := list(islice(iterator, size)):
+        yield page
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)

@@ -1,0 +1,154 @@
+"""The table of what an export will hold: on disk, so that memory does not grow with it.
+
+It takes each image once, whatever number of keys its bytes have, and hands them out in the order
+of their hashes, which no key and no time of arrival changes.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from services.datasets.labels import Origin
+from services.datasets.manifest import Record
+
+PAGE = 500
+EXPORTED = "exported"
+_PLANNED = "planned"
+
+_TABLE = """
+CREATE TABLE records (
+    sha256 TEXT PRIMARY KEY, state TEXT, split TEXT, origin TEXT, score REAL, length INTEGER,
+    model TEXT, host TEXT, record TEXT
+) WITHOUT ROWID
+"""
+_ADD = """
+INSERT INTO records
+VALUES (:sha256, :state, :split, :origin, :score, :length, :model, :host, :record)
+ON CONFLICT (sha256) DO UPDATE SET
+    split = excluded.split, origin = excluded.origin, score = excluded.score,
+    length = excluded.length, model = excluded.model, host = excluded.host, record = excluded.record
+WHERE excluded.origin = :annotation AND records.origin <> :annotation
+"""
+
+
+class Spread(NamedTuple):
+    """How values are spread."""
+
+    least: float
+    median: float
+    mean: float
+    most: float
+
+
+class Plan:
+    """Records by their hash, and what became of each."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.added = 0
+        """Records that were added, equal bytes counted again."""
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path) -> Iterator[Self]:
+        """Make an empty table in a file, which is removed in the end."""
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            # What is left of an interrupted export is never read again
+            connection.execute("PRAGMA journal_mode = OFF")
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute(_TABLE)
+            yield cls(connection)
+        finally:
+            connection.close()
+            path.unlink(missing_ok=True)
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Take records; of equal bytes an annotated one, else the first."""
+        rows = [_row(record) for record in records]
+        self._connection.executemany(_ADD, rows)
+        self.added += len(rows)
+
+    def mark(self, sha256: str, state: str) -> None:
+        """Note what became of a record."""
+        self._connection.execute("UPDATE records SET state = ? WHERE sha256 = ?", (state, sha256))
+
+    def has(self, sha256: str) -> bool:
+        """Whether these bytes were exported."""
+        found = self._connection.execute(
+            "SELECT 1 FROM records WHERE sha256 = ? AND state = ?", (sha256, EXPORTED)
+        )
+        return found.fetchone() is not None
+
+    def records(self, state: str | None = None) -> Iterator[Record]:
+        """Yield records by their hash, all or those in a state; they may be marked meanwhile."""
+        last = ""
+        while True:
+            rows = self._connection.execute(
+                "SELECT sha256, record FROM records WHERE sha256 > ? AND state = coalesce(?, state)"
+                " ORDER BY sha256 LIMIT ?",
+                (last, state, PAGE),
+            ).fetchall()
+            if not rows:
+                return
+            yield from (Record.model_validate_json(record) for _, record in rows)
+            last = rows[-1][0]
+
+    def count(self) -> int:
+        """Return how many different images there are."""
+        return int(self._connection.execute("SELECT count(*) FROM records").fetchone()[0])
+
+    def counts(self, column: str, *, state: str = EXPORTED, most: int = -1) -> dict[str, int]:
+        """Return how often each value of a column is there, the most frequent first."""
+        rows = self._connection.execute(
+            f"SELECT {_COLUMNS[column]}, count(*) FROM records WHERE state = ?"  # noqa: S608
+            " GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
+            (state, most),
+        )
+        return {str(value): int(count) for value, count in rows}
+
+    def states(self) -> dict[str, int]:
+        """Return how many records are in each state but the wanted one."""
+        rows = self._connection.execute(
+            "SELECT state, count(*) FROM records WHERE state <> ? GROUP BY 1", (EXPORTED,)
+        )
+        return {str(state): int(count) for state, count in rows}
+
+    def spread(self, column: str) -> Spread | None:
+        """Return how the values of a column are spread; None without any."""
+        name = _COLUMNS[column]
+        where = f"FROM records WHERE state = ? AND {name} IS NOT NULL"
+        number, *rest = self._connection.execute(
+            f"SELECT count(*), min({name}), avg({name}), max({name}) {where}",
+            (EXPORTED,),
+        ).fetchone()
+        if not number:
+            return None
+        (median,) = self._connection.execute(
+            f"SELECT {name} {where} ORDER BY 1 LIMIT 1 OFFSET ?",
+            (EXPORTED, number // 2),
+        ).fetchone()
+        least, mean, most = rest
+        return Spread(float(least), float(median), float(mean), float(most))
+
+
+_COLUMNS = {name: name for name in ("split", "origin", "score", "length", "model", "host")}
+"""Columns that may be asked for: names can't be parameters of a statement."""
+
+
+def _row(record: Record) -> dict[str, Any]:
+    return {
+        "sha256": record.sha256,
+        "state": _PLANNED,
+        "split": record.split,
+        "origin": record.origin.value,
+        "score": record.score,
+        "length": len(record.label),
+        "model": f"{record.engine} {record.model_version}" if record.model_version else "none",
+        "host": record.hosts[0] if record.hosts else "(uploaded)",
+        "record": json.dumps(record.model_dump(mode="json"), ensure_ascii=False),
+        "annotation": Origin.ANNOTATION.value,
+    }

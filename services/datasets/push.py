@@ -1,0 +1,94 @@
+"""A finished export, put under a prefix of a bucket."""
+
+import asyncio
+import mimetypes
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from services.common.errors import ObjectNotFoundError, PermanentError
+from services.common.object_store import ObjectStore
+from services.datasets.folder import SUMS, listed
+from services.datasets.manifest import FILE
+
+AT_ONCE = 16
+MAX_LIST_BYTES = 512 * 1024 * 1024
+"""Of the checksums that an earlier push has left: about 5 million files."""
+
+
+class UnacceptableTargetError(PermanentError):
+    """No export can be put there."""
+
+    code = "unacceptable_target"
+
+
+def parse_target(text: str, *, collected: str) -> tuple[str, str]:
+    """Return bucket and prefix of ``s3://bucket/prefix``.
+
+    Args:
+        text: As a person gave it.
+        collected: The bucket whose objects are collected: an image put there is collected again.
+
+    Raises:
+        UnacceptableTargetError: It is no such address, or that bucket.
+    """
+    scheme, separator, rest = text.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    if scheme != "s3" or not separator or not bucket:
+        raise UnacceptableTargetError(f"{text!r} is no address such as s3://bucket/prefix")
+    if bucket == collected:
+        raise UnacceptableTargetError(f"what is put into {bucket} is collected as an image again")
+    return bucket, prefix.strip("/")
+
+
+async def push(
+    folder: Path, store: ObjectStore, prefix: str, progress: Callable[[int, int], None]
+) -> int:
+    """Write the files of an export under a prefix; return how many.
+
+    The manifest is written last. What an earlier push has left there and this export has not is
+    deleted; nothing else is.
+
+    Args:
+        folder: The export.
+        store: The bucket.
+        prefix: Without ``/`` at its ends; may be empty.
+        progress: Told how many of how many files are written.
+
+    Raises:
+        ObjectStoreUnavailableError: The server does not answer, or refuses.
+    """
+    base = f"{prefix}/" if prefix else ""
+    before = await _listed_there(store, f"{base}{SUMS}")
+    total = sum(1 for _ in listed(folder)) + 1
+    done = 0
+    first = (name for name in listed(folder) if name != FILE)
+    for names in _chunks(first):
+        await asyncio.gather(*(_write(store, folder, base, name) for name in names))
+        done += len(names)
+        progress(done, total)
+    for names in _chunks(name for name in before if not (folder / name).exists()):
+        await asyncio.gather(*(store.delete(f"{base}{name}") for name in names))
+    for name in (SUMS, FILE):
+        await _write(store, folder, base, name)
+    progress(total, total)
+    return total
+
+
+async def _write(store: ObjectStore, folder: Path, base: str, name: str) -> None:
+    content = await asyncio.to_thread((folder / name).read_bytes)
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    await store.write(f"{base}{name}", content, content_type=kind, metadata={})
+
+
+async def _listed_there(store: ObjectStore, key: str) -> list[str]:
+    try:
+        sums = (await store.read(key, max_bytes=MAX_LIST_BYTES)).content
+    except ObjectNotFoundError:
+        return []
+    return [line.partition("  ")[2] for line in sums.decode(errors="replace").splitlines()]
+
+
+def _chunks(names: Iterator[str]) -> Iterator[list[str]]:
+    while chunk := list(islice(names, AT_ONCE)):
+        yield chunk

@@ -1,0 +1,75 @@
+"""Which part of a data set an image belongs to: decided by a hash, so it stays as data grows."""
+
+import hashlib
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+from urllib.parse import urlsplit
+
+from typing_extensions import override
+
+from services.common.index import Document
+
+NAMES = ("train", "validation", "test")
+_SALT = b"docreco-split-1:"
+"""Keeps the hash apart from others of the same bytes; another salt is another partition."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Shares of train, validation and test; the later ones may be missing."""
+
+    shares: tuple[int, ...]
+
+    @override
+    def __str__(self) -> str:
+        """Return the shares as they are written."""
+        return "/".join(map(str, self.shares))
+
+    def place(self, identity: str) -> str:
+        """Return the name of the part that an identity belongs to, whatever else there is."""
+        digest = hashlib.sha256(_SALT + identity.encode()).digest()
+        at = int.from_bytes(digest[:8]) / 2**64 * sum(self.shares)
+        ends = accumulate(self.shares)
+        return next(name for name, end in zip(NAMES, ends, strict=False) if at < end)
+
+
+def parse_split(text: str) -> Split:
+    """Read shares such as ``80/10/10``, ``90/10`` or ``100``.
+
+    Raises:
+        ValueError: They are none.
+    """
+    parts = text.split("/")
+    if len(parts) > len(NAMES) or not all(part.isascii() and part.isdigit() for part in parts):
+        raise ValueError(f"{text!r} is no split; write 80/10/10 (train, validation, test)")
+    shares = tuple(int(part[:9]) for part in parts)
+    if shares[0] < 1:
+        raise ValueError("nothing is left to train on")
+    return Split(shares)
+
+
+def hosts_of(document: Document) -> list[str]:
+    """Return the hosts that an image came from, each once, in the order in which they led here."""
+    urls = (str(source.get("url")) for source in document.get("sources") or [])
+    return list(dict.fromkeys(host for url in urls if (host := host_of(url))))
+
+
+def host_of(url: str) -> str:
+    """Return the host of a URL in lower case; empty where there is none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def source_group(document: Document) -> str:
+    """Return what all images of one source have in common.
+
+    The host that led to the image first, which never changes; for an upload the folder of its key.
+    """
+    hosts = hosts_of(document)
+    if hosts:
+        return f"host:{hosts[0]}"
+    key: Any = document.get("key") or ""
+    return f"folder:{str(key).rpartition('/')[0]}"

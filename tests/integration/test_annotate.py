@@ -1,0 +1,149 @@
+"""``docreco annotate`` against a real database."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.common.annotations import Outcome, annotate, to_annotation
+from services.common.settings import MongoSettings, S3Settings
+from tests.support.datasets import Collected, annotation, answer, docreco, open_collected
+
+pytestmark = pytest.mark.integration
+
+URL = "https://site.example/a%20b.png"
+
+
+@pytest.fixture
+async def collected(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Collected]:
+    async with open_collected(s3_settings, mongo_settings, monkeypatch) as collected:
+        yield collected
+
+
+async def test_file_annotates_by_url_and_key(collected: Collected, tmp_path: Path) -> None:
+    await collected.add("1.png", "one", urls=(URL,))
+    await collected.add("2.png", "two", urls=("https://other.example/", URL))
+    await collected.add("3.png", "three")
+    await collected.add("4.png", "four")
+    file = tmp_path / "right.csv"
+    file.write_text(
+        "Image URL;Ground truth;quality\n"
+        'https://SITE.example/a b.png;"  l\'e\u0301té; ""vert"" ";\n'
+        "3.png;;unreadable\n"
+        f"{collected.store.bucket}/4.png;quatre;ok\n"
+    )
+    told = await answer("annotate", file, "--by", "ada")
+
+    assert (told["rows"], told["written"], told["remarks"]) == (3, 4, [])
+    for key in ("1.png", "2.png"):
+        written = (await collected.document(key))["annotation"]
+        assert written["text"] == 'l\'été; "vert"'
+        assert (written["quality"], written["by"], written["normalisation"]) == ("ok", "ada", 1)
+    assert (await collected.document("3.png"))["annotation"]["quality"] == "unreadable"
+    assert (await collected.document("4.png"))["annotation"]["text"] == "quatre"
+    assert (await answer("annotate", file, "--by", "bob"))["unchanged"] == 4
+
+
+async def test_other_annotation_stays_unless_overwritten(
+    collected: Collected, tmp_path: Path
+) -> None:
+    await collected.add("1.png", "one", right="One")
+    file = tmp_path / "right.jsonl"
+    file.write_text('{"key": "1.png", "text": "Two"}\n')
+
+    told = await answer("annotate", file, "--by", "bob", status=1)
+    assert told["conflict"] == 1
+    assert told["remarks"][0]["line"] == 1
+    assert (await collected.document("1.png"))["annotation"]["text"] == "One"
+
+    dry = await answer("annotate", file, "--by", "bob", "--overwrite", "--dry-run")
+    assert dry["written"] == 1
+    assert (await collected.document("1.png"))["annotation"]["text"] == "One"
+
+    assert (await answer("annotate", file, "--by", "bob", "--overwrite"))["written"] == 1
+    document = await collected.document("1.png")
+    assert document["annotation"]["text"] == "Two"
+    assert document["annotation_history"] == [annotation("One")]
+    assert document["revision"] == 2
+
+
+async def test_rows_that_say_nothing_are_named(collected: Collected, tmp_path: Path) -> None:
+    await collected.add("1.png", "one")
+    await collected.add("gone.png", "gone", status="removed")
+    file = tmp_path / "right.tsv"
+    file.write_bytes(
+        b"key\ttext\n"
+        b"1.png\tbad\x07\n"
+        b"\n"
+        b"missing.png\tm\n"
+        b"gone.png\tg\n"
+        b"\tno key\n"
+        b'1.png\tno "quo"te" at all\n'
+        b'"1.png"x\tbad quote\n'
+    )
+    told = await answer("annotate", file, status=1)
+
+    assert [(each["line"], each["outcome"]) for each in told["remarks"]] == [
+        (2, "rejected"),
+        (4, "unknown"),
+        (5, "unknown"),
+        (6, "rejected"),
+        (8, "rejected"),
+    ]
+    assert (await collected.document("1.png"))["annotation"]["text"] == 'no "quo"te" at all'
+    assert "annotation" not in (await collected.document("gone.png"))["prediction"]
+
+
+async def test_table_for_people_shows_no_control_characters(
+    collected: Collected, tmp_path: Path
+) -> None:
+    await collected.add("1.png", "one")
+    file = tmp_path / "right.csv"
+    file.write_text("1.png,said\n\x1b[2Jhidden,[red]text\n")
+    status, output = await docreco("annotate", file)
+    assert status == 1
+    assert "2 rows: 1 written, 1 unknown" in output
+    assert "\x1b" not in output
+
+
+@pytest.mark.usefixtures("collected")
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("url,score\nhttp://a/,1\n", "no column is named annotation"),
+        ("text,score\na,1\n", "no column is named key"),
+        ("alone\n", "a row is"),
+        (None, "can't be read"),
+    ],
+)
+async def test_file_that_is_none_is_refused(
+    tmp_path: Path, content: str | None, words: str
+) -> None:
+    file = tmp_path / "a.csv"
+    if content is not None:
+        file.write_text(content)
+    status, output = await docreco("annotate", file)
+    assert status == 4
+    assert words in output
+
+
+async def test_annotation_written_while_the_document_changes_loses_nothing(
+    collected: Collected,
+) -> None:
+    await collected.add("1.png", "one")
+    images, document_id = collected.index.images, f"{collected.store.bucket}/1.png"
+
+    async def write(number: int) -> Outcome:
+        said = to_annotation(f"{number}", by="ada")
+        return await annotate(images, document_id, said, overwrite=True)
+
+    outcomes = await asyncio.gather(*(write(number) for number in range(8)))
+    document = await collected.document("1.png")
+    texts = {document["annotation"]["text"]} | {
+        each["text"] for each in document["annotation_history"]
+    }
+    assert outcomes == [Outcome.WRITTEN] * 8
+    assert texts == {str(number) for number in range(8)}

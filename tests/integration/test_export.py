@@ -1,0 +1,437 @@
+"""``docreco export`` against a real store and database, read back as training tools read it."""
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.common.object_store import ObjectStore
+from services.common.settings import MongoSettings, S3Settings
+from services.datasets.export import Sources
+from services.datasets.export import export as write_export
+from services.datasets.folder import replacing
+from services.datasets.manifest import Format, Query
+from tests.support.datasets import (
+    STORED_AT,
+    Collected,
+    annotation,
+    answer,
+    docreco,
+    open_collected,
+    prediction,
+)
+from tests.support.images import line_image
+
+pytestmark = pytest.mark.integration
+
+HOSTILE = "=cmd|' /C calc'!A0,\"q\";\u200f[b]../../<b>&amp;\\n é"
+
+
+@pytest.fixture
+async def collected(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Collected]:
+    async with open_collected(s3_settings, mongo_settings, monkeypatch) as collected:
+        yield collected
+
+
+@pytest.fixture
+async def some(collected: Collected) -> Collected:
+    """Eight images with a label, and one for each reason to have none."""
+    for number in range(6):
+        url = f"https://host-{number % 2}.example/{number}"
+        await collected.add(f"{number}.png", f"read {number}", urls=(url,))
+    await collected.add("evil/..=1+1;\"|`x`\t é.png", "wrong", right=HOSTILE)
+    await collected.add("right.jpg", "rihgt", right=" ri\u0301ght\tline ", content=jpeg())
+    await collected.add("blot.png", "x", annotation=annotation("", "unreadable"))
+    await collected.add("photo.png", "y", annotation=annotation("", "not_a_line"))
+    await collected.add("unsure.png", "z", prediction=prediction("z", score=0.3))
+    await collected.add("broken.png", "", status="rejected", prediction=None)
+    await collected.add("gone.png", "", status="removed", prediction=None)
+    return collected
+
+
+def jpeg() -> bytes:
+    return line_image("right", image_format="JPEG")
+
+
+def records(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+
+
+def labels(out: Path) -> dict[str, str]:
+    return {record["sha256"]: record["label"] for record in records(out)}
+
+
+def files(out: Path) -> dict[str, str]:
+    return {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in out.rglob("*")
+        if path.is_file()
+    }
+
+
+def hidden(folder: Path) -> list[str]:
+    return [each.name for each in folder.iterdir() if each.name.startswith(".")]
+
+
+def check(out: Path) -> None:
+    """What ``sha256sum --check`` does, and that nothing else is there."""
+    lines = (out / "SHA256SUMS").read_text().splitlines()
+    sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    there = files(out)
+    there.pop("SHA256SUMS")
+    assert sums == there
+
+
+def read_hf(out: Path, split: str) -> dict[str, str]:
+    return read_by_datasets(out, split, "imagefolder", data_dir=str(out))
+
+
+def read_parquet(out: Path, split: str) -> dict[str, str]:
+    return read_by_datasets(
+        out, split, "parquet", data_files={split: str(out / f"data/{split}-*.parquet")}
+    )
+
+
+def read_by_datasets(out: Path, split: str, builder: str, **options: Any) -> dict[str, str]:
+    import datasets  # type: ignore[import-untyped]  # noqa: PLC0415  takes seconds
+
+    cache = out.with_name(f"cache-{out.name}-{builder}")
+    loaded = datasets.load_dataset(builder, split=split, cache_dir=str(cache), **options)
+    for row in loaded:
+        assert row["image"].size[0] > row["image"].size[1]
+    raw = loaded.cast_column("image", datasets.Image(decode=False))
+    return {stem(row["image"]["path"]): row["text"] for row in raw}
+
+
+def read_trocr(out: Path, split: str) -> dict[str, str]:
+    """As unilm's ``trocr/data.py`` reads ``--data-type STR``."""
+    found = {}
+    for line in (out / f"gt_{split}.txt").read_text(encoding="utf8").split("\n"):
+        if line:
+            name, text = line.rstrip().split("\t", 1)
+            assert (out / "image" / name).is_file()
+            found[stem(name)] = text
+    return found
+
+
+def read_paddleocr(out: Path, split: str) -> dict[str, str]:
+    """As PaddleOCR's ``SimpleDataSet`` reads a label file."""
+    found = {}
+    dictionary = set((out / "dict.txt").read_text(encoding="utf8").split("\n")) | {" "}
+    for line in (out / f"rec_gt_{split}.txt").read_bytes().splitlines(keepends=True):
+        parts = line.decode("utf-8").strip("\n").split("\t")
+        assert len(parts) == 2
+        assert (out / parts[0]).is_file()
+        assert set(parts[1]) <= dictionary
+        found[stem(parts[0])] = parts[1]
+    return found
+
+
+def read_doctr(out: Path, split: str) -> dict[str, str]:
+    """As docTR's ``RecognitionDataset(img_folder, labels_path)`` reads."""
+    known: dict[str, str] = json.loads((out / split / "labels.json").read_text())
+    for name in known:
+        assert (out / split / "images" / name).is_file()
+    return {stem(name): text for name, text in known.items()}
+
+
+def read_kraken(out: Path, split: str) -> dict[str, str]:
+    """As ``ketos train --format-type path -t <split>.txt`` reads."""
+    found = {}
+    for name in (out / f"{split}.txt").read_text().splitlines():
+        image = out / name
+        assert image.is_file()
+        found[stem(name)] = image.with_suffix(".gt.txt").read_text(encoding="utf8").strip("\n\r")
+    return found
+
+
+def stem(path: str) -> str:
+    return Path(path).name.partition(".")[0]
+
+
+READERS = {
+    Format.HF: read_hf,
+    Format.TROCR: read_trocr,
+    Format.PADDLEOCR: read_paddleocr,
+    Format.DOCTR: read_doctr,
+    Format.KRAKEN: read_kraken,
+    Format.PARQUET: read_parquet,
+}
+
+
+@pytest.mark.parametrize("layout", list(Format))
+async def test_reader_gets_every_image_with_its_label(
+    some: Collected, tmp_path: Path, layout: Format
+) -> None:
+    out = tmp_path / "set"
+    told = await answer("export", "--format", layout, "--out", out, "--split", "50/25/25")
+
+    assert told["images"] == 8
+    assert told["excluded"] == {
+        "unreadable": 1, "not_a_line": 1, "low_agreement": 1, "not_read": 1,
+    }  # fmt: skip
+    found: dict[str, str] = {}
+    for split, count in told["splits"].items():
+        part = READERS[layout](out, split)
+        assert len(part) == count
+        found |= part
+    assert found == labels(out)
+    assert set(found.values()) >= {HOSTILE, "ríght line", "read 0"}
+    check(out)
+    assert not hidden(tmp_path)
+    assert some.store.bucket == told["query"]["bucket"]
+
+
+@pytest.mark.usefixtures("some")
+async def test_only_annotated_images_where_asked(tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    await answer("export", "--format", "hf", "--out", out, "--only-annotated", "--split", "100")
+    assert sorted(labels(out).values()) == sorted([HOSTILE, "ríght line"])
+    assert {record["origin"] for record in records(out)} == {"annotation"}
+
+
+async def test_images_since_a_date(collected: Collected, tmp_path: Path) -> None:
+    await collected.add("old.png", "old", stored_at=STORED_AT)
+    await collected.add("new.png", "new", stored_at=STORED_AT.replace(day=20))
+    out = tmp_path / "set"
+    await answer("export", "--format", "hf", "--out", out, "--since", "2026-11-20")
+    assert list(labels(out).values()) == ["new"]
+
+
+@pytest.mark.parametrize("layout", list(Format))
+async def test_manifest_makes_the_same_bytes_again(
+    some: Collected, tmp_path: Path, layout: Format
+) -> None:
+    out, again = tmp_path / "set", tmp_path / "again"
+    await answer("export", "--format", layout, "--out", out, "--min-agreement", "0.5")
+    await some.set("right.jpg", annotation=annotation("something else"))
+    await some.add("later.png", "later")
+
+    await answer("export", "--from-manifest", out / "manifest.json", "--out", again)
+
+    assert files(again) == files(out)
+
+
+async def test_manifest_makes_another_layout(some: Collected, tmp_path: Path) -> None:
+    out, other = tmp_path / "set", tmp_path / "other"
+    await answer("export", "--format", "hf", "--out", out)
+    await some.store.delete("0.png")
+    told = await answer(
+        *("export", "--from-manifest", out / "manifest.json", "--format", "kraken"),
+        *("--out", other),
+        status=1,
+    )
+    assert told["lost"] == {"removed": 1}
+    assert len(read_kraken(other, "train")) == told["splits"]["train"]
+
+
+async def test_images_stay_in_their_split_as_data_grows(some: Collected, tmp_path: Path) -> None:
+    first, later = tmp_path / "first", tmp_path / "later"
+    await answer("export", "--format", "hf", "--out", first, "--split", "50/25/25")
+    for number in range(20):
+        await some.add(f"more/{number}.png", f"more {number}")
+    await answer("export", "--format", "hf", "--out", later, "--split", "50/25/25")
+    before = {record["sha256"]: record["split"] for record in records(first)}
+    after = {record["sha256"]: record["split"] for record in records(later)}
+    assert len(set(before.values())) > 1
+    assert before.items() <= after.items()
+
+
+async def test_equal_bytes_are_exported_once_as_a_person_says(
+    collected: Collected, tmp_path: Path
+) -> None:
+    image = line_image("same")
+    await collected.add("a.png", "samme", content=image)
+    await collected.add("b.png", "same", content=image, right="same")
+    await collected.add("c.png", "sane", content=image)
+    out = tmp_path / "set"
+    told = await answer("export", "--format", "hf", "--out", out)
+    assert told["excluded"] == {"duplicate": 2}
+    assert list(labels(out).values()) == ["same"]
+
+
+@pytest.mark.usefixtures("some")
+async def test_host_is_never_in_two_splits_where_asked(tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    await answer(
+        *("export", "--format", "hf", "--out", out, "--group-by-source", "--split", "50/50")
+    )
+    places: dict[str, set[str]] = {}
+    for record in records(out):
+        for host in record["hosts"]:
+            places.setdefault(host, set()).add(record["split"])
+    assert sorted(places) == ["host-0.example", "host-1.example"]
+    assert all(len(splits) == 1 for splits in places.values())
+
+
+async def test_card_tells_what_is_in_it_and_what_was_removed_since(
+    some: Collected, tmp_path: Path
+) -> None:
+    out = tmp_path / "set"
+    await answer("export", "--format", "hf", "--out", out)
+    removed = (await some.document("0.png"))["sha256"]
+    await some.store.delete("0.png")
+    await some.set("0.png", status="removed", prediction=None)
+    await some.set("1.png", annotation=annotation("", "unreadable"))
+    told = await answer("export", "--format", "hf", "--out", out)
+
+    assert told["since_last"]["removed"] == [removed]
+    assert told["since_last"]["left_out"] == 1
+    card = (out / "README.md").read_text()
+    for words in (
+        *("| `host-1.example` | 2 |", "| `(uploaded)` | 2 |", "| `fake fake-1` | 6 |"),
+        *(f"- `{removed}`", "| annotation | 2 |", '"min_agreement": 0.9', "| low_agreement | 1 |"),
+    ):
+        assert words in card
+    assert removed not in (out / "manifest.jsonl").read_text()
+    check(out)
+
+
+async def test_object_that_is_gone_or_another_is_counted(some: Collected, tmp_path: Path) -> None:
+    await some.store.delete("0.png")
+    for key, content in (("1.png", line_image("other")), ("2.png", b"no image")):
+        await some.store.write(key, content, content_type="image/png", metadata={})
+    await some.set("2.png", sha256=hashlib.sha256(b"no image").hexdigest())
+    out = tmp_path / "set"
+    told = await answer("export", "--format", "parquet", "--out", out, status=1)
+    assert told["lost"] == {"removed": 1, "changed": 1, "no_image": 1}
+    assert told["images"] == 5
+
+
+async def test_strangers_folder_is_left_alone(some: Collected, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    out.mkdir()
+    (out / "thesis.txt").write_text("precious")
+    status, output = await docreco("export", "--format", "hf", "--out", out)
+    assert status == 4
+    assert "thesis.txt" in output
+    assert (out / "thesis.txt").read_text() == "precious"
+    assert some.store.bucket
+
+
+async def test_interrupted_export_leaves_the_one_before_and_is_made_anew(
+    some: Collected, tmp_path: Path
+) -> None:
+    out = tmp_path / "set"
+    sources = Sources(some.index.images, some.store)
+    query = Query(format=Format.HF, bucket=some.store.bucket)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(done: int, _: int) -> None:
+        if done == 3:
+            raise StoppedError
+
+    await write_export(query, sources, out, lambda *_: None)
+    before = files(out)
+    await some.add("more.png", "more")
+    with pytest.raises(StoppedError):
+        await write_export(query, sources, out, stop)
+    assert files(out) == before
+    assert (tmp_path / ".set.partial").is_dir()
+
+    manifest = await write_export(query, sources, out, lambda *_: None)
+    assert manifest.images == 9
+    check(out)
+    assert not (tmp_path / ".set.partial").exists()
+
+
+async def test_crash_between_the_two_renames_is_mended(some: Collected, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    await answer("export", "--format", "hf", "--out", out)
+    out.rename(tmp_path / ".set.before")
+    told = await answer("export", "--format", "hf", "--out", out)
+    assert told["since_last"]["left_out"] == 0
+    assert not (tmp_path / ".set.before").exists()
+    assert some.store.bucket
+
+
+@pytest.mark.usefixtures("some")
+async def test_two_exports_into_one_folder_do_not_mix(tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    with replacing(out):
+        status, output = await docreco("export", "--format", "hf", "--out", out)
+    assert status == 4
+    assert "another export is writing" in output
+
+
+async def test_pushed_export_is_what_the_folder_holds(some: Collected, tmp_path: Path) -> None:
+    out, bucket = tmp_path / "set", f"{some.store.bucket}-out"
+    target = ObjectStore(some.store.client, bucket)
+    await some.store.client.create_bucket(Bucket=bucket)
+    try:
+        await target.write("sets/a/kept.txt", b"k", content_type="text/plain", metadata={})
+        arguments = (
+            "export",
+            "--format",
+            "hf",
+            "--out",
+            out,
+            "--push-to",
+            f"s3://{bucket}/sets/a/",
+        )
+        await answer(*arguments)
+        await some.set("0.png", status="removed")
+        await answer(*arguments)
+        there = {info.key async for info in target.list()}
+        assert there == {f"sets/a/{name}" for name in files(out)} | {"sets/a/kept.txt"}
+        stored = await target.read("sets/a/manifest.json", max_bytes=100_000)
+        assert stored.content == (out / "manifest.json").read_bytes()
+    finally:
+        async for info in target.list():
+            await target.delete(info.key)
+        await some.store.client.delete_bucket(Bucket=bucket)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--format", "hf", "--push-to", "s3://{bucket}/x"], 4, "collected as an image again"),
+        (["--format", "hf", "--push-to", "https://a/b"], 4, "no address"),
+        (["--format", "hf", "--split", "a/b"], 2, "no split"),
+        (["--format", "hf", "--since", "yesterday"], 2, "no date"),
+        ([], 2, "say which"),
+        (["--from-manifest", "missing.json"], 4, "can't be read"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused(
+    collected: Collected, tmp_path: Path, arguments: list[str], status: int, words: str
+) -> None:
+    given = [each.format(bucket=collected.store.bucket) for each in arguments]
+    got, output = await docreco("export", "--out", tmp_path / "set", *given)
+    assert got == status
+    assert words in " ".join(output.replace("│", " ").split())
+    assert not (tmp_path / "set").exists()
+
+
+async def test_manifest_of_a_stranger_names_no_file_outside(
+    some: Collected, tmp_path: Path
+) -> None:
+    out = tmp_path / "set"
+    await answer("export", "--format", "hf", "--out", out)
+    lines = (out / "manifest.jsonl").read_text().splitlines()
+    evil = json.loads(lines[0]) | {"split": "../../evil"}
+    (out / "manifest.jsonl").write_text(json.dumps(evil) + "\n")
+    status, output = await docreco(
+        "export", "--from-manifest", out / "manifest.json", "--out", tmp_path / "again"
+    )
+    assert status == 4
+    assert "can't be read" in output
+    assert not (tmp_path / "again").exists()
+    assert some.store.bucket
+
+
+async def test_empty_collection_gives_an_empty_data_set(
+    collected: Collected, tmp_path: Path
+) -> None:
+    out = tmp_path / "set"
+    told = await answer("export", "--format", "paddleocr", "--out", out)
+    assert told["images"] == 0
+    check(out)
+    assert collected.store.bucket

@@ -1,0 +1,120 @@
+"""Images in a real store with their documents, for tests of data sets."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from services.cli.main import app
+from services.common.index import Database, Document, open_index
+from services.common.object_store import ObjectStore, open_object_store
+from services.common.settings import MongoSettings, S3Settings
+from tests.support.images import line_image
+
+STORED_AT = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def prediction(text: str, *, score: float = 0.95, version: str = "fake-1") -> Document:
+    """Return what a model has read."""
+    return {
+        "text": text,
+        "score": score,
+        "engine": "fake",
+        "model_version": version,
+        "predicted_at": STORED_AT,
+        "duration_ms": 1.0,
+    }
+
+
+def annotation(text: str, quality: str = "ok") -> Document:
+    """Return what a person says."""
+    return {"text": text, "quality": quality, "by": "ada", "at": STORED_AT}
+
+
+class Collected:
+    """What the pipeline has collected, written without it."""
+
+    def __init__(self, store: ObjectStore, index: Database) -> None:
+        self.store = store
+        self.index = index
+
+    async def add(
+        self,
+        key: str,
+        text: str,
+        *,
+        right: str | None = None,
+        content: bytes | None = None,
+        urls: tuple[str, ...] = (),
+        **fields: Any,
+    ) -> str:
+        """Store an image that was read as ``text``; return its sha256."""
+        image = line_image(f"{key} {text}", font_size=12) if content is None else content
+        etag = await self.store.write(key, image, content_type="image/png", metadata={})
+        sha256 = hashlib.sha256(image).hexdigest()
+        document = {
+            "_id": f"{self.store.bucket}/{key}",
+            "bucket": self.store.bucket,
+            "key": key,
+            "etag": etag,
+            "sha256": sha256,
+            "status": "predicted",
+            "stored_at": STORED_AT,
+            "indexed_at": STORED_AT,
+            "revision": 1,
+            "sources": [{"url": url, "batch_id": "b", "fetched_at": STORED_AT} for url in urls],
+            "prediction": prediction(text),
+            "annotation": None if right is None else annotation(right),
+        }
+        await self.index.images.insert({**document, **fields})
+        return sha256
+
+    async def document(self, key: str) -> Document:
+        """Return the document of a key."""
+        found = await self.index.images.find_one({"_id": f"{self.store.bucket}/{key}"})
+        assert found is not None
+        return found
+
+    async def set(self, key: str, **fields: object) -> None:
+        """Change a document."""
+        await self.index.images.update_one(
+            {"_id": f"{self.store.bucket}/{key}"}, {"$set": dict(fields)}
+        )
+
+
+@asynccontextmanager
+async def open_collected(
+    s3: S3Settings, mongo: MongoSettings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Collected]:
+    """Yield an empty collection that the commands find through their settings."""
+    monkeypatch.setenv("MONGO_URL", str(mongo.url))
+    monkeypatch.setenv("MONGO_DATABASE", mongo.database)
+    monkeypatch.setenv("S3_ENDPOINT_URL", str(s3.endpoint_url))
+    monkeypatch.setenv("S3_ACCESS_KEY_ID", s3.access_key_id)
+    monkeypatch.setenv("S3_SECRET_ACCESS_KEY", s3.secret_access_key.get_secret_value())
+    monkeypatch.setenv("S3_BUCKET", s3.bucket)
+    monkeypatch.setenv("COLUMNS", "200")
+    async with open_object_store(s3) as store, open_index(mongo) as index:
+        await store.client.create_bucket(Bucket=store.bucket)
+        yield Collected(store, index)
+
+
+async def docreco(*arguments: object) -> tuple[int, str]:
+    """Run a command in a thread, for it has an event loop of its own; return status and answer."""
+    given = [str(argument) for argument in arguments]
+    result = await asyncio.to_thread(lambda: CliRunner().invoke(app, given))
+    return result.exit_code, result.stdout if result.exit_code in {0, 1} else result.output
+
+
+async def answer(*arguments: object, status: int = 0) -> dict[str, Any]:
+    """Run a command and return its answer for machines."""
+    got, output = await docreco(*arguments, "--json")
+    assert got == status, output
+    told: dict[str, Any] = json.loads(output)
+    return told

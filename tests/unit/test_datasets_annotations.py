@@ -1,0 +1,100 @@
+"""What texts become before they are stored, and what an annotation is to a document."""
+
+import unicodedata
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.common.annotations import (
+    MAX_ANNOTATION_LENGTH,
+    Outcome,
+    Quality,
+    UnacceptableAnnotationError,
+    decide,
+    normalise,
+    to_annotation,
+)
+
+TEXTS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=200)
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("  two \t words\r\n", "two words"),
+        ("e\u0301tude", "étude"),
+        ("no-break\u00a0space\u2003and\u3000wide", "no-break space and wide"),
+        ("line\u2028end", "line end"),
+        ("ﬁn № 1½", "ﬁn № 1½"),
+        ("क्\u200dष", "क्\u200dष"),
+        ("", ""),
+    ],
+)
+def test_text_has_one_form(text: str, normal: str) -> None:
+    assert normalise(text) == normal
+
+
+@pytest.mark.parametrize("text", ["nul\0", "bell\a", "esc\x1b[2J", "\x1cfield", "lone\ud800"])
+def test_control_characters_are_refused(text: str) -> None:
+    with pytest.raises(UnacceptableAnnotationError, match="control character: U\\+"):
+        normalise(text)
+
+
+def test_length_is_bounded() -> None:
+    assert normalise("a" * MAX_ANNOTATION_LENGTH)
+    with pytest.raises(UnacceptableAnnotationError, match="more than"):
+        normalise("a" * (MAX_ANNOTATION_LENGTH + 1))
+
+
+@given(TEXTS)
+def test_normal_form_stays_as_it_is(text: str) -> None:
+    normal = normalise(text)
+    assert normalise(normal) == normal
+    assert unicodedata.is_normalized("NFC", normal)
+    assert normal == " ".join(normal.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "quality", "by"),
+    [
+        ("", "ok", "ada"),
+        (None, None, "ada"),
+        ("a", "good", "ada"),
+        ("a", "ok", ""),
+        ("a", "ok", "batch:1"),
+    ],
+)
+def test_annotation_without_sense_is_refused(
+    text: str | None, quality: str | None, by: str
+) -> None:
+    with pytest.raises(UnacceptableAnnotationError):
+        to_annotation(text, quality, by=by)
+
+
+def test_unreadable_image_needs_no_text() -> None:
+    assert to_annotation(None, " Unreadable ", by="ada").quality is Quality.UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("document", "outcome"),
+    [
+        (None, Outcome.UNKNOWN),
+        ({"status": "removed"}, Outcome.UNKNOWN),
+        ({"etag": "other"}, Outcome.UNKNOWN),
+        ({"etag": "e", "annotation": None}, Outcome.WRITTEN),
+        ({"etag": "e", "annotation": {"text": " e\u0301t  é "}}, Outcome.UNCHANGED),
+        ({"etag": "e", "annotation": {"text": "ét é", "quality": "ok"}}, Outcome.UNCHANGED),
+        ({"etag": "e", "annotation": {"text": "ét é", "quality": "unreadable"}}, Outcome.CONFLICT),
+        ({"etag": "e", "annotation": {"text": "other", "quality": "ok"}}, Outcome.CONFLICT),
+    ],
+)
+def test_annotation_meets_a_document(document: dict[str, Any] | None, outcome: Outcome) -> None:
+    assert decide(document, to_annotation("ét é", by="ada"), etag="e") is outcome
+
+
+def test_conflict_is_written_over_where_asked() -> None:
+    document = {"annotation": {"text": "other"}}
+    annotation = to_annotation("text", by="ada")
+    assert decide(document, annotation, overwrite=True) is Outcome.WRITTEN
