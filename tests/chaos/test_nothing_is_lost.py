@@ -102,7 +102,7 @@ async def explain(pipeline: Pipeline, client: Client) -> str:
     queued = client.index.fetches.find({"outcome": "queued"}, limit=5)
     lines += [f"still queued: {item}" async for item in queued]
     lines += [f"batch: {batch}" async for batch in client.index.batches.find({})]
-    names = ("fetch.jobs", *FETCH_QUEUES.delays, FETCH_QUEUES.parked, "ocr.jobs")
+    names = (*FETCH_QUEUES.partitions, *FETCH_QUEUES.delays, FETCH_QUEUES.parked, "ocr.jobs")
     lines += [f"{name}: {await depth(pipeline, name)}" for name in names]
     lines += [each.log_path.read_text()[-3000:] for each in pipeline.programs.values()]
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from infra.local.servers import notification_environment
 from infra.local.stack import Addresses
 
 DOCKER_SOCKET = Path("/var/run/docker.sock")
+PLUGINS = Path(__file__).parents[2] / "infra/docker/rabbitmq/enabled_plugins"
 RABBITMQ_IMAGE = "rabbitmq:4.1-management-alpine"
 MONGO_IMAGE = "mongo:8.0"
 USER = PASSWORD = "docreco-tests"
@@ -42,6 +43,7 @@ def containers(*, minio_image: str) -> Iterator[Addresses]:
         rabbitmq = DockerContainer(RABBITMQ_IMAGE)
         rabbitmq.with_env("RABBITMQ_DEFAULT_USER", USER).with_env("RABBITMQ_DEFAULT_PASS", PASSWORD)
         rabbitmq.with_exposed_ports(AMQP_PORT, MANAGEMENT_PORT)
+        rabbitmq.with_volume_mapping(str(PLUGINS), "/etc/rabbitmq/enabled_plugins")
         rabbitmq.with_network(network).with_network_aliases("rabbitmq")
         rabbitmq.waiting_for(HttpWaitStrategy(MANAGEMENT_PORT, "/"))
         stack.enter_context(rabbitmq)

@@ -114,9 +114,12 @@ async def running_fetcher(
 
 
 @contextmanager
-def fetcher_process(surroundings: Surroundings, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+def fetcher_process(
+    surroundings: Surroundings, port: int, **settings: str
+) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a fetcher as a process of its own; it is killed where it does not end by itself."""
     environment = {**os.environ, **surroundings.environment(), "FETCHER_PORT": str(port)}
+    environment |= {f"FETCHER_{name.upper()}": value for name, value in settings.items()}
     process = subprocess.Popen(
         [sys.executable, "-m", "services.fetcher.main"],
         env=environment,

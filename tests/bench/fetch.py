@@ -1,0 +1,236 @@
+"""How fast the fetcher is: ``python -m tests.bench.fetch [--items N] [--runs N] [--only NAME …]``.
+
+* ``rate``: URL → object in MinIO, ledger included, beside a bare loop of the same clients without
+  any promise, and beside img2dataset writing single files to the same MinIO (installed into an
+  environment of its own); runs alternate, medians are compared.
+* ``hosts``: 200 hosts of which 10 never answer and 10 send 1 kB/s, beside the same without these.
+* ``memory``: RSS of a fetcher with a long list in flight.
+
+Servers are found as the tests find them.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import statistics
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import aiohttp
+from rich.console import Console
+from rich.table import Table
+
+from infra.local.ports import pick_free_ports
+from infra.local.stack import Addresses
+from services.common.object_store import ObjectStore
+from tests.bench.lists import memory_mib, surroundings
+from tests.support.fetcher import Surroundings, fetcher_process, get_json, wait_ready
+from tests.support.servers import real_servers
+from tests.support.static_site import host, static_site
+
+ITEMS = 5000
+RUNS = 5
+LOOP_AT_ONCE = 64
+HOSTS, DEAD, SLOW = 200, 10, 10
+IMG2DATASET = "img2dataset==1.47.0"
+IMG2DATASET_SCRIPT = """
+import sys, img2dataset
+img2dataset.download(url_list=sys.argv[1], output_folder=sys.argv[2], output_format="files",
+    input_format="txt", processes_count=2, thread_count=32, resize_mode="no",
+    number_sample_per_shard=1000, disable_all_reencoding=True)
+"""
+MEMORY_LINES = 1_000_000
+MEMORY_SECONDS = 60
+
+
+@asynccontextmanager
+async def room(servers: Addresses) -> AsyncIterator[Surroundings]:
+    """Give surroundings whose bucket is emptied afterwards."""
+    async with surroundings(servers) as around:
+        yield around
+        client, bucket = around.store.client, around.store.bucket
+        async for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            if found := [{"Key": each["Key"]} for each in page.get("Contents", [])]:
+                await client.delete_objects(Bucket=bucket, Delete={"Objects": found})
+
+
+def urls(port: int, count: int, *, hosts: int = 1, start: int = 0) -> list[str]:
+    """Return URLs that take turns with the hosts from ``start`` on."""
+    return [
+        f"http://{host(start + number % hosts)}:{port}/{number:08d}.png" for number in range(count)
+    ]
+
+
+@asynccontextmanager
+async def fetcher(around: Surroundings) -> AsyncIterator[tuple[aiohttp.ClientSession, int]]:
+    """Run a fetcher process with everything as it is by default but the rate of one host."""
+    port = pick_free_ports().fetcher_port
+    with fetcher_process(around, port) as process:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as api:
+            await wait_ready(api)
+            yield api, process.pid
+
+
+async def fetched(around: Surroundings, wanted: Sequence[str], enough: int) -> float:
+    """Return the rate at which the fetcher gets ``enough`` of the items an outcome."""
+    async with fetcher(around) as (api, _):
+        began = time.perf_counter()
+        body = "\n".join(wanted).encode()
+        async with api.post(
+            "/batches", data=body, headers={"Content-Type": "text/plain"}
+        ) as answer:
+            batch_id = (await answer.json())["batch_id"]
+        while True:
+            counts: dict[str, int] = (await get_json(api, f"/batches/{batch_id}"))["counts"]
+            if counts["stored"] + counts["unchanged"] >= enough:
+                return enough / (time.perf_counter() - began)
+            await asyncio.sleep(0.25)
+
+
+async def looped(store: ObjectStore, wanted: Sequence[str]) -> float:
+    """Return the rate of a bare loop."""
+    waiting = iter(wanted)
+
+    async def work(session: aiohttp.ClientSession) -> None:
+        for url in waiting:
+            async with session.get(url) as response:
+                content = await response.read()
+            key = f"loop/{hashlib.sha256(content).hexdigest()}.png"
+            await store.write(key, content, content_type="image/png", metadata={})
+
+    began = time.perf_counter()
+    async with aiohttp.ClientSession() as session:
+        await asyncio.gather(*(work(session) for _ in range(LOOP_AT_ONCE)))
+    return len(wanted) / (time.perf_counter() - began)
+
+
+class Img2dataset:
+    """img2dataset in an environment of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._python = folder / "venv/bin/python"
+        self._folder = folder
+        venv.create(folder / "venv", with_pip=True)
+        packages = [IMG2DATASET, "s3fs", "setuptools<81"]
+        command = [str(self._python), "-m", "pip", "install", "--quiet", *packages]
+        subprocess.run(command, check=True)  # noqa: S603  its own Python
+
+    def rate(self, around: Surroundings, wanted: Sequence[str]) -> float:
+        """Return its rate of single files."""
+        (self._folder / "urls.txt").write_text("\n".join(wanted))
+        began = time.perf_counter()
+        subprocess.run(  # noqa: S603  its own Python
+            [
+                *(str(self._python), "-c", IMG2DATASET_SCRIPT),
+                *(str(self._folder / "urls.txt"), f"s3://{around.s3.bucket}/img2dataset"),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env={
+                "PATH": "/usr/bin:/bin",
+                "HOME": str(self._folder),
+                "AWS_ACCESS_KEY_ID": around.s3.access_key_id,
+                "AWS_SECRET_ACCESS_KEY": around.s3.secret_access_key.get_secret_value(),
+                "AWS_ENDPOINT_URL": str(around.s3.endpoint_url),
+                "FSSPEC_S3_ENDPOINT_URL": str(around.s3.endpoint_url),
+                "NO_ALBUMENTATIONS_UPDATE": "1",
+            },
+        )
+        return len(wanted) / (time.perf_counter() - began)
+
+
+async def rates(items: int, runs: int, *, with_peer: bool) -> dict[str, float]:
+    """Compare the fetcher, the bare loop, and img2dataset; each run has a bucket of its own."""
+    found: dict[str, list[float]] = {"fetcher": [], "bare loop": []}
+    port = pick_free_ports().fetcher_port
+    wanted = urls(port, items)
+    with (
+        real_servers() as servers,
+        static_site(port, hosts=1),
+        TemporaryDirectory(prefix="docreco-bench-") as folder,
+    ):
+        peer = Img2dataset(Path(folder)) if with_peer else None
+        for _ in range(runs):
+            async with room(servers) as around:
+                found["fetcher"].append(await fetched(around, wanted, items))
+            async with room(servers) as around:
+                found["bare loop"].append(await looped(around.store, wanted))
+            if peer is not None:
+                async with room(servers) as around:
+                    rate = await asyncio.to_thread(peer.rate, around, wanted)
+                    found.setdefault("img2dataset", []).append(rate)
+    medians = {name: statistics.median(each) for name, each in found.items()}
+    ratios = {
+        f"fetcher / {name}": medians["fetcher"] / rate
+        for name, rate in medians.items()
+        if name != "fetcher"
+    }
+    return {**{f"{name}, items/s": rate for name, rate in medians.items()}, **ratios}
+
+
+async def many_hosts(items: int, runs: int) -> dict[str, float]:
+    """Compare 200 hosts of which some are dead or slow with as many items of good ones."""
+    found: dict[str, list[float]] = {"all hosts good": [], "20 bad hosts": []}
+    port = pick_free_ports().fetcher_port
+    bad = DEAD + SLOW
+    good = HOSTS - bad
+    with real_servers() as servers, static_site(port, hosts=HOSTS, dead=DEAD, slow=SLOW):
+        for _ in range(runs):
+            async with room(servers) as around:
+                rate = await fetched(around, urls(port, items, hosts=good, start=bad), items)
+                found["all hosts good"].append(rate)
+            async with room(servers) as around:
+                mixed = urls(port, items * HOSTS // good, hosts=HOSTS)
+                found["20 bad hosts"].append(await fetched(around, mixed, items))
+    medians = {name: statistics.median(each) for name, each in found.items()}
+    ratio = medians["20 bad hosts"] / medians["all hosts good"]
+    return {**{f"{name}, items/s": each for name, each in medians.items()}, "ratio": ratio}
+
+
+async def memory(lines: int) -> dict[str, float]:
+    """Return the RSS of a fetcher, in MiB, with a long list in flight."""
+    port = pick_free_ports().fetcher_port
+    with real_servers() as servers, static_site(port, hosts=HOSTS):
+        async with room(servers) as around, fetcher(around) as (api, pid):
+            body = "\n".join(urls(port, lines, hosts=HOSTS)).encode()
+            async with api.post(
+                "/batches", data=body, headers={"Content-Type": "text/plain"}
+            ) as answer:
+                assert answer.status == 202, await answer.text()
+            highest = 0.0
+            for _ in range(MEMORY_SECONDS):
+                await asyncio.sleep(1)
+                highest = max(highest, memory_mib(pid, "VmRSS"))
+            return {"RSS in flight, MiB": highest, "highest, MiB": memory_mib(pid, "VmHWM")}
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.fetch", description=__doc__)
+    parser.add_argument("--items", type=int, default=ITEMS)
+    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--lines", type=int, default=MEMORY_LINES, help="of the list in flight")
+    parser.add_argument("--only", nargs="+", choices=["rate", "hosts", "memory"], default=None)
+    parser.add_argument("--no-peer", action="store_true", help="without img2dataset")
+    given = parser.parse_args()
+    parts: dict[str, Any] = {
+        "rate": lambda: rates(given.items, given.runs, with_peer=not given.no_peer),
+        "hosts": lambda: many_hosts(given.items, given.runs),
+        "memory": lambda: memory(given.lines),
+    }
+    table = Table("", "median", title=f"{given.items} items, {given.runs} runs")
+    for name in given.only or parts:
+        for what, figure in asyncio.run(parts[name]()).items():
+            table.add_row(what, f"{figure:.2f}" if figure < 10 else f"{figure:.0f}")
+    Console(file=sys.stdout).print(table)
+
+
+if __name__ == "__main__":
+    main()

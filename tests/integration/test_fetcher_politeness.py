@@ -1,0 +1,244 @@
+"""Hosts are asked no more than they should be, and those that give trouble hold up no others."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from infra.local.ports import pick_free_ports
+from services.common.metadata import from_metadata
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from tests.support.fetcher import (
+    Surroundings,
+    fetcher_process,
+    get_json,
+    items_by_url,
+    open_surroundings,
+    running_fetcher,
+    submit,
+    wait_done,
+    wait_ready,
+)
+from tests.support.waiting import eventually
+from tests.support.web import WebSite, open_raw_server, open_site, png
+
+pytestmark = pytest.mark.integration
+
+HOST_CONCURRENCY = 2
+HOST_RATE = 10
+
+
+@pytest.fixture
+async def surroundings(
+    s3_settings: S3Settings, private_amqp_settings: AmqpSettings, mongo_settings: MongoSettings
+) -> AsyncIterator[Surroundings]:
+    async with open_surroundings(s3_settings, private_amqp_settings, mongo_settings) as made:
+        yield made
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[WebSite]:
+    async with open_site() as site:
+        yield site
+
+
+class Watched:
+    """A host that notes how many ask at once, and when."""
+
+    def __init__(self, site: WebSite, seconds: float = 0.0) -> None:
+        self._site = site
+        self._seconds = seconds
+        self._active = 0
+        self.most_at_once = 0
+        self.times: list[float] = []
+
+    def add(self, path: str, body: bytes) -> str:
+        async def handle(_: web.Request) -> web.Response:
+            self.times.append(time.monotonic())
+            self._active += 1
+            self.most_at_once = max(self.most_at_once, self._active)
+            try:
+                await asyncio.sleep(self._seconds)
+            finally:
+                self._active -= 1
+            return web.Response(body=body)
+
+        return self._site.add(path, handle)
+
+    @property
+    def most_in_a_second(self) -> int:
+        return max(sum(start <= each < start + 1 for each in self.times) for start in self.times)
+
+
+async def stored_by(api: aiohttp.ClientSession) -> float:
+    """Return how many items one process stored."""
+    async with api.get("/metrics") as response:
+        lines = (await response.text()).splitlines()
+    prefix = 'fetcher_items_total{code="stored",outcome="stored"} '
+    return sum(float(line.removeprefix(prefix)) for line in lines if line.startswith(prefix))
+
+
+async def test_limits_of_hosts_hold_over_processes_that_come_and_are_killed(
+    surroundings: Surroundings,
+) -> None:
+    ports = [pick_free_ports().fetcher_port for _ in range(2)]
+    limits = {"host_concurrency": str(HOST_CONCURRENCY), "host_rate": str(HOST_RATE)}
+    async with AsyncExitStack() as stack:
+        sites = [
+            await stack.enter_async_context(open_site(f"127.0.0.{each}")) for each in range(1, 13)
+        ]
+        hosts = [Watched(site, seconds=0.3) for site in sites]
+        urls = [
+            host.add(f"/{number}", png(100 * each + number))
+            for number in range(60)
+            for each, host in enumerate(hosts)
+        ]
+        first, second = [
+            await stack.enter_async_context(aiohttp.ClientSession(f"http://127.0.0.1:{port}"))
+            for port in ports
+        ]
+        processes = stack.enter_context(ExitStack())
+        killed = processes.enter_context(fetcher_process(surroundings, ports[0], **limits))
+        await wait_ready(first)
+        batch_id = (await submit(first, *urls))["batch_id"]
+        await eventually(lambda: stored_by(first))
+
+        processes.enter_context(fetcher_process(surroundings, ports[1], **limits))
+        await wait_ready(second)
+        await eventually(lambda: stored_by(second))  # work was handed over
+        before = (await get_json(second, f"/batches/{batch_id}"))["counts"]
+        killed.kill()
+        batch = await wait_done(second, batch_id)
+
+    assert before["queued"] > 0
+    assert batch["counts"]["stored"] == len(urls)
+    assert max(host.most_at_once for host in hosts) == HOST_CONCURRENCY
+    # a process that takes over does not know when the one before asked last
+    assert max(host.most_in_a_second for host in hosts) <= HOST_RATE + 2
+
+
+async def test_host_that_does_not_answer_holds_up_no_other_and_its_items_end(
+    surroundings: Surroundings, site: WebSite
+) -> None:
+    good = [site.add_body(f"/{number}", png(number)) for number in range(100)]
+    async with open_raw_server(b"", stays_open=True) as dead:
+        bad = [f"{dead}{number}" for number in range(400)]
+        mixed = [url for each in zip(bad, good * 4, strict=True) for url in each]
+        async with running_fetcher(surroundings, concurrency=4, idle_timeout_seconds=2) as api:
+            started = time.monotonic()
+            batch_id = (await submit(api, *dict.fromkeys(mixed)))["batch_id"]
+            counts = await eventually(lambda: counts_where(api, batch_id, stored=100))
+            seconds = time.monotonic() - started
+            batch = await wait_done(api, batch_id)
+            items = await items_by_url(api, batch_id)
+
+    assert counts["failed"] == 0
+    assert seconds < 4  # while the dead host is waited for, again and again
+    assert batch["counts"]["failed"] == 400
+    codes = {items[url]["code"] for url in bad}
+    assert "host_paused" in codes
+    assert codes <= {"host_paused", "timeout"}
+    retried = {items[url]["attempts"] for url in bad}
+    assert max(retried) > 1
+
+
+async def counts_where(
+    api: aiohttp.ClientSession, batch_id: str, **least: int
+) -> dict[str, int] | None:
+    counts: dict[str, int] = (await get_json(api, f"/batches/{batch_id}"))["counts"]
+    return counts if all(counts[name] >= count for name, count in least.items()) else None
+
+
+async def test_slow_host_holds_up_no_other(surroundings: Surroundings, site: WebSite) -> None:
+    good = [site.add_body(f"/{number}", png(number)) for number in range(60)]
+    async with open_site("127.0.0.2") as slow_site:
+        slow = Watched(slow_site, seconds=3)
+        bad = [slow.add(f"/{number}", png(1000 + number)) for number in range(60)]
+        async with running_fetcher(surroundings, concurrency=4, idle_timeout_seconds=30) as api:
+            batch_id = (await submit(api, *bad, *good))["batch_id"]
+            counts = await eventually(lambda: counts_where(api, batch_id, stored=60))
+            async with api.post(f"/batches/{batch_id}/cancel") as response:
+                assert response.status == 200
+
+    assert counts["queued"] >= 52  # all of the slow ones but what it can do in the meantime
+
+
+async def test_host_that_asks_for_peace_gets_it(surroundings: Surroundings, site: WebSite) -> None:
+    times: list[float] = []
+
+    async def handle(_: web.Request) -> web.Response:
+        times.append(time.monotonic())
+        if len(times) == 1:
+            return web.Response(status=429, headers={"Retry-After": "2"})
+        return web.Response(body=png(len(times)))
+
+    urls = [site.add(f"/{number}", handle) for number in range(5)]
+    async with open_site("127.0.0.2") as other, running_fetcher(surroundings) as api:
+        batch_id = (await submit(api, *urls, other.add_body("/x", png(99))))["batch_id"]
+        batch = await wait_done(api, batch_id)
+
+    assert batch["counts"]["stored"] == 6
+    assert times[1] - times[0] >= 2
+
+
+async def test_crawl_delay_of_robots_txt_is_kept(surroundings: Surroundings, site: WebSite) -> None:
+    watched = Watched(site)
+    site.add_body("/robots.txt", b"User-agent: *\nCrawl-delay: 0.5\n", content_type="text/plain")
+    urls = [watched.add(f"/{number}", png(number)) for number in range(4)]
+    async with running_fetcher(surroundings) as api:
+        await wait_done(api, (await submit(api, *urls))["batch_id"])
+
+    gaps = [
+        later - earlier for earlier, later in zip(watched.times, watched.times[1:], strict=False)
+    ]
+    assert min(gaps) >= 0.45
+
+
+async def test_same_list_again_asks_only_whether_anything_changed(
+    surroundings: Surroundings, site: WebSite
+) -> None:
+    sent: list[int] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        if request.headers.get("If-None-Match") == '"1"':
+            sent.append(304)
+            return web.Response(status=304, headers={"ETag": '"1"'})
+        sent.append(200)
+        return web.Response(body=png(1), headers={"ETag": '"1"'})
+
+    url = site.add("/a", handle)
+    async with running_fetcher(surroundings) as api:
+        outcomes = []
+        for _ in range(3):
+            batch_id = (await submit(api, url))["batch_id"]
+            await wait_done(api, batch_id)
+            outcomes.append((await items_by_url(api, batch_id))[url])
+        key = outcomes[0]["key"]
+        await surroundings.store.delete(key)
+        batch_id = (await submit(api, url))["batch_id"]
+        await wait_done(api, batch_id)
+        again = (await items_by_url(api, batch_id))[url]
+
+    assert [each["outcome"] for each in outcomes] == ["stored", "unchanged", "unchanged"]
+    assert {each["key"] for each in outcomes} == {key}
+    assert (again["outcome"], again["key"]) == ("stored", key)  # the object was gone
+    assert sent == [200, 304, 304, 304, 200]
+
+
+async def test_secrets_of_a_url_are_not_kept_with_the_object(
+    surroundings: Surroundings, site: WebSite
+) -> None:
+    url = site.add_body("/a", png(1)) + "?page=1&token=s3cret"
+    async with running_fetcher(surroundings) as api:
+        batch_id = (await submit(api, url))["batch_id"]
+        await wait_done(api, batch_id)
+        key = (await items_by_url(api, batch_id))[url]["key"]
+
+    info = await surroundings.store.head(key)
+    assert info is not None
+    source = from_metadata(dict(info.metadata)).source_url
+    assert source == site.url("/a?page=1&token=REDACTED")
