@@ -8,6 +8,7 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
+from typing_extensions import override
 
 from app.errors import ImageTooLargeError, UndecodableImageError, UnsupportedMediaTypeError
 from services.common.images import FORMATS, PILLOW_NAMES
@@ -21,6 +22,9 @@ SHORT_SIDE = 384
 """Pixels: no engine sees more of a line's height, so larger images are reduced towards it."""
 MAX_SCANS = 100
 """A progressive JPEG has about 10; each one costs a pass over the whole image."""
+
+MAX_READS = 100_000
+"""Of parts of a file. Pillow reads segment by segment; 20 MB of empty ones take it 10 s, 700 MB."""
 
 _START_OF_SCAN = b"\xff\xda"
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
@@ -38,6 +42,19 @@ _TURNS = {
 _SIDEWAYS = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 _FULL_SCALES = (1.0, 255.0, 4095.0, 65535.0)
 """White in images of fractions, 8, 12 and 16 bits: scanners store 12 bits in 16."""
+
+
+class _File(BytesIO):
+    """A file in memory that may be read only so often."""
+
+    _reads = 0
+
+    @override
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise UndecodableImageError(f"the file has more than {MAX_READS} parts")
+        return super().read(size)
 
 
 @dataclass(frozen=True)
@@ -92,7 +109,7 @@ def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
     if not content:
         raise UndecodableImageError("the file is empty")
     try:
-        with Image.open(BytesIO(content), formats=PILLOW_NAMES) as image:
+        with Image.open(_File(content), formats=PILLOW_NAMES) as image:
             _check(image, content, max_pixels)
             yield image
     except (ImageTooLargeError, UndecodableImageError):

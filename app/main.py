@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sys
 import warnings
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import parent_process
 
@@ -27,8 +28,35 @@ from services.common.server import http_server, serve_until, stop_on_signals
 from services.common.settings import LogSettings, S3Settings
 
 
-def build(settings: OcrSettings, metrics: OcrMetrics, collector: Collector | None) -> OcrService:
-    """Wire the service; nothing runs yet."""
+@dataclass(frozen=True)
+class Configuration:
+    """All settings of this service, but for those of its engine."""
+
+    ocr: OcrSettings
+    downloads: DownloadSettings
+    s3: S3Settings | None
+    """None where no image is collected: then no password of the bucket is needed."""
+
+
+def configure() -> Configuration:
+    """Read all settings.
+
+    Raises:
+        pydantic.ValidationError: One is bad.
+    """
+    settings = OcrSettings()
+    return Configuration(settings, DownloadSettings(), S3Settings() if settings.collect else None)
+
+
+def build(config: Configuration, registry: CollectorRegistry) -> tuple[OcrService, OcrMetrics]:
+    """Wire the service; nothing runs yet.
+
+    Args:
+        config: All settings.
+        registry: Where its metrics are registered, once.
+    """
+    settings = config.ocr
+    metrics = OcrMetrics(registry, low_score_threshold=settings.low_score_threshold)
     queue = WorkQueue(
         threads=settings.threads,
         max_waiting=settings.max_waiting,
@@ -41,21 +69,21 @@ def build(settings: OcrSettings, metrics: OcrMetrics, collector: Collector | Non
         threads=settings.threads,
         max_image_pixels=settings.max_image_pixels,
     )
-    return OcrService(
+    service = OcrService(
         predictor,
         metrics,
-        downloads=DownloadSettings(),
+        downloads=config.downloads,
         max_image_bytes=settings.max_image_bytes,
-        collector=collector,
+        collector=_build_collector(settings, config.s3, registry) if config.s3 else None,
     )
+    return service, metrics
 
 
-def build_collector(settings: OcrSettings, registry: CollectorRegistry) -> Collector | None:
-    """Wire what keeps the images of requests, where that is wanted."""
-    if not settings.collect:
-        return None
+def _build_collector(
+    settings: OcrSettings, s3: S3Settings, registry: CollectorRegistry
+) -> Collector:
     return Collector(
-        partial(open_object_store, S3Settings()),
+        partial(open_object_store, s3),
         CollectMetrics(registry),
         rate=settings.collect_rate,
         max_bytes=settings.collect_buffer_bytes,
@@ -67,19 +95,18 @@ def build_collector(settings: OcrSettings, registry: CollectorRegistry) -> Colle
 def worker() -> FastAPI:
     """Build the application of one of several processes: its metrics are shown by any of them."""
     _prepare_process()
-    settings, own, shown = OcrSettings(), CollectorRegistry(), CollectorRegistry()
+    config, shown = configure(), CollectorRegistry()
     MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
-    metrics = OcrMetrics(own, low_score_threshold=settings.low_score_threshold)
-    service = build(settings, metrics, build_collector(settings, own))
+    service, metrics = build(config, CollectorRegistry())
     _stop_with_parent()
-    return create_app(settings, service, metrics, shown, wait_for_model=True)
+    return create_app(config.ocr, service, metrics, shown, wait_for_model=True)
 
 
-async def run(settings: OcrSettings) -> None:
+async def run(config: Configuration) -> None:
     """Serve until SIGTERM or SIGINT; the model loads meanwhile, and ``/readyz`` tells when."""
     stop = stop_on_signals()
-    metrics = OcrMetrics(REGISTRY, low_score_threshold=settings.low_score_threshold)
-    service = build(settings, metrics, build_collector(settings, REGISTRY))
+    settings = config.ocr
+    service, metrics = build(config, REGISTRY)
     app = create_app(settings, service, metrics, REGISTRY)
     server = http_server(
         app, host=settings.host, port=settings.port, drain_seconds=settings.drain_seconds
@@ -90,10 +117,10 @@ async def run(settings: OcrSettings) -> None:
 def main() -> int:
     """Run the command line; return its exit status."""
     _prepare_process()
-    settings = OcrSettings()
-    if settings.workers > 1:
-        return serve_with_workers(settings, app="app.main:worker")
-    asyncio.run(run(settings))
+    config = configure()  # also where only the processes need it: a bad setting ends all
+    if config.ocr.workers > 1:
+        return serve_with_workers(config.ocr, app="app.main:worker")
+    asyncio.run(run(config))
     return 0
 
 

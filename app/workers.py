@@ -8,26 +8,33 @@ import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 from typing_extensions import override
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from app.settings import OcrSettings, share_metrics
 
 log = structlog.stdlib.get_logger(__name__)
 
-HANGING_SECONDS = 60
-"""A process that leaves its parent without answer so long is replaced; imports may take a while."""
-
 
 class Workers(Multiprocess):
-    """uvicorn's supervisor, which also forgets the gauges of processes that died."""
+    """uvicorn's supervisor, told by the system of processes that died.
+
+    Its own way is to ask each over a pipe: a process that dies while it is asked is noticed only
+    when the answer is overdue, and one that is still importing a model's libraries is killed.
+    """
 
     @override
     def keep_subprocess_alive(self) -> None:
-        before = {process.pid for process in self.processes}
-        super().keep_subprocess_alive()
-        for pid in before - {process.pid for process in self.processes}:
-            log.warning("worker died and was replaced", pid=pid)
-            mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        for index, worker in enumerate(self.processes):
+            if worker.process.is_alive():
+                continue
+            worker.join()
+            if worker.exitcode == STARTUP_FAILURE:  # as the next one would
+                self.should_exit.set()
+                return
+            log.warning("worker died and is replaced", pid=worker.pid, exit_status=worker.exitcode)
+            mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+            self.processes[index] = Process(self.config, self.sockets)
+            self.processes[index].start()
 
 
 def serve_with_workers(settings: OcrSettings, *, app: str) -> int:
@@ -47,7 +54,6 @@ def serve_with_workers(settings: OcrSettings, *, app: str) -> int:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=int(settings.drain_seconds),
-        timeout_worker_healthcheck=HANGING_SECONDS,
     )
     with TemporaryDirectory(prefix="ocr-metrics-") as folder, config.bind_socket() as socket:
         share_metrics(Path(folder))
