@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.settings import Port
 
-EngineName = Literal["rapidocr"]
+EngineName = Literal["rapidocr", "trocr"]
 
 MEBIBYTE = 1024 * 1024
 

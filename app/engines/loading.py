@@ -3,9 +3,11 @@
 from importlib import import_module
 
 from app.engines.base import Engine
+from app.engines.calibration import calibrated
+from app.engines.settings import ModelsSettings
 from app.settings import EngineName
 
-_MODULES: dict[EngineName, str] = {"rapidocr": "app.engines.rapid"}
+_MODULES: dict[EngineName, str] = {"rapidocr": "app.engines.rapid", "trocr": "app.engines.trocr"}
 
 
 def load_engine(name: EngineName, *, threads: int = 1) -> Engine:
@@ -18,7 +20,9 @@ def load_engine(name: EngineName, *, threads: int = 1) -> Engine:
         threads: How many threads will read at once.
 
     Raises:
+        CalibrationError: The calibration file can't be used with this model.
         Exception: Whatever the engine's libraries raise where they or the weights are missing.
     """
     engine: Engine = import_module(_MODULES[name]).load(threads=threads)
-    return engine
+    calibration = ModelsSettings().calibration
+    return engine if calibration is None else calibrated(engine, calibration)

@@ -1,5 +1,6 @@
 """Settings of the engines."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -7,6 +8,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 RuntimeName = Literal["auto", "onnxruntime", "openvino"]
 AlphabetName = Literal["latin", "all"]
+
+TROCR_MODEL = "microsoft/trocr-small-handwritten"
+TROCR_REVISION = "959398e1e35ce99c83e60f83b35c1187d4508a0b"
+"""Its first commit that has the weights as safetensors."""
 
 
 class RapidSettings(BaseSettings):
@@ -22,4 +27,39 @@ class RapidSettings(BaseSettings):
         "latin",
         description="Characters that may be read: those of Latin scripts, or all 18,710 of the "
         "model, which takes longer.",
+    )
+
+
+class ModelsSettings(BaseSettings):
+    """Models of the OCR API (``OCR_*``)."""
+
+    model_config = SettingsConfigDict(env_prefix="OCR_", frozen=True)
+
+    models: Path = Field(Path(".models"), description="Folder of `docreco models`.")
+    calibration: Path | None = Field(
+        None,
+        description="File of `docreco calibrate` that turns the model's scores into probabilities.",
+    )
+
+
+class TrocrSettings(BaseSettings):
+    """Engine ``trocr`` (``OCR_*``)."""
+
+    model_config = SettingsConfigDict(env_prefix="OCR_", frozen=True)
+
+    trocr_model: str = Field(
+        TROCR_MODEL,
+        min_length=1,
+        description="A name in the folder of models, a folder, or a name on the Hugging Face hub.",
+    )
+    trocr_revision: str = Field(
+        TROCR_REVISION,
+        min_length=1,
+        description="Commit, tag or branch on the hub; a folder has none.",
+    )
+    trocr_int8: bool = Field(
+        False, description="Whether a CPU computes with 8-bit weights: 2.4 times as fast."
+    )
+    trocr_max_tokens: int = Field(
+        128, ge=1, le=1024, description="Longest text, in the model's tokens."
     )

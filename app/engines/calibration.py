@@ -1,0 +1,148 @@
+"""Turn an engine's scores into the probability that the text is right.
+
+A calibration is a file made by ``docreco calibrate`` from annotated images. It belongs to one
+version of a model, and the version that predictions carry says which file changed their scores.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from app.engines.base import Engine, Reading
+from app.images import Pixels
+
+EDGE = 1e-6
+"""Scores are kept so far from 0 and 1, where the logit has no end."""
+_HASH_LENGTH = 8
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class CalibrationError(Exception):
+    """A calibration can't be used; says why."""
+
+
+class Temperature(BaseModel):
+    """Divide the logit of the score by a number (Guo et al., https://arxiv.org/abs/1706.04599)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["temperature"] = "temperature"
+    temperature: float = Field(gt=0, allow_inf_nan=False)
+
+    def __call__(self, score: float) -> float:
+        """Return the probability that a text of this score is right."""
+        bounded = min(max(score, EDGE), 1 - EDGE)
+        return 1 / (1 + math.exp(-math.log(bounded / (1 - bounded)) / self.temperature))
+
+
+class Isotonic(BaseModel):
+    """Straight lines between points that only rise (Zadrozny and Elkan, KDD 2002)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["isotonic"] = "isotonic"
+    scores: tuple[Probability, ...] = Field(min_length=1)
+    probabilities: tuple[Probability, ...]
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if len(self.scores) != len(self.probabilities):
+            raise ValueError("each score needs one probability")
+        if sorted(self.scores) != [*self.scores] or sorted(self.probabilities) != [
+            *self.probabilities
+        ]:
+            raise ValueError("scores and probabilities must not fall")
+        return self
+
+    def __call__(self, score: float) -> float:
+        """Return the probability that a text of this score is right."""
+        return float(np.interp(score, self.scores, self.probabilities))
+
+
+Curve = Temperature | Isotonic
+
+
+class Calibration(BaseModel):
+    """The content of a calibration file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    curve: Curve = Field(discriminator="method")
+    model_version: str
+    """Of the engine alone, whose scores it was fitted to."""
+    n: int = Field(ge=1)
+    """Annotated images that it was fitted to."""
+    fitted_at: datetime
+    ece_before: Probability
+    """Expected calibration error of the engine's own scores."""
+    ece_after: Probability
+    """The same of calibrated scores, each by a curve fitted without it."""
+
+
+class CalibratedEngine:
+    """An engine whose scores are probabilities; its texts stay.
+
+    Args:
+        engine: Reads.
+        calibration: Fitted to this version of the engine.
+        file_hash: Tells this calibration from others in ``model_version``.
+
+    Raises:
+        CalibrationError: It was fitted to another version.
+    """
+
+    def __init__(self, engine: Engine, calibration: Calibration, *, file_hash: str) -> None:
+        if calibration.model_version != engine.model_version:
+            raise CalibrationError(
+                f"the calibration was fitted to {calibration.model_version}, and the model is "
+                f"{engine.model_version}: fit another with docreco calibrate"
+            )
+        self._engine = engine
+        self._curve = calibration.curve
+        self.name = engine.name
+        self.best_batch = engine.best_batch
+        self.model_version = f"{engine.model_version}{SUFFIX}{file_hash}"
+
+    def read(self, pixels: Pixels) -> Reading:
+        """Read one line of text."""
+        return self._calibrated(self._engine.read(pixels))
+
+    def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
+        """Read several lines, in their order."""
+        return [self._calibrated(reading) for reading in self._engine.read_many(images)]
+
+    def _calibrated(self, reading: Reading) -> Reading:
+        if not reading.text:  # 0 says that nothing was read, not how probable a text is
+            return reading
+        return replace(reading, score=self._curve(reading.score))
+
+
+SUFFIX = "+cal-"
+"""Between an engine's version and the hash of the calibration file."""
+
+
+def calibrated(engine: Engine, file: Path) -> CalibratedEngine:
+    """Apply the calibration in a file to an engine.
+
+    Raises:
+        CalibrationError: The file is missing, is none, or was fitted to another version.
+    """
+    try:
+        content = file.read_bytes()
+        calibration = Calibration.model_validate_json(content)
+    except OSError as error:
+        raise CalibrationError(f"the calibration {file} can't be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CalibrationError(f"{file} is no calibration: {where} {first['msg']}") from error
+    digest = sha256(content).hexdigest()[:_HASH_LENGTH]
+    return CalibratedEngine(engine, calibration, file_hash=digest)

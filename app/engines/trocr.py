@@ -1,0 +1,173 @@
+"""TrOCR and its fine-tuned successors, by transformers and torch (extra ``trocr``).
+
+Li et al., "TrOCR: Transformer-based Optical Character Recognition with Pre-trained Models",
+https://arxiv.org/abs/2109.10282. Any ``VisionEncoderDecoderModel`` whose folder holds its weights
+as safetensors, its tokenizer and its image processor can be read; no code of a checkpoint is run.
+"""
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoImageProcessor, AutoTokenizer, VisionEncoderDecoderModel
+from transformers.utils.logging import disable_progress_bar
+
+from app.engines.base import Reading
+from app.engines.models_folder import find_model
+from app.engines.settings import ModelsSettings, TrocrSettings
+from app.images import Pixels
+
+MIN_NEW_TOKENS = 1
+"""A model that was never trained to begin with the end of the sequence would read nothing."""
+_COMMIT_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What transformers loads from a folder or from the hub."""
+
+    model: Any
+    tokenizer: Any
+    image_processor: Any
+    version: str
+    """``name@commit`` from the hub, ``name@content hash`` from a folder."""
+
+
+class TrocrEngine:
+    """Reads lines of print or handwriting, several at once.
+
+    Generation is greedy: beams multiply the time, and the score is the chosen path's own.
+
+    Args:
+        checkpoint: The model, on the CPU.
+        max_tokens: Longest text.
+        is_int8: Whether its linear layers are computed with 8-bit weights; ignored with CUDA.
+    """
+
+    name = "trocr"
+    best_batch = 8
+
+    def __init__(self, checkpoint: Checkpoint, *, max_tokens: int, is_int8: bool) -> None:
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        is_quantised = is_int8 and self._device.type == "cpu"
+        model = checkpoint.model.eval()
+        self._model = _quantised(model) if is_quantised else model.to(self._device)
+        self._tokenizer = checkpoint.tokenizer
+        self._image_processor = checkpoint.image_processor
+        self._max_tokens = max_tokens
+        self._special = torch.tensor(sorted(_special_tokens(checkpoint)), device=self._device)
+        self.model_version = f"{checkpoint.version}{'-int8' if is_quantised else ''}"
+
+    def read(self, pixels: Pixels) -> Reading:
+        """Read one line of text."""
+        return self.read_many([pixels])[0]
+
+    def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
+        """Read several lines in one batch: each is brought to the model's square, none is padded.
+
+        The score is the geometric mean of the probabilities of the tokens that make the text.
+        """
+        if not images:
+            return []
+        inputs = self._image_processor(images=list(images), return_tensors="pt")
+        with torch.inference_mode():
+            made = self._model.generate(
+                inputs["pixel_values"].to(self._device),
+                num_beams=1,
+                do_sample=False,
+                min_new_tokens=MIN_NEW_TOKENS,
+                max_new_tokens=self._max_tokens,
+                return_dict_in_generate=True,
+                output_scores=True,
+            )
+            scores = self._scores(made)
+        texts = self._tokenizer.batch_decode(made.sequences, skip_special_tokens=True)
+        return [_reading(text, score) for text, score in zip(texts, scores, strict=True)]
+
+    def _scores(self, made: Any) -> list[float]:
+        logs = self._model.compute_transition_scores(
+            made.sequences, made.scores, normalize_logits=True
+        )
+        is_text = ~torch.isin(made.sequences[:, -logs.shape[1] :], self._special)
+        total = torch.where(is_text, logs, 0.0).sum(dim=1)  # -inf after the end times 0 is nan
+        means = total / is_text.sum(dim=1).clamp(min=1)
+        scores: list[float] = means.exp().tolist()
+        return scores
+
+
+def load(*, threads: int) -> TrocrEngine:
+    """Load a model: from the models folder or any folder, else from the hub's cache or the hub.
+
+    Args:
+        threads: How many will read at once; each computes on its share of the cores.
+
+    Raises:
+        ImportError: The extra ``trocr`` is not installed.
+        OSError: There is no such model, or it has no weights as safetensors.
+    """
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // threads))
+    settings = TrocrSettings()
+    return TrocrEngine(
+        load_checkpoint(settings, ModelsSettings().models),
+        max_tokens=settings.trocr_max_tokens,
+        is_int8=settings.trocr_int8,
+    )
+
+
+def load_checkpoint(settings: TrocrSettings, models: Path) -> Checkpoint:
+    """Load what ``OCR_TROCR_MODEL`` names; a local folder is never asked about on the hub.
+
+    Raises:
+        OSError: There is no such model, or it has no weights as safetensors.
+    """
+    disable_progress_bar()
+    image_processors: Any = AutoImageProcessor
+    local = find_model(settings.trocr_model, models)
+    where = settings.trocr_model if local is None else str(local.folder)
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local is not None}
+    if local is None:
+        options["revision"] = settings.trocr_revision
+    model = VisionEncoderDecoderModel.from_pretrained(where, use_safetensors=True, **options)
+    commit = getattr(model.config, "_commit_hash", None) or settings.trocr_revision
+    return Checkpoint(
+        model=model,
+        tokenizer=AutoTokenizer.from_pretrained(where, **options),
+        image_processor=image_processors.from_pretrained(where, backend="pil", **options),
+        version=f"{settings.trocr_model}@{commit[:_COMMIT_LENGTH]}"
+        if local is None
+        else f"{local.name}@{local.content_hash}",
+    )
+
+
+def _quantised(model: Any) -> Any:
+    with warnings.catch_warnings():
+        # torch will drop it for torchao, a package of its own: docs/decisions/trocr.md
+        warnings.filterwarnings("ignore", "torch.ao.quantization", DeprecationWarning)
+        warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
+        quantise: Any = torch.ao.quantization.quantize_dynamic
+        return quantise(model, {torch.nn.Linear}, torch.qint8)
+
+
+def _special_tokens(checkpoint: Checkpoint) -> set[int]:
+    """Return the tokens that are no text: a checkpoint names them in several places."""
+    generation = checkpoint.model.generation_config
+    named = [
+        *checkpoint.tokenizer.all_special_ids,
+        generation.pad_token_id,
+        generation.decoder_start_token_id,
+        *_as_list(generation.eos_token_id),
+    ]
+    return {token for token in named if token is not None}
+
+
+def _as_list(token: int | list[int] | None) -> list[int | None]:
+    return [*token] if isinstance(token, list) else [token]
+
+
+def _reading(text: str, score: float) -> Reading:
+    stripped = text.strip()
+    return Reading(stripped, score if stripped else 0.0)
