@@ -161,6 +161,7 @@ async def test_secrets_of_a_redirect_are_in_no_detail() -> None:
         b"http://x.test:port/?token=s3cret",
         b"http://user:s3cret@[::1/?token=s3cret",
         b"http://x y?token=s3cret",
+        b"http://x.test/?token=s3cret\0",
     ):
         answer = b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\n\r\n"
         async with (
@@ -182,7 +183,7 @@ async def test_secrets_of_a_url_are_not_in_the_detail_of_a_bad_answer() -> None:
             await downloader.get(f"{hostile}/?token=s3cret")
 
     assert caught.value.code == "invalid_response"
-    assert "s3cret" not in caught.value.detail
+    assert hostile not in caught.value.detail
 
 
 def certificate(authority: trustme.CA, kind: str) -> trustme.LeafCert:
