@@ -39,6 +39,7 @@ IMAGES = "images"
 BATCHES = "batches"
 FETCHES = "fetches"
 LISTS = "lists"
+REVIEW_LEASES = "review_leases"
 
 INDEXES: Mapping[str, Sequence[IndexModel]] = {
     IMAGES: (
@@ -46,6 +47,8 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("sources.url", ASCENDING)]),
         IndexModel([("sources.batch_id", ASCENDING)]),
         IndexModel([("indexed_at", DESCENDING)]),
+        IndexModel([("prediction.score", ASCENDING)]),
+        IndexModel([("sha256", ASCENDING)]),
     ),
     BATCHES: (
         IndexModel([("created_at", DESCENDING)]),
@@ -57,6 +60,12 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("page", ASCENDING), ("outcome", ASCENDING)]),
     ),
     LISTS: (IndexModel([("batch_id", ASCENDING), ("last_line", ASCENDING)]),),
+    REVIEW_LEASES: (
+        IndexModel([("until", ASCENDING)]),
+        IndexModel([("skipped", ASCENDING)]),
+        IndexModel([("done_by", ASCENDING), ("done_at", DESCENDING)]),
+        IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0),
+    ),
 }
 
 
@@ -182,6 +191,7 @@ class Database:
         self.batches = Collection(self._database[BATCHES])
         self.fetches = Collection(self._database[FETCHES])
         self.lists = Collection(self._database[LISTS])
+        self.review_leases = Collection(self._database[REVIEW_LEASES])
 
     async def check(self) -> None:
         """Raise IndexUnavailableError unless the server answers."""

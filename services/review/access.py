@@ -1,0 +1,73 @@
+"""What routes depend on: the parts of the service, who asks, and a form that is really theirs."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from starlette.datastructures import FormData
+
+from services.common.index import Database
+from services.common.object_store import ObjectStore
+from services.common.problems import ProblemError
+from services.common.settings import AmqpSettings
+from services.common.settlement import OCR_QUEUES, Queues
+from services.review.fetcher import Fetcher
+from services.review.pages import Pages
+from services.review.quality import Quality
+from services.review.queue import Queue
+from services.review.sessions import COOKIE, Session, Sessions
+from services.review.settings import ReviewSettings
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that routes use."""
+
+    settings: ReviewSettings
+    sessions: Sessions
+    pages: Pages
+    index: Database
+    store: ObjectStore
+    queue: Queue
+    quality: Quality
+    fetcher: Fetcher
+    amqp: AmqpSettings
+    ocr_queues: Queues = OCR_QUEUES
+
+
+class LoginRequiredError(Exception):
+    """Nobody is logged in."""
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+Of = Annotated[Parts, Depends(_parts)]
+
+
+async def _session(request: Request, parts: Of) -> Session:
+    session = parts.sessions.read(request.cookies.get(COOKIE))
+    if session is None:
+        raise LoginRequiredError
+    return session
+
+
+Me = Annotated[Session, Depends(_session)]
+
+
+async def _posted(request: Request, parts: Of, me: Me) -> FormData:
+    form = await request.form()
+    if not parts.sessions.is_token(me, str(form.get("token", ""))):
+        raise ProblemError(403, "wrong_token", "the form is not of this login: load the page again")
+    return form
+
+
+Posted = Annotated[FormData, Depends(_posted)]
+
+
+def text_of(form: FormData, name: str) -> str:
+    """Return a field's text; empty where it is missing, or a file."""
+    value = form.get(name)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,91 @@
+"""The application: routes, what guards them, and errors as pages."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import ValidationError
+from starlette.datastructures import URL
+from starlette.exceptions import HTTPException
+
+from services.common.errors import PermanentError, UnavailableError
+from services.common.health import Check, health_router
+from services.common.problems import ProblemError, install_problem_handlers
+from services.review.access import LoginRequiredError, Parts
+from services.review.guard import install_guard
+from services.review.routes import batches, images, login, quality, queue
+from services.review.sessions import COOKIE
+
+STATIC = Path(__file__).parent / "static"
+
+EXPECTED: tuple[type[Exception], ...] = (
+    *(ProblemError, PermanentError, UnavailableError),
+    *(RequestValidationError, ValidationError, HTTPException),
+)
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+def build_app(parts: Parts, *, ready: Mapping[str, Check], alive: Mapping[str, Check]) -> FastAPI:
+    """Build the application.
+
+    Args:
+        parts: What it is made of.
+        ready: For /readyz.
+        alive: For /livez.
+    """
+    app = FastAPI(title="DocReco review", openapi_url=None)
+    app.state.parts = parts
+    install_problem_handlers(app)
+    _install_pages_of_errors(app, parts)
+    install_guard(app, parts.settings.host_names, max_body_bytes=parts.settings.max_upload_bytes)
+    app.include_router(health_router(ready=ready, alive=alive))
+    for module in (login, queue, images, batches, quality):
+        app.include_router(module.router)
+    app.mount("/static", StaticFiles(directory=STATIC))
+    return app
+
+
+def _install_pages_of_errors(app: FastAPI, parts: Parts) -> None:
+    @app.exception_handler(LoginRequiredError)
+    async def on_anonymous(request: Request, _: LoginRequiredError) -> Response:
+        if "hx-request" in request.headers:
+            return Response(status_code=401, headers={"HX-Redirect": "/login"})
+        then = URL(request.url.path).replace(query=request.url.query)
+        wanted = str(then) if request.method == "GET" else "/queue"
+        address = URL("/login").include_query_params(then=wanted)
+        return RedirectResponse(str(address), status_code=303)
+
+    for kind in EXPECTED:
+        app.add_exception_handler(kind, _page_of_error(parts))
+
+
+def _page_of_error(parts: Parts) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def show(request: Request, error: Exception) -> Response:
+        status, code, detail = _said_of(error)
+        session = parts.sessions.read(request.cookies.get(COOKIE))
+        return parts.pages.page(
+            "error", session, status=status, state=status, code=code, detail=detail
+        )
+
+    return show
+
+
+def _said_of(error: Exception) -> tuple[int, str, str]:
+    """Return status, code and a sentence for the person."""
+    match error:
+        case ProblemError():
+            return error.status, error.code, error.detail
+        case PermanentError():
+            return 422, error.code, str(error)
+        case UnavailableError():
+            log.warning("dependency unavailable", code=error.code, error=str(error))
+            return 503, error.code, f"{error.dependency} does not answer; try again shortly"
+        case HTTPException():
+            return error.status_code, "http_error", str(error.detail)
+        case _:
+            return 422, "invalid_request", "the address or the form is not as expected"

@@ -1,0 +1,82 @@
+"""Client of the fetcher's API."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import IO, Any
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp import ClientSession, ClientTimeout, FormData
+
+from services.common.errors import PermanentError, UnavailableError
+from services.review.settings import ReviewSettings
+
+SHOWN_FAILURES = 200
+SHOWN_BATCHES = 50
+
+
+class FetcherUnavailableError(UnavailableError):
+    """The fetcher does not answer."""
+
+    code = "fetcher_unavailable"
+    dependency = "fetcher"
+
+
+class FetcherRefusedError(PermanentError):
+    """The fetcher does not take it."""
+
+    code = "refused_by_fetcher"
+
+
+class Fetcher:
+    """Asks the fetcher; every method raises the two errors above."""
+
+    def __init__(self, session: ClientSession) -> None:
+        self._session = session
+
+    async def submit(self, content: IO[bytes], *, file_name: str) -> dict[str, Any]:
+        """Send a list; the ending of its file name says its format."""
+        form = FormData()
+        form.add_field("name", file_name[:200])
+        form.add_field("file", content, filename=file_name)
+        return await self._ask("POST", "batches", data=form)
+
+    async def batches(self, cursor: str | None = None) -> dict[str, Any]:
+        """Return a page of batches, the newest first."""
+        params = {"limit": str(SHOWN_BATCHES)} | ({"cursor": cursor} if cursor else {})
+        return await self._ask("GET", "batches", params=params)
+
+    async def batch(self, batch_id: str) -> dict[str, Any]:
+        """Return how far a batch is."""
+        return await self._ask("GET", f"batches/{quote(batch_id, safe='')}")
+
+    async def failures(self, batch_id: str) -> list[dict[str, Any]]:
+        """Return the first failed items of a batch."""
+        params = {"outcome": "failed", "limit": str(SHOWN_FAILURES)}
+        page = await self._ask("GET", f"batches/{quote(batch_id, safe='')}/items", params=params)
+        items: list[dict[str, Any]] = page["items"]
+        return items
+
+    async def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        try:
+            async with self._session.request(method, path, **request) as response:
+                answer = await response.json(content_type=None)
+                if response.status >= 500:
+                    raise FetcherUnavailableError(f"it answers {response.status}")
+                if not response.ok:
+                    raise FetcherRefusedError(str(answer.get("detail", response.reason)))
+                return dict(answer)
+        except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError) as error:
+            raise FetcherUnavailableError(f"{type(error).__name__}: {error}") from error
+
+
+@asynccontextmanager
+async def open_fetcher(settings: ReviewSettings) -> AsyncIterator[Fetcher]:
+    """Open a client for the length of an ``async with`` block; nothing is sent yet."""
+    token = settings.fetcher_token
+    headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
+    limit = settings.fetcher_timeout_seconds
+    timeout = ClientTimeout(total=None, connect=limit, sock_read=limit)
+    base_url = str(settings.fetcher_url).rstrip("/") + "/"
+    async with ClientSession(base_url, headers=headers, timeout=timeout) as session:
+        yield Fetcher(session)

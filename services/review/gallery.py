@@ -1,0 +1,163 @@
+"""Which images the gallery shows."""
+
+import json
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from time import monotonic
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field
+
+from services.common.errors import PermanentError
+from services.common.index import Collection, Document
+from services.review.queue import from_host
+from services.review.windows import Axis, Position, best, newest, position_of, walk, worst
+
+PAGE = 24
+SEARCH_SECONDS = 0.15
+"""A page shows what was found in this time, and how to go on."""
+FIELDS = {"prediction": 1, "annotation": 1, "status": 1, "error": 1, "indexed_at": 1, "key": 1}
+
+
+class Order(StrEnum):
+    """In which order images come."""
+
+    NEWEST = "newest"
+    WORST = "worst"
+    BEST = "best"
+
+
+class SearchedField(StrEnum):
+    """What is searched for a text."""
+
+    PREDICTION = "prediction.text"
+    ANNOTATION = "annotation.text"
+    KEY = "key"
+
+
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else value
+
+
+def _printable(value: object) -> object:
+    return "".join(filter(str.isprintable, value)).strip() if isinstance(value, str) else value
+
+
+Text = Annotated[str, BeforeValidator(_printable), Field(max_length=200)]
+Score = Annotated[float | None, BeforeValidator(_none_if_empty), Field(ge=0, le=1)]
+
+
+class Filters(BaseModel):
+    """What the form of the gallery says."""
+
+    order: Order = Order.NEWEST
+    status: Literal["", "predicted", "rejected", "removed"] = ""
+    low: Score = None
+    high: Score = None
+    host: Text = ""
+    batch: Text = ""
+    annotated: Literal["", "yes", "no", "ok", "unreadable", "not_a_line"] = ""
+    q: Text = ""
+    search: SearchedField = SearchedField.PREDICTION
+    cursor: Annotated[str, Field(max_length=4000)] = ""
+
+    def link(self, cursor: str) -> dict[str, str]:
+        """Return the parameters of the page that begins at a cursor."""
+        given = self.model_dump(mode="json", exclude_defaults=True) | {"cursor": cursor}
+        return {name: str(value) for name, value in given.items()}
+
+
+class InvalidCursorError(PermanentError):
+    """The cursor is not one of ours."""
+
+    code = "invalid_cursor"
+
+
+@dataclass(frozen=True)
+class GalleryPage:
+    """Some images."""
+
+    documents: list[Document]
+    next: str | None
+    """Cursor of what follows; None at the end."""
+    is_cut: bool
+    """Whether time was over before the page was full."""
+
+
+async def find_page(images: Collection, filters: Filters) -> GalleryPage:
+    """Return the images that the filters ask for.
+
+    Raises:
+        InvalidCursorError: The filters' cursor is not one.
+        IndexUnavailableError: MongoDB does not answer.
+    """
+    axis, deadline = _axis(filters), monotonic() + SEARCH_SECONDS
+    found: list[Document] = []
+    after = decode(filters.cursor, axis) if filters.cursor else None
+    async for window in walk(images, axis, where(filters), after=after, fields=FIELDS):
+        found += window.documents
+        after = window.next
+        if len(found) > PAGE or (len(found) == PAGE and after):
+            last = position_of(found[PAGE - 1], axis)
+            return GalleryPage(found[:PAGE], encode(last), is_cut=False)
+        if after is None or monotonic() > deadline:
+            break
+    return GalleryPage(found, encode(after) if after else None, is_cut=after is not None)
+
+
+def where(filters: Filters) -> Document:
+    """Return what images meet, beside their place on the axis."""
+    conditions: Document = {}
+    if filters.status:
+        conditions["status"] = filters.status
+    if filters.order is Order.NEWEST and (filters.low is not None or filters.high is not None):
+        low, high = _range(filters)
+        conditions["prediction.score"] = {"$gte": low, "$lte": high}
+    if filters.batch:
+        conditions["sources.batch_id"] = filters.batch
+    if filters.annotated in {"yes", "no"}:
+        conditions["annotation"] = None if filters.annotated == "no" else {"$ne": None}
+    elif filters.annotated:
+        conditions["annotation.quality"] = filters.annotated
+    if filters.q:
+        conditions[filters.search] = {"$regex": re.escape(filters.q), "$options": "i"}
+    return conditions | (from_host(filters.host) if filters.host else {})
+
+
+def encode(position: Position) -> str:
+    """Return a position as part of an address."""
+    value = position.value
+    said = value.isoformat() if isinstance(value, datetime) else value
+    return urlsafe_b64encode(json.dumps([said, position.document_id]).encode()).decode()
+
+
+def decode(cursor: str, axis: Axis) -> Position:
+    """Return the position of a cursor.
+
+    Raises:
+        InvalidCursorError: It is none on this axis.
+    """
+    try:
+        said, document_id = json.loads(urlsafe_b64decode(cursor))
+        is_time = isinstance(axis.begin, datetime)
+        value: Any = datetime.fromisoformat(said).astimezone(UTC) if is_time else float(said)
+        axis.step(value, axis.width)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidCursorError("this is not an address that the gallery gave") from error
+    return Position(value, None if document_id is None else str(document_id))
+
+
+def _range(filters: Filters) -> tuple[float, float]:
+    low = 0.0 if filters.low is None else filters.low
+    high = 1.0 if filters.high is None else filters.high
+    return min(low, high), max(low, high)
+
+
+def _axis(filters: Filters) -> Axis:
+    low, high = _range(filters)
+    if filters.order is Order.NEWEST:
+        return newest(datetime.now(tz=UTC))
+    return worst(low, high) if filters.order is Order.WORST else best(low, high)

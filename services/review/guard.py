@@ -1,0 +1,75 @@
+"""What every request passes and every answer carries."""
+
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, Request, Response
+from starlette.middleware.base import RequestResponseEndpoint
+
+from services.common.problems import ProblemError, problem_response
+
+HEALTH_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+POLICY = "; ".join(
+    (
+        *("default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self'"),
+        *("connect-src 'self'", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"),
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+
+
+def install_guard(app: FastAPI, hosts: frozenset[str], *, max_body_bytes: int) -> None:
+    """Refuse what another site may have sent, and send the headers that keep a page to itself.
+
+    Args:
+        app: Where to.
+        hosts: Names of this service: another name that leads here may be a stranger's page.
+        max_body_bytes: Largest body.
+    """
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        refusal = _refusal(request, hosts, max_body_bytes)
+        response = problem_response(refusal) if refusal else await call_next(request)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+
+def _refusal(request: Request, hosts: frozenset[str], max_body_bytes: int) -> ProblemError | None:
+    if request.url.path in HEALTH_PATHS:
+        return None
+    host = request.headers.get("host", "")
+    if (urlsplit(f"//{host}").hostname or "") not in hosts:
+        return ProblemError(421, "unknown_host", "REVIEW_HOSTS does not have this host name")
+    if request.method in SAFE_METHODS:
+        return None
+    if not _is_from_here(request, host):
+        return ProblemError(403, "cross_site", "the request comes from another site")
+    return _refusal_of_body(request, max_body_bytes)
+
+
+def _refusal_of_body(request: Request, max_body_bytes: int) -> ProblemError | None:
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal():
+        return ProblemError(411, "length_required", "the request does not say how long it is")
+    if int(length) > max_body_bytes:
+        return ProblemError(413, "too_large", f"more than {max_body_bytes} bytes at once")
+    return None
+
+
+def _is_from_here(request: Request, host: str) -> bool:
+    """Whether the browser says so; a program that is none says nothing, and has no cookie."""
+    if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        return False
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == host

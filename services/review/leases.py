@@ -1,0 +1,87 @@
+"""Whose turn an image is: two people never look at the same one."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from services.common.index import Collection, DuplicateDocumentError
+
+KEPT = timedelta(days=1)
+"""How long it is remembered who skipped or annotated an image."""
+
+
+@dataclass(frozen=True)
+class Leases:
+    """One document an image that somebody looks at, skipped or annotated lately.
+
+    Args:
+        collection: ``review_leases``; an index deletes what is older than a day.
+        seconds: How long an image is one session's without a sign of it.
+    """
+
+    collection: Collection
+    seconds: float
+
+    async def take(self, image: str, session: str) -> bool:
+        """Get an image, or get it for longer; False: it is another's, or was skipped.
+
+        Raises:
+            IndexUnavailableError: MongoDB does not answer.
+        """
+        now = datetime.now(tz=UTC)
+        is_free = [{"session": session}, {"until": {"$lte": now}}]
+        where = {"_id": image, "skipped": {"$ne": session}, "$or": is_free}
+        try:
+            return await self.collection.update_one(
+                where, {"$set": self._until(session, now)}, upsert=True
+            )
+        except DuplicateDocumentError:
+            return False
+
+    async def keep(self, images: list[str], session: str) -> None:
+        """Get for longer what a session still has of some images."""
+        now = datetime.now(tz=UTC)
+        where = {"_id": {"$in": images}, "session": session}
+        await self.collection.update_many(where, {"$set": self._until(session, now)})
+
+    async def taken(self, session: str) -> set[str]:
+        """Return the images that a session can't get now."""
+        now = datetime.now(tz=UTC)
+        others = self.collection.find({"until": {"$gt": now}, "session": {"$ne": session}})
+        skipped = self.collection.find({"skipped": session})
+        return {each["_id"] async for each in others} | {each["_id"] async for each in skipped}
+
+    async def release(self, image: str, session: str) -> None:
+        """Give an image back."""
+        where = {"_id": image, "session": session}
+        await self.collection.update_one(where, {"$set": {"until": datetime.now(tz=UTC)}})
+
+    async def skip(self, image: str, session: str) -> None:
+        """Give an image back, and never get it again: others may."""
+        now = datetime.now(tz=UTC)
+        await self.collection.update_one(
+            {"_id": image, "session": session},
+            {"$set": {"until": now}, "$addToSet": {"skipped": session}},
+        )
+
+    async def done(self, image: str, session: str) -> None:
+        """Give an image back as annotated, so that it can be undone."""
+        now = datetime.now(tz=UTC)
+        fields = {"until": now, "session": None, "done_by": session, "done_at": now}
+        change = {"$set": {**fields, "expires_at": now + KEPT}}
+        await self.collection.update_one({"_id": image}, change, upsert=True)
+
+    async def last_done(self, session: str) -> str | None:
+        """Return what a session annotated last and has not undone."""
+        found = self.collection.find({"done_by": session}, sort=[("done_at", -1)], limit=1)
+        async for each in found:
+            return str(each["_id"])
+        return None
+
+    async def undone(self, image: str, session: str) -> None:
+        """Forget that a session annotated an image."""
+        where = {"_id": image, "done_by": session}
+        await self.collection.update_one(where, {"$unset": {"done_by": "", "done_at": ""}})
+
+    def _until(self, session: str, now: datetime) -> dict[str, object]:
+        until = now + timedelta(seconds=self.seconds)
+        return {"session": session, "until": until, "expires_at": now + KEPT}

@@ -1,0 +1,93 @@
+"""Start the review page: the one place where it is wired together."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from services.common.errors import PipelineError
+from services.common.health import Check
+from services.common.index import open_index
+from services.common.logs import configure_logging
+from services.common.object_store import open_object_store
+from services.common.server import http_server, serve_until, stop_on_signals
+from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
+from services.common.settlement import OCR_QUEUES, Queues
+from services.review.access import Parts
+from services.review.api import build_app
+from services.review.fetcher import open_fetcher
+from services.review.leases import Leases
+from services.review.pages import Pages
+from services.review.quality import Quality
+from services.review.queue import Queue
+from services.review.sessions import Sessions
+from services.review.settings import ReviewSettings
+
+SECONDS_OF_AN_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All settings of this service."""
+
+    review: ReviewSettings = field(default_factory=ReviewSettings)
+    s3: S3Settings = field(default_factory=S3Settings)
+    amqp: AmqpSettings = field(default_factory=AmqpSettings)
+    mongo: MongoSettings = field(default_factory=MongoSettings)
+    ocr_queues: Queues = OCR_QUEUES
+
+
+async def run(config: Configuration, stop: asyncio.Event) -> None:
+    """Serve until ``stop`` is set."""
+    settings = config.review
+    async with (
+        open_object_store(config.s3) as store,
+        open_index(config.mongo) as index,
+        open_fetcher(settings) as fetcher,
+        asyncio.TaskGroup() as tasks,
+    ):
+        sessions = Sessions(settings.password, seconds=settings.session_hours * SECONDS_OF_AN_HOUR)
+        quality = Quality(index.images, refresh_seconds=settings.quality_refresh_seconds)
+        counting = tasks.create_task(quality.run(stop))
+        leases = Leases(index.review_leases, seconds=settings.lease_seconds)
+        parts = Parts(
+            settings=settings,
+            sessions=sessions,
+            pages=Pages(sessions),
+            index=index,
+            store=store,
+            queue=Queue(index.images, leases),
+            quality=quality,
+            fetcher=fetcher,
+            amqp=config.amqp,
+            ocr_queues=config.ocr_queues,
+        )
+        app = build_app(
+            parts,
+            ready={"minio": store.check, "mongodb": index.check},
+            alive={"quality": _running(counting)},
+        )
+        server = http_server(app, host=settings.host, port=settings.port)
+        tasks.create_task(serve_until(stop, server))
+
+
+class StoppedError(PipelineError):
+    """A background task ended: only a restart mends that."""
+
+    code = "stopped"
+
+
+def _running(task: asyncio.Task[None]) -> Check:
+    async def check() -> None:
+        if task.done():
+            raise StoppedError("ended")
+
+    return check
+
+
+async def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    await run(Configuration(), stop_on_signals())
+
+
+if __name__ == "__main__":
+    configure_logging(LogSettings(), service="review")
+    asyncio.run(main())

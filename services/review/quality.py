@@ -1,0 +1,133 @@
+"""How good the predictions are: figures over all images, counted now and then, not at each look."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+
+from services.common.accuracy import character_errors
+from services.common.errors import UnavailableError
+from services.common.index import Collection, Document
+from services.review.windows import walk, worst
+
+log = structlog.stdlib.get_logger(__name__)
+
+BANDS = 10
+SHOWN = 30
+UPLOADED = "(uploaded)"
+FIELDS = {"prediction": 1, "annotation": 1, "sources.url": 1}
+
+
+@dataclass
+class Tally:
+    """Images counted together."""
+
+    images: int = 0
+    score_sum: float = 0.0
+    annotated: int = 0
+    """Those with a text that a person, or a list, says is right."""
+    errors: int = 0
+    characters: int = 0
+
+    @property
+    def mean(self) -> float | None:
+        """Mean score; None without images."""
+        return self.score_sum / self.images if self.images else None
+
+    @property
+    def error_rate(self) -> float | None:
+        """Wrong characters over those of the right texts; None without such texts."""
+        return self.errors / self.characters if self.characters else None
+
+
+@dataclass
+class Figures:
+    """All figures of the quality page."""
+
+    total: Tally = field(default_factory=Tally)
+    bands: list[Tally] = field(default_factory=lambda: [Tally() for _ in range(BANDS)])
+    hosts: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    models: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    counted_at: datetime = field(default_factory=lambda: datetime.now(tz=UTC))
+
+    def add(self, document: Document) -> None:
+        """Count an image that was read."""
+        prediction, score = document["prediction"], float(document["prediction"]["score"])
+        annotation: dict[str, Any] = document.get("annotation") or {}
+        right = annotation.get("text") if annotation.get("quality", "ok") == "ok" else None
+        errors, characters = character_errors(right=right, read=prediction["text"])
+        model = f"{prediction.get('engine')} {prediction.get('model_version')}"
+        band = min(BANDS - 1, int(score * BANDS))
+        hosts = [self.hosts[host] for host in _hosts(document)]
+        for tally in (self.total, self.bands[band], self.models[model], *hosts):
+            tally.images += 1
+            tally.score_sum += score
+            tally.annotated += characters > 0
+            tally.errors += errors
+            tally.characters += characters
+
+    def by_band(self) -> Iterator[tuple[str, Tally]]:
+        """Yield each band of scores, the worst first."""
+        for number, tally in enumerate(self.bands):
+            yield f"{number / BANDS:.1f} to {(number + 1) / BANDS:.1f}", tally
+
+    def by_host(self) -> list[tuple[str, Tally]]:
+        """Return the hosts with most images."""
+        return sorted(self.hosts.items(), key=lambda each: (-each[1].images, each[0]))[:SHOWN]
+
+    def by_model(self) -> list[tuple[str, Tally]]:
+        """Return the model versions, most images first."""
+        return sorted(self.models.items(), key=lambda each: (-each[1].images, each[0]))[:SHOWN]
+
+
+def _hosts(document: Document) -> set[str]:
+    found = set()
+    for source in document.get("sources") or []:
+        with suppress(ValueError):  # somebody's upload may name anything
+            found.add(urlsplit(str(source.get("url"))).hostname or UPLOADED)
+    return found or {UPLOADED}
+
+
+async def count(images: Collection) -> Figures:
+    """Count all images that were read.
+
+    Raises:
+        IndexUnavailableError: MongoDB does not answer.
+    """
+    figures = Figures()
+    async for window in walk(images, worst(), {"status": "predicted"}, fields=FIELDS):
+        for document in window.documents:
+            figures.add(document)
+        await asyncio.sleep(0)  # a long count lets requests through
+    return figures
+
+
+class Quality:
+    """The last count.
+
+    Args:
+        images: What is counted.
+        refresh_seconds: Pause between two counts.
+    """
+
+    def __init__(self, images: Collection, *, refresh_seconds: float) -> None:
+        self._images = images
+        self._refresh_seconds = refresh_seconds
+        self.figures: Figures | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Count again and again until ``stop`` is set."""
+        while not stop.is_set():
+            try:
+                self.figures = await count(self._images)
+            except UnavailableError as error:
+                log.warning("figures not counted", code=error.code, error=str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._refresh_seconds):
+                    await stop.wait()

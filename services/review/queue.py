@@ -1,0 +1,179 @@
+"""The queue: which image a person sees next."""
+
+import random
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+from time import monotonic
+from typing import Any
+
+from services.common.annotations import Outcome, Quality, annotate, to_annotation
+from services.common.index import Collection, Document
+from services.review.leases import Leases
+from services.review.sessions import Session
+from services.review.undoing import take_back
+from services.review.windows import Axis, by_hash, walk, worst
+
+SEARCH_SECONDS = 3.0
+"""A mode that few images meet may look no longer than this for the next one."""
+FIELDS = {"prediction": 1, "history.text": 1, "sha256": 1}
+
+
+class Mode(StrEnum):
+    """In which order images come."""
+
+    WORST = "worst"
+    DISAGREEMENT = "disagreement"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which images a person wants to see."""
+
+    mode: Mode = Mode.WORST
+    batch: str = ""
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """The image to look at, and the one after it, which is loaded meanwhile."""
+
+    now: Document | None
+    next: Document | None
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Hands images out.
+
+    Args:
+        images: Where they are known.
+        leases: Whose they are.
+    """
+
+    images: Collection
+    leases: Leases
+
+    async def task(self, session: Session, wish: Wish, *expected: str) -> Task:
+        """Return what a person does now, and next.
+
+        Args:
+            session: Whose it is.
+            wish: What they want to see.
+            expected: Images that come first, where nobody else has them.
+
+        Raises:
+            IndexUnavailableError: MongoDB does not answer.
+        """
+        got: dict[str, Document] = {}
+
+        async def is_enough(image: str) -> bool:
+            if image not in got and (document := await self._take(image, session)):
+                got[image] = document
+            return len(got) == 2
+
+        for image in expected:
+            if await is_enough(image):
+                return _to_task(got)
+        taken = await self.leases.taken(session.id)
+        async for image in self._candidates(wish, taken):
+            if await is_enough(image):
+                break
+        return _to_task(got)
+
+    async def answer(
+        self, session: Session, image: str, *, text: str, quality: Quality, etag: str
+    ) -> Outcome:
+        """Write what a person says of an image, and give it back.
+
+        Raises:
+            UnacceptableAnnotationError: The text can't be an annotation.
+            IndexUnavailableError: MongoDB does not answer.
+        """
+        said = to_annotation(text if quality is Quality.OK else "", quality, by=session.name)
+        outcome = await annotate(self.images, image, said, etag=etag)
+        if outcome is Outcome.WRITTEN:
+            await self.leases.done(image, session.id)
+        else:
+            await self.leases.release(image, session.id)
+        return outcome
+
+    async def undo(self, session: Session) -> str | None:
+        """Take back what a session annotated last; return the image, which is that person's now.
+
+        Raises:
+            IndexUnavailableError: MongoDB does not answer.
+        """
+        while (image := await self.leases.last_done(session.id)) is not None:
+            await self.leases.undone(image, session.id)
+            if await take_back(self.images, image, by=session.name):
+                return image
+        return None
+
+    async def _take(self, image: str, session: Session) -> Document | None:
+        """Return an image that is this session's from now on, and not annotated."""
+        if not await self.leases.take(image, session.id):
+            return None
+        # Read after the lease: who had it before may have annotated it
+        document = await self.images.find_one({"_id": image})
+        if document is None or not is_open(document):
+            await self.leases.release(image, session.id)
+            return None
+        return document
+
+    async def _candidates(self, wish: Wish, taken: set[str]) -> AsyncIterator[str]:
+        deadline = monotonic() + SEARCH_SECONDS
+        for axis in _axes(wish.mode):
+            async for window in walk(self.images, axis, _where(wish), fields=FIELDS):
+                for document in window.documents:
+                    if document["_id"] not in taken and _is_wanted(document, wish.mode):
+                        yield document["_id"]
+                if monotonic() > deadline:
+                    return
+
+
+def _to_task(got: dict[str, Document]) -> Task:
+    now, later = [*got.values(), None, None][:2]
+    return Task(now, later)
+
+
+def is_open(document: Document) -> bool:
+    """Whether an image was read and nobody has said anything of it."""
+    return document.get("status") == "predicted" and document.get("annotation") is None
+
+
+def from_host(host: str) -> Document:
+    """Return what images of a source host meet."""
+    name = re.escape(host)
+    return {
+        "sources.url": {
+            "$regex": f"^https?://([^/?#]*@)?{name}([:/?#]|$)",
+            "$options": "i",
+        }
+    }
+
+
+def _axes(mode: Mode) -> list[Axis]:
+    if mode is Mode.RANDOM:
+        start = random.random()  # noqa: S311  nobody gains by guessing it
+        return [by_hash(start), by_hash(0.0)]
+    return [worst()]
+
+
+def _where(wish: Wish) -> Document:
+    where: dict[str, Any] = {"status": "predicted", "annotation": None}
+    if wish.mode is Mode.DISAGREEMENT:
+        where["history.text"] = {"$exists": True}
+    if wish.batch:
+        where["sources.batch_id"] = wish.batch
+    return where | (from_host(wish.host) if wish.host else {})
+
+
+def _is_wanted(document: Document, mode: Mode) -> bool:
+    if mode is not Mode.DISAGREEMENT:
+        return True
+    earlier = [each.get("text") for each in document.get("history") or []]
+    return bool(earlier) and earlier[-1] != document["prediction"]["text"]

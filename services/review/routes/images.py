@@ -1,0 +1,110 @@
+"""Gallery, an image's own page, and its bytes."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import RedirectResponse
+from starlette.datastructures import URL
+
+from services.common.annotations import (
+    Outcome,
+    Quality,
+    UnacceptableAnnotationError,
+    annotate,
+    to_annotation,
+)
+from services.common.errors import ObjectNotFoundError
+from services.common.index import Document
+from services.common.object_store import ObjectTooLargeError
+from services.common.problems import ProblemError
+from services.common.removal import find_targets, prove, remove
+from services.review.access import Me, Of, Parts, Posted, text_of
+from services.review.gallery import Filters, find_page
+from services.review.pictures import NotShownError, to_picture
+
+SECONDS_IN_BROWSER = 120
+"""Long enough that an image loaded ahead need not be loaded again."""
+PROOF_SECONDS = 10.0
+CONTENT_HEADERS = {
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+    "Content-Disposition": "inline",
+    "Cache-Control": f"private, max-age={SECONDS_IN_BROWSER}",
+}
+
+ImageId = Annotated[str, Query(min_length=1, max_length=1200)]
+router = APIRouter()
+
+
+@router.get("/gallery")
+async def gallery_page(parts: Of, me: Me, filters: Annotated[Filters, Query()]) -> Response:
+    """Show images that meet some filters."""
+    page = await find_page(parts.index.images, filters)
+    return parts.pages.page("gallery", me, filters=filters, page=page)
+
+
+@router.get("/image")
+async def image_page(parts: Of, me: Me, id: ImageId, said: str = "") -> Response:  # noqa: A002
+    """Show all that is known of an image."""
+    document = await _document(parts, id)
+    message = {"saved": "Saved.", "unchanged": "It says so already."}.get(said, "")
+    return parts.pages.page("image", me, image=document, message=message, proofs=None)
+
+
+@router.get("/content")
+async def content(parts: Of, _: Me, id: ImageId) -> Response:  # noqa: A002
+    """Send an image's bytes: no browser reaches MinIO where its address is a container's."""
+    key = (await _document(parts, id))["key"]
+    try:
+        stored = await parts.store.read(key, max_bytes=parts.settings.max_object_bytes)
+        picture = await asyncio.to_thread(to_picture, stored.content)
+    except ObjectNotFoundError as error:
+        raise ProblemError(404, error.code, "the object is gone") from error
+    except (NotShownError, ObjectTooLargeError) as error:
+        raise ProblemError(415, error.code, str(error)) from error
+    return Response(picture.content, media_type=picture.content_type, headers=CONTENT_HEADERS)
+
+
+@router.post("/image/annotate")
+async def correct(parts: Of, me: Me, form: Posted) -> Response:
+    """Write an annotation, also over another person's."""
+    image = text_of(form, "id")
+    document = await _document(parts, image)
+    quality = text_of(form, "quality")
+    try:
+        text = text_of(form, "text") if quality == Quality.OK else ""
+        said = to_annotation(text, quality, by=me.name)
+    except UnacceptableAnnotationError as error:
+        message = f"Not saved: {error}."
+        return parts.pages.page(
+            "image", me, status=422, image=document, message=message, proofs=None
+        )
+    etag = text_of(form, "etag")
+    outcome = await annotate(parts.index.images, image, said, overwrite=True, etag=etag)
+    if outcome is Outcome.UNKNOWN:
+        raise ProblemError(409, "changed", "the image was removed or replaced meanwhile")
+    word = "saved" if outcome is Outcome.WRITTEN else "unchanged"
+    address = URL("/image").include_query_params(id=image, said=word)
+    return RedirectResponse(str(address), status_code=303)
+
+
+@router.post("/image/forget")
+async def forget(parts: Of, me: Me, form: Posted) -> Response:
+    """Delete an image, and show the proof."""
+    document = await _document(parts, text_of(form, "id"))
+    if text_of(form, "sure") != "yes":
+        raise ProblemError(422, "not_confirmed", "tick the box: what is deleted does not come back")
+    targets = await find_targets(parts.store, parts.index, document["key"])
+    # Somebody may have named an object as another's document: only this one was looked at
+    targets = [each for each in targets if each.key == document["key"]]
+    await remove(targets, store=parts.store, amqp=parts.amqp, queues=parts.ocr_queues)
+    proofs = await prove(targets, parts.store, parts.index, wait_seconds=PROOF_SECONDS)
+    left = await _document(parts, document["_id"])
+    return parts.pages.page("image", me, image=left, message="", proofs=proofs)
+
+
+async def _document(parts: Parts, image: str) -> Document:
+    document = await parts.index.images.find_one({"_id": image})
+    if document is None:
+        raise ProblemError(404, "image_not_found", "there is no such image")
+    return document

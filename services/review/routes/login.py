@@ -1,0 +1,74 @@
+"""Login and logout."""
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from services.common.annotations import UnacceptableAnnotationError
+from services.review.access import Me, Of, Parts, Posted, text_of
+from services.review.sessions import COOKIE
+
+REFUSED_SECONDS = 0.5
+"""Pause after a wrong password: guessing takes long."""
+
+router = APIRouter()
+
+
+@router.get("/login")
+async def login_page(parts: Of, then: str = "/queue") -> Response:
+    """Ask who is there."""
+    return _login(parts, then)
+
+
+@router.post("/login")
+async def login(request: Request, parts: Of) -> Response:
+    """Begin a session, and go to where the person wanted to."""
+    form = await request.form()
+    then, name = text_of(form, "then"), text_of(form, "name")
+    if not parts.sessions.accepts(text_of(form, "password")):
+        await asyncio.sleep(REFUSED_SECONDS)
+        return _login(parts, then, name=name, problem="The password is wrong.", status=403)
+    try:
+        session = parts.sessions.start(name)
+    except UnacceptableAnnotationError:
+        problem = "Give a name: it is written on what you annotate."
+        return _login(parts, then, problem=problem, status=422)
+    response = RedirectResponse(_inside(then), status_code=303)
+    response.set_cookie(
+        COOKIE,
+        parts.sessions.cookie(session),
+        max_age=int(parts.sessions.seconds),
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+    return response
+
+
+@router.post("/logout")
+async def logout(_: Me, __: Posted) -> Response:
+    """End the session in this browser."""
+    response = RedirectResponse("/login", status_code=303)
+    response.delete_cookie(COOKIE)
+    return response
+
+
+def _login(
+    parts: Parts, then: str, *, name: str = "", problem: str = "", status: int = 200
+) -> Response:
+    return parts.pages.page(
+        "login",
+        None,
+        status=status,
+        then=_inside(then),
+        name=name,
+        problem=problem,
+        wants_password=parts.sessions.wants_password,
+    )
+
+
+def _inside(path: str) -> str:
+    """Return a path of this site, whatever somebody made of the address."""
+    is_ours = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if is_ours else "/queue"

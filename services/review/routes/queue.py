@@ -1,0 +1,106 @@
+"""The queue's page."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from pydantic import BaseModel
+from starlette.datastructures import FormData
+
+from services.common.annotations import Outcome, Quality, UnacceptableAnnotationError
+from services.review.access import Me, Of, Parts, Posted, text_of
+from services.review.gallery import Text
+from services.review.queue import Mode, Wish
+from services.review.sessions import Session
+
+router = APIRouter()
+
+
+class Action(StrEnum):
+    """What a key or a button does."""
+
+    SAVE = "save"
+    UNREADABLE = "unreadable"
+    NOT_A_LINE = "not_a_line"
+    SKIP = "skip"
+    UNDO = "undo"
+
+
+QUALITIES = {
+    Action.SAVE: Quality.OK,
+    Action.UNREADABLE: Quality.UNREADABLE,
+    Action.NOT_A_LINE: Quality.NOT_A_LINE,
+}
+MESSAGES = {
+    Outcome.WRITTEN: "",
+    Outcome.UNCHANGED: "",
+    Outcome.CONFLICT: "Somebody has annotated that image meanwhile; theirs stays.",
+    Outcome.UNKNOWN: "That image was removed or replaced meanwhile.",
+}
+
+
+class WishForm(BaseModel):
+    """Which images a person wants to see, as the address says."""
+
+    mode: Mode = Mode.WORST
+    batch: Text = ""
+    host: Text = ""
+
+    @property
+    def wish(self) -> Wish:
+        """The same for the queue."""
+        return Wish(self.mode, self.batch, self.host)
+
+
+@router.get("/")
+async def start(_: Me) -> Response:
+    """Lead to the queue."""
+    return RedirectResponse("/queue", status_code=303)
+
+
+@router.get("/queue")
+async def queue_page(parts: Of, me: Me, form: Annotated[WishForm, Query()]) -> Response:
+    """Show the first image of the queue."""
+    task = await parts.queue.task(me, form.wish)
+    return parts.pages.page("queue", me, task=task, wish=form.wish, message="", text=None)
+
+
+@router.post("/queue/keep", status_code=204)
+async def keep(parts: Of, me: Me, form: Posted) -> None:
+    """Keep the images that the person has before them."""
+    await parts.queue.leases.keep([text_of(form, "id"), text_of(form, "next")], me.id)
+
+
+@router.post("/queue/answer")
+async def answer(request: Request, parts: Of, me: Me, form: Posted) -> Response:
+    """Do what a key says, and show the next image."""
+    wish = WishForm.model_validate(
+        {name: text_of(form, name) for name in ("mode", "batch", "host")}
+    ).wish
+    message, text, expected = await _act(parts, me, form)
+    task = await parts.queue.task(me, wish, *filter(None, expected))
+    if "hx-request" not in request.headers:
+        return RedirectResponse("/queue", status_code=303)
+    return parts.pages.page("task", me, task=task, wish=wish, message=message, text=text)
+
+
+async def _act(parts: Parts, me: Session, form: FormData) -> tuple[str, str | None, list[str]]:
+    """Do it; return what to say, the text to go on with, and which images come first then."""
+    action, image = Action(text_of(form, "action")), text_of(form, "id")
+    later, text = text_of(form, "next"), text_of(form, "text")
+    if action is Action.UNDO:
+        if (undone := await parts.queue.undo(me)) is None:
+            return "There is nothing to undo.", text, [image, later]
+        await parts.queue.leases.release(later, me.id)
+        return "Undone: the image is as it was before.", None, [undone, image]
+    if action is Action.SKIP:
+        await parts.queue.leases.skip(image, me.id)
+        return "", None, [later]
+    try:
+        outcome = await parts.queue.answer(
+            me, image, text=text, quality=QUALITIES[action], etag=text_of(form, "etag")
+        )
+    except UnacceptableAnnotationError as error:
+        return f"Not saved: {error}.", text, [image, later]
+    return MESSAGES[outcome], None, [later]

@@ -1,0 +1,58 @@
+"""Settings of the review page."""
+
+from typing import Self
+
+from pydantic import Field, HttpUrl, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.common.settings import DeploymentSettings, Port
+
+MEBIBYTE = 2**20
+
+
+class ReviewSettings(BaseSettings):
+    """Review (``REVIEW_*``)."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="REVIEW_", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address of the page.")
+    port: Port = Field(8082, description="Port of the page.")
+    hosts: str = Field(
+        "127.0.0.1,localhost",
+        description="Names by which browsers may ask for it, comma-separated; a page of another "
+        "name could be a stranger's.",
+    )
+    password: SecretStr | None = Field(
+        None, min_length=8, description="Asked for at login; none: only a name is asked for."
+    )
+    session_hours: float = Field(12.0, gt=0, le=720, description="How long a login lasts.")
+    lease_seconds: float = Field(
+        120.0, ge=1, le=3600, description="How long an image is one person's after its last sign."
+    )
+    fetcher_url: HttpUrl = Field(
+        HttpUrl("http://127.0.0.1:8081"), description="Address of the fetcher, who takes lists."
+    )
+    fetcher_token: SecretStr | None = Field(None, description="Its token, where it wants one.")
+    fetcher_timeout_seconds: float = Field(
+        30.0, gt=0, le=600, description="Limit to wait for its next answer."
+    )
+    max_upload_bytes: int = Field(
+        64 * MEBIBYTE, ge=1024, description="All that is dropped at once, in bytes."
+    )
+    max_object_bytes: int = Field(20 * MEBIBYTE, ge=1024, description="Largest image, in bytes.")
+    quality_refresh_seconds: float = Field(
+        300.0, gt=0, le=86_400, description="Pause between two counts of the quality figures."
+    )
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """``hosts``, in lower case."""
+        return frozenset(name.strip().lower() for name in self.hosts.split(",") if name.strip())
+
+    @model_validator(mode="after")
+    def _check_password(self) -> Self:
+        if DeploymentSettings().env == "production" and self.password is None:
+            raise ValueError("DOCRECO_ENV is production: set REVIEW_PASSWORD")
+        return self

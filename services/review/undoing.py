@@ -1,0 +1,32 @@
+"""Taking an annotation back: the one before it is valid again, and both stay known."""
+
+from datetime import UTC, datetime
+
+from services.common.index import Collection, Document
+
+
+async def take_back(images: Collection, document_id: str, *, by: str) -> bool:
+    """Take back a person's annotation; False: the image has another's by now, or none.
+
+    What was taken back goes into ``annotation_history`` with ``undone_at``; what was valid before
+    comes out of it.
+
+    Raises:
+        IndexUnavailableError: MongoDB does not answer.
+    """
+    while True:
+        document = await images.find_one({"_id": document_id})
+        if document is None or (document.get("annotation") or {}).get("by") != by:
+            return False
+        as_read = {"_id": document_id, "revision": document.get("revision")}
+        change = {"$set": _without_last(document), "$inc": {"revision": 1}}
+        if await images.update_one(as_read, change):
+            return True
+
+
+def _without_last(document: Document) -> Document:
+    history = list(document.get("annotation_history") or [])
+    valid = [number for number, each in enumerate(history) if "undone_at" not in each]
+    earlier = history.pop(valid[-1]) if valid else None
+    undone = {**document["annotation"], "undone_at": datetime.now(tz=UTC)}
+    return {"annotation": earlier, "annotation_history": [*history, undone]}

@@ -1,0 +1,194 @@
+"""The review page's queue, over HTTP: order, leases, keys, undo."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from tests.support.review import Site, fields_of, image_of, known, open_review
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def site(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+) -> AsyncIterator[Site]:
+    async with open_review(s3_settings, mongo_settings, amqp_settings) as site:
+        await site.index.create_indexes()
+        yield site
+
+
+async def test_queue_begins_with_the_worst_score(site: Site) -> None:
+    good, bad, worst = known("good", 0.9), known("bad", 0.4), known("worst", 0.02)
+    await site.add(good, bad, worst)
+    async with site.person() as ada:
+        first = await ada.see("/queue")
+        second = await ada.do(first, "save")
+        third = await ada.do(second, "save")
+        end = await ada.do(third, "save")
+    images = [image_of(each) for each in (first, second, third, end)]
+    assert images == [worst["_id"], bad["_id"], good["_id"], ""]
+    assert fields_of(first)["text"] == "worst"
+
+
+async def test_annotation_says_what_by_whom_and_when(site: Site) -> None:
+    await site.add(known("hel1o  wor1d", 0.1))
+    async with site.person("Grace Hopper") as grace:
+        task = await grace.see("/queue")
+        await grace.do(task, "save", "  hello   world ")
+    annotation = (await site.document(image_of(task)))["annotation"]
+    assert annotation["text"] == "hello world"
+    assert annotation["quality"] == "ok"
+    assert annotation["by"] == "Grace Hopper"
+    assert annotation["at"].tzinfo is not None
+
+
+@pytest.mark.parametrize("quality", ["unreadable", "not_a_line"])
+async def test_image_without_a_text_keeps_none(site: Site, quality: str) -> None:
+    await site.add(known("misread", 0.1))
+    async with site.person() as ada:
+        task = await ada.see("/queue")
+        await ada.do(task, quality)
+    annotation = (await site.document(image_of(task)))["annotation"]
+    assert (annotation["quality"], annotation["text"]) == (quality, "")
+
+
+async def test_what_is_refused_stays_with_what_was_typed(site: Site) -> None:
+    await site.add(known("one", 0.1), known("two", 0.2))
+    async with site.person() as ada:
+        task = await ada.see("/queue")
+        again = await ada.do(task, "save", "   ")
+    assert image_of(again) == image_of(task)
+    assert "Not saved" in again
+    assert (await site.document(image_of(task)))["annotation"] is None
+
+
+async def test_twenty_people_at_once_get_twenty_pairs_of_images(site: Site) -> None:
+    await site.add(*(known(f"line {number}", 0.3) for number in range(45)))
+    async with AsyncExitStack() as stack:
+        people = [
+            await stack.enter_async_context(site.person(f"person {number}")) for number in range(20)
+        ]
+        pages = await asyncio.gather(*(person.see("/queue") for person in people))
+        seen = [image_of(page) for page in pages] + [fields_of(page)["next"] for page in pages]
+    assert len(seen) == 40
+    assert all(seen)
+    assert len(set(seen)) == 40
+
+
+async def test_skipped_image_is_another_persons_and_not_mine_again(site: Site) -> None:
+    await site.add(known("hard", 0.1))
+    async with site.person("ada") as ada, site.person("bob") as bob:
+        task = await ada.see("/queue")
+        assert image_of(await bob.see("/queue")) == ""
+        assert image_of(await ada.do(task, "skip")) == ""
+        assert image_of(await ada.see("/queue")) == ""
+        assert image_of(await bob.see("/queue")) == image_of(task)
+
+
+async def test_lease_that_gives_no_sign_ends(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+) -> None:
+    async with open_review(s3_settings, mongo_settings, amqp_settings, lease_seconds=1) as site:
+        await site.add(known("left alone", 0.1))
+        async with site.person("ada") as ada, site.person("bob") as bob:
+            task = await ada.see("/queue")
+
+            async def is_bobs() -> bool:
+                return image_of(await bob.see("/queue")) == image_of(task)
+
+            assert not await is_bobs()
+            await eventually(is_bobs)
+            late = await ada.do(task, "save", "late but right")
+            assert image_of(late) == ""
+        assert (await site.document(image_of(task)))["annotation"]["by"] == "ada"
+
+
+async def test_second_answer_to_one_image_does_not_replace_the_first(site: Site) -> None:
+    await site.add(known("both", 0.1))
+    async with site.person("ada") as ada, site.person("bob") as bob:
+        task = await ada.see("/queue")
+        await bob.see("/queue")
+        await ada.do(task, "save", "ada's")
+        fields = {**fields_of(task), "action": "save", "text": "bob's"}
+        said = await bob.send("/queue/answer", {**fields, "token": bob.token})
+    assert "theirs stays" in said
+    assert (await site.document(image_of(task)))["annotation"]["text"] == "ada's"
+
+
+async def test_undo_takes_the_last_annotations_back_one_by_one(site: Site) -> None:
+    await site.add(known("one", 0.1), known("two", 0.2), known("three", 0.3))
+    async with site.person() as ada:
+        first = await ada.see("/queue")
+        second = await ada.do(first, "save", "first said")
+        third = await ada.do(second, "unreadable")
+        back = await ada.do(third, "undo")
+        assert image_of(back) == image_of(second)
+        assert fields_of(back)["next"] == image_of(third)
+        back = await ada.do(back, "undo")
+        assert image_of(back) == image_of(first)
+        assert "nothing to undo" in await ada.do(back, "undo")
+    document = await site.document(image_of(first))
+    assert document["annotation"] is None
+    assert [each["text"] for each in document["annotation_history"]] == ["first said"]
+    assert "undone_at" in document["annotation_history"][0]
+
+
+async def test_correction_keeps_what_came_with_a_list(site: Site) -> None:
+    before = {
+        "text": "from a list",
+        "quality": "ok",
+        "by": "batch:b1",
+        "at": known("", 0)["stored_at"],
+    }
+    image = known("one", 0.1, annotation=before)
+    await site.add(image)
+    async with site.person() as ada:
+        await ada.send(
+            "/image/annotate",
+            {"id": image["_id"], "etag": "e1", "text": "corrected", "quality": "ok"},
+        )
+        corrected = await site.document(image["_id"])
+        assert corrected["annotation"]["text"] == "corrected"
+        assert corrected["annotation_history"] == [before]
+
+
+async def test_disagreement_shows_images_that_two_models_read_differently(site: Site) -> None:
+    earlier = {"score": 0.5, "engine": "rapidocr", "model_version": "0"}
+    same = known("same", 0.1, history=[{"text": "same", **earlier}])
+    other = known("other", 0.9, history=[{"text": "otter", **earlier}])
+    await site.add(same, other, known("never read again", 0.05))
+    async with site.person() as ada:
+        task = await ada.see("/queue?mode=disagreement")
+    assert image_of(task) == other["_id"]
+    assert fields_of(task)["next"] == ""
+
+
+async def test_random_order_reaches_every_image(site: Site) -> None:
+    await site.add(*(known(f"line {number}", number / 10) for number in range(8)))
+    seen = set()
+    async with site.person() as ada:
+        task = await ada.see("/queue?mode=random")
+        while image := image_of(task):
+            seen.add(image)
+            task = await ada.do(task, "save")
+    assert len(seen) == 8
+
+
+async def test_queue_of_a_batch_or_a_host_has_no_others(site: Site) -> None:
+    def source(host: str, batch: str) -> dict[str, object]:
+        return {"sources": [{"url": f"https://{host}/a.png", "batch_id": batch}]}
+
+    one = known("one", 0.5, **source("one.example", "b1"))
+    two = known("two", 0.4, **source("two.example", "b2"))
+    evil = known("three", 0.1, **source("evil.example/one.example", "b3"))
+    await site.add(one, two, evil)
+    async with site.person() as ada:
+        by_host = await ada.see("/queue?host=one.example")
+        assert (image_of(by_host), fields_of(by_host)["next"]) == (one["_id"], "")
+    async with site.person() as bob:
+        assert image_of(await bob.see("/queue?batch=b2")) == two["_id"]

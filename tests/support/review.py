@@ -1,0 +1,184 @@
+"""A review page to test, in this process, and images to look at."""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import unescape
+from typing import Any
+
+from aiohttp import ClientSession, ClientTimeout, CookieJar
+from pydantic import HttpUrl
+
+from infra.local.ports import pick_free_ports
+from services.common.index import Database, Document, open_index
+from services.common.object_store import ObjectStore, open_object_store
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.settlement import OCR_QUEUES, Queues
+from services.review.main import Configuration, run
+from services.review.settings import ReviewSettings
+from tests.support.images import line_image
+from tests.support.waiting import eventually
+
+NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+
+
+def known(text: str, score: float, **changes: Any) -> Document:
+    """Return the document of an image that was read."""
+    key = changes.pop("key", f"{hashlib.sha256(text.encode()).hexdigest()}.png")
+    prediction = {
+        "text": text,
+        "score": score,
+        "engine": "rapidocr",
+        "model_version": "1",
+        "predicted_at": NOW,
+        "duration_ms": 12.0,
+    }
+    return {
+        "_id": f"raw/{key}",
+        "bucket": "raw",
+        "key": key,
+        "etag": "e1",
+        "size": 1000,
+        "content_type": "image/png",
+        "sha256": hashlib.sha256(key.encode("utf-8", "replace")).hexdigest(),
+        "width": 300,
+        "height": 80,
+        "sources": [],
+        "stored_at": NOW,
+        "indexed_at": NOW,
+        "annotation": None,
+        "prediction": prediction,
+        "status": "predicted",
+        "sequencer": "1",
+        "revision": 1,
+        **changes,
+    }
+
+
+@dataclass
+class Site:
+    """A running page and the servers behind it."""
+
+    url: str
+    index: Database
+    store: ObjectStore
+
+    async def add(self, *documents: Document, with_objects: bool = False) -> None:
+        for document in documents:
+            await self.index.images.insert(document)
+            if with_objects:
+                text = document["prediction"]["text"].encode("ascii", "replace").decode()
+                await self.store.write(
+                    document["key"],
+                    line_image(text[:40] or "nothing"),
+                    content_type="image/png",
+                    metadata={},
+                )
+
+    async def document(self, image: str) -> Document:
+        document = await self.index.images.find_one({"_id": image})
+        assert document is not None
+        return document
+
+    @asynccontextmanager
+    async def person(self, name: str = "ada", password: str = "") -> AsyncIterator["Person"]:
+        """Log in for the length of an ``async with`` block."""
+        timeout = ClientTimeout(total=30)
+        async with ClientSession(
+            self.url, cookie_jar=CookieJar(unsafe=True), timeout=timeout
+        ) as client:
+            data = {"name": name, "password": password, "then": "/queue"}
+            async with client.post("/login", data=data, allow_redirects=False) as response:
+                assert response.status == 303, await response.text()
+            yield Person(client)
+
+
+@dataclass
+class Person:
+    """A browser without a window: what it sees are pages, what it sends are their forms."""
+
+    client: ClientSession
+    token: str = ""
+
+    async def see(self, path: str, *, status: int = 200) -> str:
+        async with self.client.get(path) as response:
+            html = await response.text()
+            assert response.status == status, html
+        self._keep_token(html)
+        return html
+
+    async def send(self, path: str, fields: dict[str, str], *, status: int = 200) -> str:
+        if not self.token:
+            await self.see("/gallery")
+        form = {"token": self.token, **fields}
+        headers = {"HX-Request": "true"} if path.startswith("/queue/") else {}
+        async with self.client.post(path, data=form, headers=headers) as response:
+            html = await response.text()
+            assert response.status == status, html
+        return html
+
+    async def do(self, html: str, action: str, text: str | None = None) -> str:
+        """Press a key of the queue's page; return the next task."""
+        fields = fields_of(html)
+        given = fields.get("text", "") if text is None else text
+        return await self.send("/queue/answer", {**fields, "action": action, "text": given})
+
+    def _keep_token(self, html: str) -> None:
+        if found := fields_of(html).get("token"):
+            self.token = found
+
+
+def fields_of(html: str) -> dict[str, str]:
+    """Return the inputs of a page's forms."""
+    found = re.findall(r'<input[^>]*? name="(\w+)"[^>]*? value="([^"]*)"', html)
+    return {name: unescape(value) for name, value in reversed(found)}
+
+
+def image_of(html: str) -> str:
+    """Return which image a task is about; empty where there is none."""
+    return fields_of(html.partition('id="task"')[2]).get("id", "")
+
+
+@asynccontextmanager
+async def open_review(
+    s3: S3Settings,
+    mongo: MongoSettings,
+    amqp: AmqpSettings,
+    *,
+    queues: Queues = OCR_QUEUES,
+    fetcher_url: str = "http://127.0.0.1:9",
+    **changes: Any,
+) -> AsyncIterator[Site]:
+    """Run a review page for the length of an ``async with`` block."""
+    port = pick_free_ports().fetcher_port
+    settings = ReviewSettings(port=port, fetcher_url=HttpUrl(fetcher_url), **changes)
+    config = Configuration(settings, s3, amqp, mongo, queues)
+    stop = asyncio.Event()
+    service = asyncio.create_task(run(config, stop))
+    url = f"http://127.0.0.1:{port}"
+    async with open_index(mongo) as index, open_object_store(s3) as store:
+        try:
+            await _wait_ready(url, service)
+            yield Site(url, index, store)
+        finally:
+            stop.set()
+            await service
+
+
+async def _wait_ready(url: str, service: "asyncio.Task[None]") -> None:
+    async with ClientSession() as client:
+
+        async def is_up() -> bool:
+            if service.done():
+                await service
+            try:
+                async with client.get(f"{url}/livez") as response:
+                    return response.status == 200
+            except OSError:
+                return False
+
+        await eventually(is_up)
