@@ -124,7 +124,8 @@ def load_checkpoint(settings: TrocrSettings, models: Path) -> Checkpoint:
     Raises:
         OSError: There is no such model, or it has no weights as safetensors.
     """
-    disable_progress_bar()
+    no_progress_bar: Any = disable_progress_bar
+    no_progress_bar()
     image_processors: Any = AutoImageProcessor
     local = find_model(settings.trocr_model, models)
     where = settings.trocr_model if local is None else str(local.folder)

@@ -3,11 +3,13 @@
 import typer
 
 from services.cli.annotate import annotate
+from services.cli.calibrate import calibrate
 from services.cli.doctor import doctor
 from services.cli.errors import EXIT_STATUSES
 from services.cli.export import export
 from services.cli.forget import forget
 from services.cli.images import images
+from services.cli.models import app as models
 from services.cli.parked import app as parked
 from services.cli.reconcile import reconcile
 from services.cli.report import report
@@ -24,10 +26,11 @@ app = typer.Typer(
 )
 for command in (
     *(submit, watch, images, annotate, export, report),
-    *(reconcile, repredict, forget, doctor),
+    *(reconcile, repredict, calibrate, forget, doctor),
 ):
     app.command(epilog=EXIT_STATUSES)(command)
 app.add_typer(parked, name="parked")
+app.add_typer(models, name="models")
 
 
 if __name__ == "__main__":

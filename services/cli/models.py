@@ -1,0 +1,131 @@
+"""``docreco models``: models on this machine, for the engine ``trocr``."""
+
+import shutil
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from app.engines.models_folder import CONFIGURATION, WANTED, LocalModel, models_in
+from app.engines.settings import TROCR_MODEL, TROCR_REVISION, ModelsSettings
+from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, reason_of
+from services.cli.output import Output, cell, run, table
+
+MEGABYTE = 1_000_000
+EXTRA = "poetry install --extras trocr"
+PULLED = ".pulled"
+"""Folder of downloads that are not whole yet."""
+HUB_NOTES = ".cache"
+"""What huggingface_hub notes beside the files, to go on after an interruption."""
+
+app = typer.Typer(help="Models on this machine, for the engine trocr.", no_args_is_help=True)
+
+
+@app.command(epilog=EXIT_STATUSES)
+def pull(
+    name: Annotated[str, typer.Argument(help="Name on the Hugging Face hub.")] = TROCR_MODEL,
+    *,
+    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Download a model from the hub; the API then loads it without asking the hub."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        wanted = revision or (TROCR_REVISION if name == TROCR_MODEL else "main")
+        model = LocalModel(name, ModelsSettings().models / name)
+        _download(name, wanted, model)
+        words = f"{model.folder} is there: set OCR_ENGINE=trocr and OCR_TROCR_MODEL={name}"
+        output.answer(_document(model), words)
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+@app.command("list", epilog=EXIT_STATUSES)
+def list_models(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """List the models that are here, with the version that predictions will carry."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        folder = ModelsSettings().models
+        models = [_document(model) for model in models_in(folder)]
+        rows = [_for_people(model) for model in models]
+        shown = table(f"Models in {folder}", ("name", "model version", "size"), rows)
+        empty = f"No model in {folder}: docreco models pull fetches one."
+        output.answer({"models": models}, shown if models else empty)
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+def _download(name: str, revision: str, model: LocalModel) -> None:
+    """Download beside the models, so that one that is not whole is never taken for one.
+
+    What an interrupted download has brought is not fetched again.
+    """
+    try:
+        from huggingface_hub import snapshot_download  # noqa: PLC0415  comes with the extra trocr
+        from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
+    except ImportError as error:
+        raise CommandError(
+            "huggingface_hub is not installed", status=ExitStatus.UNAVAILABLE, hint=f"Run {EXTRA}."
+        ) from error
+    pulled = LocalModel(name, ModelsSettings().models / PULLED / name)
+    try:
+        snapshot_download(
+            name, revision=revision, local_dir=pulled.folder, allow_patterns=[*WANTED]
+        )
+    except HFValidationError as error:
+        raise CommandError(f"{name!r} is no model's name", status=ExitStatus.REFUSED) from error
+    except OSError as error:  # whatever the network, the hub or the disk has against it
+        raise _failed(name, revision, error) from error
+    _check(pulled, revision)
+    shutil.rmtree(model.folder, ignore_errors=True)
+    model.folder.parent.mkdir(parents=True, exist_ok=True)
+    pulled.folder.rename(model.folder)
+    shutil.rmtree(model.folder / HUB_NOTES, ignore_errors=True)
+
+
+def _failed(name: str, revision: str, error: OSError) -> CommandError:
+    response = getattr(error, "response", None)
+    if response is not None:
+        return CommandError(
+            f"the hub refused {name} at {revision} ({response.status_code})",
+            status=ExitStatus.REFUSED,
+            hint="Look at its page on huggingface.co: name, revision, and whether it is gated.",
+        )
+    return CommandError(
+        f"the hub does not answer: {reason_of(error.__cause__ or error)}",
+        status=ExitStatus.UNAVAILABLE,
+        hint="Pull where there is a way to the hub, and copy the folder: it is all that is needed.",
+    )
+
+
+def _check(pulled: LocalModel, revision: str) -> None:
+    """Refuse what the engine could not load."""
+    names = {path.name for path in pulled.files}
+    if CONFIGURATION in names and any(name.endswith(".safetensors") for name in names):
+        return
+    shutil.rmtree(pulled.folder)
+    raise CommandError(
+        f"{pulled.name} at {revision} has no {CONFIGURATION}, or no weights as safetensors",
+        status=ExitStatus.REFUSED,
+        hint="Pickled weights are never loaded; try another revision, such as refs/pr/1.",
+    )
+
+
+def _document(model: LocalModel) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "model_version": f"{model.name}@{model.content_hash}",
+        "size_bytes": model.size_bytes,
+    }
+
+
+def _for_people(model: dict[str, Any]) -> list[Text]:
+    size = f"{model['size_bytes'] / MEGABYTE:.1f} MB"
+    return [cell(model["name"]), cell(model["model_version"]), cell(size)]
