@@ -6,6 +6,7 @@ from services.cli.annotate import annotate
 from services.cli.calibrate import calibrate
 from services.cli.doctor import doctor
 from services.cli.errors import EXIT_STATUSES
+from services.cli.evaluate import evaluate
 from services.cli.export import export
 from services.cli.forget import forget
 from services.cli.images import images
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 for command in (
-    *(submit, watch, images, annotate, export, report),
+    *(submit, watch, images, annotate, export, evaluate, report),
     *(reconcile, repredict, calibrate, forget, doctor),
 ):
     app.command(epilog=EXIT_STATUSES)(command)

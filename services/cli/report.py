@@ -43,7 +43,7 @@ def report(
                 index.images, since=until - period, until=until, low_score=low_score
             )
         if html is not None:
-            _write(html, report_page(figures, critical=critical))
+            write_page(html, report_page(figures, critical=critical))
             output.asides.print(cell(f"written: {html}"))
         output.answer(figures.document(), figure_table(figures, since), worst_table(figures))
         return ExitStatus.OK
@@ -113,7 +113,12 @@ def _row(name: str, tally: Tally) -> list[Text]:
     ]
 
 
-def _write(path: Path, page: str) -> None:
+def write_page(path: Path, page: str) -> None:
+    """Write a page.
+
+    Raises:
+        CommandError: It can't be written.
+    """
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:

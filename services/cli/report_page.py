@@ -1,6 +1,6 @@
 """The report as one HTML page that needs nothing else: no script, font, image or server."""
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from services.cli.report_figures import Figures
 from services.cli.report_plots import plots
@@ -15,16 +15,20 @@ def report_page(figures: Figures, *, critical: float) -> str:
         figures: What to show.
         critical: The mean score should stay above it.
     """
-    environment = Environment(
-        loader=PackageLoader("services.cli"), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters |= {"score": as_score, "share": as_share}
-    template = environment.get_template("report.html.j2")
-    return template.render(
+    return page_template("report.html.j2").render(
         figures=figures,
         numbers=_numbers(figures, critical),
         plots=plots(figures, critical=critical),
     )
+
+
+def page_template(name: str) -> Template:
+    """Return a page's template; whatever it is given is escaped."""
+    environment = Environment(
+        loader=PackageLoader("services.cli"), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters |= {"score": as_score, "share": as_share}
+    return environment.get_template(name)
 
 
 def as_score(value: float | None) -> str:

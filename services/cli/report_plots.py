@@ -110,7 +110,7 @@ def _lines(
 ) -> Markup:
     colours = [COLOURS[number % len(COLOURS)] for number in range(len(lines))]
     chart = pygal.DateTimeLine(
-        **_common([*colours, "var(--bad)"]),
+        **chart_options([*colours, "var(--bad)"]),
         x_value_formatter=lambda time: time.strftime("%d %b\u00a0%H:%M"),
         x_labels=_labels(lines),
         show_legend=len(lines) + bool(limit) > 1,
@@ -124,7 +124,7 @@ def _lines(
     if limit:
         dashes = {"dasharray": "6,6", "width": 2}
         chart.add(LIMIT, list(limit), show_dots=False, stroke_style=dashes)
-    return _svg(chart)
+    return as_picture(chart)
 
 
 def _labels(lines: dict[str, list[Point]]) -> list[datetime]:
@@ -134,14 +134,15 @@ def _labels(lines: dict[str, list[Point]]) -> list[datetime]:
 
 
 def _histogram(counts: Sequence[int]) -> Markup:
-    chart = pygal.Bar(**_common(["var(--one)"]), show_minor_x_labels=False, show_legend=False)
+    chart = pygal.Bar(**chart_options(["var(--one)"]), show_minor_x_labels=False, show_legend=False)
     chart.x_labels = [f"{number / BINS:g}" for number in range(BINS)]
     chart.x_labels_major = [f"{number / BINS:g}" for number in range(0, BINS, 2)]
     chart.add("predictions by score", list(counts))
-    return _svg(chart)
+    return as_picture(chart)
 
 
-def _common(colours: Sequence[str]) -> dict[str, Any]:
+def chart_options(colours: Sequence[str]) -> dict[str, Any]:
+    """Return what all charts of a page have in common."""
     return {
         "style": Style(**STYLE, colors=tuple(colours)),
         "js": [],
@@ -156,7 +157,8 @@ def _common(colours: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _svg(chart: Any) -> Markup:
+def as_picture(chart: Any) -> Markup:
+    """Return a chart as SVG without scripts and remarks."""
     chart.add_xml_filter(_picture_only)
     return Markup(chart.render(is_unicode=True))  # noqa: S704  the library escapes all texts
 

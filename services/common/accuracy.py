@@ -21,3 +21,19 @@ def character_errors(*, right: str | None, read: str) -> CharacterErrors:
     compared = jiwer.process_characters(right, read)
     errors = compared.substitutions + compared.deletions + compared.insertions
     return CharacterErrors(errors, len(right))
+
+
+class WordErrors(NamedTuple):
+    """Counts whose sums over many images give their word error rate."""
+
+    errors: int
+    """Words to substitute, delete and insert."""
+    words: int
+    """Words of the right text."""
+
+
+def word_errors(*, right: str, read: str) -> WordErrors:
+    """Return edits and number of words; words are what spaces are between."""
+    compared = jiwer.process_words(right, read)
+    errors = compared.substitutions + compared.deletions + compared.insertions
+    return WordErrors(errors, len(right.split()))

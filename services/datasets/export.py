@@ -1,22 +1,17 @@
 """An export, top to bottom: plan, read the images, lay them out, describe, put into place."""
 
 import asyncio
-import hashlib
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 
-from services.common.errors import ObjectNotFoundError
 from services.common.images import sniff
 from services.common.index import Collection
-from services.common.object_store import ObjectStore, ObjectTooLargeError
+from services.common.object_store import ObjectStore
 from services.datasets.card import data_card
 from services.datasets.folder import Folder, replacing
 from services.datasets.formats.files import DocTr, ImageFolder, Kraken, PaddleOcr, TrOcr
-from services.datasets.formats.parquet import Parquet
 from services.datasets.formats.writing import Writer
 from services.datasets.leaving import since_last
 from services.datasets.manifest import (
@@ -25,36 +20,21 @@ from services.datasets.manifest import (
     Format,
     Manifest,
     Query,
-    Record,
     pages,
     read_manifest,
     read_records,
 )
+from services.datasets.objects import Loss, read_ahead
 from services.datasets.plan import EXPORTED, PAGE, Plan
 from services.datasets.selection import select
 
-READ_AHEAD = 16
-"""Images read at once; the most that are held in memory."""
-MAX_OBJECT_BYTES = 32 * 1024 * 1024
-
-WRITERS: dict[Format, Callable[[Folder], Writer]] = {
+_FILE_WRITERS: dict[Format, Callable[[Folder], Writer]] = {
     Format.HF: ImageFolder,
     Format.TROCR: TrOcr,
     Format.PADDLEOCR: PaddleOcr,
     Format.DOCTR: DocTr,
     Format.KRAKEN: Kraken,
-    Format.PARQUET: Parquet,
 }
-
-
-class Loss(StrEnum):
-    """Why an image that was asked for can't be had."""
-
-    REMOVED = "removed"
-    CHANGED = "changed"
-    """Other bytes have its key now; their own event follows."""
-    TOO_LARGE = "too_large"
-    NO_IMAGE = "no_image"
 
 
 Progress = Callable[[int, int], None]
@@ -85,7 +65,7 @@ async def export(query: Query, sources: Sources, out: Path, progress: Progress) 
             created_at=now, query=query, images=0, splits={}, excluded=excluded, lost={}
         )
         with Folder(staging) as folder:
-            await _write_images(plan, sources.store, WRITERS[query.format](folder), progress)
+            await _write_images(plan, sources.store, _open_writer(query.format, folder), progress)
             left = await since_last(out, plan, sources.images, query.bucket)
             return _describe(folder, plan, begun.model_copy(update={"since_last": left}))
 
@@ -114,9 +94,18 @@ async def export_again(
         for page in pages(read_records(manifest_file.parent), PAGE):
             plan.add(page)
         with Folder(staging) as folder:
-            writer = WRITERS[begun.query.format](folder)
+            writer = _open_writer(begun.query.format, folder)
             await _write_images(plan, sources.store, writer, progress)
             return _describe(folder, plan, begun)
+
+
+def _open_writer(layout: Format, folder: Folder) -> Writer:
+    if layout is Format.PARQUET:
+        # Only here: no other command waits for its library to load
+        from services.datasets.formats.parquet import Parquet  # noqa: PLC0415
+
+        return Parquet(folder)
+    return _FILE_WRITERS[layout](folder)
 
 
 async def _write_images(plan: Plan, store: ObjectStore, writer: Writer, progress: Progress) -> None:
@@ -136,41 +125,6 @@ async def _write_images(plan: Plan, store: ObjectStore, writer: Writer, progress
         done += 1
         progress(done, total)
     writer.finish()
-
-
-async def read_ahead(
-    store: ObjectStore, records: Iterable[Record]
-) -> AsyncIterator[tuple[Record, bytes | Loss]]:
-    """Yield each record with its image, in their order, some being read while one is used.
-
-    Raises:
-        ObjectStoreUnavailableError: The server does not answer, or answers with an error.
-    """
-    waiting: deque[tuple[Record, asyncio.Task[bytes | Loss]]] = deque()
-    try:
-        for record in records:
-            waiting.append((record, asyncio.create_task(_read(store, record))))
-            if len(waiting) >= READ_AHEAD:
-                first, task = waiting.popleft()
-                yield first, await task
-        while waiting:
-            first, task = waiting.popleft()
-            yield first, await task
-    finally:
-        for _, task in waiting:
-            task.cancel()
-        await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
-
-
-async def _read(store: ObjectStore, record: Record) -> bytes | Loss:
-    try:
-        content = (await store.read(record.key, max_bytes=MAX_OBJECT_BYTES)).content
-    except ObjectNotFoundError:
-        return Loss.REMOVED
-    except ObjectTooLargeError:
-        return Loss.TOO_LARGE
-    is_same = hashlib.sha256(content).hexdigest() == record.sha256
-    return content if is_same else Loss.CHANGED
 
 
 def _describe(folder: Folder, plan: Plan, begun: Manifest) -> Manifest:

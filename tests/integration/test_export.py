@@ -44,7 +44,7 @@ async def some(collected: Collected) -> Collected:
     for number in range(6):
         url = f"https://host-{number % 2}.example/{number}"
         await collected.add(f"{number}.png", f"read {number}", urls=(url,))
-    await collected.add("evil/..=1+1;\"|`x`\t é.png", "wrong", right=HOSTILE)
+    await collected.add('evil/..=1+1;"|`x`\t é.png', "wrong", right=HOSTILE)
     await collected.add("right.jpg", "rihgt", right=" ri\u0301ght\tline ", content=jpeg())
     await collected.add("blot.png", "x", annotation=annotation("", "unreadable"))
     await collected.add("photo.png", "y", annotation=annotation("", "not_a_line"))

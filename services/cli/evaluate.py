@@ -1,0 +1,188 @@
+"""``docreco evaluate``: how well models read the images whose text is known."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+from rich.console import Console
+
+from app.settings import EngineName, OcrSettings
+from services.cli.broker import told_of_servers
+from services.cli.errors import CommandError, ExitStatus
+from services.cli.output import Output, cell, run, table
+from services.cli.report import write_page
+from services.cli.watch import progress_bar
+from services.common.index import open_index
+from services.common.object_store import ObjectStore, open_object_store
+from services.common.settings import MongoSettings, S3Settings
+from services.datasets.evaluation import Part, Reader, Sample, StoredReader, read_annotated
+from services.datasets.splits import NAMES, parse_split
+
+if TYPE_CHECKING:
+    from services.datasets.quality import Comparison, Estimate, Quality
+
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+SIGNIFICANT = 0.05
+
+
+@dataclass
+class Evaluated:
+    """A model, what it read, and what it has not read."""
+
+    name: str
+    samples: list[Sample]
+    unread: int
+
+
+def evaluate(
+    *,
+    model_version: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="By what this version has read already.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(metavar="NAME", help=f"Read afresh by {' or '.join(ENGINES)}.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="OTHER", help="Compare with this version or engine.")
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(help="Only images that an export has in train, validation, test.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Shares of that export.")] = "80/10/10",
+    group_by_source: Annotated[
+        bool, typer.Option("--group-by-source", help="As that export was asked for.")
+    ] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page with plots there.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Measure models by what people say: error rates with intervals, calibration, differences."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        if model_version and engine:
+            raise typer.BadParameter("either a version or an engine", param_hint="--engine")
+        if engine and engine not in ENGINES:
+            raise typer.BadParameter(f"it is {' or '.join(ENGINES)}", param_hint="--engine")
+        which = _part(part, split, is_by_source=group_by_source)
+        if against and against == (engine or model_version):
+            raise typer.BadParameter("it is the same model", param_hint="--against")
+        names = [engine or model_version, *([against] if against else [])]
+        settings = S3Settings()
+        with told_of_servers():
+            async with open_object_store(settings) as store, open_index(MongoSettings()) as index:
+                readers = [await _reader(name, store) for name in names]
+                annotated = read_annotated(index.images, settings.bucket, readers, which)
+                models = await _collect(annotated, readers, output.asides)
+        _answer(output, models, html)
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+def _part(name: str | None, split: str, *, is_by_source: bool) -> Part | None:
+    if name is None:
+        return None
+    if name not in NAMES:
+        raise typer.BadParameter(f"it is {', '.join(NAMES)}", param_hint="--part")
+    try:
+        return Part(parse_split(split), name, is_by_source=is_by_source)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--split") from error
+
+
+async def _reader(name: str | None, store: ObjectStore) -> Reader:
+    """Return the engine of a name, else what a model version has read."""
+    known = next((each for each in ENGINES if each == name), None)
+    if known is None:
+        return StoredReader(name)
+    # Only here: an engine brings a runtime of its own
+    from services.cli.engine_reader import EngineReader, load  # noqa: PLC0415
+
+    return EngineReader(await load(known), store, max_pixels=OcrSettings().max_image_pixels)
+
+
+async def _collect(
+    annotated: AsyncIterator[tuple[Sample | None, ...]], readers: Sequence[Reader], console: Console
+) -> list[Evaluated]:
+    """Sort samples by model; of an image that not all have read none counts."""
+    models = [Evaluated(reader.name, [], 0) for reader in readers]
+    with progress_bar(console) as bar:
+        task = bar.add_task("reading", total=None, words="")
+        async for samples in annotated:
+            is_read_by_all = None not in samples
+            for model, sample in zip(models, samples, strict=True):
+                if sample is None:
+                    model.unread += 1
+                elif is_read_by_all:
+                    model.samples.append(sample)
+            bar.advance(task)
+    if not models[0].samples:
+        raise CommandError(
+            "there is no annotated image that was read by " + " and ".join(m.name for m in models),
+            status=ExitStatus.REFUSED,
+            hint="docreco annotate takes texts from a file; Only annotated images are measured.",
+        )
+    return models
+
+
+def _answer(output: Output, models: Sequence[Evaluated], html: Path | None) -> None:
+    # Only here: SciPy takes a second to load
+    from services.cli.evaluate_page import evaluation_page  # noqa: PLC0415
+    from services.datasets.quality import compare, quality_of  # noqa: PLC0415
+
+    qualities = {model.name: quality_of(model.samples) for model in models}
+    pair = [model.samples for model in models]
+    comparison = compare(*pair) if len(pair) > 1 and len(pair[0]) > 1 else None
+    if html is not None:
+        write_page(html, evaluation_page(qualities, comparison))
+        output.asides.print(cell(f"written: {html}"))
+    unread = {model.name: model.unread for model in models}
+    document = {
+        "models": {
+            name: {**asdict(quality), "unread": unread[name]} for name, quality in qualities.items()
+        },
+        "comparison": None if comparison is None else asdict(comparison),
+    }
+    output.answer(document, *_for_people(qualities, comparison, unread))
+
+
+def _for_people(
+    qualities: Mapping[str, "Quality"], comparison: "Comparison | None", unread: Mapping[str, int]
+) -> list[Any]:
+    columns = ["model", "images", "not read", "CER", "WER", "exact", "calibration error"]
+    rows = [
+        [
+            *(cell(name), cell(quality.images), cell(unread[name])),
+            *(cell(in_words(each)) for each in (quality.cer, quality.wer, quality.exact)),
+            cell(f"{quality.calibration_error:.1%}"),
+        ]
+        for name, quality in qualities.items()
+    ]
+    shown: list[Any] = [table("Against what people say", columns, rows)]
+    first = next(iter(qualities.values()))
+    for title, groups in (("By length", first.by_length), ("By source", first.by_host)):
+        lines = [
+            [cell(name), cell(each.images), cell(f"{each.cer:.1%}"), cell(f"{each.exact:.1%}")]
+            for name, each in groups.items()
+        ]
+        shown.append(table(title, ["", "images", "CER", "exact"], lines))
+    return shown if comparison is None else [*shown, *verdicts(comparison)]
+
+
+def verdicts(comparison: "Comparison") -> list[str]:
+    """Return in words how the first model differs from the second."""
+    return [
+        f"{name}: {in_words(difference.estimate)} points of difference, p = "
+        f"{difference.p_value:.3f}: "
+        + ("a difference" if difference.p_value < SIGNIFICANT else "may be chance")
+        for name, difference in (("CER", comparison.cer), ("exact", comparison.exact))
+    ]
+
+
+def in_words(estimate: "Estimate") -> str:
+    """Return a share with its interval."""
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.2%}"
+    return f"{estimate.value:.2%} ({estimate.low:.2%} to {estimate.high:.2%})"

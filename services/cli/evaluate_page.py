@@ -1,0 +1,80 @@
+"""The evaluation as one HTML page that needs nothing else: no script, font, image or server."""
+
+from collections.abc import Mapping
+
+import pygal
+from markupsafe import Markup
+
+from services.cli.evaluate import in_words, verdicts
+from services.cli.report_page import page_template
+from services.cli.report_plots import COLOURS, as_picture, chart_options
+from services.datasets.quality import BANDS, BINS, Comparison, Quality, band_name
+
+PERFECT = "what scores promise"
+
+
+def evaluation_page(qualities: Mapping[str, Quality], comparison: Comparison | None) -> str:
+    """Return the page; whatever strangers wrote is escaped.
+
+    Args:
+        qualities: Of each model, by its name.
+        comparison: Of the first model with the second.
+    """
+    template = page_template("evaluation.html.j2")
+    return template.render(
+        qualities=qualities,
+        verdicts=[] if comparison is None else verdicts(comparison),
+        in_words=in_words,
+        plots=_plots(qualities),
+    )
+
+
+def _plots(qualities: Mapping[str, Quality]) -> list[tuple[str, str, Markup]]:
+    return [
+        (
+            "Calibration",
+            "Share of images read without an error. Under the dashed line scores promise too much.",
+            _calibration(qualities),
+        ),
+        (
+            "Character error rate by length",
+            "Characters of the annotation; short texts are often numbers and names.",
+            _by_length(qualities),
+        ),
+        (
+            "Images by score",
+            "Where most scores are, calibration matters most.",
+            _scores(qualities),
+        ),
+    ]
+
+
+def _calibration(qualities: Mapping[str, Quality]) -> Markup:
+    chart = pygal.XY(
+        **chart_options([*COLOURS[: len(qualities)], "var(--muted)"]), range=(0, 1), xrange=(0, 1)
+    )
+    for name, quality in qualities.items():
+        chart.add(name, [(each.score, each.exact) for each in quality.bins])
+    dashes = {"dasharray": "6,6", "width": 2}
+    chart.add(PERFECT, [(0, 0), (1, 1)], show_dots=False, stroke_style=dashes)
+    return as_picture(chart)
+
+
+def _by_length(qualities: Mapping[str, Quality]) -> Markup:
+    chart = pygal.Bar(**chart_options(COLOURS[: len(qualities)]))
+    names = [band_name(band) for band in BANDS]
+    chart.x_labels = names
+    for name, quality in qualities.items():
+        rates = [quality.by_length.get(band) for band in names]
+        chart.add(name, [None if each is None else each.cer for each in rates])
+    return as_picture(chart)
+
+
+def _scores(qualities: Mapping[str, Quality]) -> Markup:
+    chart = pygal.Bar(**chart_options(COLOURS[: len(qualities)]))
+    edges = [place / BINS for place in range(BINS)]
+    chart.x_labels = [f"{edge:g}" for edge in edges]
+    for name, quality in qualities.items():
+        counts = {each.low: each.images for each in quality.bins}
+        chart.add(name, [counts.get(edge, 0) for edge in edges])
+    return as_picture(chart)

@@ -1,0 +1,137 @@
+"""How well a model reads the annotated images: samples, and who reads them."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from services.common.accuracy import character_errors, word_errors
+from services.common.annotations import collapse
+from services.common.index import Collection, Document
+from services.datasets.labels import Label, label_of
+from services.datasets.selection import FIELDS, pages
+from services.datasets.splits import Split, hosts_of, source_group
+
+UPLOADED = "(uploaded)"
+
+
+class Reading(NamedTuple):
+    """What a model reads in an image."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image that was read, against what a person says."""
+
+    image: str
+    """``bucket/key``."""
+    host: str
+    right: str
+    read: str
+    score: float
+    errors: int
+    """Edits of characters."""
+    word_errors: int
+    words: int
+    """Of the right text."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.errors == 0
+
+
+class Reader(Protocol):
+    """A model, whether it reads now or has read before."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    async def read(self, documents: Sequence[Document]) -> list[Reading | None]:
+        """Return what it reads in each image; None where it has not, or can't."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoredReader:
+    """What a model version has read already, ``history`` included."""
+
+    version: str | None
+    """None: whatever each image's last prediction was made by."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.version or "last predictions"
+
+    async def read(self, documents: Sequence[Document]) -> list[Reading | None]:
+        """Return what it has read in each image."""
+        return [stored_reading(document, self.version) for document in documents]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a split, so that no model is measured by what it was trained on."""
+
+    split: Split
+    name: str
+    is_by_source: bool = False
+
+    def has(self, document: Document) -> bool:
+        """Whether an image belongs to it."""
+        identity = source_group(document) if self.is_by_source else document["sha256"]
+        return self.split.place(identity) == self.name
+
+
+def stored_reading(document: Document, version: str | None) -> Reading | None:
+    """Return the last prediction of a model version (None: of any) in a document."""
+    readings: list[dict[str, Any]] = [*(document.get("history") or []), document["prediction"]]
+    fitting = (each for each in reversed(readings) if version in {None, each.get("model_version")})
+    found = next(fitting, None)
+    return None if found is None else Reading(found.get("text") or "", found.get("score") or 0.0)
+
+
+async def read_annotated(
+    images: Collection, bucket: str, readers: Sequence[Reader], part: Part | None = None
+) -> AsyncIterator[tuple[Sample | None, ...]]:
+    """Yield each image whose text a person has written, with what each reader makes of it.
+
+    None stands for a reader that has not read it, or can't.
+
+    Raises:
+        UnavailableError: A server is missing.
+    """
+    where = {"bucket": bucket, "status": "predicted", "annotation": {"$ne": None}}
+    fields = {**FIELDS, "history.score": 1}
+    async for page in pages(images, where, fields=fields):
+        labelled = [
+            (document, label.text)
+            for document in page
+            if part is None or part.has(document)
+            if isinstance(label := label_of(document, only_annotated=True, min_agreement=1), Label)
+        ]
+        documents = [document for document, _ in labelled]
+        readings = [await reader.read(documents) for reader in readers]
+        for (document, right), *read in zip(labelled, *readings, strict=True):
+            yield tuple(_sample(document, right, each) for each in read)
+
+
+def _sample(document: Document, right: str, reading: Reading | None) -> Sample | None:
+    if reading is None:
+        return None
+    read = collapse(reading.text)
+    hosts = hosts_of(document)
+    wrong_words, words = word_errors(right=right, read=read)
+    return Sample(
+        image=document["_id"],
+        host=hosts[0] if hosts else UPLOADED,
+        right=right,
+        read=read,
+        score=reading.score,
+        errors=character_errors(right=right, read=read).errors,
+        word_errors=wrong_words,
+        words=words,
+    )

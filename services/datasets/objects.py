@@ -1,0 +1,75 @@
+"""The bytes of images that are known already, some being read while one is used."""
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from services.common.errors import ObjectNotFoundError
+from services.common.object_store import ObjectStore, ObjectTooLargeError
+
+READ_AHEAD = 16
+"""Images read at once; the most that are held in memory."""
+MAX_OBJECT_BYTES = 32 * 1024 * 1024
+
+
+class Loss(StrEnum):
+    """Why an image that was asked for can't be had."""
+
+    REMOVED = "removed"
+    CHANGED = "changed"
+    """Other bytes have its key now; their own event follows."""
+    TOO_LARGE = "too_large"
+    NO_IMAGE = "no_image"
+
+
+class Known(Protocol):
+    """An image whose bytes were seen before."""
+
+    @property
+    def key(self) -> str:
+        """In the bucket of images."""
+
+    @property
+    def sha256(self) -> str:
+        """Of its bytes, hexadecimal."""
+
+
+K = TypeVar("K", bound=Known)
+
+
+async def read_ahead(
+    store: ObjectStore, images: Iterable[K]
+) -> AsyncIterator[tuple[K, bytes | Loss]]:
+    """Yield each image with its bytes, in their order.
+
+    Raises:
+        ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+    """
+    waiting: deque[tuple[K, asyncio.Task[bytes | Loss]]] = deque()
+    try:
+        for image in images:
+            waiting.append((image, asyncio.create_task(_read(store, image))))
+            if len(waiting) >= READ_AHEAD:
+                first, task = waiting.popleft()
+                yield first, await task
+        while waiting:
+            first, task = waiting.popleft()
+            yield first, await task
+    finally:
+        for _, task in waiting:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
+
+
+async def _read(store: ObjectStore, image: Known) -> bytes | Loss:
+    try:
+        content = (await store.read(image.key, max_bytes=MAX_OBJECT_BYTES)).content
+    except ObjectNotFoundError:
+        return Loss.REMOVED
+    except ObjectTooLargeError:
+        return Loss.TOO_LARGE
+    is_same = hashlib.sha256(content).hexdigest() == image.sha256
+    return content if is_same else Loss.CHANGED

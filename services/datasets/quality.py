@@ -1,0 +1,241 @@
+"""Error rates with their uncertainty, calibration, and whether two models really differ.
+
+Intervals are the percentile bootstrap over images (Efron and Tibshirani, 1993); the paired test
+swaps the two models' errors image by image (a permutation test). Both are seeded: the same
+samples give the same figures.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from services.datasets.evaluation import Sample
+
+SEED = 1
+RESAMPLES = 2000
+MOST_VALUES = 4_000_000
+"""Held at once while resampling: 32 MB."""
+CONFIDENCE = 0.95
+BINS = 10
+BANDS = ((1, 4), (5, 9), (10, 19), (20, 39), (40, None))
+"""Characters of the right text."""
+MOST_HOSTS = 20
+WORST = 15
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its 95 % interval; no interval for less than two images."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Figures of some images, without intervals."""
+
+    images: int
+    cer: float
+    exact: float
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Images whose score is between two limits."""
+
+    low: float
+    high: float
+    images: int
+    score: float
+    """Mean score."""
+    exact: float
+    """Share that is read without an error: what the score promises."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well a model reads."""
+
+    images: int
+    cer: Estimate
+    wer: Estimate
+    exact: Estimate
+    calibration_error: float
+    """Expected calibration error: mean distance of score and exact share, by images."""
+    bins: list[Bin]
+    by_host: dict[str, Rates]
+    by_length: dict[str, Rates]
+    worst: list[Sample]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A model's figure less the other's, on the same images."""
+
+    estimate: Estimate
+    p_value: float
+    """How often chance alone gives a difference as large."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the images that both have read."""
+
+    images: int
+    cer: Difference
+    exact: Difference
+
+
+def quality_of(samples: Sequence[Sample]) -> Quality:
+    """Return the figures of at least one sample."""
+    errors, lengths = _column(samples, lambda each: each.errors), _lengths(samples)
+    wrong_words = _column(samples, lambda each: each.word_errors)
+    words = _column(samples, lambda each: each.words)
+    exact = _column(samples, lambda each: each.is_exact)
+    bins = _bins(samples)
+    off = sum(each.images * abs(each.exact - each.score) for each in bins)
+    hosts = _by(samples, lambda each: each.host)
+    frequent = sorted(hosts, key=lambda name: (-hosts[name].images, name))[:MOST_HOSTS]
+    bands = _by(samples, lambda each: band_of(len(each.right)))
+    return Quality(
+        images=len(samples),
+        cer=_estimate(_rate, errors, lengths),
+        wer=_estimate(_rate, wrong_words, words),
+        exact=_estimate(_mean, exact),
+        calibration_error=off / len(samples),
+        bins=bins,
+        by_host={name: hosts[name] for name in frequent},
+        by_length={name: bands[name] for name in map(band_name, BANDS) if name in bands},
+        worst=sorted(samples, key=_badness)[:WORST],
+    )
+
+
+def compare(one: Sequence[Sample], other: Sequence[Sample]) -> Comparison:
+    """Return how two models differ on the same images, in the same order; at least two."""
+    lengths = _lengths(one)
+    errors = [_column(samples, lambda each: each.errors) for samples in (one, other)]
+    exact = [_column(samples, lambda each: each.is_exact) for samples in (one, other)]
+    total = float(lengths.sum())
+    return Comparison(
+        images=len(one),
+        cer=Difference(
+            _estimate(_rate_difference, *errors, lengths),
+            _p_value(errors, lambda a, b, axis: (a.sum(axis) - b.sum(axis)) / total),
+        ),
+        exact=Difference(
+            _estimate(_mean_difference, *exact),
+            _p_value(exact, lambda a, b, axis: a.mean(axis) - b.mean(axis)),
+        ),
+    )
+
+
+def band_of(length: int) -> str:
+    """Return the band of a text's length."""
+    return next(band_name(band) for band in BANDS if band[1] is None or length <= band[1])
+
+
+def band_name(band: tuple[int, int | None]) -> str:
+    """Return a band in words."""
+    low, high = band
+    return f"{low} or more" if high is None else f"{low} to {high}"
+
+
+def _badness(sample: Sample) -> tuple[float, str]:
+    return (-sample.errors / len(sample.right), sample.image)
+
+
+def _bins(samples: Sequence[Sample]) -> list[Bin]:
+    scores = _column(samples, lambda each: each.score)
+    exact = _column(samples, lambda each: each.is_exact)
+    places = np.clip((scores * BINS).astype(int), 0, BINS - 1)
+    made = []
+    for place in range(BINS):
+        inside = places == place
+        if inside.any():
+            means = (float(scores[inside].mean()), float(exact[inside].mean()))
+            made.append(Bin(place / BINS, (place + 1) / BINS, int(inside.sum()), *means))
+    return made
+
+
+def _by(samples: Sequence[Sample], name: Callable[[Sample], str]) -> dict[str, Rates]:
+    groups: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        groups[name(sample)].append(sample)
+    return {
+        key: Rates(
+            images=len(group),
+            cer=sum(each.errors for each in group) / sum(len(each.right) for each in group),
+            exact=sum(each.is_exact for each in group) / len(group),
+        )
+        for key, group in groups.items()
+    }
+
+
+def _column(samples: Sequence[Sample], value: Callable[[Sample], float]) -> Floats:
+    return np.array([value(each) for each in samples], dtype=np.float64)
+
+
+def _lengths(samples: Sequence[Sample]) -> Floats:
+    return _column(samples, lambda each: len(each.right))
+
+
+def _rate(errors: Floats, lengths: Floats, axis: int) -> Any:
+    return errors.sum(axis) / lengths.sum(axis)
+
+
+def _mean(values: Floats, axis: int) -> Any:
+    return values.mean(axis)
+
+
+def _rate_difference(one: Floats, other: Floats, lengths: Floats, axis: int) -> Any:
+    return (one.sum(axis) - other.sum(axis)) / lengths.sum(axis)
+
+
+def _mean_difference(one: Floats, other: Floats, axis: int) -> Any:
+    return one.mean(axis) - other.mean(axis)
+
+
+def _estimate(statistic: Callable[..., Any], *columns: Floats) -> Estimate:
+    value = float(statistic(*columns, axis=-1))
+    size = len(columns[0])
+    if size < 2:
+        return Estimate(value, None, None)
+    found = stats.bootstrap(
+        columns,
+        statistic,
+        paired=len(columns) > 1,
+        vectorized=True,
+        method="percentile",
+        n_resamples=RESAMPLES,
+        batch=_batch(size),
+        confidence_level=CONFIDENCE,
+        rng=np.random.default_rng(SEED),
+    )
+    low, high = found.confidence_interval
+    return Estimate(value, float(low), float(high))
+
+
+def _p_value(pair: Sequence[Floats], statistic: Callable[..., Any]) -> float:
+    found = stats.permutation_test(
+        tuple(pair),
+        statistic,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=_batch(len(pair[0])),
+        rng=np.random.default_rng(SEED),
+    )
+    return float(found.pvalue)
+
+
+def _batch(size: int) -> int:
+    return max(1, MOST_VALUES // size)

@@ -1,0 +1,105 @@
+"""``docreco evaluate`` against a real store and database, and a real engine."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.common.settings import MongoSettings, S3Settings
+from services.datasets.splits import parse_split
+from tests.support.datasets import Collected, answer, docreco, open_collected, prediction
+from tests.support.images import line_image
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def collected(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Collected]:
+    """Three annotated images that two model versions have read, and two that do not count."""
+    async with open_collected(s3_settings, mongo_settings, monkeypatch) as collected:
+        for right, read, before in (
+            ("industrie", "industrie", "industry"),
+            ("Wikipedia", "Wikipedla", "Wlklpedla"),
+            ("two words", "two words", "tw0 words"),
+        ):
+            await collected.add(
+                f"{right}.png",
+                read,
+                right=right,
+                urls=("https://a.example/1",),
+                content=line_image(right),
+                history=[prediction(before, version="fake-0", score=0.5)],
+            )
+        await collected.add("new.png", "new", right="new", urls=("https://b.example/1",))
+        await collected.add("unknown.png", "unknown")
+        yield collected
+
+
+@pytest.mark.usefixtures("collected")
+async def test_last_predictions_are_measured() -> None:
+    told = (await answer("evaluate"))["models"]["last predictions"]
+    assert told["images"] == 4
+    assert told["cer"]["value"] == pytest.approx(1 / 30)
+    assert told["exact"]["value"] == 0.75
+    assert told["by_host"]["b.example"]["exact"] == 1
+
+
+@pytest.mark.usefixtures("collected")
+async def test_versions_are_compared_on_what_both_have_read(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    told = await answer(
+        *("evaluate", "--model-version", "fake-1", "--against", "fake-0", "--html", page)
+    )
+    assert told["models"]["fake-1"]["images"] == told["models"]["fake-0"]["images"] == 3
+    assert told["models"]["fake-0"]["unread"] == 1
+    assert told["comparison"]["cer"]["estimate"]["value"] == pytest.approx((1 - 6) / 27)
+    assert "fake-0" in page.read_text()
+
+
+@pytest.mark.usefixtures("collected")
+async def test_engine_reads_afresh_and_is_compared_with_what_was_stored() -> None:
+    told = await answer("evaluate", "--engine", "rapidocr", "--against", "fake-0")
+    engine = next(name for name in told["models"] if name.startswith("rapidocr"))
+    assert told["models"][engine]["images"] == 3
+    assert told["models"][engine]["cer"]["value"] < 0.1
+    assert told["comparison"]["exact"]["estimate"]["value"] > 0.5
+
+
+async def test_only_the_part_that_no_model_was_trained_on(collected: Collected) -> None:
+    split = parse_split("50/50")
+    expected = 0
+    for key in ("industrie.png", "Wikipedia.png", "two words.png", "new.png"):
+        document = await collected.document(key)
+        expected += split.place(document["sha256"]) == "validation"
+    assert 0 < expected < 4
+    told = await answer("evaluate", "--part", "validation", "--split", "50/50")
+    assert told["models"]["last predictions"]["images"] == expected
+
+
+@pytest.mark.usefixtures("collected")
+async def test_tables_for_people() -> None:
+    status, output = await docreco("evaluate", "--model-version", "fake-1", "--against", "fake-0")
+    assert status == 0
+    assert "may be chance" in output
+    assert "a.example" in output
+
+
+@pytest.mark.usefixtures("collected")
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--model-version", "none"], 4, "no annotated image"),
+        (["--model-version", "a", "--engine", "rapidocr"], 2, "either a version or an engine"),
+        (["--engine", "abacus"], 2, "rapidocr"),
+        (["--part", "best"], 2, "train, validation, test"),
+        (["--model-version", "a", "--against", "a"], 2, "the same model"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused(
+    arguments: list[str], status: int, words: str
+) -> None:
+    got, output = await docreco("evaluate", *arguments)
+    assert got == status
+    assert words in " ".join(output.replace("│", " ").split())

@@ -1,0 +1,110 @@
+"""Figures of models: what they are worth, and that chance is not taken for a difference."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from services.cli.evaluate import in_words
+from services.cli.evaluate_page import evaluation_page
+from services.common.accuracy import character_errors, word_errors
+from services.datasets.evaluation import Reading, Sample, stored_reading
+from services.datasets.quality import Estimate, band_of, compare, quality_of
+from tests.support.datasets import prediction
+
+
+def sample(right: str, read: str, *, score: float = 0.9, host: str = "a.example") -> Sample:
+    wrong_words, words = word_errors(right=right, read=read)
+    errors = character_errors(right=right, read=read).errors
+    return Sample(f"raw/{right}", host, right, read, score, errors, wrong_words, words)
+
+
+def samples(count: int, *, wrong: float, seed: int) -> list[Sample]:
+    """Return as many, of which about a share has one wrong character of eight."""
+    draw = random.Random(seed)  # noqa: S311
+    return [
+        sample(
+            f"{number:08}", f"{number:08}"[:-1] + "x" if draw.random() < wrong else f"{number:08}"
+        )
+        for number in range(count)
+    ]
+
+
+def test_rates_are_edits_over_lengths() -> None:
+    quality = quality_of([sample("one two", "one twp"), sample("abc", "abc")])
+    assert quality.cer.value == pytest.approx(1 / 10)
+    assert quality.wer.value == pytest.approx(1 / 3)
+    assert quality.exact.value == 0.5
+    assert quality.worst[0].read == "one twp"
+
+
+def test_interval_holds_the_truth_and_is_the_same_every_time() -> None:
+    quality = quality_of(samples(400, wrong=0.2, seed=1))
+    assert quality.exact.low is not None
+    assert quality.exact.high is not None
+    assert quality.exact.low < 0.8 < quality.exact.high
+    # of a share p among n, 95 % lie within 1.96 * sqrt(p (1 - p) / n)
+    assert quality.exact.high - quality.exact.low == pytest.approx(0.078, abs=0.01)
+    assert quality_of(samples(400, wrong=0.2, seed=1)).exact == quality.exact
+
+
+def test_single_image_has_no_interval() -> None:
+    assert quality_of([sample("a", "b")]).cer == Estimate(1.0, None, None)
+    assert in_words(Estimate(0.5, None, None)) == "50.00%"
+
+
+def test_calibration_error_is_the_distance_of_score_and_share() -> None:
+    honest = [sample("a", "a", score=1.0)] * 5 + [sample("a", "b", score=0.0)] * 5
+    vain = [sample("a", "b", score=0.95)] * 4
+    assert quality_of(honest).calibration_error == 0
+    assert quality_of(vain).calibration_error == pytest.approx(0.95)
+    assert [each.images for each in quality_of(honest + vain).bins] == [5, 9]
+
+
+def test_hosts_and_lengths_have_figures_of_their_own() -> None:
+    quality = quality_of([sample("abcd", "abcx"), sample("a" * 50, "a" * 50, host="b.example")])
+    assert quality.by_host["a.example"].cer == 0.25
+    assert quality.by_host["b.example"].exact == 1
+    assert list(quality.by_length) == ["1 to 4", "40 or more"]
+    assert [band_of(length) for length in (4, 5, 39, 40)] == [
+        *("1 to 4", "5 to 9", "20 to 39", "40 or more")
+    ]
+
+
+def test_better_model_is_told_from_chance() -> None:
+    good, bad = samples(300, wrong=0.1, seed=1), samples(300, wrong=0.3, seed=2)
+    compared = compare(good, bad)
+    assert compared.cer.estimate.value == pytest.approx(-0.025, abs=0.01)
+    assert compared.cer.estimate.high is not None
+    assert compared.cer.estimate.high < 0
+    assert compared.cer.p_value < 0.01
+    assert compared.exact.p_value < 0.01
+
+
+def test_equal_models_are_not_told_apart() -> None:
+    one, other = samples(300, wrong=0.2, seed=3), samples(300, wrong=0.2, seed=4)
+    assert compare(one, other).cer.p_value > 0.05
+    assert compare(one, one).cer.p_value == 1
+
+
+def test_stored_reading_is_the_last_of_its_version() -> None:
+    document = {
+        "prediction": prediction("now", version="2"),
+        "history": [prediction("first", version="1"), prediction("later", version="1")],
+    }
+    assert stored_reading(document, None) == Reading("now", 0.95)
+    assert stored_reading(document, "1") == Reading("later", 0.95)
+    assert stored_reading(document, "3") is None
+
+
+def test_page_shows_plots_and_escapes_what_strangers_wrote() -> None:
+    evil = sample("<script>alert(1)</script>", "<b>", host="<i>.example")
+    one = [*samples(20, wrong=0.2, seed=1), evil]
+    other = [replace(each, score=0.5) for each in one]
+    page = evaluation_page(
+        {"<model>": quality_of(one), "fake-2": quality_of(other)}, compare(one, other)
+    )
+    assert page.count("<svg") == 3
+    assert "&lt;script&gt;alert(1)" in page
+    for markup in ("<script", "<b>", "<i>", "<model>", "http://", "https://"):
+        assert markup not in page.replace("http://www.w3.org", "").replace("http://pygal.org", "")
