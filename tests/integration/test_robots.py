@@ -1,7 +1,7 @@
 """robots.txt as the downloader obeys it, from web servers on loopback."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from typing import Any
 
@@ -265,39 +265,3 @@ async def test_robots_file_under_way_is_given_up_at_the_end(site: WebSite) -> No
         await asked.wait()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-
-
-def tagged(*tags: str) -> Callable[[web.Request], Any]:
-    async def handle(_: web.Request) -> web.Response:
-        response = web.Response(body=b"x")
-        for tag in tags:
-            response.headers.add("X-Robots-Tag", tag)
-        return response
-
-    return handle
-
-
-async def test_image_that_opts_out_of_learning_is_refused(
-    site: WebSite, downloader: Downloader
-) -> None:
-    error = await failure(downloader, site.add("/t", tagged("noindex", "noimageai")))
-
-    assert (error.code, error.http_status) == ("robots_tag", 200)
-    assert isinstance(error, RefusedDownloadError)
-
-
-async def test_stream_of_what_opts_out_of_learning_is_refused(
-    site: WebSite, downloader: Downloader
-) -> None:
-    with pytest.raises(RefusedDownloadError) as caught:
-        async with downloader.stream(site.add("/t", tagged("noai")), max_bytes=10):
-            pass
-
-    assert caught.value.code == "robots_tag"
-
-
-async def test_tag_is_told_where_it_is_not_obeyed(site: WebSite) -> None:
-    async with open_downloader(settings(robots_tag="ignore"), connections=1) as downloader:
-        download = await downloader.get(site.add("/t", tagged("noindex", "noai")))
-
-    assert download.robots_tag == "noindex, noai"

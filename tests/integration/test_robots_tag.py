@@ -1,0 +1,75 @@
+"""X-Robots-Tag as the downloader obeys it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from services.common.download.client import Downloader, open_downloader
+from services.common.download.errors import RefusedDownloadError
+from services.common.download.settings import DownloadSettings
+from tests.support.web import WebSite, open_site
+
+pytestmark = pytest.mark.integration
+
+
+def settings(**changes: Any) -> DownloadSettings:
+    return DownloadSettings(allowed_private_networks=(ip_network("127.0.0.0/8"),), **changes)
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[WebSite]:
+    async with open_site() as site:
+        yield site
+
+
+@pytest.fixture
+async def downloader() -> AsyncIterator[Downloader]:
+    async with open_downloader(settings(), connections=2) as downloader:
+        yield downloader
+
+
+def tagged(*tags: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(_: web.Request) -> web.Response:
+        response = web.Response(body=b"x")
+        for tag in tags:
+            response.headers.add("X-Robots-Tag", tag)
+        return response
+
+    return handle
+
+
+async def test_image_that_opts_out_of_learning_is_refused(
+    site: WebSite, downloader: Downloader
+) -> None:
+    with pytest.raises(RefusedDownloadError) as caught:
+        await downloader.get(site.add("/t", tagged("noindex", "noimageai")))
+
+    assert (caught.value.code, caught.value.http_status) == ("robots_tag", 200)
+
+
+async def test_image_whose_tag_is_for_another_robot_is_fetched(
+    site: WebSite, downloader: Downloader
+) -> None:
+    download = await downloader.get(site.add("/t", tagged("otherbot: noai", "noindex")))
+
+    assert download.content == b"x"
+
+
+async def test_stream_of_what_opts_out_of_learning_is_refused(
+    site: WebSite, downloader: Downloader
+) -> None:
+    with pytest.raises(RefusedDownloadError) as caught:
+        async with downloader.stream(site.add("/t", tagged("noai")), max_bytes=10):
+            pass
+
+    assert caught.value.code == "robots_tag"
+
+
+async def test_tag_is_told_where_it_is_not_obeyed(site: WebSite) -> None:
+    async with open_downloader(settings(robots_tag="ignore"), connections=1) as downloader:
+        download = await downloader.get(site.add("/t", tagged("noindex", "noai")))
+
+    assert download.robots_tag == "noindex, noai"
