@@ -5,11 +5,14 @@ from typing import Any
 
 from app.schemas import PREDICTION_EXAMPLE, Prediction, Predictions, Problem, UrlRequest
 from app.uploads import MAX_FILES
+from services.common.images import FORMATS
 from services.common.problems import MEDIA_TYPE
 
 Responses = dict[int | str, dict[str, Any]]
 
 _IMAGE = {"type": "string", "format": "binary"}
+_TYPES = ", ".join(known.content_type for known in FORMATS)
+"""For people: the API tells the format by the bytes."""
 _PROVENANCE = {
     "source_url": {
         "type": "string",
@@ -47,7 +50,7 @@ PREDICT: dict[str, Any] = {
                         **_PROVENANCE,
                     },
                 },
-                "encoding": {"file": {"contentType": "image/*, application/octet-stream"}},
+                "encoding": {"file": {"contentType": _TYPES}},
             },
             "application/json": {"schema": UrlRequest.model_json_schema()},
         },
@@ -72,7 +75,7 @@ BATCH: dict[str, Any] = {
                         }
                     },
                 },
-                "encoding": {"files": {"contentType": "image/*, application/octet-stream"}},
+                "encoding": {"files": {"contentType": _TYPES}},
             }
         },
     },

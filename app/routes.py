@@ -65,9 +65,10 @@ def create_app(
         lifespan=lifespan,
     )
     app.include_router(health_router(ready={"model": service.predictor.check}, registry=registry))
+    token = settings.api_token
     app.include_router(
         _prediction_router(settings, service, metrics),
-        dependencies=[Depends(require_bearer(settings.api_token, setting="OCR_API_TOKEN"))],
+        dependencies=[Depends(require_bearer(token, setting="OCR_API_TOKEN"))] if token else [],
     )
     install_problem_handlers(app)
     _install_error_handler(app, metrics)
@@ -96,14 +97,15 @@ def _prediction_router(
     )
     async def predict(request: Request) -> Prediction:
         with admitted() as hold:
+            may_collect = _may_collect(request)
             if media_type(request) == "application/json":
                 asked = await receive_url(request, one, hold)
-                work = service.predict_url(asked, hold, may_collect=_may_collect(request))
+                work = service.predict_url(asked, hold, may_collect=may_collect)
                 return await _unless_gone(request, work)
             form = await receive_form(request, "file", one, hold)
             if form.files[0] is None:
                 raise InvalidRequestError("the form's field 'file' is no file: it has no filename")
-            origin = service.provenance(form.fields) if _may_collect(request) else None
+            origin = service.provenance(form.fields) if may_collect else None
             return await _unless_gone(request, service.predict(form.files[0], origin))
 
     @router.post(
@@ -114,15 +116,18 @@ def _prediction_router(
     )
     async def predict_batch(request: Request) -> Predictions:
         with admitted() as hold:
-            form = await receive_form(request, "files", many, hold)
             origin = service.provenance({}) if _may_collect(request) else None
+            form = await receive_form(request, "files", many, hold)
             return await _unless_gone(request, service.predict_all(form.files, origin))
 
     return router
 
 
 def _may_collect(request: Request) -> bool:
-    return request.headers.get(COLLECT_HEADER, "yes").strip().lower() != "no"
+    wish = request.headers.get(COLLECT_HEADER, "yes").strip().lower()
+    if wish not in {"yes", "no"}:  # misspelt, a no would be a yes
+        raise InvalidRequestError(f"{COLLECT_HEADER} is yes or no")
+    return wish == "yes"
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

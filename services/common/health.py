@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
 Check = Callable[[], Awaitable[None]]
 """Returns where all is well; raises with the reason where it is not."""
 
 CHECK_TIMEOUT_SECONDS = 3.0
+
+_METRICS_EXAMPLE = "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds 1.8e+09\n"
 
 
 def health_router(
@@ -28,19 +31,36 @@ def health_router(
     """
     router = APIRouter(tags=["health"])
 
-    @router.get("/livez", summary="Is a restart needed?")
+    @router.get("/livez", summary="Is a restart needed?", responses=_answers("worker"))
     async def livez() -> JSONResponse:
         return await _answer(alive or {})
 
-    @router.get("/readyz", summary="Can work be accepted now?")
+    @router.get(
+        "/readyz", summary="Can work be accepted now?", responses=_answers(*(alive or {}), *ready)
+    )
     async def readyz() -> JSONResponse:
         return await _answer({**(alive or {}), **ready})
 
-    @router.get("/metrics", summary="Metrics for Prometheus")
+    @router.get(
+        "/metrics",
+        summary="Metrics for Prometheus",
+        response_class=PlainTextResponse,
+        responses={200: {"content": {"text/plain": {"example": _METRICS_EXAMPLE}}}},
+    )
     async def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return router
+
+
+def _answers(*checks: str) -> dict[int | str, dict[str, Any]]:
+    """Describe both answers of a health route to OpenAPI, with examples."""
+    well = {"status": "ok", "checks": dict.fromkeys(checks, "ok")}
+    ill = {"status": "unavailable", "checks": dict.fromkeys(checks, "no answer within 3 s")}
+    return {
+        200: {"content": {"application/json": {"example": well}}},
+        503: {"description": "No", "content": {"application/json": {"example": ill}}},
+    }
 
 
 async def _answer(checks: Mapping[str, Check]) -> JSONResponse:
