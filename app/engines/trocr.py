@@ -124,9 +124,7 @@ def load_checkpoint(settings: TrocrSettings, models: Path) -> Checkpoint:
     Raises:
         OSError: There is no such model, or it has no weights as safetensors.
     """
-    no_progress_bar: Any = disable_progress_bar
-    no_progress_bar()
-    image_processors: Any = AutoImageProcessor
+    disable_progress_bar()
     local = find_model(settings.trocr_model, models)
     where = settings.trocr_model if local is None else str(local.folder)
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local is not None}
@@ -137,7 +135,7 @@ def load_checkpoint(settings: TrocrSettings, models: Path) -> Checkpoint:
     return Checkpoint(
         model=model,
         tokenizer=AutoTokenizer.from_pretrained(where, **options),
-        image_processor=image_processors.from_pretrained(where, backend="pil", **options),
+        image_processor=AutoImageProcessor.from_pretrained(where, backend="pil", **options),
         version=f"{settings.trocr_model}@{commit[:_COMMIT_LENGTH]}"
         if local is None
         else f"{local.name}@{local.content_hash}",
@@ -149,8 +147,7 @@ def _quantised(model: Any) -> Any:
         # torch will drop it for torchao, a package of its own: docs/decisions/trocr.md
         warnings.filterwarnings("ignore", "torch.ao.quantization", DeprecationWarning)
         warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
-        quantise: Any = torch.ao.quantization.quantize_dynamic
-        return quantise(model, {torch.nn.Linear}, torch.qint8)
+        return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)
 
 
 def _special_tokens(checkpoint: Checkpoint) -> set[int]:

@@ -1,0 +1,151 @@
+"""``docreco calibrate`` against a real database, up to an engine that uses its file."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from app.engines.calibration import Calibration, Temperature
+from services.cli.main import app
+from services.common.index import open_index
+from services.common.settings import MongoSettings
+
+pytestmark = pytest.mark.integration
+
+VERSION = "ppocrv6-small-latin@rapidocr-3.10.0"
+
+
+@pytest.fixture
+def database(mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch) -> MongoSettings:
+    monkeypatch.setenv("MONGO_URL", str(mongo_settings.url))
+    monkeypatch.setenv("MONGO_DATABASE", mongo_settings.database)
+    monkeypatch.setenv("COLUMNS", "200")
+    return mongo_settings
+
+
+def document(name: str, score: float, text: str, right: str, **changes: Any) -> dict[str, Any]:
+    at = datetime.now(tz=UTC)
+    version = changes.pop("model_version", VERSION)
+    quality = changes.pop("quality", "ok")
+    return {
+        "_id": f"raw/{name}.png",
+        "status": "predicted",
+        "prediction": {"text": text, "score": score, "model_version": version},
+        "annotation": {"text": right, "quality": quality, "by": "a", "at": at},
+        **changes,
+    }
+
+
+def sure_of_itself(count: int, **changes: Any) -> list[dict[str, Any]]:
+    """Return predictions of which the share right is what the halved logit says."""
+    random = np.random.default_rng(11)
+    logits = random.normal(1, 2, count)
+    is_right = random.random(count) < 1 / (1 + np.exp(-logits))
+    surer = 1 / (1 + np.exp(-2 * logits))
+    name = changes.pop("name", "line")
+    return [
+        document(
+            f"{name}-{number}", float(score), "e\u0301te\u0301", "été" if good else "ete", **changes
+        )
+        for number, (score, good) in enumerate(zip(surer, is_right, strict=True))
+    ]
+
+
+async def store(settings: MongoSettings, documents: list[dict[str, Any]]) -> None:
+    async with open_index(settings) as index:
+        await index.images.insert_missing(documents)
+
+
+async def calibrate(*arguments: str) -> Any:
+    return await asyncio.to_thread(CliRunner().invoke, app, ["calibrate", *arguments])
+
+
+async def test_calibration_is_learnt_from_annotated_images_and_written(
+    database: MongoSettings, tmp_path: Path
+) -> None:
+    await store(database, sure_of_itself(600))
+    out = tmp_path / "calibration.json"
+
+    result = await calibrate("--out", str(out))
+
+    assert result.exit_code == 0, result.output
+    calibration = Calibration.model_validate_json(out.read_text())
+    assert isinstance(calibration.curve, Temperature)
+    assert calibration.curve.temperature == pytest.approx(2, rel=0.25)
+    assert (calibration.model_version, calibration.n) == (VERSION, 600)
+    assert calibration.ece_after < calibration.ece_before / 2
+    assert all(word in result.stdout for word in (VERSION, "600", f"{calibration.ece_after:.3f}"))
+
+
+async def test_isotonic_curve_can_be_asked_for_and_the_answer_be_json(
+    database: MongoSettings, tmp_path: Path
+) -> None:
+    await store(database, sure_of_itself(300))
+    out = tmp_path / "calibration.json"
+
+    result = await calibrate("--method", "isotonic", "--out", str(out), "--json")
+
+    answer = json.loads(result.stdout)
+    assert (answer["file"], answer["n"]) == (str(out), 300)
+    assert answer["curve"] == json.loads(out.read_text())["curve"]
+    assert answer["curve"]["method"] == "isotonic"
+
+
+async def test_only_annotated_scores_of_the_model_itself_count(
+    database: MongoSettings, tmp_path: Path
+) -> None:
+    await store(database, sure_of_itself(60))
+    await store(database, sure_of_itself(99, name="cal", model_version=f"{VERSION}+cal-01234567"))
+    await store(database, sure_of_itself(99, name="unread", quality="unreadable"))
+    await store(database, sure_of_itself(99, name="gone", status="removed"))
+    await store(database, sure_of_itself(55, name="other", model_version="other"))
+    await store(database, [document("blank", 0.0, "", "été")])
+    await store(database, [{"_id": "raw/new.png", "status": "predicted", "annotation": None}])
+    out = tmp_path / "calibration.json"
+
+    await calibrate("--out", str(out))
+    assert json.loads(out.read_text())["n"] == 60
+
+    await calibrate("--out", str(out), "--model-version", "other")
+    calibration = json.loads(out.read_text())
+    assert (calibration["n"], calibration["model_version"]) == (55, "other")
+
+
+@pytest.mark.parametrize(
+    ("count", "arguments", "words"),
+    [
+        (0, (), "0 annotated images of any model; 50 are needed"),
+        (49, (), f"49 annotated images of {VERSION}; 50 are needed"),
+        (60, ("--model-version", "other"), "0 annotated images of other; 50 are needed"),
+    ],
+)
+async def test_too_few_annotations_are_refused_with_what_to_do(
+    database: MongoSettings,
+    tmp_path: Path,
+    count: int,
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    await store(database, sure_of_itself(count))
+    out = tmp_path / "calibration.json"
+
+    result = await calibrate("--out", str(out), *arguments)
+
+    assert result.exit_code == 4
+    assert words in result.stderr
+    assert "docreco annotate" in result.stderr
+    assert not out.exists()
+
+
+async def test_file_that_cannot_be_written_is_told(database: MongoSettings, tmp_path: Path) -> None:
+    await store(database, sure_of_itself(60))
+
+    result = await calibrate("--out", str(tmp_path / "none" / "calibration.json"))
+
+    assert result.exit_code == 4
+    assert "can't be written: No such file" in result.stderr

@@ -1,0 +1,204 @@
+"""Calibrations: what they do to scores, when they are refused, and what is learnt from samples."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.engines.base import Reading
+from app.engines.calibration import (
+    Calibration,
+    CalibrationError,
+    Curve,
+    Isotonic,
+    Temperature,
+    calibrated,
+)
+from app.engines.fitting import MethodName, Scores, expected_calibration_error, fit
+from app.engines.loading import load_engine
+from app.images import Pixels
+
+LINE: Pixels = np.zeros((48, 320, 3), np.uint8)
+METHODS: tuple[MethodName, ...] = ("temperature", "isotonic")
+
+scores = st.floats(0, 1)
+curves = st.one_of(
+    st.builds(Temperature, temperature=st.floats(0.05, 20)),
+    st.lists(st.tuples(scores, scores), min_size=1, max_size=9).map(
+        lambda points: Isotonic(
+            scores=tuple(sorted(score for score, _ in points)),
+            probabilities=tuple(sorted(share for _, share in points)),
+        )
+    ),
+)
+
+
+@dataclass
+class FakeEngine:
+    """Reads what it is told."""
+
+    readings: tuple[Reading, ...] = (Reading("one", 0.9), Reading("", 0.0))
+    name: str = "fake"
+    model_version: str = "fake-1"
+    best_batch: int = 8
+
+    def read(self, _: Pixels) -> Reading:
+        return self.readings[0]
+
+    def read_many(self, _: object) -> list[Reading]:
+        return [*self.readings]
+
+
+def write(folder: Path, curve: Curve, model_version: str = "fake-1") -> Path:
+    calibration = Calibration(
+        curve=curve,
+        model_version=model_version,
+        n=100,
+        fitted_at=datetime.now(tz=UTC),
+        ece_before=0.2,
+        ece_after=0.02,
+    )
+    file = folder / "calibration.json"
+    file.write_text(calibration.model_dump_json())
+    return file
+
+
+def samples(count: int) -> tuple[Scores, Scores]:
+    """Return scores far too sure of themselves, and whether each text is right."""
+    random = np.random.default_rng(7)
+    logits = random.normal(1, 2, count)
+    is_right = random.random(count) < 1 / (1 + np.exp(-logits))
+    return 1 / (1 + np.exp(-3 * logits)), is_right.astype(np.float64)
+
+
+def test_score_becomes_a_probability_and_the_version_names_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path, Temperature(temperature=2))
+
+    engine = calibrated(FakeEngine(), file)
+
+    digest = sha256(file.read_bytes()).hexdigest()[:8]
+    assert engine.model_version == f"fake-1+cal-{digest}"
+    assert (engine.name, engine.best_batch) == ("fake", 8)
+    halved = engine.read(LINE)
+    assert (halved.text, halved.score) == ("one", pytest.approx(0.75))  # logit(0.9) / 2
+    assert engine.read_many([LINE, LINE]) == [halved, Reading("", 0)]
+
+
+def test_isotonic_curve_is_straight_between_its_points(tmp_path: Path) -> None:
+    curve = Isotonic(scores=(0.2, 0.6, 1.0), probabilities=(0.1, 0.1, 0.5))
+
+    assert [curve(score) for score in (0.0, 0.4, 0.8, 1.0)] == pytest.approx([0.1, 0.1, 0.3, 0.5])
+    assert calibrated(FakeEngine(), write(tmp_path, curve)).read(LINE).score == pytest.approx(0.4)
+
+
+@given(curve=curves, one=scores, other=scores)
+def test_calibrated_scores_are_probabilities_and_keep_their_order(
+    curve: Curve, one: float, other: float
+) -> None:
+    low, high = sorted((one, other))
+
+    assert 0 <= curve(low) <= curve(high) <= 1
+
+
+def test_calibration_of_another_model_version_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path, Temperature(temperature=2), model_version="fake-0")
+
+    with pytest.raises(CalibrationError, match=r"fitted to fake-0, and the model is fake-1"):
+        calibrated(FakeEngine(), file)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"curve": {"method": "guess"}}, "curve"),
+        ({"curve": {"method": "temperature", "temperature": 0}}, "temperature"),
+        (
+            {"curve": {"method": "isotonic", "scores": [0.5, 0.1], "probabilities": [0, 1]}},
+            "must not fall",
+        ),
+        (
+            {"curve": {"method": "isotonic", "scores": [0.5], "probabilities": [0, 1]}},
+            "one probability",
+        ),
+        ({"model": "other"}, "model"),
+        ({"n": 0}, "n "),
+    ],
+)
+def test_file_that_is_no_calibration_is_refused_with_the_reason(
+    tmp_path: Path, change: dict[str, object], reason: str
+) -> None:
+    file = write(tmp_path, Temperature(temperature=2))
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+
+    with pytest.raises(CalibrationError, match=reason):
+        calibrated(FakeEngine(), file)
+
+
+def test_missing_file_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match=r"none.json can't be read: No such file"):
+        calibrated(FakeEngine(), tmp_path / "none.json")
+
+
+def test_setting_calibrates_the_engine_that_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_RUNTIME", "onnxruntime")
+    plain = load_engine("rapidocr")
+    file = write(tmp_path, Temperature(temperature=2), model_version=plain.model_version)
+    monkeypatch.setenv("OCR_CALIBRATION", str(file))
+
+    assert load_engine("rapidocr").model_version.startswith(f"{plain.model_version}+cal-")
+
+
+def test_temperature_that_made_scores_too_sure_is_found() -> None:
+    fitted = fit("temperature", *samples(20_000))
+
+    assert isinstance(fitted.curve, Temperature)
+    assert fitted.curve.temperature == pytest.approx(3, rel=0.1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_are_much_closer_to_the_truth_after_a_fit(method: MethodName) -> None:
+    fitted = fit(method, *samples(2000))
+    fresh, is_right = samples(20_000)
+
+    changed = np.array([fitted.curve(score) for score in fresh.tolist()])
+
+    assert fitted.ece_before > 0.1
+    assert fitted.ece_after < 0.04
+    assert expected_calibration_error(changed, is_right) < 0.04
+
+
+def test_error_after_a_fit_is_that_of_scores_it_has_not_seen() -> None:
+    """Pure noise: a curve that follows its own samples would look perfect."""
+    random = np.random.default_rng(5)
+    noise, is_right = random.random(60), (random.random(60) < 0.5).astype(np.float64)
+
+    fitted = fit("isotonic", noise, is_right)
+    own = np.array([fitted.curve(score) for score in noise.tolist()])
+
+    assert fitted.ece_after > expected_calibration_error(own, is_right)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("is_right", [0.0, 1.0])
+def test_samples_that_are_all_right_or_all_wrong_still_give_a_curve(
+    method: MethodName, is_right: float
+) -> None:
+    fitted = fit(method, np.linspace(0.5, 0.99, 60), np.full(60, is_right))
+
+    assert 0 <= fitted.curve(0.7) <= 1
+
+
+def test_expected_calibration_error_is_the_mean_distance_over_bins() -> None:
+    given_scores = np.array([0.95, 0.95, 0.15, 1.0])
+    is_right = np.array([1.0, 0.0, 0.0, 1.0])
+
+    # bin of 0.95, 0.95 and 1.0: |2.9 - 2|, bin of 0.15: 0.15; over 4 samples
+    assert expected_calibration_error(given_scores, is_right) == pytest.approx(1.05 / 4)

@@ -1,0 +1,158 @@
+"""The engine trocr, on a tiny checkpoint with random weights."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.engines.base import Reading
+from app.images import Pixels, decode
+from tests.support.images import line_image
+from tests.support.tiny_trocr import make_tiny_trocr, need_trocr
+
+need_trocr()
+
+import torch  # noqa: E402  of the extra
+
+from app.engines.trocr import TrocrEngine, load  # noqa: E402
+
+TEXTS = ("Wikipedia", "industrie", "a", "The quick brown fox", "1789", "x", "yes", "no", "maybe")
+NEAR = 1e-4
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    make_tiny_trocr(folder / "team" / "tiny")
+    return folder
+
+
+@pytest.fixture
+def engine(models: Path, monkeypatch: pytest.MonkeyPatch) -> TrocrEngine:
+    return load_from(models, monkeypatch)
+
+
+def load_from(
+    models: Path, monkeypatch: pytest.MonkeyPatch, name: str = "team/tiny", **settings: str
+) -> TrocrEngine:
+    monkeypatch.setenv("OCR_MODELS", str(models))
+    monkeypatch.setenv("OCR_TROCR_MODEL", name)
+    monkeypatch.setenv("OCR_TROCR_MAX_TOKENS", "12")
+    for key, value in settings.items():
+        monkeypatch.setenv(f"OCR_TROCR_{key}", value)
+    return load(threads=2)
+
+
+def images() -> list[Pixels]:
+    return [decode(line_image(text), max_pixels=1_000_000).pixels for text in TEXTS]
+
+
+def assert_same(some: list[Reading], others: list[Reading]) -> None:
+    assert [each.text for each in some] == [each.text for each in others]
+    for one, other in zip(some, others, strict=True):
+        assert one.score == pytest.approx(other.score, abs=NEAR)
+
+
+def test_different_images_read_differently_with_scores_that_are_probabilities(
+    engine: TrocrEngine,
+) -> None:
+    readings = engine.read_many(images())
+
+    assert len({each.text for each in readings}) > 1
+    assert all(0 < each.score < 1 for each in readings if each.text)
+
+
+def test_batch_reads_what_each_image_reads_alone(engine: TrocrEngine) -> None:
+    assert_same(engine.read_many(images()), [engine.read(pixels) for pixels in images()])
+    assert engine.read_many([]) == []
+
+
+def test_threads_that_share_the_engine_read_what_one_thread_reads(engine: TrocrEngine) -> None:
+    alone = [engine.read(pixels) for pixels in images()]
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(engine.read, images() * 4))
+
+    assert_same(together, alone * 4)
+
+
+def test_score_is_the_mean_log_probability_of_the_text_without_its_end(
+    engine: TrocrEngine,
+) -> None:
+    """Recomputed from the model's logits, fed with what it has generated."""
+    pixels = images()[0]
+    model, inputs = engine._model, engine._image_processor(images=[pixels], return_tensors="pt")
+    with torch.inference_mode():
+        made = model.generate(
+            inputs["pixel_values"], num_beams=1, min_new_tokens=1, max_new_tokens=12
+        )
+        logits = model(pixel_values=inputs["pixel_values"], decoder_input_ids=made).logits.clone()
+        logits[:, 0, 2] = -torch.inf  # the end may not come first
+    logs = torch.log_softmax(logits[0, :-1], dim=-1).gather(1, made[0, 1:, None])[:, 0]
+    is_letter = made[0, 1:] > 3
+
+    assert engine.read(pixels).score == pytest.approx(logs[is_letter].mean().exp().item(), abs=NEAR)
+
+
+def test_text_that_ends_early_in_a_batch_is_not_scored_for_its_padding(
+    engine: TrocrEngine,
+) -> None:
+    """The shorter text alone generates no padding at all."""
+    model = engine._model
+    short = torch.tensor([[2, 5, 6, 2, 1, 1]])
+    scores = tuple(torch.zeros(1, model.config.decoder.vocab_size) for _ in range(5))
+    scores[3][0, 1] = -torch.inf
+
+    class Made:
+        sequences = short
+
+    Made.scores = scores  # type: ignore[attr-defined]
+    [score] = engine._scores(Made)
+
+    assert score == pytest.approx(1 / model.config.decoder.vocab_size)
+
+
+def test_model_version_is_the_folder_and_what_is_in_it(
+    models: Path, engine: TrocrEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _, content = engine.model_version.partition("@")
+    changed = shutil.copytree(models / "team" / "tiny", models / "team" / "changed")
+    (changed / "README.md").write_text("another text is not another model")
+    config = changed / "config.json"
+
+    assert (name, len(content)) == ("team/tiny", 12)
+    assert load_from(models, monkeypatch, "team/changed").model_version.endswith(content)
+    config.write_text(config.read_text() + "\n")
+    assert not load_from(models, monkeypatch, "team/changed").model_version.endswith(content)
+
+
+def test_folder_anywhere_can_be_named(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = shutil.copytree(models / "team" / "tiny", tmp_path / "mine")
+
+    assert load_from(models, monkeypatch, str(elsewhere)).model_version.startswith("mine@")
+
+
+def test_pickled_weights_are_refused(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pickled = shutil.copytree(models / "team" / "tiny", tmp_path / "pickled")
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+
+    with pytest.raises(OSError, match="safetensors"):
+        load_from(models, monkeypatch, str(pickled))
+
+
+def test_eight_bit_weights_read_the_same_and_are_another_model_version(
+    models: Path, engine: TrocrEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("the setting is for a CPU")
+    small = load_from(models, monkeypatch, INT8="true")
+    blank = np.full((48, 320, 3), 255, np.uint8)
+
+    assert small.model_version == f"{engine.model_version}-int8"
+    assert small.read(blank).score == pytest.approx(engine.read(blank).score, abs=0.1)
