@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.common import parking
+from services.common.download.redaction import Redactor
+from services.common.download.settings import DownloadSettings
 from services.common.download.urls import to_url
 from services.common.errors import PermanentError
 from services.common.index import Database, Document
@@ -59,14 +61,27 @@ async def find_targets(store: ObjectStore, index: Database, what: str) -> list[T
 
 
 async def _keys_from(index: Database, url: str) -> set[str]:
-    """Return the keys of a URL's images, those without a document yet included."""
+    """Return the keys of a URL's images, those without a document yet included.
+
+    A URL with a secret is known as such to the fetcher's ledger alone; where it is there no more,
+    what the same URL without its secret led to is meant.
+    """
     spellings = {url}
     with suppress(PermanentError):  # somebody's upload may name what the fetcher does not take
         spellings.add(str(to_url(url)))
     given = {"$in": sorted(spellings)}
-    keys = {each["key"] async for each in index.images.find({"sources.url": given})}
+    keys = await _keys_with_source(index, spellings)
     fetched = index.fetches.find({"url": given, "key": {"$type": "string"}})
-    return keys | {each["key"] async for each in fetched}
+    keys |= {each["key"] async for each in fetched}
+    if keys:
+        return keys
+    redact = Redactor(DownloadSettings().redact_query).redact
+    return await _keys_with_source(index, {redact(each) for each in spellings})
+
+
+async def _keys_with_source(index: Database, urls: set[str]) -> set[str]:
+    found = index.images.find({"sources.url": {"$in": sorted(urls)}})
+    return {each["key"] async for each in found}
 
 
 async def remove(

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import aio_pika
 import pytest
 
-from services.common.removal import find_targets, prove, remove
 from services.common.index import Database, Document, open_index
 from services.common.messaging import open_publisher
 from services.common.metadata import Provenance, to_metadata
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.parking import look
+from services.common.removal import find_targets, prove, remove
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import Queues
 from tests.support.indexing import indexing, open_queues
@@ -83,6 +83,29 @@ async def test_all_that_came_from_a_url_is_erased_and_nothing_else(site: Site) -
         assert (proof["prediction"], proof["annotation"]) == (None, None)
     assert await site.store.head("one.png") is None
     assert (await site.document("other.png"))["status"] == "predicted"
+
+
+async def test_url_with_a_secret_is_found_by_what_was_kept_of_it(site: Site) -> None:
+    await site.upload("signed.png", b"1", "http://example.test/a.png?sig=REDACTED")
+    await site.upload("other.png", b"2", "http://example.test/b.png?sig=REDACTED")
+    await site.document("signed.png", status="predicted")
+
+    [target] = await find_targets(site.store, site.index, "http://example.test/a.png?sig=s3cret")
+
+    assert target.key == "signed.png"
+
+
+async def test_ledger_tells_apart_what_differs_in_its_secret_alone(site: Site) -> None:
+    kept = "http://example.test/a.png?sig=REDACTED"
+    for number in (1, 2):
+        key, real = f"{number}.png", f"http://example.test/a.png?sig={number}"
+        await site.upload(key, b"%d" % number, kept)
+        await site.index.fetches.insert({"_id": key, "url": real, "key": key})
+        await site.document(key, status="predicted")
+
+    [target] = await find_targets(site.store, site.index, "http://example.test/a.png?sig=2")
+
+    assert target.key == "2.png"
 
 
 async def test_key_is_understood_with_and_without_its_bucket(site: Site) -> None:

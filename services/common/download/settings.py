@@ -62,9 +62,9 @@ class DownloadSettings(BaseSettings):
     )
     redact_query: Names = Field(
         (
-            *("token", "access_token", "auth", "authorization", "key", "api_key", "apikey"),
+            *("token", "access_token", "auth", "authorization", "api_key", "apikey"),
             *("secret", "client_secret", "password", "passwd", "pwd", "sig", "signature"),
-            *("session", "sessionid", "sid", "jwt", "hmac", "policy"),
+            *("session", "sessionid", "jwt", "hmac", "policy"),
             *("awsaccesskeyid", "x-amz-credential", "x-amz-security-token", "x-amz-signature"),
             *("googleaccessid", "x-goog-credential", "x-goog-signature", "key-pair-id"),
         ),
