@@ -112,6 +112,7 @@ def removed(document: Document | None, event: ObjectEvent, now: datetime) -> Dec
         "error": None,
         "indexed_at": now,
         **_without_history(document),
+        **_without_annotations(document),
     }
     return Decision("removed", fields if document is not None else {"sources": [], **fields})
 
@@ -119,6 +120,12 @@ def removed(document: Document | None, event: ObjectEvent, now: datetime) -> Dec
 def _without_history(document: Document | None) -> dict[str, Any]:
     """Return what erases the earlier predictions, where there are any."""
     return {"history": []} if document is not None and document.get("history") else {}
+
+
+def _without_annotations(document: Document | None) -> dict[str, Any]:
+    """Return what erases the earlier annotations, where there are any."""
+    has_some = document is not None and document.get("annotation_history")
+    return {"annotation_history": []} if has_some else {}
 
 
 def _sources(document: Document | None, provenance: Provenance) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What routes depend on: the parts of the service, who asks, and a form that is really theirs."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -57,11 +58,12 @@ async def _session(request: Request, parts: Of) -> Session:
 Me = Annotated[Session, Depends(_session)]
 
 
-async def _posted(request: Request, parts: Of, me: Me) -> FormData:
-    form = await request.form()
-    if not parts.sessions.is_token(me, str(form.get("token", ""))):
-        raise ProblemError(403, "wrong_token", "the form is not of this login: load the page again")
-    return form
+async def _posted(request: Request, parts: Of, me: Me) -> AsyncIterator[FormData]:
+    async with request.form() as form:
+        if not parts.sessions.is_token(me, text_of(form, "token")):
+            detail = "the form is not of this login: load the page again"
+            raise ProblemError(403, "wrong_token", detail)
+        yield form
 
 
 Posted = Annotated[FormData, Depends(_posted)]

@@ -47,7 +47,7 @@ def _printable(value: object) -> object:
 
 
 Text = Annotated[str, BeforeValidator(_printable), Field(max_length=200)]
-Score = Annotated[float | None, BeforeValidator(_none_if_empty), Field(ge=0, le=1)]
+Score = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_none_if_empty)]
 
 
 class Filters(BaseModel):

@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7*7 }}"
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 'jin' ~ 'ja' }}"
 HOSTILE_KEY = "../..//<b>%2e%2e\"'?&#x=é\u202e.png"
 PASSWORD = "right horse"
 
@@ -152,7 +152,7 @@ async def test_hostile_texts_are_only_text(site: Site, ada: Person) -> None:
     for html in pages:
         assert "<script>" not in html
         assert "<img src=x" not in html
-        assert "49" not in html
+        assert "jinja" not in html
         assert 'href="javascript' not in html
     assert fields_of(pages[0])["text"] == HOSTILE
     assert fields_of(pages[0])["id"] == image["_id"]
@@ -328,7 +328,7 @@ async def test_list_and_images_that_are_dropped_are_submitted(
         site.person() as ada,
     ):
         assert "none yet" in await ada.see("/batches")
-        form = FormData({"token": ada.token})
+        form = FormData({"token": ada.token}, quote_fields=False)
         form.add_field("file", b"http://127.0.0.1:9/a.png\nftp://no/\n", filename="my <list>.txt")
         async with ada.client.post("/submit", data=form) as response:
             html = await response.text()

@@ -69,15 +69,13 @@ class Site:
 
     async def add(self, *documents: Document, with_objects: bool = False) -> None:
         for document in documents:
-            await self.index.images.insert(document)
             if with_objects:
-                text = document["prediction"]["text"].encode("ascii", "replace").decode()
-                await self.store.write(
-                    document["key"],
-                    line_image(text[:40] or "nothing"),
-                    content_type="image/png",
-                    metadata={},
+                content = line_image(document["prediction"]["text"])
+                etag = await self.store.write(
+                    document["key"], content, content_type="image/png", metadata={}
                 )
+                document |= {"etag": etag, "sha256": hashlib.sha256(content).hexdigest()}
+            await self.index.images.insert(document)
 
     async def document(self, image: str) -> Document:
         document = await self.index.images.find_one({"_id": image})

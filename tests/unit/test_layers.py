@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SERVICES = ("fetcher", "consumer", "provisioner", "reconciler", "datasets")
+SERVICES = ("fetcher", "consumer", "provisioner", "reconciler", "datasets", "review")
 DRIVERS = {
     "motor": "services/common/index.py",
     "pymongo": "services/common/index.py",

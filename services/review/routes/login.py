@@ -24,9 +24,9 @@ async def login_page(parts: Of, then: str = "/queue") -> Response:
 @router.post("/login")
 async def login(request: Request, parts: Of) -> Response:
     """Begin a session, and go to where the person wanted to."""
-    form = await request.form()
-    then, name = text_of(form, "then"), text_of(form, "name")
-    if not parts.sessions.accepts(text_of(form, "password")):
+    async with request.form() as form:
+        then, name, password = (text_of(form, each) for each in ("then", "name", "password"))
+    if not parts.sessions.accepts(password):
         await asyncio.sleep(REFUSED_SECONDS)
         return _login(parts, then, name=name, problem="The password is wrong.", status=403)
     try:

@@ -1,0 +1,140 @@
+"""How fast the review page answers with many documents: ``python -m tests.bench.review``.
+
+It needs MinIO and MongoDB (the environment names them), fills a database of its own and drops it.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from motor.motor_asyncio import AsyncIOMotorClient
+from rich.console import Console
+from rich.table import Table
+
+from services.common.index import Document
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from tests.support.review import NOW, Person, Site, known, open_review
+from tests.support.waiting import eventually
+
+DATABASE = "bench-review"
+TOGETHER = 2000
+PATHS = (
+    *("/queue", "/queue?mode=random", "/queue?host=host-7.example", "/queue?batch=b3"),
+    *("/gallery", "/gallery?order=worst", "/gallery?order=best"),
+    *("/gallery?low=0.4&high=0.5&order=worst", "/gallery?annotated=yes"),
+    *("/gallery?host=host-7.example", "/gallery?batch=b3&order=worst", "/gallery?q=number+7"),
+    *("/gallery?status=rejected", "/gallery?q=nowhere", "/image?id=raw/50000.png", "/quality"),
+)
+
+
+def documents(count: int) -> Iterator[Document]:
+    """Yield images like those of some weeks: a tenth annotated, a hundredth rejected."""
+    chance = random.Random(7)  # noqa: S311  nothing secret
+    for number in range(count):
+        source = {
+            "url": f"https://host-{number % 50}.example/{number}.png",
+            "batch_id": f"b{number % 20}",
+            "fetched_at": NOW,
+        }
+        text = f"line number {number} of many"
+        note = {"text": text, "quality": "ok", "by": "ada", "at": NOW}
+        changes: dict[str, Any] = {
+            "key": f"{number}.png",
+            "sources": [source],
+            "indexed_at": NOW - timedelta(seconds=20 * number),
+        }
+        if number % 10 == 0:
+            changes["annotation"] = note
+        if number % 100 == 99:
+            changes |= {"status": "rejected", "prediction": None, "error": {"code": "undecodable"}}
+        yield known(text, chance.betavariate(5, 2), **changes)
+
+
+async def fill(site: Site, count: int) -> None:
+    """Insert the documents, and make the indexes."""
+    await site.index.create_indexes()
+    batch: list[Document] = []
+    for document in documents(count):
+        batch.append(document)
+        if len(batch) == TOGETHER:
+            await site.index.images.insert_missing(batch)
+            batch = []
+    await site.index.images.insert_missing(batch)
+
+
+async def measure(person: Person, path: str, repeats: int) -> dict[str, Any]:
+    """Return how long a page took, in milliseconds."""
+    times = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        await person.see(path)
+        times.append((time.perf_counter() - begun) * 1000)
+    return {"page": path, "median_ms": statistics.median(times), "max_ms": max(times)}
+
+
+async def answer(person: Person, repeats: int) -> dict[str, Any]:
+    """Return how long an image takes from Enter to the next one, in milliseconds."""
+    task, times = await person.see("/queue"), []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        task = await person.do(task, "save")
+        times.append((time.perf_counter() - begun) * 1000)
+    return {"page": "(Enter)", "median_ms": statistics.median(times), "max_ms": max(times)}
+
+
+async def run(count: int, repeats: int) -> list[dict[str, Any]]:
+    """Fill, measure, drop."""
+    settings = MongoSettings()
+    mongo = settings.model_copy(update={"database": DATABASE})
+    client: AsyncIOMotorClient[dict[str, object]] = AsyncIOMotorClient(str(settings.url))
+    try:
+        async with (
+            # One count of all figures, which the first page does not wait for
+            open_review(S3Settings(), mongo, AmqpSettings(), quality_refresh_seconds=3600) as site,
+        ):
+            await fill(site, count)
+        async with (
+            open_review(S3Settings(), mongo, AmqpSettings(), quality_refresh_seconds=3600) as site,
+            site.person() as person,
+        ):
+            begun = time.perf_counter()
+
+            async def is_counted() -> bool:
+                return "images were read" in await person.see("/quality")
+
+            await eventually(is_counted, seconds=600)
+            counted = (time.perf_counter() - begun) * 1000
+            rows = [await measure(person, path, repeats) for path in PATHS]
+            rows.append(await answer(person, repeats))
+            return [*rows, {"page": "(count of all)", "median_ms": counted, "max_ms": counted}]
+    finally:
+        await client.drop_database(DATABASE)
+        client.close()
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.review", description=__doc__)
+    parser.add_argument("--documents", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=15, help="of each page")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    arguments = parser.parse_args()
+    rows = asyncio.run(run(arguments.documents, arguments.repeats))
+    console = Console()
+    if arguments.json:
+        console.print_json(json.dumps(rows))
+        return
+    table = Table(*rows[0], title=f"{arguments.documents} documents")
+    for row in rows:
+        table.add_row(row["page"], f"{row['median_ms']:.0f}", f"{row['max_ms']:.0f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

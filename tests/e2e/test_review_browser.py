@@ -1,0 +1,310 @@
+"""An annotator's hour in small, in real browsers: by keyboard, without seeing what another sees."""
+
+import shutil
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, FormData
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from infra.local.as_root import install_packages
+from services.common.index import Document
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.datasets.export import Sources, export
+from services.datasets.manifest import Format, Query
+from tests.support.fetcher import open_surroundings, running_fetcher
+from tests.support.images import line_image
+from tests.support.review import NOW, Site, known, open_review
+from tests.support.waiting import eventually
+from tests.support.web import WebSite, open_site
+
+pytestmark = pytest.mark.e2e
+
+LINES = 36
+ANNOTATED = 30
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+HOSTILE = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"
+
+
+@dataclass
+class Office:
+    """The review page, the fetcher behind it, a web site to fetch from, and a browser."""
+
+    review: Site
+    web: WebSite
+    browser: Browser
+    troubles: list[str]
+    """What browsers complained of: errors of scripts, and what the policy forbids."""
+
+    @asynccontextmanager
+    async def desk(self, name: str, **options: Any) -> AsyncIterator[Page]:
+        """A person's own browser, logged in by keyboard."""
+        context = await self.browser.new_context(base_url=self.review.url, **options)
+        page = await context.new_page()
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        await page.goto("/queue")
+        await page.keyboard.type(name)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="Queue")).to_be_visible()
+        try:
+            yield page
+        finally:
+            await context.close()
+
+    def _note(self, message: Any) -> None:
+        if message.type in {"error", "warning"}:
+            self.troubles.append(message.text)
+
+
+@pytest.fixture
+async def office(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, private_amqp_settings: AmqpSettings
+) -> AsyncIterator[Office]:
+    if shutil.which("chromium") is None:
+        install_packages(["chromium"], print)
+    found = shutil.which("chromium")
+    assert found, "Chromium is needed to look at the pages"
+    troubles: list[str] = []
+    async with (
+        open_site() as web,
+        open_surroundings(s3_settings, private_amqp_settings, mongo_settings) as around,
+        running_fetcher(around) as api,
+        open_review(
+            *(s3_settings, mongo_settings, private_amqp_settings),
+            fetcher_url=address_of(api),
+            quality_refresh_seconds=1,
+        ) as review,
+        async_playwright() as playwright,
+    ):
+        browser = await playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield Office(review, web, browser, troubles)
+        await browser.close()
+    assert troubles == []
+
+
+def address_of(api: ClientSession) -> str:
+    return str(api._base_url)
+
+
+def line(number: int) -> Document:
+    source = {
+        "url": f"https://host-{number % 3}.example/{number}.png",
+        "batch_id": f"b{number % 2}",
+        "fetched_at": NOW,
+    }
+    return known(f"Line number {number}", number / 40, sources=[source])
+
+
+async def image_of(page: Page) -> str:
+    found: str = await page.input_value("#task input[name=id]")
+    return found
+
+
+async def press(page: Page, keys: str) -> None:
+    """Press, and wait for what comes after the image that is shown."""
+    before = await page.locator("#task").element_handle()
+    assert before is not None
+    await page.keyboard.press(keys)
+    await before.wait_for_element_state("hidden")
+    await expect(page.locator("#task")).to_be_visible()
+
+
+async def annotate(page: Page, number: int) -> dict[str, str]:
+    """Say something of the image that is shown; return what the document must say then."""
+    text = await page.input_value("#text")
+    image = await image_of(page)
+    if number % 10 == 3:
+        await press(page, "Alt+u")
+        return {"id": image, "text": "", "quality": "unreadable"}
+    if number % 10 == 7:
+        await press(page, "Alt+n")
+        return {"id": image, "text": "", "quality": "not_a_line"}
+    if number % 2:
+        await page.keyboard.type(", corrected é")
+        text += ", corrected é"
+    await press(page, "Enter")
+    return {"id": image, "text": text, "quality": "ok"}
+
+
+async def test_thirty_lines_are_annotated_by_keyboard_and_exported(
+    office: Office, tmp_path: Path
+) -> None:
+    review = office.review
+    await review.add(*(line(number) for number in range(LINES)), with_objects=True)
+    async with office.desk("Ada Lovelace") as page:
+        begun = time.monotonic()
+        said = [await annotate(page, number) for number in range(ANNOTATED)]
+        per_minute = ANNOTATED / (time.monotonic() - begun) * 60
+        await press(page, "Alt+z")
+        assert await image_of(page) == said[-1]["id"]
+        said[-1] = await annotate(page, 4)
+        skipped = await image_of(page)
+        await press(page, "Alt+s")
+        assert await image_of(page) != skipped
+
+    assert len({each["id"] for each in said}) == ANNOTATED
+    for expected in said:
+        annotation = (await review.document(expected["id"]))["annotation"]
+        assert (annotation["text"], annotation["quality"]) == (
+            expected["text"],
+            expected["quality"],
+        )
+        assert annotation["by"] == "Ada Lovelace"
+        assert annotation["at"] > NOW
+    last = await review.document(said[-1]["id"])
+    assert [each["by"] for each in last["annotation_history"]] == ["Ada Lovelace"]
+    assert "undone_at" in last["annotation_history"][0]
+    assert await review.index.images.count({"annotation": {"$ne": None}}) == ANNOTATED
+    assert per_minute > 20
+
+    await review.index.images.update_many({}, {"$set": {"bucket": review.store.bucket}})
+    query = Query(format=Format.HF, bucket=review.store.bucket, only_annotated=True)
+    sources = Sources(review.index.images, review.store)
+    manifest = await export(query, sources, tmp_path / "out", lambda *_: None)
+    assert manifest.images == sum(each["quality"] == "ok" for each in said)
+    records = (tmp_path / "out" / "manifest.jsonl").read_text()
+    assert records.count("corrected \\u00e9") + records.count("corrected é") == sum(
+        "corrected" in each["text"] for each in said
+    )
+
+
+async def test_two_browsers_never_see_the_same_image(office: Office) -> None:
+    await office.review.add(*(line(number) for number in range(20)), with_objects=True)
+    async with office.desk("ada") as ada, office.desk("bob") as bob:
+        seen: list[str] = []
+        for _ in range(9):
+            shown = await image_of(ada), await image_of(bob)
+            assert shown[0] != shown[1]
+            seen += shown
+            await press(ada, "Enter")
+            await press(bob, "Enter")
+    assert len(set(seen)) == len(seen) == 18
+
+
+async def test_next_image_is_loaded_while_the_first_is_read(office: Office) -> None:
+    await office.review.add(*(line(number) for number in range(4)), with_objects=True)
+    async with office.desk("ada") as page:
+        loaded: list[str] = []
+        page.on("request", lambda request: loaded.append(request.url))
+        ahead = page.locator("#ahead")
+        address = await ahead.get_attribute("src")
+        await expect(ahead).to_have_js_property("complete", value=True)
+        await press(page, "Enter")
+        shown = page.locator("#line")
+        assert await shown.get_attribute("src") == address
+        await expect(shown).to_have_js_property("complete", value=True)
+        assert await shown.evaluate("image => image.naturalWidth") > 0
+        assert not [each for each in loaded if address and each.endswith(address)]
+
+
+async def test_image_is_found_again_and_has_its_history(office: Office) -> None:
+    await office.review.add(*(line(number) for number in range(5)), with_objects=True)
+    async with office.desk("ada") as page:
+        await page.keyboard.type("!")
+        await press(page, "Enter")
+        await press(page, "Alt+z")
+        await press(page, "Enter")
+        await page.get_by_role("link", name="Gallery").click()
+        await page.get_by_label("Text").fill("number 0")
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".cards li")).to_have_count(1)
+        await page.locator(".cards a").click()
+        await expect(page.get_by_role("table")).to_contain_text("Line number 0!")
+        await expect(page.get_by_role("table")).to_contain_text("undone at")
+        await page.get_by_label("What the image says").fill("Line No. 0")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("Saved.")).to_be_visible()
+        await expect(page.get_by_role("table").get_by_role("row")).to_have_count(3)
+
+
+async def test_list_that_is_dropped_is_submitted_and_its_progress_seen(office: Office) -> None:
+    paths = [f"/{number}.png" for number in range(3)]
+    urls = [office.web.add_body(path, line_image(f"From the web {path[1]}")) for path in paths]
+    urls.append(office.web.url("/missing.png"))
+    async with office.desk("ada") as page:
+        await page.get_by_role("link", name="Batches").click()
+        dropped = await page.evaluate_handle(
+            """text => {
+                const files = new DataTransfer();
+                files.items.add(new File([text], "dropped.txt", {type: "text/plain"}));
+                return files;
+            }""",
+            "\n".join(urls),
+        )
+        await page.dispatch_event("main", "drop", {"dataTransfer": dropped})
+        await expect(page.get_by_role("heading", name="Batch")).to_be_visible()
+        await expect(page.locator("#progress")).to_contain_text("completed: 4 of 4", timeout=30_000)
+        await expect(page.locator("#progress table")).to_contain_text("/missing.png")
+    stored = [each.key async for each in office.review.store.list()]
+    assert len(stored) == 3
+
+
+async def test_texts_by_strangers_do_not_run(office: Office) -> None:
+    await office.review.add(known(HOSTILE, 0.1, key=f"{HOSTILE}.png"))
+    async with office.desk("ada") as page:
+        assert await page.input_value("#text") == HOSTILE
+        for path in ("/gallery", "/queue"):
+            await page.goto(path)
+            assert "review" in await page.title()
+    # Its image is not there
+    assert all("404" in each or "415" in each for each in office.troubles)
+    office.troubles.clear()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing_serious(office: Office, scheme: str) -> None:
+    await office.review.add(*(line(number) for number in range(5)), with_objects=True)
+    batch = await submitted(office)
+    image = line(4)["_id"]
+    async with office.desk("ada", color_scheme=scheme) as page:
+        await eventually(lambda: counted(page))
+        found = []
+        for path in (
+            *("/queue", "/gallery", "/gallery?q=nothing", "/batches", "/quality", "/login"),
+            *(f"/batches/{batch}", f"/image?id={image}", "/image?id=none"),
+        ):
+            await page.goto(path)
+            answer = await Axe().run(page)
+            found += [
+                (path, each["id"], each["nodes"][0]["html"], each["nodes"][0]["failureSummary"])
+                for each in answer.response["violations"]
+                if each["impact"] in {"serious", "critical"}
+            ]
+    assert found == []
+    # The last page does not exist
+    assert all("404" in each for each in office.troubles)
+    office.troubles.clear()
+
+
+async def test_pages_fit_a_phone(office: Office) -> None:
+    await office.review.add(*(line(number) for number in range(5)), with_objects=True)
+    phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True}
+    async with office.desk("ada", **phone) as page:
+        await eventually(lambda: counted(page))
+        for path in ("/queue", "/gallery", "/batches", "/quality", f"/image?id={line(1)['_id']}"):
+            await page.goto(path)
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 360, path
+
+
+async def submitted(office: Office) -> str:
+    """Submit a list of one address that is missing; return its batch."""
+    async with office.review.person() as person:
+        await person.see("/batches")
+        form = {"token": person.token}
+
+        data = FormData(form)
+        data.add_field("file", office.web.url("/none.png").encode(), filename="list.txt")
+        async with person.client.post("/submit", data=data) as response:
+            return response.url.name
+
+
+async def counted(page: Page) -> bool:
+    await page.goto("/quality")
+    return await page.get_by_text("were read").count() > 0
