@@ -20,6 +20,7 @@ from services.datasets.manifest import (
     Format,
     Manifest,
     Query,
+    Record,
     pages,
     read_manifest,
     read_records,
@@ -114,17 +115,21 @@ async def _write_images(plan: Plan, store: ObjectStore, writer: Writer, progress
     done = 0
     async for record, content in read_ahead(store, plan.records()):
         if isinstance(content, Loss):
-            plan.mark(record.sha256, content.value)
+            plan.mark(record.sha256, content)
         else:
-            known = await asyncio.to_thread(sniff, content)
-            if known is None:
-                plan.mark(record.sha256, Loss.NO_IMAGE.value)
-            else:
-                await asyncio.to_thread(writer.add, record, content, known.extension)
-                plan.mark(record.sha256, EXPORTED)
+            plan.mark(record.sha256, await asyncio.to_thread(_add, writer, record, content))
         done += 1
         progress(done, total)
     writer.finish()
+
+
+def _add(writer: Writer, record: Record, content: bytes) -> str:
+    """Lay an image out; return what became of its record."""
+    known = sniff(content)
+    if known is None:
+        return Loss.NO_IMAGE
+    writer.add(record, content, known.extension)
+    return EXPORTED
 
 
 def _describe(folder: Folder, plan: Plan, begun: Manifest) -> Manifest:
