@@ -123,10 +123,14 @@ class Collection:
         with _errors():
             await self._collection.insert_one(document)
 
-    async def insert_missing(self, documents: Sequence[Document]) -> None:
-        """Insert those documents whose ``_id`` is not there yet."""
+    async def insert_missing(self, documents: Sequence[Document]) -> set[int]:
+        """Insert those documents whose ``_id`` is not there yet; return positions of the others.
+
+        Raises:
+            DocumentRefusedError: Of some of them; the others may be written.
+        """
         if not documents:
-            return
+            return set()
         with _errors():
             try:
                 await self._collection.insert_many(documents, ordered=False)
@@ -134,6 +138,8 @@ class Collection:
                 problems = error.details.get("writeErrors", [])
                 if any(problem.get("code") != _DUPLICATE_KEY for problem in problems):
                     raise
+                return {problem["index"] for problem in problems}
+        return set()
 
     async def update_one(self, where: Filter, change: Document, *, upsert: bool = False) -> bool:
         """Change one matching document; return whether one matched or was inserted.

@@ -66,7 +66,7 @@ class Batches:
     ) -> None:
         self._collection = collection
         self._ledger = ledger
-        self._counting = Counting(collection, ledger)
+        self._counting = Counting(collection, ledger, pages)
         self._listing = Listing(ledger, pages)
         self._wake = wake
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from services.common.index import Collection, Document
 from services.fetcher.ledger import NOTHING, Counts, ItemOutcome, Ledger
-from services.fetcher.lists.pages import page_at, page_id
+from services.fetcher.lists.pages import Pages, page_at, page_id
 
 PAGES_AT_ONCE = 50
 
@@ -27,11 +27,13 @@ class Counting:
     Args:
         batches: The ``batches`` collection.
         ledger: Their items.
+        pages: Their lists.
     """
 
-    def __init__(self, batches: Collection, ledger: Ledger) -> None:
+    def __init__(self, batches: Collection, ledger: Ledger, pages: Pages) -> None:
         self._batches = batches
         self._ledger = ledger
+        self._pages = pages
 
     async def count(self, batch: Document) -> Counts:
         """Count the items of a batch as its document was read; they add up to what it accepted."""
@@ -50,14 +52,16 @@ class Counting:
 
     async def _keep(self, batch: Document, found: dict[int, Counts]) -> None:
         """Add up the pages that are done, unless somebody else did, or a person retries."""
-        pages = batch["pages"]
-        written = {page_at(each, pages["count"]) for each in range(pages["next"])}
+        if batch["requeue"] is not None:
+            return
+        begun = {number: counts for number, counts in found.items() if counts.is_done}
+        sizes = await self._pages.sizes(batch["_id"], list(begun)) if begun else {}
         done = {
             number: counts
-            for number, counts in found.items()
-            if number in written and not counts.queued
+            for number, counts in begun.items()
+            if sum(counts.by_outcome.values()) == sizes.get(number)
         }
-        if not done or batch["requeue"] is not None:
+        if not done:
             return
         total = sum(done.values(), start=NOTHING)
         change: dict[str, Any] = {
@@ -78,7 +82,7 @@ class Counting:
 
 
 def _uncounted(pages: Document) -> Sequence[int]:
-    """Return the pages that are, or are being, written as items, but for those counted for good."""
+    """Return the pages that are, or are being, published, but for those counted for good."""
     begun = min(pages["next"] + 1, pages["count"])
     counted = set(pages["counted"])
     numbers = (page_at(position, pages["count"]) for position in range(begun))
@@ -86,7 +90,7 @@ def _uncounted(pages: Document) -> Sequence[int]:
 
 
 def _complete(batch: Document, counts: Counts) -> Counts:
-    """Count what is not written as items yet: queued, or cancelled with its batch."""
+    """Count what has no outcome yet: queued, or cancelled with its batch."""
     by_outcome = dict(counts.by_outcome)
     rest = batch["accepted"] - sum(by_outcome.values())
     is_cancelled = batch["cancelled_at"] is not None

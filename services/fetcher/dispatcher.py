@@ -23,13 +23,16 @@ from services.common.settlement import Queues
 from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
 from services.fetcher.lists.expander import Expander
+from services.fetcher.lists.pages import number_of
 
 log = structlog.stdlib.get_logger(__name__)
 
 PAGE_ITEMS = 500
 """Items published before progress is written down, and before it is another batch's turn."""
-MOST_WAITING = 20_000
-"""Jobs that may wait in RabbitMQ, all batches together, before nothing is published any more."""
+MOST_WAITING = 5_000
+"""Jobs that may wait for a fetcher, all batches together, before nothing more is published."""
+MOST_DELAYED = 100_000
+"""The same of those that wait for their next attempt, or for their host."""
 LEASE = timedelta(seconds=10)
 POLL_SECONDS = 1.0
 LARGEST_PAUSE_SECONDS = 5.0
@@ -43,7 +46,7 @@ class Dispatcher:
         queues: Jobs go to their exchange.
         batches: The ``batches`` collection.
         ledger: Items.
-        expander: Makes items of the batches' lists.
+        expander: Makes jobs of the batches' lists.
         wake: Set by who has work; it is looked for every ``POLL_SECONDS`` anyway.
     """
 
@@ -90,8 +93,16 @@ class Dispatcher:
                     await self._sleep(stop)
 
     async def _is_full(self, publisher: Publisher) -> bool:
-        depths = await asyncio.gather(*(publisher.depth(each) for each in self._queues.consumed))
-        return sum(depths) >= MOST_WAITING
+        """Whether so much waits in RabbitMQ that it should get no more."""
+
+        async def depth(queues: Sequence[str]) -> int:
+            return sum(await asyncio.gather(*(publisher.depth(each) for each in queues)))
+
+        queues = self._queues
+        return (
+            await depth(queues.consumed) >= MOST_WAITING
+            or await depth(queues.delays) >= MOST_DELAYED
+        )
 
     async def dispatch_page(self, publisher: Publisher) -> bool:
         """Publish one page of one batch; return False where there was nothing to do.
@@ -113,14 +124,12 @@ class Dispatcher:
             return True
         if batch["dispatch"]["after"] is not None:
             await self._dispatch_again(batch, publisher)
-        elif await self._expander.has_room(batch_id):
-            await self._dispatch_new(batch, publisher)
         else:
-            await self._rest(batch)
+            await self._dispatch_new(batch, publisher)
         return True
 
     async def _dispatch_new(self, batch: Document, publisher: Publisher) -> None:
-        """Make items of the list's next page, and publish them."""
+        """Publish the items of the list's next page."""
         pages = batch["pages"]
         if pages["next"] < pages["count"]:
             await self._publish(await self._expander.expand_page(batch), publisher)
@@ -138,7 +147,8 @@ class Dispatcher:
             batch["_id"], outcome=ItemOutcome.QUEUED, after=after, limit=PAGE_ITEMS
         )
         jobs = [
-            Job(item["_id"], batch["_id"], item["url"], item["annotation"]) async for item in found
+            Job(item["_id"], batch["_id"], item["url"], item["annotation"], number_of(item["page"]))
+            async for item in found
         ]
         await self._publish(jobs, publisher)
         is_last = len(jobs) < PAGE_ITEMS
@@ -162,18 +172,6 @@ class Dispatcher:
                 )
                 for job in jobs
             )
-        )
-
-    async def _rest(self, batch: Document) -> None:
-        """Leave a batch alone for a while: enough of it waits, and it is others' turn."""
-        await self._batches.update_one(
-            {"_id": batch["_id"], "dispatch.owner": self._owner},
-            {
-                "$set": {
-                    "dispatch.owner": None,
-                    "dispatch.leased_until": datetime.now(tz=UTC) + timedelta(seconds=POLL_SECONDS),
-                }
-            },
         )
 
     async def _lease(self) -> Document | None:

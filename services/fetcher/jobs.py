@@ -24,6 +24,8 @@ class Job:
     batch_id: str
     url: str
     annotation: str | None = None
+    page: int = 0
+    """Of its list."""
 
     @property
     def host(self) -> str:
@@ -47,13 +49,13 @@ def parse_job(body: bytes) -> Job:
     """
     try:
         content = json.loads(body)
-        job = Job(
-            content["fetch_id"], content["batch_id"], content["url"], content.get("annotation")
-        )
+        values: list[Any] = [content[name] for name in ("fetch_id", "batch_id", "url")]
+        annotation, page = content.get("annotation"), content.get("page", 0)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidJobError(f"not a job: {error!r}"[:200]) from error
-    if not all(isinstance(each, str) for each in (job.fetch_id, job.batch_id, job.url)):
+    if not all(isinstance(value, str) for value in values):
         raise InvalidJobError("fetch_id, batch_id and url are text")
-    if not isinstance(job.annotation, str | None):
-        raise InvalidJobError("annotation is not text")
-    return job
+    if not isinstance(annotation, str | None) or not isinstance(page, int):
+        raise InvalidJobError("annotation is not text, or page is no number")
+    fetch_id, batch_id, url = values
+    return Job(fetch_id, batch_id, url, annotation, page)

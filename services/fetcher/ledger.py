@@ -1,4 +1,8 @@
-"""The ``fetches`` collection: one document per batch item, with its outcome."""
+"""The ``fetches`` collection: one document per batch item, with its outcome.
+
+An item gets its document with its outcome, or with its first failed attempt: until then its list
+says all there is to say.
+"""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -6,12 +10,11 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from services.common.download.headers import Validators
-from services.common.download.urls import host_of
 from services.common.grouping import Grouped
-from services.common.index import Collection, Document
+from services.common.index import Collection, Document, Filter
 from services.common.metrics import FETCHED_ITEMS
+from services.fetcher.jobs import Job
 from services.fetcher.lists.pages import page_id
-from services.fetcher.lists.rows import Item
 
 
 class ItemOutcome(StrEnum):
@@ -64,6 +67,11 @@ class Counts:
         """Items that are not done."""
         return self.by_outcome[ItemOutcome.QUEUED]
 
+    @property
+    def is_done(self) -> bool:
+        """Whether there are items, and each has its outcome."""
+        return not self.queued and sum(self.by_outcome.values()) > 0
+
     def __add__(self, other: "Counts") -> "Counts":
         """Return the counts of both together."""
         times = [each for each in (self.finished_at, other.finished_at) if each is not None]
@@ -84,8 +92,36 @@ def fetch_id(batch_id: str, line: int) -> str:
     return f"{batch_id}/{line:010d}"
 
 
-_Change = tuple[str, Document, datetime | None]
-"""An item's id, what changes, and when it was done, where it is."""
+@dataclass(frozen=True)
+class _Change:
+    """What is to be written of an item that is queued."""
+
+    job: Job
+    fields: Document
+    attempts: int
+    finished_at: datetime | None = None
+
+    def to_document(self) -> Document:
+        """Return the document of an item that has none."""
+        job = self.job
+        return {
+            "_id": job.fetch_id,
+            "batch_id": job.batch_id,
+            "page": page_id(job.batch_id, job.page),
+            "url": job.url,
+            "host": job.host,
+            "annotation": job.annotation,
+            "outcome": ItemOutcome.QUEUED,
+            **self.fields,
+            "attempts": self.attempts,
+        }
+
+    def to_update(self) -> tuple[Filter, Document]:
+        """Return what changes the document of an item that has one."""
+        return (
+            {"_id": self.job.fetch_id, "outcome": ItemOutcome.QUEUED},
+            {"$set": self.fields, "$inc": {"attempts": self.attempts}},
+        )
 
 
 class Ledger:
@@ -97,24 +133,6 @@ class Ledger:
         self._write = Grouped(self._write_each)
         self._last_success = Grouped(self._last_success_each)
 
-    async def add(self, batch_id: str, items: Sequence[Item], *, page: int = 0) -> None:
-        """Write the items of a page of a list as queued; those that are there stay as they are."""
-        await self._collection.insert_missing(
-            [
-                {
-                    "_id": fetch_id(batch_id, item.line),
-                    "batch_id": batch_id,
-                    "page": page_id(batch_id, page),
-                    "url": item.url,
-                    "host": host_of(item.url),
-                    "annotation": item.annotation,
-                    "outcome": ItemOutcome.QUEUED,
-                    "attempts": 0,
-                }
-                for item in items
-            ]
-        )
-
     async def find(self, item_id: str) -> Document | None:
         """Return an item, or None."""
         return await self._find(item_id)
@@ -124,38 +142,39 @@ class Ledger:
         items = {item["_id"]: item async for item in found}
         return [items.get(item_id) for item_id in item_ids]
 
-    async def finish(self, item_id: str, result: Result, *, attempts: int = 1) -> bool:
-        """Record what became of a queued item; return False where it was queued no more."""
+    async def finish(self, job: Job, result: Result, *, attempts: int = 1) -> bool:
+        """Record what became of an item; return False where it was queued no more."""
         finished_at = _now()
-        change = {**asdict(result), "finished_at": finished_at}
-        is_first = await self._write(
-            (item_id, {"$set": change, "$inc": {"attempts": attempts}}, finished_at)
-        )
+        fields = {**asdict(result), "finished_at": finished_at}
+        is_first = await self._write(_Change(job, fields, attempts, finished_at))
         if is_first:
             FETCHED_ITEMS.labels(outcome=result.outcome, code=result.code).inc()
         return is_first
 
-    async def note_attempt(self, item_id: str, *, code: str, detail: str) -> None:
+    async def note_attempt(self, job: Job, *, code: str, detail: str) -> None:
         """Record that an attempt failed and another will follow."""
-        change = {"$set": {"code": code, "detail": detail}, "$inc": {"attempts": 1}}
-        await self._write((item_id, change, None))
+        await self._write(_Change(job, {"code": code, "detail": detail}, 1))
 
     async def _write_each(self, changes: Sequence[_Change]) -> Sequence[bool]:
-        """Change items that are queued; return which of them were until then."""
+        """Write items; return which of them were queued until then."""
+        present = await self._collection.insert_missing([each.to_document() for each in changes])
+        ours = [position not in present for position in range(len(changes))]
+        repeated = sorted(present)
         matched = await self._collection.update_each(
-            [
-                ({"_id": item_id, "outcome": ItemOutcome.QUEUED}, change)
-                for item_id, change, _ in changes
-            ]
+            [changes[position].to_update() for position in repeated]
         )
-        if matched == len(changes):
-            return [True] * matched
+        if matched == len(repeated):
+            return [True] * len(changes)
         # Some were done already, by whom it does not say; a repeated write of ours is still ours
-        items = await self._find_each([item_id for item_id, _, _ in changes])
-        return [
-            item is not None and finished_at is not None and item.get("finished_at") == finished_at
-            for item, (_, _, finished_at) in zip(items, changes, strict=True)
-        ]
+        items = await self._find_each([changes[position].job.fetch_id for position in repeated])
+        for position, item in zip(repeated, items, strict=True):
+            finished_at = changes[position].finished_at
+            ours[position] = (
+                item is not None
+                and finished_at is not None
+                and item.get("finished_at") == finished_at
+            )
+        return ours
 
     async def last_success(self, url: str) -> Document | None:
         """Return the item that last led from a URL to an object, or None."""
@@ -195,11 +214,6 @@ class Ledger:
             found = Counts({**NOTHING.by_outcome, outcome: group["items"]}, group["finished_at"])
             counts[group["_id"]["page"]] += found
         return counts
-
-    async def count_queued(self, batch_id: str, *, most: int) -> int:
-        """Count the items of a batch that are not done, no further than ``most``."""
-        where = {"batch_id": batch_id, "outcome": ItemOutcome.QUEUED}
-        return await self._collection.count(where, most=most)
 
     async def ids(self, page_ids: Sequence[str]) -> set[str]:
         """Return the ids of the items that pages have so far."""

@@ -1,10 +1,10 @@
-"""Shows the items of a batch in the list's order, those that are not written as items yet too."""
+"""Shows the items of a batch in the list's order, those that nothing is written of yet too."""
 
 from itertools import islice
 
 from services.common.index import Document
 from services.fetcher.ledger import CANCELLED, ItemOutcome, Ledger, fetch_id
-from services.fetcher.lists.pages import Pages, page_at, page_id
+from services.fetcher.lists.pages import Pages, page_id
 
 
 class Listing:
@@ -35,12 +35,12 @@ class Listing:
     async def _waiting(self, batch: Document, after: str, limit: int) -> list[Document]:
         """Return the first items of the list behind an id that are not in ``fetches``."""
         batch_id, pages = batch["_id"], batch["pages"]
-        if pages["next"] >= pages["count"]:
+        counted = set(pages["counted"])
+        if len(counted) == pages["count"]:
             return []
-        written = {page_at(position, pages["count"]) for position in range(pages["next"])}
         waiting: list[Document] = []
         for number, _ in await self._pages.find_from(batch_id, _line(batch_id, after)):
-            if number in written:
+            if number in counted:
                 continue
             items = await self._pages.read(batch_id, number)
             known = await self._ledger.ids([page_id(batch_id, number)])

@@ -86,7 +86,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             FETCH_QUEUES,
             batches=index.batches,
             ledger=ledger,
-            expander=Expander(pages, ledger),
+            expander=Expander(pages),
             wake=wake,
         )
         checks: dict[str, Check] = {"minio": store.check, "mongodb": index.check}

@@ -24,7 +24,7 @@ from services.fetcher.cancellations import BatchCancelledError, Cancellations
 from services.fetcher.hosts.source import Source
 from services.fetcher.hosts.turns import Turns
 from services.fetcher.images import Image, to_image
-from services.fetcher.jobs import InvalidJobError, Job, parse_job
+from services.fetcher.jobs import Job, parse_job
 from services.fetcher.ledger import CANCELLED, ItemOutcome, Ledger, Result
 
 log = structlog.stdlib.get_logger(__name__)
@@ -100,24 +100,22 @@ class Worker:
             return await self._finish(job, earlier, delivery)
         except UnavailableError:
             if is_worn_out(delivery):  # the message is about to be parked
-                await self._ledger.finish(job.fetch_id, _GAVE_UP)
+                await self._ledger.finish(job, _GAVE_UP)
             raise
         except (FailedDownloadError, PostponedError):
             raise
         except Exception:
             # the message goes to the parking queue as evidence; the batch must end all the same
-            await self._ledger.finish(job.fetch_id, _BUG)
+            await self._ledger.finish(job, _BUG)
             raise
 
     async def _is_queued(self, job: Job) -> bool:
         item = await self._ledger.find(job.fetch_id)
-        if item is None:
-            raise InvalidJobError("no such item")
-        return bool(item["outcome"] == ItemOutcome.QUEUED)
+        return item is None or item["outcome"] == ItemOutcome.QUEUED
 
     async def _finish(self, job: Job, earlier: Document | None, delivery: Delivery) -> str:
         result, attempts = await self._attempt(job, earlier, delivery)
-        is_first = await self._ledger.finish(job.fetch_id, result, attempts=attempts)
+        is_first = await self._ledger.finish(job, result, attempts=attempts)
         log.info(
             "fetched" if result.outcome != ItemOutcome.FAILED else "not fetched",
             fetch_id=job.fetch_id,
@@ -152,7 +150,7 @@ class Worker:
         except FailedDownloadError as error:
             if self._is_last(delivery, error):
                 return _failed(error, started), 1
-            await self._ledger.note_attempt(job.fetch_id, code=error.code, detail=error.detail)
+            await self._ledger.note_attempt(job, code=error.code, detail=error.detail)
             raise
 
     def _is_last(self, delivery: Delivery, error: FailedDownloadError) -> bool:

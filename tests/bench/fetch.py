@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from rich.console import Console
@@ -34,6 +34,9 @@ from tests.bench.lists import memory_mib, surroundings
 from tests.support.fetcher import Surroundings, fetcher_process, get_json, wait_ready
 from tests.support.servers import real_servers
 from tests.support.static_site import host, static_site
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.type_defs import ObjectIdentifierTypeDef
 
 ITEMS = 5000
 RUNS = 5
@@ -57,7 +60,10 @@ async def room(servers: Addresses) -> AsyncIterator[Surroundings]:
         yield around
         client, bucket = around.store.client, around.store.bucket
         async for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-            if found := [{"Key": each["Key"]} for each in page.get("Contents", [])]:
+            found: list[ObjectIdentifierTypeDef] = [
+                {"Key": each["Key"]} for each in page.get("Contents", [])
+            ]
+            if found:
                 await client.delete_objects(Bucket=bucket, Delete={"Objects": found})
 
 

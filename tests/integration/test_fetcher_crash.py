@@ -3,11 +3,10 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import aio_pika
 import aiohttp
@@ -30,7 +29,6 @@ from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
 from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import Pages
-from services.fetcher.lists.rows import Item
 from services.fetcher.worker import Worker
 from tests.support.fetcher import (
     DEADLINE_SECONDS,
@@ -102,7 +100,7 @@ async def test_batch_of_many_pages_is_published_whole_in_spite_of_a_crash_betwee
             FETCH_QUEUES,
             batches=batches,
             ledger=ledger,
-            expander=Expander(Pages(surroundings.index.lists), ledger),
+            expander=Expander(Pages(surroundings.index.lists)),
             wake=wake,
         )
 
@@ -139,7 +137,7 @@ async def test_lease_of_a_dead_dispatcher_runs_out(surroundings: Surroundings) -
             FETCH_QUEUES,
             batches=surroundings.index.batches,
             ledger=ledger,
-            expander=Expander(Pages(surroundings.index.lists), ledger),
+            expander=Expander(Pages(surroundings.index.lists)),
             wake=wake,
         )
 
@@ -158,11 +156,11 @@ async def test_lease_of_a_dead_dispatcher_runs_out(surroundings: Surroundings) -
     assert await dispatcher()._lease() is not None
 
 
-async def publish(publisher: Publisher, job: Job, headers: Mapping[str, Any] | None = None) -> None:
+async def publish(publisher: Publisher, job: Job) -> None:
     await publisher.publish(
         job.body(),
         queue=FETCH_QUEUES.work,
-        headers={**job.headers(), **(headers or {})},
+        headers=job.headers(),
         exchange=FETCH_QUEUES.exchange,
     )
 
@@ -185,13 +183,12 @@ async def test_message_that_is_no_job_is_parked(surroundings: Surroundings) -> N
         async with open_publisher(surroundings.amqp) as publisher:
             for body in (b"{", b"[]", b'{"fetch_id": 1}'):
                 await publisher.publish(body, queue="", exchange=FETCH_QUEUES.exchange)
-            await publish(publisher, Job("none/1", "none", "http://x.test/"), {"x-attempt": 2})
         async with await aio_pika.connect(str(surroundings.amqp.url)) as connection:
             channel = await connection.channel()
             parked = await channel.get_queue(FETCH_QUEUES.parked)
             async with asyncio.timeout(DEADLINE_SECONDS):
-                codes = [message.headers["x-code"] async for message in _take(parked, 4)]
-    assert codes == ["invalid_job"] * 4
+                codes = [message.headers["x-code"] async for message in _take(parked, 3)]
+    assert codes == ["invalid_job"] * 3
 
 
 class BrokenSource:
@@ -221,7 +218,6 @@ async def test_bug_of_ours_ends_its_item_and_leaves_its_message_as_evidence(
 ) -> None:
     ledger = Ledger(surroundings.index.fetches)
     worker = make_worker(surroundings, BrokenSource())
-    await ledger.add("b", [Item(1, "http://x.test/")])
     job = Delivery(JOB.body())
 
     with pytest.raises(RuntimeError):
@@ -239,7 +235,6 @@ async def test_item_whose_outcome_cannot_be_written_down_ends_all_the_same(
     ledger = Ledger(surroundings.index.fetches)
     no_bson = RefusedDownloadError("no 64-bit number", "", http_status=2**64)
     worker = make_worker(surroundings, BrokenSource(no_bson))
-    await ledger.add("b", [Item(1, "http://x.test/")])
 
     with pytest.raises(DocumentRefusedError):
         await worker.handle(Delivery(JOB.body()))
@@ -254,16 +249,13 @@ async def test_item_whose_job_is_about_to_be_parked_ends_as_failed_and_can_be_re
 ) -> None:
     ledger = Ledger(surroundings.index.fetches)
     worker = make_worker(surroundings, BrokenSource(ObjectStoreUnavailableError("down")))
-    await ledger.add("b", [Item(1, "http://x.test/")])
     body = JOB.body()
 
     young = {"x-delivery-count": MOST_RETURNS, "x-returned-copies": MOST_COPIES - 1}
     for headers in ({}, young, {"x-delivery-count": "foreign"}):
         with pytest.raises(ObjectStoreUnavailableError):
             await worker.handle(Delivery(body, headers=headers))
-        queued = await ledger.find("b/0000000001")
-        assert queued is not None
-        assert queued["outcome"] == "queued"
+        assert await ledger.find("b/0000000001") is None
     old = {"x-delivery-count": MOST_RETURNS, "x-returned-copies": MOST_COPIES}
     with pytest.raises(ObjectStoreUnavailableError):
         await worker.handle(Delivery(body, headers=old))
@@ -287,7 +279,6 @@ async def test_item_of_a_batch_that_was_called_off_is_not_fetched(
 ) -> None:
     ledger = Ledger(surroundings.index.fetches)
     await surroundings.index.batches.insert({"_id": "b", "cancelled_at": datetime.now(tz=UTC)})
-    await ledger.add("b", [Item(1, "http://x.test/")])
     worker = make_worker(surroundings, BrokenSource())
 
     assert await worker.handle(Delivery(JOB.body())) == "cancelled"

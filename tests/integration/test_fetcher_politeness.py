@@ -109,7 +109,7 @@ async def test_limits_of_hosts_hold_over_processes_that_come_and_are_killed(
 
         processes.enter_context(fetcher_process(surroundings, ports[1], **limits))
         await wait_ready(second)
-        await eventually(lambda: stored_by(second))  # work was handed over
+        await eventually(lambda: stored_by(second), seconds=60)  # work was handed over
         before = (await get_json(second, f"/batches/{batch_id}"))["counts"]
         killed.kill()
         batch = await wait_done(second, batch_id)
@@ -117,8 +117,9 @@ async def test_limits_of_hosts_hold_over_processes_that_come_and_are_killed(
     assert before["queued"] > 0
     assert batch["counts"]["stored"] == len(urls)
     assert max(host.most_at_once for host in hosts) == HOST_CONCURRENCY
-    # a process that takes over does not know when the one before asked last
-    assert max(host.most_in_a_second for host in hosts) <= HOST_RATE + 2
+    # a process that takes over does not know when the one before asked last, and a busy machine
+    # makes requests bunch; limits that each process kept by itself would give twice the rate
+    assert max(host.most_in_a_second for host in hosts) < 1.5 * HOST_RATE
 
 
 async def test_host_that_does_not_answer_holds_up_no_other_and_its_items_end(

@@ -17,8 +17,7 @@ from aiohttp import web
 
 from services.common.metadata import from_metadata
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.fetcher.ledger import Ledger
-from services.fetcher.lists import expander
+from services.fetcher import dispatcher
 from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import PAGE_ROWS, Pages
 from tests.support.fetcher import (
@@ -238,8 +237,8 @@ async def test_archive_that_is_gone_by_the_time_fails_its_items(
 async def stalled(
     surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, str, list[str]]]:
-    """A batch of three pages of which one is items, and none of them done."""
-    monkeypatch.setattr(expander, "AHEAD_ITEMS", 1)
+    """A batch of three pages of which one is published, and no item of it done."""
+    monkeypatch.setattr(dispatcher, "MOST_WAITING", 1)
     arrived, go_on = asyncio.Event(), asyncio.Event()
 
     async def handle(_: web.Request) -> web.Response:
@@ -247,7 +246,7 @@ async def stalled(
         await go_on.wait()
         return web.Response(status=404)
 
-    async with open_site() as site, running_fetcher(surroundings, concurrency=2) as api:
+    async with open_site() as site, running_fetcher(surroundings, host_concurrency=2) as api:
         urls = [site.add(f"/{number}", handle) for number in range(2 * PAGE_ROWS + 5)]
         batch_id = (await submit(api, *urls))["batch_id"]
         await arrived.wait()
@@ -261,12 +260,12 @@ async def stalled(
         go_on.set()
 
 
-async def test_all_items_are_listed_in_order_while_only_a_page_is_written(
+async def test_all_items_are_listed_in_order_while_only_a_page_is_published(
     stalled: tuple[aiohttp.ClientSession, str, list[str]], surroundings: Surroundings
 ) -> None:
     api, batch_id, urls = stalled
 
-    assert await surroundings.index.fetches.count({}) in {PAGE_ROWS, 5}
+    assert await surroundings.index.fetches.count({}) == 0
     for outcome in ("", "&outcome=queued"):
         seen: list[str] = []
         cursor: str | None = ""
@@ -282,7 +281,7 @@ async def test_all_items_are_listed_in_order_while_only_a_page_is_written(
     assert none["items"] == []
 
 
-async def test_cancelled_before_it_is_written_all_of_it_is_cancelled(
+async def test_cancelled_before_it_is_published_all_of_it_is_cancelled(
     stalled: tuple[aiohttp.ClientSession, str, list[str]], surroundings: Surroundings
 ) -> None:
     api, batch_id, urls = stalled
@@ -298,10 +297,10 @@ async def test_cancelled_before_it_is_written_all_of_it_is_cancelled(
     assert await surroundings.index.fetches.count({}) < len(urls)
 
 
-async def test_page_written_again_after_a_crash_doubles_nothing(
+async def test_page_published_again_after_a_crash_doubles_nothing(
     surroundings: Surroundings,
 ) -> None:
-    pages, ledger = Pages(surroundings.index.lists), Ledger(surroundings.index.fetches)
+    pages = Pages(surroundings.index.lists)
     count = PAGE_ROWS + 5
     async with running_fetcher(surroundings) as api:
         # 10.0.0.1 is never connected to
@@ -311,7 +310,7 @@ async def test_page_written_again_after_a_crash_doubles_nothing(
             document = await surroundings.index.batches.find_one({"_id": batch_id})
             assert document is not None
             document["pages"]["next"] = position
-            assert await Expander(pages, ledger).expand_page(document)
+            assert await Expander(pages).expand_page(document)
         batch = await get_json(api, f"/batches/{batch_id}")
         async with api.post(f"/batches/{batch_id}/retry?scope=all") as response:
             assert (await response.json())["retried"] == count

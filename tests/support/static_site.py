@@ -10,9 +10,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 
 from PIL import Image
+from typing_extensions import override
 
 SLOW_BYTES_PER_SECOND = 1000
 WIDTH, HEIGHT = 200, 40
@@ -40,10 +42,12 @@ class Answers(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._received = b""
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
+    @override
     def data_received(self, data: bytes) -> None:
         self._received += data
         while b"\r\n\r\n" in self._received and self._kind != "dead":
@@ -76,7 +80,7 @@ async def serve(port: int, hosts: int, dead: int, slow: int) -> None:
     image, loop = base_image(), asyncio.get_running_loop()
     for number in range(hosts):
         kind = "dead" if number < dead else "slow" if number < dead + slow else "fast"
-        await loop.create_server(lambda kind=kind: Answers(image, kind), host(number), port)
+        await loop.create_server(partial(Answers, image, kind), host(number), port)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     await asyncio.Event().wait()

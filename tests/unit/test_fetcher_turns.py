@@ -18,16 +18,18 @@ class Crowd:
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: list[asyncio.Task[None]] = []
         self._go_on = asyncio.Semaphore(0)
         self.order: list[str] = []
         self.times: list[float] = []
         self.errors: list[Exception] = []
 
-    def want(self, host: str, postponed: int = 0) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._take(host, postponed))
-        self._tasks.add(task)
-        return task
+    def want(self, host: str, postponed: int = 0) -> None:
+        self.tasks.append(asyncio.create_task(self._take(host, postponed)))
+
+    async def served(self) -> None:
+        async with asyncio.timeout(5):
+            await asyncio.gather(*self.tasks)
 
     async def _take(self, host: str, postponed: int) -> None:
         try:
@@ -44,9 +46,9 @@ class Crowd:
         await settle()
 
     async def end(self) -> None:
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
 async def settle() -> None:
@@ -102,11 +104,13 @@ async def test_turns_are_spaced_by_the_rate_and_by_the_delay_that_the_host_wants
     async with crowd(turns, "a", "b") as those:
         turns.set_crawl_delay("b", 0.06)
         await those.finish(9)
-        async with asyncio.timeout(5):
-            await asyncio.gather(*(those.want("a") for _ in range(4)))
+        for _ in range(4):
+            those.want("a")
+        await those.served()
         fast = those.times[:]
-        async with asyncio.timeout(5):
-            await asyncio.gather(*(those.want("b") for _ in range(3)))
+        for _ in range(3):
+            those.want("b")
+        await those.served()
         slow = those.times[4:]
 
     assert fast[-1] - fast[0] >= 0.058
@@ -204,10 +208,10 @@ async def test_work_for_a_host_that_wants_peace_is_put_off_and_fails_in_the_end(
 async def test_who_gives_up_waiting_leaves_the_turn_to_the_next() -> None:
     async with crowd(Turns(TurnLimits(1, 1)), "a") as those:
         those.want("a")
-        gone = those.want("a")
+        those.want("a")
         those.want("a")
         await settle()
-        gone.cancel()
+        those.tasks[1].cancel()
         await those.finish(2)
         assert those.order == ["a", "a"]
         those.want("a")

@@ -42,6 +42,11 @@ def page_id(batch_id: str, number: int) -> str:
     return f"{batch_id}/{number:06d}"
 
 
+def number_of(identity: str) -> int:
+    """Return the number of a page, of its ``page_id``."""
+    return int(identity.rpartition("/")[2])
+
+
 def page_at(position: int, count: int) -> int:
     """Return which of ``count`` pages is dispatched at a position.
 
@@ -115,6 +120,12 @@ class Pages:
         """Return the items of a page, in the list's order."""
         document = await self._collection.find_one({"_id": page_id(batch_id, number)})
         return unpack(document["rows"]) if document else []
+
+    async def sizes(self, batch_id: str, numbers: Sequence[int]) -> dict[int, int]:
+        """Return how many items pages have."""
+        where = {"_id": {"$in": [page_id(batch_id, number) for number in numbers]}}
+        found = self._collection.find(where, fields={"number": 1, "items": 1})
+        return {page["number"]: page["items"] async for page in found}
 
     async def find_from(self, batch_id: str, line: int) -> list[tuple[int, int]]:
         """Return number and size of the pages that hold lines behind ``line``, in their order."""
