@@ -34,6 +34,7 @@ from services.provisioner.settings import (
     UsersSettings,
 )
 from services.reconciler.settings import ReconcilerSettings
+from services.review.settings import ReviewSettings
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN = "<!-- settings: written by python -m infra.settings_table -->"
@@ -46,6 +47,7 @@ GROUPS: tuple[type[BaseSettings], ...] = (
     ArchiveSettings,
     ConsumerSettings,
     ReconcilerSettings,
+    ReviewSettings,
     ProvisionerSettings,
     PreflightSettings,
     ServerPasswords,

@@ -205,8 +205,9 @@ async def _everything(
         dependent = [
             services.fetcher(home, addresses, has_site=has_site),
             services.consumer(home, addresses),
+            services.review(home, addresses),
         ]
-        with stage.step("setting up queues, bucket and indexes; starting fetcher and consumer"):
+        with stage.step("setting up queues, bucket, indexes; starting fetcher, consumer, review"):
             # Side by side: they wait for what is not set up yet, and importing takes both cores
             await _together(
                 services.provision(home, addresses),

@@ -17,7 +17,9 @@ from infra.local.stack import Addresses
 from infra.local.supervisor import Program, Supervisor
 
 ROOT = Path(__file__).parents[2]
-OWN_PREFIXES = ("OCR_", "FETCHER_", "CONSUMER_", "RECONCILER_", "PROVISIONER_", "LOG_")
+OWN_PREFIXES = (
+    *("OCR_", "FETCHER_", "CONSUMER_", "RECONCILER_", "REVIEW_", "PROVISIONER_", "LOG_"),
+)
 """Settings of our services that whoever starts them may set; addresses and ports are ours."""
 
 
@@ -55,6 +57,19 @@ def reconciler(home: Home, addresses: Addresses) -> Program:
     port = home.ports.reconciler_port
     own = {**addresses.environment(), "RECONCILER_HOST": HOST, "RECONCILER_PORT": str(port)}
     return _service("reconciler", "services.reconciler.main", home, own, port=port)
+
+
+def review(home: Home, addresses: Addresses) -> Program:
+    """Return the review page."""
+    port = home.ports.review_port
+    own = {
+        **addresses.environment(),
+        "REVIEW_HOST": HOST,
+        "REVIEW_PORT": str(port),
+        "REVIEW_FETCHER_URL": url_of(home.ports.fetcher_port),
+        "REVIEW_FETCHER_TOKEN": os.environ.get("FETCHER_API_TOKEN", ""),
+    }
+    return _service("review", "services.review.main", home, own, port=port)
 
 
 def sample_site(home: Home) -> Program:

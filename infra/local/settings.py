@@ -23,6 +23,7 @@ class Ports(BaseSettings):
 
     ocr_api_port: Port = Field(8080, description="OCR API.")
     fetcher_port: Port = Field(8081, description="Fetcher.")
+    review_port: Port = Field(8082, description="Review page.")
     consumer_port: Port = Field(8083, description="Health and metrics of the consumer.")
     reconciler_port: Port = Field(8084, description="Health and metrics of the reconciler.")
     samples_port: Port = Field(8090, description="Web site of the bundled samples.")

@@ -19,7 +19,7 @@ LOCAL_PASSWORDS = frozenset(
     {
         *("admin", "minioadmin", "guest", "password"),
         *("consumer-local", "fetcher-local", "reconciler-local"),
-        *("minio-local", "monitoring-local"),
+        *("minio-local", "monitoring-local", "review-local"),
     }
 )
 """What an installation on one machine starts with; everybody can read them here."""

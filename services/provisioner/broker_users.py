@@ -46,6 +46,8 @@ def with_users(definitions: bytes, users: UsersSettings) -> bytes:
         ("consumer", users.consumer_password, (OCR_QUEUES.work, REPREDICT_QUEUES.work)),
         # What a person decides about is left alone, so it must be seen
         ("reconciler", users.reconciler_password, (OCR_QUEUES.parked,)),
+        # What is deleted on request may wait there with its source and annotation
+        ("review", users.review_password, (OCR_QUEUES.parked,)),
     ):
         read = "|".join(f"^{re.escape(queue)}$" for queue in queues)
         add(name, password, configure=NOTHING, write=DEFAULT_EXCHANGE, read=read, tags="")

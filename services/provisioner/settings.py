@@ -48,6 +48,9 @@ class UsersSettings(BaseSettings):
     reconciler_password: ServicePassword = Field(
         None, description="Of ``reconciler``, who looks at images and queues what has no event."
     )
+    review_password: ServicePassword = Field(
+        None, description="Of ``review``, who shows images, stores uploads and deletes on request."
+    )
     minio_password: ServicePassword = Field(
         None, description="Of ``minio`` in RabbitMQ, who publishes events."
     )

@@ -18,13 +18,15 @@ from services.provisioner.settings import UsersSettings
 
 ALREADY_ATTACHED = "PolicyChangeAlreadyApplied"
 FETCHED = "fetched/*"
+UPLOADED = "uploads/*"
 
 
 def policies(bucket: str) -> dict[str, dict[str, Any]]:
     """Return each service's policy by its user's name.
 
     All may list the bucket: without that right a missing object is a 403 and not a 404. The
-    reconciler asks for objects' metadata, for which S3 has no finer right than reading.
+    reconciler asks for objects' metadata, for which S3 has no finer right than reading. The review
+    page deletes on request, every version of an object.
     """
     everything = f"arn:aws:s3:::{bucket}/*"
     fetched = f"arn:aws:s3:::{bucket}/{FETCHED}"
@@ -32,6 +34,12 @@ def policies(bucket: str) -> dict[str, dict[str, Any]]:
         "fetcher": _policy(bucket, (["s3:GetObject", "s3:PutObject"], fetched)),
         "consumer": _policy(bucket, (["s3:GetObject"], everything)),
         "reconciler": _policy(bucket, (["s3:GetObject"], everything)),
+        "review": _policy(
+            bucket,
+            (["s3:GetObject", "s3:DeleteObject", "s3:DeleteObjectVersion"], everything),
+            (["s3:PutObject"], f"arn:aws:s3:::{bucket}/{UPLOADED}"),
+            (["s3:ListBucketVersions"], f"arn:aws:s3:::{bucket}"),
+        ),
     }
 
 
@@ -62,6 +70,7 @@ def apply_store_users(settings: S3Settings, users: UsersSettings) -> None:
         "fetcher": users.fetcher_password,
         "consumer": users.consumer_password,
         "reconciler": users.reconciler_password,
+        "review": users.review_password,
     }
     admin = _open(settings)
     for name, policy in policies(settings.bucket).items():

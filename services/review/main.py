@@ -44,7 +44,9 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         open_fetcher(settings) as fetcher,
         asyncio.TaskGroup() as tasks,
     ):
-        sessions = Sessions(settings.password, seconds=settings.session_hours * SECONDS_OF_AN_HOUR)
+        sessions = Sessions(
+            settings.login_password, seconds=settings.session_hours * SECONDS_OF_AN_HOUR
+        )
         quality = Quality(index.images, refresh_seconds=settings.quality_refresh_seconds)
         counting = tasks.create_task(quality.run(stop))
         leases = Leases(index.review_leases, seconds=settings.lease_seconds)

@@ -24,7 +24,7 @@ class ReviewSettings(BaseSettings):
         description="Names by which browsers may ask for it, comma-separated; a page of another "
         "name could be a stranger's.",
     )
-    password: SecretStr | None = Field(
+    login_password: SecretStr | None = Field(
         None, min_length=8, description="Asked for at login; none: only a name is asked for."
     )
     session_hours: float = Field(12.0, gt=0, le=720, description="How long a login lasts.")
@@ -53,6 +53,6 @@ class ReviewSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_password(self) -> Self:
-        if DeploymentSettings().env == "production" and self.password is None:
-            raise ValueError("DOCRECO_ENV is production: set REVIEW_PASSWORD")
+        if DeploymentSettings().env == "production" and self.login_password is None:
+            raise ValueError("DOCRECO_ENV is production: set REVIEW_LOGIN_PASSWORD")
         return self

@@ -29,7 +29,7 @@ PATHS = (
     *("/gallery", "/gallery?order=worst", "/gallery?order=best"),
     *("/gallery?low=0.4&high=0.5&order=worst", "/gallery?annotated=yes"),
     *("/gallery?host=host-7.example", "/gallery?batch=b3&order=worst", "/gallery?q=number+7"),
-    *("/gallery?status=rejected", "/gallery?q=nowhere", "/image?id=raw/50000.png", "/quality"),
+    *("/gallery?status=rejected", "/gallery?q=nowhere", "/image?id=raw/1234.png", "/quality"),
 )
 
 

@@ -20,6 +20,7 @@ LASTING = sorted(SERVICES.keys() - ONE_SHOTS)
 CONTRACT_PORTS = {
     ("gateway", "8080", 8080),
     ("gateway", "8081", 8081),
+    ("review", "8082", 8082),
     ("grafana", "3000", 3000),
     ("grafana", "9004", 3000),
     ("prometheus", "9000", 9090),
@@ -95,7 +96,7 @@ def test_service_has_a_health_check_and_comes_back(name: str) -> None:
     assert service["restart"] == "unless-stopped"
 
 
-@pytest.mark.parametrize("name", ["ocr-api", "fetcher", "consumer", "reconciler"])
+@pytest.mark.parametrize("name", ["ocr-api", "fetcher", "consumer", "reconciler", "review"])
 def test_health_of_our_services_means_ready(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][-1].endswith("/readyz")
 
@@ -138,7 +139,7 @@ def test_ocr_api_and_monitoring_do_not_reach_the_stored_images() -> None:
     servers = ("minio", "rabbitmq", "mongo")
 
     assert all(networks[server] == {"data"} for server in servers)
-    users = {"provisioner", "fetcher", "consumer", "reconciler", "prometheus"}
+    users = {"provisioner", "fetcher", "consumer", "reconciler", "review", "prometheus"}
     assert {name for name, on in networks.items() if "data" in on} == {*servers, *users}
 
 
@@ -187,7 +188,7 @@ def test_local_passwords_are_those_that_production_refuses() -> None:
 
 
 def test_services_are_no_administrators() -> None:
-    for name in ("fetcher", "consumer", "reconciler"):
+    for name in ("fetcher", "consumer", "reconciler", "review"):
         environment = SERVICES[name]["environment"]
         assert environment["S3_ACCESS_KEY_ID"] == name
         assert environment["AMQP_URL"].startswith(f"amqp://{name}:")
@@ -234,7 +235,7 @@ def test_settings_of_env_are_used() -> None:
 
 def test_example_of_settings_names_every_setting_and_no_other() -> None:
     used = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text()))
-    used.add("FETCHER_API_TOKEN")
+    used |= {"FETCHER_API_TOKEN", "REVIEW_LOGIN_PASSWORD"}
     example = (ROOT / ".env.example").read_text()
 
     assert set(re.findall(r"^#? ?([A-Z][A-Z_]+)=", example, re.MULTILINE)) == used

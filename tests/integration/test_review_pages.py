@@ -54,7 +54,9 @@ async def test_nothing_is_shown_without_a_login(site: Site) -> None:
 async def test_wrong_password_is_refused(
     s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
 ) -> None:
-    async with open_review(s3_settings, mongo_settings, amqp_settings, password=PASSWORD) as site:
+    async with open_review(
+        s3_settings, mongo_settings, amqp_settings, login_password=PASSWORD
+    ) as site:
         async with ClientSession(site.url) as client:
             form = {"name": "ada", "password": "wrong", "then": "/queue"}
             async with client.post("/login", data=form) as response:

@@ -35,6 +35,7 @@ USERS = UsersSettings(
     fetcher_password=PASSWORD,
     consumer_password=PASSWORD,
     reconciler_password=PASSWORD,
+    review_password=PASSWORD,
     minio_password=PASSWORD,
     monitoring_password=PASSWORD,
 )
@@ -94,6 +95,21 @@ async def test_services_use_the_bucket_as_far_as_their_work_goes(provisioned: S3
             await consumer.delete(upload)
 
 
+async def test_review_stores_uploads_and_deletes_on_request(provisioned: S3Settings) -> None:
+    async with AsyncExitStack() as stack:
+        administrator = await stack.enter_async_context(open_object_store(provisioned))
+        review = await store_of("review", provisioned, stack)
+        await administrator.write("fetched/a.png", b"x", content_type="image/png", metadata={})
+
+        await review.check()
+        assert (await review.read("fetched/a.png", max_bytes=10)).content == b"x"
+        await review.write("uploads/b.png", b"y", content_type="image/png", metadata={})
+        with pytest.raises(ObjectStoreUnavailableError, match="AccessDenied"):
+            await review.write("fetched/a.png", b"z", content_type="image/png", metadata={})
+        assert await review.erase("fetched/a.png") == 1
+        assert await administrator.head("fetched/a.png") is None
+
+
 @pytest.mark.usefixtures("provisioned")
 async def test_rights_in_rabbitmq_are_the_least_that_work_needs(servers: Addresses) -> None:
     password = servers.rabbitmq_management_password.get_secret_value()
@@ -116,6 +132,7 @@ async def test_rights_in_rabbitmq_are_the_least_that_work_needs(servers: Address
     ]
     assert rights("consumer") == [NOTHING, publish, r"^ocr\.jobs$|^ocr\.repredict$"]
     assert rights("reconciler") == [NOTHING, publish, r"^ocr\.parked$"]
+    assert rights("review") == [NOTHING, publish, r"^ocr\.parked$"]
     assert rights("monitoring") == [NOTHING, NOTHING, NOTHING]
 
 
@@ -135,7 +152,7 @@ async def test_monitoring_user_sees_the_depth_of_a_queue_and_changes_nothing(
 @pytest.mark.usefixtures("provisioned")
 async def test_each_service_may_connect(servers: Addresses) -> None:
     whole = AmqpDsn(servers.amqp_url.get_secret_value())
-    for name in ("fetcher", "consumer", "reconciler", "minio"):
+    for name in ("fetcher", "consumer", "reconciler", "review", "minio"):
         url = f"amqp://{name}:{PASSWORD.get_secret_value()}@{whole.host}:{whole.port}/"
         await check_broker(AmqpSettings(url=AmqpDsn(url)))
 

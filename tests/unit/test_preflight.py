@@ -28,6 +28,7 @@ LOCAL = {
     "USERS_FETCHER_PASSWORD": "fetcher-local",
     "USERS_CONSUMER_PASSWORD": "consumer-local",
     "USERS_RECONCILER_PASSWORD": "reconciler-local",
+    "USERS_REVIEW_PASSWORD": "review-local",
     "USERS_MINIO_PASSWORD": "minio-local",
     "USERS_MONITORING_PASSWORD": "monitoring-local",
     "MONGO_URL": "mongodb://mongo:27017",
