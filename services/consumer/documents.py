@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from services.common.annotations import BY_BATCH
 from services.common.events import ObjectEvent, sequence_order
 from services.common.index import Document
 from services.common.metadata import Provenance
 from services.common.object_store import ObjectInfo
 from services.consumer.ocr_client import Prediction
-
-BY_BATCH = "batch:"
-"""Begins ``annotation.by`` of a text that came with a list; any other value is a person's."""
 
 READ_AGAIN = "read_again"
 """Code of a decision that a reading is needed after all."""
@@ -92,6 +90,8 @@ def stored(
     read = of_reading(reading)
     if document is not None and document.get("etag") != read["etag"]:
         fields |= _without_history(document)
+        if document.get("sha256") != read["sha256"]:  # an ETag may differ for equal bytes
+            fields |= _said_of_other_bytes(document, provenance, now)
     return Decision(code, {**fields, **read})
 
 
@@ -120,6 +120,17 @@ def removed(document: Document | None, event: ObjectEvent, now: datetime) -> Dec
 def _without_history(document: Document | None) -> dict[str, Any]:
     """Return what erases the earlier predictions, where there are any."""
     return {"history": []} if document is not None and document.get("history") else {}
+
+
+def _said_of_other_bytes(
+    document: Document, provenance: Provenance, now: datetime
+) -> dict[str, Any]:
+    """Return what keeps an annotation from being the label of bytes it was not made for."""
+    said = document.get("annotation")
+    if said is None:
+        return {}
+    earlier = [*(document.get("annotation_history") or []), said]
+    return {"annotation": _annotation(None, provenance, now), "annotation_history": earlier}
 
 
 def _without_annotations(document: Document | None) -> dict[str, Any]:

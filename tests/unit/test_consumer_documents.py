@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -196,3 +197,22 @@ def test_list_annotation_never_replaces_a_persons(by: str, kept: bool) -> None: 
 
     assert decision.fields is not None
     assert (decision.fields["annotation"]["text"] == "INDUSTRIE") is kept
+
+
+def test_what_a_person_said_is_not_said_of_other_bytes() -> None:
+    said = {"text": "INDUSTRIE", "quality": "ok", "by": "anna", "at": NOW}
+    document = predicted() | {"annotation": said}
+    other = replace(reading(), sha256="ee")
+
+    same = after(
+        documents.Decision("", document),
+        documents.stored(document, event("11"), Provenance(), reading(), NOW),
+    )
+    changed = after(
+        documents.Decision("", document),
+        documents.stored(document, event("11", etag="e2"), Provenance(), other, NOW),
+    )
+
+    assert same["annotation"] == said
+    assert changed["annotation"] is None
+    assert changed["annotation_history"] == [said]
