@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from app.engines.settings import RapidSettings
+from app.engines.settings import ModelsSettings, RapidSettings, TrocrSettings
 from app.settings import OcrSettings
 from infra.local.settings import LocalSettings, Ports
 from services.cli.settings import CliSettings
@@ -42,6 +42,8 @@ END = "<!-- end of settings -->"
 GROUPS: tuple[type[BaseSettings], ...] = (
     OcrSettings,
     RapidSettings,
+    TrocrSettings,
+    ModelsSettings,
     FetcherSettings,
     DownloadSettings,
     ArchiveSettings,

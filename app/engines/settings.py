@@ -21,7 +21,7 @@ class RapidSettings(BaseSettings):
 
     runtime: RuntimeName = Field(
         "auto",
-        description="What computes the embedded model; `auto`: whichever is faster at the start.",
+        description="What computes the embedded model; `auto`: OpenVINO where it is clearly faster.",
     )
     alphabet: AlphabetName = Field(
         "latin",

@@ -1,7 +1,9 @@
 """The model in rapidocr's wheel, computed in other ways than rapidocr's own."""
 
 import csv
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rapidocr import RapidOCR
 
-from app.engines import rapid, weights
+from app.engines import rapid, runtimes, weights
 from app.engines.alphabet import is_allowed
 from app.engines.base import Reading
-from app.engines.lines import to_reading
+from app.engines.lines import Batch, Probabilities, to_reading
 from app.engines.rapid import RapidEngine
 from app.engines.runtimes import open_onnxruntime, open_runtime
 from app.engines.weights import BLANK, UnexpectedModelError, load_weights
@@ -211,13 +213,65 @@ def test_runtime_that_is_wanted_and_fails_is_told_and_not_replaced() -> None:
         open_runtime("openvino", b"no model", threads=1)
 
 
+@pytest.fixture
+def processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the test say what the processor has."""
+    file = tmp_path / "cpuinfo"
+    monkeypatch.setattr(runtimes, "PROCESSORS", file)
+    return file
+
+
+@dataclass(eq=False)
+class FakeRuntime:
+    """Takes a time to compute nothing."""
+
+    seconds: float
+
+    def __call__(self, _: Batch) -> Probabilities:
+        until = time.perf_counter() + self.seconds
+        while time.perf_counter() < until:
+            pass
+        return np.zeros((1, 2), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("flags", "openvino_seconds", "is_openvino"),
+    [
+        ("flags: avx2 avx512f", 0.0001, False),
+        ("flags: avx512f avx512_bf16", 0.0001, True),
+        ("flags: avx512f amx_bf16", 0.002, False),
+        (None, 0.0001, True),
+    ],
+)
+def test_openvino_is_taken_where_the_processor_has_bfloat16_and_it_is_faster(
+    processors: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    flags: str | None,
+    openvino_seconds: float,
+    is_openvino: bool,
+) -> None:
+    if flags is not None:
+        processors.write_text(flags)
+    plain, other = FakeRuntime(0.001), FakeRuntime(openvino_seconds)
+    monkeypatch.setattr(runtimes, "open_onnxruntime", lambda _: plain)
+    monkeypatch.setattr(runtimes, "open_openvino", lambda _, **__: other)
+
+    taken = open_runtime("auto", b"", threads=1)
+
+    assert taken is (other if is_openvino else plain)
+
+
 def test_choice_of_the_runtime_survives_one_that_cannot_be_used(
-    monkeypatch: pytest.MonkeyPatch, load: Load
+    processors: Path, monkeypatch: pytest.MonkeyPatch, load: Load
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("this processor is too old")
 
-    monkeypatch.setattr("app.engines.runtimes.open_openvino", fail)
+    processors.write_text("flags: avx512_bf16")
+    monkeypatch.setattr(runtimes, "open_openvino", fail)
+    monkeypatch.setenv("OCR_RUNTIME", "auto")
+    monkeypatch.setenv("OCR_ALPHABET", "latin")
     pixels, right = samples()[0]
 
     engine = rapid.load(threads=1)
