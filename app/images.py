@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,10 @@ LONGEST_SIDE = 65_535
 """Pixels: the limit of JPEG, applied to the formats that have none."""
 SHORT_SIDE = 384
 """Pixels: no engine sees more of a line's height, so larger images are reduced towards it."""
+LONG_SIDE, LEAST_SIDE = 16_384, 96
+"""Pixels: a line longer than the one is reduced too, but not below the other's height."""
+BAND_ROWS = 64
+"""Of a large image that are reduced at a time."""
 MAX_SCANS = 100
 """A progressive JPEG has about 10; each one costs a pass over the whole image."""
 
@@ -42,6 +47,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What undoes each EXIF orientation."""
+_DEEP = ("I", "F")
 _SIDEWAYS = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 _FULL_SCALES = (1.0, 255.0, 4095.0, 65535.0)
 """White in images of fractions, 8, 12 and 16 bits: scanners store 12 bits in 16."""
@@ -155,6 +161,8 @@ def _check(image: Image.Image, content: bytes, max_pixels: int) -> None:
     width, height = image.size
     if width < 1 or height < 1:
         raise UndecodableImageError(f"the image has no pixels: {width} x {height}")
+    if image.format == "WEBP":
+        max_pixels //= 2  # decoding one takes 15 bytes a pixel, twice what others do
     if width * height > max_pixels or max(width, height) > LONGEST_SIDE:
         raise _too_large(f"{width} x {height}", max_pixels)
     if image.format in {"JPEG", "MPO"} and content.count(_START_OF_SCAN) > MAX_SCANS:
@@ -181,12 +189,34 @@ def _upright(image: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
     width, height = image.size
     if turn is not None and turn in _SIDEWAYS:
         width, height = height, width
-    flat = _to_rgb(image)
-    if (factor := min(flat.size) // SHORT_SIDE) > 1:
-        flat = flat.reduce(factor)
+    flat = _flat(image, _reduction(image.size))
     if turn is not None:
         flat = flat.transpose(turn)
     return flat, (width, height)
+
+
+def _reduction(size: tuple[int, int]) -> int:
+    """Return by how much an image is larger than any engine needs."""
+    short, long = min(size), max(size)
+    return max(1, short // SHORT_SIDE, min(long // LONG_SIDE, short // LEAST_SIDE))
+
+
+def _reduced(image: Image.Image, factor: int) -> Image.Image:
+    return image.reduce(factor) if factor > 1 else image
+
+
+def _flat(image: Image.Image, factor: int) -> Image.Image:
+    """Return 8-bit red, green, blue, reduced; a large image is never there twice as a whole."""
+    if image.mode.startswith(_DEEP):
+        return _to_8_bits(image, factor).convert("RGB")
+    if factor == 1:
+        return _to_rgb(image)
+    width, height = image.size
+    flat = Image.new("RGB", (ceil(width / factor), ceil(height / factor)))
+    for top in range(0, height, BAND_ROWS * factor):
+        band = image.crop((0, top, width, min(height, top + BAND_ROWS * factor)))
+        flat.paste(_to_rgb(band).reduce(factor), (0, top // factor))
+    return flat
 
 
 def _orientation(image: Image.Image) -> int:
@@ -199,9 +229,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Return 8-bit red, green, blue; what is transparent becomes white."""
-    if image.mode.startswith(("I", "F")):
-        image = _to_8_bits(image)
-    elif image.mode == "LAB":
+    if image.mode == "LAB":
         image = image.getchannel("L")
     elif image.has_transparency_data:
         layer = image if image.mode == "RGBA" else image.convert("RGBA")
@@ -211,10 +239,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _to_8_bits(image: Image.Image) -> Image.Image:
+def _to_8_bits(image: Image.Image, factor: int) -> Image.Image:
     """Scale 16-bit, 32-bit and floating point greys; Pillow's own conversion cuts them off."""
     deep = image if image.mode in {"I", "F"} else image.convert("I")
     scales = _FULL_SCALES if deep.mode == "F" else _FULL_SCALES[1:]
     brightest = float(np.max(deep.getextrema()))
     white = next((scale for scale in scales if brightest <= scale), brightest)
-    return deep.point(lambda value: value * (255 / white)).convert("L")
+    return _reduced(deep, factor).point(lambda value: value * (255 / white)).convert("L")

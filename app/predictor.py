@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,8 @@ from services.common.errors import PipelineError
 
 log = structlog.stdlib.get_logger(__name__)
 
+LARGE_PIXELS = 4_000_000
+"""Images beyond it take up to 280 MB while they are decoded: one at a time."""
 WARM_UP_WIDTHS = (64, 320, 960, 320)
 """Pixels, at a height of 48; the last one is timed."""
 
@@ -52,6 +54,7 @@ class Predictor:
         self._max_image_pixels = max_image_pixels
         self._engine: Engine | None = None
         self._state = "the model is loading"
+        self._large = threading.Lock()
         self._threads = [
             threading.Thread(target=self._read_all, name=f"ocr-{number}")
             for number in range(threads)
@@ -193,8 +196,10 @@ class Predictor:
 
     def _decode(self, job: Job) -> "_Decoded | Exception":
         started = time.perf_counter()
+        is_large = job.width * job.height > LARGE_PIXELS
         try:
-            line = decode(job.content, max_pixels=self._max_image_pixels)
+            with self._large if is_large else nullcontext():
+                line = decode(job.content, max_pixels=self._max_image_pixels)
         except Exception as error:  # noqa: BLE001  raised again where the job is waited for
             return error
         return _Decoded(line, time.perf_counter() - started)

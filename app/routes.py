@@ -103,8 +103,6 @@ def _prediction_router(
                 work = service.predict_url(asked, hold, may_collect=may_collect)
                 return await _unless_gone(request, work)
             form = await receive_form(request, "file", one, hold)
-            if form.files[0] is None:
-                raise InvalidRequestError("the form's field 'file' is no file: it has no filename")
             origin = service.provenance(form.fields) if may_collect else None
             return await _unless_gone(request, service.predict(form.files[0], origin))
 

@@ -138,28 +138,26 @@ class OcrService:
             raise SourceFailedError(error) from error
         return await self.predict(download.content, origin)
 
-    async def predict_all(
-        self, files: list[bytes | None], origin: Provenance | None
-    ) -> Predictions:
+    async def predict_all(self, files: list[bytes], origin: Provenance | None) -> Predictions:
         """Read images, as many at once as the engine can; each has its own prediction or error.
 
         Args:
-            files: None for what is no file.
+            files: At least one.
             origin: When they came; None: they are not to be collected.
         """
         places = asyncio.Semaphore(self.predictor.places)
 
-        async def read(content: bytes | None) -> Prediction | Failure:
+        async def read(content: bytes) -> Prediction | Failure:
             async with places:
                 return await self._predict_item(content, origin)
 
         return Predictions(items=await asyncio.gather(*(read(each) for each in files)))
 
     async def _predict_item(
-        self, content: bytes | None, origin: Provenance | None
+        self, content: bytes, origin: Provenance | None
     ) -> Prediction | Failure:
         try:
-            return await self.predict(_existing(content), origin)
+            return await self.predict(content, origin)
         except (RefusedError, BusyError) as error:
             self._metrics.count_rejection(error.code)
             return _failure(error.status, error.code, str(error))
@@ -172,12 +170,6 @@ class OcrService:
     async def _collecting(self) -> AsyncIterator[None]:
         async with self._collector.running() if self._collector else nullcontext():
             yield
-
-
-def _existing(content: bytes | None) -> bytes:
-    if content is None:
-        raise InvalidRequestError("it is no file: it has no filename")
-    return content
 
 
 def _fits(origin: Provenance) -> bool:

@@ -73,8 +73,8 @@ class Limits:
 class Form:
     """A form that was received."""
 
-    files: list[bytes | None]
-    """In order; None for a field of that name that is no file."""
+    files: list[bytes]
+    """In order; at least one."""
     fields: dict[str, str]
 
 
@@ -164,16 +164,16 @@ async def _to_form(form: FormData, field: str, limits: Limits) -> Form:
     values = form.getlist(field)
     if not values:
         raise InvalidRequestError(f"the form's field {field!r} is missing")
-    files = [await _file(value) for value in values]
-    if sum(len(content or b"") for content in files) > limits.max_bytes:
+    files = [await _file(value, field) for value in values]
+    if sum(map(len, files)) > limits.max_bytes:
         raise ImageTooLargeError(f"more than {limits.max_bytes} bytes in all")
     fields = {name: value for name, value in form.items() if isinstance(value, str)}
     return Form(files, fields)
 
 
-async def _file(value: UploadFile | str) -> bytes | None:
+async def _file(value: UploadFile | str, field: str) -> bytes:
     if not isinstance(value, UploadFile):
-        return None
+        raise InvalidRequestError(f"the form's field {field!r} is no file: it has no filename")
     await value.seek(0)  # a form without its last boundary leaves it elsewhere
     return await value.read()
 
