@@ -53,6 +53,7 @@ class Office:
         await page.keyboard.type(name)
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("heading", name="Queue")).to_be_visible()
+        await expect(page.locator("#text:focus, .empty")).to_be_visible()
         try:
             yield page
         finally:
@@ -113,7 +114,7 @@ async def press(page: Page, keys: str) -> None:
     assert before is not None
     await page.keyboard.press(keys)
     await before.wait_for_element_state("hidden")
-    await expect(page.locator("#task")).to_be_visible()
+    await expect(page.locator("#text:focus, .empty")).to_be_visible()
 
 
 async def annotate(page: Page, number: int) -> dict[str, str]:

@@ -1,0 +1,61 @@
+"""Forgetting an image on its page: the bytes and all that was read or said go, the proof stays."""
+
+from collections.abc import AsyncIterator
+
+import aio_pika
+import pytest
+
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from tests.support.images import line_image
+from tests.support.indexing import indexing, open_queues
+from tests.support.ocr_api import scripted_ocr_api
+from tests.support.review import Site, open_review
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+KEY = "private.png"
+
+
+@pytest.fixture
+async def site(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+) -> AsyncIterator[Site]:
+    """Run a page beside a consumer that takes the bucket's events."""
+    async with (
+        open_queues(amqp_settings) as queues,
+        open_review(s3_settings, mongo_settings, amqp_settings, queues=queues) as site,
+        scripted_ocr_api() as ocr_api,
+    ):
+        connection = await aio_pika.connect(str(amqp_settings.url))
+        async with connection, connection.channel() as channel:
+            await (await channel.get_queue(queues.work)).bind("raw.events", "raw")
+        await site.store.set_up(notification_arn="arn:minio:sqs::RAW:amqp")
+        async with indexing(
+            ocr_api, store=site.store, index=site.index, amqp=amqp_settings, queues=queues
+        ):
+            yield site
+
+
+async def test_forgotten_image_is_gone_with_all_that_people_said_of_it(site: Site) -> None:
+    image = f"{site.store.bucket}/{KEY}"
+    await site.store.write(KEY, line_image("private"), content_type="image/png", metadata={})
+    where = {"_id": image, "status": "predicted"}
+    etag = (await eventually(lambda: site.index.images.find_one(where)))["etag"]
+    async with site.person("ada") as ada:
+        for text in ("said first", "said then"):
+            form = {"id": image, "etag": etag, "text": text, "quality": "ok"}
+            await ada.send("/image/annotate", form)
+        assert "not_confirmed" in await ada.send("/image/forget", {"id": image}, status=422)
+        assert await site.store.head(KEY) is not None
+
+        proof = await ada.send("/image/forget", {"id": image, "sure": "yes"})
+
+        assert "Removed at" in proof
+        assert "said" not in proof
+        await ada.see(f"/content?id={image}", status=404)
+    assert await site.store.head(KEY) is None
+    document = await site.document(image)
+    assert document["status"] == "removed"
+    assert (document["prediction"], document["annotation"]) == (None, None)
+    assert document["annotation_history"] == []
