@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import structlog
 
 from services.common.errors import PipelineError, UnavailableError
+from services.common.grouping import Grouped
 from services.common.index import Collection
 
 log = structlog.stdlib.get_logger(__name__)
@@ -32,15 +33,16 @@ class Cancellations:
     def __init__(self, batches: Collection) -> None:
         self._batches = batches
         self._answers: dict[str, tuple[float, bool]] = {}
+        self._asking = Grouped(self._ask)
         self._works: dict[str, set[asyncio.Task[object]]] = {}
 
     async def is_cancelled(self, batch_id: str) -> bool:
         """Return whether a batch was called off."""
         now = time.monotonic()
         known = self._answers.get(batch_id)
-        if known is None or known[0] <= now:
-            await self._ask([batch_id])
-        return self._answers[batch_id][1]
+        if known is not None and known[0] > now:
+            return known[1]
+        return await self._asking(batch_id)
 
     @contextmanager
     def watched(self, batch_id: str) -> Iterator[None]:
@@ -85,13 +87,14 @@ class Cancellations:
                 for task in tasks:
                     task.cancel()
 
-    async def _ask(self, batch_ids: list[str]) -> None:
-        where = {"_id": {"$in": batch_ids}, "cancelled_at": {"$ne": None}}
+    async def _ask(self, batch_ids: Sequence[str]) -> Sequence[bool]:
+        where = {"_id": {"$in": list(set(batch_ids))}, "cancelled_at": {"$ne": None}}
         cancelled = {each["_id"] async for each in self._batches.find(where, fields={"_id": 1})}
         now = time.monotonic()
         self._answers = {key: each for key, each in self._answers.items() if each[0] > now}
         for batch_id in batch_ids:
             self._answers[batch_id] = (now + REMEMBERED_SECONDS, batch_id in cancelled)
+        return [batch_id in cancelled for batch_id in batch_ids]
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:
