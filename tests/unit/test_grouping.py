@@ -1,0 +1,74 @@
+"""Requests that wait for the same server go there together."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from services.common.errors import PermanentError
+from services.common.grouping import Grouped
+
+
+class RefusedError(PermanentError):
+    code = "refused"
+
+
+class Server:
+    """Doubles numbers, a group at a time; refuses groups with a 13."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.error: Exception | None = None
+
+    async def double(self, numbers: Sequence[int]) -> Sequence[int]:
+        self.groups.append(list(numbers))
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        if 13 in numbers:
+            raise RefusedError("13")
+        return [2 * number for number in numbers]
+
+
+async def test_first_goes_at_once_and_those_who_come_meanwhile_go_together() -> None:
+    server = Server()
+    double = Grouped(server.double, most=3)
+
+    answers = await asyncio.gather(*(double(number) for number in range(6)))
+
+    assert answers == [0, 2, 4, 6, 8, 10]
+    assert server.groups == [[0, 1, 2], [3, 4, 5]]
+
+
+async def test_one_that_is_refused_takes_no_other_along() -> None:
+    double = Grouped(Server().double)
+
+    answers = await asyncio.gather(*(double(each) for each in (1, 13, 2)), return_exceptions=True)
+
+    assert answers[0] == 2
+    assert isinstance(answers[1], RefusedError)
+    assert answers[2] == 4
+
+
+async def test_all_hear_of_a_server_that_is_missing_and_it_is_asked_again_later() -> None:
+    server = Server()
+    server.error = OSError("down")
+    double = Grouped(server.double)
+
+    answers = await asyncio.gather(double(1), double(2), return_exceptions=True)
+    server.error = None
+
+    assert [type(each) for each in answers] == [OSError, OSError]
+    assert await double(3) == 6
+
+
+async def test_who_gives_up_waiting_spoils_nothing_for_others() -> None:
+    double = Grouped(Server().double)
+    gone = asyncio.create_task(double(1))
+    stays = asyncio.create_task(double(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+
+    assert await stays == 4
+    with pytest.raises(asyncio.CancelledError):
+        await gone
