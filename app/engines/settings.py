@@ -21,7 +21,7 @@ class RapidSettings(BaseSettings):
 
     runtime: RuntimeName = Field(
         "auto",
-        description="What computes the embedded model; `auto`: OpenVINO where it is clearly faster.",
+        description="What computes the embedded model; `auto`: OpenVINO where clearly faster.",
     )
     alphabet: AlphabetName = Field(
         "latin",
