@@ -82,9 +82,9 @@ async def test_a_batch_has_at_least_one_and_at_most_64_images() -> None:
         assert (status, body["code"]) == (422, "invalid_request")
         async with api.session.post("/predict/batch", data=FormData({"file": "a"})) as response:
             assert response.status == 415
-        for field, filename in (("file", "a"), ("files", None)):
+        for field, value, filename in (("file", b"a", "a"), ("files", "text", None)):
             form = FormData(default_to_multipart=True)
-            form.add_field(field, b"a", filename=filename)
+            form.add_field(field, value, filename=filename)
             async with api.session.post("/predict/batch", data=form) as response:
                 assert response.status == 422
 
