@@ -21,6 +21,8 @@ log = structlog.stdlib.get_logger(__name__)
 BANDS = 10
 SHOWN = 30
 UPLOADED = "(uploaded)"
+RETRY_SECONDS = 10.0
+"""Pause after a count that failed."""
 FIELDS = {"prediction": 1, "annotation": 1, "sources.url": 1}
 
 
@@ -124,10 +126,12 @@ class Quality:
     async def run(self, stop: asyncio.Event) -> None:
         """Count again and again until ``stop`` is set."""
         while not stop.is_set():
+            pause = self._refresh_seconds
             try:
                 self.figures = await count(self._images)
             except UnavailableError as error:
                 log.warning("figures not counted", code=error.code, error=str(error))
+                pause = min(pause, RETRY_SECONDS)
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._refresh_seconds):
+                async with asyncio.timeout(pause):
                     await stop.wait()

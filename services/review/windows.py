@@ -2,12 +2,13 @@
 
 A filter that few documents meet makes a query that is long under way; windows let a page show
 what was found so far after a moment, and go on from there. How far a window reaches follows from
-how many documents the last ones held.
+how many documents the last one held, and how long it took.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 
 from services.common.index import Collection, Document
@@ -15,6 +16,8 @@ from services.common.index import Collection, Document
 MOST = 200
 """Documents of one query."""
 FEW = MOST // 8
+SHORT_SECONDS, LONG_SECONDS = 0.02, 0.08
+"""A window that took less may grow; one that took more shrinks."""
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -51,6 +54,10 @@ class Axis:
         """Return where a window ends that begins at a value."""
         far = self.encode(self.decode(value) + width)
         return max(far, self.end) if self.is_down else min(far, self.end)
+
+    def distance(self, start: "Position | None", end: "Position") -> Any:
+        """Return the width of a window from one position (None: the begin) to another."""
+        return self.decode(end.value) - self.decode(self.begin if start is None else start.value)
 
 
 def worst(low: float = 0.0, high: float = 1.0) -> Axis:
@@ -132,16 +139,27 @@ async def walk(
             limit=MOST,
             fields=fields,
         )
+        begun = monotonic()
         documents = [document async for document in found]
+        seconds = monotonic() - begun
         if len(documents) == MOST:
-            position, width = position_of(documents[-1], axis), width / 2
+            last = position_of(documents[-1], axis)
+            # As wide as these were apart
+            width = axis.distance(position, last) or width / 2
+            position = last
         else:
             position = Position(edge)
-            width = width * 4 if len(documents) < FEW else width
+            width *= _growth(len(documents), seconds)
         has_ended = position.document_id is None and position.value == axis.end
         yield Window(documents, None if has_ended else position)
         if has_ended:
             return
+
+
+def _growth(count: int, seconds: float) -> float:
+    if seconds > LONG_SECONDS:
+        return 0.5
+    return 4 if count < FEW and seconds < SHORT_SECONDS else 1
 
 
 def position_of(document: Document, axis: Axis) -> Position:

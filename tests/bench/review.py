@@ -1,6 +1,7 @@
 """How fast the review page answers with many documents: ``python -m tests.bench.review``.
 
-It needs MinIO and MongoDB (the environment names them), fills a database of its own and drops it.
+It needs MinIO and MongoDB (the environment names them) and fills a database of its own, which it
+drops unless told to keep it; what an earlier run kept is measured again.
 """
 
 import argparse
@@ -57,8 +58,10 @@ def documents(count: int) -> Iterator[Document]:
 
 
 async def fill(site: Site, count: int) -> None:
-    """Insert the documents, and make the indexes."""
+    """Insert the documents, unless they are there, and make the indexes."""
     await site.index.create_indexes()
+    if await site.index.images.find_one({"_id": f"raw/{count - 1}.png"}):
+        return
     batch: list[Document] = []
     for document in documents(count):
         batch.append(document)
@@ -88,16 +91,13 @@ async def answer(person: Person, repeats: int) -> dict[str, Any]:
     return {"page": "(Enter)", "median_ms": statistics.median(times), "max_ms": max(times)}
 
 
-async def run(count: int, repeats: int) -> list[dict[str, Any]]:
+async def run(count: int, repeats: int, *, keeps: bool) -> list[dict[str, Any]]:
     """Fill, measure, drop."""
     settings = MongoSettings()
     mongo = settings.model_copy(update={"database": DATABASE})
     client: AsyncIOMotorClient[dict[str, object]] = AsyncIOMotorClient(str(settings.url))
     try:
-        async with (
-            # One count of all figures, which the first page does not wait for
-            open_review(S3Settings(), mongo, AmqpSettings(), quality_refresh_seconds=3600) as site,
-        ):
+        async with open_review(S3Settings(), mongo, AmqpSettings()) as site:
             await fill(site, count)
         async with (
             open_review(S3Settings(), mongo, AmqpSettings(), quality_refresh_seconds=3600) as site,
@@ -114,7 +114,8 @@ async def run(count: int, repeats: int) -> list[dict[str, Any]]:
             rows.append(await answer(person, repeats))
             return [*rows, {"page": "(count of all)", "median_ms": counted, "max_ms": counted}]
     finally:
-        await client.drop_database(DATABASE)
+        if not keeps:
+            await client.drop_database(DATABASE)
         client.close()
 
 
@@ -123,9 +124,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.review", description=__doc__)
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=15, help="of each page")
+    parser.add_argument("--keep", action="store_true", help="do not drop the database")
     parser.add_argument("--json", action="store_true", help="for machines")
     arguments = parser.parse_args()
-    rows = asyncio.run(run(arguments.documents, arguments.repeats))
+    rows = asyncio.run(run(arguments.documents, arguments.repeats, keeps=arguments.keep))
     console = Console()
     if arguments.json:
         console.print_json(json.dumps(rows))
