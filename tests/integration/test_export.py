@@ -326,6 +326,8 @@ async def test_interrupted_export_leaves_the_one_before_and_is_made_anew(
         await write_export(query, sources, out, stop)
     assert files(out) == before
     assert (tmp_path / ".set.partial").is_dir()
+    # the image that was being written at a crash, and is not asked for any more
+    (tmp_path / ".set.partial" / "train" / "left.png").write_bytes(b"half")
 
     manifest = await write_export(query, sources, out, lambda *_: None)
     assert manifest.images == 9

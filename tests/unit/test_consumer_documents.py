@@ -202,7 +202,7 @@ def test_list_annotation_never_replaces_a_persons(by: str, kept: bool) -> None: 
 def test_what_a_person_said_is_not_said_of_other_bytes() -> None:
     said = {"text": "INDUSTRIE", "quality": "ok", "by": "anna", "at": NOW}
     document = predicted() | {"annotation": said}
-    other = replace(reading(), sha256="ee")
+    other = replace(reading("e2"), sha256="ee")
 
     same = after(
         documents.Decision("", document),
