@@ -105,7 +105,8 @@ def test_whole_model_reads_what_rapidocr_reads(
     engine = load("onnxruntime", "all")
 
     wide = [cv2.resize(each, (900, 60)).astype(np.uint8, copy=False) for each in low]
-    for pixels in [*low, *lines, *wide]:
+    tinted = [(each * (0.3, 0.6, 1.0)).astype(np.uint8) for each in lines]
+    for pixels in [*low, *lines, *wide, *tinted]:
         expected, reading = own(pixels), engine.read(pixels)
         assert reading.text == expected.text
         assert reading.score == pytest.approx(expected.score, abs=NEAR)
