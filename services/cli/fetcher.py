@@ -62,6 +62,8 @@ class Batch(BaseModel):
     batch_id: str
     state: str
     counts: dict[str, int]
+    failure_codes: dict[str, int] = {}
+    size_bytes: int = 0
 
     @property
     def total(self) -> int:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -105,9 +106,16 @@ async def follow(
     with progress_bar(console) as bar:
         task = bar.add_task("fetching", total=None, words="")
         async for batch in polled(fetcher, batch_id, every_seconds=every_seconds):
-            words = counted({name: n for name, n in batch.counts.items() if name != "queued"})
-            bar.update(task, total=batch.total, completed=batch.done, words=plain(words))
+            bar.update(task, total=batch.total, completed=batch.done, words=plain(so_far(batch)))
     return batch
+
+
+def so_far(batch: Batch) -> str:
+    """Return what came of a batch until now: outcomes, reasons of failures, size of its images."""
+    words = counted({name: n for name, n in batch.counts.items() if name != "queued"})
+    if batch.failure_codes:
+        words += f" ({counted(batch.failure_codes)})"
+    return f"{words}, {decimal(batch.size_bytes)}"
 
 
 def summary(batch: Batch, codes: Mapping[str, int]) -> str:

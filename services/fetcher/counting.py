@@ -5,6 +5,7 @@ those that its batch keeps. A retry, which makes items undone, forgets what was 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from services.common.index import Collection, Document
@@ -16,6 +17,8 @@ PAGES_AT_ONCE = 50
 UNCOUNTED: Document = {
     "pages.counted": [],
     "pages.kept": dict(NOTHING.by_outcome),
+    "pages.failure_codes": {},
+    "pages.size_bytes": 0,
     "pages.finished_at": None,
 }
 """What a batch keeps where nothing of it is counted for good."""
@@ -41,6 +44,8 @@ class Counting:
         counts = Counts(
             {outcome: pages["kept"].get(outcome, 0) for outcome in ItemOutcome},
             pages["finished_at"],
+            pages["failure_codes"],
+            pages["size_bytes"],
         )
         uncounted = _uncounted(pages)
         for start in range(0, len(uncounted), PAGES_AT_ONCE):
@@ -66,7 +71,11 @@ class Counting:
         total = sum(done.values(), start=NOTHING)
         change: dict[str, Any] = {
             "$push": {"pages.counted": {"$each": sorted(done)}},
-            "$inc": {f"pages.kept.{each}": total.by_outcome[each] for each in ItemOutcome},
+            "$inc": {
+                **{f"pages.kept.{each}": total.by_outcome[each] for each in ItemOutcome},
+                **{f"pages.failure_codes.{code}": n for code, n in total.failure_codes.items()},
+                "pages.size_bytes": total.size_bytes,
+            },
         }
         if total.finished_at is not None:
             change["$max"] = {"pages.finished_at": total.finished_at}
@@ -95,4 +104,4 @@ def _complete(batch: Document, counts: Counts) -> Counts:
     rest = batch["accepted"] - sum(by_outcome.values())
     is_cancelled = batch["cancelled_at"] is not None
     by_outcome[ItemOutcome.CANCELLED if is_cancelled else ItemOutcome.QUEUED] += rest
-    return Counts(by_outcome, counts.finished_at)
+    return replace(counts, by_outcome=by_outcome)

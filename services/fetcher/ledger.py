@@ -4,8 +4,9 @@ An item gets its document with its outcome, or with its first failed attempt: un
 says all there is to say.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -61,6 +62,10 @@ class Counts:
 
     by_outcome: Mapping[ItemOutcome, int]
     finished_at: datetime | None
+    failure_codes: Mapping[str, int] = field(default_factory=dict)
+    """Why items failed."""
+    size_bytes: int = 0
+    """Of the images together."""
 
     @property
     def queued(self) -> int:
@@ -81,6 +86,8 @@ class Counts:
                 for outcome, count in self.by_outcome.items()
             },
             max(times, default=None),
+            Counter(self.failure_codes) + Counter(other.failure_codes),
+            self.size_bytes + other.size_bytes,
         )
 
 
@@ -195,24 +202,23 @@ class Ledger:
         return [items.get(url) for url in urls]
 
     async def count(self, page_ids: Sequence[str]) -> dict[str, Counts]:
-        """Count the items of pages by their index alone: a page without items has ``NOTHING``."""
+        """Count the items of pages: one without items has ``NOTHING``."""
         groups = await self._collection.aggregate(
             [
                 {"$match": {"page": {"$in": list(page_ids)}}},
                 {
                     "$group": {
-                        "_id": {"page": "$page", "outcome": "$outcome"},
+                        "_id": {"page": "$page", "outcome": "$outcome", "code": "$code"},
                         "items": {"$sum": 1},
                         "finished_at": {"$max": "$finished_at"},
+                        "size_bytes": {"$sum": "$size_bytes"},
                     }
                 },
             ]
         )
         counts = dict.fromkeys(page_ids, NOTHING)
         for group in groups:
-            outcome = ItemOutcome(group["_id"]["outcome"])
-            found = Counts({**NOTHING.by_outcome, outcome: group["items"]}, group["finished_at"])
-            counts[group["_id"]["page"]] += found
+            counts[group["_id"]["page"]] += _of_group(group)
         return counts
 
     async def ids(self, page_ids: Sequence[str]) -> set[str]:
@@ -256,3 +262,14 @@ def _now() -> datetime:
 
 
 CANCELLED = Result(ItemOutcome.CANCELLED, "cancelled", "the batch was cancelled")
+
+
+def _of_group(group: Document) -> Counts:
+    outcome, items = ItemOutcome(group["_id"]["outcome"]), group["items"]
+    is_failure = outcome is ItemOutcome.FAILED
+    return Counts(
+        {**NOTHING.by_outcome, outcome: items},
+        group["finished_at"],
+        {group["_id"]["code"]: items} if is_failure else {},
+        group["size_bytes"],
+    )

@@ -56,6 +56,8 @@ class BatchStatus(_Model):
     list_url: str | None = Field(description="Where the list is from, without its query.")
     state: BatchState
     counts: ItemCounts
+    failure_codes: dict[str, int] = Field(description="Why items failed.")
+    size_bytes: int = Field(description="Of its images together.")
     created_at: datetime
     finished_at: datetime | None = Field(description="When its last item was done.")
 
@@ -118,6 +120,8 @@ def to_status(batch: Batch) -> BatchStatus:
         list_url=batch.list_url,
         state=batch.state,
         counts=ItemCounts.model_validate(batch.counts.by_outcome),
+        failure_codes=dict(batch.counts.failure_codes),
+        size_bytes=batch.counts.size_bytes,
         created_at=batch.created_at,
         finished_at=batch.counts.finished_at if batch.counts.queued == 0 else None,
     )

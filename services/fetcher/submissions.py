@@ -199,6 +199,8 @@ def _to_document(described: Description) -> Document:
             "next": 0,
             "counted": [],
             "kept": dict(NOTHING.by_outcome),
+            "failure_codes": {},
+            "size_bytes": 0,
             "finished_at": None,
         },
         "dispatch": {

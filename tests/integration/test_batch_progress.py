@@ -1,0 +1,45 @@
+"""What a batch says of itself on the way: why items failed, and the bytes of its images."""
+
+import pytest
+
+from services.cli.fetcher import Batch
+from services.cli.watch import so_far
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from tests.support.fetcher import open_surroundings, running_fetcher
+from tests.support.images import line_image
+from tests.support.waiting import eventually
+from tests.support.web import open_site
+
+pytestmark = pytest.mark.integration
+
+
+async def test_status_holds_reasons_and_bytes_also_once_its_pages_are_counted_for_good(
+    s3_settings: S3Settings, private_amqp_settings: AmqpSettings, mongo_settings: MongoSettings
+) -> None:
+    image = line_image("Bytes")
+    async with (
+        open_site() as site,
+        open_surroundings(s3_settings, private_amqp_settings, mongo_settings) as surroundings,
+        running_fetcher(surroundings) as api,
+    ):
+        urls = [site.add_body("/a.png", image), site.add_body("/b.html", b"<html>")]
+        urls += [f"{urls[0]}.missing", f"{urls[0]}.missing.too"]
+        items = [{"url": url} for url in urls]
+        async with api.post("/batches", json={"items": items}) as response:
+            batch_id = (await response.json())["batch_id"]
+
+        async def finished() -> Batch | None:
+            async with api.get(f"/batches/{batch_id}") as response:
+                batch = Batch.model_validate(await response.json())
+            return batch if batch.is_finished else None
+
+        first = await eventually(finished)
+        again = await eventually(finished)  # what the first look kept
+
+    for batch in (first, again):
+        assert batch.failure_codes == {"not_found": 2, "not_an_image": 1}
+        assert batch.size_bytes == len(image)
+    words = so_far(again)
+    assert words.startswith("1 stored, 3 failed (")
+    assert "2 not_found" in words
+    assert "1 not_an_image" in words
