@@ -22,14 +22,14 @@ class Leases:
     seconds: float
 
     async def take(self, image: str, session: str) -> bool:
-        """Get an image, or get it for longer; False: it is another's, or was skipped.
+        """Get an image, or get it for longer; False: it is another's.
 
         Raises:
             IndexUnavailableError: MongoDB does not answer.
         """
         now = datetime.now(tz=UTC)
         is_free = [{"session": session}, {"until": {"$lte": now}}]
-        where = {"_id": image, "skipped": {"$ne": session}, "$or": is_free}
+        where = {"_id": image, "$or": is_free}
         try:
             return await self.collection.update_one(
                 where, {"$set": self._until(session, now)}, upsert=True

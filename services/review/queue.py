@@ -1,9 +1,10 @@
 """The queue: which image a person sees next."""
 
+import asyncio
 import random
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from time import monotonic
 from typing import Any
@@ -15,8 +16,8 @@ from services.review.sessions import Session
 from services.review.undoing import take_back
 from services.review.windows import Axis, by_hash, walk, worst
 
-SEARCH_SECONDS = 3.0
-"""A mode that few images meet may look no longer than this for the next one."""
+SEARCH_SECONDS = 1.0
+"""Limit to look where no image is wanted."""
 FIELDS = {"prediction": 1, "history.text": 1, "sha256": 1}
 
 
@@ -52,10 +53,12 @@ class Queue:
     Args:
         images: Where they are known.
         leases: Whose they are.
+        turns: Those who look for an image at the same time would try the same ones.
     """
 
     images: Collection
     leases: Leases
+    turns: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def task(self, session: Session, wish: Wish, *expected: str) -> Task:
         """Return what a person does now, and next.
@@ -78,10 +81,11 @@ class Queue:
         for image in expected:
             if await is_enough(image):
                 return _to_task(got)
-        taken = await self.leases.taken(session.id)
-        async for image in self._candidates(wish, taken):
-            if await is_enough(image):
-                break
+        async with self.turns:
+            taken = await self.leases.taken(session.id)
+            async for image in self._candidates(wish, taken):
+                if await is_enough(image):
+                    break
         return _to_task(got)
 
     async def answer(
@@ -128,10 +132,11 @@ class Queue:
         deadline = monotonic() + SEARCH_SECONDS
         for axis in _axes(wish.mode):
             async for window in walk(self.images, axis, _where(wish), fields=FIELDS):
-                for document in window.documents:
-                    if document["_id"] not in taken and _is_wanted(document, wish.mode):
+                wanted = [each for each in window.documents if _is_wanted(each, wish.mode)]
+                for document in wanted:
+                    if document["_id"] not in taken:
                         yield document["_id"]
-                if monotonic() > deadline:
+                if not wanted and monotonic() > deadline:
                     return
 
 

@@ -72,8 +72,8 @@ def best(low: float = 0.0, high: float = 1.0) -> Axis:
 
 def newest(now: datetime) -> Axis:
     """Return the axis of all documents, what changed last first."""
-    day = timedelta(days=1)  # clocks differ
-    return Axis("indexed_at", now + day, LONG_AGO, -day - timedelta(minutes=1))
+    ahead = timedelta(hours=1)  # clocks differ
+    return Axis("indexed_at", now + ahead, LONG_AGO, timedelta(minutes=-1))
 
 
 def by_hash(start: float) -> Axis:
@@ -159,7 +159,7 @@ async def walk(
 def _growth(count: int, seconds: float) -> float:
     if seconds > LONG_SECONDS:
         return 0.5
-    return 4 if count < FEW and seconds < SHORT_SECONDS else 1
+    return 2 if count < FEW and seconds < SHORT_SECONDS else 1
 
 
 def position_of(document: Document, axis: Axis) -> Position:

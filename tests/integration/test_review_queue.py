@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from tests.support.review import Site, fields_of, image_of, known, open_review
+from tests.support.review import NOW, Site, fields_of, image_of, known, open_review
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -118,6 +118,17 @@ async def test_second_answer_to_one_image_does_not_replace_the_first(site: Site)
         said = await bob.send("/queue/answer", {**fields, "token": bob.token})
     assert "theirs stays" in said
     assert (await site.document(image_of(task)))["annotation"]["text"] == "ada's"
+
+
+async def test_image_that_was_annotated_since_it_was_found_is_not_shown(site: Site) -> None:
+    note = {"text": "theirs", "quality": "ok", "by": "bob", "at": NOW}
+    done = known("done", 0.2, annotation=note)
+    await site.add(known("one", 0.1), done, known("three", 0.3))
+    async with site.person() as ada:
+        task = await ada.see("/queue")
+        fields = {**fields_of(task), "next": done["_id"], "action": "save"}
+        after = await ada.send("/queue/answer", fields)
+    assert fields_of(after)["text"] == "three"
 
 
 async def test_undo_takes_the_last_annotations_back_one_by_one(site: Site) -> None:

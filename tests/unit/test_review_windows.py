@@ -99,4 +99,4 @@ def test_walk_over_nothing_asks_a_few_times_only() -> None:
             pass
 
     asyncio.run(work())
-    assert images.asked < 10
+    assert images.asked < 15
