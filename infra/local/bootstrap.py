@@ -59,8 +59,15 @@ def _fingerprint() -> str:
         (ROOT / "poetry.lock").read_text(),
         json.dumps([project["project"], project["tool"]["poetry"]], sort_keys=True),
         str(ROOT),
+        *_extras(),
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _extras() -> list[str]:
+    """Return poetry's options for the extras that ``DOCRECO_EXTRAS`` names."""
+    names = os.environ.get("DOCRECO_EXTRAS", "").split()
+    return ["--extras", " ".join(names)] if names else []
 
 
 def _any_poetry() -> Path:
@@ -110,7 +117,7 @@ def _install(poetry: Path, *, mirror: str | None) -> None:
         own["POETRY_PYPI_MIRROR_URL"] = mirror
     env = build_environment(own)
     env.pop("VIRTUAL_ENV", None)  # an activated environment would be installed into
-    for argv in (["env", "use", sys.executable], ["install"]):
+    for argv in (["env", "use", sys.executable], ["install", *_extras()]):
         run_and_tell(
             [str(poetry), "--no-interaction", "--no-ansi", "--directory", str(ROOT), *argv],
             what="poetry install",
