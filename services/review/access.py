@@ -1,5 +1,6 @@
 """What routes depend on: the parts of the service, who asks, and a form that is really theirs."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -33,6 +34,8 @@ class Parts:
     quality: Quality
     fetcher: Fetcher
     amqp: AmqpSettings
+    conversions: asyncio.Semaphore
+    """A large image takes some 100 MB while it is converted."""
     ocr_queues: Queues = OCR_QUEUES
 
 

@@ -22,6 +22,7 @@ from services.review.sessions import Sessions
 from services.review.settings import ReviewSettings
 
 SECONDS_OF_AN_HOUR = 3600.0
+CONVERSIONS = 2
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             quality=quality,
             fetcher=fetcher,
             amqp=config.amqp,
+            conversions=asyncio.Semaphore(CONVERSIONS),
             ocr_queues=config.ocr_queues,
         )
         app = build_app(

@@ -1,5 +1,6 @@
 """HTML from templates: whatever strangers wrote is escaped."""
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader
 from services.review.sessions import Session, Sessions
 
 ABSENT = "none"
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Pages:
@@ -28,6 +30,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.filters |= {"score": as_score, "share": as_share, "time": as_time}
+        self._environment.filters["typed"] = as_typed
         self._environment.tests["web"] = is_web_address
 
     def page(
@@ -38,6 +41,11 @@ class Pages:
         source = self._environment.get_template(f"{template}.html.j2")
         html = source.render(session=session, token=token, here=template, **context)
         return HTMLResponse(html, status_code=status)
+
+
+def as_typed(text: str) -> str:
+    """Return text without control characters, which nobody could see and take out."""
+    return CONTROL.sub(" ", text)
 
 
 def as_score(value: object) -> str:

@@ -8,7 +8,7 @@ from PIL import Image
 from services.common.errors import PermanentError
 from services.common.images import sniff
 
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 25_000_000
 SHOWN = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
 """What every browser shows as it is; the others are converted."""
 _TILE_WIDTH, _TILE_LENGTH = 322, 323

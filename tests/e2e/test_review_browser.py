@@ -259,12 +259,12 @@ async def test_texts_by_strangers_do_not_run(office: Office) -> None:
     office.troubles.clear()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_finds_nothing_serious(office: Office, scheme: str) -> None:
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("dark", 360)])
+async def test_axe_finds_nothing_serious(office: Office, scheme: str, width: int) -> None:
     await office.review.add(*(line(number) for number in range(5)), with_objects=True)
     batch = await submitted(office)
-    image = line(4)["_id"]
-    async with office.desk("ada", color_scheme=scheme) as page:
+    image, size = line(4)["_id"], {"width": width, "height": 800}
+    async with office.desk("ada", color_scheme=scheme, viewport=size) as page:
         await eventually(lambda: counted(page))
         found = []
         for path in (

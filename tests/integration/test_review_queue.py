@@ -47,6 +47,14 @@ async def test_annotation_says_what_by_whom_and_when(site: Site) -> None:
     assert annotation["at"].tzinfo is not None
 
 
+async def test_prediction_with_control_characters_can_be_accepted(site: Site) -> None:
+    await site.add(known("a\x01b\u200dc\n", 0.1))
+    async with site.person() as ada:
+        task = await ada.see("/queue")
+        await ada.do(task, "save")
+    assert (await site.document(image_of(task)))["annotation"]["text"] == "a b\u200dc"
+
+
 @pytest.mark.parametrize("quality", ["unreadable", "not_a_line"])
 async def test_image_without_a_text_keeps_none(site: Site, quality: str) -> None:
     await site.add(known("misread", 0.1))

@@ -57,7 +57,8 @@ async def content(parts: Of, _: Me, id: ImageId) -> Response:  # noqa: A002
     key = (await _document(parts, id))["key"]
     try:
         stored = await parts.store.read(key, max_bytes=parts.settings.max_object_bytes)
-        picture = await asyncio.to_thread(to_picture, stored.content)
+        async with parts.conversions:
+            picture = await asyncio.to_thread(to_picture, stored.content)
     except ObjectNotFoundError as error:
         raise ProblemError(404, error.code, "the object is gone") from error
     except (NotShownError, ObjectTooLargeError) as error:
