@@ -207,7 +207,9 @@ async def _everything(
             services.consumer(home, addresses),
             services.review(home, addresses),
         ]
-        with stage.step("setting up queues, bucket, indexes; starting fetcher, consumer, review"):
+        with stage.step(
+            "setting up queues, bucket, indexes; starting review, fetcher and consumer"
+        ):
             # Side by side: they wait for what is not set up yet, and importing takes both cores
             await _together(
                 services.provision(home, addresses),
