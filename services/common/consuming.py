@@ -301,7 +301,9 @@ class _Session:
         """End the session for good where a task of it died: its delivery is never settled."""
         if task.cancelled() or (error := task.exception()) is None:
             return
-        if isinstance(error, BROKER_ERRORS):
+        if isinstance(error, UnavailableError):
+            self.trip(error)
+        elif isinstance(error, BROKER_ERRORS):
             self.trip(BrokerUnavailableError(str(error)))
         else:
             self.bug = self.bug or error

@@ -218,3 +218,32 @@ async def test_who_gives_up_waiting_leaves_the_turn_to_the_next() -> None:
         await those.finish(1)
 
     assert those.order == ["a", "a", "a"]
+
+
+async def test_a_thread_that_stalls_in_the_middle_of_giving_turns_does_not_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between two looks at the clock more may pass than a host's interval."""
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    looks = 0
+
+    def stalling() -> float:
+        nonlocal looks
+        looks += 1
+        assert looks < 10_000, "it never ends"
+        return clock() + looks * 0.03
+
+    turns = Turns(TurnLimits(at_once=64, at_once_per_host=8, per_second_per_host=50))
+    turns.answered("a.test")
+    done = 0
+
+    async def work() -> None:
+        nonlocal done
+        async with turns.turn("a.test"):
+            done += 1
+
+    monkeypatch.setattr(loop, "time", stalling)
+    async with asyncio.timeout_at(clock() + 3600):
+        await asyncio.gather(*(work() for _ in range(20)))
+    assert done == 20

@@ -16,6 +16,7 @@ from services.common.download.answers import check_robots_tag, check_status
 from services.common.download.errors import NotModifiedError, RefusedDownloadError, to_detail
 from services.common.download.guard import AddressGuard
 from services.common.download.headers import Validators, clean_date, clean_etag
+from services.common.download.resolver import open_resolver
 from services.common.download.robots import RobotsPolicy
 from services.common.download.settings import DownloadSettings
 from services.common.download.transport import Body, Transport
@@ -160,7 +161,7 @@ async def open_downloader(
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=connections,
-                resolver=resolver,
+                resolver=resolver or stack.enter_context(open_resolver()),
                 socket_factory=guard.open_socket,
                 ssl=tls or True,
             ),

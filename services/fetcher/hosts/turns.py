@@ -186,8 +186,9 @@ class Turns:
 
     def _fill(self) -> None:
         """Give turns, one host after the other, while there is room."""
-        limits, now = self._limits, asyncio.get_running_loop().time()
+        limits, loop = self._limits, asyncio.get_running_loop()
         while self._ready and self._young < limits.at_once and self._active < limits.in_all:
+            now = loop.time()  # of this round: with an older one than `_list` has it never ends
             host = self._ready.popleft()
             host.is_listed = False
             while host.waiting and host.waiting[0].done():

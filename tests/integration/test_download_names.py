@@ -1,0 +1,54 @@
+"""Names that nobody answers for hold up no others."""
+
+import asyncio
+import socket
+import threading
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from services.common.download.client import open_downloader
+from services.common.download.settings import DownloadSettings
+from tests.support.images import line_image
+from tests.support.web import open_site
+
+pytestmark = pytest.mark.integration
+
+SILENT = 20
+
+
+async def test_silent_name_servers_hold_up_neither_other_names_nor_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = threading.Event()
+    asked = threading.Semaphore(0)
+    system = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
+        if str(host).endswith(".silent.test"):
+            asked.release()
+            answer.wait(30)
+        return system("127.0.0.1", *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    settings = DownloadSettings(
+        allowed_private_networks=(ip_network("127.0.0.0/8"),), robots="ignore"
+    )
+    async with open_site() as site, open_downloader(settings, connections=64) as downloader:
+        image = line_image("a")
+        url = site.add_body("/a.png", image).replace("127.0.0.1", "good.test")
+        silent = [
+            asyncio.create_task(downloader.get(f"http://{number}.silent.test/"))
+            for number in range(SILENT)
+        ]
+        try:
+            async with asyncio.timeout(5):
+                for _ in silent:
+                    await asyncio.to_thread(asked.acquire, timeout=5)
+                assert (await downloader.get(url)).content == image
+        finally:
+            answer.set()
+            for task in silent:
+                task.cancel()
+            await asyncio.gather(*silent, return_exceptions=True)
