@@ -36,6 +36,12 @@ class Target:
         return [str(each["url"]) for each in (self.document or {}).get("sources") or []]
 
     @property
+    def sha256(self) -> str | None:
+        """Of the bytes, as the document has it."""
+        value = (self.document or {}).get("sha256")
+        return value if isinstance(value, str) else None
+
+    @property
     def says_removed(self) -> bool:
         """Whether the document is a proof of removal already."""
         return self.document is not None and self.document.get("status") == "removed"
@@ -44,6 +50,8 @@ class Target:
 async def find_targets(store: ObjectStore, index: Database, what: str) -> list[Target]:
     """Return what a URL led to, or what has a key (with or without the bucket before it).
 
+    The same bytes may be there under other keys, from other ways in: they are targets as well.
+
     Raises:
         UnavailableError: A server is missing.
     """
@@ -51,13 +59,17 @@ async def find_targets(store: ObjectStore, index: Database, what: str) -> list[T
         keys = await _keys_from(index, what)
     else:
         keys = {what, what.removeprefix(f"{store.bucket}/")}
-    found = []
-    for key in sorted(keys):
-        document = await index.images.find_one({"_id": f"{store.bucket}/{key}"})
-        is_stored = await store.head(key) is not None
-        if is_stored or document is not None:
-            found.append(Target(key, is_stored, document))
-    return found
+    named = [await _target(store, index, key) for key in sorted(keys)]
+    found = [each for each in named if each.is_stored or each.document is not None]
+    bytes_of = {each.sha256 for each in found if each.sha256 is not None}
+    copies = index.images.find({"sha256": {"$in": sorted(bytes_of)}, "status": {"$ne": "removed"}})
+    others = {each["key"] async for each in copies} - keys
+    return found + [await _target(store, index, key) for key in sorted(others)]
+
+
+async def _target(store: ObjectStore, index: Database, key: str) -> Target:
+    document = await index.images.find_one({"_id": f"{store.bucket}/{key}"})
+    return Target(key, await store.head(key) is not None, document)
 
 
 async def _keys_from(index: Database, url: str) -> set[str]:

@@ -18,6 +18,9 @@ from services.consumer.ocr_client import Prediction
 READ_AGAIN = "read_again"
 """Code of a decision that a reading is needed after all."""
 
+API = "api"
+"""Instead of a batch, where an annotation came with a request to the OCR API."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -82,7 +85,7 @@ def stored(
         "stored_at": event.occurred_at,
         "indexed_at": now,
         "sources": sources,
-        "annotation": _annotation(document, provenance, now),
+        **_annotations(document, provenance, now),
     }
     if reading is None:
         return Decision("duplicate", fields)
@@ -149,21 +152,39 @@ def _sources(document: Document | None, provenance: Provenance) -> list[dict[str
     return sources
 
 
+def _annotations(
+    document: Document | None, provenance: Provenance, now: datetime
+) -> dict[str, Any]:
+    """Return the annotation from now on, and the one that it replaces among the earlier ones."""
+    current = (document or {}).get("annotation")
+    annotation = _annotation(document, provenance, now)
+    if document is None or current is None or annotation == current:
+        return {"annotation": annotation}
+    earlier = [*(document.get("annotation_history") or []), current]
+    return {"annotation": annotation, "annotation_history": earlier}
+
+
 def _annotation(
     document: Document | None, provenance: Provenance, now: datetime
 ) -> dict[str, Any] | None:
-    """Return the annotation that came along, unless a person has written another."""
+    """Return the annotation that came along, unless a person has written another.
+
+    What whoever may call the OCR API says does not replace what a list said.
+    """
     current: dict[str, Any] | None = (document or {}).get("annotation")
     if provenance.annotation is None:
         return current
+    by = f"{BY_BATCH}{provenance.batch_id or API}"
     if current is not None and (
-        not current["by"].startswith(BY_BATCH) or current["text"] == provenance.annotation
+        not current["by"].startswith(BY_BATCH)
+        or current["text"] == provenance.annotation
+        or (provenance.batch_id is None and current["by"] != by)
     ):
         return current
     return {
         "text": provenance.annotation,
         "quality": "ok",
-        "by": f"{BY_BATCH}{provenance.batch_id or ''}",
+        "by": by,
         "at": provenance.fetched_at or now,
     }
 

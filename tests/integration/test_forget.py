@@ -85,6 +85,24 @@ async def test_all_that_came_from_a_url_is_erased_and_nothing_else(site: Site) -
     assert (await site.document("other.png"))["status"] == "predicted"
 
 
+async def test_copies_of_the_same_bytes_go_too(site: Site) -> None:
+    await site.upload("one.png", b"1", URL)
+    await site.upload("api/copy.png", b"1")
+    await site.upload("other.png", b"2")
+    for key in ("one.png", "api/copy.png", "other.png"):
+        await site.document(key, status="predicted")
+
+    proofs = await site.forget(URL)
+
+    assert {proof["document"] for proof in proofs} == {
+        f"{site.store.bucket}/one.png",
+        f"{site.store.bucket}/api/copy.png",
+    }
+    assert all(proof["removed_at"] is not None for proof in proofs)
+    assert await site.store.head("api/copy.png") is None
+    assert (await site.document("other.png"))["status"] == "predicted"
+
+
 async def test_url_with_a_secret_is_found_by_what_was_kept_of_it(site: Site) -> None:
     await site.upload("signed.png", b"1", "http://example.test/a.png?sig=REDACTED")
     await site.upload("other.png", b"2", "http://example.test/b.png?sig=REDACTED")

@@ -216,3 +216,27 @@ def test_what_a_person_said_is_not_said_of_other_bytes() -> None:
     assert same["annotation"] == said
     assert changed["annotation"] is None
     assert changed["annotation_history"] == [said]
+
+
+def test_text_of_a_newer_list_replaces_that_of_an_older_one_which_is_kept() -> None:
+    document = predicted()
+    newer = replace(FROM_LIST, batch_id="b2", annotation="Industrie")
+
+    fields = documents.stored(document, event("11"), newer, None, NOW).fields
+
+    assert fields is not None
+    assert (fields["annotation"]["text"], fields["annotation"]["by"]) == ("Industrie", "batch:b2")
+    assert fields["annotation_history"] == [document["annotation"]]
+
+
+def test_text_that_came_with_a_request_to_the_api_does_not_replace_that_of_a_list() -> None:
+    document = predicted()
+    sent = Provenance(annotation="wrong", fetched_at=NOW)
+
+    fields = documents.stored(document, event("11"), sent, None, NOW).fields
+
+    assert fields is not None
+    assert fields["annotation"] == document["annotation"]
+    assert "annotation_history" not in fields
+    alone = after(documents.stored(None, event(), sent, reading(), NOW))
+    assert alone["annotation"]["by"] == "batch:api"

@@ -96,8 +96,12 @@ async def forget(parts: Of, me: Me, form: Posted) -> Response:
     if text_of(form, "sure") != "yes":
         raise ProblemError(422, "not_confirmed", "tick the box: what is deleted does not come back")
     targets = await find_targets(parts.store, parts.index, document["key"])
-    # Somebody may have named an object as another's document: only this one was looked at
-    targets = [each for each in targets if each.key == document["key"]]
+    # Somebody may have named an object as another's document: only these bytes were looked at
+    targets = [
+        each
+        for each in targets
+        if each.key == document["key"] or (each.sha256 and each.sha256 == document.get("sha256"))
+    ]
     await remove(targets, store=parts.store, amqp=parts.amqp, queues=parts.ocr_queues)
     proofs = await prove(targets, parts.store, parts.index, wait_seconds=PROOF_SECONDS)
     left = await _document(parts, document["_id"])
