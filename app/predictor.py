@@ -103,11 +103,14 @@ class Predictor:
         self._ready_engine()
         self._queue.check_room()
 
-    async def predict(self, content: bytes) -> Prediction:
+    async def predict(
+        self, content: bytes, *, when_measured: Callable[[], None] = lambda: None
+    ) -> Prediction:
         """Read the text of an image; cancelled before its turn, it is never computed.
 
         Args:
             content: The file.
+            when_measured: Called once its header is found to be an image's.
 
         Raises:
             RefusedError: It can never be read.
@@ -116,7 +119,7 @@ class Predictor:
         """
         self._ready_engine()
         try:
-            prediction = await self._predict(content)
+            prediction = await self._predict(content, when_measured)
         except PipelineError:
             raise
         except Exception:
@@ -125,11 +128,13 @@ class Predictor:
         self._metrics.count_prediction(prediction)
         return prediction
 
-    async def _predict(self, content: bytes) -> Prediction:
-        width, height = await asyncio.get_running_loop().run_in_executor(
-            self._headers, lambda: measure(content, max_pixels=self._max_image_pixels)
-        )
-        job = Job(content, width, height)
+    async def _predict(self, content: bytes, when_measured: Callable[[], None]) -> Prediction:
+        with self._queue.entering():
+            width, height = await asyncio.get_running_loop().run_in_executor(
+                self._headers, lambda: measure(content, max_pixels=self._max_image_pixels)
+            )
+        when_measured()
+        job = Job(content, width, height, self._ready_engine().least_width)
         self._queue.put(job)
         self._metrics.show_waiting(self._queue.waiting)
         try:
@@ -173,8 +178,13 @@ class Predictor:
             started = time.perf_counter()
             self._metrics.count_batch([started - job.queued_at for job in batch])
             self._metrics.show_waiting(self._queue.waiting)
-            outcomes = self._read(engine, batch)
-            self._queue.finish(batch, seconds=time.perf_counter() - started)
+            outcomes: list[Prediction | Exception]
+            try:
+                outcomes = self._read(engine, batch)
+            except Exception as error:  # noqa: BLE001  raised again where the jobs are waited for
+                outcomes = [error] * len(batch)
+            finally:
+                self._queue.finish(batch, seconds=time.perf_counter() - started)
             for job, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, Exception):
                     job.result.set_exception(outcome)
@@ -219,13 +229,14 @@ def _warm_up(engine: Engine) -> float:
         started = time.perf_counter()
         engine.read(np.full((48, width, 3), 255, np.uint8))
         seconds = time.perf_counter() - started
-    return seconds / Job(b"", WARM_UP_WIDTHS[-1], 48).work
+    return seconds / Job(b"", WARM_UP_WIDTHS[-1], 48, engine.least_width).work
 
 
 def _read_together(engine: Engine, images: list[Pixels]) -> list[Reading | Exception]:
     if len(images) > 1:
         try:
-            return [*engine.read_many(images)]
+            pairs = zip(images, engine.read_many(images), strict=True)
+            return [reading for _, reading in pairs]
         except Exception:
             log.exception("a batch failed; its images are read one by one")
     return [_read_alone(engine, pixels) for pixels in images]

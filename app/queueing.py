@@ -9,7 +9,9 @@ it is turned away at once, and whoever is let in is answered in time, whatever t
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from app.errors import OverloadedError
@@ -36,19 +38,21 @@ class Job:
         content: The file.
         width: Pixels.
         height: Pixels.
+        least_width: Pixels of ``line_width`` that the engine pads a narrower line to.
     """
 
     content: bytes
     width: int
     height: int
+    least_width: int = 1
     queued_at: float = field(default_factory=time.perf_counter)
     result: Future[Prediction] = field(default_factory=Future)
 
     @property
     def line_width(self) -> float:
-        """Pixels of width once the line is ``LINE_HEIGHT`` high; a line is wider than high."""
+        """Pixels of width once the line is ``LINE_HEIGHT`` high, padded; it is wider than high."""
         long, short = max(self.width, self.height), min(self.width, self.height)
-        return min(LONGEST_LINE, LINE_HEIGHT * long / short)
+        return min(LONGEST_LINE, max(self.least_width, LINE_HEIGHT * long / short))
 
     @property
     def work(self) -> float:
@@ -72,6 +76,7 @@ class WorkQueue:
         self._batch_size = 1
         self._waiting: deque[Job] = deque()
         self._running: set[Job] = set()
+        self._entering = 0
         self._seconds_per_pixel = 0.0
         self._is_closed = False
         self._changed = threading.Condition()
@@ -84,9 +89,9 @@ class WorkQueue:
 
     @property
     def in_work(self) -> int:
-        """Images that wait or are being read."""
+        """Images that wait or are being read, and those whose header is."""
         with self._changed:
-            return len(self._waiting) + len(self._running)
+            return self._in_work()
 
     def set_up(self, *, batch_size: int, seconds_per_pixel: float) -> None:
         """Say what is known of the model before it has read any image of a request.
@@ -102,6 +107,22 @@ class WorkQueue:
         """Raise OverloadedError where an image that came now would have to wait too long."""
         with self._changed:
             self._check_room()
+
+    @contextmanager
+    def entering(self) -> Iterator[None]:
+        """Keep a place for an image until its header is read and it can be put.
+
+        Raises:
+            OverloadedError: As many wait as may, or it would have to wait too long.
+        """
+        with self._changed:
+            self._check_room()
+            self._entering += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._entering -= 1
 
     def put(self, job: Job) -> None:
         """Add an image.
@@ -150,8 +171,7 @@ class WorkQueue:
             self._changed.notify_all()
 
     def _check_room(self) -> None:
-        in_work = len(self._waiting) + len(self._running)
-        if in_work >= self._threads * self._batch_size + self._max_waiting:
+        if self._in_work() >= self._threads * self._batch_size + self._max_waiting:
             raise OverloadedError("as many images wait as may wait; try again shortly")
         if not self._waiting:  # an image that alone takes long is not refused for ever
             return
@@ -159,6 +179,9 @@ class WorkQueue:
         wait_seconds = work * self._seconds_per_pixel / self._threads
         if wait_seconds > self._max_wait_seconds:
             raise OverloadedError(f"it would have to wait {wait_seconds:.1f} s; try again shortly")
+
+    def _in_work(self) -> int:
+        return len(self._waiting) + len(self._running) + self._entering
 
     def _is_full_or_closed(self) -> bool:
         return len(self._waiting) >= self._batch_size or self._is_closed

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 
 import structlog
@@ -13,6 +14,7 @@ from app.errors import (
     INTERNAL_ERROR,
     BusyError,
     InvalidRequestError,
+    OverloadedError,
     RefusedError,
     SourceFailedError,
     SourceRefusedError,
@@ -30,8 +32,10 @@ from services.common.metadata import Provenance, to_metadata
 
 log = structlog.stdlib.get_logger(__name__)
 
-DOWNLOADS = 8
-"""At once, for requests with a URL."""
+DOWNLOADS = 4
+"""At once, for requests with a URL; their bytes are held only once they are all there."""
+CONNECTIONS = 2 * DOWNLOADS
+"""Each may ask for a robots.txt besides."""
 
 
 class OcrService:
@@ -61,6 +65,7 @@ class OcrService:
         self._collector = collector
         self._redactor = Redactor(downloads.redact_query)
         self._downloader: Downloader | None = None
+        self._places = asyncio.Semaphore(DOWNLOADS)
 
     @asynccontextmanager
     async def running(self, *, wait_for_model: bool = False) -> AsyncIterator[None]:
@@ -70,7 +75,7 @@ class OcrService:
             wait_for_model: Whether the block begins when the model is loaded, or failed to load.
         """
         async with (
-            open_downloader(self._downloads, connections=DOWNLOADS) as self._downloader,
+            open_downloader(self._downloads, connections=CONNECTIONS) as self._downloader,
             self._collecting(),
             self.predictor.running(wait_for_model=wait_for_model),
         ):
@@ -107,9 +112,10 @@ class OcrService:
             BusyError: It can't be read now.
         """
         check_size(content, self._max_image_bytes)
-        if self._collector is not None and origin is not None:
-            self._collector.offer(content, origin)
-        return await self.predictor.predict(content)
+        if self._collector is None or origin is None:
+            return await self.predictor.predict(content)
+        keep = partial(self._collector.offer, content, origin)
+        return await self.predictor.predict(content, when_measured=keep)
 
     async def predict_url(self, asked: UrlRequest, hold: Hold, *, may_collect: bool) -> Prediction:
         """Fetch an image under the fetcher's rules, and read it.
@@ -123,20 +129,14 @@ class OcrService:
             RefusedError: It can never be fetched or read.
             BusyError: It can't be fetched or read now.
         """
-        assert self._downloader is not None  # noqa: S101  opened by running()
         try:
             known = {"source_url": str(to_url(asked.url)), "annotation": asked.annotation or ""}
         except UnacceptableUrlError as error:
             raise SourceRefusedError(error) from error
         origin = self.provenance(known) if may_collect else None
-        hold(self._max_image_bytes)
-        try:
-            download = await self._downloader.get(asked.url, max_bytes=self._max_image_bytes)
-        except RefusedDownloadError as error:
-            raise SourceRefusedError(error) from error
-        except FailedDownloadError as error:
-            raise SourceFailedError(error) from error
-        return await self.predict(download.content, origin)
+        content = await self._download(asked.url)
+        hold(len(content))
+        return await self.predict(content, origin)
 
     async def predict_all(self, files: list[bytes], origin: Provenance | None) -> Predictions:
         """Read images, as many at once as the engine can; each has its own prediction or error.
@@ -152,6 +152,18 @@ class OcrService:
                 return await self._predict_item(content, origin)
 
         return Predictions(items=await asyncio.gather(*(read(each) for each in files)))
+
+    async def _download(self, url: str) -> bytes:
+        assert self._downloader is not None  # noqa: S101  opened by running()
+        if self._places.locked():
+            raise OverloadedError("as many images are fetched as may be; try again shortly")
+        async with self._places:
+            try:
+                return (await self._downloader.get(url, max_bytes=self._max_image_bytes)).content
+            except RefusedDownloadError as error:
+                raise SourceRefusedError(error) from error
+            except FailedDownloadError as error:
+                raise SourceFailedError(error) from error
 
     async def _predict_item(
         self, content: bytes, origin: Provenance | None

@@ -34,5 +34,9 @@ class Engine(Protocol):
     def best_batch(self) -> int:
         """Images that ``read_many`` reads faster together than one by one; 1: none."""
 
+    @property
+    def least_width(self) -> int:
+        """Pixels of width, at a height of 48, that a narrower line costs too; 1: none."""
+
     def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
         """Read several lines, in their order; several threads call this at once."""

@@ -109,6 +109,7 @@ class CalibratedEngine:
         self._curve = calibration.curve
         self.name = engine.name
         self.best_batch = engine.best_batch
+        self.least_width = engine.least_width
         self.model_version = f"{engine.model_version}{SUFFIX}{file_hash}"
 
     def read(self, pixels: Pixels) -> Reading:

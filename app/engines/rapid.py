@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.engines.base import Reading
-from app.engines.lines import to_batch, to_reading
+from app.engines.lines import MIN_MODEL_WIDTH, to_batch, to_reading
 from app.engines.runtimes import Runtime, open_runtime
 from app.engines.settings import RapidSettings
 from app.engines.weights import load_weights
@@ -33,6 +33,7 @@ class RapidEngine:
 
     name = "rapidocr"
     best_batch = 1
+    least_width = MIN_MODEL_WIDTH
 
     def __init__(
         self, runtime: Runtime, characters: NDArray[np.str_], *, model_version: str

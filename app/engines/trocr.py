@@ -50,6 +50,7 @@ class TrocrEngine:
 
     name = "trocr"
     best_batch = 8
+    least_width = 1
 
     def __init__(self, checkpoint: Checkpoint, *, max_tokens: int, is_int8: bool) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

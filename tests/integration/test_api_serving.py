@@ -1,17 +1,19 @@
 """The OCR API under several clients: batches, what is dropped, what is turned away, who may ask."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from io import BytesIO
 from typing import Any
 
+import pytest
 from aiohttp import ClientSession, FormData
 from pydantic import SecretStr
 from typing_extensions import override
 
 from app.engines.base import Reading
-from app.images import Pixels
+from app.images import Pixels, measure
 from services.common.logs import configure_logging
 from services.common.settings import LogSettings
 from tests.support.images import damaged_images, draw_line, encode, line_image, oversized_images
@@ -29,6 +31,15 @@ class PickyEngine(FakeEngine):
         if any(pixels.shape[0] == 13 for pixels in images):
             raise ZeroDivisionError("13")
         return [Reading(str(pixels.shape[1]), 0.9) for pixels in images]
+
+
+class ForgetfulEngine(FakeEngine):
+    """Answers a batch with one reading too few."""
+
+    @override
+    def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
+        readings = super().read_many(images)
+        return readings if len(images) == 1 else readings[1:]
 
 
 def line(width: int, height: int = 48) -> bytes:
@@ -133,6 +144,43 @@ async def test_a_picture_that_fails_does_not_take_its_batch_along() -> None:
     assert (good.result()[0], bad.result()[0], other.result()[0]) == (200, 500, 200)
 
 
+async def test_a_batch_with_too_few_readings_is_read_one_by_one() -> None:
+    configure_logging(LogSettings(), service="test")
+    engine = ForgetfulEngine(best_batch=4)
+    async with running_api(lambda: engine, threads=1) as api:
+        await ready(api)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(api.predict(line(320)))
+            await until(lambda: engine.calls == 1)
+            rest = [tasks.create_task(api.predict(line(320))) for _ in range(3)]
+            await until(lambda: api.queue.waiting == 3)
+            engine.gate.set()
+
+        assert [task.result()[0] for task in rest] == [200] * 3
+        assert api.queue.in_work == 0
+
+
+async def test_headers_that_take_long_leave_no_room_for_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = threading.Event()
+
+    def slow(content: bytes, *, max_pixels: int) -> tuple[int, int]:
+        assert gate.wait(10)
+        return measure(content, max_pixels=max_pixels)
+
+    monkeypatch.setattr("app.predictor.measure", slow)
+    async with picky_api(threads=1, max_waiting=1) as (api, _), asyncio.TaskGroup() as tasks:
+        accepted = [tasks.create_task(api.predict(line(320))) for _ in range(2)]
+        await until(lambda: api.queue.in_work == 2, seconds=5)
+
+        status, body = await api.predict(line(320))
+
+        gate.set()
+        assert (status, body["code"]) == (503, "overloaded")
+        assert [(await task)[0] for task in accepted] == [200, 200]
+
+
 async def test_an_image_whose_client_left_is_never_read() -> None:
     engine = FakeEngine()
     async with running_api(lambda: engine, threads=1) as api:
@@ -179,16 +227,17 @@ async def test_requests_that_hold_too_much_memory_are_turned_away() -> None:
         assert (await api.predict(padded))[0] == 200
 
 
-async def test_a_slow_engine_sheds_what_would_wait_too_long() -> None:
-    engine = FakeEngine()
+@pytest.mark.parametrize(("width", "least_width"), [(320, 1), (64, 320)])
+async def test_a_slow_engine_sheds_what_would_wait_too_long(width: int, least_width: int) -> None:
+    engine = FakeEngine(least_width=least_width)
     async with running_api(lambda: engine, threads=1, max_wait_seconds=0.5) as api:
         await ready(api)
         api.queue.set_up(batch_size=1, seconds_per_pixel=0.3 / 15_000)
         async with asyncio.TaskGroup() as tasks:
-            accepted = [tasks.create_task(api.predict(line(320))) for _ in range(2)]
-            await until(lambda: api.queue.in_work == 2)
+            accepted = [tasks.create_task(api.predict(line(width))) for _ in range(2)]
+            await until(lambda: engine.calls == 1 and api.queue.waiting == 1)
 
-            async with api.post(line(320)) as response:
+            async with asyncio.timeout(10), api.post(line(width)) as response:
                 body = await response.json(content_type=None)
 
             assert (response.status, body["code"]) == (503, "overloaded")

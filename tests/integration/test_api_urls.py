@@ -1,14 +1,17 @@
 """Images that the OCR API is asked to fetch: by the fetcher's rules, with the download's code."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from app.service import DOWNLOADS
 from services.common.download.settings import DownloadSettings
 from tests.support.images import line_image
-from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
+from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api, until
 from tests.support.web import WebSite, open_raw_server, open_site
 
 KIB = 1024
@@ -75,3 +78,47 @@ async def test_what_fails_now_may_be_asked_for_again(api: Api, site: WebSite) ->
     status, body, retry_after = await ask(api, site.url("/line.png"))
     assert (status, retry_after) == (502, "5")
     assert api.metric("ocr_rejections_total", code=body["code"]) == 1
+
+
+async def test_slow_hosts_keep_other_urls_waiting_but_no_image_that_is_sent(
+    site: WebSite,
+) -> None:
+    go_on = asyncio.Event()
+
+    async def wait(_: web.Request) -> web.Response:
+        await go_on.wait()
+        return web.Response(body=line_image("a"), content_type="image/png")
+
+    engine = FakeEngine()
+    engine.gate.set()
+    downloads = DownloadSettings(allowed_private_networks=(ip_network("127.0.0.1/32"),))
+    limits: dict[str, Any] = {"max_image_bytes": 64 * KIB, "max_held_bytes": 128 * KIB}
+    async with running_api(lambda: engine, downloads=downloads, **limits) as api:
+        await ready(api)
+        slow = site.add("/slow.png", wait)
+        async with asyncio.TaskGroup() as tasks:
+            asking = [tasks.create_task(ask(api, slow)) for _ in range(DOWNLOADS)]
+            await until(lambda: site.hits["/slow.png"] == DOWNLOADS, seconds=5)
+
+            uploaded, _ = await api.predict(line_image("b"))
+            async with asyncio.timeout(5):
+                status, body, retry_after = await ask(api, slow)
+
+            go_on.set()
+        assert uploaded == 200
+        assert (status, body["code"], retry_after) == (503, "overloaded", "1")
+        assert [task.result()[0] for task in asking] == [200] * DOWNLOADS
+        assert (await ask(api, slow))[0] == 200
+
+
+async def test_what_was_fetched_counts_as_held(site: WebSite) -> None:
+    engine = FakeEngine()
+    engine.gate.set()
+    downloads = DownloadSettings(allowed_private_networks=(ip_network("127.0.0.1/32"),))
+    async with running_api(lambda: engine, downloads=downloads, max_held_bytes=8 * KIB) as api:
+        await ready(api)
+        large = site.add_body("/line.png", line_image("a") + bytes(8 * KIB))
+
+        status, body, _ = await ask(api, large)
+
+    assert (status, body["code"]) == (503, "overloaded")

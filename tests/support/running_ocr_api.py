@@ -35,6 +35,7 @@ class FakeEngine:
     model_version: str = "1"
 
     best_batch: int = 1
+    least_width: int = 1
     batches: list[list[int]] = field(default_factory=list)
 
     def read(self, pixels: Pixels) -> Reading:

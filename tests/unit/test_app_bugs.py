@@ -1,9 +1,12 @@
 """A bug while an image is read counts against the error budget; a refused image does not."""
 
+import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from typing_extensions import override
 
 from app.engines.base import Reading
 from app.errors import INTERNAL_ERROR, UndecodableImageError, UnsupportedMediaTypeError
@@ -20,6 +23,7 @@ class BrokenEngine:
     name = "broken"
     model_version = "1"
     best_batch = 1
+    least_width = 1
 
     def read(self, pixels: Pixels) -> Reading:
         if pixels.min() < 255:
@@ -28,6 +32,15 @@ class BrokenEngine:
 
     def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
         return [self.read(pixels) for pixels in images]
+
+
+class MuteEngine(BrokenEngine):
+    """Answers what is no reading."""
+
+    @override
+    def read(self, _: Pixels) -> Reading:
+        nothing: Any = None
+        return nothing  # type: ignore[no-any-return]
 
 
 async def test_bug_is_counted_and_a_refusal_is_not_a_bug() -> None:
@@ -48,3 +61,15 @@ async def test_bug_is_counted_and_a_refusal_is_not_a_bug() -> None:
             with pytest.raises(ZeroDivisionError):
                 await predictor.predict(line_image("a"))
             assert bugs() == count
+
+
+async def test_an_engine_that_answers_no_reading_ends_no_thread() -> None:
+    metrics = OcrMetrics(CollectorRegistry(), low_score_threshold=0.5)
+    queue = WorkQueue(threads=1, max_waiting=1, max_wait_seconds=1)
+    predictor = Predictor(MuteEngine, queue, metrics, threads=1, max_image_pixels=1_000_000)
+
+    async with predictor.running(wait_for_model=True), asyncio.timeout(10):
+        for _ in range(2):
+            with pytest.raises(AttributeError):
+                await predictor.predict(line_image("a"))
+        assert queue.in_work == 0

@@ -86,6 +86,18 @@ def test_no_more_images_wait_than_may() -> None:
     waiting.put(job())
 
 
+def test_an_image_whose_header_is_being_read_has_a_place_of_its_own() -> None:
+    waiting = queue(threads=1, max_waiting=0)
+    with waiting.entering():
+        with pytest.raises(OverloadedError):
+            waiting.check_room()
+        with pytest.raises(OverloadedError), waiting.entering():
+            pass
+    waiting.put(job())
+    with pytest.raises(OverloadedError), waiting.entering():
+        pass
+
+
 def test_an_image_is_turned_away_when_its_wait_would_be_too_long() -> None:
     waiting = queue(threads=2, max_wait_seconds=1.0)
     line = job()
@@ -126,6 +138,11 @@ def test_a_line_counts_by_what_the_engine_reads_not_by_its_file() -> None:
     assert small.work < large.work < 2.5 * small.work
     assert turned.work == large.work
     assert job(65_535, 1).line_width == 3200
+
+
+def test_a_narrow_line_counts_as_what_the_engine_pads_it_to() -> None:
+    assert Job(b"", 64, 48, least_width=320).line_width == job(320).line_width
+    assert Job(b"", 640, 48, least_width=320).line_width == job(640).line_width
 
 
 def test_closing_lets_every_thread_end_and_cancels_what_waits() -> None:

@@ -47,6 +47,7 @@ class FakeEngine:
     name: str = "fake"
     model_version: str = "fake-1"
     best_batch: int = 8
+    least_width: int = 320
 
     def read(self, _: Pixels) -> Reading:
         return self.readings[0]
@@ -84,7 +85,7 @@ def test_score_becomes_a_probability_and_the_version_names_the_file(tmp_path: Pa
 
     digest = sha256(file.read_bytes()).hexdigest()[:8]
     assert engine.model_version == f"fake-1+cal-{digest}"
-    assert (engine.name, engine.best_batch) == ("fake", 8)
+    assert (engine.name, engine.best_batch, engine.least_width) == ("fake", 8, 320)
     halved = engine.read(LINE)
     assert halved.text == "one"
     assert halved.score == pytest.approx(0.75)  # logit(0.9) / 2
