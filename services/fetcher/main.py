@@ -56,7 +56,10 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         open_index(config.mongo) as index,
         open_downloader(config.downloads, connections=limits.in_all) as source,
         open_archives(
-            source, config.archives, max_item_bytes=config.downloads.max_item_bytes
+            source,
+            config.archives,
+            max_item_bytes=config.downloads.max_item_bytes,
+            timeout_seconds=settings.list_timeout_seconds,
         ) as images,
     ):
         ledger = Ledger(index.fetches)

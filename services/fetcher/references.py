@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
-from tempfile import TemporaryFile
 from typing import IO
 
 from yarl import URL
@@ -13,13 +12,22 @@ from services.common.download.errors import FailedDownloadError, RefusedDownload
 from services.common.problems import ProblemError
 from services.fetcher.archives.formats import open_archive, sniff_archive
 from services.fetcher.archives.rows import archive_rows
-from services.fetcher.archives.unpacking import ByteSource, fetch_to, unzipped
+from services.fetcher.archives.unpacking import (
+    NO_SPACE,
+    ByteSource,
+    discard,
+    fetch_to,
+    new_file,
+    unzipped,
+)
 from services.fetcher.lists.formats import OpenList, find_format, open_list, sniff_format
 from services.fetcher.settings import ArchiveSettings
 from services.fetcher.submissions import Description, Submission, Submissions
 from services.fetcher.upload import ListLimits, digest_of, too_large
 
 RETRY_AFTER_SECONDS = 30
+FETCHES_AT_ONCE = 2
+"""Each may fill the disk with an archive and what gzip made of it."""
 _SNIFFED_BYTES = 512
 
 
@@ -48,17 +56,19 @@ class References:
         self._lists = lists
         self._archives = archives
         self._timeout_seconds = timeout_seconds
+        self._fetching = asyncio.Semaphore(FETCHES_AT_ONCE)
 
     async def submit(self, list_url: str, described: Description) -> Submission:
         """Fetch what is at an address, and take it as a list.
 
         Raises:
-            ProblemError: It cannot be fetched (422, or 502 where that may pass), or is too large.
+            ProblemError: It cannot be fetched (422, or 502 or 503 where that may pass), or is
+                too large.
             EmptyListError, IdempotencyKeyReusedError, MalformedListError: As for any list.
         """
         if known := await self._submissions.answered(described):
             return known
-        async with self._fetched(list_url) as file:
+        async with self._fetching, self._fetched(list_url) as file:
             opened, digest = await asyncio.to_thread(self._open, file, list_url)
             described = replace(
                 described,
@@ -73,19 +83,24 @@ class References:
     async def _fetched(self, list_url: str) -> AsyncIterator[IO[bytes]]:
         most = max(self._archives.max_archive_bytes, self._lists.any_bytes)
         with ExitStack() as stack:
-            file = stack.enter_context(TemporaryFile())
             try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    await fetch_to(file, self._source, list_url, max_bytes=most)
+                file = new_file()
+                stack.callback(discard, file)
+                await fetch_to(
+                    file,
+                    self._source,
+                    list_url,
+                    max_bytes=most,
+                    timeout_seconds=self._timeout_seconds,
+                )
+                limit = self._archives.limits.decoded_bytes
+                whole = await asyncio.to_thread(unzipped, file, limit)
             except RefusedDownloadError as error:
                 raise ProblemError(422, error.code, f"list_url: {error.detail}") from error
             except FailedDownloadError as error:
-                raise _unavailable(error.code, error.detail) from error
-            except TimeoutError as error:
-                detail = f"not whole after {self._timeout_seconds:g} s"
-                raise _unavailable("timeout", detail) from error
-            whole = await asyncio.to_thread(unzipped, file, self._archives.limits.decoded_bytes)
-            yield stack.enter_context(whole)
+                raise _unavailable(error) from error
+            stack.callback(discard, whole)
+            yield whole
 
     def _open(self, file: IO[bytes], list_url: str) -> tuple[OpenList, str]:
         digest = digest_of(file, list_url)
@@ -107,6 +122,7 @@ def without_secrets(url: str) -> str:
     return str(URL(url).with_query(None))
 
 
-def _unavailable(code: str, detail: str) -> ProblemError:
+def _unavailable(error: FailedDownloadError) -> ProblemError:
+    status = 503 if error.code == NO_SPACE else 502
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return ProblemError(502, code, f"list_url: {detail}", headers=headers)
+    return ProblemError(status, error.code, f"list_url: {error.detail}", headers=headers)

@@ -1,6 +1,7 @@
 import gzip
 import io
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -10,11 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.fetcher.archives import ground_truth, members
+from services.fetcher.archives.addresses import member_url, split_member
 from services.fetcher.archives.formats import open_archive
-from services.fetcher.archives.members import ArchiveLimits, ArchiveRefusedError, is_safe
-from services.fetcher.archives.rows import archive_rows, member_url, split_member
+from services.fetcher.archives.members import (
+    MAX_NAME_LENGTH,
+    ArchiveLimits,
+    ArchiveRefusedError,
+    is_safe,
+)
+from services.fetcher.archives.rows import archive_rows
 from services.fetcher.archives.unpacking import unzipped
-from services.fetcher.lists.rows import Item, Rejection, Row
+from services.fetcher.lists.rows import Item, Rejection, Row, to_row
 
 LIMITS = ArchiveLimits(members=50, decoded_bytes=1_000_000, ratio=100)
 URL = "https://x.test/scans.zip?v=1"
@@ -195,6 +203,115 @@ def test_second_member_of_the_same_path_is_refused() -> None:
             archive.writestr("a.png", IMAGE)
 
     assert codes_of(content.getvalue()) == [(2, "duplicate_member")]
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_member_whose_compression_has_no_bound_is_neither_listed_nor_read(
+    compression: int,
+) -> None:
+    content = zip_of(
+        {"a.png": IMAGE, "b.txt": bytes(5000), "t.csv": b"file,text\na.png,b\n"},
+        compression=compression,
+    )
+
+    assert codes_of(content) == [(place, "unsupported_compression") for place in (1, 2, 3)]
+    with pytest.raises(ArchiveRefusedError, match="neither stored nor deflated"):
+        open_archive(BytesIO(content), LIMITS).read("b.txt", max_bytes=10)
+
+
+def tar_with_headers(headers: Mapping[str, str], count: int, kind: bytes = b"x") -> bytes:
+    """Return a tar of empty images, each with PAX records before it."""
+    content = BytesIO()
+    for number in range(count):
+        info = tarfile.TarInfo(f"{number}.png")
+        if kind == b"g":
+            others = {f"{key}{number}": headers[key] for key in headers}
+            content.write(tarfile.TarInfo.create_pax_global_header(others))
+        else:
+            info.pax_headers = dict(headers)
+        content.write(info.tobuf(tarfile.PAX_FORMAT))
+    content.write(bytes(1024))
+    return content.getvalue()
+
+
+def test_name_of_any_length_is_kept_no_longer_than_shows_that_it_is_too_long() -> None:
+    name = "n" * 5000 + ".png"
+    for content in (tar_of({name: IMAGE}), zip_of({name: IMAGE})):
+        assert codes_of(content) == [(1, "unsafe_path")]
+        (entry,) = open_archive(BytesIO(content), LIMITS).entries()
+        assert len(entry.name) == MAX_NAME_LENGTH + 1
+
+
+def test_headers_of_a_tar_count_as_bytes_that_it_holds() -> None:
+    content = tar_with_headers({"comment": "x" * 40_000}, 30)
+
+    with pytest.raises(ArchiveRefusedError, match="holds more than"):
+        rows_of(content)
+
+
+def test_paths_that_are_too_long_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "MAX_NAMES_LENGTH", 20)
+
+    assert len(rows_of(tar_of({"1234567890.png": b"", "a.png": b""}))) == 2
+    with pytest.raises(ArchiveRefusedError, match="paths"):
+        rows_of(tar_of({"1234567890.png": b"", "ab.png": b"", "c.png": b""}))
+
+
+@pytest.mark.parametrize("kind", [b"x", b"g"], ids=["of each member", "of all members"])
+def test_headers_of_a_tar_are_forgotten_member_by_member(kind: bytes) -> None:
+    content = tar_with_headers({"comment": "x" * 100_000}, 40, kind)
+    archive = open_archive(BytesIO(content), LIMITS)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in archive.entries()) == 40
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak_bytes < len(content) / 2
+
+
+def test_map_of_the_holes_in_a_file_is_a_header_too() -> None:
+    limits = ArchiveLimits(members=50, decoded_bytes=10_000_000, ratio=100)
+    numbers = 1_000_000
+    info = tarfile.TarInfo("a.png")
+    info.size = 2 * numbers + 1024
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+    body = f"{numbers}\n".encode() + b"0\n" * numbers * 2
+    content = info.tobuf(tarfile.PAX_FORMAT) + body + bytes(4096)
+
+    with pytest.raises(ArchiveRefusedError, match="header is too long"):
+        rows_of(content, limits)
+
+
+def test_place_of_a_member_is_looked_up_in_no_more_members_than_an_archive_may_have() -> None:
+    archive = open_archive(BytesIO(tar_of({f"{each}.png": b"b" for each in range(51)})), LIMITS)
+
+    with pytest.raises(ArchiveRefusedError, match="more than 50 members"):
+        archive.read("1.png", max_bytes=10)
+
+
+def test_all_that_is_known_of_the_images_has_a_limit_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = b"file,text\na.png,b\n"
+    content = zip_of({"a.png": IMAGE, "b.png": IMAGE, "t.csv": table, "b.txt": b"12345"})
+    monkeypatch.setattr(ground_truth, "MAX_TRUTH_BYTES", len(table) + 5)
+    assert texts_of(content) == {"a.png": "b", "b.png": "12345"}
+
+    monkeypatch.setattr(ground_truth, "MAX_TRUTH_BYTES", len(table) + 4)
+    with pytest.raises(ArchiveRefusedError, match="together"):
+        rows_of(content)
+
+
+def test_fragment_of_an_archive_names_a_member_and_any_other_is_dropped() -> None:
+    for path in ("a.zip", "A.ZIP", "a.tar", "a.tgz", "a.tar.gz"):
+        url = f"https://x.test/{path}?v=1"
+        assert to_row(1, f" {url}#x/é 1#%25.png\n") == Item(1, f"{url}#x/%C3%A9%201%23%25.png")
+        assert to_row(1, member_url(url, "x/1.png")) == Item(1, f"{url}#x/1.png")
+        assert to_row(1, f"{url}#") == Item(1, url)
+    assert to_row(1, "https://x.test/a.png#x/1.png") == Item(1, "https://x.test/a.png")
+    assert to_row(1, "https://x.test/?a.zip#x/1.png") == Item(1, "https://x.test/?a.zip")
 
 
 def long_header() -> bytes:

@@ -1,5 +1,6 @@
 """Opens zip and tar files without believing what they say of themselves."""
 
+import errno
 import gzip
 import struct
 import tarfile
@@ -10,7 +11,14 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import IO, cast
 
-from services.fetcher.archives.members import Archive, ArchiveLimits, ArchiveRefusedError, Entry
+from services.fetcher.archives.members import (
+    MAX_NAME_LENGTH,
+    Archive,
+    ArchiveLimits,
+    ArchiveRefusedError,
+    Entry,
+    checked,
+)
 
 BLOCK_BYTES = 1024 * 1024
 _DIRECTORY_BYTES_A_MEMBER = 1200
@@ -19,7 +27,11 @@ _END = b"PK\x05\x06"
 _END_BYTES = 22
 _MOST_COMMENT_BYTES = 65_535
 _HEADER_BYTES = 1024 * 1024
-"""Most that a tar's header may be long: names in PAX records are within it."""
+"""Most before the content of a tar's member: PAX records and maps of holes are read whole."""
+_NAME_KEPT = MAX_NAME_LENGTH + 1
+"""Characters that show that a name is too long: in a tar it may have a million."""
+_BOUNDED = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""Of the others zipfile decompresses all that it has read, however little was asked for."""
 _TAR_MARK_AT = 257
 
 
@@ -50,7 +62,7 @@ def open_archive(file: IO[bytes], limits: ArchiveLimits) -> Archive:
     if found is ArchiveFormat.ZIP:
         return ZipArchive(file, limits)
     if found is ArchiveFormat.TAR:
-        return TarArchive(file)
+        return TarArchive(file, limits)
     raise ArchiveRefusedError("neither a zip nor a tar file")
 
 
@@ -72,12 +84,13 @@ class ZipArchive:
         for info in self._zip.infolist():
             kind = info.external_attr >> 28
             yield Entry(
-                name=info.orig_filename,
+                name=info.orig_filename[:_NAME_KEPT],
                 size=info.file_size,
                 packed_size=info.compress_size,
                 is_file=kind in {0, 8},  # S_IFREG, or written where there are no kinds
                 is_folder=info.is_dir(),
                 is_encrypted=bool(info.flag_bits & 1),
+                is_bounded=info.compress_type in _BOUNDED,
             )
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
@@ -86,8 +99,12 @@ class ZipArchive:
         Raises:
             ArchiveRefusedError: There is no such member, or it cannot be read.
         """
-        with _errors(), self._zip.open(name) as member:
-            return member.read(max_bytes + 1)
+        with _errors():
+            info = self._zip.getinfo(name)
+            if info.compress_type not in _BOUNDED:
+                raise ArchiveRefusedError("the member is neither stored nor deflated")
+            with self._zip.open(info) as member:
+                return member.read(max_bytes + 1)
 
 
 class TarArchive:
@@ -95,24 +112,32 @@ class TarArchive:
 
     Args:
         file: Its bytes.
+        limits: Bound its members, whose places are kept.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], limits: ArchiveLimits) -> None:
         self._file = file
+        self._limits = limits
         self._places: dict[str, tuple[int, int]] | None = None
 
     def entries(self) -> Iterator[Entry]:
         """Yield its members, in their order."""
         self._file.seek(0)
-        with _errors(), tarfile.open(fileobj=_short_reads(self._file), mode="r:") as tar:
-            for info in tar:
+        headers = _Headers(self._file)
+        with _errors(), tarfile.open(fileobj=cast("IO[bytes]", headers), mode="r:") as tar:
+            while (info := tar.next()) is not None:
                 yield Entry(
-                    name=info.name,
+                    name=info.name[:_NAME_KEPT],
                     size=info.size,
                     packed_size=info.size,
                     is_file=info.isreg() and not info.issparse(),
                     is_folder=info.isdir(),
+                    header_bytes=headers.taken_bytes,
+                    content_at=info.offset_data,
                 )
+                vars(tar)["members"].clear()  # it would keep them all
+                tar.pax_headers = {}  # copied for each member
+                headers.taken_bytes = 0
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
         """Return a member's content, at most one byte more than ``max_bytes``.
@@ -129,34 +154,32 @@ class TarArchive:
         return self._file.read(min(size, max_bytes + 1))
 
     def _index(self) -> dict[str, tuple[int, int]]:
-        self._file.seek(0)
-        with _errors(), tarfile.open(fileobj=_short_reads(self._file), mode="r:") as tar:
-            return {
-                info.name: (info.offset_data, info.size)
-                for info in tar
-                if info.isreg() and not info.issparse()
-            }
+        return {
+            entry.name: (entry.content_at, entry.size)
+            for _, entry in checked(self.entries(), self._limits)
+            if entry.is_file
+        }
 
 
-class _ShortReads:
+class _Headers:
+    """A view of a tar that ends where a member's header is too long: it would be read whole."""
+
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.seek = file.seek
         self.tell = file.tell
+        self.taken_bytes = 0
+        """Since it was set to 0."""
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _HEADER_BYTES:
+        self.taken_bytes += size
+        if size < 0 or self.taken_bytes > _HEADER_BYTES:
             raise tarfile.ReadError("a header is too long")
         return self._file.read(size)
 
 
-def _short_reads(file: IO[bytes]) -> IO[bytes]:
-    """Return a view of a tar whose headers are short: one of gigabytes would be read whole."""
-    return cast("IO[bytes]", _ShortReads(file))
-
-
-def gunzip(file: IO[bytes], room: IO[bytes], max_bytes: int) -> None:
-    """Write what gzip made of a file.
+def gunzipped(file: IO[bytes], max_bytes: int) -> Iterator[bytes]:
+    """Yield what gzip made of a file, in pieces.
 
     Raises:
         ArchiveRefusedError: It is broken, or more than ``max_bytes``.
@@ -168,7 +191,7 @@ def gunzip(file: IO[bytes], room: IO[bytes], max_bytes: int) -> None:
             size += len(block)
             if size > max_bytes:
                 raise ArchiveRefusedError(f"the archive holds more than {max_bytes} bytes")
-            room.write(block)
+            yield block
 
 
 def _check_directory(file: IO[bytes], max_bytes: int) -> None:
@@ -199,7 +222,6 @@ def _errors() -> Iterator[None]:
     except (
         zipfile.BadZipFile,
         tarfile.TarError,
-        gzip.BadGzipFile,
         zlib.error,
         EOFError,
         NotImplementedError,
@@ -207,6 +229,13 @@ def _errors() -> Iterator[None]:
         UnicodeError,
         ValueError,
         OverflowError,
-        OSError,
     ) as error:
-        raise ArchiveRefusedError(f"the archive is broken: {error}"[:300]) from error
+        raise _broken(error) from error
+    except OSError as error:
+        if error.errno not in {None, errno.EINVAL}:  # gzip's own, and a place before the start
+            raise
+        raise _broken(error) from error
+
+
+def _broken(error: Exception) -> ArchiveRefusedError:
+    return ArchiveRefusedError(f"the archive is broken: {error}"[:300])

@@ -16,6 +16,8 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", "
 MAX_TABLE_BYTES = 32 * 1024 * 1024
 """A table is read whole."""
 MAX_TEXT_BYTES = 64 * 1024
+MAX_TRUTH_BYTES = 64 * 1024 * 1024
+"""All tables and texts of an archive together."""
 
 _JSON_LINES = frozenset({".jsonl", ".ndjson"})
 _TABLES = frozenset({".csv", ".tsv"}) | _JSON_LINES
@@ -37,11 +39,12 @@ class GroundTruth:
         names: Of its members that ``may_annotate``.
 
     Raises:
-        ArchiveRefusedError: A table is too large, or broken.
+        ArchiveRefusedError: A table is too large, or broken, or all are too much together.
     """
 
     def __init__(self, archive: Archive, names: Iterable[str]) -> None:
         self._archive = archive
+        self._bytes_left = MAX_TRUTH_BYTES
         self._by_path: dict[str, str] = {}
         self._by_stem: dict[str, str] = {}
         self._beside: set[str] = set()
@@ -55,7 +58,11 @@ class GroundTruth:
                 self._beside.add(name)
 
     def of(self, name: str) -> str | None:
-        """Return the annotation of an image, or None."""
+        """Return the annotation of an image, or None.
+
+        Raises:
+            ArchiveRefusedError: The text beside it cannot be read, or all are too much together.
+        """
         path = PurePosixPath(name)
         found = self._by_path.get(str(path)) or self._by_stem.get(path.stem)
         if found is not None:
@@ -80,6 +87,10 @@ class GroundTruth:
         content = self._archive.read(name, max_bytes=max_bytes)
         if len(content) > max_bytes:
             raise ArchiveRefusedError(f"{name} has more than {max_bytes} bytes"[:300])
+        self._bytes_left -= len(content)
+        if self._bytes_left < 0:
+            detail = f"its tables and texts have more than {MAX_TRUTH_BYTES} bytes together"
+            raise ArchiveRefusedError(detail)
         return content.decode(detect_encoding(BytesIO(content)), errors="replace")
 
 

@@ -9,6 +9,8 @@ from services.fetcher.lists.rows import MalformedListError, Rejection, is_text, 
 
 MAX_NAME_LENGTH = 1000
 """Characters of a member's path: it becomes part of a URL."""
+MAX_NAMES_LENGTH = 32 * 1024 * 1024
+"""Characters of all paths together: they are in memory at once."""
 
 _ARCHIVES = frozenset(
     {".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar"}
@@ -43,6 +45,17 @@ class Entry:
     is_file: bool
     is_folder: bool = False
     is_encrypted: bool = False
+    is_bounded: bool = True
+    """Whether its compression is one that can be undone in pieces."""
+    header_bytes: int = 0
+    """Of a tar: what comes before the content."""
+    content_at: int = 0
+    """Of a tar: where the content begins."""
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether its content can be had."""
+        return self.is_bounded and not self.is_encrypted
 
 
 class Archive(Protocol):
@@ -63,14 +76,17 @@ def checked(entries: Iterable[Entry], limits: ArchiveLimits) -> Iterator[tuple[i
     Raises:
         ArchiveRefusedError: There are too many, or they are too large together.
     """
-    decoded_bytes = 0
+    decoded_bytes = names_length = 0
     for place, entry in enumerate(entries, start=1):
         if place > limits.members:
             raise ArchiveRefusedError(f"the archive has more than {limits.members} members")
-        decoded_bytes += entry.size
+        decoded_bytes += entry.header_bytes + entry.size
         if decoded_bytes > limits.decoded_bytes:
             detail = f"the archive holds more than {limits.decoded_bytes} bytes, decompressed"
             raise ArchiveRefusedError(detail)
+        names_length += len(entry.name)
+        if names_length > MAX_NAMES_LENGTH:
+            raise ArchiveRefusedError("the paths of the archive's members are too long together")
         yield place, entry
 
 
@@ -86,14 +102,20 @@ def _problem(entry: Entry, limits: ArchiveLimits) -> tuple[str, str] | None:
         return "unsafe_path", "its path is absolute, leads upwards, or is no plain text"
     if not entry.is_file:
         return "not_a_file", "it is a link or a device"
-    if entry.is_encrypted:
-        return "encrypted_member", "it is encrypted"
+    if not entry.is_readable:
+        return _unreadable(entry)
     if path.suffix.lower() in _ARCHIVES:
         return "nested_archive", "an archive within an archive is not opened"
     if entry.size > limits.ratio * max(entry.packed_size, 1):
         detail = f"it claims more than {limits.ratio} times the bytes that it has in the archive"
         return "suspicious_ratio", detail
     return None
+
+
+def _unreadable(entry: Entry) -> tuple[str, str]:
+    if entry.is_encrypted:
+        return "encrypted_member", "it is encrypted"
+    return "unsupported_compression", "only members that are stored or deflated are read"
 
 
 def is_safe(name: str) -> bool:

@@ -2,22 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from urllib.parse import quote, unquote
 
+from services.fetcher.archives.addresses import member_url
 from services.fetcher.archives.ground_truth import IMAGE_SUFFIXES, GroundTruth, may_annotate
 from services.fetcher.archives.members import Archive, ArchiveLimits, Entry, checked, refusal
 from services.fetcher.lists.rows import Row, check_annotation, reject
-
-
-def member_url(archive_url: str, name: str) -> str:
-    """Return the source URL of a member."""
-    return f"{archive_url}#{quote(name, safe='/')}"
-
-
-def split_member(url: str) -> tuple[str, str]:
-    """Return the archive's URL and the member's name; the latter is empty for any other URL."""
-    archive_url, _, member = url.partition("#")
-    return archive_url, unquote(member)
 
 
 def archive_rows(archive: Archive, url: str, limits: ArchiveLimits) -> Iterator[Row]:
@@ -57,5 +46,5 @@ def _is_silent(entry: Entry) -> bool:
     """Return whether nobody misses a member: folders, annotations, what macOS and others leave."""
     parts = PurePosixPath(entry.name).parts
     is_left_over = any(part.startswith(("._", "__MACOSX", ".DS_Store")) for part in parts)
-    is_annotation = entry.is_file and may_annotate(entry.name) and not entry.is_encrypted
+    is_annotation = may_annotate(entry.name) and entry.is_file and entry.is_readable
     return entry.is_folder or is_left_over or is_annotation

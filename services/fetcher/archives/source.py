@@ -9,19 +9,28 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from tempfile import TemporaryFile
 from typing import IO, Protocol
 
 from services.common.download.client import Download
-from services.common.download.errors import RefusedDownloadError
+from services.common.download.errors import FailedDownloadError, RefusedDownloadError
 from services.common.download.headers import Validators
+from services.fetcher.archives.addresses import split_member
 from services.fetcher.archives.formats import open_archive
 from services.fetcher.archives.members import Archive, ArchiveRefusedError
-from services.fetcher.archives.rows import split_member
-from services.fetcher.archives.unpacking import ByteSource, fetch_to, unzipped
+from services.fetcher.archives.unpacking import (
+    NO_SPACE,
+    ByteSource,
+    discard,
+    fetch_to,
+    new_file,
+    unzipped,
+)
 from services.fetcher.settings import ArchiveSettings
 
 KEPT_ARCHIVES = 2
+"""However long nobody has read them."""
+IDLE_SECONDS = 2.0
+"""So long any archive is kept: items of many come by turns, and a moment apart."""
 KEPT_SECONDS = 600.0
 """After so long an archive is downloaded again: it may be another one by then."""
 
@@ -40,10 +49,13 @@ class _Kept:
     file: IO[bytes] | None = None
     archive: Archive | None = None
     opened_at: float = 0.0
+    used_at: float = 0.0
+    users: int = 0
+    """Who reads it, and who waits to."""
 
     def close(self) -> None:
         if self.file is not None:
-            self.file.close()
+            discard(self.file)
         self.file = self.archive = None
 
 
@@ -54,6 +66,7 @@ class ArchiveSource:
         source: Downloads.
         settings: How much an archive may be.
         max_item_bytes: Largest member, decompressed.
+        timeout_seconds: Limit to download an archive.
         clock: Seconds, for tests.
     """
 
@@ -63,11 +76,13 @@ class ArchiveSource:
         settings: ArchiveSettings,
         *,
         max_item_bytes: int,
+        timeout_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._settings = settings
         self._max_item_bytes = max_item_bytes
+        self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
 
@@ -102,42 +117,61 @@ class ArchiveSource:
 
     @asynccontextmanager
     async def _opened(self, url: str) -> AsyncIterator[Archive]:
-        kept = self._kept.pop(url, None) or _Kept()
-        self._kept[url] = kept  # the newest last
-        async with kept.lock:  # one reader at a time: they share a file position
-            if kept.archive is None or self._clock() - kept.opened_at > KEPT_SECONDS:
-                kept.close()
-                await self._open(url, kept)
-            if kept.archive is None:
-                raise ArchiveRefusedError("the archive cannot be opened")
-            yield kept.archive
-        await self._forget_old()
-
-    async def _open(self, url: str, kept: _Kept) -> None:
-        settings = self._settings
-        file: IO[bytes] = TemporaryFile()  # noqa: SIM115  kept open for the other members
+        kept = self._kept.setdefault(url, _Kept())
+        kept.users += 1
         try:
-            await fetch_to(file, self._source, url, max_bytes=settings.max_archive_bytes)
+            async with kept.lock:  # one reader at a time: they share a file position
+                if kept.archive is None or self._clock() - kept.opened_at > KEPT_SECONDS:
+                    kept.close()
+                    kept.archive = await self._open(url, kept)
+                yield kept.archive
+        finally:
+            kept.users -= 1
+            kept.used_at = self._clock()
+            self._kept[url] = self._kept.pop(url)  # the last used last
+            self._forget(KEPT_ARCHIVES, IDLE_SECONDS)
+
+    async def _open(self, url: str, kept: _Kept) -> Archive:
+        settings, file = self._settings, new_file()
+        try:
+            await fetch_to(
+                file,
+                self._source,
+                url,
+                max_bytes=settings.max_archive_bytes,
+                timeout_seconds=self._timeout_seconds,
+            )
             file = await asyncio.to_thread(unzipped, file, settings.limits.decoded_bytes)
-            kept.archive = await asyncio.to_thread(open_archive, file, settings.limits)
-        except BaseException:
-            file.close()
+            archive = await asyncio.to_thread(open_archive, file, settings.limits)
+        except BaseException as error:
+            discard(file)
+            if isinstance(error, FailedDownloadError) and error.code == NO_SPACE:
+                self._forget(0, 0.0)  # the next attempt has the room
             raise
         kept.file, kept.opened_at = file, self._clock()
+        return archive
 
-    async def _forget_old(self) -> None:
-        for url in list(self._kept)[:-KEPT_ARCHIVES]:
-            kept = self._kept[url]
-            if not kept.lock.locked():
-                self._kept.pop(url).close()
+    def _forget(self, most: int, idle_seconds: float) -> None:
+        """Close what nobody uses, but for those that were used last or just now."""
+        idle = {url: kept for url, kept in self._kept.items() if not kept.users}
+        opened = [url for url, kept in idle.items() if kept.file is not None]
+        since = self._clock() - idle_seconds
+        for place, url in enumerate(reversed(opened)):
+            if place < most or idle[url].used_at > since:
+                del idle[url]
+        for url, kept in idle.items():
+            del self._kept[url]
+            kept.close()
 
 
 @asynccontextmanager
 async def open_archives(
-    source: Source, settings: ArchiveSettings, *, max_item_bytes: int
+    source: Source, settings: ArchiveSettings, *, max_item_bytes: int, timeout_seconds: float
 ) -> AsyncIterator[ArchiveSource]:
     """Give a source of URLs and of members, for the length of an ``async with`` block."""
-    archives = ArchiveSource(source, settings, max_item_bytes=max_item_bytes)
+    archives = ArchiveSource(
+        source, settings, max_item_bytes=max_item_bytes, timeout_seconds=timeout_seconds
+    )
     try:
         yield archives
     finally:

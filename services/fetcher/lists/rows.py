@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from services.common.download.urls import UnacceptableUrlError, to_url
 from services.common.errors import PermanentError
+from services.fetcher.archives.addresses import is_archive_path, member_url, split_member
 
 MAX_ANNOTATION_LENGTH = 10_000
 """Characters; the annotation of one line of text."""
@@ -54,14 +55,17 @@ class MalformedListError(PermanentError):
 
 
 def to_row(line: int, url: object, annotation: object = None) -> Row:
-    """Check one item as it was sent."""
+    """Check one item as it was sent; the fragment of an archive's URL names a member of it."""
     if not isinstance(url, str):
         return reject(line, "" if url is None else url, "invalid_url", "there is no URL")
     try:
-        accepted = str(to_url(url))
+        accepted = to_url(url)
     except UnacceptableUrlError as error:
         return reject(line, url, error.code, error.detail)
-    return check_annotation(line, accepted, annotation)
+    _, member = split_member(url.strip())
+    is_member = member and is_archive_path(accepted.path)
+    kept = member_url(str(accepted), member) if is_member else str(accepted)
+    return check_annotation(line, kept, annotation)
 
 
 def check_annotation(line: int, url: str, annotation: object) -> Row:

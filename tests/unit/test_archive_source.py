@@ -1,0 +1,163 @@
+"""Archives that are kept for the items of them that come one by one."""
+
+import asyncio
+import gzip
+import zipfile
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import pytest
+
+from services.common.download.client import Download
+from services.common.download.errors import FailedDownloadError
+from services.common.download.headers import Validators
+from services.fetcher.archives import unpacking
+from services.fetcher.archives.source import IDLE_SECONDS, ArchiveSource
+from services.fetcher.archives.unpacking import fetch_to, unzipped
+from services.fetcher.settings import ArchiveSettings
+
+MEMBERS = 40
+
+
+def archive() -> bytes:
+    content = BytesIO()
+    with zipfile.ZipFile(content, "w") as made:
+        for number in range(MEMBERS):
+            made.writestr(f"{number}.png", b"content")
+    return content.getvalue()
+
+
+class Host:
+    """Answers every URL with the same archive, or never."""
+
+    def __init__(self, content: bytes | None) -> None:
+        self._content = content
+        self.downloads: Counter[str] = Counter()
+
+    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
+        raise NotImplementedError
+
+    @asynccontextmanager
+    async def stream(self, url: str, *, max_bytes: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.downloads[url] += 1
+
+        async def pieces() -> AsyncIterator[bytes]:
+            await asyncio.sleep(0)
+            if self._content is None:
+                await asyncio.Event().wait()
+            yield (self._content or b"")[:max_bytes]
+
+        yield pieces()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def source_of(host: Host, clock: Clock | None = None, timeout_seconds: float = 60) -> ArchiveSource:
+    return ArchiveSource(
+        host,
+        ArchiveSettings(),
+        max_item_bytes=100,
+        timeout_seconds=timeout_seconds,
+        clock=clock or Clock(),
+    )
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpacking, "TemporaryFile", partial(Path("/dev/full").open, "w+b"))
+
+
+@pytest.mark.parametrize("archives", [2, 3, 4])
+@pytest.mark.parametrize("at_once", [1, 8])
+async def test_archives_whose_members_come_by_turns_are_downloaded_once(
+    archives: int, at_once: int
+) -> None:
+    host = Host(archive())
+    source, slots = source_of(host), asyncio.Semaphore(archives * at_once)
+
+    async def get(url: str) -> None:
+        async with slots:
+            assert (await source.get(url)).content == b"content"
+
+    urls = [f"http://h{each}/a.zip" for each in range(archives)]
+    await asyncio.gather(*(get(f"{url}#{n}.png") for n in range(MEMBERS) for url in urls))
+    source.close()
+
+    assert host.downloads == dict.fromkeys(urls, 1)
+
+
+async def test_of_the_archives_that_nobody_reads_those_used_last_are_kept() -> None:
+    host, clock = Host(archive()), Clock()
+    source = source_of(host, clock)
+    urls = [f"http://h{each}/a.zip" for each in range(3)]
+    for url in (urls[0], urls[1], urls[0], urls[2]):
+        await source.get(f"{url}#1.png")
+        clock.now += IDLE_SECONDS
+    for url in (urls[2], urls[0], urls[1]):
+        await source.get(f"{url}#2.png")
+    source.close()
+
+    assert [host.downloads[url] for url in urls] == [1, 2, 1]
+
+
+async def test_archive_that_never_ends_is_given_up() -> None:
+    source = source_of(Host(None), timeout_seconds=0.05)
+
+    async with asyncio.timeout(10):
+        with pytest.raises(FailedDownloadError) as caught:
+            await source.get("http://h/a.zip#1.png")
+
+    assert (caught.value.code, caught.value.most_attempts) == ("timeout", 2)
+
+
+@pytest.mark.usefixtures("full_disk")
+async def test_disk_that_is_full_is_not_the_archives_fault() -> None:
+    source = source_of(Host(archive()))
+
+    with pytest.raises(FailedDownloadError) as caught:
+        await source.get("http://h/a.zip#1.png")
+
+    assert caught.value.code == "no_space"
+
+
+async def test_disk_that_is_full_while_gzip_is_undone_is_not_the_archives_fault(
+    request: pytest.FixtureRequest,
+) -> None:
+    with TemporaryFile() as file:
+        await fetch_to(
+            file, Host(gzip.compress(archive())), "http://h/", max_bytes=10_000, timeout_seconds=60
+        )
+        request.getfixturevalue("full_disk")
+        with pytest.raises(FailedDownloadError) as caught:
+            unzipped(file, 100_000)
+
+    assert caught.value.code == "no_space"
+
+
+async def test_disk_that_is_full_has_room_again_once_idle_archives_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = Host(archive())
+    source = source_of(host)
+    await source.get("http://h1/a.zip#1.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(unpacking, "TemporaryFile", partial(Path("/dev/full").open, "w+b"))
+        with pytest.raises(FailedDownloadError):
+            await source.get("http://h2/a.zip#1.png")
+
+    for number in (1, 2):
+        await source.get(f"http://h{number}/a.zip#2.png")
+    source.close()
+
+    assert host.downloads == {"http://h1/a.zip": 2, "http://h2/a.zip": 2}
