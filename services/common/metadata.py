@@ -6,6 +6,8 @@ from urllib.parse import quote, unquote
 
 MAX_METADATA_BYTES = 1700
 """S3 allows 2 KiB of user metadata, names included; the rest is for ``fetch-id`` and to spare."""
+FETCH_ID = "fetch-id"
+"""Name of what says where the values are that do not fit."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def to_metadata(provenance: Provenance) -> dict[str, str]:
         if _size(metadata) + len(name) + len(value) <= MAX_METADATA_BYTES:
             metadata[name] = value
         elif provenance.fetch_id is not None:
-            metadata["fetch-id"] = provenance.fetch_id
+            metadata[FETCH_ID] = provenance.fetch_id
     return metadata
 
 
@@ -52,7 +54,7 @@ def from_metadata(metadata: dict[str, str]) -> Provenance:
         batch_id=metadata.get("batch-id") or None,
         annotation=unquote(annotation, errors="replace") if annotation is not None else None,
         fetched_at=_parse_time(metadata.get("fetched-at")),
-        fetch_id=metadata.get("fetch-id") or None,
+        fetch_id=metadata.get(FETCH_ID) or None,
     )
 
 

@@ -5,6 +5,8 @@ import asyncio
 from fastapi import FastAPI
 
 from services.common.consuming import Consumer
+from services.common.download.redaction import Redactor
+from services.common.download.settings import DownloadSettings
 from services.common.health import health_router
 from services.common.index import open_index
 from services.common.logs import configure_logging
@@ -32,6 +34,7 @@ async def run(settings: ConsumerSettings) -> None:
             recogniser=ocr,
             images=Images(index.images),
             fetches=index.fetches,
+            redact=Redactor(DownloadSettings().redact_query).redact,
             max_object_bytes=settings.max_object_bytes,
         )
         checks = {"minio": store.check, "mongodb": index.check, "ocr-api": ocr.check}

@@ -1,6 +1,7 @@
 """What the consumer does with one delivery, top to bottom."""
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
@@ -8,7 +9,12 @@ from typing import Protocol
 import structlog
 
 from services.common.accuracy import character_errors
-from services.common.errors import ObjectNotFoundError, PermanentError, PredictionRefusedError
+from services.common.errors import (
+    ObjectNotFoundError,
+    PermanentError,
+    PredictionRefusedError,
+    TransientError,
+)
 from services.common.events import EventKind, ObjectEvent, parse_notification
 from services.common.index import Collection
 from services.common.jobs import RepredictJob, parse_job
@@ -36,6 +42,12 @@ class ForeignEventError(PermanentError):
     code = "foreign_event"
 
 
+class FetchNotFoundError(TransientError):
+    """An object refers to a fetch that is not written down, or not yet."""
+
+    code = "fetch_not_found"
+
+
 class Recogniser(Protocol):
     """Reads the text of an image."""
 
@@ -52,6 +64,7 @@ class Worker:
         recogniser: The OCR API.
         images: Where documents go.
         fetches: Where the fetcher keeps what is too long for an object's metadata.
+        redact: Takes the secrets out of a URL that is kept.
         max_object_bytes: Larger objects are rejected unread.
     """
 
@@ -62,12 +75,14 @@ class Worker:
         recogniser: Recogniser,
         images: Images,
         fetches: Collection,
+        redact: Callable[[str], str],
         max_object_bytes: int,
     ) -> None:
         self._store = store
         self._recogniser = recogniser
         self._images = images
         self._fetches = fetches
+        self._redact = redact
         self._max_object_bytes = max_object_bytes
 
     async def handle(self, delivery: Delivery) -> str:
@@ -82,7 +97,7 @@ class Worker:
             return await self._predict_again(job)
         code = "ignored"
         for event in parse_notification(delivery.body):
-            code = await self._handle_event(event)
+            code = await self._handle_event(event, is_last_attempt=delivery.is_last_attempt)
             if code in {"predicted", "rejected"} and ORIGIN_HEADER not in delivery.headers:
                 # Of what the reconciler found, the age says nothing of how long events take
                 age = datetime.now(tz=UTC) - event.occurred_at
@@ -90,21 +105,22 @@ class Worker:
             log.info("handled", event_name=event.name, id=event.document_id, code=code)
         return code
 
-    async def _handle_event(self, event: ObjectEvent) -> str:
+    async def _handle_event(self, event: ObjectEvent, *, is_last_attempt: bool) -> str:
         if event.bucket != self._store.bucket:
             raise ForeignEventError(f"bucket {event.bucket!r}, ours is {self._store.bucket!r}")
         match event.kind:
             case EventKind.CREATED:
-                return await self._stored(event)
+                if event.key.endswith("/") and not event.size:
+                    return "folder"  # the console's way to make an empty folder
+                return await self._stored(
+                    event, await self._provenance(event, is_last_attempt=is_last_attempt)
+                )
             case EventKind.REMOVED:
                 return await self._removed(event)
             case EventKind.IGNORED:
                 return "ignored"
 
-    async def _stored(self, event: ObjectEvent) -> str:
-        if event.key.endswith("/") and not event.size:
-            return "folder"  # the console's way to make an empty folder
-        provenance = await self._provenance(event)
+    async def _stored(self, event: ObjectEvent, provenance: Provenance) -> str:
         code = READ_AGAIN
         reading: Reading | None = None
         while code == READ_AGAIN:
@@ -160,15 +176,23 @@ class Worker:
             return Reading(stored.info, now, sha256, None, error.code, error.detail)
         return Reading(stored.info, datetime.now(tz=UTC), sha256, prediction)
 
-    async def _provenance(self, event: ObjectEvent) -> Provenance:
+    async def _provenance(self, event: ObjectEvent, *, is_last_attempt: bool) -> Provenance:
+        """Return where an object is from.
+
+        Raises:
+            FetchNotFoundError: It is said elsewhere, and may be there soon.
+        """
         provenance = from_metadata(event.metadata)
         if provenance.fetch_id is None:
             return provenance
         fetch = await self._fetches.find_one({"_id": provenance.fetch_id})
         if fetch is None:
-            return provenance
+            if is_last_attempt:  # an image without its source is an image all the same
+                log.warning("fetch not found", id=event.document_id, fetch_id=provenance.fetch_id)
+                return provenance
+            raise FetchNotFoundError(f"no fetch {provenance.fetch_id!r}"[:200])
         return Provenance(
-            source_url=fetch["url"],
+            source_url=provenance.source_url or self._redact(fetch["url"]),
             batch_id=fetch["batch_id"],
             annotation=fetch.get("annotation"),
             fetched_at=provenance.fetched_at,

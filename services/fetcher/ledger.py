@@ -1,7 +1,7 @@
 """The ``fetches`` collection: one document per batch item, with its outcome.
 
 An item gets its document with its outcome, or with its first failed attempt: until then its list
-says all there is to say.
+says all there is to say. Earlier only where an object refers to it, or its job may be lost.
 """
 
 from collections import Counter
@@ -161,6 +161,12 @@ class Ledger:
     async def note_attempt(self, job: Job, *, code: str, detail: str) -> None:
         """Record that an attempt failed and another will follow."""
         await self._write(_Change(job, {"code": code, "detail": detail}, 1))
+
+    async def queue(self, jobs: Sequence[Job]) -> int:
+        """Write down that items are queued; return how many had no document until then."""
+        nothing_yet = {"code": None, "detail": None}
+        documents = [_Change(job, nothing_yet, 0).to_document() for job in jobs]
+        return len(documents) - len(await self._collection.insert_missing(documents))
 
     async def _write_each(self, changes: Sequence[_Change]) -> Sequence[bool]:
         """Write items; return which of them were queued until then."""

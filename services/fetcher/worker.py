@@ -17,7 +17,7 @@ from services.common.download.errors import (
 from services.common.download.headers import Validators
 from services.common.errors import PostponedError, UnavailableError
 from services.common.index import Document
-from services.common.metadata import Provenance, to_metadata
+from services.common.metadata import FETCH_ID, Provenance, to_metadata
 from services.common.object_store import ObjectStore
 from services.common.settlement import Delivery, is_worn_out
 from services.fetcher.cancellations import BatchCancelledError, Cancellations
@@ -208,11 +208,14 @@ class Worker:
             fetched_at=datetime.now(tz=UTC),
             fetch_id=job.fetch_id,
         )
+        metadata = to_metadata(provenance)
+        if FETCH_ID in metadata:  # who is told of the object looks there, at once
+            await self._ledger.queue([job])
         await self._store.write(
             image.key,
             image.content,
             content_type=image.format.content_type,
-            metadata=to_metadata(provenance),
+            metadata=metadata,
         )
 
 

@@ -12,8 +12,9 @@ from uuid import uuid4
 import aio_pika
 import pytest
 from aiohttp import web
+from typing_extensions import override
 
-from services.common.index import Database, Document, open_index
+from services.common.index import Collection, Database, Document, Filter, open_index
 from services.common.metadata import Provenance, to_metadata
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
@@ -163,16 +164,73 @@ async def test_fetched_image_keeps_where_it_came_from(start: Start) -> None:
 
 async def test_source_too_long_for_a_header_is_looked_up(start: Start) -> None:
     pipeline = await start()
-    url = "http://example.test/" + "x" * 3000
+    url = "http://example.test/" + "x" * 3000 + "?token="
     await pipeline.index.fetches.insert(
-        {"_id": "b1/1", "batch_id": "b1", "url": url, "annotation": "long"}
+        {"_id": "b1/1", "batch_id": "b1", "url": f"{url}s3cret", "annotation": "long"}
     )
 
     await pipeline.upload("long.png", provenance=Provenance(url, "b1", "long", None, "b1/1"))
 
     document = await pipeline.document("long.png")
-    assert document["sources"][0]["url"] == url
+    assert document["sources"][0]["url"] == f"{url}REDACTED"
     assert document["annotation"]["text"] == "long"
+
+
+async def test_source_that_fits_a_header_is_kept_beside_an_annotation_that_is_looked_up(
+    start: Start,
+) -> None:
+    pipeline = await start()
+    kept, annotation = "http://example.test/a?key=REDACTED", "é" * 1000
+    real = "http://example.test/a?key=s3cret"
+    await pipeline.index.fetches.insert(
+        {"_id": "b1/1", "batch_id": "b1", "url": real, "annotation": annotation}
+    )
+
+    await pipeline.upload("long.png", provenance=Provenance(kept, "b1", annotation, None, "b1/1"))
+
+    document = await pipeline.document("long.png")
+    assert document["sources"][0]["url"] == kept
+    assert document["annotation"]["text"] == annotation
+
+
+class LateFetches(Collection):
+    """Has a fetch right after it was looked for in vain."""
+
+    late: Document
+
+    @override
+    async def find_one(self, where: Filter) -> Document | None:
+        found = await super().find_one(where)
+        if found is None:
+            await self.insert(self.late)
+        return found
+
+
+async def test_fetch_that_is_written_down_late_is_waited_for(start: Start, index: Database) -> None:
+    index.fetches = LateFetches(index.fetches._collection)
+    url, annotation = "http://example.test/a", "é" * 1000
+    index.fetches.late = {"_id": "b1/1", "batch_id": "b1", "url": url, "annotation": annotation}
+    pipeline = await start()
+
+    await pipeline.upload("late.png", provenance=Provenance(url, "b1", annotation, None, "b1/1"))
+
+    document = await pipeline.document("late.png")
+    assert document["annotation"]["text"] == annotation
+    assert pipeline.settled == [
+        (Outcome.RETRIED, "fetch_not_found"),
+        (Outcome.ACKED, "predicted"),
+    ]
+
+
+async def test_image_whose_fetch_is_gone_for_good_is_read_all_the_same(start: Start) -> None:
+    pipeline = await start()
+    gone = Provenance("http://example.test/a", "b1", "é" * 1000, None, "b1/1")
+
+    await pipeline.upload("gone.png", provenance=gone)
+
+    document = await pipeline.document("gone.png", status="predicted")
+    assert document["sources"][0]["url"] == "http://example.test/a"
+    assert document["annotation"] is None
 
 
 async def test_same_bytes_again_add_their_source_without_a_second_prediction(

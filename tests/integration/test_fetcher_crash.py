@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import aio_pika
 import aiohttp
 import pytest
+from typing_extensions import override
 
 from infra.local.ports import pick_free_ports
 from services.common.download.client import Download
@@ -19,6 +20,7 @@ from services.common.download.headers import Validators
 from services.common.errors import ObjectStoreUnavailableError
 from services.common.index import DocumentRefusedError
 from services.common.messaging import Publisher, open_publisher
+from services.common.object_store import ObjectStore
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import FETCH_QUEUES, MOST_COPIES, MOST_RETURNS, Delivery
 from services.fetcher.cancellations import Cancellations
@@ -211,6 +213,51 @@ def make_worker(surroundings: Surroundings, source: Source) -> Worker:
         redact=str,
         max_attempts=3,
     )
+
+
+class PictureSource:
+    """Has one image."""
+
+    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
+        assert url
+        assert validators is None
+        return Download(png(1), 200, "image/png")
+
+
+class CutOffStore(ObjectStore):
+    """Keeps what is written, and whoever wrote it comes no further."""
+
+    @override
+    async def write(
+        self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
+    ) -> str:
+        await super().write(key, content, content_type=content_type, metadata=metadata)
+        raise ObjectStoreUnavailableError("written, but nobody was told")
+
+
+@pytest.mark.parametrize(("annotation", "written"), [("é" * 1000, 1), ("short", 0)])
+async def test_what_an_object_only_refers_to_is_written_down_before_the_object(
+    surroundings: Surroundings, annotation: str, written: int
+) -> None:
+    ledger = Ledger(surroundings.index.fetches)
+    store = CutOffStore(surroundings.store.client, surroundings.s3.bucket)
+    job = replace(JOB, annotation=annotation)
+
+    with pytest.raises(ObjectStoreUnavailableError):
+        await make_worker(replace(surroundings, store=store), PictureSource()).handle(
+            Delivery(job.body())
+        )
+
+    item = await ledger.find(job.fetch_id)
+    assert await surroundings.index.fetches.count({}) == written
+    if item is not None:
+        assert (item["url"], item["annotation"]) == (job.url, annotation)
+        assert (item["outcome"], item["code"], item["attempts"]) == ("queued", None, 0)
+    again = Delivery(job.body(), headers={"x-delivery-count": 1})
+    assert await make_worker(surroundings, PictureSource()).handle(again) == "stored"
+    stored = await ledger.find(job.fetch_id)
+    assert stored is not None
+    assert (stored["outcome"], stored["attempts"]) == ("stored", 1)
 
 
 async def test_bug_of_ours_ends_its_item_and_leaves_its_message_as_evidence(
