@@ -13,9 +13,12 @@ from enum import StrEnum
 from services.common.errors import PermanentError
 from services.common.index import Collection, Document
 from services.fetcher.counting import UNCOUNTED, Counting
+from services.fetcher.dispatcher import LEASE
 from services.fetcher.ledger import Counts, ItemOutcome, Ledger, RetryScope
 from services.fetcher.listing import Listing
+from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import Pages
+from services.fetcher.requeuing import requeue
 
 
 class BatchState(StrEnum):
@@ -68,6 +71,7 @@ class Batches:
         self._ledger = ledger
         self._counting = Counting(collection, ledger, pages)
         self._listing = Listing(ledger, pages)
+        self._expander = Expander(pages)
         self._wake = wake
 
     async def find(self, batch_id: str) -> Batch:
@@ -107,7 +111,7 @@ class Batches:
         return self._ledger.items(batch_id, outcome=ItemOutcome.FAILED)
 
     async def retry(self, batch_id: str, scope: RetryScope) -> int:
-        """Queue failed items again; return how many.
+        """Queue again what failed, and what may be lost on its way; return how many.
 
         Raises:
             BatchNotFoundError: There is no such batch.
@@ -116,10 +120,14 @@ class Batches:
         document = await self._document(batch_id)
         if document["cancelled_at"] is not None:
             raise BatchConflictError("the batch was cancelled: submit its list again")
-        # the intention first: whoever dispatches carries it out if this process dies here
-        await self._redispatch({"_id": batch_id}, {"requeue": scope, **UNCOUNTED})
-        requeued = await self._ledger.requeue(batch_id, scope)
-        await self._redispatch({"_id": batch_id}, {"requeue": None})
+        # the intention first: whoever dispatches carries it out if this process dies here, but not
+        # before the lease ran out, since who counts here must be the only one to requeue
+        ours = {"dispatch.owner": None, "dispatch.leased_until": datetime.now(tz=UTC) + LEASE}
+        await self._redispatch({"_id": batch_id}, {"requeue": scope, **ours, **UNCOUNTED})
+        requeued = await requeue(document, scope, self._ledger, self._expander)
+        free = {"dispatch.leased_until": datetime.now(tz=UTC)}
+        await self._redispatch({"_id": batch_id}, {"requeue": None, **free, **UNCOUNTED})
+        self._wake.set()
         return requeued
 
     async def cancel(self, batch_id: str) -> None:
@@ -134,6 +142,7 @@ class Batches:
             raise BatchConflictError("the batch is completed")
         where = {"_id": batch_id, "cancelled_at": None}
         await self._redispatch(where, {"cancelled_at": datetime.now(tz=UTC)})
+        self._wake.set()
         await self._ledger.cancel(batch_id)
 
     async def _redispatch(self, where: Document, fields: Document) -> None:
@@ -141,7 +150,6 @@ class Batches:
         again = {"dispatch.done": False, "dispatch.after": ""}
         change = {"$set": {**fields, **again}, "$inc": {"dispatch.version": 1}}
         await self._collection.update_one(where, change)
-        self._wake.set()
 
     async def _document(self, batch_id: str) -> Document:
         document = await self._collection.find_one({"_id": batch_id, "loaded": True})

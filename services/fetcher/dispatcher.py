@@ -24,6 +24,7 @@ from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
 from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import number_of
+from services.fetcher.requeuing import requeue
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -119,7 +120,7 @@ class Dispatcher:
             await self._release(batch, {"dispatch.done": True})
             return True
         if batch["requeue"] is not None:
-            await self._ledger.requeue(batch_id, RetryScope(batch["requeue"]))
+            await requeue(batch, RetryScope(batch["requeue"]), self._ledger, self._expander)
             await self._release(batch, {"requeue": None, "dispatch.after": ""})
             return True
         if batch["dispatch"]["after"] is not None:

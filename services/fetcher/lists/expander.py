@@ -1,9 +1,12 @@
 """Turns the pages of a list into jobs, a page at a time, just ahead of their download."""
 
+from collections.abc import AsyncIterator
+
 from services.common.index import Document
+from services.fetcher.counting import PAGES_AT_ONCE
 from services.fetcher.jobs import Job
-from services.fetcher.ledger import fetch_id
-from services.fetcher.lists.pages import Pages, mixed_by_host, page_at
+from services.fetcher.ledger import Ledger, fetch_id
+from services.fetcher.lists.pages import Pages, mixed_by_host, number_of, page_at, page_id
 
 
 class Expander:
@@ -21,8 +24,26 @@ class Expander:
 
         Again and again the same, until ``pages.next`` of the batch is one further.
         """
+        pages = batch["pages"]
+        return await self._jobs(batch["_id"], page_at(pages["next"], pages["count"]))
+
+    async def untouched(self, batch: Document, ledger: Ledger) -> AsyncIterator[list[Job]]:
+        """Yield the jobs of items that were published and have no document, a page at a time."""
         batch_id, pages = batch["_id"], batch["pages"]
-        number = page_at(pages["next"], pages["count"])
+        published = {page_at(position, pages["count"]) for position in range(pages["next"])}
+        numbers = sorted(published.difference(pages["counted"]))
+        for start in range(0, len(numbers), PAGES_AT_ONCE):
+            some = numbers[start : start + PAGES_AT_ONCE]
+            sizes = await self._pages.sizes(batch_id, some)
+            found = await ledger.count([page_id(batch_id, each) for each in some])
+            for identity, counts in found.items():
+                number = number_of(identity)
+                if sum(counts.by_outcome.values()) < sizes.get(number, 0):
+                    known = await ledger.ids([identity])
+                    jobs = await self._jobs(batch_id, number)
+                    yield [job for job in jobs if job.fetch_id not in known]
+
+    async def _jobs(self, batch_id: str, number: int) -> list[Job]:
         items = await self._pages.read(batch_id, number)
         return [
             Job(fetch_id(batch_id, item.line), batch_id, item.url, item.annotation, number)

@@ -1,0 +1,206 @@
+"""What a retry queues again, and what it counts, whatever else happens to the batch."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import aio_pika
+import pytest
+from aiohttp import web
+from typing_extensions import override
+
+from services.common.messaging import open_publisher
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.settlement import FETCH_QUEUES
+from services.fetcher.batches import Batches
+from services.fetcher.dispatcher import Dispatcher
+from services.fetcher.jobs import Job
+from services.fetcher.ledger import ItemOutcome, Ledger, Result, RetryScope
+from services.fetcher.lists.expander import Expander
+from services.fetcher.lists.pages import Pages, to_page
+from services.fetcher.lists.rows import Item
+from services.fetcher.requeuing import requeue
+from services.fetcher.submissions import Description, Submissions
+from tests.support.fetcher import (
+    Surroundings,
+    get_json,
+    open_surroundings,
+    running_fetcher,
+    submit,
+    wait_done,
+)
+from tests.support.waiting import eventually
+from tests.support.web import open_site, png
+
+pytestmark = pytest.mark.integration
+
+PATIENT_SECONDS = 30.0
+FAILED = Result(ItemOutcome.FAILED, "timeout", is_transient=True)
+
+
+@pytest.fixture
+async def surroundings(
+    s3_settings: S3Settings, private_amqp_settings: AmqpSettings, mongo_settings: MongoSettings
+) -> AsyncIterator[Surroundings]:
+    async with open_surroundings(s3_settings, private_amqp_settings, mongo_settings) as made:
+        yield made
+
+
+@pytest.fixture
+def ledger(surroundings: Surroundings) -> Ledger:
+    return Ledger(surroundings.index.fetches)
+
+
+@pytest.fixture
+def pages(surroundings: Surroundings) -> Pages:
+    return Pages(surroundings.index.lists)
+
+
+def dispatcher(surroundings: Surroundings) -> Dispatcher:
+    return Dispatcher(
+        surroundings.amqp,
+        FETCH_QUEUES,
+        batches=surroundings.index.batches,
+        ledger=Ledger(surroundings.index.fetches),
+        expander=Expander(Pages(surroundings.index.lists)),
+        wake=asyncio.Event(),
+    )
+
+
+async def published_batch(surroundings: Surroundings, count: int, **fields: Any) -> str:
+    """Write a batch down as it is once its list was published, whose jobs are lost."""
+    rows = iter([Item(line, f"http://x.test/{line}", None) for line in range(1, count + 1)])
+    submissions = Submissions(
+        surroundings.index.batches, Pages(surroundings.index.lists), asyncio.Event()
+    )
+    batch_id = (await submissions.submit(rows, Description("a list"))).batch_id
+    done = {"pages.next": 1, "dispatch.done": True, **fields}
+    await surroundings.index.batches.update_one({"_id": batch_id}, {"$set": done})
+    return batch_id
+
+
+async def purge(surroundings: Surroundings) -> int:
+    """Empty the queues of jobs; return how many they held."""
+    async with await aio_pika.connect(str(surroundings.amqp.url)) as connection:
+        channel = await connection.channel()
+        queues = [
+            await channel.get_queue(name)
+            for name in (*FETCH_QUEUES.partitions, *FETCH_QUEUES.delays)
+        ]
+        return sum([(await queue.purge()).message_count or 0 for queue in queues])
+
+
+async def test_batch_whose_jobs_are_lost_is_completed_by_a_retry(
+    surroundings: Surroundings,
+) -> None:
+    lost, purged = 20, 0
+    is_back = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        await is_back.wait()
+        return web.Response(body=png(int(request.path[1:])), content_type="image/png")
+
+    async def is_under_way() -> bool:
+        batch = await get_json(api, f"/batches/{batch_id}")
+        document = await surroundings.index.batches.find_one({"_id": batch_id})
+        is_published = document is not None and document["dispatch"]["done"]
+        return is_published and batch["counts"]["stored"] == 1
+
+    async def are_all_lost() -> bool:
+        nonlocal purged
+        purged += await purge(surroundings)
+        return purged >= lost
+
+    async with open_site() as site:
+        urls = [site.add(f"/{number}", answer) for number in range(1, lost + 1)]
+        async with running_fetcher(surroundings, idle_timeout_seconds=PATIENT_SECONDS) as api:
+            batch_id = (await submit(api, site.add_body("/first", png(0)), *urls))["batch_id"]
+            await eventually(is_under_way)
+        await eventually(are_all_lost)
+        is_back.set()
+
+        async with running_fetcher(surroundings) as api:
+            before = await get_json(api, f"/batches/{batch_id}")
+            async with api.post(f"/batches/{batch_id}/retry") as response:
+                retried = (await response.json())["retried"]
+            after = await wait_done(api, batch_id)
+
+    assert before["counts"]["queued"] == lost
+    assert retried == lost
+    assert (after["state"], after["counts"]["stored"]) == ("completed", lost + 1)
+    assert sum(after["counts"].values()) == lost + 1
+
+
+async def test_items_that_wait_to_be_published_or_are_written_down_are_left_alone(
+    ledger: Ledger, pages: Pages
+) -> None:
+    items = [Item(line, f"http://x.test/{line}", f"note {line}") for line in range(1, 6)]
+    for number, rows in enumerate((items[:1], items[1:2], items[2:])):
+        await pages.add("b", to_page(number, rows))
+    stored = Job("b/0000000003", "b", "http://x.test/3", page=2)
+    await ledger.finish(stored, Result(ItemOutcome.STORED, "stored"))
+    # of the three pages the first and the last are published, and the first is counted for good
+    batch = {"_id": "b", "pages": {"next": 2, "count": 3, "counted": [0]}}
+
+    assert await requeue(batch, RetryScope.TRANSIENT, ledger, Expander(pages)) == 2
+    assert await requeue(batch, RetryScope.TRANSIENT, ledger, Expander(pages)) == 0
+
+    queued = [item async for item in ledger.items("b", outcome=ItemOutcome.QUEUED)]
+    assert [(each["_id"], each["annotation"], each["attempts"]) for each in queued] == [
+        ("b/0000000004", "note 4", 0),
+        ("b/0000000005", "note 5", 0),
+    ]
+
+
+async def test_retry_cut_off_by_a_crash_is_carried_out_by_the_dispatcher(
+    surroundings: Surroundings,
+) -> None:
+    intention = {"requeue": RetryScope.TRANSIENT, "dispatch.done": False, "dispatch.after": ""}
+    await published_batch(surroundings, 3, **intention)
+
+    async with open_publisher(surroundings.amqp) as publisher:
+        for _ in range(2):
+            assert await dispatcher(surroundings).dispatch_page(publisher)
+            await surroundings.index.batches.update_many(
+                {}, {"$set": {"dispatch.leased_until": datetime.fromtimestamp(0, tz=UTC)}}
+            )
+
+    assert await purge(surroundings) == 3
+
+
+class WatchedLedger(Ledger):
+    """Lets something happen right before failed items are queued again."""
+
+    def __init__(self, surroundings: Surroundings, wake: asyncio.Event) -> None:
+        super().__init__(surroundings.index.fetches)
+        self._surroundings = surroundings
+        self._wake = wake
+
+    @override
+    async def requeue(self, batch_id: str, scope: RetryScope) -> int:
+        async with open_publisher(self._surroundings.amqp) as publisher:
+            assert not await dispatcher(self._surroundings).dispatch_page(publisher)
+        assert not self._wake.is_set()
+        # as a process that carried the same intention out, and counted the page then
+        counted = {"requeue": None, "pages.counted": [0], "pages.kept.failed": 1}
+        await self._surroundings.index.batches.update_one({"_id": batch_id}, {"$set": counted})
+        return await super().requeue(batch_id, scope)
+
+
+async def test_retry_counts_what_it_queues_whoever_dispatches_or_counts_in_between(
+    surroundings: Surroundings, ledger: Ledger, pages: Pages
+) -> None:
+    batch_id, wake = await published_batch(surroundings, 1), asyncio.Event()
+    await ledger.finish(Job(f"{batch_id}/0000000001", batch_id, "http://x.test/1"), FAILED)
+    watched = WatchedLedger(surroundings, wake)
+    batches = Batches(surroundings.index.batches, watched, pages, wake)
+
+    assert await batches.retry(batch_id, RetryScope.TRANSIENT) == 1
+
+    assert wake.is_set()
+    counts = (await batches.find(batch_id)).counts.by_outcome
+    assert (counts[ItemOutcome.QUEUED], counts[ItemOutcome.FAILED]) == (1, 0)
+    async with open_publisher(surroundings.amqp) as publisher:
+        assert await dispatcher(surroundings).dispatch_page(publisher)
+    assert await purge(surroundings) == 1
