@@ -120,9 +120,7 @@ class Submissions:
         known = await self._known(described)
         if known is not None and known["loaded"]:
             return _to_submission(known)
-        if known is not None and known["content_digest"] != described.content_digest:
-            raise IdempotencyKeyReusedError("the list at this address is another one by now")
-        batch_id = known["_id"] if known else None
+        batch_id = _joined(known, described) if known else None
         count, accepted, rejections = 0, 0, Rejections()
         pages = _pages(rows, rejections)
         while page := await asyncio.to_thread(next, pages, None):
@@ -163,8 +161,15 @@ class Submissions:
             known = await self._known(described)
             if known is None:
                 raise
-            return str(known["_id"])
+            return _joined(known, described)
         return str(document["_id"])
+
+
+def _joined(known: Document, described: Description) -> str:
+    """Return the id of a batch whose list is this very one."""
+    if known["content_digest"] != described.content_digest:
+        raise IdempotencyKeyReusedError("the list at this address is another one by now")
+    return str(known["_id"])
 
 
 def _pages(rows: Iterator[Row], rejections: Rejections) -> Iterator[Page]:

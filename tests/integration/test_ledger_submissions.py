@@ -1,0 +1,51 @@
+"""Two requests with one key at a time are one batch only where their list is one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from services.common.index import Database, open_index
+from services.common.settings import MongoSettings
+from services.fetcher.lists.pages import Pages
+from services.fetcher.lists.rows import Item
+from services.fetcher.submissions import Description, IdempotencyKeyReusedError, Submissions
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def index(mongo_settings: MongoSettings) -> AsyncIterator[Database]:
+    async with open_index(mongo_settings) as index:
+        await index.create_indexes()
+        yield index
+
+
+@pytest.mark.parametrize("content", ["first", "changed"])
+async def test_request_that_comes_second_joins_the_first_only_with_the_same_list(
+    index: Database, content: str
+) -> None:
+    submissions = Submissions(index.batches, Pages(index.lists), asyncio.Event())
+    is_read, may_end, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
+
+    def slowly() -> Iterator[Item]:
+        loop.call_soon_threadsafe(is_read.set)
+        asyncio.run_coroutine_threadsafe(may_end.wait(), loop).result()
+        yield Item(1, f"http://x.test/{content}", None)
+
+    def described(digest: str) -> Description:
+        return Description("the address", digest, idempotency_key="key", list_url="http://x.test/")
+
+    slow = asyncio.create_task(submissions.submit(slowly(), described(content)))
+    await is_read.wait()  # it found no batch of this key
+    first = await submissions.submit(
+        iter([Item(1, "http://x.test/first", None)]), described("first")
+    )
+    may_end.set()
+
+    if content == "first":
+        assert (await slow).batch_id == first.batch_id
+    else:
+        with pytest.raises(IdempotencyKeyReusedError):
+            await slow
+    assert await index.lists.count({}) == 1
