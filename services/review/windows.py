@@ -2,12 +2,13 @@
 
 A filter that few documents meet makes a query that is long under way; windows let a page show
 what was found so far after a moment, and go on from there. How far a window reaches follows from
-how many documents the last one held, and how long it took.
+how many documents the last one held, and how long it took; never less far than the first one did.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -17,7 +18,9 @@ MOST = 200
 """Documents of one query."""
 FEW = MOST // 8
 SHORT_SECONDS, LONG_SECONDS = 0.02, 0.08
-"""A window that took less may grow; one that took more shrinks."""
+"""A window may grow that took less beyond a mere answer; one that took more beyond it shrinks."""
+GROWTH, GROWTH_FROM_AFAR = 2, 8
+"""Where mere answers take long, there is time for a few questions only."""
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -129,7 +132,7 @@ async def walk(
     Raises:
         IndexUnavailableError: MongoDB does not answer.
     """
-    position, width = after, axis.width
+    position, width, quickest = after, axis.width, inf
     while True:
         condition, edge = _condition(axis, position, width)
         found = images.find(
@@ -142,24 +145,36 @@ async def walk(
         begun = monotonic()
         documents = [document async for document in found]
         seconds = monotonic() - begun
+        quickest = min(quickest, seconds)
         if len(documents) == MOST:
             last = position_of(documents[-1], axis)
             # As wide as these were apart
-            width = axis.distance(position, last) or width / 2
+            width = axis.distance(position, last)
             position = last
         else:
             position = Position(edge)
-            width *= _growth(len(documents), seconds)
+            width *= _growth(len(documents), seconds - quickest, quickest)
+        # A narrower one could end where it begins
+        width = max(width, axis.width, key=abs)
         has_ended = position.document_id is None and position.value == axis.end
         yield Window(documents, None if has_ended else position)
         if has_ended:
             return
 
 
-def _growth(count: int, seconds: float) -> float:
-    if seconds > LONG_SECONDS:
+def _growth(count: int, seconds: float, quickest: float) -> float:
+    """Return how many times as wide the next window is.
+
+    Args:
+        count: Documents of the last one.
+        seconds: What it took beyond the quickest: the rest is the way to the server.
+        quickest: What the quickest one took.
+    """
+    if seconds > max(LONG_SECONDS, quickest):
         return 0.5
-    return 2 if count < FEW and seconds < SHORT_SECONDS else 1
+    if count >= FEW or seconds > max(SHORT_SECONDS, quickest):
+        return 1
+    return GROWTH if quickest < SHORT_SECONDS else GROWTH_FROM_AFAR
 
 
 def position_of(document: Document, axis: Axis) -> Position:
