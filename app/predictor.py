@@ -186,7 +186,9 @@ class Predictor:
             finally:
                 self._queue.finish(batch, seconds=time.perf_counter() - started)
             for job, outcome in zip(batch, outcomes, strict=True):
-                if isinstance(outcome, Exception):
+                if isinstance(outcome, StopIteration):  # asyncio takes none: the job would hang
+                    job.result.set_exception(RuntimeError(repr(outcome)))
+                elif isinstance(outcome, Exception):
                     job.result.set_exception(outcome)
                 else:
                     job.result.set_result(outcome)

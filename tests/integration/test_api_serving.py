@@ -149,7 +149,7 @@ async def test_a_batch_with_too_few_readings_is_read_one_by_one() -> None:
     engine = ForgetfulEngine(best_batch=4)
     async with running_api(lambda: engine, threads=1) as api:
         await ready(api)
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
             tasks.create_task(api.predict(line(320)))
             await until(lambda: engine.calls == 1)
             rest = [tasks.create_task(api.predict(line(320))) for _ in range(3)]

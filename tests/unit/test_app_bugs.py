@@ -43,6 +43,14 @@ class MuteEngine(BrokenEngine):
         return nothing  # type: ignore[no-any-return]
 
 
+class ExhaustedEngine(BrokenEngine):
+    """Lets an iterator's end escape."""
+
+    @override
+    def read(self, pixels: Pixels) -> Reading:
+        return super().read(pixels) if pixels.min() == 255 else next(iter(()))
+
+
 async def test_bug_is_counted_and_a_refusal_is_not_a_bug() -> None:
     registry = CollectorRegistry()
     metrics = OcrMetrics(registry, low_score_threshold=0.5)
@@ -63,13 +71,18 @@ async def test_bug_is_counted_and_a_refusal_is_not_a_bug() -> None:
             assert bugs() == count
 
 
-async def test_an_engine_that_answers_no_reading_ends_no_thread() -> None:
+@pytest.mark.parametrize(
+    ("engine", "error"), [(MuteEngine, AttributeError), (ExhaustedEngine, RuntimeError)]
+)
+async def test_an_engine_that_answers_no_reading_ends_no_thread(
+    engine: type[BrokenEngine], error: type[Exception]
+) -> None:
     metrics = OcrMetrics(CollectorRegistry(), low_score_threshold=0.5)
     queue = WorkQueue(threads=1, max_waiting=1, max_wait_seconds=1)
-    predictor = Predictor(MuteEngine, queue, metrics, threads=1, max_image_pixels=1_000_000)
+    predictor = Predictor(engine, queue, metrics, threads=1, max_image_pixels=1_000_000)
 
     async with predictor.running(wait_for_model=True), asyncio.timeout(10):
         for _ in range(2):
-            with pytest.raises(AttributeError):
+            with pytest.raises(error):
                 await predictor.predict(line_image("a"))
         assert queue.in_work == 0
