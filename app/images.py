@@ -1,19 +1,16 @@
 """From the bytes of a file to the pixels that an engine reads, whatever the file holds."""
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
-from typing_extensions import override
 
 from app.errors import ImageTooLargeError, UndecodableImageError, UnsupportedMediaTypeError
-from services.common.images import FORMATS, PILLOW_NAMES
+from services.common.images import FORMATS, TooManyPartsError, open_image, tile_pixels
 
 Pixels = NDArray[np.uint8]
 """Height x width x 3, red, green, blue."""
@@ -29,14 +26,7 @@ BAND_ROWS = 64
 MAX_SCANS = 100
 """A progressive JPEG has about 10; each one costs a pass over the whole image."""
 
-MAX_READS = 100_000
-"""Of parts of a file. Pillow reads segment by segment; 20 MB of empty ones take it 10 s, 700 MB."""
-
 _START_OF_SCAN = b"\xff\xda"
-_TILE_WIDTH, _TILE_LENGTH = 322, 323
-"""Tags of TIFF 6.0, section 15."""
-_RAW = frozenset({1, 2, 7})
-"""Types of values that Pillow keeps as they are (bytes, text): a colour profile may be long."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -51,19 +41,6 @@ _DEEP = ("I", "F")
 _SIDEWAYS = frozenset(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 _FULL_SCALES = (1.0, 255.0, 4095.0, 65535.0)
 """White in images of fractions, 8, 12 and 16 bits: scanners store 12 bits in 16."""
-
-
-class _File(BytesIO):
-    """A file in memory that may be read only so often."""
-
-    _reads = 0
-
-    @override
-    def read(self, size: int | None = -1, /) -> bytes:
-        self._reads += 1
-        if self._reads > MAX_READS:
-            raise UndecodableImageError(f"the file has more than {MAX_READS} parts")
-        return super().read(size)
 
 
 @dataclass(frozen=True)
@@ -117,13 +94,14 @@ def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
     """Open a file and check its header; whatever Pillow raises becomes an error of ours."""
     if not content:
         raise UndecodableImageError("the file is empty")
-    _check_directory(content)
     try:
-        with Image.open(_File(content), formats=PILLOW_NAMES) as image:
+        with open_image(content) as image:
             _check(image, content, max_pixels)
             yield image
     except (ImageTooLargeError, UndecodableImageError):
         raise
+    except TooManyPartsError as error:
+        raise UndecodableImageError(str(error)) from error
     except UnidentifiedImageError as error:
         names = ", ".join(known.pillow_name for known in FORMATS)
         raise UnsupportedMediaTypeError(f"the file is none of {names}") from error
@@ -131,29 +109,6 @@ def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
         raise _too_large("the image", max_pixels) from error
     except Exception as error:  # Pillow raises almost anything on a damaged file
         raise UndecodableImageError(f"the image is damaged: {error}"[:300]) from error
-
-
-def _check_directory(content: bytes) -> None:
-    """Refuse a TIFF whose first directory (TIFF 6.0, section 2) names too many strips or tiles.
-
-    Pillow unpacks the list when it opens the file: 2 million take it 7 s and 700 MB.
-    """
-    order = {b"II": "<", b"MM": ">"}.get(content[:2])
-    if order is None:
-        return
-    is_big = content[2:4] in {b"\x2b\0", b"\0\x2b"}  # BigTIFF: 64-bit counts and offsets
-    position, count, entry = ("Q", "Q", "HHQ8x") if is_big else ("L", "H", "HHL4x")
-    try:
-        (first,) = struct.unpack_from(order + position, content, 8 if is_big else 4)
-        (entries,) = struct.unpack_from(order + count, content, first)
-        start = first + struct.calcsize(order + count)
-        listed = content[start : start + min(entries, MAX_READS) * struct.calcsize(order + entry)]
-        rows = struct.iter_unpack(order + entry, listed)
-        values = [number for _, kind, number in rows if kind not in _RAW]
-    except (struct.error, OverflowError):
-        return  # damaged: Pillow says how
-    if any(MAX_READS < value <= len(content) for value in values):  # more is not there to unpack
-        raise UndecodableImageError(f"the file has more than {MAX_READS} parts")
 
 
 def _check(image: Image.Image, content: bytes, max_pixels: int) -> None:
@@ -167,14 +122,7 @@ def _check(image: Image.Image, content: bytes, max_pixels: int) -> None:
         raise _too_large(f"{width} x {height}", max_pixels)
     if image.format in {"JPEG", "MPO"} and content.count(_START_OF_SCAN) > MAX_SCANS:
         raise UndecodableImageError(f"the image has more than {MAX_SCANS} scans")
-    if image.format == "TIFF":
-        _check_tiles(image, max_pixels)
-
-
-def _check_tiles(image: Image.Image, max_pixels: int) -> None:
-    """A tile's size is declared apart from the image's, and may be any number."""
-    tags = getattr(image, "tag_v2", {})
-    if int(tags.get(_TILE_WIDTH, 1)) * int(tags.get(_TILE_LENGTH, 1)) > max_pixels:
+    if tile_pixels(image) > max_pixels:
         raise _too_large("a tile of the image", max_pixels)
 
 

@@ -6,13 +6,12 @@ from io import BytesIO
 from PIL import Image
 
 from services.common.errors import PermanentError
-from services.common.images import sniff
+from services.common.images import open_image, sniff, tile_pixels
 
 MAX_PIXELS = 25_000_000
+"""As many as the OCR API reads."""
 SHOWN = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
 """What every browser shows as it is; the others are converted."""
-_TILE_WIDTH, _TILE_LENGTH = 322, 323
-"""Tags of TIFF 6.0, section 15: declared apart from the image's size."""
 
 
 class NotShownError(PermanentError):
@@ -42,7 +41,7 @@ def to_picture(content: bytes) -> Picture:
     if known.content_type in SHOWN:
         return Picture(content, known.content_type)
     try:
-        with Image.open(BytesIO(content), formats=(known.pillow_name,)) as image:
+        with open_image(content) as image:
             _check(image)
             file = BytesIO()
             _to_8_bits(image).save(file, "PNG", compress_level=1)
@@ -54,9 +53,7 @@ def to_picture(content: bytes) -> Picture:
 
 
 def _check(image: Image.Image) -> None:
-    tags = getattr(image, "tag_v2", {})
-    tile = int(tags.get(_TILE_WIDTH, 1)) * int(tags.get(_TILE_LENGTH, 1))
-    if max(image.width * image.height, tile) > MAX_PIXELS:
+    if max(image.width * image.height, tile_pixels(image)) > MAX_PIXELS:
         raise NotShownError(f"the image has more than {MAX_PIXELS} pixels")
 
 

@@ -1,14 +1,21 @@
 """The review page's other pages, over HTTP: who may, what is escaped, what is found."""
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from html import unescape
 from io import BytesIO
 
 import pytest
 from aiohttp import ClientSession, FormData
 from PIL import Image
+from yarl import URL
 
+from services.common.index import Document
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.review.guard import MAX_FORM_BYTES
+from services.review.main import WRONG_PASSWORDS_PER_MINUTE
 from services.review.windows import MOST
 from tests.support.fetcher import open_surroundings, running_fetcher
 from tests.support.images import encode, line_image
@@ -40,7 +47,14 @@ async def ada(site: Site) -> AsyncIterator[Person]:
 
 async def test_nothing_is_shown_without_a_login(site: Site) -> None:
     async with ClientSession(site.url) as client:
-        for path in ("/", "/queue", "/gallery?q=a", "/image?id=a", "/content?id=a", "/batches"):
+        for path in (
+            "/",
+            "/queue",
+            "/gallery?q=a",
+            "/image?id=a",
+            "/content?id=a&etag=b",
+            "/batches",
+        ):
             async with client.get(path, allow_redirects=False) as response:
                 assert response.status == 303
                 assert response.headers["Location"].startswith("/login?then=")
@@ -64,6 +78,37 @@ async def test_wrong_password_is_refused(
                 assert "Set-Cookie" not in response.headers
         async with site.person(password=PASSWORD) as ada:
             await ada.see("/queue")
+
+
+async def test_few_of_many_passwords_that_are_tried_at_once_are_looked_at(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+) -> None:
+    async with (
+        open_review(s3_settings, mongo_settings, amqp_settings, login_password=PASSWORD) as site,
+        ClientSession(site.url) as client,
+    ):
+
+        async def attempt(password: str) -> int:
+            form = {"name": "eve", "password": password}
+            async with client.post("/login", data=form, allow_redirects=False) as response:
+                return response.status
+
+        answers = await asyncio.gather(*(attempt(f"guess {number}") for number in range(40)))
+        assert answers.count(403) == WRONG_PASSWORDS_PER_MINUTE
+        assert answers.count(429) == 40 - WRONG_PASSWORDS_PER_MINUTE
+        assert await attempt(PASSWORD) == 429
+
+
+async def test_large_form_is_read_from_nobody_but_who_submits(site: Site, ada: Person) -> None:
+    form = {"name": "ada", "password": "x" * MAX_FORM_BYTES}
+    async with ClientSession(site.url) as client, client.post("/login", data=form) as response:
+        assert response.status == 413
+    await ada.see("/gallery")
+    for path, status in {"/image/annotate": 413, "/queue/answer": 413, "/submit": 422}.items():
+        files = FormData({"token": ada.token})
+        files.add_field("text", bytes(MAX_FORM_BYTES), filename="")
+        async with ada.client.post(path, data=files) as response:
+            assert response.status == status, path
 
 
 @pytest.mark.parametrize("cookie", ["", "a.b", "WyJhIiwgImIiLCA5ZTk5XQ==.0000", "é.é"])
@@ -162,7 +207,7 @@ async def test_hostile_texts_are_only_text(site: Site, ada: Person) -> None:
 
 async def test_hostile_addresses_are_refused_as_a_page(ada: Person) -> None:
     for path in (
-        *("/image?id=", "/image?id=no/such", "/content?id=..%2f..%2fetc", "/image", "/none"),
+        *("/image?id=", "/image?id=no/such", "/content?id=..%2f..%2fetc&etag=e", "/image", "/none"),
         *("/gallery?cursor=x", "/gallery?low=2", "/gallery?order=up", "/queue?mode=$where"),
         *("/gallery?cursor=WzFlOTk5LCBudWxsXQ==", "/batches/a%20b", "/image?id[$ne]=1"),
         "/gallery?cursor=WyJhIl0=&order=worst",
@@ -231,13 +276,40 @@ async def test_paging_shows_every_image_once(site: Site, ada: Person, order: str
     assert len(set(seen)) == count
 
 
+async def stored(site: Site, image: Document, content: bytes) -> URL:
+    """Write an object whose type is a lie; return the address of its bytes."""
+    etag = await site.store.write(image["key"], content, content_type="text/html", metadata={})
+    return URL("/content").with_query(id=image["_id"], etag=etag)
+
+
+async def test_bytes_that_the_page_does_not_know_are_not_shown_on_it(
+    site: Site, ada: Person
+) -> None:
+    images = [known("seen", 0.1), known("ahead", 0.2)]
+    await site.add(*images, with_objects=True)
+    pages = [
+        *(await ada.see("/queue"), await ada.see("/gallery")),
+        await ada.see(f"/image?id={images[0]['_id']}"),
+    ]
+    shown = [re.findall(r'src="(/content[^"]*)"', page) for page in pages]
+    assert [len(addresses) for addresses in shown] == [2, 2, 1]
+    addresses = {unescape(address) for addresses in shown for address in addresses}
+    assert len(addresses) == 2
+    for address in addresses:
+        async with ada.client.get(address) as response:
+            assert response.headers["Content-Type"] == "image/png"
+    for image in images:
+        await stored(site, image, line_image("another"))
+    for address in addresses:
+        assert "changed" in await ada.see(address, status=409)
+
+
 async def test_every_format_reaches_the_browser(site: Site, ada: Person) -> None:
     for image_format in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"):
         image = known(image_format, 0.1)
         await site.add(image)
         content = line_image("shown", image_format=image_format)
-        await site.store.write(image["key"], content, content_type="text/html", metadata={})
-        async with ada.client.get("/content", params={"id": image["_id"]}) as response:
+        async with ada.client.get(await stored(site, image, content)) as response:
             assert response.status == 200
             assert response.headers["Content-Type"] in {
                 *("image/png", "image/jpeg", "image/webp", "image/gif"),
@@ -251,10 +323,7 @@ async def test_deep_grey_tiff_is_not_cut_off(site: Site, ada: Person) -> None:
     image = known("deep", 0.1)
     await site.add(image)
     grey = Image.new("I;16", (30, 10), 40_000)
-    await site.store.write(
-        image["key"], encode(grey, "TIFF"), content_type="image/tiff", metadata={}
-    )
-    async with ada.client.get("/content", params={"id": image["_id"]}) as response:
+    async with ada.client.get(await stored(site, image, encode(grey, "TIFF"))) as response:
         with Image.open(BytesIO(await response.read())) as shown:
             assert shown.getpixel((5, 5)) == pytest.approx(156, abs=1)
 
@@ -265,10 +334,20 @@ async def test_deep_grey_tiff_is_not_cut_off(site: Site, ada: Person) -> None:
 async def test_what_is_no_image_is_not_sent(site: Site, ada: Person, content: bytes) -> None:
     image = known("page", 0.1)
     await site.add(image)
-    await site.store.write(image["key"], content, content_type="image/svg+xml", metadata={})
-    async with ada.client.get("/content", params={"id": image["_id"]}) as response:
+    async with ada.client.get(await stored(site, image, content)) as response:
         assert response.status == 415
         assert content not in await response.read() or not content
+
+
+async def test_rejected_image_is_not_shown(site: Site, ada: Person) -> None:
+    error = {"code": "undecodable_image", "message": "damaged", "at": NOW}
+    image = known("rejected", 0.1, status="rejected", prediction=None, error=error)
+    await site.add(image)
+    await site.store.write(image["key"], line_image("x"), content_type="image/png", metadata={})
+
+    await ada.see(f"/content?id={image['_id']}&etag=e1", status=415)
+
+    assert "/content" not in await ada.see(f"/image?id={image['_id']}")
 
 
 async def test_correction_on_the_images_page_keeps_the_earlier_one(site: Site, ada: Person) -> None:

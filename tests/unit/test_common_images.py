@@ -1,11 +1,20 @@
 from io import BytesIO
+from time import thread_time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from services.common.images import FORMATS, ImageFormat, sniff
+from services.common.images import (
+    FORMATS,
+    MAX_READS,
+    ImageFormat,
+    TooManyPartsError,
+    open_image,
+    sniff,
+)
+from tests.support.hostile_images import endless_images, tiff
 
 
 def encoded(image_format: str, **options: object) -> bytes:
@@ -47,3 +56,28 @@ def test_hostile_bytes_never_raise(noise: bytes, known: ImageFormat) -> None:
 
     assert sniff(start + noise) in {None, known}
     assert sniff(noise) is None or sniff(noise) in FORMATS
+
+
+def test_no_image_takes_longer_than_a_second_to_be_told() -> None:
+    costs = {}
+    for name, content in endless_images().items():
+        started = thread_time()
+        sniff(content)
+        costs[name] = thread_time() - started
+
+    assert max(costs.values()) < 1, costs
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encoded("JPEG")[:2] + (MAX_READS + 1) * b"\xff\xfe\x00\x02" + encoded("JPEG")[2:],
+        tiff(MAX_READS + 1, 320, 48, {273: "offsets", 278: 1}),
+        tiff(MAX_READS + 1, 320, 48, {273: "offsets", 278: 1}, is_big=True),
+    ],
+    ids=["jpeg", "tiff", "bigtiff"],
+)
+def test_header_of_too_many_parts_has_no_format(content: bytes) -> None:
+    assert sniff(content) is None
+    with pytest.raises(TooManyPartsError):
+        open_image(content)

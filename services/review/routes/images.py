@@ -32,6 +32,7 @@ CONTENT_HEADERS = {
     "Cache-Control": f"private, max-age={SECONDS_IN_BROWSER}",
 }
 
+ETag = Annotated[str, Query(max_length=200)]
 ImageId = Annotated[str, Query(min_length=1, max_length=1200)]
 router = APIRouter()
 
@@ -52,11 +53,19 @@ async def image_page(parts: Of, me: Me, id: ImageId, said: str = "") -> Response
 
 
 @router.get("/content")
-async def content(parts: Of, _: Me, id: ImageId) -> Response:  # noqa: A002
-    """Send an image's bytes: no browser reaches MinIO where its address is a container's."""
-    key = (await _document(parts, id))["key"]
+async def content(parts: Of, _: Me, id: ImageId, etag: ETag) -> Response:  # noqa: A002
+    """Send an image's bytes: no browser reaches MinIO where its address is a container's.
+
+    Only those with the ETag that the page knows: what a person says is said of these.
+    """
+    document = await _document(parts, id)
+    if document["status"] == "rejected":
+        # What the OCR API refused may have been made to cost a reader time, here or in a browser
+        raise ProblemError(415, "rejected", "an image that was rejected is not shown")
     try:
-        stored = await parts.store.read(key, max_bytes=parts.settings.max_object_bytes)
+        stored = await parts.store.read(document["key"], max_bytes=parts.settings.max_object_bytes)
+        if stored.info.etag != etag:
+            raise ProblemError(409, "changed", "the image was replaced meanwhile")
         async with parts.conversions:
             picture = await asyncio.to_thread(to_picture, stored.content)
     except ObjectNotFoundError as error:

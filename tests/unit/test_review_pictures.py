@@ -1,0 +1,41 @@
+"""What the review page shows a browser, whatever an object holds."""
+
+from io import BytesIO
+from time import thread_time
+
+import pytest
+from PIL import Image
+
+from services.review.pictures import MAX_PIXELS, NotShownError, to_picture
+from tests.support.hostile_images import endless_images
+from tests.support.images import encode
+
+
+def test_no_conversion_of_an_endless_image_takes_longer_than_2_s() -> None:
+    converted = {
+        name: content
+        for name, content in endless_images().items()
+        if "tiff" in name or "bmp" in name
+    }
+    costs = {}
+    for name, content in converted.items():
+        started = thread_time()
+        with pytest.raises(NotShownError):
+            to_picture(content)
+        costs[name] = thread_time() - started
+
+    assert max(costs.values()) < 2, costs
+
+
+@pytest.mark.parametrize("image_format", ["TIFF", "BMP"])
+def test_as_many_pixels_as_the_ocr_api_reads_are_converted_and_no_more(image_format: str) -> None:
+    allowed = Image.new("L", (5_000, MAX_PIXELS // 5_000), "white")
+    larger = Image.new("L", (5_000, MAX_PIXELS // 5_000 + 1), "white")
+
+    picture = to_picture(encode(allowed, image_format))
+
+    assert picture.content_type == "image/png"
+    with Image.open(BytesIO(picture.content)) as image:
+        assert image.size == allowed.size
+    with pytest.raises(NotShownError, match="pixels"):
+        to_picture(encode(larger, image_format))
