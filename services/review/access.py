@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated
 
+from aiolimiter import AsyncLimiter
 from fastapi import Depends, Request
 from starlette.datastructures import FormData
 
@@ -36,6 +37,8 @@ class Parts:
     amqp: AmqpSettings
     conversions: asyncio.Semaphore
     """A large image takes some 100 MB while it is converted."""
+    wrong_passwords: AsyncLimiter
+    """How many may be tried, by all together."""
     ocr_queues: Queues = OCR_QUEUES
 
 

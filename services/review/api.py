@@ -42,7 +42,8 @@ def build_app(parts: Parts, *, ready: Mapping[str, Check], alive: Mapping[str, C
     app.state.parts = parts
     install_problem_handlers(app)
     _install_pages_of_errors(app, parts)
-    install_guard(app, parts.settings.host_names, max_body_bytes=parts.settings.max_upload_bytes)
+    settings = parts.settings
+    install_guard(app, settings.host_names, max_upload_bytes=settings.max_upload_bytes)
     app.include_router(health_router(ready=ready, alive=alive))
     for module in (login, queue, images, batches, quality):
         app.include_router(module.router)

@@ -19,7 +19,9 @@ from services.review.windows import Axis, Position, best, newest, position_of, w
 PAGE = 24
 SEARCH_SECONDS = 0.12
 """A page shows what was found in this time, and how to go on."""
-FIELDS = {"prediction": 1, "annotation": 1, "status": 1, "error": 1, "indexed_at": 1, "key": 1}
+FIELDS = dict.fromkeys(
+    ("prediction", "annotation", "status", "error", "indexed_at", "key", "etag"), 1
+)
 
 
 class Order(StrEnum):

@@ -8,6 +8,9 @@ from starlette.middleware.base import RequestResponseEndpoint
 from services.common.problems import ProblemError, problem_response
 
 HEALTH_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+UPLOAD_PATH = "/submit"
+MAX_FORM_BYTES = 16 * 1024
+"""Of all other forms: the login's is read from anybody."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 POLICY = "; ".join(
     (
@@ -28,25 +31,25 @@ HEADERS = {
 }
 
 
-def install_guard(app: FastAPI, hosts: frozenset[str], *, max_body_bytes: int) -> None:
+def install_guard(app: FastAPI, hosts: frozenset[str], *, max_upload_bytes: int) -> None:
     """Refuse what another site may have sent, and send the headers that keep a page to itself.
 
     Args:
         app: Where to.
         hosts: Names of this service: another name that leads here may be a stranger's page.
-        max_body_bytes: Largest body.
+        max_upload_bytes: Largest body that ``/submit`` takes.
     """
 
     @app.middleware("http")
     async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        refusal = _refusal(request, hosts, max_body_bytes)
+        refusal = _refusal(request, hosts, max_upload_bytes)
         response = problem_response(refusal) if refusal else await call_next(request)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response
 
 
-def _refusal(request: Request, hosts: frozenset[str], max_body_bytes: int) -> ProblemError | None:
+def _refusal(request: Request, hosts: frozenset[str], max_upload_bytes: int) -> ProblemError | None:
     if request.url.path in HEALTH_PATHS:
         return None
     host = request.headers.get("host", "")
@@ -56,7 +59,8 @@ def _refusal(request: Request, hosts: frozenset[str], max_body_bytes: int) -> Pr
         return None
     if not _is_from_here(request, host):
         return ProblemError(403, "cross_site", "the request comes from another site")
-    return _refusal_of_body(request, max_body_bytes)
+    limit = max_upload_bytes if request.url.path == UPLOAD_PATH else MAX_FORM_BYTES
+    return _refusal_of_body(request, limit)
 
 
 def _refusal_of_body(request: Request, max_body_bytes: int) -> ProblemError | None:

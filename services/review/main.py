@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from aiolimiter import AsyncLimiter
+
 from services.common.errors import PipelineError
 from services.common.health import Check
 from services.common.index import open_index
@@ -23,6 +25,7 @@ from services.review.settings import ReviewSettings
 
 SECONDS_OF_AN_HOUR = 3600.0
 CONVERSIONS = 2
+WRONG_PASSWORDS_PER_MINUTE = 10
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             fetcher=fetcher,
             amqp=config.amqp,
             conversions=asyncio.Semaphore(CONVERSIONS),
+            wrong_passwords=AsyncLimiter(WRONG_PASSWORDS_PER_MINUTE),
             ocr_queues=config.ocr_queues,
         )
         app = build_app(

@@ -53,7 +53,7 @@ async def test_forgotten_image_is_gone_with_all_that_people_said_of_it(site: Sit
 
         assert "Removed at" in proof
         assert "said" not in proof
-        await ada.see(f"/content?id={image}", status=404)
+        await ada.see(f"/content?id={image}&etag={etag}", status=404)
     assert await site.store.head(KEY) is None
     document = await site.document(image)
     assert document["status"] == "removed"

@@ -1,16 +1,11 @@
 """Login and logout."""
 
-import asyncio
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from services.common.annotations import UnacceptableAnnotationError
 from services.review.access import Me, Of, Parts, Posted, text_of
 from services.review.sessions import COOKIE
-
-REFUSED_SECONDS = 0.5
-"""Pause after a wrong password: guessing takes long."""
 
 router = APIRouter()
 
@@ -26,8 +21,12 @@ async def login(request: Request, parts: Of) -> Response:
     """Begin a session, and go to where the person wanted to."""
     async with request.form() as form:
         then, name, password = (text_of(form, each) for each in ("then", "name", "password"))
+    if not parts.wrong_passwords.has_capacity():
+        # Not even the right one: else guesses at the same time would be without a limit
+        problem = "Too many wrong passwords were tried: try again in a minute."
+        return _login(parts, then, name=name, problem=problem, status=429)
     if not parts.sessions.accepts(password):
-        await asyncio.sleep(REFUSED_SECONDS)
+        await parts.wrong_passwords.acquire()
         return _login(parts, then, name=name, problem="The password is wrong.", status=403)
     try:
         session = parts.sessions.start(name)
