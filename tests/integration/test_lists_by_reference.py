@@ -6,7 +6,10 @@ import json
 import tarfile
 import zipfile
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,8 +21,10 @@ from aiohttp import web
 from services.common.metadata import from_metadata
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.fetcher import dispatcher
+from services.fetcher.archives import unpacking
 from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import PAGE_ROWS, Pages
+from services.fetcher.references import FETCHES_AT_ONCE
 from tests.support.fetcher import (
     Surroundings,
     get_json,
@@ -231,6 +236,64 @@ async def test_archive_that_is_gone_by_the_time_fails_its_items(
         await wait_done(api, submitted["batch_id"])
         (item,) = (await items_by_url(api, submitted["batch_id"])).values()
     assert (item["outcome"], item["code"]) == ("failed", "not_found")
+
+
+async def test_failed_members_of_an_archive_can_be_submitted_again(
+    api: aiohttp.ClientSession, site: WebSite
+) -> None:
+    async def handle(_: web.Request) -> web.Response:
+        if site.hits["/scans.zip"] == 2:
+            return web.Response(status=404)
+        return web.Response(body=zip_of(**{"x/é 1.png": png(1), "t.csv": b"a.png,b"}))
+
+    url = site.add("/scans.zip", handle)
+    _, submitted = await post_url(api, url)
+    await wait_done(api, submitted["batch_id"])
+    async with api.get(f"/batches/{submitted['batch_id']}/failed.csv") as response:
+        failed = await response.read()
+    async with api.post("/batches", data=failed, headers={"Content-Type": "text/csv"}) as response:
+        again = await response.json()
+    batch = await wait_done(api, again["batch_id"])
+
+    assert set(await items_by_url(api, again["batch_id"])) == {f"{url}#x/%C3%A9%201.png"}
+    assert batch["counts"]["stored"] == 1
+
+
+async def test_disk_that_is_full_is_said_so_and_passes(
+    api: aiohttp.ClientSession, site: WebSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = site.add_body("/scans.zip", zip_of(**{"a.png": png(1)}))
+    with monkeypatch.context() as patch:
+        patch.setattr(unpacking, "TemporaryFile", partial(Path("/dev/full").open, "w+b"))
+        status, problem = await post_url(api, url)
+
+    assert (status, problem["code"]) == (503, "no_space")
+    assert (await post_url(api, url))[0] == 202
+
+
+async def test_two_lists_are_fetched_at_once_and_others_wait(
+    api: aiohttp.ClientSession, site: WebSite
+) -> None:
+    third, arrived = asyncio.Event(), 0
+
+    async def handle(_: web.Request) -> web.Response:
+        nonlocal arrived
+        arrived += 1
+        if arrived == 3:
+            third.set()
+        early = arrived <= FETCHES_AT_ONCE
+        if early:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(third.wait(), 0.2)
+        return web.Response(text=f"http://127.0.0.1:1/{early and third.is_set()}\n")
+
+    urls = [site.add(f"/{number}.txt", handle) for number in range(3)]
+    answers = await asyncio.gather(*(post_url(api, url) for url in urls))
+
+    assert [status for status, _ in answers] == [202, 202, 202]
+    for _, submitted in answers:
+        await wait_done(api, submitted["batch_id"])
+        assert set(await items_by_url(api, submitted["batch_id"])) == {"http://127.0.0.1:1/False"}
 
 
 @pytest.fixture
