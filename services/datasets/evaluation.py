@@ -7,9 +7,10 @@ from typing import Any, NamedTuple, Protocol
 from services.common.accuracy import character_errors, word_errors
 from services.common.annotations import collapse
 from services.common.index import Collection, Document
+from services.datasets.copies import FIELDS, find_copies, identity_of
 from services.datasets.labels import Label, label_of
-from services.datasets.selection import FIELDS, pages
-from services.datasets.splits import Split, hosts_of, source_group
+from services.datasets.selection import pages
+from services.datasets.splits import Split, hosts_of
 
 UPLOADED = "(uploaded)"
 
@@ -80,9 +81,9 @@ class Part:
     name: str
     is_by_source: bool = False
 
-    def has(self, document: Document) -> bool:
-        """Whether an image belongs to it."""
-        identity = source_group(document) if self.is_by_source else document["sha256"]
+    def has(self, copies: Sequence[Document]) -> bool:
+        """Whether an image, given all its documents, belongs to it."""
+        identity = identity_of(copies, is_by_source=self.is_by_source)
         return self.split.place(identity) == self.name
 
 
@@ -109,14 +110,23 @@ async def read_annotated(
     async for page in pages(images, where, fields=fields):
         labelled = [
             (document, label.text)
-            for document in page
-            if part is None or part.has(document)
+            for document in await _only(part, page, images, bucket)
             if isinstance(label := label_of(document, only_annotated=True, min_agreement=1), Label)
         ]
         documents = [document for document, _ in labelled]
         readings = [await reader.read(documents) for reader in readers]
         for (document, right), *read in zip(labelled, *readings, strict=True):
             yield tuple(_sample(document, right, each) for each in read)
+
+
+async def _only(
+    part: Part | None, page: list[Document], images: Collection, bucket: str
+) -> list[Document]:
+    """Return the documents whose images belong to a part, as an export decides it."""
+    if part is None:
+        return page
+    copies = await find_copies(images, bucket, (document["sha256"] for document in page))
+    return [each for each in page if part.has(copies.get(each["sha256"], [each]))]
 
 
 def _sample(document: Document, right: str, reading: Reading | None) -> Sample | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from services.common.errors import PermanentError
-from services.datasets.manifest import FILE, read_manifest
+from services.datasets.manifest import UnreadableManifestError, read_manifest
 
 SUMS = "SHA256SUMS"
 """As ``sha256sum --check`` reads it."""
@@ -128,12 +128,10 @@ def check_replaceable(target: Path) -> None:
         return
     if not target.is_dir():
         raise FolderInUseError(f"{target} is no folder")
-    ours = {SUMS} | {name.partition("/")[0] for name in listed(target)}
-    strange = sorted(each.name for each in target.iterdir() if each.name not in ours)
-    if strange:
-        raise FolderInUseError(f"{target} holds something that is no export: {strange[0]}")
-    if (target / FILE).exists():
-        read_manifest(target)
+    ours = {SUMS, *listed(target)} if _is_export(target) else set()
+    strange = min((name for name in _leaves(target) if name not in ours), default=None)
+    if strange is not None:
+        raise FolderInUseError(f"{target} holds something that is no export: {strange}")
 
 
 def listed(folder: Path) -> Iterator[str]:
@@ -143,6 +141,22 @@ def listed(folder: Path) -> Iterator[str]:
         with path.open(encoding="utf-8", newline="\n") as lines:
             for line in lines:
                 yield line.rstrip("\n").partition("  ")[2]
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        read_manifest(folder)
+    except UnreadableManifestError:
+        return False
+    return True
+
+
+def _leaves(folder: Path) -> Iterator[str]:
+    """Yield whatever is no folder, by its path with ``/``; a link is followed nowhere."""
+    for parent, folders, files in os.walk(folder):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            if path.is_symlink() or not path.is_dir():
+                yield path.relative_to(folder).as_posix()
 
 
 def _lock(descriptor: int, target: Path) -> None:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from services.datasets.labels import Origin
 from services.datasets.manifest import Record
 
 PAGE = 500
@@ -24,13 +23,11 @@ CREATE TABLE records (
     model TEXT, host TEXT, record TEXT
 ) WITHOUT ROWID
 """
+_SEEN = "CREATE TABLE seen (sha256 TEXT PRIMARY KEY) WITHOUT ROWID"
 _ADD = """
 INSERT INTO records
 VALUES (:sha256, :state, :split, :origin, :score, :length, :model, :host, :record)
-ON CONFLICT (sha256) DO UPDATE SET
-    split = excluded.split, origin = excluded.origin, score = excluded.score,
-    length = excluded.length, model = excluded.model, host = excluded.host, record = excluded.record
-WHERE excluded.origin = :annotation AND records.origin <> :annotation
+ON CONFLICT (sha256) DO NOTHING
 """
 
 
@@ -48,8 +45,6 @@ class Plan:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self.added = 0
-        """Records that were added, equal bytes counted again."""
 
     @classmethod
     @contextmanager
@@ -61,16 +56,20 @@ class Plan:
             connection.execute("PRAGMA journal_mode = OFF")
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute(_TABLE)
+            connection.execute(_SEEN)
             yield cls(connection)
         finally:
             connection.close()
             path.unlink(missing_ok=True)
 
+    def unseen(self, hashes: Iterable[str]) -> list[str]:
+        """Return those hashes that were never given before, each once."""
+        insert = "INSERT OR IGNORE INTO seen VALUES (?)"
+        return [each for each in hashes if self._connection.execute(insert, (each,)).rowcount]
+
     def add(self, records: Iterable[Record]) -> None:
-        """Take records; of equal bytes an annotated one, else the first."""
-        rows = [_row(record) for record in records]
-        self._connection.executemany(_ADD, rows)
-        self.added += len(rows)
+        """Take records; of equal bytes the first."""
+        self._connection.executemany(_ADD, [_row(record) for record in records])
 
     def mark(self, sha256: str, state: str) -> None:
         """Note what became of a record."""
@@ -150,5 +149,4 @@ def _row(record: Record) -> dict[str, Any]:
         "model": f"{record.engine} {record.model_version}" if record.model_version else "none",
         "host": record.hosts[0] if record.hosts else "(uploaded)",
         "record": json.dumps(record.model_dump(mode="json"), ensure_ascii=False),
-        "annotation": Origin.ANNOTATION.value,
     }

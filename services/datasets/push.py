@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from services.common.errors import ObjectNotFoundError, PermanentError
 from services.common.object_store import ObjectStore
 from services.datasets.folder import SUMS, listed
-from services.datasets.manifest import FILE
+from services.datasets.manifest import FILE, Manifest
 
 AT_ONCE = 16
 MAX_LIST_BYTES = 512 * 1024 * 1024
@@ -47,7 +49,7 @@ async def push(
     """Write the files of an export under a prefix; return how many.
 
     The manifest is written last. What an earlier push has left there and this export has not is
-    deleted; nothing else is.
+    deleted; nothing else is. Checksums without a manifest of ours are no earlier push.
 
     Args:
         folder: The export.
@@ -59,7 +61,7 @@ async def push(
         ObjectStoreUnavailableError: The server does not answer, or refuses.
     """
     base = f"{prefix}/" if prefix else ""
-    before = await _listed_there(store, f"{base}{SUMS}")
+    before = await _listed_there(store, base)
     total = sum(1 for _ in listed(folder)) + 1
     done = 0
     first = (name for name in listed(folder) if name != FILE)
@@ -81,10 +83,12 @@ async def _write(store: ObjectStore, folder: Path, base: str, name: str) -> None
     await store.write(f"{base}{name}", content, content_type=kind, metadata={})
 
 
-async def _listed_there(store: ObjectStore, key: str) -> list[str]:
+async def _listed_there(store: ObjectStore, base: str) -> list[str]:
     try:
-        sums = (await store.read(key, max_bytes=MAX_LIST_BYTES)).content
-    except ObjectNotFoundError:
+        manifest = await store.read(f"{base}{FILE}", max_bytes=MAX_LIST_BYTES)
+        Manifest.model_validate_json(manifest.content)
+        sums = (await store.read(f"{base}{SUMS}", max_bytes=MAX_LIST_BYTES)).content
+    except (ObjectNotFoundError, ValidationError):
         return []
     return [line.partition("  ")[2] for line in sums.decode(errors="replace").splitlines()]
 

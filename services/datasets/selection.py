@@ -1,19 +1,17 @@
 """From the documents that are asked for to the records of an export."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from services.common.index import Collection, Document
-from services.datasets.labels import Exclusion, label_of
+from services.datasets.copies import FIELDS, decide, find_copies, identity_of, provenance_of
+from services.datasets.labels import Exclusion
 from services.datasets.manifest import Query, Record
 from services.datasets.plan import Plan
-from services.datasets.splits import Split, hosts_of, parse_split, source_group
+from services.datasets.splits import Split, hosts_of, parse_split
 
 PAGE = 500
-_NAMES = ("key", "etag", "sha256", "status", "annotation", "prediction", "sources.url")
-_HISTORY = ("history.text", "history.model_version")
-FIELDS = dict.fromkeys((*_NAMES, *_HISTORY), 1)
 
 
 def filter_of(query: Query) -> Document:
@@ -33,23 +31,25 @@ def filter_of(query: Query) -> Document:
 async def select(images: Collection, query: Query, plan: Plan) -> Counter[str]:
     """Put all that is asked for into a plan; return why other documents are not in it.
 
+    Equal bytes are decided about once, by all their copies, whichever of them were asked for.
+
     Raises:
         IndexUnavailableError: MongoDB does not answer.
     """
     excluded: Counter[str] = Counter()
     split = parse_split(query.split)
-    async for page in pages(images, filter_of(query)):
+    async for page in pages(images, filter_of(query), fields={"sha256": 1}):
+        hashes = plan.unseen(document["sha256"] for document in page)
+        excluded["duplicate"] += len(page) - len(hashes)
         records = []
-        for document in page:
-            record = to_record(document, query, split)
+        for copies in (await find_copies(images, query.bucket, hashes)).values():
+            record = to_record(copies, query, split)
             if isinstance(record, Exclusion):
                 excluded[record.value] += 1
             else:
                 records.append(record)
         plan.add(records)
-    if duplicates := plan.added - plan.count():
-        excluded["duplicate"] = duplicates
-    return excluded
+    return +excluded
 
 
 async def pages(
@@ -72,27 +72,25 @@ async def pages(
         last = page[-1]["_id"]
 
 
-def to_record(document: Document, query: Query, split: Split) -> Record | Exclusion:
-    """Return what an export holds of a document, or why nothing."""
-    label = label_of(
-        document, only_annotated=query.only_annotated, min_agreement=query.min_agreement
-    )
-    if isinstance(label, Exclusion):
-        return label
+def to_record(copies: Sequence[Document], query: Query, split: Split) -> Record | Exclusion:
+    """Return what an export holds of an image, given all its documents, or why nothing."""
+    decided = decide(copies, only_annotated=query.only_annotated, min_agreement=query.min_agreement)
+    if isinstance(decided, Exclusion):
+        return decided
+    document, label = decided
     prediction: dict[str, Any] = document.get("prediction") or {}
-    identity = source_group(document) if query.group_by_source else document["sha256"]
     return Record.model_validate(
         {
             "sha256": document["sha256"],
             "key": document["key"],
             "etag": document["etag"],
-            "split": split.place(identity),
+            "split": split.place(identity_of(copies, is_by_source=query.group_by_source)),
             "label": label.text,
             "origin": label.origin,
             "agreement": label.agreement,
             "score": prediction.get("score"),
             "engine": prediction.get("engine"),
             "model_version": prediction.get("model_version"),
-            "hosts": hosts_of(document),
+            "hosts": hosts_of(provenance_of(copies)),
         }
     )

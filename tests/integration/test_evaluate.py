@@ -7,7 +7,14 @@ import pytest
 
 from services.common.settings import MongoSettings, S3Settings
 from services.datasets.splits import parse_split
-from tests.support.datasets import Collected, answer, docreco, open_collected, prediction
+from tests.support.datasets import (
+    STORED_AT,
+    Collected,
+    answer,
+    docreco,
+    open_collected,
+    prediction,
+)
 from tests.support.images import line_image
 
 pytestmark = pytest.mark.integration
@@ -76,6 +83,26 @@ async def test_only_the_part_that_no_model_was_trained_on(collected: Collected) 
     assert 0 < expected < 4
     told = await answer("evaluate", "--part", "validation", "--split", "50/50")
     assert told["models"]["last predictions"]["images"] == expected
+
+
+async def test_part_by_source_is_where_the_export_puts_all_copies(
+    collected: Collected, tmp_path: Path
+) -> None:
+    """Copies of one image whose own hosts belong to different parts."""
+    split = parse_split("50/50")
+    hosts = [f"host-{number}.example" for number in range(20)]
+    early = next(host for host in hosts if split.place(f"host:{host}") == "train")
+    late = next(host for host in hosts if split.place(f"host:{host}") == "validation")
+    for key, host, day in (("0.png", late, 9), ("1.png", early, 2)):
+        at = STORED_AT.replace(day=day)
+        source = {"url": f"https://{host}/", "batch_id": "b", "fetched_at": at}
+        content = line_image("copied")
+        await collected.add(key, "copied", right="copied", content=content, sources=[source])
+    shares = ("--group-by-source", "--split", "50/50")
+    told = await answer("export", "--format", "hf", "--out", tmp_path / "set", *shares)
+    assert told["excluded"] == {"duplicate": 1}
+    found = await answer("evaluate", "--part", "train", *shares)
+    assert found["models"]["last predictions"]["by_host"].keys() >= {early, late}
 
 
 @pytest.mark.usefixtures("collected")

@@ -14,6 +14,7 @@ from services.datasets.export import Sources
 from services.datasets.export import export as write_export
 from services.datasets.folder import replacing
 from services.datasets.manifest import Format, Query
+from services.datasets.splits import parse_split
 from tests.support.datasets import (
     STORED_AT,
     Collected,
@@ -246,6 +247,40 @@ async def test_equal_bytes_are_exported_once_as_a_person_says(
     assert list(labels(out).values()) == ["same"]
 
 
+@pytest.mark.parametrize("quality", ["unreadable", "not_a_line"])
+async def test_image_that_a_person_refused_is_left_out_whatever_its_copies_read(
+    collected: Collected, tmp_path: Path, quality: str
+) -> None:
+    image, other = line_image("same"), line_image("other")
+    for content, right in ((image, None), (other, "other")):
+        name = "image" if content is image else "other"
+        await collected.add(f"{name}/a.png", "read", content=content)
+        refusal = annotation("", quality)
+        await collected.add(f"{name}/b.png", "read", content=content, annotation=refusal)
+        await collected.add(f"{name}/c.png", "read", content=content, right=right)
+    out = tmp_path / "set"
+    told = await answer("export", "--format", "hf", "--out", out)
+    assert told["excluded"] == {quality: 1, "duplicate": 4}
+    assert list(labels(out).values()) == ["other"]
+
+
+async def test_image_belongs_to_the_earliest_source_of_its_copies(
+    collected: Collected, tmp_path: Path
+) -> None:
+    image = line_image("same")
+    await collected.add("a.png", "same", content=image)
+    for key, host, day in (("b.png", "late.example", 9), ("c.png", "early.example", 2)):
+        at = STORED_AT.replace(day=day)
+        source = {"url": f"https://{host}/", "batch_id": "b", "fetched_at": at}
+        await collected.add(key, "same", content=image, sources=[source])
+    out = tmp_path / "set"
+    shares = ("--split", "50/50")
+    await answer("export", "--format", "hf", "--out", out, "--group-by-source", *shares)
+    (record,) = records(out)
+    assert record["hosts"] == ["early.example", "late.example"]
+    assert record["split"] == parse_split("50/50").place("host:early.example")
+
+
 @pytest.mark.usefixtures("some")
 async def test_host_is_never_in_two_splits_where_asked(tmp_path: Path) -> None:
     out = tmp_path / "set"
@@ -305,6 +340,33 @@ async def test_strangers_folder_is_left_alone(some: Collected, tmp_path: Path) -
     assert some.store.bucket
 
 
+async def test_folder_of_a_stranger_with_checksums_is_left_alone(
+    collected: Collected, tmp_path: Path
+) -> None:
+    out = tmp_path / "set"
+    (out / "letters").mkdir(parents=True)
+    (out / "letters" / "a.txt").write_text("precious")
+    (out / "SHA256SUMS").write_text(f"{'0' * 64}  letters/a.txt\n")
+    status, output = await docreco("export", "--format", "hf", "--out", out)
+    assert status == 4
+    assert "no export" in output
+    assert (out / "letters" / "a.txt").read_text() == "precious"
+    assert collected.store.bucket
+
+
+async def test_checkpoint_saved_inside_an_export_is_left_alone(
+    some: Collected, tmp_path: Path
+) -> None:
+    out = tmp_path / "set"
+    await answer("export", "--format", "hf", "--out", out, "--split", "100")
+    (out / "train" / "model.pt").write_text("a week of training")
+    status, output = await docreco("export", "--format", "hf", "--out", out)
+    assert status == 4
+    assert "train/model.pt" in "".join(output.split())
+    assert (out / "train" / "model.pt").read_text() == "a week of training"
+    assert some.store.bucket
+
+
 async def test_interrupted_export_leaves_the_one_before_and_is_made_anew(
     some: Collected, tmp_path: Path
 ) -> None:
@@ -359,7 +421,12 @@ async def test_pushed_export_is_what_the_folder_holds(some: Collected, tmp_path:
     target = ObjectStore(some.store.client, bucket)
     await some.store.client.create_bucket(Bucket=bucket)
     try:
-        await target.write("sets/a/kept.txt", b"k", content_type="text/plain", metadata={})
+        for name, content in (
+            ("kept.txt", b"k"),
+            ("SHA256SUMS", b"0" * 64 + b"  kept.txt\n"),
+            ("manifest.json", b'{"of": "somebody else"}'),
+        ):
+            await target.write(f"sets/a/{name}", content, content_type="text/plain", metadata={})
         arguments = (
             "export",
             "--format",
