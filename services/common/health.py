@@ -8,12 +8,30 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
+from services.common.errors import PipelineError
+
 Check = Callable[[], Awaitable[None]]
 """Returns where all is well; raises with the reason where it is not."""
 
 CHECK_TIMEOUT_SECONDS = 3.0
 
 _METRICS_EXAMPLE = "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds 1.8e+09\n"
+
+
+class StoppedError(PipelineError):
+    """A background task ended: only a restart mends that."""
+
+    code = "stopped"
+
+
+def running(task: asyncio.Task[None]) -> Check:
+    """Return a check that a background task has not ended."""
+
+    async def check() -> None:
+        if task.done():
+            raise StoppedError("ended")
+
+    return check
 
 
 def health_router(

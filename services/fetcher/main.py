@@ -7,8 +7,7 @@ from services.common.consuming import Consumer
 from services.common.download.client import open_downloader
 from services.common.download.redaction import Redactor
 from services.common.download.settings import DownloadSettings
-from services.common.errors import PipelineError
-from services.common.health import Check
+from services.common.health import Check, running
 from services.common.index import open_index
 from services.common.logs import configure_logging
 from services.common.object_store import open_object_store
@@ -112,28 +111,14 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
                 references,
                 ready={**checks, "rabbitmq": consumer.check},
                 alive={
-                    "worker": _running(consuming),
-                    "dispatcher": _running(dispatching),
-                    "cancellations": _running(cancelling),
+                    "worker": running(consuming),
+                    "dispatcher": running(dispatching),
+                    "cancellations": running(cancelling),
                 },
                 stop=stop,
             )
             server = http_server(app, host=settings.host, port=settings.port)
             tasks.create_task(serve_until(stop, server))
-
-
-class StoppedError(PipelineError):
-    """A background task ended: only a restart mends that."""
-
-    code = "stopped"
-
-
-def _running(task: asyncio.Task[None]) -> Check:
-    async def check() -> None:
-        if task.done():
-            raise StoppedError("ended")
-
-    return check
 
 
 def _ignore(outcome: Outcome, code: str) -> None:

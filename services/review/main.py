@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 from aiolimiter import AsyncLimiter
 
-from services.common.errors import PipelineError
-from services.common.health import Check
+from services.common.health import running
 from services.common.index import open_index
 from services.common.logs import configure_logging
 from services.common.object_store import open_object_store
@@ -71,24 +70,10 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         app = build_app(
             parts,
             ready={"minio": store.check, "mongodb": index.check},
-            alive={"quality": _running(counting)},
+            alive={"quality": running(counting)},
         )
         server = http_server(app, host=settings.host, port=settings.port)
         tasks.create_task(serve_until(stop, server))
-
-
-class StoppedError(PipelineError):
-    """A background task ended: only a restart mends that."""
-
-    code = "stopped"
-
-
-def _running(task: asyncio.Task[None]) -> Check:
-    async def check() -> None:
-        if task.done():
-            raise StoppedError("ended")
-
-    return check
 
 
 async def main() -> None:
