@@ -1,14 +1,12 @@
 """Hostile servers through the whole fetcher: nothing of theirs is stored, all else is."""
 
 import gzip
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
 from aiohttp import web
 
 from services.common.metadata import from_metadata
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.adversary import (
     OK,
     Behaviour,
@@ -20,7 +18,6 @@ from tests.support.adversary import (
 from tests.support.fetcher import (
     Surroundings,
     items_by_url,
-    open_surroundings,
     running_fetcher,
     submit,
     wait_done,
@@ -48,14 +45,6 @@ HOSTILE: dict[str, tuple[Behaviour, str]] = {
     "loop": (REDIRECT + b"?token=s3cret\r\n\r\n", "too_many_redirects"),
     "tagged": (TAGGED, "robots_tag"),
 }
-
-
-@pytest.fixture
-async def surroundings(
-    s3_settings: S3Settings, private_amqp_settings: AmqpSettings, mongo_settings: MongoSettings
-) -> AsyncIterator[Surroundings]:
-    async with open_surroundings(s3_settings, private_amqp_settings, mongo_settings) as made:
-        yield made
 
 
 async def test_nothing_of_a_hostile_server_is_stored_and_what_is_good_is(

@@ -21,7 +21,6 @@ from services.common.errors import ObjectStoreUnavailableError
 from services.common.index import DocumentRefusedError
 from services.common.messaging import Publisher, open_publisher
 from services.common.object_store import ObjectStore
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import FETCH_QUEUES, MOST_COPIES, MOST_RETURNS, Delivery
 from services.fetcher.cancellations import Cancellations
 from services.fetcher.dispatcher import PAGE_ITEMS, Dispatcher
@@ -36,7 +35,6 @@ from tests.support.fetcher import (
     DEADLINE_SECONDS,
     Surroundings,
     fetcher_process,
-    open_surroundings,
     running_fetcher,
     submit,
     wait_done,
@@ -47,14 +45,6 @@ from tests.support.web import open_site, png
 pytestmark = pytest.mark.integration
 
 JOB = Job("b/0000000001", "b", "http://x.test/")
-
-
-@pytest.fixture
-async def surroundings(
-    s3_settings: S3Settings, private_amqp_settings: AmqpSettings, mongo_settings: MongoSettings
-) -> AsyncIterator[Surroundings]:
-    async with open_surroundings(s3_settings, private_amqp_settings, mongo_settings) as made:
-        yield made
 
 
 async def test_killed_right_after_the_answer_every_item_is_done_by_the_next_process(

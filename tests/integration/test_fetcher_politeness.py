@@ -11,13 +11,11 @@ from aiohttp import web
 
 from infra.local.ports import pick_free_ports
 from services.common.metadata import from_metadata
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.fetcher import (
     Surroundings,
     fetcher_process,
     get_json,
     items_by_url,
-    open_surroundings,
     running_fetcher,
     submit,
     wait_done,
@@ -30,14 +28,6 @@ pytestmark = pytest.mark.integration
 
 HOST_CONCURRENCY = 2
 HOST_RATE = 10
-
-
-@pytest.fixture
-async def surroundings(
-    s3_settings: S3Settings, private_amqp_settings: AmqpSettings, mongo_settings: MongoSettings
-) -> AsyncIterator[Surroundings]:
-    async with open_surroundings(s3_settings, private_amqp_settings, mongo_settings) as made:
-        yield made
 
 
 @pytest.fixture

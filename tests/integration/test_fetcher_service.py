@@ -15,13 +15,11 @@ import pytest
 from aiohttp import web
 
 from services.common.metadata import from_metadata
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.fetcher.counting import UNCOUNTED
 from tests.support.fetcher import (
     Surroundings,
     get_json,
     items_by_url,
-    open_surroundings,
     running_fetcher,
     submit,
     wait_done,
@@ -31,14 +29,6 @@ from tests.support.web import WebSite, open_raw_server, open_site, png
 pytestmark = pytest.mark.integration
 
 FORM = '--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nx\r\n--b--\r\n'
-
-
-@pytest.fixture
-async def surroundings(
-    s3_settings: S3Settings, private_amqp_settings: AmqpSettings, mongo_settings: MongoSettings
-) -> AsyncIterator[Surroundings]:
-    async with open_surroundings(s3_settings, private_amqp_settings, mongo_settings) as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What a retry queues again, and what it counts, whatever else happens to the batch."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +10,6 @@ from aiohttp import web
 from typing_extensions import override
 
 from services.common.messaging import open_publisher
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import FETCH_QUEUES
 from services.fetcher.batches import Batches
 from services.fetcher.dispatcher import Dispatcher
@@ -25,7 +23,6 @@ from services.fetcher.submissions import Description, Submissions
 from tests.support.fetcher import (
     Surroundings,
     get_json,
-    open_surroundings,
     running_fetcher,
     submit,
     wait_done,
@@ -37,14 +34,6 @@ pytestmark = pytest.mark.integration
 
 PATIENT_SECONDS = 30.0
 FAILED = Result(ItemOutcome.FAILED, "timeout", is_transient=True)
-
-
-@pytest.fixture
-async def surroundings(
-    s3_settings: S3Settings, private_amqp_settings: AmqpSettings, mongo_settings: MongoSettings
-) -> AsyncIterator[Surroundings]:
-    async with open_surroundings(s3_settings, private_amqp_settings, mongo_settings) as made:
-        yield made
 
 
 @pytest.fixture

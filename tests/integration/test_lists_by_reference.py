@@ -19,7 +19,6 @@ import pytest
 from aiohttp import web
 
 from services.common.metadata import from_metadata
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.fetcher import dispatcher
 from services.fetcher.archives import unpacking
 from services.fetcher.lists.expander import Expander
@@ -29,7 +28,6 @@ from tests.support.fetcher import (
     Surroundings,
     get_json,
     items_by_url,
-    open_surroundings,
     running_fetcher,
     submit,
     wait_done,
@@ -38,14 +36,6 @@ from tests.support.waiting import eventually
 from tests.support.web import WebSite, open_site, png
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def surroundings(
-    s3_settings: S3Settings, private_amqp_settings: AmqpSettings, mongo_settings: MongoSettings
-) -> AsyncIterator[Surroundings]:
-    async with open_surroundings(s3_settings, private_amqp_settings, mongo_settings) as made:
-        yield made
 
 
 @pytest.fixture
