@@ -35,6 +35,8 @@ NOT_PROVOKED = {
     "StorageNearlyFull": "the disk would have to be full",
     "BrokerDiskNearlyFull": "the disk would have to be full",
     "BrokerMemoryHigh": "RabbitMQ would have to use gigabytes",
+    "ReconcilerStale": "the reconciler would have to miss three passes",
+    "EventsMissing": "MinIO would have to lose events",
 }
 """Alerts of which only the metrics are seen here; that they fire is in prometheus/tests."""
 

@@ -6,8 +6,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any
-from uuid import uuid4
 
 import aio_pika
 import pytest
@@ -19,36 +17,20 @@ from services.common.metadata import Provenance, to_metadata
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import Outcome, Queues
-from tests.support.indexing import Settlements, indexing
+from tests.support.indexing import NOTIFICATION_ARN, Settlements, indexing, open_event_queues
 from tests.support.ocr_api import ScriptedOcrApi, prediction, problem, scripted_ocr_api
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
 IMAGE = b"any bytes: the scripted API does not decode them"
-NOTIFICATION_ARN = "arn:minio:sqs::RAW:amqp"
 
 
 @pytest.fixture
 async def queues(amqp_settings: AmqpSettings) -> AsyncIterator[Queues]:
     """Queues of this test alone, beside the real one on MinIO's exchange."""
-    name = f"test-{uuid4()}"
-    names = Queues(name, (f"{name}.soon",), f"{name}.parked")
-    connection = await aio_pika.connect(str(amqp_settings.url))
-    async with connection, connection.channel() as channel:
-        exchange = await channel.declare_exchange(
-            "raw.events", aio_pika.ExchangeType.TOPIC, durable=True
-        )
-        quorum: dict[str, Any] = {"x-queue-type": "quorum"}
-        back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": name}
-        work = await channel.declare_queue(name, durable=True, arguments=dict(quorum))
-        soon: dict[str, Any] = {**quorum, **back, "x-message-ttl": 100}
-        await channel.declare_queue(names.delays[0], durable=True, arguments=soon)
-        await channel.declare_queue(names.parked, durable=True, arguments=dict(quorum))
-        await work.bind(exchange, "raw")
-        yield names
-        for queue in (names.work, *names.delays, names.parked):
-            await channel.queue_delete(queue)
+    async with open_event_queues(amqp_settings) as queues:
+        yield queues
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import aio_pika
 import pytest
 
 from services.common.index import Database, Document, open_index
@@ -14,7 +13,7 @@ from services.common.parking import look
 from services.common.removal import find_targets, prove, remove
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import Queues
-from tests.support.indexing import indexing, open_queues
+from tests.support.indexing import NOTIFICATION_ARN, indexing, open_event_queues
 from tests.support.ocr_api import scripted_ocr_api
 from tests.support.waiting import eventually
 
@@ -51,15 +50,12 @@ async def site(
     s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
 ) -> AsyncIterator[Site]:
     async with (
-        open_queues(amqp_settings) as queues,
+        open_event_queues(amqp_settings) as queues,
         open_object_store(s3_settings) as store,
         open_index(mongo_settings) as index,
         scripted_ocr_api() as ocr_api,
     ):
-        connection = await aio_pika.connect(str(amqp_settings.url))
-        async with connection, connection.channel() as channel:
-            await (await channel.get_queue(queues.work)).bind("raw.events", "raw")
-        await store.set_up(notification_arn="arn:minio:sqs::RAW:amqp")
+        await store.set_up(notification_arn=NOTIFICATION_ARN)
         async with indexing(ocr_api, store=store, index=index, amqp=amqp_settings, queues=queues):
             yield Site(store, index, amqp_settings, queues)
 

@@ -2,12 +2,11 @@
 
 from collections.abc import AsyncIterator
 
-import aio_pika
 import pytest
 
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.images import line_image
-from tests.support.indexing import indexing, open_queues
+from tests.support.indexing import NOTIFICATION_ARN, indexing, open_event_queues
 from tests.support.ocr_api import scripted_ocr_api
 from tests.support.review import Site, open_review
 from tests.support.waiting import eventually
@@ -23,14 +22,11 @@ async def site(
 ) -> AsyncIterator[Site]:
     """Run a page beside a consumer that takes the bucket's events."""
     async with (
-        open_queues(amqp_settings) as queues,
+        open_event_queues(amqp_settings) as queues,
         open_review(s3_settings, mongo_settings, amqp_settings, queues=queues) as site,
         scripted_ocr_api() as ocr_api,
     ):
-        connection = await aio_pika.connect(str(amqp_settings.url))
-        async with connection, connection.channel() as channel:
-            await (await channel.get_queue(queues.work)).bind("raw.events", "raw")
-        await site.store.set_up(notification_arn="arn:minio:sqs::RAW:amqp")
+        await site.store.set_up(notification_arn=NOTIFICATION_ARN)
         async with indexing(
             ocr_api, store=site.store, index=site.index, amqp=amqp_settings, queues=queues
         ):

@@ -21,6 +21,7 @@ from services.consumer.worker import Worker
 from tests.support.ocr_api import ScriptedOcrApi
 from tests.support.waiting import eventually
 
+NOTIFICATION_ARN = "arn:minio:sqs::RAW:amqp"
 QUORUM = {"x-queue-type": "quorum"}
 
 
@@ -55,6 +56,18 @@ async def open_queues(settings: AmqpSettings, *, limit: int = 100) -> AsyncItera
         finally:
             for queue in (queues.work, *queues.delays, queues.parked):
                 await channel.queue_delete(queue)
+
+
+@asynccontextmanager
+async def open_event_queues(settings: AmqpSettings) -> AsyncIterator[Queues]:
+    """Declare queues of a test whose work is what MinIO says of every bucket."""
+    async with open_queues(settings) as queues:
+        connection = await aio_pika.connect(str(settings.url))
+        async with connection, connection.channel() as channel:
+            # MinIO makes it with its first event, which may be one of this test
+            await channel.declare_exchange("raw.events", "topic", durable=True)
+            await (await channel.get_queue(queues.work)).bind("raw.events", "raw")
+        yield queues
 
 
 class Settlements:
