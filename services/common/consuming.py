@@ -24,6 +24,7 @@ from services.common.messaging import (
     open_channel,
 )
 from services.common.partitions import Partitions, Work
+from services.common.session import Session
 from services.common.settings import AmqpSettings
 from services.common.settlement import (
     Handler,
@@ -114,7 +115,7 @@ class Consumer:
     ) -> UnavailableError | None:
         """Consume on one connection; return why it ended (None: asked to stop)."""
         async with connect(self._settings) as connection:
-            session = _Session(self, Publisher(await open_channel(connection, confirms=True)))
+            session = Session(Publisher(await open_channel(connection, confirms=True)))
             channel = await open_channel(connection, confirms=False)
             with broker_errors(self._queues.work):
                 await channel.set_qos(prefetch_count=self._prefetch)
@@ -136,16 +137,18 @@ class Consumer:
                     task.cancel()
             return session.cause
 
-    async def _feed(
-        self, connection: Connection, channel: Channel, session: "_Session"
-    ) -> StopFeed:
+    async def _feed(self, connection: Connection, channel: Channel, session: Session) -> StopFeed:
         """Begin to take deliveries; return what ends it."""
         if self._queues.partitions:
             return await self._share(connection, channel, session)
         queue = await channel.get_queue(self._queues.work)
         if self._behind is not None:
             return self._pull(channel, queue, session, self._behind)
-        tag = await queue.consume(session.accept)
+
+        async def accept(message: Message) -> None:
+            self._start(message, session)
+
+        tag = await queue.consume(accept)
 
         async def cancel() -> None:
             if not session.is_lost:
@@ -153,14 +156,12 @@ class Consumer:
 
         return cancel
 
-    async def _share(
-        self, connection: Connection, channel: Channel, session: "_Session"
-    ) -> StopFeed:
+    async def _share(self, connection: Connection, channel: Channel, session: Session) -> StopFeed:
         """Begin to take the deliveries of a fair share of the partitions."""
         partitions = Partitions(
             connection,
             self._queues,
-            start=lambda message: self.start(message, session),
+            start=lambda message: self._start(message, session),
             lost=session.lose,
             prefetch=self._prefetch,
         )
@@ -177,7 +178,7 @@ class Consumer:
         return end
 
     def _pull(
-        self, channel: Channel, queue: Queue, session: "_Session", first: "Consumer"
+        self, channel: Channel, queue: Queue, session: Session, first: "Consumer"
     ) -> StopFeed:
         """Begin to take deliveries one by one, none of them while ``first`` has work."""
 
@@ -192,7 +193,7 @@ class Consumer:
                 if message is None:
                     await asyncio.sleep(IDLE_POLL_SECONDS)
                 else:
-                    await session.accept(message)
+                    self._start(message, session)
 
         task = asyncio.create_task(pull())
         task.add_done_callback(session.check_task)
@@ -208,7 +209,7 @@ class Consumer:
         is_idle = not self._state and not self._in_flight
         return is_idle and await depth_of(channel, self._queues.work) == 0
 
-    def start(self, message: Message, session: "_Session") -> Work:
+    def _start(self, message: Message, session: Session) -> Work:
         """Begin the work of a delivery; ``run`` waits for it."""
         work = Work()
         task = asyncio.create_task(self._settle(message, session, work))
@@ -218,7 +219,7 @@ class Consumer:
         task.add_done_callback(session.check_task)
         return work
 
-    async def _settle(self, message: Message, session: "_Session", work: Work) -> None:
+    async def _settle(self, message: Message, session: Session, work: Work) -> None:
         try:
             outcome, code = await self._work(message, session, work)
         except (*BROKER_ERRORS, BrokerUnavailableError) as error:
@@ -228,7 +229,7 @@ class Consumer:
             session.trip(BrokerUnavailableError(str(error)))
         self._on_settled(outcome, code)
 
-    async def _work(self, message: Message, session: "_Session", work: Work) -> tuple[Outcome, str]:
+    async def _work(self, message: Message, session: Session, work: Work) -> tuple[Outcome, str]:
         delivery = to_delivery(message.body, message.headers, self._queues)
         try:
             code = await self._handle(replace(delivery, begin=work.begin))
@@ -259,60 +260,12 @@ class Consumer:
         return Outcome.ACKED, code
 
     async def _send_on(
-        self, message: Message, verdict: Verdict, session: "_Session"
+        self, message: Message, verdict: Verdict, session: Session
     ) -> tuple[Outcome, str]:
         """Have RabbitMQ confirm the copy before the original goes."""
         await session.publisher.publish(message.body, queue=verdict.queue, headers=verdict.headers)
         await message.ack()
         return verdict.outcome, verdict.code
-
-
-class _Session:
-    """What the deliveries of one connection share."""
-
-    def __init__(self, consumer: Consumer, publisher: Publisher) -> None:
-        self._consumer = consumer
-        self.publisher = publisher
-        self.ended = asyncio.Event()
-        self.consuming_stopped = asyncio.Event()
-        self.cause: UnavailableError | None = None
-        self.bug: BaseException | None = None
-        self.is_lost = False
-
-    async def watch(self, connection: Connection, channel: Channel) -> None:
-        """End the session when its connection or channel closes, or its queue goes away.
-
-        RabbitMQ closes the channel alone where a delivery is held for too long, and cancels the
-        consumer alone where its queue is deleted: nothing would ever arrive again.
-        """
-        connection.close_callbacks.add(lambda *_: self.lose("connection lost"))
-        channel.close_callbacks.add(lambda *_: self.lose("channel lost"))
-        underlay = await channel.get_underlay_channel()
-        underlay.on_consumer_cancel_callbacks.add(lambda _: self.lose("queue is gone"))
-
-    async def accept(self, message: Message) -> None:
-        self._consumer.start(message, self)
-
-    def trip(self, cause: UnavailableError) -> None:
-        self.cause = self.cause or cause
-        self.ended.set()
-
-    def check_task(self, task: asyncio.Task[None]) -> None:
-        """End the session for good where a task of it died: its delivery is never settled."""
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        if isinstance(error, UnavailableError):
-            self.trip(error)
-        elif isinstance(error, BROKER_ERRORS):
-            self.trip(BrokerUnavailableError(str(error)))
-        else:
-            self.bug = self.bug or error
-            self.ended.set()
-
-    def lose(self, what: str) -> None:
-        """End the session: what it holds is delivered again."""
-        self.is_lost = True
-        self.trip(BrokerUnavailableError(what))
 
 
 async def _first_of(*waits: Awaitable[Any]) -> None:
