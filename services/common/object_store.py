@@ -1,7 +1,9 @@
 """MinIO, or any S3 server: the only file that knows the client."""
 
+import asyncio
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -9,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
+from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.httpsession import get_cert_path
+from botocore.utils import get_environ_proxies
 
+from services.common.direct_put import DirectPut, open_direct_put
 from services.common.errors import (
     ObjectNotFoundError,
     ObjectStoreUnavailableError,
@@ -75,11 +80,15 @@ class ObjectStore:
     Args:
         client: Open S3 client; the caller closes it.
         bucket: Its name.
+        direct_put: Writes with less effort, where it can.
     """
 
-    def __init__(self, client: "S3Client", bucket: str) -> None:
+    def __init__(
+        self, client: "S3Client", bucket: str, direct_put: DirectPut | None = None
+    ) -> None:
         self.client = client
         self.bucket = bucket
+        self._direct_put = direct_put
 
     async def read(self, key: str, *, max_bytes: int) -> StoredObject:
         """Read a whole object.
@@ -110,13 +119,31 @@ class ObjectStore:
             return None
 
     async def write(
-        self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
+        self,
+        key: str,
+        content: bytes,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        digest: str | None = None,
     ) -> str:
         """Write an object, replacing what has its key, and return its ETag.
+
+        Args:
+            key: Of the object.
+            content: Its bytes.
+            content_type: Of its bytes.
+            metadata: Of its user: names and ASCII values.
+            digest: SHA-256 of the bytes, in hexadecimal: where it is known, writing costs less.
 
         Raises:
             ObjectStoreUnavailableError: It was not acknowledged; it may still be there.
         """
+        if digest is not None and self._direct_put is not None:
+            headers = {f"x-amz-meta-{name.lower()}": value for name, value in metadata.items()}
+            headers["content-type"] = content_type
+            if etag := await self._direct_put(key, content, digest=digest, headers=headers):
+                return etag
         async with self._errors(key):
             response = await self.client.put_object(
                 Bucket=self.bucket,
@@ -226,35 +253,40 @@ class ObjectStore:
                 raise ObjectNotFoundError(self.bucket, key) from error
             reason = f"{problem.get('Code')}: {problem.get('Message')}"
             raise ObjectStoreUnavailableError(reason) from error
-        except (
-            BotoCoreError,
-            HTTPClientError,
-            aiohttp.ClientError,
-            OSError,
-            TimeoutError,
-        ) as error:
-            # aiobotocore lets aiohttp's own error through where a body ends early
+        except _SERVER_FAULTS as error:
             raise ObjectStoreUnavailableError(f"{type(error).__name__}: {error}") from error
 
 
 @asynccontextmanager
 async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
     """Open a client for the length of an ``async with`` block; nothing is sent yet."""
-    async with get_session().create_client(
-        "s3",
-        endpoint_url=str(settings.endpoint_url),
-        region_name=settings.region,
-        aws_access_key_id=settings.access_key_id,
-        aws_secret_access_key=settings.secret_access_key.get_secret_value(),
-        config=AioConfig(
-            connect_timeout=settings.connect_timeout_seconds,
-            read_timeout=settings.read_timeout_seconds,
-            max_pool_connections=64,
-            retries={"mode": "standard", "total_max_attempts": 3},
-            s3={"addressing_style": "path"},
-        ),
-    ) as client:
-        yield ObjectStore(client, settings.bucket)
+    session, address = get_session(), str(settings.endpoint_url)
+    async with AsyncExitStack() as stack:
+        client = session.create_client(
+            "s3",
+            endpoint_url=address,
+            region_name=settings.region,
+            aws_access_key_id=settings.access_key_id,
+            aws_secret_access_key=settings.secret_access_key.get_secret_value(),
+            config=AioConfig(
+                connect_timeout=settings.connect_timeout_seconds,
+                read_timeout=settings.read_timeout_seconds,
+                max_pool_connections=64,
+                retries={"mode": "standard", "total_max_attempts": 3},
+                s3={"addressing_style": "path"},
+            ),
+        )
+        direct_put = None
+        if not get_environ_proxies(address):  # a proxy is the client's business
+            tls = await _trust(session) if settings.endpoint_url.scheme == "https" else None
+            direct_put = await stack.enter_async_context(open_direct_put(settings, tls=tls))
+        yield ObjectStore(await stack.enter_async_context(client), settings.bucket, direct_put)
+
+
+async def _trust(session: AioSession) -> ssl.SSLContext:
+    """Trust whom the client trusts; reading hundreds of certificates takes a while."""
+    authorities = session.get_config_variable("ca_bundle") or get_cert_path(verify=True)
+    return await asyncio.to_thread(ssl.create_default_context, cafile=authorities)
 
 
 def _info(key: str, response: Any) -> ObjectInfo:
