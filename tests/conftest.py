@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 import structlog
-from aiohttp import ClientSession, encode_basic_auth
 from motor.motor_asyncio import AsyncIOMotorClient
 from pydantic import AmqpDsn, HttpUrl, MongoDsn
 
@@ -14,7 +14,7 @@ from infra.local.stack import Addresses
 from services.common.object_store import open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.provisioner.settings import RabbitmqManagementSettings
-from tests.support.servers import real_servers
+from tests.support.servers import open_virtual_host, real_servers
 
 
 @pytest.fixture(autouse=True)
@@ -75,19 +75,15 @@ def management(servers: Addresses) -> RabbitmqManagementSettings:
 @pytest.fixture
 async def private_amqp_settings(servers: Addresses) -> AsyncIterator[AmqpSettings]:
     """Give a virtual host of RabbitMQ to the test alone; MinIO's events do not arrive in it."""
-    name = f"test-{uuid4().hex}"
-    user = servers.rabbitmq_management_user
-    password = servers.rabbitmq_management_password.get_secret_value()
-    headers = {"Authorization": encode_basic_auth(user, password)}
-    everything = {"configure": ".*", "write": ".*", "read": ".*"}
-    async with ClientSession(
-        f"{servers.rabbitmq_management_url}/api/", headers=headers, raise_for_status=True
-    ) as management:
-        await management.put(f"vhosts/{name}")
-        await management.put(f"permissions/{name}/{user}", json=everything)
-        url = servers.amqp_url.get_secret_value().rstrip("/")
-        yield AmqpSettings(url=AmqpDsn(f"{url}/{name}"))
-        await management.delete(f"vhosts/{name}")
+    async with open_virtual_host(servers) as settings:
+        yield settings
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def fetch_amqp_settings(servers: Addresses) -> AsyncIterator[AmqpSettings]:
+    """A virtual host for the fetcher's many queues, which tests use one after the other."""
+    async with open_virtual_host(servers) as settings:
+        yield settings
 
 
 @pytest.fixture

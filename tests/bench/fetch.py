@@ -4,7 +4,7 @@
   any promise, and beside img2dataset writing single files to the same MinIO (installed into an
   environment of its own); runs alternate, medians are compared.
 * ``hosts``: 200 hosts of which 10 never answer and 10 send 1 kB/s, beside the same without these.
-* ``memory``: RSS of a fetcher with a long list in flight.
+* ``memory``: RSS of a fetcher with a long list in flight, a sample a second; then it is cancelled.
 
 Servers are found as the tests find them.
 """
@@ -50,7 +50,7 @@ img2dataset.download(url_list=sys.argv[1], output_folder=sys.argv[2], output_for
     number_sample_per_shard=1000, disable_all_reencoding=True)
 """
 MEMORY_LINES = 1_000_000
-MEMORY_SECONDS = 60
+MEMORY_SECONDS = 180
 
 
 @asynccontextmanager
@@ -212,11 +212,19 @@ async def memory(lines: int) -> dict[str, float]:
                 "/batches", data=body, headers={"Content-Type": "text/plain"}
             ) as answer:
                 assert answer.status == 202, await answer.text()
-            highest = 0.0
+                status_url = (await answer.json())["status_url"]
+            samples = []
             for _ in range(MEMORY_SECONDS):
                 await asyncio.sleep(1)
-                highest = max(highest, memory_mib(pid, "VmRSS"))
-            return {"RSS in flight, MiB": highest, "highest, MiB": memory_mib(pid, "VmHWM")}
+                samples.append(memory_mib(pid, "VmRSS"))
+            async with api.post(f"{status_url}/cancel") as answer:
+                counts: dict[str, int] = (await answer.json())["counts"]
+            return {
+                "items stored meanwhile": counts["stored"],
+                "RSS in flight, median MiB": statistics.median(samples),
+                "RSS in flight, highest MiB": max(samples),
+                "highest of all, list included, MiB": memory_mib(pid, "VmHWM"),
+            }
 
 
 def main() -> None:

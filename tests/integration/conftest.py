@@ -10,8 +10,8 @@ from tests.support.fetcher import Surroundings, open_surroundings
 
 @pytest.fixture
 async def surroundings(
-    s3_settings: S3Settings, private_amqp_settings: AmqpSettings, mongo_settings: MongoSettings
+    s3_settings: S3Settings, fetch_amqp_settings: AmqpSettings, mongo_settings: MongoSettings
 ) -> AsyncIterator[Surroundings]:
-    """Give a fetcher servers that nobody else uses."""
-    async with open_surroundings(s3_settings, private_amqp_settings, mongo_settings) as made:
+    """Give a fetcher servers that nobody else uses meanwhile."""
+    async with open_surroundings(s3_settings, fetch_amqp_settings, mongo_settings) as made:
         yield made

@@ -4,8 +4,7 @@ import pytest
 
 from services.cli.fetcher import Batch
 from services.cli.watch import so_far
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from tests.support.fetcher import open_surroundings, running_fetcher
+from tests.support.fetcher import Surroundings, running_fetcher
 from tests.support.images import line_image
 from tests.support.waiting import eventually
 from tests.support.web import open_site
@@ -14,12 +13,11 @@ pytestmark = pytest.mark.integration
 
 
 async def test_status_holds_reasons_and_bytes_also_once_its_pages_are_counted_for_good(
-    s3_settings: S3Settings, private_amqp_settings: AmqpSettings, mongo_settings: MongoSettings
+    surroundings: Surroundings,
 ) -> None:
     image = line_image("Bytes")
     async with (
         open_site() as site,
-        open_surroundings(s3_settings, private_amqp_settings, mongo_settings) as surroundings,
         running_fetcher(surroundings) as api,
     ):
         urls = [site.add_body("/a.png", image), site.add_body("/b.html", b"<html>")]

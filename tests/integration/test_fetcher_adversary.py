@@ -51,7 +51,9 @@ async def test_nothing_of_a_hostile_server_is_stored_and_what_is_good_is(
     surroundings: Surroundings,
 ) -> None:
     async with AsyncExitStack() as stack:
-        api = await stack.enter_async_context(running_fetcher(surroundings, max_attempts=1))
+        api = await stack.enter_async_context(
+            running_fetcher(surroundings, max_attempts=1, idle_timeout_seconds=2)
+        )
         site = await stack.enter_async_context(open_site())
         codes = {
             await stack.enter_async_context(open_adversary(behaviour)) + "/a.png": code

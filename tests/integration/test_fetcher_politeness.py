@@ -118,7 +118,7 @@ async def test_host_that_does_not_answer_holds_up_no_other(
     good = [site.add_body(f"/{number}", png(number)) for number in range(100)]
     async with open_raw_server(b"", stays_open=True) as dead:
         mixed = [url for number in range(400) for url in (f"{dead}{number}", good[number % 100])]
-        async with running_fetcher(surroundings, concurrency=4, idle_timeout_seconds=30) as api:
+        async with running_fetcher(surroundings, concurrency=4) as api:
             batch_id = (await submit(api, *dict.fromkeys(mixed)))["batch_id"]
             counts = await eventually(lambda: counts_where(api, batch_id, stored=100), seconds=60)
             async with api.post(f"/batches/{batch_id}/cancel") as response:
@@ -154,7 +154,7 @@ async def test_slow_host_holds_up_no_other(surroundings: Surroundings, site: Web
     async with open_site("127.0.0.2") as slow_site:
         slow = Watched(slow_site, seconds=3)
         bad = [slow.add(f"/{number}", png(1000 + number)) for number in range(60)]
-        async with running_fetcher(surroundings, concurrency=4, idle_timeout_seconds=30) as api:
+        async with running_fetcher(surroundings, concurrency=4) as api:
             batch_id = (await submit(api, *bad, *good))["batch_id"]
             counts = await eventually(lambda: counts_where(api, batch_id, stored=60))
             async with api.post(f"/batches/{batch_id}/cancel") as response:

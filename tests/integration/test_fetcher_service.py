@@ -330,7 +330,7 @@ async def test_cancelled_batch_stops_and_its_counts_add_up(
         return web.Response()
 
     urls = [site.add(f"/{number}", handle) for number in range(50)]
-    async with running_fetcher(surroundings, host_concurrency=2, idle_timeout_seconds=30) as api:
+    async with running_fetcher(surroundings, host_concurrency=2) as api:
         batch_id = (await submit(api, *urls))["batch_id"]
         await arrived.wait()
 

@@ -32,7 +32,6 @@ from tests.support.web import open_site, png
 
 pytestmark = pytest.mark.integration
 
-PATIENT_SECONDS = 30.0
 FAILED = Result(ItemOutcome.FAILED, "timeout", is_transient=True)
 
 
@@ -103,7 +102,7 @@ async def test_batch_whose_jobs_are_lost_is_completed_by_a_retry(
 
     async with open_site() as site:
         urls = [site.add(f"/{number}", answer) for number in range(1, lost + 1)]
-        async with running_fetcher(surroundings, idle_timeout_seconds=PATIENT_SECONDS) as api:
+        async with running_fetcher(surroundings) as api:
             batch_id = (await submit(api, site.add_body("/first", png(0)), *urls))["batch_id"]
             await eventually(is_under_way)
         await eventually(are_all_lost)

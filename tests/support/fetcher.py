@@ -7,20 +7,24 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_network
 from typing import Any
 
 import aio_pika
 import aiohttp
+from aio_pika.abc import AbstractChannel, AbstractQueue
 
 from infra.local.ports import pick_free_ports
 from services.common.download.settings import DownloadSettings
 from services.common.index import Database, open_index
+from services.common.messaging import consumers_of
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import FETCH_QUEUES, HOST_HEADER
 from services.fetcher.main import Configuration, run
 from services.fetcher.settings import FetcherSettings
+from tests.support.waiting import eventually
 
 DELAY_MS = 100
 DEADLINE_SECONDS = 60.0
@@ -56,39 +60,60 @@ class Surroundings:
 async def open_surroundings(
     s3: S3Settings, amqp: AmqpSettings, mongo: MongoSettings
 ) -> AsyncIterator[Surroundings]:
-    """Set the servers up, with delays of ``DELAY_MS`` before each retry."""
+    """Set the servers up, with delays of ``DELAY_MS`` before each retry, and queues that are empty.
+
+    The queues stay: to declare so many takes longer than most tests.
+    """
     async with open_object_store(s3) as store, open_index(mongo) as index:
         await store.client.create_bucket(Bucket=s3.bucket)
         await index.create_indexes()
         async with await aio_pika.connect(str(amqp.url)) as connection:
             channel = await connection.channel()
-            hosts = await channel.declare_exchange(
-                FETCH_QUEUES.exchange,
-                "x-consistent-hash",
-                durable=True,
-                arguments={"hash-header": HOST_HEADER},
-            )
-            for name in (FETCH_QUEUES.members, FETCH_QUEUES.parked):
-                await channel.declare_queue(name, durable=True, arguments=dict(QUORUM))
-            for name in FETCH_QUEUES.partitions:
-                one = {**QUORUM, "x-single-active-consumer": True}
-                partition = await channel.declare_queue(name, durable=True, arguments=one)
-                await partition.bind(hosts, "10")
-            for name in FETCH_QUEUES.delays:
-                back: dict[str, Any] = {
-                    **QUORUM,
-                    "x-message-ttl": DELAY_MS,
-                    "x-dead-letter-exchange": FETCH_QUEUES.exchange,
-                }
-                await channel.declare_queue(name, durable=True, arguments=back)
+            for queue in await _declare_queues(channel):
+                await eventually(partial(_is_free, channel, queue.name))
+                await queue.purge()
         yield Surroundings(s3, amqp, mongo, store, index)
+
+
+async def _declare_queues(channel: AbstractChannel) -> list[AbstractQueue]:
+    """Declare what is not there; return all, in the order in which they are to be emptied."""
+    hosts = await channel.declare_exchange(
+        FETCH_QUEUES.exchange,
+        "x-consistent-hash",
+        durable=True,
+        arguments={"hash-header": HOST_HEADER},
+    )
+    back = {**QUORUM, "x-message-ttl": DELAY_MS, "x-dead-letter-exchange": FETCH_QUEUES.exchange}
+    one = {**QUORUM, "x-single-active-consumer": True}
+    arguments: dict[str, dict[str, Any]] = {
+        **dict.fromkeys(FETCH_QUEUES.delays, back),
+        **dict.fromkeys(FETCH_QUEUES.partitions, one),
+        FETCH_QUEUES.members: dict(QUORUM),
+        FETCH_QUEUES.parked: dict(QUORUM),
+    }
+    queues = [
+        await channel.declare_queue(name, durable=True, arguments=each)
+        for name, each in arguments.items()
+    ]
+    for queue in queues:
+        if queue.name in FETCH_QUEUES.partitions:
+            await queue.bind(hosts, "10")
+    return queues
+
+
+async def _is_free(channel: AbstractChannel, name: str) -> bool:
+    """Return whether nobody takes from a queue: what an earlier test held is back in it."""
+    return not await consumers_of(channel, name)
 
 
 @asynccontextmanager
 async def running_fetcher(
-    surroundings: Surroundings, *, idle_timeout_seconds: float = 0.5, **changes: Any
+    surroundings: Surroundings, *, idle_timeout_seconds: float = 30.0, **changes: Any
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """Run a fetcher in this process; yield a client of its API."""
+    """Run a fetcher in this process; yield a client of its API.
+
+    It waits for a silent host so long that a busy machine is not taken for one.
+    """
     port = pick_free_ports().fetcher_port
     settings: dict[str, Any] = {"port": port, "drain_seconds": 1.0, "host_rate": 0, **changes}
     config = Configuration(

@@ -4,17 +4,20 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import uuid4
 
-from pydantic import SecretStr
+from aiohttp import ClientSession, encode_basic_auth
+from pydantic import AmqpDsn, SecretStr
 
 from infra.local.ports import pick_free_ports
 from infra.local.stack import Addresses, open_servers
 from infra.local.supervisor import Supervisor
+from services.common.settings import AmqpSettings
 from tests.support import containers
 
 START_TIMEOUT_SECONDS = 240.0
@@ -37,6 +40,24 @@ def real_servers() -> Iterator[Addresses]:
         return
     with TemporaryDirectory(prefix="docreco-tests-") as folder, _child_processes(folder) as own:
         yield own
+
+
+@asynccontextmanager
+async def open_virtual_host(servers: Addresses) -> AsyncIterator[AmqpSettings]:
+    """Give a virtual host of RabbitMQ that nobody else uses, and delete it afterwards."""
+    name = f"test-{uuid4().hex}"
+    user = servers.rabbitmq_management_user
+    password = servers.rabbitmq_management_password.get_secret_value()
+    headers = {"Authorization": encode_basic_auth(user, password)}
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    async with ClientSession(
+        f"{servers.rabbitmq_management_url}/api/", headers=headers, raise_for_status=True
+    ) as management:
+        await management.put(f"vhosts/{name}")
+        await management.put(f"permissions/{name}/{user}", json=everything)
+        url = servers.amqp_url.get_secret_value().rstrip("/")
+        yield AmqpSettings(url=AmqpDsn(f"{url}/{name}"))
+        await management.delete(f"vhosts/{name}")
 
 
 def _given_addresses() -> Addresses | None:
