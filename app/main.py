@@ -9,15 +9,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 
 from fastapi import FastAPI
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry, PlatformCollector
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.collect import Collector
 from app.engines.loading import load_engine
 from app.metrics import CollectMetrics, OcrMetrics
 from app.predictor import Predictor
+from app.processes import ProcessesCollector
 from app.queueing import WorkQueue
 from app.routes import create_app
 from app.service import OcrService
@@ -102,8 +104,12 @@ def worker() -> FastAPI:
     _prepare_process()
     config, shown = configure(), CollectorRegistry()
     MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
+    PlatformCollector(shown)
     service, metrics = build(config, CollectorRegistry())
-    _stop_with_parent()
+    if (parent := parent_process()) is not None:
+        assert parent.pid is not None  # noqa: S101  it runs
+        shown.register(ProcessesCollector(parent.pid))
+        _stop_with(parent)
     return create_app(config.ocr, service, metrics, shown, wait_for_model=True)
 
 
@@ -145,12 +151,9 @@ def _return_freed_memory() -> None:
         ctypes.CDLL("libc.so.6").mallopt(_MMAP_THRESHOLD, 1024 * 1024)
 
 
-def _stop_with_parent() -> None:
+def _stop_with(parent: BaseProcess) -> None:
     """Stop like on SIGTERM when the parent is gone: nobody else would free the port."""
-    loop, parent = asyncio.get_running_loop(), parent_process()
-    if parent is None:
-        return
-    sentinel = parent.sentinel
+    loop, sentinel = asyncio.get_running_loop(), parent.sentinel
 
     def stop() -> None:
         loop.remove_reader(sentinel)

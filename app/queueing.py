@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from app.errors import OverloadedError
 from app.schemas import Prediction
@@ -26,8 +27,9 @@ LONGEST_LINE = 3200
 """Pixels of width at that height; engines take no more."""
 DECODING_SHARE = 1 / 100
 """A pixel is decoded some 100 times faster than it is read."""
-NEWEST_WEIGHT = 0.1
-"""Of the newest measurement in the moving average."""
+MEMORY_SECONDS, LARGEST_WEIGHT = 0.4, 0.3
+"""How far the moving average looks back: in time, so that it follows a machine that becomes slow
+as soon as it can, but never by what one odd image took."""
 
 
 @dataclass(eq=False)
@@ -48,13 +50,13 @@ class Job:
     queued_at: float = field(default_factory=time.perf_counter)
     result: Future[Prediction] = field(default_factory=Future)
 
-    @property
+    @cached_property
     def line_width(self) -> float:
         """Pixels of width once the line is ``LINE_HEIGHT`` high, padded; it is wider than high."""
         long, short = max(self.width, self.height), min(self.width, self.height)
         return min(LONGEST_LINE, max(self.least_width, LINE_HEIGHT * long / short))
 
-    @property
+    @cached_property
     def work(self) -> float:
         """Pixels to read and to decode."""
         return LINE_HEIGHT * self.line_width + DECODING_SHARE * self.width * self.height
@@ -106,7 +108,7 @@ class WorkQueue:
     def check_room(self) -> None:
         """Raise OverloadedError where an image that came now would have to wait too long."""
         with self._changed:
-            self._check_room()
+            self._check_room(entering=self._entering)
 
     @contextmanager
     def entering(self) -> Iterator[None]:
@@ -116,7 +118,7 @@ class WorkQueue:
             OverloadedError: As many wait as may, or it would have to wait too long.
         """
         with self._changed:
-            self._check_room()
+            self._check_room(entering=self._entering)
             self._entering += 1
         try:
             yield
@@ -131,7 +133,7 @@ class WorkQueue:
             OverloadedError: As many wait as may, or it would have to wait too long.
         """
         with self._changed:
-            self._check_room()
+            self._check_room(entering=0)  # others' headers are read behind this one's
             self._waiting.append(job)
             self._changed.notify_all()
 
@@ -157,9 +159,10 @@ class WorkQueue:
     def finish(self, batch: list[Job], *, seconds: float) -> None:
         """Say that images are read, and how long that took."""
         measured = seconds / sum(job.work for job in batch)
+        weight = min(LARGEST_WEIGHT, seconds / MEMORY_SECONDS)
         with self._changed:
             self._running.difference_update(batch)
-            self._seconds_per_pixel += NEWEST_WEIGHT * (measured - self._seconds_per_pixel)
+            self._seconds_per_pixel += weight * (measured - self._seconds_per_pixel)
 
     def close(self) -> None:
         """Let the threads end, and cancel what waits."""
@@ -170,12 +173,18 @@ class WorkQueue:
             self._waiting.clear()
             self._changed.notify_all()
 
-    def _check_room(self) -> None:
+    def _check_room(self, *, entering: int) -> None:
+        """Refuse an image that would wait for those in work, and for some whose header is read.
+
+        What the latter cost is not known yet: as much as the others do. Were it nothing, many
+        would come in together, only to be turned away once their header is read.
+        """
         if self._in_work() >= self._threads * self._batch_size + self._max_waiting:
             raise OverloadedError("as many images wait as may wait; try again shortly")
-        if not self._waiting:  # an image that alone takes long is not refused for ever
+        if not self._waiting and not entering:  # one that alone takes long is not refused for ever
             return
-        work = sum(job.work for job in (*self._waiting, *self._running))
+        known = [job.work for job in (*self._waiting, *self._running)]
+        work = sum(known) * (1 + entering / len(known)) if known else 0.0
         wait_seconds = work * self._seconds_per_pixel / self._threads
         if wait_seconds > self._max_wait_seconds:
             raise OverloadedError(f"it would have to wait {wait_seconds:.1f} s; try again shortly")

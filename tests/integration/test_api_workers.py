@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientError, ClientSession, FormData
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from infra.local.ports import pick_free_ports
 from tests.support.images import line_image
@@ -52,13 +53,18 @@ class Workers:
 
     async def metrics(self) -> dict[str, float]:
         """Return the sum of each metric's series."""
+        sums: dict[str, float] = {}
+        for sample in await self.samples():
+            sums[sample.name] = sums.get(sample.name, 0) + sample.value
+        return sums
+
+    async def samples(self) -> list[Sample]:
+        """Return all series."""
         async with ClientSession() as session, session.get(self.url + "/metrics") as response:
             text = await response.text()
-        sums: dict[str, float] = {}
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                sums[sample.name] = sums.get(sample.name, 0) + sample.value
-        return sums
+        return [
+            sample for family in text_string_to_metric_families(text) for sample in family.samples
+        ]
 
 
 @pytest.fixture
@@ -107,6 +113,7 @@ async def test_metrics_are_those_of_all_processes_and_survive_one(workers: Worke
     assert [await workers.predict() for _ in range(10)] == [200] * 10
     # whichever process answers, it knows of all
     assert {(await workers.metrics())["ocr_predictions_total"] for _ in range(6)} == {before + 10}
+    await _assert_that_memory_and_time_are_shown(workers)
 
     victim, survivor = sorted(workers.children)
     os.kill(victim, signal.SIGKILL)
@@ -121,6 +128,25 @@ async def test_metrics_are_those_of_all_processes_and_survive_one(workers: Worke
     assert after["ocr_predictions_total"] == before + 14
     assert after["ocr_in_flight_requests"] == 0
     assert after["ocr_queue_depth"] == 0
+
+
+async def _assert_that_memory_and_time_are_shown(workers: Workers) -> None:
+    shown = {(each.name, each.labels.get("pid")): each.value for each in await workers.samples()}
+    for pid in workers.children:
+        resident = shown["process_resident_memory_bytes", str(pid)]
+        assert 0.5 < resident / _resident_bytes(pid) < 2
+        assert shown["process_cpu_seconds_total", str(pid)] > 0
+    assert ("process_resident_memory_bytes", str(workers.process.pid)) in shown
+    assert ("process_resident_memory_bytes", None) not in shown  # summed, it would count twice
+
+
+def _resident_bytes(pid: int) -> int:
+    (line,) = (
+        each
+        for each in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if each.startswith("VmRSS:")
+    )
+    return int(line.split()[1]) * 1024
 
 
 async def test_every_process_ends_on_sigterm_and_answers_before(workers: Workers) -> None:

@@ -109,6 +109,19 @@ def test_an_image_is_turned_away_when_its_wait_would_be_too_long() -> None:
         waiting.put(job())
 
 
+def test_images_whose_header_is_being_read_count_as_much_as_the_others() -> None:
+    waiting = queue(threads=1, max_wait_seconds=1.0)
+    line = job()
+    waiting.set_up(batch_size=1, seconds_per_pixel=0.3 / line.work)
+    waiting.put(line)
+    with waiting.entering(), waiting.entering(), waiting.entering():
+        with pytest.raises(OverloadedError, match=r"wait 1\.2 s"):
+            waiting.check_room()
+        with pytest.raises(OverloadedError, match=r"wait 1\.2 s"), waiting.entering():
+            pass
+        waiting.put(job())  # its own header came first
+
+
 def test_an_image_that_alone_takes_too_long_is_read_when_nothing_waits() -> None:
     waiting = queue(max_wait_seconds=0.1)
     waiting.set_up(batch_size=1, seconds_per_pixel=1.0)
@@ -130,6 +143,29 @@ def test_what_a_pixel_takes_is_learnt_from_what_was_read() -> None:
 
     with pytest.raises(OverloadedError):
         waiting.put(job())
+
+
+def test_a_machine_that_becomes_slow_is_noticed_within_a_few_images() -> None:
+    waiting = queue(max_wait_seconds=0.6)
+    waiting.set_up(batch_size=1, seconds_per_pixel=0.04 / job().work)
+    for _ in range(6):
+        waiting.put(job())
+        waiting.finish(waiting.take(), seconds=0.4)
+    waiting.put(job())
+    waiting.put(job())
+
+    with pytest.raises(OverloadedError, match=r"wait 0\.7 s"):
+        waiting.put(job())
+
+
+def test_one_image_that_takes_very_long_says_little_about_the_next() -> None:
+    waiting = queue(max_wait_seconds=1.0)
+    waiting.set_up(batch_size=1, seconds_per_pixel=0.01 / job().work)
+    waiting.put(job())
+    waiting.finish(waiting.take(), seconds=2)
+
+    waiting.put(job())
+    waiting.put(job())
 
 
 def test_a_line_counts_by_what_the_engine_reads_not_by_its_file() -> None:
