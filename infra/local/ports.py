@@ -41,10 +41,11 @@ def pick_free_ports() -> Ports:
     """
     highest = _lowest_outgoing_port() - 1
     fields = list(Ports.model_fields)
+    chance = random.SystemRandom()  # seeded alike, two processes would try the same ports
     with ExitStack() as held:
         picked: list[int] = []
         for _ in range(ATTEMPTS):
-            port = random.randint(LOWEST_FREE_PORT, highest)  # noqa: S311  nothing secret
+            port = chance.randint(LOWEST_FREE_PORT, highest)
             held_socket = held.enter_context(socket.socket())
             with suppress(OSError):
                 held_socket.bind((HOST, port))
