@@ -24,6 +24,7 @@ def local_targets(ports: Ports) -> Mapping[str, str]:
         "fetcher": ports.fetcher_port,
         "consumer": ports.consumer_port,
         "reconciler": ports.reconciler_port,
+        "review": ports.review_port,
         "minio": ports.minio_port,
         "rabbitmq": ports.rabbitmq_metrics_port,
         "prometheus": ports.prometheus_port,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.common.accuracy import CharacterErrors, character_errors
+from services.common.accuracy import CharacterErrors
+from services.common.annotated import misreading, right_text
 from services.common.index import Document
 
 BINS = 20
@@ -186,10 +187,11 @@ def figures_of(
 
 
 def _character_errors(document: Document) -> CharacterErrors:
-    annotation = document.get("annotation") or {}
-    is_good = annotation.get("quality", "ok") == "ok"
-    right = annotation.get("text") if is_good else None
-    return character_errors(right=right, read=document["prediction"]["text"])
+    right = right_text(document)
+    if right is None:
+        return CharacterErrors(0, 0)
+    errors = misreading(document["prediction"]["text"], right=right).errors
+    return CharacterErrors(errors, len(right))
 
 
 def _example(document: Document) -> Example:

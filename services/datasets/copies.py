@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from services.common.annotations import Quality
 from services.common.index import Collection, Document
-from services.datasets.labels import Exclusion, Label, Origin, label_of
+from services.common.labels import Exclusion, Label, Origin, label_of
 from services.datasets.splits import source_group
 
 _NAMES = ("key", "etag", "sha256", "status", "stored_at", "annotation", "prediction")

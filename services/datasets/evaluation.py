@@ -4,12 +4,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from services.common.accuracy import character_errors, word_errors
-from services.common.annotations import collapse
+from services.common.accuracy import word_errors
+from services.common.annotated import annotated, misreading
 from services.common.index import Collection, Document
 from services.datasets.copies import FIELDS, find_copies, identity_of
-from services.datasets.labels import Label, label_of
-from services.datasets.selection import pages
 from services.datasets.splits import Split, hosts_of
 
 UPLOADED = "(uploaded)"
@@ -105,14 +103,9 @@ async def read_annotated(
     Raises:
         UnavailableError: A server is missing.
     """
-    where = {"bucket": bucket, "status": "predicted", "annotation": {"$ne": None}}
     fields = {**FIELDS, "history.score": 1}
-    async for page in pages(images, where, fields=fields):
-        labelled = [
-            (document, label.text)
-            for document in await _only(part, page, images, bucket)
-            if isinstance(label := label_of(document, only_annotated=True, min_agreement=1), Label)
-        ]
+    async for page in annotated(images, bucket, fields=fields):
+        labelled = await _only(part, page, images, bucket)
         documents = [document for document, _ in labelled]
         readings = [await reader.read(documents) for reader in readers]
         for (document, right), *read in zip(labelled, *readings, strict=True):
@@ -120,19 +113,19 @@ async def read_annotated(
 
 
 async def _only(
-    part: Part | None, page: list[Document], images: Collection, bucket: str
-) -> list[Document]:
-    """Return the documents whose images belong to a part, as an export decides it."""
+    part: Part | None, page: list[tuple[Document, str]], images: Collection, bucket: str
+) -> list[tuple[Document, str]]:
+    """Return what belongs to a part, as an export decides it."""
     if part is None:
         return page
-    copies = await find_copies(images, bucket, (document["sha256"] for document in page))
-    return [each for each in page if part.has(copies.get(each["sha256"], [each]))]
+    copies = await find_copies(images, bucket, (document["sha256"] for document, _ in page))
+    return [each for each in page if part.has(copies.get(each[0]["sha256"], [each[0]]))]
 
 
 def _sample(document: Document, right: str, reading: Reading | None) -> Sample | None:
     if reading is None:
         return None
-    read = collapse(reading.text)
+    read, errors = misreading(reading.text, right=right)
     hosts = hosts_of(document)
     wrong_words, words = word_errors(right=right, read=read)
     return Sample(
@@ -141,7 +134,7 @@ def _sample(document: Document, right: str, reading: Reading | None) -> Sample |
         right=right,
         read=read,
         score=reading.score,
-        errors=character_errors(right=right, read=read).errors,
+        errors=errors,
         word_errors=wrong_words,
         words=words,
     )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from services.common.annotations import NORMALISATION
 from services.common.errors import PermanentError
-from services.datasets.labels import Origin
+from services.common.labels import Origin
 
 FILE = "manifest.json"
 RECORDS_FILE = "manifest.jsonl"

@@ -1,17 +1,16 @@
 """From the documents that are asked for to the records of an export."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from services.common.index import Collection, Document
-from services.datasets.copies import FIELDS, decide, find_copies, identity_of, provenance_of
-from services.datasets.labels import Exclusion
+from services.common.labels import Exclusion
+from services.common.paging import pages
+from services.datasets.copies import decide, find_copies, identity_of, provenance_of
 from services.datasets.manifest import Query, Record
 from services.datasets.plan import Plan
 from services.datasets.splits import Split, hosts_of, parse_split
-
-PAGE = 500
 
 
 def filter_of(query: Query) -> Document:
@@ -50,26 +49,6 @@ async def select(images: Collection, query: Query, plan: Plan) -> Counter[str]:
                 records.append(record)
         plan.add(records)
     return +excluded
-
-
-async def pages(
-    images: Collection, where: Document, *, fields: dict[str, int] = FIELDS
-) -> AsyncIterator[list[Document]]:
-    """Yield documents by pages in the order of ``_id``: a long cursor would die of waiting.
-
-    Raises:
-        IndexUnavailableError: MongoDB does not answer.
-    """
-    last = ""
-    while True:
-        found = images.find(
-            {**where, "_id": {"$gt": last}}, sort=[("_id", 1)], limit=PAGE, fields=fields
-        )
-        page = [document async for document in found]
-        if not page:
-            return
-        yield page
-        last = page[-1]["_id"]
 
 
 def to_record(copies: Sequence[Document], query: Query, split: Split) -> Record | Exclusion:

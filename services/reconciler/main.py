@@ -1,21 +1,23 @@
-"""Start the reconciler: a pass now, and one every interval."""
+"""Start the reconciler: a pass now and one every interval, and a count of annotated images."""
 
 import asyncio
 import time
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 from fastapi import FastAPI
 
 from services.common.errors import UnavailableError
-from services.common.health import health_router
-from services.common.index import open_index
+from services.common.health import health_router, running
+from services.common.index import Database, open_index
 from services.common.logs import configure_logging
 from services.common.messaging import check_broker
-from services.common.object_store import open_object_store
+from services.common.object_store import ObjectStore, open_object_store
 from services.common.server import http_server, serve_until, stop_on_signals
 from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.common.settlement import OCR_QUEUES
+from services.reconciler.annotated import count_and_publish
 from services.reconciler.compare import TO_QUEUE, State
 from services.reconciler.metrics import (
     INTERVAL_SECONDS,
@@ -31,7 +33,7 @@ from services.reconciler.walk import Report, make_pass
 log = structlog.stdlib.get_logger(__name__)
 
 RETRY_SECONDS = 60.0
-"""From a pass that failed to the next."""
+"""From a pass or count that failed to the next."""
 
 
 async def run(settings: ReconcilerSettings) -> None:
@@ -39,47 +41,55 @@ async def run(settings: ReconcilerSettings) -> None:
     stop = stop_on_signals()
     amqp = AmqpSettings()
     INTERVAL_SECONDS.set(settings.interval_seconds)
-    async with open_object_store(S3Settings()) as store, open_index(MongoSettings()) as index:
 
-        async def one_pass() -> bool:
-            try:
-                report = await make_pass(
-                    settings, store=store, images=index.images, amqp=amqp, queues=OCR_QUEUES
-                )
-            except UnavailableError as error:
-                log.warning("pass failed", code=error.code, error=str(error))
-                PASSES.labels(outcome="failed").inc()
-                return False
-            _publish(report)
-            return True
+    async def rabbitmq() -> None:
+        await check_broker(amqp)
 
+    async with (
+        open_object_store(S3Settings()) as store,
+        open_index(MongoSettings()) as index,
+        asyncio.TaskGroup() as tasks,
+    ):
+        one_pass = partial(compare_and_publish, settings, store=store, index=index, amqp=amqp)
+        comparing = tasks.create_task(_repeat(one_pass, settings.interval_seconds))
+        one_count = partial(count_and_publish, index.images, store.bucket)
+        counting = tasks.create_task(_repeat(one_count, settings.annotated_interval_seconds))
         app = FastAPI(title="DocReco reconciler", openapi_url=None)
-
-        async def rabbitmq() -> None:
-            await check_broker(amqp)
-
-        checks = {"minio": store.check, "mongodb": index.check, "rabbitmq": rabbitmq}
-        app.include_router(health_router(ready=checks))
-        async with asyncio.TaskGroup() as tasks:
-            server = http_server(app, host=settings.host, port=settings.port)
-            tasks.create_task(serve_until(stop, server))
-            while not stop.is_set():
-                work = tasks.create_task(one_pass())
-                await _first_of(work, stop)
-                pause = settings.interval_seconds
-                if work.done() and not work.result():
-                    pause = min(pause, RETRY_SECONDS)
-                work.cancel()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), pause)
+        app.include_router(
+            health_router(
+                ready={"minio": store.check, "mongodb": index.check, "rabbitmq": rabbitmq},
+                alive={"comparing": running(comparing), "counting": running(counting)},
+            )
+        )
+        server = http_server(app, host=settings.host, port=settings.port)
+        tasks.create_task(serve_until(stop, server))
+        await stop.wait()
+        comparing.cancel()
+        counting.cancel()
 
 
-async def _first_of(work: asyncio.Task[bool], stop: asyncio.Event) -> None:
-    stopping = asyncio.create_task(stop.wait())
+async def compare_and_publish(
+    settings: ReconcilerSettings, *, store: ObjectStore, index: Database, amqp: AmqpSettings
+) -> bool:
+    """Make a pass and show what it found; return whether it went well."""
     try:
-        await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopping.cancel()
+        report = await make_pass(
+            settings, store=store, images=index.images, amqp=amqp, queues=OCR_QUEUES
+        )
+    except UnavailableError as error:
+        log.warning("pass failed", code=error.code, error=str(error))
+        PASSES.labels(outcome="failed").inc()
+        return False
+    _publish(report)
+    return True
+
+
+async def _repeat(work: Callable[[], Awaitable[bool]], interval_seconds: float) -> None:
+    """Do work for ever, a pause after each time; a shorter one where it did not go well."""
+    while True:
+        is_well = await work()
+        pause = interval_seconds if is_well else min(interval_seconds, RETRY_SECONDS)
+        await asyncio.sleep(pause)
 
 
 def _publish(report: Report) -> None:

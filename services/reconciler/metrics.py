@@ -18,3 +18,26 @@ PASS_SECONDS = Gauge("reconciler_pass_duration_seconds", "How long the last fini
 INTERVAL_SECONDS = Gauge(
     "reconciler_interval_seconds", "From the end of a pass to the next, as it is set."
 )
+
+_MODEL = ("engine", "model_version")
+
+ANNOTATED_CER = Gauge(
+    "reconciler_annotated_cer",
+    "Character error rate of the annotated images' last predictions.",
+    _MODEL,
+)
+ANNOTATED_EXACT = Gauge(
+    "reconciler_annotated_exact_ratio",
+    "Share of the annotated images that are read without an error.",
+    _MODEL,
+)
+ANNOTATED_IMAGES = Gauge(
+    "reconciler_annotated_images", "Annotated images with a prediction.", _MODEL
+)
+ANNOTATED_CHARACTERS = Gauge(
+    "reconciler_annotated_characters", "Characters of their annotations.", _MODEL
+)
+ANNOTATED_COUNTED = Gauge(
+    "reconciler_annotated_counted_timestamp_seconds",
+    "When the annotated images were counted last, in Unix time.",
+)

@@ -16,6 +16,12 @@ class ReconcilerSettings(BaseSettings):
     interval_seconds: float = Field(
         3600.0, ge=1, le=7 * 86_400, description="From the end of a pass to the next."
     )
+    annotated_interval_seconds: float = Field(
+        300.0,
+        ge=1,
+        le=7 * 86_400,
+        description="From a count of all annotated images' errors to the next.",
+    )
     min_age_seconds: float = Field(
         1800.0,
         ge=0,

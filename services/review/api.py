@@ -17,6 +17,7 @@ from services.common.health import Check, health_router
 from services.common.problems import ProblemError, install_problem_handlers
 from services.review.access import LoginRequiredError, Parts
 from services.review.guard import install_guard
+from services.review.metrics import STATIC_ROUTE, install_metrics
 from services.review.routes import batches, images, login, quality, queue
 from services.review.sessions import COOKIE
 
@@ -44,10 +45,11 @@ def build_app(parts: Parts, *, ready: Mapping[str, Check], alive: Mapping[str, C
     _install_pages_of_errors(app, parts)
     settings = parts.settings
     install_guard(app, settings.host_names, max_upload_bytes=settings.max_upload_bytes)
+    install_metrics(app)
     app.include_router(health_router(ready=ready, alive=alive))
     for module in (login, queue, images, batches, quality):
         app.include_router(module.router)
-    app.mount("/static", StaticFiles(directory=STATIC))
+    app.mount(STATIC_ROUTE, StaticFiles(directory=STATIC))
     return app
 
 

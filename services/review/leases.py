@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from services.common.index import Collection, DuplicateDocumentError
+from services.review.metrics import LEASES
 
 KEPT = timedelta(days=1)
 """How long it is remembered who skipped or annotated an image."""
@@ -31,11 +32,13 @@ class Leases:
         is_free = [{"session": session}, {"until": {"$lte": now}}]
         where = {"_id": image, "$or": is_free}
         try:
-            return await self.collection.update_one(
+            is_taken = await self.collection.update_one(
                 where, {"$set": self._until(session, now)}, upsert=True
             )
         except DuplicateDocumentError:
-            return False
+            is_taken = False
+        LEASES.labels(outcome="taken" if is_taken else "refused").inc()
+        return is_taken
 
     async def keep(self, images: list[str], session: str) -> None:
         """Get for longer what a session still has of some images."""
@@ -62,6 +65,7 @@ class Leases:
             {"_id": image, "session": session},
             {"$set": {"until": now}, "$addToSet": {"skipped": session}},
         )
+        LEASES.labels(outcome="skipped").inc()
 
     async def done(self, image: str, session: str) -> None:
         """Give an image back as annotated, so that it can be undone."""

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 
-from services.common.accuracy import character_errors
+from services.common.annotated import misreading, right_text
 from services.common.errors import UnavailableError
 from services.common.index import Collection, Document
 from services.review.windows import walk, worst
@@ -23,7 +22,7 @@ SHOWN = 30
 UPLOADED = "(uploaded)"
 RETRY_SECONDS = 10.0
 """Pause after a count that failed."""
-FIELDS = {"prediction": 1, "annotation": 1, "sources.url": 1}
+FIELDS = {"status": 1, "prediction": 1, "annotation": 1, "sources.url": 1}
 
 
 @dataclass
@@ -61,18 +60,17 @@ class Figures:
     def add(self, document: Document) -> None:
         """Count an image that was read."""
         prediction, score = document["prediction"], float(document["prediction"]["score"])
-        annotation: dict[str, Any] = document.get("annotation") or {}
-        right = annotation.get("text") if annotation.get("quality", "ok") == "ok" else None
-        errors, characters = character_errors(right=right, read=prediction["text"])
+        right = right_text(document) or ""
+        errors = misreading(prediction["text"], right=right).errors if right else 0
         model = f"{prediction.get('engine')} {prediction.get('model_version')}"
         band = min(BANDS - 1, int(score * BANDS))
         hosts = [self.hosts[host] for host in _hosts(document)]
         for tally in (self.total, self.bands[band], self.models[model], *hosts):
             tally.images += 1
             tally.score_sum += score
-            tally.annotated += characters > 0
+            tally.annotated += bool(right)
             tally.errors += errors
-            tally.characters += characters
+            tally.characters += len(right)
 
     def by_band(self) -> Iterator[tuple[str, Tally]]:
         """Yield each band of scores, the worst first."""

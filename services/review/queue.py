@@ -12,6 +12,7 @@ from typing import Any
 from services.common.annotations import Outcome, Quality, annotate, to_annotation
 from services.common.index import Collection, Document
 from services.review.leases import Leases
+from services.review.metrics import ANNOTATIONS, UNDONE
 from services.review.sessions import Session
 from services.review.undoing import take_back
 from services.review.windows import Axis, by_hash, walk, worst
@@ -100,6 +101,7 @@ class Queue:
         said = to_annotation(text if quality is Quality.OK else "", quality, by=session.name)
         outcome = await annotate(self.images, image, said, etag=etag)
         if outcome is Outcome.WRITTEN:
+            ANNOTATIONS.labels(quality=quality).inc()
             await self.leases.done(image, session.id)
         else:
             await self.leases.release(image, session.id)
@@ -114,6 +116,7 @@ class Queue:
         while (image := await self.leases.last_done(session.id)) is not None:
             await self.leases.undone(image, session.id)
             if await take_back(self.images, image, by=session.name):
+                UNDONE.inc()
                 return image
         return None
 

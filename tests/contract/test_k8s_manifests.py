@@ -101,9 +101,9 @@ def test_every_service_says_when_it_is_alive_and_ready(overlay: str) -> None:
 @EACH
 def test_services_outlive_a_drained_node_and_grow(overlay: str) -> None:
     deployments = of_kind(overlay, "Deployment").keys()
-    assert deployments == {"ocr-api", "fetcher", "consumer", "reconciler"}
-    growing = deployments - {"reconciler"}
-    assert of_kind(overlay, "PodDisruptionBudget").keys() == growing
+    assert deployments == {"ocr-api", "fetcher", "consumer", "reconciler", "review"}
+    assert of_kind(overlay, "PodDisruptionBudget").keys() == deployments - {"reconciler"}
+    growing = deployments - {"reconciler", "review"}
     scaled = of_kind(overlay, "HorizontalPodAutoscaler", "ScaledObject")
     assert scaled.keys() == growing
     for each in of_kind(overlay, "ScaledObject").values():
@@ -126,6 +126,7 @@ def test_production_has_two_of_what_grows(overlay: str) -> None:
     assert hpa["spec"]["minReplicas"] == least
     for each in of_kind(overlay, "ScaledObject").values():
         assert each["spec"]["minReplicaCount"] == least
+    assert of_kind(overlay, "Deployment")["review"]["spec"]["replicas"] == least
 
 
 @EACH
@@ -137,16 +138,36 @@ def test_nothing_may_talk_unless_it_is_said(overlay: str) -> None:
         assert name in policies
 
 
-def test_reconciler_reaches_the_servers_and_they_let_it_in() -> None:
+@pytest.mark.parametrize(
+    ("name", "ports", "others"),
+    [("reconciler", {5672, 27017, 9000}, ()), ("review", {5672, 27017, 9000, 8081}, ("fetcher",))],
+)
+def test_service_reaches_the_servers_and_they_let_it_in(
+    name: str, ports: set[int], others: tuple[str, ...]
+) -> None:
     policies = of_kind("local", "NetworkPolicy")
-    reached = {
-        port["port"] for rule in policies["reconciler"]["spec"]["egress"] for port in rule["ports"]
-    }
-    assert reached == {5672, 27017, 9000}
-    for name in ("rabbitmq", "mongo", "minio"):
-        assert "reconciler" in json.dumps(policies[name]["spec"]["ingress"])
+    reached = {port["port"] for rule in policies[name]["spec"]["egress"] for port in rule["ports"]}
+    assert reached == ports
+    for server in ("rabbitmq", "mongo", "minio", *others):
+        assert name in json.dumps(policies[server]["spec"]["ingress"])
     outside = of_kind("production", "NetworkPolicy")["object-store"]["spec"]["podSelector"]
-    assert "reconciler" in outside["matchExpressions"][0]["values"]
+    assert name in outside["matchExpressions"][0]["values"]
+
+
+@EACH
+def test_review_page_is_scraped_and_knows_its_own_name(overlay: str) -> None:
+    template = workloads(overlay)["review"]
+    [container] = template["spec"]["containers"]
+    assert template["metadata"]["annotations"]["prometheus.io/port"] == "8082"
+    assert [port["containerPort"] for port in container["ports"]] == [8082]
+    [settings] = [
+        each["data"]
+        for name, each in of_kind(overlay, "ConfigMap").items()
+        if name.startswith("docreco-settings")
+    ]
+    assert settings["REVIEW_HOSTS"]
+    watching = of_kind(overlay, "NetworkPolicy")["review"]["spec"]["ingress"]
+    assert "monitoring" in json.dumps(watching)
 
 
 @EACH
@@ -190,6 +211,7 @@ def test_rights_in_rabbitmq_are_those_of_the_provisioner(overlay: str) -> None:
         fetcher_password=password,
         consumer_password=password,
         reconciler_password=password,
+        review_password=password,
         minio_password=password,
         monitoring_password=password,
     )

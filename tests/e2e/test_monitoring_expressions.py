@@ -18,6 +18,7 @@ from infra.monitoring.render import hasten
 from tests.support.images import draw_line, encode, line_image
 from tests.support.monitoring import Monitoring, open_monitoring
 from tests.support.pipeline import Client, Pipeline
+from tests.support.review import Person, image_of, open_person
 from tests.support.waiting import eventually
 from tests.support.web import WebSite
 
@@ -85,8 +86,8 @@ async def running(work: AsyncIterator[None]) -> AsyncIterator[None]:
             await task
 
 
-async def load(client: Client, site: WebSite) -> AsyncIterator[None]:
-    """Submit new, known, missing and broken URLs, and upload images, without end."""
+async def load(client: Client, site: WebSite, person: Person) -> AsyncIterator[None]:
+    """Submit new, known, missing and broken URLs, upload images, and annotate, without end."""
     known = site.add_body(f"/known-{uuid4().hex}.png", line_image("known"))
     broken = site.add_body(f"/broken-{uuid4().hex}.png", line_image("broken")[:300])
     while True:
@@ -97,6 +98,9 @@ async def load(client: Client, site: WebSite) -> AsyncIterator[None]:
         await client.store.write(
             f"load/{text}.png", line_image(text), content_type="image/png", metadata={}
         )
+        task = await person.see("/queue")
+        if image_of(task):
+            await person.do(task, "save", text)
         yield
 
 
@@ -168,7 +172,7 @@ async def test_every_panel_shows_something_under_load(
     async with open_monitoring(pipeline, tmp_path, faster=FASTER) as monitoring:
         containers = [{"targets": [site.url("").removeprefix("http://").rstrip("/")]}]
         (monitoring.targets / "cadvisor.yml").write_text(yaml.safe_dump(containers))
-        async with running(load(client, site)):
+        async with open_person(pipeline.review_url) as ada, running(load(client, site, ada)):
             assert await silent(monitoring, asked | metrics, seconds=90) == []
 
 

@@ -201,6 +201,15 @@ async def test_readiness_names_what_is_missing_and_liveness_stays(site: Site) ->
 
 async def test_reconciler_makes_a_pass_at_once_and_reports_it(site: Site) -> None:
     await site.upload("a.png")
+    annotated = {
+        "_id": f"{site.store.bucket}/annotated.png",
+        "bucket": site.store.bucket,
+        "key": "annotated.png",
+        "status": "predicted",
+        "prediction": {"text": "abcx", "score": 0.9, "engine": "fake", "model_version": "1"},
+        "annotation": {"text": "abcd", "quality": "ok", "by": "ada"},
+    }
+    await site.index.images.insert(annotated)
     async with running(
         "reconciler",
         site.environment,
@@ -215,7 +224,9 @@ async def test_reconciler_makes_a_pass_at_once_and_reports_it(site: Site) -> Non
         await eventually(has_queued)
 
         async def has_reported() -> bool:
-            return 'reconciler_objects{state="missing"} 1.0' in await reconciler.metrics()
+            metrics = await reconciler.metrics()
+            counted = 'reconciler_annotated_cer{engine="fake",model_version="1"} 0.25'
+            return 'reconciler_objects{state="missing"} 1.0' in metrics and counted in metrics
 
         await eventually(has_reported)
         assert "reconciler_last_success_timestamp_seconds 1" in await reconciler.metrics()

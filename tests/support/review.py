@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import unescape
@@ -82,17 +82,11 @@ class Site:
         assert document is not None
         return document
 
-    @asynccontextmanager
-    async def person(self, name: str = "ada", password: str = "") -> AsyncIterator["Person"]:
+    def person(
+        self, name: str = "ada", password: str = ""
+    ) -> AbstractAsyncContextManager["Person"]:
         """Log in for the length of an ``async with`` block."""
-        timeout = ClientTimeout(total=30)
-        async with ClientSession(
-            self.url, cookie_jar=CookieJar(unsafe=True), timeout=timeout
-        ) as client:
-            data = {"name": name, "password": password, "then": "/queue"}
-            async with client.post("/login", data=data, allow_redirects=False) as response:
-                assert response.status == 303, await response.text()
-            yield Person(client)
+        return open_person(self.url, name, password)
 
 
 @dataclass
@@ -128,6 +122,17 @@ class Person:
     def _keep_token(self, html: str) -> None:
         if found := fields_of(html).get("token"):
             self.token = found
+
+
+@asynccontextmanager
+async def open_person(url: str, name: str = "ada", password: str = "") -> AsyncIterator[Person]:
+    """Log in at a review page for the length of an ``async with`` block."""
+    timeout = ClientTimeout(total=30)
+    async with ClientSession(url, cookie_jar=CookieJar(unsafe=True), timeout=timeout) as client:
+        data = {"name": name, "password": password, "then": "/queue"}
+        async with client.post("/login", data=data, allow_redirects=False) as response:
+            assert response.status == 303, await response.text()
+        yield Person(client)
 
 
 def fields_of(html: str) -> dict[str, str]:

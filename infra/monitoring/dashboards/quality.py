@@ -1,6 +1,7 @@
 """Prediction quality, for product people: how good is what the model reads?"""
 
-from grafana_foundation_sdk.models.dashboard import Dashboard
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from infra.monitoring.dashboards.board import Block, dashboard
 from infra.monitoring.dashboards.panels import (
@@ -26,7 +27,7 @@ def build() -> Dashboard:
         uid=UID,
         description="How sure the model is of what it reads.",
         since="now-6h",
-        blocks=[_now(), _over_time(), _by_model(), _against_annotations()],
+        blocks=[_now(), _over_time(), _by_model(), _against_annotations(), _review()],
     )
 
 
@@ -151,7 +152,7 @@ def _against_annotations() -> Block:
         "Character error rate, where annotations came along",
         "Wrong, missing and superfluous characters per character of the annotation. This is the "
         "truth that scores only guess: when it rises while scores stay high, the model is wrong "
-        "and sure of it. Annotations written later are in docreco report.",
+        "and sure of it. Annotations written later are in the plots below.",
         "percentunit",
         Query(
             "sum by (engine, model_version) "
@@ -171,4 +172,75 @@ def _against_annotations() -> Block:
             BY_MODEL,
         ),
     )
-    return Block("Against annotations", [rate, characters])
+    return Block("Against annotations", [rate, characters, *_all_annotated()])
+
+
+def _all_annotated() -> list[Builder[Panel]]:
+    """What the reconciler counts of the documents, whenever their annotations were written."""
+    rate = series(
+        "Character error rate of all annotated images",
+        "Of each image's last prediction, whenever and by whomever the annotation was written. "
+        "The worst are annotated first, so it is higher than of all images: it compares versions, "
+        "and docreco evaluate gives intervals.",
+        "percentunit",
+        Query("max by (engine, model_version) (reconciler_annotated_cer)", BY_MODEL),
+        width=8,
+    )
+    exact = series(
+        "Annotated images read without an error",
+        "The share whose last prediction is right in every character. It falls while the error "
+        "rate stands still: errors are spread over more images.",
+        "percentunit",
+        Query("max by (engine, model_version) (reconciler_annotated_exact_ratio)", BY_MODEL),
+        width=8,
+        top=1,
+    )
+    images = series(
+        "Annotated images",
+        "How many the two plots beside are computed from. Under some hundred they are a guess: "
+        "annotate more before judging a version.",
+        "short",
+        Query("max by (engine, model_version) (reconciler_annotated_images)", BY_MODEL),
+        width=8,
+    )
+    return [rate, exact, images]
+
+
+def _review() -> Block:
+    """How the people at the review page get on."""
+    annotations = series(
+        "Annotations per hour",
+        "What people write at the review page, by what they say of the image. Many not_a_line: "
+        "the lists bring pages or pictures; many unreadable: look at their source.",
+        "none",
+        Query(
+            "sum by (quality) (rate(review_annotations_total[$__rate_interval])) * 3600",
+            "{{quality}}",
+        ),
+        width=8,
+        stacked=True,
+    )
+    duration = series(
+        "Time of the review page to answer",
+        "Over 0.2 s people wait for the page rather than it for them: look at MongoDB, and at what "
+        "else the machine does.",
+        "s",
+        *(
+            Query(
+                f"histogram_quantile({share}, sum by (le)"
+                " (rate(review_request_duration_seconds_bucket[$__rate_interval])))",
+                name,
+            )
+            for share, name in ((0.5, "median"), (0.95, "95 of 100"))
+        ),
+        width=8,
+    )
+    leases = series(
+        "Images handed out per minute",
+        "taken by somebody; refused, as another has it; skipped. Many refused: more people than "
+        "the filter they chose has images.",
+        "cpm",
+        Query("sum by (outcome) (rate(review_leases_total[$__rate_interval])) * 60", "{{outcome}}"),
+        width=8,
+    )
+    return Block("Review", [annotations, duration, leases])

@@ -21,6 +21,7 @@ from services.common.problems import ProblemError
 from services.common.removal import find_targets, prove, remove
 from services.review.access import Me, Of, Parts, Posted, text_of
 from services.review.gallery import Filters, find_page
+from services.review.metrics import ANNOTATIONS
 from services.review.pictures import NotShownError, to_picture
 
 SECONDS_IN_BROWSER = 120
@@ -93,6 +94,8 @@ async def correct(parts: Of, me: Me, form: Posted) -> Response:
     outcome = await annotate(parts.index.images, image, said, overwrite=True, etag=etag)
     if outcome is Outcome.UNKNOWN:
         raise ProblemError(409, "changed", "the image was removed or replaced meanwhile")
+    if outcome is Outcome.WRITTEN:
+        ANNOTATIONS.labels(quality=said.quality).inc()
     word = "saved" if outcome is Outcome.WRITTEN else "unchanged"
     address = URL("/image").include_query_params(id=image, said=word)
     return RedirectResponse(str(address), status_code=303)

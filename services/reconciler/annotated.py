@@ -1,0 +1,85 @@
+"""How well each model version reads what people have annotated, whenever they did so."""
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import structlog
+
+from services.common.annotated import annotated, misreading
+from services.common.errors import UnavailableError
+from services.common.index import Collection, Document
+from services.reconciler.metrics import (
+    ANNOTATED_CER,
+    ANNOTATED_CHARACTERS,
+    ANNOTATED_COUNTED,
+    ANNOTATED_EXACT,
+    ANNOTATED_IMAGES,
+)
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Model(NamedTuple):
+    """Who has read an image last."""
+
+    engine: str
+    model_version: str
+
+
+@dataclass
+class Tally:
+    """Annotated images that one model has read, counted together."""
+
+    images: int = 0
+    exact: int = 0
+    """Those that are read without an error."""
+    errors: int = 0
+    characters: int = 0
+    """Of the right texts."""
+
+    def add(self, read: str, *, right: str) -> None:
+        """Count an image."""
+        errors = misreading(read, right=right).errors
+        self.images += 1
+        self.exact += errors == 0
+        self.errors += errors
+        self.characters += len(right)
+
+
+async def count(images: Collection, bucket: str) -> dict[Model, Tally]:
+    """Count all annotated images by the model of their last prediction, a page in memory.
+
+    Raises:
+        IndexUnavailableError: MongoDB does not answer.
+    """
+    tallies: dict[Model, Tally] = defaultdict(Tally)
+    async for page in annotated(images, bucket):
+        for document, right in page:
+            prediction: Document = document["prediction"]
+            model = Model(str(prediction.get("engine")), str(prediction.get("model_version")))
+            tallies[model].add(prediction.get("text") or "", right=right)
+    return dict(tallies)
+
+
+def publish(tallies: dict[Model, Tally]) -> None:
+    """Show a count; a model of which no image is left is not shown any more."""
+    for gauge in (ANNOTATED_CER, ANNOTATED_EXACT, ANNOTATED_IMAGES, ANNOTATED_CHARACTERS):
+        gauge.clear()
+    for model, tally in tallies.items():
+        ANNOTATED_CER.labels(*model).set(tally.errors / tally.characters)
+        ANNOTATED_EXACT.labels(*model).set(tally.exact / tally.images)
+        ANNOTATED_IMAGES.labels(*model).set(tally.images)
+        ANNOTATED_CHARACTERS.labels(*model).set(tally.characters)
+    ANNOTATED_COUNTED.set(time.time())
+
+
+async def count_and_publish(images: Collection, bucket: str) -> bool:
+    """Count and show; return whether it went well."""
+    try:
+        publish(await count(images, bucket))
+    except UnavailableError as error:
+        log.warning("annotated images not counted", code=error.code, error=str(error))
+        return False
+    return True

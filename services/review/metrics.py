@@ -1,0 +1,63 @@
+"""Metrics of the review page; labels hold no names, texts, keys or addresses."""
+
+import time
+
+from fastapi import FastAPI, Request, Response
+from prometheus_client import Counter, Histogram
+from starlette.middleware.base import RequestResponseEndpoint
+
+from services.common.annotations import Quality
+from services.review.guard import HEALTH_PATHS
+
+STATIC_ROUTE = "/static"
+NO_ROUTE = "none"
+"""Label of a request that no route is for: its path is whatever a stranger makes of it."""
+
+REQUESTS = Counter(
+    "review_requests_total", "Requests answered, health routes left out.", ["route", "status"]
+)
+DURATIONS = Histogram(
+    "review_request_duration_seconds",
+    "Time to answer, health routes left out.",
+    ["route"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2.5, 5, 10),
+)
+ANNOTATIONS = Counter(
+    "review_annotations_total", "Annotations written, by what they say of the image.", ["quality"]
+)
+UNDONE = Counter("review_annotations_undone_total", "Annotations taken back.")
+LEASES = Counter(
+    "review_leases_total",
+    "Images asked for by somebody, by whether they got them, and those they skipped.",
+    ["outcome"],
+)
+
+for _quality in Quality:
+    ANNOTATIONS.labels(quality=_quality)
+for _outcome in ("taken", "refused", "skipped"):
+    LEASES.labels(outcome=_outcome)
+
+
+def install_metrics(app: FastAPI) -> None:
+    """Count every request; to be called after all other middleware, to be outside of it."""
+
+    @app.middleware("http")
+    async def measure(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        if request.url.path in HEALTH_PATHS:
+            return await call_next(request)
+        begun, status = time.perf_counter(), 500
+        try:
+            response = await call_next(request)
+            status = response.status_code
+        finally:
+            route = _route_of(request)
+            REQUESTS.labels(route=route, status=str(status)).inc()
+            DURATIONS.labels(route=route).observe(time.perf_counter() - begun)
+        return response
+
+
+def _route_of(request: Request) -> str:
+    """Return the route's own path, with names in place of values."""
+    if request.url.path.startswith(f"{STATIC_ROUTE}/"):
+        return STATIC_ROUTE
+    return str(getattr(request.scope.get("route"), "path", NO_ROUTE))

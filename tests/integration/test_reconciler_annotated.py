@@ -1,0 +1,125 @@
+"""What the reconciler counts of annotated images, and what it shows of them."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from services.common.annotations import annotate, to_annotation
+from services.common.index import Database, open_index
+from services.common.paging import PAGE
+from services.common.settings import MongoSettings
+from services.reconciler.annotated import Model, Tally, count, count_and_publish
+from services.review.undoing import take_back
+from tests.support.datasets import annotation, prediction
+
+pytestmark = pytest.mark.integration
+
+BUCKET = "raw"
+
+
+def document(key: str, read: str, right: str | None = None, **changes: Any) -> dict[str, Any]:
+    said = None if right is None else annotation(right)
+    return {
+        "_id": f"{BUCKET}/{key}",
+        "bucket": BUCKET,
+        "key": key,
+        "status": "predicted",
+        "prediction": prediction(read),
+        "annotation": said,
+        "revision": 1,
+        **changes,
+    }
+
+
+def shown(name: str) -> dict[str, float]:
+    """Return what is shown under a name, by model version."""
+    return {
+        sample.labels["model_version"]: sample.value
+        for metric in REGISTRY.collect()
+        for sample in metric.samples
+        if sample.name == f"reconciler_annotated_{name}"
+    }
+
+
+@pytest.fixture
+async def index(mongo_settings: MongoSettings) -> AsyncIterator[Database]:
+    async with open_index(mongo_settings) as index:
+        yield index
+
+
+async def test_errors_are_counted_by_the_model_that_has_read_last(index: Database) -> None:
+    old = prediction("Wlklpedla", version="0")
+    await index.images.insert_missing(
+        [
+            document("a", "industrie", "industrie", history=[old]),
+            document("b", " Wikipedla ", "Wikipedia"),
+            document("c", "Wlklpedla", "Wikipedia", prediction=old),
+            document("d", "l'e\u0301té", "l'été"),
+        ]
+    )
+
+    assert await count(index.images, BUCKET) == {
+        Model("fake", "fake-1"): Tally(images=3, exact=2, errors=1, characters=23),
+        Model("fake", "0"): Tally(images=1, exact=0, errors=3, characters=9),
+    }
+
+
+async def test_what_has_no_right_text_counts_nothing(index: Database) -> None:
+    removed = {"status": "removed", "prediction": None, "annotation": None}
+    await index.images.insert_missing(
+        [
+            document("unreadable", "x", annotation=annotation("", "unreadable")),
+            document("not a line", "x", annotation=annotation("some text", "not_a_line")),
+            document("unknown", "x"),
+            document("removed", "x", **removed),
+            document("rejected", "x", "right", status="rejected", prediction=None),
+            document("elsewhere", "x", "right", bucket="other"),
+        ]
+    )
+
+    assert await count(index.images, BUCKET) == {}
+
+
+async def test_more_than_a_page_is_counted_once(index: Database) -> None:
+    many = [document(f"{number:04}", "ab", "abc") for number in range(2 * PAGE + 1)]
+    await index.images.insert_missing(many)
+
+    [tally] = (await count(index.images, BUCKET)).values()
+
+    assert (tally.images, tally.errors) == (2 * PAGE + 1, 2 * PAGE + 1)
+
+
+async def test_annotation_of_a_known_prediction_is_shown_and_goes_when_it_is_taken_back(
+    index: Database,
+) -> None:
+    await index.images.insert(document("a", "Wikipedla"))
+    await count_and_publish(index.images, BUCKET)
+    assert shown("cer") == {}
+
+    await annotate(index.images, f"{BUCKET}/a", to_annotation("Wikipedia", by="ada"))
+    assert await count_and_publish(index.images, BUCKET)
+
+    assert shown("cer") == {"fake-1": pytest.approx(1 / 9)}
+    assert shown("exact_ratio") == {"fake-1": 0}
+    assert shown("images") == {"fake-1": 1}
+    assert shown("characters") == {"fake-1": 9}
+
+    await take_back(index.images, f"{BUCKET}/a", by="ada")
+    await count_and_publish(index.images, BUCKET)
+    assert [shown(name) for name in ("cer", "exact_ratio", "images", "characters")] == [{}] * 4
+
+
+async def test_missing_database_leaves_the_last_count_and_is_told(
+    index: Database, mongo_settings: MongoSettings
+) -> None:
+    await index.images.insert(document("a", "ab", "ab"))
+    await count_and_publish(index.images, BUCKET)
+    url = type(mongo_settings.url)("mongodb://127.0.0.1:9/?directConnection=true")
+    nowhere = mongo_settings.model_copy(update={"url": url, "timeout_seconds": 0.1})
+
+    async with open_index(nowhere) as missing:
+        assert not await count_and_publish(missing.images, BUCKET)
+
+    assert shown("exact_ratio") == {"fake-1": 1}
