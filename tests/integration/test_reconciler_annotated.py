@@ -72,7 +72,7 @@ async def test_what_has_no_right_text_counts_nothing(index: Database) -> None:
         [
             document("unreadable", "x", annotation=annotation("", "unreadable")),
             document("not a line", "x", annotation=annotation("some text", "not_a_line")),
-            document("unknown", "x"),
+            document("unknown", "x", prediction=prediction("x", score=1.0)),
             document("removed", "x", **removed),
             document("rejected", "x", "right", status="rejected", prediction=None),
             document("elsewhere", "x", "right", bucket="other"),

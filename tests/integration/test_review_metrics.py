@@ -89,6 +89,9 @@ async def test_requests_are_counted_by_route_and_health_is_not(site: Site, ada: 
     await ada.see("/batches/b1", status=503)
     await ada.see(f"/{STRANGE}", status=404)
     await ada.see(f"/static/{STRANGE}", status=404)
+    for path in ("/livez", "/readyz", "/metrics"):
+        async with ada.client.get(path) as response:
+            await response.read()
     async with ada.client.get("/metrics") as response:
         metrics = await response.text()
 
@@ -102,8 +105,8 @@ async def test_requests_are_counted_by_route_and_health_is_not(site: Site, ada: 
         assert growth.of("review_requests_total", route=route, status=status) == 1, route
     assert growth.of("review_request_duration_seconds_count", route="/image") == 2
     assert STRANGE not in metrics
-    assert 'route="/metrics"' not in metrics
-    assert 'route="/readyz"' not in metrics
+    for path in ("/livez", "/readyz", "/metrics"):
+        assert f'route="{path}"' not in metrics
 
 
 async def test_refused_requests_are_counted_too(ada: Person) -> None:
