@@ -7,7 +7,7 @@ from typing import IO, Any, Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
-from aiohttp import ClientSession, ClientTimeout, FormData
+from aiohttp import ClientSession, FormData
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from services.cli.errors import (
@@ -19,6 +19,7 @@ from services.cli.errors import (
     reason_of,
 )
 from services.cli.settings import CliSettings
+from services.common.api_session import api_session
 
 SERVICE = "The fetcher"
 PAGE_ITEMS = 500
@@ -169,13 +170,10 @@ class FetcherClient:
 @asynccontextmanager
 async def open_fetcher(settings: CliSettings) -> AsyncIterator[FetcherClient]:
     """Open a client for the length of an ``async with`` block; nothing is sent yet."""
-    token = settings.fetcher_token
-    headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
-    limit = settings.timeout_seconds
-    timeout = ClientTimeout(total=None, connect=limit, sock_read=limit)
-    base_url = str(settings.fetcher_url).rstrip("/") + "/"
-    async with ClientSession(base_url, headers=headers, timeout=timeout) as session:
-        yield FetcherClient(session, base_url)
+    async with api_session(
+        settings.fetcher_url, token=settings.fetcher_token, timeout_seconds=settings.timeout_seconds
+    ) as session:
+        yield FetcherClient(session, str(settings.fetcher_url))
 
 
 async def failures(fetcher: FetcherClient, batch_id: str) -> list[Item]:

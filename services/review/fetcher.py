@@ -6,8 +6,9 @@ from typing import IO, Any
 from urllib.parse import quote
 
 import aiohttp
-from aiohttp import ClientSession, ClientTimeout, FormData
+from aiohttp import ClientSession, FormData
 
+from services.common.api_session import api_session
 from services.common.errors import PermanentError, UnavailableError
 from services.review.settings import ReviewSettings
 
@@ -73,10 +74,9 @@ class Fetcher:
 @asynccontextmanager
 async def open_fetcher(settings: ReviewSettings) -> AsyncIterator[Fetcher]:
     """Open a client for the length of an ``async with`` block; nothing is sent yet."""
-    token = settings.fetcher_token
-    headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
-    limit = settings.fetcher_timeout_seconds
-    timeout = ClientTimeout(total=None, connect=limit, sock_read=limit)
-    base_url = str(settings.fetcher_url).rstrip("/") + "/"
-    async with ClientSession(base_url, headers=headers, timeout=timeout) as session:
+    async with api_session(
+        settings.fetcher_url,
+        token=settings.fetcher_token,
+        timeout_seconds=settings.fetcher_timeout_seconds,
+    ) as session:
         yield Fetcher(session)
