@@ -170,6 +170,12 @@ class Collection:
             result = await self._collection.update_many(where, change)
             return int(result.modified_count)
 
+    async def delete_many(self, where: Filter) -> int:
+        """Delete all matching documents; return how many."""
+        with _errors():
+            result = await self._collection.delete_many(where)
+            return result.deleted_count
+
     async def find_and_update(
         self, where: Filter, change: Document, *, sort: Sort = ()
     ) -> Document | None:

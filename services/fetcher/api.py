@@ -14,12 +14,14 @@ from services.fetcher.batches import BatchConflictError, Batches, BatchNotFoundE
 from services.fetcher.ledger import ItemOutcome, RetryScope
 from services.fetcher.lists.rows import MalformedListError
 from services.fetcher.progress import failed_csv, progress_events
-from services.fetcher.references import References
+from services.fetcher.references import RETRY_AFTER_SECONDS, References
 from services.fetcher.settings import FetcherSettings
+from services.fetcher.spool import NoSpaceError, Spool
 from services.fetcher.submissions import (
     Description,
     EmptyListError,
     IdempotencyKeyReusedError,
+    ListClearedError,
     Submissions,
 )
 from services.fetcher.upload import ListLimits, receive_list
@@ -93,6 +95,7 @@ def build_app(
     batches: Batches,
     submissions: Submissions,
     references: References,
+    spool: Spool,
     *,
     ready: dict[str, Check],
     alive: dict[str, Check],
@@ -105,6 +108,7 @@ def build_app(
         batches: What it is about.
         submissions: Where lists go.
         references: Where addresses of lists go.
+        spool: Where lists are while they are read.
         ready: For /readyz.
         alive: For /livez.
         stop: Ends the streams of progress, which would hold up a shutdown.
@@ -119,7 +123,7 @@ def build_app(
     _install_own_problems(app)
     app.include_router(health_router(ready=ready, alive=alive))
     router = APIRouter(tags=["batches"], dependencies=[Depends(require_token(settings.api_token))])
-    _add_submission(router, settings, submissions, references)
+    _add_submission(router, settings, submissions, references, spool)
     _add_reading(router, batches, stop)
     _add_actions(router, batches)
     app.include_router(router)
@@ -127,7 +131,11 @@ def build_app(
 
 
 def _add_submission(
-    router: APIRouter, settings: FetcherSettings, submissions: Submissions, references: References
+    router: APIRouter,
+    settings: FetcherSettings,
+    submissions: Submissions,
+    references: References,
+    spool: Spool,
 ) -> None:
     limits = ListLimits(settings.max_list_bytes, settings.max_json_bytes)
 
@@ -137,7 +145,7 @@ def _add_submission(
     async def submit(
         request: Request, response: Response, idempotency_key: IdempotencyKey = None
     ) -> schemas.Submitted:
-        async with receive_list(request, limits) as received:
+        async with receive_list(request, limits, spool) as received:
             described = Description(
                 digest=received.digest,
                 name=received.contents.name,
@@ -233,6 +241,12 @@ def _install_own_problems(app: FastAPI) -> None:
         return problem_response(
             ProblemError(422, error.code, str(error), rejected=rejected, rejected_count=count)
         )
+
+    @app.exception_handler(NoSpaceError)
+    @app.exception_handler(ListClearedError)
+    async def on_passing(_: Request, error: NoSpaceError | ListClearedError) -> Response:
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        return problem_response(ProblemError(503, error.code, str(error), headers=headers))
 
     @app.exception_handler(IdempotencyKeyReusedError)
     async def on_reused(_: Request, error: IdempotencyKeyReusedError) -> Response:

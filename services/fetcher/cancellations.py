@@ -10,6 +10,7 @@ import structlog
 from services.common.errors import PipelineError, UnavailableError
 from services.common.grouping import Grouped
 from services.common.index import Collection
+from services.fetcher.pausing import pause
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -76,7 +77,7 @@ class Cancellations:
                 except UnavailableError as error:
                     log.warning("batches called off are not known", error=str(error))
                 self._interrupt()
-            await _wait(stop, REMEMBERED_SECONDS)
+            await pause(stop, REMEMBERED_SECONDS)
 
     def _interrupt(self) -> None:
         for batch_id in list(self._works):
@@ -95,11 +96,3 @@ class Cancellations:
         for batch_id in batch_ids:
             self._answers[batch_id] = (now + REMEMBERED_SECONDS, batch_id in cancelled)
         return [batch_id in cancelled for batch_id in batch_ids]
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

@@ -9,7 +9,6 @@ either.
 import asyncio
 import secrets
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -24,7 +23,9 @@ from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
 from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import number_of
+from services.fetcher.pausing import pause
 from services.fetcher.requeuing import requeue
+from services.fetcher.shares import MOST_DELAYED, Shares
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -32,8 +33,6 @@ PAGE_ITEMS = 500
 """Items published before progress is written down, and before it is another batch's turn."""
 MOST_WAITING = 5_000
 """Jobs that may wait for a fetcher, all batches together, before nothing more is published."""
-MOST_DELAYED = 100_000
-"""The same of those that wait for their next attempt, or for their host."""
 LEASE = timedelta(seconds=10)
 POLL_SECONDS = 1.0
 LARGEST_PAUSE_SECONDS = 5.0
@@ -48,6 +47,7 @@ class Dispatcher:
         batches: The ``batches`` collection.
         ledger: Items.
         expander: Makes jobs of the batches' lists.
+        shares: Of the room for jobs that wait in RabbitMQ.
         wake: Set by who has work; it is looked for every ``POLL_SECONDS`` anyway.
     """
 
@@ -59,6 +59,7 @@ class Dispatcher:
         batches: Collection,
         ledger: Ledger,
         expander: Expander,
+        shares: Shares,
         wake: asyncio.Event,
     ) -> None:
         self._settings = settings
@@ -66,6 +67,7 @@ class Dispatcher:
         self._batches = batches
         self._ledger = ledger
         self._expander = expander
+        self._shares = shares
         self._wake = wake
         self._owner = secrets.token_hex(8)
 
@@ -74,7 +76,7 @@ class Dispatcher:
         retries = AsyncRetrying(
             retry=retry_if_exception_type(UnavailableError),
             wait=wait_random_exponential(multiplier=0.2, max=LARGEST_PAUSE_SECONDS),
-            sleep=lambda seconds: _wait(stop, seconds),
+            sleep=lambda seconds: pause(stop, seconds),
             before_sleep=lambda state: log.warning(
                 "dispatching paused", error=str(state.outcome and state.outcome.exception())
             ),
@@ -90,27 +92,24 @@ class Dispatcher:
         async with open_publisher(self._settings) as publisher:
             while not stop.is_set():
                 self._wake.clear()
-                if await self._is_full(publisher) or not await self.dispatch_page(publisher):
+                if not await self.dispatch_page(publisher):
                     await self._sleep(stop)
 
-    async def _is_full(self, publisher: Publisher) -> bool:
-        """Whether so much waits in RabbitMQ that it should get no more."""
-
-        async def depth(queues: Sequence[str]) -> int:
-            return sum(await asyncio.gather(*(publisher.depth(each) for each in queues)))
-
-        queues = self._queues
-        return (
-            await depth(queues.consumed) >= MOST_WAITING
-            or await depth(queues.delays) >= MOST_DELAYED
-        )
+    async def _depth(self, publisher: Publisher, queues: Sequence[str]) -> int:
+        return sum(await asyncio.gather(*(publisher.depth(each) for each in queues)))
 
     async def dispatch_page(self, publisher: Publisher) -> bool:
-        """Publish one page of one batch; return False where there was nothing to do.
+        """Publish one page of one batch; return False where there was nothing to do, or no room.
 
         Raises:
             UnavailableError: MongoDB or RabbitMQ is missing; the page will be published again.
         """
+        delayed = await self._depth(publisher, self._queues.delays)
+        if (
+            delayed >= MOST_DELAYED
+            or await self._depth(publisher, self._queues.consumed) >= MOST_WAITING
+        ):
+            return False
         batch = await self._lease()
         if batch is None:
             return False
@@ -118,12 +117,12 @@ class Dispatcher:
         if batch["cancelled_at"] is not None:
             await self._ledger.cancel(batch_id)
             await self._release(batch, {"dispatch.done": True})
-            return True
-        if batch["requeue"] is not None:
+        elif batch["requeue"] is not None:
             await requeue(batch, RetryScope(batch["requeue"]), self._ledger, self._expander)
             await self._release(batch, {"requeue": None, "dispatch.after": ""})
-            return True
-        if batch["dispatch"]["after"] is not None:
+        elif not await self._shares.may_publish(batch, delayed=delayed):
+            await self._release(batch, {})
+        elif batch["dispatch"]["after"] is not None:
             await self._dispatch_again(batch, publisher)
         else:
             await self._dispatch_new(batch, publisher)
@@ -131,12 +130,15 @@ class Dispatcher:
 
     async def _dispatch_new(self, batch: Document, publisher: Publisher) -> None:
         """Publish the items of the list's next page."""
-        pages = batch["pages"]
+        pages, published = batch["pages"], batch["pages"]["published"]
         if pages["next"] < pages["count"]:
-            await self._publish(await self._expander.expand_page(batch), publisher)
+            jobs = await self._expander.expand_page(batch)
+            await self._publish(jobs, publisher)
+            published += len(jobs)
         following = min(pages["next"] + 1, pages["count"])
         # whatever was asked for in the meantime: the page is written
-        await self._batches.update_one({"_id": batch["_id"]}, {"$max": {"pages.next": following}})
+        written = {"pages.next": following, "pages.published": published}
+        await self._batches.update_one({"_id": batch["_id"]}, {"$max": written})
         is_last = following == pages["count"]
         await self._release(batch, {"dispatch.done": is_last})
         log.info("dispatched", batch_id=batch["_id"], pages=following, done=is_last)
@@ -176,10 +178,11 @@ class Dispatcher:
         )
 
     async def _lease(self) -> Document | None:
-        """Take the batch that waited longest."""
+        """Take the batch that waited longest, of those that are not held."""
         now = datetime.now(tz=UTC)
         return await self._batches.find_and_update(
             {
+                "_id": {"$nin": self._shares.held},
                 "dispatch.done": False,
                 "loaded": True,
                 "$or": [{"dispatch.leased_until": {"$lt": now}}, {"dispatch.owner": self._owner}],
@@ -209,9 +212,3 @@ class Dispatcher:
         finally:
             woken.cancel()
             stopped.cancel()
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()

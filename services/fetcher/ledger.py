@@ -244,6 +244,11 @@ class Ledger:
         async for item in self._collection.find(where, sort=[("_id", 1)], limit=limit):
             yield item
 
+    async def count_queued(self, batch_id: str, *, up_to: str, most: int) -> int:
+        """Count queued items up to an id, no further than ``most``."""
+        where = {"batch_id": batch_id, "outcome": ItemOutcome.QUEUED, "_id": {"$lte": up_to}}
+        return await self._collection.count(where, most=most)
+
     async def requeue(self, batch_id: str, scope: RetryScope) -> int:
         """Make failed items queued again; return how many."""
         where: Document = {"batch_id": batch_id, "outcome": ItemOutcome.FAILED}

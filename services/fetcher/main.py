@@ -1,23 +1,30 @@
 """Start the fetcher: the one place where it is wired together."""
 
 import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI
 
 from services.common.consuming import Consumer
-from services.common.download.client import open_downloader
+from services.common.download.client import Downloader, open_downloader
 from services.common.download.redaction import Redactor
 from services.common.download.settings import DownloadSettings
 from services.common.health import Check, running
-from services.common.index import open_index
+from services.common.index import Database, open_index
 from services.common.logs import configure_logging
-from services.common.object_store import open_object_store
+from services.common.object_store import ObjectStore, open_object_store
 from services.common.server import http_server, serve_until, stop_on_signals
 from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.common.settlement import FETCH_QUEUES, Outcome
 from services.fetcher.api import build_app
-from services.fetcher.archives.source import open_archives
+from services.fetcher.archives.source import ArchiveSource, open_archives
 from services.fetcher.batches import Batches
 from services.fetcher.cancellations import Cancellations
+from services.fetcher.clearing import Clearing
+from services.fetcher.counting import Counting
 from services.fetcher.dispatcher import Dispatcher
 from services.fetcher.hosts.source import PoliteSource
 from services.fetcher.hosts.turns import TurnLimits, Turns
@@ -26,6 +33,8 @@ from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import Pages
 from services.fetcher.references import References
 from services.fetcher.settings import ArchiveSettings, FetcherSettings
+from services.fetcher.shares import Shares
+from services.fetcher.spool import Spool
 from services.fetcher.submissions import Submissions
 from services.fetcher.upload import ListLimits
 from services.fetcher.worker import Worker
@@ -46,10 +55,20 @@ class Configuration:
     mongo: MongoSettings = field(default_factory=MongoSettings)
 
 
-async def run(config: Configuration, stop: asyncio.Event) -> None:
-    """Serve, dispatch and download until ``stop`` is set; then finish what is in work."""
-    settings, wake = config.fetcher, asyncio.Event()
-    limits = TurnLimits(settings.concurrency, settings.host_concurrency, settings.host_rate)
+@dataclass(frozen=True)
+class _Opened:
+    """What is open as long as the service runs."""
+
+    store: ObjectStore
+    index: Database
+    source: Downloader
+    images: ArchiveSource
+    spool: Spool
+
+
+@asynccontextmanager
+async def _open(config: Configuration, limits: TurnLimits) -> AsyncIterator[_Opened]:
+    spool = Spool(config.archives.max_spool_bytes)
     async with (
         open_object_store(config.s3) as store,
         open_index(config.mongo) as index,
@@ -57,68 +76,109 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         open_archives(
             source,
             config.archives,
+            spool,
             max_item_bytes=config.downloads.max_item_bytes,
-            timeout_seconds=settings.list_timeout_seconds,
+            timeout_seconds=config.fetcher.list_timeout_seconds,
         ) as images,
     ):
-        ledger = Ledger(index.fetches)
-        pages = Pages(index.lists)
-        batches = Batches(index.batches, ledger, pages, wake)
-        submissions = Submissions(index.batches, pages, wake)
-        references = References(
-            source,
-            submissions,
-            lists=ListLimits(settings.max_list_bytes, settings.max_json_bytes),
-            archives=config.archives,
-            timeout_seconds=settings.list_timeout_seconds,
-        )
-        turns = Turns(limits)
+        yield _Opened(store, index, source, images, spool)
+
+
+async def run(config: Configuration, stop: asyncio.Event) -> None:
+    """Serve, dispatch and download until ``stop`` is set; then finish what is in work."""
+    settings, wake = config.fetcher, asyncio.Event()
+    limits = TurnLimits(settings.concurrency, settings.host_concurrency, settings.host_rate)
+    async with _open(config, limits) as opened:
+        index = opened.index
         cancellations = Cancellations(index.batches)
-        worker = Worker(
-            source=PoliteSource(images, source.delay, turns),
-            turns=turns,
-            store=store,
-            ledger=ledger,
-            cancellations=cancellations,
-            redact=Redactor(config.downloads.redact_query).redact,
-            max_attempts=settings.max_attempts,
+        clearing = Clearing(
+            index.batches, index.lists, kept_seconds=settings.unfinished_kept_seconds
         )
-        dispatcher = Dispatcher(
-            config.amqp,
-            FETCH_QUEUES,
-            batches=index.batches,
-            ledger=ledger,
-            expander=Expander(pages),
-            wake=wake,
-        )
-        checks: dict[str, Check] = {"minio": store.check, "mongodb": index.check}
-        consumer = Consumer(
-            config.amqp,
-            FETCH_QUEUES,
-            worker.handle,
-            prefetch=PARTITION_PREFETCH,
-            checks=checks,
-            on_settled=_ignore,
-        )
+        consumer = _consumer(config, opened, Turns(limits), cancellations)
         async with asyncio.TaskGroup() as tasks:
-            consuming = tasks.create_task(consumer.run(stop, drain_seconds=settings.drain_seconds))
-            dispatching = tasks.create_task(dispatcher.run(stop))
-            cancelling = tasks.create_task(cancellations.run(stop))
-            app = build_app(
-                settings,
-                batches,
-                submissions,
-                references,
-                ready={**checks, "rabbitmq": consumer.check},
-                alive={
-                    "worker": running(consuming),
-                    "dispatcher": running(dispatching),
-                    "cancellations": running(cancelling),
-                },
-                stop=stop,
-            )
+            consuming = consumer.run(stop, drain_seconds=settings.drain_seconds)
+            parts: dict[str, Coroutine[Any, Any, None]] = {
+                "worker": consuming,
+                "dispatcher": _dispatcher(config, index, wake).run(stop),
+                "cancellations": cancellations.run(stop),
+                "clearing": clearing.run(stop),
+            }
+            alive = {name: running(tasks.create_task(part)) for name, part in parts.items()}
+            ready = {**_checks(opened), "rabbitmq": consumer.check}
+            app = _app(config, opened, wake, ready=ready, alive=alive, stop=stop)
             server = http_server(app, host=settings.host, port=settings.port)
             tasks.create_task(serve_until(stop, server))
+
+
+def _checks(opened: _Opened) -> dict[str, Check]:
+    return {"minio": opened.store.check, "mongodb": opened.index.check}
+
+
+def _consumer(
+    config: Configuration, opened: _Opened, turns: Turns, cancellations: Cancellations
+) -> Consumer:
+    worker = Worker(
+        source=PoliteSource(opened.images, opened.source.delay, turns),
+        turns=turns,
+        store=opened.store,
+        ledger=Ledger(opened.index.fetches),
+        cancellations=cancellations,
+        redact=Redactor(config.downloads.redact_query).redact,
+        max_attempts=config.fetcher.max_attempts,
+    )
+    return Consumer(
+        config.amqp,
+        FETCH_QUEUES,
+        worker.handle,
+        prefetch=PARTITION_PREFETCH,
+        checks=_checks(opened),
+        on_settled=_ignore,
+    )
+
+
+def _dispatcher(config: Configuration, index: Database, wake: asyncio.Event) -> Dispatcher:
+    ledger, pages = Ledger(index.fetches), Pages(index.lists)
+    return Dispatcher(
+        config.amqp,
+        FETCH_QUEUES,
+        batches=index.batches,
+        ledger=ledger,
+        expander=Expander(pages),
+        shares=Shares(Counting(index.batches, ledger, pages), ledger),
+        wake=wake,
+    )
+
+
+def _app(
+    config: Configuration,
+    opened: _Opened,
+    wake: asyncio.Event,
+    *,
+    ready: dict[str, Check],
+    alive: dict[str, Check],
+    stop: asyncio.Event,
+) -> FastAPI:
+    settings, index = config.fetcher, opened.index
+    ledger, pages = Ledger(index.fetches), Pages(index.lists)
+    submissions = Submissions(index.batches, pages, wake)
+    references = References(
+        opened.source,
+        submissions,
+        opened.spool,
+        lists=ListLimits(settings.max_list_bytes, settings.max_json_bytes),
+        archives=config.archives,
+        timeout_seconds=settings.list_timeout_seconds,
+    )
+    return build_app(
+        settings,
+        Batches(index.batches, ledger, pages, wake),
+        submissions,
+        references,
+        opened.spool,
+        ready=ready,
+        alive=alive,
+        stop=stop,
+    )
 
 
 def _ignore(outcome: Outcome, code: str) -> None:

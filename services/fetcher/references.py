@@ -10,24 +10,18 @@ from yarl import URL
 
 from services.common.download.errors import FailedDownloadError, RefusedDownloadError
 from services.common.problems import ProblemError
-from services.fetcher.archives.formats import open_archive, sniff_archive
+from services.fetcher.archives.formats import check_size, open_archive, sniff_archive
 from services.fetcher.archives.rows import archive_rows
-from services.fetcher.archives.unpacking import (
-    NO_SPACE,
-    ByteSource,
-    discard,
-    fetch_to,
-    new_file,
-    unzipped,
-)
+from services.fetcher.archives.unpacking import ByteSource, fetch_to, unzipped
 from services.fetcher.lists.formats import OpenList, find_format, open_list, sniff_format
 from services.fetcher.settings import ArchiveSettings
+from services.fetcher.spool import NoSpaceError, Spool
 from services.fetcher.submissions import Description, Submission, Submissions
 from services.fetcher.upload import ListLimits, digest_of, too_large
 
 RETRY_AFTER_SECONDS = 30
 FETCHES_AT_ONCE = 2
-"""Each may fill the disk with an archive and what gzip made of it."""
+"""Each may take much of the disk for an archive and what gzip made of it."""
 _SNIFFED_BYTES = 512
 
 
@@ -37,6 +31,7 @@ class References:
     Args:
         source: Downloads.
         submissions: Where lists go.
+        spool: Where they are meanwhile.
         lists: How large a list may be.
         archives: How large an archive may be.
         timeout_seconds: Limit to fetch one.
@@ -46,6 +41,7 @@ class References:
         self,
         source: ByteSource,
         submissions: Submissions,
+        spool: Spool,
         *,
         lists: ListLimits,
         archives: ArchiveSettings,
@@ -53,6 +49,7 @@ class References:
     ) -> None:
         self._source = source
         self._submissions = submissions
+        self._spool = spool
         self._lists = lists
         self._archives = archives
         self._timeout_seconds = timeout_seconds
@@ -62,8 +59,8 @@ class References:
         """Fetch what is at an address, and take it as a list.
 
         Raises:
-            ProblemError: It cannot be fetched (422, or 502 or 503 where that may pass), or is
-                too large.
+            ProblemError: It cannot be fetched (422, or 502 where that may pass), or is too large.
+            NoSpaceError: There is no room for it now.
             EmptyListError, IdempotencyKeyReusedError, MalformedListError: As for any list.
         """
         if known := await self._submissions.answered(described):
@@ -82,25 +79,37 @@ class References:
     @asynccontextmanager
     async def _fetched(self, list_url: str) -> AsyncIterator[IO[bytes]]:
         most = max(self._archives.max_archive_bytes, self._lists.any_bytes)
+        spool = self._spool
         with ExitStack() as stack:
+            file = spool.new_file()
+            stack.callback(spool.discard, file)
             try:
-                file = new_file()
-                stack.callback(discard, file)
                 await fetch_to(
                     file,
                     self._source,
                     list_url,
+                    spool=spool,
                     max_bytes=most,
                     timeout_seconds=self._timeout_seconds,
                 )
-                limit = self._archives.limits.decoded_bytes
-                whole = await asyncio.to_thread(unzipped, file, limit)
             except RefusedDownloadError as error:
                 raise ProblemError(422, error.code, f"list_url: {error.detail}") from error
+            except NoSpaceError:
+                raise
             except FailedDownloadError as error:
-                raise _unavailable(error) from error
-            stack.callback(discard, whole)
+                headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+                detail = f"list_url: {error.detail}"
+                raise ProblemError(502, error.code, detail, headers=headers) from error
+            whole = await asyncio.to_thread(unzipped, file, spool, self._check_size)
+            stack.callback(spool.discard, whole)
             yield whole
+
+    def _check_size(self, start: bytes, size: int) -> None:
+        """Refuse what becomes too large as its gzip is undone."""
+        if sniff_archive(start):
+            check_size(size, self._archives.max_archive_decoded_bytes)
+        elif size > self._lists.any_bytes:
+            raise too_large(self._lists.any_bytes)
 
     def _open(self, file: IO[bytes], list_url: str) -> tuple[OpenList, str]:
         digest = digest_of(file, list_url)
@@ -120,9 +129,3 @@ class References:
 def without_secrets(url: str) -> str:
     """Return a URL without its query, which may hold a signature."""
     return str(URL(url).with_query(None))
-
-
-def _unavailable(error: FailedDownloadError) -> ProblemError:
-    status = 503 if error.code == NO_SPACE else 502
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return ProblemError(status, error.code, f"list_url: {error.detail}", headers=headers)

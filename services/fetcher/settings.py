@@ -1,6 +1,8 @@
 """Settings of the fetcher."""
 
-from pydantic import Field, SecretStr
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.download.settings import MEBIBYTE
@@ -44,6 +46,12 @@ class FetcherSettings(BaseSettings):
     max_json_bytes: int = Field(
         16 * MEBIBYTE, ge=1, description="Largest list as JSON, which is read into memory."
     )
+    unfinished_kept_seconds: float = Field(
+        86_400.0,
+        ge=600,
+        description="So long a list whose sender went away before it was answered can be sent "
+        "again with its Idempotency-Key; then what is there of it is cleared.",
+    )
     list_timeout_seconds: float = Field(
         300.0, gt=0, le=3600, description="Limit to fetch a list or an archive by its address."
     )
@@ -67,6 +75,21 @@ class ArchiveSettings(BaseSettings):
     max_archive_ratio: int = Field(
         200, ge=1, description="Bytes of a member for each that it has in its archive."
     )
+    max_spool_bytes: int = Field(
+        8192 * MEBIBYTE,
+        ge=1024,
+        description="Files of lists and archives on this machine's disk (``TMPDIR``) together; "
+        "what finds no room is answered ``no_space``.",
+    )
+
+    @model_validator(mode="after")
+    def _one_has_room(self) -> Self:
+        if self.max_archive_bytes + self.max_archive_decoded_bytes > self.max_spool_bytes:
+            raise ValueError(
+                "max_spool_bytes must have room for an archive and what gzip made of it: "
+                "max_archive_bytes and max_archive_decoded_bytes together"
+            )
+        return self
 
     @property
     def limits(self) -> ArchiveLimits:

@@ -2,11 +2,12 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
-from services.common.errors import PermanentError
+from services.common.errors import PermanentError, TransientError
 from services.common.index import Collection, Document, DuplicateDocumentError
 from services.fetcher.ledger import NOTHING
 from services.fetcher.lists.pages import Page, Pages, cut, to_page
@@ -15,6 +16,8 @@ from services.fetcher.lists.rows import Item, Rejection, Row
 MAX_REJECTIONS = 1000
 """Rejected rows that are kept and shown; the others are counted."""
 
+TOUCHED_SECONDS = 60.0
+"""So often who takes a list says that it is in use, lest it be cleared."""
 _LONG_AGO = datetime.fromtimestamp(0, tz=UTC)
 
 
@@ -22,6 +25,12 @@ class IdempotencyKeyReusedError(PermanentError):
     """The same key came with another list before."""
 
     code = "idempotency_key_reused"
+
+
+class ListClearedError(TransientError):
+    """It took so long that others took the list for given up; it can be sent again."""
+
+    code = "list_cleared"
 
 
 class EmptyListError(PermanentError):
@@ -115,35 +124,44 @@ class Submissions:
         Raises:
             EmptyListError: No row can be fetched; nothing is kept.
             IdempotencyKeyReusedError: The key belongs to another list.
+            ListClearedError: It took longer than unfinished lists are kept.
             MalformedListError: Reading ``rows`` said so.
         """
         known = await self._known(described)
         if known is not None and known["loaded"]:
             return _to_submission(known)
-        batch_id = _joined(known, described) if known else None
-        count, accepted, rejections = 0, 0, Rejections()
+        batch_id = await self._join(known, described) if known else None
+        count, accepted, rejections, touched = 0, 0, Rejections(), time.monotonic()
         pages = _pages(rows, rejections)
         while page := await asyncio.to_thread(next, pages, None):
             batch_id = batch_id or await self._begin(described)
             await self._pages.add(batch_id, page)
             count += 1
             accepted += page.items
+            if time.monotonic() - touched > TOUCHED_SECONDS:
+                touched = time.monotonic()
+                await self._touch(batch_id)
         if batch_id is None:
             raise EmptyListError(rejections)
-        await self._batches.update_one(
-            {"_id": batch_id, "loaded": False},
-            {
-                "$set": {
-                    "loaded": True,
-                    "accepted": accepted,
-                    "pages.count": count,
-                    "rejected": [asdict(row) for row in rejections.first],
-                    "rejected_count": rejections.count,
-                }
-            },
-        )
-        self._wake.set()
+        await self._finish(batch_id, count, accepted, rejections)
         return Submission(batch_id, accepted, rejections, described.encoding)
+
+    async def _finish(
+        self, batch_id: str, count: int, accepted: int, rejections: Rejections
+    ) -> None:
+        """Note that all pages of a list are written down; another may have done so."""
+        whole = {
+            "loaded": True,
+            "accepted": accepted,
+            "pages.count": count,
+            "rejected": [asdict(row) for row in rejections.first],
+            "rejected_count": rejections.count,
+        }
+        where = {"_id": batch_id, "loaded": False, "is_given_up": False}
+        is_ours = await self._batches.update_one(where, {"$set": whole})
+        if not is_ours and not await self._batches.count({"_id": batch_id, "loaded": True}):
+            raise ListClearedError("the list took too long: send it again")
+        self._wake.set()
 
     async def _known(self, described: Description) -> Document | None:
         if described.idempotency_key is None:
@@ -159,17 +177,22 @@ class Submissions:
             await self._batches.insert(document)
         except DuplicateDocumentError:  # the same request is under way elsewhere: join in
             known = await self._known(described)
-            if known is None:
+            joined = await self._join(known, described) if known else None
+            if joined is None:
                 raise
-            return _joined(known, described)
+            return joined
         return str(document["_id"])
 
+    async def _join(self, known: Document, described: Description) -> str | None:
+        """Go on with a batch whose list is this very one; return its id, or None: it is cleared."""
+        if known["content_digest"] != described.content_digest:
+            raise IdempotencyKeyReusedError("the list at this address is another one by now")
+        return str(known["_id"]) if await self._touch(known["_id"]) else None
 
-def _joined(known: Document, described: Description) -> str:
-    """Return the id of a batch whose list is this very one."""
-    if known["content_digest"] != described.content_digest:
-        raise IdempotencyKeyReusedError("the list at this address is another one by now")
-    return str(known["_id"])
+    async def _touch(self, batch_id: str) -> bool:
+        """Say that a list is in use; return whether it is there."""
+        now = {"$set": {"touched_at": datetime.now(tz=UTC)}}
+        return await self._batches.update_one({"_id": batch_id, "is_given_up": False}, now)
 
 
 def _pages(rows: Iterator[Row], rejections: Rejections) -> Iterator[Page]:
@@ -197,11 +220,14 @@ def _to_document(described: Description) -> Document:
         "digest": described.digest,
         "content_digest": described.content_digest,
         "loaded": False,
+        "touched_at": now,
+        "is_given_up": False,
         "cancelled_at": None,
         "requeue": None,
         "pages": {
             "count": 0,
             "next": 0,
+            "published": 0,
             "counted": [],
             "kept": dict(NOTHING.by_outcome),
             "failure_codes": {},

@@ -1,4 +1,4 @@
-"""Receives a list over HTTP: into a temporary file, so that its length costs no memory."""
+"""Receives a list over HTTP: into a file on disk, so that its length costs no memory."""
 
 import asyncio
 import gzip
@@ -7,7 +7,6 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
-from tempfile import SpooledTemporaryFile
 from typing import IO
 
 from fastapi import Request
@@ -15,13 +14,13 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from services.common.problems import ProblemError
+from services.fetcher.archives.unpacking import is_gzip
 from services.fetcher.lists.documents import list_url_of, load_document, to_name
 from services.fetcher.lists.formats import ListFormat, OpenList, find_format, open_list
 from services.fetcher.lists.rows import MalformedListError
+from services.fetcher.spool import Spool, space_errors
 
-IN_MEMORY_BYTES = 1024 * 1024
 _BLOCK_BYTES = 1024 * 1024
-_GZIP_MARK = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,19 @@ class ReceivedList:
     """Where the list is to be had; ``contents`` has no rows then."""
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """What was sent, before it is read."""
+
+    file: IO[bytes]
+    format: ListFormat
+    name: str | None
+
+
 @asynccontextmanager
-async def receive_list(request: Request, limits: ListLimits) -> AsyncIterator[ReceivedList]:
+async def receive_list(
+    request: Request, limits: ListLimits, spool: Spool
+) -> AsyncIterator[ReceivedList]:
     """Receive the list of a request; it can be read inside the ``async with`` block.
 
     It may be compressed by gzip: its first bytes say so, whatever its name and content type do.
@@ -57,50 +67,75 @@ async def receive_list(request: Request, limits: ListLimits) -> AsyncIterator[Re
         ProblemError: 413 ``list_too_large``, 415 ``unsupported_list_format``,
             422 ``malformed_request``.
         MalformedListError: The list cannot be read.
+        NoSpaceError: There is no room for it now.
     """
     content_type = request.headers.get("Content-Type", "")
-    if content_type.lower().startswith("multipart/form-data"):
-        async with _form(request, limits.any_bytes) as form:
-            file = form.get("file")
-            if not isinstance(file, UploadFile):
-                detail = 'the form has no file named "file"'
-                raise ProblemError(422, "malformed_request", detail)
-            found = find_format(content_type=file.content_type, file_name=file.filename)
-            list_format = _known(found, file.content_type or "")
-            limit = limits.of(list_format)
-            if (file.size or 0) > limit:
-                raise too_large(limit)
-            with SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as room:
-                content = await asyncio.to_thread(decompressed, file.file, room, limit)
-                name = to_name(form.get("name"))
-                yield await asyncio.to_thread(_open, content, list_format, name)
-        return
-    list_format = _known(find_format(content_type=content_type), content_type)
-    limit = limits.of(list_format)
-    with (
-        SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as body,
-        SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as room,
-    ):
-        async with aclosing(_capped(request, limit)) as chunks:
-            async for chunk in chunks:
-                body.write(chunk)
-        content = await asyncio.to_thread(decompressed, body, room, limit)
-        name = to_name(request.query_params.get("name"))
-        yield await asyncio.to_thread(_open, content, list_format, name)
+    is_form = content_type.lower().startswith("multipart/form-data")
+    receive = _sent_in_form if is_form else _sent_as_body
+    async with receive(request, content_type, limits, spool) as sent:
+        limit = limits.of(sent.format)
+        with spool.file() as room:
+            content = await asyncio.to_thread(decompressed, sent.file, spool, room, limit)
+            yield await asyncio.to_thread(_open, content, sent.format, sent.name)
 
 
 @asynccontextmanager
-async def _form(request: Request, limit: int) -> AsyncIterator[FormData]:
-    async with aclosing(_capped(request, limit)) as chunks:
+async def _sent_in_form(
+    request: Request, _: str, limits: ListLimits, spool: Spool
+) -> AsyncIterator[_Sent]:
+    async with _form(request, limits.any_bytes, spool) as form:
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise ProblemError(422, "malformed_request", 'the form has no file named "file"')
+        found = find_format(content_type=file.content_type, file_name=file.filename)
+        list_format = _known(found, file.content_type or "")
+        if (file.size or 0) > limits.of(list_format):
+            raise too_large(limits.of(list_format))
+        yield _Sent(file.file, list_format, to_name(form.get("name")))
+
+
+@asynccontextmanager
+async def _sent_as_body(
+    request: Request, content_type: str, limits: ListLimits, spool: Spool
+) -> AsyncIterator[_Sent]:
+    list_format = _known(find_format(content_type=content_type), content_type)
+    with spool.file() as body:
+        async with aclosing(_capped(request, limits.of(list_format))) as chunks:
+            async for chunk in chunks:
+                spool.write(body, chunk)
+        yield _Sent(body, list_format, to_name(request.query_params.get("name")))
+
+
+@asynccontextmanager
+async def _form(request: Request, limit: int, spool: Spool) -> AsyncIterator[FormData]:
+    owner = object()
+    try:
+        form = await _parse(request, limit, spool, owner)
         try:
-            form = await MultiPartParser(request.headers, chunks, max_files=1, max_fields=8).parse()
+            yield form
+        finally:
+            await form.close()
+    finally:
+        spool.give_back(owner)
+
+
+async def _parse(request: Request, limit: int, spool: Spool, owner: object) -> FormData:
+    """Read a form, whose file the parser keeps on disk."""
+    chunks = _capped(request, limit)
+
+    async def counted() -> AsyncGenerator[bytes]:
+        async for chunk in chunks:
+            spool.take(owner, len(chunk))
+            yield chunk
+
+    async with aclosing(chunks), aclosing(counted()) as stream:
+        parser = MultiPartParser(request.headers, stream, max_files=1, max_fields=8)
+        try:
+            with space_errors():
+                return await parser.parse()
         except (MultiPartException, KeyError, ValueError) as error:  # the form's charset may raise
             detail = f"not a valid form: {error}"
             raise ProblemError(422, "malformed_request", detail) from error
-    try:
-        yield form
-    finally:
-        await form.close()
 
 
 async def _capped(request: Request, limit: int) -> AsyncGenerator[bytes]:
@@ -118,7 +153,9 @@ def _known(list_format: ListFormat | None, content_type: str) -> ListFormat:
     detail = (
         f"{content_type[:100] or 'no content type'} is not a list: send application/json, "
         "text/plain (one URL a line), text/csv, application/jsonl, Parquet, or one of these as "
-        'the file of a form ("file"); each may be compressed by gzip'
+        'the file of a form ("file"); each may be compressed by gzip. An archive of images (.zip, '
+        '.tar, .tar.gz) is taken from an address: {"list_url": "https://…"}; one that has none is '
+        "put into the store by docreco submit ARCHIVE, or unpacked and sent as a folder"
     )
     raise ProblemError(415, "unsupported_list_format", detail)
 
@@ -128,17 +165,15 @@ def too_large(limit: int) -> ProblemError:
     return ProblemError(413, "list_too_large", f"more than {limit} bytes")
 
 
-def decompressed(file: IO[bytes], room: IO[bytes], limit: int) -> IO[bytes]:
+def decompressed(file: IO[bytes], spool: Spool, room: IO[bytes], limit: int) -> IO[bytes]:
     """Return ``file`` as it is, or else ``room`` with what gzip made it of.
 
     Raises:
         ProblemError: 413, it is larger than ``limit`` bytes.
         MalformedListError: It is no whole gzip file.
+        NoSpaceError: There is no room for it now.
     """
-    file.seek(0)
-    mark = file.read(len(_GZIP_MARK))
-    file.seek(0)
-    if mark != _GZIP_MARK:
+    if not is_gzip(file):
         return file
     size = 0
     try:
@@ -147,7 +182,7 @@ def decompressed(file: IO[bytes], room: IO[bytes], limit: int) -> IO[bytes]:
                 size += len(block)
                 if size > limit:
                     raise too_large(limit)
-                room.write(block)
+                spool.write(room, block)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise MalformedListError(f"not a whole gzip file: {error}") from error
     return room

@@ -23,17 +23,16 @@ from services.common.messaging import Publisher, open_publisher
 from services.common.object_store import ObjectStore
 from services.common.settlement import FETCH_QUEUES, MOST_COPIES, MOST_RETURNS, Delivery
 from services.fetcher.cancellations import Cancellations
-from services.fetcher.dispatcher import PAGE_ITEMS, Dispatcher
+from services.fetcher.dispatcher import PAGE_ITEMS
 from services.fetcher.hosts.source import Source
 from services.fetcher.hosts.turns import TurnLimits, Turns
 from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
-from services.fetcher.lists.expander import Expander
-from services.fetcher.lists.pages import Pages
 from services.fetcher.worker import Worker
 from tests.support.fetcher import (
     DEADLINE_SECONDS,
     Surroundings,
+    dispatcher_of,
     fetcher_process,
     running_fetcher,
     submit,
@@ -75,8 +74,6 @@ async def test_batch_of_many_pages_is_published_whole_in_spite_of_a_crash_betwee
 ) -> None:
     fetches, batches = surroundings.index.fetches, surroundings.index.batches
     count = PAGE_ITEMS + 3
-    wake = asyncio.Event()
-    ledger = Ledger(fetches)
     async with running_fetcher(surroundings, concurrency=1) as api:
         # 10.0.0.1 is never connected to
         batch_id = (await submit(api, *["http://10.0.0.1/"] * count))["batch_id"]
@@ -86,20 +83,10 @@ async def test_batch_of_many_pages_is_published_whole_in_spite_of_a_crash_betwee
     start_again = {"dispatch.done": False, "dispatch.after": ""}
     await batches.update_one({"_id": batch_id}, {"$set": start_again})
 
-    def dispatcher() -> Dispatcher:
-        return Dispatcher(
-            surroundings.amqp,
-            FETCH_QUEUES,
-            batches=batches,
-            ledger=ledger,
-            expander=Expander(Pages(surroundings.index.lists)),
-            wake=wake,
-        )
-
     async with open_publisher(surroundings.amqp) as publisher:
-        assert await dispatcher().dispatch_page(publisher)
-        assert await dispatcher().dispatch_page(publisher)
-        assert not await dispatcher().dispatch_page(publisher)
+        assert await dispatcher_of(surroundings).dispatch_page(publisher)
+        assert await dispatcher_of(surroundings).dispatch_page(publisher)
+        assert not await dispatcher_of(surroundings).dispatch_page(publisher)
 
     ids = await drain(surroundings, count)
     assert sorted(ids) == [f"{batch_id}/{line:010d}" for line in range(1, count + 1)]
@@ -121,31 +108,19 @@ async def drain(surroundings: Surroundings, count: int) -> list[str]:
 
 
 async def test_lease_of_a_dead_dispatcher_runs_out(surroundings: Surroundings) -> None:
-    ledger, wake = Ledger(surroundings.index.fetches), asyncio.Event()
-
-    def dispatcher() -> Dispatcher:
-        return Dispatcher(
-            surroundings.amqp,
-            FETCH_QUEUES,
-            batches=surroundings.index.batches,
-            ledger=ledger,
-            expander=Expander(Pages(surroundings.index.lists)),
-            wake=wake,
-        )
-
     async with running_fetcher(surroundings) as api:
         batch_id = (await submit(api, "http://10.0.0.1/"))["batch_id"]
         await wait_done(api, batch_id)
     where = {"_id": batch_id}
     await surroundings.index.batches.update_one(where, {"$set": {"dispatch.done": False}})
 
-    dead = dispatcher()
+    dead = dispatcher_of(surroundings)
     assert await dead._lease() is not None
-    assert await dispatcher()._lease() is None
+    assert await dispatcher_of(surroundings)._lease() is None
     assert await dead._lease() is not None
     long_ago = {"$currentDate": {"dispatch.leased_until": True}}
     await surroundings.index.batches.update_one(where, long_ago)
-    assert await dispatcher()._lease() is not None
+    assert await dispatcher_of(surroundings)._lease() is not None
 
 
 async def publish(publisher: Publisher, job: Job) -> None:

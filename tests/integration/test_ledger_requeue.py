@@ -12,7 +12,6 @@ from typing_extensions import override
 from services.common.messaging import open_publisher
 from services.common.settlement import FETCH_QUEUES
 from services.fetcher.batches import Batches
-from services.fetcher.dispatcher import Dispatcher
 from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, Result, RetryScope
 from services.fetcher.lists.expander import Expander
@@ -22,6 +21,7 @@ from services.fetcher.requeuing import requeue
 from services.fetcher.submissions import Description, Submissions
 from tests.support.fetcher import (
     Surroundings,
+    dispatcher_of,
     get_json,
     running_fetcher,
     submit,
@@ -43,17 +43,6 @@ def ledger(surroundings: Surroundings) -> Ledger:
 @pytest.fixture
 def pages(surroundings: Surroundings) -> Pages:
     return Pages(surroundings.index.lists)
-
-
-def dispatcher(surroundings: Surroundings) -> Dispatcher:
-    return Dispatcher(
-        surroundings.amqp,
-        FETCH_QUEUES,
-        batches=surroundings.index.batches,
-        ledger=Ledger(surroundings.index.fetches),
-        expander=Expander(Pages(surroundings.index.lists)),
-        wake=asyncio.Event(),
-    )
 
 
 async def published_batch(surroundings: Surroundings, count: int, **fields: Any) -> str:
@@ -149,7 +138,7 @@ async def test_retry_cut_off_by_a_crash_is_carried_out_by_the_dispatcher(
 
     async with open_publisher(surroundings.amqp) as publisher:
         for _ in range(2):
-            assert await dispatcher(surroundings).dispatch_page(publisher)
+            assert await dispatcher_of(surroundings).dispatch_page(publisher)
             await surroundings.index.batches.update_many(
                 {}, {"$set": {"dispatch.leased_until": datetime.fromtimestamp(0, tz=UTC)}}
             )
@@ -168,7 +157,7 @@ class WatchedLedger(Ledger):
     @override
     async def requeue(self, batch_id: str, scope: RetryScope) -> int:
         async with open_publisher(self._surroundings.amqp) as publisher:
-            assert not await dispatcher(self._surroundings).dispatch_page(publisher)
+            assert not await dispatcher_of(self._surroundings).dispatch_page(publisher)
         assert not self._wake.is_set()
         # as a process that carried the same intention out, and counted the page then
         counted = {"requeue": None, "pages.counted": [0], "pages.kept.failed": 1}
@@ -190,5 +179,5 @@ async def test_retry_counts_what_it_queues_whoever_dispatches_or_counts_in_betwe
     counts = (await batches.find(batch_id)).counts.by_outcome
     assert (counts[ItemOutcome.QUEUED], counts[ItemOutcome.FAILED]) == (1, 0)
     async with open_publisher(surroundings.amqp) as publisher:
-        assert await dispatcher(surroundings).dispatch_page(publisher)
+        assert await dispatcher_of(surroundings).dispatch_page(publisher)
     assert await purge(surroundings) == 1

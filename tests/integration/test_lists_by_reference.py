@@ -19,8 +19,7 @@ import pytest
 from aiohttp import web
 
 from services.common.metadata import from_metadata
-from services.fetcher import dispatcher
-from services.fetcher.archives import unpacking
+from services.fetcher import dispatcher, spool
 from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import PAGE_ROWS, Pages
 from services.fetcher.references import FETCHES_AT_ONCE
@@ -141,7 +140,9 @@ async def test_list_at_an_address_has_the_limits_of_any_list(
     async with running_fetcher(surroundings, max_list_bytes=100, list_timeout_seconds=1) as api:
         large = await post_url(api, site.add_body("/large.txt", b"#" * 101))
         slow = await post_url(api, site.add("/slow.txt", drip))
+        packed = await post_url(api, site.add_body("/bomb.gz", gzip.compress(b"#" * 101)))
 
+    assert (packed[0], packed[1]["code"]) == (413, "list_too_large")
     assert (large[0], large[1]["code"]) == (413, "list_too_large")
     assert (slow[0], slow[1]["code"]) == (502, "timeout")
 
@@ -254,7 +255,7 @@ async def test_disk_that_is_full_is_said_so_and_passes(
 ) -> None:
     url = site.add_body("/scans.zip", zip_of(**{"a.png": png(1)}))
     with monkeypatch.context() as patch:
-        patch.setattr(unpacking, "TemporaryFile", partial(Path("/dev/full").open, "w+b"))
+        patch.setattr(spool, "TemporaryFile", partial(Path("/dev/full").open, "w+b"))
         status, problem = await post_url(api, url)
 
     assert (status, problem["code"]) == (503, "no_space")

@@ -22,8 +22,14 @@ from services.common.messaging import consumers_of
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import FETCH_QUEUES, HOST_HEADER
+from services.fetcher.counting import Counting
+from services.fetcher.dispatcher import Dispatcher
+from services.fetcher.ledger import Ledger
+from services.fetcher.lists.expander import Expander
+from services.fetcher.lists.pages import Pages
 from services.fetcher.main import Configuration, run
-from services.fetcher.settings import FetcherSettings
+from services.fetcher.settings import ArchiveSettings, FetcherSettings
+from services.fetcher.shares import Shares
 from tests.support.waiting import eventually
 
 DELAY_MS = 100
@@ -106,9 +112,28 @@ async def _is_free(channel: AbstractChannel, name: str) -> bool:
     return not await consumers_of(channel, name)
 
 
+def dispatcher_of(surroundings: Surroundings) -> Dispatcher:
+    """Return a dispatcher that a test moves by hand."""
+    index = surroundings.index
+    ledger, pages = Ledger(index.fetches), Pages(index.lists)
+    return Dispatcher(
+        surroundings.amqp,
+        FETCH_QUEUES,
+        batches=index.batches,
+        ledger=ledger,
+        expander=Expander(pages),
+        shares=Shares(Counting(index.batches, ledger, pages), ledger),
+        wake=asyncio.Event(),
+    )
+
+
 @asynccontextmanager
 async def running_fetcher(
-    surroundings: Surroundings, *, idle_timeout_seconds: float = 30.0, **changes: Any
+    surroundings: Surroundings,
+    *,
+    idle_timeout_seconds: float = 30.0,
+    archives: ArchiveSettings | None = None,
+    **changes: Any,
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """Run a fetcher in this process; yield a client of its API.
 
@@ -123,6 +148,7 @@ async def running_fetcher(
             idle_timeout_seconds=idle_timeout_seconds,
             max_item_bytes=256 * 1024,
         ),
+        archives=archives or ArchiveSettings(),
         s3=surroundings.s3,
         amqp=surroundings.amqp,
         mongo=surroundings.mongo,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.fetcher.archives import ground_truth, members
 from services.fetcher.archives.addresses import member_url, split_member
-from services.fetcher.archives.formats import open_archive
+from services.fetcher.archives.formats import check_size, open_archive
 from services.fetcher.archives.members import (
     MAX_NAME_LENGTH,
     ArchiveLimits,
@@ -23,9 +23,11 @@ from services.fetcher.archives.members import (
 from services.fetcher.archives.rows import archive_rows
 from services.fetcher.archives.unpacking import unzipped
 from services.fetcher.lists.rows import Item, Rejection, Row, to_row
+from services.fetcher.spool import Spool
 
 LIMITS = ArchiveLimits(members=50, decoded_bytes=1_000_000, ratio=100)
 URL = "https://x.test/scans.zip?v=1"
+ROOM = Spool(2**30)
 IMAGE = bytes(range(256))
 
 
@@ -57,8 +59,12 @@ def tar_with(info: tarfile.TarInfo) -> bytes:
 def rows_of(content: bytes, limits: ArchiveLimits = LIMITS) -> list[Row]:
     with TemporaryFile() as file:
         file.write(content)
-        with unzipped(file, limits.decoded_bytes) as whole:
+        with unzipped(file, ROOM, at_most(limits.decoded_bytes)) as whole:
             return list(archive_rows(open_archive(whole, limits), URL, limits))
+
+
+def at_most(max_bytes: int) -> Callable[[bytes, int], None]:
+    return lambda _, size: check_size(size, max_bytes)
 
 
 def texts_of(content: bytes) -> dict[str, str | None]:
@@ -326,8 +332,8 @@ def long_header() -> bytes:
 def test_gzip_is_undone_no_further_than_the_limit() -> None:
     with BytesIO(gzip.compress(bytes(2000))) as file:
         with pytest.raises(ArchiveRefusedError):
-            unzipped(file, 1999)
-        with unzipped(file, 2000) as whole:
+            unzipped(file, ROOM, at_most(1999))
+        with unzipped(file, ROOM, at_most(2000)) as whole:
             assert whole.tell() == 2000
 
 

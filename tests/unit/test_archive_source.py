@@ -9,17 +9,17 @@ from contextlib import asynccontextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import pytest
 
 from services.common.download.client import Download
 from services.common.download.errors import FailedDownloadError
 from services.common.download.headers import Validators
-from services.fetcher.archives import unpacking
+from services.fetcher import spool
 from services.fetcher.archives.source import IDLE_SECONDS, ArchiveSource
 from services.fetcher.archives.unpacking import fetch_to, unzipped
 from services.fetcher.settings import ArchiveSettings
+from services.fetcher.spool import Spool
 
 MEMBERS = 40
 
@@ -63,10 +63,16 @@ class Clock:
         return self.now
 
 
-def source_of(host: Host, clock: Clock | None = None, timeout_seconds: float = 60) -> ArchiveSource:
+def source_of(
+    host: Host,
+    clock: Clock | None = None,
+    timeout_seconds: float = 60,
+    room: Spool | None = None,
+) -> ArchiveSource:
     return ArchiveSource(
         host,
         ArchiveSettings(),
+        room or Spool(100_000),
         max_item_bytes=100,
         timeout_seconds=timeout_seconds,
         clock=clock or Clock(),
@@ -75,7 +81,7 @@ def source_of(host: Host, clock: Clock | None = None, timeout_seconds: float = 6
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpacking, "TemporaryFile", partial(Path("/dev/full").open, "w+b"))
+    monkeypatch.setattr(spool, "TemporaryFile", partial(Path("/dev/full").open, "w+b"))
 
 
 @pytest.mark.parametrize("archives", [2, 3, 4])
@@ -134,13 +140,13 @@ async def test_disk_that_is_full_is_not_the_archives_fault() -> None:
 async def test_disk_that_is_full_while_gzip_is_undone_is_not_the_archives_fault(
     request: pytest.FixtureRequest,
 ) -> None:
-    with TemporaryFile() as file:
-        await fetch_to(
-            file, Host(gzip.compress(archive())), "http://h/", max_bytes=10_000, timeout_seconds=60
-        )
+    disk = Spool(100_000)
+    host = Host(gzip.compress(archive()))
+    with disk.file() as file:
+        await fetch_to(file, host, "http://h/", spool=disk, max_bytes=10_000, timeout_seconds=60)
         request.getfixturevalue("full_disk")
         with pytest.raises(FailedDownloadError) as caught:
-            unzipped(file, 100_000)
+            unzipped(file, disk, lambda *_: None)
 
     assert caught.value.code == "no_space"
 
@@ -152,7 +158,7 @@ async def test_disk_that_is_full_has_room_again_once_idle_archives_are_forgotten
     source = source_of(host)
     await source.get("http://h1/a.zip#1.png")
     with monkeypatch.context() as patch:
-        patch.setattr(unpacking, "TemporaryFile", partial(Path("/dev/full").open, "w+b"))
+        patch.setattr(spool, "TemporaryFile", partial(Path("/dev/full").open, "w+b"))
         with pytest.raises(FailedDownloadError):
             await source.get("http://h2/a.zip#1.png")
 
@@ -161,3 +167,16 @@ async def test_disk_that_is_full_has_room_again_once_idle_archives_are_forgotten
     source.close()
 
     assert host.downloads == {"http://h1/a.zip": 2, "http://h2/a.zip": 2}
+
+
+async def test_archives_together_take_no_more_than_they_may_and_idle_ones_make_room() -> None:
+    host, size = Host(archive()), len(archive())
+    source = source_of(host, room=Spool(2 * size))
+    for name in ("h1", "h2"):
+        await source.get(f"http://{name}/a.zip#1.png")
+    with pytest.raises(FailedDownloadError) as caught:
+        await source.get("http://h3/a.zip#1.png")
+
+    assert caught.value.code == "no_space"
+    assert (await source.get("http://h3/a.zip#1.png")).content == b"content"
+    source.close()

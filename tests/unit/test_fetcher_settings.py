@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.common.download.settings import DownloadSettings
-from services.fetcher.settings import FetcherSettings
+from services.fetcher.settings import ArchiveSettings, FetcherSettings
 
 
 def test_networks_are_read_from_a_comma_separated_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,3 +43,10 @@ def test_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FETCHER_API_TOKEN", "hush-hush")
 
     assert "hush" not in repr(FetcherSettings())
+
+
+def test_room_for_no_archive_is_refused() -> None:
+    with pytest.raises(ValidationError, match="max_spool_bytes"):
+        ArchiveSettings(
+            max_archive_bytes=2000, max_archive_decoded_bytes=2000, max_spool_bytes=3999
+        )

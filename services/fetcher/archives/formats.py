@@ -178,20 +178,22 @@ class _Headers:
         return self._file.read(size)
 
 
-def gunzipped(file: IO[bytes], max_bytes: int) -> Iterator[bytes]:
+def gunzipped(file: IO[bytes]) -> Iterator[bytes]:
     """Yield what gzip made of a file, in pieces.
 
     Raises:
-        ArchiveRefusedError: It is broken, or more than ``max_bytes``.
+        ArchiveRefusedError: It is broken.
     """
     file.seek(0)
-    size = 0
     with _errors(), gzip.GzipFile(fileobj=file, mode="rb") as source:
         while block := source.read(BLOCK_BYTES):
-            size += len(block)
-            if size > max_bytes:
-                raise ArchiveRefusedError(f"the archive holds more than {max_bytes} bytes")
             yield block
+
+
+def check_size(size: int, max_bytes: int) -> None:
+    """Raise ArchiveRefusedError where an archive, its gzip undone, is more than ``max_bytes``."""
+    if size > max_bytes:
+        raise ArchiveRefusedError(f"the archive holds more than {max_bytes} bytes")
 
 
 def _check_directory(file: IO[bytes], max_bytes: int) -> None:

@@ -12,20 +12,14 @@ from dataclasses import dataclass, field
 from typing import IO, Protocol
 
 from services.common.download.client import Download
-from services.common.download.errors import FailedDownloadError, RefusedDownloadError
+from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
 from services.fetcher.archives.addresses import split_member
-from services.fetcher.archives.formats import open_archive
+from services.fetcher.archives.formats import check_size, open_archive
 from services.fetcher.archives.members import Archive, ArchiveRefusedError
-from services.fetcher.archives.unpacking import (
-    NO_SPACE,
-    ByteSource,
-    discard,
-    fetch_to,
-    new_file,
-    unzipped,
-)
+from services.fetcher.archives.unpacking import ByteSource, fetch_to, unzipped
 from services.fetcher.settings import ArchiveSettings
+from services.fetcher.spool import NoSpaceError, Spool
 
 KEPT_ARCHIVES = 2
 """However long nobody has read them."""
@@ -53,9 +47,9 @@ class _Kept:
     users: int = 0
     """Who reads it, and who waits to."""
 
-    def close(self) -> None:
+    def close(self, spool: Spool) -> None:
         if self.file is not None:
-            discard(self.file)
+            spool.discard(self.file)
         self.file = self.archive = None
 
 
@@ -65,6 +59,7 @@ class ArchiveSource:
     Args:
         source: Downloads.
         settings: How much an archive may be.
+        spool: Where archives are kept.
         max_item_bytes: Largest member, decompressed.
         timeout_seconds: Limit to download an archive.
         clock: Seconds, for tests.
@@ -74,6 +69,7 @@ class ArchiveSource:
         self,
         source: Source,
         settings: ArchiveSettings,
+        spool: Spool,
         *,
         max_item_bytes: int,
         timeout_seconds: float,
@@ -81,6 +77,7 @@ class ArchiveSource:
     ) -> None:
         self._source = source
         self._settings = settings
+        self._spool = spool
         self._max_item_bytes = max_item_bytes
         self._timeout_seconds = timeout_seconds
         self._clock = clock
@@ -113,7 +110,7 @@ class ArchiveSource:
     def close(self) -> None:
         """Forget all archives; no member is read any more."""
         for kept in self._kept.values():
-            kept.close()
+            kept.close(self._spool)
 
     @asynccontextmanager
     async def _opened(self, url: str) -> AsyncIterator[Archive]:
@@ -122,7 +119,7 @@ class ArchiveSource:
         try:
             async with kept.lock:  # one reader at a time: they share a file position
                 if kept.archive is None or self._clock() - kept.opened_at > KEPT_SECONDS:
-                    kept.close()
+                    kept.close(self._spool)
                     kept.archive = await self._open(url, kept)
                 yield kept.archive
         finally:
@@ -132,20 +129,25 @@ class ArchiveSource:
             self._forget(KEPT_ARCHIVES, IDLE_SECONDS)
 
     async def _open(self, url: str, kept: _Kept) -> Archive:
-        settings, file = self._settings, new_file()
+        settings, spool = self._settings, self._spool
+        limits = settings.limits
+        file = spool.new_file()
         try:
             await fetch_to(
                 file,
                 self._source,
                 url,
+                spool=spool,
                 max_bytes=settings.max_archive_bytes,
                 timeout_seconds=self._timeout_seconds,
             )
-            file = await asyncio.to_thread(unzipped, file, settings.limits.decoded_bytes)
-            archive = await asyncio.to_thread(open_archive, file, settings.limits)
+            file = await asyncio.to_thread(
+                unzipped, file, spool, lambda _, size: check_size(size, limits.decoded_bytes)
+            )
+            archive = await asyncio.to_thread(open_archive, file, limits)
         except BaseException as error:
-            discard(file)
-            if isinstance(error, FailedDownloadError) and error.code == NO_SPACE:
+            spool.discard(file)
+            if isinstance(error, NoSpaceError):
                 self._forget(0, 0.0)  # the next attempt has the room
             raise
         kept.file, kept.opened_at = file, self._clock()
@@ -161,16 +163,21 @@ class ArchiveSource:
                 del idle[url]
         for url, kept in idle.items():
             del self._kept[url]
-            kept.close()
+            kept.close(self._spool)
 
 
 @asynccontextmanager
 async def open_archives(
-    source: Source, settings: ArchiveSettings, *, max_item_bytes: int, timeout_seconds: float
+    source: Source,
+    settings: ArchiveSettings,
+    spool: Spool,
+    *,
+    max_item_bytes: int,
+    timeout_seconds: float,
 ) -> AsyncIterator[ArchiveSource]:
     """Give a source of URLs and of members, for the length of an ``async with`` block."""
     archives = ArchiveSource(
-        source, settings, max_item_bytes=max_item_bytes, timeout_seconds=timeout_seconds
+        source, settings, spool, max_item_bytes=max_item_bytes, timeout_seconds=timeout_seconds
     )
     try:
         yield archives

@@ -1,17 +1,14 @@
 """Brings what is behind a URL to disk."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
-from tempfile import TemporaryFile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import IO, Protocol
 
 from services.common.download.answers import DEAD_HOST_ATTEMPTS
 from services.common.download.errors import FailedDownloadError
 from services.fetcher.archives.formats import gunzipped
-
-NO_SPACE = "no_space"
-"""Code of what has no room on this machine's disk."""
+from services.fetcher.spool import Spool
 
 _GZIP_MARK = b"\x1f\x8b"
 
@@ -26,26 +23,16 @@ class ByteSource(Protocol):
         ...
 
 
-def new_file() -> IO[bytes]:
-    """Return a file without a name, to be discarded.
-
-    Raises:
-        FailedDownloadError: There is no space left.
-    """
-    with _space():
-        return TemporaryFile()
-
-
-def discard(file: IO[bytes]) -> None:
-    """Close a file; what it could not write is not missed."""
-    with suppress(OSError):
-        file.close()
-
-
 async def fetch_to(
-    file: IO[bytes], source: ByteSource, url: str, *, max_bytes: int, timeout_seconds: float
+    file: IO[bytes],
+    source: ByteSource,
+    url: str,
+    *,
+    spool: Spool,
+    max_bytes: int,
+    timeout_seconds: float,
 ) -> None:
-    """Write what is behind a URL into a file.
+    """Write what is behind a URL into a file of the spool.
 
     Raises:
         RefusedDownloadError: It fails every time.
@@ -57,50 +44,46 @@ async def fetch_to(
             source.stream(url, max_bytes=max_bytes) as pieces,
         ):
             async for piece in pieces:
-                await asyncio.to_thread(_write, file, piece)
-            await asyncio.to_thread(_flush, file)
+                await asyncio.to_thread(spool.write, file, piece)
+            await asyncio.to_thread(spool.flush, file)
     except TimeoutError as error:
         detail = f"not whole after {timeout_seconds:g} s"
         raise FailedDownloadError("timeout", detail, most_attempts=DEAD_HOST_ATTEMPTS) from error
 
 
-def unzipped(file: IO[bytes], max_bytes: int) -> IO[bytes]:
-    """Return a file as it is, or closed and replaced by what gzip made of it.
+def is_gzip(file: IO[bytes]) -> bool:
+    """Return whether a file says that it is compressed by gzip; it is left at its beginning."""
+    file.seek(0)
+    mark = file.read(len(_GZIP_MARK))
+    file.seek(0)
+    return mark == _GZIP_MARK
+
+
+def unzipped(file: IO[bytes], spool: Spool, check: Callable[[bytes, int], None]) -> IO[bytes]:
+    """Return a file as it is, or discarded and replaced by what gzip made of it.
+
+    Args:
+        file: Of the spool.
+        spool: Where the other file goes.
+        check: Given the beginning and the size so far of what comes out; raises to refuse it.
 
     Raises:
-        ArchiveRefusedError: It is broken, or too large.
+        ArchiveRefusedError: It is broken.
         FailedDownloadError: There is no space left.
     """
-    file.seek(0)
-    if file.read(2) != _GZIP_MARK:
+    if not is_gzip(file):
         return file
-    room = new_file()
+    room = spool.new_file()
+    size, start = 0, b""
     try:
-        for block in gunzipped(file, max_bytes):
-            _write(room, block)
-        _flush(room)
+        for block in gunzipped(file):
+            start = start or block
+            size += len(block)
+            check(start, size)
+            spool.write(room, block)
+        spool.flush(room)
     except BaseException:
-        discard(room)
+        spool.discard(room)
         raise
-    discard(file)
+    spool.discard(file)
     return room
-
-
-def _write(file: IO[bytes], content: bytes) -> None:
-    with _space():
-        file.write(content)
-
-
-def _flush(file: IO[bytes]) -> None:
-    with _space():
-        file.flush()
-
-
-@contextmanager
-def _space() -> Iterator[None]:
-    """Tell apart what this machine lacks from what is wrong with the content."""
-    try:
-        yield
-    except OSError as error:
-        detail = f"it cannot be kept here for now: {error.strerror}"
-        raise FailedDownloadError(NO_SPACE, detail) from error

@@ -1,0 +1,104 @@
+"""What is left of a list whose sender went away is cleared, and nothing that is in use."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.fetcher import submissions
+from services.fetcher.clearing import Clearing
+from services.fetcher.lists.pages import PAGE_ROWS, Pages
+from services.fetcher.lists.rows import Item, Row
+from services.fetcher.submissions import Description, ListClearedError, Submissions
+from tests.support.fetcher import Surroundings
+
+pytestmark = pytest.mark.integration
+
+KEPT_SECONDS = 3600.0
+KEYED = Description("a list", idempotency_key="k")
+
+
+class CutOffError(Exception):
+    """The process ends here."""
+
+
+def rows(count: int, *, cut_off: bool = False) -> Iterator[Row]:
+    for line in range(1, count + 1):
+        yield Item(line, f"http://x.test/{line}")
+    if cut_off:
+        raise CutOffError
+
+
+@pytest.fixture
+def taken(surroundings: Surroundings) -> Submissions:
+    index = surroundings.index
+    return Submissions(index.batches, Pages(index.lists), asyncio.Event())
+
+
+@pytest.fixture
+def clearing(surroundings: Surroundings) -> Clearing:
+    index = surroundings.index
+    return Clearing(index.batches, index.lists, kept_seconds=KEPT_SECONDS)
+
+
+async def grow_old(surroundings: Surroundings) -> None:
+    long_ago = datetime.now(tz=UTC) - timedelta(seconds=KEPT_SECONDS + 1)
+    await surroundings.index.batches.update_many({}, {"$set": {"touched_at": long_ago}})
+
+
+async def begin(taken: Submissions) -> None:
+    with pytest.raises(CutOffError):
+        await taken.submit(rows(PAGE_ROWS + 1, cut_off=True), KEYED)
+
+
+async def test_unfinished_list_is_cleared_once_it_is_old_and_its_key_begins_anew(
+    surroundings: Surroundings, taken: Submissions, clearing: Clearing
+) -> None:
+    index = surroundings.index
+    whole = await taken.submit(rows(3), Description("another"))
+    await begin(taken)
+
+    assert await clearing.clear() == 0
+    assert await index.lists.count({}) == 2
+    await grow_old(surroundings)
+    assert await clearing.clear() == 1
+
+    assert [each["_id"] async for each in index.batches.find({})] == [whole.batch_id]
+    assert await index.lists.count({"batch_id": whole.batch_id}) == 1
+    assert await index.lists.count({}) == 1
+    assert (await taken.submit(rows(5), KEYED)).accepted == 5
+
+
+async def test_list_that_is_sent_again_is_in_use(
+    surroundings: Surroundings,
+    taken: Submissions,
+    clearing: Clearing,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(submissions, "TOUCHED_SECONDS", 0.0)
+    await begin(taken)
+    await grow_old(surroundings)
+    with pytest.raises(CutOffError):
+        await taken.submit(rows(0, cut_off=True), KEYED)  # joins, and comes no further
+
+    assert await clearing.clear() == 0
+
+    await grow_old(surroundings)
+    await begin(taken)  # says so again with each page
+    assert await clearing.clear() == 0
+    assert (await taken.submit(rows(PAGE_ROWS + 1), KEYED)).accepted == PAGE_ROWS + 1
+
+
+async def test_list_that_was_cleared_while_it_was_taken_is_not_answered_as_whole(
+    surroundings: Surroundings, taken: Submissions, clearing: Clearing
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    def slow() -> Iterator[Row]:
+        yield from rows(PAGE_ROWS + 1)
+        asyncio.run_coroutine_threadsafe(grow_old(surroundings), loop).result()
+        assert asyncio.run_coroutine_threadsafe(clearing.clear(), loop).result() == 1
+
+    with pytest.raises(ListClearedError):
+        await taken.submit(slow(), KEYED)

@@ -1,0 +1,111 @@
+"""A batch whose items wait for their hosts leaves room for others."""
+
+import asyncio
+
+import pytest
+from typing_extensions import override
+
+from services.common.index import Document
+from services.common.messaging import Publisher, connect, open_channel
+from services.common.settlement import FETCH_QUEUES
+from services.fetcher import shares
+from services.fetcher.counting import Counting
+from services.fetcher.jobs import Job
+from services.fetcher.ledger import ItemOutcome, Ledger, Result, fetch_id
+from services.fetcher.lists.pages import Pages
+from services.fetcher.lists.rows import Item
+from services.fetcher.shares import HELD_SECONDS, Shares
+from services.fetcher.submissions import Description, Submissions
+from tests.support.fetcher import Surroundings, dispatcher_of
+
+pytestmark = pytest.mark.integration
+
+DONE = Result(ItemOutcome.STORED, "stored")
+
+
+@pytest.fixture(autouse=True)
+def small_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "MOST_DELAYED", 10)
+
+
+async def batch_of(surroundings: Surroundings, items: int, *, published: int = 0) -> str:
+    """Write a batch down; its list has one page."""
+    rows = iter([Item(line, f"http://x.test/{line}") for line in range(1, items + 1)])
+    index = surroundings.index
+    submissions = Submissions(index.batches, Pages(index.lists), asyncio.Event())
+    batch_id = (await submissions.submit(rows, Description("a list"))).batch_id
+    if published:
+        fields = {"pages.published": published, "pages.next": 1, "pages.count": 2}
+        await index.batches.update_one({"_id": batch_id}, {"$set": fields})
+    return batch_id
+
+
+async def document(surroundings: Surroundings, batch_id: str) -> Document:
+    found = await surroundings.index.batches.find_one({"_id": batch_id})
+    assert found is not None
+    return found
+
+
+async def test_batch_has_as_many_jobs_under_way_as_there_is_room_left(
+    surroundings: Surroundings,
+) -> None:
+    index, now = surroundings.index, 100.0
+    ledger = Ledger(index.fetches)
+    held = Shares(Counting(index.batches, ledger, Pages(index.lists)), ledger, lambda: now)
+    slow = await batch_of(surroundings, 6, published=6)
+    other = await document(surroundings, await batch_of(surroundings, 6))
+
+    assert await held.may_publish(await document(surroundings, slow), delayed=5)
+    assert not await held.may_publish(await document(surroundings, slow), delayed=6)
+    assert held.held == [slow]
+    assert await held.may_publish(other, delayed=9)
+    now += HELD_SECONDS
+    assert held.held == []
+    for line in (1, 2, 3):
+        job = Job(fetch_id(slow, line), slow, f"http://x.test/{line}")
+        await ledger.finish(job, DONE)
+    assert await held.may_publish(await document(surroundings, slow), delayed=6)
+
+
+async def test_items_that_are_published_anew_count_as_far_as_they_are(
+    surroundings: Surroundings,
+) -> None:
+    index = surroundings.index
+    ledger = Ledger(index.fetches)
+    held = Shares(Counting(index.batches, ledger, Pages(index.lists)), ledger)
+    batch_id = await batch_of(surroundings, 6, published=6)
+    await ledger.queue(
+        [Job(fetch_id(batch_id, line), batch_id, "http://x.test/") for line in range(1, 7)]
+    )
+    batch = await document(surroundings, batch_id)
+
+    allowed = []
+    for after in ("", fetch_id(batch_id, 3), fetch_id(batch_id, 4)):
+        batch["dispatch"]["after"] = after
+        allowed.append(await held.may_publish(batch, delayed=6))
+
+    assert allowed == [True, True, False]
+
+
+class CrowdedPublisher(Publisher):
+    """Sees jobs wait in each delay."""
+
+    @override
+    async def depth(self, queue: str) -> int:
+        return 3 if queue in FETCH_QUEUES.delays else 0
+
+
+async def test_dispatcher_goes_on_with_others_while_a_batch_has_its_share(
+    surroundings: Surroundings,
+) -> None:
+    slow = await batch_of(surroundings, 9, published=9)
+    quick = await batch_of(surroundings, 2)
+    dispatcher = dispatcher_of(surroundings)
+    async with connect(surroundings.amqp) as connection:
+        publisher = CrowdedPublisher(await open_channel(connection, confirms=True))
+        worked = [await dispatcher.dispatch_page(publisher) for _ in range(3)]
+
+    assert worked == [True, True, False]
+    assert (await document(surroundings, slow))["pages"]["next"] == 1
+    assert (await document(surroundings, quick))["dispatch"]["done"]
+    assert (await document(surroundings, quick))["pages"]["published"] == 2
