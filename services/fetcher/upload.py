@@ -103,6 +103,7 @@ async def _sent_as_body(
         async with aclosing(_capped(request, limits.of(list_format))) as chunks:
             async for chunk in chunks:
                 spool.write(body, chunk)
+        spool.flush(body)
         yield _Sent(body, list_format, to_name(request.query_params.get("name")))
 
 
@@ -183,6 +184,7 @@ def decompressed(file: IO[bytes], spool: Spool, room: IO[bytes], limit: int) -> 
                 if size > limit:
                     raise too_large(limit)
                 spool.write(room, block)
+        spool.flush(room)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise MalformedListError(f"not a whole gzip file: {error}") from error
     return room

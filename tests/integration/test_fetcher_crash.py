@@ -194,9 +194,17 @@ class CutOffStore(ObjectStore):
 
     @override
     async def write(
-        self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
+        self,
+        key: str,
+        content: bytes,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        digest: str | None = None,
     ) -> str:
-        await super().write(key, content, content_type=content_type, metadata=metadata)
+        await super().write(
+            key, content, content_type=content_type, metadata=metadata, digest=digest
+        )
         raise ObjectStoreUnavailableError("written, but nobody was told")
 
 
