@@ -13,6 +13,7 @@ from services.cli.fetcher import FetcherClient, Submission, open_fetcher
 from services.cli.output import Output, cell, plain, run, table
 from services.cli.settings import CliSettings
 from services.cli.upload import upload_folder
+from services.cli.upload_archive import is_archive, upload_archive
 from services.cli.watch import watch_batch
 
 SHOWN_REJECTIONS = 20
@@ -25,7 +26,7 @@ def submit(
             metavar="LIST",
             help="A file (.txt one URL a line; .csv and .tsv with columns url, annotation; .jsonl; "
             ".parquet; each also .gz), the http(s) address of one or of a .zip or .tar(.gz) of "
-            "images, - for standard input, or a folder of images.",
+            "images, - for standard input, or a folder or a .zip or .tar(.gz) of images here.",
         ),
     ],
     *,
@@ -43,14 +44,16 @@ def submit(
 ) -> None:
     """Hand a list of image URLs to the fetcher; show what it accepted and what it rejected.
 
-    The images of a folder go straight into the bucket: there is no batch to watch.
+    The images of a folder, or of an archive here, go straight into the bucket: there is no batch to
+    watch.
     """
     output = Output(as_json=as_json)
-    is_folder = Path(source).is_dir()
+    path = Path(source)
+    upload = upload_folder if path.is_dir() else upload_archive if is_archive(source) else None
 
     async def work() -> ExitStatus:
-        if is_folder:
-            return await upload_folder(Path(source), output)
+        if upload is not None:
+            return await upload(path, output)
         settings = CliSettings()
         async with open_fetcher(settings) as fetcher:
             submission = await send(
@@ -60,22 +63,33 @@ def submit(
                 name=name,
                 idempotency_key=idempotency_key,
             )
-            is_well = not submission.rejected_count
-            if not watch:
-                output.answer(submission.model_dump(), *_for_people(submission))
-                return ExitStatus.OK if is_well else ExitStatus.INCOMPLETE
-            if not as_json:
-                output.answer({}, *_for_people(submission))
-            status = await watch_batch(
-                fetcher,
-                submission.batch_id,
-                output,
-                every_seconds=settings.poll_seconds,
-                also={"submission": submission.model_dump()},
-            )
-            return status if is_well else ExitStatus.INCOMPLETE
+            if watch:
+                every_seconds = settings.poll_seconds
+                return await _watch(fetcher, submission, output, every_seconds=every_seconds)
+        output.answer(submission.model_dump(), *_for_people(submission))
+        return _status(submission, ExitStatus.OK)
 
     run(output, work)
+
+
+async def _watch(
+    fetcher: FetcherClient, submission: Submission, output: Output, *, every_seconds: float
+) -> ExitStatus:
+    """Show what was accepted, and follow it to its end."""
+    if not output.as_json:
+        output.answer({}, *_for_people(submission))
+    status = await watch_batch(
+        fetcher,
+        submission.batch_id,
+        output,
+        every_seconds=every_seconds,
+        also={"submission": submission.model_dump()},
+    )
+    return _status(submission, status)
+
+
+def _status(submission: Submission, otherwise: ExitStatus) -> ExitStatus:
+    return ExitStatus.INCOMPLETE if submission.rejected_count else otherwise
 
 
 async def send(

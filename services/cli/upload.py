@@ -1,9 +1,14 @@
-"""Put a folder of images straight into the bucket, under keys as the OCR API would choose them."""
+"""Put images straight into the bucket: of a folder, or of an archive on this machine.
+
+Their keys are as the OCR API would choose them. As with any upload there is no batch, and no URL
+that they come from.
+"""
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +17,12 @@ from rich.table import Table
 from services.cli.errors import ExitStatus
 from services.cli.output import Output, cell, counted, table
 from services.cli.watch import progress_bar
-from services.common.images import sniff
+from services.common.errors import PermanentError
+from services.common.images import ImageFormat, sniff
+from services.common.metadata import Provenance, to_metadata
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import S3Settings
+from services.fetcher.lists.rows import MalformedListError
 
 AT_ONCE = 16
 MAX_IMAGE_BYTES = 20 * 1024 * 1024
@@ -33,6 +41,16 @@ class Uploaded:
     key: str | None = None
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A file that may be an image."""
+
+    path: str
+    read: Callable[[], bytes]
+    """Returns its content, or the first ``MAX_IMAGE_BYTES`` + 1 bytes; may raise OSError."""
+    annotation: str | None = None
+
+
 async def upload_folder(folder: Path, output: Output) -> ExitStatus:
     """Upload all images below a folder; show what was not taken, and why.
 
@@ -40,36 +58,71 @@ async def upload_folder(folder: Path, output: Output) -> ExitStatus:
         ObjectStoreUnavailableError: The bucket does not answer.
     """
     paths = await asyncio.to_thread(lambda: sorted(_files(folder)))
-    found: list[Uploaded] = []
+    found = [Candidate(str(each.relative_to(folder)), partial(_read, each)) for each in paths]
+    return await upload(found, [], output)
+
+
+async def upload(
+    candidates: Sequence[Candidate], refused: Sequence[Uploaded], output: Output
+) -> ExitStatus:
+    """Upload what is an image; show what was not taken, and why.
+
+    Args:
+        candidates: In the order in which they are shown.
+        refused: What is none of them already.
+        output: Where to show it.
+
+    Raises:
+        ObjectStoreUnavailableError: The bucket does not answer.
+    """
+    found = list(refused)
     async with open_object_store(S3Settings()) as store:
         await store.check()
         with progress_bar(output.asides) as bar:
-            task = bar.add_task("uploading", total=len(paths), words="")
-            for start in range(0, len(paths), AT_ONCE):
-                some = paths[start : start + AT_ONCE]
-                found += await asyncio.gather(*(_upload(store, folder, path) for path in some))
-                bar.update(task, completed=len(found))
+            task = bar.add_task("uploading", total=len(candidates), words="")
+            for start in range(0, len(candidates), AT_ONCE):
+                some = candidates[start : start + AT_ONCE]
+                found += await asyncio.gather(*(_upload(store, each) for each in some))
+                bar.update(task, completed=start + len(some))
     rejected = [each for each in found if each.outcome == "rejected"]
     output.answer(_document(found), *_for_people(found, rejected))
     return ExitStatus.INCOMPLETE if rejected or not found else ExitStatus.OK
 
 
-async def _upload(store: ObjectStore, folder: Path, path: Path) -> Uploaded:
-    name = str(path.relative_to(folder))
+async def _upload(store: ObjectStore, candidate: Candidate) -> Uploaded:
+    name, annotation = candidate.path, candidate.annotation
     try:
-        content = await asyncio.to_thread(_read, path)
+        content = await asyncio.to_thread(candidate.read)
+        image_format = await asyncio.to_thread(_format_of, content)
+        metadata = to_metadata(Provenance(annotation=annotation))
+        if annotation is not None and not metadata:
+            raise _RejectedError("annotation_too_long")
     except OSError:
         return Uploaded(name, "rejected", "unreadable_file")
-    if len(content) > MAX_IMAGE_BYTES:
-        return Uploaded(name, "rejected", "too_large")
-    image_format = await asyncio.to_thread(sniff, content)
-    if image_format is None:
-        return Uploaded(name, "rejected", "not_an_image")
+    except (MalformedListError, _RejectedError) as error:  # the former: its archive is broken there
+        return Uploaded(name, "rejected", error.code)
     key = f"api/{hashlib.sha256(content).hexdigest()}.{image_format.extension}"
-    if await store.head(key) is not None:
+    known = await store.head(key)
+    if known is not None and metadata.items() <= dict(known.metadata).items():
         return Uploaded(name, "unchanged", key=key)
-    await store.write(key, content, content_type=image_format.content_type, metadata={})
+    await store.write(key, content, content_type=image_format.content_type, metadata=metadata)
     return Uploaded(name, "stored", key=key)
+
+
+class _RejectedError(PermanentError):
+    """A file is not taken."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def _format_of(content: bytes) -> ImageFormat:
+    if len(content) > MAX_IMAGE_BYTES:
+        raise _RejectedError("too_large")
+    if (image_format := sniff(content)) is None:
+        raise _RejectedError("not_an_image")
+    return image_format
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -1,15 +1,19 @@
-"""``docreco submit FOLDER`` against a real bucket."""
+"""``docreco submit FOLDER``, or ``ARCHIVE``, against a real bucket."""
 
 import asyncio
 import hashlib
 import json
+import tarfile
+import zipfile
 from collections.abc import AsyncIterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from services.cli.main import app
+from services.common.metadata import from_metadata
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import S3Settings
 from tests.support.web import png
@@ -72,4 +76,61 @@ async def test_folder_without_images_is_no_success(store: ObjectStore, tmp_path:
     result = await docreco("submit", str(tmp_path))
 
     assert result.exit_code != 0
+    assert [each async for each in store.list()] == []
+
+
+FILES = {
+    "a.png": png(1),
+    "deep/b.png": png(2),
+    "page.png": b"<html>",
+    "../up.png": png(3),
+    "truth.csv": "file,text\na.png,Où ?\n".encode(),
+}
+
+
+def write_archive(path: Path) -> Path:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as packed:
+            for name, content in FILES.items():
+                packed.writestr(name, content)
+        return path
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in FILES.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("name", ["scans.zip", "scans.tar.gz"])
+async def test_images_of_an_archive_are_stored_with_their_texts_and_the_rest_is_reported(
+    store: ObjectStore, tmp_path: Path, name: str
+) -> None:
+    path = write_archive(tmp_path / name)
+
+    first = json.loads((await docreco("submit", str(path), "--json")).stdout)
+    again = json.loads((await docreco("submit", str(path), "--json")).stdout)
+
+    assert first["counts"] == {"stored": 2, "unchanged": 0, "rejected": 2}
+    assert again["counts"] == {"stored": 0, "unchanged": 2, "rejected": 2}
+    found = {each["path"]: (each["outcome"], each["code"]) for each in first["files"]}
+    assert found["../up.png"] == ("rejected", "unsafe_path")
+    assert found["page.png"] == ("rejected", "not_an_image")
+    info = await store.head(f"api/{hashlib.sha256(png(1)).hexdigest()}.png")
+    assert info is not None
+    provenance = from_metadata(dict(info.metadata))
+    assert (provenance.annotation, provenance.source_url) == ("Où ?", None)
+
+
+async def test_archive_that_is_refused_says_why(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.zip").write_bytes(b"no archive")
+    broken = await docreco("submit", str(tmp_path / "broken.zip"))
+    monkeypatch.setenv("FETCHER_MAX_ARCHIVE_MEMBERS", "2")
+    full = await docreco("submit", str(write_archive(tmp_path / "full.zip")))
+
+    assert broken.exit_code == full.exit_code == 4
+    assert "neither a zip nor a tar file" in " ".join(broken.stderr.split())
+    assert "more than 2 members" in " ".join(full.stderr.split())
     assert [each async for each in store.list()] == []

@@ -1,0 +1,80 @@
+"""Put the images of an archive on this machine into the bucket, with the fetcher's own guards."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from services.cli.errors import CommandError, ExitStatus
+from services.cli.output import Output
+from services.cli.upload import MAX_IMAGE_BYTES, Candidate, Uploaded, upload
+from services.fetcher.archives.addresses import is_archive_path, split_member
+from services.fetcher.archives.formats import check_size, open_archive
+from services.fetcher.archives.members import Archive, ArchiveRefusedError
+from services.fetcher.archives.rows import archive_rows
+from services.fetcher.archives.unpacking import unzipped
+from services.fetcher.lists.rows import Item
+from services.fetcher.settings import ArchiveSettings
+from services.fetcher.spool import NoSpaceError, Spool
+
+
+def is_archive(source: str) -> bool:
+    """Return whether a path is that of an archive on this machine."""
+    return is_archive_path(source) and Path(source).is_file()
+
+
+async def upload_archive(path: Path, output: Output) -> ExitStatus:
+    """Upload all images of an archive with their texts; show what was not taken, and why.
+
+    Raises:
+        CommandError: The archive as a whole is refused.
+        ObjectStoreUnavailableError: The bucket does not answer.
+    """
+    settings = ArchiveSettings()
+    with _opened(path, settings) as archive:
+        try:
+            rows = await asyncio.to_thread(lambda: list(archive_rows(archive, "", settings.limits)))
+        except ArchiveRefusedError as error:
+            raise _refused(path, error.detail) from error
+        one_reader = threading.Lock()  # they share a file position
+
+        def read(member: str) -> bytes:
+            with one_reader:
+                return archive.read(member, max_bytes=MAX_IMAGE_BYTES)
+
+        candidates, refused = [], []
+        for row in rows:
+            if isinstance(row, Item):
+                _, member = split_member(row.url)
+                candidates.append(Candidate(member, partial(read, member), row.annotation))
+            else:
+                refused.append(Uploaded(row.value, "rejected", row.code))
+        return await upload(candidates, refused, output)
+
+
+@contextmanager
+def _opened(path: Path, settings: ArchiveSettings) -> Iterator[Archive]:
+    spool, limits = Spool(settings.max_spool_bytes), settings.limits
+    with ExitStack() as stack:
+        try:
+            if path.stat().st_size > settings.max_archive_bytes:
+                raise _refused(path, f"it has more than {settings.max_archive_bytes} bytes")
+            packed = stack.enter_context(path.open("rb"))
+            file = unzipped(packed, spool, lambda _, size: check_size(size, limits.decoded_bytes))
+            stack.callback(spool.discard, file)
+            archive = open_archive(file, limits)
+        except OSError as error:
+            raise _refused(path, str(error.strerror)) from error
+        except (ArchiveRefusedError, NoSpaceError) as error:
+            raise _refused(path, error.detail) from error
+        yield archive
+
+
+def _refused(path: Path, detail: str) -> CommandError:
+    return CommandError(
+        f"{path}: {detail}",
+        status=ExitStatus.REFUSED,
+        hint="Unpack it, and submit the folder; its limits are settings FETCHER_MAX_ARCHIVE_….",
+    )
