@@ -17,6 +17,7 @@ from app.settings import OcrSettings
 from infra.local.settings import LocalSettings, Ports
 from services.cli.settings import CliSettings
 from services.common.download.settings import DownloadSettings
+from services.common.labelstudio.settings import LabelStudioSettings
 from services.common.settings import (
     AmqpSettings,
     DeploymentSettings,
@@ -50,6 +51,7 @@ GROUPS: tuple[type[BaseSettings], ...] = (
     ConsumerSettings,
     ReconcilerSettings,
     ReviewSettings,
+    LabelStudioSettings,
     ProvisionerSettings,
     PreflightSettings,
     ServerPasswords,

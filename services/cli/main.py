@@ -10,6 +10,7 @@ from services.cli.evaluate import evaluate
 from services.cli.export import export
 from services.cli.forget import forget
 from services.cli.images import images
+from services.cli.label_studio import app as label_studio
 from services.cli.models import app as models
 from services.cli.parked import app as parked
 from services.cli.reconcile import reconcile
@@ -32,6 +33,7 @@ for command in (
     app.command(epilog=EXIT_STATUSES)(command)
 app.add_typer(parked, name="parked")
 app.add_typer(models, name="models")
+app.add_typer(label_studio, name="label-studio")
 
 
 if __name__ == "__main__":

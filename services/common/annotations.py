@@ -5,6 +5,7 @@ written since they read (the document's ``revision``), so that neither undoes th
 """
 
 import unicodedata
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,6 +16,9 @@ from services.common.index import Collection, Document
 
 NORMALISATION = 1
 """Version of ``normalise``; stored with every annotation and named in every export."""
+
+Replaces = Callable[[Mapping[str, Any]], bool]
+"""Whether an annotation, as it is in its document, may be replaced."""
 
 MAX_ANNOTATION_LENGTH = 10_000
 """Characters of one line's text."""
@@ -60,6 +64,10 @@ class Annotation:
     """Normalised; may be empty unless the quality is ok."""
     quality: Quality
     by: str
+    at: datetime | None = None
+    """When they said so; None: now."""
+    origin: str = ""
+    """Address of where they said so, outside this project."""
 
 
 def collapse(text: str) -> str:
@@ -86,7 +94,14 @@ def normalise(text: str) -> str:
     return collapsed
 
 
-def to_annotation(text: str | None, quality: str | None = None, *, by: str) -> Annotation:
+def to_annotation(
+    text: str | None,
+    quality: str | None = None,
+    *,
+    by: str,
+    at: datetime | None = None,
+    origin: str = "",
+) -> Annotation:
     """Check what a person says of an image.
 
     Raises:
@@ -102,7 +117,7 @@ def to_annotation(text: str | None, quality: str | None = None, *, by: str) -> A
     normalised = normalise(text or "")
     if known == Quality.OK and not normalised:
         raise UnacceptableAnnotationError("there is no text, and the quality is ok")
-    return Annotation(normalised, Quality(known), name)
+    return Annotation(normalised, Quality(known), name, at, origin)
 
 
 async def annotate(
@@ -110,7 +125,7 @@ async def annotate(
     document_id: str,
     annotation: Annotation,
     *,
-    overwrite: bool = False,
+    overwrite: bool | Replaces = False,
     dry_run: bool = False,
     etag: str | None = None,
 ) -> Outcome:
@@ -122,7 +137,7 @@ async def annotate(
         images: The collection.
         document_id: ``bucket/key``.
         annotation: What to write.
-        overwrite: Whether another person's annotation may be replaced.
+        overwrite: Whether another person's annotation may be replaced, or which.
         dry_run: Only tell what would become of it.
         etag: The bytes that the person looked at, where that is known.
 
@@ -144,7 +159,7 @@ def decide(
     document: Document | None,
     annotation: Annotation,
     *,
-    overwrite: bool = False,
+    overwrite: bool | Replaces = False,
     etag: str | None = None,
 ) -> Outcome:
     """Return what an annotation is to a document as it is."""
@@ -157,7 +172,8 @@ def decide(
         return Outcome.WRITTEN
     if _says_the_same(current, annotation):
         return Outcome.UNCHANGED
-    return Outcome.WRITTEN if overwrite else Outcome.CONFLICT
+    may_replace = overwrite(current) if callable(overwrite) else overwrite
+    return Outcome.WRITTEN if may_replace else Outcome.CONFLICT
 
 
 def _says_the_same(current: dict[str, Any], annotation: Annotation) -> bool:
@@ -171,10 +187,12 @@ def _fields(document: Document, annotation: Annotation) -> dict[str, Any]:
             "text": annotation.text,
             "quality": annotation.quality.value,
             "by": annotation.by,
-            "at": datetime.now(tz=UTC),
+            "at": annotation.at or datetime.now(tz=UTC),
             "normalisation": NORMALISATION,
         }
     }
+    if annotation.origin:
+        fields["annotation"]["origin"] = annotation.origin
     earlier = document.get("annotation")
     if earlier is not None:
         fields["annotation_history"] = [*(document.get("annotation_history") or []), earlier]

@@ -40,6 +40,7 @@ BATCHES = "batches"
 FETCHES = "fetches"
 LISTS = "lists"
 REVIEW_LEASES = "review_leases"
+LABEL_STUDIO = "label_studio"
 
 INDEXES: Mapping[str, Sequence[IndexModel]] = {
     IMAGES: (
@@ -204,6 +205,7 @@ class Database:
         self.fetches = Collection(self._database[FETCHES])
         self.lists = Collection(self._database[LISTS])
         self.review_leases = Collection(self._database[REVIEW_LEASES])
+        self.label_studio = Collection(self._database[LABEL_STUDIO])
 
     async def check(self) -> None:
         """Raise IndexUnavailableError unless the server answers."""

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
@@ -31,13 +31,20 @@ EXPECTED: tuple[type[Exception], ...] = (
 log = structlog.stdlib.get_logger(__name__)
 
 
-def build_app(parts: Parts, *, ready: Mapping[str, Check], alive: Mapping[str, Check]) -> FastAPI:
+def build_app(
+    parts: Parts,
+    *,
+    ready: Mapping[str, Check],
+    alive: Mapping[str, Check],
+    webhooks: APIRouter | None = None,
+) -> FastAPI:
     """Build the application.
 
     Args:
         parts: What it is made of.
         ready: For /readyz.
         alive: For /livez.
+        webhooks: Routes for programs, which guard themselves.
     """
     app = FastAPI(title="DocReco review", openapi_url=None)
     app.state.parts = parts
@@ -49,6 +56,8 @@ def build_app(parts: Parts, *, ready: Mapping[str, Check], alive: Mapping[str, C
     app.include_router(health_router(ready=ready, alive=alive))
     for module in (login, queue, images, batches, quality):
         app.include_router(module.router)
+    if webhooks is not None:
+        app.include_router(webhooks)
     app.mount(STATIC_ROUTE, StaticFiles(directory=STATIC))
     return app
 

@@ -9,6 +9,9 @@ from services.common.problems import ProblemError, problem_response
 
 HEALTH_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 UPLOAD_PATH = "/submit"
+WEBHOOK_PATH = "/webhooks/label-studio"
+MAX_EVENT_BYTES = 2**20
+"""It says all of an annotation, its task and its project: some kilobytes."""
 MAX_FORM_BYTES = 16 * 1024
 """Of all other forms: the login's is read from anybody."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -59,8 +62,8 @@ def _refusal(request: Request, hosts: frozenset[str], max_upload_bytes: int) -> 
         return None
     if not _is_from_here(request, host):
         return ProblemError(403, "cross_site", "the request comes from another site")
-    limit = max_upload_bytes if request.url.path == UPLOAD_PATH else MAX_FORM_BYTES
-    return _refusal_of_body(request, limit)
+    limits = {UPLOAD_PATH: max_upload_bytes, WEBHOOK_PATH: MAX_EVENT_BYTES}
+    return _refusal_of_body(request, limits.get(request.url.path, MAX_FORM_BYTES))
 
 
 def _refusal_of_body(request: Request, max_body_bytes: int) -> ProblemError | None:

@@ -1,12 +1,16 @@
 """Start the review page: the one place where it is wired together."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiolimiter import AsyncLimiter
 
 from services.common.health import running
-from services.common.index import open_index
+from services.common.index import Database, open_index
+from services.common.labelstudio.client import open_label_studio
+from services.common.labelstudio.settings import LabelStudioSettings
 from services.common.logs import configure_logging
 from services.common.object_store import open_object_store
 from services.common.server import http_server, serve_until, stop_on_signals
@@ -15,6 +19,7 @@ from services.common.settlement import OCR_QUEUES, Queues
 from services.review.access import Parts
 from services.review.api import build_app
 from services.review.fetcher import open_fetcher
+from services.review.label_studio import Inbox, webhook_router
 from services.review.leases import Leases
 from services.review.pages import Pages
 from services.review.quality import Quality
@@ -36,6 +41,7 @@ class Configuration:
     amqp: AmqpSettings = field(default_factory=AmqpSettings)
     mongo: MongoSettings = field(default_factory=MongoSettings)
     ocr_queues: Queues = OCR_QUEUES
+    label_studio: LabelStudioSettings = field(default_factory=LabelStudioSettings)
 
 
 async def run(config: Configuration, stop: asyncio.Event) -> None:
@@ -45,6 +51,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         open_object_store(config.s3) as store,
         open_index(config.mongo) as index,
         open_fetcher(settings) as fetcher,
+        _open_inbox(config.label_studio, index) as inbox,
         asyncio.TaskGroup() as tasks,
     ):
         sessions = Sessions(
@@ -67,13 +74,30 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             wrong_passwords=AsyncLimiter(WRONG_PASSWORDS_PER_MINUTE),
             ocr_queues=config.ocr_queues,
         )
+        alive, webhooks = {"quality": running(counting)}, None
+        if inbox is not None and (secret := config.label_studio.webhook_secret) is not None:
+            alive["label-studio"] = running(tasks.create_task(inbox.run(stop)))
+            webhooks = webhook_router(inbox, secret)
         app = build_app(
             parts,
             ready={"minio": store.check, "mongodb": index.check},
-            alive={"quality": running(counting)},
+            alive=alive,
+            webhooks=webhooks,
         )
         server = http_server(app, host=settings.host, port=settings.port)
         tasks.create_task(serve_until(stop, server))
+
+
+@asynccontextmanager
+async def _open_inbox(
+    settings: LabelStudioSettings, index: Database
+) -> AsyncIterator[Inbox | None]:
+    """Open what reads the tasks that webhooks name; None without a secret that they carry."""
+    if settings.webhook_secret is None:
+        yield None
+        return
+    async with open_label_studio(settings) as studio:
+        yield Inbox(studio, index, settings.project)
 
 
 async def main() -> None:

@@ -15,6 +15,7 @@ from pydantic import HttpUrl
 
 from infra.local.ports import pick_free_ports
 from services.common.index import Database, Document, open_index
+from services.common.labelstudio.settings import LabelStudioSettings
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import OCR_QUEUES, Queues
@@ -154,12 +155,13 @@ async def open_review(
     *,
     queues: Queues = OCR_QUEUES,
     fetcher_url: str = "http://127.0.0.1:9",
+    label_studio: LabelStudioSettings | None = None,
     **changes: Any,
 ) -> AsyncIterator[Site]:
     """Run a review page for the length of an ``async with`` block."""
     port = pick_free_ports().fetcher_port
     settings = ReviewSettings(port=port, fetcher_url=HttpUrl(fetcher_url), **changes)
-    config = Configuration(settings, s3, amqp, mongo, queues)
+    config = Configuration(settings, s3, amqp, mongo, queues, label_studio or LabelStudioSettings())
     stop = asyncio.Event()
     service = asyncio.create_task(run(config, stop))
     url = f"http://127.0.0.1:{port}"

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from services.review.undoing import _without_last
+from services.common.undoing import _without_last
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
 

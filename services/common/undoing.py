@@ -5,18 +5,19 @@ from datetime import UTC, datetime
 from services.common.index import Collection, Document
 
 
-async def take_back(images: Collection, document_id: str, *, by: str) -> bool:
-    """Take back a person's annotation; False: the image has another's by now, or none.
+async def take_back(images: Collection, document_id: str, **having: str) -> bool:
+    """Take back an annotation with these fields; False: the image has another by now, or none.
 
-    What was taken back goes into ``annotation_history`` with ``undone_at``; what was valid before
-    comes out of it.
+    Whose it is, is said by its ``by`` or its ``origin``. What was taken back goes into
+    ``annotation_history`` with ``undone_at``; what was valid before comes out of it.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.
     """
     while True:
         document = await images.find_one({"_id": document_id})
-        if document is None or (document.get("annotation") or {}).get("by") != by:
+        annotation = (document or {}).get("annotation")
+        if document is None or not annotation or not having.items() <= annotation.items():
             return False
         as_read = {"_id": document_id, "revision": document.get("revision")}
         change = {"$set": _without_last(document), "$inc": {"revision": 1}}

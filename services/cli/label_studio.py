@@ -1,0 +1,226 @@
+"""``docreco label-studio``: images to Label Studio, and what people say of them back."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, address_of, reason_of
+from services.cli.output import Output, cell, counted, plain, run, table
+from services.common.annotations import Outcome
+from services.common.index import open_index
+from services.common.labelstudio.client import LabelStudio, open_label_studio
+from services.common.labelstudio.errors import (
+    LabelStudioNotSetError,
+    LabelStudioRefusedError,
+    LabelStudioUnavailableError,
+)
+from services.common.labelstudio.pull import Pull, Remark, Result
+from services.common.labelstudio.push import Fate, Push
+from services.common.labelstudio.schemas import Project
+from services.common.labelstudio.settings import LabelStudioSettings
+from services.common.labelstudio.tasks import LABEL_CONFIG, Addresses
+from services.common.object_store import open_object_store
+from services.common.settings import MongoSettings, S3Settings
+
+SHOWN = 20
+OUTCOMES = (*map(str, Outcome), *map(str, Result))
+NOT_WELL = (Outcome.CONFLICT.value, Outcome.UNKNOWN.value, Result.REJECTED.value)
+HINTS = {
+    401: "Set LABEL_STUDIO_TOKEN to the access token of an account (Account & Settings there).",
+    403: "The account of LABEL_STUDIO_TOKEN may not do this: it has to manage the project.",
+}
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell only, write nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+
+app = typer.Typer(no_args_is_help=True, help="Annotate in Label Studio: images there, texts back.")
+
+
+@app.command(epilog=EXIT_STATUSES)
+def push(
+    *,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Open tasks to have there; annotated ones make room.")
+    ] = 1000,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give Label Studio the worst images that nobody has annotated; only what is new or changed."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        settings, s3 = LabelStudioSettings(), S3Settings()
+        if settings.s3_endpoint_url is not None:
+            s3 = s3.model_copy(update={"endpoint_url": settings.s3_endpoint_url})
+        async with (
+            _told_label_studio(settings) as studio,
+            open_index(MongoSettings()) as index,
+            open_object_store(s3) as store,
+        ):
+            project = await studio.find_project(settings.project)
+            if project is None and not dry_run:
+                project = await studio.create_project(settings.project, LABEL_CONFIG)
+            with _progress(output, "pushing") as progress:
+                step = Push(
+                    studio,
+                    index.images,
+                    Addresses(settings, store),
+                    s3.bucket,
+                    is_dry_run=dry_run,
+                    on_progress=lambda report: progress(report.counts),
+                )
+                report = await step.run(project.id if project else None, limit=limit)
+        counts = {fate.value: report.counts[fate] for fate in Fate}
+        where = _where(settings, project)
+        answer = {"dry_run": dry_run, "project": where, **counts, "open_tasks": report.open_tasks}
+        would = "would be: " if dry_run else ""
+        words = f"Tasks: {would}{counted(counts)}; {report.open_tasks} open at {plain(where)}"
+        output.answer(answer, words)
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+@app.command(epilog=EXIT_STATUSES)
+def pull(
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every task, not only those that changed since.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace earlier annotations made elsewhere.")
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write what people said in Label Studio into the documents; repeated, it changes nothing."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        settings = LabelStudioSettings()
+        async with (
+            _told_label_studio(settings) as studio,
+            open_index(MongoSettings()) as index,
+        ):
+            project = await _project(studio, settings)
+            with _progress(output, "pulling") as progress:
+                step = Pull(
+                    studio,
+                    index,
+                    project.id,
+                    overwrite=overwrite,
+                    is_dry_run=dry_run,
+                    on_progress=lambda report: progress(report.counts),
+                )
+                report = await step.changed(everything=everything)
+        counts = {name: report.counts[name] for name in OUTCOMES}
+        remarks = [vars(each) for each in report.remarks]
+        where = _where(settings, project)
+        answer = {"dry_run": dry_run, "project": where, **counts, "remarks": remarks}
+        would = "would be: " if dry_run else ""
+        words = f"{report.counts.total()} tasks: {would}{counted(counts)}"
+        output.answer(answer, *_table_of(report.remarks), words)
+        is_well = not any(counts[name] for name in NOT_WELL)
+        return ExitStatus.OK if is_well else ExitStatus.INCOMPLETE
+
+    run(output, work)
+
+
+@app.command(epilog=EXIT_STATUSES)
+def webhook(
+    url: Annotated[
+        str,
+        typer.Argument(
+            help="The review page's, as Label Studio reaches it: …/webhooks/label-studio"
+        ),
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Have Label Studio tell the review page of annotations, which reads them at once."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        settings = LabelStudioSettings()
+        if settings.webhook_secret is None:
+            raise CommandError(
+                "LABEL_STUDIO_WEBHOOK_SECRET is not set",
+                status=ExitStatus.BAD_SETTING,
+                hint="Give this command and the review page the same, of 16 characters or more.",
+            )
+        secret = settings.webhook_secret.get_secret_value()
+        async with _told_label_studio(settings) as studio:
+            project = await _project(studio, settings)
+            known = [each.id for each in await studio.webhooks(project.id) if each.url == url]
+            if known:
+                await studio.update_webhook(known[0], url, secret)
+            else:
+                await studio.create_webhook(project.id, url, secret)
+        words = f"Annotations of {plain(_where(settings, project))} are told to {plain(url)}"
+        output.answer({"project": _where(settings, project), "url": url}, words)
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+async def _project(studio: LabelStudio, settings: LabelStudioSettings) -> Project:
+    project = await studio.find_project(settings.project)
+    if project is None:
+        raise CommandError(
+            f"Label Studio has no project {settings.project!r}",
+            status=ExitStatus.REFUSED,
+            hint="docreco label-studio push makes it; LABEL_STUDIO_PROJECT says which.",
+        )
+    return project
+
+
+@asynccontextmanager
+async def _told_label_studio(settings: LabelStudioSettings) -> AsyncIterator[LabelStudio]:
+    """Open Label Studio's client; turn its errors into what a command tells."""
+    try:
+        async with open_label_studio(settings) as studio:
+            yield studio
+    except LabelStudioNotSetError as error:
+        raise CommandError(
+            str(error),
+            status=ExitStatus.BAD_SETTING,
+            hint=f"{HINTS[401]} See docs/label-studio.md.",
+        ) from error
+    except LabelStudioUnavailableError as error:
+        raise CommandError(
+            f"Label Studio at {address_of(settings.url)}: {reason_of(error)}",
+            status=ExitStatus.UNAVAILABLE,
+            hint="Is it running, and is LABEL_STUDIO_URL right? What was done is done: try again.",
+        ) from error
+    except LabelStudioRefusedError as error:
+        raise CommandError(
+            f"Label Studio refused: {error}",
+            status=ExitStatus.REFUSED,
+            hint=HINTS.get(error.status, ""),
+        ) from error
+
+
+@contextmanager
+def _progress(output: Output, words: str) -> Iterator[Any]:
+    with output.asides.status(words) as status:
+        yield lambda counts: status.update(f"{words}: {_in_words(counts)}")
+
+
+def _in_words(counts: Counter[Any]) -> str:
+    return counted({str(name): number for name, number in counts.items()})
+
+
+def _where(settings: LabelStudioSettings, project: Project | None) -> str:
+    site = str(settings.url).rstrip("/")
+    return f"{site}/projects/{project.id}" if project else f"{site} (no project yet)"
+
+
+def _table_of(remarks: Iterable[Remark]) -> list[Any]:
+    rows = [
+        [cell(each.task), cell(each.outcome, "red"), cell(each.image), cell(each.detail)]
+        for each in list(remarks)[:SHOWN]
+    ]
+    return [table("Not written", ("task", "outcome", "image", "why"), rows)] if rows else []

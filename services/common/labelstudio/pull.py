@@ -1,0 +1,190 @@
+"""Annotations from Label Studio, by the same way that all others are written.
+
+Repeated, it changes nothing: each task is read as it is now, and what its image says already is
+not written again.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from services.common.annotations import (
+    Annotation,
+    Outcome,
+    UnacceptableAnnotationError,
+    annotate,
+)
+from services.common.index import Database
+from services.common.labelstudio import schemas
+from services.common.labelstudio.answers import latest, replaces, to_ours
+from services.common.labelstudio.client import LabelStudio
+from services.common.labelstudio.errors import LabelStudioRefusedError
+from services.common.labelstudio.schemas import Task, User
+from services.common.undoing import take_back
+
+OVERLAP = timedelta(seconds=60)
+"""How long a change may be on its way before it is in a listing."""
+KEPT_REMARKS = 1000
+
+
+class Result(StrEnum):
+    """What became of a task, where it is not what became of an annotation (``Outcome``)."""
+
+    WITHDRAWN = "withdrawn"
+    """Deleted there, or skipped since: it is taken back here."""
+    OPEN = "open"
+    """Nobody has said anything, or all have skipped it."""
+    REJECTED = "rejected"
+    """What was said can't be an annotation."""
+    FOREIGN = "foreign"
+    """Not a task of ours."""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a person has to know about a task."""
+
+    task: int
+    outcome: str
+    image: str
+    detail: str
+
+
+@dataclass
+class Report:
+    """What was done."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Tasks by what became of them."""
+    remarks: list[Remark] = field(default_factory=list)
+    """The first ones, where there are very many."""
+
+    def note(self, task: Task, outcome: str, detail: str = "") -> None:
+        """Count a task, and keep what is to be said of it."""
+        self.counts[outcome] += 1
+        if detail and len(self.remarks) < KEPT_REMARKS:
+            self.remarks.append(Remark(task.id, outcome, task.text("image_id"), detail))
+
+
+DETAILS = {
+    Outcome.CONFLICT: "the image has another annotation, which stays",
+    Outcome.UNKNOWN: "no such image, or it was removed or replaced",
+}
+
+
+@dataclass
+class Pull:
+    """Reads one project.
+
+    Args:
+        studio: Where from.
+        index: Where to.
+        project: Its number.
+        overwrite: Whether earlier annotations that others made here are replaced.
+        is_dry_run: Only tell what would be done.
+        on_progress: Told after each page.
+    """
+
+    studio: LabelStudio
+    index: Database
+    project: int
+    overwrite: bool = False
+    is_dry_run: bool = False
+    on_progress: Callable[[Report], None] = lambda _: None
+    _users: dict[int, User] | None = None
+
+    async def changed(self, *, everything: bool = False) -> Report:
+        """Read the tasks that changed since the last time, or all.
+
+        Raises:
+            UnavailableError: A server is missing; what was done is done.
+            LabelStudioRefusedError: Label Studio refuses.
+        """
+        report, name = Report(), f"{self._site}{self.project}"
+        state = await self.index.label_studio.find_one({"_id": name})
+        since = None if everything or state is None else state["pulled_to"]
+        begun = await self.studio.now()
+        async for page in self.studio.tasks(self.project, fields="all", since=since):
+            for task in page:
+                if task is None:
+                    report.counts[Result.FOREIGN] += 1
+                else:
+                    await self._take(task, report)
+            self.on_progress(report)
+        if begun is not None and not self.is_dry_run:
+            # By the clock that dates the tasks, and before the first of them was read
+            pulled = {"$set": {"pulled_to": begun - OVERLAP, "at": datetime.now(tz=UTC)}}
+            await self.index.label_studio.update_one({"_id": name}, pulled, upsert=True)
+        return report
+
+    async def task(self, number: int) -> Report:
+        """Read one task; one that is not there, or of another project, is left alone.
+
+        Raises:
+            UnavailableError: A server is missing.
+            LabelStudioRefusedError: Label Studio refuses.
+        """
+        report = Report()
+        task = await self.studio.task(number)
+        if task is not None:
+            await self._take(task, report)
+        return report
+
+    @property
+    def _site(self) -> str:
+        return f"{self.studio.url}/projects/"
+
+    async def _take(self, task: Task, report: Report) -> None:
+        image, etag = task.text("image_id"), task.text("etag")
+        if task.project != self.project or not image or not etag:
+            report.note(task, Result.FOREIGN)
+            return
+        origin = f"{self._site}{self.project}/data?task={task.id}"
+        said = latest(task)
+        if said is None and task.total_annotations:
+            report.note(task, Result.OPEN, "this account is not shown its annotations")
+            return
+        if said is None:
+            report.note(task, await self._withdraw(image, origin))
+            return
+        try:
+            annotation = to_ours(said, await self._name(said), origin)
+        except UnacceptableAnnotationError as error:
+            report.note(task, Result.REJECTED, str(error))
+            return
+        outcome = await self._write(image, annotation, etag)
+        report.note(task, outcome, DETAILS.get(outcome, ""))
+
+    async def _write(self, image: str, annotation: Annotation, etag: str) -> Outcome:
+        return await annotate(
+            self.index.images,
+            image,
+            annotation,
+            overwrite=replaces(annotation, self._site, overwrite=self.overwrite),
+            dry_run=self.is_dry_run,
+            etag=etag,
+        )
+
+    async def _withdraw(self, image: str, origin: str) -> Result:
+        ours = {"_id": image, "annotation.origin": origin}
+        if await self.index.images.count(ours, most=1) == 0:
+            return Result.OPEN
+        while not self.is_dry_run and await take_back(self.index.images, image, origin=origin):
+            pass  # also what the same task said earlier
+        return Result.WITHDRAWN
+
+    async def _name(self, said: schemas.Annotation) -> str:
+        """Return who said it; a listing has the number only."""
+        who = said.completed_by
+        if isinstance(who, User):
+            return who.name
+        if who is None:
+            return "unknown"
+        if self._users is None:
+            try:
+                self._users = await self.studio.users()
+            except LabelStudioRefusedError:
+                self._users = {}  # the account may not list others
+        return self._users.get(who, User(id=who)).name

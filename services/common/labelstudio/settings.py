@@ -1,0 +1,50 @@
+"""Settings of Label Studio."""
+
+from typing import Literal
+
+from pydantic import Field, HttpUrl, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DAY_SECONDS = 86_400
+
+
+class LabelStudioSettings(BaseSettings):
+    """Label Studio (``LABEL_STUDIO_*``)."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LABEL_STUDIO_", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
+    )
+
+    url: HttpUrl | None = Field(None, description="Address of Label Studio; none: it is not used.")
+    token: SecretStr | None = Field(
+        None, min_length=8, description="Access token of an account: personal, or a legacy one."
+    )
+    project: str = Field(
+        "DocReco",
+        min_length=3,
+        max_length=50,
+        description="Title of the project; push creates it where there is none.",
+    )
+    addresses: Literal["presigned", "s3"] = Field(
+        "presigned",
+        description="How a task names its image: readable by whoever has the address, or "
+        "`s3://bucket/key` for a source storage of the project.",
+    )
+    address_seconds: int = Field(
+        7 * DAY_SECONDS,
+        ge=60,
+        le=7 * DAY_SECONDS,
+        description="How long a presigned address is valid; push renews it in its second half.",
+    )
+    s3_endpoint_url: HttpUrl | None = Field(
+        None,
+        description="Address of the S3 API as annotators' browsers reach it, where it differs.",
+    )
+    timeout_seconds: float = Field(
+        30.0, gt=0, le=600, description="Limit to connect, and between two reads of an answer."
+    )
+    webhook_secret: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="What webhooks carry as bearer token; none: review takes no webhooks.",
+    )

@@ -1,0 +1,117 @@
+"""Label Studio's webhooks: what they say is only which task is to be read.
+
+Label Studio waits a second for an answer, and sends nothing twice. So an event is noted and
+answered at once, and the task is read afterwards; what gets lost is found by
+``docreco label-studio pull``.
+"""
+
+import asyncio
+
+import structlog
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from services.common.access import require_bearer
+from services.common.breaker import Breaker
+from services.common.errors import PipelineError, UnavailableError
+from services.common.index import Database
+from services.common.labelstudio.client import LabelStudio
+from services.common.labelstudio.pull import Pull, Report
+from services.review.guard import WEBHOOK_PATH
+
+log = structlog.stdlib.get_logger(__name__)
+
+MAX_WAITING = 100
+"""Tasks; beyond it all that changed is read at once."""
+
+
+class Inbox:
+    """Tasks that are to be read, each once however often it is named.
+
+    Args:
+        studio: Where from.
+        index: Where to.
+        title: Of the project; tasks of others are left alone.
+    """
+
+    def __init__(self, studio: LabelStudio, index: Database, title: str) -> None:
+        self._studio = studio
+        self._index = index
+        self._title = title
+        self._waiting: dict[int | None, None] = {}
+        self._arrived = asyncio.Event()
+        self._breaker = Breaker({"mongodb": index.check})
+
+    def note(self, task: int | None) -> None:
+        """Have a task read, or all that changed."""
+        if len(self._waiting) >= MAX_WAITING:
+            self._waiting.clear()
+            task = None
+        self._waiting[task] = None
+        self._arrived.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read what is noted until ``stop`` is set."""
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(self._read_all(stop))
+            await stop.wait()
+            reading.cancel()
+
+    async def _read_all(self, stop: asyncio.Event) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                await self._read_next(stop)
+
+    async def _read_next(self, stop: asyncio.Event) -> None:
+        task = next(iter(self._waiting))
+        del self._waiting[task]
+        try:
+            report = await self._read(task)
+        except UnavailableError as error:
+            self._waiting[task] = None
+            await self._breaker.pause(error, stop)
+        except PipelineError as error:
+            log.warning("task not read", task=task, code=error.code, error=str(error))
+        except Exception:
+            log.exception("task not read", task=task)
+        else:
+            self._breaker.reset()
+            log.info("task read", task=task, outcomes=dict(report.counts))
+
+    async def _read(self, task: int | None) -> Report:
+        project = await self._studio.find_project(self._title)
+        if project is None:
+            return Report()
+        pull = Pull(self._studio, self._index, project.id)
+        return await (pull.changed() if task is None else pull.task(task))
+
+
+class _Named(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    id: int = Field(ge=1)
+
+
+class Event(BaseModel):
+    """What is read of an event; events of deleted annotations do not say of which task."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    action: str
+    task: _Named | None = None
+
+
+def webhook_router(inbox: Inbox, secret: SecretStr) -> APIRouter:
+    """Build the route; who sends a webhook has no login, and knows a secret."""
+    knows_secret = Depends(require_bearer(secret, setting="LABEL_STUDIO_WEBHOOK_SECRET"))
+    router = APIRouter()
+
+    @router.post(WEBHOOK_PATH, status_code=202, dependencies=[knows_secret])
+    async def receive(request: Request) -> None:
+        event = Event.model_validate_json(await request.body())
+        if event.action.startswith("ANNOTATION"):
+            inbox.note(event.task.id if event.task else None)
+
+    return router

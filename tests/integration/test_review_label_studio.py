@@ -1,0 +1,190 @@
+"""Label Studio's webhooks, taken by a running review page."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from io import BytesIO
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+from pydantic import HttpUrl, SecretStr
+
+from services.common.index import Document
+from services.common.labelstudio.settings import LabelStudioSettings
+from services.common.labelstudio.tasks import LABEL_CONFIG
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.review.label_studio import MAX_WAITING
+from services.review.main import Configuration, run
+from services.review.settings import ReviewSettings
+from tests.support.label_studio import TOKEN, Json, LabelStudioFake, open_label_studio_fake
+from tests.support.review import Site, known, open_review
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+HOOK = "/webhooks/label-studio"
+SECRET = "known to both of them"
+BEARER = {"Authorization": f"Bearer {SECRET}"}
+PROJECT = 1
+
+
+@pytest.fixture
+async def studio() -> AsyncIterator[LabelStudioFake]:
+    async with open_label_studio_fake() as studio:
+        title = {"id": studio.number(), "title": "DocReco", "label_config": LABEL_CONFIG}
+        studio.projects[PROJECT] = title
+        yield studio
+
+
+def settings_of(studio: LabelStudioFake) -> LabelStudioSettings:
+    return LabelStudioSettings(
+        url=HttpUrl(studio.url), token=SecretStr(TOKEN), webhook_secret=SecretStr(SECRET)
+    )
+
+
+@pytest.fixture
+async def site(
+    studio: LabelStudioFake,
+    s3_settings: S3Settings,
+    mongo_settings: MongoSettings,
+    amqp_settings: AmqpSettings,
+) -> AsyncIterator[Site]:
+    async with open_review(
+        s3_settings, mongo_settings, amqp_settings, label_studio=settings_of(studio)
+    ) as site:
+        hook = {"url": f"{site.url}{HOOK}", "headers": BEARER}
+        studio.webhooks[studio.number()] = hook
+        yield site
+
+
+async def add(site: Site, studio: LabelStudioFake, key: str, project: int = PROJECT) -> int:
+    """Have an image with a task; return the task's number."""
+    await site.add(known("a line", 0.3, key=key))
+    task = studio.add_task(project, {"image_id": f"raw/{key}", "etag": "e1"})
+    return int(task["id"])
+
+
+def text(said: str) -> Json:
+    return {"result": [{"from_name": "text", "value": {"text": [said]}}]}
+
+
+async def annotation_of(site: Site, key: str, wanted: str | None) -> Document | None:
+    """Wait until an image's annotation has a text, or is none."""
+
+    async def is_so() -> bool:
+        said = (await site.document(f"raw/{key}"))["annotation"]
+        return bool((said and said["text"]) == wanted)
+
+    await eventually(is_so)
+    said: Document | None = (await site.document(f"raw/{key}"))["annotation"]
+    return said
+
+
+async def send(site: Site, body: Any, headers: Json | None = None) -> int:
+    async with (
+        ClientSession(site.url) as client,
+        client.post(HOOK, json=body, headers=BEARER if headers is None else headers) as response,
+    ):
+        return response.status
+
+
+async def test_annotation_is_here_at_once_and_follows_its_changes(
+    site: Site, studio: LabelStudioFake
+) -> None:
+    task = await add(site, studio, "a.png")
+    headers = {"Authorization": f"Token {TOKEN}"}
+    async with ClientSession(f"{studio.url}/api/", headers=headers) as ada:
+        async with ada.post(f"tasks/{task}/annotations/", json=text("first")) as response:
+            number = (await response.json())["id"]
+        written = await annotation_of(site, "a.png", "first")
+        assert written is not None
+        assert written["by"] == "ada@example.org"
+        await ada.patch(f"annotations/{number}/", json=text("second"))
+        await annotation_of(site, "a.png", "second")
+        await ada.delete(f"annotations/{number}/")
+        await annotation_of(site, "a.png", None)
+
+
+async def test_event_sent_again_changes_nothing(site: Site, studio: LabelStudioFake) -> None:
+    task, last = [await add(site, studio, key) for key in ("a.png", "b.png")]
+    studio.add_annotation(task, text("A"))
+    event = {"action": "ANNOTATION_CREATED", "task": {"id": task}}
+    assert await send(site, event) == 202
+    await annotation_of(site, "a.png", "A")
+    document = await site.document("raw/a.png")
+    for _ in range(3):
+        assert await send(site, event) == 202
+    studio.add_annotation(last, text("B"))
+    assert await send(site, {**event, "task": {"id": last}}) == 202
+    await annotation_of(site, "b.png", "B")
+    assert await site.document("raw/a.png") == document
+
+
+async def test_event_of_another_project_or_of_nothing_writes_nothing(
+    site: Site, studio: LabelStudioFake
+) -> None:
+    foreign = await add(site, studio, "a.png", project=PROJECT + 1)
+    studio.add_annotation(foreign, text("stolen"))
+    ours = await add(site, studio, "b.png")
+    studio.add_annotation(ours, text("B"))
+    for task in (foreign, 10**12, ours):
+        event = {"action": "ANNOTATION_UPDATED", "task": {"id": task}}
+        assert await send(site, {**event, "annotation": text("made up")}) == 202
+    await annotation_of(site, "b.png", "B")
+    assert (await site.document("raw/a.png"))["annotation"] is None
+
+
+async def test_many_events_at_once_become_one_look_at_all(
+    site: Site, studio: LabelStudioFake
+) -> None:
+    task = await add(site, studio, "a.png")
+    studio.add_annotation(task, text("A"))
+    studio.exchanges.clear()
+    events = [
+        {"action": "ANNOTATION_CREATED", "task": {"id": number}}
+        for number in range(10_000, 10_000 + 2 * MAX_WAITING)
+    ]
+    assert set(await asyncio.gather(*(send(site, each) for each in events))) == {202}
+    await send(site, {"action": "ANNOTATIONS_DELETED", "annotations": [{"id": 1}]})
+    await annotation_of(site, "a.png", "A")
+
+
+async def test_stranger_is_refused(site: Site, studio: LabelStudioFake) -> None:
+    event = {"action": "ANNOTATION_CREATED", "task": {"id": 1}}
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Token {SECRET}"}):
+        assert await send(site, event, headers) == 401
+    assert await send(site, event, {**BEARER, "Origin": "https://elsewhere.example"}) == 403
+    async with ClientSession(site.url) as client:
+        large = BytesIO(json.dumps({**event, "padding": "x" * 2**20}).encode())
+        async with client.post(HOOK, data=large, headers=BEARER) as response:
+            assert response.status == 413
+    senseless: Any
+    for senseless in (
+        [],
+        "text",
+        {"action": 7},
+        {"action": "ANNOTATION_CREATED", "task": {"id": -1}},
+    ):
+        assert await send(site, senseless) == 422
+    assert await send(site, {"action": "PROJECT_UPDATED", "project": {"id": 1}}) == 202
+    assert studio.exchanges == []
+
+
+async def test_without_a_secret_there_is_no_such_address_and_without_a_token_no_start(
+    studio: LabelStudioFake,
+    s3_settings: S3Settings,
+    mongo_settings: MongoSettings,
+    amqp_settings: AmqpSettings,
+) -> None:
+    async with open_review(s3_settings, mongo_settings, amqp_settings) as site:
+        assert await send(site, {"action": "ANNOTATION_CREATED"}, {}) == 404
+    alone = settings_of(studio).model_copy(update={"token": None})
+    config = Configuration(ReviewSettings(), s3_settings, amqp_settings, mongo_settings)
+    with pytest.raises(Exception, match="LABEL_STUDIO_TOKEN"):
+        await run(
+            Configuration(
+                config.review, config.s3, config.amqp, config.mongo, config.ocr_queues, alone
+            ),
+            asyncio.Event(),
+        )
