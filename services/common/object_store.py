@@ -164,10 +164,7 @@ class ObjectStore:
             await self.client.delete_object(Bucket=self.bucket, Key=key)
 
     async def address(self, key: str, *, seconds: int) -> str:
-        """Return an address by which anybody may read an object for some time (SigV4: 7 days).
-
-        Nothing is sent: whether there is such an object is not known.
-        """
+        """Return an address by which anybody may read an object for a while; nothing is sent."""
         where = {"Bucket": self.bucket, "Key": key}
         return await self.client.generate_presigned_url("get_object", where, ExpiresIn=seconds)
 

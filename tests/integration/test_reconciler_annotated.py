@@ -10,8 +10,8 @@ from services.common.annotations import annotate, to_annotation
 from services.common.index import Database, open_index
 from services.common.paging import PAGE
 from services.common.settings import MongoSettings
+from services.common.undoing import take_back
 from services.reconciler.annotated import Model, Tally, count, count_and_publish
-from services.review.undoing import take_back
 from tests.support.datasets import annotation, prediction
 
 pytestmark = pytest.mark.integration
