@@ -90,13 +90,11 @@ async def upload(
 
 
 async def _upload(store: ObjectStore, candidate: Candidate) -> Uploaded:
-    name, annotation = candidate.path, candidate.annotation
+    name = candidate.path
     try:
         content = await asyncio.to_thread(candidate.read)
         image_format = await asyncio.to_thread(_format_of, content)
-        metadata = to_metadata(Provenance(annotation=annotation))
-        if annotation is not None and not metadata:
-            raise _RejectedError("annotation_too_long")
+        metadata = _metadata_of(candidate)
     except OSError:
         return Uploaded(name, "rejected", "unreadable_file")
     except (MalformedListError, _RejectedError) as error:  # the former: its archive is broken there
@@ -115,6 +113,13 @@ class _RejectedError(PermanentError):
     def __init__(self, code: str) -> None:
         super().__init__(code)
         self.code = code
+
+
+def _metadata_of(candidate: Candidate) -> dict[str, str]:
+    metadata = to_metadata(Provenance(annotation=candidate.annotation))
+    if candidate.annotation is not None and not metadata:
+        raise _RejectedError("annotation_too_long")
+    return metadata
 
 
 def _format_of(content: bytes) -> ImageFormat:
