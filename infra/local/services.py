@@ -13,7 +13,7 @@ from infra.local.probes import answers
 from infra.local.servers import Home, url_of
 from infra.local.settings import child_environment
 from infra.local.site import NETWORK, SITE_HOST, site_url
-from infra.local.stack import Addresses
+from infra.local.stack import Addresses, addresses_of
 from infra.local.supervisor import Program, Supervisor
 
 ROOT = Path(__file__).parents[2]
@@ -24,9 +24,11 @@ OWN_PREFIXES = (
 
 
 def ocr_api(home: Home) -> Program:
-    """Return the OCR API."""
+    """Return the OCR API; of the servers, which need not run yet, it knows the bucket."""
     port = home.ports.ocr_api_port
-    own = {"OCR_HOST": HOST, "OCR_PORT": str(port)}
+    servers = addresses_of(home).environment().items()
+    bucket = {name: value for name, value in servers if name.startswith("S3_")}
+    own = {**bucket, "OCR_HOST": HOST, "OCR_PORT": str(port)}
     return _service("ocr-api", "app.main", home, own, port=port)
 
 
@@ -49,6 +51,8 @@ def consumer(home: Home, addresses: Addresses) -> Program:
         "CONSUMER_PORT": str(port),
         "CONSUMER_OCR_URL": url_of(home.ports.ocr_api_port),
     }
+    if token := os.environ.get("OCR_API_TOKEN"):
+        own["CONSUMER_OCR_API_TOKEN"] = token
     return _service("consumer", "services.consumer.main", home, own, port=port)
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -91,6 +91,27 @@ class Pipeline:
     async def start(self, name: str) -> None:
         """Start a program that was stopped."""
         await self._there(self.supervisor.start(self.programs[name]))
+
+    @asynccontextmanager
+    async def changed(self, settings: Mapping[str, Mapping[str, str]]) -> AsyncIterator[None]:
+        """Run programs with other settings for the length of an ``async with`` block.
+
+        Args:
+            settings: By name of the program.
+        """
+        changed = [
+            replace(self.programs[name], env={**self.programs[name].env, **own})
+            for name, own in settings.items()
+        ]
+        await asyncio.gather(*(self._replace(program) for program in changed))
+        try:
+            yield
+        finally:
+            await asyncio.gather(*(self._replace(self.programs[name]) for name in settings))
+
+    async def _replace(self, program: Program) -> None:
+        await self.stop(program.name)
+        await self._there(self.supervisor.start(program))
 
     async def _there(self, work: Any) -> None:
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))
