@@ -84,9 +84,11 @@ def decode(content: bytes, *, max_pixels: int) -> LineImage:
         UndecodableImageError: It is damaged.
     """
     with _opened(content, max_pixels) as image:
+        size = image.size
+        # A JPEG can be decoded at a half to an eighth of its size, in less time and memory
+        image.draft(None, _sides(size, _reduction(size)))
         image.load()
-        picture, (width, height) = _upright(image)
-        return LineImage(np.asarray(picture), width, height)
+        return _upright(image, size)
 
 
 @contextmanager
@@ -132,21 +134,27 @@ def _too_large(what: str, max_pixels: int) -> ImageTooLargeError:
     )
 
 
-def _upright(image: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
+def _upright(image: Image.Image, size: tuple[int, int]) -> LineImage:
+    """Turn an image that was perhaps decoded smaller than the size that its file declares."""
     turn = _TURNS.get(_orientation(image))
-    width, height = image.size
+    width, height = size
     if turn is not None and turn in _SIDEWAYS:
         width, height = height, width
     flat = _flat(image, _reduction(image.size))
     if turn is not None:
         flat = flat.transpose(turn)
-    return flat, (width, height)
+    return LineImage(np.asarray(flat), width, height)
 
 
 def _reduction(size: tuple[int, int]) -> int:
     """Return by how much an image is larger than any engine needs."""
     short, long = min(size), max(size)
     return max(1, short // SHORT_SIDE, min(long // LONG_SIDE, short // LEAST_SIDE))
+
+
+def _sides(size: tuple[int, int], factor: int) -> tuple[int, int]:
+    width, height = size
+    return ceil(width / factor), ceil(height / factor)
 
 
 def _reduced(image: Image.Image, factor: int) -> Image.Image:
@@ -160,7 +168,7 @@ def _flat(image: Image.Image, factor: int) -> Image.Image:
     if factor == 1:
         return _to_rgb(image)
     width, height = image.size
-    flat = Image.new("RGB", (ceil(width / factor), ceil(height / factor)))
+    flat = Image.new("RGB", _sides(image.size, factor))
     for top in range(0, height, BAND_ROWS * factor):
         band = image.crop((0, top, width, min(height, top + BAND_ROWS * factor)))
         flat.paste(_to_rgb(band).reduce(factor), (0, top // factor))

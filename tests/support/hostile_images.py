@@ -62,7 +62,7 @@ def costly_images() -> dict[str, bytes]:
         "deflated strips": encode(
             Image.new("L", (380, 65_535)), "TIFF", compression="tiff_deflate"
         ),
-        "small tiles": tiff(97_657, 5_000, 5_000, {322: 16, 323: 16, 324: "offsets"}, size=256),
+        "small tiles": tiff(24_649, 5_000, 5_000, {322: 32, 323: 32, 324: "offsets"}, size=1024),
         "60 texts of 1 MB": png[:33] + 60 * text + png[33:],
         "colour profile of 16 MB": encode(line, "JPEG", icc_profile=bytes(16_000_000)),
         "200 frames": encode(frames[0], save_all=True, append_images=frames[1:]),

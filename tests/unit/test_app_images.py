@@ -1,8 +1,10 @@
 """Files of strangers become pixels or a refusal, never anything else."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from app.errors import (
     ImageTooLargeError,
@@ -66,6 +68,23 @@ def test_large_image_is_reduced_but_its_size_is_reported() -> None:
 
     assert (image.width, image.height) == line.size
     assert SHORT_SIDE <= min(image.pixels.shape[:2]) < 2 * SHORT_SIDE
+
+
+def test_large_jpeg_is_decoded_smaller_upright_and_looks_like_the_same_png() -> None:
+    line = draw_line("large", font_size=1000)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = line.transpose(Image.Transpose.ROTATE_90)
+
+    png = decode(encode(line), max_pixels=MAX_PIXELS)
+    jpeg = decode(encode(turned, "JPEG", exif=exif), max_pixels=MAX_PIXELS)
+
+    assert (jpeg.width, jpeg.height) == (png.width, png.height) == line.size
+    assert SHORT_SIDE <= jpeg.pixels.shape[0] < line.height / 2
+    one, other = (
+        np.asarray(Image.fromarray(each.pixels).resize((320, 96)), int) for each in (jpeg, png)
+    )
+    assert np.abs(one - other).mean() < 3
 
 
 @pytest.mark.parametrize("content", damaged_images().values(), ids=damaged_images())

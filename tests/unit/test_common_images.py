@@ -9,6 +9,7 @@ from PIL import Image
 from services.common.images import (
     FORMATS,
     MAX_READS,
+    MAX_TAGS,
     ImageFormat,
     TooManyPartsError,
     open_image,
@@ -74,8 +75,9 @@ def test_no_image_takes_longer_than_a_second_to_be_told() -> None:
         encoded("JPEG")[:2] + (MAX_READS + 1) * b"\xff\xfe\x00\x02" + encoded("JPEG")[2:],
         tiff(MAX_READS + 1, 320, 48, {273: "offsets", 278: 1}),
         tiff(MAX_READS + 1, 320, 48, {273: "offsets", 278: 1}, is_big=True),
+        tiff(1, 320, 48, {273: "offsets", **dict.fromkeys(range(1000, 1001 + MAX_TAGS), 1)}),
     ],
-    ids=["jpeg", "tiff", "bigtiff"],
+    ids=["jpeg", "tiff", "bigtiff", "tiff of many tags"],
 )
 def test_header_of_too_many_parts_has_no_format(content: bytes) -> None:
     assert sniff(content) is None
