@@ -51,7 +51,8 @@ class EngineReader:
         images = [_Image(document["key"], document["sha256"]) for document in documents]
         return [
             None if isinstance(content, Loss) else await asyncio.to_thread(self._read, content)
-            async for _, content in read_ahead(self._store, images)
+            async for group in read_ahead(self._store, images)
+            for _, content in group
         ]
 
     def _read(self, content: bytes) -> Reading | None:

@@ -10,9 +10,9 @@ from services.common.accuracy import character_errors
 from services.common.annotations import collapse
 from services.common.index import Collection, Document
 from services.common.labels import Label, label_of
-from services.common.paging import pages
+from services.common.windows import by_hash, walk
 
-FIELDS = dict.fromkeys(("status", "annotation", "prediction"), 1)
+FIELDS = dict.fromkeys(("sha256", "status", "annotation", "prediction"), 1)
 """Of a document, what is read here."""
 
 
@@ -43,7 +43,7 @@ def misreading(read: str, *, right: str) -> Misreading:
 async def annotated(
     images: Collection, bucket: str, *, fields: Mapping[str, int] = FIELDS
 ) -> AsyncIterator[list[tuple[Document, str]]]:
-    """Yield pages of predicted images with their right texts, in the order of ``_id``.
+    """Yield predicted images with their right texts, some at a time, in the order of their hashes.
 
     Args:
         images: The collection.
@@ -54,5 +54,7 @@ async def annotated(
         IndexUnavailableError: MongoDB does not answer.
     """
     where = {"bucket": bucket, "status": "predicted", "annotation": {"$ne": None}}
-    async for page in pages(images, where, fields=fields):
-        yield [(each, right) for each in page if (right := right_text(each)) is not None]
+    async for window in walk(images, by_hash(0), where, fields=fields):
+        yield [
+            (each, right) for each in window.documents if (right := right_text(each)) is not None
+        ]

@@ -1,7 +1,7 @@
 """An export, top to bottom: plan, read the images, lay them out, describe, put into place."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,18 +113,21 @@ async def _write_images(plan: Plan, store: ObjectStore, writer: Writer, progress
     total = plan.count()
     progress(0, total)
     done = 0
-    async for record, content in read_ahead(store, plan.records()):
-        if isinstance(content, Loss):
-            plan.mark(record.sha256, content)
-        else:
-            plan.mark(record.sha256, await asyncio.to_thread(_add, writer, record, content))
-        done += 1
+    async for group in read_ahead(store, plan.records()):
+        plan.mark(await asyncio.to_thread(_add_all, writer, group))
+        done += len(group)
         progress(done, total)
     writer.finish()
 
 
-def _add(writer: Writer, record: Record, content: bytes) -> str:
-    """Lay an image out; return what became of its record."""
+def _add_all(writer: Writer, group: Sequence[tuple[Record, bytes | Loss]]) -> dict[str, str]:
+    """Lay images out; return what became of each record, by its hash."""
+    return {record.sha256: _add(writer, record, content) for record, content in group}
+
+
+def _add(writer: Writer, record: Record, content: bytes | Loss) -> str:
+    if isinstance(content, Loss):
+        return content
     known = sniff(content)
     if known is None:
         return Loss.NO_IMAGE

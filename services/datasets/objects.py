@@ -5,6 +5,7 @@ import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from enum import StrEnum
+from itertools import islice
 from typing import Protocol, TypeVar
 
 from services.common.errors import ObjectNotFoundError
@@ -12,6 +13,8 @@ from services.common.object_store import ObjectStore, ObjectTooLargeError
 
 READ_AHEAD = 16
 """Images read at once; the most that are held in memory."""
+MOST_TOGETHER = READ_AHEAD // 2
+"""So that others are being read while these are used."""
 MAX_OBJECT_BYTES = 32 * 1024 * 1024
 
 
@@ -42,22 +45,28 @@ K = TypeVar("K", bound=Known)
 
 async def read_ahead(
     store: ObjectStore, images: Iterable[K]
-) -> AsyncIterator[tuple[K, bytes | Loss]]:
-    """Yield each image with its bytes, in their order.
+) -> AsyncIterator[list[tuple[K, bytes | Loss]]]:
+    """Yield images with their bytes, in their order, those together that are at hand.
+
+    A few at a time cost one change of threads, which takes longer than laying an image out.
 
     Raises:
         ObjectStoreUnavailableError: The server does not answer, or answers with an error.
     """
+    source = iter(images)
     waiting: deque[tuple[K, asyncio.Task[bytes | Loss]]] = deque()
     try:
-        for image in images:
-            waiting.append((image, asyncio.create_task(_read(store, image))))
-            if len(waiting) >= READ_AHEAD:
-                first, task = waiting.popleft()
-                yield first, await task
-        while waiting:
-            first, task = waiting.popleft()
-            yield first, await task
+        while True:
+            for image in islice(source, READ_AHEAD - len(waiting)):
+                waiting.append((image, asyncio.create_task(_read(store, image))))
+            if not waiting:
+                return
+            await waiting[0][1]
+            group: list[tuple[K, bytes | Loss]] = []
+            while waiting and waiting[0][1].done() and len(group) < MOST_TOGETHER:
+                image, task = waiting.popleft()
+                group.append((image, task.result()))
+            yield group
     finally:
         for _, task in waiting:
             task.cancel()

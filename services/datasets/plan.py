@@ -6,7 +6,7 @@ of their hashes, which no key and no time of arrival changes.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -71,9 +71,12 @@ class Plan:
         """Take records; of equal bytes the first."""
         self._connection.executemany(_ADD, [_row(record) for record in records])
 
-    def mark(self, sha256: str, state: str) -> None:
-        """Note what became of a record."""
-        self._connection.execute("UPDATE records SET state = ? WHERE sha256 = ?", (state, sha256))
+    def mark(self, states: Mapping[str, str]) -> None:
+        """Note what became of records, by their hashes."""
+        self._connection.executemany(
+            "UPDATE records SET state = ? WHERE sha256 = ?",
+            [(state, sha256) for sha256, state in states.items()],
+        )
 
     def has(self, sha256: str) -> bool:
         """Whether these bytes were exported."""

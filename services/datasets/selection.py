@@ -6,7 +6,7 @@ from typing import Any
 
 from services.common.index import Collection, Document
 from services.common.labels import Exclusion
-from services.common.paging import pages
+from services.common.windows import by_hash, walk
 from services.datasets.copies import decide, find_copies, identity_of, provenance_of
 from services.datasets.manifest import Query, Record
 from services.datasets.plan import Plan
@@ -37,9 +37,11 @@ async def select(images: Collection, query: Query, plan: Plan) -> Counter[str]:
     """
     excluded: Counter[str] = Counter()
     split = parse_split(query.split)
-    async for page in pages(images, filter_of(query), fields={"sha256": 1}):
-        hashes = plan.unseen(document["sha256"] for document in page)
-        excluded["duplicate"] += len(page) - len(hashes)
+    where = filter_of(query)
+    del where["sha256"]  # those that have one are what is walked along
+    async for window in walk(images, by_hash(0), where, fields={"sha256": 1}):
+        hashes = plan.unseen(document["sha256"] for document in window.documents)
+        excluded["duplicate"] += len(window.documents) - len(hashes)
         records = []
         for copies in (await find_copies(images, query.bucket, hashes)).values():
             record = to_record(copies, query, split)

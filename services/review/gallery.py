@@ -13,8 +13,8 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from services.common.errors import PermanentError
 from services.common.index import Collection, Document
+from services.common.windows import Axis, Position, best, newest, position_of, walk, worst
 from services.review.queue import from_host
-from services.review.windows import Axis, Position, best, newest, position_of, walk, worst
 
 PAGE = 24
 SEARCH_SECONDS = 0.12

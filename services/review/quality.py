@@ -13,7 +13,7 @@ import structlog
 from services.common.annotated import misreading, right_text
 from services.common.errors import UnavailableError
 from services.common.index import Collection, Document
-from services.review.windows import walk, worst
+from services.common.windows import walk, worst
 
 log = structlog.stdlib.get_logger(__name__)
 

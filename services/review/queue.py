@@ -12,10 +12,10 @@ from typing import Any
 from services.common.annotations import Outcome, Quality, annotate, to_annotation
 from services.common.index import Collection, Document
 from services.common.undoing import take_back
+from services.common.windows import Axis, by_hash, walk, worst
 from services.review.leases import Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
 from services.review.sessions import Session
-from services.review.windows import Axis, by_hash, walk, worst
 
 SEARCH_SECONDS = 1.0
 """Limit to look where no image is wanted."""

@@ -1,5 +1,6 @@
 """What the reconciler counts of annotated images, and what it shows of them."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,9 +9,9 @@ from prometheus_client import REGISTRY
 
 from services.common.annotations import annotate, to_annotation
 from services.common.index import Database, open_index
-from services.common.paging import PAGE
 from services.common.settings import MongoSettings
 from services.common.undoing import take_back
+from services.common.windows import MOST
 from services.reconciler.annotated import Model, Tally, count, count_and_publish
 from tests.support.datasets import annotation, prediction
 
@@ -25,6 +26,7 @@ def document(key: str, read: str, right: str | None = None, **changes: Any) -> d
         "_id": f"{BUCKET}/{key}",
         "bucket": BUCKET,
         "key": key,
+        "sha256": hashlib.sha256(key.encode()).hexdigest(),
         "status": "predicted",
         "prediction": prediction(read),
         "annotation": said,
@@ -82,13 +84,13 @@ async def test_what_has_no_right_text_counts_nothing(index: Database) -> None:
     assert await count(index.images, BUCKET) == {}
 
 
-async def test_more_than_a_page_is_counted_once(index: Database) -> None:
-    many = [document(f"{number:04}", "ab", "abc") for number in range(2 * PAGE + 1)]
+async def test_more_than_a_window_is_counted_once(index: Database) -> None:
+    many = [document(f"{number:04}", "ab", "abc") for number in range(2 * MOST + 1)]
     await index.images.insert_missing(many)
 
     [tally] = (await count(index.images, BUCKET)).values()
 
-    assert (tally.images, tally.errors) == (2 * PAGE + 1, 2 * PAGE + 1)
+    assert (tally.images, tally.errors) == (2 * MOST + 1, 2 * MOST + 1)
 
 
 async def test_annotation_of_a_known_prediction_is_shown_and_goes_when_it_is_taken_back(

@@ -14,9 +14,9 @@ from yarl import URL
 
 from services.common.index import Document
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.windows import MOST
 from services.review.guard import MAX_FORM_BYTES
 from services.review.main import WRONG_PASSWORDS_PER_MINUTE
-from services.review.windows import MOST
 from tests.support.fetcher import open_surroundings, running_fetcher
 from tests.support.images import encode, line_image
 from tests.support.review import NOW, Person, Site, fields_of, known, open_review

@@ -205,6 +205,7 @@ async def test_reconciler_makes_a_pass_at_once_and_reports_it(site: Site) -> Non
         "_id": f"{site.store.bucket}/annotated.png",
         "bucket": site.store.bucket,
         "key": "annotated.png",
+        "sha256": "0" * 64,
         "status": "predicted",
         "prediction": {"text": "abcx", "score": 0.9, "engine": "fake", "model_version": "1"},
         "annotation": {"text": "abcd", "quality": "ok", "by": "ada"},

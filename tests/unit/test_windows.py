@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import override
 
+from services.common import windows
 from services.common.index import Collection, Document
-from services.review import windows
-from services.review.windows import Axis, Position, best, by_hash, newest, walk, worst
+from services.common.windows import Axis, Position, best, by_hash, newest, walk, worst
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""Documents in the order of a field, read in narrow windows of its values.
+"""Documents in the order of a field, read in narrow windows of its values, none of them long.
 
 A filter that few documents meet makes a query that is long under way; windows let a page show
 what was found so far after a moment, and go on from there. How far a window reaches follows from
