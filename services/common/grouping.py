@@ -21,13 +21,21 @@ class Grouped(Generic[T, R]):
     Args:
         do: Returns one answer for each request, in their order.
         most: Requests of a group.
+        every_seconds: Least time from the start of one group to the next: a stream of requests to
+            a fast server becomes larger groups, not more.
     """
 
     def __init__(
-        self, do: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, most: int = MOST_TOGETHER
+        self,
+        do: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        *,
+        most: int = MOST_TOGETHER,
+        every_seconds: float = 0.0,
     ) -> None:
         self._do = do
         self._most = most
+        self._every_seconds = every_seconds
+        self._next_at = 0.0
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -42,12 +50,19 @@ class Grouped(Generic[T, R]):
     async def _run(self) -> None:
         try:
             while self._waiting:
+                await self._pace()
                 group, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
                 await self._answer(group)
         finally:
             self._running = None
             for _, answer in self._waiting:
                 answer.cancel()
+
+    async def _pace(self) -> None:
+        loop = asyncio.get_running_loop()
+        if len(self._waiting) < self._most and (wait := self._next_at - loop.time()) > 0:
+            await asyncio.sleep(wait)
+        self._next_at = loop.time() + self._every_seconds
 
     async def _answer(self, group: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
         try:

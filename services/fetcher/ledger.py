@@ -17,6 +17,10 @@ from services.common.metrics import FETCHED_ITEMS
 from services.fetcher.jobs import Job
 from services.fetcher.lists.pages import page_id
 
+GROUP_EVERY_SECONDS = 0.05
+"""Items are looked up, and written, so often at most: a request to MongoDB costs as much as three
+items in it, and nobody waits for one item."""
+
 
 class ItemOutcome(StrEnum):
     """What became of a batch item."""
@@ -54,6 +58,10 @@ class Result:
     key: str | None = None
     validators: Validators | None = None
     """With which the host is asked whether anything has changed since."""
+
+    def to_fields(self) -> Document:
+        """Return what is written down."""
+        return {**vars(self), "validators": self.validators and asdict(self.validators)}
 
 
 @dataclass(frozen=True)
@@ -137,8 +145,8 @@ class Ledger:
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
         self._find = Grouped(self._find_each)
-        self._write = Grouped(self._write_each)
-        self._last_success = Grouped(self._last_success_each)
+        self._write = Grouped(self._write_each, every_seconds=GROUP_EVERY_SECONDS)
+        self._last_success = Grouped(self._last_success_each, every_seconds=GROUP_EVERY_SECONDS)
 
     async def find(self, item_id: str) -> Document | None:
         """Return an item, or None."""
@@ -152,7 +160,7 @@ class Ledger:
     async def finish(self, job: Job, result: Result, *, attempts: int = 1) -> bool:
         """Record what became of an item; return False where it was queued no more."""
         finished_at = _now()
-        fields = {**asdict(result), "finished_at": finished_at}
+        fields = {**result.to_fields(), "finished_at": finished_at}
         is_first = await self._write(_Change(job, fields, attempts, finished_at))
         if is_first:
             FETCHED_ITEMS.labels(outcome=result.outcome, code=result.code).inc()
@@ -259,7 +267,7 @@ class Ledger:
 
     async def cancel(self, batch_id: str) -> int:
         """Make queued items cancelled; return how many."""
-        result = asdict(CANCELLED) | {"finished_at": datetime.now(tz=UTC)}
+        result = CANCELLED.to_fields() | {"finished_at": datetime.now(tz=UTC)}
         where = {"batch_id": batch_id, "outcome": ItemOutcome.QUEUED}
         cancelled = await self._collection.update_many(where, {"$set": result})
         FETCHED_ITEMS.labels(outcome=CANCELLED.outcome, code=CANCELLED.code).inc(cancelled)

@@ -116,8 +116,10 @@ class Worker:
     async def _finish(self, job: Job, earlier: Document | None, delivery: Delivery) -> str:
         result, attempts = await self._attempt(job, earlier, delivery)
         is_first = await self._ledger.finish(job, result, attempts=attempts)
-        log.info(
-            "fetched" if result.outcome != ItemOutcome.FAILED else "not fetched",
+        is_failure = result.outcome is ItemOutcome.FAILED
+        note = log.info if is_failure else log.debug  # the ledger says the same, and keeps it
+        note(
+            "not fetched" if is_failure else "fetched",
             fetch_id=job.fetch_id,
             code=result.code,
             attempt=delivery.attempt,

@@ -40,6 +40,29 @@ async def test_first_goes_at_once_and_those_who_come_meanwhile_go_together() -> 
     assert server.groups == [[0, 1, 2], [3, 4, 5]]
 
 
+async def test_stream_of_requests_becomes_larger_groups_not_more() -> None:
+    server = Server()
+    double = Grouped(server.double, every_seconds=0.2)
+    tasks: list[asyncio.Task[int]] = []
+
+    assert await double(0) == 0
+    for number in range(1, 6):
+        tasks.append(asyncio.create_task(double(number)))
+        for _ in range(5):  # a group of its own would be answered by now
+            await asyncio.sleep(0)
+
+    assert await asyncio.gather(*tasks) == [2, 4, 6, 8, 10]
+    assert server.groups == [[0], [1, 2, 3, 4, 5]]
+
+
+async def test_full_group_waits_for_nobody() -> None:
+    server = Server()
+    double = Grouped(server.double, most=2, every_seconds=3600.0)
+
+    async with asyncio.timeout(60):
+        assert await asyncio.gather(*(double(number) for number in range(4))) == [0, 2, 4, 6]
+
+
 async def test_one_that_is_refused_takes_no_other_along() -> None:
     double = Grouped(Server().double)
 
