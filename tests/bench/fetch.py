@@ -1,26 +1,30 @@
 """How fast the fetcher is: ``python -m tests.bench.fetch [--items N] [--runs N] [--only NAME …]``.
 
-* ``rate``: URL → object in MinIO, ledger included, beside a bare loop of the same clients without
-  any promise, and beside img2dataset writing single files to the same MinIO (installed into an
-  environment of its own); runs alternate, medians are compared.
+* ``rate``: URL → object in MinIO, ledger included, beside a bare loop of aiohttp and aiobotocore
+  without any promise, and beside img2dataset writing single files to the same MinIO (installed into
+  an environment of its own, its start left out); runs alternate, medians are compared. Also the CPU
+  that an item costs in each program, which depends little on who else uses the machine.
 * ``hosts``: 200 hosts of which 10 never answer and 10 send 1 kB/s, beside the same without these.
 * ``memory``: RSS of a fetcher with a long list in flight, a sample a second; then it is cancelled.
 
+The fetcher is as by default (robots.txt, guard, 8 downloads at once from a host) but for two
+settings: it may fetch from loopback, and as often as it can (``FETCHER_HOST_RATE=0``).
 Servers are found as the tests find them.
 """
 
 import argparse
 import asyncio
 import hashlib
+import os
+import re
 import statistics
-import subprocess
 import sys
 import time
-import venv
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -30,7 +34,9 @@ from rich.table import Table
 from infra.local.ports import pick_free_ports
 from infra.local.stack import Addresses
 from services.common.object_store import ObjectStore
+from tests.bench.img2dataset import Img2dataset
 from tests.bench.lists import memory_mib, surroundings
+from tests.bench.processes import cpu_of, servers_of
 from tests.support.fetcher import Surroundings, fetcher_process, get_json, wait_ready
 from tests.support.servers import real_servers
 from tests.support.static_site import host, static_site
@@ -42,13 +48,6 @@ ITEMS = 5000
 RUNS = 5
 LOOP_AT_ONCE = 64
 HOSTS, DEAD, SLOW = 200, 10, 10
-IMG2DATASET = "img2dataset==1.47.0"
-IMG2DATASET_SCRIPT = """
-import sys, img2dataset
-img2dataset.download(url_list=sys.argv[1], output_folder=sys.argv[2], output_format="files",
-    input_format="txt", processes_count=2, thread_count=32, resize_mode="no",
-    number_sample_per_shard=1000, disable_all_reencoding=True)
-"""
 MEMORY_LINES = 1_000_000
 MEMORY_SECONDS = 180
 
@@ -84,20 +83,46 @@ async def fetcher(around: Surroundings) -> AsyncIterator[tuple[aiohttp.ClientSes
             yield api, process.pid
 
 
-async def fetched(around: Surroundings, wanted: Sequence[str], enough: int) -> float:
-    """Return the rate at which the fetcher gets ``enough`` of the items an outcome."""
-    async with fetcher(around) as (api, _):
+async def fetched(
+    around: Surroundings,
+    wanted: Sequence[str],
+    enough: int,
+    programs: Mapping[str, int] = MappingProxyType({}),
+    cpu: dict[str, float] | None = None,
+) -> float:
+    """Return the rate at which the fetcher stores ``enough`` of the items.
+
+    Args:
+        around: Its servers.
+        wanted: URLs.
+        enough: Items.
+        programs: Whose CPU, beside the fetcher's, is added to ``cpu``.
+        cpu: Seconds, by program.
+    """
+    async with fetcher(around) as (api, pid):
         began = time.perf_counter()
-        body = "\n".join(wanted).encode()
-        async with api.post(
-            "/batches", data=body, headers={"Content-Type": "text/plain"}
-        ) as answer:
-            batch_id = (await answer.json())["batch_id"]
-        while True:
-            counts: dict[str, int] = (await get_json(api, f"/batches/{batch_id}"))["counts"]
-            if counts["stored"] + counts["unchanged"] >= enough:
-                return enough / (time.perf_counter() - began)
-            await asyncio.sleep(0.25)
+        with cpu_of({"fetcher": pid, **programs}, {} if cpu is None else cpu):
+            body = "\n".join(wanted).encode()
+            async with api.post(
+                "/batches", data=body, headers={"Content-Type": "text/plain"}
+            ) as answer:
+                batch_id = (await answer.json())["batch_id"]
+            while True:
+                if await stored(api) >= enough:
+                    break
+                await asyncio.sleep(0.1)
+            seconds = time.perf_counter() - began
+        counts: dict[str, int] = (await get_json(api, f"/batches/{batch_id}"))["counts"]
+        assert counts["stored"] + counts["unchanged"] >= enough, counts
+        return enough / seconds
+
+
+async def stored(api: aiohttp.ClientSession) -> int:
+    """Return how many items a new fetcher has stored; the ledger is not asked, as that costs it."""
+    async with api.get("/metrics") as answer:
+        text = await answer.text()
+    counts = re.findall(r'^fetcher_items_total{.*outcome="stored".*} (.+)$', text, re.MULTILINE)
+    return int(sum(map(float, counts)))
 
 
 async def looped(store: ObjectStore, wanted: Sequence[str]) -> float:
@@ -119,44 +144,37 @@ async def looped(store: ObjectStore, wanted: Sequence[str]) -> float:
     return len(wanted) / (time.perf_counter() - began)
 
 
-class Img2dataset:
-    """img2dataset in an environment of its own."""
+class Rates:
+    """What runs showed: items a second, and CPU of each program."""
 
-    def __init__(self, folder: Path) -> None:
-        self._python = folder / "venv/bin/python"
-        self._folder = folder
-        venv.create(folder / "venv", with_pip=True)
-        packages = [IMG2DATASET, "s3fs", "setuptools<81"]
-        command = [str(self._python), "-m", "pip", "install", "--quiet", *packages]
-        subprocess.run(command, check=True)  # noqa: S603  its own Python
+    def __init__(self) -> None:
+        self.rates: dict[str, list[float]] = {}
+        self.cpu: dict[str, dict[str, float]] = {"fetcher": {}, "bare loop": {}}
+        self.items = 0
 
-    def rate(self, around: Surroundings, wanted: Sequence[str]) -> float:
-        """Return its rate of single files."""
-        (self._folder / "urls.txt").write_text("\n".join(wanted))
-        began = time.perf_counter()
-        subprocess.run(  # noqa: S603  its own Python
-            [
-                *(str(self._python), "-c", IMG2DATASET_SCRIPT),
-                *(str(self._folder / "urls.txt"), f"s3://{around.s3.bucket}/img2dataset"),
-            ],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            env={
-                "PATH": "/usr/bin:/bin",
-                "HOME": str(self._folder),
-                "AWS_ACCESS_KEY_ID": around.s3.access_key_id,
-                "AWS_SECRET_ACCESS_KEY": around.s3.secret_access_key.get_secret_value(),
-                "AWS_ENDPOINT_URL": str(around.s3.endpoint_url),
-                "FSSPEC_S3_ENDPOINT_URL": str(around.s3.endpoint_url),
-                "NO_ALBUMENTATIONS_UPDATE": "1",
-            },
-        )
-        return len(wanted) / (time.perf_counter() - began)
+    def add(self, name: str, rate: float) -> None:
+        """Add one run."""
+        self.rates.setdefault(name, []).append(rate)
+
+    def figures(self) -> dict[str, float]:
+        """Return medians, the ratios between them, and CPU of an item, in ms."""
+        medians = {name: statistics.median(each) for name, each in self.rates.items()}
+        found = {f"{name}, items/s": rate for name, rate in medians.items()}
+        for name, rate in medians.items():
+            if name != "fetcher":
+                found[f"fetcher / {name}"] = medians["fetcher"] / rate
+        for name, used in self.cpu.items():
+            costs = {program: 1000 * each / self.items for program, each in used.items()}
+            found |= {f"CPU of an item, {name}: {each}, ms": ms for each, ms in costs.items()}
+            found[f"CPU of an item, {name}: all, ms"] = sum(costs.values())
+        spent = {name: sum(used.values()) for name, used in self.cpu.items()}
+        found["bare loop's CPU / fetcher's"] = spent["bare loop"] / spent["fetcher"]
+        return found
 
 
 async def rates(items: int, runs: int, *, with_peer: bool) -> dict[str, float]:
     """Compare the fetcher, the bare loop, and img2dataset; each run has a bucket of its own."""
-    found: dict[str, list[float]] = {"fetcher": [], "bare loop": []}
+    found = Rates()
     port = pick_free_ports().fetcher_port
     wanted = urls(port, items)
     with (
@@ -165,22 +183,21 @@ async def rates(items: int, runs: int, *, with_peer: bool) -> dict[str, float]:
         TemporaryDirectory(prefix="docreco-bench-") as folder,
     ):
         peer = Img2dataset(Path(folder)) if with_peer else None
+        programs = servers_of(servers)
         for _ in range(runs):
+            found.items += items
             async with room(servers) as around:
-                found["fetcher"].append(await fetched(around, wanted, items))
+                rate = await fetched(around, wanted, items, programs, found.cpu["fetcher"])
+                found.add("fetcher", rate)
+            alone = {name: pid for name, pid in programs.items() if name == "MinIO"}
             async with room(servers) as around:
-                found["bare loop"].append(await looped(around.store, wanted))
+                with cpu_of({"loop": os.getpid(), **alone}, found.cpu["bare loop"]):
+                    found.add("bare loop", await looped(around.store, wanted))
             if peer is not None:
                 async with room(servers) as around:
                     rate = await asyncio.to_thread(peer.rate, around, wanted)
-                    found.setdefault("img2dataset", []).append(rate)
-    medians = {name: statistics.median(each) for name, each in found.items()}
-    ratios = {
-        f"fetcher / {name}": medians["fetcher"] / rate
-        for name, rate in medians.items()
-        if name != "fetcher"
-    }
-    return {**{f"{name}, items/s": rate for name, rate in medians.items()}, **ratios}
+                    found.add("img2dataset", rate)
+    return found.figures()
 
 
 async def many_hosts(items: int, runs: int) -> dict[str, float]:
@@ -231,7 +248,7 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.fetch", description=__doc__)
     parser.add_argument("--items", type=int, default=ITEMS)
-    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--runs", "--rounds", type=int, default=RUNS)
     parser.add_argument("--lines", type=int, default=MEMORY_LINES, help="of the list in flight")
     parser.add_argument("--only", nargs="+", choices=["rate", "hosts", "memory"], default=None)
     parser.add_argument("--no-peer", action="store_true", help="without img2dataset")
@@ -241,7 +258,8 @@ def main() -> None:
         "hosts": lambda: many_hosts(given.items, given.runs),
         "memory": lambda: memory(given.lines),
     }
-    table = Table("", "median", title=f"{given.items} items, {given.runs} runs")
+    title = f"{given.items} items, {given.runs} runs, FETCHER_HOST_RATE=0"
+    table = Table("", "median", title=title)
     for name in given.only or parts:
         for what, figure in asyncio.run(parts[name]()).items():
             table.add_row(what, f"{figure:.2f}" if figure < 10 else f"{figure:.0f}")
