@@ -27,6 +27,7 @@ from services.common.partitions import Partitions, Work
 from services.common.session import Session
 from services.common.settings import AmqpSettings
 from services.common.settlement import (
+    Delivery,
     Handler,
     Outcome,
     Queues,
@@ -34,6 +35,7 @@ from services.common.settlement import (
     is_worn_out,
     judge,
     postpone,
+    renewed,
     returned,
     to_delivery,
 )
@@ -220,8 +222,12 @@ class Consumer:
         return work
 
     async def _settle(self, message: Message, session: Session, work: Work) -> None:
+        delivery = to_delivery(message.body, message.headers, self._queues)
         try:
-            outcome, code = await self._work(message, session, work)
+            if verdict := renewed(delivery, self._queues):
+                outcome, code = await self._send_on(message, verdict, session)
+            else:
+                outcome, code = await self._work(message, delivery, session, work)
         except (*BROKER_ERRORS, BrokerUnavailableError) as error:
             # Unsettled, so it comes again: the handler is idempotent.
             log.warning("delivery not settled", error=f"{type(error).__name__}: {error}")
@@ -229,8 +235,9 @@ class Consumer:
             session.trip(BrokerUnavailableError(str(error)))
         self._on_settled(outcome, code)
 
-    async def _work(self, message: Message, session: Session, work: Work) -> tuple[Outcome, str]:
-        delivery = to_delivery(message.body, message.headers, self._queues)
+    async def _work(
+        self, message: Message, delivery: Delivery, session: Session, work: Work
+    ) -> tuple[Outcome, str]:
         try:
             code = await self._handle(replace(delivery, begin=work.begin))
         except PostponedError as error:

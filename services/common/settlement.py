@@ -32,6 +32,7 @@ REPLAYED_AT_HEADER = "x-replayed-at"
 PREVIOUS_CODE_HEADER = "x-previous-code"
 PREVIOUS_REASON_HEADER = "x-previous-reason"
 COPIES_HEADER = "x-returned-copies"
+RENEWALS_HEADER = "x-renewals"
 DELIVERY_COUNT_HEADER = "x-delivery-count"
 """A quorum queue's own count of how often it delivered a message before."""
 MOST_RETURNS = 20
@@ -42,6 +43,14 @@ message without a reason: that limit is for messages that kill their consumer.
 """
 MOST_COPIES = 3
 """So often a copy rests; a server that was away returns a delivery once, however long it was."""
+RENEWED_RETURNS = 50
+"""So often a partition's message returns; then a copy without that count takes its place.
+
+RabbitMQ counts each time that a partition changes hands while a message only waits in it for its
+host's turn, and would park it at the limit though nothing is wrong with it.
+"""
+MOST_RENEWALS = 10
+"""So often a copy takes its place: one that kills its consumer is parked all the same."""
 LONGEST_REASON = 1000
 BY_BROKER = frozenset({DELIVERY_COUNT_HEADER, "x-death"})
 """Headers of RabbitMQ's own, beside all that begin with ``x-first-death-`` or ``x-last-death-``."""
@@ -111,7 +120,8 @@ class Delivery:
         """Whether nobody was given this message, or a copy of it, before."""
         headers = self.headers
         return self.attempt == 1 and not any(
-            headers.get(name) for name in (DELIVERY_COUNT_HEADER, COPIES_HEADER, POSTPONED_HEADER)
+            headers.get(name)
+            for name in (DELIVERY_COUNT_HEADER, COPIES_HEADER, POSTPONED_HEADER, RENEWALS_HEADER)
         )
 
     @property
@@ -182,6 +192,16 @@ def returned(delivery: Delivery, queues: Queues) -> Verdict | None:
     return Verdict(Outcome.RETURNED, "returned_often", queues.delays[-1], headers)
 
 
+def renewed(delivery: Delivery, queues: Queues) -> Verdict | None:
+    """Decide whether a copy takes a message's place before it is worked on: None where not."""
+    renewals = _count(delivery.headers, RENEWALS_HEADER)
+    is_worn = _count(delivery.headers, DELIVERY_COUNT_HEADER) >= RENEWED_RETURNS
+    if not (queues.partitions and is_worn and renewals < MOST_RENEWALS):
+        return None
+    headers = {**own_headers(delivery.headers), RENEWALS_HEADER: renewals + 1}
+    return Verdict(Outcome.RETURNED, "renewed", queues.delays[0], headers)
+
+
 def is_worn_out(delivery: Delivery) -> bool:
     """Whether a delivery has returned, and rested, as often as it may."""
     return (
@@ -215,7 +235,7 @@ def replay_headers(headers: Mapping[str, Any], *, code: str, reason: str) -> dic
         reason: The same in words.
     """
     dropped = {
-        *(ATTEMPT_HEADER, COPIES_HEADER, POSTPONED_HEADER),
+        *(ATTEMPT_HEADER, COPIES_HEADER, POSTPONED_HEADER, RENEWALS_HEADER),
         *(CODE_HEADER, REASON_HEADER, PARKED_AT_HEADER),
     }
     kept = {name: value for name, value in own_headers(headers).items() if name not in dropped}

@@ -1,19 +1,23 @@
 """What a retry queues again, and what it counts, whatever else happens to the batch."""
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import aio_pika
 import pytest
 from aiohttp import web
+from typer.testing import CliRunner
 from typing_extensions import override
 
+from services.cli.main import app as docreco
+from services.common.errors import IndexUnavailableError
 from services.common.messaging import open_publisher
-from services.common.settlement import FETCH_QUEUES
+from services.common.settlement import FETCH_QUEUES, Delivery, judge
 from services.fetcher.batches import Batches
 from services.fetcher.jobs import Job
-from services.fetcher.ledger import ItemOutcome, Ledger, Result, RetryScope
+from services.fetcher.ledger import ItemOutcome, Ledger, Result, RetryScope, fetch_id
 from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import Pages, to_page
 from services.fetcher.lists.rows import Item
@@ -181,3 +185,26 @@ async def test_retry_counts_what_it_queues_whoever_dispatches_or_counts_in_betwe
     async with open_publisher(surroundings.amqp) as publisher:
         assert await dispatcher_of(surroundings).dispatch_page(publisher)
     assert await purge(surroundings) == 1
+
+
+async def test_item_whose_job_was_parked_while_nothing_could_be_written_ends_by_a_replay(
+    surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AMQP_URL", str(surroundings.amqp.url))
+    batch_id = await published_batch(surroundings, 1)
+    # 10.0.0.1 is never connected to
+    job = Job(fetch_id(batch_id, 1), batch_id, "http://10.0.0.1/")
+    refused = IndexUnavailableError("not primary")
+    verdict = judge(refused, Delivery(job.body(), headers=job.headers()), FETCH_QUEUES)
+    async with open_publisher(surroundings.amqp) as publisher:
+        await publisher.publish(job.body(), queue=verdict.queue, headers=verdict.headers)
+
+    async with running_fetcher(surroundings) as api:
+        before = await get_json(api, f"/batches/{batch_id}")
+        command = ("parked", "replay", "--queue", "fetch", "--code", "index_unavailable", "--json")
+        replayed = await asyncio.to_thread(CliRunner().invoke, docreco, command)
+        after = await wait_done(api, batch_id)
+
+    assert (before["state"], before["counts"]["queued"]) == ("running", 1)
+    assert [each["subject"] for each in json.loads(replayed.stdout)] == [job.url]
+    assert (after["state"], after["failure_codes"]) == ("completed", {"forbidden_address": 1})

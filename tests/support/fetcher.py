@@ -33,6 +33,8 @@ from services.fetcher.shares import Shares
 from tests.support.waiting import eventually
 
 DELAY_MS = 100
+DELIVERY_LIMIT = 100
+"""As in ``rabbitmq/definitions.json``."""
 DEADLINE_SECONDS = 60.0
 QUORUM: Mapping[str, Any] = {"x-queue-type": "quorum"}
 
@@ -90,7 +92,13 @@ async def _declare_queues(channel: AbstractChannel) -> list[AbstractQueue]:
         arguments={"hash-header": HOST_HEADER},
     )
     back = {**QUORUM, "x-message-ttl": DELAY_MS, "x-dead-letter-exchange": FETCH_QUEUES.exchange}
-    one = {**QUORUM, "x-single-active-consumer": True}
+    one = {
+        **QUORUM,
+        "x-single-active-consumer": True,
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": FETCH_QUEUES.parked,
+    }
     arguments: dict[str, dict[str, Any]] = {
         **dict.fromkeys(FETCH_QUEUES.delays, back),
         **dict.fromkeys(FETCH_QUEUES.partitions, one),

@@ -4,13 +4,18 @@ from services.common.errors import InvalidEventError, TransientError
 from services.common.settlement import (
     ATTEMPT_HEADER,
     CODE_HEADER,
+    DELIVERY_COUNT_HEADER,
+    FETCH_QUEUES,
     FIRST_FAILURE_HEADER,
+    MOST_RENEWALS,
     PARKED_AT_HEADER,
     REASON_HEADER,
+    RENEWED_RETURNS,
     Delivery,
     Outcome,
     Queues,
     judge,
+    renewed,
     to_delivery,
 )
 
@@ -81,3 +86,23 @@ def test_last_attempt_is_known_to_the_handler() -> None:
     attempts = [to_delivery(b"", {ATTEMPT_HEADER: n}, QUEUES).is_last_attempt for n in (1, 2, 3)]
 
     assert attempts == [False, False, True]
+
+
+def test_message_whose_partition_changed_hands_often_is_renewed_until_it_looks_like_a_killer() -> (
+    None
+):
+    count = 0
+    headers: dict[str, object] = {DELIVERY_COUNT_HEADER: RENEWED_RETURNS, "x-host": "h"}
+    while verdict := renewed(Delivery(b"", headers=headers), FETCH_QUEUES):
+        count += 1
+        assert (verdict.outcome, verdict.queue) == (Outcome.RETURNED, "fetch.retry.5s")
+        assert DELIVERY_COUNT_HEADER not in verdict.headers
+        assert not Delivery(b"", headers=verdict.headers).is_fresh
+        headers = {**verdict.headers, DELIVERY_COUNT_HEADER: RENEWED_RETURNS}
+
+    assert count == MOST_RENEWALS
+    assert headers["x-host"] == "h"
+    young = {DELIVERY_COUNT_HEADER: RENEWED_RETURNS - 1}
+    assert renewed(Delivery(b"", headers=young), FETCH_QUEUES) is None
+    worn = Delivery(b"", headers={DELIVERY_COUNT_HEADER: RENEWED_RETURNS})
+    assert renewed(worn, QUEUES) is None  # no partitions, so nobody hands it over
