@@ -78,7 +78,8 @@ async def fetcher(around: Surroundings) -> AsyncIterator[tuple[aiohttp.ClientSes
     """Run a fetcher process with everything as it is by default but the rate of one host."""
     port = pick_free_ports().fetcher_port
     with fetcher_process(around, port) as process:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as api:
+        patience = aiohttp.ClientTimeout(total=None)
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", timeout=patience) as api:
             await wait_ready(api)
             yield api, process.pid
 
@@ -222,9 +223,10 @@ async def many_hosts(items: int, runs: int) -> dict[str, float]:
 async def memory(lines: int) -> dict[str, float]:
     """Return the RSS of a fetcher, in MiB, with a long list in flight."""
     port = pick_free_ports().fetcher_port
+    # before the client connects: meanwhile a connection that nobody uses would be closed
+    body = "\n".join(urls(port, lines, hosts=HOSTS)).encode()
     with real_servers() as servers, static_site(port, hosts=HOSTS):
         async with room(servers) as around, fetcher(around) as (api, pid):
-            body = "\n".join(urls(port, lines, hosts=HOSTS)).encode()
             async with api.post(
                 "/batches", data=body, headers={"Content-Type": "text/plain"}
             ) as answer:
