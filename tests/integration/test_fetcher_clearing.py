@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from typing_extensions import override
 
+from services.common.errors import IndexUnavailableError
+from services.common.index import Collection, Filter
 from services.fetcher import submissions
 from services.fetcher.clearing import Clearing
 from services.fetcher.lists.pages import PAGE_ROWS, Pages
@@ -84,10 +87,42 @@ async def test_list_that_is_sent_again_is_in_use(
 
     assert await clearing.clear() == 0
 
+    loop = asyncio.get_running_loop()
+
+    def slow() -> Iterator[Row]:
+        for row in rows(2 * PAGE_ROWS + 1):
+            if row.line == PAGE_ROWS + 1:  # a page is written
+                asyncio.run_coroutine_threadsafe(grow_old(surroundings), loop).result()
+            if row.line == 2 * PAGE_ROWS + 1:  # and another, which says so again
+                assert asyncio.run_coroutine_threadsafe(clearing.clear(), loop).result() == 0
+            yield row
+
+    assert (await taken.submit(slow(), KEYED)).accepted == 2 * PAGE_ROWS + 1
+
+
+class StuckCollection(Collection):
+    """Deletes nothing."""
+
+    @override
+    async def delete_many(self, where: Filter) -> int:
+        raise IndexUnavailableError(f"cannot delete {where}")
+
+
+async def test_list_whose_clearing_is_cut_off_is_not_gone_on_with_and_is_cleared_later(
+    surroundings: Surroundings, taken: Submissions, clearing: Clearing
+) -> None:
+    index = surroundings.index
+    stuck = StuckCollection(index.lists._collection)
+    await begin(taken)
     await grow_old(surroundings)
-    await begin(taken)  # says so again with each page
-    assert await clearing.clear() == 0
-    assert (await taken.submit(rows(PAGE_ROWS + 1), KEYED)).accepted == PAGE_ROWS + 1
+    with pytest.raises(IndexUnavailableError):
+        await Clearing(index.batches, stuck, kept_seconds=KEPT_SECONDS).clear()
+
+    whole = await taken.submit(rows(3), KEYED)
+    assert await clearing.clear() == 1
+
+    assert [each["_id"] async for each in index.batches.find({})] == [whole.batch_id]
+    assert await index.lists.count({}) == 1
 
 
 async def test_list_that_was_cleared_while_it_was_taken_is_not_answered_as_whole(
