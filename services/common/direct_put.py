@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
+from io import BytesIO
 from urllib.parse import quote
 
 import aiohttp
@@ -123,8 +124,8 @@ class DirectPut:
         url = URL(self._origin + path, encoded=True)
         try:
             async with self._session.put(
-                url, data=content, headers=signed, allow_redirects=False
-            ) as answer:
+                url, data=BytesIO(content), headers=signed, allow_redirects=False
+            ) as answer:  # bytes would be sent in one piece, and nobody else be served meanwhile
                 await answer.read()  # or its connection could not be used again
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.info("object not written at once", error=f"{type(error).__name__}: {error}"[:300])

@@ -39,6 +39,10 @@ NOTIFIED_EVENTS: tuple["EventType", ...] = (
 _SERVER_FAULTS = (BotoCoreError, HTTPClientError, aiohttp.ClientError, OSError, TimeoutError)
 """aiohttp's own is let through by aiobotocore where a body ends early."""
 
+_WRITE_ATTEMPTS = 4
+"""Without the client, and the client's."""
+_SLOWEST_BYTES_PER_SECOND = 100_000
+
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 
 
@@ -81,14 +85,21 @@ class ObjectStore:
         client: Open S3 client; the caller closes it.
         bucket: Its name.
         direct_put: Writes with less effort, where it can.
+        write_timeout_seconds: Limit to write an object, beside the time that its bytes take.
     """
 
     def __init__(
-        self, client: "S3Client", bucket: str, direct_put: DirectPut | None = None
+        self,
+        client: "S3Client",
+        bucket: str,
+        direct_put: DirectPut | None = None,
+        *,
+        write_timeout_seconds: float = 140.0,
     ) -> None:
         self.client = client
         self.bucket = bucket
         self._direct_put = direct_put
+        self._write_timeout_seconds = write_timeout_seconds
 
     async def read(self, key: str, *, max_bytes: int) -> StoredObject:
         """Read a whole object.
@@ -139,12 +150,14 @@ class ObjectStore:
         Raises:
             ObjectStoreUnavailableError: It was not acknowledged; it may still be there.
         """
-        if digest is not None and self._direct_put is not None:
-            headers = {f"x-amz-meta-{name.lower()}": value for name, value in metadata.items()}
-            headers["content-type"] = content_type
-            if etag := await self._direct_put(key, content, digest=digest, headers=headers):
-                return etag
-        async with self._errors(key):
+        # No other limit concerns a server that takes no more bytes: those are on what is read
+        limit = self._write_timeout_seconds + len(content) / _SLOWEST_BYTES_PER_SECOND
+        async with self._errors(key), asyncio.timeout(limit):
+            if digest is not None and self._direct_put is not None:
+                headers = {f"x-amz-meta-{name.lower()}": value for name, value in metadata.items()}
+                headers["content-type"] = content_type
+                if etag := await self._direct_put(key, content, digest=digest, headers=headers):
+                    return etag
             response = await self.client.put_object(
                 Bucket=self.bucket,
                 Key=key,
@@ -286,7 +299,13 @@ async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
         if not get_environ_proxies(address):  # a proxy is the client's business
             tls = await _trust(session) if settings.endpoint_url.scheme == "https" else None
             direct_put = await stack.enter_async_context(open_direct_put(settings, tls=tls))
-        yield ObjectStore(await stack.enter_async_context(client), settings.bucket, direct_put)
+        yield ObjectStore(
+            await stack.enter_async_context(client),
+            settings.bucket,
+            direct_put,
+            write_timeout_seconds=_WRITE_ATTEMPTS
+            * (settings.connect_timeout_seconds + settings.read_timeout_seconds),
+        )
 
 
 async def _trust(session: AioSession) -> ssl.SSLContext:

@@ -1,5 +1,6 @@
 """Writing without the client's machinery: the same object, and the same errors, as with it."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from hashlib import sha256
@@ -11,6 +12,7 @@ import trustme
 from aiohttp import web
 from pydantic import HttpUrl, SecretStr
 
+from services.common import object_store
 from services.common.direct_put import DirectPut, open_direct_put
 from services.common.errors import ObjectStoreUnavailableError
 from services.common.object_store import ObjectStore, open_object_store
@@ -68,6 +70,16 @@ async def test_empty_object_and_repeated_writes(store: ObjectStore) -> None:
 
     stored = await store.read("a", max_bytes=0)
     assert (stored.content, stored.info.metadata) == (b"", {})
+
+
+@pytest.mark.usefixtures("without_client")
+async def test_large_object_is_sent_in_pieces(store: ObjectStore) -> None:
+    content = bytes(3 * 1024 * 1024)  # aiohttp warns of bytes beyond 1 MiB
+
+    digest = sha256(content).hexdigest()
+    await store.write("a", content, content_type="image/png", metadata={}, digest=digest)
+
+    assert (await store.read("a", max_bytes=len(content))).content == content
 
 
 async def test_bytes_that_changed_on_the_way_are_not_stored(
@@ -138,6 +150,22 @@ async def test_server_that_says_nothing_is_not_waited_for_longer_than_the_limit(
         settings = S3Settings(endpoint_url=HttpUrl(url), read_timeout_seconds=0.2)
         async with open_direct_put(settings, tls=None) as put:
             assert await put("a.png", CONTENT, digest=DIGEST, headers={}) is None
+
+
+@pytest.mark.parametrize("digest", [DIGEST, None], ids=["directly", "by the client"])
+async def test_server_that_takes_no_more_bytes_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch, digest: str | None
+) -> None:
+    monkeypatch.setattr(object_store, "_SLOWEST_BYTES_PER_SECOND", 10**9)
+    content = bytes(20 * 1024 * 1024)  # more than sockets hold
+    async with open_raw_server(b"HTTP/1.1 100 Continue\r\n\r\n", stays_open=True) as url:
+        settings = S3Settings(endpoint_url=HttpUrl(url), connect_timeout_seconds=0.05)
+        hasty = settings.model_copy(update={"read_timeout_seconds": 0.2})
+        async with open_object_store(hasty) as store, asyncio.timeout(30):
+            with pytest.raises(ObjectStoreUnavailableError, match="TimeoutError"):
+                await store.write(
+                    "a", content, content_type="image/png", metadata={}, digest=digest
+                )
 
 
 async def test_client_tries_again_what_failed_at_first(
