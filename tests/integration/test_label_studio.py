@@ -9,6 +9,8 @@ from aiohttp import ClientSession, web
 from yarl import URL
 
 from services.common.annotations import annotate, to_annotation
+from services.common.labelstudio import transport
+from services.common.labelstudio.answers import MAX_RESULTS
 from services.common.settings import MongoSettings, S3Settings
 from tests.support.datasets import Collected, answer, docreco, open_collected, prediction
 from tests.support.label_studio import TOKEN, Json, LabelStudioFake, open_label_studio_fake
@@ -303,7 +305,7 @@ SENSELESS: list[list[Any]] = [
     [{"from_name": "quality", "value": {"choices": ["perfect"]}}],
     [{"from_name": "quality", "value": {"choices": ["unreadable", "not_a_line"]}}],
     [{"from_name": "other", "value": {"text": ["elsewhere"]}}],
-    [{}] * 1000,
+    [{"from_name": "text", "value": {"text": ["one of very many"]}}, *[{}] * MAX_RESULTS],
     [],
 ]
 
@@ -370,6 +372,10 @@ async def test_command_says_what_to_do(
     studio.faults = [web.Response(text="<html>")]
     status, said = await docreco("label-studio", "pull")
     assert (status, "no JSON" in said) == (4, True)
+    studio.faults = [web.json_response({"results": [], "padding": "x" * 10_000})]
+    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 9_000)
+    status, said = await docreco("label-studio", "pull")
+    assert (status, "more than 9000 bytes" in said) == (4, True)
     monkeypatch.setenv("LABEL_STUDIO_TOKEN", "of somebody else")
     status, said = await docreco("label-studio", "push")
     assert (status, "Set LABEL_STUDIO_TOKEN" in said) == (4, True)

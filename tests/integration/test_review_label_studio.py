@@ -7,14 +7,16 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 from pydantic import HttpUrl, SecretStr
 
 from services.common.index import Document
+from services.common.labelstudio.client import open_label_studio
 from services.common.labelstudio.settings import LabelStudioSettings
 from services.common.labelstudio.tasks import LABEL_CONFIG
+from services.common.labelstudio.transport import ATTEMPTS
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.review.label_studio import MAX_WAITING
+from services.review.label_studio import MAX_WAITING, Inbox
 from services.review.main import Configuration, run
 from services.review.settings import ReviewSettings
 from tests.support.label_studio import TOKEN, Json, LabelStudioFake, open_label_studio_fake
@@ -140,14 +142,40 @@ async def test_many_events_at_once_become_one_look_at_all(
 ) -> None:
     task = await add(site, studio, "a.png")
     studio.add_annotation(task, text("A"))
-    studio.exchanges.clear()
-    events = [
-        {"action": "ANNOTATION_CREATED", "task": {"id": number}}
-        for number in range(10_000, 10_000 + 2 * MAX_WAITING)
+    stop = asyncio.Event()
+    async with open_label_studio(settings_of(studio)) as client, asyncio.TaskGroup() as tasks:
+        inbox = Inbox(client, site.index, "DocReco")
+        for number in range(2 * MAX_WAITING):
+            inbox.note(10_000 + number)
+        tasks.create_task(inbox.run(stop))
+        await annotation_of(site, "a.png", "A")
+        stop.set()
+    alone = [each.path for each in studio.exchanges if each.path.startswith("/api/tasks/1")]
+    assert len(alone) < MAX_WAITING
+
+
+async def test_event_waits_until_label_studio_answers(site: Site, studio: LabelStudioFake) -> None:
+    task = await add(site, studio, "a.png")
+    studio.add_annotation(task, text("A"))
+    studio.faults = [
+        web.Response(status=503, headers={"Retry-After": "0"}) for _ in range(ATTEMPTS)
     ]
-    assert set(await asyncio.gather(*(send(site, each) for each in events))) == {202}
-    await send(site, {"action": "ANNOTATIONS_DELETED", "annotations": [{"id": 1}]})
+    assert await send(site, {"action": "ANNOTATION_CREATED", "task": {"id": task}}) == 202
     await annotation_of(site, "a.png", "A")
+    assert not studio.faults
+
+
+async def test_event_that_cannot_be_read_does_not_stop_the_next(
+    site: Site, studio: LabelStudioFake
+) -> None:
+    first, second = [await add(site, studio, key) for key in ("a.png", "b.png")]
+    for task in (first, second):
+        studio.add_annotation(task, text("read"))
+    studio.faults = [web.json_response({"detail": "no"}, status=403)]
+    for task in (first, second):
+        assert await send(site, {"action": "ANNOTATION_CREATED", "task": {"id": task}}) == 202
+    await annotation_of(site, "b.png", "read")
+    assert (await site.document("raw/a.png"))["annotation"] is None
 
 
 async def test_stranger_is_refused(site: Site, studio: LabelStudioFake) -> None:
