@@ -379,7 +379,11 @@ async def test_command_says_what_to_do(
     monkeypatch.setenv("LABEL_STUDIO_TOKEN", "of somebody else")
     status, said = await docreco("label-studio", "push")
     assert (status, "Set LABEL_STUDIO_TOKEN" in said) == (4, True)
+    monkeypatch.setenv("LABEL_STUDIO_URL", studio.url.replace("//", "//ada:secret@"))
+    status, said = await docreco("label-studio", "push")
+    assert (status, "it has a user or a password" in said, "secret" in said) == (5, True, False)
     monkeypatch.delenv("LABEL_STUDIO_TOKEN")
+    monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
     status, said = await docreco("label-studio", "push")
     assert (status, "LABEL_STUDIO_TOKEN are not both set" in said) == (5, True)
 

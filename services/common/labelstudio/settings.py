@@ -1,11 +1,17 @@
 """Settings of Label Studio."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, HttpUrl, SecretStr
+from pydantic import AfterValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DAY_SECONDS = 86_400
+
+
+def _check_url(url: HttpUrl | None) -> HttpUrl | None:
+    if url is not None and (url.username or url.password):
+        raise ValueError("it has a user or a password, and is kept with every annotation")
+    return url
 
 
 class LabelStudioSettings(BaseSettings):
@@ -15,7 +21,9 @@ class LabelStudioSettings(BaseSettings):
         env_prefix="LABEL_STUDIO_", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
     )
 
-    url: HttpUrl | None = Field(None, description="Address of Label Studio; none: it is not used.")
+    url: Annotated[HttpUrl | None, AfterValidator(_check_url)] = Field(
+        None, description="Address of Label Studio; none: it is not used."
+    )
     token: SecretStr | None = Field(
         None, min_length=8, description="Access token of an account: personal, or a legacy one."
     )
