@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Protocol
 
 import structlog
 from tenacity import (
@@ -22,14 +23,30 @@ from app.metrics import CollectMetrics
 from services.common.errors import ObjectStoreUnavailableError
 from services.common.images import ImageFormat, sniff
 from services.common.metadata import Provenance, to_metadata
-from services.common.object_store import ObjectStore
 
 log = structlog.stdlib.get_logger(__name__)
 
 ATTEMPTS = 6
 LONGEST_PAUSE_SECONDS = 30.0
 
-OpenStore = Callable[[], AbstractAsyncContextManager[ObjectStore]]
+
+class Bucket(Protocol):
+    """Where images are written: the object store, whose libraries take long to import."""
+
+    async def head(self, key: str) -> object | None:
+        """Return what is known of an object, or None where there is none."""
+
+    async def write(
+        self, key: str, content: bytes, *, content_type: str, metadata: dict[str, str]
+    ) -> object:
+        """Write an object.
+
+        Raises:
+            ObjectStoreUnavailableError: It may be possible later.
+        """
+
+
+OpenStore = Callable[[], AbstractAsyncContextManager[Bucket]]
 
 
 @dataclass(frozen=True)
@@ -101,7 +118,7 @@ class Collector:
                     self._waiting.get_nowait()
                     self._drop("stopped")
 
-    async def _write_all(self, store: ObjectStore) -> None:
+    async def _write_all(self, store: Bucket) -> None:
         while True:
             seen = await self._waiting.get()
             try:
@@ -119,7 +136,7 @@ class Collector:
                 self._room_bytes += len(seen.content)
                 self._waiting.task_done()
 
-    async def _write(self, store: ObjectStore, seen: Seen) -> None:
+    async def _write(self, store: Bucket, seen: Seen) -> None:
         image_format, digest = await asyncio.to_thread(_identify, seen.content)
         if image_format is None:
             self._drop("not_an_image")

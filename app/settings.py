@@ -38,7 +38,7 @@ class OcrSettings(BaseSettings):
         32, ge=0, le=10_000, description="Images that may wait for a thread; others get a 503."
     )
     max_wait_seconds: float = Field(
-        0.75,
+        1.0,
         gt=0,
         le=600,
         description="An image that would have to wait longer, as measured, gets a 503 at once.",

@@ -114,14 +114,16 @@ def test_whole_model_reads_what_rapidocr_reads(
 
 @pytest.mark.parametrize("alphabet", ["latin", "all"])
 def test_openvino_reads_what_onnxruntime_reads(load: Load, alphabet: str) -> None:
-    """Scores in bfloat16 differ in the third digit."""
+    """In bfloat16 only where it is sure: of poor lines it makes other nonsense."""
+    is_exact = not runtimes._has_bfloat16(runtimes.PROCESSORS)
     pairs = zip(
         read_all(load("openvino", alphabet)), read_all(load("onnxruntime", alphabet)), strict=True
     )
 
     for one, other in pairs:
-        assert one.text == other.text
-        assert one.score == pytest.approx(other.score, abs=0.02)
+        if is_exact or other.score > 0.8:
+            assert one.text == other.text
+        assert one.score == pytest.approx(other.score, abs=NEAR if is_exact else 0.1)
 
 
 def test_alphabet_makes_no_reading_worse(load: Load) -> None:
