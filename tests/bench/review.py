@@ -1,7 +1,8 @@
 """How fast the review page answers with many documents: ``python -m tests.bench.review``.
 
-It needs MinIO and MongoDB (the environment names them) and fills a database of its own, which it
-drops unless told to keep it; what an earlier run kept is measured again.
+It needs MinIO, RabbitMQ and MongoDB (the environment names them) and fills a database of its own,
+which it drops unless told to keep it; what an earlier run kept is measured again. A fetcher shows
+the batches: as many items as there are images.
 """
 
 import argparse
@@ -12,21 +13,29 @@ import statistics
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient
 from rich.console import Console
 from rich.table import Table
 
-from services.common.index import Document
+from services.common.index import Database, Document, open_index
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from tests.support.review import NOW, Person, Site, known, open_review
+from services.fetcher.ledger import fetch_id
+from services.fetcher.lists.pages import page_id
+from tests.support.fetcher import open_surroundings, running_fetcher
+from tests.support.review import NOW, Person, known, open_review
 from tests.support.waiting import eventually
 
 DATABASE = "bench-review"
 TOGETHER = 2000
+BATCHES = 100
 PATHS = (
     *("/queue", "/queue?mode=random", "/queue?host=host-7.example", "/queue?batch=b3"),
+    *("/queue?mode=disagreement", "/queue?mode=disagreement&batch=b5"),
+    "/queue?mode=disagreement&batch=b3",  # where no image is wanted
+    *("/batches", "/batches?cursor=b50", "/batches/b3"),
     *("/gallery", "/gallery?order=worst", "/gallery?order=best"),
     *("/gallery?low=0.4&high=0.5&order=worst", "/gallery?annotated=yes"),
     *("/gallery?host=host-7.example", "/gallery?batch=b3&order=worst", "/gallery?q=number+7"),
@@ -35,7 +44,10 @@ PATHS = (
 
 
 def documents(count: int) -> Iterator[Document]:
-    """Yield images like those of some weeks: a tenth annotated, a hundredth rejected."""
+    """Yield images like those of some weeks: a tenth annotated, a hundredth rejected.
+
+    A tenth was read by two versions, which disagree about a fifth of it.
+    """
     chance = random.Random(7)  # noqa: S311  nothing secret
     for number in range(count):
         source = {
@@ -52,23 +64,70 @@ def documents(count: int) -> Iterator[Document]:
         }
         if number % 10 == 0:
             changes["annotation"] = note
+        if number % 10 == 5:
+            other = "another text" if number % 50 == 5 else text
+            changes["history"] = [{"text": other, "score": 0.5, "model_version": "0"}]
         if number % 100 == 99:
             changes |= {"status": "rejected", "prediction": None, "error": {"code": "undecodable"}}
         yield known(text, chance.betavariate(5, 2), **changes)
 
 
-async def fill(site: Site, count: int) -> None:
+def batches(count: int) -> Iterator[Document]:
+    """Yield batches that are done, of ``count`` items together, a tenth of which failed."""
+    size = count // BATCHES
+    for number in range(BATCHES):
+        yield {
+            "_id": f"b{number}",
+            "name": f"list {number}",
+            "list_url": None,
+            "created_at": NOW - timedelta(hours=number),
+            "loaded": True,
+            "accepted": size,
+            "cancelled_at": None,
+            "requeue": None,
+            "dispatch": {"version": 1, "done": True},
+            "pages": {
+                "count": 1,
+                "next": 1,
+                "counted": [0],
+                "kept": {"stored": size - size // 10, "failed": size // 10},
+                "failure_codes": {"http_404": size // 10},
+                "size_bytes": size,
+                "finished_at": NOW,
+            },
+        }
+
+
+def items(count: int) -> Iterator[Document]:
+    """Yield the items of those batches."""
+    for number in range(count):
+        batch_id, has_failed = f"b{number % BATCHES}", number // BATCHES % 10 == 0
+        yield {
+            "_id": fetch_id(batch_id, number),
+            "batch_id": batch_id,
+            "page": page_id(batch_id, 0),
+            "url": f"https://host-{number % 50}.example/{number}.png",
+            "outcome": "failed" if has_failed else "stored",
+            "code": "http_404" if has_failed else None,
+            "detail": None,
+            "key": None,
+            "attempts": 1,
+            "finished_at": NOW,
+        }
+
+
+async def fill(index: Database, count: int) -> None:
     """Insert the documents, unless they are there, and make the indexes."""
-    await site.index.create_indexes()
-    if await site.index.images.find_one({"_id": f"raw/{count - 1}.png"}):
+    await index.create_indexes()
+    if await index.images.find_one({"_id": f"raw/{count - 1}.png"}):
         return
-    batch: list[Document] = []
-    for document in documents(count):
-        batch.append(document)
-        if len(batch) == TOGETHER:
-            await site.index.images.insert_missing(batch)
-            batch = []
-    await site.index.images.insert_missing(batch)
+    for collection, made in (
+        (index.batches, batches(count)),
+        (index.fetches, items(count)),
+        (index.images, documents(count)),
+    ):
+        while some := list(islice(made, TOGETHER)):
+            await collection.insert_missing(some)
 
 
 async def measure(person: Person, path: str, repeats: int) -> dict[str, Any]:
@@ -96,11 +155,18 @@ async def run(count: int, repeats: int, *, keeps: bool) -> list[dict[str, Any]]:
     settings = MongoSettings()
     mongo = settings.model_copy(update={"database": DATABASE})
     client: AsyncIOMotorClient[dict[str, object]] = AsyncIOMotorClient(str(settings.url))
+    s3, amqp = S3Settings().model_copy(update={"bucket": DATABASE}), AmqpSettings()
     try:
-        async with open_review(S3Settings(), mongo, AmqpSettings()) as site:
-            await fill(site, count)
+        async with open_index(mongo) as index:
+            await fill(index, count)
         async with (
-            open_review(S3Settings(), mongo, AmqpSettings(), quality_refresh_seconds=3600) as site,
+            open_surroundings(s3, amqp, mongo) as around,
+            running_fetcher(around) as fetcher,
+            open_review(
+                *(s3, mongo, amqp),
+                fetcher_url=str(fetcher._base_url),
+                quality_refresh_seconds=3600,
+            ) as site,
             site.person() as person,
         ):
             begun = time.perf_counter()
