@@ -29,7 +29,7 @@ from tests.support.review import NOW, Person, known, open_review
 from tests.support.waiting import eventually
 
 DATABASE = "bench-review"
-TOGETHER = 2000
+TOGETHER = 500
 BATCHES = 100
 PATHS = (
     *("/queue", "/queue?mode=random", "/queue?host=host-7.example", "/queue?batch=b3"),

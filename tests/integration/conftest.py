@@ -6,6 +6,7 @@ import pytest
 
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.fetcher import Surroundings, open_surroundings
+from tests.support.review import Person, Site, open_review
 
 
 @pytest.fixture
@@ -15,3 +16,21 @@ async def surroundings(
     """Give a fetcher servers that nobody else uses meanwhile."""
     async with open_surroundings(s3_settings, fetch_amqp_settings, mongo_settings) as made:
         yield made
+
+
+@pytest.fixture
+async def review(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+) -> AsyncIterator[Site]:
+    """A review page with an empty bucket and no documents."""
+    async with open_review(s3_settings, mongo_settings, amqp_settings) as site:
+        await site.store.client.create_bucket(Bucket=site.store.bucket)
+        await site.index.create_indexes()
+        yield site
+
+
+@pytest.fixture
+async def ada(review: Site) -> AsyncIterator[Person]:
+    """Somebody who is logged in there."""
+    async with review.person() as person:
+        yield person

@@ -1,32 +1,14 @@
 """What the review page tells Prometheus: what people do, and nothing of who or about what."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from prometheus_client import REGISTRY
 
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.review.leases import Leases
-from tests.support.review import Person, Site, known, open_review
+from tests.support.review import Person, Site, known
 
 pytestmark = pytest.mark.integration
 
 STRANGE = "strange-path"
-
-
-@pytest.fixture
-async def site(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
-) -> AsyncIterator[Site]:
-    async with open_review(s3_settings, mongo_settings, amqp_settings) as site:
-        await site.index.create_indexes()
-        yield site
-
-
-@pytest.fixture
-async def ada(site: Site) -> AsyncIterator[Person]:
-    async with site.person() as person:
-        yield person
 
 
 class Growth:
@@ -47,9 +29,9 @@ class Growth:
         }
 
 
-async def test_what_people_say_of_images_is_counted_by_kind(site: Site, ada: Person) -> None:
+async def test_what_people_say_of_images_is_counted_by_kind(review: Site, ada: Person) -> None:
     for number in range(5):
-        await site.add(known(f"line {number}", number / 10))
+        await review.add(known(f"line {number}", number / 10))
     growth = Growth()
 
     task = await ada.see("/queue")
@@ -69,8 +51,8 @@ async def test_what_people_say_of_images_is_counted_by_kind(site: Site, ada: Per
     assert growth.of("review_leases_total", outcome="taken") >= 5
 
 
-async def test_image_that_another_has_is_counted_as_refused(site: Site) -> None:
-    leases = Leases(site.index.review_leases, seconds=60)
+async def test_image_that_another_has_is_counted_as_refused(review: Site) -> None:
+    leases = Leases(review.index.review_leases, seconds=60)
     growth = Growth()
 
     assert await leases.take("raw/one.png", "ada's")
@@ -80,8 +62,8 @@ async def test_image_that_another_has_is_counted_as_refused(site: Site) -> None:
     assert growth.of("review_leases_total", outcome="refused") == 1
 
 
-async def test_requests_are_counted_by_route_and_health_is_not(site: Site, ada: Person) -> None:
-    await site.add(known("one", 0.1))
+async def test_requests_are_counted_by_route_and_health_is_not(review: Site, ada: Person) -> None:
+    await review.add(known("one", 0.1))
     growth = Growth()
 
     await ada.see(f"/image?id={known('one', 0.1)['_id']}")
@@ -118,9 +100,9 @@ async def test_refused_requests_are_counted_too(ada: Person) -> None:
     assert growth.of("review_requests_total", route="none", status="421") == 1
 
 
-async def test_no_name_text_key_or_address_is_told(site: Site) -> None:
-    await site.add(known("a secret line", 0.1, key="secret-key.png"))
-    async with site.person("secret person") as person:
+async def test_no_name_text_key_or_address_is_told(review: Site) -> None:
+    await review.add(known("a secret line", 0.1, key="secret-key.png"))
+    async with review.person("secret person") as person:
         await person.see("/gallery?host=secret-host.example")
         task = await person.see("/queue")
         await person.do(task, "save", "a secret text")

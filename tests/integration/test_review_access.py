@@ -1,0 +1,147 @@
+"""Who may see the review page, and whose forms it takes."""
+
+import asyncio
+
+import pytest
+from aiohttp import ClientSession, FormData
+
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.review.guard import MAX_FORM_BYTES
+from services.review.main import WRONG_PASSWORDS_PER_MINUTE
+from tests.support.review import Person, Site, fields_of, known, open_review
+
+pytestmark = pytest.mark.integration
+
+PASSWORD = "right horse"
+
+
+async def test_nothing_is_shown_without_a_login(review: Site) -> None:
+    async with ClientSession(review.url) as client:
+        for path in (
+            "/",
+            "/queue",
+            "/gallery?q=a",
+            "/image?id=a",
+            "/content?id=a&etag=b",
+            "/batches",
+        ):
+            async with client.get(path, allow_redirects=False) as response:
+                assert response.status == 303
+                assert response.headers["Location"].startswith("/login?then=")
+        async with client.post("/queue/answer", data={"action": "save"}) as response:
+            assert "/login" in str(response.url)
+        for path in ("/livez", "/readyz", "/metrics"):
+            async with client.get(path) as response:
+                assert response.status == 200
+
+
+async def test_wrong_password_is_refused(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+) -> None:
+    async with open_review(
+        s3_settings, mongo_settings, amqp_settings, login_password=PASSWORD
+    ) as review:
+        async with ClientSession(review.url) as client:
+            form = {"name": "ada", "password": "wrong", "then": "/queue"}
+            async with client.post("/login", data=form) as response:
+                assert response.status == 403
+                assert "Set-Cookie" not in response.headers
+        async with review.person(password=PASSWORD) as ada:
+            await ada.see("/queue")
+
+
+async def test_few_of_many_passwords_that_are_tried_at_once_are_looked_at(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+) -> None:
+    async with (
+        open_review(s3_settings, mongo_settings, amqp_settings, login_password=PASSWORD) as review,
+        ClientSession(review.url) as client,
+    ):
+
+        async def attempt(password: str) -> int:
+            form = {"name": "eve", "password": password}
+            async with client.post("/login", data=form, allow_redirects=False) as response:
+                return response.status
+
+        answers = await asyncio.gather(*(attempt(f"guess {number}") for number in range(40)))
+        assert answers.count(403) == WRONG_PASSWORDS_PER_MINUTE
+        assert answers.count(429) == 40 - WRONG_PASSWORDS_PER_MINUTE
+        assert await attempt(PASSWORD) == 429
+
+
+async def test_large_form_is_read_from_nobody_but_who_submits(review: Site, ada: Person) -> None:
+    form = {"name": "ada", "password": "x" * MAX_FORM_BYTES}
+    async with ClientSession(review.url) as client, client.post("/login", data=form) as response:
+        assert response.status == 413
+    await ada.see("/gallery")
+    for path, status in {"/image/annotate": 413, "/queue/answer": 413, "/submit": 422}.items():
+        files = FormData({"token": ada.token})
+        files.add_field("text", bytes(MAX_FORM_BYTES), filename="")
+        async with ada.client.post(path, data=files) as response:
+            assert response.status == status, path
+
+
+@pytest.mark.parametrize("cookie", ["", "a.b", "WyJhIiwgImIiLCA5ZTk5XQ==.0000", "é.é"])
+async def test_made_up_cookie_is_nobody(review: Site, cookie: str) -> None:
+    headers = {"Cookie": f"docreco_review={cookie}"}
+    async with (
+        ClientSession(review.url, headers=headers) as client,
+        client.get("/queue", allow_redirects=False) as response,
+    ):
+        assert response.status == 303
+
+
+@pytest.mark.parametrize("then", ["//evil.example", "https://evil.example", "/\\evil.example"])
+async def test_login_leads_nowhere_else(review: Site, then: str) -> None:
+    async with ClientSession(review.url) as client:
+        form = {"name": "ada", "then": then}
+        async with client.post("/login", data=form, allow_redirects=False) as response:
+            assert response.headers["Location"] == "/queue"
+
+
+async def test_form_without_its_token_is_refused(review: Site, ada: Person) -> None:
+    image = known("one", 0.1)
+    await review.add(image)
+    await ada.see("/queue")
+    for token in ("", "x", "0" * 64):
+        fields = {"token": token, "id": image["_id"], "action": "save", "text": "forged"}
+        assert "wrong_token" in await ada.send("/queue/answer", fields, status=403)
+    assert (await review.document(image["_id"]))["annotation"] is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+async def test_form_from_another_site_is_refused(
+    review: Site, ada: Person, headers: dict[str, str]
+) -> None:
+    await review.add(known("one", 0.1))
+    task = await ada.see("/queue")
+    form = {**fields_of(task), "action": "save"}
+    async with ada.client.post("/queue/answer", data=form, headers=headers) as response:
+        assert response.status == 403
+
+
+async def test_another_host_name_is_refused(ada: Person) -> None:
+    headers = {"Host": "evil.example"}
+    async with ada.client.get("/queue", headers=headers) as response:
+        assert response.status == 421
+
+
+async def test_every_page_carries_the_strict_headers(ada: Person) -> None:
+    for path in ("/queue", "/gallery", "/quality", "/login", "/static/review.js", "/none"):
+        async with ada.client.get(path) as response:
+            policy = response.headers["Content-Security-Policy"]
+            assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+            assert "unsafe" not in policy
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            html = await response.text()
+        assert "<style" not in html
+        assert " style=" not in html
+        assert "onclick" not in html

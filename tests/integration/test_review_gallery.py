@@ -1,0 +1,84 @@
+"""What the gallery finds, and in which order."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from html import unescape
+
+import pytest
+
+from services.common.windows import MOST
+from tests.support.review import NOW, Person, Site, known
+
+pytestmark = pytest.mark.integration
+
+
+async def pages(person: Person, query: str) -> AsyncIterator[str]:
+    """Yield the pages of a search: one shows what was found in a moment, which may be nothing."""
+    path: str | None = f"/gallery?{query}"
+    while path:
+        html = await person.see(path)
+        yield html
+        path = unescape(html.partition('rel="next"')[2].partition('href="')[2].partition('"')[0])
+
+
+async def found(person: Person, query: str) -> str:
+    """Return the cards of all pages of a search."""
+    return "".join(
+        [
+            html.partition('class="cards"')[2].partition("</ul>")[0]
+            async for html in pages(person, query)
+        ]
+    )
+
+
+async def test_text_search_takes_every_sign_as_it_is(review: Site, ada: Person) -> None:
+    await review.add(known("a.b (c) [d] $1", 0.5), known("axb", 0.4), known("Été à Nice", 0.3))
+    brackets = await found(ada, "q=A.B+%28c")
+    assert "a.b (c)" in brackets
+    assert "axb" not in brackets
+    assert "Nice" in await found(ada, "q=nice&order=worst")
+    assert not await found(ada, "q=%00.*")
+    assert "axb" in await found(ada, "q=axb&search=prediction.text&order=best")
+
+
+async def test_filters_leave_out_what_does_not_meet_them(review: Site, ada: Person) -> None:
+    note = {"text": "Right", "quality": "ok", "by": "bob", "at": NOW}
+    await review.add(
+        known("low", 0.1, annotation=note),
+        known("middle", 0.5, sources=[{"url": "http://h.example:8080/a", "batch_id": "b1"}]),
+        known("high", 0.9),
+        known("bad", 0.0, status="rejected", prediction=None, error={"code": "undecodable_image"}),
+    )
+    for query, expected in {
+        "low=0.4&high=0.6": {"middle"},
+        "order=worst&low=0.4": {"middle", "high"},
+        "order=best&high=0.4": {"low"},
+        "status=rejected": {"undecodable_image"},
+        "annotated=yes": {"low"},
+        "annotated=no&status=predicted": {"middle", "high"},
+        "annotated=unreadable": set(),
+        "host=h.example": {"middle"},
+        "host=example": set(),
+        "batch=b1": {"middle"},
+        "q=right&search=annotation.text": {"low"},
+    }.items():
+        cards = await found(ada, query)
+        words = {word for word in ("low", "middle", "high", "undecodable_image") if word in cards}
+        assert words == expected, query
+
+
+@pytest.mark.parametrize("order", ["newest", "worst", "best"])
+async def test_paging_shows_every_image_once(review: Site, ada: Person, order: str) -> None:
+    count = MOST + 40
+    documents = [
+        known(f"line-{number:03}-", 0.0 if number < MOST + 10 else number / count / 2)
+        for number in range(count)
+    ]
+    for number, document in enumerate(documents):
+        document["indexed_at"] = NOW - timedelta(hours=number // (MOST + 10))
+    await review.index.images.insert_missing(documents)
+    seen: list[str] = []
+    async for html in pages(ada, f"order={order}"):
+        seen += [part.partition("</span>")[0] for part in html.split('class="read">')[1:]]
+    assert len(seen) == count
+    assert len(set(seen)) == count
