@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from tempfile import TemporaryFile
 from typing import IO
+from weakref import WeakKeyDictionary
 
 from services.common.download.errors import FailedDownloadError
 
@@ -22,13 +23,16 @@ class NoSpaceError(FailedDownloadError):
 class Spool:
     """Makes files, and keeps them together within a limit; from any thread.
 
+    A file that nobody holds any more is closed by itself, and does not count either: a thread may
+    end, or write on, when whoever waited for it has gone.
+
     Args:
         max_bytes: Of all files at one time.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._taken: dict[object, int] = {}
+        self._taken: WeakKeyDictionary[object, int] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
     def new_file(self) -> IO[bytes]:

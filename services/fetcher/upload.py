@@ -109,24 +109,23 @@ async def _sent_as_body(
 
 @asynccontextmanager
 async def _form(request: Request, limit: int, spool: Spool) -> AsyncIterator[FormData]:
-    owner = object()
     try:
-        form = await _parse(request, limit, spool, owner)
+        form = await _parse(request, limit, spool)
         try:
             yield form
         finally:
             await form.close()
     finally:
-        spool.give_back(owner)
+        spool.give_back(request)
 
 
-async def _parse(request: Request, limit: int, spool: Spool, owner: object) -> FormData:
+async def _parse(request: Request, limit: int, spool: Spool) -> FormData:
     """Read a form, whose file the parser keeps on disk."""
     chunks = _capped(request, limit)
 
     async def counted() -> AsyncGenerator[bytes]:
         async for chunk in chunks:
-            spool.take(owner, len(chunk))
+            spool.take(request, len(chunk))
             yield chunk
 
     async with aclosing(chunks), aclosing(counted()) as stream:

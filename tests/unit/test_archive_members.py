@@ -1,19 +1,23 @@
 import gzip
 import io
 import tarfile
+import threading
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from itertools import groupby
 from tempfile import TemporaryFile
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from services.fetcher.archives import ground_truth, members
 from services.fetcher.archives.addresses import member_url, split_member
-from services.fetcher.archives.formats import check_size, open_archive
+from services.fetcher.archives.formats import TarArchive, check_size, open_archive
 from services.fetcher.archives.members import (
     MAX_NAME_LENGTH,
     ArchiveLimits,
@@ -393,3 +397,37 @@ def test_archive_with_any_bytes_changed_is_read_or_refused_never_a_bug(
             return
     for row in rows:
         assert (row.url if isinstance(row, Item) else row.value).encode()
+
+
+class Watched(BytesIO):
+    """Notes which threads read it, and holds the first one up."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.readers: list[int] = []
+        self.is_read, self.is_read_by_another, self.goes_on = (threading.Event() for _ in range(3))
+
+    @override
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.readers.append(threading.get_ident())
+        if self.readers[0] != self.readers[-1]:
+            self.is_read_by_another.set()
+        elif not self.is_read.is_set():
+            self.is_read.set()
+            assert self.goes_on.wait(30)
+        return super().read(size)
+
+
+def test_members_of_a_tar_are_read_by_one_thread_after_the_other() -> None:
+    """Whoever is cancelled while a thread reads leaves it behind, and the next one comes."""
+    file = Watched(tar_of({f"{number}.png": bytes([number]) * 100 for number in range(9)}))
+    archive = TarArchive(file, LIMITS)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(archive.read, "1.png", max_bytes=1000)
+        assert file.is_read.wait(30)
+        second = threads.submit(archive.read, "8.png", max_bytes=1000)
+        file.is_read_by_another.wait(0.2)
+        file.goes_on.set()
+
+        assert (first.result(), second.result()) == (b"\1" * 100, b"\10" * 100)
+    assert len(list(groupby(file.readers))) == 2

@@ -5,6 +5,10 @@ import pytest
 from services.fetcher.spool import NoSpaceError, Spool
 
 
+class Owner:
+    """Of bytes."""
+
+
 def test_all_files_together_are_bounded_and_what_is_discarded_makes_room() -> None:
     spool = Spool(10)
     with spool.file() as first, spool.file() as second:
@@ -19,9 +23,32 @@ def test_all_files_together_are_bounded_and_what_is_discarded_makes_room() -> No
 
 
 def test_bytes_that_others_write_count_until_they_are_given_back() -> None:
-    spool, owner = Spool(10), object()
+    spool, owner, other = Spool(10), Owner(), Owner()
     spool.take(owner, 8)
     with pytest.raises(NoSpaceError):
-        spool.take(object(), 3)
+        spool.take(other, 3)
     spool.give_back(owner)
-    spool.take(object(), 10)
+    spool.take(other, 10)
+
+
+def test_file_that_nobody_holds_any_more_makes_room() -> None:
+    spool = Spool(10)
+    forgotten = spool.new_file()
+    spool.write(forgotten, b"1234567890")
+    with pytest.warns(ResourceWarning):
+        del forgotten
+
+    with spool.file() as file:
+        spool.write(file, b"1234567890")
+
+
+def test_file_that_is_written_on_after_it_was_discarded_makes_room() -> None:
+    spool = Spool(10)
+    discarded = spool.new_file()
+    spool.discard(discarded)
+    with pytest.raises(ValueError, match="closed"):
+        spool.write(discarded, b"1234567890")
+    del discarded
+
+    with spool.file() as file:
+        spool.write(file, b"1234567890")

@@ -4,6 +4,7 @@ import errno
 import gzip
 import struct
 import tarfile
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -119,6 +120,7 @@ class TarArchive:
         self._file = file
         self._limits = limits
         self._places: dict[str, tuple[int, int]] | None = None
+        self._reading = threading.Lock()  # who gave up waiting leaves a thread that still reads
 
     def entries(self) -> Iterator[Entry]:
         """Yield its members, in their order."""
@@ -140,18 +142,19 @@ class TarArchive:
                 headers.taken_bytes = 0
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
-        """Return a member's content, at most one byte more than ``max_bytes``.
+        """Return a member's content, at most one byte more than ``max_bytes``; from any thread.
 
         Raises:
             ArchiveRefusedError: There is no such member.
         """
-        if self._places is None:
-            self._places = self._index()
-        if name not in self._places:
-            raise ArchiveRefusedError("the archive has no such member")
-        at, size = self._places[name]
-        self._file.seek(at)
-        return self._file.read(min(size, max_bytes + 1))
+        with self._reading:
+            if self._places is None:
+                self._places = self._index()
+            if name not in self._places:
+                raise ArchiveRefusedError("the archive has no such member")
+            at, size = self._places[name]
+            self._file.seek(at)
+            return self._file.read(min(size, max_bytes + 1))
 
     def _index(self) -> dict[str, tuple[int, int]]:
         return {
