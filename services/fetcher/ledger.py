@@ -18,8 +18,8 @@ from services.fetcher.jobs import Job
 from services.fetcher.lists.pages import page_id
 
 GROUP_EVERY_SECONDS = 0.05
-"""Items are looked up, and written, so often at most: a request to MongoDB costs as much as three
-items in it, and nobody waits for one item."""
+"""Items are looked up, and written, so often at most: a request to MongoDB costs as much as two or
+three items in it, and nobody waits for one item."""
 
 
 class ItemOutcome(StrEnum):
