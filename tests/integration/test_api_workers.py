@@ -77,6 +77,7 @@ async def workers() -> AsyncIterator[Workers]:
 async def running_workers() -> AsyncIterator[Workers]:
     port = pick_free_ports().ocr_api_port
     settings = {"OCR_WORKERS": "2", "OCR_THREADS": "1", "OCR_PORT": str(port)}
+    settings |= {"OCR_MAX_WAIT_SECONDS": "600"}  # no image is refused where cores are busy
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "app.main", cwd=ROOT, env={**os.environ, **settings}
     )
