@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.common.index import Database, Document, open_index
+from services.common.object_store import open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.fetcher.ledger import fetch_id
 from services.fetcher.lists.pages import page_id
@@ -180,6 +181,8 @@ async def run(count: int, repeats: int, *, keeps: bool) -> list[dict[str, Any]]:
             rows.append(await answer(person, repeats))
             return [*rows, {"page": "(count of all)", "median_ms": counted, "max_ms": counted}]
     finally:
+        async with open_object_store(s3) as store:
+            await store.client.delete_bucket(Bucket=s3.bucket)  # nothing was stored in it
         if not keeps:
             await client.drop_database(DATABASE)
         client.close()
