@@ -7,7 +7,7 @@ that they come from.
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from services.cli.output import Output, cell, counted, table
 from services.cli.watch import progress_bar
 from services.common.errors import PermanentError
 from services.common.images import ImageFormat, sniff
-from services.common.metadata import Provenance, to_metadata
-from services.common.object_store import ObjectStore, open_object_store
+from services.common.metadata import Provenance, from_metadata, to_metadata
+from services.common.object_store import ObjectInfo, ObjectStore, open_object_store
 from services.common.settings import S3Settings
 from services.fetcher.lists.rows import MalformedListError
 
@@ -94,14 +94,14 @@ async def _upload(store: ObjectStore, candidate: Candidate) -> Uploaded:
     try:
         content = await asyncio.to_thread(candidate.read)
         image_format = await asyncio.to_thread(_format_of, content)
-        metadata = _metadata_of(candidate)
+        key = f"api/{hashlib.sha256(content).hexdigest()}.{image_format.extension}"
+        known = await store.head(key)
+        metadata = _metadata_of(candidate, known)
     except OSError:
         return Uploaded(name, "rejected", "unreadable_file")
     except (MalformedListError, _RejectedError) as error:  # the former: its archive is broken there
         return Uploaded(name, "rejected", error.code)
-    key = f"api/{hashlib.sha256(content).hexdigest()}.{image_format.extension}"
-    known = await store.head(key)
-    if known is not None and metadata.items() <= dict(known.metadata).items():
+    if known is not None and metadata.items() <= known.metadata.items():
         return Uploaded(name, "unchanged", key=key)
     await store.write(key, content, content_type=image_format.content_type, metadata=metadata)
     return Uploaded(name, "stored", key=key)
@@ -115,9 +115,13 @@ class _RejectedError(PermanentError):
         self.code = code
 
 
-def _metadata_of(candidate: Candidate) -> dict[str, str]:
-    metadata = to_metadata(Provenance(annotation=candidate.annotation))
-    if candidate.annotation is not None and not metadata:
+def _metadata_of(candidate: Candidate, known: ObjectInfo | None) -> dict[str, str]:
+    """Return what the bucket is to say of an image, and what it says already."""
+    if candidate.annotation is None:
+        return {}
+    origin = Provenance() if known is None else from_metadata(dict(known.metadata))
+    metadata = to_metadata(replace(origin, annotation=candidate.annotation))
+    if "annotation" not in metadata:
         raise _RejectedError("annotation_too_long")
     return metadata
 

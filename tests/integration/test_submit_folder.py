@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from services.cli.main import app
-from services.common.metadata import from_metadata
+from services.common.metadata import Provenance, from_metadata, to_metadata
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import S3Settings
 from tests.support.web import png
@@ -120,6 +120,24 @@ async def test_images_of_an_archive_are_stored_with_their_texts_and_the_rest_is_
     assert info is not None
     provenance = from_metadata(dict(info.metadata))
     assert (provenance.annotation, provenance.source_url) == ("Où ?", None)
+
+
+async def test_text_of_an_archive_leaves_what_else_is_known_of_its_image(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    key = f"api/{hashlib.sha256(png(1)).hexdigest()}.png"
+    known = to_metadata(Provenance("http://x.test/a.png", annotation="Où?"))
+    await store.write(key, png(1), content_type="image/png", metadata=known)
+
+    found = json.loads(
+        (await docreco("submit", str(write_archive(tmp_path / "a.zip")), "--json")).stdout
+    )
+
+    assert found["counts"] == {"stored": 2, "unchanged": 0, "rejected": 2}
+    info = await store.head(key)
+    assert info is not None
+    provenance = from_metadata(dict(info.metadata))
+    assert (provenance.annotation, provenance.source_url) == ("Où ?", "http://x.test/a.png")
 
 
 async def test_archive_that_is_refused_says_why(
