@@ -100,7 +100,11 @@ class Pipeline:
             settings: By name of the program.
         """
         changed = [
-            replace(self.programs[name], env={**self.programs[name].env, **own})
+            replace(
+                self.programs[name],
+                env={**self.programs[name].env, **own},
+                ready_timeout_seconds=START_TIMEOUT_SECONDS,
+            )
             for name, own in settings.items()
         ]
         await asyncio.gather(*(self._replace(program) for program in changed))

@@ -1,0 +1,63 @@
+"""Exports of drawn lines, laid out by the real writers and without a server."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.common.labels import Origin
+from services.datasets.card import data_card
+from services.datasets.export import _open_writer
+from services.datasets.folder import Folder, replacing
+from services.datasets.manifest import FILE, Format, Manifest, Query, Record, SplitName
+from services.datasets.plan import Plan
+from tests.support.datasets import STORED_AT
+from tests.support.images import line_image
+
+Texts = Mapping[SplitName, list[str]]
+
+
+def write_export(
+    out: Path, texts: Texts, *, layout: Format = Format.HF, origin: Origin = Origin.ANNOTATION
+) -> Path:
+    """Write an export with a drawn line for each text; return its folder."""
+    query = Query(format=layout, bucket="raw")
+    with (
+        replacing(out) as staging,
+        Plan.open(staging / ".plan") as plan,
+        Folder(staging) as folder,
+    ):
+        writer = _open_writer(layout, folder)
+        for split, lines in texts.items():
+            for text in lines:
+                content = line_image(text)
+                writer.add(_record(content, text, split, origin), content, "png")
+        writer.finish()
+        splits = Counter({split: len(lines) for split, lines in texts.items() if lines})
+        manifest = Manifest(
+            created_at=STORED_AT,
+            query=query,
+            images=splits.total(),
+            splits=dict(splits),
+            excluded={},
+            lost={},
+        )
+        folder.write("README.md", data_card(manifest, plan).encode())
+        folder.write(FILE, manifest.model_dump_json().encode())
+    return out
+
+
+def _record(content: bytes, text: str, split: SplitName, origin: Origin) -> Record:
+    return Record(
+        sha256=hashlib.sha256(content).hexdigest(),
+        key=text,
+        etag="etag",
+        split=split,
+        label=text,
+        origin=origin,
+        agreement=None,
+        score=None,
+        engine=None,
+        model_version=None,
+        hosts=[],
+    )
