@@ -26,6 +26,9 @@ MAX_ANNOTATION_LENGTH = 10_000
 BY_BATCH = "batch:"
 """Begins ``annotation.by`` of a text that came with a list; any other value is a person's."""
 
+BYTES_REPLACED_AT = "bytes_replaced_at"
+"""Of an earlier annotation: when the image that it is of gave way to another under its key."""
+
 _CONTROL = frozenset({"Cc", "Cs"})
 """Unicode categories that no text on an image has (UAX 44, table 12); format characters stay:
 some scripts are spelled with them."""

@@ -2,7 +2,11 @@
 
 from datetime import UTC, datetime
 
+from services.common.annotations import BYTES_REPLACED_AT
 from services.common.index import Collection, Document
+
+_ENDED = {"undone_at", BYTES_REPLACED_AT}
+"""What says of an earlier annotation that it is never valid again."""
 
 
 async def take_back(images: Collection, document_id: str, **having: str) -> bool:
@@ -27,7 +31,7 @@ async def take_back(images: Collection, document_id: str, **having: str) -> bool
 
 def _without_last(document: Document) -> Document:
     history = list(document.get("annotation_history") or [])
-    valid = [number for number, each in enumerate(history) if "undone_at" not in each]
+    valid = [number for number, each in enumerate(history) if not _ENDED & each.keys()]
     earlier = history.pop(valid[-1]) if valid else None
     undone = {**document["annotation"], "undone_at": datetime.now(tz=UTC)}
     return {"annotation": earlier, "annotation_history": [*history, undone]}

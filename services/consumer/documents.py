@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from services.common.annotations import BY_BATCH
+from services.common.annotations import BY_BATCH, BYTES_REPLACED_AT
 from services.common.events import ObjectEvent, sequence_order
 from services.common.index import Document
 from services.common.metadata import Provenance
@@ -132,7 +132,11 @@ def _said_of_other_bytes(
     said = document.get("annotation")
     if said is None:
         return {}
-    earlier = [*(document.get("annotation_history") or []), said]
+    # Undo must not make it the label of these bytes
+    earlier = [
+        {BYTES_REPLACED_AT: now, **each}
+        for each in (*(document.get("annotation_history") or []), said)
+    ]
     return {"annotation": _annotation(None, provenance, now), "annotation_history": earlier}
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from services.common.annotations import BYTES_REPLACED_AT
 from services.common.events import EventKind, ObjectEvent
 from services.common.metadata import Provenance
 from services.common.object_store import ObjectInfo
@@ -215,7 +216,13 @@ def test_what_a_person_said_is_not_said_of_other_bytes() -> None:
 
     assert same["annotation"] == said
     assert changed["annotation"] is None
-    assert changed["annotation_history"] == [said]
+    assert changed["annotation_history"] == [said | {BYTES_REPLACED_AT: NOW}]
+    changed["annotation"] = said | {"by": "bob"}
+    later, once_more = NOW + timedelta(hours=1), event("12", etag="e3")
+    again = documents.stored(changed, once_more, Provenance(), reading("e3"), later).fields
+    assert again is not None
+    left = [(each["by"], each[BYTES_REPLACED_AT]) for each in again["annotation_history"]]
+    assert left == [("anna", NOW), ("bob", later)]
 
 
 def test_text_of_a_newer_list_replaces_that_of_an_older_one_which_is_kept() -> None:

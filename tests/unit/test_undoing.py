@@ -26,3 +26,10 @@ def test_what_was_undone_before_does_not_come_back() -> None:
     again = _without_last(left)
     assert again["annotation"] is None
     assert [each["text"] for each in again["annotation_history"]] == ["b", "c", "a"]
+
+
+def test_what_was_said_of_other_bytes_is_not_said_of_these() -> None:
+    history = [said("of other bytes", bytes_replaced_at=AT)]
+    left = _without_last({"annotation": said("a"), "annotation_history": history})
+    assert left["annotation"] is None
+    assert [each["text"] for each in left["annotation_history"]] == ["of other bytes", "a"]
