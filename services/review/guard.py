@@ -56,7 +56,7 @@ def _refusal(request: Request, hosts: frozenset[str], max_upload_bytes: int) -> 
     if request.url.path in HEALTH_PATHS:
         return None
     host = request.headers.get("host", "")
-    if (urlsplit(f"//{host}").hostname or "") not in hosts:
+    if _name_in(host) not in hosts:
         return ProblemError(421, "unknown_host", "REVIEW_HOSTS does not have this host name")
     if request.method in SAFE_METHODS:
         return None
@@ -80,4 +80,12 @@ def _is_from_here(request: Request, host: str) -> bool:
     if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
         return False
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == host
+    return origin is None or origin.partition("://")[2] == host
+
+
+def _name_in(host: str) -> str:
+    """Return a host's name without its port; empty where there is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # a bracket too few
+        return ""

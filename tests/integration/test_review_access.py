@@ -114,6 +114,7 @@ async def test_form_without_its_token_is_refused(review: Site, ada: Person) -> N
     [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],
@@ -128,9 +129,9 @@ async def test_form_from_another_site_is_refused(
         assert response.status == 403
 
 
-async def test_another_host_name_is_refused(ada: Person) -> None:
-    headers = {"Host": "evil.example"}
-    async with ada.client.get("/queue", headers=headers) as response:
+@pytest.mark.parametrize("host", ["evil.example", "[", "[::1", "127.0.0.1]"])
+async def test_another_host_name_is_refused(ada: Person, host: str) -> None:
+    async with ada.client.get("/queue", headers={"Host": host}) as response:
         assert response.status == 421
 
 
