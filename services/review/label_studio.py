@@ -6,6 +6,7 @@ answered at once, and the task is read afterwards; what gets lost is found by
 """
 
 import asyncio
+from collections import Counter
 
 import structlog
 from fastapi import APIRouter, Depends, Request
@@ -16,6 +17,7 @@ from services.common.breaker import Breaker
 from services.common.errors import PipelineError, UnavailableError
 from services.common.index import Database
 from services.common.labelstudio.client import LabelStudio
+from services.common.labelstudio.errors import LabelStudioUnavailableError
 from services.common.labelstudio.pull import Pull, Report
 from services.review.guard import WEBHOOK_PATH
 
@@ -23,6 +25,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 MAX_WAITING = 100
 """Tasks; beyond it all that changed is read at once."""
+MAX_TRIES = 10
+"""To read what Label Studio can't show though it answers; ``docreco label-studio pull`` tells."""
 
 
 class Inbox:
@@ -39,6 +43,7 @@ class Inbox:
         self._index = index
         self._title = title
         self._waiting: dict[int | None, None] = {}
+        self._failures: Counter[int | None] = Counter()
         self._arrived = asyncio.Event()
         self._breaker = Breaker({"mongodb": index.check})
 
@@ -85,7 +90,16 @@ class Inbox:
         if project is None:
             return Report()
         pull = Pull(self._studio, self._index, project.id)
-        return await (pull.changed() if task is None else pull.task(task))
+        try:
+            report = await (pull.changed() if task is None else pull.task(task))
+        except LabelStudioUnavailableError as error:
+            self._failures[task] += 1
+            if self._failures[task] < MAX_TRIES:
+                raise
+            log.warning("task given up", task=task, code=error.code, error=str(error))
+            report = Report()
+        del self._failures[task]
+        return report
 
 
 class _Named(BaseModel):

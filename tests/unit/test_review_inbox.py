@@ -1,0 +1,71 @@
+"""What becomes of a task that Label Studio answers about only with errors."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from services.common.index import Database
+from services.common.labelstudio.client import LabelStudio
+from services.common.labelstudio.errors import LabelStudioUnavailableError
+from services.common.labelstudio.schemas import Project
+from services.review.label_studio import MAX_TRIES, Inbox
+from tests.support.waiting import eventually
+
+
+class Studio:
+    """Knows the project, and answers no question about task 1."""
+
+    url = "http://studio.example"
+
+    def __init__(self, outages: int) -> None:
+        self.asked: list[int] = []
+        self.outages = outages
+
+    async def find_project(self, title: str) -> Project:
+        self.outages -= 1
+        if self.outages >= 0:
+            raise LabelStudioUnavailableError("nobody there")
+        return Project(id=1, title=title)
+
+    async def task(self, number: int) -> None:
+        self.asked.append(number)
+        if number == 1:
+            raise LabelStudioUnavailableError("500: out of range")
+
+
+class Index:
+    """Answers."""
+
+    async def check(self) -> None:
+        """Find nothing wrong."""
+
+
+async def read(studio: Studio, wanted: list[int]) -> None:
+    """Note the two tasks, and wait until they were asked for so often."""
+    stop = asyncio.Event()
+    inbox = Inbox(cast("LabelStudio", studio), cast("Database", Index()), "DocReco")
+    reading = asyncio.create_task(inbox.run(stop))
+    inbox.note(1)
+    inbox.note(2)
+
+    async def is_done() -> bool:
+        return sorted(studio.asked) == wanted and not inbox._waiting
+
+    await eventually(is_done)
+    stop.set()
+    await reading
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.common.breaker.LARGEST_PAUSE_SECONDS", 0.001)
+
+
+async def test_task_that_can_never_be_read_is_given_up() -> None:
+    await read(Studio(outages=0), [1] * MAX_TRIES + [2])
+
+
+async def test_tasks_wait_for_a_studio_that_is_away_however_often_it_is_asked() -> None:
+    studio: Any = Studio(outages=3 * MAX_TRIES)
+    await read(studio, [1] * MAX_TRIES + [2])
