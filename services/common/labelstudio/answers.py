@@ -71,7 +71,7 @@ def to_ours(said: schemas.Annotation, name: str, origin: str) -> Annotation:
     return to_annotation(text, quality, by=name[:MAX_NAME_LENGTH], at=at, origin=origin)
 
 
-def replaces(annotation: Annotation, site: str, *, overwrite: bool) -> Replaces:
+def replaces(annotation: Annotation, site: str, *, overwrite: bool, is_listed: bool) -> Replaces:
     """Return which annotations this one replaces.
 
     Of the same task: Label Studio knows which of its annotations counts. Of another task there: an
@@ -81,13 +81,15 @@ def replaces(annotation: Annotation, site: str, *, overwrite: bool) -> Replaces:
         annotation: The one to write.
         site: Beginning of what all tasks of this Label Studio have as origin.
         overwrite: Whether others' are replaced.
+        is_listed: Whether a listing has it, which is some seconds old: what the same task said
+            later is not replaced.
     """
 
     def may_replace(current: Mapping[str, Any]) -> bool:
         origin = current.get("origin") or ""
-        if origin == annotation.origin:
-            return True
         is_earlier = bool(current.get("at") and annotation.at and current["at"] < annotation.at)
+        if origin == annotation.origin:
+            return is_earlier or not is_listed
         return is_earlier and (overwrite or origin.startswith(site))
 
     return may_replace

@@ -16,7 +16,7 @@ from services.common.annotations import (
     UnacceptableAnnotationError,
     annotate,
 )
-from services.common.index import Database
+from services.common.index import Database, DocumentRefusedError
 from services.common.labelstudio import schemas
 from services.common.labelstudio.answers import latest, replaces, to_ours
 from services.common.labelstudio.client import LabelStudio
@@ -68,10 +68,14 @@ class Report:
             self.remarks.append(Remark(task.id, outcome, task.text("image_id"), detail))
 
 
-DETAILS = {
+DETAILS: dict[str, str] = {
     Outcome.CONFLICT: "the image has another annotation, which stays",
     Outcome.UNKNOWN: "no such image, or it was removed or replaced",
 }
+
+
+class _OvertakenError(Exception):
+    """A listing shows less than what its task has said here by now: a webhook may be faster."""
 
 
 @dataclass
@@ -111,7 +115,7 @@ class Pull:
                 if task is None:
                     report.counts[Result.FOREIGN] += 1
                 else:
-                    await self._take(task, report)
+                    await self._take(task, report, is_listed=True)
             self.on_progress(report)
         if begun is not None and not self.is_dry_run:
             # By the clock that dates the tasks, and before the first of them was read
@@ -136,44 +140,69 @@ class Pull:
     def _site(self) -> str:
         return f"{self.studio.url}/projects/"
 
-    async def _take(self, task: Task, report: Report) -> None:
+    async def _take(self, task: Task, report: Report, *, is_listed: bool = False) -> None:
         image, etag = task.text("image_id"), task.text("etag")
         if task.project != self.project or not image or not etag:
             report.note(task, Result.FOREIGN)
             return
         origin = f"{self._site}{self.project}/data?task={task.id}"
         said = latest(task)
-        if said is None and task.total_annotations:
+        if said is None and task.hides_some:
             report.note(task, Result.OPEN, "this account is not shown its annotations")
             return
-        if said is None:
-            report.note(task, await self._withdraw(image, origin))
-            return
+        outcome: Outcome | Result
         try:
-            annotation = to_ours(said, await self._name(said), origin)
-        except UnacceptableAnnotationError as error:
+            if said is None:
+                outcome = await self._withdraw(image, origin, is_listed=is_listed)
+            else:
+                annotation = to_ours(said, await self._name(said), origin)
+                outcome = await self._write(image, annotation, etag, is_listed=is_listed)
+        except _OvertakenError:
+            await self._take_anew(task, report)
+        except (UnacceptableAnnotationError, DocumentRefusedError) as error:
             report.note(task, Result.REJECTED, str(error))
-            return
-        outcome = await self._write(image, annotation, etag)
-        report.note(task, outcome, DETAILS.get(outcome, ""))
+        else:
+            report.note(task, outcome, DETAILS.get(outcome, ""))
 
-    async def _write(self, image: str, annotation: Annotation, etag: str) -> Outcome:
-        return await annotate(
+    async def _take_anew(self, listed: Task, report: Report) -> None:
+        task = await self.studio.task(listed.id)
+        if task is None:
+            report.note(listed, Result.OPEN)
+        else:
+            await self._take(task, report)
+
+    async def _write(
+        self, image: str, annotation: Annotation, etag: str, *, is_listed: bool
+    ) -> Outcome:
+        may_replace = replaces(
+            annotation, self._site, overwrite=self.overwrite, is_listed=is_listed
+        )
+        outcome = await annotate(
             self.index.images,
             image,
             annotation,
-            overwrite=replaces(annotation, self._site, overwrite=self.overwrite),
+            overwrite=may_replace,
             dry_run=self.is_dry_run,
             etag=etag,
         )
+        is_conflict = is_listed and outcome is Outcome.CONFLICT
+        if is_conflict and await self._has_said(image, annotation.origin):
+            raise _OvertakenError
+        return outcome
 
-    async def _withdraw(self, image: str, origin: str) -> Result:
-        ours = {"_id": image, "annotation.origin": origin}
-        if await self.index.images.count(ours, most=1) == 0:
+    async def _withdraw(self, image: str, origin: str, *, is_listed: bool) -> Result:
+        if not await self._has_said(image, origin):
             return Result.OPEN
+        if is_listed:
+            raise _OvertakenError
         while not self.is_dry_run and await take_back(self.index.images, image, origin=origin):
             pass  # also what the same task said earlier
         return Result.WITHDRAWN
+
+    async def _has_said(self, image: str, origin: str) -> bool:
+        """Whether an image's annotation is of this task."""
+        ours = {"_id": image, "annotation.origin": origin}
+        return await self.index.images.count(ours, most=1) > 0
 
     async def _name(self, said: schemas.Annotation) -> str:
         """Return who said it; a listing has the number only."""

@@ -108,6 +108,8 @@ class Push:
         for image, tasks in listed.items():
             for task in tasks:
                 fate = self._fate(task, documents.get(image), is_second=image in kept)
+                if fate is Fate.DELETED and _is_of(documents.get(image), task):
+                    fate = await self._fate_of_second(task)
                 if not self.is_dry_run:
                     await self._settle(task, documents.get(image), fate)
                 report.counts[fate] += 1
@@ -119,7 +121,7 @@ class Push:
     def _fate(self, task: Task, document: Document | None, *, is_second: bool) -> Fate:
         if document is None:
             return Fate.FOREIGN
-        if document["status"] != "predicted" or document["etag"] != task.text("etag"):
+        if not _is_of(document, task):
             return Fate.DELETED
         if task.total_annotations:
             return Fate.ANNOTATED
@@ -130,6 +132,12 @@ class Push:
         is_same = task.text("pushed") == pushed(document, self.addresses.kind)
         is_fresh = self.addresses.is_fresh(task.text("valid_until"))
         return Fate.UNCHANGED if is_same and is_fresh else Fate.UPDATED
+
+    async def _fate_of_second(self, task: Task) -> Fate:
+        """Look again: a long listing is old, and what somebody has said since would be lost."""
+        now = await self.studio.task(task.id)
+        is_annotated = now is not None and (now.total_annotations or now.annotations)
+        return Fate.ANNOTATED if is_annotated else Fate.DELETED
 
     async def _settle(self, task: Task, document: Document | None, fate: Fate) -> None:
         if fate is Fate.DELETED:
@@ -169,6 +177,13 @@ class Push:
                 return
         if chunk:
             yield chunk
+
+
+def _is_of(document: Document | None, task: Task) -> bool:
+    """Whether an image is there with the bytes that a task shows."""
+    if document is None or document["status"] != "predicted":
+        return False
+    return bool(document["etag"] == task.text("etag"))
 
 
 def _chunks(items: Iterable[str]) -> Iterator[list[str]]:

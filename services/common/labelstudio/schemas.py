@@ -1,11 +1,14 @@
 """What Label Studio answers, as far as it is read here; all of it is a stranger's word."""
 
+import re
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 MAX_ANNOTATIONS = 1000
 """Of one task."""
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+"""JSON may have it; MongoDB and UTF-8 have no form for it."""
 
 
 class _Answer(BaseModel):
@@ -54,10 +57,16 @@ class Task(_Answer):
     """Those of people who skipped it do not count."""
     annotations: list[Annotation] = Field(default_factory=list, max_length=MAX_ANNOTATIONS)
 
+    @property
+    def hides_some(self) -> bool:
+        """Whether it has annotations that are not told, or may have some."""
+        told = sum(not each.was_cancelled for each in self.annotations)
+        return "annotations" not in self.model_fields_set or self.total_annotations > told
+
     def text(self, name: str) -> str:
-        """Return a field of the data that is text; empty where it is none."""
+        """Return a field of the data that is text, of whole characters; empty where it is none."""
         value = self.data.get(name)
-        return value if isinstance(value, str) else ""
+        return value if isinstance(value, str) and not _LONE_SURROGATE.search(value) else ""
 
 
 class Prediction(_Answer):

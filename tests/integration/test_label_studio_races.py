@@ -1,0 +1,163 @@
+"""Label Studio while people go on annotating, and answers that only a stranger would give."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from pydantic import HttpUrl, SecretStr
+from typing_extensions import override
+
+from services.common.labelstudio.client import LabelStudio, open_label_studio
+from services.common.labelstudio.pull import Pull, Report
+from services.common.labelstudio.push import Fate, Push
+from services.common.labelstudio.settings import LabelStudioSettings
+from services.common.labelstudio.tasks import Addresses
+from services.common.settings import MongoSettings, S3Settings
+from tests.support.datasets import Collected, open_collected
+from tests.support.label_studio import TOKEN, Json, LabelStudioFake, open_label_studio_fake
+
+pytestmark = pytest.mark.integration
+
+PROJECT = 1
+
+
+@pytest.fixture
+async def collected(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Collected]:
+    async with open_collected(s3_settings, mongo_settings, monkeypatch) as collected:
+        await collected.add("a.png", "line")
+        yield collected
+
+
+@pytest.fixture
+async def studio() -> AsyncIterator[LabelStudioFake]:
+    async with open_label_studio_fake() as studio:
+        yield studio
+
+
+def settings_of(studio: LabelStudioFake) -> LabelStudioSettings:
+    return LabelStudioSettings(url=HttpUrl(studio.url), token=SecretStr(TOKEN))
+
+
+class Client(LabelStudio):
+    """Does something between the moment a page was listed and the moment it is used."""
+
+    meanwhile: Callable[[], Any]
+
+    @override
+    async def tasks(self, project: int, **wanted: Any) -> Any:
+        async for page in super().tasks(project, **wanted):
+            if page:
+                await self.meanwhile()
+            yield page
+
+
+@asynccontextmanager
+async def client(studio: LabelStudioFake, meanwhile: Callable[[], Any]) -> AsyncIterator[Client]:
+    async with open_label_studio(settings_of(studio)) as plain:
+        made = Client(plain._transport, plain.url)
+        made.meanwhile = meanwhile
+        yield made
+
+
+async def nothing() -> None:
+    """Do nothing."""
+
+
+async def push(studio: LabelStudioFake, collected: Collected, *doing: Any) -> Any:
+    async with client(studio, *(doing or (nothing,))) as asked:
+        addresses = Addresses(settings_of(studio), collected.store)
+        step = Push(asked, collected.index.images, addresses, collected.store.bucket)
+        return (await step.run(PROJECT, limit=10)).counts
+
+
+async def pull(studio: LabelStudioFake, collected: Collected, *doing: Any) -> Report:
+    async with client(studio, *(doing or (nothing,))) as asked:
+        return await Pull(asked, collected.index, PROJECT).changed(everything=True)
+
+
+def says(studio: LabelStudioFake, task: int, text: str, **more: Any) -> Json:
+    result = [{"from_name": "text", "type": "textarea", "value": {"text": [text]}}]
+    return studio.add_annotation(task, {"result": result, **more})
+
+
+async def text_of(collected: Collected, key: str = "a.png") -> str | None:
+    said = (await collected.document(key))["annotation"]
+    return said and str(said["text"])
+
+
+async def task_by_webhook(studio: LabelStudioFake, collected: Collected, task: int) -> None:
+    async with open_label_studio(settings_of(studio)) as asked:
+        await Pull(asked, collected.index, PROJECT).task(task)
+
+
+@pytest.mark.parametrize("earlier", [None, "at first"])
+async def test_listing_does_not_undo_what_a_webhook_brought_meanwhile(
+    collected: Collected, studio: LabelStudioFake, earlier: str | None
+) -> None:
+    await push(studio, collected)
+    (task,) = studio.tasks
+    if earlier is not None:
+        says(studio, task, earlier)
+
+    async def webhook() -> None:
+        says(studio, task, "just now")
+        await task_by_webhook(studio, collected, task)
+
+    report = await pull(studio, collected, webhook)
+
+    assert await text_of(collected) == "just now"
+    assert report.counts == {"unchanged": 1}
+
+
+async def test_second_task_that_was_annotated_since_the_listing_stays(
+    collected: Collected, studio: LabelStudioFake
+) -> None:
+    await push(studio, collected)
+    (task,) = studio.tasks
+    second = studio.add_task(PROJECT, dict(studio.tasks[task]["data"]))["id"]
+
+    async def annotate() -> None:
+        if not studio.annotations:
+            says(studio, second, "said at the second")
+
+    assert (await push(studio, collected, annotate))[Fate.ANNOTATED] == 1
+    await pull(studio, collected)
+    assert await text_of(collected) == "said at the second"
+
+
+async def test_one_task_that_no_store_can_hold_keeps_back_none_of_the_others(
+    collected: Collected, studio: LabelStudioFake
+) -> None:
+    strange = studio.add_task(PROJECT, {"image_id": "\ud800", "etag": "e", "pushed": "x"})["id"]
+    await collected.add("late.png", "line")
+    assert await push(studio, collected) == {Fate.FOREIGN: 1, Fate.CREATED: 2}
+    late, last = [number for number in studio.tasks if number != strange]
+    says(studio, strange, "nowhere")
+    says(studio, late, "after all time", updated_at="9999-12-31T23:59:59-14:00")
+    says(studio, last, "last")
+
+    report = await pull(studio, collected)
+
+    assert report.counts == {"foreign": 1, "rejected": 1, "written": 1}
+    image = studio.tasks[last]["data"]["image_id"]
+    assert await text_of(collected, image.split("/")[1]) == "last"
+
+
+async def test_task_that_does_not_tell_its_annotations_takes_none_back(
+    collected: Collected, studio: LabelStudioFake
+) -> None:
+    await push(studio, collected)
+    (task,) = studio.tasks.values()
+    says(studio, task["id"], "kept")
+    await pull(studio, collected)
+    untold = {"id": task["id"], "project": PROJECT, "data": task["data"]}
+    studio.faults = [web.json_response({}), web.json_response({"tasks": [untold]})]
+
+    report = await pull(studio, collected)
+
+    assert report.counts == {"open": 1}
+    assert await text_of(collected) == "kept"
