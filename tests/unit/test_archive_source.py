@@ -2,13 +2,16 @@
 
 import asyncio
 import gzip
+import threading
 import zipfile
 from collections import Counter
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
@@ -16,7 +19,8 @@ from services.common.download.client import Download
 from services.common.download.errors import FailedDownloadError
 from services.common.download.headers import Validators
 from services.fetcher import spool
-from services.fetcher.archives.source import IDLE_SECONDS, ArchiveSource
+from services.fetcher.archives import source as archives_source
+from services.fetcher.archives.source import IDLE_SECONDS, OPENED_AT_ONCE, ArchiveSource
 from services.fetcher.archives.unpacking import fetch_to, unzipped
 from services.fetcher.settings import ArchiveSettings
 from services.fetcher.spool import Spool
@@ -101,6 +105,32 @@ async def test_archives_whose_members_come_by_turns_are_downloaded_once(
     source.close()
 
     assert host.downloads == dict.fromkeys(urls, 1)
+
+
+async def test_archives_that_are_opened_leave_threads_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened, may_go_on = threading.Semaphore(0), threading.Event()
+
+    def slow(file: IO[bytes], *rest: Any) -> IO[bytes]:
+        opened.release()
+        assert may_go_on.wait(20)
+        return unzipped(file, *rest)
+
+    monkeypatch.setattr(archives_source, "unzipped", slow)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(OPENED_AT_ONCE + 1))
+    source = source_of(Host(archive()))
+    urls = [f"http://h{each}/a.zip#1.png" for each in range(OPENED_AT_ONCE + 1)]
+    reading = [asyncio.create_task(source.get(url)) for url in urls]
+    try:
+        for _ in range(OPENED_AT_ONCE):
+            await asyncio.to_thread(opened.acquire)
+        async with asyncio.timeout(10):
+            assert await asyncio.to_thread(int) == 0
+    finally:
+        may_go_on.set()
+        assert [(await each).content for each in reading] == [b"content"] * len(reading)
+        source.close()
 
 
 async def test_of_the_archives_that_nobody_reads_those_used_last_are_kept() -> None:

@@ -21,6 +21,8 @@ from services.fetcher.archives.unpacking import ByteSource, fetch_to, unzipped
 from services.fetcher.settings import ArchiveSettings
 from services.fetcher.spool import NoSpaceError, Spool
 
+OPENED_AT_ONCE = 2
+"""Undoing gzip takes a thread for up to a minute, of the few that lists and images need as well."""
 KEPT_ARCHIVES = 2
 """However long nobody has read them."""
 IDLE_SECONDS = 2.0
@@ -82,6 +84,7 @@ class ArchiveSource:
         self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
+        self._opening = asyncio.Semaphore(OPENED_AT_ONCE)
 
     async def get(self, url: str, *, validators: Validators | None = None) -> Download:
         """Return the content of a URL, or of a member of the archive there.
@@ -141,10 +144,11 @@ class ArchiveSource:
                 max_bytes=settings.max_archive_bytes,
                 timeout_seconds=self._timeout_seconds,
             )
-            file = await asyncio.to_thread(
-                unzipped, file, spool, lambda _, size: check_size(size, limits.decoded_bytes)
-            )
-            archive = await asyncio.to_thread(open_archive, file, limits)
+            async with self._opening:
+                file = await asyncio.to_thread(
+                    unzipped, file, spool, lambda _, size: check_size(size, limits.decoded_bytes)
+                )
+                archive = await asyncio.to_thread(open_archive, file, limits)
         except BaseException as error:
             spool.discard(file)
             if isinstance(error, NoSpaceError):
