@@ -12,9 +12,9 @@ from services.common.errors import ObjectNotFoundError
 from services.common.object_store import ObjectStore, ObjectTooLargeError
 
 READ_AHEAD = 16
-"""Images read at once; the most that are held in memory."""
+"""Images read at once, or waiting to be used."""
 MOST_TOGETHER = READ_AHEAD // 2
-"""So that others are being read while these are used."""
+"""Images that are used at a time, held in memory beside those, which are being read meanwhile."""
 MAX_OBJECT_BYTES = 32 * 1024 * 1024
 
 

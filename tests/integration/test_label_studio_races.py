@@ -17,6 +17,7 @@ from services.common.labelstudio.tasks import Addresses
 from services.common.settings import MongoSettings, S3Settings
 from tests.support.datasets import Collected, open_collected
 from tests.support.label_studio import TOKEN, Json, LabelStudioFake, open_label_studio_fake
+from tests.support.review import known
 
 pytestmark = pytest.mark.integration
 
@@ -67,11 +68,11 @@ async def nothing() -> None:
     """Do nothing."""
 
 
-async def push(studio: LabelStudioFake, collected: Collected, *doing: Any) -> Any:
+async def push(studio: LabelStudioFake, collected: Collected, *doing: Any, limit: int = 10) -> Any:
     async with client(studio, *(doing or (nothing,))) as asked:
         addresses = Addresses(settings_of(studio), collected.store)
         step = Push(asked, collected.index.images, addresses, collected.store.bucket)
-        return (await step.run(PROJECT, limit=10)).counts
+        return (await step.run(PROJECT, limit=limit)).counts
 
 
 async def pull(studio: LabelStudioFake, collected: Collected, *doing: Any) -> Report:
@@ -161,3 +162,21 @@ async def test_task_that_does_not_tell_its_annotations_takes_none_back(
 
     assert report.counts == {"open": 1}
     assert await text_of(collected) == "kept"
+
+
+@pytest.mark.parametrize("limit", [0, 100, 150])
+async def test_limit_is_kept_where_the_worst_images_are_annotated(
+    collected: Collected, studio: LabelStudioFake, limit: int
+) -> None:
+    bucket = collected.store.bucket
+    lines = [known(f"line {number:03}", number / 1000) for number in range(450)]
+    for line in lines[:250]:
+        line["annotation"] = {"text": "right", "quality": "ok", "by": "ada"}
+    await collected.index.images.insert_missing([each | {"bucket": bucket} for each in lines])
+
+    counts = await push(studio, collected, limit=limit)
+
+    images = [task["data"]["image_id"] for task in studio.tasks.values()]
+    best = f"{bucket}/a.png"
+    assert images == [*(each["_id"] for each in lines[250:]), best][:limit]
+    assert counts[Fate.CREATED] == min(limit, 201)

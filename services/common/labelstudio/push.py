@@ -13,9 +13,12 @@ from services.common.index import Collection, Document
 from services.common.labelstudio.client import LabelStudio
 from services.common.labelstudio.schemas import Task
 from services.common.labelstudio.tasks import Addresses, pushed, to_data, to_prediction, to_task
+from services.common.windows import walk, worst
 
 AT_ONCE = 100
 """Tasks in one request, and documents in one look."""
+FIELDS = dict.fromkeys(("key", "etag", "sources", "prediction"), 1)
+"""Of a document, what its task is made of."""
 
 
 class Fate(StrEnum):
@@ -165,16 +168,14 @@ class Push:
             return
         wanted = {"status": "predicted", "annotation": None, "bucket": self.bucket}
         chunk: list[Document] = []
-        async for document in self.images.find(wanted, sort=[("prediction.score", 1)]):
-            if document["_id"] in there:
-                continue
-            chunk.append(document)
-            count -= 1
-            if len(chunk) == AT_ONCE or not count:
-                yield chunk
-                chunk = []
-            if not count:
-                return
+        # Where all of the worst are annotated, one query for the others would take too long
+        async for window in walk(self.images, worst(), wanted, fields=FIELDS):
+            chunk.extend(each for each in window.documents if each["_id"] not in there)
+            while len(chunk) >= min(AT_ONCE, count):
+                yield chunk[: min(AT_ONCE, count)]
+                chunk, count = chunk[AT_ONCE:], count - AT_ONCE
+                if count <= 0:
+                    return
         if chunk:
             yield chunk
 
