@@ -22,10 +22,11 @@ from services.common.object_store import ObjectStore
 from services.common.settlement import Delivery, is_worn_out
 from services.fetcher.cancellations import BatchCancelledError, Cancellations
 from services.fetcher.hosts.source import Source
-from services.fetcher.hosts.turns import Turns
+from services.fetcher.hosts.turns import MOST_POSTPONED, Turns
 from services.fetcher.images import Image, to_image
 from services.fetcher.jobs import Job, parse_job
 from services.fetcher.ledger import CANCELLED, ItemOutcome, Ledger, Result
+from services.fetcher.spool import NoSpaceError
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -85,7 +86,7 @@ class Worker:
 
         Raises:
             InvalidJobError: The message names no item.
-            PostponedError: Its host has no time for it soon.
+            PostponedError: Its host has no time for it soon, or its archive no room here.
             FailedDownloadError: Another attempt may help, and there is one.
             DocumentRefusedError: What became of the item cannot be written down.
             UnavailableError: A server of ours is missing, and the job may be returned once more.
@@ -102,7 +103,8 @@ class Worker:
             if is_worn_out(delivery):  # the message is about to be parked
                 await self._ledger.finish(job, _GAVE_UP)
             raise
-        except (FailedDownloadError, PostponedError):
+        except (FailedDownloadError, PostponedError) as error:
+            _blame_no_item_for_a_full_disk(error, delivery)
             raise
         except Exception:
             # the message goes to the parking queue as evidence; the batch must end all the same
@@ -225,6 +227,11 @@ class Worker:
 def _says_no_more(job: Job, earlier: Document) -> bool:
     """Whether a job brings no other annotation: a list without any must not erase one."""
     return job.annotation in {None, earlier["annotation"]}
+
+
+def _blame_no_item_for_a_full_disk(error: Exception, delivery: Delivery) -> None:
+    if isinstance(error, NoSpaceError) and delivery.postponed < MOST_POSTPONED:
+        raise PostponedError(error.detail, for_long=True) from error
 
 
 def _not_modified(answer: NotModifiedError, earlier: Document) -> Result:

@@ -17,7 +17,7 @@ from infra.local.ports import pick_free_ports
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
-from services.common.errors import ObjectStoreUnavailableError
+from services.common.errors import ObjectStoreUnavailableError, PostponedError
 from services.common.index import DocumentRefusedError
 from services.common.messaging import Publisher, open_publisher
 from services.common.object_store import ObjectStore
@@ -25,9 +25,10 @@ from services.common.settlement import FETCH_QUEUES, MOST_COPIES, MOST_RETURNS, 
 from services.fetcher.cancellations import Cancellations
 from services.fetcher.dispatcher import PAGE_ITEMS
 from services.fetcher.hosts.source import Source
-from services.fetcher.hosts.turns import TurnLimits, Turns
+from services.fetcher.hosts.turns import MOST_POSTPONED, TurnLimits, Turns
 from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
+from services.fetcher.spool import NoSpaceError
 from services.fetcher.worker import Worker
 from tests.support.fetcher import (
     DEADLINE_SECONDS,
@@ -262,6 +263,24 @@ async def test_item_whose_outcome_cannot_be_written_down_ends_all_the_same(
     item = await ledger.find("b/0000000001")
     assert item is not None
     assert (item["outcome"], item["code"]) == ("failed", "internal_error")
+
+
+async def test_item_whose_archive_finds_no_room_waits_for_it_and_does_not_wait_for_ever(
+    surroundings: Surroundings,
+) -> None:
+    ledger = Ledger(surroundings.index.fetches)
+    worker = make_worker(surroundings, BrokenSource(NoSpaceError("full")))
+
+    for postponed in (0, MOST_POSTPONED - 1):
+        with pytest.raises(PostponedError) as caught:
+            await worker.handle(Delivery(JOB.body(), headers={"x-postponed": postponed}))
+        assert caught.value.for_long
+    with pytest.raises(NoSpaceError):
+        await worker.handle(Delivery(JOB.body(), headers={"x-postponed": MOST_POSTPONED}))
+
+    item = await ledger.find("b/0000000001")
+    assert item is not None
+    assert (item["outcome"], item["code"]) == ("queued", "no_space")
 
 
 async def test_item_whose_job_is_about_to_be_parked_ends_as_failed_and_can_be_retried(

@@ -20,7 +20,12 @@ from services.common.download.errors import FailedDownloadError
 from services.common.download.headers import Validators
 from services.fetcher import spool
 from services.fetcher.archives import source as archives_source
-from services.fetcher.archives.source import IDLE_SECONDS, OPENED_AT_ONCE, ArchiveSource
+from services.fetcher.archives.source import (
+    FULL_SECONDS,
+    IDLE_SECONDS,
+    OPENED_AT_ONCE,
+    ArchiveSource,
+)
 from services.fetcher.archives.unpacking import fetch_to, unzipped
 from services.fetcher.settings import ArchiveSettings
 from services.fetcher.spool import Spool
@@ -210,3 +215,21 @@ async def test_archives_together_take_no_more_than_they_may_and_idle_ones_make_r
     assert caught.value.code == "no_space"
     assert (await source.get("http://h3/a.zip#1.png")).content == b"content"
     source.close()
+
+
+async def test_items_of_an_archive_that_finds_no_room_do_not_download_it_one_after_the_other() -> (
+    None
+):
+    host, clock, room = Host(archive()), Clock(), Spool(len(archive()))
+    source = source_of(host, clock, room=room)
+    with room.file() as others:
+        room.write(others, b"x")
+        for number in range(3):
+            with pytest.raises(FailedDownloadError) as caught:
+                await source.get(f"http://h/a.zip#{number}.png")
+            assert caught.value.code == "no_space"
+    clock.now += FULL_SECONDS
+
+    assert (await source.get("http://h/a.zip#1.png")).content == b"content"
+    source.close()
+    assert host.downloads == {"http://h/a.zip": 2}

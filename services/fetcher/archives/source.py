@@ -27,6 +27,8 @@ KEPT_ARCHIVES = 2
 """However long nobody has read them."""
 IDLE_SECONDS = 2.0
 """So long any archive is kept: items of many come by turns, and a moment apart."""
+FULL_SECONDS = 5.0
+"""So long no archive is downloaded after one that found no room: each item would do it in turn."""
 KEPT_SECONDS = 600.0
 """After so long an archive is downloaded again: it may be another one by then."""
 
@@ -85,6 +87,7 @@ class ArchiveSource:
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
         self._opening = asyncio.Semaphore(OPENED_AT_ONCE)
+        self._full_until = 0.0
 
     async def get(self, url: str, *, validators: Validators | None = None) -> Download:
         """Return the content of a URL, or of a member of the archive there.
@@ -134,6 +137,8 @@ class ArchiveSource:
     async def _open(self, url: str, kept: _Kept) -> Archive:
         settings, spool = self._settings, self._spool
         limits = settings.limits
+        if self._clock() < self._full_until:
+            raise NoSpaceError("another archive has just found no room")
         file = spool.new_file()
         try:
             await fetch_to(
@@ -151,23 +156,29 @@ class ArchiveSource:
                 archive = await asyncio.to_thread(open_archive, file, limits)
         except BaseException as error:
             spool.discard(file)
-            if isinstance(error, NoSpaceError):
-                self._forget(0, 0.0)  # the next attempt has the room
+            if isinstance(error, NoSpaceError) and not self._forget(0, 0.0):
+                self._full_until = self._clock() + FULL_SECONDS  # else the next one has the room
             raise
         kept.file, kept.opened_at = file, self._clock()
         return archive
 
-    def _forget(self, most: int, idle_seconds: float) -> None:
-        """Close what nobody uses, but for those that were used last or just now."""
+    def _forget(self, most: int, idle_seconds: float) -> int:
+        """Close what nobody uses, but for those that were used last or just now.
+
+        Returns:
+            How many archives were open.
+        """
         idle = {url: kept for url, kept in self._kept.items() if not kept.users}
         opened = [url for url, kept in idle.items() if kept.file is not None]
         since = self._clock() - idle_seconds
         for place, url in enumerate(reversed(opened)):
             if place < most or idle[url].used_at > since:
                 del idle[url]
+        closed = sum(kept.file is not None for kept in idle.values())
         for url, kept in idle.items():
             del self._kept[url]
             kept.close(self._spool)
+        return closed
 
 
 @asynccontextmanager
