@@ -113,6 +113,18 @@ async def test_annotation_of_a_known_prediction_is_shown_and_goes_when_it_is_tak
     assert [shown(name) for name in ("cer", "exact_ratio", "images", "characters")] == [{}] * 4
 
 
+async def test_document_out_of_shape_leaves_the_last_count_and_ends_nothing(
+    index: Database,
+) -> None:
+    await index.images.insert(document("a", "ab", "ab"))
+    await count_and_publish(index.images, BUCKET)
+    await index.images.insert(document("b", "ab", annotation={"text": 7}))
+
+    assert not await count_and_publish(index.images, BUCKET)
+
+    assert shown("images") == {"fake-1": 1}
+
+
 async def test_missing_database_leaves_the_last_count_and_is_told(
     index: Database, mongo_settings: MongoSettings
 ) -> None:
