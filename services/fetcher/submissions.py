@@ -160,6 +160,7 @@ class Submissions:
         where = {"_id": batch_id, "loaded": False, "is_given_up": False}
         is_ours = await self._batches.update_one(where, {"$set": whole})
         if not is_ours and not await self._batches.count({"_id": batch_id, "loaded": True}):
+            await self._pages.clear(batch_id)  # those that came after the others were cleared
             raise ListClearedError("the list took too long: send it again")
         self._wake.set()
 

@@ -125,7 +125,7 @@ async def test_list_whose_clearing_is_cut_off_is_not_gone_on_with_and_is_cleared
     assert await index.lists.count({}) == 1
 
 
-async def test_list_that_was_cleared_while_it_was_taken_is_not_answered_as_whole(
+async def test_list_that_was_cleared_while_it_was_taken_is_not_answered_as_whole_nor_left(
     surroundings: Surroundings, taken: Submissions, clearing: Clearing
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -137,3 +137,4 @@ async def test_list_that_was_cleared_while_it_was_taken_is_not_answered_as_whole
 
     with pytest.raises(ListClearedError):
         await taken.submit(slow(), KEYED)
+    assert await surroundings.index.lists.count({}) == 0

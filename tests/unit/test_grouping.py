@@ -42,7 +42,7 @@ async def test_first_goes_at_once_and_those_who_come_meanwhile_go_together() -> 
 
 async def test_stream_of_requests_becomes_larger_groups_not_more() -> None:
     server = Server()
-    double = Grouped(server.double, every_seconds=0.2)
+    double = Grouped(server.double, every_seconds=1.0)
     tasks: list[asyncio.Task[int]] = []
 
     assert await double(0) == 0

@@ -116,6 +116,10 @@ class Pages:
         }
         await self._collection.insert_missing([document])
 
+    async def clear(self, batch_id: str) -> int:
+        """Delete all pages of a batch; return how many."""
+        return await self._collection.delete_many({"batch_id": batch_id})
+
     async def read(self, batch_id: str, number: int) -> list[Item]:
         """Return the items of a page, in the list's order."""
         document = await self._collection.find_one({"_id": page_id(batch_id, number)})
