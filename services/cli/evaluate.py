@@ -122,7 +122,7 @@ async def _collect(
         raise CommandError(
             "there is no annotated image that was read by " + " and ".join(m.name for m in models),
             status=ExitStatus.REFUSED,
-            hint="docreco annotate takes texts from a file; Only annotated images are measured.",
+            hint="docreco annotate takes texts from a file; with --part only images of it count.",
         )
     return models
 
