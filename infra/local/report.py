@@ -21,7 +21,7 @@ SHOWN_ROWS = 40
 FORBIDDEN = "forbidden_address"
 """The fetcher's code for an address that is not public."""
 NO_DOCUMENT = "no document"
-SCRAPE_LIMIT_SECONDS = 40.0
+SCRAPE_LIMIT_SECONDS = 90.0
 POLL_SECONDS = 0.5
 
 FIGURES: Mapping[str, tuple[str, str]] = {

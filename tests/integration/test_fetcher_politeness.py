@@ -84,7 +84,7 @@ async def test_limits_of_hosts_hold_over_processes_that_come_and_are_killed(
         hosts = [Watched(site, seconds=0.3) for site in sites]
         urls = [
             host.add(f"/{number}", png(100 * each + number))
-            for number in range(60)
+            for number in range(100)
             for each, host in enumerate(hosts)
         ]
         first, second = [
@@ -95,9 +95,9 @@ async def test_limits_of_hosts_hold_over_processes_that_come_and_are_killed(
         killed = processes.enter_context(fetcher_process(surroundings, ports[0], **limits))
         await wait_ready(first)
         batch_id = (await submit(first, *urls))["batch_id"]
+        processes.enter_context(fetcher_process(surroundings, ports[1], **limits))
         await eventually(lambda: stored_by(first))
 
-        processes.enter_context(fetcher_process(surroundings, ports[1], **limits))
         await wait_ready(second)
         await eventually(lambda: stored_by(second), seconds=60)  # work was handed over
         before = (await get_json(second, f"/batches/{batch_id}"))["counts"]
