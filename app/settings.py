@@ -64,7 +64,7 @@ class OcrSettings(BaseSettings):
     collect: bool = Field(
         False,
         description="Whether images of requests are written to the bucket (`S3_*`), "
-        "as `api/<sha256>`.",
+        "as `api/<sha256>.<ext>`.",
     )
     collect_rate: float = Field(1.0, ge=0, le=1, description="Share of the images collected.")
     collect_buffer_bytes: int = Field(

@@ -167,4 +167,6 @@ def address_table(home: Home) -> Table:
         ("fetcher: submit a list", ports.fetcher_port, "/docs", ""),
     ]
     shown = [[Text(name), Text(url_of(port, path)), Text(user)] for name, port, path, user in rows]
-    return table("Open", ("what", "address", "user / password"), shown)
+    made = table("Open", ("what", "address", "user / password"), shown)
+    made.columns[1].no_wrap = True  # or a terminal would not see one address
+    return made

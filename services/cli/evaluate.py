@@ -74,7 +74,7 @@ def evaluate(
             async with open_object_store(settings) as store, open_index(MongoSettings()) as index:
                 readers = [await _reader(name, store) for name in names]
                 annotated = read_annotated(index.images, settings.bucket, readers, which)
-                models = await _collect(annotated, readers, output.asides)
+                models = await _collect(annotated, readers, output.asides, part)
         _answer(output, models, html)
         return ExitStatus.OK
 
@@ -104,7 +104,10 @@ async def _reader(name: str | None, store: ObjectStore) -> Reader:
 
 
 async def _collect(
-    annotated: AsyncIterator[tuple[Sample | None, ...]], readers: Sequence[Reader], console: Console
+    annotated: AsyncIterator[tuple[Sample | None, ...]],
+    readers: Sequence[Reader],
+    console: Console,
+    part: str | None,
 ) -> list[Evaluated]:
     """Sort samples by model; of an image that not all have read none counts."""
     models = [Evaluated(reader.name, [], 0) for reader in readers]
@@ -119,8 +122,10 @@ async def _collect(
                     model.samples.append(sample)
             bar.advance(task)
     if not models[0].samples:
+        among = f" in {part}" if part else ""
         raise CommandError(
-            "there is no annotated image that was read by " + " and ".join(m.name for m in models),
+            f"there is no annotated image{among} that was read by "
+            + " and ".join(model.name for model in models),
             status=ExitStatus.REFUSED,
             hint="docreco annotate takes texts from a file; with --part only images of it count.",
         )

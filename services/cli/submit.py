@@ -1,9 +1,11 @@
 """``docreco submit``: hand a list of image URLs to the fetcher."""
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, cast
 
 import typer
 from rich.table import Table
@@ -15,8 +17,17 @@ from services.cli.settings import CliSettings
 from services.cli.upload import upload_folder
 from services.cli.upload_archive import is_archive, upload_archive
 from services.cli.watch import watch_batch
+from services.fetcher.lists.formats import ListFormat, sniff_format
 
 SHOWN_REJECTIONS = 20
+_PEEKED_BYTES = 4096
+_ENDINGS = {
+    ListFormat.TEXT: "txt",
+    ListFormat.TABLE: "csv",
+    ListFormat.JSON_LINES: "jsonl",
+    ListFormat.JSON: "json",
+    ListFormat.PARQUET: "parquet",
+}
 
 
 def submit(
@@ -31,9 +42,13 @@ def submit(
     ],
     *,
     stdin_format: Annotated[
-        str,
-        typer.Option("--format", help="Format of standard input: txt, csv, tsv, jsonl or parquet."),
-    ] = "txt",
+        str | None,
+        typer.Option(
+            "--format",
+            help="Format of standard input: txt, csv, tsv, jsonl or parquet. By default as its "
+            "first line looks.",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the batch, for people.")] = None,
     idempotency_key: Annotated[
         str | None,
@@ -96,7 +111,7 @@ async def send(
     fetcher: FetcherClient,
     source: str,
     *,
-    stdin_format: str = "txt",
+    stdin_format: str | None = None,
     name: str | None = None,
     idempotency_key: str | None = None,
 ) -> Submission:
@@ -105,7 +120,7 @@ async def send(
     Args:
         fetcher: Its client.
         source: Path of a file, ``-``, or an http(s) address that the fetcher gets by itself.
-        stdin_format: Ending of a file that holds the same as standard input.
+        stdin_format: Ending of a file that holds the same as standard input; None: as it looks.
         name: Name of the batch.
         idempotency_key: See the fetcher's API.
 
@@ -115,17 +130,36 @@ async def send(
     if source.startswith(("http://", "https://")):
         return await fetcher.submit_url(source, name=name, idempotency_key=idempotency_key)
     with _opened(source) as content:
+        if source == "-":
+            file_name = f"stdin.{stdin_format or _ending_of(content)}"
+        else:
+            file_name = Path(source).name
         return await fetcher.submit_file(
             content,
-            file_name=f"stdin.{stdin_format}" if source == "-" else Path(source).name,
+            file_name=file_name,
             name=name,
             idempotency_key=idempotency_key,
         )
 
 
+def _ending_of(content: IO[bytes]) -> str:
+    """Return the ending of a file that begins like this one, of which nothing is taken."""
+    start = cast("BufferedReader", content).peek(_PEEKED_BYTES)
+    return _ENDINGS[sniff_format(BytesIO(start))]
+
+
+@contextmanager
+def _standard_input() -> Iterator[IO[bytes]]:
+    content = BufferedReader(cast("RawIOBase", sys.stdin.buffer))
+    try:
+        yield content
+    finally:
+        content.detach()
+
+
 def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
     if source == "-":
-        return nullcontext(sys.stdin.buffer)
+        return _standard_input()
     try:
         return Path(source).open("rb")
     except OSError as error:

@@ -61,11 +61,26 @@ async def test_submit_sends_the_file_under_its_name(
     assert f"docreco watch {BATCH_ID}" in result.stdout
 
 
-async def test_submit_reads_standard_input(fetcher: ScriptedFetcher) -> None:
-    result = await docreco("submit", "-", "--format", "csv", stdin="url\nhttp://site.example/a\n")
+@pytest.mark.parametrize(
+    ("content", "file_name"),
+    [
+        ("url,annotation\nhttp://site.example/a,A\n", "stdin.csv"),
+        ("http://site.example/a\nhttp://site.example/b\n", "stdin.txt"),
+        ('{"url": "http://site.example/a"}\n', "stdin.jsonl"),
+    ],
+)
+async def test_submit_reads_standard_input_as_it_looks(
+    fetcher: ScriptedFetcher, content: str, file_name: str
+) -> None:
+    result = await docreco("submit", "-", stdin=content)
     assert result.exit_code == 0
+    assert fetcher.submitted[0]["file_name"] == file_name
+    assert fetcher.submitted[0]["content"] == content
+
+
+async def test_submit_reads_standard_input_as_it_is_told(fetcher: ScriptedFetcher) -> None:
+    await docreco("submit", "-", "--format", "csv", stdin="http://site.example/a\n")
     assert fetcher.submitted[0]["file_name"] == "stdin.csv"
-    assert fetcher.submitted[0]["content"] == "url\nhttp://site.example/a\n"
 
 
 async def test_submit_leaves_a_list_on_the_web_to_the_fetcher(fetcher: ScriptedFetcher) -> None:
