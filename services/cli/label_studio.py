@@ -187,8 +187,8 @@ async def _told_label_studio(settings: LabelStudioSettings) -> AsyncIterator[Lab
         raise CommandError(
             str(error),
             status=ExitStatus.BAD_SETTING,
-            hint="Set LABEL_STUDIO_URL to its address and LABEL_STUDIO_TOKEN to an account's access "
-            "token (Account & Settings there). See docs/label-studio.md.",
+            hint="Set LABEL_STUDIO_URL to its address and LABEL_STUDIO_TOKEN to an account's "
+            "access token (Account & Settings there). See docs/label-studio.md.",
         ) from error
     except LabelStudioUnavailableError as error:
         raise CommandError(
