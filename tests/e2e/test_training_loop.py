@@ -93,6 +93,7 @@ async def test_model_trained_on_what_was_collected_reads_it_better(
     urls = write_list(site, tmp_path / "lines.csv")
     ours = {"sources.url": {"$in": urls}, "status": "predicted"}
 
+    await client.index.images.delete_many({})  # else it would learn from other tests' lines
     await person.types(documented("docreco submit"))
     await client.count_reaches(LINES, ours, seconds=120)
     before = await client.document(ours)
