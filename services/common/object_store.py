@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -278,7 +279,7 @@ class ObjectStore:
 @asynccontextmanager
 async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
     """Open a client for the length of an ``async with`` block; nothing is sent yet."""
-    session, address = get_session(), str(settings.endpoint_url)
+    session, address = _session(), str(settings.endpoint_url)
     async with AsyncExitStack() as stack:
         client = session.create_client(
             "s3",
@@ -306,6 +307,12 @@ async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
             write_timeout_seconds=_WRITE_ATTEMPTS
             * (settings.connect_timeout_seconds + settings.read_timeout_seconds),
         )
+
+
+@cache
+def _session() -> AioSession:
+    """Return the one session: each reads megabytes of descriptions before its first client."""
+    return get_session()
 
 
 async def _trust(session: AioSession) -> ssl.SSLContext:
