@@ -33,6 +33,8 @@ FIGURES: Mapping[str, tuple[str, str]] = {
 """By words: what Prometheus is asked (mostly a rule it records), and how the value is written."""
 EVALUATED = "timestamp(ocr:predictions:increase5m)"
 SCRAPED = 'timestamp(up{job="ocr-api"} == 1)'
+COUNTS_SCRAPED = "max(timestamp(ocr_prediction_score_count))"
+"""The OCR API has no counts before its model is loaded, but answers a scrape."""
 
 
 async def find_rows(images: Collection, ids: Sequence[str]) -> list[ImageRow]:
@@ -133,14 +135,15 @@ async def figures(home: Home) -> dict[str, float | None]:
 
 
 async def wait_scraped(home: Home, *, since: float) -> None:
-    """Wait until the OCR API has been scraped: growth is only seen against a value before.
+    """Wait until the OCR API's counts have been scraped: growth is seen against those before.
 
     Args:
         home: Its ports.
         since: Unix time; scrapes before it were of an earlier run.
     """
     async with ClientSession(timeout=ClientTimeout(total=5)) as session:
-        await Prometheus(session, url_of(home.ports.prometheus_port)).wait_newer(SCRAPED, since)
+        prometheus = Prometheus(session, url_of(home.ports.prometheus_port))
+        await prometheus.wait_newer(COUNTS_SCRAPED, since)
 
 
 def figure_table(values: Mapping[str, float | None]) -> Table:
