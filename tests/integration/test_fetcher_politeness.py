@@ -29,6 +29,8 @@ pytestmark = pytest.mark.integration
 
 HOST_CONCURRENCY = 2
 HOST_RATE = 10
+HOSTS = 32
+"""So many that they are in more partitions than one of two processes keeps: in half of them."""
 
 
 @pytest.fixture
@@ -73,11 +75,6 @@ async def stored_by(api: aiohttp.ClientSession) -> float:
     return sum(float(line.removeprefix(prefix)) for line in lines if line.startswith(prefix))
 
 
-@pytest.mark.xfail(
-    reason="items of hosts that were handed to a second process sometimes wait for long: issue 7",
-    raises=TimeoutError,
-    strict=False,
-)
 async def test_limits_of_hosts_hold_over_processes_that_come_and_are_killed(
     surroundings: Surroundings,
 ) -> None:
@@ -85,12 +82,13 @@ async def test_limits_of_hosts_hold_over_processes_that_come_and_are_killed(
     limits = {"host_concurrency": str(HOST_CONCURRENCY), "host_rate": str(HOST_RATE)}
     async with AsyncExitStack() as stack:
         sites = [
-            await stack.enter_async_context(open_site(f"127.0.0.{each}")) for each in range(1, 13)
+            await stack.enter_async_context(open_site(f"127.0.0.{each}"))
+            for each in range(1, HOSTS + 1)
         ]
         hosts = [Watched(site, seconds=0.3) for site in sites]
         urls = [
             host.add(f"/{number}", png(100 * each + number))
-            for number in range(60)
+            for number in range(30)
             for each, host in enumerate(hosts)
         ]
         first, second = [
@@ -109,7 +107,7 @@ async def test_limits_of_hosts_hold_over_processes_that_come_and_are_killed(
             await wait_done(first, (await submit(first, *few))["batch_id"])
             return await stored_by(second)
 
-        await eventually(is_shared, seconds=30)  # hosts were handed over
+        await eventually(is_shared, seconds=60)  # hosts were handed over
         batch_id = (await submit(first, *urls))["batch_id"]
         await eventually(lambda: stored_by(first), seconds=60)
         before = (await get_json(second, f"/batches/{batch_id}"))["counts"]
