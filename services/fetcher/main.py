@@ -99,7 +99,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             consuming = consumer.run(stop, drain_seconds=settings.drain_seconds)
             parts: dict[str, Coroutine[Any, Any, None]] = {
                 "worker": consuming,
-                "dispatcher": _dispatcher(config, index, wake).run(stop),
+                "dispatcher": make_dispatcher(config.amqp, index, wake).run(stop),
                 "cancellations": cancellations.run(stop),
                 "clearing": clearing.run(stop),
             }
@@ -136,10 +136,11 @@ def _consumer(
     )
 
 
-def _dispatcher(config: Configuration, index: Database, wake: asyncio.Event) -> Dispatcher:
+def make_dispatcher(amqp: AmqpSettings, index: Database, wake: asyncio.Event) -> Dispatcher:
+    """Return what hands out the items of all batches; nothing is connected yet."""
     ledger, pages = Ledger(index.fetches), Pages(index.lists)
     return Dispatcher(
-        config.amqp,
+        amqp,
         FETCH_QUEUES,
         batches=index.batches,
         ledger=ledger,

@@ -22,14 +22,9 @@ from services.common.messaging import consumers_of
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import FETCH_QUEUES, HOST_HEADER
-from services.fetcher.counting import Counting
 from services.fetcher.dispatcher import Dispatcher
-from services.fetcher.ledger import Ledger
-from services.fetcher.lists.expander import Expander
-from services.fetcher.lists.pages import Pages
-from services.fetcher.main import Configuration, run
+from services.fetcher.main import Configuration, make_dispatcher, run
 from services.fetcher.settings import ArchiveSettings, FetcherSettings
-from services.fetcher.shares import Shares
 from tests.support.waiting import eventually
 
 DELAY_MS = 100
@@ -122,17 +117,7 @@ async def _is_free(channel: AbstractChannel, name: str) -> bool:
 
 def dispatcher_of(surroundings: Surroundings) -> Dispatcher:
     """Return a dispatcher that a test moves by hand."""
-    index = surroundings.index
-    ledger, pages = Ledger(index.fetches), Pages(index.lists)
-    return Dispatcher(
-        surroundings.amqp,
-        FETCH_QUEUES,
-        batches=index.batches,
-        ledger=ledger,
-        expander=Expander(pages),
-        shares=Shares(Counting(index.batches, ledger, pages), ledger),
-        wake=asyncio.Event(),
-    )
+    return make_dispatcher(surroundings.amqp, surroundings.index, asyncio.Event())
 
 
 @asynccontextmanager
