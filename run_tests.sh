@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# All tests with coverage, two at a time, or those that pytest's arguments choose, without its limit.
+# All tests with coverage, or those that pytest's arguments choose, without its limit.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+unset PYTHONDONTWRITEBYTECODE # hundreds of processes would each compile all that they import
 infra/local/setup.sh
 .venv/bin/python -m infra.local.install
 if [[ $# -eq 0 ]]; then
-    exec .venv/bin/python -m pytest -n 2 --cov --cov-report=term-missing:skip-covered
+    exec .venv/bin/python -m pytest --cov --cov-report=term-missing:skip-covered
 fi
 exec .venv/bin/python -m pytest --cov --cov-report= --cov-fail-under=0 "$@"

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -10,7 +9,6 @@ import pytest_asyncio
 import structlog
 from motor.motor_asyncio import AsyncIOMotorClient
 from pydantic import AmqpDsn, HttpUrl, MongoDsn
-from xdist.scheduler import LoadScopeScheduling
 
 from infra.local.stack import Addresses
 from services.common.object_store import open_object_store
@@ -104,16 +102,3 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--chaos", choices=["short", "long"], default="short", help="form of tests/chaos"
     )
     parser.addoption("--chaos-seed", default="1", help="order of the faults of tests/chaos")
-
-
-class _OnePipeline(LoadScopeScheduling):  # type: ignore[misc]  # the library has no types
-    """Gives tests of the whole pipeline to one process, and each other test to any."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return "pipeline" if nodeid.startswith(("tests/e2e/", "tests/chaos/")) else nodeid
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Divide the tests where ``-n`` asks for several processes."""
-    return _OnePipeline(config, log)

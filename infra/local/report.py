@@ -32,9 +32,12 @@ FIGURES: Mapping[str, tuple[str, str]] = {
 }
 """By words: what Prometheus is asked (mostly a rule it records), and how the value is written."""
 EVALUATED = "timestamp(ocr:predictions:increase5m)"
-SCRAPED = 'timestamp(up{job="ocr-api"} == 1)'
-COUNTS_SCRAPED = "max(timestamp(ocr_prediction_score_count))"
-"""The OCR API has no counts before its model is loaded, but answers a scrape."""
+SCRAPED = "max(timestamp(ocr_prediction_score_count))"
+"""Not of ``up``: the OCR API answers a scrape before its model is loaded, and has no counts then.
+
+``timestamp`` gives a sample's time for a bare name alone, and of any other expression the time
+at which it was asked.
+"""
 
 
 async def find_rows(images: Collection, ids: Sequence[str]) -> list[ImageRow]:
@@ -143,7 +146,7 @@ async def wait_scraped(home: Home, *, since: float) -> None:
     """
     async with ClientSession(timeout=ClientTimeout(total=5)) as session:
         prometheus = Prometheus(session, url_of(home.ports.prometheus_port))
-        await prometheus.wait_newer(COUNTS_SCRAPED, since)
+        await prometheus.wait_newer(SCRAPED, since)
 
 
 def figure_table(values: Mapping[str, float | None]) -> Table:
