@@ -50,6 +50,7 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("indexed_at", DESCENDING)]),
         IndexModel([("prediction.score", ASCENDING)]),
         IndexModel([("sha256", ASCENDING)]),
+        IndexModel([("disagreement", DESCENDING)], sparse=True),
     ),
     BATCHES: (
         IndexModel([("created_at", DESCENDING)]),

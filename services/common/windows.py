@@ -73,6 +73,11 @@ def best(low: float = 0.0, high: float = 1.0) -> Axis:
     return Axis("prediction.score", high, low, -0.001)
 
 
+def most_apart() -> Axis:
+    """Return the axis of images that two versions read differently, the farthest apart first."""
+    return Axis("disagreement", 1.0, 0.0, -0.01)
+
+
 def newest(now: datetime) -> Axis:
     """Return the axis of all documents, what changed last first."""
     ahead = timedelta(hours=1)  # clocks differ

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from services.common.accuracy import disagreement
 from services.common.annotations import BY_BATCH, BYTES_REPLACED_AT
 from services.common.events import ObjectEvent, sequence_order
 from services.common.index import Document
@@ -95,7 +96,7 @@ def stored(
         fields |= _without_history(document)
         if document.get("sha256") != read["sha256"]:  # an ETag may differ for equal bytes
             fields |= _said_of_other_bytes(document, provenance, now)
-    return Decision(code, {**fields, **read})
+    return Decision(code, with_disagreement(document, {**fields, **read}))
 
 
 def removed(document: Document | None, event: ObjectEvent, now: datetime) -> Decision:
@@ -122,7 +123,21 @@ def removed(document: Document | None, event: ObjectEvent, now: datetime) -> Dec
 
 def _without_history(document: Document | None) -> dict[str, Any]:
     """Return what erases the earlier predictions, where there are any."""
-    return {"history": []} if document is not None and document.get("history") else {}
+    has_some = document is not None and document.get("history")
+    return {"history": [], "disagreement": None} if has_some else {}
+
+
+def with_disagreement(document: Document | None, fields: dict[str, Any]) -> dict[str, Any]:
+    """Add how far a new prediction is from the one before, where there is one.
+
+    None where both are the same, so that only images to look at are in the index.
+    """
+    history = fields.get("history", (document or {}).get("history"))
+    if not history:
+        return fields
+    prediction = fields["prediction"]
+    apart = disagreement(history[-1]["text"], prediction["text"]) if prediction else 0.0
+    return {**fields, "disagreement": apart or None}
 
 
 def _said_of_other_bytes(

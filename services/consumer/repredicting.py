@@ -7,7 +7,7 @@ from typing import Any
 
 from services.common.index import Document
 from services.common.jobs import RepredictJob
-from services.consumer.documents import Decision, Reading, of_reading
+from services.consumer.documents import Decision, Reading, of_reading, with_disagreement
 
 SAME = ("model_version", "engine", "text")
 """Fields that make two predictions the same for a history."""
@@ -40,7 +40,7 @@ def repredicted(document: Document | None, job: RepredictJob, reading: Reading) 
     if earlier is not None and not _is_same(earlier, fields["prediction"]):
         fields["history"] = [*(document.get("history") or []), earlier]
     code = "rejected" if reading.prediction is None else "repredicted"
-    return Decision(code, fields)
+    return Decision(code, with_disagreement(document, fields))
 
 
 def _is_same(earlier: dict[str, Any], later: dict[str, Any] | None) -> bool:

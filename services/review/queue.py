@@ -12,14 +12,13 @@ from typing import Any
 from services.common.annotations import Outcome, Quality, annotate, to_annotation
 from services.common.index import Collection, Document
 from services.common.undoing import take_back
-from services.common.windows import Axis, by_hash, walk, worst
+from services.common.windows import Axis, by_hash, most_apart, walk, worst
 from services.review.leases import Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
 from services.review.sessions import Session
 
 SEARCH_SECONDS = 1.0
 """Limit to look where no image is wanted."""
-FIELDS = {"prediction": 1, "history.text": 1, "sha256": 1}
 
 
 class Mode(StrEnum):
@@ -134,12 +133,12 @@ class Queue:
     async def _candidates(self, wish: Wish, taken: set[str]) -> AsyncIterator[str]:
         deadline = monotonic() + SEARCH_SECONDS
         for axis in _axes(wish.mode):
-            async for window in walk(self.images, axis, _where(wish), fields=FIELDS):
-                wanted = [each for each in window.documents if _is_wanted(each, wish.mode)]
-                for document in wanted:
+            fields = {axis.field: 1}
+            async for window in walk(self.images, axis, _where(wish), fields=fields):
+                for document in window.documents:
                     if document["_id"] not in taken:
                         yield document["_id"]
-                if not wanted and monotonic() > deadline:
+                if not window.documents and monotonic() > deadline:
                     return
 
 
@@ -168,20 +167,11 @@ def _axes(mode: Mode) -> list[Axis]:
     if mode is Mode.RANDOM:
         start = random.random()  # noqa: S311  nobody gains by guessing it
         return [by_hash(start), by_hash(0.0)]
-    return [worst()]
+    return [most_apart() if mode is Mode.DISAGREEMENT else worst()]
 
 
 def _where(wish: Wish) -> Document:
     where: dict[str, Any] = {"status": "predicted", "annotation": None}
-    if wish.mode is Mode.DISAGREEMENT:
-        where["history.text"] = {"$exists": True}
     if wish.batch:
         where["sources.batch_id"] = wish.batch
     return where | (from_host(wish.host) if wish.host else {})
-
-
-def _is_wanted(document: Document, mode: Mode) -> bool:
-    if mode is not Mode.DISAGREEMENT:
-        return True
-    earlier = [each.get("text") for each in document.get("history") or []]
-    return bool(earlier) and earlier[-1] != document["prediction"]["text"]

@@ -111,6 +111,7 @@ async def test_new_model_version_reads_again_and_the_earlier_prediction_is_kept(
     assert document["prediction"]["model_version"] == "fake-3"
     assert document["history"][0] == first
     assert [each["text"] for each in document["history"]] == ["industrie", "industry"]
+    assert document["disagreement"] == pytest.approx(3 / 10)  # edits by length
 
 
 async def test_same_version_and_text_again_does_not_lengthen_the_history(site: Site) -> None:
@@ -122,6 +123,16 @@ async def test_same_version_and_text_again_does_not_lengthen_the_history(site: S
     document = await site.document("a.png")
     assert "history" not in document
     assert document["revision"] > before["revision"]
+    assert document.get("disagreement") is None
+
+
+async def test_versions_that_read_the_same_again_agree(site: Site) -> None:
+    await site.upload("a.png")
+    await site.document("a.png", status="predicted")
+    for version, text in (("fake-2", "industry"), ("fake-3", "industry")):
+        site.new_model(version, text)
+        assert await site.repredict(model_version_not=version) == 1
+    assert (await site.document("a.png"))["disagreement"] is None
 
 
 async def test_job_that_is_delivered_twice_reads_once(site: Site) -> None:
@@ -185,7 +196,8 @@ async def test_removal_erases_the_history_too(site: Site) -> None:
     await site.repredict()
     await site.remove("a.png")
 
-    assert (await site.document("a.png", status="removed"))["history"] == []
+    document = await site.document("a.png", status="removed")
+    assert (document["history"], document["disagreement"]) == ([], None)
 
 
 async def test_other_bytes_end_the_history(site: Site) -> None:
@@ -195,7 +207,8 @@ async def test_other_bytes_end_the_history(site: Site) -> None:
     await site.repredict()
     etag = await site.upload("a.png", b"other")
 
-    assert (await site.document("a.png", etag=etag))["history"] == []
+    document = await site.document("a.png", etag=etag)
+    assert (document["history"], document["disagreement"]) == ([], None)
 
 
 async def test_image_that_the_new_model_refuses_keeps_what_was_read_before(site: Site) -> None:
@@ -211,6 +224,7 @@ async def test_image_that_the_new_model_refuses_keeps_what_was_read_before(site:
     document = await site.document("a.png", status="rejected")
     assert document["prediction"] is None
     assert document["history"][0]["text"] == "industrie"
+    assert document["disagreement"] is None
     site.new_model("fake-3")
     assert await site.repredict(status=Status.PREDICTED) == 0
     assert await site.repredict(status=Status.REJECTED) == 1

@@ -177,14 +177,22 @@ async def test_correction_keeps_what_came_with_a_list(site: Site) -> None:
 
 
 async def test_disagreement_shows_images_that_two_models_read_differently(site: Site) -> None:
-    earlier = {"score": 0.5, "engine": "rapidocr", "model_version": "0"}
-    same = known("same", 0.1, history=[{"text": "same", **earlier}])
-    other = known("other", 0.9, history=[{"text": "otter", **earlier}])
-    await site.add(same, other, known("never read again", 0.05))
+    same = known("same", 0.1, disagreement=None)
+    close = known("close", 0.1, disagreement=0.2)
+    nothing_in_common = known("apart", 0.9, disagreement=1.0)
+    await site.add(same, close, nothing_in_common, known("never read again", 0.05))
     async with site.person() as ada:
         task = await ada.see("/queue?mode=disagreement")
-    assert image_of(task) == other["_id"]
-    assert fields_of(task)["next"] == ""
+    assert image_of(task) == nothing_in_common["_id"]
+    assert fields_of(task)["next"] == close["_id"]
+
+
+async def test_disagreement_ends_behind_the_last_image(site: Site) -> None:
+    await site.add(known("same", 0.1, disagreement=None), known("close", 0.1, disagreement=0.001))
+    async with site.person() as ada:
+        task = await ada.see("/queue?mode=disagreement")
+        assert fields_of(task)["next"] == ""
+        assert image_of(await ada.do(task, "save")) == ""
 
 
 async def test_random_order_reaches_every_image(site: Site) -> None:
