@@ -2,8 +2,8 @@
 
 * ``rate``: URL → object in MinIO, ledger included, beside a bare loop of aiohttp and aiobotocore
   without any promise, and beside img2dataset writing single files to the same MinIO (installed into
-  an environment of its own, its start left out); runs alternate, medians are compared. Also the CPU
-  that an item costs in each program, which depends little on who else uses the machine.
+  an environment of its own; with and without its start); runs alternate, medians are compared. Also
+  the CPU that an item costs in each program, which depends little on who else uses the machine.
 * ``hosts``: 200 hosts of which 10 never answer and 10 send 1 kB/s, beside the same without these.
 * ``memory``: RSS of a fetcher with a long list in flight, a sample a second; then it is cancelled.
 
@@ -173,14 +173,14 @@ class Rates:
         return found
 
 
-async def rates(items: int, runs: int, *, with_peer: bool) -> dict[str, float]:
+async def rates(items: int, runs: int, *, hosts: int, with_peer: bool) -> dict[str, float]:
     """Compare the fetcher, the bare loop, and img2dataset; each run has a bucket of its own."""
     found = Rates()
     port = pick_free_ports().fetcher_port
-    wanted = urls(port, items)
+    wanted = urls(port, items, hosts=hosts)
     with (
         real_servers() as servers,
-        static_site(port, hosts=1),
+        static_site(port, hosts=hosts),
         TemporaryDirectory(prefix="docreco-bench-") as folder,
     ):
         peer = Img2dataset(Path(folder)) if with_peer else None
@@ -196,8 +196,9 @@ async def rates(items: int, runs: int, *, with_peer: bool) -> dict[str, float]:
                     found.add("bare loop", await looped(around.store, wanted))
             if peer is not None:
                 async with room(servers) as around:
-                    rate = await asyncio.to_thread(peer.rate, around, wanted)
-                    found.add("img2dataset", rate)
+                    whole, running = await asyncio.to_thread(peer.rates, around, wanted)
+                    found.add("img2dataset", whole)
+                    found.add("img2dataset without its start", running)
     return found.figures()
 
 
@@ -253,10 +254,13 @@ def main() -> None:
     parser.add_argument("--runs", "--rounds", type=int, default=RUNS)
     parser.add_argument("--lines", type=int, default=MEMORY_LINES, help="of the list in flight")
     parser.add_argument("--only", nargs="+", choices=["rate", "hosts", "memory"], default=None)
+    parser.add_argument("--hosts", type=int, default=1, help="that the list's items are of")
     parser.add_argument("--no-peer", action="store_true", help="without img2dataset")
     given = parser.parse_args()
     parts: dict[str, Any] = {
-        "rate": lambda: rates(given.items, given.runs, with_peer=not given.no_peer),
+        "rate": lambda: rates(
+            given.items, given.runs, hosts=given.hosts, with_peer=not given.no_peer
+        ),
         "hosts": lambda: many_hosts(given.items, given.runs),
         "memory": lambda: memory(given.lines),
     }

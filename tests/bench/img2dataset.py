@@ -39,10 +39,11 @@ class Img2dataset:
             subprocess.run(install, check=True, timeout=INSTALL_SECONDS)  # noqa: S603
             installed.write_text(wanted)
 
-    def rate(self, around: Surroundings, wanted: Sequence[str]) -> float:
-        """Return its rate; the half a minute that it takes to start is left out."""
+    def rates(self, around: Surroundings, wanted: Sequence[str]) -> tuple[float, float]:
+        """Return its rate as a user sees it, and without the time that it takes to start."""
         start = self._seconds(around, wanted[:1], "start")
-        return len(wanted) / max(self._seconds(around, wanted, "list") - start, 0.001)
+        whole = self._seconds(around, wanted, "list")
+        return len(wanted) / whole, len(wanted) / max(whole - start, 0.001)
 
     def _seconds(self, around: Surroundings, wanted: Sequence[str], name: str) -> float:
         urls = self._folder / f"{name}.txt"
