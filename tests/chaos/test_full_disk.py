@@ -1,22 +1,33 @@
 """The disk under MinIO's folder of events fills up while RabbitMQ is away."""
 
 import os
-import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import HttpUrl
 
-from services.common.settlement import OCR_QUEUES
+from infra.local import servers
+from infra.local.locate import locate_minio
+from infra.local.ports import pick_free_ports
+from infra.local.servers import Home, notification_environment, url_of
+from infra.local.settings import LocalSettings
+from infra.local.stack import BUCKET, located
+from infra.local.supervisor import Supervisor
+from services.common.index import open_index
+from services.common.object_store import ObjectStore, open_object_store
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import make_pass
-from tests.support.images import line_image
-from tests.support.pipeline import open_client, open_pipeline
+from tests.support.indexing import NOTIFICATION_ARN, indexing, open_event_queues
+from tests.support.ocr_api import scripted_ocr_api
+from tests.support.slow_link import open_slow_link
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.integration
 
 FOLDER_BYTES = 64 * 1024
 MOST_EVENTS = FOLDER_BYTES // 4096
@@ -44,34 +55,73 @@ def small_disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607
 
 
+@asynccontextmanager
+async def open_store(folder: Path, amqp_url: str) -> AsyncIterator[ObjectStore]:
+    """Run a MinIO that tells its events to a RabbitMQ which need not be there."""
+    home = Home(LocalSettings(folder=folder), pick_free_ports())
+    usual = servers.minio(located("MinIO", locate_minio), home)
+    told = notification_environment(amqp_url, queue_dir=str(events_folder(folder)))
+    settings = S3Settings(
+        endpoint_url=HttpUrl(url_of(home.ports.minio_port)),
+        access_key_id=home.settings.minio_user,
+        secret_access_key=home.settings.minio_password,
+        bucket=BUCKET,
+    )
+    async with Supervisor(on_event=pytest.fail) as supervisor:
+        await supervisor.start(replace(usual, env={**usual.env, **told}))
+        async with open_object_store(settings) as store:
+            await store.set_up(notification_arn=NOTIFICATION_ARN)
+            yield store
+
+
+def events_folder(folder: Path) -> Path:
+    return folder / "minio" / "events"
+
+
 async def test_events_that_a_full_disk_swallowed_are_found_by_the_reconciler(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    private_amqp_settings: AmqpSettings,
+    mongo_settings: MongoSettings,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    images = {f"full/{number}.png": line_image(f"Full {number}") for number in range(IMAGES)}
-    with small_disk(tmp_path / "minio" / "events"):
-        async with open_pipeline(tmp_path) as pipeline, open_client(pipeline) as client:
-            pipeline.signal("rabbitmq", signal.SIGSTOP)
-            try:
-                for key, image in images.items():  # each is acknowledged, event or not
-                    await client.store.write(key, image, content_type="image/png", metadata={})
-            finally:
-                pipeline.signal("rabbitmq", signal.SIGCONT)
-            await client.count_reaches(1, {"status": "predicted"}, seconds=90)
-            written = await client.store.now()
+    amqp, port = private_amqp_settings, pick_free_ports().rabbitmq_port
+    url = str(amqp.url).replace(f":{amqp.url.port}/", f":{port}/")
+    with small_disk(events_folder(tmp_path)):
+        async with (
+            open_event_queues(amqp) as queues,
+            open_store(tmp_path, url) as store,
+            open_index(mongo_settings) as index,
+            scripted_ocr_api() as ocr_api,
+            indexing(ocr_api, store=store, index=index, amqp=amqp, queues=queues),
+        ):
 
-            async def is_old_enough() -> bool:  # its clock counts whole seconds
-                return await client.store.now() > written
+            async def indexed(count: int) -> None:
+                async def enough() -> bool:
+                    return await index.images.count({"status": "predicted"}) >= count
 
-            await eventually(is_old_enough)
-            report = await make_pass(
-                ReconcilerSettings(min_age_seconds=0),
-                store=client.store,
-                images=client.index.images,
-                amqp=pipeline.amqp,
-                queues=OCR_QUEUES,
-            )
-            assert report.queued >= IMAGES - MOST_EVENTS
-            await client.count_reaches(IMAGES, {"status": "predicted"}, seconds=90)
-            assert await client.index.images.count({}) == IMAGES
+                await eventually(enough, seconds=60)
+
+            for number in range(IMAGES):  # each is acknowledged, event or not
+                await store.write(
+                    f"full/{number}.png", b"%d" % number, content_type="image/png", metadata={}
+                )
+            async with open_slow_link(str(amqp.url.host), int(amqp.url.port or 0), own_port=port):
+                await indexed(1)
+                written = await store.now()
+
+                async def is_old_enough() -> bool:  # its clock counts whole seconds
+                    return await store.now() > written
+
+                await eventually(is_old_enough)
+                report = await make_pass(
+                    ReconcilerSettings(min_age_seconds=0),
+                    store=store,
+                    images=index.images,
+                    amqp=amqp,
+                    queues=queues,
+                )
+                assert report.queued >= IMAGES - MOST_EVENTS
+                await indexed(IMAGES)
+            assert await index.images.count({}) == IMAGES
     with capsys.disabled():
         print(f"\nfull disk: {report.queued} of {IMAGES} queued by the reconciler")  # noqa: T201

@@ -19,8 +19,14 @@ class SlowLink:
 
 
 @asynccontextmanager
-async def open_slow_link(host: str, port: int) -> AsyncIterator[SlowLink]:
-    """Forward connections to a server for the length of an ``async with`` block."""
+async def open_slow_link(host: str, port: int, *, own_port: int = 0) -> AsyncIterator[SlowLink]:
+    """Forward connections to a server for the length of an ``async with`` block.
+
+    Args:
+        host: Of the server.
+        port: Of the server.
+        own_port: Where to connect; 0: one that is free.
+    """
     tasks: set[asyncio.Task[None]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,7 +44,7 @@ async def open_slow_link(host: str, port: int) -> AsyncIterator[SlowLink]:
                 server_writer.close()
                 writer.close()
 
-    server = await asyncio.start_server(accept, HOST, 0)
+    server = await asyncio.start_server(accept, HOST, own_port)
     link = SlowLink(server.sockets[0].getsockname()[1])
     try:
         yield link
