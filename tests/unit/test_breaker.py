@@ -1,0 +1,18 @@
+"""How long the circuit breaker waits for a server that is missing."""
+
+import asyncio
+
+from services.common.breaker import Breaker
+from services.common.errors import BrokerUnavailableError
+
+PAUSES_OF_A_NIGHT = 2500
+"""15 s each: ten hours."""
+
+
+async def test_outage_of_a_whole_night_ends_nothing() -> None:
+    stop = asyncio.Event()
+    stop.set()  # no pause takes its time
+    breaker = Breaker({})
+
+    for _ in range(PAUSES_OF_A_NIGHT):
+        await breaker.pause(BrokerUnavailableError("nobody there"), stop)
