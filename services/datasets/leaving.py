@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from services.common.index import Collection
+from services.common.index import Collection, Document
+from services.datasets.copies import find_copies
 from services.datasets.manifest import FILE, Record, SinceLast, pages, read_manifest, read_records
-from services.datasets.plan import PAGE, Plan
+from services.datasets.objects import Loss
+from services.datasets.plan import EXPORTED, PAGE, Plan
 
 
 async def since_last(out: Path, plan: Plan, images: Collection, bucket: str) -> SinceLast | None:
@@ -18,9 +20,9 @@ async def since_last(out: Path, plan: Plan, images: Collection, bucket: str) -> 
         return None
     left_out = 0
     removed: list[str] = []
-    missing = (record for record in read_records(out) if not plan.has(record.sha256))
+    missing = (record for record in read_records(out) if plan.state(record.sha256) != EXPORTED)
     for page in pages(missing, PAGE):
-        gone = await _removed(page, images, bucket)
+        gone = await _removed(page, plan, images, bucket)
         removed.extend(gone)
         left_out += len(page) - len(gone)
     return SinceLast(
@@ -28,10 +30,17 @@ async def since_last(out: Path, plan: Plan, images: Collection, bucket: str) -> 
     )
 
 
-async def _removed(records: list[Record], images: Collection, bucket: str) -> list[str]:
+async def _removed(records: list[Record], plan: Plan, images: Collection, bucket: str) -> list[str]:
     """Return which of the images are nowhere any more, under whatever key."""
-    hashes = {record.sha256: record.key for record in records}
-    ids = [f"{bucket}/{key}" for key in hashes.values()]
-    found = images.find({"_id": {"$in": ids}, "status": {"$ne": "removed"}}, fields={"sha256": 1})
-    there = {document.get("sha256") async for document in found}
-    return [sha256 for sha256 in hashes if sha256 not in there]
+    known = await find_copies(images, bucket, (record.sha256 for record in records))
+    return [
+        each.sha256
+        for each in records
+        if _is_gone(plan.state(each.sha256), known.get(each.sha256, []))
+    ]
+
+
+def _is_gone(state: str | None, copies: list[Document]) -> bool:
+    """Whether bytes are nowhere: no document has them, or only one that does not say so yet."""
+    was_missing = state in {Loss.REMOVED, Loss.CHANGED} and len(copies) == 1
+    return not copies or was_missing

@@ -78,12 +78,12 @@ class Plan:
             [(state, sha256) for sha256, state in states.items()],
         )
 
-    def has(self, sha256: str) -> bool:
-        """Whether these bytes were exported."""
+    def state(self, sha256: str) -> str | None:
+        """Return what became of these bytes; None where they were not asked for."""
         found = self._connection.execute(
-            "SELECT 1 FROM records WHERE sha256 = ? AND state = ?", (sha256, EXPORTED)
-        )
-        return found.fetchone() is not None
+            "SELECT state FROM records WHERE sha256 = ?", (sha256,)
+        ).fetchone()
+        return None if found is None else str(found[0])
 
     def records(self, state: str | None = None) -> Iterator[Record]:
         """Yield records by their hash, all or those in a state; they may be marked meanwhile."""

@@ -318,6 +318,32 @@ async def test_card_tells_what_is_in_it_and_what_was_removed_since(
     check(out)
 
 
+async def test_image_whose_document_does_not_say_yet_that_it_is_gone_is_named_as_removed(
+    some: Collected, tmp_path: Path
+) -> None:
+    """The next export into the folder would not know of it any more."""
+    out = tmp_path / "set"
+    await answer("export", "--format", "hf", "--out", out)
+    gone = (await some.document("0.png"))["sha256"]
+    await some.store.delete("0.png")
+    told = await answer("export", "--format", "hf", "--out", out, status=1)
+    assert told["since_last"] == told["since_last"] | {"removed": [gone], "left_out": 0}
+    assert f"- `{gone}`" in (out / "README.md").read_text()
+
+
+async def test_image_that_is_there_under_another_key_is_not_named_as_removed(
+    some: Collected, tmp_path: Path
+) -> None:
+    out, image = tmp_path / "set", line_image("twice")
+    for key in ("a.png", "b.png"):
+        await some.add(key, "twice", content=image)
+    await answer("export", "--format", "hf", "--out", out)
+    await some.set("a.png", status="removed", prediction=None)
+    await some.set("b.png", prediction=prediction("twice", score=0.1))
+    told = await answer("export", "--format", "hf", "--out", out)
+    assert told["since_last"] == told["since_last"] | {"removed": [], "left_out": 1}
+
+
 async def test_object_that_is_gone_or_another_is_counted(some: Collected, tmp_path: Path) -> None:
     await some.store.delete("0.png")
     for key, content in (("1.png", line_image("other")), ("2.png", b"no image")):
