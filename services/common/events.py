@@ -16,7 +16,7 @@ from services.common.errors import InvalidEventError
 
 _METADATA_PREFIX = "x-amz-meta-"
 _CREATED = frozenset({"Put", "Post", "CompleteMultipartUpload", "Copy"})
-_REMOVED = frozenset({"Delete", "DeleteMarkerCreated"})
+_REMOVED = frozenset({"Delete", "DeleteMarkerCreated", "DeleteAllVersions"})
 
 
 class EventKind(StrEnum):

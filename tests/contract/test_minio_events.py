@@ -98,6 +98,19 @@ def test_malformed_body_is_an_invalid_event(body: bytes) -> None:
         parse_notification(body)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("s3:ObjectRemoved:DeleteAllVersions", EventKind.REMOVED),
+        ("s3:ObjectRemoved:NoOP", EventKind.IGNORED),
+        ("s3:ObjectAccessed:Delete", EventKind.IGNORED),
+    ],
+)
+def test_what_was_not_recorded_is_understood_by_its_name(name: str, kind: EventKind) -> None:
+    [event] = parse_notification(damaged(eventName=name))
+    assert event.kind is kind
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
     with pytest.raises(InvalidEventError):
