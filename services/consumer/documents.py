@@ -4,7 +4,7 @@ Pure functions from the document as it is to what is to be set, so that a writer
 can decide again from the new state (see ``images``). Times are UTC; MongoDB keeps milliseconds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -61,6 +61,17 @@ def needs_reading(event: ObjectEvent, document: Document | None) -> bool:
         or document.get("status") != "predicted"
         or document.get("etag") != event.etag
     )
+
+
+def said_of(reading: Reading | None, event: ObjectEvent, provenance: Provenance) -> Provenance:
+    """Return what an event says of the bytes that were read.
+
+    Where the object was written again since, the text that came with its first bytes is no label
+    of the others; the event of those follows.
+    """
+    if reading is None or event.etag in {None, reading.info.etag}:
+        return provenance
+    return replace(provenance, annotation=None)
 
 
 def stored(

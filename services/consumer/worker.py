@@ -8,7 +8,8 @@ from typing import Protocol
 
 import structlog
 
-from services.common.accuracy import character_errors
+from services.common.annotated import misreading
+from services.common.annotations import collapse
 from services.common.errors import (
     ObjectNotFoundError,
     PermanentError,
@@ -122,7 +123,7 @@ class Worker:
 
     async def _stored(self, event: ObjectEvent, provenance: Provenance) -> str:
         code = READ_AGAIN
-        reading: Reading | None = None
+        reading, said = None, provenance
         while code == READ_AGAIN:
             reading = None
             if documents.needs_reading(event, await self._images.find(event.document_id)):
@@ -130,18 +131,19 @@ class Worker:
                     reading = await self._read(event.key)
                 except ObjectNotFoundError:
                     return "gone"  # deleted since; the event of that follows
+            said = documents.said_of(reading, event, provenance)
             code = await self._images.change(
                 event.document_id,
                 partial(
                     documents.stored,
                     event=event,
-                    provenance=provenance,
+                    provenance=said,
                     reading=reading,
                     now=datetime.now(tz=UTC),
                 ),
             )
         if code == "predicted" and reading is not None and reading.prediction is not None:
-            _count_errors(reading.prediction, provenance.annotation)
+            _count_errors(reading.prediction, said.annotation)
         return code
 
     async def _removed(self, event: ObjectEvent) -> str:
@@ -202,6 +204,7 @@ class Worker:
 
 def _count_errors(prediction: Prediction, annotation: str | None) -> None:
     model = (prediction.engine, prediction.model_version)
-    counted = character_errors(right=annotation, read=prediction.text)
-    CHARACTER_ERRORS.labels(*model).inc(counted.errors)
-    ANNOTATED_CHARACTERS.labels(*model).inc(counted.characters)
+    right = collapse(annotation or "")
+    errors = misreading(prediction.text, right=right).errors if right else 0
+    CHARACTER_ERRORS.labels(*model).inc(errors)
+    ANNOTATED_CHARACTERS.labels(*model).inc(len(right))

@@ -144,6 +144,24 @@ async def test_fetched_image_keeps_where_it_came_from(start: Start) -> None:
     }
 
 
+async def test_text_that_came_with_earlier_bytes_is_no_label_of_later_ones(
+    start: Start, store: ObjectStore
+) -> None:
+    """Both were written while no consumer ran: the first event finds the second one's bytes."""
+    first = to_metadata(Provenance("http://a.test/", "b1", "of the first bytes"))
+    await store.write("a.png", b"first", content_type="image/png", metadata=first)
+    etag = await store.write("a.png", b"second", content_type="image/png", metadata={})
+    pipeline = await start()
+
+    async def both() -> bool:
+        return len(pipeline.settled) == 2
+
+    await eventually(both)
+    document = await pipeline.document("a.png")
+    assert (document["etag"], document["annotation"]) == (etag, None)
+    assert [source["url"] for source in document["sources"]] == ["http://a.test/"]
+
+
 async def test_source_too_long_for_a_header_is_looked_up(start: Start) -> None:
     pipeline = await start()
     url = "http://example.test/" + "x" * 3000 + "?token="
