@@ -2,16 +2,18 @@
 
 import logging
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from typing import Any
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 import structlog
-from motor.motor_asyncio import AsyncIOMotorClient
 from pydantic import AmqpDsn, HttpUrl, MongoDsn
+from pymongo import MongoClient
 
 from infra.local.stack import Addresses
-from services.common.object_store import open_object_store
+from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.provisioner.settings import RabbitmqManagementSettings
 from tests.support.servers import open_virtual_host, real_servers
@@ -37,23 +39,34 @@ def servers() -> Iterator[Addresses]:
         yield addresses
 
 
-@pytest.fixture
-async def s3_settings(servers: Addresses) -> AsyncIterator[S3Settings]:
-    """MinIO, and the name of a bucket that is removed afterwards where the test made it."""
-    settings = S3Settings(
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def s3_admin(servers: Addresses) -> AsyncIterator[ObjectStore]:
+    """A client whose ``delete_bucket`` takes all that is in the bucket with it, as MinIO can."""
+
+    def with_all(params: dict[str, Any], **_: object) -> None:
+        params["headers"]["x-minio-force-delete"] = "true"
+
+    async with open_object_store(s3_settings_of(servers, "none")) as store:
+        store.client.meta.events.register("before-call.s3.DeleteBucket", with_all)
+        yield store
+
+
+def s3_settings_of(servers: Addresses, bucket: str) -> S3Settings:
+    return S3Settings(
         endpoint_url=HttpUrl(servers.s3_endpoint_url),
         access_key_id=servers.s3_access_key_id,
         secret_access_key=servers.s3_secret_access_key,
-        bucket=f"test-{uuid4().hex}",
+        bucket=bucket,
     )
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def s3_settings(servers: Addresses, s3_admin: ObjectStore) -> AsyncIterator[S3Settings]:
+    """MinIO, and the name of a bucket that is removed afterwards where the test made it."""
+    settings = s3_settings_of(servers, f"test-{uuid4().hex}")
     yield settings
-    async with open_object_store(settings) as store:
-        client, bucket = store.client, settings.bucket
-        if bucket in {each["Name"] for each in (await client.list_buckets())["Buckets"]}:
-            async for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-                for each in page.get("Contents", []):
-                    await client.delete_object(Bucket=bucket, Key=each["Key"])
-            await client.delete_bucket(Bucket=bucket)
+    with suppress(s3_admin.client.exceptions.NoSuchBucket):
+        await s3_admin.client.delete_bucket(Bucket=settings.bucket)
 
 
 @pytest.fixture
@@ -86,15 +99,22 @@ async def fetch_amqp_settings(servers: Addresses) -> AsyncIterator[AmqpSettings]
         yield settings
 
 
+@pytest.fixture(scope="session")
+def mongo_client(servers: Addresses) -> Iterator[MongoClient[dict[str, object]]]:
+    """One connection to clean up after every test."""
+    with MongoClient[dict[str, object]](servers.mongo_url.get_secret_value()) as client:
+        yield client
+
+
 @pytest.fixture
-async def mongo_settings(servers: Addresses) -> AsyncIterator[MongoSettings]:
+def mongo_settings(
+    servers: Addresses, mongo_client: MongoClient[dict[str, object]]
+) -> Iterator[MongoSettings]:
     """MongoDB, and the name of a database that is dropped afterwards."""
-    url = servers.mongo_url.get_secret_value()
-    settings = MongoSettings(url=MongoDsn(url), database=f"test-{uuid4().hex}")
+    url = MongoDsn(servers.mongo_url.get_secret_value())
+    settings = MongoSettings(url=url, database=f"test-{uuid4().hex}")
     yield settings
-    client: AsyncIOMotorClient[dict[str, object]] = AsyncIOMotorClient(url)
-    await client.drop_database(settings.database)
-    client.close()
+    mongo_client.drop_database(settings.database)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
