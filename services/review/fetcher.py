@@ -24,9 +24,18 @@ class FetcherUnavailableError(UnavailableError):
 
 
 class FetcherRefusedError(PermanentError):
-    """The fetcher does not take it."""
+    """The fetcher does not take it.
+
+    Args:
+        message: What it said.
+        rejected: Of a list, the lines that it did not take.
+    """
 
     code = "refused_by_fetcher"
+
+    def __init__(self, message: str, rejected: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(message)
+        self.rejected = rejected or []
 
 
 class Fetcher:
@@ -65,7 +74,8 @@ class Fetcher:
                 if response.status >= 500:
                     raise FetcherUnavailableError(f"it answers {response.status}")
                 if not response.ok:
-                    raise FetcherRefusedError(str(answer.get("detail", response.reason)))
+                    detail = str(answer.get("detail", response.reason))
+                    raise FetcherRefusedError(detail, answer.get("rejected"))
                 return dict(answer)
         except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError) as error:
             raise FetcherUnavailableError(f"{type(error).__name__}: {error}") from error

@@ -147,7 +147,7 @@ def decode(cursor: str, axis: Axis) -> Position:
         is_time = isinstance(axis.begin, datetime)
         value: Any = datetime.fromisoformat(said).astimezone(UTC) if is_time else float(said)
         axis.step(value, axis.width)
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidCursorError("this is not an address that the gallery gave") from error
     return Position(value, None if document_id is None else str(document_id))
 

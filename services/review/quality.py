@@ -61,7 +61,8 @@ class Figures:
         """Count an image that was read."""
         prediction, score = document["prediction"], float(document["prediction"]["score"])
         right = right_text(document) or ""
-        errors = misreading(prediction["text"], right=right).errors if right else 0
+        read = prediction.get("text") or ""
+        errors = misreading(read, right=right).errors if right else 0
         model = f"{prediction.get('engine')} {prediction.get('model_version')}"
         band = min(BANDS - 1, int(score * BANDS))
         hosts = [self.hosts[host] for host in _hosts(document)]
@@ -130,6 +131,9 @@ class Quality:
             except UnavailableError as error:
                 log.warning("figures not counted", code=error.code, error=str(error))
                 pause = min(pause, RETRY_SECONDS)
+            except Exception:
+                # A document that nobody of ours wrote must not end the whole page
+                log.exception("figures not counted")
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await stop.wait()

@@ -1,7 +1,8 @@
 """Batches and their progress; what is dropped onto the page."""
 
 import hashlib
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import RedirectResponse
@@ -10,7 +11,7 @@ from starlette.datastructures import UploadFile
 from services.common.images import ImageFormat, sniff
 from services.common.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted
-from services.review.fetcher import FetcherRefusedError
+from services.review.fetcher import FetcherRefusedError, FetcherUnavailableError
 
 HEADER_BYTES = 2**20
 """Enough of a file to tell whether it is an image."""
@@ -18,6 +19,25 @@ HEADER_BYTES = 2**20
 BatchId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$")]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9A-Za-z/-]{1,100}$")]
 router = APIRouter()
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What became of a file that was dropped."""
+
+    name: str
+    batch_id: str = ""
+    """Of a list that was taken."""
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+    """The first lines that were not."""
+    rejected_count: int = 0
+    problem: str = ""
+    """Why the file was not taken at all."""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether there is nothing to tell of it."""
+        return not self.problem and not self.rejected_count
 
 
 @router.get("/batches")
@@ -40,22 +60,40 @@ async def batch_page(parts: Of, me: Me, batch_id: BatchId) -> Response:
 
 
 @router.post("/submit")
-async def submit(parts: Of, _: Me, form: Posted) -> Response:
-    """Store images in the bucket, and give lists to the fetcher."""
+async def submit(parts: Of, me: Me, form: Posted) -> Response:
+    """Store images in the bucket, and give lists to the fetcher; tell what was not taken."""
     files = [
         each for each in form.getlist("file") if isinstance(each, UploadFile) and each.filename
     ]
     if not files:
         raise ProblemError(422, "no_file", "there is no file")
-    stored, batch_id = 0, ""
-    for file in files:
+    done = [await _take(parts, file) for file in files]
+    told = [each for each in done if each.batch_id or not each.is_well]
+    stored = len(done) - len(told)
+    if not told:
+        return RedirectResponse(f"/batches?stored={stored}", status_code=303)
+    if len(done) == 1 and told[0].is_well:
+        return RedirectResponse(f"/batches/{told[0].batch_id}", status_code=303)
+    status = 422 if any(each.problem for each in told) else 200
+    return parts.pages.page("submitted", me, status=status, files=told, stored=stored)
+
+
+async def _take(parts: Parts, file: UploadFile) -> Submitted:
+    """Take one file; what is wrong with it does not hold up the others."""
+    name = file.filename or "list.txt"
+    try:
         if known := sniff(await _beginning(file)):
             await _store(parts, file, known)
-            stored += 1
-        else:
-            batch_id = await _submit_list(parts, file)
-    address = f"/batches/{batch_id}" if batch_id else f"/batches?stored={stored}"
-    return RedirectResponse(address, status_code=303)
+            return Submitted(name)
+        answer = await parts.fetcher.submit(file.file, file_name=name)
+    except FetcherRefusedError as error:
+        return Submitted(name, rejected=error.rejected, problem=str(error))
+    except FetcherUnavailableError:
+        return Submitted(name, problem="the fetcher does not answer; try again shortly")
+    except ProblemError as error:
+        return Submitted(name, problem=error.detail)
+    rejected, count = answer.get("rejected") or [], int(answer.get("rejected_count") or 0)
+    return Submitted(name, str(answer["batch_id"]), rejected, count)
 
 
 async def _beginning(file: UploadFile) -> bytes:
@@ -72,11 +110,3 @@ async def _store(parts: Parts, file: UploadFile, known: ImageFormat) -> None:
     # By content: whatever name a person's file has, it never replaces another image
     key = f"uploads/{hashlib.sha256(content).hexdigest()}.{known.extension}"
     await parts.store.write(key, content, content_type=known.content_type, metadata={})
-
-
-async def _submit_list(parts: Parts, file: UploadFile) -> str:
-    try:
-        answer = await parts.fetcher.submit(file.file, file_name=file.filename or "list.txt")
-    except FetcherRefusedError as error:
-        raise ProblemError(422, error.code, f"{file.filename}: {error}") from error
-    return str(answer["batch_id"])

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from starlette.datastructures import FormData
 
 from services.common.annotations import Outcome, Quality, UnacceptableAnnotationError
+from services.common.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted, text_of
 from services.review.gallery import Text
 from services.review.queue import Mode, Wish
@@ -87,8 +88,8 @@ async def answer(request: Request, parts: Of, me: Me, form: Posted) -> Response:
 
 async def _act(parts: Parts, me: Session, form: FormData) -> tuple[str, str | None, list[str]]:
     """Do it; return what to say, the text to go on with, and which images come first then."""
-    action, image = Action(text_of(form, "action")), text_of(form, "id")
-    later, text = text_of(form, "next"), text_of(form, "text")
+    image, later, text = (text_of(form, name) for name in ("id", "next", "text"))
+    action = _action_of(form)
     if action is Action.UNDO:
         if (undone := await parts.queue.undo(me)) is None:
             return "There is nothing to undo.", text, [image, later]
@@ -104,3 +105,10 @@ async def _act(parts: Parts, me: Session, form: FormData) -> tuple[str, str | No
     except UnacceptableAnnotationError as error:
         return f"Not saved: {error}.", text, [image, later]
     return MESSAGES[outcome], None, [later]
+
+
+def _action_of(form: FormData) -> Action:
+    try:
+        return Action(text_of(form, "action"))
+    except ValueError as error:
+        raise ProblemError(422, "invalid_request", "there is no such key or button") from error
