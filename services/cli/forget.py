@@ -73,7 +73,7 @@ def _for_people(proofs: list[dict[str, Any]], *, is_done: bool) -> list[Any]:
     ]
     columns = ("document", "came from", "object removed at", "document erased at")
     words = (
-        "Objects, predictions and annotations are gone."
+        "Objects are gone, and their documents hold no prediction and no annotation any more."
         if is_done
         else "Some documents are not erased yet: is the consumer running? Give the command again."
     )

@@ -33,7 +33,7 @@ class Target:
     @property
     def sources(self) -> list[str]:
         """Every URL that led to these bytes."""
-        return [str(each["url"]) for each in (self.document or {}).get("sources") or []]
+        return sources_of(self.document)
 
     @property
     def sha256(self) -> str | None:
@@ -45,6 +45,11 @@ class Target:
     def says_removed(self) -> bool:
         """Whether the document is a proof of removal already."""
         return self.document is not None and self.document.get("status") == "removed"
+
+
+def sources_of(document: Document | None) -> list[str]:
+    """Return every URL that led to the bytes of a document."""
+    return [str(each["url"]) for each in (document or {}).get("sources") or []]
 
 
 async def find_targets(store: ObjectStore, index: Database, what: str) -> list[Target]:
@@ -160,7 +165,8 @@ def _proof(document_id: Any, target: Target, document: Document | None) -> dict[
     left = document or {}
     return {
         "document": document_id,
-        "sources": target.sources,
+        # Those of an image that was deleted before it was read are written down only then
+        "sources": sources_of(document) or target.sources,
         "sha256": left.get("sha256"),
         "stored_at": left.get("stored_at"),
         "removed_at": left.get("removed_at"),

@@ -132,6 +132,24 @@ def removed(document: Document | None, event: ObjectEvent, now: datetime) -> Dec
     return Decision("removed", fields if document is not None else {"sources": [], **fields})
 
 
+def gone(
+    document: Document | None, event: ObjectEvent, provenance: Provenance, now: datetime
+) -> Decision:
+    """Decide what an object that was deleted before it was read makes of its document.
+
+    The event of the deletion follows and knows no source: only here it gets into the proof.
+    """
+    sources = _sources(document, provenance)
+    if document is not None:
+        is_known = sources == document.get("sources")
+        return Decision("gone", None if is_known else {"sources": sources})
+    fields = removed(None, event, now).fields
+    if fields is None or not sources:
+        return Decision("gone", None)
+    told = {"stored_at": event.occurred_at, "removed_at": now, "sources": sources}
+    return Decision("gone", {**fields, **told})
+
+
 def _without_history(document: Document | None) -> dict[str, Any]:
     """Return what erases the earlier predictions, where there are any."""
     has_some = document is not None and document.get("history")

@@ -130,7 +130,7 @@ class Worker:
                 try:
                     reading = await self._read(event.key)
                 except ObjectNotFoundError:
-                    return "gone"  # deleted since; the event of that follows
+                    return await self._gone(event, provenance)
             said = documents.said_of(reading, event, provenance)
             code = await self._images.change(
                 event.document_id,
@@ -145,6 +145,12 @@ class Worker:
         if code == "predicted" and reading is not None and reading.prediction is not None:
             _count_errors(reading.prediction, said.annotation)
         return code
+
+    async def _gone(self, event: ObjectEvent, provenance: Provenance) -> str:
+        now = datetime.now(tz=UTC)
+        return await self._images.change(
+            event.document_id, lambda document: documents.gone(document, event, provenance, now)
+        )
 
     async def _removed(self, event: ObjectEvent) -> str:
         now = datetime.now(tz=UTC)

@@ -162,6 +162,20 @@ async def test_text_that_came_with_earlier_bytes_is_no_label_of_later_ones(
     assert [source["url"] for source in document["sources"]] == ["http://a.test/"]
 
 
+async def test_proof_of_an_image_that_was_deleted_before_it_was_read_names_its_source(
+    start: Start, store: ObjectStore
+) -> None:
+    metadata = to_metadata(Provenance("http://a.test/", "b1", "its text"))
+    await store.write("a.png", IMAGE, content_type="image/png", metadata=metadata)
+    await store.erase("a.png")
+    pipeline = await start()
+
+    await pipeline.until_settled("removed")
+    document = await pipeline.document("a.png", **{"sources.url": "http://a.test/"})
+    assert document["status"] == "removed"
+    assert (document["prediction"], document["annotation"]) == (None, None)
+
+
 async def test_source_too_long_for_a_header_is_looked_up(start: Start) -> None:
     pipeline = await start()
     url = "http://example.test/" + "x" * 3000 + "?token="

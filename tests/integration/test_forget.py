@@ -10,7 +10,7 @@ from services.common.messaging import open_publisher
 from services.common.metadata import Provenance, to_metadata
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.parking import look
-from services.common.removal import find_targets, prove, remove
+from services.common.removal import Target, find_targets, prove, remove
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import Queues
 from tests.support.indexing import NOTIFICATION_ARN, indexing, open_event_queues
@@ -161,6 +161,18 @@ async def test_image_that_has_no_document_yet_is_found_through_its_fetch(site: S
     [target] = await find_targets(site.store, site.index, URL)
 
     assert (target.key, target.is_stored) == ("fetched/x.png", True)
+
+
+async def test_proof_names_the_source_of_an_image_that_had_no_document(site: Site) -> None:
+    await site.upload("a.png", b"1", URL)
+    await site.document("a.png", status="predicted")
+    [known] = await find_targets(site.store, site.index, "a.png")
+    early = Target(known.key, known.is_stored, None)  # as before its event came
+
+    await remove([early], store=site.store, amqp=site.amqp, queues=site.queues)
+    [proof] = await prove([early], site.store, site.index, wait_seconds=20)
+
+    assert proof["sources"] == [URL]
 
 
 async def test_every_version_of_an_object_goes(site: Site) -> None:
