@@ -17,6 +17,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, VisionEncoderDecoder
 from transformers.utils.logging import disable_progress_bar
 
 from app.engines.base import Reading
+from app.engines.hub import resolve
 from app.engines.models_folder import find_model
 from app.engines.settings import ModelsSettings, TrocrSettings
 from app.images import Pixels
@@ -44,7 +45,7 @@ class TrocrEngine:
 
     Args:
         checkpoint: The model, on the CPU.
-        max_tokens: Longest text.
+        max_tokens: Longest text, where the model knows so many positions.
         is_int8: Whether its linear layers are computed with 8-bit weights; ignored with CUDA.
     """
 
@@ -59,7 +60,7 @@ class TrocrEngine:
         self._model = _quantised(model) if is_quantised else model.to(self._device)
         self._tokenizer = checkpoint.tokenizer
         self._image_processor = checkpoint.image_processor
-        self._max_tokens = max_tokens
+        self._max_tokens = min(max_tokens, _most_tokens(model, default=max_tokens))
         self._special = torch.tensor(sorted(_special_tokens(checkpoint)), device=self._device)
         self.model_version = f"{checkpoint.version}{'-int8' if is_quantised else ''}"
 
@@ -127,19 +128,43 @@ def load_checkpoint(settings: TrocrSettings, models: Path) -> Checkpoint:
     """
     disable_progress_bar()
     local = find_model(settings.trocr_model, models)
-    where = settings.trocr_model if local is None else str(local.folder)
-    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": local is not None}
     if local is None:
-        options["revision"] = settings.trocr_revision
-    model = VisionEncoderDecoderModel.from_pretrained(where, use_safetensors=True, **options)
-    commit = getattr(model.config, "_commit_hash", None) or settings.trocr_revision
+        return _from_hub(settings.trocr_model, settings.trocr_revision, models)
+    version = f"{local.name}@{local.content_hash}"
+    return _from(str(local.folder), version, local_files_only=True)
+
+
+def _from_hub(name: str, revision: str, models: Path) -> Checkpoint:
+    """Load a revision from the hub, or from its cache where the hub does not answer."""
+    try:
+        found = resolve(name, revision)
+    except (OSError, ValueError) as error:
+        raise _missing(name, models, error) from error
+    version = f"{name}@{found.commit[:_COMMIT_LENGTH]}"
+    is_cached = found.problem is not None
+    try:
+        return _from(name, version, revision=found.commit, local_files_only=is_cached)
+    except OSError as error:
+        if found.problem is None:
+            raise
+        raise _missing(name, models, found.problem) from error
+
+
+def _missing(name: str, models: Path, why: Exception) -> OSError:
+    reason = next(iter(str(why).splitlines()), type(why).__name__)
+    return OSError(
+        f"no model {name} in {models} (docreco models pull {name} brings it there), "
+        f"and none from the hub: {reason}"
+    )
+
+
+def _from(where: str, version: str, **options: Any) -> Checkpoint:
+    options["trust_remote_code"] = False
     return Checkpoint(
-        model=model,
+        model=VisionEncoderDecoderModel.from_pretrained(where, use_safetensors=True, **options),
         tokenizer=AutoTokenizer.from_pretrained(where, **options),
         image_processor=AutoImageProcessor.from_pretrained(where, backend="pil", **options),
-        version=f"{settings.trocr_model}@{commit[:_COMMIT_LENGTH]}"
-        if local is None
-        else f"{local.name}@{local.content_hash}",
+        version=version,
     )
 
 
@@ -149,6 +174,12 @@ def _quantised(model: Any) -> Any:
         warnings.filterwarnings("ignore", "torch.ao.quantization", DeprecationWarning)
         warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
         return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)
+
+
+def _most_tokens(model: Any, *, default: int) -> int:
+    """Return how many tokens the model can make: beyond its last position it fails."""
+    most: int | None = getattr(model.config.decoder, "max_position_embeddings", None)
+    return default if most is None else most
 
 
 def _special_tokens(checkpoint: Checkpoint) -> set[int]:

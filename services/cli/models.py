@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from app.engines.hub import commit_of
 from app.engines.models_folder import CONFIGURATION, WANTED, LocalModel, models_in
 from app.engines.settings import TROCR_MODEL, TROCR_REVISION, ModelsSettings
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, reason_of
@@ -65,34 +66,37 @@ def list_models(
 def _download(name: str, revision: str, model: LocalModel) -> None:
     """Download beside the models, so that one that is not whole is never taken for one.
 
-    What an interrupted download has brought is not fetched again.
+    What an interrupted download of the same commit has brought is not fetched again.
     """
     try:
         from huggingface_hub import snapshot_download  # noqa: PLC0415  comes with the extra trocr
-        from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
+        from huggingface_hub.errors import HFValidationError, HTTPError  # noqa: PLC0415
     except ImportError as error:
         raise CommandError(
             "huggingface_hub is not installed", status=ExitStatus.UNAVAILABLE, hint=f"Run {EXTRA}."
         ) from error
-    pulled = LocalModel(name, ModelsSettings().models / PULLED / name)
+    downloads = ModelsSettings().models / PULLED / name
     try:
-        snapshot_download(
-            name, revision=revision, local_dir=pulled.folder, allow_patterns=[*WANTED]
-        )
+        # A folder of each commit's own: where the hub falls silent, its client takes a folder
+        # that it finds, whatever brought it there, for the whole model
+        commit = commit_of(name, revision)
+        pulled = LocalModel(name, downloads / commit)
+        snapshot_download(name, revision=commit, local_dir=pulled.folder, allow_patterns=[*WANTED])
     except HFValidationError as error:
         raise CommandError(f"{name!r} is no model's name", status=ExitStatus.REFUSED) from error
-    except OSError as error:  # whatever the network, the hub or the disk has against it
+    except (OSError, HTTPError) as error:  # whatever network, hub or disk have against it
         raise _failed(name, revision, error) from error
     _check(pulled, revision)
     shutil.rmtree(model.folder, ignore_errors=True)
     model.folder.parent.mkdir(parents=True, exist_ok=True)
     pulled.folder.rename(model.folder)
     shutil.rmtree(model.folder / HUB_NOTES, ignore_errors=True)
+    shutil.rmtree(downloads)
 
 
-def _failed(name: str, revision: str, error: OSError) -> CommandError:
-    response = getattr(error, "response", None)
-    if response is not None:
+def _failed(name: str, revision: str, error: Exception) -> CommandError:
+    answers = [getattr(each, "response", None) for each in (error, error.__cause__)]
+    if response := next((each for each in answers if each is not None), None):
         return CommandError(
             f"the hub refused {name} at {revision} ({response.status_code})",
             status=ExitStatus.REFUSED,
@@ -101,7 +105,8 @@ def _failed(name: str, revision: str, error: OSError) -> CommandError:
     return CommandError(
         f"the hub does not answer: {reason_of(error.__cause__ or error)}",
         status=ExitStatus.UNAVAILABLE,
-        hint="Pull where there is a way to the hub, and copy the folder: it is all that is needed.",
+        hint="Name a proxy (HTTPS_PROXY) or a mirror (HF_ENDPOINT), or pull where there is a way "
+        "to the hub, and copy the folder: it is all that is needed.",
     )
 
 

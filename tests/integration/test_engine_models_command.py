@@ -12,6 +12,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from infra.local.ports import pick_free_ports
+
 if not os.environ.get("CI"):
     pytest.importorskip("huggingface_hub", reason="comes with the extra trocr")
 
@@ -31,6 +33,8 @@ class Hub:
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
+        self.commit = COMMIT
+        self.refused: set[str] = set()
         self.sent: list[str] = []
         self.revisions: set[str] = set()
 
@@ -47,15 +51,17 @@ class Hub:
             ]
             return web.json_response(entries)
         siblings = [{"rfilename": name} for name in self.files]
-        return web.json_response({"id": "team/tiny", "sha": COMMIT, "siblings": siblings})
+        return web.json_response({"id": "team/tiny", "sha": self.commit, "siblings": siblings})
 
     async def file(self, request: web.Request) -> web.Response:
         """Send one file."""
         name = request.match_info["file"]
+        if name in self.refused:
+            return web.Response(status=403)
         if request.method == "GET":
             self.sent.append(name)
         body = self.files[name]
-        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{_etag(body)}"'}
+        headers = {"X-Repo-Commit": self.commit, "ETag": f'"{_etag(body)}"'}
         return web.Response(body=body, headers=headers)
 
 
@@ -163,6 +169,40 @@ async def test_what_is_in_the_way_is_told(
     assert status == expected, err
     assert words in err
     assert "Traceback" not in err
+
+
+async def test_hub_that_cannot_be_reached_is_told_at_once_and_half_a_download_is_no_model(
+    docreco: Docreco, tmp_path: Path
+) -> None:
+    half = tmp_path / "models" / ".pulled" / "team" / "tiny"
+    half.mkdir(parents=True)
+    for name in ("config.json", "model-00001-of-00002.safetensors"):
+        (half / name).write_bytes(b"{}")
+    nowhere = f"http://127.0.0.1:{pick_free_ports().ocr_api_port}"
+
+    status, _, err = await docreco("pull", "team/tiny", HF_ENDPOINT=nowhere)
+
+    assert status == 3, err
+    assert "the hub does not answer: nothing listens there" in err
+    assert "HF_ENDPOINT" in err
+    assert "Retrying" not in err
+    assert not (tmp_path / "models" / "team").exists()
+
+
+async def test_what_is_left_of_another_commit_is_not_mixed_in(
+    hub: tuple[Hub, str], docreco: Docreco
+) -> None:
+    hub[0].refused = {"vocab.txt"}
+    status, _, err = await docreco("pull", "team/tiny")
+    assert status == 4, err
+    assert "model.safetensors" in hub[0].sent
+    hub[0].refused, hub[0].commit = set(), COMMIT[::-1]
+    del hub[0].files["model.safetensors"]
+
+    status, _, err = await docreco("pull", "team/tiny")
+
+    assert status == 4, err
+    assert "no weights as safetensors" in err
 
 
 async def test_empty_folder_says_how_to_fill_it(docreco: Docreco) -> None:

@@ -8,6 +8,8 @@ import pytest
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 IMAGE_SIDE = 32
+POSITIONS = 64
+"""Longest text, in tokens."""
 
 
 def need_trocr() -> None:
@@ -51,7 +53,7 @@ def make_tiny_trocr(folder: Path) -> Path:
             decoder_attention_heads=2,
             decoder_ffn_dim=32,
             cross_attention_hidden_size=32,
-            max_position_embeddings=64,
+            max_position_embeddings=POSITIONS,
             init_std=0.5,
             decoder_start_token_id=2,
             **names,

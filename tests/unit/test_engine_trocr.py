@@ -9,8 +9,9 @@ import pytest
 
 from app.engines.base import Reading
 from app.images import Pixels, decode
+from infra.local.ports import pick_free_ports
 from tests.support.images import line_image
-from tests.support.tiny_trocr import make_tiny_trocr, need_trocr
+from tests.support.tiny_trocr import POSITIONS, make_tiny_trocr, need_trocr
 
 need_trocr()
 
@@ -20,6 +21,7 @@ from app.engines.trocr import TrocrEngine, load  # noqa: E402
 
 TEXTS = ("Wikipedia", "industrie", "a", "The quick brown fox", "1789", "x", "yes", "no", "maybe")
 NEAR = 1e-4
+COMMIT = "1234567890abcdef1234567890abcdef12345678"
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,16 @@ def test_text_that_ends_early_in_a_batch_is_not_scored_for_its_padding(
     assert score == pytest.approx(1 / model.config.decoder.vocab_size)
 
 
+def test_text_ends_where_the_models_positions_end(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = load_from(models, monkeypatch, MAX_TOKENS="1024")
+
+    reading = engine.read(np.zeros((48, 200, 3), np.uint8))  # it never ends by itself
+
+    assert POSITIONS / 2 < len(reading.text) <= POSITIONS
+
+
 def test_model_version_is_the_folder_and_what_is_in_it(
     models: Path, engine: TrocrEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +146,38 @@ def test_folder_anywhere_can_be_named(
     elsewhere = shutil.copytree(models / "team" / "tiny", tmp_path / "mine")
 
     assert load_from(models, monkeypatch, str(elsewhere)).model_version.startswith("mine@")
+
+
+@pytest.fixture
+def silent_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nobody answers at the hub's address; return its cache."""
+    nowhere = f"http://127.0.0.1:{pick_free_ports().ocr_api_port}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", nowhere)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("silent_hub")
+def test_model_that_is_nowhere_is_told_at_once_with_what_to_do(
+    models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(OSError, match=r"docreco models pull team/none .* hub does not answer"):
+        load_from(models, monkeypatch, "team/none")
+
+    assert "Retrying" not in caplog.text
+
+
+def test_branch_is_reported_as_its_commit_and_read_from_the_cache_while_the_hub_is_silent(
+    models: Path, monkeypatch: pytest.MonkeyPatch, silent_hub: Path
+) -> None:
+    cached = silent_hub / "models--team--cached"
+    shutil.copytree(models / "team" / "tiny", cached / "snapshots" / COMMIT)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(COMMIT)
+
+    engine = load_from(models, monkeypatch, "team/cached", REVISION="main")
+
+    assert engine.model_version == f"team/cached@{COMMIT[:12]}"
 
 
 def test_pickled_weights_are_refused(
