@@ -16,6 +16,7 @@ from infra.local.stack import Addresses
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.provisioner.settings import RabbitmqManagementSettings
+from tests.support.notifying import fastest_arn
 from tests.support.servers import open_virtual_host, real_servers
 
 
@@ -46,27 +47,38 @@ async def s3_admin(servers: Addresses) -> AsyncIterator[ObjectStore]:
     def with_all(params: dict[str, Any], **_: object) -> None:
         params["headers"]["x-minio-force-delete"] = "true"
 
-    async with open_object_store(s3_settings_of(servers, "none")) as store:
+    async with open_object_store(s3_settings_of(servers)) as store:
         store.client.meta.events.register("before-call.s3.DeleteBucket", with_all)
         yield store
 
 
-def s3_settings_of(servers: Addresses, bucket: str) -> S3Settings:
+def s3_settings_of(servers: Addresses) -> S3Settings:
+    """Return where MinIO is, and a bucket's name that nobody else has."""
     return S3Settings(
         endpoint_url=HttpUrl(servers.s3_endpoint_url),
         access_key_id=servers.s3_access_key_id,
         secret_access_key=servers.s3_secret_access_key,
-        bucket=bucket,
+        bucket=f"test-{uuid4().hex}",
     )
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def s3_settings(servers: Addresses, s3_admin: ObjectStore) -> AsyncIterator[S3Settings]:
     """MinIO, and the name of a bucket that is removed afterwards where the test made it."""
-    settings = s3_settings_of(servers, f"test-{uuid4().hex}")
+    settings = s3_settings_of(servers)
     yield settings
     with suppress(s3_admin.client.exceptions.NoSuchBucket):
         await s3_admin.client.delete_bucket(Bucket=settings.bucket)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def notification_arn(s3_admin: ObjectStore) -> str:
+    """Name of the target by which MinIO tells events soonest."""
+    await s3_admin.client.create_bucket(Bucket=s3_admin.bucket)
+    try:
+        return await fastest_arn(s3_admin)
+    finally:
+        await s3_admin.client.delete_bucket(Bucket=s3_admin.bucket)
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import asyncio
 import shlex
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -76,7 +76,12 @@ def addresses_of(home: Home) -> Addresses:
 
 @asynccontextmanager
 async def open_servers(
-    folder: Path, ports: Ports, *, supervisor: Supervisor, settings: LocalSettings | None = None
+    folder: Path,
+    ports: Ports,
+    *,
+    supervisor: Supervisor,
+    settings: LocalSettings | None = None,
+    minio_environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Addresses]:
     """Run RabbitMQ, MinIO and MongoDB for the length of an ``async with`` block.
 
@@ -85,6 +90,7 @@ async def open_servers(
         ports: Where they listen, on 127.0.0.1.
         supervisor: Watches them.
         settings: Their users; its folder is not used.
+        minio_environment: Settings of MinIO beside the usual ones.
 
     Raises:
         PortInUseError: Somebody listens on one of the ports.
@@ -93,7 +99,7 @@ async def open_servers(
     """
     users = settings or LocalSettings()
     home = Home(users.model_copy(update={"folder": folder}), ports)
-    chains = _programs(home)
+    chains = _programs(home, minio_environment or {})
     check_ports_free(ports, FIELDS)
     try:
         await _start_together(chains, supervisor)
@@ -104,16 +110,17 @@ async def open_servers(
                 group.create_task(_stop(chain, supervisor))
 
 
-def _programs(home: Home) -> list[list[Program]]:
+def _programs(home: Home, minio_environment: Mapping[str, str]) -> list[list[Program]]:
     """Return the programs: each list is started in its order, beside the other lists."""
     rabbitmq = located("RabbitMQ", locate.locate_rabbitmq)
     epmd = located("RabbitMQ", locate.locate_epmd)
     minio = located("MinIO", locate.locate_minio)
     mongo = located("MongoDB", locate.locate_mongo)
+    store = servers.minio(minio, home)
     return [
         [servers.mongo(mongo, home)],
         [servers.epmd(epmd, home), servers.rabbitmq(rabbitmq, home)],
-        [servers.minio(minio, home)],
+        [replace(store, env={**store.env, **minio_environment})],
     ]
 
 

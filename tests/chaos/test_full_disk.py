@@ -22,7 +22,8 @@ from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import make_pass
-from tests.support.indexing import NOTIFICATION_ARN, indexing, open_event_queues
+from tests.support.indexing import indexing, open_event_queues
+from tests.support.notifying import USUAL_ARN
 from tests.support.ocr_api import scripted_ocr_api
 from tests.support.slow_link import open_slow_link
 from tests.support.waiting import eventually
@@ -70,7 +71,7 @@ async def open_store(folder: Path, amqp_url: str) -> AsyncIterator[ObjectStore]:
     async with Supervisor(on_event=pytest.fail) as supervisor:
         await supervisor.start(replace(usual, env={**usual.env, **told}))
         async with open_object_store(settings) as store:
-            await store.set_up(notification_arn=NOTIFICATION_ARN)
+            await store.set_up(notification_arn=USUAL_ARN)
             yield store
 
 

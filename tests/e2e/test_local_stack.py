@@ -14,11 +14,11 @@ from pydantic import HttpUrl, SecretStr
 from infra.local.settings import child_environment
 from services.common.object_store import open_object_store
 from services.common.settings import S3Settings
+from tests.support.notifying import USUAL_ARN
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
-ARN = "arn:minio:sqs::RAW:amqp"
 START_SECONDS = 120.0
 
 
@@ -82,7 +82,7 @@ async def test_killed_stack_leaves_no_process_and_loses_no_object(tmp_path: Path
     with stack(tmp_path) as process:
         settings = await settings_of(tmp_path)
         async with open_object_store(settings) as store:
-            await store.set_up(notification_arn=ARN)
+            await store.set_up(notification_arn=USUAL_ARN)
             await store.write("kept", b"content", content_type="image/png", metadata={})
         children = descendants(process.pid)
         assert len(children) >= 4  # MinIO, MongoDB, RabbitMQ and its port mapper

@@ -17,7 +17,7 @@ from services.common.metadata import Provenance, to_metadata
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import Outcome, Queues
-from tests.support.indexing import NOTIFICATION_ARN, Settlements, indexing, open_event_queues
+from tests.support.indexing import Settlements, indexing, open_event_queues
 from tests.support.ocr_api import ScriptedOcrApi, prediction, problem, scripted_ocr_api
 from tests.support.waiting import eventually
 
@@ -34,10 +34,12 @@ async def queues(amqp_settings: AmqpSettings) -> AsyncIterator[Queues]:
 
 
 @pytest.fixture
-async def store(s3_settings: S3Settings, queues: Queues) -> AsyncIterator[ObjectStore]:
+async def store(
+    s3_settings: S3Settings, notification_arn: str, queues: Queues
+) -> AsyncIterator[ObjectStore]:
     assert queues.work  # bound before MinIO is told to notify
     async with open_object_store(s3_settings) as store:
-        await store.set_up(notification_arn=NOTIFICATION_ARN)
+        await store.set_up(notification_arn=notification_arn)
         yield store
 
 

@@ -13,7 +13,7 @@ from services.common.parking import look
 from services.common.removal import Target, find_targets, prove, remove
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import Queues
-from tests.support.indexing import NOTIFICATION_ARN, indexing, open_event_queues
+from tests.support.indexing import indexing, open_event_queues
 from tests.support.ocr_api import scripted_ocr_api
 from tests.support.waiting import eventually
 
@@ -47,7 +47,10 @@ class Site:
 
 @pytest.fixture
 async def site(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+    s3_settings: S3Settings,
+    notification_arn: str,
+    mongo_settings: MongoSettings,
+    amqp_settings: AmqpSettings,
 ) -> AsyncIterator[Site]:
     async with (
         open_event_queues(amqp_settings) as queues,
@@ -55,7 +58,7 @@ async def site(
         open_index(mongo_settings) as index,
         scripted_ocr_api() as ocr_api,
     ):
-        await store.set_up(notification_arn=NOTIFICATION_ARN)
+        await store.set_up(notification_arn=notification_arn)
         async with indexing(ocr_api, store=store, index=index, amqp=amqp_settings, queues=queues):
             yield Site(store, index, amqp_settings, queues)
 

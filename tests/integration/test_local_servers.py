@@ -10,10 +10,9 @@ from infra.local.stack import Addresses
 from services.common.index import open_index
 from services.common.object_store import open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from tests.support.notifying import USUAL_ARN
 
 pytestmark = pytest.mark.integration
-
-ARN = "arn:minio:sqs::RAW:amqp"
 
 
 async def test_event_of_an_upload_arrives_in_a_queue_bound_to_the_exchange(
@@ -25,7 +24,7 @@ async def test_event_of_an_upload_arrives_in_a_queue_bound_to_the_exchange(
         exchange = await channel.declare_exchange("raw.events", "topic", durable=True)
         queue = await channel.declare_queue(exclusive=True)
         await queue.bind(exchange, "raw")
-        await store.set_up(notification_arn=ARN)
+        await store.set_up(notification_arn=USUAL_ARN)
 
         await store.write("a/line.png", b"bytes", content_type="image/png", metadata={})
 

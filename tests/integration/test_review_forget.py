@@ -6,7 +6,7 @@ import pytest
 
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.images import line_image
-from tests.support.indexing import NOTIFICATION_ARN, indexing, open_event_queues
+from tests.support.indexing import indexing, open_event_queues
 from tests.support.ocr_api import scripted_ocr_api
 from tests.support.review import Site, open_review
 from tests.support.waiting import eventually
@@ -18,7 +18,10 @@ KEY = "private.png"
 
 @pytest.fixture
 async def site(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+    s3_settings: S3Settings,
+    notification_arn: str,
+    mongo_settings: MongoSettings,
+    amqp_settings: AmqpSettings,
 ) -> AsyncIterator[Site]:
     """Run a page beside a consumer that takes the bucket's events."""
     async with (
@@ -26,7 +29,7 @@ async def site(
         open_review(s3_settings, mongo_settings, amqp_settings, queues=queues) as site,
         scripted_ocr_api() as ocr_api,
     ):
-        await site.store.set_up(notification_arn=NOTIFICATION_ARN)
+        await site.store.set_up(notification_arn=notification_arn)
         async with indexing(
             ocr_api, store=site.store, index=site.index, amqp=amqp_settings, queues=queues
         ):

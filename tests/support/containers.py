@@ -15,6 +15,7 @@ from testcontainers.core.wait_strategies import HttpWaitStrategy
 
 from infra.local.servers import notification_environment
 from infra.local.stack import Addresses
+from tests.support.notifying import target_at_once
 
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 PLUGINS = Path(__file__).parents[2] / "infra/docker/rabbitmq/enabled_plugins"
@@ -49,8 +50,8 @@ def containers(*, minio_image: str) -> Iterator[Addresses]:
         stack.enter_context(rabbitmq)
         minio = MinioContainer(minio_image, access_key=USER, secret_key=PASSWORD)
         amqp_url = f"amqp://{USER}:{PASSWORD}@rabbitmq:5672/"
-        environment = notification_environment(amqp_url, queue_dir="/tmp/events")  # noqa: S108
-        for name, value in environment.items():
+        usual = notification_environment(amqp_url, queue_dir="/tmp/events")  # noqa: S108
+        for name, value in {**usual, **target_at_once(amqp_url)}.items():
             minio.with_env(name, value)
         minio.with_env("MINIO_ROOT_USER", USER).with_env("MINIO_ROOT_PASSWORD", PASSWORD)
         minio.with_network(network)

@@ -21,7 +21,6 @@ from services.consumer.worker import Worker
 from tests.support.ocr_api import ScriptedOcrApi
 from tests.support.waiting import eventually
 
-NOTIFICATION_ARN = "arn:minio:sqs::RAW:amqp"
 QUORUM = {"x-queue-type": "quorum"}
 
 

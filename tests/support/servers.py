@@ -15,10 +15,13 @@ from aiohttp import ClientSession, encode_basic_auth
 from pydantic import AmqpDsn, SecretStr
 
 from infra.local.ports import pick_free_ports
+from infra.local.servers import Home
+from infra.local.settings import LocalSettings
 from infra.local.stack import Addresses, open_servers
 from infra.local.supervisor import Supervisor
 from services.common.settings import AmqpSettings
 from tests.support import containers
+from tests.support.notifying import target_at_once
 
 START_TIMEOUT_SECONDS = 240.0
 STOP_TIMEOUT_SECONDS = 120.0
@@ -115,9 +118,13 @@ def _child_processes(folder: str) -> Iterator[Addresses]:
 
 
 async def _serve(folder: Path, ready: Future[Addresses], stop: Future[None]) -> None:
+    ports = pick_free_ports()
+    home = Home(LocalSettings(), ports)
     async with (
         Supervisor(on_event=lambda line: print(line, file=sys.stderr)) as supervisor,  # noqa: T201
-        open_servers(folder, pick_free_ports(), supervisor=supervisor) as addresses,
+        open_servers(
+            folder, ports, supervisor=supervisor, minio_environment=target_at_once(home.amqp_url)
+        ) as addresses,
     ):
         ready.set_result(addresses)
         await asyncio.wrap_future(stop)
