@@ -17,7 +17,7 @@ from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.provisioner.settings import RabbitmqManagementSettings
 from tests.support.notifying import fastest_arn
-from tests.support.servers import open_virtual_host, real_servers
+from tests.support.servers import open_virtual_host, real_servers, s3_settings_of
 
 
 @pytest.fixture(autouse=True)
@@ -50,16 +50,6 @@ async def s3_admin(servers: Addresses) -> AsyncIterator[ObjectStore]:
     async with open_object_store(s3_settings_of(servers)) as store:
         store.client.meta.events.register("before-call.s3.DeleteBucket", with_all)
         yield store
-
-
-def s3_settings_of(servers: Addresses) -> S3Settings:
-    """Return where MinIO is, and a bucket's name that nobody else has."""
-    return S3Settings(
-        endpoint_url=HttpUrl(servers.s3_endpoint_url),
-        access_key_id=servers.s3_access_key_id,
-        secret_access_key=servers.s3_secret_access_key,
-        bucket=f"test-{uuid4().hex}",
-    )
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -355,10 +355,11 @@ async def test_cancelled_before_it_is_published_all_of_it_is_cancelled(
 
 
 async def test_page_published_again_after_a_crash_doubles_nothing(
-    surroundings: Surroundings,
+    surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("services.fetcher.lists.pages.PAGE_ROWS", 50)
     pages = Pages(surroundings.index.lists)
-    count = PAGE_ROWS + 5
+    count = 55
     async with running_fetcher(surroundings) as api:
         # 10.0.0.1 is never connected to
         batch_id = (await submit(api, *["http://10.0.0.1/"] * count))["batch_id"]

@@ -1,13 +1,16 @@
 """The services' own users in real servers: what each may do, and what it may not."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 from aiohttp import ClientSession, encode_basic_auth
-from pydantic import AmqpDsn, HttpUrl, SecretStr
+from pydantic import AmqpDsn, HttpUrl, MongoDsn, SecretStr
+from pymongo import MongoClient
 
 from infra.local.stack import Addresses
 from services.common.errors import ObjectNotFoundError, ObjectStoreUnavailableError
@@ -26,6 +29,7 @@ from services.reconciler.compare import State
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import make_pass
 from tests.support.indexing import open_queues
+from tests.support.servers import s3_settings_of
 
 pytestmark = pytest.mark.integration
 
@@ -42,10 +46,14 @@ USERS = UsersSettings(
 NOTHING = "^$"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def provisioned(
-    servers: Addresses, s3_settings: S3Settings, mongo_settings: MongoSettings
-) -> S3Settings:
+    servers: Addresses, s3_admin: ObjectStore, mongo_client: MongoClient[dict[str, object]]
+) -> AsyncIterator[S3Settings]:
+    """A bucket that all tests here share, and users who are given rights in it."""
+    s3 = s3_settings_of(servers)
+    url = MongoDsn(servers.mongo_url.get_secret_value())
+    mongo = MongoSettings(url=url, database=f"test-{uuid4().hex}")
     management = RabbitmqManagementSettings(
         url=HttpUrl(servers.rabbitmq_management_url),
         user=servers.rabbitmq_management_user,
@@ -55,11 +63,13 @@ async def provisioned(
         await provision(
             ProvisionerSettings(definitions=DEFINITIONS, wait_seconds=20),
             management=management,
-            s3=s3_settings,
-            mongo=mongo_settings,
+            s3=s3,
+            mongo=mongo,
             users=USERS,
         )
-    return s3_settings
+    yield s3
+    mongo_client.drop_database(mongo.database)
+    await s3_admin.client.delete_bucket(Bucket=s3.bucket)
 
 
 async def store_of(name: str, settings: S3Settings, stack: AsyncExitStack) -> ObjectStore:
@@ -179,7 +189,8 @@ async def test_reconciler_makes_a_pass_with_its_own_rights_and_cannot_write(
             queues=replace(OCR_QUEUES, work=others.work),
         )
 
-        assert report.found[State.MISSING] == report.queued == 1
+        stored = [each.key async for each in owner.list()]
+        assert report.found[State.MISSING] == report.queued == len(stored)
         with pytest.raises(ObjectStoreUnavailableError, match="AccessDenied"):
             await store.write("lost.png", b"z", content_type="image/png", metadata={})
         with pytest.raises(ObjectStoreUnavailableError, match="AccessDenied"):

@@ -12,14 +12,14 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from aiohttp import ClientSession, encode_basic_auth
-from pydantic import AmqpDsn, SecretStr
+from pydantic import AmqpDsn, HttpUrl, SecretStr
 
 from infra.local.ports import pick_free_ports
 from infra.local.servers import Home
 from infra.local.settings import LocalSettings
 from infra.local.stack import Addresses, open_servers
 from infra.local.supervisor import Supervisor
-from services.common.settings import AmqpSettings
+from services.common.settings import AmqpSettings, S3Settings
 from tests.support import containers
 from tests.support.notifying import target_at_once
 
@@ -43,6 +43,16 @@ def real_servers() -> Iterator[Addresses]:
         return
     with TemporaryDirectory(prefix="docreco-tests-") as folder, _child_processes(folder) as own:
         yield own
+
+
+def s3_settings_of(servers: Addresses) -> S3Settings:
+    """Return where MinIO is, and a bucket's name that nobody else has."""
+    return S3Settings(
+        endpoint_url=HttpUrl(servers.s3_endpoint_url),
+        access_key_id=servers.s3_access_key_id,
+        secret_access_key=servers.s3_secret_access_key,
+        bucket=f"test-{uuid4().hex}",
+    )
 
 
 @asynccontextmanager
