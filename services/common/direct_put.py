@@ -94,7 +94,9 @@ class DirectPut:
         endpoint = URL(str(settings.endpoint_url))
         self._origin = str(endpoint.origin())
         self._host = self._origin.partition("://")[2]
-        self._folder = f"{endpoint.raw_path.rstrip('/')}/{settings.bucket}/"
+        # percent-encoded once more, as the client does: both must mean the same place
+        above = quote((settings.endpoint_url.path or "").rstrip("/"), safe=_UNRESERVED)
+        self._folder = f"{above}/{settings.bucket}/"
 
     async def __call__(
         self, key: str, content: bytes, *, digest: str, headers: Mapping[str, str]

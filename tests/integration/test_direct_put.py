@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trustme
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from pydantic import HttpUrl, SecretStr
 
 from services.common import object_store
@@ -60,6 +61,28 @@ async def test_object_is_what_the_client_reads(store: ObjectStore) -> None:
         stored = await store.read(key, max_bytes=100)
         assert (stored.content, stored.info.etag) == (CONTENT, etag), key
         assert (stored.info.content_type, stored.info.metadata) == ("image/png", METADATA), key
+
+
+async def test_it_goes_where_the_client_goes_whatever_path_the_endpoint_has() -> None:
+    paths: list[str] = []
+
+    async def acknowledge(request: web.Request) -> web.Response:
+        paths.append(request.raw_path)
+        return web.Response(headers={"ETag": '"a"'})
+
+    application = web.Application()
+    application.router.add_route("PUT", "/{path:.*}", acknowledge)
+    async with TestServer(application) as server:
+        for path in ("/", "/a%20b/", "/%7Ea+@:ü"):
+            endpoint = HttpUrl(f"http://127.0.0.1:{server.port}{path}")
+            settings = S3Settings(endpoint_url=endpoint)
+            async with open_object_store(settings) as store:
+                await write(store, "a é.png")
+                await write(store, "a é.png", digest=None)
+
+            directly, by_client = paths
+            assert directly == by_client, path
+            paths.clear()
 
 
 @pytest.mark.usefixtures("without_client")
