@@ -205,6 +205,21 @@ async def test_work_for_a_host_that_wants_peace_is_put_off_and_fails_in_the_end(
     assert last.code == "host_paused"
 
 
+async def test_host_is_left_alone_as_long_as_it_says_and_not_told_that_it_is_silent() -> None:
+    turns = Turns(TurnLimits(5, 5))
+    hour = FailedDownloadError("rate_limited", "429", retry_after_seconds=3600)
+    async with crowd(turns, "a") as those:
+        turns.failed("a", hour)
+        with pytest.MonkeyPatch.context() as patch:
+            loop = asyncio.get_running_loop()
+            half_an_hour_on = loop.time() + 1800
+            patch.setattr(loop, "time", lambda: half_an_hour_on)
+            those.want("a", postponed=module.MOST_POSTPONED)
+            await settle()
+
+    assert [str(error) for error in those.errors] == ["a wants to be left alone"]
+
+
 async def test_who_gives_up_waiting_leaves_the_turn_to_the_next() -> None:
     async with crowd(Turns(TurnLimits(1, 1)), "a") as those:
         those.want("a")

@@ -15,6 +15,7 @@ SILENT_AT_FIRST = 3
 FIRST_SILENCE_SECONDS = 30.0
 FIRST_THROTTLE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 600.0
+"""Of those that the host did not ask for."""
 _NEWS = 0.2
 """Weight of the last download in the mean of their durations."""
 
@@ -95,7 +96,7 @@ class Host:
 
     def _pause(self, now: float, seconds: float) -> None:
         self._pauses += 1
-        self.paused_until = max(self.paused_until, now + min(seconds, LONGEST_PAUSE_SECONDS))
+        self.paused_until = max(self.paused_until, now + seconds)
 
 
 def _growing(first: float, times: int) -> float:

@@ -226,4 +226,5 @@ class Turns:
 
 
 def _paused(host: Host) -> FailedDownloadError:
-    return FailedDownloadError("host_paused", f"{host.name} does not answer and is left alone")
+    reason = "does not answer and is left alone" if host.is_silent else "wants to be left alone"
+    return FailedDownloadError("host_paused", f"{host.name} {reason}")
