@@ -3,8 +3,8 @@
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -13,18 +13,29 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from services.common.download.answers import check_robots_tag, check_status
-from services.common.download.errors import NotModifiedError, RefusedDownloadError, to_detail
+from services.common.download.errors import (
+    FailedDownloadError,
+    NotModifiedError,
+    RefusedDownloadError,
+    to_detail,
+)
 from services.common.download.guard import AddressGuard
 from services.common.download.headers import Validators, clean_date, clean_etag
 from services.common.download.resolver import open_resolver
 from services.common.download.robots import RobotsPolicy
+from services.common.download.room import Room
 from services.common.download.settings import DownloadSettings
 from services.common.download.transport import Body, Transport
-from services.common.download.urls import to_url
+from services.common.download.urls import host_of, to_url
 from services.common.metrics import DOWNLOAD_SECONDS
 
 _MOST_HEADERS = 128
 _LONGEST_HEADER = 8190
+
+SMALL_BYTES = 1024 * 1024
+"""A body may have so many however many others are in memory; lines of text have a tenth of it."""
+LARGE_AT_ONCE = 8
+"""Larger ones in memory: a few hosts with large photos would else fill it."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +77,15 @@ class Downloader:
         self._transport = transport
         self._settings = settings
         self._robots = robots
+        self._room = Room(LARGE_AT_ONCE)
 
     async def get(
         self, url: str, *, max_bytes: int | None = None, validators: Validators | None = None
     ) -> Download:
         """Fetch a URL whole, following redirects.
+
+        Where others hold many large bodies, one of more than ``SMALL_BYTES`` is waited for until
+        the tasks that have them end.
 
         Args:
             url: http or https.
@@ -84,20 +99,30 @@ class Downloader:
         """
         started = time.perf_counter()
         limit = self._settings.max_item_bytes if max_bytes is None else max_bytes
-        with self._transport.sorted_errors():
+        hops: list[URL] = []
+        with _blamed(hops), self._transport.sorted_errors():
             async with (
-                asyncio.timeout(self._settings.total_timeout_seconds),
+                asyncio.timeout(self._settings.total_timeout_seconds) as deadline,
                 AsyncExitStack() as stack,
             ):
-                response = await self._open(to_url(url), stack, validators)
+                response = await self._open(to_url(url), stack, validators, hops)
                 body = Body(response, self._transport, max_bytes=limit)
-                content = b"".join([piece async for piece in body])
+                content = await self._whole(body, deadline)
         if not content:
             raise RefusedDownloadError(
                 "empty_body", "the answer has no content", http_status=body.http_status
             )
         DOWNLOAD_SECONDS.observe(time.perf_counter() - started)
         return _to_download(content, response)
+
+    async def _whole(self, body: Body, deadline: asyncio.Timeout) -> bytes:
+        pieces, size = [], 0
+        async for piece in body:
+            pieces.append(piece)
+            size += len(piece)
+            if size > SMALL_BYTES:
+                await self._room.enter(deadline)
+        return b"".join(pieces)
 
     @asynccontextmanager
     async def stream(self, url: str, *, max_bytes: int) -> AsyncIterator[Body]:
@@ -109,9 +134,11 @@ class Downloader:
             RefusedDownloadError: It fails every time; also while it is read.
             FailedDownloadError: It may work later; also while it is read.
         """
+        hops: list[URL] = []
         async with AsyncExitStack() as stack:
+            stack.enter_context(_blamed(hops))
             with self._transport.sorted_errors():
-                response = await self._open(to_url(url), stack, None)
+                response = await self._open(to_url(url), stack, None, hops)
                 body = Body(response, self._transport, max_bytes=max_bytes)
             yield body
 
@@ -124,19 +151,20 @@ class Downloader:
         return await self._robots.delay(url) if self._robots else None
 
     async def _open(
-        self, url: URL, stack: AsyncExitStack, validators: Validators | None
+        self, url: URL, stack: AsyncExitStack, validators: Validators | None, hops: list[URL]
     ) -> aiohttp.ClientResponse:
-        response = await self._transport.open(url, stack, self._permit, validators)
+        async def permit(hop: URL) -> None:
+            hops.append(hop)
+            if self._robots:
+                await self._robots.check(hop)
+
+        response = await self._transport.open(url, stack, permit, validators)
         if self._settings.robots_tag == "obey":
             check_robots_tag(response, self._settings.robots_agent)
         if response.status == HTTPStatus.NOT_MODIFIED and validators:
             raise NotModifiedError(response.status, _renewed(validators, response))
         check_status(response)
         return response
-
-    async def _permit(self, url: URL) -> None:
-        if self._robots:
-            await self._robots.check(url)
 
 
 @asynccontextmanager
@@ -192,6 +220,18 @@ async def open_downloader(
             )
             stack.push_async_callback(robots.close)
         yield Downloader(transport, settings, robots)
+
+
+@contextmanager
+def _blamed(hops: Sequence[URL]) -> Iterator[None]:
+    """Note in a failure whose it is, where redirects led to another host."""
+    try:
+        yield
+    except FailedDownloadError as error:
+        hosts = [host_of(str(hop)) for hop in hops]
+        if hosts and hosts[-1] != hosts[0]:
+            error.host = hosts[-1]
+        raise
 
 
 def _to_download(content: bytes, response: aiohttp.ClientResponse) -> Download:

@@ -38,6 +38,9 @@ class FailedDownloadError(TransientError):
         http_status: What the host answered, where it did.
         most_attempts: After so many it is no use: a person should not wait minutes for a dead host.
         retry_after_seconds: How long the host wants to be left alone, where it said so.
+
+    Attributes:
+        host: Whose failure it is, where redirects led to it; None: of the host that was asked.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class FailedDownloadError(TransientError):
         self.http_status = http_status
         self.most_attempts = most_attempts
         self.retry_after_seconds = retry_after_seconds
+        self.host: str | None = None
 
 
 class NotModifiedError(PipelineError):

@@ -53,7 +53,9 @@ class PoliteSource:
         try:
             download = await self._source.get(url, validators=validators)
         except FailedDownloadError as error:
-            self._turns.failed(host, error)
+            if error.host is not None:  # the one that was asked answered, with a redirect
+                self._turns.answered(host)
+            self._turns.failed(error.host or host, error)
             raise
         except RefusedDownloadError as error:
             if error.http_status is not None:

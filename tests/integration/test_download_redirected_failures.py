@@ -1,0 +1,74 @@
+"""Who is to blame where redirects lead from one host to another."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from services.common.download.client import Downloader, open_downloader
+from services.common.download.errors import FailedDownloadError
+from services.common.download.urls import host_of
+from services.fetcher.hosts.host import SILENT_AT_FIRST
+from services.fetcher.hosts.source import PoliteSource
+from services.fetcher.hosts.turns import TurnLimits, Turns
+from tests.support.adversary import (
+    GOOD,
+    HOSTILE,
+    open_adversary,
+    silence_after,
+    strict_settings,
+)
+from tests.support.web import WebSite, open_site, png
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def downloader() -> AsyncIterator[Downloader]:
+    async with open_downloader(strict_settings(), connections=8) as downloader:
+        yield downloader
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[WebSite]:
+    async with open_site(GOOD) as site:
+        yield site
+
+
+async def test_host_that_redirects_to_a_dead_one_is_not_taken_for_dead(
+    downloader: Downloader, site: WebSite
+) -> None:
+    turns = Turns(TurnLimits(8, 8))
+    source = PoliteSource(downloader, downloader.delay, turns)
+    good = site.add_body("/good", png(1))
+    async with open_adversary(silence_after(b"")) as dead:
+        for number in range(SILENT_AT_FIRST):
+            url = site.add_redirect(f"/{number}", f"{dead}/{number}")
+            with pytest.raises(FailedDownloadError, match="no answer"):
+                await source.get(url)
+
+        async with turns.turn(host_of(good)):
+            assert (await source.get(good)).http_status == 200
+        with pytest.raises(FailedDownloadError, match="does not answer"):
+            async with turns.turn(host_of(dead)):
+                pytest.fail("it is left alone")
+
+
+async def test_host_that_redirects_to_one_that_wants_peace_is_not_left_alone(
+    downloader: Downloader, site: WebSite
+) -> None:
+    async def peace(_: web.Request) -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": "60"})
+
+    async with open_site(HOSTILE) as other:
+        url = site.add_redirect("/a", other.add("/b", peace))
+        with pytest.raises(FailedDownloadError) as redirected:
+            await downloader.get(url)
+        with pytest.raises(FailedDownloadError) as asked:
+            await downloader.get(other.url("/b"))
+        with pytest.raises(FailedDownloadError) as streamed:
+            async with downloader.stream(url, max_bytes=10):
+                pytest.fail("it is not there")
+
+    assert redirected.value.host == streamed.value.host == host_of(other.base_url)
+    assert asked.value.host is None

@@ -1,0 +1,70 @@
+"""Large bodies wait for room in memory; small ones do not."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from services.common.download.client import (
+    LARGE_AT_ONCE,
+    SMALL_BYTES,
+    Downloader,
+    open_downloader,
+)
+from tests.support.adversary import GOOD, strict_settings
+from tests.support.web import WebSite, open_site
+
+pytestmark = pytest.mark.integration
+
+LARGE = b"x" * (SMALL_BYTES + 100_000)
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[WebSite]:
+    async with open_site(GOOD) as site:
+        yield site
+
+
+@pytest.fixture
+async def downloader() -> AsyncIterator[Downloader]:
+    limits = {"max_item_bytes": 2 * len(LARGE), "total_timeout_seconds": 0.5}
+    settings = strict_settings().model_copy(update=limits)
+    async with open_downloader(settings, connections=50) as downloader:
+        yield downloader
+
+
+async def test_large_bodies_are_in_memory_some_at_a_time_until_their_tasks_end(
+    downloader: Downloader, site: WebSite
+) -> None:
+    large = site.add_body("/large", LARGE)
+    small = site.add_body("/small", b"x" * SMALL_BYTES)
+    here: list[int] = []
+    done = asyncio.Event()
+
+    async def work() -> None:
+        here.append(len((await downloader.get(large)).content))
+        await done.wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(LARGE_AT_ONCE + 2):
+            tasks.create_task(work())
+        async with asyncio.timeout(20):
+            while len(here) < LARGE_AT_ONCE:
+                await downloader.get(small)
+        # longer than a download may take: those who wait for room are not out of time
+        until = time.monotonic() + 0.8
+        while time.monotonic() < until:
+            await downloader.get(small)
+            assert len(here) == LARGE_AT_ONCE
+        done.set()
+
+    assert here == [len(LARGE)] * (LARGE_AT_ONCE + 2)
+
+
+async def test_task_that_has_room_has_it_for_all_that_it_downloads(
+    downloader: Downloader, site: WebSite
+) -> None:
+    large = site.add_body("/large", LARGE)
+    for _ in range(LARGE_AT_ONCE + 1):
+        assert len((await downloader.get(large)).content) == len(LARGE)
