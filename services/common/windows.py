@@ -75,7 +75,7 @@ def best(low: float = 0.0, high: float = 1.0) -> Axis:
 
 def most_apart() -> Axis:
     """Return the axis of images that two versions read differently, the farthest apart first."""
-    return Axis("disagreement", 1.0, 0.0, -0.01)
+    return Axis("disagreement", 1.0, 0.0, -0.001)
 
 
 def newest(now: datetime) -> Axis:
