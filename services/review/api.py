@@ -51,7 +51,12 @@ def build_app(
     install_problem_handlers(app)
     _install_pages_of_errors(app, parts)
     settings = parts.settings
-    install_guard(app, settings.host_names, max_upload_bytes=settings.max_upload_bytes)
+    install_guard(
+        app,
+        settings.host_names,
+        max_upload_bytes=settings.max_upload_bytes,
+        refuse=_page_of_error(parts),
+    )
     install_metrics(app)
     app.include_router(health_router(ready=ready, alive=alive))
     for module in (login, queue, images, batches, quality):

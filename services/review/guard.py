@@ -1,11 +1,12 @@
 """What every request passes and every answer carries."""
 
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
 from starlette.middleware.base import RequestResponseEndpoint
 
-from services.common.problems import ProblemError, problem_response
+from services.common.problems import ProblemError
 
 HEALTH_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 UPLOAD_PATH = "/submit"
@@ -34,19 +35,26 @@ HEADERS = {
 }
 
 
-def install_guard(app: FastAPI, hosts: frozenset[str], *, max_upload_bytes: int) -> None:
+def install_guard(
+    app: FastAPI,
+    hosts: frozenset[str],
+    *,
+    max_upload_bytes: int,
+    refuse: Callable[[Request, Exception], Awaitable[Response]],
+) -> None:
     """Refuse what another site may have sent, and send the headers that keep a page to itself.
 
     Args:
         app: Where to.
         hosts: Names of this service: another name that leads here may be a stranger's page.
         max_upload_bytes: Largest body that ``/submit`` takes.
+        refuse: Says what is wrong.
     """
 
     @app.middleware("http")
     async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
         refusal = _refusal(request, hosts, max_upload_bytes)
-        response = problem_response(refusal) if refusal else await call_next(request)
+        response = await (refuse(request, refusal) if refusal else call_next(request))
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response

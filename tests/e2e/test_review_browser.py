@@ -205,6 +205,19 @@ async def test_next_image_is_loaded_while_the_first_is_read(office: Office) -> N
         assert not [each for each in loaded if address and each.endswith(address)]
 
 
+async def test_enter_that_is_held_down_accepts_one_image(office: Office) -> None:
+    await office.review.add(*(line(number) for number in range(4)), with_objects=True)
+    async with office.desk("ada") as page:
+        await page.keyboard.down("Enter")
+        await expect(page.locator("#text:focus")).to_have_value("Line number 1")
+        await page.keyboard.down("Enter")
+        await page.wait_for_load_state("networkidle")
+        await expect(page.locator("#text:focus")).to_have_value("Line number 1")
+        await page.keyboard.up("Enter")
+        await press(page, "Enter")
+        await expect(page.locator("#text:focus")).to_have_value("Line number 2")
+
+
 async def test_image_is_found_again_and_has_its_history(office: Office) -> None:
     await office.review.add(*(line(number) for number in range(5)), with_objects=True)
     async with office.desk("ada") as page:

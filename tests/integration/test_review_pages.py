@@ -176,3 +176,4 @@ async def test_upload_that_is_too_large_is_refused_at_once(
         form.add_field("file", bytes(4096), filename="a.png")
         async with ada.client.post("/submit", data=form) as response:
             assert response.status == 413
+            assert "That did not work" in await response.text()

@@ -219,3 +219,13 @@ async def test_queue_of_a_batch_or_a_host_has_no_others(site: Site) -> None:
         assert (image_of(by_host), fields_of(by_host)["next"]) == (one["_id"], "")
     async with site.person() as bob:
         assert image_of(await bob.see("/queue?batch=b2")) == two["_id"]
+
+
+async def test_page_keeps_its_image_before_a_short_lease_ends(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+) -> None:
+    async with open_review(s3_settings, mongo_settings, amqp_settings, lease_seconds=8) as site:
+        await site.add(known("one", 0.1))
+        async with site.person() as ada:
+            page = await ada.see("/queue")
+    assert 'hx-trigger="every 3000ms"' in page

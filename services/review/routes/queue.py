@@ -12,8 +12,11 @@ from services.common.annotations import Outcome, Quality, UnacceptableAnnotation
 from services.common.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted, text_of
 from services.review.gallery import Text
-from services.review.queue import Mode, Wish
+from services.review.queue import Mode, Task, Wish
 from services.review.sessions import Session
+
+KEEP_AFTER = 0.375
+"""Part of a lease after which a page asks for another: one such question may get lost."""
 
 router = APIRouter()
 
@@ -64,7 +67,7 @@ async def start(_: Me) -> Response:
 async def queue_page(parts: Of, me: Me, form: Annotated[WishForm, Query()]) -> Response:
     """Show the first image of the queue."""
     task = await parts.queue.task(me, form.wish)
-    return parts.pages.page("queue", me, task=task, wish=form.wish, message="", text=None)
+    return _page("queue", parts, me, task=task, wish=form.wish)
 
 
 @router.post("/queue/keep", status_code=204)
@@ -83,7 +86,28 @@ async def answer(request: Request, parts: Of, me: Me, form: Posted) -> Response:
     task = await parts.queue.task(me, wish, *filter(None, expected))
     if "hx-request" not in request.headers:
         return RedirectResponse("/queue", status_code=303)
-    return parts.pages.page("task", me, task=task, wish=wish, message=message, text=text)
+    return _page("task", parts, me, task=task, wish=wish, message=message, text=text)
+
+
+def _page(
+    name: str,
+    parts: Parts,
+    me: Session,
+    *,
+    task: Task,
+    wish: Wish,
+    message: str = "",
+    text: str | None = None,
+) -> Response:
+    return parts.pages.page(
+        name,
+        me,
+        task=task,
+        wish=wish,
+        message=message,
+        text=text,
+        keep_milliseconds=int(parts.settings.lease_seconds * 1000 * KEEP_AFTER),
+    )
 
 
 async def _act(parts: Parts, me: Session, form: FormData) -> tuple[str, str | None, list[str]]:

@@ -7,6 +7,13 @@ const trouble = (text) => {
   place.hidden = text === "";
 };
 
+// Enter that is held down, or pressed before the image is there, would accept what nobody has seen
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !event.target.closest("#answer")) return;
+  const line = document.getElementById("line");
+  if (event.repeat || (line && !line.complete)) event.preventDefault();
+});
+
 document.addEventListener("keydown", (event) => {
   if (!event.altKey || event.ctrlKey || event.metaKey || event.repeat) return;
   // By place on the keyboard: with Alt, the letter is another one on some systems
