@@ -7,7 +7,7 @@ from typing import IO, Any, Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
-from aiohttp import ClientSession, FormData
+from aiohttp import ClientSession, ClientTimeout, FormData
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from services.cli.errors import (
@@ -24,6 +24,9 @@ from services.common.api_session import api_session
 SERVICE = "The fetcher"
 PAGE_ITEMS = 500
 SHOWN_LINES = 10
+LIST_SECONDS = 1800.0
+"""So long a list is waited for: the fetcher answers when it has read it whole, and may take minutes
+to get one, or an archive, from its address. Who gave up sooner would submit it twice."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -131,7 +134,13 @@ class FetcherClient:
 
     async def _submit(self, idempotency_key: str | None, **body: Any) -> Submission:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        answer = await self._ask("POST", "batches", headers=headers, **body)
+        usual = self._session.timeout
+        patient = ClientTimeout(
+            total=None,
+            connect=usual.connect,
+            sock_read=max(usual.sock_read or 0.0, LIST_SECONDS),
+        )
+        answer = await self._ask("POST", "batches", headers=headers, timeout=patient, **body)
         return _parsed(Submission, answer)
 
     async def batch(self, batch_id: str) -> Batch:

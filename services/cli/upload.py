@@ -6,6 +6,7 @@ that they come from.
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -58,8 +59,13 @@ async def upload_folder(folder: Path, output: Output) -> ExitStatus:
         ObjectStoreUnavailableError: The bucket does not answer.
     """
     paths = await asyncio.to_thread(lambda: sorted(_files(folder)))
-    found = [Candidate(str(each.relative_to(folder)), partial(_read, each)) for each in paths]
+    found = [Candidate(readable(each.relative_to(folder)), partial(_read, each)) for each in paths]
     return await upload(found, [], output)
+
+
+def readable(path: Path) -> str:
+    """Return a path as text, also where it has bytes that are none: JSON has none."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 async def upload(
