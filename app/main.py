@@ -1,11 +1,9 @@
 """Start the OCR API: the one place where it is wired together."""
 
 import asyncio
-import ctypes
 import signal
 import sys
 import warnings
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import parent_process
@@ -18,6 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from app.collect import Collector
 from app.engines.loading import load_engine
 from app.metrics import CollectMetrics, OcrMetrics
+from app.native import return_freed_memory, silence_libtiff
 from app.predictor import Predictor
 from app.processes import ProcessesCollector
 from app.queueing import WorkQueue
@@ -29,9 +28,6 @@ from services.common.download.settings import DownloadSettings
 from services.common.logs import configure_logging
 from services.common.server import http_server, serve_until, stop_on_signals
 from services.common.settings import LogSettings, S3Settings
-
-_MMAP_THRESHOLD = -3
-"""M_MMAP_THRESHOLD of malloc.h."""
 
 
 @dataclass(frozen=True)
@@ -138,19 +134,11 @@ def main() -> int:
 
 
 def _prepare_process() -> None:
-    _return_freed_memory()
+    return_freed_memory()
+    silence_libtiff()
     # Damaged images make Pillow warn; the answer to their sender says what is wrong
     warnings.filterwarnings("ignore", module=r"PIL\.")
     configure_logging(LogSettings(), service="ocr-api")
-
-
-def _return_freed_memory() -> None:
-    """Have glibc give freed pictures back to the system (mallopt(3)).
-
-    By itself it learns from the first large one to keep them, in each thread's arena.
-    """
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL("libc.so.6").mallopt(_MMAP_THRESHOLD, 1024 * 1024)
 
 
 def _stop_with(parent: BaseProcess) -> None:

@@ -85,7 +85,7 @@ _DETAILS = {
     HTTPStatus.UNAUTHORIZED: {"unauthorized": "this service wants a bearer token"},
     HTTPStatus.REQUEST_TIMEOUT: {"upload_too_slow": "the request took more than 30 s to arrive"},
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {
-        "image_too_large": "60000 x 60000 is larger than 25000000 pixels in all, or 65535 on a side"
+        "image_too_large": "6000 x 5000 is larger than 25000000 pixels in all, or 65535 on a side"
     },
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {
         "unsupported_media_type": "the file is none of PNG, JPEG, WEBP, TIFF, BMP, GIF"
@@ -101,11 +101,13 @@ _DETAILS = {
 }
 _OF_URLS = {
     HTTPStatus.UNPROCESSABLE_ENTITY: {
-        "forbidden_address": "10.0.0.1 is not a public address",
-        "not_found": "HTTP 404",
+        "forbidden_address": "10.0.0.1 is at 10.0.0.1, which is not a public address",
+        "not_found": "the host answered 404",
     },
     HTTPStatus.BAD_GATEWAY: {"connection_failed": "the connection was lost"},
-    HTTPStatus.GATEWAY_TIMEOUT: {"timeout": "no answer within 30 s"},
+    HTTPStatus.GATEWAY_TIMEOUT: {
+        "timeout": "no answer within 10 s to connect, 10 s between reads or 30 s in all"
+    },
 }
 _HAS_RETRY_AFTER = frozenset(
     {

@@ -9,8 +9,8 @@ PREDICTION_EXAMPLE: dict[str, str | float] = {
     "score": 0.9999,
     "engine": "rapidocr",
     "model_version": "ppocrv6-small-latin@rapidocr-3.10.0",
-    "width": 208,
-    "height": 80,
+    "width": 256,
+    "height": 92,
     "duration_ms": 31.4,
 }
 
