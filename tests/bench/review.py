@@ -67,7 +67,7 @@ def documents(count: int) -> Iterator[Document]:
         if number % 10 == 0:
             changes["annotation"] = note
         if number % 10 == 5:
-            other = "another text" if number % 50 == 5 else text
+            other = text[chance.randrange(1, len(text)) :] if number % 50 == 5 else text
             changes["history"] = [{"text": other, "score": 0.5, "model_version": "0"}]
             changes["disagreement"] = disagreement(other, text) or None
         if number % 100 == 99:
