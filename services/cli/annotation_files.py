@@ -15,6 +15,7 @@ from services.fetcher.lists.table import ANNOTATION_COLUMNS, URL_COLUMNS, find_c
 
 KEY_COLUMNS = ("key", "object", "id", "_id", "path", "file_name", "file")
 QUALITY_COLUMNS = ("quality",)
+NO_ROW = "a line is an object with a key or url, and a text, all of them strings"
 JSON_SUFFIXES = frozenset({".jsonl", ".ndjson"})
 
 
@@ -107,7 +108,7 @@ def _table_rows(lines: Iterator[Line]) -> Iterator[Row | Problem]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield Problem(number, f"not valid CSV: {error}")
+            yield Problem(number, _not_csv(error, number, feeder.next_number - 1))
             continue
         if columns is None:
             columns, is_header = _columns(cells)
@@ -115,6 +116,12 @@ def _table_rows(lines: Iterator[Line]) -> Iterator[Row | Problem]:
                 continue
         if any(cell.strip() for cell in cells):
             yield _row(number, cells, columns)
+
+
+def _not_csv(error: csv.Error, first: int, last: int) -> str:
+    """Say what is wrong, and how far: behind an open quote whole rows are lost."""
+    lines = f" (lines {first} to {last} are left out)" if last > first else ""
+    return f"not valid CSV: {error}{lines}"
 
 
 class _Feeder:
@@ -173,12 +180,12 @@ def _json_row(line: Line) -> Row | Problem:
     except (ValueError, RecursionError) as error:
         return Problem(line.number, f"not valid JSON: {error}")
     if not isinstance(item, dict):
-        return Problem(line.number, "a line is an object with a key or url, and a text")
+        return Problem(line.number, NO_ROW)
     where = _member(item, (*KEY_COLUMNS, *URL_COLUMNS))
     text, quality = _member(item, ANNOTATION_COLUMNS), _member(item, QUALITY_COLUMNS)
     is_fine = isinstance(where, str) and where.strip()
     if not is_fine or not all(isinstance(each, str | None) for each in (text, quality)):
-        return Problem(line.number, "a line is an object with a key or url, and a text")
+        return Problem(line.number, NO_ROW)
     return Row(line.number, where.strip(), text, quality)
 
 
