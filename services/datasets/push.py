@@ -3,7 +3,6 @@
 import asyncio
 import mimetypes
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,6 +13,9 @@ from services.datasets.folder import SUMS, listed
 from services.datasets.manifest import FILE, Manifest
 
 AT_ONCE = 16
+"""Files on their way."""
+BYTES_AT_ONCE = 64 * 1024 * 1024
+"""Of those, held in memory; a larger file goes alone."""
 MAX_LIST_BYTES = 512 * 1024 * 1024
 """Of the checksums that an earlier push has left: about 5 million files."""
 
@@ -65,7 +67,7 @@ async def push(
     total = sum(1 for _ in listed(folder)) + 1
     done = 0
     first = (name for name in listed(folder) if name != FILE)
-    for names in _chunks(first):
+    for names in _chunks(first, lambda name: (folder / name).stat().st_size):
         await asyncio.gather(*(_write(store, folder, base, name) for name in names))
         done += len(names)
         progress(done, total)
@@ -93,6 +95,18 @@ async def _listed_there(store: ObjectStore, base: str) -> list[str]:
     return [line.partition("  ")[2] for line in sums.decode(errors="replace").splitlines()]
 
 
-def _chunks(names: Iterator[str]) -> Iterator[list[str]]:
-    while chunk := list(islice(names, AT_ONCE)):
+def _chunks(
+    names: Iterator[str], size_of: Callable[[str], int] = lambda _: 0
+) -> Iterator[list[str]]:
+    """Yield names together, no more at a time than may be held in memory at once."""
+    chunk: list[str] = []
+    held = 0
+    for name in names:
+        size = size_of(name)
+        if len(chunk) == AT_ONCE or (chunk and held + size > BYTES_AT_ONCE):
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(name)
+        held += size
+    if chunk:
         yield chunk
