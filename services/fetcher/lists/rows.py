@@ -9,6 +9,8 @@ from services.fetcher.archives.addresses import is_archive_path, member_url, spl
 
 MAX_ANNOTATION_LENGTH = 10_000
 """Characters; the annotation of one line of text."""
+MAX_ANNOTATION_LINES = 100
+"""As many as a record of a table may have: what failed is handed out as one, to be sent again."""
 SHOWN_VALUE_LENGTH = 100
 """Characters of a rejected row that are shown to the person who sent it."""
 
@@ -85,6 +87,8 @@ def _problem(annotation: object) -> str:
         return "is not text"
     if len(annotation) > MAX_ANNOTATION_LENGTH:
         return f"has more than {MAX_ANNOTATION_LENGTH} characters"
+    if annotation.count("\n") + annotation.count("\r") >= MAX_ANNOTATION_LINES:
+        return f"has more than {MAX_ANNOTATION_LINES} lines"
     return "" if is_text(annotation) else "is not valid Unicode"
 
 

@@ -10,12 +10,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from services.fetcher.lists.lines import MAX_LINE_LENGTH, Line
-from services.fetcher.lists.rows import MalformedListError, Rejection, Row, reject, to_row
+from services.fetcher.lists.rows import (
+    MAX_ANNOTATION_LINES,
+    MalformedListError,
+    Rejection,
+    Row,
+    reject,
+    to_row,
+)
 
 URL_COLUMNS = ("url", "image_url", "source_url", "image", "link", "href")
 ANNOTATION_COLUMNS = ("annotation", "text", "label", "transcription", "ground_truth", "gt")
 
-MAX_RECORD_LINES = 100
+MAX_RECORD_LINES = MAX_ANNOTATION_LINES
 """Lines of one record, by the line ends in its quotes."""
 
 

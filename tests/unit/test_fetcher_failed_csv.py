@@ -1,0 +1,53 @@
+"""What is handed out of failed items is a list that is taken as it is."""
+
+from collections.abc import AsyncIterator, Sequence
+from io import BytesIO
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from services.common.index import Document
+from services.fetcher.lists.formats import ListFormat, open_list
+from services.fetcher.lists.rows import MAX_ANNOTATION_LINES, Item, Rejection, Row, to_row
+from services.fetcher.progress import failed_csv
+
+MOST_LINES = "x\n" * (MAX_ANNOTATION_LINES - 1) + "x"
+ODD = st.text(st.sampled_from("a\",;\t\n\r'#= éß日\x00\u2028\x85\x0b\\\ufeff"), max_size=12)
+
+
+async def listed_again(items: Sequence[Item]) -> list[Row]:
+    async def failed() -> AsyncIterator[Document]:
+        for item in items:
+            told = {"code": "timeout", "detail": 'no "answer", yet', "attempts": 2}
+            yield {"url": item.url, "annotation": item.annotation, **told}
+
+    text = "".join([row async for row in failed_csv(failed())])
+    return list(open_list(BytesIO(text.encode()), ListFormat.TABLE).rows)
+
+
+def with_plain_line_ends(text: str | None) -> str | None:
+    return text and text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+@settings(max_examples=50)
+@example([MOST_LINES, "after it"])
+@example([MOST_LINES.replace("\n", "\r")])
+@given(st.lists(ODD, max_size=4))
+async def test_every_item_that_was_taken_is_taken_again(annotations: list[str]) -> None:
+    rows = [to_row(1, "https://h.test/a,%22b", annotation) for annotation in annotations]
+    items = [row for row in rows if isinstance(row, Item)]
+    assert len(items) == len(rows)
+
+    again = await listed_again(items)
+
+    told = [(each.url, with_plain_line_ends(each.annotation)) for each in items]
+    assert [isinstance(row, Item) and (row.url, row.annotation) for row in again] == told
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n"])
+def test_annotation_of_more_lines_than_a_table_may_hold_is_not_taken(line_end: str) -> None:
+    row = to_row(7, "https://h.test/a", f"x{line_end}" * MAX_ANNOTATION_LINES + "x")
+
+    assert isinstance(row, Rejection)
+    assert (row.line, row.code) == (7, "invalid_annotation")
