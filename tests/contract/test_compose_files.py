@@ -134,6 +134,15 @@ def test_only_the_fetcher_reaches_out() -> None:
     assert SERVICES["samples"]["profiles"] == ["dev"]
 
 
+def test_review_page_reaches_label_studio_where_a_file_of_its_own_is_added() -> None:
+    files = ("-f", "docker-compose.yml", "-f", "infra/docker/label-studio.yml")
+    given = {f"LABEL_STUDIO_{name}": f"{name} given" for name in ("URL", "TOKEN", "WEBHOOK_SECRET")}
+    services = json.loads(compose(*files, "config", "--format", "json", env=given))["services"]
+
+    assert given.items() <= services["review"]["environment"].items()
+    assert set(services["review"]["networks"]) == {"data", "front", "egress"}
+
+
 def test_ocr_api_and_monitoring_do_not_reach_the_stored_images() -> None:
     networks = {name: set(each.get("networks") or {}) for name, each in SERVICES.items()}
     servers = ("minio", "rabbitmq", "mongo")
