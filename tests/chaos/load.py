@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from aiohttp import ClientError
+from PIL.PngImagePlugin import PngInfo
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from services.common.errors import ObjectStoreUnavailableError
-from tests.support.images import line_image
+from tests.support.images import draw_line, encode
 from tests.support.pipeline import Client
 from tests.support.web import WebSite
 
 BATCH_ITEMS = 25
+LINES = 100
+"""What the API reads in each of them is asked again in the end, which takes long enough."""
 PATIENCE_SECONDS = 180.0
 
 
@@ -32,8 +35,14 @@ class Load:
 
 
 def draw(count: int, seed: int) -> list[bytes]:
-    """Draw lines that all differ."""
-    return [line_image(f"Line {seed} no {number}", font_size=20) for number in range(count)]
+    """Return files that all differ, of lines that a few share."""
+    lines = [draw_line(f"Line {seed} no {number}", font_size=20) for number in range(LINES)]
+    files = []
+    for number in range(count):
+        comment = PngInfo()
+        comment.add_text("Comment", str(number))
+        files.append(encode(lines[number % LINES], pnginfo=comment))
+    return files
 
 
 async def bring_in(client: Client, site: WebSite, *, count: int, seed: int, spread: float) -> Load:

@@ -9,12 +9,14 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import aio_pika
 import pytest
 from aiohttp import ClientSession, FormData
+from PIL import Image
 
 from services.common.index import Document
 from services.common.settlement import FETCH_QUEUES, OCR_QUEUES
@@ -154,7 +156,8 @@ def as_read(document: Document) -> tuple[str, str, float, str]:
 async def fault_free(
     pipeline: Pipeline, images: Mapping[str, bytes]
 ) -> dict[str, tuple[str, str, float, str]]:
-    """Ask the API about each image in peace."""
+    """Ask the API in peace about each line, of which some images are copies."""
+    lines = {key: pixels(image) for key, image in images.items()}
     slots = asyncio.Semaphore(4)
     async with ClientSession(pipeline.ocr_url) as session:
 
@@ -170,8 +173,15 @@ async def fault_free(
                     answer["model_version"],
                 )
 
-        answers = await asyncio.gather(*(ask(image) for image in images.values()))
-    return dict(zip(images, answers, strict=True))
+        copies = {lines[key]: image for key, image in images.items()}
+        answers = await asyncio.gather(*(ask(image) for image in copies.values()))
+    read = dict(zip(copies, answers, strict=True))
+    return {key: read[line] for key, line in lines.items()}
+
+
+def pixels(image: bytes) -> tuple[tuple[int, int], bytes]:
+    with Image.open(BytesIO(image)) as opened:
+        return opened.size, opened.tobytes()
 
 
 async def objects(client: Client) -> dict[str, str]:
