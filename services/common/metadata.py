@@ -48,11 +48,11 @@ def to_metadata(provenance: Provenance) -> dict[str, str]:
 
 def from_metadata(metadata: dict[str, str]) -> Provenance:
     """Decode user metadata; a value that anybody else wrote badly is left out, never an error."""
-    annotation = metadata.get("annotation")
+    annotation = unquote(metadata.get("annotation") or "", errors="replace")
     return Provenance(
         source_url=metadata.get("source-url") or None,
         batch_id=metadata.get("batch-id") or None,
-        annotation=unquote(annotation, errors="replace") if annotation is not None else None,
+        annotation=annotation if annotation.strip() else None,
         fetched_at=_parse_time(metadata.get("fetched-at")),
         fetch_id=metadata.get(FETCH_ID) or None,
     )

@@ -48,3 +48,8 @@ def test_short_metadata_has_no_fetch_id() -> None:
 )
 def test_foreign_time_is_left_out(time: str) -> None:
     assert from_metadata({"fetched-at": time}).fetched_at is None
+
+
+def test_text_that_is_none_is_no_annotation() -> None:
+    for value in ("", " ", "%20%0A"):
+        assert from_metadata({"annotation": value}).annotation is None
