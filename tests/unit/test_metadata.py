@@ -9,7 +9,7 @@ from services.common.metadata import Provenance, from_metadata, to_metadata
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=100))
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=100).filter(str.strip))
 def test_annotation_survives_the_headers(annotation: str) -> None:
     metadata = to_metadata(Provenance("http://example.test/a%20b", "b1", annotation, NOW, "b1/1"))
 
