@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.common.download.urls import MAX_URL_LENGTH, UnacceptableUrlError, to_url
+from services.common.download.urls import MAX_URL_LENGTH, UnacceptableUrlError, host_of, to_url
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,17 @@ def test_accepted_url_is_ascii_and_stays_as_it_is(given_url: str) -> None:
         return
     assert str(url).isascii()
     assert str(to_url(str(url))) == str(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://example.org./a", "example.org"),
+        ("http://example.org.:8080/a.:b", "example.org:8080"),
+        ("http://EXAMPLE.org:80", "example.org"),
+        ("https://[::1]:8080/a.", "[::1]:8080"),
+        ("https://example.org?a./", "example.org"),
+    ],
+)
+def test_host_is_one_however_it_is_written(url: str, host: str) -> None:
+    assert host_of(str(to_url(url))) == host

@@ -56,8 +56,13 @@ def to_url(text: str) -> URL:
 
 
 def host_of(url: str) -> str:
-    """Return the host of an accepted URL as it is asked for: ``example.org``, ``[::1]:8080``."""
-    return url.partition("://")[2].partition("/")[0].partition("?")[0].lower()
+    """Return the host of an accepted URL as it is asked for: ``example.org``, ``[::1]:8080``.
+
+    A dot at the end of a name makes no other host of it.
+    """
+    host = url.partition("://")[2].partition("/")[0].partition("?")[0].lower()
+    name, colon, port = host.partition(".:")
+    return f"{name}:{port}" if colon else name.removesuffix(".")
 
 
 def _check(url: URL, port: int | None) -> None:
