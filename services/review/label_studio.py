@@ -20,6 +20,7 @@ from services.common.labelstudio.client import LabelStudio
 from services.common.labelstudio.errors import LabelStudioUnavailableError
 from services.common.labelstudio.pull import Pull, Report
 from services.review.guard import WEBHOOK_PATH
+from services.review.metrics import LABEL_STUDIO_TASKS
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -27,6 +28,9 @@ MAX_WAITING = 100
 """Tasks; beyond it all that changed is read at once."""
 MAX_TRIES = 10
 """To read what Label Studio can't show though it answers; ``docreco label-studio pull`` tells."""
+
+MAX_TOLD = 20
+"""Remarks of one look in the log."""
 
 
 class Inbox:
@@ -84,12 +88,13 @@ class Inbox:
         else:
             self._breaker.reset()
             log.info("task read", task=task, outcomes=dict(report.counts))
+            _tell(report)
 
     async def _read(self, task: int | None) -> Report:
         project = await self._studio.find_project(self._title)
         if project is None:
             return Report()
-        pull = Pull(self._studio, self._index, project.id)
+        pull = Pull(self._studio, self._index, project.id, is_told=False)
         try:
             report = await (pull.changed() if task is None else pull.task(task))
         except LabelStudioUnavailableError as error:
@@ -100,6 +105,14 @@ class Inbox:
             report = Report()
         del self._failures[task]
         return report
+
+
+def _tell(report: Report) -> None:
+    for outcome, count in report.counts.items():
+        LABEL_STUDIO_TASKS.labels(outcome=outcome).inc(count)
+    for each in report.remarks[:MAX_TOLD]:
+        said = {"outcome": each.outcome, "image": each.image, "detail": each.detail}
+        log.warning("not written", task=each.task, **said)
 
 
 class _Named(BaseModel):

@@ -31,6 +31,11 @@ LEASES = Counter(
     "Images asked for by somebody, by whether they got them, and those they skipped.",
     ["outcome"],
 )
+LABEL_STUDIO_TASKS = Counter(
+    "review_label_studio_tasks_total",
+    "Tasks of Label Studio read because of a webhook, by what became of them.",
+    ["outcome"],
+)
 
 for _quality in Quality:
     ANNOTATIONS.labels(quality=_quality)

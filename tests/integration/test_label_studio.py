@@ -1,16 +1,22 @@
 """``docreco label-studio`` against a stand-in for Label Studio and real stores."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+from pydantic import HttpUrl, SecretStr
 from yarl import URL
 
 from services.common.annotations import annotate, to_annotation
 from services.common.labelstudio import transport
 from services.common.labelstudio.answers import MAX_RESULTS
+from services.common.labelstudio.client import open_label_studio
+from services.common.labelstudio.errors import LabelStudioUnavailableError
+from services.common.labelstudio.settings import LabelStudioSettings
 from services.common.settings import MongoSettings, S3Settings
 from tests.support.datasets import Collected, answer, docreco, open_collected, prediction
 from tests.support.label_studio import TOKEN, Json, LabelStudioFake, open_label_studio_fake
@@ -394,3 +400,22 @@ async def test_nobody_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_STUDIO_TOKEN", TOKEN)
     status, said = await docreco("label-studio", "push")
     assert (status, "nothing listens there" in said) == (3, True)
+
+
+async def test_answer_that_never_ends_is_given_up() -> None:
+    async def trickle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b" ")
+            await asyncio.sleep(0.01)
+
+    application = web.Application()
+    application.add_routes([web.post("/api/projects/", trickle)])
+    async with TestServer(application) as server:
+        settings = LabelStudioSettings(
+            url=HttpUrl(str(server.make_url("/"))), token=SecretStr(TOKEN), timeout_seconds=0.1
+        )
+        async with asyncio.timeout(10), open_label_studio(settings) as client:
+            with pytest.raises(LabelStudioUnavailableError):
+                await client.create_project("DocReco", "<View/>")

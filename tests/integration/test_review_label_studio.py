@@ -3,15 +3,18 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
+from prometheus_client import REGISTRY
 from pydantic import HttpUrl, SecretStr
 
 from services.common.index import Document
 from services.common.labelstudio.client import open_label_studio
+from services.common.labelstudio.pull import Pull
 from services.common.labelstudio.settings import LabelStudioSettings
 from services.common.labelstudio.tasks import LABEL_CONFIG
 from services.common.labelstudio.transport import ATTEMPTS
@@ -216,3 +219,29 @@ async def test_without_a_secret_there_is_no_such_address_and_without_a_token_no_
             ),
             asyncio.Event(),
         )
+
+
+async def test_what_a_webhook_could_not_write_is_counted_and_told_by_the_next_pull(
+    site: Site, studio: LabelStudioFake
+) -> None:
+    task = await add(site, studio, "a.png")
+    note = {"text": "bob's", "quality": "ok", "by": "bob", "at": datetime.now(tz=UTC)}
+    await site.index.images.update_one({"_id": "raw/a.png"}, {"$set": {"annotation": note}})
+    studio.add_annotation(task, text("another"))
+    before = conflicts()
+
+    async def is_counted() -> bool:
+        return conflicts() > before
+
+    assert await send(site, {"action": "ANNOTATIONS_DELETED"}) == 202
+    await eventually(is_counted)
+    assert await site.index.label_studio.find_one({}) is None
+    async with open_label_studio(settings_of(studio)) as client:
+        report = await Pull(client, site.index, PROJECT).changed()
+    assert [each.outcome for each in report.remarks] == ["conflict"]
+    assert await site.index.label_studio.find_one({}) is not None
+
+
+def conflicts() -> float:
+    labels = {"outcome": "conflict"}
+    return REGISTRY.get_sample_value("review_label_studio_tasks_total", labels) or 0.0

@@ -30,6 +30,8 @@ from services.common.labelstudio.transport import Transport
 
 PAGE_ITEMS = 100
 MAX_PROJECT_PAGES = 100
+LIMITS_OF_ALL = 10
+"""How many times as long as between two reads a whole answer may take."""
 WEBHOOK_ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
 
 Model = TypeVar("Model")
@@ -168,7 +170,7 @@ async def open_label_studio(settings: LabelStudioSettings) -> AsyncIterator[Labe
     if settings.url is None or settings.token is None:
         raise LabelStudioNotSetError("LABEL_STUDIO_URL and LABEL_STUDIO_TOKEN are not both set")
     limit = settings.timeout_seconds
-    timeout = ClientTimeout(total=None, connect=limit, sock_read=limit)
+    timeout = ClientTimeout(total=limit * LIMITS_OF_ALL, connect=limit, sock_read=limit)
     url = str(settings.url).rstrip("/")
     async with ClientSession(f"{url}/", timeout=timeout) as session:
         yield LabelStudio(Transport(session, settings.token), url)

@@ -88,6 +88,8 @@ class Pull:
         project: Its number.
         overwrite: Whether earlier annotations that others made here are replaced.
         is_dry_run: Only tell what would be done.
+        is_told: Whether a person sees the report: else a run with remarks does not count as one,
+            and the next one tells them again.
         on_progress: Told after each page.
     """
 
@@ -96,6 +98,7 @@ class Pull:
     project: int
     overwrite: bool = False
     is_dry_run: bool = False
+    is_told: bool = True
     on_progress: Callable[[Report], None] = lambda _: None
     _users: dict[int, User] | None = None
 
@@ -117,7 +120,8 @@ class Pull:
                 else:
                     await self._take(task, report, is_listed=True)
             self.on_progress(report)
-        if begun is not None and not self.is_dry_run:
+        is_done = self.is_told or not report.remarks
+        if begun is not None and is_done and not self.is_dry_run:
             # By the clock that dates the tasks, and before the first of them was read
             pulled = {"$set": {"pulled_to": begun - OVERLAP, "at": datetime.now(tz=UTC)}}
             await self.index.label_studio.update_one({"_id": name}, pulled, upsert=True)

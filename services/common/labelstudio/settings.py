@@ -49,7 +49,11 @@ class LabelStudioSettings(BaseSettings):
         description="Address of the S3 API as annotators' browsers reach it, where it differs.",
     )
     timeout_seconds: float = Field(
-        30.0, gt=0, le=600, description="Limit to connect, and between two reads of an answer."
+        30.0,
+        gt=0,
+        le=600,
+        description="Limit to connect, and between two reads of an answer; all of it may take ten "
+        "times as long.",
     )
     webhook_secret: SecretStr | None = Field(
         None,
