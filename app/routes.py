@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from app import openapi
 from app.errors import AbandonedError, BusyError, InvalidRequestError, RefusedError
+from app.lingering import LingeringClose
 from app.metrics import OcrMetrics
 from app.schemas import Prediction, Predictions
 from app.service import OcrService
@@ -64,6 +65,7 @@ def create_app(
         version=version("docreco-pipeline"),
         lifespan=lifespan,
     )
+    app.add_middleware(LingeringClose)
     app.include_router(health_router(ready={"model": service.predictor.check}, registry=registry))
     token = settings.api_token
     app.include_router(

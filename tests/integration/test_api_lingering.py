@@ -1,0 +1,55 @@
+"""A refused upload: the client reads the answer, though it still sends."""
+
+import asyncio
+from http.client import HTTPConnection
+
+import pytest
+
+from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
+
+LARGE = bytes(30_000_000)
+"""More than the sockets between the two hold."""
+FORM = {"Content-Type": "multipart/form-data; boundary=b", "Connection": "close"}
+
+
+def _send(api: Api) -> tuple[int, bytes]:
+    """Send all of the body before looking at the answer, as many clients do."""
+    base = api.session._base_url
+    assert base is not None
+    connection = HTTPConnection(str(base.host), base.port or 0, timeout=20)
+    try:
+        connection.request("POST", "/predict", body=LARGE, headers=FORM)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+async def test_client_that_sends_all_and_then_reads_learns_why_it_was_refused() -> None:
+    async with running_api(FakeEngine) as api:
+        await ready(api)
+        status, body = await asyncio.to_thread(_send, api)
+
+    assert status == 413
+    assert b"image_too_large" in body
+
+
+async def test_a_refused_client_that_sends_no_more_is_not_waited_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.lingering.SECONDS", 0.1)
+    async with running_api(FakeEngine) as api:
+        await ready(api)
+        base = api.session._base_url
+        assert base is not None
+        reader, writer = await asyncio.open_connection(base.host, base.port)
+        lines = ["POST /predict HTTP/1.1", "Host: a", f"Content-Length: {len(LARGE)}"]
+        lines += [f"{name}: {value}" for name, value in FORM.items()]
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        async with asyncio.timeout(20):
+            answer = await reader.read()  # to the end of the connection
+        writer.close()
+        await writer.wait_closed()
+
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert answer.count(b"HTTP/1.1") == 1
