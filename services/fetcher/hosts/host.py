@@ -101,4 +101,5 @@ class Host:
 
 def _growing(first: float, times: int) -> float:
     """Return an exponential backoff with jitter, in seconds."""
-    return float(min(LONGEST_PAUSE_SECONDS, first * 2.0**times) * random.uniform(0.75, 1.25))  # noqa: S311
+    longest = first * 2.0 ** min(times, 20)  # of a week of pauses it is no float
+    return min(LONGEST_PAUSE_SECONDS, longest) * random.uniform(0.75, 1.25)  # noqa: S311
