@@ -181,14 +181,12 @@ class Predictor:
             outcomes: list[Prediction | Exception]
             try:
                 outcomes = self._read(engine, batch)
-            except Exception as error:  # noqa: BLE001  raised again where the jobs are waited for
-                outcomes = [error] * len(batch)
+            except BaseException as error:  # noqa: BLE001  raised again where the jobs are waited for
+                outcomes = [_to_exception(error)] * len(batch)
             finally:
                 self._queue.finish(batch, seconds=time.perf_counter() - started)
             for job, outcome in zip(batch, outcomes, strict=True):
-                if isinstance(outcome, StopIteration):  # asyncio takes none: the job would hang
-                    job.result.set_exception(RuntimeError(repr(outcome)))
-                elif isinstance(outcome, Exception):
+                if isinstance(outcome, Exception):
                     job.result.set_exception(outcome)
                 else:
                     job.result.set_result(outcome)
@@ -239,7 +237,7 @@ def _read_together(engine: Engine, images: list[Pixels]) -> list[Reading | Excep
         try:
             pairs = zip(images, engine.read_many(images), strict=True)
             return [reading for _, reading in pairs]
-        except Exception:
+        except BaseException:
             log.exception("a batch failed; its images are read one by one")
     return [_read_alone(engine, pixels) for pixels in images]
 
@@ -247,8 +245,15 @@ def _read_together(engine: Engine, images: list[Pixels]) -> list[Reading | Excep
 def _read_alone(engine: Engine, pixels: Pixels) -> Reading | Exception:
     try:
         return engine.read(pixels)
-    except Exception as error:  # noqa: BLE001  raised again where the job is waited for
+    except BaseException as error:  # noqa: BLE001  raised again where the job is waited for
+        return _to_exception(error)
+
+
+def _to_exception(error: BaseException) -> Exception:
+    """Return what asyncio takes: no end of an iterator, nor a panic of a library in Rust."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
+    return RuntimeError(repr(error))
 
 
 def _outcome(

@@ -68,16 +68,17 @@ class Workers:
 
 
 @pytest.fixture
-async def workers() -> AsyncIterator[Workers]:
-    async with running_workers() as workers:
+async def workers(tmp_path: Path) -> AsyncIterator[Workers]:
+    async with running_workers(tmp_path) as workers:
         yield workers
 
 
 @asynccontextmanager
-async def running_workers() -> AsyncIterator[Workers]:
+async def running_workers(temporary: Path) -> AsyncIterator[Workers]:
     port = pick_free_ports().ocr_api_port
     settings = {"OCR_WORKERS": "2", "OCR_THREADS": "1", "OCR_PORT": str(port)}
     settings |= {"OCR_MAX_WAIT_SECONDS": "600"}  # no image is refused where cores are busy
+    settings |= {"TMPDIR": str(temporary)}  # a parent that is killed leaves its metrics there
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "app.main", cwd=ROOT, env={**os.environ, **settings}
     )

@@ -51,6 +51,22 @@ class ExhaustedEngine(BrokenEngine):
         return super().read(pixels) if pixels.min() == 255 else next(iter(()))
 
 
+class Panic(BaseException):
+    """As libraries in Rust raise it: no Exception."""
+
+
+class PanickingEngine(BrokenEngine):
+    """Calls such a library, for several images at once."""
+
+    best_batch = 2
+
+    @override
+    def read(self, pixels: Pixels) -> Reading:
+        if pixels.min() < 255:
+            raise Panic
+        return super().read(pixels)
+
+
 async def test_bug_is_counted_and_a_refusal_is_not_a_bug() -> None:
     registry = CollectorRegistry()
     metrics = OcrMetrics(registry, low_score_threshold=0.5)
@@ -72,7 +88,12 @@ async def test_bug_is_counted_and_a_refusal_is_not_a_bug() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "error"), [(MuteEngine, AttributeError), (ExhaustedEngine, RuntimeError)]
+    ("engine", "error"),
+    [
+        (MuteEngine, AttributeError),
+        (ExhaustedEngine, RuntimeError),
+        (PanickingEngine, RuntimeError),
+    ],
 )
 async def test_an_engine_that_answers_no_reading_ends_no_thread(
     engine: type[BrokenEngine], error: type[Exception]
@@ -83,6 +104,7 @@ async def test_an_engine_that_answers_no_reading_ends_no_thread(
 
     async with predictor.running(wait_for_model=True), asyncio.timeout(10):
         for _ in range(2):
-            with pytest.raises(error):
-                await predictor.predict(line_image("a"))
+            tries = [predictor.predict(line_image("a")) for _ in range(engine.best_batch)]
+            for outcome in await asyncio.gather(*tries, return_exceptions=True):
+                assert isinstance(outcome, error)
         assert queue.in_work == 0
