@@ -12,7 +12,7 @@ from typing import Any
 from services.common.annotations import Outcome, Quality, annotate, to_annotation
 from services.common.index import Collection, Document
 from services.common.undoing import take_back
-from services.common.windows import Axis, by_hash, most_apart, walk, worst
+from services.common.windows import Axis, Position, by_hash, most_apart, walk, worst
 from services.review.leases import Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
 from services.review.sessions import Session
@@ -36,6 +36,8 @@ class Wish:
     mode: Mode = Mode.WORST
     batch: str = ""
     host: str = ""
+    after: Position | None = None
+    """Where an earlier search ended before it had found one."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class Task:
 
     now: Document | None
     next: Document | None
+    is_cut: bool = False
+    """Whether the search ended by time: there may be images yet."""
+    after: Position | None = None
+    """Where to go on then; None: at the begin, which is another one each time."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +89,11 @@ class Queue:
                 return _to_task(got)
         async with self.turns:
             taken = await self.leases.taken(session.id)
-            async for image in self._candidates(wish, taken):
-                if await is_enough(image):
+            async for found in self._candidates(wish, taken):
+                if isinstance(found, Position):
+                    is_random = wish.mode is Mode.RANDOM
+                    return _to_task(got, is_cut=True, after=None if is_random else found)
+                if await is_enough(found):
                     break
         return _to_task(got)
 
@@ -130,21 +139,25 @@ class Queue:
             return None
         return document
 
-    async def _candidates(self, wish: Wish, taken: set[str]) -> AsyncIterator[str]:
-        deadline = monotonic() + SEARCH_SECONDS
-        for axis in _axes(wish.mode):
+    async def _candidates(self, wish: Wish, taken: set[str]) -> AsyncIterator[str | Position]:
+        """Yield images; at last, where time was over before the end, how far the search came."""
+        deadline, after = monotonic() + SEARCH_SECONDS, wish.after
+        for axis in axes(wish.mode):
             fields = {axis.field: 1}
-            async for window in walk(self.images, axis, _where(wish), fields=fields):
+            async for window in walk(self.images, axis, _where(wish), after=after, fields=fields):
                 for document in window.documents:
                     if document["_id"] not in taken:
                         yield document["_id"]
-                if not window.documents and monotonic() > deadline:
+                if window.next and not window.documents and monotonic() > deadline:
+                    yield window.next
                     return
 
 
-def _to_task(got: dict[str, Document]) -> Task:
+def _to_task(
+    got: dict[str, Document], *, is_cut: bool = False, after: Position | None = None
+) -> Task:
     now, later = [*got.values(), None, None][:2]
-    return Task(now, later)
+    return Task(now, later, is_cut, after)
 
 
 def is_open(document: Document) -> bool:
@@ -163,7 +176,8 @@ def from_host(host: str) -> Document:
     }
 
 
-def _axes(mode: Mode) -> list[Axis]:
+def axes(mode: Mode) -> list[Axis]:
+    """Return along what images come, one after the other."""
     if mode is Mode.RANDOM:
         start = random.random()  # noqa: S311  nobody gains by guessing it
         return [by_hash(start), by_hash(0.0)]

@@ -99,6 +99,21 @@ async def test_login_leads_nowhere_else(review: Site, then: str) -> None:
             assert response.headers["Location"] == "/queue"
 
 
+@pytest.mark.parametrize(("forwarded", "is_secure"), [("", False), ("http, https", True)])
+async def test_cookie_of_an_encrypted_page_is_never_sent_in_the_clear(
+    review: Site, forwarded: str, *, is_secure: bool
+) -> None:
+    headers = {"X-Forwarded-Proto": forwarded}
+    async with (
+        ClientSession(review.url, headers=headers) as client,
+        client.post("/login", data={"name": "ada"}, allow_redirects=False) as response,
+    ):
+        cookie = response.headers["Set-Cookie"].lower()
+    assert ("; secure" in cookie) == is_secure
+    assert "; httponly" in cookie
+    assert "; samesite=strict" in cookie
+
+
 async def test_form_without_its_token_is_refused(review: Site, ada: Person) -> None:
     image = known("one", 0.1)
     await review.add(image)

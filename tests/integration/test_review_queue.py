@@ -1,8 +1,10 @@
 """The review page's queue, over HTTP: order, leases, keys, undo."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from html import unescape
 
 import pytest
 
@@ -229,3 +231,22 @@ async def test_page_keeps_its_image_before_a_short_lease_ends(
         async with site.person() as ada:
             page = await ada.see("/queue")
     assert 'hx-trigger="every 3000ms"' in page
+
+
+async def test_search_that_takes_long_says_so_and_goes_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.review.queue.SEARCH_SECONDS", -1.0)
+    sources = [{"url": "https://far.example/a.png", "batch_id": "b1"}]
+    far, other = known("far", 0.0035, sources=sources), known("other", 0.9)
+    await site.add(far, other)
+    pages = 0
+    async with site.person() as ada:
+        task = await ada.see("/queue?host=far.example")
+        while (link := re.search('rel="next" href="([^"]+)"', task)) and pages < 10:
+            assert "Nothing found so far" in task
+            task, pages = await ada.see(unescape(link[1])), pages + 1
+        assert image_of(task) == far["_id"]
+        assert fields_of(task)["cursor"]
+        await ada.see("/queue?cursor=x", status=422)
+    assert pages

@@ -40,7 +40,7 @@ async def login(request: Request, parts: Of) -> Response:
         max_age=int(parts.sessions.seconds),
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        secure=_is_encrypted(request),
     )
     return response
 
@@ -65,6 +65,13 @@ def _login(
         problem=problem,
         wants_password=parts.sessions.wants_password,
     )
+
+
+def _is_encrypted(request: Request) -> bool:
+    """Whether the browser speaks TLS, with whatever ends it before this service."""
+    # Who makes the header up only gets a cookie that is sent less often
+    forwarded = request.headers.get("x-forwarded-proto", "")
+    return "https" in {request.url.scheme, forwarded.rpartition(",")[2].strip().lower()}
 
 
 def _inside(path: str) -> str:

@@ -5,14 +5,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.datastructures import FormData
 
 from services.common.annotations import Outcome, Quality, UnacceptableAnnotationError
 from services.common.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted, text_of
-from services.review.gallery import Text
-from services.review.queue import Mode, Task, Wish
+from services.review.gallery import Text, decode, encode
+from services.review.queue import Mode, Task, Wish, axes
 from services.review.sessions import Session
 
 KEEP_AFTER = 0.375
@@ -50,11 +50,18 @@ class WishForm(BaseModel):
     mode: Mode = Mode.WORST
     batch: Text = ""
     host: Text = ""
+    cursor: Annotated[str, Field(max_length=4000)] = ""
 
     @property
     def wish(self) -> Wish:
-        """The same for the queue."""
-        return Wish(self.mode, self.batch, self.host)
+        """The same for the queue.
+
+        Raises:
+            InvalidCursorError: The cursor is not one.
+        """
+        is_given = self.cursor and self.mode is not Mode.RANDOM
+        after = decode(self.cursor, axes(self.mode)[0]) if is_given else None
+        return Wish(self.mode, self.batch, self.host, after)
 
 
 @router.get("/")
@@ -66,8 +73,9 @@ async def start(_: Me) -> Response:
 @router.get("/queue")
 async def queue_page(parts: Of, me: Me, form: Annotated[WishForm, Query()]) -> Response:
     """Show the first image of the queue."""
-    task = await parts.queue.task(me, form.wish)
-    return _page("queue", parts, me, task=task, wish=form.wish)
+    wish = form.wish
+    task = await parts.queue.task(me, wish)
+    return _page("queue", parts, me, task=task, wish=wish)
 
 
 @router.post("/queue/keep", status_code=204)
@@ -80,7 +88,7 @@ async def keep(parts: Of, me: Me, form: Posted) -> None:
 async def answer(request: Request, parts: Of, me: Me, form: Posted) -> Response:
     """Do what a key says, and show the next image."""
     wish = WishForm.model_validate(
-        {name: text_of(form, name) for name in ("mode", "batch", "host")}
+        {name: text_of(form, name) for name in ("mode", "batch", "host", "cursor")}
     ).wish
     message, text, expected = await _act(parts, me, form)
     task = await parts.queue.task(me, wish, *filter(None, expected))
@@ -106,6 +114,8 @@ def _page(
         wish=wish,
         message=message,
         text=text,
+        cursor=encode(wish.after) if wish.after else "",
+        later=encode(task.after) if task.after else "",
         keep_milliseconds=int(parts.settings.lease_seconds * 1000 * KEEP_AFTER),
     )
 
