@@ -7,11 +7,9 @@ const trouble = (text) => {
   place.hidden = text === "";
 };
 
-// Enter that is held down, or pressed before the image is there, would accept what nobody has seen
+// Enter that is held down would accept what nobody has seen
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || !event.target.closest("#answer")) return;
-  const line = document.getElementById("line");
-  if (event.repeat || (line && !line.complete)) event.preventDefault();
+  if (event.key === "Enter" && event.repeat && event.target.closest("#answer")) event.preventDefault();
 });
 
 document.addEventListener("keydown", (event) => {
