@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import jiwer
-from rapidfuzz.distance import Levenshtein
 
 
 class CharacterErrors(NamedTuple):
@@ -38,8 +37,3 @@ def word_errors(*, right: str, read: str) -> WordErrors:
     compared = jiwer.process_words(right, read)
     errors = compared.substitutions + compared.deletions + compared.insertions
     return WordErrors(errors, len(right.split()))
-
-
-def disagreement(one: str, other: str) -> float:
-    """Return how far two readings are apart: edits by the longer one's length, from 0 to 1."""
-    return Levenshtein.normalized_distance(one, other)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from services.common.accuracy import disagreement
 from services.common.annotations import BY_BATCH, BYTES_REPLACED_AT
 from services.common.events import ObjectEvent, sequence_order
 from services.common.index import Document
+from services.common.labels import similarity
 from services.common.metadata import Provenance
 from services.common.object_store import ObjectInfo
 from services.consumer.ocr_client import Prediction
@@ -165,7 +165,7 @@ def with_disagreement(document: Document | None, fields: dict[str, Any]) -> dict
     if not history:
         return fields
     prediction = fields["prediction"]
-    apart = disagreement(history[-1]["text"], prediction["text"]) if prediction else 0.0
+    apart = 1 - similarity(history[-1]["text"], prediction["text"]) if prediction else 0.0
     return {**fields, "disagreement": apart or None}
 
 

@@ -211,6 +211,6 @@ class Worker:
 def _count_errors(prediction: Prediction, annotation: str | None) -> None:
     model = (prediction.engine, prediction.model_version)
     right = collapse(annotation or "")
-    errors = misreading(prediction.text, right=right).errors if right else 0
+    errors = misreading(prediction.text, right=right).errors
     CHARACTER_ERRORS.labels(*model).inc(errors)
     ANNOTATED_CHARACTERS.labels(*model).inc(len(right))

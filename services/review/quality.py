@@ -62,7 +62,7 @@ class Figures:
         prediction, score = document["prediction"], float(document["prediction"]["score"])
         right = right_text(document) or ""
         read = prediction.get("text") or ""
-        errors = misreading(read, right=right).errors if right else 0
+        errors = misreading(read, right=right).errors
         model = f"{prediction.get('engine')} {prediction.get('model_version')}"
         band = min(BANDS - 1, int(score * BANDS))
         hosts = [self.hosts[host] for host in _hosts(document)]

@@ -20,8 +20,8 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from rich.console import Console
 from rich.table import Table
 
-from services.common.accuracy import disagreement
 from services.common.index import Database, Document, open_index
+from services.common.labels import similarity
 from services.common.object_store import open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.fetcher.ledger import fetch_id
@@ -69,7 +69,7 @@ def documents(count: int) -> Iterator[Document]:
         if number % 10 == 5:
             other = text[chance.randrange(1, len(text)) :] if number % 50 == 5 else text
             changes["history"] = [{"text": other, "score": 0.5, "model_version": "0"}]
-            changes["disagreement"] = disagreement(other, text) or None
+            changes["disagreement"] = 1 - similarity(other, text) or None
         if number % 100 == 99:
             changes |= {"status": "rejected", "prediction": None, "error": {"code": "undecodable"}}
         yield known(text, chance.betavariate(5, 2), **changes)
