@@ -7,13 +7,12 @@ from contextlib import suppress
 import structlog
 from tenacity import AsyncRetrying, wait_random_exponential
 
+from services.common.backoff import doubled
 from services.common.errors import UnavailableError
 
 log = structlog.stdlib.get_logger(__name__)
 
 LARGEST_PAUSE_SECONDS = 15.0
-MOST_DOUBLED = 20
-"""Pauses in a row that double the wait; it has been the largest for long."""
 LARGEST_RETRY_AFTER_SECONDS = 60.0
 """A server that asks for more is asked again nevertheless."""
 CHECK_TIMEOUT_SECONDS = 10.0
@@ -57,8 +56,7 @@ class Breaker:
 
     def _first_wait(self, cause: UnavailableError) -> float:
         """Return seconds: at least what the server asked for."""
-        # Of an outage of hours the power itself would be too large for a float
-        growing = min(LARGEST_PAUSE_SECONDS, 0.1 * 2.0 ** min(self._pauses_in_a_row, MOST_DOUBLED))
+        growing = doubled(0.1, self._pauses_in_a_row, longest=LARGEST_PAUSE_SECONDS)
         asked = min(LARGEST_RETRY_AFTER_SECONDS, cause.retry_after_seconds or 0.0)
         return max(growing, asked)
 

@@ -5,6 +5,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from services.common.backoff import doubled
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -101,5 +103,5 @@ class Host:
 
 def _growing(first: float, times: int) -> float:
     """Return an exponential backoff with jitter, in seconds."""
-    longest = first * 2.0 ** min(times, 20)  # of a week of pauses it is no float
-    return min(LONGEST_PAUSE_SECONDS, longest) * random.uniform(0.75, 1.25)  # noqa: S311
+    wait = doubled(first, times, longest=LONGEST_PAUSE_SECONDS)
+    return wait * random.uniform(0.75, 1.25)  # noqa: S311
