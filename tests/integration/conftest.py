@@ -7,6 +7,7 @@ import pytest
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.fetcher import Surroundings, open_surroundings
 from tests.support.review import Person, Site, open_review
+from tests.support.web import WebSite, open_site
 
 
 @pytest.fixture
@@ -16,6 +17,13 @@ async def surroundings(
     """Give a fetcher servers that nobody else uses meanwhile."""
     async with open_surroundings(s3_settings, fetch_amqp_settings, mongo_settings) as made:
         yield made
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[WebSite]:
+    """A web site without pages, for tests that have no site of another kind."""
+    async with open_site() as site:
+        yield site
 
 
 @pytest.fixture

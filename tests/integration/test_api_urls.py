@@ -12,15 +12,9 @@ from app.service import DOWNLOADS
 from services.common.download.settings import DownloadSettings
 from tests.support.images import line_image
 from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api, until
-from tests.support.web import WebSite, open_raw_server, open_site
+from tests.support.web import WebSite, open_raw_server
 
 KIB = 1024
-
-
-@pytest.fixture
-async def site() -> AsyncIterator[WebSite]:
-    async with open_site() as site:
-        yield site
 
 
 @pytest.fixture

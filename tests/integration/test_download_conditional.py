@@ -46,12 +46,6 @@ class Resource:
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[WebSite]:
-    async with open_site() as site:
-        yield site
-
-
-@pytest.fixture
 async def downloader() -> AsyncIterator[Downloader]:
     settings = DownloadSettings(
         allowed_private_networks=(ip_network("127.0.0.0/8"),), max_item_bytes=1024

@@ -42,12 +42,6 @@ def settings(**changes: Any) -> DownloadSettings:
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[WebSite]:
-    async with open_site() as site:
-        yield site
-
-
-@pytest.fixture
 async def downloader() -> AsyncIterator[Downloader]:
     async with open_downloader(settings(), connections=8) as downloader:
         yield downloader

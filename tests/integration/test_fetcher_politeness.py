@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack
 from itertools import count
 
@@ -31,12 +30,6 @@ HOST_CONCURRENCY = 2
 HOST_RATE = 10
 HOSTS = 32
 """So many that they are in more partitions than one of two processes keeps: in half of them."""
-
-
-@pytest.fixture
-async def site() -> AsyncIterator[WebSite]:
-    async with open_site() as site:
-        yield site
 
 
 class Watched:

@@ -24,7 +24,7 @@ from tests.support.fetcher import (
     submit,
     wait_done,
 )
-from tests.support.web import WebSite, open_raw_server, open_site, png
+from tests.support.web import WebSite, open_raw_server, png
 
 pytestmark = pytest.mark.integration
 
@@ -35,12 +35,6 @@ FORM = '--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nx\r\n--b--\r\n
 async def api(surroundings: Surroundings) -> AsyncIterator[aiohttp.ClientSession]:
     async with running_fetcher(surroundings) as api:
         yield api
-
-
-@pytest.fixture
-async def site() -> AsyncIterator[WebSite]:
-    async with open_site() as site:
-        yield site
 
 
 async def post_list(

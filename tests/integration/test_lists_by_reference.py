@@ -43,12 +43,6 @@ async def api(surroundings: Surroundings) -> AsyncIterator[aiohttp.ClientSession
         yield api
 
 
-@pytest.fixture
-async def site() -> AsyncIterator[WebSite]:
-    async with open_site() as site:
-        yield site
-
-
 async def post_url(api: aiohttp.ClientSession, url: str, **headers: str) -> tuple[int, Any]:
     async with api.post("/batches", json={"list_url": url}, headers=headers) as response:
         return response.status, await response.json()

@@ -34,12 +34,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[WebSite]:
-    async with open_site() as site:
-        yield site
-
-
-@pytest.fixture
 async def policy(clock: Clock) -> AsyncIterator[RobotsPolicy]:
     async with aiohttp.ClientSession(auto_decompress=False) as session:
         transport = Transport(session, DownloadSettings())

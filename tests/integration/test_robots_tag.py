@@ -10,19 +10,13 @@ from aiohttp import web
 from services.common.download.client import Downloader, open_downloader
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.settings import DownloadSettings
-from tests.support.web import WebSite, open_site
+from tests.support.web import WebSite
 
 pytestmark = pytest.mark.integration
 
 
 def settings(**changes: Any) -> DownloadSettings:
     return DownloadSettings(allowed_private_networks=(ip_network("127.0.0.0/8"),), **changes)
-
-
-@pytest.fixture
-async def site() -> AsyncIterator[WebSite]:
-    async with open_site() as site:
-        yield site
 
 
 @pytest.fixture

@@ -18,17 +18,11 @@ from services.cli.submit import send
 from services.cli.upload import upload_folder
 from services.common.object_store import open_object_store
 from services.common.settings import S3Settings
-from tests.support.web import WebSite, open_site, png
+from tests.support.web import WebSite, png
 
 pytestmark = pytest.mark.integration
 
 ODD_NAME = os.fsdecode(b"\xff.png")
-
-
-@pytest.fixture
-async def site() -> AsyncIterator[WebSite]:
-    async with open_site() as site:
-        yield site
 
 
 @pytest.fixture
