@@ -15,7 +15,6 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.httpsession import get_cert_path
-from botocore.utils import get_environ_proxies
 
 from services.common.direct_put import DirectPut, open_direct_put
 from services.common.errors import (
@@ -278,7 +277,10 @@ class ObjectStore:
 
 @asynccontextmanager
 async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
-    """Open a client for the length of an ``async with`` block; nothing is sent yet."""
+    """Open a client for the length of an ``async with`` block; nothing is sent yet.
+
+    The server is connected to directly, whatever proxy the environment names.
+    """
     session, address = _session(), str(settings.endpoint_url)
     async with AsyncExitStack() as stack:
         client = session.create_client(
@@ -291,15 +293,14 @@ async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
                 connect_timeout=settings.connect_timeout_seconds,
                 read_timeout=settings.read_timeout_seconds,
                 max_pool_connections=64,
+                proxies={},  # None, the default, would take those of the environment
                 retries={"mode": "standard", "total_max_attempts": 3},
                 signature_version="s3v4",  # else presigned addresses are of version 2
                 s3={"addressing_style": "path"},
             ),
         )
-        direct_put = None
-        if not get_environ_proxies(address):  # a proxy is the client's business
-            tls = await _trust(session) if settings.endpoint_url.scheme == "https" else None
-            direct_put = await stack.enter_async_context(open_direct_put(settings, tls=tls))
+        tls = await _trust(session) if settings.endpoint_url.scheme == "https" else None
+        direct_put = await stack.enter_async_context(open_direct_put(settings, tls=tls))
         yield ObjectStore(
             await stack.enter_async_context(client),
             settings.bucket,

@@ -240,9 +240,3 @@ async def test_https_needs_an_authority_that_the_client_trusts(
         await runner.cleanup()
     assert etag == ("an-etag" if is_trusted else None)
     assert [each.raw_path for each in requests] == ["/behind/a/path/raw/a%20b.png"] * is_trusted
-
-
-async def test_proxy_is_left_to_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    async with open_object_store(S3Settings(endpoint_url=HttpUrl("http://store.test"))) as store:
-        assert store._direct_put is None
