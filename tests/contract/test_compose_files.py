@@ -116,42 +116,6 @@ def test_nothing_but_the_sample_site_starts_before_preflight() -> None:
     assert {name for name in SERVICES if not waits(name)} == {"preflight", "samples"}
 
 
-def test_only_the_fetcher_reaches_out() -> None:
-    no_way_out = {"com.docker.network.bridge.enable_ip_masquerade": "false"}
-    open_networks = {
-        name
-        for name, each in CONFIG["networks"].items()
-        if each.get("driver_opts") != no_way_out and not each.get("internal")
-    }
-    reaching = {
-        name
-        for name, each in SERVICES.items()
-        if open_networks & set(each.get("networks") or []) or each.get("network_mode") == "host"
-    }
-
-    assert open_networks == {"egress"}
-    assert reaching == {"fetcher", "samples"}
-    assert SERVICES["samples"]["profiles"] == ["dev"]
-
-
-def test_review_page_reaches_label_studio_where_a_file_of_its_own_is_added() -> None:
-    files = ("-f", "docker-compose.yml", "-f", "infra/docker/label-studio.yml")
-    given = {f"LABEL_STUDIO_{name}": f"{name} given" for name in ("URL", "TOKEN", "WEBHOOK_SECRET")}
-    services = json.loads(compose(*files, "config", "--format", "json", env=given))["services"]
-
-    assert given.items() <= services["review"]["environment"].items()
-    assert set(services["review"]["networks"]) == {"data", "front", "egress"}
-
-
-def test_ocr_api_and_monitoring_do_not_reach_the_stored_images() -> None:
-    networks = {name: set(each.get("networks") or {}) for name, each in SERVICES.items()}
-    servers = ("minio", "rabbitmq", "mongo")
-
-    assert all(networks[server] == {"data"} for server in servers)
-    users = {"provisioner", "fetcher", "consumer", "reconciler", "review", "prometheus"}
-    assert {name for name, on in networks.items() if "data" in on} == {*servers, *users}
-
-
 def test_state_of_every_server_is_on_a_volume() -> None:
     states = {
         "minio": "/data",

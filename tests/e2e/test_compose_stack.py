@@ -7,6 +7,7 @@ Only a handful of requests: containers share the processors with whatever else r
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
@@ -29,6 +30,8 @@ pytestmark = [
 ]
 
 SAMPLES = "10.213.80.80"
+EGRESS = IPv4Network("10.213.80.0/24")
+"""EGRESS_SUBNET: of the only network that is translated to the host's address."""
 STORED, FAILED, READ = 18, 2, 17
 """Of the bundled samples; one is an image until somebody decodes it."""
 REACH = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3).close()"
@@ -115,6 +118,18 @@ def test_only_the_fetcher_reaches_out(stack: Stack) -> None:
     for server, port in (("minio", "9000"), ("rabbitmq", "5672"), ("mongo", "27017")):
         with pytest.raises(AssertionError, match=r"not known|resolution"):
             reach("ocr-api", server, port)
+
+
+def test_default_route_of_the_fetcher_alone_leads_out(stack: Stack) -> None:
+    """The samples are in the network's own subnet: reaching them needs no default route."""
+    [default] = [route for route in stack.routes("fetcher") if route.is_default]
+    assert default.gateway in EGRESS
+    others = set(stack.services()) - {"fetcher", "samples"}
+    assert len(others) > 10
+    for service in sorted(others):
+        for route in stack.routes(service):
+            assert not EGRESS.overlaps(route.network) or route.is_default, service
+            assert route.gateway not in EGRESS, service
 
 
 def test_production_does_not_start_with_local_passwords(stack: Stack) -> None:

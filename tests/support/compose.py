@@ -3,10 +3,11 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib.resources import files as package_files
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def compose(*arguments: str, env: Mapping[str, str] | None = None, seconds: floa
     Raises:
         AssertionError: Its exit status is not 0.
     """
-    program = str(files("compose") / "docker-compose")
+    program = str(package_files("compose") / "docker-compose")
     done = subprocess.run(  # noqa: S603  a list of arguments, no shell
         [program, "--env-file", "/dev/null", *arguments],
         cwd=ROOT,
@@ -36,11 +37,40 @@ def compose(*arguments: str, env: Mapping[str, str] | None = None, seconds: floa
     return done.stdout
 
 
-def parsed(env: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return the compose file as compose understands it, every profile included."""
-    content = compose("--profile", "*", "config", "--format", "json", env=env)
+def parsed(
+    env: Mapping[str, str] | None = None, *, files: Sequence[str] = ("docker-compose.yml",)
+) -> dict[str, Any]:
+    """Return the compose files as compose understands them, every profile included."""
+    named = [argument for file in files for argument in ("--file", file)]
+    content = compose(*named, "--profile", "*", "config", "--format", "json", env=env)
     answer: dict[str, Any] = json.loads(content)
     return answer
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route: to which network, through which gateway (0.0.0.0: directly connected)."""
+
+    network: IPv4Network
+    gateway: IPv4Address
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is for all addresses that no other route is for."""
+        return self.network.prefixlen == 0
+
+
+def parse_routes(table: str) -> list[Route]:
+    """Parse ``/proc/net/route``: one heading, then addresses in hexadecimal, least byte first."""
+    routes = []
+    for line in table.splitlines()[1:]:
+        _, destination, gateway, _, _, _, _, mask, *_ = line.split()
+        address, through, bits = (
+            IPv4Address(int.from_bytes(bytes.fromhex(each), "little"))
+            for each in (destination, gateway, mask)
+        )
+        routes.append(Route(IPv4Network(f"{address}/{bits}"), through))
+    return routes
 
 
 @dataclass(frozen=True)
@@ -62,6 +92,14 @@ class Stack:
     def url(self, setting: str) -> str:
         """Return the address of a service by the setting of its port."""
         return f"http://127.0.0.1:{self.environment[setting]}"
+
+    def routes(self, service: str) -> list[Route]:
+        """Return the routes of a service's first container."""
+        return parse_routes(self.run("exec", "-T", service, "cat", "/proc/net/route"))
+
+    def services(self) -> list[str]:
+        """Return the names of the services that run."""
+        return self.run("ps", "--status", "running", "--services").split()
 
     def running(self, service: str) -> int:
         """Return how many containers of a service run."""
