@@ -29,6 +29,7 @@ from app.uploads import (
 from services.common.access import require_bearer
 from services.common.health import health_router
 from services.common.problems import ProblemError, install_problem_handlers, problem_response
+from services.common.site_guard import SiteGuard, to_names
 
 COLLECT_HEADER = "X-DocReco-Collect"
 """``no`` from whoever does not want the image to be kept, above all from the consumer."""
@@ -65,9 +66,11 @@ def create_app(
         version=version("docreco-pipeline"),
         lifespan=lifespan,
     )
+    token = settings.api_token
+    hosts = None if token else to_names(settings.hosts)
+    app.add_middleware(SiteGuard, hosts=hosts, setting="OCR_HOSTS")
     app.add_middleware(LingeringClose)
     app.include_router(health_router(ready={"model": service.predictor.check}, registry=registry))
-    token = settings.api_token
     app.include_router(
         _prediction_router(settings, service, metrics),
         dependencies=[Depends(require_bearer(token, setting="OCR_API_TOKEN"))] if token else [],

@@ -24,6 +24,11 @@ class OcrSettings(BaseSettings):
     api_token: SecretStr | None = Field(
         None, min_length=8, description="Bearer token that the API wants; none: open to all."
     )
+    hosts: str = Field(
+        "localhost,ocr-api,ocr-api-trocr,gateway",
+        description="Host names by which clients may ask for it, comma-separated; an IP address "
+        "always passes, and with a token every name does.",
+    )
     workers: int = Field(
         1,
         ge=1,

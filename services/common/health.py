@@ -14,6 +14,7 @@ Check = Callable[[], Awaitable[None]]
 """Returns where all is well; raises with the reason where it is not."""
 
 CHECK_TIMEOUT_SECONDS = 3.0
+PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 
 _METRICS_EXAMPLE = "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds 1.8e+09\n"
 

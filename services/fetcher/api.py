@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from services.common.health import Check, health_router
 from services.common.problems import ProblemError, install_problem_handlers, problem_response
+from services.common.site_guard import SiteGuard, to_names
 from services.fetcher import schemas
 from services.fetcher.access import require_token
 from services.fetcher.batches import BatchConflictError, Batches, BatchNotFoundError
@@ -119,6 +120,8 @@ def build_app(
         # with a token every route wants it, and a browser's /docs could not send it
         openapi_url=None if settings.api_token else "/openapi.json",
     )
+    hosts = None if settings.api_token else to_names(settings.hosts)
+    app.add_middleware(SiteGuard, hosts=hosts, setting="FETCHER_HOSTS")
     install_problem_handlers(app)
     _install_own_problems(app)
     app.include_router(health_router(ready=ready, alive=alive))

@@ -20,6 +20,11 @@ class FetcherSettings(BaseSettings):
     api_token: SecretStr | None = Field(
         None, min_length=1, description="Bearer token that the API wants; none: open to all."
     )
+    hosts: str = Field(
+        "localhost,fetcher,gateway",
+        description="Host names by which clients may ask for it, comma-separated; an IP address "
+        "always passes, and with a token every name does.",
+    )
     concurrency: int = Field(
         64,
         ge=1,

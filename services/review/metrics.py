@@ -7,7 +7,7 @@ from prometheus_client import Counter, Histogram
 from starlette.middleware.base import RequestResponseEndpoint
 
 from services.common.annotations import Quality
-from services.review.guard import HEALTH_PATHS
+from services.common.health import PATHS as HEALTH_PATHS
 
 STATIC_ROUTE = "/static"
 NO_ROUTE = "none"

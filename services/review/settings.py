@@ -6,6 +6,7 @@ from pydantic import Field, HttpUrl, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.settings import DeploymentSettings, Port
+from services.common.site_guard import to_names
 
 MEBIBYTE = 2**20
 
@@ -21,8 +22,8 @@ class ReviewSettings(BaseSettings):
     port: Port = Field(8082, description="Port of the page.")
     hosts: str = Field(
         "127.0.0.1,localhost",
-        description="Names by which browsers may ask for it, comma-separated; a page of another "
-        "name could be a stranger's.",
+        description="Host names by which browsers may ask for it, comma-separated; an IP address "
+        "always passes.",
     )
     login_password: SecretStr | None = Field(
         None, min_length=8, description="Asked for at login; none: only a name is asked for."
@@ -49,7 +50,7 @@ class ReviewSettings(BaseSettings):
     @property
     def host_names(self) -> frozenset[str]:
         """``hosts``, in lower case."""
-        return frozenset(name.strip().lower() for name in self.hosts.split(",") if name.strip())
+        return to_names(self.hosts)
 
     @model_validator(mode="after")
     def _check_password(self) -> Self:

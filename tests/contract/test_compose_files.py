@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from app.settings import OcrSettings
 from infra.local.servers import notification_environment
 from services.common.settings import LOCAL_PASSWORDS
+from services.common.site_guard import to_names
+from services.fetcher.settings import FetcherSettings
 from services.provisioner.settings import UsersSettings
 from tests.support.compose import ROOT, compose, parsed
 
@@ -224,3 +227,25 @@ def test_old_compose_can_read_the_file() -> None:
 
     assert {key for key in raw if not key.startswith("x-")} == {"services", "networks", "volumes"}
     assert not re.search(r"start_interval|!reset|!override|required:", json.dumps(raw))
+
+
+@pytest.mark.parametrize(
+    ("port", "names"),
+    [
+        ("8080", to_names(OcrSettings().hosts)),
+        ("8081", to_names(FetcherSettings().hosts)),
+    ],
+    ids=["ocr-api", "fetcher"],
+)
+def test_services_call_each_other_by_names_that_are_accepted(
+    port: str, names: frozenset[str]
+) -> None:
+    files = [ROOT / "docker-compose.yml", *ROOT.glob("infra/k8s/**/*.yaml")]
+    called = {
+        name
+        for path in files
+        for name in re.findall(rf"http://([a-z-]+):{port}\b", path.read_text())
+    }
+
+    assert called
+    assert called <= names
