@@ -1,8 +1,5 @@
-"""The child process that reads Parquet: a file in, lines of JSON out."""
+"""Reads Parquet; in a child process, since it is C++ and the file is a stranger's."""
 
-import json
-import resource
-import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -10,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from services.common.bounded_child import InputRefusedError
 from services.common.download.urls import MAX_URL_LENGTH
 from services.fetcher.lists.rows import MAX_ANNOTATION_LENGTH
 from services.fetcher.lists.table import ANNOTATION_COLUMNS, URL_COLUMNS, find_column
@@ -17,35 +15,27 @@ from services.fetcher.lists.table import ANNOTATION_COLUMNS, URL_COLUMNS, find_c
 BATCH_ROWS = 1000
 
 
-class UnreadableError(Exception):
-    """It is no list; the text says why."""
-
-
-def main(memory_bytes: int, cpu_seconds: int) -> None:
-    """Print each row as ``[number, url, annotation]``, or else a text that says what is wrong."""
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
-        for row in rows(sys.stdin.buffer):
-            sys.stdout.write(json.dumps(row) + "\n")
-    except (UnreadableError, pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        told = str(error) if isinstance(error, UnreadableError) else f"not valid Parquet: {error}"
-        sys.stdout.write(json.dumps(told[:300]) + "\n")
-
-
 def rows(file: IO[bytes]) -> Iterator[tuple[int, Any, Any]]:
     """Yield number, URL and annotation of each row; texts that are too long are cut.
 
     Raises:
-        UnreadableError: It has no such columns.
+        InputRefusedError: It is not Parquet, or has no such columns.
     """
+    try:
+        yield from _rows(file)
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputRefusedError(str(error)) from error
+
+
+def _rows(file: IO[bytes]) -> Iterator[tuple[int, Any, Any]]:
     schema = pq.read_schema(file)
     names = [
         name for name in (_column(schema, URL_COLUMNS), _column(schema, ANNOTATION_COLUMNS)) if name
     ]
     if not names or names[0] != _column(schema, URL_COLUMNS):
-        raise UnreadableError(
+        raise InputRefusedError(
             f"no column is named {', '.join(URL_COLUMNS[:-1])} or {URL_COLUMNS[-1]}"
         )
     # as a dictionary, a long text that repeats is in memory once
@@ -70,7 +60,7 @@ def _column(schema: pa.Schema, wanted: tuple[str, ...]) -> str | None:
     field = schema.field(place)
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise UnreadableError(f"the column {field.name[:100]} holds {str(kind)[:100]}, not text")
+        raise InputRefusedError(f"the column {field.name[:100]} holds {str(kind)[:100]}, not text")
     return str(field.name)
 
 
@@ -81,7 +71,3 @@ def _texts(column: pa.DictionaryArray, most: int) -> list[str | None]:
     kept = column.dictionary.take(pa.array(used, pa.int32()))
     texts = dict(zip(used, pc.utf8_slice_codeunits(kept, 0, most + 1).to_pylist(), strict=True))
     return [None if place is None else texts[place] for place in places]
-
-
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:3]))
