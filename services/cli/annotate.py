@@ -3,7 +3,7 @@
 import getpass
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,8 +24,7 @@ from services.common.annotations import (
 from services.common.annotations import (
     annotate as write_annotation,
 )
-from services.common.download.urls import to_url
-from services.common.errors import PermanentError
+from services.common.download.urls import spellings
 from services.common.index import Collection, open_index
 from services.common.settings import MongoSettings, S3Settings
 
@@ -129,10 +128,7 @@ class _Writer:
     async def _find(self, where: str) -> AsyncIterator[str]:
         """Yield the documents that a URL led to, or that of a key with or without its bucket."""
         if where.startswith(("http://", "https://")):
-            spellings = {where}
-            with suppress(PermanentError):  # somebody's upload may name what no fetcher takes
-                spellings.add(str(to_url(where)))
-            given = {"sources.url": {"$in": sorted(spellings)}}
+            given = {"sources.url": {"$in": sorted(spellings(where))}}
         else:
             keys = {where, f"{self._bucket}/{where}"}
             given = {"_id": {"$in": sorted(keys)}}

@@ -46,6 +46,7 @@ FORMATS = (
     ImageFormat("BMP", "bmp", "image/bmp"),
     ImageFormat("GIF", "gif", "image/gif"),
 )
+CONTENT_TYPES = tuple(known.content_type for known in FORMATS)
 PILLOW_NAMES = tuple(known.pillow_name for known in FORMATS)
 _BY_PILLOW_NAME = {known.pillow_name: known for known in FORMATS}
 _BY_PILLOW_NAME["MPO"] = _BY_PILLOW_NAME["JPEG"]  # what phones write: a JPEG with more behind it

@@ -1,7 +1,6 @@
 """Removal on request: an image goes with all that was read in it, and the proof stays."""
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -9,8 +8,7 @@ from typing import Any
 from services.common import parking
 from services.common.download.redaction import Redactor
 from services.common.download.settings import DownloadSettings
-from services.common.download.urls import to_url
-from services.common.errors import PermanentError
+from services.common.download.urls import spellings
 from services.common.index import Database, Document
 from services.common.messaging import open_publisher
 from services.common.object_store import ObjectStore
@@ -83,17 +81,15 @@ async def _keys_from(index: Database, url: str) -> set[str]:
     A URL with a secret is known as such to the fetcher's ledger alone; where it is there no more,
     what the same URL without its secret led to is meant.
     """
-    spellings = {url}
-    with suppress(PermanentError):  # somebody's upload may name what the fetcher does not take
-        spellings.add(str(to_url(url)))
-    given = {"$in": sorted(spellings)}
-    keys = await _keys_with_source(index, spellings)
+    forms = spellings(url)
+    given = {"$in": sorted(forms)}
+    keys = await _keys_with_source(index, forms)
     fetched = index.fetches.find({"url": given, "key": {"$type": "string"}})
     keys |= {each["key"] async for each in fetched}
     if keys:
         return keys
     redact = Redactor(DownloadSettings().redact_query).redact
-    return await _keys_with_source(index, {redact(each) for each in spellings})
+    return await _keys_with_source(index, {redact(each) for each in forms})
 
 
 async def _keys_with_source(index: Database, urls: set[str]) -> set[str]:

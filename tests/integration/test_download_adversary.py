@@ -108,12 +108,21 @@ PACKED: dict[str, tuple[Behaviour, str]] = {
     "packed as it should be": (body(gzip.compress(IMAGE), b"Content-Encoding: gzip"), "image"),
     "brotli": (body(b"\x8b\x00\x80x\x03", b"Content-Encoding: br"), "unsupported_encoding"),
     "broken gzip": (body(BOMB[:10] + b"nope", b"Content-Encoding: gzip"), "incomplete_body"),
-    "no gzip": (body(IMAGE, b"Content-Encoding: gzip"), "incomplete_body"),
+    "no gzip": (body(IMAGE, b"Content-Encoding: gzip"), "image"),
+    "no gzip, no image": (body(b"nothing", b"Content-Encoding: gzip"), "incomplete_body"),
+    "kept from an upload to S3": (body(IMAGE, b"Content-Encoding: aws-chunked"), "image"),
+    "gzip and what is kept from an upload": (
+        body(gzip.compress(IMAGE), b"Content-Encoding: gzip,aws-chunked"),
+        "image",
+    ),
+    "character set": (body(IMAGE, b"Content-Encoding: UTF-8"), "image"),
+    "character set of a text": (body(b"<html>", b"Content-Encoding: UTF-8"), "not_an_image"),
+    "brotli that is none": (body(IMAGE, b"Content-Encoding: br"), "image"),
     "gzip cut short": (
         body(gzip.compress(IMAGE)[:-20], b"Content-Encoding: gzip"),
         "incomplete_body",
     ),
-    "unknown encoding": (body(b"x", b"Content-Encoding: \xff, magic"), "unsupported_encoding"),
+    "unknown encoding": (body(b"\1x", b"Content-Encoding: \xff, magic"), "unsupported_encoding"),
 }
 LENGTHS: dict[str, tuple[Behaviour, str]] = {
     "short": (OK + b"Content-Length: 100\r\n\r\nx", "incomplete_body"),

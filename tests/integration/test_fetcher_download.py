@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import trustme
@@ -94,6 +95,71 @@ async def test_host_is_told_who_asks_and_no_cookie_is_ever_sent(site: WebSite) -
     assert not any("Cookie" in request.headers for request in seen)
 
 
+SIGNED = "/sig=/300x/http%3A%2F%2Fo.test%2Fa%27(b).jpg?Signature=a%2Bb%3D&c=%7e"
+
+
+async def test_host_sees_the_url_as_it_was_written(site: WebSite, downloader: Downloader) -> None:
+    seen: list[str] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        seen.append(request.raw_path)
+        return web.Response(body=b"x")
+
+    site.add(unquote(SIGNED.partition("?")[0]), handle)
+    site.add_redirect("/away", SIGNED)
+
+    await downloader.get(site.url(SIGNED))
+    await downloader.get(site.url("/away"))
+
+    assert seen == [SIGNED, SIGNED]
+
+
+async def test_bytes_of_a_redirect_that_are_no_utf8_are_followed(
+    site: WebSite, downloader: Downloader
+) -> None:
+    seen: list[str] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        seen.append(request.raw_path)
+        return web.Response(body=b"x")
+
+    site.add("/caf%E9.png", handle)
+    location = b"Location: " + site.url("/caf").encode() + b"\xe9.png\r\n"
+    answer = b"HTTP/1.1 302 Found\r\n" + location + b"Content-Length: 0\r\n\r\n"
+    async with open_raw_server(answer) as url:
+        await downloader.get(url)
+
+    assert seen == ["/caf%E9.png"]
+
+
+async def test_only_formats_that_are_read_are_asked_for(
+    site: WebSite, downloader: Downloader
+) -> None:
+    asked: list[str] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        asked.append(request.headers["Accept"])
+        return web.Response(body=b"x")
+
+    await downloader.get(site.add("/", handle))
+
+    assert "image/png" in asked[0]
+    assert "image/*" not in asked[0]
+
+
+@pytest.mark.parametrize("status", [403, 413])
+async def test_refusal_that_says_when_to_come_back_is_a_rate_limit(
+    site: WebSite, downloader: Downloader, status: int
+) -> None:
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(status=status, headers={"Retry-After": "7"})
+
+    error = await failure(downloader, site.add("/", handle))
+
+    assert isinstance(error, FailedDownloadError)
+    assert (error.code, error.retry_after_seconds) == ("rate_limited", 7.0)
+
+
 async def test_proxy_of_the_environment_is_not_used(
     site: WebSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +171,7 @@ async def test_proxy_of_the_environment_is_not_used(
 @pytest.mark.parametrize(
     ("status", "code", "may_pass"),
     [
+        (202, "not_ready", True),
         (204, "empty_body", False),
         (206, "unexpected_status", False),
         (304, "unexpected_status", False),
@@ -112,8 +179,11 @@ async def test_proxy_of_the_environment_is_not_used(
         (401, "forbidden", False),
         (403, "forbidden", False),
         (404, "not_found", False),
+        (408, "not_ready", True),
         (410, "gone", False),
         (418, "http_client_error", False),
+        (423, "not_ready", True),
+        (425, "not_ready", True),
         (429, "rate_limited", True),
         (451, "forbidden", False),
         (500, "http_server_error", True),

@@ -129,6 +129,11 @@ def test_validators_are_sent_to_where_they_came_from_alone(
         (["noaix, xnoai"], False),
         (["noai" * 3000], False),
         ([",,,:,:,"], False),
+        (["unavailable_after: Wed, 03 Dec 2031 13:09:53 GMT, noai"], True),
+        (["unavailable_after: 25 Jun 2031 15:00:00 PST, noimageai"], True),
+        (["unavailable_after: 2031-12-03T13:09:53Z, noai"], True),
+        (["otherbot: unavailable_after: Wed, 03 Dec 2031 13:09:53 GMT, noai"], False),
+        (["max-snippet: 5, noai"], True),
     ],
 )
 def test_robots_tag_opts_out_for_all_or_for_us(lines: list[str], *, expected: bool) -> None:

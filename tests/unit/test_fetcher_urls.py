@@ -2,7 +2,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.common.download.urls import MAX_URL_LENGTH, UnacceptableUrlError, host_of, to_url
+from services.common.download.urls import (
+    MAX_URL_LENGTH,
+    UnacceptableUrlError,
+    host_of,
+    spellings,
+    to_url,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +25,42 @@ from services.common.download.urls import MAX_URL_LENGTH, UnacceptableUrlError, 
 )
 def test_url_is_normalised_to_ascii(given_url: str, expected: str) -> None:
     assert str(to_url(given_url)) == expected
+
+
+@pytest.mark.parametrize(
+    "given_url",
+    [
+        "https://x.test/sig=/300x/http%3A%2F%2Fo.test%2Fa.jpg",
+        "https://x.test/foo%27bar%28.png?AWSAccessKeyId=X&Signature=a%2Bb%3D",
+        "https://x.test/a'(b)!*;c=d,e:f@g$h&i+j",
+        "https://x.test/%7euser/%c3%a9?q=%2c%3b&r=/?:@",
+        "https://x.test//a//b/",
+    ],
+)
+def test_valid_url_is_requested_as_it_was_written(given_url: str) -> None:
+    assert str(to_url(given_url)) == given_url
+
+
+@pytest.mark.parametrize(
+    ("given_url", "expected"),
+    [
+        ("http://x.test/100%", "http://x.test/100%25"),
+        ("http://x.test/%zz?%", "http://x.test/%25zz?%25"),
+        ('http://x.test/a"<b>?[c]|{d}', "http://x.test/a%22%3Cb%3E?%5Bc%5D%7C%7Bd%7D"),
+        ("http://x.test/a/../b/./c?d=../e", "http://x.test/b/c?d=../e"),
+    ],
+)
+def test_only_what_is_not_valid_is_encoded(given_url: str, expected: str) -> None:
+    assert str(to_url(given_url)) == expected
+
+
+def test_url_is_found_by_the_forms_in_which_it_may_be_kept() -> None:
+    assert spellings("http://X.test:80/%7Ea%28/é") == {
+        "http://X.test:80/%7Ea%28/é",
+        "http://x.test/%7Ea%28/%C3%A9",
+        "http://x.test/~a(/%C3%A9",
+    }
+    assert spellings("no url") == {"no url"}
 
 
 @pytest.mark.parametrize(

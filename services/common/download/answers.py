@@ -1,7 +1,9 @@
 """What a host's answer, or its silence, means."""
 
+import re
 import socket
 from http import HTTPStatus
+from urllib.parse import urljoin
 
 import aiohttp
 from yarl import URL
@@ -14,12 +16,24 @@ from services.common.download.errors import (
 from services.common.download.guard import ForbiddenAddressError
 from services.common.download.headers import opts_out, retry_after_seconds
 from services.common.download.settings import DownloadSettings
-from services.common.download.urls import UnacceptableUrlError, to_url
+from services.common.download.urls import UnacceptableUrlError, check_characters, to_url
 
 DEAD_HOST_ATTEMPTS = 2
 """One quick retry, then give up: what does not answer twice will rarely answer in a minute."""
 
+_RAW_BYTE = re.compile("[\udc80-\udcff]")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_NOT_YET = frozenset(
+    {
+        HTTPStatus.ACCEPTED,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.LOCKED,
+        HTTPStatus.TOO_EARLY,
+    }
+)
+"""Statuses that mean: not now (RFC 9110, 15.3.3 and 15.5.9; RFC 4918, 11.3; RFC 8470, 5.2)."""
+_LIMITS = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.REQUEST_ENTITY_TOO_LARGE})
+"""Statuses that are a rate limit where the host says when to come back."""
 _CODES = {401: "forbidden", 403: "forbidden", 404: "not_found", 410: "gone", 451: "forbidden"}
 _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
@@ -32,9 +46,9 @@ def redirect_target(response: aiohttp.ClientResponse) -> URL | None:
     """
     if response.status not in _REDIRECTS:
         return None
-    location = response.headers.get("Location", "")
+    location = response.headers.get("Location", "").strip()
     try:
-        return to_url(str(response.url.join(URL(location)))) if location else _nowhere()
+        return _resolve(location, response.url) if location else _nowhere()
     except UnacceptableUrlError as error:
         code = "bad_redirect" if error.code == "invalid_url" else error.code
         detail = f"redirected to a URL that is not fetched: {error.detail}"
@@ -42,6 +56,16 @@ def redirect_target(response: aiohttp.ClientResponse) -> URL | None:
     except ValueError as error:
         detail = f"redirected to what is no URL: {error}"
         raise RefusedDownloadError("bad_redirect", detail, http_status=response.status) from error
+
+
+def _resolve(location: str, base: URL) -> URL:
+    """Resolve a Location header, which may hold bytes that are no UTF-8 (RFC 9110, 10.2.2).
+
+    aiohttp gives such bytes as lone surrogates; they are sent percent-encoded, as they came.
+    """
+    location = _RAW_BYTE.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", location)
+    check_characters(location)  # urljoin would drop them
+    return to_url(urljoin(str(base), location))
 
 
 def _nowhere() -> URL:
@@ -58,20 +82,23 @@ def check_status(response: aiohttp.ClientResponse) -> None:
     if status in {HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION}:
         return
     answer = f"the host answered {status}"
-    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        is_limit = status == HTTPStatus.TOO_MANY_REQUESTS
-        raise FailedDownloadError(
-            "rate_limited" if is_limit else "http_server_error",
-            answer,
-            http_status=status,
-            retry_after_seconds=retry_after_seconds(response.headers),
-        )
+    if code := _code_of_later(status, retry_after := retry_after_seconds(response.headers)):
+        raise FailedDownloadError(code, answer, http_status=status, retry_after_seconds=retry_after)
     if status >= HTTPStatus.BAD_REQUEST:
         code = _CODES.get(status, "http_client_error")
         raise RefusedDownloadError(code, answer, http_status=status)
     if status in {HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT}:
         raise RefusedDownloadError("empty_body", answer, http_status=status)
     raise RefusedDownloadError("unexpected_status", answer, http_status=status)
+
+
+def _code_of_later(status: int, retry_after: float | None) -> str | None:
+    """Return the code of an answer that means "later", or None where it is final."""
+    if status in _NOT_YET:
+        return "not_ready"
+    if status == HTTPStatus.TOO_MANY_REQUESTS or (status in _LIMITS and retry_after is not None):
+        return "rate_limited"
+    return "http_server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
 
 
 def check_robots_tag(response: aiohttp.ClientResponse, agent: str) -> None:

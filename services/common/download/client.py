@@ -27,6 +27,7 @@ from services.common.download.room import Room
 from services.common.download.settings import DownloadSettings
 from services.common.download.transport import Body, Transport
 from services.common.download.urls import host_of, to_url
+from services.common.images import CONTENT_TYPES
 from services.common.metrics import DOWNLOAD_SECONDS
 
 _MOST_HEADERS = 128
@@ -206,7 +207,7 @@ async def open_downloader(
             max_headers=_MOST_HEADERS,
             headers={
                 "User-Agent": agent,
-                "Accept": "image/*,*/*;q=0.1",
+                "Accept": ",".join([*CONTENT_TYPES, "*/*;q=0.1"]),
                 "Accept-Encoding": "identity",
             },
         )

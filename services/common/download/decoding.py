@@ -1,8 +1,10 @@
-"""Undoes content codings (RFC 9110, 8.4.1), within limits.
+"""Undo content codings (RFC 9110, 8.4.1), within limits.
 
-None is asked for, as images are packed already; some servers pack all the same.
+None is requested, as images are compressed already. Some servers compress all the same, and some
+name a coding that they did not apply: the first bytes decide.
 """
 
+import re
 import zlib
 from collections.abc import Iterator
 from typing import Protocol
@@ -13,6 +15,20 @@ _PIECE_BYTES = 64 * 1024
 _DEFLATE_MARK = 8
 _GZIP_BITS, _ZLIB_BITS, _RAW_BITS = 31, 15, -15
 
+_NO_CODINGS = frozenset({"", "identity", "aws-chunked"})
+"""``aws-chunked`` is of uploads to S3; some stores keep it, with bytes that are whole."""
+_GZIP = frozenset({"gzip", "x-gzip"})
+_REGISTERED = _GZIP | {"deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz", "exi"}
+"""IANA's HTTP Content Coding Registry. Any other name is a mistake, such as a character set's."""
+_HEAD_BYTES = 512
+_SIGNATURE = re.compile(
+    rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|II[*+]\0|MM\0[*+]"
+    rb"|BM....\0\0\0\0|PK\x03\x04|PAR1",
+    re.DOTALL,
+)
+"""Beginnings of images, zip archives and Parquet; no coding above gives them."""
+_NOT_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+
 
 class Decoder(Protocol):
     """Turns what is received into what was meant."""
@@ -21,31 +37,75 @@ class Decoder(Protocol):
         """Give pieces of limited size."""
         ...
 
-    def finish(self) -> None:
-        """Check that all is there."""
+    def finish(self) -> Iterator[bytes]:
+        """Give what is left, and check that all is there."""
         ...
 
 
-def decoder_for(coding: str) -> Decoder:
+def decoder_for(codings: str) -> Decoder:
     """Return what undoes a Content-Encoding.
 
-    Raises:
-        RefusedDownloadError: Nothing does.
+    The decoder refuses what it can't undo (code ``unsupported_encoding``) once it has seen the
+    first bytes.
     """
-    name = coding.strip().lower()
-    if name in {"", "identity"}:
+    names = [
+        name for part in codings.split(",") if (name := part.strip().lower()) not in _NO_CODINGS
+    ]
+    if not names:
         return _AsItIs()
-    if name in {"gzip", "x-gzip", "deflate"}:
-        return _Inflater(is_gzip=name != "deflate")
-    raise RefusedDownloadError("unsupported_encoding", f"it is packed, unasked, as {coding[:50]}")
+    return _Decoder(names)
 
 
 class _AsItIs:
     def decode(self, received: bytes) -> Iterator[bytes]:
         yield received
 
-    def finish(self) -> None:
+    def finish(self) -> Iterator[bytes]:
         """Whether all is there, the client has seen."""
+        yield from ()
+
+
+class _Decoder:
+    """Undoes one coding, or none where the first bytes prove that it was not applied.
+
+    Args:
+        names: Of the codings, in the order in which they are said to be applied.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+        self._head = b""
+        self._decoder: Decoder | None = None
+
+    def decode(self, received: bytes) -> Iterator[bytes]:
+        if self._decoder is None:
+            self._head += received
+            if len(self._head) < _HEAD_BYTES:
+                return
+            received, self._head = self._head, b""
+            self._decoder = self._choose(received)
+        yield from self._decoder.decode(received)
+
+    def finish(self) -> Iterator[bytes]:
+        if self._decoder is None:
+            if not self._head:
+                return
+            self._decoder = self._choose(self._head)
+            yield from self._decoder.decode(self._head)
+        yield from self._decoder.finish()
+
+    def _choose(self, head: bytes) -> Decoder:
+        if _SIGNATURE.match(head):
+            return _AsItIs()
+        if len(self._names) == 1:
+            (name,) = self._names
+            if name in _GZIP or name == "deflate":
+                return _Inflater(is_gzip=name in _GZIP)
+        if _REGISTERED.isdisjoint(self._names) and not _NOT_TEXT.search(head[:_HEAD_BYTES]):
+            return _AsItIs()
+        raise RefusedDownloadError(
+            "unsupported_encoding", f"unsupported Content-Encoding: {', '.join(self._names)[:50]}"
+        )
 
 
 class _Inflater:
@@ -67,9 +127,10 @@ class _Inflater:
                 raise _garbled() from error
             received = inflate.unconsumed_tail or inflate.unused_data
 
-    def finish(self) -> None:
+    def finish(self) -> Iterator[bytes]:
         if self._inflate and not self._inflate.eof:
             raise _garbled()
+        yield from ()
 
     def _begin(self, first: int) -> "zlib._Decompress":
         if self._is_gzip:

@@ -14,6 +14,8 @@ LONGEST_RETRY_AFTER_SECONDS = 3600.0
 _ETAG = re.compile(r'(?:W/)?"[!#-~]{0,256}"')
 _HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT")
 _LONGEST_DATE = 40
+_ROBOT = re.compile(r"\*|(?=.*[a-z])[!#-'+.^-z|~0-9-]+")
+"""A product token (RFC 9110, 5.6.2): no spaces, so that no date with a comma counts as one."""
 _OPT_OUT = frozenset({"noai", "noimageai"})
 _WITH_VALUE = frozenset(
     {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"}
@@ -101,8 +103,9 @@ def _rules_for(line: str, agent: str) -> set[str]:
     concerns = True
     for part in line.lower().split(","):
         name, colon, rest = part.partition(":")
-        if colon and name.strip() not in _WITH_VALUE:
-            concerns = name.strip() in {agent, "*"}
+        name = name.strip()
+        if colon and name not in _WITH_VALUE and _ROBOT.fullmatch(name):
+            concerns = name in {agent, "*"}
             part = rest  # noqa: PLW2901
         if concerns:
             rules.add(part.strip())

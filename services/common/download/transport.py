@@ -88,7 +88,8 @@ class Body(AsyncIterator[bytes]):
         final_url: Where redirects led to.
 
     Raises:
-        RefusedDownloadError: At once: it is too large, as announced, or packed in an unknown way.
+        RefusedDownloadError: At once: it is too large, as announced. While it is read: it is
+            compressed in an unknown way.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Body(AsyncIterator[bytes]):
         self._transport = transport
         self._decoder = decoder_for(", ".join(response.headers.getall("Content-Encoding", ())))
         self._pieces = self._read()
+        self._size = 0
         self._max_bytes = max_bytes
         if (response.content_length or 0) > max_bytes:
             raise self._too_large()
@@ -115,18 +117,25 @@ class Body(AsyncIterator[bytes]):
             return await anext(self._pieces)
 
     async def _read(self) -> AsyncIterator[bytes]:
-        received_bytes = size = 0
+        received_bytes = 0
         async for received in self._response.content.iter_chunked(_CHUNK_BYTES):
             DOWNLOADED_BYTES.inc(len(received))
             received_bytes += len(received)
-            for piece in self._decoder.decode(received):
-                size += len(piece)
-                # packed bytes count too: they may be endless and hold nothing
-                if max(size, received_bytes) > self._max_bytes:
-                    raise self._too_large()
-                if piece:
-                    yield piece
-        self._decoder.finish()
+            for piece in self._limited(self._decoder.decode(received), received_bytes):
+                yield piece
+        for piece in self._limited(self._decoder.finish(), received_bytes):
+            yield piece
+
+    def _limited(self, pieces: Iterator[bytes], received_bytes: int) -> Iterator[bytes]:
+        for piece in pieces:
+            self._size += len(piece)
+            # packed bytes count too: they may be endless and hold nothing
+            if max(self._size, received_bytes) > self._max_bytes:
+                raise self._too_large()
+            if piece:
+                yield piece
+        if received_bytes > self._max_bytes:
+            raise self._too_large()
 
     def _too_large(self) -> RefusedDownloadError:
         self._response.close()

@@ -1,7 +1,9 @@
 """Which URLs are fetched at all: of a list and of every redirect alike."""
 
 import re
+from contextlib import suppress
 from ipaddress import ip_address
+from urllib.parse import quote
 
 from yarl import URL
 
@@ -14,6 +16,11 @@ _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]*:[0-9a-f:.]
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 """A last label that makes a name an address (WHATWG URL Standard, "ends in a number")."""
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_AUTHORITY = re.compile(r"[^:/?#]+://[^/?#]*")
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_PATH_CHARACTERS = "%/:@!$&'()*+,;=-._~"
+"""What a path may hold as it is, beside letters and digits (RFC 3986, 3.3)."""
+_QUERY_CHARACTERS = _PATH_CHARACTERS + "?"
 
 
 class UnacceptableUrlError(PermanentError):
@@ -31,9 +38,11 @@ class UnacceptableUrlError(PermanentError):
 
 
 def to_url(text: str) -> URL:
-    """Parse an absolute http or https URL and normalise it to ASCII, without its fragment.
+    """Parse an absolute http or https URL to ASCII, as it was written, without its fragment.
 
-    The host is in IDNA form, path and query are percent-encoded (RFC 3986).
+    The host is in IDNA form. What is valid in path and query stays as it is, percent-encoding
+    included: hosts that sign URLs compare them byte for byte. Only what is not valid there is
+    percent-encoded (RFC 3986), and dot segments are removed, as browsers do.
 
     Raises:
         UnacceptableUrlError: It is not one to fetch.
@@ -43,8 +52,7 @@ def to_url(text: str) -> URL:
         raise UnacceptableUrlError("invalid_url", "it is empty")
     if len(text) > MAX_URL_LENGTH:
         raise UnacceptableUrlError("url_too_long", f"more than {MAX_URL_LENGTH} characters")
-    if _CONTROL.search(text.replace(" ", "")):
-        raise UnacceptableUrlError("invalid_url", "it holds a control character")
+    check_characters(text)
     try:
         text.encode()  # yarl would drop a lone surrogate
         url = URL(text).with_fragment(None)
@@ -52,7 +60,53 @@ def to_url(text: str) -> URL:
     except (ValueError, UnicodeError) as error:
         raise UnacceptableUrlError("invalid_url", f"not a URL: {error}"[:200]) from error
     _check(url, port)
+    url = _as_written(text, url)
+    if len(str(url)) > MAX_URL_LENGTH:
+        raise UnacceptableUrlError("url_too_long", f"more than {MAX_URL_LENGTH} characters")
     return url
+
+
+def check_characters(text: str) -> None:
+    """Refuse a URL with control characters.
+
+    Raises:
+        UnacceptableUrlError: It holds one.
+    """
+    if _CONTROL.search(text.replace(" ", "")):
+        raise UnacceptableUrlError("invalid_url", "it holds a control character")
+
+
+def spellings(url: str) -> set[str]:
+    """Return the forms in which a URL may have been kept, for a look-up by any of them.
+
+    As it is given, as it is requested, and normalised (RFC 3986, 6.2.2).
+    """
+    forms = {url}
+    with suppress(UnacceptableUrlError):  # somebody's upload may name what is not fetched
+        requested = str(to_url(url))
+        forms |= {requested, str(URL(requested))}
+    return forms
+
+
+def _as_written(text: str, url: URL) -> URL:
+    """Return a parsed URL with path and query as they were written.
+
+    One with dot segments stays normalised: what is sent is then not what was written anyway.
+    """
+    authority = _AUTHORITY.match(text)
+    rest = text[authority.end() :].partition("#")[0] if authority else ""
+    path, _, query = rest.partition("?")
+    if not {".", ".."}.isdisjoint(path.split("/")):
+        return url
+    written = _quoted(path, _PATH_CHARACTERS)
+    if query:
+        written += f"?{_quoted(query, _QUERY_CHARACTERS)}"
+    return URL(f"{url.origin()}{written}", encoded=True)
+
+
+def _quoted(text: str, valid: str) -> str:
+    """Percent-encode what is not valid in a part of a URL, a stray percent sign included."""
+    return quote(_STRAY_PERCENT.sub("%25", text), safe=valid)
 
 
 def host_of(url: str) -> str:
