@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from app.errors import ERRORS, INTERNAL_ERROR, OverloadedError
 from app.schemas import Prediction
+from services.common.download.metrics import DownloadMetrics
 
 _MODEL = ("engine", "model_version")
 _SCORE_EDGES = (*(step / 20 for step in range(1, 20)), 0.98, 0.99, 1.0)
@@ -57,6 +58,7 @@ class OcrMetrics:
         )
         for code in (*(error.code for error in ERRORS), INTERNAL_ERROR):
             self._rejections.labels(code=code)
+        self.downloads = DownloadMetrics(registry, service="ocr")
         self._add_load(registry)
 
     def _add_load(self, registry: CollectorRegistry) -> None:

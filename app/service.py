@@ -43,7 +43,7 @@ class OcrService:
 
     Args:
         predictor: Reads them.
-        metrics: Counts the errors of batches' items.
+        metrics: Counts downloads, and the errors of batches' items.
         downloads: What a download may reach.
         max_image_bytes: Largest file.
         collector: Keeps them; None: nothing is kept.
@@ -75,7 +75,9 @@ class OcrService:
             wait_for_model: Whether the block begins when the model is loaded, or failed to load.
         """
         async with (
-            open_downloader(self._downloads, connections=CONNECTIONS) as self._downloader,
+            open_downloader(
+                self._downloads, connections=CONNECTIONS, metrics=self._metrics.downloads
+            ) as self._downloader,
             self._collecting(),
             self.predictor.running(wait_for_model=wait_for_model),
         ):

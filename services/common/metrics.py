@@ -3,7 +3,9 @@
 Labels never hold URLs, keys or texts.
 """
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import REGISTRY, Counter, Histogram
+
+from services.common.download.metrics import DownloadMetrics
 
 DELIVERIES = Counter(
     "consumer_deliveries_total",
@@ -26,9 +28,4 @@ CHARACTER_ERRORS = Counter(
     ["engine", "model_version"],
 )
 FETCHED_ITEMS = Counter("fetcher_items_total", "Batch items with an outcome.", ["outcome", "code"])
-DOWNLOADED_BYTES = Counter("fetcher_download_bytes_total", "Bytes of bodies read from hosts.")
-DOWNLOAD_SECONDS = Histogram(
-    "fetcher_download_duration_seconds",
-    "Time from request to the end of the body.",
-    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
-)
+FETCHER_DOWNLOADS = DownloadMetrics(REGISTRY, service="fetcher")

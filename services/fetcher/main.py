@@ -15,6 +15,7 @@ from services.common.download.settings import DownloadSettings
 from services.common.health import Check, running
 from services.common.index import Database, open_index
 from services.common.logs import configure_logging
+from services.common.metrics import FETCHER_DOWNLOADS
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.server import http_server, serve_until, stop_on_signals
 from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
@@ -72,7 +73,9 @@ async def _open(config: Configuration, limits: TurnLimits) -> AsyncIterator[_Ope
     async with (
         open_object_store(config.s3) as store,
         open_index(config.mongo) as index,
-        open_downloader(config.downloads, connections=limits.in_all) as source,
+        open_downloader(
+            config.downloads, connections=limits.in_all, metrics=FETCHER_DOWNLOADS
+        ) as source,
         open_archives(
             source,
             config.archives,

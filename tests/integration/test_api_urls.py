@@ -42,6 +42,8 @@ async def test_an_image_is_fetched_and_read(api: Api, site: WebSite) -> None:
     status, body, _ = await ask(api, site.url("/old.png"))
 
     assert (status, body["text"]) == (200, "read")
+    assert api.metric("ocr_download_bytes_total") == len(line_image("a"))
+    assert api.metric("ocr_download_duration_seconds_count") == 1
 
 
 async def test_what_can_never_be_fetched_is_refused_with_its_code(api: Api, site: WebSite) -> None:

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from services.common.download import robots
 from services.common.download.errors import FailedDownloadError, RefusedDownloadError
+from services.common.download.metrics import DownloadMetrics
 from services.common.download.robots import RobotsPolicy
 from services.common.download.settings import DownloadSettings
 from services.common.download.transport import Transport
@@ -36,7 +38,9 @@ def clock() -> Clock:
 @pytest.fixture
 async def policy(clock: Clock) -> AsyncIterator[RobotsPolicy]:
     async with aiohttp.ClientSession(auto_decompress=False) as session:
-        transport = Transport(session, DownloadSettings())
+        transport = Transport(
+            session, DownloadSettings(), DownloadMetrics(CollectorRegistry(), service="test")
+        )
         policy = RobotsPolicy(transport, agent="us", timeout_seconds=5, clock=clock)
         yield policy
         await policy.close()

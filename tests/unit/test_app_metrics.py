@@ -1,7 +1,11 @@
 """What Prometheus reads of predictions."""
 
+import asyncio
+import sys
+
 import pytest
 from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.errors import ERRORS
 from app.metrics import OcrMetrics
@@ -49,3 +53,20 @@ def test_series_exist_before_the_first_event() -> None:
     assert registry.get_sample_value("ocr_prediction_score_count", MODEL) == 0
     for error in ERRORS:
         assert registry.get_sample_value("ocr_rejections_total", {"code": error.code}) == 0
+
+
+async def test_api_shows_no_metrics_of_other_services() -> None:
+    """Its downloads would else count as the fetcher's, in sums over all services."""
+    code = (
+        "import app.main; from prometheus_client import REGISTRY, generate_latest;"
+        "app.main.build(app.main.configure(), REGISTRY);"
+        "print(generate_latest(REGISTRY).decode())"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE
+    )
+    shown = (await process.communicate())[0].decode()
+
+    names = {family.name for family in text_string_to_metric_families(shown)}
+    assert "ocr_download_bytes" in names
+    assert not [name for name in names if name.startswith(("fetcher_", "consumer_"))]

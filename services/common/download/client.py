@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from services.common.download.answers import check_robots_tag, check_status
@@ -21,6 +22,7 @@ from services.common.download.errors import (
 )
 from services.common.download.guard import AddressGuard
 from services.common.download.headers import Validators, clean_date, clean_etag
+from services.common.download.metrics import DownloadMetrics
 from services.common.download.resolver import open_resolver
 from services.common.download.robots import RobotsPolicy
 from services.common.download.room import Room
@@ -28,7 +30,6 @@ from services.common.download.settings import DownloadSettings
 from services.common.download.transport import Body, Transport
 from services.common.download.urls import host_of, to_url
 from services.common.images import CONTENT_TYPES
-from services.common.metrics import DOWNLOAD_SECONDS
 
 _MOST_HEADERS = 128
 _LONGEST_HEADER = 8190
@@ -70,14 +71,20 @@ class Downloader:
         transport: Sends the requests.
         settings: Limits.
         robots: What hosts allow; None: not to be asked.
+        metrics: Counts what is fetched.
     """
 
     def __init__(
-        self, transport: Transport, settings: DownloadSettings, robots: RobotsPolicy | None
+        self,
+        transport: Transport,
+        settings: DownloadSettings,
+        robots: RobotsPolicy | None,
+        metrics: DownloadMetrics,
     ) -> None:
         self._transport = transport
         self._settings = settings
         self._robots = robots
+        self._seconds = metrics.seconds
         self._room = Room(LARGE_AT_ONCE)
 
     async def get(
@@ -113,7 +120,7 @@ class Downloader:
             raise RefusedDownloadError(
                 "empty_body", "the answer has no content", http_status=body.http_status
             )
-        DOWNLOAD_SECONDS.observe(time.perf_counter() - started)
+        self._seconds.observe(time.perf_counter() - started)
         return _to_download(content, response)
 
     async def _whole(self, body: Body, deadline: asyncio.Timeout) -> bytes:
@@ -173,6 +180,7 @@ async def open_downloader(
     settings: DownloadSettings,
     *,
     connections: int,
+    metrics: DownloadMetrics | None = None,
     resolver: AbstractResolver | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Downloader]:
@@ -181,10 +189,12 @@ async def open_downloader(
     Args:
         settings: Limits.
         connections: Most connections at once.
+        metrics: Counts what is fetched; None: nobody sees it.
         resolver: Finds the addresses of names; by default the system's.
         tls: Knows whom to trust; by default the system's authorities.
     """
     guard = AddressGuard(settings.allowed_private_networks)
+    metrics = metrics or DownloadMetrics(CollectorRegistry(), service="unseen")
     agent = settings.user_agent + (f" (+{settings.contact})" if settings.contact else "")
     async with AsyncExitStack() as stack:
         session = aiohttp.ClientSession(
@@ -211,7 +221,7 @@ async def open_downloader(
                 "Accept-Encoding": "identity",
             },
         )
-        transport = Transport(await stack.enter_async_context(session), settings)
+        transport = Transport(await stack.enter_async_context(session), settings, metrics)
         robots = None
         if settings.robots == "obey":
             robots = RobotsPolicy(
@@ -220,7 +230,7 @@ async def open_downloader(
                 timeout_seconds=settings.total_timeout_seconds / 2,
             )
             stack.push_async_callback(robots.close)
-        yield Downloader(transport, settings, robots)
+        yield Downloader(transport, settings, robots, metrics)
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from services.common.download.answers import redirect_target, to_download_error
 from services.common.download.decoding import decoder_for
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
+from services.common.download.metrics import DownloadMetrics
 from services.common.download.settings import DownloadSettings
 from services.common.download.urls import UnacceptableUrlError
-from services.common.metrics import DOWNLOADED_BYTES
 
 _CHUNK_BYTES = 64 * 1024
 
@@ -28,11 +28,21 @@ class Transport:
     Args:
         session: With its guard: see ``open_downloader``.
         settings: Limits.
+        metrics: Counts the bytes of bodies.
+
+    Attributes:
+        received: Counts the bytes of bodies, as they come.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, settings: DownloadSettings) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        settings: DownloadSettings,
+        metrics: DownloadMetrics,
+    ) -> None:
         self._session = session
         self._settings = settings
+        self.received = metrics.bytes
 
     async def open(
         self, url: URL, stack: AsyncExitStack, permit: Permit, validators: Validators | None = None
@@ -119,7 +129,7 @@ class Body(AsyncIterator[bytes]):
     async def _read(self) -> AsyncIterator[bytes]:
         received_bytes = 0
         async for received in self._response.content.iter_chunked(_CHUNK_BYTES):
-            DOWNLOADED_BYTES.inc(len(received))
+            self._transport.received.inc(len(received))
             received_bytes += len(received)
             for piece in self._limited(self._decoder.decode(received), received_bytes):
                 yield piece
