@@ -1,6 +1,7 @@
 """Keep the images that the API is sent: written to the bucket; the pipeline does the rest.
 
-The answer never waits for it: images wait in a bounded buffer, and what does not fit is counted.
+The answer never waits for it: images wait in a bounded buffer while the bucket does not answer.
+Only what finds no room there, and what still waits at the end, is dropped, and counted.
 """
 
 import asyncio
@@ -27,7 +28,10 @@ from services.common.metadata import Provenance, to_metadata
 log = structlog.stdlib.get_logger(__name__)
 
 ATTEMPTS = 6
-LONGEST_PAUSE_SECONDS = 30.0
+"""In a row for one image; then others get their turn, in case it is this one that is refused."""
+LONGEST_PAUSE_SECONDS = 10.0
+LONGEST_DRAIN_SECONDS = 5.0
+"""Of what waits at the end: a bucket that answers needs less, and one that does not needs more."""
 
 
 class Bucket(Protocol):
@@ -69,9 +73,10 @@ class Collector:
         open_store: Opens the bucket.
         metrics: Counts what is written, and what is not.
         rate: Share of the images to keep.
-        max_bytes: Most that wait to be written.
-        max_images: Most that wait to be written.
+        max_bytes: Most that wait to be written, or are being written.
+        max_images: Most that wait to be written, or are being written.
         drain_seconds: Limit to write what waits when stopping.
+        longest_pause_seconds: Limit of the pauses before the next attempt, which double.
     """
 
     def __init__(
@@ -83,22 +88,25 @@ class Collector:
         max_bytes: int,
         max_images: int,
         drain_seconds: float,
+        longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
     ) -> None:
         self._open_store = open_store
         self._metrics = metrics
         self._rate = rate
         self._room_bytes = max_bytes
-        self._waiting: asyncio.Queue[Seen] = asyncio.Queue(max_images)
+        self._room_images = max_images
+        self._waiting: asyncio.Queue[Seen] = asyncio.Queue()
         self._drain_seconds = drain_seconds
+        self._pause = wait_random_exponential(max=longest_pause_seconds)
 
     def offer(self, content: bytes, provenance: Provenance) -> None:
         """Keep an image if its turn comes up; never waits, never raises."""
         if random.random() >= self._rate:  # noqa: S311  which images are kept is no secret
             return
-        if len(content) > self._room_bytes or self._waiting.full():
+        if len(content) > self._room_bytes or not self._room_images:
             self._drop("buffer_full")
             return
-        self._room_bytes -= len(content)
+        self._take_room(len(content))
         self._waiting.put_nowait(Seen(content, provenance))
 
     @asynccontextmanager
@@ -115,8 +123,7 @@ class Collector:
                 writing.cancel()
                 await asyncio.wait({writing})
                 while not self._waiting.empty():
-                    self._waiting.get_nowait()
-                    self._drop("stopped")
+                    self._leave(self._waiting.get_nowait(), dropped="stopped")
 
     async def _write_all(self, store: Bucket) -> None:
         while True:
@@ -124,16 +131,17 @@ class Collector:
             try:
                 await self._write(store, seen)
             except ObjectStoreUnavailableError as error:
-                self._drop("store_unavailable")
-                log.warning("image not collected", code=error.code, error=str(error))
+                self._waiting.put_nowait(seen)  # its room is still its own
+                log.warning("images wait for the bucket", code=error.code, error=str(error))
             except asyncio.CancelledError:
-                self._drop("stopped")
+                self._leave(seen, dropped="stopped")
                 raise
             except Exception:
-                self._drop("internal_error")
+                self._leave(seen, dropped="internal_error")
                 log.exception("image not collected")
+            else:
+                self._leave(seen)
             finally:
-                self._room_bytes += len(seen.content)
                 self._waiting.task_done()
 
     async def _write(self, store: Bucket, seen: Seen) -> None:
@@ -144,7 +152,7 @@ class Collector:
         key = f"api/{digest}.{image_format.extension}"
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(ObjectStoreUnavailableError),
-            wait=wait_random_exponential(max=LONGEST_PAUSE_SECONDS),
+            wait=self._pause,
             stop=stop_after_attempt(ATTEMPTS),
             reraise=True,
         ):
@@ -159,6 +167,19 @@ class Collector:
                     metadata=to_metadata(seen.provenance),
                 )
         self._metrics.collected.inc()
+
+    def _take_room(self, size: int) -> None:
+        self._room_bytes -= size
+        self._room_images -= 1
+        self._metrics.waiting.inc()
+
+    def _leave(self, seen: Seen, *, dropped: str | None = None) -> None:
+        """Free an image's room: it is written, or dropped for this reason."""
+        self._room_bytes += len(seen.content)
+        self._room_images += 1
+        self._metrics.waiting.dec()
+        if dropped is not None:
+            self._drop(dropped)
 
     def _drop(self, reason: str) -> None:
         self._metrics.dropped.labels(reason=reason).inc()

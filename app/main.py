@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from prometheus_client import REGISTRY, CollectorRegistry, PlatformCollector
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from app.collect import Collector
+from app.collect import LONGEST_DRAIN_SECONDS, Collector
 from app.engines.loading import load_engine
 from app.metrics import CollectMetrics, OcrMetrics
 from app.native import return_freed_memory, silence_libtiff
@@ -93,7 +93,7 @@ def _build_collector(
         rate=settings.collect_rate,
         max_bytes=settings.collect_buffer_bytes,
         max_images=settings.collect_buffer_images,
-        drain_seconds=settings.drain_seconds,
+        drain_seconds=min(settings.drain_seconds, LONGEST_DRAIN_SECONDS),
     )
 
 

@@ -12,6 +12,8 @@ from app.errors import ERRORS, INTERNAL_ERROR, OverloadedError
 from app.schemas import Prediction
 from services.common.download.metrics import DownloadMetrics
 
+DROP_REASONS = ("buffer_full", "stopped", "not_an_image", "internal_error")
+"""Why an image that was to be collected was not."""
 _MODEL = ("engine", "model_version")
 _SCORE_EDGES = (*(step / 20 for step in range(1, 20)), 0.98, 0.99, 1.0)
 _WAIT_EDGES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
@@ -159,4 +161,12 @@ class CollectMetrics:
             "Images of requests that were to be collected and were not.",
             ["reason"],
             registry=registry,
+        )
+        for reason in DROP_REASONS:
+            self.dropped.labels(reason=reason)
+        self.waiting = Gauge(
+            "ocr_collect_waiting",
+            "Images of requests that wait to be written to the bucket.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )

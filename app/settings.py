@@ -73,10 +73,16 @@ class OcrSettings(BaseSettings):
     )
     collect_rate: float = Field(1.0, ge=0, le=1, description="Share of the images collected.")
     collect_buffer_bytes: int = Field(
-        64 * MEBIBYTE, ge=1024, description="Bytes that wait to be written; others are dropped."
+        64 * MEBIBYTE,
+        ge=1024,
+        description="Bytes of images that wait for the bucket, in each process; while they have no "
+        "room, further images are dropped.",
     )
     collect_buffer_images: int = Field(
-        1000, ge=1, description="Images that wait to be written; others are dropped."
+        1000,
+        ge=1,
+        description="Images that wait for the bucket, in each process; while they have no room, "
+        "further images are dropped.",
     )
     drain_seconds: float = Field(
         20.0, ge=0, le=600, description="Limit to answer what is in work when stopping."

@@ -13,7 +13,7 @@ from aiohttp import FormData
 from prometheus_client import CollectorRegistry
 from pydantic import HttpUrl
 
-from app.collect import Collector
+from app.collect import ATTEMPTS, Collector
 from app.metrics import CollectMetrics
 from services.common.errors import ObjectStoreUnavailableError
 from services.common.images import ImageFormat, sniff
@@ -182,11 +182,12 @@ async def test_what_could_not_be_kept_is_refused(
 
 
 class StuckStore:
-    """Answers once it is let go, then fails as often as told."""
+    """Answers once it is let go, then fails so many times, and always for one key."""
 
-    def __init__(self, failures: int = 0) -> None:
+    def __init__(self, failures: int = 0, *, refused: str | None = None) -> None:
         self.gate = asyncio.Event()
         self.failures = failures
+        self.refused = refused
         self.written: list[str] = []
 
     async def head(self, _: str) -> ObjectInfo | None:
@@ -197,6 +198,8 @@ class StuckStore:
         if self.failures:
             self.failures -= 1
             raise ObjectStoreUnavailableError("down")
+        if key == self.refused:
+            raise ObjectStoreUnavailableError("InvalidArgument")
         self.written.append(key)
         return ""
 
@@ -209,7 +212,8 @@ async def collector(
     async def open_store() -> AsyncIterator[Any]:
         yield store
 
-    limits = {"max_bytes": 10**6, "max_images": 10, "drain_seconds": 10, **limits}
+    limits = {"max_bytes": 10**6, "max_images": 10, "drain_seconds": 10} | limits
+    limits |= {"longest_pause_seconds": 0.01}
     collector = Collector(open_store, CollectMetrics(registry), rate=1, **limits)
     async with collector.running():
         yield collector
@@ -244,13 +248,36 @@ async def test_no_more_images_wait_than_may() -> None:
     assert sample(registry, "ocr_collect_dropped_total", reason="buffer_full") == 3
 
 
-async def test_writing_is_tried_again() -> None:
-    store, registry = StuckStore(failures=1), CollectorRegistry()
+async def test_image_waits_while_the_store_is_away() -> None:
+    store, registry = StuckStore(failures=5 * ATTEMPTS), CollectorRegistry()
     store.gate.set()
     async with collector(store, registry) as keeps:
         keeps.offer(line_image("a"), Provenance())
+        assert sample(registry, "ocr_collect_waiting") == 1
 
     assert len(store.written) == 1
+    assert sample(registry, "ocr_collect_waiting") == 0
+
+
+async def test_image_that_is_refused_keeps_no_other_waiting() -> None:
+    refused, other = line_image("refused"), line_image("other")
+    store, registry = StuckStore(refused=key_of(refused, "png")), CollectorRegistry()
+    store.gate.set()
+    async with collector(store, registry, drain_seconds=0.01) as keeps:
+        keeps.offer(refused, Provenance())
+        keeps.offer(other, Provenance())
+        await until(lambda: store.written == [key_of(other, "png")])
+
+    assert sample(registry, "ocr_collect_dropped_total", reason="stopped") == 1
+
+
+def test_series_exist_before_the_first_image() -> None:
+    registry = CollectorRegistry()
+    CollectMetrics(registry)
+
+    assert sample(registry, "ocr_collected_total") == 0
+    for reason in ("buffer_full", "stopped", "not_an_image", "internal_error"):
+        assert sample(registry, "ocr_collect_dropped_total", reason=reason) == 0
 
 
 async def test_what_still_waits_at_the_end_is_counted() -> None:
