@@ -38,7 +38,7 @@ def forget(
                     output.asides.print(_targets_table(targets))
                     if not typer.confirm(f"Delete {len(targets)} for ever?", err=True):
                         return ExitStatus.REFUSED
-                dropped = await remove(targets, store=store, amqp=AmqpSettings())
+                dropped = await remove(targets, store=store, index=index, amqp=AmqpSettings())
                 proofs = await prove(targets, store, index, wait_seconds=wait)
         is_done = all(proof["removed_at"] is not None for proof in proofs)
         answer = {"is_done": is_done, "parked_messages_dropped": dropped, "proofs": proofs}

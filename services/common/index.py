@@ -41,6 +41,7 @@ FETCHES = "fetches"
 LISTS = "lists"
 REVIEW_LEASES = "review_leases"
 LABEL_STUDIO = "label_studio"
+TOMBSTONES = "tombstones"
 
 INDEXES: Mapping[str, Sequence[IndexModel]] = {
     IMAGES: (
@@ -66,6 +67,11 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("until", ASCENDING)]),
         IndexModel([("skipped", ASCENDING)]),
         IndexModel([("done_by", ASCENDING), ("done_at", DESCENDING)]),
+        IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0),
+    ),
+    TOMBSTONES: (
+        IndexModel([("document", ASCENDING)]),
+        IndexModel([("sha256", ASCENDING)]),
         IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0),
     ),
 }
@@ -207,6 +213,7 @@ class Database:
         self.lists = Collection(self._database[LISTS])
         self.review_leases = Collection(self._database[REVIEW_LEASES])
         self.label_studio = Collection(self._database[LABEL_STUDIO])
+        self.tombstones = Collection(self._database[TOMBSTONES])
 
     async def check(self) -> None:
         """Raise IndexUnavailableError unless the server answers."""

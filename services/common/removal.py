@@ -15,6 +15,7 @@ from services.common.object_store import ObjectStore
 from services.common.settings import AmqpSettings
 from services.common.settlement import OCR_QUEUES, Queues
 from services.common.synthetic import ORIGIN_HEADER, removed_notification
+from services.common.tombstones import erase_tombstones
 
 ORIGIN = "forget"
 POLL_SECONDS = 0.2
@@ -101,17 +102,19 @@ async def remove(
     targets: list[Target],
     *,
     store: ObjectStore,
+    index: Database,
     amqp: AmqpSettings,
     queues: Queues = OCR_QUEUES,
 ) -> int:
     """Delete objects, whose own events erase the rest; queue a removal for what was gone before.
 
-    Parked messages about them hold their source and annotation, and go too; their number is
-    returned.
+    Annotations are erased first, so that none is kept aside when those events come. Parked
+    messages about them hold their source and annotation, and go too; their number is returned.
 
     Raises:
         UnavailableError: A server is missing; the command may be given again.
     """
+    await _erase_annotations(targets, store, index)
     about = {f"{store.bucket}/{each.key}"[: parking.LONGEST_SUBJECT] for each in targets}
     dropped = await parking.drop(amqp, queues, lambda message: message.subject in about)
     for target in targets:
@@ -154,7 +157,20 @@ async def prove(
             document = await index.images.find_one(where)
         is_gone = await store.head(target.key) is None
         proofs.append(_proof(where["_id"], target, document if is_gone else None))
+    # An image that had no document before may have brought an annotation of its own
+    await _erase_annotations(targets, store, index)
     return proofs
+
+
+async def _erase_annotations(targets: list[Target], store: ObjectStore, index: Database) -> None:
+    ids = [f"{store.bucket}/{each.key}" for each in targets]
+    hashes = [each.sha256 for each in targets if each.sha256 is not None]
+    erased: Document = {"annotation": None, "annotation_history": []}
+    has_some = [{"annotation": {"$ne": None}}, {"annotation_history.0": {"$exists": True}}]
+    await index.images.update_many(
+        {"_id": {"$in": ids}, "$or": has_some}, {"$set": erased, "$inc": {"revision": 1}}
+    )
+    await erase_tombstones(index.tombstones, documents=ids, hashes=hashes)
 
 
 def _proof(document_id: Any, target: Target, document: Document | None) -> dict[str, Any]:

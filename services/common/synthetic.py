@@ -22,6 +22,8 @@ from services.common.events import sequence_order
 from services.common.object_store import ObjectInfo
 
 ORIGIN_HEADER = "x-origin"
+INFERRED = "reconciler"
+"""Value of ``x-origin``: concluded from a comparison; nobody says that it was meant so."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

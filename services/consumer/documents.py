@@ -63,6 +63,12 @@ def needs_reading(event: ObjectEvent, document: Document | None) -> bool:
     )
 
 
+def ends_bytes(document: Document, fields: Document) -> bool:
+    """Whether setting ``fields`` takes away the bytes that the document's annotation is of."""
+    is_replaced = fields.get("sha256", document.get("sha256")) != document.get("sha256")
+    return is_replaced or fields.get("status") == "removed"
+
+
 def said_of(reading: Reading | None, event: ObjectEvent, provenance: Provenance) -> Provenance:
     """Return what an event says of the bytes that were read.
 
@@ -80,8 +86,20 @@ def stored(
     provenance: Provenance,
     reading: Reading | None,
     now: datetime,
+    *,
+    kept: Document | None = None,
 ) -> Decision:
-    """Decide what an object that was written makes of its document."""
+    """Decide what an object that was written makes of its document.
+
+    Args:
+        document: As it is; None: there is none.
+        event: That the object was written.
+        provenance: Where the event says it is from.
+        reading: Of its bytes; None where it was not read.
+        now: The time.
+        kept: The annotations of the bytes that were read, from when they were here before (see
+            ``tombstones``).
+    """
     sources = _sources(document, provenance)
     if is_older(event, document):
         # Late, but where the image came from is still owed
@@ -97,16 +115,16 @@ def stored(
         "stored_at": event.occurred_at,
         "indexed_at": now,
         "sources": sources,
-        **_annotations(document, provenance, now),
+        **_annotations(document, _annotated(document, reading, kept, now), provenance, now),
     }
+    if document is not None and document.get("removed_at") is not None:
+        fields["removed_at"] = None
     if reading is None:
         return Decision("duplicate", fields)
     code = "rejected" if reading.prediction is None else "predicted"
     read = of_reading(reading)
     if document is not None and document.get("etag") != read["etag"]:
         fields |= _without_history(document)
-        if document.get("sha256") != read["sha256"]:  # an ETag may differ for equal bytes
-            fields |= _said_of_other_bytes(document, provenance, now)
     return Decision(code, with_disagreement(document, {**fields, **read}))
 
 
@@ -169,19 +187,28 @@ def with_disagreement(document: Document | None, fields: dict[str, Any]) -> dict
     return {**fields, "disagreement": apart or None}
 
 
-def _said_of_other_bytes(
-    document: Document, provenance: Provenance, now: datetime
-) -> dict[str, Any]:
-    """Return what keeps an annotation from being the label of bytes it was not made for."""
-    said = document.get("annotation")
-    if said is None:
-        return {}
-    # Undo must not make it the label of these bytes
-    earlier = [
-        {BYTES_REPLACED_AT: now, **each}
-        for each in (*(document.get("annotation_history") or []), said)
-    ]
-    return {"annotation": _annotation(None, provenance, now), "annotation_history": earlier}
+def _annotated(
+    document: Document | None, reading: Reading | None, kept: Document | None, now: datetime
+) -> Document:
+    """Return the annotations of an object's bytes before anything new is said of them.
+
+    An annotation never becomes the label of bytes that it was not made for; those whose bytes are
+    back are valid again.
+    """
+    before = document or {}
+    said, history = before.get("annotation"), before.get("annotation_history") or []
+    if reading is None:
+        return {"annotation": said, "annotation_history": history}
+    again = kept or {}
+    # An ETag may differ for equal bytes
+    if document is not None and document.get("sha256") != reading.sha256:
+        ended = [*history, said] if said else history  # undo must not make them valid again
+        history = [{BYTES_REPLACED_AT: now, **each} for each in ended]
+        said = None
+    return {
+        "annotation": said or again.get("annotation"),
+        "annotation_history": history or again.get("annotation_history") or [],
+    }
 
 
 def _without_annotations(document: Document | None) -> dict[str, Any]:
@@ -201,25 +228,32 @@ def _sources(document: Document | None, provenance: Provenance) -> list[dict[str
 
 
 def _annotations(
-    document: Document | None, provenance: Provenance, now: datetime
+    document: Document | None, annotated: Document, provenance: Provenance, now: datetime
 ) -> dict[str, Any]:
-    """Return the annotation from now on, and the one that it replaces among the earlier ones."""
-    current = (document or {}).get("annotation")
-    annotation = _annotation(document, provenance, now)
-    if document is None or current is None or annotation == current:
-        return {"annotation": annotation}
-    earlier = [*(document.get("annotation_history") or []), current]
-    return {"annotation": annotation, "annotation_history": earlier}
+    """Return the annotation from now on, and the one that it replaces among the earlier ones.
+
+    Args:
+        document: As it is; fields that stay as they are in it are left out.
+        annotated: Its annotations before this (see ``_annotated``).
+        provenance: What the event says.
+        now: The time.
+    """
+    current, earlier = annotated["annotation"], annotated["annotation_history"]
+    annotation = _annotation(annotated, provenance, now)
+    if current is not None and annotation != current:
+        earlier = [*earlier, current]
+    is_same = earlier == ((document or {}).get("annotation_history") or [])
+    return {"annotation": annotation} | ({} if is_same else {"annotation_history": earlier})
 
 
 def _annotation(
-    document: Document | None, provenance: Provenance, now: datetime
+    annotated: Document, provenance: Provenance, now: datetime
 ) -> dict[str, Any] | None:
     """Return the annotation that came along, unless a person has written another.
 
     What whoever may call the OCR API says does not replace what a list said.
     """
-    current: dict[str, Any] | None = (document or {}).get("annotation")
+    current: dict[str, Any] | None = annotated["annotation"]
     if provenance.annotation is None:
         return current
     by = f"{BY_BATCH}{provenance.batch_id or API}"

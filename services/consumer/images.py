@@ -3,31 +3,52 @@
 from collections.abc import Callable
 
 from services.common.index import Collection, Document, DuplicateDocumentError
-from services.consumer.documents import Decision
+from services.common.tombstones import Tombstones
+from services.consumer.documents import Decision, ends_bytes
 
 Decide = Callable[[Document | None], Decision]
 """From the document as it is (None: there is none) to what is to be set."""
 
 
 class Images:
-    """Writes documents so that concurrent writers never undo each other's work."""
+    """Writes documents so that concurrent writers never undo each other's work.
 
-    def __init__(self, collection: Collection) -> None:
+    Args:
+        collection: The documents.
+        tombstones: Where annotations are kept whose bytes are gone.
+    """
+
+    def __init__(self, collection: Collection, tombstones: Tombstones) -> None:
         self._collection = collection
+        self._tombstones = tombstones
 
     async def find(self, document_id: str) -> Document | None:
         """Return a document, or None."""
         return await self._collection.find_one({"_id": document_id})
 
-    async def change(self, document_id: str, decide: Decide) -> str:
+    async def kept(self, document_id: str, sha256: str | None) -> Document | None:
+        """Return what is kept of the annotations of these bytes, or None."""
+        return await self._tombstones.find(document_id, sha256)
+
+    async def change(self, document_id: str, decide: Decide, *, is_inferred: bool = False) -> str:
         """Carry out a decision about a document and return its code.
 
-        Whoever writes in between makes ``decide`` decide again, about the new state.
+        Whoever writes in between makes ``decide`` decide again, about the new state. Annotations
+        that the decision takes away with their bytes are kept aside first.
+
+        Args:
+            document_id: ``bucket/key``.
+            decide: Makes the decision.
+            is_inferred: Whether it follows from a comparison and not from an event.
         """
         while True:
             document = await self.find(document_id)
             code, fields = decide(document)
-            if fields is None or await self._write(document_id, document, fields):
+            if fields is None:
+                return code
+            if document is not None and ends_bytes(document, fields):
+                await self._tombstones.keep(document, is_inferred=is_inferred)
+            if await self._write(document_id, document, fields):
                 return code
 
     async def _write(self, document_id: str, document: Document | None, fields: Document) -> bool:

@@ -1,6 +1,7 @@
 """Start the consumer: the one place where it is wired together."""
 
 import asyncio
+from datetime import timedelta
 
 from fastapi import FastAPI
 
@@ -15,6 +16,7 @@ from services.common.object_store import open_object_store
 from services.common.server import http_server, serve_until, stop_on_signals
 from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.common.settlement import OCR_QUEUES, REPREDICT_QUEUES, Outcome
+from services.common.tombstones import Tombstones
 from services.consumer.images import Images
 from services.consumer.ocr_client import open_ocr_client
 from services.consumer.settings import ConsumerSettings
@@ -32,7 +34,10 @@ async def run(settings: ConsumerSettings) -> None:
         worker = Worker(
             store=store,
             recogniser=ocr,
-            images=Images(index.images),
+            images=Images(
+                index.images,
+                Tombstones(index.tombstones, timedelta(days=settings.annotations_kept_days)),
+            ),
             fetches=index.fetches,
             redact=Redactor(DownloadSettings().redact_query).redact,
             max_object_bytes=settings.max_object_bytes,

@@ -23,6 +23,12 @@ class ConsumerSettings(BaseSettings):
     max_object_bytes: int = Field(
         20 * 1024 * 1024, ge=1024, description="A larger object is rejected unread."
     )
+    annotations_kept_days: float = Field(
+        30.0,
+        ge=0,
+        le=3650,
+        description="How long the annotation of a deleted image is kept, to come back with it.",
+    )
     drain_seconds: float = Field(
         20.0, ge=0, le=600, description="Limit to finish what is in work when stopping."
     )

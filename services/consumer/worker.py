@@ -27,7 +27,7 @@ from services.common.metrics import (
 )
 from services.common.object_store import ObjectStore, ObjectTooLargeError
 from services.common.settlement import Delivery
-from services.common.synthetic import ORIGIN_HEADER
+from services.common.synthetic import INFERRED, ORIGIN_HEADER
 from services.consumer import documents
 from services.consumer.documents import READ_AGAIN, Reading
 from services.consumer.images import Images
@@ -98,7 +98,11 @@ class Worker:
             return await self._predict_again(job)
         code = "ignored"
         for event in parse_notification(delivery.body):
-            code = await self._handle_event(event, is_last_attempt=delivery.is_last_attempt)
+            code = await self._handle_event(
+                event,
+                is_last_attempt=delivery.is_last_attempt,
+                is_inferred=delivery.headers.get(ORIGIN_HEADER) == INFERRED,
+            )
             if code in {"predicted", "rejected"} and ORIGIN_HEADER not in delivery.headers:
                 # Of what the reconciler found, the age says nothing of how long events take
                 age = datetime.now(tz=UTC) - event.occurred_at
@@ -106,31 +110,35 @@ class Worker:
             log.info("handled", event_name=event.name, id=event.document_id, code=code)
         return code
 
-    async def _handle_event(self, event: ObjectEvent, *, is_last_attempt: bool) -> str:
+    async def _handle_event(
+        self, event: ObjectEvent, *, is_last_attempt: bool, is_inferred: bool
+    ) -> str:
         if event.bucket != self._store.bucket:
             raise ForeignEventError(f"bucket {event.bucket!r}, ours is {self._store.bucket!r}")
         match event.kind:
             case EventKind.CREATED:
                 if event.key.endswith("/") and not event.size:
                     return "folder"  # the console's way to make an empty folder
-                return await self._stored(
-                    event, await self._provenance(event, is_last_attempt=is_last_attempt)
-                )
+                provenance = await self._provenance(event, is_last_attempt=is_last_attempt)
+                return await self._stored(event, provenance, is_inferred=is_inferred)
             case EventKind.REMOVED:
-                return await self._removed(event)
+                return await self._removed(event, is_inferred=is_inferred)
             case EventKind.IGNORED:
                 return "ignored"
 
-    async def _stored(self, event: ObjectEvent, provenance: Provenance) -> str:
+    async def _stored(
+        self, event: ObjectEvent, provenance: Provenance, *, is_inferred: bool
+    ) -> str:
         code = READ_AGAIN
         reading, said = None, provenance
         while code == READ_AGAIN:
-            reading = None
+            reading = kept = None
             if documents.needs_reading(event, await self._images.find(event.document_id)):
                 try:
                     reading = await self._read(event.key)
                 except ObjectNotFoundError:
                     return await self._gone(event, provenance)
+                kept = await self._images.kept(event.document_id, reading.sha256)
             said = documents.said_of(reading, event, provenance)
             code = await self._images.change(
                 event.document_id,
@@ -140,7 +148,9 @@ class Worker:
                     provenance=said,
                     reading=reading,
                     now=datetime.now(tz=UTC),
+                    kept=kept,
                 ),
+                is_inferred=is_inferred,
             )
         if code == "predicted" and reading is not None and reading.prediction is not None:
             _count_errors(reading.prediction, said.annotation)
@@ -152,10 +162,12 @@ class Worker:
             event.document_id, lambda document: documents.gone(document, event, provenance, now)
         )
 
-    async def _removed(self, event: ObjectEvent) -> str:
+    async def _removed(self, event: ObjectEvent, *, is_inferred: bool) -> str:
         now = datetime.now(tz=UTC)
         return await self._images.change(
-            event.document_id, lambda document: documents.removed(document, event, now)
+            event.document_id,
+            lambda document: documents.removed(document, event, now),
+            is_inferred=is_inferred,
         )
 
     async def _predict_again(self, job: RepredictJob) -> str:

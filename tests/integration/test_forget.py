@@ -41,7 +41,9 @@ class Site:
 
     async def forget(self, what: str) -> list[dict[str, object]]:
         targets = await find_targets(self.store, self.index, what)
-        await remove(targets, store=self.store, amqp=self.amqp, queues=self.queues)
+        await remove(
+            targets, store=self.store, index=self.index, amqp=self.amqp, queues=self.queues
+        )
         return await prove(targets, self.store, self.index, wait_seconds=20)
 
 
@@ -172,7 +174,7 @@ async def test_proof_names_the_source_of_an_image_that_had_no_document(site: Sit
     [known] = await find_targets(site.store, site.index, "a.png")
     early = Target(known.key, known.is_stored, None)  # as before its event came
 
-    await remove([early], store=site.store, amqp=site.amqp, queues=site.queues)
+    await remove([early], store=site.store, index=site.index, amqp=site.amqp, queues=site.queues)
     [proof] = await prove([early], site.store, site.index, wait_seconds=20)
 
     assert proof["sources"] == [URL]

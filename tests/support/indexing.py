@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from services.common.index import Database
 from services.common.object_store import ObjectStore
 from services.common.settings import AmqpSettings
 from services.common.settlement import Outcome, Queues
+from services.common.tombstones import Tombstones
 from services.consumer.images import Images
 from services.consumer.ocr_client import open_ocr_client
 from services.consumer.settings import ConsumerSettings
@@ -106,7 +108,7 @@ async def indexing(
         worker = Worker(
             store=store,
             recogniser=ocr,
-            images=Images(index.images),
+            images=Images(index.images, Tombstones(index.tombstones, timedelta(days=30))),
             fetches=index.fetches,
             redact=Redactor(["token"]).redact,
             max_object_bytes=100_000,

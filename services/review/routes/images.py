@@ -114,7 +114,9 @@ async def forget(parts: Of, me: Me, form: Posted) -> Response:
         for each in targets
         if each.key == document["key"] or (each.sha256 and each.sha256 == document.get("sha256"))
     ]
-    await remove(targets, store=parts.store, amqp=parts.amqp, queues=parts.ocr_queues)
+    await remove(
+        targets, store=parts.store, index=parts.index, amqp=parts.amqp, queues=parts.ocr_queues
+    )
     proofs = await prove(targets, parts.store, parts.index, wait_seconds=PROOF_SECONDS)
     left = await _document(parts, document["_id"])
     return parts.pages.page("image", me, image=left, message="", proofs=proofs)

@@ -1,0 +1,181 @@
+"""Annotations come back with their bytes: on MinIO's own events, with the real consumer."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.common.annotations import annotate, to_annotation
+from services.common.index import Database, Document, open_index
+from services.common.messaging import open_publisher
+from services.common.metadata import Provenance, to_metadata
+from services.common.object_store import ObjectStore, open_object_store
+from services.common.removal import find_targets, prove, remove
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.settlement import Queues
+from services.common.synthetic import INFERRED, ORIGIN_HEADER, removed_notification
+from services.common.tombstones import Tombstones
+from tests.support.indexing import indexing, open_event_queues
+from tests.support.ocr_api import scripted_ocr_api
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+
+@dataclass
+class Site:
+    """A bucket that notifies, and a running consumer."""
+
+    store: ObjectStore
+    index: Database
+    amqp: AmqpSettings
+    queues: Queues
+
+    async def upload(self, content: bytes = b"1", annotation: str | None = None) -> Document:
+        metadata = to_metadata(Provenance(batch_id="b1", annotation=annotation))
+        etag = await self.store.write("a.png", content, content_type="image/png", metadata=metadata)
+        return await self.document(status="predicted", etag=etag)
+
+    async def say(self, text: str, by: str = "anna") -> None:
+        said = to_annotation(text, by=by)
+        await annotate(self.index.images, self.id, said, overwrite=True)
+
+    async def delete(self) -> None:
+        await self.store.delete("a.png")
+        await self.document(status="removed")
+
+    async def document(self, **fields: object) -> Document:
+        return await eventually(lambda: self.index.images.find_one({"_id": self.id, **fields}))
+
+    @property
+    def id(self) -> str:
+        return f"{self.store.bucket}/a.png"
+
+
+@pytest.fixture
+async def site(
+    s3_settings: S3Settings,
+    notification_arn: str,
+    mongo_settings: MongoSettings,
+    amqp_settings: AmqpSettings,
+) -> AsyncIterator[Site]:
+    async with (
+        open_event_queues(amqp_settings) as queues,
+        open_object_store(s3_settings) as store,
+        open_index(mongo_settings) as index,
+        scripted_ocr_api() as ocr_api,
+    ):
+        await store.set_up(notification_arn=notification_arn)
+        async with indexing(ocr_api, store=store, index=index, amqp=amqp_settings, queues=queues):
+            yield Site(store, index, amqp_settings, queues)
+
+
+async def test_annotation_of_a_deleted_image_comes_back_with_it(site: Site) -> None:
+    await site.upload(annotation="from a list")
+    await site.say("said first")
+    await site.say("said then", by="bob")
+    before = await site.document()
+
+    await site.delete()
+    removed = await site.document()
+    await site.upload()
+
+    assert (removed["annotation"], removed["annotation_history"]) == (None, [])
+    after = await site.document()
+    assert after["annotation"] == before["annotation"]
+    assert after["annotation_history"] == before["annotation_history"]
+    assert after["removed_at"] is None
+    kept = await site.index.tombstones.find_one({"document": site.id})
+    assert kept is not None
+    assert timedelta(days=29) < kept["expires_at"] - datetime.now(tz=UTC) <= timedelta(days=30)
+
+
+async def test_other_bytes_do_not_get_the_annotation(site: Site) -> None:
+    await site.upload(b"1")
+    await site.say("of the first")
+    await site.delete()
+
+    assert (await site.upload(b"2"))["annotation"] is None
+    await site.say("of the second")
+    back = await site.upload(b"1")  # replaced, not deleted
+    assert back["annotation"]["text"] == "of the first"
+    assert (await site.upload(b"2"))["annotation"]["text"] == "of the second"
+
+
+async def test_list_that_brings_another_text_wins_over_an_older_list(site: Site) -> None:
+    await site.upload(annotation="wrong")
+    await site.delete()
+
+    again = await site.upload(annotation="right")
+
+    assert again["annotation"]["text"] == "right"
+    assert [each["text"] for each in again["annotation_history"]] == ["wrong"]
+
+
+async def test_removal_that_was_only_inferred_keeps_it_for_good(site: Site) -> None:
+    document = await site.upload()
+    await site.say("by hand")
+    body = removed_notification(
+        site.store.bucket,
+        "a.png",
+        sequencer=(await site.document())["sequencer"],
+        occurred_at=datetime.now(tz=UTC),
+    )
+    async with open_publisher(site.amqp) as publisher:
+        headers = {ORIGIN_HEADER: INFERRED}
+        await publisher.publish(body, queue=site.queues.work, headers=headers)
+    await site.document(status="removed")
+
+    kept = await site.index.tombstones.find_one({"document": site.id})
+
+    assert kept is not None
+    assert (kept["annotation"]["text"], kept["sha256"]) == ("by hand", document["sha256"])
+    assert kept["expires_at"] is None
+
+
+async def test_later_state_of_an_annotation_stays(site: Site) -> None:
+    tombstones = Tombstones(site.index.tombstones, timedelta(days=1))
+    early: Document = {
+        "_id": site.id,
+        "sha256": "ff",
+        "annotation": {"text": "early"},
+        "revision": 2,
+    }
+    late = {**early, "annotation": {"text": "late"}, "revision": 3}
+
+    for document in (late, early, late):
+        await tombstones.keep(document, is_inferred=False)
+
+    kept = await tombstones.find(site.id, "ff")
+    assert kept is not None
+    assert kept["annotation"]["text"] == "late"
+    assert await tombstones.find(site.id, "ee") is None
+
+
+async def test_what_has_expired_does_not_come_back(site: Site) -> None:
+    tombstones = Tombstones(site.index.tombstones, timedelta(microseconds=1))
+    document: Document = {"_id": site.id, "sha256": "ff", "annotation": {"text": "x"}}
+    await tombstones.keep(document, is_inferred=False)
+
+    assert await tombstones.find(site.id, "ff") is None
+    off = Tombstones(site.index.tombstones, timedelta(0))
+    await off.keep({**document, "sha256": "ee"}, is_inferred=False)
+    assert await site.index.tombstones.count({"sha256": "ee"}) == 0
+
+
+async def test_forgotten_annotation_does_not_come_back(site: Site) -> None:
+    await site.upload()
+    await site.say("before")
+    await site.delete()
+    await site.upload()
+    copy = {"_id": "x", "document": "raw/copy.png", "sha256": (await site.document())["sha256"]}
+    await site.index.tombstones.insert(copy)
+    targets = await find_targets(site.store, site.index, "a.png")
+
+    await remove(targets, store=site.store, index=site.index, amqp=site.amqp, queues=site.queues)
+    [proof] = await prove(targets, site.store, site.index, wait_seconds=20)
+
+    assert proof["removed_at"] is not None
+    assert await site.index.tombstones.count({}) == 0
+    assert (await site.upload())["annotation"] is None
