@@ -249,7 +249,8 @@ class Consumer:
                 return await self._send_on(message, judge(error, delivery, self._queues), session)
             if verdict := returned(delivery, self._queues):
                 return await self._send_on(message, verdict, session)
-            await message.nack(requeue=True)
+            # MOST_RETURNS needs the count of deliveries, to which RabbitMQ 4.3 adds no nack
+            await message.reject(requeue=True)
             return Outcome.RETURNED, error.code
         except Exception as error:
             verdict = judge(error, delivery, self._queues)

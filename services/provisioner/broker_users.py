@@ -18,6 +18,10 @@ def with_users(definitions: bytes, users: UsersSettings) -> bytes:
     """Add the users and their permissions to definitions (JSON).
 
     MinIO declares its exchange again at every event, so it may configure that one exchange.
+
+    Who asks for the depth of a queue needs some right to it (RabbitMQ 4.2.8, 4.3.1 and later). For
+    a queue that a service does not consume this is ``write``: it allows nothing but to bind the
+    queue to an exchange, for which ``read`` on that exchange is needed too.
     """
     merged = json.loads(definitions)
     merged["users"] = []
@@ -38,19 +42,20 @@ def with_users(definitions: bytes, users: UsersSettings) -> bytes:
     add(
         *("fetcher", users.fetcher_password),
         configure=NOTHING,
-        write=rf"{DEFAULT_EXCHANGE}|^{re.escape(FETCH_QUEUES.exchange)}$",
+        write=_any_of(DEFAULT_EXCHANGE, *_names(FETCH_QUEUES.exchange, *FETCH_QUEUES.delays)),
         read=rf"^{re.escape(FETCH_QUEUES.work)}\.[0-9]+$|^{re.escape(FETCH_QUEUES.members)}$",
         tags="",
     )
-    for name, password, queues in (
-        ("consumer", users.consumer_password, (OCR_QUEUES.work, REPREDICT_QUEUES.work)),
+    for name, password, consumed, measured in (
+        ("consumer", users.consumer_password, (OCR_QUEUES.work, REPREDICT_QUEUES.work), ()),
         # What a person decides about is left alone, so it must be seen
-        ("reconciler", users.reconciler_password, (OCR_QUEUES.parked,)),
+        ("reconciler", users.reconciler_password, (OCR_QUEUES.parked,), (OCR_QUEUES.work,)),
         # What is deleted on request may wait there with its source and annotation
-        ("review", users.review_password, (OCR_QUEUES.parked,)),
+        ("review", users.review_password, (OCR_QUEUES.parked,), ()),
     ):
-        read = "|".join(f"^{re.escape(queue)}$" for queue in queues)
-        add(name, password, configure=NOTHING, write=DEFAULT_EXCHANGE, read=read, tags="")
+        write = _any_of(DEFAULT_EXCHANGE, *_names(*measured))
+        read = _any_of(*_names(*consumed))
+        add(name, password, configure=NOTHING, write=write, read=read, tags="")
     monitoring = users.monitoring_password
     add(
         *("monitoring", monitoring),
@@ -60,3 +65,11 @@ def with_users(definitions: bytes, users: UsersSettings) -> bytes:
         tags="monitoring",
     )
     return json.dumps(merged).encode()
+
+
+def _names(*queues: str) -> list[str]:
+    return [f"^{re.escape(queue)}$" for queue in queues]
+
+
+def _any_of(*patterns: str) -> str:
+    return "|".join(patterns)

@@ -2,9 +2,11 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from services.common.settlement import (
     FETCH_QUEUES,
@@ -13,6 +15,8 @@ from services.common.settlement import (
     REPREDICT_QUEUES,
     Queues,
 )
+from services.provisioner.broker_users import with_users
+from services.provisioner.settings import UsersSettings
 
 DEFINITIONS = json.loads((Path(__file__).parents[2] / "rabbitmq/definitions.json").read_text())
 QUEUES = {queue["name"]: queue["arguments"] for queue in DEFINITIONS["queues"]}
@@ -57,3 +61,34 @@ def test_looking_never_uses_up_what_is_kept_for_people(queue: str) -> None:
     ]
     assert limits
     assert min(limits) >= LOOKS
+
+
+@pytest.mark.parametrize(
+    ("user", "queues"),
+    [
+        ("fetcher", (*FETCH_QUEUES.delays, *FETCH_QUEUES.consumed, FETCH_QUEUES.members)),
+        ("consumer", (OCR_QUEUES.work, REPREDICT_QUEUES.work)),
+        ("reconciler", (OCR_QUEUES.work, OCR_QUEUES.parked)),
+        ("review", (OCR_QUEUES.parked,)),
+    ],
+)
+def test_user_has_a_right_to_each_queue_whose_depth_it_asks(
+    user: str, queues: Sequence[str]
+) -> None:
+    """RabbitMQ 4.2.8 and 4.3.1 answer ACCESS_REFUSED to others; the versions before, to nobody."""
+    password = SecretStr("some-password")
+    users = UsersSettings.model_validate(dict.fromkeys(UsersSettings.model_fields, password))
+    [rights] = [
+        each for each in json.loads(with_users(b"{}", users))["permissions"] if each["user"] == user
+    ]
+    for queue in queues:
+        kinds = ("configure", "write", "read")
+        assert any(re.search(rights[kind], queue) for kind in kinds), queue
+        assert not re.search(rights["configure"], queue)
+
+
+def test_returned_delivery_is_counted_by_every_version() -> None:
+    """From 4.3 on ``basic.nack`` with requeue leaves ``x-delivery-count`` as it is."""
+    folder = Path(__file__).parents[2] / "services"
+
+    assert not [path for path in folder.rglob("*.py") if ".nack(" in path.read_text()]

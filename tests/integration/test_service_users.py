@@ -137,11 +137,11 @@ async def test_rights_in_rabbitmq_are_the_least_that_work_needs(servers: Address
     assert rights("minio") == [r"^raw\.events$", r"^raw\.events$", NOTHING]
     assert rights("fetcher") == [
         NOTHING,
-        rf"{publish}|^fetch\.hosts$",
+        rf"{publish}|^fetch\.hosts$|^fetch\.retry\.5s$|^fetch\.retry\.1m$|^fetch\.retry\.10m$",
         r"^fetch\.jobs\.[0-9]+$|^fetch\.members$",
     ]
     assert rights("consumer") == [NOTHING, publish, r"^ocr\.jobs$|^ocr\.repredict$"]
-    assert rights("reconciler") == [NOTHING, publish, r"^ocr\.parked$"]
+    assert rights("reconciler") == [NOTHING, rf"{publish}|^ocr\.jobs$", r"^ocr\.parked$"]
     assert rights("review") == [NOTHING, publish, r"^ocr\.parked$"]
     assert rights("monitoring") == [NOTHING, NOTHING, NOTHING]
 
