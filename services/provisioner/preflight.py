@@ -1,13 +1,15 @@
 """Check an installation before its servers start, and make the key that encrypts its objects.
 
-``python -m services.provisioner.preflight``. In production it refuses the passwords of local
-installations. The key is made once: without it no object can be read, so it belongs to the backup.
+``python -m services.provisioner.preflight``. It refuses configuration that the servers cannot read
+and, in production, the passwords of local installations. The key is made once: without it no object
+can be read, so it belongs to the backup.
 """
 
 import base64
 import binascii
 import os
 import secrets
+import stat
 import sys
 from pathlib import Path
 
@@ -23,13 +25,43 @@ log = structlog.stdlib.get_logger(__name__)
 
 KEY_BYTES = 32
 READABLE_BY_ALL = 0o444
-"""The folder protects it: MinIO's image may have any user."""
+"""The folder protects it: only its owner, who is the user that MinIO runs as, may enter."""
 
 
 class KeyConflictError(PermanentError):
     """The key that is set is none, or is not the one that encrypted what is stored."""
 
     code = "kms_key_conflict"
+
+
+class UnreadableFilesError(PermanentError):
+    """The servers, which run as users of their own, cannot read their configuration."""
+
+    code = "unreadable_configuration"
+
+
+def check_readable(folder: Path) -> None:
+    """Check that everybody may read all files in a folder, and enter all folders.
+
+    Raises:
+        UnreadableFilesError: They may not, as after a clone made with ``umask 077``.
+    """
+    unreadable = [folder] if not _is_readable(folder) else []
+    for root, folders, files in os.walk(folder):
+        paths = (Path(root, name) for name in (*folders, *files))
+        unreadable += [path for path in paths if not _is_readable(path)]
+    if unreadable:
+        names = ", ".join(str(path.relative_to(folder)) for path in sorted(unreadable)[:5])
+        raise UnreadableFilesError(
+            f"{len(unreadable)} files or folders cannot be read by the servers' users ({names}):"
+            " in the clone, run chmod -R go+rX prometheus grafana infra/docker"
+        )
+
+
+def _is_readable(path: Path) -> bool:
+    for_all = stat.S_IROTH | (stat.S_IXOTH if path.is_dir() else 0)
+    wanted = os.R_OK | (os.X_OK if path.is_dir() else 0)
+    return path.stat().st_mode & for_all == for_all and os.access(path, wanted)
 
 
 def keep_key(path: Path, given: SecretStr | None) -> bool:
@@ -78,13 +110,15 @@ def main() -> int:
         UsersSettings()
         MongoSettings()
         settings = PreflightSettings()
+        if settings.configuration is not None:
+            check_readable(settings.configuration)
         is_new = keep_key(settings.kms_key_file, settings.kms_key)
     except ValidationError as error:
         for problem in error.errors(include_input=False, include_url=False):
             setting = ".".join(str(part) for part in problem["loc"]).upper()
             log.error("refused", setting=setting, group=error.title, error=problem["msg"])  # noqa: TRY400  no bug of ours
         return 1
-    except KeyConflictError as error:
+    except (KeyConflictError, UnreadableFilesError) as error:
         log.error("refused", code=error.code, error=str(error))  # noqa: TRY400  no bug of ours
         return 1
     log.info("ready to start", env=DeploymentSettings().env, key_is_new=is_new)

@@ -88,6 +88,9 @@ class PreflightSettings(BaseSettings):
     kms_key: SecretStr | None = Field(
         None, description="The key, ``name:base64 of 32 bytes``; none: made at the first start."
     )
+    configuration: Path | None = Field(
+        None, description="Folder of the servers' configuration that all must be able to read."
+    )
 
 
 class ServerPasswords(BaseSettings):

@@ -63,7 +63,8 @@ def test_container_has_few_rights(name: str) -> None:
     service = SERVICES[name]
 
     assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
+    unlabelled = ["label=disable"] if name == "cadvisor" else []  # it reads the host's files
+    assert service["security_opt"] == ["no-new-privileges:true", *unlabelled]
     assert service["read_only"] is True
     assert not service.get("privileged")
     allowed = {"CHOWN", "DAC_OVERRIDE", "SETGID", "SETUID"} if name == "mongo" else set()
@@ -77,7 +78,8 @@ def test_container_cannot_take_the_machine(name: str) -> None:
 
     assert int(service["mem_limit"]) <= 4 * 1024**3
     assert 0 < service["cpus"] <= 2
-    assert 0 < service["pids_limit"] <= 300
+    most = 1000 if name == "mongo" else 300  # it has a thread for each connection
+    assert 0 < service["pids_limit"] <= most
     assert service["logging"]["driver"] == "json-file"
     assert service["logging"]["options"] == {"max-file": "3", "max-size": "10m"}
 

@@ -58,6 +58,20 @@ def test_old_builder_can_build_it(path: Path) -> None:
     assert "# syntax" not in text
 
 
+@EACH
+def test_copied_files_are_readable_whatever_the_clone_s_umask(path: Path) -> None:
+    last_stage = re.split(r"^FROM ", path.read_text(), flags=re.MULTILINE)[-1]
+    copied = [
+        f"{target}{source.rpartition('/')[2]}"
+        for sources, target in re.findall(r"^COPY (?!--from)(.+) (\S+/)$", last_stage, re.MULTILINE)
+        for source in sources.split()
+    ]
+    opened = re.findall(r"^RUN chmod a\+r (.+)$", last_stage, re.MULTILINE)
+
+    assert copied == [each for line in opened for each in line.split()]
+    assert len(re.findall(r"^COPY (?!--from)", last_stage, re.MULTILINE)) == len(opened)
+
+
 def test_minio_is_the_version_that_child_processes_run() -> None:
     text = (ROOT / "infra/minio/Dockerfile").read_text()
 

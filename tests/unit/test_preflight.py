@@ -7,7 +7,13 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.provisioner.preflight import KeyConflictError, keep_key, main
+from services.provisioner.preflight import (
+    KeyConflictError,
+    UnreadableFilesError,
+    check_readable,
+    keep_key,
+    main,
+)
 from services.provisioner.settings import RabbitmqManagementSettings, UsersSettings
 
 OWN = {
@@ -150,3 +156,46 @@ def test_command_says_that_a_key_is_refused(
 
     assert main() == 1
     assert not key_file.exists()
+
+
+@pytest.fixture
+def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "configuration"
+    (folder / "prometheus/rules").mkdir(parents=True)
+    (folder / "prometheus/rules/alerts.yml").write_text("groups: []")
+    for each in (folder, folder / "prometheus", folder / "prometheus/rules"):
+        each.chmod(0o755)
+    (folder / "prometheus/rules/alerts.yml").chmod(0o644)
+    monkeypatch.setenv("PREFLIGHT_CONFIGURATION", str(folder))
+    return folder
+
+
+def test_configuration_that_all_may_read_is_taken(configuration: Path) -> None:
+    check_readable(configuration)
+
+
+@pytest.mark.parametrize(
+    ("path", "mode"),
+    [("prometheus/rules/alerts.yml", 0o600), ("prometheus/rules", 0o700), (".", 0o750)],
+)
+def test_configuration_for_its_owner_alone_is_refused(
+    configuration: Path, path: str, mode: int
+) -> None:
+    (configuration / path).chmod(mode)
+
+    with pytest.raises(UnreadableFilesError) as refused:
+        check_readable(configuration)
+    assert f"({path})" in str(refused.value)
+    assert "chmod -R go+rX prometheus grafana infra/docker" in str(refused.value)
+
+
+def test_nothing_starts_with_configuration_that_servers_cannot_read(
+    key_file: Path, configuration: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main() == 0
+    key_file.unlink()
+    (configuration / "prometheus/rules/alerts.yml").chmod(0o640)
+
+    assert main() == 1
+    assert not key_file.exists()
+    assert "unreadable_configuration" in capsys.readouterr().err
