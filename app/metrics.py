@@ -5,12 +5,15 @@ Labels never hold texts or file names.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from app.errors import ERRORS, INTERNAL_ERROR, OverloadedError
 from app.schemas import Prediction
+from services.common.download.errors import DownloadCode
 from services.common.download.metrics import DownloadMetrics
+from services.common.metrics import counter_at_zero
 
 DROP_REASONS = ("buffer_full", "stopped", "not_an_image", "internal_error")
 """Why an image that was to be collected was not."""
@@ -55,11 +58,14 @@ class OcrMetrics:
             buckets=_DURATION_EDGES,
             registry=registry,
         )
-        self._rejections = Counter(
-            "ocr_rejections_total", "Requests refused.", ["code"], registry=registry
+        codes = {*(error.code for error in ERRORS), INTERNAL_ERROR, *get_args(DownloadCode)}
+        self._rejections = counter_at_zero(
+            "ocr_rejections_total",
+            "Requests refused.",
+            ["code"],
+            [(code,) for code in sorted(codes)],
+            registry=registry,
         )
-        for code in (*(error.code for error in ERRORS), INTERNAL_ERROR):
-            self._rejections.labels(code=code)
         self.downloads = DownloadMetrics(registry, service="ocr")
         self._add_load(registry)
 
@@ -156,14 +162,13 @@ class CollectMetrics:
         self.collected = Counter(
             "ocr_collected_total", "Images of requests written to the bucket.", registry=registry
         )
-        self.dropped = Counter(
+        self.dropped = counter_at_zero(
             "ocr_collect_dropped_total",
             "Images of requests that were to be collected and were not.",
             ["reason"],
+            [(reason,) for reason in DROP_REASONS],
             registry=registry,
         )
-        for reason in DROP_REASONS:
-            self.dropped.labels(reason=reason)
         self.waiting = Gauge(
             "ocr_collect_waiting",
             "Images of requests that wait to be written to the bucket.",

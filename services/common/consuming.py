@@ -231,7 +231,7 @@ class Consumer:
         except (*BROKER_ERRORS, BrokerUnavailableError) as error:
             # Unsettled, so it comes again: the handler is idempotent.
             log.warning("delivery not settled", error=f"{type(error).__name__}: {error}")
-            outcome, code = Outcome.LOST, "broker_unavailable"
+            outcome, code = Outcome.LOST, BrokerUnavailableError.code
             session.trip(BrokerUnavailableError(str(error)))
         self._on_settled(outcome, code)
 

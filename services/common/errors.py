@@ -15,6 +15,12 @@ class PipelineError(Exception):
     code: str
     """Stable name of the error: metric label, log field, problem+json code, reason in MongoDB."""
 
+    @classmethod
+    def codes(cls) -> frozenset[str]:
+        """Return the codes of this error and of all below it that this process has imported."""
+        own = {cls.code} if hasattr(cls, "code") else set()
+        return frozenset(own.union(*(each.codes() for each in cls.__subclasses__())))
+
 
 class PermanentError(PipelineError):
     """The same input fails every time: record the reason, do not retry."""

@@ -1,31 +1,31 @@
-"""Metrics of the fetcher and the consumer; dashboards and alerts read these names.
+"""Counters whose known series exist at zero."""
 
-Labels never hold URLs, keys or texts.
-"""
+from collections.abc import Iterable, Sequence
 
-from prometheus_client import REGISTRY, Counter, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
-from services.common.download.metrics import DownloadMetrics
 
-DELIVERIES = Counter(
-    "consumer_deliveries_total",
-    "Deliveries settled by the consumer, by what became of them.",
-    ["outcome", "code"],
-)
-IMAGE_AGE_SECONDS = Histogram(
-    "consumer_image_age_seconds",
-    "Time from an image being stored to its document being written.",
-    buckets=(0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400),
-)
-ANNOTATED_CHARACTERS = Counter(
-    "consumer_annotated_characters_total",
-    "Characters of the annotations that came along with predicted images.",
-    ["engine", "model_version"],
-)
-CHARACTER_ERRORS = Counter(
-    "consumer_character_errors_total",
-    "Characters of those images' predictions that are wrong, missing or superfluous.",
-    ["engine", "model_version"],
-)
-FETCHED_ITEMS = Counter("fetcher_items_total", "Batch items with an outcome.", ["outcome", "code"])
-FETCHER_DOWNLOADS = DownloadMetrics(REGISTRY, service="fetcher")
+def counter_at_zero(
+    name: str,
+    documentation: str,
+    labels: Sequence[str],
+    known: Iterable[Sequence[str]],
+    *,
+    registry: CollectorRegistry = REGISTRY,
+) -> Counter:
+    """Register a counter whose known series exist at zero.
+
+    PromQL's ``increase()`` and ``rate()`` miss the first value of a series: what is counted before
+    a label value was ever scraped does not exist for an alert.
+
+    Args:
+        name: As Prometheus shows it.
+        documentation: What is counted.
+        labels: Names of the labels.
+        known: The values of the labels, together, of each series.
+        registry: Where it is registered, once.
+    """
+    counter = Counter(name, documentation, labels, registry=registry)
+    for values in known:
+        counter.labels(*values)
+    return counter

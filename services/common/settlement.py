@@ -10,13 +10,20 @@
 * cancelled: left unsettled, so RabbitMQ delivers it again.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from services.common.errors import PermanentError, PipelineError, PostponedError, TransientError
+from services.common.errors import (
+    BrokerUnavailableError,
+    PermanentError,
+    PipelineError,
+    PostponedError,
+    TransientError,
+    UnavailableError,
+)
 
 ATTEMPT_HEADER = "x-attempt"
 FIRST_FAILURE_HEADER = "x-first-failure"
@@ -52,6 +59,9 @@ host's turn, and would park it at the limit though nothing is wrong with it.
 MOST_RENEWALS = 10
 """So often a copy takes its place: one that kills its consumer is parked all the same."""
 LONGEST_REASON = 1000
+BUG = "bug"
+"""Code of what is none of the errors that this project raises on purpose."""
+RETURNED_OFTEN, RENEWED = "returned_often", "renewed"
 BY_BROKER = frozenset({DELIVERY_COUNT_HEADER, "x-death"})
 """Headers of RabbitMQ's own, beside all that begin with ``x-first-death-`` or ``x-last-death-``."""
 
@@ -167,7 +177,7 @@ def judge(error: Exception, delivery: Delivery, queues: Queues) -> Verdict:
         delivery: The delivery that failed.
         queues: Where it may go.
     """
-    code = error.code if isinstance(error, PipelineError) else "bug"
+    code = error.code if isinstance(error, PipelineError) else BUG
     reason = str(error) if isinstance(error, PermanentError | TransientError) else _last_line(error)
     now = datetime.now(tz=UTC).isoformat()
     headers = {
@@ -189,7 +199,7 @@ def returned(delivery: Delivery, queues: Queues) -> Verdict | None:
         return None
     copies = _count(delivery.headers, COPIES_HEADER) + 1
     headers = {**own_headers(delivery.headers), COPIES_HEADER: copies}
-    return Verdict(Outcome.RETURNED, "returned_often", queues.delays[-1], headers)
+    return Verdict(Outcome.RETURNED, RETURNED_OFTEN, queues.delays[-1], headers)
 
 
 def renewed(delivery: Delivery, queues: Queues) -> Verdict | None:
@@ -199,7 +209,7 @@ def renewed(delivery: Delivery, queues: Queues) -> Verdict | None:
     if not (queues.partitions and is_worn and renewals < MOST_RENEWALS):
         return None
     headers = {**own_headers(delivery.headers), RENEWALS_HEADER: renewals + 1}
-    return Verdict(Outcome.RETURNED, "renewed", queues.delays[0], headers)
+    return Verdict(Outcome.RETURNED, RENEWED, queues.delays[0], headers)
 
 
 def is_worn_out(delivery: Delivery) -> bool:
@@ -208,6 +218,25 @@ def is_worn_out(delivery: Delivery) -> bool:
         _count(delivery.headers, COPIES_HEADER) >= MOST_COPIES
         and _count(delivery.headers, DELIVERY_COUNT_HEADER) >= MOST_RETURNS
     )
+
+
+def possible_settlements(handled: Iterable[str]) -> Iterator[tuple[Outcome, str]]:
+    """Yield every outcome and code that a delivery can be settled with.
+
+    Args:
+        handled: The codes that the handler returns.
+    """
+    failed = PermanentError.codes() | TransientError.codes()
+    missing = UnavailableError.codes()
+    codes: dict[Outcome, Iterable[str]] = {
+        Outcome.ACKED: handled,
+        Outcome.RETRIED: TransientError.codes(),
+        Outcome.POSTPONED: PostponedError.codes(),
+        Outcome.PARKED: failed | missing | {BUG},
+        Outcome.RETURNED: missing | {RETURNED_OFTEN, RENEWED},
+        Outcome.LOST: [BrokerUnavailableError.code],
+    }
+    return ((outcome, code) for outcome, each in codes.items() for code in sorted(each))
 
 
 def own_headers(headers: Mapping[str, Any]) -> dict[str, Any]:

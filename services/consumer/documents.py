@@ -6,7 +6,7 @@ can decide again from the new state (see ``images``). Times are UTC; MongoDB kee
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from services.common.annotations import BY_BATCH, BYTES_REPLACED_AT
 from services.common.events import ObjectEvent, sequence_order
@@ -16,8 +16,23 @@ from services.common.metadata import Provenance
 from services.common.object_store import ObjectInfo
 from services.consumer.ocr_client import Prediction
 
-READ_AGAIN = "read_again"
+Code = Literal[
+    "predicted",
+    "repredicted",
+    "rejected",
+    "duplicate",
+    "stale",
+    "removed",
+    "gone",
+    "folder",
+    "ignored",
+    "read_again",
+]
+"""What became of an event or a job."""
+READ_AGAIN: Final = "read_again"
 """Code of a decision that a reading is needed after all."""
+HANDLED = frozenset(get_args(Code)) - {READ_AGAIN}
+"""Codes that the work on a delivery can end with."""
 
 API = "api"
 """Instead of a batch, where an annotation came with a request to the OCR API."""
@@ -39,8 +54,7 @@ class Reading:
 class Decision(NamedTuple):
     """What to do with a document."""
 
-    code: str
-    """What became of the event: ``predicted``, ``rejected``, ``duplicate``, ``stale``, …"""
+    code: Code
     fields: dict[str, Any] | None
     """What to set; None leaves the document as it is."""
 
@@ -121,7 +135,7 @@ def stored(
         fields["removed_at"] = None
     if reading is None:
         return Decision("duplicate", fields)
-    code = "rejected" if reading.prediction is None else "predicted"
+    code: Code = "rejected" if reading.prediction is None else "predicted"
     read = of_reading(reading)
     if document is not None and document.get("etag") != read["etag"]:
         fields |= _without_history(document)

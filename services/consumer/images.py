@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from services.common.index import Collection, Document, DuplicateDocumentError
 from services.common.tombstones import Tombstones
-from services.consumer.documents import Decision, ends_bytes
+from services.consumer.documents import Code, Decision, ends_bytes
 
 Decide = Callable[[Document | None], Decision]
 """From the document as it is (None: there is none) to what is to be set."""
@@ -30,7 +30,7 @@ class Images:
         """Return what is kept of the annotations of these bytes, or None."""
         return await self._tombstones.find(document_id, sha256)
 
-    async def change(self, document_id: str, decide: Decide, *, is_inferred: bool = False) -> str:
+    async def change(self, document_id: str, decide: Decide, *, is_inferred: bool = False) -> Code:
         """Carry out a decision about a document and return its code.
 
         Whoever writes in between makes ``decide`` decide again, about the new state. Annotations

@@ -11,13 +11,13 @@ from services.common.download.settings import DownloadSettings
 from services.common.health import health_router
 from services.common.index import open_index
 from services.common.logs import configure_logging
-from services.common.metrics import DELIVERIES
 from services.common.object_store import open_object_store
 from services.common.server import http_server, serve_until, stop_on_signals
 from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.common.settlement import OCR_QUEUES, REPREDICT_QUEUES, Outcome
 from services.common.tombstones import Tombstones
 from services.consumer.images import Images
+from services.consumer.metrics import register_deliveries
 from services.consumer.ocr_client import open_ocr_client
 from services.consumer.settings import ConsumerSettings
 from services.consumer.worker import Worker
@@ -26,6 +26,11 @@ from services.consumer.worker import Worker
 async def run(settings: ConsumerSettings) -> None:
     """Consume until SIGTERM or SIGINT."""
     stop = stop_on_signals()
+    deliveries = register_deliveries()
+
+    def count(outcome: Outcome, code: str) -> None:
+        deliveries.labels(outcome=outcome, code=code).inc()
+
     async with (
         open_object_store(S3Settings()) as store,
         open_index(MongoSettings()) as index,
@@ -49,7 +54,7 @@ async def run(settings: ConsumerSettings) -> None:
             worker.handle,
             prefetch=settings.prefetch,
             checks=checks,
-            on_settled=_count,
+            on_settled=count,
         )
         again = Consumer(
             AmqpSettings(),
@@ -57,7 +62,7 @@ async def run(settings: ConsumerSettings) -> None:
             worker.handle,
             prefetch=settings.repredict_prefetch,
             checks=checks,
-            on_settled=_count,
+            on_settled=count,
             behind=fresh,
         )
         app = FastAPI(title="DocReco consumer", openapi_url=None)
@@ -67,10 +72,6 @@ async def run(settings: ConsumerSettings) -> None:
                 tasks.create_task(consumer.run(stop, drain_seconds=settings.drain_seconds))
             server = http_server(app, host=settings.host, port=settings.port)
             tasks.create_task(serve_until(stop, server))
-
-
-def _count(outcome: Outcome, code: str) -> None:
-    DELIVERIES.labels(outcome=outcome, code=code).inc()
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ from typing import Any
 
 from services.common.index import Document
 from services.common.jobs import RepredictJob
-from services.consumer.documents import Decision, Reading, of_reading, with_disagreement
+from services.consumer.documents import Code, Decision, Reading, of_reading, with_disagreement
 
 SAME = ("model_version", "engine", "text")
 """Fields that make two predictions the same for a history."""
 
 
-def reason_not_to(document: Document | None, job: RepredictJob) -> str | None:
+def reason_not_to(document: Document | None, job: RepredictJob) -> Code | None:
     """Return why a job has nothing to do any more, or None where it has.
 
     The job may have been delivered before, or the object removed, replaced or read since.
@@ -39,7 +39,7 @@ def repredicted(document: Document | None, job: RepredictJob, reading: Reading) 
     earlier = document.get("prediction")
     if earlier is not None and not _is_same(earlier, fields["prediction"]):
         fields["history"] = [*(document.get("history") or []), earlier]
-    code = "rejected" if reading.prediction is None else "repredicted"
+    code: Code = "rejected" if reading.prediction is None else "repredicted"
     return Decision(code, with_disagreement(document, fields))
 
 

@@ -20,17 +20,17 @@ from services.common.events import EventKind, ObjectEvent, parse_notification
 from services.common.index import Collection
 from services.common.jobs import RepredictJob, parse_job
 from services.common.metadata import Provenance, from_metadata
-from services.common.metrics import (
-    ANNOTATED_CHARACTERS,
-    CHARACTER_ERRORS,
-    IMAGE_AGE_SECONDS,
-)
 from services.common.object_store import ObjectStore, ObjectTooLargeError
 from services.common.settlement import Delivery
 from services.common.synthetic import INFERRED, ORIGIN_HEADER
 from services.consumer import documents
-from services.consumer.documents import READ_AGAIN, Reading
+from services.consumer.documents import READ_AGAIN, Code, Reading
 from services.consumer.images import Images
+from services.consumer.metrics import (
+    ANNOTATED_CHARACTERS,
+    CHARACTER_ERRORS,
+    IMAGE_AGE_SECONDS,
+)
 from services.consumer.ocr_client import Prediction
 from services.consumer.repredicting import reason_not_to, repredicted
 
@@ -86,7 +86,7 @@ class Worker:
         self._redact = redact
         self._max_object_bytes = max_object_bytes
 
-    async def handle(self, delivery: Delivery) -> str:
+    async def handle(self, delivery: Delivery) -> Code:
         """Index every record of a notification, or do a job; return the code of the last.
 
         Raises:
@@ -96,7 +96,7 @@ class Worker:
         """
         if (job := parse_job(delivery.body)) is not None:
             return await self._predict_again(job)
-        code = "ignored"
+        code: Code = "ignored"
         for event in parse_notification(delivery.body):
             code = await self._handle_event(
                 event,
@@ -112,7 +112,7 @@ class Worker:
 
     async def _handle_event(
         self, event: ObjectEvent, *, is_last_attempt: bool, is_inferred: bool
-    ) -> str:
+    ) -> Code:
         if event.bucket != self._store.bucket:
             raise ForeignEventError(f"bucket {event.bucket!r}, ours is {self._store.bucket!r}")
         match event.kind:
@@ -128,8 +128,8 @@ class Worker:
 
     async def _stored(
         self, event: ObjectEvent, provenance: Provenance, *, is_inferred: bool
-    ) -> str:
-        code = READ_AGAIN
+    ) -> Code:
+        code: Code = READ_AGAIN
         reading, said = None, provenance
         while code == READ_AGAIN:
             reading = kept = None
@@ -156,13 +156,13 @@ class Worker:
             _count_errors(reading.prediction, said.annotation)
         return code
 
-    async def _gone(self, event: ObjectEvent, provenance: Provenance) -> str:
+    async def _gone(self, event: ObjectEvent, provenance: Provenance) -> Code:
         now = datetime.now(tz=UTC)
         return await self._images.change(
             event.document_id, lambda document: documents.gone(document, event, provenance, now)
         )
 
-    async def _removed(self, event: ObjectEvent, *, is_inferred: bool) -> str:
+    async def _removed(self, event: ObjectEvent, *, is_inferred: bool) -> Code:
         now = datetime.now(tz=UTC)
         return await self._images.change(
             event.document_id,
@@ -170,7 +170,7 @@ class Worker:
             is_inferred=is_inferred,
         )
 
-    async def _predict_again(self, job: RepredictJob) -> str:
+    async def _predict_again(self, job: RepredictJob) -> Code:
         reason = reason_not_to(await self._images.find(job.document_id), job)
         if reason is not None:
             return reason

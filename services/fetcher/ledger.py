@@ -13,9 +13,9 @@ from enum import StrEnum
 from services.common.download.headers import Validators
 from services.common.grouping import Grouped
 from services.common.index import Collection, Document, Filter
-from services.common.metrics import FETCHED_ITEMS
 from services.fetcher.jobs import Job
 from services.fetcher.lists.pages import page_id
+from services.fetcher.metrics import FETCHED_ITEMS, ItemCode
 
 GROUP_EVERY_SECONDS = 0.05
 """Items are looked up, and written, so often at most: a request to MongoDB costs as much as two or
@@ -46,8 +46,7 @@ class Result:
     """What is written down of an item when it is done; names as in its document."""
 
     outcome: ItemOutcome
-    code: str
-    """``stored``, ``unchanged``, ``cancelled``, or why it failed."""
+    code: ItemCode
     detail: str | None = None
     is_transient: bool = False
     """Whether the same item may work later."""

@@ -15,7 +15,6 @@ from services.common.download.settings import DownloadSettings
 from services.common.health import Check, running
 from services.common.index import Database, open_index
 from services.common.logs import configure_logging
-from services.common.metrics import FETCHER_DOWNLOADS
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.server import http_server, serve_until, stop_on_signals
 from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
@@ -32,6 +31,7 @@ from services.fetcher.hosts.turns import TurnLimits, Turns
 from services.fetcher.ledger import Ledger
 from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import Pages
+from services.fetcher.metrics import DOWNLOADS
 from services.fetcher.references import References
 from services.fetcher.settings import ArchiveSettings, FetcherSettings
 from services.fetcher.shares import Shares
@@ -73,9 +73,7 @@ async def _open(config: Configuration, limits: TurnLimits) -> AsyncIterator[_Ope
     async with (
         open_object_store(config.s3) as store,
         open_index(config.mongo) as index,
-        open_downloader(
-            config.downloads, connections=limits.in_all, metrics=FETCHER_DOWNLOADS
-        ) as source,
+        open_downloader(config.downloads, connections=limits.in_all, metrics=DOWNLOADS) as source,
         open_archives(
             source,
             config.archives,

@@ -4,12 +4,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Final
 from weakref import WeakKeyDictionary
 
 from services.common.download.errors import FailedDownloadError
 
-NO_SPACE = "no_space"
+NO_SPACE: Final = "no_space"
 """Code of what has no room on this machine's disk."""
 
 

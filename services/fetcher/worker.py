@@ -26,6 +26,7 @@ from services.fetcher.hosts.turns import MOST_POSTPONED, Turns
 from services.fetcher.images import Image, to_image
 from services.fetcher.jobs import Job, parse_job
 from services.fetcher.ledger import CANCELLED, ItemOutcome, Ledger, Result
+from services.fetcher.metrics import DoneCode
 from services.fetcher.spool import NoSpaceError
 
 log = structlog.stdlib.get_logger(__name__)
@@ -179,16 +180,16 @@ class Worker:
         """Store an image unless the same URL brought it here before, and say which it was."""
         if isinstance(image, NotModifiedError):
             return _not_modified(image, earlier or {})
-        outcome = ItemOutcome.STORED
+        code: DoneCode = "stored"
         if await self._is_unchanged(job, earlier, image.key):
-            outcome = ItemOutcome.UNCHANGED
+            code = "unchanged"
         elif await self._cancellations.is_cancelled(job.batch_id):
             return CANCELLED
         else:
             await self._write(job, image)
         return Result(
-            outcome,
-            code=outcome.value,
+            ItemOutcome(code),
+            code=code,
             http_status=image.http_status,
             size_bytes=len(image.content),
             sha256=image.sha256,

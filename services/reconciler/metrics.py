@@ -1,16 +1,24 @@
 """Metrics of the reconciler."""
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
+
+from services.common.metrics import counter_at_zero
+from services.reconciler.compare import TO_QUEUE
 
 OBJECTS = Gauge(
     "reconciler_objects",
     "Objects and documents of the last finished pass, by what was found of them.",
     ["state"],
 )
-QUEUED = Counter(
-    "reconciler_queued_total", "Notifications made for what had none, by what was found.", ["state"]
+QUEUED = counter_at_zero(
+    "reconciler_queued_total",
+    "Notifications made for what had none, by what was found.",
+    ["state"],
+    [(state,) for state in sorted(TO_QUEUE)],
 )
-PASSES = Counter("reconciler_passes_total", "Passes, by how they ended.", ["outcome"])
+PASSES = counter_at_zero(
+    "reconciler_passes_total", "Passes, by how they ended.", ["outcome"], [("done",), ("failed",)]
+)
 LAST_SUCCESS = Gauge(
     "reconciler_last_success_timestamp_seconds", "When the last pass finished, in Unix time."
 )

@@ -6,8 +6,10 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import Counter, Histogram
 from starlette.middleware.base import RequestResponseEndpoint
 
-from services.common.annotations import Quality
+from services.common.annotations import Outcome, Quality
 from services.common.health import PATHS as HEALTH_PATHS
+from services.common.labelstudio.pull import Result
+from services.common.metrics import counter_at_zero
 
 STATIC_ROUTE = "/static"
 NO_ROUTE = "none"
@@ -22,25 +24,25 @@ DURATIONS = Histogram(
     ["route"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2.5, 5, 10),
 )
-ANNOTATIONS = Counter(
-    "review_annotations_total", "Annotations written, by what they say of the image.", ["quality"]
+ANNOTATIONS = counter_at_zero(
+    "review_annotations_total",
+    "Annotations written, by what they say of the image.",
+    ["quality"],
+    [(quality,) for quality in Quality],
 )
 UNDONE = Counter("review_annotations_undone_total", "Annotations taken back.")
-LEASES = Counter(
+LEASES = counter_at_zero(
     "review_leases_total",
     "Images asked for by somebody, by whether they got them, and those they skipped.",
     ["outcome"],
+    [("taken",), ("refused",), ("skipped",)],
 )
-LABEL_STUDIO_TASKS = Counter(
+LABEL_STUDIO_TASKS = counter_at_zero(
     "review_label_studio_tasks_total",
     "Tasks of Label Studio read because of a webhook, by what became of them.",
     ["outcome"],
+    [(outcome,) for outcome in (*Result, *Outcome)],
 )
-
-for _quality in Quality:
-    ANNOTATIONS.labels(quality=_quality)
-for _outcome in ("taken", "refused", "skipped"):
-    LEASES.labels(outcome=_outcome)
 
 
 def install_metrics(app: FastAPI) -> None:

@@ -254,7 +254,7 @@ async def test_item_whose_outcome_cannot_be_written_down_ends_all_the_same(
     surroundings: Surroundings,
 ) -> None:
     ledger = Ledger(surroundings.index.fetches)
-    no_bson = RefusedDownloadError("no 64-bit number", "", http_status=2**64)
+    no_bson = RefusedDownloadError("invalid_response", "", http_status=2**64)
     worker = make_worker(surroundings, BrokenSource(no_bson))
 
     with pytest.raises(DocumentRefusedError):

@@ -171,7 +171,7 @@ async def test_proxy_of_the_environment_is_not_used(
 @pytest.mark.parametrize(
     ("status", "code", "may_pass"),
     [
-        (202, "not_ready", True),
+        (202, "host_not_ready", True),
         (204, "empty_body", False),
         (206, "unexpected_status", False),
         (304, "unexpected_status", False),
@@ -179,11 +179,11 @@ async def test_proxy_of_the_environment_is_not_used(
         (401, "forbidden", False),
         (403, "forbidden", False),
         (404, "not_found", False),
-        (408, "not_ready", True),
+        (408, "host_not_ready", True),
         (410, "gone", False),
         (418, "http_client_error", False),
-        (423, "not_ready", True),
-        (425, "not_ready", True),
+        (423, "host_not_ready", True),
+        (425, "host_not_ready", True),
         (429, "rate_limited", True),
         (451, "forbidden", False),
         (500, "http_server_error", True),

@@ -22,7 +22,9 @@ from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import FETCH_QUEUES, OCR_QUEUES, REPREDICT_QUEUES
 from services.common.synthetic import sequencer_at, stored_notification
+from services.consumer.documents import HANDLED
 from tests.support.ocr_api import ScriptedOcrApi, prediction, scripted_ocr_api
+from tests.support.started import parse
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -197,6 +199,21 @@ async def test_readiness_names_what_is_missing_and_liveness_stays(site: Site) ->
         assert {name for name, said in checks.items() if said != "ok"} == {"ocr-api"}
         async with consumer.session.get("/livez") as response:
             assert response.status == 200
+
+
+async def test_settlements_are_counted_from_zero(site: Site) -> None:
+    async with running("consumer", site.environment) as consumer:
+        await eventually(consumer.is_ready)
+        shown = parse(await consumer.metrics()).series
+
+    counted = {
+        (each.labels["outcome"], each.labels["code"]): each.value
+        for each in shown
+        if each.metric == "consumer_deliveries_total"
+    }
+    assert set(counted.values()) == {0.0}
+    assert {("acked", code) for code in HANDLED} <= counted.keys()
+    assert {("retried", "fetch_not_found"), ("parked", "foreign_event")} <= counted.keys()
 
 
 async def test_reconciler_makes_a_pass_at_once_and_reports_it(site: Site) -> None:

@@ -14,8 +14,9 @@ from services.common.download.redaction import Redactor
 from services.common.index import Database
 from services.common.object_store import ObjectStore
 from services.common.settings import AmqpSettings
-from services.common.settlement import Outcome, Queues
+from services.common.settlement import Outcome, Queues, possible_settlements
 from services.common.tombstones import Tombstones
+from services.consumer.documents import HANDLED
 from services.consumer.images import Images
 from services.consumer.ocr_client import open_ocr_client
 from services.consumer.settings import ConsumerSettings
@@ -127,3 +128,5 @@ async def indexing(
         finally:
             stop.set()
             await task
+    # Each is a series that is there from the start: of others an alert would miss the first
+    assert set(settlements.settled) <= set(possible_settlements(HANDLED))

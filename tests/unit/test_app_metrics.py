@@ -2,14 +2,16 @@
 
 import asyncio
 import sys
+from typing import get_args
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.errors import ERRORS
+from app.errors import ERRORS, INTERNAL_ERROR
 from app.metrics import OcrMetrics
 from app.schemas import Prediction
+from services.common.download.errors import DownloadCode
 
 MODEL = {"engine": "fake", "model_version": "1"}
 
@@ -70,3 +72,10 @@ async def test_api_shows_no_metrics_of_other_services() -> None:
     names = {family.name for family in text_string_to_metric_families(shown)}
     assert "ocr_download_bytes" in names
     assert not [name for name in names if name.startswith(("fetcher_", "consumer_"))]
+
+
+def test_failed_download_is_no_error_of_the_api() -> None:
+    """Both are codes of ``ocr_rejections_total``; the objective counts the API's own alone."""
+    own = {*(error.code for error in ERRORS), INTERNAL_ERROR}
+
+    assert own.isdisjoint(get_args(DownloadCode))

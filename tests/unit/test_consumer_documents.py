@@ -149,7 +149,7 @@ def test_removal_erases_what_was_read_and_keeps_where_it_came_from() -> None:
     removal = event("20", kind=EventKind.REMOVED)
 
     document = after(
-        documents.Decision("", predicted()), documents.removed(predicted(), removal, later)
+        documents.Decision("predicted", predicted()), documents.removed(predicted(), removal, later)
     )
 
     assert document["status"] == "removed"
@@ -175,7 +175,7 @@ def test_late_removal_does_not_undo_a_later_upload() -> None:
 
 def test_upload_after_removal_revives_the_document() -> None:
     gone = after(
-        documents.Decision("", predicted()),
+        documents.Decision("predicted", predicted()),
         documents.removed(predicted(), event("20", kind=EventKind.REMOVED), NOW),
     )
     again = event("30")
@@ -206,11 +206,11 @@ def test_what_a_person_said_is_not_said_of_other_bytes() -> None:
     other = replace(reading("e2"), sha256="ee")
 
     same = after(
-        documents.Decision("", document),
+        documents.Decision("predicted", document),
         documents.stored(document, event("11"), Provenance(), reading(), NOW),
     )
     changed = after(
-        documents.Decision("", document),
+        documents.Decision("predicted", document),
         documents.stored(document, event("11", etag="e2"), Provenance(), other, NOW),
     )
 

@@ -2,6 +2,7 @@
 
 import re
 import socket
+from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import urljoin
 
@@ -9,6 +10,7 @@ import aiohttp
 from yarl import URL
 
 from services.common.download.errors import (
+    DownloadCode,
     DownloadError,
     FailedDownloadError,
     RefusedDownloadError,
@@ -34,7 +36,13 @@ _NOT_YET = frozenset(
 """Statuses that mean: not now (RFC 9110, 15.3.3 and 15.5.9; RFC 4918, 11.3; RFC 8470, 5.2)."""
 _LIMITS = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.REQUEST_ENTITY_TOO_LARGE})
 """Statuses that are a rate limit where the host says when to come back."""
-_CODES = {401: "forbidden", 403: "forbidden", 404: "not_found", 410: "gone", 451: "forbidden"}
+_CODES: Mapping[int, DownloadCode] = {
+    401: "forbidden",
+    403: "forbidden",
+    404: "not_found",
+    410: "gone",
+    451: "forbidden",
+}
 _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 
@@ -92,10 +100,10 @@ def check_status(response: aiohttp.ClientResponse) -> None:
     raise RefusedDownloadError("unexpected_status", answer, http_status=status)
 
 
-def _code_of_later(status: int, retry_after: float | None) -> str | None:
+def _code_of_later(status: int, retry_after: float | None) -> DownloadCode | None:
     """Return the code of an answer that means "later", or None where it is final."""
     if status in _NOT_YET:
-        return "not_ready"
+        return "host_not_ready"
     if status == HTTPStatus.TOO_MANY_REQUESTS or (status in _LIMITS and retry_after is not None):
         return "rate_limited"
     return "http_server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else None

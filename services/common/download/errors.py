@@ -1,10 +1,45 @@
 """Why an image could not be fetched, sorted by whether another attempt may help."""
 
 import re
+from typing import Literal
 
 from services.common.download.headers import Validators
 from services.common.errors import PermanentError, PipelineError, TransientError
 
+DownloadCode = Literal[
+    "archive_refused",
+    "bad_redirect",
+    "connection_failed",
+    "credentials_in_url",
+    "dns_failure",
+    "empty_body",
+    "forbidden",
+    "forbidden_address",
+    "gone",
+    "host_not_ready",
+    "host_paused",
+    "http_client_error",
+    "http_server_error",
+    "incomplete_body",
+    "invalid_response",
+    "invalid_url",
+    "no_space",
+    "not_an_image",
+    "not_found",
+    "rate_limited",
+    "robots_disallowed",
+    "robots_tag",
+    "robots_unavailable",
+    "timeout",
+    "tls_error",
+    "too_large",
+    "too_many_redirects",
+    "unexpected_status",
+    "unsupported_encoding",
+    "unsupported_scheme",
+    "url_too_long",
+]
+"""Why an image could not be fetched: a label of metrics, whose series exist at zero."""
 ANY_NUMBER = 100
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 LONGEST_DETAIL = 500
@@ -22,10 +57,10 @@ class RefusedDownloadError(PermanentError):
         http_status: What the host answered, where it did.
     """
 
-    def __init__(self, code: str, detail: str, *, http_status: int | None = None) -> None:
+    def __init__(self, code: DownloadCode, detail: str, *, http_status: int | None = None) -> None:
         self.detail = to_detail(detail)
         super().__init__(self.detail)
-        self.code = code
+        self.code: DownloadCode = code
         self.http_status = http_status
 
 
@@ -45,7 +80,7 @@ class FailedDownloadError(TransientError):
 
     def __init__(
         self,
-        code: str,
+        code: DownloadCode,
         detail: str,
         *,
         http_status: int | None = None,
@@ -54,7 +89,7 @@ class FailedDownloadError(TransientError):
     ) -> None:
         self.detail = to_detail(detail)
         super().__init__(self.detail)
-        self.code = code
+        self.code: DownloadCode = code
         self.http_status = http_status
         self.most_attempts = most_attempts
         self.retry_after_seconds = retry_after_seconds

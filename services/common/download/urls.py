@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from yarl import URL
 
+from services.common.download.errors import DownloadCode
 from services.common.errors import PermanentError
 
 MAX_URL_LENGTH = 8000
@@ -31,9 +32,9 @@ class UnacceptableUrlError(PermanentError):
         detail: What is wrong with it; never holds the URL itself.
     """
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: DownloadCode, detail: str) -> None:
         super().__init__(detail)
-        self.code = code
+        self.code: DownloadCode = code
         self.detail = detail
 
 

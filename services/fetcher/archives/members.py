@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import Literal, Protocol
 
 from services.fetcher.lists.rows import MalformedListError, Rejection, is_text, reject
 
@@ -20,7 +20,7 @@ _ARCHIVES = frozenset(
 class ArchiveRefusedError(MalformedListError):
     """The archive as a whole is not taken."""
 
-    code = "archive_refused"
+    code: Literal["archive_refused"] = "archive_refused"
 
 
 @dataclass(frozen=True)
