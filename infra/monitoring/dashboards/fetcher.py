@@ -8,6 +8,7 @@ from infra.monitoring.dashboards.panels import (
     ORANGE,
     RED,
     Query,
+    depths,
     number,
     series,
 )
@@ -15,7 +16,7 @@ from infra.monitoring.dashboards.panels import (
 UID = "docreco-fetcher"
 DONE = 'fetcher_items_total{outcome=~"stored|unchanged|failed"}'
 FAILED = 'fetcher_items_total{outcome="failed"}'
-QUEUES = 'queue=~"fetch[.](jobs|retry[.].+)"'
+QUEUES = 'queue=~"fetch[.](jobs|retry)[.].+"'
 
 
 def build() -> Dashboard:
@@ -83,11 +84,11 @@ def _outcomes() -> Block:
     )
     codes = series(
         "Failures by code",
-        "One code on all hosts at once is our own network. http_404 is an old list; http_429 and "
-        "timeouts are hosts that want fewer requests. GET /batches/ID/failed.csv can be submitted "
-        "again.",
+        "One code on all hosts at once is our own network. not_found is an old list; rate_limited "
+        "and timeout are hosts that want fewer requests. GET /batches/ID/failed.csv can be "
+        "submitted again.",
         "cpm",
-        Query(f"sum by (code) (rate({FAILED}[$__rate_interval])) * 60", "{{code}}"),
+        Query(f"sum by (code) (rate({FAILED}[$__rate_interval])) * 60 > 0", "{{code}}"),
         stacked=True,
     )
     return Block("Outcomes", [outcomes, codes])
@@ -120,7 +121,7 @@ def _speed() -> Block:
         "Items that wait now, and those that wait for a later try. A retry queue that stays "
         "filled: a host is down or refuses; its items fail after the last try.",
         "short",
-        Query(f"sum by (queue) (rabbitmq_queue_messages{{{QUEUES}}})", "{{queue}}"),
+        *depths('queue=~"fetch[.]retry[.].+"'),
         width=8,
     )
     return Block("Speed", [size, duration, queues])

@@ -32,6 +32,7 @@ from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+PARTITIONS = 'queue=~"fetch[.]jobs[.].+"'
 GREEN, ORANGE, RED = "green", "orange", "red"
 
 
@@ -48,6 +49,18 @@ class Query:
     expr: str
     legend: str
     is_limit: bool = False
+
+
+def depths(others: str) -> list[Query]:
+    """Return the depths of queues: one line each, and one for all partitions of ``fetch.jobs``.
+
+    Args:
+        others: Matcher of the queues that are no partition.
+    """
+    return [
+        Query(f"sum(rabbitmq_queue_messages{{{PARTITIONS}}})", "fetch.jobs"),
+        Query(f"sum by (queue) (rabbitmq_queue_messages{{{others}}})", "{{queue}}"),
+    ]
 
 
 class _PanelBuilder(Protocol):

@@ -8,6 +8,7 @@ from infra.monitoring.dashboards.panels import (
     ORANGE,
     RED,
     Query,
+    depths,
     number,
     series,
     states,
@@ -91,7 +92,7 @@ def _flow() -> Block:
         "Messages in each queue, those in work included. ocr.jobs may be deep after an upload and "
         "should fall; a retry queue that stays filled means a fault that lasts.",
         "short",
-        Query("sum by (queue) (rabbitmq_queue_messages)", "{{queue}}"),
+        *depths('queue!~"fetch[.]jobs[.].+"'),
     )
     held = series(
         "Events held back by MinIO",
@@ -110,7 +111,7 @@ def _failures() -> Block:
         "missing (the code names it: index_unavailable is MongoDB); parked was given up.",
         "cpm",
         Query(
-            "sum by (outcome, code) (rate(consumer_deliveries_total[$__rate_interval])) * 60",
+            "sum by (outcome, code) (rate(consumer_deliveries_total[$__rate_interval])) * 60 > 0",
             "{{outcome}} {{code}}",
         ),
         stacked=True,
@@ -122,7 +123,7 @@ def _failures() -> Block:
         "cpm",
         Query(
             "sum by (code) (rate("
-            'consumer_deliveries_total{outcome=~"retried|returned"}[$__rate_interval])) * 60',
+            'consumer_deliveries_total{outcome=~"retried|returned"}[$__rate_interval])) * 60 > 0',
             "{{code}}",
         ),
     )
@@ -204,7 +205,7 @@ def _ocr_api() -> Block:
         "not_ready: no model is loaded, see its log. internal_error: a bug, see its log.",
         "cpm",
         Query(
-            "sum by (code) (rate(ocr_rejections_total[$__rate_interval])) * 60",
+            "sum by (code) (rate(ocr_rejections_total[$__rate_interval])) * 60 > 0",
             "{{code}}",
         ),
         width=8,
