@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import BaseModel, HttpUrl
 from rich.text import Text
 
 from services.cli.errors import reason_of
@@ -31,6 +32,8 @@ NOTIFICATIONS = {
     ),
 }
 """MinIO's metrics of its notification targets; whether any asks for a person."""
+HELD = "reconciler_removals_held"
+"""The reconciler's metric, as Prometheus knows it."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,24 @@ class Backlog:
 
 
 async def backlogs(
-    s3: S3Settings, management: RabbitmqManagementSettings, *, timeout_seconds: float
+    s3: S3Settings,
+    management: RabbitmqManagementSettings,
+    prometheus_url: HttpUrl,
+    *,
+    timeout_seconds: float,
 ) -> list[Backlog]:
-    """Ask RabbitMQ's management API and MinIO's metrics; who does not answer has no counts."""
+    """Ask RabbitMQ's management API, MinIO's metrics and Prometheus.
+
+    Who does not answer has no counts.
+    """
     timeout = aiohttp.ClientTimeout(total=timeout_seconds)
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
-        queues, notifications = await asyncio.gather(
-            _queues(session, management), _notifications(session, s3)
+        queues, notifications, held = await asyncio.gather(
+            _queues(session, management),
+            _notifications(session, s3),
+            _removals_held(session, prometheus_url),
         )
-    return [*queues, *notifications]
+    return [*queues, *notifications, held]
 
 
 def backlog_table(found: list[Backlog]) -> Any:
@@ -121,6 +133,37 @@ async def _notifications(session: aiohttp.ClientSession, s3: S3Settings) -> list
         Backlog(name, None if detail else counts.get(name, 0), meaning, needs_a_person, detail)
         for name, (meaning, needs_a_person) in NOTIFICATIONS.items()
     ]
+
+
+async def _removals_held(session: aiohttp.ClientSession, prometheus_url: HttpUrl) -> Backlog:
+    url = f"{str(prometheus_url).rstrip('/')}/api/v1/query"
+    count, detail = None, ""
+    try:
+        async with session.get(
+            url, params={"query": f"max({HELD})"}, raise_for_status=True
+        ) as response:
+            found = _Answer.model_validate_json(await response.read()).data.result
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        detail = f"Prometheus: {reason_of(error)}"
+    else:
+        count = int(float(found[0].value[1])) if found else None
+        detail = "" if found else "Prometheus has no pass of the reconciler"
+    meaning = "removals wait, as many objects are gone: docreco reconcile says what to do"
+    return Backlog(HELD, count, meaning, needs_a_person=True, detail=detail)
+
+
+class _Series(BaseModel):
+    value: tuple[float, str]
+
+
+class _Data(BaseModel):
+    result: list[_Series]
+
+
+class _Answer(BaseModel):
+    """What Prometheus answers to an instant query."""
+
+    data: _Data
 
 
 def _read(text: str) -> dict[str, int]:

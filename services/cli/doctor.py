@@ -66,9 +66,13 @@ def doctor(
 
     async def work() -> ExitStatus:
         installed = await programs()
-        answering = await addresses(CliSettings())
+        settings = CliSettings()
+        answering = await addresses(settings)
         waiting = await backlogs(
-            S3Settings(), RabbitmqManagementSettings(), timeout_seconds=TIMEOUT_SECONDS
+            S3Settings(),
+            RabbitmqManagementSettings(),
+            settings.prometheus_url,
+            timeout_seconds=TIMEOUT_SECONDS,
         )
         found = [*installed, *answering]
         bad = [each for each in found if each.is_needed and each.health is not Health.OK]

@@ -26,10 +26,23 @@ MEANINGS = {
     State.FOLDER: "empty folder",
 }
 
+HELD = (
+    "{} removals held: more objects are gone than get lost one by one. Is S3_ENDPOINT_URL the "
+    "right store, its disk mounted, its copy the newest? Where they are meant to be gone: "
+    "docreco reconcile --allow-gone"
+)
+
 
 def reconcile(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only, queue nothing.")] = False,
+    allow_gone: Annotated[
+        bool,
+        typer.Option(
+            "--allow-gone",
+            help="Queue removals however many objects are gone: they are meant to be gone.",
+        ),
+    ] = False,
     min_age: Annotated[
         float | None,
         typer.Option(
@@ -63,10 +76,11 @@ def reconcile(
                     amqp=AmqpSettings(),
                     queues=OCR_QUEUES,
                     is_dry_run=dry_run,
+                    allows_gone=allow_gone,
                     on_progress=on_progress,
                 )
         output.answer(_document(report, is_dry_run=dry_run), *_for_people(report, dry_run=dry_run))
-        return ExitStatus.OK
+        return ExitStatus.INCOMPLETE if report.held else ExitStatus.OK
 
     run(output, work)
 
@@ -78,6 +92,7 @@ def _document(report: Report, *, is_dry_run: bool) -> dict[str, Any]:
         "documents": report.documents,
         "found": {state.value: report.found[state] for state in State},
         "queued": report.queued,
+        "held": report.held,
         "seconds": report.seconds,
     }
 
@@ -93,7 +108,8 @@ def _for_people(report: Report, *, dry_run: bool) -> list[Any]:
     ]
     seen = counted({"objects": report.objects, "documents": report.documents})
     what = "nothing queued: dry run" if dry_run else f"{report.queued} queued"
-    return [
+    shown = [
         table("Bucket and documents", ("state", "count", "meaning"), rows),
         f"{seen} in {report.seconds:.1f} s; {what}",
     ]
+    return [*shown, cell(HELD.format(report.held), "red")] if report.held else shown

@@ -11,6 +11,10 @@ from services.common.synthetic import time_of
 
 _MILLISECOND = timedelta(milliseconds=1)
 
+FEWEST_REMOVALS, MOST_REMOVALS = 5, 10_000
+"""Least and greatest number of removals that a pass queues by itself; see ``most_removals``."""
+REMOVED_SHARE = 0.01
+
 
 class State(StrEnum):
     """What was found of one key."""
@@ -83,6 +87,15 @@ def judge(pair: Pair, cutoff: datetime) -> State:
     changes = [stored_at, time_of(sequencer) if sequencer else None]
     is_young = any(change is not None and change > cutoff for change in changes)
     return State.YOUNG if is_young else state
+
+
+def most_removals(documents: int) -> int:
+    """Return how many removals a pass may queue without a person: 1 %, or a few of a few.
+
+    Args:
+        documents: Of images that are not removed.
+    """
+    return min(MOST_REMOVALS, max(FEWEST_REMOVALS, int(documents * REMOVED_SHARE)))
 
 
 def _difference(pair: Pair) -> State:

@@ -26,6 +26,7 @@ from services.reconciler.metrics import (
     PASS_SECONDS,
     PASSES,
     QUEUED,
+    REMOVALS_HELD,
 )
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import Report, make_pass
@@ -94,11 +95,19 @@ async def _repeat(work: Callable[[], Awaitable[bool]], interval_seconds: float) 
 
 def _publish(report: Report) -> None:
     found = {state.value: report.found[state] for state in State}
-    log.info("pass finished", queued=report.queued, seconds=round(report.seconds, 3), **found)
+    log.info(
+        "pass finished",
+        queued=report.queued,
+        held=report.held,
+        seconds=round(report.seconds, 3),
+        **found,
+    )
     for state in State:
         OBJECTS.labels(state=state).set(report.found[state])
     for state in TO_QUEUE:
-        QUEUED.labels(state=state).inc(report.found[state])
+        held = report.held if state is State.GONE else 0
+        QUEUED.labels(state=state).inc(report.found[state] - held)
+    REMOVALS_HELD.set(report.held)
     PASSES.labels(outcome="done").inc()
     PASS_SECONDS.set(report.seconds)
     LAST_SUCCESS.set(time.time())

@@ -19,6 +19,10 @@ QUEUED = counter_at_zero(
 PASSES = counter_at_zero(
     "reconciler_passes_total", "Passes, by how they ended.", ["outcome"], [("done",), ("failed",)]
 )
+REMOVALS_HELD = Gauge(
+    "reconciler_removals_held",
+    "Removals that the last finished pass did not queue, as too many objects were gone.",
+)
 LAST_SUCCESS = Gauge(
     "reconciler_last_success_timestamp_seconds", "When the last pass finished, in Unix time."
 )

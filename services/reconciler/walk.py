@@ -17,18 +17,28 @@ from services.common.object_store import ObjectStore
 from services.common.settings import AmqpSettings
 from services.common.settlement import Queues
 from services.common.synthetic import (
+    INFERRED,
     ORIGIN_HEADER,
     latest,
     removed_notification,
     sequencer_at,
     stored_notification,
 )
-from services.reconciler.compare import TO_QUEUE, Pair, State, judge, pairs
+from services.reconciler.compare import (
+    MOST_REMOVALS,
+    TO_QUEUE,
+    Pair,
+    State,
+    judge,
+    most_removals,
+    pairs,
+)
 from services.reconciler.settings import ReconcilerSettings
 
 log = structlog.stdlib.get_logger(__name__)
 
-ORIGIN = "reconciler"
+CONFIRMED = "operator"
+"""Value of ``x-origin`` where a person has said that what is gone is meant to be gone."""
 DOCUMENT_PAGE = 1000
 MOST_PARKED = 200_000
 """Parked messages that are remembered, in some 60 MB; with more, a pass only counts."""
@@ -44,6 +54,8 @@ class Report:
 
     found: Counter[State] = field(default_factory=Counter)
     queued: int = 0
+    held: int = 0
+    """Removals that were not queued: too many objects are gone for a person not to look."""
     objects: int = 0
     documents: int = 0
     seconds: float = 0.0
@@ -58,6 +70,7 @@ class Reconciler:
         publisher: Where notifications go; None only counts (a dry run).
         queues: Where images wait, and where they are parked.
         settings: Age limit and pace.
+        allows_gone: Whether a person has said that what is gone is meant to be gone.
         on_progress: Told the report so far, now and then.
     """
 
@@ -69,6 +82,7 @@ class Reconciler:
         publisher: Publisher | None,
         queues: Queues,
         settings: ReconcilerSettings,
+        allows_gone: bool = False,
         on_progress: Callable[[Report], None] = lambda _: None,
     ) -> None:
         self._store = store
@@ -76,6 +90,9 @@ class Reconciler:
         self._publisher = publisher
         self._queues = queues
         self._settings = settings
+        self._allows_gone = allows_gone
+        self._gone: list[Pair] = []
+        """What a pass found to be gone, without what is known of it; as many as may be queued."""
         self._on_progress = on_progress
 
     async def run(self, parked: Parked) -> Report:
@@ -89,6 +106,7 @@ class Reconciler:
         """
         report = Report()
         began = asyncio.get_running_loop().time()
+        self._gone = []
         cutoff = await self._store.now() - timedelta(seconds=self._settings.min_age_seconds)
         differing: list[Pair] = []
         async with (
@@ -108,6 +126,7 @@ class Reconciler:
                     differing = []
                     self._on_progress(report)
             await self._settle(differing, cutoff, parked, report)
+        await self._settle_gone(cutoff, report)
         report.seconds = asyncio.get_running_loop().time() - began
         return report
 
@@ -154,11 +173,43 @@ class Reconciler:
             return
         report.found[state] += 1
         log.info("differs", id=document_id, state=state)
-        if self._publisher is not None:
-            body = notification_for(self._store.bucket, pair)
-            headers = {ORIGIN_HEADER: ORIGIN}
-            await self._publisher.publish(body, queue=self._queues.work, headers=headers)
-            report.queued += 1
+        if state is not State.GONE or self._allows_gone:
+            await self._queue(pair, report)
+        elif len(self._gone) < MOST_REMOVALS:
+            self._gone.append(Pair(pair.key, None, {"key": pair.key}))
+
+    async def _settle_gone(self, cutoff: datetime, report: Report) -> None:
+        """Queue what is gone, or nothing of it where that is more than a pass may remove.
+
+        An empty or older bucket looks like this, and what follows from it must not erase what
+        people wrote.
+        """
+        gone = report.found[State.GONE]
+        documents = report.documents - report.found[State.REMOVED]
+        if gone > most_removals(documents) and not self._allows_gone:
+            report.held = gone
+            log.warning("removals held: see docreco reconcile", gone=gone, documents=documents)
+            return
+        for first in range(0, len(self._gone), self._settings.parallel):
+            await self._wait_for_room()
+            group = self._gone[first : first + self._settings.parallel]
+            await asyncio.gather(*(self._queue_gone(pair, cutoff, report) for pair in group))
+            self._on_progress(report)
+
+    async def _queue_gone(self, before: Pair, cutoff: datetime, report: Report) -> None:
+        """Look a last time, as the pass may have taken long."""
+        pair = await self._look_again(before)
+        if pair is not None and judge(pair, cutoff) is State.GONE:
+            await self._queue(pair, report)
+
+    async def _queue(self, pair: Pair, report: Report) -> None:
+        if self._publisher is None:
+            return
+        body = notification_for(self._store.bucket, pair)
+        is_confirmed = self._allows_gone and pair.listed is None
+        headers = {ORIGIN_HEADER: CONFIRMED if is_confirmed else INFERRED}
+        await self._publisher.publish(body, queue=self._queues.work, headers=headers)
+        report.queued += 1
 
     async def _look_again(self, before: Pair) -> Pair | None:
         """Return the pair as it is now, with the object's metadata; None: neither is there."""
@@ -200,6 +251,7 @@ async def make_pass(
     amqp: AmqpSettings,
     queues: Queues,
     is_dry_run: bool = False,
+    allows_gone: bool = False,
     on_progress: Callable[[Report], None] = lambda _: None,
 ) -> Report:
     """Connect to RabbitMQ and make one pass.
@@ -221,6 +273,7 @@ async def make_pass(
             publisher=publisher,
             queues=queues,
             settings=settings,
+            allows_gone=allows_gone,
             on_progress=on_progress,
         )
         return await reconciler.run(parked)

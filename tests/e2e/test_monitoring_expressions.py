@@ -37,6 +37,7 @@ NOT_PROVOKED = {
     "BrokerDiskNearlyFull": "the disk would have to be full",
     "BrokerMemoryHigh": "RabbitMQ would have to use gigabytes",
     "ReconcilerStale": "the reconciler would have to miss three passes",
+    "RemovalsHeld": "the bucket would have to be lost",
     "EventsMissing": "MinIO would have to lose events",
 }
 """Alerts of which only the metrics are seen here; that they fire is in prometheus/tests."""

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydantic import HttpUrl
 
-from services.cli.backlog import NOTIFICATIONS, QUEUES, Backlog, backlogs
+from services.cli.backlog import HELD, NOTIFICATIONS, QUEUES, Backlog, backlogs
 from services.common.messaging import open_publisher
 from services.common.parking import drop
 from services.common.settings import AmqpSettings, S3Settings
@@ -20,6 +20,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
+NOWHERE = HttpUrl("http://127.0.0.1:9/")
 DEFINITIONS = Path(__file__).parents[2] / "rabbitmq" / "definitions.json"
 
 
@@ -29,12 +30,12 @@ async def test_what_is_parked_is_counted_beside_what_minio_keeps(
     await apply_definitions(management, DEFINITIONS.read_bytes())
 
     async def counts() -> dict[str, int | None]:
-        found = await backlogs(s3_settings, management, timeout_seconds=10)
+        found = await backlogs(s3_settings, management, NOWHERE, timeout_seconds=10)
         return {each.name: each.count for each in found}
 
     before = await counts()
-    assert before.keys() == {*QUEUES, *NOTIFICATIONS}
-    assert None not in before.values()
+    assert before.keys() == {*QUEUES, *NOTIFICATIONS, HELD}
+    assert [name for name, count in before.items() if count is None] == [HELD]
     subject = f"test-{uuid4()}"
     body = json.dumps({"fetch_id": subject}).encode()
     async with open_publisher(amqp_settings) as publisher:
@@ -51,11 +52,10 @@ async def test_what_is_parked_is_counted_beside_what_minio_keeps(
 async def test_servers_that_do_not_answer_are_said_to_be_unknown(
     management: RabbitmqManagementSettings, s3_settings: S3Settings
 ) -> None:
-    nowhere = HttpUrl("http://127.0.0.1:9/")
-
     found = await backlogs(
-        s3_settings.model_copy(update={"endpoint_url": nowhere}),
-        management.model_copy(update={"url": nowhere}),
+        s3_settings.model_copy(update={"endpoint_url": NOWHERE}),
+        management.model_copy(update={"url": NOWHERE}),
+        NOWHERE,
         timeout_seconds=5,
     )
 
@@ -79,7 +79,35 @@ async def test_targets_of_minio_are_summed(
     async with TestServer(application) as server:
         url = HttpUrl(str(server.make_url("/")))
         settings = s3_settings.model_copy(update={"endpoint_url": url})
-        found = await backlogs(settings, management, timeout_seconds=5)
+        found = await backlogs(settings, management, NOWHERE, timeout_seconds=5)
 
     [failed] = [each for each in found if each.name == "minio_notify_target_failed_events"]
     assert failed == Backlog(failed.name, 5, failed.meaning, needs_a_person=True)
+
+
+@pytest.mark.parametrize(
+    ("result", "count", "detail"),
+    [
+        ([{"metric": {}, "value": [1732700000.1, "100"]}], 100, ""),
+        ([], None, "Prometheus has no pass of the reconciler"),
+    ],
+)
+async def test_held_removals_are_asked_of_prometheus(
+    management: RabbitmqManagementSettings,
+    s3_settings: S3Settings,
+    result: list[object],
+    count: int | None,
+    detail: str,
+) -> None:
+    async def query(request: web.Request) -> web.Response:
+        assert request.query["query"] == f"max({HELD})"
+        return web.json_response({"status": "success", "data": {"result": result}})
+
+    application = web.Application()
+    application.router.add_get("/api/v1/query", query)
+    async with TestServer(application) as server:
+        url = HttpUrl(str(server.make_url("/")))
+        found = await backlogs(s3_settings, management, url, timeout_seconds=5)
+
+    [held] = [each for each in found if each.name == HELD]
+    assert (held.count, held.detail, held.needs_a_person) == (count, detail, True)

@@ -123,6 +123,22 @@ async def test_reconcile_counts_and_queues(site: Site) -> None:
     assert "nothing queued" in people.stdout
 
 
+async def test_reconcile_holds_removals_until_a_person_allows_them(site: Site) -> None:
+    for number in range(6):
+        await site.predicted(f"{number}.png")
+
+    held = await docreco("reconcile", "--min-age", "0", "--json")
+    people = await docreco("reconcile", "--dry-run")
+    allowed = await answer("reconcile", "--min-age", "0", "--allow-gone")
+
+    assert held.exit_code == ExitStatus.INCOMPLETE
+    found = json.loads(held.stdout)
+    assert (found["queued"], found["held"]) == (0, 6)
+    assert "6 removals held" in people.stdout
+    assert "--allow-gone" in people.stdout
+    assert (allowed["queued"], allowed["held"]) == (6, 0)
+
+
 async def test_repredict_queues_what_another_version_read(site: Site) -> None:
     await site.predicted("a.png")
 

@@ -2,98 +2,31 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.common.index import Database, Document, open_index
 from services.common.messaging import open_publisher
-from services.common.metadata import Provenance, to_metadata
-from services.common.object_store import ObjectInfo, ObjectStore, open_object_store
+from services.common.metadata import Provenance
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import CODE_HEADER, Queues
+from services.common.settlement import CODE_HEADER
 from services.common.synthetic import removed_notification, sequencer_at, stored_notification
 from services.reconciler import walk
 from services.reconciler.compare import State
 from services.reconciler.settings import ReconcilerSettings
-from services.reconciler.walk import Report, make_pass
-from tests.support.indexing import Settlements, indexing, open_queues
-from tests.support.ocr_api import ScriptedOcrApi, scripted_ocr_api
+from services.reconciler.walk import make_pass
+from tests.support.reconciling import Site, found, open_site
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
-
-IMAGE = b"any bytes: the scripted API does not decode them"
-
-
-@dataclass
-class Site:
-    """A bucket without notifications: what it holds has no event."""
-
-    store: ObjectStore
-    index: Database
-    amqp: AmqpSettings
-    queues: Queues
-    ocr_api: ScriptedOcrApi
-
-    async def upload(
-        self, key: str, content: bytes = IMAGE, provenance: Provenance | None = None
-    ) -> ObjectInfo:
-        metadata = to_metadata(provenance or Provenance())
-        await self.store.write(key, content, content_type="image/png", metadata=metadata)
-        async for info in self.store.list():
-            if info.key == key:
-                return info
-        raise AssertionError(key)
-
-    async def reconcile(self, *, min_age: float = 0, **settings: int) -> Report:
-        # The clock of the server is in whole seconds, and tests make times up to 0.5 s ahead
-        return await make_pass(
-            ReconcilerSettings.model_construct(
-                **{**ReconcilerSettings().model_dump(), "min_age_seconds": min_age - 2, **settings}
-            ),
-            store=self.store,
-            images=self.index.images,
-            amqp=self.amqp,
-            queues=self.queues,
-        )
-
-    async def document(self, key: str, **fields: object) -> Document:
-        where = {"_id": f"{self.store.bucket}/{key}", **fields}
-        return await eventually(lambda: self.index.images.find_one(where))
-
-    async def publish(self, body: bytes) -> None:
-        async with open_publisher(self.amqp) as publisher:
-            await publisher.publish(body, queue=self.queues.work)
-
-    def consuming(self) -> AbstractAsyncContextManager[Settlements]:
-        return indexing(
-            self.ocr_api,
-            store=self.store,
-            index=self.index,
-            amqp=self.amqp,
-            queues=self.queues,
-        )
 
 
 @pytest.fixture
 async def site(
     s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
 ) -> AsyncIterator[Site]:
-    async with (
-        open_object_store(s3_settings) as store,
-        open_index(mongo_settings) as index,
-        open_queues(amqp_settings) as queues,
-        scripted_ocr_api() as ocr_api,
-    ):
-        await store.client.create_bucket(Bucket=store.bucket)
-        yield Site(store, index, amqp_settings, queues, ocr_api)
-
-
-def found(report: Report) -> dict[State, int]:
-    return {state: count for state, count in report.found.items() if count}
+    async with open_site(s3_settings, mongo_settings, amqp_settings) as site:
+        yield site
 
 
 async def test_bucket_from_before_the_pipeline_is_indexed_with_its_sources(site: Site) -> None:

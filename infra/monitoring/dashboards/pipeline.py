@@ -173,7 +173,7 @@ def _reconciler() -> Block:
         "docs/monitoring.md.",
         "s",
         Query("time() - max(reconciler_last_success_timestamp_seconds)", "ago"),
-        width=6,
+        width=4,
         decimals=0,
     )
     differing = number(
@@ -185,7 +185,7 @@ def _reconciler() -> Block:
             'sum by (state) (reconciler_objects{state=~"missing|changed|gone"})',
             "{{state}}",
         ),
-        width=6,
+        width=4,
         steps=((None, GREEN), (1, ORANGE)),
         decimals=0,
     )
@@ -195,7 +195,16 @@ def _reconciler() -> Block:
         "short",
         Query("sum by (state) (reconciler_objects)", "{{state}}"),
     )
-    return Block("Reconciler", [age, differing, found])
+    held = number(
+        "Removals held",
+        "Too many objects were gone in the last pass: see RemovalsHeld in docs/monitoring.md.",
+        "short",
+        Query("max(reconciler_removals_held)", "held"),
+        width=4,
+        steps=((None, GREEN), (1, RED)),
+        decimals=0,
+    )
+    return Block("Reconciler", [age, differing, held, found])
 
 
 def _ocr_api() -> Block:

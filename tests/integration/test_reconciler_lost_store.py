@@ -1,0 +1,179 @@
+"""A bucket or a database that is empty or an older copy, as the reconciler finds it."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from services.common.annotations import annotate, to_annotation
+from services.common.index import Document
+from services.common.messaging import open_publisher
+from services.common.metadata import Provenance, to_metadata
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.reconciler.compare import State, most_removals
+from tests.support.reconciling import Site, found, open_site
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+COUNT = 100
+FETCHED_AT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+async def site(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+) -> AsyncIterator[Site]:
+    async with open_site(s3_settings, mongo_settings, amqp_settings) as site:
+        yield site
+
+
+async def fill(site: Site, *, annotated: bool = True) -> None:
+    """Store and index images, and annotate each by hand; to be called while consuming."""
+    for number in range(COUNT):
+        await put(site, number)
+    await site.reconcile()
+    await predicted(site, COUNT)
+    for number in range(COUNT if annotated else 0):
+        said = to_annotation(f"by hand {number}", by="anna")
+        await annotate(site.index.images, f"{site.store.bucket}/{number}.png", said, overwrite=True)
+
+
+async def put(site: Site, number: int) -> None:
+    origin = Provenance(f"http://a.test/{number}", "b1", f"from a list {number}", FETCHED_AT)
+    await site.store.write(
+        f"{number}.png",
+        b"image %d" % number,
+        content_type="image/png",
+        metadata=to_metadata(origin),
+    )
+
+
+async def predicted(site: Site, count: int) -> None:
+    async def enough() -> bool:
+        return await site.index.images.count({"status": "predicted"}) >= count
+
+    await eventually(enough, seconds=60)
+
+
+async def empty_bucket(site: Site) -> None:
+    """Give the store a new, empty bucket of the same name, as a lost disk does."""
+    for number in range(COUNT):
+        await site.store.delete(f"{number}.png")
+    await site.store.client.delete_bucket(Bucket=site.store.bucket)
+    await site.store.client.create_bucket(Bucket=site.store.bucket)
+
+
+async def said_by_hand(site: Site) -> dict[str, str]:
+    found = site.index.images.find({"annotation.by": "anna", "status": "predicted"})
+    return {each["key"]: each["annotation"]["text"] async for each in found}
+
+
+ALL = {f"{number}.png": f"by hand {number}" for number in range(COUNT)}
+
+
+async def test_empty_bucket_erases_no_annotation(site: Site) -> None:
+    async with site.consuming() as settlements:
+        await fill(site)
+        await empty_bucket(site)
+
+        report = await site.reconcile()
+
+        assert (report.found[State.GONE], report.queued, report.held) == (COUNT, 0, COUNT)
+        assert await said_by_hand(site) == ALL
+        for number in range(COUNT):
+            await put(site, number)
+        back = await site.reconcile()
+        assert (back.queued, back.held) == (COUNT, 0)
+        await settlements.until(2 * COUNT)
+        assert await said_by_hand(site) == ALL
+        assert found(await site.reconcile()) == {State.IN_ORDER: COUNT}
+
+
+async def test_annotations_come_back_even_where_a_person_allowed_it(site: Site) -> None:
+    async with site.consuming() as settlements:
+        await fill(site)
+        await empty_bucket(site)
+
+        report = await site.reconcile(allows_gone=True)
+
+        assert (report.queued, report.held) == (COUNT, 0)
+        await settlements.until(2 * COUNT)
+        assert await site.index.images.count({"status": "removed", "annotation": None}) == COUNT
+        kept = await site.index.tombstones.find_one({})
+        assert kept is not None
+        assert kept["expires_at"] is not None  # a person has said so
+        for number in range(COUNT):
+            await put(site, number)
+        await site.reconcile()
+        await settlements.until(3 * COUNT)
+        assert await said_by_hand(site) == ALL
+
+
+async def test_empty_database_is_rebuilt_from_the_objects(site: Site) -> None:
+    async with site.consuming():
+        await fill(site, annotated=False)
+        before = await documents(site)
+        await site.index.images.delete_many({})
+
+        report = await site.reconcile()
+
+        assert (report.queued, report.held) == (COUNT, 0)
+        await predicted(site, COUNT)
+        assert await documents(site) == before
+
+
+async def test_older_database_gets_what_is_missing_and_keeps_its_own(site: Site) -> None:
+    async with site.consuming():
+        await fill(site)
+        newer = [f"{site.store.bucket}/{number}.png" for number in range(40)]
+        await site.index.images.delete_many({"_id": {"$in": newer}})
+
+        assert (await site.reconcile()).queued == len(newer)
+
+        await predicted(site, COUNT)
+        assert len(await said_by_hand(site)) == COUNT - len(newer)
+        again = await site.document("0.png")
+        assert again["annotation"]["text"] == "from a list 0"
+
+
+async def test_few_removals_are_queued_by_themselves(site: Site) -> None:
+    async with site.consuming():
+        await fill(site, annotated=False)
+        for number in range(5):
+            await site.store.delete(f"{number}.png")
+
+        report = await site.reconcile()
+
+        assert (report.queued, report.held) == (5, 0)
+        await site.document("4.png", status="removed")
+
+
+async def test_one_more_than_a_few_is_held_and_the_rest_goes_on(site: Site) -> None:
+    async with site.consuming():
+        await fill(site, annotated=False)
+        for number in range(6):
+            await site.store.delete(f"{number}.png")
+        await site.upload("new.png", b"new")
+
+        report = await site.reconcile()
+
+        assert (report.queued, report.held) == (1, 6)
+        await site.document("new.png", status="predicted")
+    async with open_publisher(site.amqp) as publisher:
+        assert await publisher.depth(site.queues.work) == 0
+
+
+@pytest.mark.parametrize(
+    ("documents", "most"),
+    [(0, 5), (5, 5), (100, 5), (501, 5), (700, 7), (100_000, 1000), (50_000_000, 10_000)],
+)
+def test_share_that_a_pass_may_remove(documents: int, most: int) -> None:
+    assert most_removals(documents) == most
+
+
+async def documents(site: Site) -> dict[str, Document]:
+    """Return what the objects alone say, without what a second reading changes."""
+    fields = ("sources", "annotation", "etag", "sha256", "content_type", "size", "status")
+    found = site.index.images.find({})
+    return {each["key"]: {name: each[name] for name in fields} async for each in found}

@@ -1,0 +1,93 @@
+"""A bucket without notifications that the reconciler compares with its documents."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+from services.common.index import Database, Document, open_index
+from services.common.messaging import open_publisher
+from services.common.metadata import Provenance, to_metadata
+from services.common.object_store import ObjectInfo, ObjectStore, open_object_store
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.settlement import Queues
+from services.reconciler.compare import State
+from services.reconciler.settings import ReconcilerSettings
+from services.reconciler.walk import Report, make_pass
+from tests.support.indexing import Settlements, indexing, open_queues
+from tests.support.ocr_api import ScriptedOcrApi, scripted_ocr_api
+from tests.support.waiting import eventually
+
+IMAGE = b"any bytes: the scripted API does not decode them"
+
+
+@dataclass
+class Site:
+    """A bucket without notifications: what it holds has no event."""
+
+    store: ObjectStore
+    index: Database
+    amqp: AmqpSettings
+    queues: Queues
+    ocr_api: ScriptedOcrApi
+
+    async def upload(
+        self, key: str, content: bytes = IMAGE, provenance: Provenance | None = None
+    ) -> ObjectInfo:
+        metadata = to_metadata(provenance or Provenance())
+        await self.store.write(key, content, content_type="image/png", metadata=metadata)
+        async for info in self.store.list():
+            if info.key == key:
+                return info
+        raise AssertionError(key)
+
+    async def reconcile(
+        self, *, min_age: float = 0, allows_gone: bool = False, **settings: int
+    ) -> Report:
+        # The clock of the server is in whole seconds, and tests make times up to 0.5 s ahead
+        return await make_pass(
+            ReconcilerSettings.model_construct(
+                **{**ReconcilerSettings().model_dump(), "min_age_seconds": min_age - 2, **settings}
+            ),
+            store=self.store,
+            images=self.index.images,
+            amqp=self.amqp,
+            queues=self.queues,
+            allows_gone=allows_gone,
+        )
+
+    async def document(self, key: str, **fields: object) -> Document:
+        where = {"_id": f"{self.store.bucket}/{key}", **fields}
+        return await eventually(lambda: self.index.images.find_one(where))
+
+    async def publish(self, body: bytes) -> None:
+        async with open_publisher(self.amqp) as publisher:
+            await publisher.publish(body, queue=self.queues.work)
+
+    def consuming(self) -> AbstractAsyncContextManager[Settlements]:
+        return indexing(
+            self.ocr_api,
+            store=self.store,
+            index=self.index,
+            amqp=self.amqp,
+            queues=self.queues,
+        )
+
+
+@asynccontextmanager
+async def open_site(
+    s3: S3Settings, mongo: MongoSettings, amqp: AmqpSettings
+) -> AsyncIterator[Site]:
+    """Make the bucket and the queues for the length of an ``async with`` block."""
+    async with (
+        open_object_store(s3) as store,
+        open_index(mongo) as index,
+        open_queues(amqp) as queues,
+        scripted_ocr_api() as ocr_api,
+    ):
+        await store.client.create_bucket(Bucket=store.bucket)
+        yield Site(store, index, amqp, queues, ocr_api)
+
+
+def found(report: Report) -> dict[State, int]:
+    """Return what a pass found, without zeros."""
+    return {state: count for state, count in report.found.items() if count}
