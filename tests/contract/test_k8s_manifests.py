@@ -245,3 +245,60 @@ def test_images_are_those_of_compose() -> None:
     assert minio["image"] == services["minio"]["image"]
     assert rabbitmq["spec"]["image"] == services["rabbitmq"]["image"]
     assert mongo["spec"]["version"] == services["mongo"]["image"].rpartition(":")[2]
+
+
+@EACH
+def test_queues_get_a_member_on_every_server_whatever_the_start_s_order(overlay: str) -> None:
+    [rabbitmq] = of_kind(overlay, "RabbitmqCluster").values()
+    lines = rabbitmq["spec"]["rabbitmq"]["additionalConfig"].splitlines()
+    settings = dict(line.split(" = ") for line in lines)
+    reconciliation = "quorum_queue.continuous_membership_reconciliation"
+
+    assert settings[f"{reconciliation}.enabled"] == "true"
+    assert int(settings[f"{reconciliation}.target_group_size"]) == 3
+    assert rabbitmq["spec"]["replicas"] == (3 if overlay == "production" else 1)
+
+
+@EACH
+def test_names_are_found_by_the_usual_name_servers(overlay: str) -> None:
+    rules = of_kind(overlay, "NetworkPolicy")["names"]["spec"]["egress"]
+    reached = {
+        (json.dumps(peer), port["port"])
+        for rule in rules
+        for peer in rule["to"]
+        for port in rule["ports"]
+    }
+    namespace = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": ""}}}
+
+    def named(name: str) -> str:
+        return json.dumps(namespace).replace('""', f'"{name}"')
+
+    cache = json.dumps({"ipBlock": {"cidr": "169.254.20.10/32"}})
+    assert reached == {(named("kube-system"), 53), (cache, 53), (named("openshift-dns"), 5353)}
+
+
+def test_store_outside_reaches_rabbitmq_with_tls_and_nobody_else_does() -> None:
+    service = of_kind("production", "Service")["rabbitmq-events"]["spec"]
+    policy = of_kind("production", "NetworkPolicy")["object-store-events"]["spec"]
+    [rule] = policy["ingress"]
+    [peer] = rule["from"]
+
+    assert service["type"] == "LoadBalancer"
+    assert service["externalTrafficPolicy"] == "Local"  # keeps the address that the policy knows
+    assert service["loadBalancerSourceRanges"] == [peer["ipBlock"]["cidr"]]
+    assert service["selector"] == policy["podSelector"]["matchLabels"]
+    assert [port["port"] for port in rule["ports"]] == [5671]
+    assert [port["targetPort"] for port in service["ports"]] == [5671]
+    [rabbitmq] = of_kind("production", "RabbitmqCluster").values()
+    assert rabbitmq["spec"]["tls"]["secretName"]
+    assert "tls" not in next(iter(of_kind("local", "RabbitmqCluster").values()))["spec"]
+
+
+def test_documented_secrets_are_those_that_are_referred_to() -> None:
+    text = (ROOT / "docs/deployment.md").read_text()
+    for overlay in OVERLAYS:
+        referred = set(re.findall(r'"(docreco-[a-z0-9-]+)"', json.dumps(MANIFESTS[overlay])))
+        own = {name for name in referred if name.startswith(("docreco-settings", "docreco-minio:"))}
+        for secret in referred - own - {"docreco-mongo-scram"}:
+            last = secret.rpartition("-")[2]
+            assert f"`{secret}`" in text or f"`-{last}`" in text, secret
