@@ -67,6 +67,7 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("until", ASCENDING)]),
         IndexModel([("skipped", ASCENDING)]),
         IndexModel([("done_by", ASCENDING), ("done_at", DESCENDING)]),
+        IndexModel([("answering_by", ASCENDING), ("answering_at", DESCENDING)], sparse=True),
         IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0),
     ),
     TOMBSTONES: (

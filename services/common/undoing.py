@@ -1,6 +1,7 @@
 """Taking an annotation back: the one before it is valid again, and both stay known."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from services.common.annotations import BYTES_REPLACED_AT
 from services.common.index import Collection, Document
@@ -9,10 +10,10 @@ _ENDED = {"undone_at", BYTES_REPLACED_AT}
 """What says of an earlier annotation that it is never valid again."""
 
 
-async def take_back(images: Collection, document_id: str, **having: str) -> bool:
+async def take_back(images: Collection, document_id: str, **having: Any) -> bool:
     """Take back an annotation with these fields; False: the image has another by now, or none.
 
-    Whose it is, is said by its ``by`` or its ``origin``. What was taken back goes into
+    Whose it is, is said by its ``by`` and ``at``, or its ``origin``. What was taken back goes into
     ``annotation_history`` with ``undone_at``; what was valid before comes out of it.
 
     Raises:
@@ -27,6 +28,19 @@ async def take_back(images: Collection, document_id: str, **having: str) -> bool
         change = {"$set": _without_last(document), "$inc": {"revision": 1}}
         if await images.update_one(as_read, change):
             return True
+
+
+async def was_taken_back(images: Collection, document_id: str, **having: Any) -> bool:
+    """Return whether an annotation with these fields is one that was taken back.
+
+    Raises:
+        IndexUnavailableError: MongoDB does not answer.
+    """
+    document = await images.find_one({"_id": document_id}) or {}
+    return any(
+        "undone_at" in each and having.items() <= each.items()
+        for each in document.get("annotation_history") or []
+    )
 
 
 def _without_last(document: Document) -> Document:

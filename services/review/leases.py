@@ -2,12 +2,22 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from services.common.index import Collection, DuplicateDocumentError
 from services.review.metrics import LEASES
 
 KEPT = timedelta(days=1)
 """How long it is remembered who skipped or annotated an image."""
+_NOT_ANSWERING = {"answering_by": "", "answering_at": ""}
+
+
+class Answer(NamedTuple):
+    """That a session annotated an image, or began to."""
+
+    image: str
+    at: datetime
+    """As in the annotation: it tells whether that was written."""
 
 
 @dataclass(frozen=True)
@@ -67,24 +77,41 @@ class Leases:
         )
         LEASES.labels(outcome="skipped").inc()
 
-    async def done(self, image: str, session: str) -> None:
+    async def begin(self, answer: Answer, session: str) -> None:
+        """Note that a session is about to annotate an image: should it end there, Undo knows."""
+        fields = {"answering_by": session, "answering_at": answer.at}
+        change = {"$set": {**fields, "expires_at": datetime.now(tz=UTC) + KEPT}}
+        await self.collection.update_one({"_id": answer.image}, change, upsert=True)
+
+    async def begun(self, image: str, session: str) -> Answer | None:
+        """Return an answer to an image that a session began and that was cut short."""
+        found = await self.collection.find_one({"_id": image, "answering_by": session})
+        return None if found is None else Answer(image, found["answering_at"])
+
+    async def done(self, answer: Answer, session: str) -> None:
         """Give an image back as annotated, so that it can be undone."""
         now = datetime.now(tz=UTC)
-        fields = {"until": now, "session": None, "done_by": session, "done_at": now}
-        change = {"$set": {**fields, "expires_at": now + KEPT}}
-        await self.collection.update_one({"_id": image}, change, upsert=True)
+        fields = {"until": now, "session": None, "done_by": session, "done_at": answer.at}
+        change = {"$set": {**fields, "expires_at": now + KEPT}, "$unset": _NOT_ANSWERING}
+        await self.collection.update_one({"_id": answer.image}, change, upsert=True)
 
-    async def last_done(self, session: str) -> str | None:
-        """Return what a session annotated last and has not undone."""
-        found = self.collection.find({"done_by": session}, sort=[("done_at", -1)], limit=1)
-        async for each in found:
-            return str(each["_id"])
-        return None
+    async def last_done(self, session: str) -> Answer | None:
+        """Return what a session annotated last, or began to, and has not undone."""
+        answers = [
+            Answer(str(each["_id"]), each[f"{name}_at"])
+            for name in ("done", "answering")
+            async for each in self.collection.find(
+                {f"{name}_by": session}, sort=[(f"{name}_at", -1)], limit=1
+            )
+        ]
+        return max(answers, key=lambda answer: answer.at, default=None)
 
-    async def undone(self, image: str, session: str) -> None:
-        """Forget that a session annotated an image."""
-        where = {"_id": image, "done_by": session}
-        await self.collection.update_one(where, {"$unset": {"done_by": "", "done_at": ""}})
+    async def undone(self, answer: Answer, session: str) -> None:
+        """Forget that a session annotated an image, or began to."""
+        for name in ("done", "answering"):
+            where = {"_id": answer.image, f"{name}_by": session, f"{name}_at": answer.at}
+            change = {"$unset": {f"{name}_by": "", f"{name}_at": ""}}
+            await self.collection.update_one(where, change)
 
     def _until(self, session: str, now: datetime) -> dict[str, object]:
         until = now + timedelta(seconds=self.seconds)

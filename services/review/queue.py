@@ -5,15 +5,23 @@ import random
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from time import monotonic
 from typing import Any
 
-from services.common.annotations import Outcome, Quality, annotate, to_annotation
+from services.common.annotations import (
+    Annotation,
+    Outcome,
+    Quality,
+    annotate,
+    decide,
+    to_annotation,
+)
 from services.common.index import Collection, Document
-from services.common.undoing import take_back
+from services.common.undoing import take_back, was_taken_back
 from services.common.windows import Axis, Position, by_hash, most_apart, walk, worst
-from services.review.leases import Leases
+from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
 from services.review.sessions import Session
 
@@ -106,14 +114,40 @@ class Queue:
             UnacceptableAnnotationError: The text can't be an annotation.
             IndexUnavailableError: MongoDB does not answer.
         """
-        said = to_annotation(text if quality is Quality.OK else "", quality, by=session.name)
+        answer = Answer(image, _now())
+        said = to_annotation(
+            text if quality is Quality.OK else "", quality, by=session.name, at=answer.at
+        )
+        if await self._is_finished(session, said, image, etag=etag):
+            return Outcome.UNCHANGED
+        await self.leases.begin(answer, session.id)
         outcome = await annotate(self.images, image, said, etag=etag)
         if outcome is Outcome.WRITTEN:
             ANNOTATIONS.labels(quality=quality).inc()
-            await self.leases.done(image, session.id)
+            await self.leases.done(answer, session.id)
         else:
+            await self.leases.undone(answer, session.id)
             await self.leases.release(image, session.id)
         return outcome
+
+    async def _is_finished(
+        self, session: Session, said: Annotation, image: str, *, etag: str
+    ) -> bool:
+        """Return whether this answer was written already, and finish it.
+
+        It was cut short, so its person was not told, and gives it again. Where they say something
+        else this time, what was written is taken back.
+        """
+        earlier = await self.leases.begun(image, session.id)
+        document = await self.images.find_one({"_id": image}) if earlier is not None else None
+        annotation = (document or {}).get("annotation") or {}
+        if earlier is None or (annotation.get("by"), annotation.get("at")) != (said.by, earlier.at):
+            return False
+        if decide(document, said, etag=etag) is Outcome.UNCHANGED:
+            await self.leases.done(earlier, session.id)
+            return True
+        await take_back(self.images, image, by=said.by, at=earlier.at)
+        return False
 
     async def undo(self, session: Session) -> str | None:
         """Take back what a session annotated last; return the image, which is that person's now.
@@ -121,11 +155,16 @@ class Queue:
         Raises:
             IndexUnavailableError: MongoDB does not answer.
         """
-        while (image := await self.leases.last_done(session.id)) is not None:
-            await self.leases.undone(image, session.id)
-            if await take_back(self.images, image, by=session.name):
+        while (last := await self.leases.last_done(session.id)) is not None:
+            mine = {"by": session.name, "at": last.at}
+            is_taken_back = await take_back(self.images, last.image, **mine)
+            if is_taken_back:
                 UNDONE.inc()
-                return image
+            # An Undo may have been cut short, and its person was not told what it did
+            is_undone = is_taken_back or await was_taken_back(self.images, last.image, **mine)
+            await self.leases.undone(last, session.id)
+            if is_undone:
+                return last.image
         return None
 
     async def _take(self, image: str, session: Session) -> Document | None:
@@ -151,6 +190,12 @@ class Queue:
                 if window.next and not window.documents and monotonic() > deadline:
                     yield window.next
                     return
+
+
+def _now() -> datetime:
+    """Return the time as MongoDB keeps it: to milliseconds."""
+    now = datetime.now(tz=UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 def _to_task(

@@ -28,9 +28,12 @@ document.addEventListener("htmx:load", () => {
   text.setSelectionRange(text.value.length, text.value.length);
 });
 document.addEventListener("htmx:beforeRequest", () => trouble(""));
-document.addEventListener("htmx:sendError", () => trouble("The server does not answer; nothing was saved. Try again."));
+document.addEventListener("htmx:sendError", () => trouble("The server does not answer. What you did last may not be saved: do it again."));
 document.addEventListener("htmx:responseError", (event) => {
-  trouble(`The server refused it (${event.detail.xhr.status}); nothing was saved. Load the page again.`);
+  const { status } = event.detail.xhr;
+  trouble(status >= 500
+    ? `The server failed (${status}). What you did last may not be saved: do it again.`
+    : `The server refused it (${status}); nothing was saved. Load the page again.`);
 });
 
 document.addEventListener("dragover", (event) => {

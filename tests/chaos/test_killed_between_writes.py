@@ -1,0 +1,124 @@
+"""Work that takes two writes is cut off between them; docs/reliability.md has the table."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from services.common.annotations import Outcome, Quality
+from services.common.index import Database, open_index
+from services.common.settings import MongoSettings
+from services.review import queue as review_queue
+from services.review.leases import Leases
+from services.review.queue import Queue
+from services.review.sessions import Session
+from tests.support.cutting import cut_before
+from tests.support.review import known
+
+pytestmark = pytest.mark.integration
+
+ADA = Session("s1", "ada", 9e9)
+FIRST, SECOND = known("first", 0.1), known("second", 0.2)
+
+
+@pytest.fixture
+async def index(mongo_settings: MongoSettings) -> AsyncIterator[Database]:
+    async with open_index(mongo_settings) as index:
+        await index.create_indexes()
+        yield index
+
+
+@pytest.fixture
+async def queue(index: Database) -> Queue:
+    """A queue of two images, the first of which is annotated."""
+    for document in (FIRST, SECOND):
+        await index.images.insert(dict(document))
+    queue = Queue(index.images, Leases(index.review_leases, seconds=60))
+    await answer(queue, FIRST["_id"], "right text")
+    return queue
+
+
+async def answer(queue: Queue, image: str, text: str) -> Outcome:
+    return await queue.answer(ADA, image, text=text, quality=Quality.OK, etag="e1")
+
+
+async def texts(index: Database) -> dict[str, str | None]:
+    found = index.images.find({"_id": {"$in": [FIRST["_id"], SECOND["_id"]]}})
+    names = {FIRST["_id"]: "first", SECOND["_id"]: "second"}
+    return {names[each["_id"]]: (each["annotation"] or {}).get("text") async for each in found}
+
+
+async def test_undo_takes_back_an_answer_that_was_cut_short(queue: Queue, index: Database) -> None:
+    with cut_before(Leases, "done"):
+        await answer(queue, SECOND["_id"], "typo")
+
+    assert await queue.undo(ADA) == SECOND["_id"]
+
+    assert await texts(index) == {"first": "right text", "second": None}
+    assert await queue.undo(ADA) == FIRST["_id"]
+
+
+async def test_answer_that_is_given_again_can_be_undone(queue: Queue, index: Database) -> None:
+    with cut_before(Leases, "done"):
+        await answer(queue, SECOND["_id"], "typo")
+
+    assert await answer(queue, SECOND["_id"], "typo") is Outcome.UNCHANGED
+    assert await queue.undo(ADA) == SECOND["_id"]
+    assert await texts(index) == {"first": "right text", "second": None}
+
+
+async def test_answer_that_was_cut_short_can_be_corrected(queue: Queue, index: Database) -> None:
+    with cut_before(Leases, "done"):
+        await answer(queue, SECOND["_id"], "typo")
+
+    assert await answer(queue, SECOND["_id"], "right") is Outcome.WRITTEN
+
+    assert await texts(index) == {"first": "right text", "second": "right"}
+    assert await queue.undo(ADA) == SECOND["_id"]
+    assert await texts(index) == {"first": "right text", "second": None}
+
+
+async def test_undo_passes_over_an_answer_that_was_not_written(
+    queue: Queue, index: Database
+) -> None:
+    with cut_before(review_queue, "annotate"):
+        await answer(queue, SECOND["_id"], "never written")
+
+    assert await queue.undo(ADA) == FIRST["_id"]
+    assert await texts(index) == {"first": None, "second": None}
+    assert await queue.undo(ADA) is None
+
+
+async def test_undo_that_was_cut_short_is_finished_by_the_next(
+    queue: Queue, index: Database
+) -> None:
+    await answer(queue, SECOND["_id"], "typo")
+    with cut_before(Leases, "undone"):
+        await queue.undo(ADA)
+
+    assert await queue.undo(ADA) == SECOND["_id"]
+
+    assert await texts(index) == {"first": "right text", "second": None}
+
+
+async def test_undo_that_was_cut_before_it_began_is_done_by_the_next(
+    queue: Queue, index: Database
+) -> None:
+    await answer(queue, SECOND["_id"], "typo")
+    with cut_before(review_queue, "take_back"):
+        await queue.undo(ADA)
+
+    assert await queue.undo(ADA) == SECOND["_id"]
+
+    assert await texts(index) == {"first": "right text", "second": None}
+
+
+async def test_answer_of_another_leaves_the_undo_of_the_first(
+    queue: Queue, index: Database
+) -> None:
+    bob = Session("s2", "bob", 9e9)
+    second = await queue.answer(bob, FIRST["_id"], text="bob's", quality=Quality.OK, etag="e1")
+
+    assert second is Outcome.CONFLICT
+    assert await queue.undo(bob) is None
+    assert await queue.undo(ADA) == FIRST["_id"]
+    assert await texts(index) == {"first": None, "second": None}
