@@ -14,8 +14,10 @@ import pytest
 import trustme
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
+from structlog.testing import capture_logs
 from typing_extensions import override
 
+from infra.local.ports import pick_free_ports
 from services.common.download.client import Downloader, open_downloader
 from services.common.download.errors import (
     DownloadError,
@@ -390,10 +392,24 @@ async def test_name_whose_answer_changes_is_checked_at_every_connection(site: We
 
 async def test_name_with_only_forbidden_addresses_is_refused() -> None:
     resolver = Answers(["10.0.0.1", "192.168.0.1", "169.254.169.254"])
-    async with open_downloader(settings(), connections=2, resolver=resolver) as downloader:
-        error = await failure(downloader, "http://name.test/")
+    with capture_logs() as logs:
+        async with open_downloader(settings(), connections=2, resolver=resolver) as downloader:
+            error = await failure(downloader, "http://name.test/")
 
     assert error.code == "forbidden_address"
+    # where an internal name leads is not told to whoever asks for it
+    assert error.detail == "name.test is not at a public address"
+    assert any(each.get("address") == "169.254.169.254" for each in logs)
+
+
+async def test_refused_connection_to_an_allowed_network_names_no_address() -> None:
+    port = pick_free_ports().fetcher_port
+    resolver = Answers(*[["127.0.0.1", "127.0.0.2"]] * 2)
+    async with open_downloader(settings(), connections=2, resolver=resolver) as downloader:
+        error = await failure(downloader, f"http://name.test:{port}/")
+
+    assert error.code == "connection_failed"
+    assert "127.0.0" not in error.detail
 
 
 @pytest.mark.parametrize(

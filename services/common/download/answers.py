@@ -1,5 +1,6 @@
 """What a host's answer, or its silence, means."""
 
+import os
 import re
 import socket
 from collections.abc import Mapping
@@ -7,6 +8,7 @@ from http import HTTPStatus
 from urllib.parse import urljoin
 
 import aiohttp
+import structlog
 from yarl import URL
 
 from services.common.download.errors import (
@@ -19,6 +21,8 @@ from services.common.download.guard import ForbiddenAddressError
 from services.common.download.headers import opts_out, retry_after_seconds
 from services.common.download.settings import DownloadSettings
 from services.common.download.urls import UnacceptableUrlError, check_characters, to_url
+
+log = structlog.stdlib.get_logger(__name__)
 
 DEAD_HOST_ATTEMPTS = 2
 """One quick retry, then give up: what does not answer twice will rarely answer in a minute."""
@@ -145,7 +149,9 @@ def to_download_error(error: Exception, settings: DownloadSettings) -> DownloadE
 def _not_connected(error: aiohttp.ClientConnectorError) -> DownloadError:
     cause = error.os_error
     if isinstance(cause, ForbiddenAddressError):
-        detail = f"{error.host} is at {cause.address}, which is not a public address"
+        # where an internal name leads is for the log: strangers read the detail
+        log.info("address is not public", host=error.host, address=cause.address)
+        detail = f"{error.host} is not at a public address"
         return RefusedDownloadError("forbidden_address", detail)
     if isinstance(error, aiohttp.ClientSSLError):
         return RefusedDownloadError("tls_error", f"no trusted connection: {error}"[:300])
@@ -157,5 +163,6 @@ def _not_connected(error: aiohttp.ClientConnectorError) -> DownloadError:
             f"the address of {error.host} could not be found: {cause.strerror or cause}",
             most_attempts=DEAD_HOST_ATTEMPTS,
         )
-    detail = f"{error.host} port {error.port}: {cause.strerror or cause}"
+    reason = os.strerror(cause.errno) if cause.errno else "no connection could be made"
+    detail = f"{error.host} port {error.port}: {reason}"
     return FailedDownloadError("connection_failed", detail, most_attempts=DEAD_HOST_ATTEMPTS)
