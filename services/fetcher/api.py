@@ -30,7 +30,11 @@ from services.fetcher.upload import ListLimits, receive_list
 BatchId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of a page.")]
 Cursor = Annotated[
-    str | None, Query(pattern=r"^[0-9A-Za-z/-]{1,100}$", description="``next`` of the page before.")
+    str | None, Query(pattern=r"^[0-9A-Za-z-]{1,64}$", description="``next`` of the page before.")
+]
+ItemCursor = Annotated[
+    str | None,
+    Query(pattern=r"^[0-9A-Za-z-]{1,64}/[0-9]{10}$", description="``next`` of the page before."),
 ]
 IdempotencyKey = Annotated[
     str | None,
@@ -182,7 +186,7 @@ def _add_reading(router: APIRouter, batches: Batches, stop: asyncio.Event) -> No
         batch_id: BatchId,
         outcome: ItemOutcome | None = None,
         limit: Limit = 100,
-        cursor: Cursor = None,
+        cursor: ItemCursor = None,
     ) -> schemas.ItemPage:
         page = await batches.items(batch_id, outcome=outcome, after=cursor or "", limit=limit)
         return schemas.ItemPage(

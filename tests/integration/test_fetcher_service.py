@@ -536,6 +536,17 @@ async def test_lists_come_in_pages_that_follow_each_other(
     assert oldest["batches"][0]["batch_id"] == batch_id
 
 
+@pytest.mark.parametrize("number", ["9" * 80, "9" * 20, "1", "x" * 10, ""])
+async def test_cursor_that_is_none_of_ours_is_refused(
+    api: aiohttp.ClientSession, number: str
+) -> None:
+    batch_id = (await submit(api, "http://127.0.0.1:1/a"))["batch_id"]
+    path = f"/batches/{batch_id}/items?cursor={batch_id}/{number}"
+
+    async with api.get(path) as response:
+        assert (response.status, (await response.json())["code"]) == (422, "invalid_request")
+
+
 async def test_progress_is_streamed_until_the_batch_is_done(
     api: aiohttp.ClientSession, site: WebSite
 ) -> None:
