@@ -14,6 +14,8 @@ NOTIFICATION_QUEUE_LIMIT = 1_000_000  # beyond it MinIO answers 200 and loses th
 RABBITMQ_NODE = "docreco@localhost"  # part of its data: the same whatever the ports are
 RABBITMQ_PLUGINS = "[rabbitmq_management,rabbitmq_prometheus,rabbitmq_consistent_hash_exchange]."
 STOP_TIMEOUT_SECONDS = 30.0
+CONSUMER_TIMEOUT_MS = 7_200_000
+"""RabbitMQ closes the channel of who holds a delivery for longer; as in infra/docker and k8s."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ def _rabbitmq_conf(ports: Ports, user: str, password: str) -> str:
         "prometheus.tcp.ip": HOST,
         "prometheus.tcp.port": ports.rabbitmq_metrics_port,
         "prometheus.return_per_object_metrics": "true",
+        "consumer_timeout": CONSUMER_TIMEOUT_MS,
         "default_user": user,
         "default_pass": password,
         "log.console": "true",

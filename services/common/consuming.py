@@ -59,6 +59,7 @@ class Consumer:
         prefetch: Deliveries held at once, of each partition where there are partitions.
         checks: By name of a dependency: returns when it answers again, raises while it does not.
         on_settled: Told the outcome of each delivery.
+        on_takeover: Called before the first delivery of a partition that another process had.
         behind: Whose work goes first: a delivery is taken only while it has nothing to do.
     """
 
@@ -71,6 +72,7 @@ class Consumer:
         prefetch: int,
         checks: Mapping[str, Check],
         on_settled: Settled,
+        on_takeover: Callable[[], None] = lambda: None,
         behind: "Consumer | None" = None,
     ) -> None:
         self._settings = settings
@@ -79,6 +81,7 @@ class Consumer:
         self._prefetch = prefetch
         self._breaker = Breaker(checks)
         self._on_settled = on_settled
+        self._on_takeover = on_takeover
         self._behind = behind
         self._in_flight: set[asyncio.Task[None]] = set()
         self._state = "not connected yet"
@@ -165,6 +168,7 @@ class Consumer:
             self._queues,
             start=lambda message: self._start(message, session),
             lost=session.lose,
+            taken_over=self._on_takeover,
             prefetch=self._prefetch,
         )
         await partitions.subscribe(channel)

@@ -31,18 +31,20 @@ class TransientError(PipelineError):
 
 
 class PostponedError(PipelineError):
-    """It is not this input's turn: the same attempt is due after a delay.
+    """It cannot be tried yet: the same attempt is due after a delay.
 
     Args:
         reason: What it waits for.
-        for_long: Whether the shortest delay would be no use.
+        seconds: How long that will take.
+        is_reserved: Whether it is expected then, and not before; else it counts how often it waits.
     """
 
     code = "postponed"
 
-    def __init__(self, reason: str, *, for_long: bool = False) -> None:
+    def __init__(self, reason: str, *, seconds: float, is_reserved: bool = False) -> None:
         super().__init__(reason)
-        self.for_long = for_long
+        self.seconds = seconds
+        self.is_reserved = is_reserved
 
 
 class UnavailableError(PipelineError):

@@ -39,6 +39,7 @@ IMAGES = "images"
 BATCHES = "batches"
 FETCHES = "fetches"
 LISTS = "lists"
+HOSTS = "hosts"
 REVIEW_LEASES = "review_leases"
 LABEL_STUDIO = "label_studio"
 TOMBSTONES = "tombstones"
@@ -63,6 +64,7 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("page", ASCENDING), ("outcome", ASCENDING)]),
     ),
     LISTS: (IndexModel([("batch_id", ASCENDING), ("last_line", ASCENDING)]),),
+    HOSTS: (IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0),),
     REVIEW_LEASES: (
         IndexModel([("until", ASCENDING)]),
         IndexModel([("skipped", ASCENDING)]),
@@ -122,6 +124,11 @@ class Collection:
         limit: dict[str, Any] = {} if most is None else {"limit": most}
         with _errors():
             return await self._collection.count_documents(where, **limit)
+
+    async def size(self) -> int:
+        """Return about how many documents there are, without counting them."""
+        with _errors():
+            return await self._collection.estimated_document_count()
 
     async def insert(self, document: Document) -> None:
         """Insert a document.
@@ -212,6 +219,7 @@ class Database:
         self.batches = Collection(self._database[BATCHES])
         self.fetches = Collection(self._database[FETCHES])
         self.lists = Collection(self._database[LISTS])
+        self.hosts = Collection(self._database[HOSTS])
         self.review_leases = Collection(self._database[REVIEW_LEASES])
         self.label_studio = Collection(self._database[LABEL_STUDIO])
         self.tombstones = Collection(self._database[TOMBSTONES])

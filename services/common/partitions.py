@@ -59,6 +59,7 @@ class Partition:
         connection: Open; the caller closes it.
         start: Begins the work of a delivery.
         lost: Told why nothing will arrive any more.
+        taken_over: Called before its first delivery: until then another process had its hosts.
         prefetch: Deliveries held at once.
     """
 
@@ -69,12 +70,14 @@ class Partition:
         *,
         start: Start,
         lost: Callable[[str], None],
+        taken_over: Callable[[], None],
         prefetch: int,
     ) -> None:
         self.name = name
         self._connection = connection
         self._start = start
         self._lost = lost
+        self._taken_over = taken_over
         self._prefetch = prefetch
         self._channel: Channel | None = None
         self._works: set[Work] = set()
@@ -125,7 +128,9 @@ class Partition:
     async def _accept(self, channel: Channel, message: Message) -> None:
         if channel is not self._channel:
             return  # on its way while this process left: it goes back with the channel
-        self.is_active = True
+        if not self.is_active:
+            self.is_active = True
+            self._taken_over()
         work = self._start(message)
         self._works.add(work)
         work.task.add_done_callback(lambda _: self._works.discard(work))
@@ -143,6 +148,7 @@ class Partitions:
         queues: Names of partitions and of the members' queue.
         start: Begins the work of a delivery.
         lost: Told why nothing will arrive any more.
+        taken_over: Called before the first delivery of each partition.
         prefetch: Deliveries held at once of each partition.
     """
 
@@ -153,12 +159,20 @@ class Partitions:
         *,
         start: Start,
         lost: Callable[[str], None],
+        taken_over: Callable[[], None],
         prefetch: int,
     ) -> None:
         self._connection = connection
         self._members = queues.members
         self._partitions = [
-            Partition(name, connection, start=start, lost=lost, prefetch=prefetch)
+            Partition(
+                name,
+                connection,
+                start=start,
+                lost=lost,
+                taken_over=taken_over,
+                prefetch=prefetch,
+            )
             for name in queues.partitions
         ]
 

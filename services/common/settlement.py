@@ -3,13 +3,14 @@
 * the handler returned: acknowledged;
 * ``TransientError``: a copy goes to the next delay queue, then the original is acknowledged;
   after the last delay, to the parking queue with the reason;
-* ``PostponedError``: a copy goes to a delay queue, and counts as no attempt;
+* ``PostponedError``: a copy goes to the delay queue that fits, and counts as no attempt;
 * ``PermanentError``, or a bug of ours: to the parking queue with the reason;
 * ``UnavailableError``: consuming stops, the delivery returns to its queue, and consuming goes on
   when the server that was missing answers again;
 * cancelled: left unsettled, so RabbitMQ delivers it again.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,7 +32,13 @@ PARKED_AT_HEADER = "x-parked-at"
 CODE_HEADER = "x-code"
 REASON_HEADER = "x-reason"
 POSTPONED_HEADER = "x-postponed"
-"""How often it was put off without being tried."""
+"""How often it was delayed without being tried, for want of room."""
+DUE_HEADER = "x-due"
+"""When it may be tried, in seconds of Unix time, where it was delayed until then."""
+DELAY_SECONDS = (5.0, 60.0, 600.0)
+"""Of the delay queues, in order; as in ``rabbitmq/definitions.json``."""
+MOST_LATE = 0.1
+"""A delay may be longer than the wait by so much of it: one round costs less than several."""
 HOST_HEADER = "x-host"
 """What ``fetch.hosts`` hashes: all work on one host is in one queue, and so in one process."""
 REPLAYS_HEADER = "x-replays"
@@ -131,13 +138,22 @@ class Delivery:
         headers = self.headers
         return self.attempt == 1 and not any(
             headers.get(name)
-            for name in (DELIVERY_COUNT_HEADER, COPIES_HEADER, POSTPONED_HEADER, RENEWALS_HEADER)
+            for name in (
+                *(DELIVERY_COUNT_HEADER, COPIES_HEADER, RENEWALS_HEADER),
+                *(POSTPONED_HEADER, DUE_HEADER),
+            )
         )
 
     @property
     def postponed(self) -> int:
-        """How often it was put off without being tried."""
+        """How often it was delayed without being tried, for want of room."""
         return _count(self.headers, POSTPONED_HEADER)
+
+    @property
+    def due_in(self) -> float:
+        """Seconds until it may be tried."""
+        remaining = _count(self.headers, DUE_HEADER) - time.time()
+        return min(max(remaining, 0.0), DELAY_SECONDS[-1])
 
 
 Handler = Callable[[Delivery], Awaitable[str]]
@@ -162,10 +178,19 @@ def to_delivery(body: bytes, headers: Mapping[str, Any], queues: Queues) -> Deli
 
 
 def postpone(error: PostponedError, delivery: Delivery, queues: Queues) -> Verdict:
-    """Decide where a delivery waits for its turn."""
-    headers = {**own_headers(delivery.headers), POSTPONED_HEADER: delivery.postponed + 1}
-    queue = queues.delays[min(int(error.for_long), len(queues.delays) - 1)]
-    return Verdict(Outcome.POSTPONED, error.code, queue, headers)
+    """Decide where a delivery waits until it may be tried.
+
+    The longest delay that fits takes it; what is left of the wait then takes another round.
+    """
+    headers = own_headers(delivery.headers)
+    if error.is_reserved:
+        headers[DUE_HEADER] = round(time.time() + error.seconds)
+    else:
+        headers[POSTPONED_HEADER] = delivery.postponed + 1
+    most = error.seconds * (1 + MOST_LATE)
+    delays = zip(queues.delays, DELAY_SECONDS, strict=False)
+    fitting = [queue for queue, seconds in delays if seconds <= most]
+    return Verdict(Outcome.POSTPONED, error.code, (fitting or queues.delays[:1])[-1], headers)
 
 
 def judge(error: Exception, delivery: Delivery, queues: Queues) -> Verdict:
@@ -264,7 +289,7 @@ def replay_headers(headers: Mapping[str, Any], *, code: str, reason: str) -> dic
         reason: The same in words.
     """
     dropped = {
-        *(ATTEMPT_HEADER, COPIES_HEADER, POSTPONED_HEADER, RENEWALS_HEADER),
+        *(ATTEMPT_HEADER, COPIES_HEADER, POSTPONED_HEADER, RENEWALS_HEADER, DUE_HEADER),
         *(CODE_HEADER, REASON_HEADER, PARKED_AT_HEADER),
     }
     kept = {name: value for name, value in own_headers(headers).items() if name not in dropped}

@@ -26,8 +26,9 @@ from services.fetcher.cancellations import Cancellations
 from services.fetcher.clearing import Clearing
 from services.fetcher.counting import Counting
 from services.fetcher.dispatcher import Dispatcher
+from services.fetcher.hosts.repository import HostRepository
+from services.fetcher.hosts.scheduler import HostScheduler, SlotLimits
 from services.fetcher.hosts.source import PoliteSource
-from services.fetcher.hosts.turns import TurnLimits, Turns
 from services.fetcher.ledger import Ledger
 from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import Pages
@@ -41,7 +42,7 @@ from services.fetcher.upload import ListLimits
 from services.fetcher.worker import Worker
 
 PARTITION_PREFETCH = 128
-"""Jobs of each partition that wait here for their host's turn: enough that hosts can alternate."""
+"""Jobs of each partition that wait here for a slot: enough that hosts can alternate."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class _Opened:
 
 
 @asynccontextmanager
-async def _open(config: Configuration, limits: TurnLimits) -> AsyncIterator[_Opened]:
+async def _open(config: Configuration, limits: SlotLimits) -> AsyncIterator[_Opened]:
     spool = Spool(config.archives.max_spool_bytes)
     async with (
         open_object_store(config.s3) as store,
@@ -88,14 +89,15 @@ async def _open(config: Configuration, limits: TurnLimits) -> AsyncIterator[_Ope
 async def run(config: Configuration, stop: asyncio.Event) -> None:
     """Serve, dispatch and download until ``stop`` is set; then finish what is in work."""
     settings, wake = config.fetcher, asyncio.Event()
-    limits = TurnLimits(settings.concurrency, settings.host_concurrency, settings.host_rate)
+    limits = SlotLimits(settings.concurrency, settings.host_concurrency, settings.host_rate)
     async with _open(config, limits) as opened:
         index = opened.index
         cancellations = Cancellations(index.batches)
         clearing = Clearing(
             index.batches, index.lists, kept_seconds=settings.unfinished_kept_seconds
         )
-        consumer = _consumer(config, opened, Turns(limits), cancellations)
+        scheduler = HostScheduler(limits, HostRepository(index.hosts))
+        consumer = _consumer(config, opened, scheduler, cancellations)
         async with asyncio.TaskGroup() as tasks:
             consuming = consumer.run(stop, drain_seconds=settings.drain_seconds)
             parts: dict[str, Coroutine[Any, Any, None]] = {
@@ -116,11 +118,14 @@ def _checks(opened: _Opened) -> dict[str, Check]:
 
 
 def _consumer(
-    config: Configuration, opened: _Opened, turns: Turns, cancellations: Cancellations
+    config: Configuration,
+    opened: _Opened,
+    scheduler: HostScheduler,
+    cancellations: Cancellations,
 ) -> Consumer:
     worker = Worker(
-        source=PoliteSource(opened.images, opened.source.delay, turns),
-        turns=turns,
+        source=PoliteSource(opened.images, opened.source.delay, scheduler),
+        scheduler=scheduler,
         store=opened.store,
         ledger=Ledger(opened.index.fetches),
         cancellations=cancellations,
@@ -134,6 +139,7 @@ def _consumer(
         prefetch=PARTITION_PREFETCH,
         checks=_checks(opened),
         on_settled=_ignore,
+        on_takeover=scheduler.reload,
     )
 
 

@@ -21,8 +21,8 @@ from services.common.metadata import FETCH_ID, Provenance, to_metadata
 from services.common.object_store import ObjectStore
 from services.common.settlement import Delivery, is_worn_out
 from services.fetcher.cancellations import BatchCancelledError, Cancellations
+from services.fetcher.hosts.scheduler import HostScheduler
 from services.fetcher.hosts.source import Source
-from services.fetcher.hosts.turns import MOST_POSTPONED, Turns
 from services.fetcher.images import Image, to_image
 from services.fetcher.jobs import Job, parse_job
 from services.fetcher.ledger import CANCELLED, ItemOutcome, Ledger, Result
@@ -34,6 +34,9 @@ log = structlog.stdlib.get_logger(__name__)
 
 WRITES_AT_ONCE = 64
 """To the store; each holds a whole image in memory."""
+MOST_POSTPONED = 20
+NO_SPACE_SECONDS = 60.0
+"""An item whose archive finds no room waits so long, and so often; then it counts as an attempt."""
 
 _BUG = Result(
     ItemOutcome.FAILED,
@@ -54,7 +57,7 @@ class Worker:
 
     Args:
         source: Downloads.
-        turns: Which host's turn it is.
+        scheduler: Gives slots to hosts.
         store: The bucket that images go to.
         ledger: The items.
         cancellations: Which batches were called off.
@@ -66,7 +69,7 @@ class Worker:
         self,
         *,
         source: Source,
-        turns: Turns,
+        scheduler: HostScheduler,
         store: ObjectStore,
         ledger: Ledger,
         cancellations: Cancellations,
@@ -74,7 +77,7 @@ class Worker:
         max_attempts: int,
     ) -> None:
         self._source = source
-        self._turns = turns
+        self._scheduler = scheduler
         self._store = store
         self._ledger = ledger
         self._cancellations = cancellations
@@ -93,9 +96,11 @@ class Worker:
             UnavailableError: A server of ours is missing, and the job may be returned once more.
         """
         job = parse_job(delivery.body)
-        if not delivery.is_fresh and not await self._is_queued(job):
-            return "done_already"
         try:
+            if not await self._cancellations.is_cancelled(job.batch_id):  # before it costs more
+                await self._scheduler.delay_unless_due(job.host, due_in=delivery.due_in)
+            if not delivery.is_fresh and not await self._is_queued(job):
+                return "done_already"
             earlier = await self._ledger.last_success(job.url)
             if earlier is not None and earlier["_id"] == job.fetch_id:
                 return "done_already"
@@ -138,7 +143,7 @@ class Worker:
             if await self._cancellations.is_cancelled(job.batch_id):
                 return CANCELLED, 0
             with self._cancellations.watched(job.batch_id):
-                async with self._turns.turn(job.host, postponed=delivery.postponed):
+                async with self._scheduler.slot(job.host):
                     delivery.begin()
                     started = time.perf_counter()
                     image = await self._download(job, earlier)
@@ -232,7 +237,7 @@ def _says_no_more(job: Job, earlier: Document) -> bool:
 
 def _blame_no_item_for_a_full_disk(error: Exception, delivery: Delivery) -> None:
     if isinstance(error, NoSpaceError) and delivery.postponed < MOST_POSTPONED:
-        raise PostponedError(error.detail, for_long=True) from error
+        raise PostponedError(error.detail, seconds=NO_SPACE_SECONDS) from error
 
 
 def _not_modified(answer: NotModifiedError, earlier: Document) -> Result:

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
+from infra.local.servers import CONSUMER_TIMEOUT_MS
+from services.common.download.settings import DownloadSettings
 from services.common.settlement import (
+    DELAY_SECONDS,
     FETCH_QUEUES,
     HOST_HEADER,
     OCR_QUEUES,
@@ -50,6 +53,26 @@ def test_work_on_one_host_is_in_one_queue_with_one_active_consumer() -> None:
     for name in FETCH_QUEUES.delays:
         assert QUEUES[name]["x-dead-letter-exchange"] == FETCH_QUEUES.exchange
     assert FETCH_QUEUES.members in QUEUES
+
+
+@pytest.mark.parametrize("queues", [OCR_QUEUES, FETCH_QUEUES])
+def test_delays_last_as_long_as_the_code_thinks(queues: Queues) -> None:
+    seconds = [QUEUES[name]["x-message-ttl"] / 1000 for name in queues.delays]
+
+    assert seconds == list(DELAY_SECONDS)
+
+
+@pytest.mark.parametrize(
+    "path", ["infra/docker/rabbitmq/docreco.conf", "infra/k8s/base/rabbitmq.yaml"]
+)
+def test_deliveries_may_be_held_longer_than_any_download(path: str) -> None:
+    text = (Path(__file__).parents[2] / path).read_text()
+    with pytest.raises(ValidationError):
+        DownloadSettings(total_timeout_seconds=CONSUMER_TIMEOUT_MS / 1000 / 2 + 1)
+
+    assert re.findall(r"^ *consumer_timeout = (\d+)$", text, re.MULTILINE) == [
+        str(CONSUMER_TIMEOUT_MS)
+    ]
 
 
 @pytest.mark.parametrize("queue", [OCR_QUEUES.parked, FETCH_QUEUES.parked, "raw.unrouted"])

@@ -9,8 +9,8 @@ from services.common.download.client import Downloader, open_downloader
 from services.common.download.errors import FailedDownloadError
 from services.common.download.urls import host_of
 from services.fetcher.hosts.host import SILENT_AT_FIRST
+from services.fetcher.hosts.scheduler import SlotLimits
 from services.fetcher.hosts.source import PoliteSource
-from services.fetcher.hosts.turns import TurnLimits, Turns
 from tests.support.adversary import (
     GOOD,
     HOSTILE,
@@ -18,6 +18,7 @@ from tests.support.adversary import (
     silence_after,
     strict_settings,
 )
+from tests.support.hosts import make_scheduler
 from tests.support.web import WebSite, open_site, png
 
 pytestmark = pytest.mark.integration
@@ -38,8 +39,8 @@ async def site() -> AsyncIterator[WebSite]:
 async def test_host_that_redirects_to_a_dead_one_is_not_taken_for_dead(
     downloader: Downloader, site: WebSite
 ) -> None:
-    turns = Turns(TurnLimits(8, 8))
-    source = PoliteSource(downloader, downloader.delay, turns)
+    scheduler = make_scheduler(SlotLimits(8, 8))
+    source = PoliteSource(downloader, downloader.delay, scheduler)
     good = site.add_body("/good", png(1))
     async with open_adversary(silence_after(b"")) as dead:
         for number in range(SILENT_AT_FIRST):
@@ -47,10 +48,10 @@ async def test_host_that_redirects_to_a_dead_one_is_not_taken_for_dead(
             with pytest.raises(FailedDownloadError, match="no answer"):
                 await source.get(url)
 
-        async with turns.turn(host_of(good)):
+        async with scheduler.slot(host_of(good)):
             assert (await source.get(good)).http_status == 200
         with pytest.raises(FailedDownloadError, match="does not answer"):
-            async with turns.turn(host_of(dead)):
+            async with scheduler.slot(host_of(dead)):
                 pytest.fail("it is left alone")
 
 

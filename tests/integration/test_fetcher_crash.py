@@ -24,12 +24,13 @@ from services.common.object_store import ObjectStore
 from services.common.settlement import FETCH_QUEUES, MOST_COPIES, MOST_RETURNS, Delivery
 from services.fetcher.cancellations import Cancellations
 from services.fetcher.dispatcher import PAGE_ITEMS
+from services.fetcher.hosts.repository import HostRepository
+from services.fetcher.hosts.scheduler import HostScheduler, SlotLimits
 from services.fetcher.hosts.source import Source
-from services.fetcher.hosts.turns import MOST_POSTPONED, TurnLimits, Turns
 from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
 from services.fetcher.spool import NoSpaceError
-from services.fetcher.worker import Worker
+from services.fetcher.worker import MOST_POSTPONED, NO_SPACE_SECONDS, Worker
 from tests.support.fetcher import (
     DEADLINE_SECONDS,
     Surroundings,
@@ -172,7 +173,7 @@ class BrokenSource:
 def make_worker(surroundings: Surroundings, source: Source) -> Worker:
     return Worker(
         source=source,
-        turns=Turns(TurnLimits(4, 4)),
+        scheduler=HostScheduler(SlotLimits(4, 4), HostRepository(surroundings.index.hosts)),
         store=surroundings.store,
         ledger=Ledger(surroundings.index.fetches),
         cancellations=Cancellations(surroundings.index.batches),
@@ -274,7 +275,7 @@ async def test_item_whose_archive_finds_no_room_waits_for_it_and_does_not_wait_f
     for postponed in (0, MOST_POSTPONED - 1):
         with pytest.raises(PostponedError) as caught:
             await worker.handle(Delivery(JOB.body(), headers={"x-postponed": postponed}))
-        assert caught.value.for_long
+        assert caught.value.seconds == NO_SPACE_SECONDS
     with pytest.raises(NoSpaceError):
         await worker.handle(Delivery(JOB.body(), headers={"x-postponed": MOST_POSTPONED}))
 

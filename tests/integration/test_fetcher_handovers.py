@@ -29,6 +29,7 @@ async def test_job_that_is_handed_over_again_and_again_begins_a_new_count(
 ) -> None:
     held: asyncio.Queue[Message] = asyncio.Queue()
     lost: list[str] = []
+    takeovers: list[str] = []
 
     def hold(message: Message) -> Work:
         work = Work()
@@ -43,7 +44,14 @@ async def test_job_that_is_handed_over_again_and_again_begins_a_new_count(
     ):
         name = FETCH_QUEUES.partitions[0]
         await publisher.publish(JOB.body(), queue=name, headers=JOB.headers())
-        partition = Partition(name, connection, start=hold, lost=lost.append, prefetch=1)
+        partition = Partition(
+            name,
+            connection,
+            start=hold,
+            lost=lost.append,
+            taken_over=lambda: takeovers.append(name),
+            prefetch=1,
+        )
         await partition.subscribe()
         for returns in range(RENEWED_RETURNS):
             message = await held.get()
@@ -57,6 +65,7 @@ async def test_job_that_is_handed_over_again_and_again_begins_a_new_count(
     assert delivery.headers[RENEWALS_HEADER] == 1
     assert DELIVERY_COUNT_HEADER not in delivery.headers
     assert lost == []
+    assert len(takeovers) == RENEWED_RETURNS + 1
 
 
 async def consumed(surroundings: Surroundings) -> Delivery:

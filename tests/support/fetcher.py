@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from aio_pika.abc import AbstractChannel, AbstractQueue
 from infra.local.ports import pick_free_ports
 from services.common.download.settings import DownloadSettings
 from services.common.index import Database, open_index
-from services.common.messaging import consumers_of
+from services.common.messaging import Message, connect, consumers_of, open_publisher
 from services.common.object_store import ObjectStore, open_object_store
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import FETCH_QUEUES, HOST_HEADER
@@ -61,9 +61,13 @@ class Surroundings:
 
 @asynccontextmanager
 async def open_surroundings(
-    s3: S3Settings, amqp: AmqpSettings, mongo: MongoSettings
+    s3: S3Settings,
+    amqp: AmqpSettings,
+    mongo: MongoSettings,
+    *,
+    delays_ms: Sequence[int] = (DELAY_MS,) * len(FETCH_QUEUES.delays),
 ) -> AsyncIterator[Surroundings]:
-    """Set the servers up, with delays of ``DELAY_MS`` before each retry, and queues that are empty.
+    """Set the servers up, with short delays before each retry, and queues that are empty.
 
     The queues stay: to declare so many takes longer than most tests.
     """
@@ -72,12 +76,14 @@ async def open_surroundings(
         await index.create_indexes()
         async with await aio_pika.connect(str(amqp.url)) as connection:
             channel = await connection.channel()
-            for queue in await _declare_queues(channel):
+            for queue in await _declare_queues(channel, delays_ms):
                 await _empty(channel, queue)
         yield Surroundings(s3, amqp, mongo, store, index)
 
 
-async def _declare_queues(channel: AbstractChannel) -> list[AbstractQueue]:
+async def _declare_queues(
+    channel: AbstractChannel, delays_ms: Sequence[int]
+) -> list[AbstractQueue]:
     """Declare what is not there; return all, in the order in which they are to be emptied."""
     hosts = await channel.declare_exchange(
         FETCH_QUEUES.exchange,
@@ -85,7 +91,7 @@ async def _declare_queues(channel: AbstractChannel) -> list[AbstractQueue]:
         durable=True,
         arguments={"hash-header": HOST_HEADER},
     )
-    back = {**QUORUM, "x-message-ttl": DELAY_MS, "x-dead-letter-exchange": FETCH_QUEUES.exchange}
+    back = {**QUORUM, "x-dead-letter-exchange": FETCH_QUEUES.exchange}
     one = {
         **QUORUM,
         "x-single-active-consumer": True,
@@ -94,7 +100,10 @@ async def _declare_queues(channel: AbstractChannel) -> list[AbstractQueue]:
         "x-dead-letter-routing-key": FETCH_QUEUES.parked,
     }
     arguments: dict[str, dict[str, Any]] = {
-        **dict.fromkeys(FETCH_QUEUES.delays, back),
+        **{
+            name: {**back, "x-message-ttl": delay}
+            for name, delay in zip(FETCH_QUEUES.delays, delays_ms, strict=True)
+        },
         **dict.fromkeys(FETCH_QUEUES.partitions, one),
         FETCH_QUEUES.members: dict(QUORUM),
         FETCH_QUEUES.parked: dict(QUORUM),
@@ -121,6 +130,37 @@ async def _empty(channel: AbstractChannel, queue: AbstractQueue) -> None:
 async def _is_free(channel: AbstractChannel, name: str) -> bool:
     """Return whether nobody takes from a queue: what an earlier test held is back in it."""
     return not await consumers_of(channel, name)
+
+
+async def hosts_by_partition(
+    surroundings: Surroundings, hosts: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return which hosts' jobs are in which partition; no fetcher may run meanwhile."""
+    found: dict[str, list[str]] = {}
+    arrived = asyncio.Queue[tuple[str, str]]()
+
+    async def take(partition: str, message: Message) -> None:
+        arrived.put_nowait((partition, message.body.decode()))
+
+    async with (
+        asyncio.timeout(DEADLINE_SECONDS),
+        connect(surroundings.amqp) as connection,
+        open_publisher(surroundings.amqp) as publisher,
+    ):
+        channel = await connection.channel()
+        for name in FETCH_QUEUES.partitions:
+            queue = await channel.get_queue(name)
+            await queue.consume(partial(take, name), no_ack=True)
+        for host in hosts:
+            await publisher.publish(
+                host.encode(),
+                queue=FETCH_QUEUES.work,
+                exchange=FETCH_QUEUES.exchange,
+                headers={HOST_HEADER: host},
+            )
+            partition, body = await arrived.get()
+            found.setdefault(partition, []).append(body)
+    return found
 
 
 def dispatcher_of(surroundings: Surroundings) -> Dispatcher:

@@ -1,12 +1,12 @@
-"""How long a host is left alone."""
+"""How long a host is paused."""
 
 from services.fetcher.hosts.host import LONGEST_PAUSE_SECONDS, Host
 
 
-def test_host_that_wants_peace_for_weeks_is_asked_every_ten_minutes() -> None:
+def test_host_that_throttles_for_weeks_is_asked_every_ten_minutes() -> None:
     host, now = Host("example.org"), 0.0
     for _ in range(1100):
-        host.asked_for_peace(now, None)
+        host.throttled(now, None)
         assert host.paused_until - now <= 1.25 * LONGEST_PAUSE_SECONDS
         now = host.paused_until
     assert now > 1000 * 0.75 * LONGEST_PAUSE_SECONDS

@@ -1,4 +1,4 @@
-"""What is known of one host: how it answers, and until when it is left alone."""
+"""State of one host: how it answers, how fast it may be asked, and until when it is paused."""
 
 import random
 from collections import deque
@@ -18,8 +18,27 @@ FIRST_SILENCE_SECONDS = 30.0
 FIRST_THROTTLE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 600.0
 """Of those that the host did not ask for."""
+PATIENCE_SECONDS = 1800.0
+LEAST_THROTTLES = 3
+"""A host that throttles every request for ``PATIENCE_SECONDS``, so often at least, is given up."""
 _NEWS = 0.2
 """Weight of the last download in the mean of their durations."""
+
+
+@dataclass(frozen=True)
+class HostState:
+    """What is known of a host beyond one process; times are in seconds from now."""
+
+    pause_seconds: float = 0.0
+    """It is not asked until then."""
+    next_slot_seconds: float = 0.0
+    """When its rate limit allows the next request."""
+    crawl_delay: float = 0.0
+    is_silent: bool = False
+    pauses: int = 0
+    """In a row, without an answer in between."""
+    paused_for_seconds: float = 0.0
+    """Since the first of them began."""
 
 
 @dataclass(eq=False)
@@ -28,30 +47,39 @@ class Host:
 
     Attributes:
         name: As in URLs: name or address, and the port where it is not the usual one.
-        waiting: Turns asked for, the first come first.
-        active: Turns taken.
-        earliest: When the next turn may begin.
-        crawl_delay: Seconds between two turns that it asks for itself.
-        mean_seconds: Duration of a turn.
-        paused_until: It is left alone until then.
+        waiting: Slots asked for, the first come first.
+        active: Slots taken.
+        granted: When the last slot was given.
+        earliest: When the next slot may be given.
+        reserved_until: Delayed jobs have slots up to then.
+        crawl_delay: Seconds between two requests that it asks for itself.
+        mean_seconds: Duration of a download.
+        paused_until: It is not asked until then.
         is_silent: It does not answer: one at a time tries it once its pause is over.
         is_known: It answered before; until then, one at a time is enough, and its robots.txt is
             read.
+        generation: Of the scheduler, when the stored state was read.
+        is_stored: Its pause or Crawl-delay is stored, so that it may be forgotten here.
     """
 
     name: str
     waiting: "deque[asyncio.Future[None]]" = field(default_factory=deque)
     active: int = 0
+    granted: float = 0.0
     earliest: float = 0.0
+    reserved_until: float = 0.0
     crawl_delay: float = 0.0
     mean_seconds: float = 0.0
     paused_until: float = 0.0
     is_silent: bool = False
     is_known: bool = False
     is_listed: bool = False
+    generation: int = -1
+    is_stored: bool = False
     timer: "asyncio.TimerHandle | None" = None
     _silences: int = 0
     _pauses: int = 0
+    _paused_since: float = 0.0
 
     def answered(self) -> None:
         """Note that it answered, whatever it said."""
@@ -59,44 +87,76 @@ class Host:
         self.is_silent = False
         self.is_known = True
 
-    def was_silent(self, now: float) -> bool:
-        """Note that it did not answer; return whether it is left alone from now on."""
+    def was_silent(self, now: float) -> None:
+        """Note that it did not answer: after some times in a row it is paused."""
         self._silences += 1
         most = SILENT_IN_A_ROW if self.is_known else SILENT_AT_FIRST
-        if self._silences < most or now < self.paused_until:
-            return False
-        self.is_silent = True
-        self._pause(now, _growing(FIRST_SILENCE_SECONDS, self._pauses))
-        return True
+        if self._silences >= most and now >= self.paused_until:
+            self.is_silent = True
+            self._pause(now, _growing(FIRST_SILENCE_SECONDS, self._pauses))
 
-    def asked_for_peace(self, now: float, seconds: float | None) -> None:
+    def throttled(self, now: float, retry_after: float | None) -> None:
         """Note that it answered that it is asked too often.
 
         Args:
             now: Time.
-            seconds: How long it wants to be left alone, where it said so.
+            retry_after: Seconds until it wants to be asked again, where it said so. Asked again and
+                again it gets longer pauses all the same.
         """
         self._silences = 0
         self.is_silent = False
         self.is_known = True
-        if now >= self.paused_until or seconds is not None:
-            self._pause(now, seconds or _growing(FIRST_THROTTLE_SECONDS, self._pauses))
+        if now >= self.paused_until:
+            self._pause(now, max(retry_after or 0, _growing(FIRST_THROTTLE_SECONDS, self._pauses)))
+        else:  # an answer to a request that was under way when the pause began
+            self.paused_until = max(self.paused_until, now + (retry_after or 0))
 
     def took(self, seconds: float) -> None:
-        """Note the duration of a turn."""
+        """Note the duration of a download."""
         self.mean_seconds += _NEWS * (seconds - self.mean_seconds)
 
     def is_idle(self, now: float) -> bool:
-        """Whether nothing is under way, or due, with it."""
-        is_busy = self.waiting or self.active or self.timer
-        return not is_busy and now >= max(self.earliest, self.paused_until)
+        """Whether it can be forgotten: nothing is under way with it, and nothing due is lost."""
+        if self.waiting or self.active or self.timer:
+            return False
+        return self.is_stored or now >= max(self.earliest, self.paused_until)
+
+    def is_given_up(self, now: float) -> bool:
+        """Whether jobs fail while it is paused, instead of being delayed."""
+        is_hopeless = (
+            self._pauses >= LEAST_THROTTLES and now - self._paused_since >= PATIENCE_SECONDS
+        )
+        return self.is_silent or is_hopeless
 
     @property
     def is_remarkable(self) -> bool:
         """Whether it gave trouble that is not over."""
         return self._silences > 0 or self._pauses > 0
 
+    def state(self, now: float) -> HostState:
+        """Return what another process has to know of it."""
+        return HostState(
+            pause_seconds=max(0.0, self.paused_until - now),
+            next_slot_seconds=max(0.0, self.earliest - now),
+            crawl_delay=self.crawl_delay,
+            is_silent=self.is_silent,
+            pauses=self._pauses,
+            paused_for_seconds=now - self._paused_since if self._pauses else 0.0,
+        )
+
+    def restore(self, state: HostState, now: float) -> None:
+        """Take over what another process, or an earlier one, knew of it."""
+        self.earliest = max(self.earliest, now + state.next_slot_seconds)
+        self.crawl_delay = max(self.crawl_delay, state.crawl_delay)
+        if now + state.pause_seconds > max(now, self.paused_until):
+            self.paused_until = now + state.pause_seconds
+            self.is_silent = state.is_silent
+            self._pauses = state.pauses
+            self._paused_since = now - state.paused_for_seconds
+
     def _pause(self, now: float, seconds: float) -> None:
+        if not self._pauses:
+            self._paused_since = now
         self._pauses += 1
         self.paused_until = max(self.paused_until, now + seconds)
 

@@ -1,4 +1,4 @@
-"""Downloads with manners: what robots.txt says, and what hosts tell by how they answer."""
+"""Downloads that tell the scheduler how each host answered, and its Crawl-delay."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -11,7 +11,7 @@ from services.common.download.errors import (
 )
 from services.common.download.headers import Validators
 from services.common.download.urls import host_of
-from services.fetcher.hosts.turns import Turns
+from services.fetcher.hosts.scheduler import HostScheduler
 
 Delay = Callable[[str], Awaitable[float | None]]
 """Returns how many seconds the host of a URL wants between two requests, where it says so."""
@@ -26,18 +26,18 @@ class Source(Protocol):
 
 
 class PoliteSource:
-    """Tells ``Turns`` how each host answered.
+    """Tells the scheduler how each host answered.
 
     Args:
         source: Downloads.
         delay: What robots.txt says about that.
-        turns: Waited for before each download, by who asks for it.
+        scheduler: Gives slots, before each download, to who asks for it.
     """
 
-    def __init__(self, source: Source, delay: Delay, turns: Turns) -> None:
+    def __init__(self, source: Source, delay: Delay, scheduler: HostScheduler) -> None:
         self._source = source
         self._delay = delay
-        self._turns = turns
+        self._scheduler = scheduler
 
     async def get(self, url: str, *, validators: Validators | None = None) -> Download:
         """Return the content of a URL.
@@ -48,21 +48,21 @@ class PoliteSource:
             NotModifiedError: It is what it was, say the validators.
         """
         host = host_of(url)
-        if not self._turns.knows(host) and (seconds := await self._delay(url)):
-            self._turns.set_crawl_delay(host, seconds)
+        if not self._scheduler.knows(host) and (seconds := await self._delay(url)):
+            await self._scheduler.set_crawl_delay(host, seconds)
         try:
             download = await self._source.get(url, validators=validators)
         except FailedDownloadError as error:
             if error.host is not None:  # the one that was asked answered, with a redirect
-                self._turns.answered(host)
-            self._turns.failed(error.host or host, error)
+                self._scheduler.answered(host)
+            await self._scheduler.failed(error.host or host, error)
             raise
         except RefusedDownloadError as error:
             if error.http_status is not None:
-                self._turns.answered(host)
+                self._scheduler.answered(host)
             raise
         except NotModifiedError:
-            self._turns.answered(host)
+            self._scheduler.answered(host)
             raise
-        self._turns.answered(host)
+        self._scheduler.answered(host)
         return download
