@@ -102,7 +102,7 @@ class Worker:
             if not delivery.is_fresh and not await self._is_queued(job):
                 return "done_already"
             earlier = await self._ledger.last_success(job.url)
-            if earlier is not None and earlier["_id"] == job.fetch_id:
+            if earlier is not None and not await self._is_news(job, earlier):
                 return "done_already"
             return await self._finish(job, earlier, delivery)
         except UnavailableError:
@@ -120,6 +120,16 @@ class Worker:
     async def _is_queued(self, job: Job) -> bool:
         item = await self._ledger.find(job.fetch_id)
         return item is None or item["outcome"] == ItemOutcome.QUEUED
+
+    async def _is_news(self, job: Job, earlier: Document) -> bool:
+        """Whether a job is not the copy of one whose work was done before another item's.
+
+        The dispatcher publishes a page again when it was killed before it wrote that down. Such a
+        copy looks fresh, and would put its annotation over a later one.
+        """
+        if earlier["_id"] == job.fetch_id:
+            return False
+        return _says_no_more(job, earlier) or await self._is_queued(job)
 
     async def _finish(self, job: Job, earlier: Document | None, delivery: Delivery) -> str:
         result, attempts = await self._attempt(job, earlier, delivery)

@@ -20,6 +20,7 @@ from services.common.download.headers import Validators
 from services.common.errors import ObjectStoreUnavailableError, PostponedError
 from services.common.index import DocumentRefusedError
 from services.common.messaging import Publisher, open_publisher
+from services.common.metadata import from_metadata
 from services.common.object_store import ObjectStore
 from services.common.settlement import FETCH_QUEUES, MOST_COPIES, MOST_RETURNS, Delivery
 from services.fetcher.cancellations import Cancellations
@@ -233,6 +234,24 @@ async def test_what_an_object_only_refers_to_is_written_down_before_the_object(
     stored = await ledger.find(job.fetch_id)
     assert stored is not None
     assert (stored["outcome"], stored["attempts"]) == ("stored", 1)
+
+
+async def test_copy_of_a_done_job_puts_no_older_annotation_over_a_later_one(
+    surroundings: Surroundings,
+) -> None:
+    """A page is published twice where the dispatcher is killed before it notes that it was."""
+    worker = make_worker(surroundings, PictureSource())
+    first = replace(JOB, annotation="older")
+    second = replace(JOB, fetch_id="c/0000000001", batch_id="c", annotation="later")
+
+    codes = [await worker.handle(Delivery(job.body())) for job in (first, second, first)]
+
+    item = await Ledger(surroundings.index.fetches).find(second.fetch_id)
+    assert item is not None
+    stored = await surroundings.store.head(item["key"])
+    assert stored is not None
+    assert from_metadata(dict(stored.metadata)).annotation == "later"
+    assert codes == ["stored", "stored", "done_already"]
 
 
 async def test_bug_of_ours_ends_its_item_and_leaves_its_message_as_evidence(
