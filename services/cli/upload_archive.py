@@ -1,7 +1,5 @@
 """Put the images of an archive on this machine into the bucket, with the fetcher's own guards."""
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -10,12 +8,12 @@ from pathlib import Path
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output
 from services.cli.upload import MAX_IMAGE_BYTES, Candidate, Uploaded, upload
+from services.common.stoppable import Stop
 from services.fetcher.archives.addresses import is_archive_path, split_member
-from services.fetcher.archives.formats import check_size, open_archive
-from services.fetcher.archives.members import Archive, ArchiveRefusedError
-from services.fetcher.archives.rows import archive_rows
-from services.fetcher.archives.unpacking import unzipped
-from services.fetcher.lists.rows import Item
+from services.fetcher.archives.contents import MemberReader
+from services.fetcher.archives.opening import index_archive, list_archive
+from services.fetcher.archives.unpacking import check_size, unzipped
+from services.fetcher.lists.rows import Item, MalformedListError, Row
 from services.fetcher.settings import ArchiveSettings
 from services.fetcher.spool import NoSpaceError, Spool
 
@@ -33,16 +31,10 @@ async def upload_archive(path: Path, output: Output) -> ExitStatus:
         ObjectStoreUnavailableError: The bucket does not answer.
     """
     settings = ArchiveSettings()
-    with _opened(path, settings) as archive:
-        try:
-            rows = await asyncio.to_thread(lambda: list(archive_rows(archive, "", settings.limits)))
-        except ArchiveRefusedError as error:
-            raise _refused(path, error.detail) from error
-        one_reader = threading.Lock()  # they share a file position
+    with _opened(path, settings) as (rows, archive):
 
         def read(member: str) -> bytes:
-            with one_reader:
-                return archive.read(member, max_bytes=MAX_IMAGE_BYTES)
+            return archive.read(member, max_bytes=MAX_IMAGE_BYTES)
 
         candidates, refused = [], []
         for row in rows:
@@ -55,21 +47,25 @@ async def upload_archive(path: Path, output: Output) -> ExitStatus:
 
 
 @contextmanager
-def _opened(path: Path, settings: ArchiveSettings) -> Iterator[Archive]:
+def _opened(path: Path, settings: ArchiveSettings) -> Iterator[tuple[list[Row], MemberReader]]:
+    """Give the rows of an archive, and what reads its members."""
     spool, limits = Spool(settings.max_spool_bytes), settings.limits
     with ExitStack() as stack:
         try:
-            if path.stat().st_size > settings.max_archive_bytes:
+            size = path.stat().st_size
+            if size > settings.max_archive_bytes:
                 raise _refused(path, f"it has more than {settings.max_archive_bytes} bytes")
             packed = stack.enter_context(path.open("rb"))
-            file = unzipped(packed, spool, lambda _, size: check_size(size, limits.decoded_bytes))
+            file = unzipped(packed, spool, lambda _, so_far: check_size(so_far, size, limits))
             stack.callback(spool.discard, file)
-            archive = open_archive(file, limits)
+            index = stack.enter_context(spool.file())
+            rows = list(list_archive(file, "", limits))
+            reader = index_archive(file, limits, spool, index, Stop())
         except OSError as error:
             raise _refused(path, str(error.strerror)) from error
-        except (ArchiveRefusedError, NoSpaceError) as error:
+        except (MalformedListError, NoSpaceError) as error:
             raise _refused(path, error.detail) from error
-        yield archive
+        yield rows, reader
 
 
 def _refused(path: Path, detail: str) -> CommandError:

@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import IO
 
 from yarl import URL
 
 from services.common.download.errors import FailedDownloadError, RefusedDownloadError
 from services.common.problems import ProblemError
-from services.fetcher.archives.formats import check_size, open_archive, sniff_archive
-from services.fetcher.archives.rows import archive_rows
-from services.fetcher.archives.unpacking import ByteSource, fetch_to, unzipped
+from services.common.stoppable import run_stoppable
+from services.fetcher.archives.formats import SNIFFED_BYTES, sniff_archive
+from services.fetcher.archives.opening import list_archive
+from services.fetcher.archives.unpacking import ByteSource, check_size, fetch_to, unzipped
 from services.fetcher.lists.formats import OpenList, find_format, open_list, sniff_format
 from services.fetcher.settings import ArchiveSettings
 from services.fetcher.spool import NoSpaceError, Spool
@@ -22,7 +25,6 @@ from services.fetcher.upload import ListLimits, digest_of, too_large
 RETRY_AFTER_SECONDS = 30
 FETCHES_AT_ONCE = 2
 """Each may take much of the disk for an archive and what gzip made of it."""
-_SNIFFED_BYTES = 512
 
 
 class References:
@@ -54,6 +56,7 @@ class References:
         self._archives = archives
         self._timeout_seconds = timeout_seconds
         self._fetching = asyncio.Semaphore(FETCHES_AT_ONCE)
+        self._threads = ThreadPoolExecutor(FETCHES_AT_ONCE, "lists")
 
     async def submit(self, list_url: str, described: Description) -> Submission:
         """Fetch what is at an address, and take it as a list.
@@ -100,14 +103,17 @@ class References:
                 headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
                 detail = f"list_url: {error.detail}"
                 raise ProblemError(502, error.code, detail, headers=headers) from error
-            whole = await asyncio.to_thread(unzipped, file, spool, self._check_size)
+            check = partial(self._check_size, file.tell())
+            whole = await run_stoppable(
+                self._threads, lambda stop: unzipped(file, spool, check, stop)
+            )
             stack.callback(spool.discard, whole)
             yield whole
 
-    def _check_size(self, start: bytes, size: int) -> None:
+    def _check_size(self, packed_bytes: int, start: bytes, size: int) -> None:
         """Refuse what becomes too large as its gzip is undone."""
         if sniff_archive(start):
-            check_size(size, self._archives.max_archive_decoded_bytes)
+            check_size(size, packed_bytes, self._archives.limits)
         elif size > self._lists.any_bytes:
             raise too_large(self._lists.any_bytes)
 
@@ -115,10 +121,8 @@ class References:
         digest = digest_of(file, list_url)
         size = file.tell()
         file.seek(0)
-        if sniff_archive(file.read(_SNIFFED_BYTES)):
-            limits = self._archives.limits
-            archive = open_archive(file, limits)
-            return OpenList(None, archive_rows(archive, list_url, limits)), digest
+        if sniff_archive(file.read(SNIFFED_BYTES)):
+            return OpenList(None, list_archive(file, list_url, self._archives.limits)), digest
         found = find_format(content_type=None, file_name=URL(list_url).path)
         list_format = found or sniff_format(file)
         if size > self._lists.of(list_format):

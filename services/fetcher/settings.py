@@ -78,7 +78,10 @@ class ArchiveSettings(BaseSettings):
         4096 * MEBIBYTE, ge=1024, description="All members of an archive, decompressed."
     )
     max_archive_ratio: int = Field(
-        200, ge=1, description="Bytes of a member for each that it has in its archive."
+        200,
+        ge=1,
+        description="Bytes of a member for each that it has in its archive; of a .tar.gz: of the "
+        "whole beyond 64 MiB.",
     )
     max_spool_bytes: int = Field(
         8192 * MEBIBYTE,

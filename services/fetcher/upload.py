@@ -1,9 +1,7 @@
 """Receives a list over HTTP: into a file on disk, so that its length costs no memory."""
 
 import asyncio
-import gzip
 import hashlib
-import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -14,10 +12,9 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from services.common.problems import ProblemError
-from services.fetcher.archives.unpacking import is_gzip
+from services.fetcher.gunzip import gunzipped, is_gzip
 from services.fetcher.lists.documents import list_url_of, load_document, to_name
 from services.fetcher.lists.formats import ListFormat, OpenList, find_format, open_list
-from services.fetcher.lists.rows import MalformedListError
 from services.fetcher.spool import Spool, space_errors
 
 _BLOCK_BYTES = 1024 * 1024
@@ -170,22 +167,18 @@ def decompressed(file: IO[bytes], spool: Spool, room: IO[bytes], limit: int) -> 
 
     Raises:
         ProblemError: 413, it is larger than ``limit`` bytes.
-        MalformedListError: It is no whole gzip file.
+        GzipError: It is no whole gzip file.
         NoSpaceError: There is no room for it now.
     """
     if not is_gzip(file):
         return file
     size = 0
-    try:
-        with gzip.GzipFile(fileobj=file, mode="rb") as source:
-            while block := source.read(_BLOCK_BYTES):
-                size += len(block)
-                if size > limit:
-                    raise too_large(limit)
-                spool.write(room, block)
-        spool.flush(room)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise MalformedListError(f"not a whole gzip file: {error}") from error
+    for block in gunzipped(file):
+        size += len(block)
+        if size > limit:
+            raise too_large(limit)
+        spool.write(room, block)
+    spool.flush(room)
     return room
 
 

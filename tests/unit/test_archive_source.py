@@ -5,7 +5,7 @@ import gzip
 import threading
 import zipfile
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from fastapi import FastAPI
 
+from services.common.bounded_child import BoundedChild, ChildLimits
 from services.common.download.client import Download
-from services.common.download.errors import FailedDownloadError
+from services.common.download.errors import FailedDownloadError, RefusedDownloadError
 from services.common.download.headers import Validators
+from services.common.health import health_router
 from services.fetcher import spool
+from services.fetcher.archives import opening, refusals, unpacking
 from services.fetcher.archives import source as archives_source
+from services.fetcher.archives.refusals import KEPT_SECONDS
 from services.fetcher.archives.source import (
     FULL_SECONDS,
     IDLE_SECONDS,
@@ -29,8 +34,10 @@ from services.fetcher.archives.source import (
 from services.fetcher.archives.unpacking import fetch_to, unzipped
 from services.fetcher.settings import ArchiveSettings
 from services.fetcher.spool import Spool
+from tests.support.waiting import eventually
 
 MEMBERS = 40
+INDEX_BYTES = 45 * MEMBERS
 
 
 def archive() -> bytes:
@@ -59,7 +66,9 @@ class Host:
             await asyncio.sleep(0)
             if self._content is None:
                 await asyncio.Event().wait()
-            yield (self._content or b"")[:max_bytes]
+            if len(self._content or b"") > max_bytes:
+                raise RefusedDownloadError("too_large", f"more than {max_bytes} bytes")
+            yield self._content or b""
 
         yield pieces()
 
@@ -77,10 +86,11 @@ def source_of(
     clock: Clock | None = None,
     timeout_seconds: float = 60,
     room: Spool | None = None,
+    settings: ArchiveSettings | None = None,
 ) -> ArchiveSource:
     return ArchiveSource(
         host,
-        ArchiveSettings(),
+        settings or ArchiveSettings(),
         room or Spool(100_000),
         max_item_bytes=100,
         timeout_seconds=timeout_seconds,
@@ -205,7 +215,7 @@ async def test_disk_that_is_full_has_room_again_once_idle_archives_are_forgotten
 
 
 async def test_archives_together_take_no_more_than_they_may_and_idle_ones_make_room() -> None:
-    host, size = Host(archive()), len(archive())
+    host, size = Host(archive()), len(archive()) + INDEX_BYTES
     source = source_of(host, room=Spool(2 * size))
     for name in ("h1", "h2"):
         await source.get(f"http://{name}/a.zip#1.png")
@@ -220,7 +230,7 @@ async def test_archives_together_take_no_more_than_they_may_and_idle_ones_make_r
 async def test_items_of_an_archive_that_finds_no_room_do_not_download_it_one_after_the_other() -> (
     None
 ):
-    host, clock, room = Host(archive()), Clock(), Spool(len(archive()))
+    host, clock, room = Host(archive()), Clock(), Spool(len(archive()) + INDEX_BYTES)
     source = source_of(host, clock, room=room)
     with room.file() as others:
         room.write(others, b"x")
@@ -233,3 +243,128 @@ async def test_items_of_an_archive_that_finds_no_room_do_not_download_it_one_aft
     assert (await source.get("http://h/a.zip#1.png")).content == b"content"
     source.close()
     assert host.downloads == {"http://h/a.zip": 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"no archive", "archive_refused"),
+        (gzip.compress(archive())[:-9], "archive_refused"),
+        (archive()[:-9], "archive_refused"),
+        (archive() + bytes(2**15), "too_large"),
+    ],
+    ids=["no archive", "gzip cut short", "zip cut short", "too large"],
+)
+async def test_refused_archive_is_not_downloaded_for_each_member(content: bytes, code: str) -> None:
+    host, clock = Host(content), Clock()
+    source = source_of(host, clock, settings=ArchiveSettings(max_archive_bytes=2**15))
+    for after, downloads in ((0.0, 1), (KEPT_SECONDS, 1), (1.0, 2)):
+        clock.now += after
+        for number in range(3):
+            with pytest.raises(RefusedDownloadError) as caught:
+                await source.get(f"http://h/a.zip#{number}.png")
+            assert caught.value.code == code
+        assert host.downloads["http://h/a.zip"] == downloads
+    source.close()
+
+
+async def test_failure_that_may_pass_is_not_remembered() -> None:
+    host = Host(None)
+    source = source_of(host, timeout_seconds=0.01)
+    for _ in range(2):
+        with pytest.raises(FailedDownloadError):
+            await source.get("http://h/a.zip#1.png")
+
+    assert host.downloads["http://h/a.zip"] == 2
+    source.close()
+
+
+def test_refusals_that_are_remembered_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "KEPT", 2)
+    kept = refusals.Refusals(Clock())
+    for name in "abac":
+        kept.add(name, RefusedDownloadError("gone", name))
+
+    kept.check("b")
+    for name in "ac":
+        with pytest.raises(RefusedDownloadError, match=name):
+            kept.check(name)
+
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> list[BoundedChild]:
+    """Have archives opened by a child that computes without an end."""
+    children = []
+
+    def spinning(_: str, file: IO[bytes], limits: ChildLimits, *__: Any) -> BoundedChild:
+        children.append(BoundedChild("tests.support.child_functions:spinning", file, limits))
+        return children[-1]
+
+    monkeypatch.setattr(opening, "BoundedChild", spinning)
+    monkeypatch.setattr(opening, "b64decode", str.encode)
+    return children
+
+
+async def status_of(app: FastAPI, path: str) -> int:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b""}
+    await app(scope, receive, send)
+    return int(sent[0]["status"])
+
+
+async def test_service_answers_while_a_hostile_archive_is_read(
+    endless: list[BoundedChild],
+) -> None:
+    source, app = source_of(Host(archive())), FastAPI()
+    app.include_router(health_router(ready={}))
+    reading = asyncio.create_task(source.get("http://h/a.zip#1.png"))
+
+    async def is_begun() -> bool:
+        return bool(endless)
+
+    await eventually(is_begun)
+    for _ in range(20):
+        assert await status_of(app, "/livez") == 200
+    assert not reading.done()
+    reading.cancel()
+    source.close()
+
+    async def is_ended() -> bool:
+        return endless[0]._process.poll() is not None
+
+    await eventually(is_ended)
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+async def test_gzip_of_an_archive_nobody_waits_for_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pieces = 0
+
+    def endless_zeros(_: IO[bytes]) -> Iterator[bytes]:
+        nonlocal pieces
+        while True:
+            pieces += 1
+            yield b""
+
+    monkeypatch.setattr(unpacking, "gunzipped", endless_zeros)
+    source = source_of(Host(gzip.compress(archive())))
+    reading = asyncio.create_task(source.get("http://h/a.zip#1.png"))
+
+    async def is_begun() -> bool:
+        return pieces > 0
+
+    await eventually(is_begun)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    source.close()
+    await asyncio.to_thread(source._threads.shutdown, wait=True)

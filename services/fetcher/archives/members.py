@@ -12,6 +12,9 @@ MAX_NAME_LENGTH = 1000
 MAX_NAMES_LENGTH = 32 * 1024 * 1024
 """Characters of all paths together: they are in memory at once."""
 
+NAME_KEPT = MAX_NAME_LENGTH + 1
+"""Characters that show that a name is too long: an archive may have one of any length."""
+
 _ARCHIVES = frozenset(
     {".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar"}
 )
@@ -34,7 +37,7 @@ class ArchiveLimits:
     """Decoded bytes by bytes of the archive, of one member."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A member as the archive's directory says."""
 
@@ -47,23 +50,24 @@ class Entry:
     is_encrypted: bool = False
     is_bounded: bool = True
     """Whether its compression is one that can be undone in pieces."""
+    is_consistent: bool = True
+    """Whether what two places of the archive say of it is the same."""
+    is_deflated: bool = False
     header_bytes: int = 0
     """Of a tar: what comes before the content."""
     content_at: int = 0
-    """Of a tar: where the content begins."""
+    """Where the content begins."""
+    crc: int | None = None
+    """CRC-32 of the content; None: a tar has none."""
 
     @property
     def is_readable(self) -> bool:
         """Whether its content can be had."""
-        return self.is_bounded and not self.is_encrypted
+        return self.is_bounded and self.is_consistent and not self.is_encrypted
 
 
 class Archive(Protocol):
-    """An open archive."""
-
-    def entries(self) -> Iterator[Entry]:
-        """Yield its members, in its order."""
-        ...
+    """Whatever has members that can be read."""
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
         """Return a member's content: the whole, or the first ``max_bytes`` + 1 bytes."""
@@ -79,7 +83,7 @@ def checked(entries: Iterable[Entry], limits: ArchiveLimits) -> Iterator[tuple[i
     decoded_bytes = names_length = 0
     for place, entry in enumerate(entries, start=1):
         if place > limits.members:
-            raise ArchiveRefusedError(f"the archive has more than {limits.members} members")
+            raise too_many(limits)
         decoded_bytes += entry.header_bytes + entry.size
         if decoded_bytes > limits.decoded_bytes:
             detail = f"the archive holds more than {limits.decoded_bytes} bytes, decompressed"
@@ -88,6 +92,11 @@ def checked(entries: Iterable[Entry], limits: ArchiveLimits) -> Iterator[tuple[i
         if names_length > MAX_NAMES_LENGTH:
             raise ArchiveRefusedError("the paths of the archive's members are too long together")
         yield place, entry
+
+
+def too_many(limits: ArchiveLimits) -> ArchiveRefusedError:
+    """Describe an archive of too many members."""
+    return ArchiveRefusedError(f"the archive has more than {limits.members} members")
 
 
 def refusal(place: int, entry: Entry, limits: ArchiveLimits) -> Rejection | None:
@@ -101,7 +110,7 @@ def _problem(entry: Entry, limits: ArchiveLimits) -> tuple[str, str] | None:
     if not is_safe(entry.name):
         return "unsafe_path", "its path is absolute, leads upwards, or is no plain text"
     if not entry.is_file:
-        return "not_a_file", "it is a link or a device"
+        return "not_a_file", "it is a link, a device or a sparse file"
     if not entry.is_readable:
         return _unreadable(entry)
     if path.suffix.lower() in _ARCHIVES:
@@ -115,6 +124,8 @@ def _problem(entry: Entry, limits: ArchiveLimits) -> tuple[str, str] | None:
 def _unreadable(entry: Entry) -> tuple[str, str]:
     if entry.is_encrypted:
         return "encrypted_member", "it is encrypted"
+    if not entry.is_consistent:
+        return "inconsistent_member", "its header and the archive's directory disagree"
     return "unsupported_compression", "only members that are stored or deflated are read"
 
 

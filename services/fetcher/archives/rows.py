@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from services.fetcher.archives.addresses import member_url
+from services.fetcher.archives.formats import OpenArchive
 from services.fetcher.archives.ground_truth import IMAGE_SUFFIXES, GroundTruth, may_annotate
-from services.fetcher.archives.members import Archive, ArchiveLimits, Entry, checked, refusal
+from services.fetcher.archives.members import ArchiveLimits, Entry, checked, refusal
 from services.fetcher.lists.rows import Row, check_annotation, reject
 
 
-def archive_rows(archive: Archive, url: str, limits: ArchiveLimits) -> Iterator[Row]:
+def archive_rows(archive: OpenArchive, url: str, limits: ArchiveLimits) -> Iterator[Row]:
     """Yield an item or a rejection for each member; places count as lines, from 1.
 
     Raises:

@@ -7,22 +7,28 @@ a process that takes over after a crash downloads it again.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, Protocol
 
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
+from services.common.stoppable import Stop, run_stoppable
 from services.fetcher.archives.addresses import split_member
-from services.fetcher.archives.formats import check_size, open_archive
-from services.fetcher.archives.members import Archive, ArchiveRefusedError
-from services.fetcher.archives.unpacking import ByteSource, fetch_to, unzipped
+from services.fetcher.archives.contents import MemberReader
+from services.fetcher.archives.members import ArchiveRefusedError
+from services.fetcher.archives.opening import index_archive
+from services.fetcher.archives.refusals import Refusals
+from services.fetcher.archives.unpacking import ByteSource, check_size, fetch_to, unzipped
+from services.fetcher.lists.rows import MalformedListError
 from services.fetcher.settings import ArchiveSettings
 from services.fetcher.spool import NoSpaceError, Spool
 
 OPENED_AT_ONCE = 2
-"""Undoing gzip takes a thread for up to a minute, of the few that lists and images need as well."""
+"""Each takes a thread of their own, a child process, and the disk for an archive, decompressed."""
 KEPT_ARCHIVES = 2
 """However long nobody has read them."""
 IDLE_SECONDS = 2.0
@@ -31,6 +37,8 @@ FULL_SECONDS = 5.0
 """So long no archive is downloaded after one that found no room: each item would do it in turn."""
 KEPT_SECONDS = 600.0
 """After so long an archive is downloaded again: it may be another one by then."""
+_COSTLY_REFUSALS = frozenset({ArchiveRefusedError.code, "too_large"})
+"""Known after a download only; what a host refuses may be asked for again at once."""
 
 
 class Source(ByteSource, Protocol):
@@ -44,17 +52,18 @@ class Source(ByteSource, Protocol):
 @dataclass
 class _Kept:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    file: IO[bytes] | None = None
-    archive: Archive | None = None
+    files: tuple[IO[bytes], ...] = ()
+    """The archive and its index, while it is open."""
+    reader: MemberReader | None = None
     opened_at: float = 0.0
     used_at: float = 0.0
     users: int = 0
     """Who reads it, and who waits to."""
 
     def close(self, spool: Spool) -> None:
-        if self.file is not None:
-            spool.discard(self.file)
-        self.file = self.archive = None
+        for file in self.files:
+            spool.discard(file)
+        self.files, self.reader = (), None
 
 
 class ArchiveSource:
@@ -86,7 +95,8 @@ class ArchiveSource:
         self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
-        self._opening = asyncio.Semaphore(OPENED_AT_ONCE)
+        self._threads = ThreadPoolExecutor(OPENED_AT_ONCE, "archives")
+        self._refusals = Refusals(clock)
         self._full_until = 0.0
 
     async def get(self, url: str, *, validators: Validators | None = None) -> Download:
@@ -101,12 +111,12 @@ class ArchiveSource:
         if not member:
             return await self._source.get(url, validators=validators)
         try:
-            async with self._opened(archive_url) as archive:
+            async with self._opened(archive_url) as reader:
                 content = await asyncio.to_thread(
-                    archive.read, member, max_bytes=self._max_item_bytes
+                    reader.read, member, max_bytes=self._max_item_bytes
                 )
         except ArchiveRefusedError as error:
-            raise RefusedDownloadError(error.code, error.detail) from error
+            raise _refused(error) from error
         if len(content) > self._max_item_bytes:
             raise RefusedDownloadError("too_large", f"more than {self._max_item_bytes} bytes")
         if not content:
@@ -115,52 +125,79 @@ class ArchiveSource:
 
     def close(self) -> None:
         """Forget all archives; no member is read any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         for kept in self._kept.values():
             kept.close(self._spool)
 
     @asynccontextmanager
-    async def _opened(self, url: str) -> AsyncIterator[Archive]:
+    async def _opened(self, url: str) -> AsyncIterator[MemberReader]:
         kept = self._kept.setdefault(url, _Kept())
         kept.users += 1
         try:
             async with kept.lock:  # one reader at a time: they share a file position
-                if kept.archive is None or self._clock() - kept.opened_at > KEPT_SECONDS:
+                if kept.reader is None or self._clock() - kept.opened_at > KEPT_SECONDS:
                     kept.close(self._spool)
-                    kept.archive = await self._open(url, kept)
-                yield kept.archive
+                    kept.reader = await self._open(url, kept)
+                yield kept.reader
         finally:
             kept.users -= 1
             kept.used_at = self._clock()
             self._kept[url] = self._kept.pop(url)  # the last used last
             self._forget(KEPT_ARCHIVES, IDLE_SECONDS)
 
-    async def _open(self, url: str, kept: _Kept) -> Archive:
-        settings, spool = self._settings, self._spool
-        limits = settings.limits
+    async def _open(self, url: str, kept: _Kept) -> MemberReader:
+        self._refusals.check(url)
         if self._clock() < self._full_until:
             raise NoSpaceError("another archive has just found no room")
-        file = spool.new_file()
+        try:
+            files, reader = await self._fetch(url)
+        except RefusedDownloadError as error:
+            if error.code in _COSTLY_REFUSALS:
+                self._refusals.add(url, error)
+            raise
+        except NoSpaceError:
+            if not self._forget(0, 0.0):  # else the next one has the room
+                self._full_until = self._clock() + FULL_SECONDS
+            raise
+        kept.files, kept.opened_at = files, self._clock()
+        return reader
+
+    async def _fetch(self, url: str) -> tuple[tuple[IO[bytes], ...], MemberReader]:
+        """Download an archive, decompress and index it."""
+        spool, most = self._spool, self._settings.max_archive_bytes
+        packed = spool.new_file()
+        index = spool.new_file()
         try:
             await fetch_to(
-                file,
+                packed,
                 self._source,
                 url,
                 spool=spool,
-                max_bytes=settings.max_archive_bytes,
+                max_bytes=most,
                 timeout_seconds=self._timeout_seconds,
             )
-            async with self._opening:
-                file = await asyncio.to_thread(
-                    unzipped, file, spool, lambda _, size: check_size(size, limits.decoded_bytes)
-                )
-                archive = await asyncio.to_thread(open_archive, file, limits)
+            file, reader = await run_stoppable(
+                self._threads, partial(self._read_index, packed, index)
+            )
         except BaseException as error:
-            spool.discard(file)
-            if isinstance(error, NoSpaceError) and not self._forget(0, 0.0):
-                self._full_until = self._clock() + FULL_SECONDS  # else the next one has the room
+            spool.discard(packed)
+            spool.discard(index)
+            if isinstance(error, MalformedListError):
+                raise _refused(error) from error
             raise
-        kept.file, kept.opened_at = file, self._clock()
-        return archive
+        return (file, index), reader
+
+    def _read_index(
+        self, packed: IO[bytes], index: IO[bytes], stop: Stop
+    ) -> tuple[IO[bytes], MemberReader]:
+        """Decompress and index an archive; runs in a thread."""
+        spool, limits, packed_bytes = self._spool, self._settings.limits, packed.tell()
+        file = unzipped(packed, spool, lambda _, size: check_size(size, packed_bytes, limits), stop)
+        try:
+            return file, index_archive(file, limits, spool, index, stop)
+        except BaseException:
+            spool.discard(file)
+            raise
 
     def _forget(self, most: int, idle_seconds: float) -> int:
         """Close what nobody uses, but for those that were used last or just now.
@@ -169,16 +206,20 @@ class ArchiveSource:
             How many archives were open.
         """
         idle = {url: kept for url, kept in self._kept.items() if not kept.users}
-        opened = [url for url, kept in idle.items() if kept.file is not None]
+        opened = [url for url, kept in idle.items() if kept.files]
         since = self._clock() - idle_seconds
         for place, url in enumerate(reversed(opened)):
             if place < most or idle[url].used_at > since:
                 del idle[url]
-        closed = sum(kept.file is not None for kept in idle.values())
+        closed = sum(bool(kept.files) for kept in idle.values())
         for url, kept in idle.items():
             del self._kept[url]
             kept.close(self._spool)
         return closed
+
+
+def _refused(error: MalformedListError) -> RefusedDownloadError:
+    return RefusedDownloadError(ArchiveRefusedError.code, error.detail)
 
 
 @asynccontextmanager

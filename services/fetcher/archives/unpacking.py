@@ -7,10 +7,14 @@ from typing import IO, Protocol
 
 from services.common.download.answers import DEAD_HOST_ATTEMPTS
 from services.common.download.errors import FailedDownloadError
-from services.fetcher.archives.formats import gunzipped
+from services.common.stoppable import Stop
+from services.fetcher.archives.formats import SNIFFED_BYTES
+from services.fetcher.archives.members import ArchiveLimits, ArchiveRefusedError
+from services.fetcher.gunzip import gunzipped, is_gzip
 from services.fetcher.spool import Spool
 
-_GZIP_MARK = b"\x1f\x8b"
+FREE_BYTES = 64 * 1024 * 1024
+"""Up to so many, any gzip may decompress to."""
 
 
 class ByteSource(Protocol):
@@ -51,25 +55,40 @@ async def fetch_to(
         raise FailedDownloadError("timeout", detail, most_attempts=DEAD_HOST_ATTEMPTS) from error
 
 
-def is_gzip(file: IO[bytes]) -> bool:
-    """Return whether a file says that it is compressed by gzip; it is left at its beginning."""
-    file.seek(0)
-    mark = file.read(len(_GZIP_MARK))
-    file.seek(0)
-    return mark == _GZIP_MARK
+def check_size(size: int, packed_bytes: int, limits: ArchiveLimits) -> None:
+    """Refuse an archive that decompresses to too much.
+
+    Args:
+        size: Bytes so far.
+        packed_bytes: Of its file.
+        limits: Of the archive.
+
+    Raises:
+        ArchiveRefusedError: It is too large, whole or for its file.
+    """
+    if size > limits.decoded_bytes:
+        detail = f"the archive holds more than {limits.decoded_bytes} bytes, decompressed"
+        raise ArchiveRefusedError(detail)
+    if size > max(FREE_BYTES, limits.ratio * packed_bytes):
+        detail = f"the archive decompresses to more than {limits.ratio} times its bytes"
+        raise ArchiveRefusedError(detail)
 
 
-def unzipped(file: IO[bytes], spool: Spool, check: Callable[[bytes, int], None]) -> IO[bytes]:
+def unzipped(
+    file: IO[bytes], spool: Spool, check: Callable[[bytes, int], None], stop: Stop | None = None
+) -> IO[bytes]:
     """Return a file as it is, or discarded and replaced by what gzip made of it.
 
     Args:
         file: Of the spool.
         spool: Where the other file goes.
         check: Given the beginning and the size so far of what comes out; raises to refuse it.
+        stop: Ends this early.
 
     Raises:
-        ArchiveRefusedError: It is broken.
+        GzipError: It is broken.
         FailedDownloadError: There is no space left.
+        WorkStoppedError: ``stop`` was set.
     """
     if not is_gzip(file):
         return file
@@ -77,7 +96,9 @@ def unzipped(file: IO[bytes], spool: Spool, check: Callable[[bytes, int], None])
     size, start = 0, b""
     try:
         for block in gunzipped(file):
-            start = start or block
+            if stop is not None:
+                stop.check()
+            start = start if len(start) >= SNIFFED_BYTES else start + block
             size += len(block)
             check(start, size)
             spool.write(room, block)

@@ -1,0 +1,112 @@
+"""Opens archives in a bounded child process: to list them, and to index their members.
+
+Members are then read here by their index, which costs no more than their content.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from itertools import islice
+from typing import IO, Any
+
+from services.common.bounded_child import (
+    BoundedChild,
+    ChildError,
+    ChildLimits,
+    InputRefusedError,
+)
+from services.common.stoppable import Stop
+from services.fetcher.archives.contents import MemberReader
+from services.fetcher.archives.formats import OpenArchive
+from services.fetcher.archives.members import ArchiveLimits, ArchiveRefusedError
+from services.fetcher.archives.rows import archive_rows
+from services.fetcher.lists.rows import Item, MalformedListError, Rejection, Row
+from services.fetcher.spool import Spool
+
+LISTING = ChildLimits(memory_bytes=768 * 1024 * 1024, cpu_seconds=300)
+"""Ground truth is in memory: 64 MiB of it, as Python's objects."""
+INDEX_BYTES = 192 * 1024 * 1024
+INDEX_BYTES_A_MEMBER = 512
+INDEX_SECONDS = 120
+RECORDS_AT_ONCE = 1000
+_MODULE = "services.fetcher.archives.opening"
+
+
+def list_archive(file: IO[bytes], url: str, limits: ArchiveLimits) -> Iterator[Row]:
+    """Yield an item or a rejection for each member of an archive, read by a child process.
+
+    Args:
+        file: Has a file descriptor; not to be used until all is read.
+        url: Of the archive.
+        limits: Of its members.
+
+    Raises:
+        ArchiveRefusedError: The archive as a whole is not taken.
+    """
+    with BoundedChild(f"{_MODULE}:rows_in_child", file, LISTING, url, *_packed(limits)) as child:
+        try:
+            for row in child.results():
+                yield Item(*row) if len(row) == _ITEM_FIELDS else Rejection(*row)
+        except ChildError as error:
+            raise ArchiveRefusedError(str(error)) from error
+
+
+def index_archive(
+    file: IO[bytes], limits: ArchiveLimits, spool: Spool, index: IO[bytes], stop: Stop
+) -> MemberReader:
+    """Return what reads the members of an archive, whose index a child process makes.
+
+    Args:
+        file: Has a file descriptor.
+        limits: Of the archive's members.
+        spool: Where ``index`` is from.
+        index: Where the index is written.
+        stop: Ends this early.
+
+    Raises:
+        ArchiveRefusedError: The archive as a whole is not taken.
+        NoSpaceError: There is no space for its index.
+        ChildStoppedError, WorkStoppedError: ``stop`` was set.
+    """
+    memory_bytes = INDEX_BYTES + INDEX_BYTES_A_MEMBER * limits.members
+    bounds = ChildLimits(memory_bytes, INDEX_SECONDS)
+    with (
+        BoundedChild(f"{_MODULE}:index_in_child", file, bounds, *_packed(limits)) as child,
+        stop.calling(child.kill),
+    ):
+        try:
+            for records in child.results():
+                spool.write(index, b64decode(records))
+        except ChildError as error:
+            raise ArchiveRefusedError(str(error)) from error
+    return MemberReader(file, index)
+
+
+def rows_in_child(file: IO[bytes], url: str, *packed: int) -> Iterator[tuple[Any, ...]]:
+    """Yield the fields of each item and rejection; runs in the child."""
+    limits = ArchiveLimits(*packed)
+    try:
+        for row in archive_rows(OpenArchive(file, limits), url, limits):
+            yield (
+                (row.line, row.url, row.annotation)
+                if isinstance(row, Item)
+                else (row.line, row.value, row.code, row.detail)
+            )
+    except MalformedListError as error:
+        raise InputRefusedError(error.detail) from error
+
+
+def index_in_child(file: IO[bytes], *packed: int) -> Iterator[str]:
+    """Yield the records of an archive's index, many at once; runs in the child."""
+    try:
+        records = OpenArchive(file, ArchiveLimits(*packed)).index()
+        while some := b"".join(islice(records, RECORDS_AT_ONCE)):
+            yield b64encode(some).decode()
+    except MalformedListError as error:
+        raise InputRefusedError(error.detail) from error
+
+
+_ITEM_FIELDS = 3
+
+
+def _packed(limits: ArchiveLimits) -> tuple[int, int, int]:
+    return limits.members, limits.decoded_bytes, limits.ratio
