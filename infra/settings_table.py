@@ -1,7 +1,7 @@
-"""The README's table of settings, made from the settings classes.
+"""The README's table of settings, and the compose file's names of them, made from the classes.
 
-``python -m infra.settings_table`` writes it into README.md; ``--check`` only says whether it is
-up to date (exit status 1 where it is not).
+``python -m infra.settings_table`` writes them into README.md and docker-compose.yml; ``--check``
+only says whether they are up to date (exit status 1 where one is not).
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings
 from app.engines.settings import ModelsSettings, RapidSettings, TrocrSettings
 from app.settings import OcrSettings
 from infra.local.settings import LocalSettings, Ports
+from infra.service_settings import compose_settings
 from services.cli.settings import CliSettings
 from services.common.download.settings import DownloadSettings
 from services.common.labelstudio.settings import LabelStudioSettings
@@ -37,9 +38,13 @@ from services.provisioner.settings import (
 from services.reconciler.settings import ReconcilerSettings
 from services.review.settings import ReviewSettings
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+COMPOSE = ROOT / "docker-compose.yml"
 BEGIN = "<!-- settings: written by python -m infra.settings_table -->"
 END = "<!-- end of settings -->"
+COMPOSE_BEGIN = "# settings: written by python -m infra.settings_table"
+COMPOSE_END = "# end of settings"
 GROUPS: tuple[type[BaseSettings], ...] = (
     OcrSettings,
     RapidSettings,
@@ -95,11 +100,18 @@ def _default(field: FieldInfo) -> str:
     return f"`{value}`"
 
 
-def with_table(readme: str) -> str:
-    """Return ``readme`` with the table between its marks brought up to date."""
-    head, _, rest = readme.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n{table()}\n{END}{tail}"
+def fresh_files() -> dict[Path, str]:
+    """Return the files as they should be, what is made between their marks brought up to date."""
+    return {
+        README: _between(README.read_text(), BEGIN, END, table()),
+        COMPOSE: _between(COMPOSE.read_text(), COMPOSE_BEGIN, COMPOSE_END, compose_settings()),
+    }
+
+
+def _between(text: str, begin: str, end: str, made: str) -> str:
+    head, _, rest = text.partition(begin)
+    _, _, tail = rest.partition(end)
+    return f"{head}{begin}\n{made}\n{end}{tail}"
 
 
 def main() -> int:
@@ -107,14 +119,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     arguments = parser.parse_args()
-    readme = README.read_text()
-    fresh = with_table(readme)
-    if arguments.check and fresh != readme:
-        sys.stderr.write("README.md: run python -m infra.settings_table\n")
-        return 1
-    if not arguments.check:
-        README.write_text(fresh)
-    return 0
+    stale = {path: text for path, text in fresh_files().items() if text != path.read_text()}
+    for path, text in stale.items():
+        if arguments.check:
+            sys.stderr.write(f"{path.name}: run python -m infra.settings_table\n")
+        else:
+            path.write_text(text)
+    return 1 if arguments.check and stale else 0
 
 
 if __name__ == "__main__":

@@ -195,7 +195,7 @@ async def _everything(
     """Run servers, services and monitoring for the length of an ``async with`` block."""
     begin = time.time()
     independent = [
-        services.ocr_api(home),
+        services.ocr_api(home, has_site=has_site),
         *([services.sample_site(home)] if has_site else []),
         *monitoring_programs(home),
     ]

@@ -23,23 +23,37 @@ OWN_PREFIXES = (
 """Settings of our services that whoever starts them may set; addresses and ports are ours."""
 
 
-def ocr_api(home: Home) -> Program:
-    """Return the OCR API; of the servers, which need not run yet, it knows the bucket."""
+def ocr_api(home: Home, *, has_site: bool) -> Program:
+    """Return the OCR API; of the servers, which need not run yet, it knows the bucket.
+
+    It keeps what it is sent there, unless whoever starts it says ``OCR_COLLECT=0``.
+    """
     port = home.ports.ocr_api_port
     servers = addresses_of(home).environment().items()
     bucket = {name: value for name, value in servers if name.startswith("S3_")}
-    own = {**bucket, "OCR_HOST": HOST, "OCR_PORT": str(port)}
+    own = {**bucket, **_reachable(has_site=has_site), "OCR_HOST": HOST, "OCR_PORT": str(port)}
+    own["OCR_COLLECT"] = os.environ.get("OCR_COLLECT", "1")
     return _service("ocr-api", "app.main", home, own, port=port)
 
 
 def fetcher(home: Home, addresses: Addresses, *, has_site: bool) -> Program:
     """Return the fetcher; of this machine it may reach the sample site, and that only if asked."""
     port = home.ports.fetcher_port
-    own = {**addresses.environment(), "FETCHER_HOST": HOST, "FETCHER_PORT": str(port)}
-    if has_site:
-        given = os.environ.get("FETCHER_ALLOWED_PRIVATE_NETWORKS")
-        own["FETCHER_ALLOWED_PRIVATE_NETWORKS"] = ",".join(filter(None, (given, NETWORK)))
+    own = {
+        **addresses.environment(),
+        **_reachable(has_site=has_site),
+        "FETCHER_HOST": HOST,
+        "FETCHER_PORT": str(port),
+    }
     return _service("fetcher", "services.fetcher.main", home, own, port=port)
+
+
+def _reachable(*, has_site: bool) -> dict[str, str]:
+    """Return the setting by which URLs of the sample site may be fetched, where it runs."""
+    if not has_site:
+        return {}
+    given = os.environ.get("FETCHER_ALLOWED_PRIVATE_NETWORKS")
+    return {"FETCHER_ALLOWED_PRIVATE_NETWORKS": ",".join(filter(None, (given, NETWORK)))}
 
 
 def consumer(home: Home, addresses: Addresses) -> Program:
@@ -51,8 +65,6 @@ def consumer(home: Home, addresses: Addresses) -> Program:
         "CONSUMER_PORT": str(port),
         "CONSUMER_OCR_URL": url_of(home.ports.ocr_api_port),
     }
-    if token := os.environ.get("OCR_API_TOKEN"):
-        own["CONSUMER_OCR_API_TOKEN"] = token
     return _service("consumer", "services.consumer.main", home, own, port=port)
 
 

@@ -18,7 +18,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 LOCAL_PASSWORDS = frozenset(
     {
         *("admin", "minioadmin", "guest", "password"),
-        *("consumer-local", "fetcher-local", "reconciler-local"),
+        *("consumer-local", "fetcher-local", "ocr-api-local", "reconciler-local"),
         *("minio-local", "monitoring-local", "review-local"),
     }
 )

@@ -1,6 +1,6 @@
 """Settings of the consumer."""
 
-from pydantic import Field, HttpUrl, SecretStr
+from pydantic import AliasChoices, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.settings import Port
@@ -9,12 +9,22 @@ from services.common.settings import Port
 class ConsumerSettings(BaseSettings):
     """Consumer (``CONSUMER_*``)."""
 
-    model_config = SettingsConfigDict(env_prefix="CONSUMER_", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CONSUMER_",
+        frozen=True,
+        env_ignore_empty=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
 
     host: str = Field("127.0.0.1", description="Address of health and metrics.")
     port: Port = Field(8083, description="Port of health and metrics.")
     ocr_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8080"), description="The OCR API.")
-    ocr_api_token: SecretStr | None = Field(None, description="Its token, where it wants one.")
+    ocr_api_token: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("CONSUMER_OCR_API_TOKEN", "OCR_API_TOKEN"),
+        description="Its token, where it wants one; by default `OCR_API_TOKEN`.",
+    )
     ocr_timeout_seconds: float = Field(30.0, gt=0, le=600, description="Limit of one prediction.")
     prefetch: int = Field(8, ge=1, le=1000, description="Images in work at once.")
     repredict_prefetch: int = Field(

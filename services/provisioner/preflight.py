@@ -1,8 +1,9 @@
 """Check an installation before its servers start, and make the key that encrypts its objects.
 
 ``python -m services.provisioner.preflight``. It refuses configuration that the servers cannot read
-and, in production, the passwords of local installations. The key is made once: without it no object
-can be read, so it belongs to the backup.
+and, in production, the passwords of local installations and ports that are published without a
+token, a login or a password. The key is made once: without it no object can be read, so it belongs
+to the backup.
 """
 
 import base64
@@ -15,14 +16,29 @@ from pathlib import Path
 
 import structlog
 from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings
 
 from services.common.errors import PermanentError
 from services.common.logs import configure_logging
 from services.common.settings import DeploymentSettings, LogSettings, MongoSettings
-from services.provisioner.settings import PreflightSettings, ServerPasswords, UsersSettings
+from services.provisioner.settings import (
+    AccessSettings,
+    PreflightSettings,
+    ServerPasswords,
+    UsersSettings,
+)
 
 log = structlog.stdlib.get_logger(__name__)
 
+GROUPS: tuple[type[BaseSettings], ...] = (
+    *(DeploymentSettings, ServerPasswords, UsersSettings, MongoSettings),
+    *(AccessSettings, PreflightSettings),
+)
+"""Settings that are checked before anything starts."""
+NAMES_IN_ENV_FILE = {
+    "USERS_MINIO_PASSWORD": "MINIO_AMQP_PASSWORD",
+    "PREFLIGHT_KMS_KEY": "MINIO_KMS_SECRET_KEY",
+}
 KEY_BYTES = 32
 READABLE_BY_ALL = 0o444
 """The folder protects it: only its owner, who is the user that MinIO runs as, may enter."""
@@ -102,24 +118,40 @@ def _check(key: str) -> None:
         raise KeyConflictError("the key is not of the form name:base64 of 32 bytes")
 
 
+def refusals() -> list[str]:
+    """Return what must be set otherwise before anything may start: all of it, one line each."""
+    found = []
+    for group in GROUPS:
+        try:
+            group()
+        except ValidationError as error:
+            prefix = group.model_config.get("env_prefix", "")
+            for problem in error.errors(include_input=False, include_url=False):
+                setting = f"{prefix}{'.'.join(map(str, problem['loc']))}".upper()
+                reason = problem["msg"].removeprefix("Value error, ")
+                found.append(f"{_name_in_env_file(setting)}: {reason}")
+    return found
+
+
+def _name_in_env_file(setting: str) -> str:
+    """Return the name that a setting of the compose file's one-shot services has in ``.env``."""
+    return NAMES_IN_ENV_FILE.get(setting, setting.removeprefix("USERS_"))
+
+
 def main() -> int:
     """Check once; return the exit status."""
     configure_logging(LogSettings(), service="preflight")
+    if found := refusals():
+        for refusal in found:
+            log.error("refused", reason=refusal)
+        return 1
+    settings = PreflightSettings()
     try:
-        ServerPasswords()
-        UsersSettings()
-        MongoSettings()
-        settings = PreflightSettings()
         if settings.configuration is not None:
             check_readable(settings.configuration)
         is_new = keep_key(settings.kms_key_file, settings.kms_key)
-    except ValidationError as error:
-        for problem in error.errors(include_input=False, include_url=False):
-            setting = ".".join(str(part) for part in problem["loc"]).upper()
-            log.error("refused", setting=setting, group=error.title, error=problem["msg"])  # noqa: TRY400  no bug of ours
-        return 1
     except (KeyConflictError, UnreadableFilesError) as error:
-        log.error("refused", code=error.code, error=str(error))  # noqa: TRY400  no bug of ours
+        log.error("refused", code=error.code, reason=str(error))  # noqa: TRY400  no bug of ours
         return 1
     log.info("ready to start", env=DeploymentSettings().env, key_is_new=is_new)
     return 0

@@ -4,12 +4,14 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, HttpUrl, SecretStr
+from pydantic import AfterValidator, Field, HttpUrl, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.common.settings import Password
+from services.common.settings import LOCAL_PASSWORDS, DeploymentSettings, Password
 
 URL_SAFE = re.compile(r"[A-Za-z0-9._~-]+")
+LEAST_CHARACTERS = 8
+"""Of a password or token; MinIO asks for as many."""
 
 
 def _check_url_safe(password: SecretStr) -> SecretStr:
@@ -18,8 +20,9 @@ def _check_url_safe(password: SecretStr) -> SecretStr:
     return password
 
 
-ServicePassword = Annotated[Password, Field(min_length=8), AfterValidator(_check_url_safe)] | None
-"""At least 8 characters, which is what MinIO asks for."""
+ServicePassword = (
+    Annotated[Password, Field(min_length=LEAST_CHARACTERS), AfterValidator(_check_url_safe)] | None
+)
 
 
 class RabbitmqManagementSettings(BaseSettings):
@@ -39,6 +42,9 @@ class UsersSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="USERS_", frozen=True, hide_input_in_errors=True)
 
+    ocr_api_password: ServicePassword = Field(
+        None, description="Of ``ocr-api`` in MinIO, who writes the images of requests."
+    )
     fetcher_password: ServicePassword = Field(
         None, description="Of ``fetcher``, who writes images and publishes work."
     )
@@ -107,3 +113,44 @@ class ServerPasswords(BaseSettings):
     grafana_admin_password: Password = Field(
         SecretStr("admin"), description="Grafana.", validate_default=True
     )
+    mongo_root_password: Password = Field(
+        SecretStr(""), description="MongoDB; none: it asks for no login.", validate_default=True
+    )
+
+
+class AccessSettings(BaseSettings):
+    """What clients of published ports must send, and whether what they send is kept."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, hide_input_in_errors=True, env_ignore_empty=True, validate_default=True
+    )
+
+    fetcher_api_token: SecretStr | None = Field(None, description="port 8081 (fetcher)")
+    ocr_api_token: SecretStr | None = Field(None, description="port 8080 (OCR API)")
+    review_login_password: SecretStr | None = Field(None, description="port 8082 (review page)")
+    ocr_collect: bool | None = Field(
+        None, description="Whether the images that the OCR API is sent are kept."
+    )
+
+    @field_validator("fetcher_api_token", "ocr_api_token", "review_login_password")
+    @classmethod
+    def _protects_its_port(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        value = secret.get_secret_value() if secret is not None else ""
+        is_weak = len(value) < LEAST_CHARACTERS or value in LOCAL_PASSWORDS
+        if is_weak and DeploymentSettings().env == "production":
+            port = cls.model_fields[info.field_name or ""].description
+            raise ValueError(
+                f"DOCRECO_ENV is production and {port} is published: set a secret of its own, of "
+                f"{LEAST_CHARACTERS} characters or more"
+            )
+        return secret
+
+    @field_validator("ocr_collect")
+    @classmethod
+    def _is_decided(cls, value: bool | None) -> bool | None:  # noqa: FBT001  pydantic's way
+        if value is None and DeploymentSettings().env == "production":
+            raise ValueError(
+                "DOCRECO_ENV is production: say whether the images that clients send to the OCR "
+                "API are kept (1), or only read (0)"
+            )
+        return value

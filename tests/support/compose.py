@@ -17,7 +17,12 @@ from infra.local.settings import child_environment
 ROOT = Path(__file__).parents[2]
 
 
-def compose(*arguments: str, env: Mapping[str, str] | None = None, seconds: float = 60) -> str:
+def compose(
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    env_file: Path = Path("/dev/null"),
+    seconds: float = 60,
+) -> str:
     """Run compose in the clone, without its ``.env``, and return what it prints.
 
     Raises:
@@ -25,7 +30,7 @@ def compose(*arguments: str, env: Mapping[str, str] | None = None, seconds: floa
     """
     program = str(package_files("compose") / "docker-compose")
     done = subprocess.run(  # noqa: S603  a list of arguments, no shell
-        [program, "--env-file", "/dev/null", *arguments],
+        [program, "--env-file", str(env_file), *arguments],
         cwd=ROOT,
         env=child_environment(env),
         capture_output=True,
@@ -38,11 +43,15 @@ def compose(*arguments: str, env: Mapping[str, str] | None = None, seconds: floa
 
 
 def parsed(
-    env: Mapping[str, str] | None = None, *, files: Sequence[str] = ("docker-compose.yml",)
+    env: Mapping[str, str] | None = None,
+    *,
+    files: Sequence[str] = ("docker-compose.yml",),
+    env_file: Path = Path("/dev/null"),
 ) -> dict[str, Any]:
     """Return the compose files as compose understands them, every profile included."""
     named = [argument for file in files for argument in ("--file", file)]
-    content = compose(*named, "--profile", "*", "config", "--format", "json", env=env)
+    arguments = (*named, "--profile", "*", "config", "--format", "json")
+    content = compose(*arguments, env=env, env_file=env_file)
     answer: dict[str, Any] = json.loads(content)
     return answer
 

@@ -168,7 +168,7 @@ async def open_pipeline(folder: Path) -> AsyncIterator[Pipeline]:
         programs = {
             program.name: program
             for program in (
-                services.ocr_api(home),
+                services.ocr_api(home, has_site=True),
                 services.fetcher(home, addresses, has_site=True),
                 services.consumer(home, addresses),
                 services.review(home, addresses),

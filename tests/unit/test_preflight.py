@@ -26,8 +26,15 @@ OWN = {
     "USERS_MINIO_PASSWORD": "own-password-6",
     "USERS_MONITORING_PASSWORD": "own-password-7",
     "MONGO_URL": "mongodb://docreco:own-password-8@mongo:27017",
+    "MONGO_ROOT_PASSWORD": "own-password-8",
+    "FETCHER_API_TOKEN": "own-password-10",
+    "OCR_API_TOKEN": "own-password-11",
+    "REVIEW_LOGIN_PASSWORD": "own-password-12",
+    "OCR_COLLECT": "0",
 }
 LOCAL = {
+    "MONGO_ROOT_PASSWORD": "",
+    "USERS_OCR_API_PASSWORD": "ocr-api-local",
     "MINIO_ROOT_PASSWORD": "minioadmin",
     "RABBITMQ_ADMIN_PASSWORD": "admin",
     "GRAFANA_ADMIN_PASSWORD": "admin",
@@ -73,6 +80,53 @@ def test_production_does_not_start_with_a_local_password(
     shown = capsys.readouterr().err
     assert "set a password of its own" in shown
     assert "own-password" not in shown
+
+
+@pytest.mark.parametrize("value", ["", "short", "fetcher-local"])
+@pytest.mark.parametrize("name", ["FETCHER_API_TOKEN", "OCR_API_TOKEN", "REVIEW_LOGIN_PASSWORD"])
+def test_production_does_not_open_a_port_to_all(
+    key_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    value: str,
+) -> None:
+    monkeypatch.setenv("DOCRECO_ENV", "production")
+    for each, own in (OWN | {name: value}).items():
+        monkeypatch.setenv(each, own)
+
+    assert main() == 1
+    assert not key_file.exists()
+    shown = capsys.readouterr().err
+    assert f"{name}: DOCRECO_ENV is production and port 808" in shown
+    assert "is published" in shown
+
+
+def test_production_wants_to_be_told_whether_to_collect(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DOCRECO_ENV", "production")
+    for name, value in (OWN | {"OCR_COLLECT": ""}).items():
+        monkeypatch.setenv(name, value)
+
+    assert main() == 1
+    assert not key_file.exists()
+    assert "OCR_COLLECT: DOCRECO_ENV is production: say whether" in capsys.readouterr().err
+
+
+def test_all_that_is_missing_is_told_at_once(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {**LOCAL, "DOCRECO_ENV": "production"}.items():
+        monkeypatch.setenv(name, value)
+
+    assert main() == 1
+    assert not key_file.exists()
+    shown = capsys.readouterr().err
+    named = [name.removeprefix("USERS_") for name in LOCAL if name != "USERS_MINIO_PASSWORD"]
+    # as they are called in .env, where somebody sets them
+    for name in (*named, "MINIO_AMQP_PASSWORD", "OCR_API_TOKEN", "OCR_COLLECT"):
+        assert f'"{name}: DOCRECO_ENV is production' in shown, name
 
 
 def test_production_starts_with_passwords_of_its_own(

@@ -1,0 +1,103 @@
+"""Which settings each service reads, and how the compose file passes them on.
+
+``docker-compose.yml`` names every setting of a service without a value: it reaches the container
+only where ``.env`` or the environment has one. ``python -m infra.settings_table`` writes the names.
+"""
+
+import textwrap
+from collections.abc import Iterator, Mapping
+
+from pydantic import AliasChoices
+from pydantic_settings import BaseSettings
+
+from app.engines.settings import ModelsSettings, RapidSettings, TrocrSettings
+from app.settings import OcrSettings
+from services.common.download.settings import DownloadSettings
+from services.common.labelstudio.settings import LabelStudioSettings
+from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.consumer.settings import ConsumerSettings
+from services.fetcher.settings import ArchiveSettings, FetcherSettings
+from services.provisioner.settings import (
+    AccessSettings,
+    PreflightSettings,
+    ProvisionerSettings,
+    RabbitmqManagementSettings,
+    ServerPasswords,
+    UsersSettings,
+)
+from services.reconciler.settings import ReconcilerSettings
+from services.review.settings import ReviewSettings
+
+SERVICES: Mapping[str, tuple[type[BaseSettings], ...]] = {
+    "preflight": (PreflightSettings, ServerPasswords, UsersSettings, AccessSettings, MongoSettings),
+    "provisioner": (
+        *(ProvisionerSettings, RabbitmqManagementSettings, UsersSettings),
+        *(S3Settings, MongoSettings),
+    ),
+    "ocr-api": (
+        *(OcrSettings, RapidSettings, TrocrSettings, ModelsSettings, DownloadSettings),
+        S3Settings,
+    ),
+    "fetcher": (
+        *(FetcherSettings, DownloadSettings, ArchiveSettings),
+        *(S3Settings, AmqpSettings, MongoSettings),
+    ),
+    "consumer": (ConsumerSettings, DownloadSettings, S3Settings, AmqpSettings, MongoSettings),
+    "reconciler": (ReconcilerSettings, S3Settings, AmqpSettings, MongoSettings),
+    "review": (ReviewSettings, LabelStudioSettings, S3Settings, AmqpSettings, MongoSettings),
+}
+"""The settings classes of each service, beside those of all: where it runs, and logs."""
+
+OF_THE_DEPLOYMENT = frozenset(
+    {
+        *("OCR_HOST", "OCR_PORT", "FETCHER_HOST", "FETCHER_PORT", "CONSUMER_HOST", "CONSUMER_PORT"),
+        *("RECONCILER_HOST", "RECONCILER_PORT", "REVIEW_HOST", "REVIEW_PORT"),
+        *("S3_ENDPOINT_URL", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY", "AMQP_URL", "MONGO_URL"),
+        *("RABBITMQ_MANAGEMENT_URL", "RABBITMQ_MANAGEMENT_USER", "RABBITMQ_MANAGEMENT_PASSWORD"),
+        *("REVIEW_FETCHER_URL", "REVIEW_FETCHER_TOKEN"),
+        *("PREFLIGHT_KMS_KEY_FILE", "PREFLIGHT_KMS_KEY", "PREFLIGHT_CONFIGURATION"),
+        *("PROVISIONER_DEFINITIONS", "PROVISIONER_NOTIFICATION_ARN"),
+    }
+)
+"""Addresses, ports and users: the compose file and the manifests make them fit each other."""
+
+
+def variables(group: type[BaseSettings], *, secret: bool | None = None) -> Iterator[str]:
+    """Yield the environment variables that a settings class reads.
+
+    Args:
+        group: The class.
+        secret: Whether only secrets, or only what is none; None: all.
+    """
+    prefix = group.model_config.get("env_prefix", "")
+    for name, field in group.model_fields.items():
+        if secret is not None and secret != ("SecretStr" in str(field.annotation)):
+            continue
+        if isinstance(field.validation_alias, AliasChoices):
+            yield from map(str, field.validation_alias.choices)
+        else:
+            yield f"{prefix}{name}".upper()
+
+
+def variables_of(service: str) -> list[str]:
+    """Return the settings of a service that are passed to it as they are, sorted."""
+    found = {name for group in SERVICES[service] for name in variables(group)}
+    return sorted(
+        name for name in found - OF_THE_DEPLOYMENT if not name.startswith(("USERS_", "LOG_"))
+    )
+
+
+def compose_settings() -> str:
+    """Return the part of the compose file that names each service's settings."""
+    return "\n".join(_block(service) for service in SERVICES)
+
+
+def _block(service: str) -> str:
+    names = textwrap.fill(
+        ", ".join(variables_of(service)),
+        width=100,
+        initial_indent="  { ",
+        subsequent_indent="    ",
+        break_long_words=False,
+    )
+    return f"x-{service}-settings: &{service}-settings\n{names} }}"
