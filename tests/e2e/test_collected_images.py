@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.images import line_image
 from tests.support.pipeline import Client, Pipeline
+from tests.support.web import WebSite
 
 TOKEN = "e2e-ocr-token"
 
@@ -18,11 +19,8 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture
 async def api(pipeline: Pipeline) -> AsyncIterator[ClientSession]:
-    """The pipeline's OCR API, which wants a token and collects what it is sent."""
-    settings = {
-        "ocr-api": {"OCR_API_TOKEN": TOKEN, "OCR_COLLECT": "1"},
-        "consumer": {"CONSUMER_OCR_API_TOKEN": TOKEN},
-    }
+    """The pipeline's OCR API, which wants a token here."""
+    settings = {"ocr-api": {"OCR_API_TOKEN": TOKEN}, "consumer": {"OCR_API_TOKEN": TOKEN}}
     async with pipeline.changed(settings), ClientSession(pipeline.ocr_url) as session:
         yield session
 
@@ -35,11 +33,15 @@ async def predict(api: ClientSession, content: bytes, *, token: str, **fields: s
         return response.status
 
 
-async def collected(api: ClientSession) -> float:
+async def metrics(api: ClientSession) -> dict[str, float]:
     async with api.get("/metrics") as response:
         text = await response.text()
-    samples = (each for family in text_string_to_metric_families(text) for each in family.samples)
-    return next(each.value for each in samples if each.name == "ocr_collected_total")
+    families = text_string_to_metric_families(text)
+    return {each.name: each.value for family in families for each in family.samples}
+
+
+async def collected(api: ClientSession) -> float:
+    return (await metrics(api))["ocr_collected_total"]
 
 
 def key_of(content: bytes) -> str:
@@ -70,3 +72,30 @@ async def test_image_of_a_request_becomes_a_document_and_the_consumers_own_reque
     assert (anonymous["sources"], anonymous["annotation"]) == ([], None)
     assert await client.store.head(key_of(uploaded)) is None
     assert await collected(api) == before + 2
+
+
+async def test_image_of_a_requests_url_becomes_a_document_like_every_other(
+    client: Client, site: WebSite, pipeline: Pipeline
+) -> None:
+    content = line_image(f"url {uuid4().hex[:6]}")
+    site.add_body("/asked.png", content)
+    url = site.url("/asked.png?token=secret")
+    async with ClientSession(pipeline.ocr_url) as session:
+        before = await metrics(session)
+        body = {"url": url, "annotation": "url"}
+        async with session.post("/predict", json=body) as response:
+            assert response.status == 200, await response.text()
+            read = (await response.json())["text"]
+        document = await client.document({"key": key_of(content), "status": "predicted"})
+        after = await metrics(session)
+
+    stored = await client.store.read(key_of(content), max_bytes=len(content))
+    assert stored.content == content
+    assert [each["url"] for each in document["sources"]] == [url.replace("secret", "REDACTED")]
+    assert document["annotation"]["text"] == "url"
+    assert document["prediction"]["text"] == read
+    assert after["ocr_predictions_total"] >= before["ocr_predictions_total"] + 2  # the consumer's
+    assert after["ocr_collected_total"] >= before["ocr_collected_total"] + 1
+    downloaded = after["ocr_download_bytes_total"] - before["ocr_download_bytes_total"]
+    assert downloaded >= len(content)  # and the host's robots.txt
+    assert not [name for name in after if name.startswith("fetcher_")]

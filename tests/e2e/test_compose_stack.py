@@ -7,6 +7,8 @@ Only a handful of requests: containers share the processors with whatever else r
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from hashlib import sha256
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -32,6 +34,7 @@ pytestmark = [
 SAMPLES = "10.213.80.80"
 EGRESS = IPv4Network("10.213.80.0/24")
 """EGRESS_SUBNET: of the only network that is translated to the host's address."""
+FETCHED = {"key": {"$regex": "^fetched/"}}
 STORED, FAILED, READ = 18, 2, 17
 """Of the bundled samples; one is an image until somebody decodes it."""
 REACH = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3).close()"
@@ -76,20 +79,20 @@ async def test_images_of_a_list_are_read_and_survive_a_restart_and_more_replicas
     assert (counts["stored"], counts["failed"]) == (STORED, FAILED)
 
     async def all_indexed() -> bool:
-        return bool(await documents.count_documents({}) == STORED)
+        return bool(await documents.count_documents(FETCHED) == STORED)
 
     await eventually(all_indexed, seconds=60)
-    assert await documents.count_documents({"status": "predicted"}) == READ
-    annotated = documents.find({"status": "predicted"})
+    assert await documents.count_documents(FETCHED | {"status": "predicted"}) == READ
+    annotated = documents.find(FETCHED | {"status": "predicted"})
     read = {each["annotation"]["text"] async for each in annotated}
     assert "Wikipedia" in read
-    wikipedia = await documents.find_one({"annotation.text": "Wikipedia"})
+    wikipedia = await documents.find_one(FETCHED | {"annotation.text": "Wikipedia"})
     assert wikipedia["prediction"]["text"] == "Wikipedia"
     assert wikipedia["sources"][0]["url"] == f"http://{SAMPLES}:8090/mot-wikipedia.png"
 
     stack.run("restart")
     stack.run("up", "--detach", "--wait")
-    assert await documents.count_documents({"status": "predicted"}) == READ
+    assert await documents.count_documents(FETCHED | {"status": "predicted"}) == READ
     settings = S3Settings(
         endpoint_url=HttpUrl(stack.url("MINIO_PORT")),
         access_key_id="consumer",
@@ -103,28 +106,72 @@ async def test_images_of_a_list_are_read_and_survive_a_restart_and_more_replicas
     assert (stack.running("consumer"), stack.running("fetcher")) == (3, 2)
     counts = await submit(stack)
     assert (counts["unchanged"], counts["failed"]) == (STORED, FAILED)
-    assert await documents.count_documents({}) == STORED
+    assert await documents.count_documents(FETCHED) == STORED
 
 
-def test_only_the_fetcher_reaches_out(stack: Stack) -> None:
+async def ask(stack: Stack, token: str | None = None, **request: Any) -> int:
+    """Ask the OCR API to read an image, and return the status of its answer."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    url = f"{stack.url('OCR_API_PORT')}/predict"
+    async with ClientSession(headers=headers) as session, session.post(url, **request) as response:
+        return response.status
+
+
+async def predicted(documents: Any, name: str) -> dict[str, Any]:
+    """Wait for the document of a sample that the OCR API was sent."""
+    digest = sha256((FOLDER / name).read_bytes()).hexdigest()
+    wanted = {"key": {"$regex": f"^api/{digest}[.]"}, "status": "predicted"}
+    document: dict[str, Any] = await eventually(lambda: documents.find_one(wanted), seconds=60)
+    return document
+
+
+async def test_images_that_the_api_is_asked_about_become_documents(
+    stack: Stack, documents: Any
+) -> None:
+    sent = {"file": (FOLDER / "quick-fox.png").read_bytes()}
+    asked = {"url": f"http://{SAMPLES}:8090/train.png"}
+
+    assert await ask(stack, data=sent) == 200
+    assert await ask(stack, json=asked) == 200
+
+    assert (await predicted(documents, "quick-fox.png"))["prediction"]["text"]
+    assert (await predicted(documents, "train.png"))["sources"][0]["url"] == asked["url"]
+
+
+async def test_token_of_env_is_wanted_and_the_consumer_has_it(stack: Stack, documents: Any) -> None:
+    token = "only-for-this-test"
+    protected = replace(stack, environment={**stack.environment, "OCR_API_TOKEN": token})
+    protected.run("up", "--detach", "--wait")
+    try:
+        image = {"file": (FOLDER / "liberte.png").read_bytes()}
+        assert await ask(protected, data=image) == 401
+        assert await ask(protected, token, data=image) == 200
+        assert (await predicted(documents, "liberte.png"))["prediction"]["text"]
+    finally:
+        stack.run("up", "--detach", "--wait")
+
+
+def test_only_who_fetches_urls_reaches_out(stack: Stack) -> None:
     def reach(service: str, *address: str) -> None:
         stack.run("exec", "-T", service, "python", "-c", REACH, *address)
 
-    reach("fetcher", SAMPLES, "8090")
-    reach("consumer", "minio", "9000")
-    for service in ("consumer", "ocr-api", "alert-webhook"):
+    for service in ("fetcher", "ocr-api"):
+        reach(service, SAMPLES, "8090")
+        reach(service, "minio", "9000")
+    for service in ("consumer", "alert-webhook"):
         with pytest.raises(AssertionError, match=r"timed out|unreachable"):
             reach(service, SAMPLES, "8090")
-    for server, port in (("minio", "9000"), ("rabbitmq", "5672"), ("mongo", "27017")):
+    for server, port in (("rabbitmq", "5672"), ("mongo", "27017")):
         with pytest.raises(AssertionError, match=r"not known|resolution"):
             reach("ocr-api", server, port)
 
 
-def test_default_route_of_the_fetcher_alone_leads_out(stack: Stack) -> None:
+def test_default_routes_of_who_fetches_urls_lead_out(stack: Stack) -> None:
     """The samples are in the network's own subnet: reaching them needs no default route."""
-    [default] = [route for route in stack.routes("fetcher") if route.is_default]
-    assert default.gateway in EGRESS
-    others = set(stack.services()) - {"fetcher", "samples"}
+    for service in ("fetcher", "ocr-api"):
+        [default] = [route for route in stack.routes(service) if route.is_default]
+        assert default.gateway in EGRESS, service
+    others = set(stack.services()) - {"fetcher", "ocr-api", "samples"}
     assert len(others) > 10
     for service in sorted(others):
         for route in stack.routes(service):

@@ -3,13 +3,14 @@
 import asyncio
 import re
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from infra.local.settings import child_environment
 from infra.settings_table import README, main
-from tests.support.pipeline import Pipeline
+from tests.support.pipeline import Client, Pipeline
 from tests.support.web import WebSite, png
 
 pytestmark = pytest.mark.e2e
@@ -29,29 +30,46 @@ def localised(block: str, pipeline: Pipeline) -> str:
     )
 
 
-@pytest.mark.parametrize("block", COMMANDS, ids=[block.split("\n")[0] for block in COMMANDS])
-async def test_example_works(block: str, pipeline: Pipeline, site: WebSite, tmp_path: Path) -> None:
-    url = site.add_body("/a.png", png(1))
-    (tmp_path / "urls.csv").write_text(f"url,annotation\n{url},industrie\n")
-    (tmp_path / "infra").symlink_to(ROOT / "infra")
+async def run(block: str, pipeline: Pipeline, folder: Path) -> str:
+    """Run commands in a folder, and return what they print."""
+    (folder / "infra").symlink_to(ROOT / "infra")
     environment = {
         **pipeline.addresses.environment(),
         "DOCRECO_FETCHER_URL": pipeline.fetcher_url,
         "DOCRECO_OCR_URL": pipeline.ocr_url,
     }
-
     process = await asyncio.create_subprocess_exec(
         *("bash", "-euo", "pipefail", "-c", localised(block, pipeline)),
-        cwd=tmp_path,
+        cwd=folder,
         env=child_environment(environment),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     async with asyncio.timeout(60):
         output = (await process.communicate())[0].decode()
-
     assert process.returncode == 0, output
-    assert output
+    return output
+
+
+@pytest.mark.parametrize("block", COMMANDS, ids=[block.split("\n")[0] for block in COMMANDS])
+async def test_example_works(block: str, pipeline: Pipeline, site: WebSite, tmp_path: Path) -> None:
+    url = site.add_body("/a.png", png(1))
+    (tmp_path / "urls.csv").write_text(f"url,annotation\n{url},industrie\n")
+
+    assert await run(block, pipeline, tmp_path)
+
+
+async def test_image_of_the_first_example_enters_the_pipeline(
+    pipeline: Pipeline, client: Client, tmp_path: Path
+) -> None:
+    first = COMMANDS[0]
+    [image] = re.findall(r"file=@(\S+) http://127.0.0.1:8080/predict", first)
+    digest = sha256((ROOT / image).read_bytes()).hexdigest()
+
+    await run(first, pipeline, tmp_path)
+
+    document = await client.document({"key": f"api/{digest}.png", "status": "predicted"})
+    assert document["prediction"]["text"] == "Wikipedia"
 
 
 def test_readme_has_examples_of_each_way_in() -> None:
