@@ -237,7 +237,6 @@ def prometheus(executable: Path, home: Home, *, config: Path) -> Program:
             f"--config.file={config.resolve()}",
             f"--storage.tsdb.path={home.folder('prometheus')}",
             f"--web.listen-address={HOST}:{port}",
-            "--web.enable-lifecycle",
         ],
         env=child_environment(),
         cwd=home.folder("prometheus"),

@@ -32,6 +32,17 @@ def plain(value: object) -> str:
     )
 
 
+def to_json(document: object) -> str:
+    """Return JSON that a terminal shows as it is: what is unprintable is escaped, and stays."""
+    text = json.dumps(document, ensure_ascii=False, indent=2, default=str)
+    return "".join(
+        json.dumps(character)[1:-1]
+        if character != "\n" and unicodedata.category(character) in _UNPRINTABLE
+        else character
+        for character in text
+    )
+
+
 def cell(value: object, style: str = "") -> Text:
     """Return text by strangers for a table: no markup, no control characters."""
     return Text(plain(value), style=style)
@@ -63,7 +74,7 @@ class Output:
     def answer(self, document: object, *people: RenderableType) -> None:
         """Write the answer: the document as JSON, or what is for people."""
         if self.as_json:
-            typer.echo(json.dumps(document, ensure_ascii=False, indent=2, default=str))
+            typer.echo(to_json(document))
         else:
             for each in people:
                 _print(self.answers, each)

@@ -10,6 +10,7 @@ from services.cli.broker import told_of_servers
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
 from services.cli.output import Output, cell, plain, run, table
 from services.common import parking
+from services.common.download.redaction import hide_secrets
 from services.common.parking import ParkedMessage, Wanted
 from services.common.settings import AmqpSettings
 from services.common.settlement import FETCH_QUEUES, OCR_QUEUES
@@ -169,9 +170,12 @@ def _summary(message: ParkedMessage) -> dict[str, Any]:
 
 def _body(message: ParkedMessage) -> Any:
     try:
-        return json.loads(message.body)
+        body = json.loads(message.body)
     except ValueError:
-        return message.body.decode(errors="replace")
+        return hide_secrets(message.body.decode(errors="replace"))
+    if isinstance(body, dict) and isinstance(body.get("url"), str):
+        body["url"] = hide_secrets(body["url"])
+    return body
 
 
 def _table(title: str, messages: list[ParkedMessage]) -> Any:

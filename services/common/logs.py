@@ -2,9 +2,12 @@
 
 import logging
 import sys
+from io import StringIO
+from typing import Any, TextIO
 
 import structlog
 
+from services.common.download.redaction import hide_secrets
 from services.common.settings import LogSettings
 
 
@@ -23,9 +26,13 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
         structlog.processors.StackInfoRenderer(),
     ]
     renderer: list[structlog.typing.Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        [
+            structlog.processors.format_exc_info,
+            _hide_secrets,
+            structlog.processors.JSONRenderer(),
+        ]
         if settings.format == "json"
-        else [structlog.dev.ConsoleRenderer()]
+        else [_hide_secrets, structlog.dev.ConsoleRenderer(exception_formatter=_write_traceback)]
     )
     structlog.configure(
         processors=[
@@ -50,3 +57,25 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
     for chatty in ("botocore", "aiobotocore", "aiormq", "aio_pika", "pymongo", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _hide_secrets(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Take the queries and users of URLs out of a line, whoever put them there."""
+    return {name: _hidden(value) for name, value in event.items()}
+
+
+def _hidden(value: Any) -> Any:
+    if isinstance(value, str):
+        return hide_secrets(value)
+    if isinstance(value, list | tuple):
+        return [_hidden(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _hidden(each) for name, each in value.items()}
+    return value
+
+
+def _write_traceback(stream: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    """Write a traceback without the values of variables, which rich would show by default."""
+    plain = StringIO()
+    structlog.dev.plain_traceback(plain, exc_info)
+    stream.write(hide_secrets(plain.getvalue()))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
+from services.common.download.redaction import hide_secrets
 from services.common.messaging import HeldMessage, Publisher, open_publisher, open_queue
 from services.common.settings import AmqpSettings
 from services.common.settlement import (
@@ -170,7 +171,8 @@ def _subject(body: bytes) -> str:
     job = content.get("repredict")
     if isinstance(job, dict):
         return str(job.get("document_id", ""))
-    return str(content.get("Key") or content.get("url") or content.get("fetch_id") or "")
+    url = hide_secrets(str(content.get("url") or ""))
+    return str(content.get("Key") or url or content.get("fetch_id") or "")
 
 
 def _time(value: object) -> datetime | None:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from services.common.download.redaction import hide_secrets
 from services.common.errors import (
     BrokerUnavailableError,
     PermanentError,
@@ -209,7 +210,7 @@ def judge(error: Exception, delivery: Delivery, queues: Queues) -> Verdict:
         FIRST_FAILURE_HEADER: now,
         **own_headers(delivery.headers),
         CODE_HEADER: code,
-        REASON_HEADER: reason[:LONGEST_REASON],
+        REASON_HEADER: hide_secrets(reason)[:LONGEST_REASON],
     }
     if isinstance(error, TransientError) and not delivery.is_last_attempt:
         headers[ATTEMPT_HEADER] = delivery.attempt + 1

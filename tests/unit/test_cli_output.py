@@ -17,7 +17,7 @@ from services.cli.errors import (
     known_errors,
     reason_of,
 )
-from services.cli.output import Output, cell, counted, plain, table
+from services.cli.output import Output, cell, counted, plain, table, to_json
 from services.cli.rows import character_error_rate, image_row, image_table
 from services.cli.settings import CliSettings
 from services.common.errors import IndexUnavailableError
@@ -85,6 +85,21 @@ def test_error_with_hostile_text_is_replaced_line_by_line(
 def test_json_answer_is_one_document_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     Output(as_json=True).answer({"text": "é[red]"}, "for people")
     assert json.loads(capsys.readouterr().out) == {"text": "é[red]"}
+
+
+@given(st.text())
+def test_json_answer_has_no_control_character_and_loses_none(text: str) -> None:
+    shown = to_json({"text": text, "list": [text]})
+    assert json.loads(shown) == {"text": text, "list": [text]}
+    for character in shown.replace("\n", ""):
+        assert character.isprintable() or unicodedata.category(character) == "Zs"
+
+
+@pytest.mark.parametrize("hostile", [CLEAR_SCREEN, "\x9b2J", RIGHT_TO_LEFT, "\U000e0001"])
+def test_hostile_characters_are_escaped_in_json(hostile: str) -> None:
+    shown = to_json({"text": f"é{hostile}"})
+    assert hostile[0] not in shown
+    assert "é" in shown
 
 
 def test_counts_leave_out_zeros() -> None:

@@ -3,7 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.download.errors import LONGEST_DETAIL, to_detail
-from services.common.download.redaction import Redactor
+from services.common.download.redaction import (
+    Redactor,
+    beginning,
+    hide_secrets,
+    may_be_kept_as,
+)
 from services.common.download.settings import DownloadSettings
 
 REDACTOR = Redactor(["token", "X-Amz-Signature", "key"])
@@ -105,3 +110,93 @@ def test_detail_is_one_printable_line(text: str) -> None:
 
     assert detail.isprintable()
     assert len(detail) <= LONGEST_DETAIL + 1
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        *("access_token[]", "token[0]", "token%5B%5D", "id_token", "refreshToken", "auth_token"),
+        *(
+            "accesstoken",
+            "X-Auth-User",
+            "X-Goog-Security-Token",
+            "client_secret",
+            "oauth_signature",
+        ),
+        *("x-api-key", "apiKey", "myapikey", "subscription-key", "Ocp-Apim-Subscription-Key"),
+        *("access_key", "AWSAccessKeyId", "OSSAccessKeyId", "GoogleAccessId", "Key-Pair-Id"),
+        *("x-oss-signature", "x-oss-credential", "PHPSESSID", "sessid", "jsessionid", "wskey"),
+        *("hdnts", "__gda__", "__token__", "sas", "bearer", "user[password]"),
+    ],
+)
+def test_names_of_secrets_are_known_in_every_spelling(parameter: str) -> None:
+    redact = Redactor(DownloadSettings().redact_query).redact
+
+    for url in (f"https://h/x?a=1&{parameter}=s3cret&b=2", f"https://h/x;{parameter}=s3cret/y"):
+        kept = redact(url)
+        assert kept == url.replace("s3cret", "REDACTED")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "x=exp=1~acl=/*~hmac=s3cret",
+        "u=https://ada:s3cret@o.test/",
+        "state={access_token=s3cret}",
+        "a=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.s3cret",
+    ],
+)
+def test_values_that_are_secrets_are_known_whatever_their_name(query: str) -> None:
+    assert "s3cret" not in Redactor(DownloadSettings().redact_query).redact(f"https://h/x?{query}")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "id=12&key=scans%2F1.png&code=fr&page=3&size=2",
+        "author=ada&monkey=1&tokens=3&design=2&assignment=1&keyword=mot&authuser=0",
+        "f=jpg&w=300&sign=no&passage=12&signal=1",
+    ],
+)
+def test_what_names_an_image_stays(query: str) -> None:
+    url = f"https://h/x;v=1/y?{query}#page=2"
+
+    assert Redactor(DownloadSettings().redact_query).redact(url) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "kept", "is_it"),
+    [
+        ("https://h/a?sig=1&b=2", "https://h/a?sig=REDACTED&b=2", True),
+        ("https://u:p@h/a;s=1?b=2", "https://h/a;s=REDACTED?b=2", True),
+        ("https://h/a?b=2", "https://h/a?b=2", True),
+        ("https://h/a?sig=1&b=3", "https://h/a?sig=REDACTED&b=2", False),
+        ("https://h/a?sig=1&c=1&b=2", "https://h/a?sig=REDACTED&b=2", False),
+        ("https://h/ab", "https://h/a.", False),
+    ],
+)
+def test_url_is_matched_with_what_was_kept_of_it(url: str, kept: str, *, is_it: bool) -> None:
+    assert may_be_kept_as(url, kept) == is_it
+    assert not is_it or kept.startswith(beginning(url))
+
+
+@given(st.text(st.sampled_from("ab=&;?#%2F/token@: +"), max_size=40))
+def test_every_url_may_be_kept_as_its_redacted_form(text: str) -> None:
+    url = f"http://x.test/{text}"
+
+    assert may_be_kept_as(url, REDACTOR.redact(url))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "at http://h/a?x=s3cret now",
+        "at 'http://h/a;jsessionid=s3cret/b#access_token=s3cret'",
+        "amqp://admin:s3cret@rabbit:5672/",
+    ],
+)
+def test_text_for_people_has_no_secret_of_a_url(text: str) -> None:
+    hidden = hide_secrets(text)
+
+    assert "s3cret" not in hidden
+    assert hidden.startswith(text[:7])

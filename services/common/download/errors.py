@@ -1,9 +1,9 @@
 """Why an image could not be fetched, sorted by whether another attempt may help."""
 
-import re
 from typing import Literal
 
 from services.common.download.headers import Validators
+from services.common.download.redaction import hide_secrets
 from services.common.errors import PermanentError, PipelineError, TransientError
 
 DownloadCode = Literal[
@@ -44,8 +44,6 @@ ANY_NUMBER = 100
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 LONGEST_DETAIL = 500
 """Characters of a detail: part of it may be a host's own words."""
-_SECRETS = re.compile(r"(?<=\?)[^\s'\"<>]+|(?<=//)[^/?#@\s]*(?=@)")
-"""A URL's query, and the user it names: whoever reads a detail has no need of them."""
 
 
 class RefusedDownloadError(PermanentError):
@@ -121,6 +119,6 @@ def to_detail(text: str) -> str:
     A host may send anything: its bytes that are no text arrive as lone surrogates (PEP 383), which
     neither MongoDB nor JSON takes.
     """
-    line = _SECRETS.sub("…", " ".join(text.split()))
+    line = hide_secrets(" ".join(text.split()))
     cut = line if len(line) <= LONGEST_DETAIL else f"{line[:LONGEST_DETAIL]}…"
     return "".join(each if each.isprintable() else REPLACEMENT for each in cut)

@@ -1,4 +1,10 @@
-"""Takes secrets out of URLs that are kept or shown."""
+"""Takes secrets out of URLs that are kept or shown (docs/decisions/source-urls-without-secrets.md).
+
+``Redactor`` makes the form that is kept: only the values of what looks like a secret go. Whoever
+has no settings of the fetcher reads that form where the fetcher stored it, or uses one of two
+functions that need none: ``hide_secrets`` for text that people see, ``may_be_kept_as`` to find
+what was kept of a URL.
+"""
 
 import re
 from collections.abc import Iterable
@@ -8,29 +14,61 @@ REDACTED = "REDACTED"
 _USER = re.compile(r"(?<=//)[^/?#@\s]*@")
 _DEEPEST_ENCODING = 3
 """So often a URL within a URL is decoded: two levels are seen in the wild."""
+_LONG_NAME = 5
+"""Characters of a listed name from which other words may end in it: ``accesstoken``."""
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_a-zA-Z]+")
+_INNER = re.compile(r"(?:^|[?&;#~,{])\s*([^=?&;#~,{]*)=")
+_JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
+"""Whatever the parameter's name is (RFC 7519)."""
+_SHOWN_SECRETS = re.compile(
+    r"(?<=\?)[^\s'\"<>]+|(?<=[#;])[^\s'\"<>#;=]+=[^\s'\"<>]+|(?<=//)[^/?#@\s]*(?=@)"
+)
+
+
+def hide_secrets(text: str) -> str:
+    """Return text for people without the query, parameters and user of any URL in it."""
+    return _SHOWN_SECRETS.sub("…", text)
+
+
+def may_be_kept_as(url: str, kept: str) -> bool:
+    """Whether a redacted URL may be what was kept of ``url``, whichever names were redacted."""
+    parts = (re.escape(part) for part in kept.split(f"={REDACTED}"))
+    return re.fullmatch("=[^&;#]*".join(parts), _USER.sub("", url, count=1)) is not None
+
+
+def beginning(url: str) -> str:
+    """Return the part of a URL that no redaction changes: up to its first parameter."""
+    return re.split("[?;#]", _USER.sub("", url, count=1), maxsplit=1)[0]
 
 
 class Redactor:
-    """Replaces the values of some query parameters.
+    """Replaces the values of some parameters.
+
+    A parameter is meant where its name, one of its words, or several in a row, are a listed name:
+    ``auth`` means ``X-Auth-User``, ``api_key`` means ``myApiKey[]``. Words may also end in a
+    listed name of five letters or more. Case and separators do not matter.
 
     Args:
-        names: Of the parameters; case does not matter.
+        names: Of the parameters.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._names = frozenset(name.lower() for name in names)
-        listed = "|".join(re.escape(name) for name in sorted(self._names)) or r"(?!)"
-        self._inner = re.compile(rf"(?:^|[?&;#])(?:{listed})=", re.IGNORECASE)
+        self._listed = tuple(filter(None, (_words(name) for name in names)))
 
     def redact(self, url: str) -> str:
-        """Return a URL without the secrets in its query, its fragment, and before its host.
+        """Return a URL without the secrets in path parameters, query, fragment, and its user.
 
         Everything else stays as it is, byte by byte; redacting twice changes nothing more. A value
         that holds a URL with a secret of its own is replaced as a whole.
         """
         rest, mark, fragment = _USER.sub("", url, count=1).partition("#")
         path, question, query = rest.partition("?")
-        return f"{path}{question}{self._clean(query)}{mark}{self._clean(fragment)}"
+        cleaned = "/".join(self._clean_segment(segment) for segment in path.split("/"))
+        return f"{cleaned}{question}{self._clean(query)}{mark}{self._clean(fragment)}"
+
+    def _clean_segment(self, segment: str) -> str:
+        name, *parameters = segment.split(";")  # RFC 3986, section 3.3
+        return ";".join((name, *(self._clean_pair(each) for each in parameters)))
 
     def _clean(self, text: str) -> str:
         parts = re.split("([&;])", text)
@@ -38,12 +76,30 @@ class Redactor:
 
     def _clean_pair(self, pair: str) -> str:
         name, equals, value = pair.partition("=")
-        if equals and (_decoded(name).strip().lower() in self._names or self._is_secret(value)):
+        if equals and (self._is_meant(_decoded(name)) or self._is_secret(_decoded(value))):
             return f"{name}={REDACTED}"
         return pair
 
+    def _is_meant(self, name: str) -> bool:
+        words = _words(name)
+        spelt, whole = f"-{'-'.join(words)}-", "".join(words)
+        return any(
+            f"-{'-'.join(listed)}-" in spelt or _ends_in(whole, "".join(listed))
+            for listed in self._listed
+        )
+
     def _is_secret(self, value: str) -> bool:
-        return self._inner.search(_decoded(value)) is not None
+        if _JWT.search(value) or _USER.search(value):
+            return bool(self._listed)
+        return any(self._is_meant(name) for name in _INNER.findall(value))
+
+
+def _words(name: str) -> tuple[str, ...]:
+    return tuple(word.lower() for word in _WORD.findall(name))
+
+
+def _ends_in(whole: str, listed: str) -> bool:
+    return whole == listed or (len(listed) >= _LONG_NAME and whole.endswith(listed))
 
 
 def _decoded(text: str) -> str:

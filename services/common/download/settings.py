@@ -62,14 +62,14 @@ class DownloadSettings(BaseSettings):
     )
     redact_query: Names = Field(
         (
-            *("token", "access_token", "auth", "authorization", "api_key", "apikey"),
-            *("secret", "client_secret", "password", "passwd", "pwd", "sig", "signature"),
-            *("session", "sessionid", "jwt", "hmac", "policy"),
-            *("awsaccesskeyid", "x-amz-credential", "x-amz-security-token", "x-amz-signature"),
-            *("googleaccessid", "x-goog-credential", "x-goog-signature", "key-pair-id"),
+            *("token", "secret", "password", "passwd", "pwd", "passphrase", "credential"),
+            *("auth", "authorization", "bearer", "jwt", "session", "sessionid", "sessid"),
+            *("sig", "signature", "hmac", "sas", "policy", "hdnts", "hdnea", "hdntl", "gda"),
+            *("api_key", "access_key", "access_key_id", "private_key", "subscription_key"),
+            *("consumer_key", "account_key", "key_pair_id", "google_access_id", "wskey"),
         ),
-        description="Query parameters whose values are not kept with a source URL, "
-        "comma-separated; case does not matter.",
+        description="Parameters whose values are not kept with a source URL, comma-separated: a "
+        "name, or words within one, in any case and spelling.",
     )
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.common.download.redaction import hide_secrets
 from services.common.download.urls import UnacceptableUrlError, to_url
 from services.common.errors import PermanentError
 from services.fetcher.archives.addresses import is_archive_path, member_url, split_member
@@ -93,8 +94,8 @@ def _problem(annotation: object) -> str:
 
 
 def reject(line: int, value: object, code: str, detail: str) -> Rejection:
-    """Describe a row that is not taken; ``value`` is cut short."""
-    text = str(value).strip()
+    """Describe a row that is not taken; ``value`` is cut short, and shown without secrets."""
+    text = hide_secrets(str(value).strip())
     if len(text) > SHOWN_VALUE_LENGTH:
         text = f"{text[:SHOWN_VALUE_LENGTH]}…"
     return Rejection(line, text.encode(errors="replace").decode(), code, detail)
