@@ -16,9 +16,12 @@ from tenacity import (
 )
 
 from services.common.errors import OcrUnavailableError, PredictionRefusedError, TransientError
+from services.common.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
 from services.consumer.settings import ConsumerSettings
 
 _REFUSALS = frozenset({413, 415, 422})
+_OF_THE_IMAGE = frozenset({"image_too_large", "unsupported_media_type", "undecodable_image"})
+"""Codes by which the API says that it will never read an image."""
 _LONGEST_DETAIL = 500
 _JITTER = wait_random(0.1, 1)
 OVERLOAD_ATTEMPTS = 5
@@ -95,6 +98,7 @@ class OcrClient:
             async with self._session.post("/predict", data=form) as response:
                 status, body = response.status, await response.read()
                 retry_after = response.headers.get("Retry-After")
+                is_problem = response.content_type == PROBLEM_MEDIA_TYPE
         except aiohttp.ClientConnectorError as error:
             raise OcrUnavailableError(str(error)) from error
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -102,7 +106,9 @@ class OcrClient:
         if status == HTTPStatus.OK:
             return await self._prediction(body)
         if status in _REFUSALS:
-            raise _refusal(status, body)
+            if is_problem and (refusal := _refusal(body)):
+                raise refusal
+            raise await self._blame(f"HTTP {status} without a reason of the OCR API")
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             raise _no_service(body, _seconds(retry_after))
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -153,7 +159,7 @@ async def open_ocr_client(settings: ConsumerSettings) -> AsyncIterator[OcrClient
 
 
 class _Problem(BaseModel):
-    code: str = Field("refused", max_length=64, pattern=r"^[a-z0-9_]+$")
+    code: str = ""
     detail: str = ""
 
 
@@ -174,11 +180,17 @@ def _asked_for(state: RetryCallState) -> float:
     return min(LARGEST_WAIT_SECONDS, asked or 0.0) + _JITTER(state)
 
 
-def _refusal(status: int, body: bytes) -> PredictionRefusedError:
+def _refusal(body: bytes) -> PredictionRefusedError | None:
+    """Return why the API will never read the image; None where it says nothing of the image.
+
+    A gateway, or another service at this address, answers 413 and 422 as well.
+    """
     try:
         problem = _Problem.model_validate_json(body)
     except ValidationError:
-        problem = _Problem(code="refused", detail=f"HTTP {status}")
+        return None
+    if problem.code not in _OF_THE_IMAGE:
+        return None
     return PredictionRefusedError(problem.code, problem.detail[:_LONGEST_DETAIL])
 
 

@@ -318,6 +318,33 @@ async def test_refused_image_is_rejected_with_its_reason_and_the_next_goes_on(
     assert (await pipeline.document("good.png"))["status"] == "predicted"
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        lambda: web.Response(status=413, text="<h1>Entity Too Large</h1>"),
+        lambda: web.json_response({"detail": [{"loc": ["body"]}]}, status=422),
+        lambda: web.json_response({"code": "undecodable_image"}, status=422),
+        lambda: problem(422, "invalid_request"),
+        lambda: problem(415, ""),
+    ],
+    ids=["gateway", "other service", "no problem", "not of the image", "no code"],
+)
+async def test_refusal_that_is_not_of_the_image_rejects_nothing(
+    start: Start, ocr_api: ScriptedOcrApi, refusal: Callable[[], web.Response]
+) -> None:
+    async def refuse(_: bytes) -> web.Response:
+        return refusal()
+
+    ocr_api.answer = refuse
+    pipeline = await start()
+    await pipeline.upload("good.png")
+
+    await pipeline.until_settled("ocr_failed", 2)
+
+    assert pipeline.settled[-1] == (Outcome.PARKED, "ocr_failed")
+    assert await pipeline.index.images.count({}) == 0
+
+
 async def test_object_over_the_limit_is_rejected_unread(
     start: Start, ocr_api: ScriptedOcrApi
 ) -> None:
