@@ -53,7 +53,7 @@ def parked_message(held: HeldMessage) -> ParkedMessage:
     headers = dict(held.headers)
     code, reason, parked_at = _verdict(headers)
     # Headers that RabbitMQ changes at every look are no part of the identity
-    identity = sha256(held.body + str(parked_at).encode()).hexdigest()[:8]
+    identity = sha256(held.body + str(parked_at).encode()).hexdigest()[:16]
     return ParkedMessage(
         id=identity,
         code=code,
