@@ -24,6 +24,7 @@ from pymongo.errors import (
     BulkWriteError,
     DocumentTooLarge,
     DuplicateKeyError,
+    OperationFailure,
     PyMongoError,
     WriteError,
 )
@@ -43,6 +44,9 @@ HOSTS = "hosts"
 REVIEW_LEASES = "review_leases"
 LABEL_STUDIO = "label_studio"
 TOMBSTONES = "tombstones"
+
+USERS_DATABASE = "admin"
+"""Where MongoDB keeps users unless told otherwise."""
 
 INDEXES: Mapping[str, Sequence[IndexModel]] = {
     IMAGES: (
@@ -224,6 +228,22 @@ class Database:
         self.label_studio = Collection(self._database[LABEL_STUDIO])
         self.tombstones = Collection(self._database[TOMBSTONES])
 
+    @property
+    def name(self) -> str:
+        """The database's name."""
+        return self._database.name
+
+    async def create_or_update(self, create: Document, update: Document) -> None:
+        """Run an administrator's command that makes a user or role, or the one that changes it."""
+        users = self._database.client[USERS_DATABASE]
+        with _errors():
+            try:
+                await users.command(create)
+            except OperationFailure as error:
+                if error.code not in _EXISTS:
+                    raise
+                await users.command(update)
+
     async def check(self) -> None:
         """Raise IndexUnavailableError unless the server answers."""
         with _errors():
@@ -243,12 +263,17 @@ class Database:
 async def open_index(settings: MongoSettings) -> AsyncIterator[Database]:
     """Open a client for the length of an ``async with`` block; nothing is sent yet."""
     timeout_ms = int(settings.timeout_seconds * 1000)
+    login: dict[str, Any] = {}
+    if settings.user is not None and settings.password is not None:
+        password = settings.password.get_secret_value()
+        login = {"username": settings.user, "password": password, "authSource": USERS_DATABASE}
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
         str(settings.url),
         serverSelectionTimeoutMS=timeout_ms,
         connectTimeoutMS=timeout_ms,
         socketTimeoutMS=timeout_ms * 4,
         appname="docreco",
+        **login,
     )
     try:
         yield Database(client[settings.database])
@@ -257,6 +282,8 @@ async def open_index(settings: MongoSettings) -> AsyncIterator[Database]:
 
 
 _DUPLICATE_KEY = 11000
+_EXISTS = frozenset({51002, 51003})
+"""MongoDB's codes for a role, or a user, that is there already."""
 _REFUSALS = frozenset({121, 10334, 17280, 17419})
 """MongoDB's codes for a document that is not valid, or too large (whole, key, or as changed)."""
 

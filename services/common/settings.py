@@ -1,6 +1,6 @@
 """Settings that services share, one group a server; the README's table is made from these."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -10,6 +10,7 @@ from pydantic import (
     MongoDsn,
     SecretStr,
     UrlConstraints,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -47,11 +48,6 @@ def _check_password(password: SecretStr) -> SecretStr:
 
 def _check_amqp_url(url: AmqpDsn) -> AmqpDsn:
     _refuse_local(url.password)
-    return url
-
-
-def _check_mongo_url(url: MongoDsn) -> MongoDsn:
-    _refuse_local(url.hosts()[0]["password"])
     return url
 
 
@@ -98,16 +94,27 @@ class AmqpSettings(BaseSettings):
 class MongoSettings(BaseSettings):
     """MongoDB (``MONGO_*``)."""
 
-    model_config = SettingsConfigDict(env_prefix="MONGO_", frozen=True, hide_input_in_errors=True)
-
-    url: Annotated[MongoDsn, AfterValidator(_check_mongo_url)] = Field(
-        MongoDsn("mongodb://127.0.0.1:27017"),
-        description="Address, with user and password where it has them.",
-        repr=False,
-        validate_default=True,
+    model_config = SettingsConfigDict(
+        env_prefix="MONGO_", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
     )
+
+    url: MongoDsn = Field(
+        MongoDsn("mongodb://127.0.0.1:27017"),
+        description="Address, with user and password where they are not set by themselves.",
+        repr=False,
+    )
+    user: str | None = Field(None, description="User, of the database ``admin``.")
+    password: Password | None = Field(None, description="Its password.")
     database: str = Field("docreco", min_length=1, max_length=63, description="Database.")
     timeout_seconds: float = Field(5.0, gt=0, le=60, description="Limit to find a server.")
+
+    @model_validator(mode="after")
+    def _check_login(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("MONGO_USER and MONGO_PASSWORD: set both or none")
+        if self.password is None:
+            _refuse_local(self.url.hosts()[0]["password"])
+        return self
 
 
 class LogSettings(BaseSettings):

@@ -7,6 +7,7 @@ time. Queues come before the notification rule: MinIO loses what no queue takes.
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 from tenacity import (
@@ -23,6 +24,7 @@ from services.common.object_store import open_object_store
 from services.common.settings import LogSettings, MongoSettings, S3Settings
 from services.provisioner.broker import apply_definitions
 from services.provisioner.broker_users import with_users
+from services.provisioner.database_users import apply_database_users
 from services.provisioner.settings import (
     ProvisionerSettings,
     RabbitmqManagementSettings,
@@ -32,7 +34,7 @@ from services.provisioner.store_users import apply_store_users
 
 log = structlog.stdlib.get_logger(__name__)
 
-Step = Callable[[], Awaitable[None]]
+Step = Callable[[], Awaitable[object]]
 
 
 async def provision(
@@ -49,7 +51,7 @@ async def provision(
         settings: What is set up, and how long to wait.
         management: RabbitMQ, as its administrator.
         s3: MinIO, as its administrator.
-        mongo: MongoDB.
+        mongo: MongoDB, as its administrator where it asks for passwords.
         users: Passwords of the services' own users; by default as the environment has them.
 
     Raises:
@@ -60,26 +62,15 @@ async def provision(
     declared = await asyncio.to_thread(settings.definitions.read_bytes)
     definitions = with_users(declared, users)
 
-    async def queues() -> None:
-        await apply_definitions(management, definitions)
-
-    async def store_users() -> None:
-        await asyncio.to_thread(apply_store_users, s3, users)
-
     async with open_object_store(s3) as store, open_index(mongo) as index:
-
-        async def bucket() -> None:
-            await store.set_up(notification_arn=settings.notification_arn)
-
-        async def indexes() -> None:
-            await index.create_indexes()
-
         steps: dict[str, Step] = {
-            "queues and their users": queues,
-            "bucket": bucket,
-            "bucket's users": store_users,
-            "indexes": indexes,
+            "queues and their users": partial(apply_definitions, management, definitions),
+            "bucket": partial(store.set_up, notification_arn=settings.notification_arn),
+            "bucket's users": partial(asyncio.to_thread, apply_store_users, s3, users),
+            "indexes": index.create_indexes,
         }
+        if settings.mongo_users:
+            steps["MongoDB's users"] = partial(apply_database_users, index, users)
         for name, step in steps.items():
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(UnavailableError),

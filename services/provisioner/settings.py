@@ -76,6 +76,9 @@ class ProvisionerSettings(BaseSettings):
     notification_arn: str = Field(
         "arn:minio:sqs::RAW:amqp", description="MinIO's name of its AMQP target."
     )
+    mongo_users: bool = Field(
+        False, description="Whether users of the services' own are made in MongoDB, too."
+    )
     wait_seconds: float = Field(
         120.0, ge=0, le=3600, description="Limit to wait for each server to answer."
     )

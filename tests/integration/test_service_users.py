@@ -62,7 +62,7 @@ async def provisioned(
     )
     for _ in range(2):  # each step may be repeated
         await provision(
-            ProvisionerSettings(definitions=DEFINITIONS, wait_seconds=20),
+            ProvisionerSettings(definitions=DEFINITIONS, wait_seconds=20, mongo_users=True),
             management=management,
             s3=s3,
             mongo=mongo,
@@ -187,6 +187,14 @@ async def test_each_service_may_connect(servers: Addresses) -> None:
     for name in ("fetcher", "consumer", "reconciler", "review", "minio"):
         url = f"amqp://{name}:{PASSWORD.get_secret_value()}@{whole.host}:{whole.port}/"
         await check_broker(AmqpSettings(url=AmqpDsn(url)))
+
+
+@pytest.mark.usefixtures("provisioned")
+async def test_each_service_may_log_in_to_mongodb(mongo_settings: MongoSettings) -> None:
+    for name in ("fetcher", "consumer", "reconciler", "review"):
+        login = {"user": name, "password": PASSWORD}
+        async with open_index(mongo_settings.model_copy(update=login)) as index:
+            await index.check()
 
 
 async def test_reconciler_makes_a_pass_with_its_own_rights_and_cannot_write(

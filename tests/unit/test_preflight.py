@@ -253,3 +253,25 @@ def test_nothing_starts_with_configuration_that_servers_cannot_read(
     assert main() == 1
     assert not key_file.exists()
     assert "unreadable_configuration" in capsys.readouterr().err
+
+
+def test_database_s_user_needs_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONGO_USER", "root")
+    monkeypatch.setenv("MONGO_PASSWORD", "")  # as compose passes on what .env does not set
+
+    with pytest.raises(ValidationError, match="set both or none"):
+        MongoSettings()
+
+
+def test_database_s_password_may_be_apart_from_its_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DOCRECO_ENV", "production")
+    monkeypatch.setenv("MONGO_URL", "mongodb://mongo:27017")
+    monkeypatch.setenv("MONGO_USER", "fetcher")
+    monkeypatch.setenv("MONGO_PASSWORD", "own-password-1")
+    assert "own-password-1" not in repr(MongoSettings())
+
+    monkeypatch.setenv("MONGO_PASSWORD", "fetcher-local")
+    with pytest.raises(ValidationError, match="set a password of its own"):
+        MongoSettings()

@@ -1,0 +1,73 @@
+"""MongoDB's users, one a service, each with a role that allows what its work needs and no more.
+
+Users and roles are in the database ``admin``, where clients look for them by default.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from services.common.index import (
+    BATCHES,
+    FETCHES,
+    IMAGES,
+    LABEL_STUDIO,
+    LISTS,
+    REVIEW_LEASES,
+    TOMBSTONES,
+    USERS_DATABASE,
+    Database,
+    Document,
+)
+from services.provisioner.settings import UsersSettings
+
+READ = ("find",)
+UPDATE = ("find", "update")
+WRITE = ("find", "insert", "update")
+ALL = ("find", "insert", "update", "remove")
+RIGHTS: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "fetcher": {BATCHES: ALL, FETCHES: ALL, LISTS: ALL},
+    "consumer": {IMAGES: WRITE, TOMBSTONES: WRITE, FETCHES: READ},
+    "reconciler": {IMAGES: READ},
+    "review": {
+        IMAGES: UPDATE,
+        REVIEW_LEASES: WRITE,
+        LABEL_STUDIO: WRITE,
+        FETCHES: READ,
+        TOMBSTONES: ("find", "remove"),
+    },
+}
+"""The actions that each service is allowed, by collection; a test compares with the code."""
+
+
+async def apply_database_users(database: Database, users: UsersSettings) -> None:
+    """Create the users whose password is set, and their roles; what is there is replaced.
+
+    Raises:
+        IndexUnavailableError: MongoDB does not answer, or refuses.
+    """
+    for create, update in user_commands(database.name, users):
+        await database.create_or_update(create, update)
+
+
+def user_commands(database: str, users: UsersSettings) -> Iterator[tuple[Document, Document]]:
+    """Yield the commands that make each role and user, and those that change it where it exists."""
+    passwords = {
+        "fetcher": users.fetcher_password,
+        "consumer": users.consumer_password,
+        "reconciler": users.reconciler_password,
+        "review": users.review_password,
+    }
+    for name, rights in RIGHTS.items():
+        if (password := passwords[name]) is None:
+            continue
+        role = f"{database}-{name}"
+        privileges = [
+            {"resource": {"db": database, "collection": collection}, "actions": list(actions)}
+            for collection, actions in rights.items()
+        ]
+        allowed: Document = {"privileges": privileges, "roles": []}
+        account: Document = {
+            "pwd": password.get_secret_value(),
+            "roles": [{"role": role, "db": USERS_DATABASE}],
+        }
+        yield {"createRole": role, **allowed}, {"updateRole": role, **allowed}
+        yield {"createUser": name, **account}, {"updateUser": name, **account}
