@@ -21,6 +21,8 @@ from app.images import Pixels
 EDGE = 1e-6
 """Scores are kept so far from 0 and 1, where the logit has no end."""
 _HASH_LENGTH = 8
+_LARGEST_LOGIT = 700.0
+"""Beyond it ``exp`` overflows."""
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -41,6 +43,22 @@ class Temperature(BaseModel):
         """Return the probability that a text of this score is right."""
         bounded = min(max(score, EDGE), 1 - EDGE)
         return 1 / (1 + math.exp(-math.log(bounded / (1 - bounded)) / self.temperature))
+
+
+class Platt(BaseModel):
+    """Scale and shift the logit of the score (Platt 1999; Kull et al., AISTATS 2017)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["platt"] = "platt"
+    slope: float = Field(gt=0, allow_inf_nan=False)
+    intercept: float = Field(allow_inf_nan=False)
+
+    def __call__(self, score: float) -> float:
+        """Return the probability that a text of this score is right."""
+        bounded = min(max(score, EDGE), 1 - EDGE)
+        logit = self.slope * math.log(bounded / (1 - bounded)) + self.intercept
+        return 1 / (1 + math.exp(-min(max(logit, -_LARGEST_LOGIT), _LARGEST_LOGIT)))
 
 
 class Isotonic(BaseModel):
@@ -67,7 +85,7 @@ class Isotonic(BaseModel):
         return float(np.interp(score, self.scores, self.probabilities))
 
 
-Curve = Temperature | Isotonic
+Curve = Temperature | Platt | Isotonic
 
 
 class Calibration(BaseModel):

@@ -1,22 +1,29 @@
 """Fit a calibration to scores of texts of which it is known whether they are right."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression, minimize_scalar
+from scipy.optimize import isotonic_regression, minimize, minimize_scalar
 
-from app.engines.calibration import EDGE, Curve, Isotonic, Temperature
+from app.engines.calibration import EDGE, Curve, Isotonic, Platt, Temperature
 
-MethodName = Literal["temperature", "isotonic"]
+MethodName = Literal["temperature", "platt", "isotonic"]
+METHODS: tuple[MethodName, ...] = ("temperature", "platt", "isotonic")
 
 BINS = 10
 """Of equal width, for the expected calibration error."""
 FOLDS = 5
+FEWEST_FOR_ISOTONIC = 300
+"""Samples: with fewer, a curve of any form follows chance."""
 LOG_TEMPERATURES = (-3.0, 3.0)
 """Natural logarithms: from 0.05, nearly a threshold, to 20, nearly always a half."""
+SLOPES = (1e-3, 50.0)
+INTERCEPTS = (-50.0, 50.0)
+_NEAR = 1e-2
+"""An optimiser stops just before its bounds."""
 
 Scores = NDArray[np.float64]
 Rightness = NDArray[np.float64]
@@ -28,26 +35,84 @@ class Fit:
     """A curve, and how far scores were from probabilities before and after it."""
 
     curve: Curve
+    held_out: Scores
+    """Each score by a curve fitted to the other folds: what to expect of new images."""
     ece_before: float
     ece_after: float
-    """Each score calibrated by a curve fitted to the other folds: what to expect of new images."""
+    """Expected calibration error, of ``held_out``."""
+    brier_before: float
+    brier_after: float
+    """Mean squared distance from the truth, of ``held_out``; lower is better."""
+    is_at_bound: bool
+    """The optimiser would have gone on: the curve has the wrong form for these scores."""
+
+    @property
+    def is_better(self) -> bool:
+        """Whether scores that were not seen are nearer to the truth than before."""
+        return self.brier_after < self.brier_before
 
 
 def fit(method: MethodName, scores: Scores, is_right: Rightness) -> Fit:
     """Fit a curve to scores in [0, 1].
 
     Args:
-        method: A temperature has one parameter, and keeps how scores of 1/2 and up relate; an
-            isotonic curve takes any rising form, and needs some hundreds of images for it.
+        method: ``temperature`` has one parameter, and keeps how scores of 1/2 and up relate;
+            ``platt`` has a second one that shifts them; ``isotonic`` takes any rising form, and
+            needs some hundreds of images for it.
         scores: Of the engine alone.
         is_right: Same length.
     """
     fitted = _FITS[method]
+    curve, held_out = fitted(scores, is_right), _held_out(fitted, scores, is_right)
     return Fit(
-        curve=fitted(scores, is_right),
+        curve=curve,
+        held_out=held_out,
         ece_before=expected_calibration_error(scores, is_right),
-        ece_after=expected_calibration_error(_held_out(fitted, scores, is_right), is_right),
+        ece_after=expected_calibration_error(held_out, is_right),
+        brier_before=_brier(scores, is_right),
+        brier_after=_brier(held_out, is_right),
+        is_at_bound=_is_at_bound(curve),
     )
+
+
+def fit_best(scores: Scores, is_right: Rightness) -> Fit:
+    """Fit a curve by each method, and return the one that is best on samples it has not seen.
+
+    Best by the Brier score, which rewards true probabilities alone (Gneiting and Raftery, JASA
+    2007); a fit at a bound counts only where all others are at one, too.
+    """
+    enough = len(scores) >= FEWEST_FOR_ISOTONIC
+    fits = [fit(method, scores, is_right) for method in METHODS if enough or method != "isotonic"]
+    return min(fits, key=lambda each: (each.is_at_bound, each.brier_after))
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Samples whose scores are within a range."""
+
+    low: float
+    high: float
+    n: int
+    calibrated: float
+    """Mean of what the scores become; of curves that have not seen them."""
+    right: float
+    """Share of right texts."""
+
+
+def bins_of(scores: Scores, is_right: Rightness, fitted: Fit) -> Sequence[Bin]:
+    """Return what becomes of scores of each range, and how many of their texts are right."""
+    places = _bin_places(scores)
+    return [
+        Bin(
+            place / BINS,
+            (place + 1) / BINS,
+            int(is_in.sum()),
+            float(fitted.held_out[is_in].mean()),
+            float(is_right[is_in].mean()),
+        )
+        for place in range(BINS)
+        if (is_in := places == place).any()
+    ]
 
 
 def expected_calibration_error(scores: Scores, is_right: Rightness) -> float:
@@ -55,9 +120,32 @@ def expected_calibration_error(scores: Scores, is_right: Rightness) -> float:
 
     Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
     """
-    bins = np.minimum((scores * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, weights=scores - is_right, minlength=BINS)
+    gaps = np.bincount(_bin_places(scores), weights=scores - is_right, minlength=BINS)
     return float(np.abs(gaps).sum() / len(scores))
+
+
+def _bin_places(scores: Scores) -> NDArray[np.int_]:
+    places: NDArray[np.int_] = np.minimum((scores * BINS).astype(int), BINS - 1)
+    return places
+
+
+def _brier(scores: Scores, is_right: Rightness) -> float:
+    return float(((scores - is_right) ** 2).mean())
+
+
+def _is_at_bound(curve: Curve) -> bool:
+    match curve:
+        case Temperature(temperature=temperature):
+            return _is_near(np.log(temperature), LOG_TEMPERATURES)
+        case Platt(slope=slope, intercept=intercept):
+            return _is_near(slope, SLOPES) or _is_near(intercept, INTERCEPTS)
+        case Isotonic():
+            return False
+
+
+def _is_near(value: float, bounds: tuple[float, float]) -> bool:
+    low, high = bounds
+    return bool(value - low < _NEAR or high - value < _NEAR)
 
 
 def _held_out(
@@ -86,6 +174,26 @@ def _temperature(scores: Scores, is_right: Rightness) -> Temperature:
     return Temperature(temperature=float(np.exp(found.x)))
 
 
+def _platt(scores: Scores, is_right: Rightness) -> Platt:
+    """Return the line in the logit under which what happened is most likely.
+
+    Targets are a little less than sure (Platt 1999, 2.2), so that samples that are all right or
+    all wrong have a line, too.
+    """
+    bounded = np.clip(scores, EDGE, 1 - EDGE)
+    logits = np.log(bounded / (1 - bounded))
+    right = is_right.sum()
+    wrong = len(scores) - right
+    targets = np.where(is_right > 0, (right + 1) / (right + 2), 1 / (wrong + 2))
+
+    def unlikeliness(parameters: NDArray[np.float64]) -> float:
+        line = parameters[0] * logits + parameters[1]
+        return float((np.logaddexp(0, line) - targets * line).mean())
+
+    found = minimize(unlikeliness, x0=(1.0, 0.0), bounds=(SLOPES, INTERCEPTS), method="L-BFGS-B")
+    return Platt(slope=float(found.x[0]), intercept=float(found.x[1]))
+
+
 def _isotonic(scores: Scores, is_right: Rightness) -> Isotonic:
     """Return the rising curve next to what happened; never wholly sure: it saw few images."""
     levels, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
@@ -100,5 +208,6 @@ def _isotonic(scores: Scores, is_right: Rightness) -> Isotonic:
 
 _FITS: Mapping[MethodName, Callable[[Scores, Rightness], Curve]] = {
     "temperature": _temperature,
+    "platt": _platt,
     "isotonic": _isotonic,
 }

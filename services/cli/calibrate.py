@@ -2,10 +2,11 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 from rich.table import Table
@@ -17,6 +18,9 @@ from services.common.annotations import Quality, collapse
 from services.common.index import Collection, open_index
 from services.common.settings import MongoSettings
 
+if TYPE_CHECKING:
+    from app.engines.fitting import Bin, MethodName
+
 FEWEST = 50
 """Annotated images: with fewer, chance decides what is learnt."""
 FIELDS = {"prediction.text": 1, "prediction.score": 1, "prediction.model_version": 1} | {
@@ -27,7 +31,9 @@ FIELDS = {"prediction.text": 1, "prediction.score": 1, "prediction.model_version
 class Method(StrEnum):
     """What is fitted."""
 
+    AUTO = "auto"
     TEMPERATURE = "temperature"
+    PLATT = "platt"
     ISOTONIC = "isotonic"
 
 
@@ -41,8 +47,12 @@ class Sample(NamedTuple):
 def calibrate(
     *,
     method: Annotated[
-        Method, typer.Option(help="temperature: one number; isotonic: any curve, from hundreds.")
-    ] = Method.TEMPERATURE,
+        Method,
+        typer.Option(
+            help="auto: the best on images that a fit has not seen; temperature: one number; "
+            "platt: two numbers; isotonic: any rising curve, from hundreds of images."
+        ),
+    ] = Method.AUTO,
     out: Annotated[Path, typer.Option(help="Where the calibration goes.")] = Path(
         "calibration.json"
     ),
@@ -58,11 +68,16 @@ def calibrate(
         async with open_index(MongoSettings()) as index:
             samples = await collect(index.images)
         version = _chosen(samples, model_version)
-        calibration = fit_to(samples[version], method, version)
-        _write(out, calibration)
+        fitted = fit_to(samples[version], method, version)
+        _check(fitted)
+        _write(out, fitted.calibration)
         words = f"written: {out}. Start the OCR API with OCR_CALIBRATION={out}"
-        document = {"file": str(out), **calibration.model_dump(mode="json")}
-        output.answer(document, calibration_table(calibration), words)
+        document = {
+            "file": str(out),
+            **fitted.calibration.model_dump(mode="json"),
+            "bins": [asdict(each) for each in fitted.bins],
+        }
+        output.answer(document, calibration_table(fitted.calibration), bins_table(fitted), words)
         return ExitStatus.OK
 
     run(output, work)
@@ -87,24 +102,57 @@ async def collect(images: Collection) -> dict[str, list[Sample]]:
     return samples
 
 
-def fit_to(samples: Sequence[Sample], method: Method, model_version: str) -> Calibration:
+@dataclass(frozen=True)
+class Fitted:
+    """A calibration, and what it is worth."""
+
+    calibration: Calibration
+    bins: "Sequence[Bin]"
+    is_better: bool
+    is_at_bound: bool
+
+
+def fit_to(samples: Sequence[Sample], method: Method, model_version: str) -> Fitted:
     """Fit a calibration to samples of one model."""
     import numpy as np  # noqa: PLC0415  they take seconds, and no other command needs them
 
-    from app.engines.fitting import fit  # noqa: PLC0415
+    from app.engines.fitting import bins_of, fit, fit_best  # noqa: PLC0415
 
-    fitted = fit(
-        method.value,
-        np.array([sample.score for sample in samples], dtype=np.float64),
-        np.array([sample.is_right for sample in samples], dtype=np.float64),
-    )
-    return Calibration(
+    scores = np.array([sample.score for sample in samples], dtype=np.float64)
+    is_right = np.array([sample.is_right for sample in samples], dtype=np.float64)
+    if method is Method.AUTO:
+        fitted = fit_best(scores, is_right)
+    else:
+        fitted = fit(cast("MethodName", method.value), scores, is_right)
+    calibration = Calibration(
         curve=fitted.curve,
         model_version=model_version,
         n=len(samples),
         fitted_at=datetime.now(tz=UTC),
         ece_before=fitted.ece_before,
         ece_after=fitted.ece_after,
+    )
+    bins = bins_of(scores, is_right, fitted)
+    return Fitted(calibration, bins, fitted.is_better, fitted.is_at_bound)
+
+
+def _check(fitted: Fitted) -> None:
+    """Refuse a calibration that would make scores worse, or has the wrong form.
+
+    Raises:
+        CommandError: It is one.
+    """
+    method = fitted.calibration.curve.method
+    if fitted.is_at_bound:
+        problem = f"no {method} curve fits these scores: the best one is at the bound of all"
+    elif not fitted.is_better:
+        problem = f"the {method} curve brings scores that it has not seen no nearer to the truth"
+    else:
+        return
+    raise CommandError(
+        f"{problem}; nothing was written",
+        status=ExitStatus.REFUSED,
+        hint="Use --method auto, or annotate more images of this model (docreco annotate).",
     )
 
 
@@ -119,6 +167,21 @@ def calibration_table(calibration: Calibration) -> Table:
         cell(f"{calibration.ece_after:.3f}"),
     ]
     return table("Calibration (ECE: mean distance of score and share right)", columns, [row])
+
+
+def bins_table(fitted: Fitted) -> Table:
+    """Return what becomes of scores, beside the share of their texts that is right."""
+    rows = [
+        [
+            cell(f"{each.low:.1f}-{each.high:.1f}"),
+            cell(each.n),
+            cell(f"{each.calibrated:.3f}"),
+            cell(f"{each.right:.3f}"),
+        ]
+        for each in fitted.bins
+    ]
+    columns = ("score", "images", "calibrated", "really right")
+    return table("Scores before and after, on images that the fit has not seen", columns, rows)
 
 
 def _chosen(samples: Mapping[str, Sequence[Sample]], wanted: str | None) -> str:

@@ -56,6 +56,17 @@ def sure_of_itself(count: int, **changes: Any) -> list[dict[str, Any]]:
     ]
 
 
+def handwriting(count: int) -> list[dict[str, Any]]:
+    """Return predictions with high scores of which hardly any below 0.9 is right."""
+    random = np.random.default_rng(13)
+    scores = np.clip(1 - random.exponential(0.12, count), 0.01, 0.999)
+    is_right = random.random(count) < np.where(scores > 0.9, 6 * (scores - 0.9), 0.0)
+    return [
+        document(f"hand-{number}", float(score), "a" if good else "b", "a")
+        for number, (score, good) in enumerate(zip(scores, is_right, strict=True))
+    ]
+
+
 async def store(settings: MongoSettings, documents: list[dict[str, Any]]) -> None:
     async with open_index(settings) as index:
         await index.images.insert_missing(documents)
@@ -71,7 +82,7 @@ async def test_calibration_is_learnt_from_annotated_images_and_written(
     await store(database, sure_of_itself(600))
     out = tmp_path / "calibration.json"
 
-    result = await calibrate("--out", str(out))
+    result = await calibrate("--out", str(out), "--method", "temperature")
 
     assert result.exit_code == 0, result.output
     calibration = Calibration.model_validate_json(out.read_text())
@@ -94,6 +105,33 @@ async def test_isotonic_curve_can_be_asked_for_and_the_answer_be_json(
     assert (answer["file"], answer["n"]) == (str(out), 300)
     assert answer["curve"] == json.loads(out.read_text())["curve"]
     assert answer["curve"]["method"] == "isotonic"
+
+
+async def test_method_is_chosen_and_the_scores_are_shown_before_and_after(
+    database: MongoSettings, tmp_path: Path
+) -> None:
+    await store(database, handwriting(1200))
+    out = tmp_path / "calibration.json"
+
+    result = await calibrate("--out", str(out))
+
+    assert result.exit_code == 0, result.output
+    assert Calibration.model_validate_json(out.read_text()).ece_after < 0.1
+    assert "really right" in result.stdout
+    assert "0.8-0.9" in result.stdout
+
+
+async def test_fit_at_a_bound_is_refused_and_writes_nothing(
+    database: MongoSettings, tmp_path: Path
+) -> None:
+    await store(database, handwriting(1200))
+    out = tmp_path / "calibration.json"
+
+    result = await calibrate("--out", str(out), "--method", "temperature")
+
+    assert result.exit_code == 4
+    assert "at the bound" in result.stderr
+    assert not out.exists()
 
 
 async def test_only_annotated_scores_of_the_model_itself_count(

@@ -17,19 +17,28 @@ from app.engines.calibration import (
     CalibrationError,
     Curve,
     Isotonic,
+    Platt,
     Temperature,
     calibrated,
 )
-from app.engines.fitting import MethodName, Scores, expected_calibration_error, fit
+from app.engines.fitting import (
+    METHODS,
+    MethodName,
+    Scores,
+    bins_of,
+    expected_calibration_error,
+    fit,
+    fit_best,
+)
 from app.engines.loading import load_engine
 from app.images import Pixels
 
 LINE: Pixels = np.zeros((48, 320, 3), np.uint8)
-METHODS: tuple[MethodName, ...] = ("temperature", "isotonic")
 
 scores = st.floats(0, 1)
 curves = st.one_of(
     st.builds(Temperature, temperature=st.floats(0.05, 20)),
+    st.builds(Platt, slope=st.floats(0.001, 50), intercept=st.floats(-50, 50)),
     st.lists(st.tuples(scores, scores), min_size=1, max_size=9).map(
         lambda points: Isotonic(
             scores=tuple(sorted(score for score, _ in points)),
@@ -175,6 +184,43 @@ def test_scores_are_much_closer_to_the_truth_after_a_fit(method: MethodName) -> 
     assert fitted.ece_before > 0.1
     assert fitted.ece_after < 0.04
     assert expected_calibration_error(changed, is_right) < 0.04
+
+
+def handwriting(count: int) -> tuple[Scores, Scores]:
+    """Return scores like those of handwriting: high, and hardly any text is right below 0.9."""
+    random = np.random.default_rng(13)
+    scores = np.clip(1 - random.exponential(0.12, count), 0.01, 0.999)
+    chance = np.where(scores > 0.9, 6 * (scores - 0.9), 0.02 * scores)
+    return scores, (random.random(count) < chance).astype(np.float64)
+
+
+def test_temperature_at_its_bound_is_told_and_not_chosen() -> None:
+    samples_of_it = handwriting(4000)
+
+    assert fit("temperature", *samples_of_it).is_at_bound
+    best = fit_best(*samples_of_it)
+    assert not best.is_at_bound
+    assert best.is_better
+    assert best.ece_after < 0.05
+
+
+def test_scores_that_are_far_too_high_become_what_they_are_worth() -> None:
+    samples_of_it = handwriting(4000)
+
+    for each in bins_of(*samples_of_it, fit_best(*samples_of_it)):
+        if each.n >= 100:
+            assert each.calibrated == pytest.approx(each.right, abs=0.1)
+
+
+def test_few_samples_are_not_followed_by_a_curve_of_any_form() -> None:
+    assert not isinstance(fit_best(*handwriting(200)).curve, Isotonic)
+
+
+def test_fit_to_scores_that_say_nothing_is_no_better() -> None:
+    random = np.random.default_rng(3)
+    is_right = (random.random(400) < 0.5).astype(np.float64)
+
+    assert not fit("temperature", np.full(400, 0.5), is_right).is_better
 
 
 def test_error_after_a_fit_is_that_of_scores_it_has_not_seen() -> None:
