@@ -4,7 +4,7 @@ import getpass
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +24,7 @@ from services.common.annotations import (
 from services.common.annotations import (
     annotate as write_annotation,
 )
+from services.common.download.redaction import hide_secrets
 from services.common.download.urls import spellings
 from services.common.index import Collection, open_index
 from services.common.settings import MongoSettings, S3Settings
@@ -136,6 +137,8 @@ class _Writer:
             yield document["_id"]
 
     def _note(self, remark: Remark) -> None:
+        if remark.where.startswith(("http://", "https://")):
+            remark = replace(remark, where=hide_secrets(remark.where))
         self.counts[remark.outcome] += 1
         if len(self.remarks) < KEPT:
             self.remarks.append(remark)

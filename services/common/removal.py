@@ -1,13 +1,13 @@
 """Removal on request: an image goes with all that was read in it, and the proof stays."""
 
 import asyncio
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from services.common import parking
-from services.common.download.redaction import Redactor
-from services.common.download.settings import DownloadSettings
+from services.common.download.redaction import REDACTED, beginning, may_be_kept_as
 from services.common.download.urls import spellings
 from services.common.index import Database, Document
 from services.common.messaging import open_publisher
@@ -48,7 +48,7 @@ class Target:
 
 def sources_of(document: Document | None) -> list[str]:
     """Return every URL that led to the bytes of a document."""
-    return [str(each["url"]) for each in (document or {}).get("sources") or []]
+    return [str(each["url"]) for each in (document or {}).get("sources") or [] if each.get("url")]
 
 
 async def find_targets(store: ObjectStore, index: Database, what: str) -> list[Target]:
@@ -89,13 +89,24 @@ async def _keys_from(index: Database, url: str) -> set[str]:
     keys |= {each["key"] async for each in fetched}
     if keys:
         return keys
-    redact = Redactor(DownloadSettings().redact_query).redact
-    return await _keys_with_source(index, {redact(each) for each in forms})
+    return await _keys_kept_of(index, forms)
 
 
 async def _keys_with_source(index: Database, urls: set[str]) -> set[str]:
     found = index.images.find({"sources.url": {"$in": sorted(urls)}})
     return {each["key"] async for each in found}
+
+
+async def _keys_kept_of(index: Database, urls: set[str]) -> set[str]:
+    """Return the keys of images whose source may be one of these, with some values redacted."""
+    starts = "|".join(sorted({re.escape(beginning(each)) for each in urls}))
+    where = {"sources.url": {"$regex": f"^(?:{starts})[?;#].*={REDACTED}"}}
+    return {
+        document["key"]
+        async for document in index.images.find(where)
+        for kept in sources_of(document)
+        if any(may_be_kept_as(url, kept) for url in urls)
+    }
 
 
 async def remove(

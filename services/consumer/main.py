@@ -6,8 +6,6 @@ from datetime import timedelta
 from fastapi import FastAPI
 
 from services.common.consuming import Consumer
-from services.common.download.redaction import Redactor
-from services.common.download.settings import DownloadSettings
 from services.common.health import health_router
 from services.common.index import open_index
 from services.common.logs import configure_logging
@@ -44,7 +42,6 @@ async def run(settings: ConsumerSettings) -> None:
                 Tombstones(index.tombstones, timedelta(days=settings.annotations_kept_days)),
             ),
             fetches=index.fetches,
-            redact=Redactor(DownloadSettings().redact_query).redact,
             max_object_bytes=settings.max_object_bytes,
         )
         checks = {"minio": store.check, "mongodb": index.check, "ocr-api": ocr.check}

@@ -1,7 +1,6 @@
 """What the consumer does with one delivery, top to bottom."""
 
 import hashlib
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
@@ -10,6 +9,7 @@ import structlog
 
 from services.common.annotated import misreading
 from services.common.annotations import collapse
+from services.common.download.redaction import beginning
 from services.common.errors import (
     ObjectNotFoundError,
     PermanentError,
@@ -65,7 +65,6 @@ class Worker:
         recogniser: The OCR API.
         images: Where documents go.
         fetches: Where the fetcher keeps what is too long for an object's metadata.
-        redact: Takes the secrets out of a URL that is kept.
         max_object_bytes: Larger objects are rejected unread.
     """
 
@@ -76,14 +75,12 @@ class Worker:
         recogniser: Recogniser,
         images: Images,
         fetches: Collection,
-        redact: Callable[[str], str],
         max_object_bytes: int,
     ) -> None:
         self._store = store
         self._recogniser = recogniser
         self._images = images
         self._fetches = fetches
-        self._redact = redact
         self._max_object_bytes = max_object_bytes
 
     async def handle(self, delivery: Delivery) -> Code:
@@ -212,7 +209,8 @@ class Worker:
                 return provenance
             raise FetchNotFoundError(f"no fetch {provenance.fetch_id!r}"[:200])
         return Provenance(
-            source_url=provenance.source_url or self._redact(fetch["url"]),
+            # redacted by the fetcher; one of before it did so loses its whole query
+            source_url=provenance.source_url or fetch.get("source_url") or beginning(fetch["url"]),
             batch_id=fetch["batch_id"],
             annotation=fetch.get("annotation"),
             fetched_at=provenance.fetched_at,

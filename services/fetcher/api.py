@@ -36,6 +36,10 @@ ItemCursor = Annotated[
     str | None,
     Query(pattern=r"^[0-9A-Za-z-]{1,64}/[0-9]{10}$", description="``next`` of the page before."),
 ]
+Spreadsheet = Annotated[
+    bool,
+    Query(description="To be looked at: no cell is a formula; not to be submitted again."),
+]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -200,9 +204,10 @@ def _add_reading(router: APIRouter, batches: Batches, stop: asyncio.Event) -> No
         response_class=Response,
         responses={200: {"content": {"text/csv": {}}}},
     )
-    async def failed(batch_id: BatchId) -> StreamingResponse:
+    async def failed(batch_id: BatchId, *, spreadsheet: Spreadsheet = False) -> StreamingResponse:
         found = await batches.failed(batch_id)
-        return StreamingResponse(failed_csv(found), media_type="text/csv")
+        rows = failed_csv(found, for_spreadsheet=spreadsheet)
+        return StreamingResponse(rows, media_type="text/csv")
 
     @router.get(
         "/batches/{batch_id}/events",

@@ -5,12 +5,13 @@ says all there is to say. Earlier only where an object refers to it, or its job 
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from services.common.download.headers import Validators
+from services.common.download.redaction import hide_secrets
 from services.common.grouping import Grouped
 from services.common.index import Collection, Document, Filter
 from services.fetcher.jobs import Job
@@ -115,7 +116,7 @@ class _Change:
     attempts: int
     finished_at: datetime | None = None
 
-    def to_document(self) -> Document:
+    def to_document(self, source_url: str) -> Document:
         """Return the document of an item that has none."""
         job = self.job
         return {
@@ -123,6 +124,7 @@ class _Change:
             "batch_id": job.batch_id,
             "page": page_id(job.batch_id, job.page),
             "url": job.url,
+            "source_url": source_url,
             "host": job.host,
             "annotation": job.annotation,
             "outcome": ItemOutcome.QUEUED,
@@ -139,10 +141,16 @@ class _Change:
 
 
 class Ledger:
-    """Reads and writes items so that none is counted twice."""
+    """Reads and writes items so that none is counted twice.
 
-    def __init__(self, collection: Collection) -> None:
+    Args:
+        collection: The ``fetches`` collection.
+        redact: Takes the secrets out of a URL that others than the fetcher see.
+    """
+
+    def __init__(self, collection: Collection, redact: Callable[[str], str] = hide_secrets) -> None:
         self._collection = collection
+        self._redact = redact
         self._find = Grouped(self._find_each)
         self._write = Grouped(self._write_each, every_seconds=GROUP_EVERY_SECONDS)
         self._last_success = Grouped(self._last_success_each, every_seconds=GROUP_EVERY_SECONDS)
@@ -172,12 +180,21 @@ class Ledger:
     async def queue(self, jobs: Sequence[Job]) -> int:
         """Write down that items are queued; return how many had no document until then."""
         nothing_yet = {"code": None, "detail": None}
-        documents = [_Change(job, nothing_yet, 0).to_document() for job in jobs]
+        documents = [self._to_document(_Change(job, nothing_yet, 0)) for job in jobs]
         return len(documents) - len(await self._collection.insert_missing(documents))
+
+    def source_url(self, item: Document) -> str:
+        """Return an item's URL without its secrets: what others see of it."""
+        kept: str | None = item.get("source_url")
+        return kept or self._redact(item["url"])
+
+    def _to_document(self, change: _Change) -> Document:
+        return change.to_document(self._redact(change.job.url))
 
     async def _write_each(self, changes: Sequence[_Change]) -> Sequence[bool]:
         """Write items; return which of them were queued until then."""
-        present = await self._collection.insert_missing([each.to_document() for each in changes])
+        documents = [self._to_document(each) for each in changes]
+        present = await self._collection.insert_missing(documents)
         ours = [position not in present for position in range(len(changes))]
         repeated = sorted(present)
         matched = await self._collection.update_each(

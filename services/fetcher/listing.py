@@ -22,7 +22,10 @@ class Listing:
     async def page(
         self, batch: Document, *, outcome: ItemOutcome | None, after: str, limit: int
     ) -> list[Document]:
-        """Return items in the list's order, from behind the id ``after``."""
+        """Return items in the list's order, from behind the id ``after``.
+
+        Each has a ``source_url``, its URL without secrets.
+        """
         # the list first: what becomes an item in between is found among the items
         waiting: dict[str, Document] = {}
         if outcome in {None, _outcome_of_the_rest(batch)}:
@@ -30,7 +33,8 @@ class Listing:
         found = self._ledger.items(batch["_id"], outcome=outcome, after=after, limit=limit)
         items = {item["_id"]: item async for item in found}
         merged = waiting | items
-        return [merged[each] for each in islice(sorted(merged), limit)]
+        shown = [merged[each] for each in islice(sorted(merged), limit)]
+        return [{**item, "source_url": self._ledger.source_url(item)} for item in shown]
 
     async def _waiting(self, batch: Document, after: str, limit: int) -> list[Document]:
         """Return the first items of the list behind an id that are not in ``fetches``."""

@@ -102,7 +102,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             consuming = consumer.run(stop, drain_seconds=settings.drain_seconds)
             parts: dict[str, Coroutine[Any, Any, None]] = {
                 "worker": consuming,
-                "dispatcher": make_dispatcher(config.amqp, index, wake).run(stop),
+                "dispatcher": make_dispatcher(config, index, wake).run(stop),
                 "cancellations": cancellations.run(stop),
                 "clearing": clearing.run(stop),
             }
@@ -127,7 +127,7 @@ def _consumer(
         source=PoliteSource(opened.images, opened.source.delay, scheduler),
         scheduler=scheduler,
         store=opened.store,
-        ledger=Ledger(opened.index.fetches),
+        ledger=_ledger(config.downloads, opened.index),
         cancellations=cancellations,
         redact=Redactor(config.downloads.redact_query).redact,
         max_attempts=config.fetcher.max_attempts,
@@ -143,11 +143,15 @@ def _consumer(
     )
 
 
-def make_dispatcher(amqp: AmqpSettings, index: Database, wake: asyncio.Event) -> Dispatcher:
+def _ledger(downloads: DownloadSettings, index: Database) -> Ledger:
+    return Ledger(index.fetches, Redactor(downloads.redact_query).redact)
+
+
+def make_dispatcher(config: Configuration, index: Database, wake: asyncio.Event) -> Dispatcher:
     """Return what hands out the items of all batches; nothing is connected yet."""
-    ledger, pages = Ledger(index.fetches), Pages(index.lists)
+    ledger, pages = _ledger(config.downloads, index), Pages(index.lists)
     return Dispatcher(
-        amqp,
+        config.amqp,
         FETCH_QUEUES,
         batches=index.batches,
         ledger=ledger,
@@ -167,7 +171,7 @@ def _app(
     stop: asyncio.Event,
 ) -> FastAPI:
     settings, index = config.fetcher, opened.index
-    ledger, pages = Ledger(index.fetches), Pages(index.lists)
+    ledger, pages = _ledger(config.downloads, index), Pages(index.lists)
     submissions = Submissions(index.batches, pages, wake)
     references = References(
         opened.source,

@@ -11,6 +11,8 @@ from services.fetcher.batches import Batch, Batches, BatchState
 from services.fetcher.schemas import to_status
 
 POLL_SECONDS = 0.5
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""What makes a cell a formula (OWASP, CSV injection): annotations are written by strangers."""
 HEARTBEAT_POLLS = 30
 """Polls without news before a comment is sent, so that proxies keep the connection."""
 
@@ -41,12 +43,23 @@ async def progress_events(
         batch = await batches.find(batch.batch_id)
 
 
-async def failed_csv(items: AsyncIterator[Document]) -> AsyncIterator[str]:
-    """Yield failed items as CSV (RFC 4180) that ``POST /batches`` takes as it is."""
+async def failed_csv(
+    items: AsyncIterator[Document], *, for_spreadsheet: bool = False
+) -> AsyncIterator[str]:
+    """Yield failed items as CSV (RFC 4180) that ``POST /batches`` takes as it is.
+
+    Where it is for a spreadsheet, what one would take for a formula begins with an apostrophe;
+    that list must not be submitted again.
+    """
     yield _csv_row(["url", "annotation", "code", "detail", "attempts"])
     async for item in items:
         cells = (item["url"], item["annotation"], item["code"], item["detail"], item["attempts"])
-        yield _csv_row(["" if cell is None else str(cell) for cell in cells])
+        texts = ["" if cell is None else str(cell) for cell in cells]
+        yield _csv_row([_as_text(text) for text in texts] if for_spreadsheet else texts)
+
+
+def _as_text(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
 
 
 def _csv_row(cells: list[str]) -> str:

@@ -72,7 +72,7 @@ class BatchPage(_Model):
 class ItemStatus(_Model):
     """An item of a batch; a queued one with a code waits for its next attempt."""
 
-    url: str
+    url: str = Field(description="Without its secrets; failed.csv has it whole.")
     outcome: ItemOutcome
     code: str | None
     detail: str | None
@@ -130,7 +130,7 @@ def to_status(batch: Batch) -> BatchStatus:
 def to_item(document: Document) -> ItemStatus:
     """Convert."""
     return ItemStatus(
-        url=document["url"],
+        url=document["source_url"],
         outcome=document["outcome"],
         code=document.get("code"),
         detail=document.get("detail"),

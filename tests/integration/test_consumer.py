@@ -23,6 +23,8 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
+LONG_URL = "http://example.test/" + "x" * 3000
+
 IMAGE = b"any bytes: the scripted API does not decode them"
 
 
@@ -178,17 +180,25 @@ async def test_proof_of_an_image_that_was_deleted_before_it_was_read_names_its_s
     assert (document["prediction"], document["annotation"]) == (None, None)
 
 
-async def test_source_too_long_for_a_header_is_looked_up(start: Start) -> None:
+@pytest.mark.parametrize(
+    ("stored", "kept"),
+    [({"source_url": f"{LONG_URL}?kept=REDACTED"}, f"{LONG_URL}?kept=REDACTED"), ({}, LONG_URL)],
+    ids=["redacted by the fetcher", "of an earlier version"],
+)
+async def test_source_too_long_for_a_header_is_looked_up(
+    start: Start, monkeypatch: pytest.MonkeyPatch, stored: Document, kept: str
+) -> None:
+    monkeypatch.setenv("FETCHER_REDACT_QUERY", "nothing-of-the-kind")
     pipeline = await start()
-    url = "http://example.test/" + "x" * 3000 + "?token="
+    url = f"{LONG_URL}?kept=s3cret"
     await pipeline.index.fetches.insert(
-        {"_id": "b1/1", "batch_id": "b1", "url": f"{url}s3cret", "annotation": "long"}
+        {"_id": "b1/1", "batch_id": "b1", "url": url, "annotation": "long", **stored}
     )
 
     await pipeline.upload("long.png", provenance=Provenance(url, "b1", "long", None, "b1/1"))
 
     document = await pipeline.document("long.png")
-    assert document["sources"][0]["url"] == f"{url}REDACTED"
+    assert document["sources"][0]["url"] == kept
     assert document["annotation"]["text"] == "long"
 
 

@@ -287,6 +287,25 @@ async def test_failed_csv_can_be_submitted_as_it_is(
     assert (row["annotation"], row["code"]) == ('a, "b" é', "not_found")
 
 
+async def test_items_are_shown_without_the_secrets_of_their_urls(
+    api: aiohttp.ClientSession, site: WebSite, surroundings: Surroundings
+) -> None:
+    good = f"{site.add_body('/good', png(1))}?token=s3cret&page=1"
+    bad = f"{site.url('/bad')}?sig=s3cret"
+    credentials = "http://ada:s3cret@example.test/a.png"
+
+    submitted = await submit(api, good, bad, credentials)
+    await wait_done(api, submitted["batch_id"])
+
+    assert "s3cret" not in str(submitted)
+    items = await items_by_url(api, submitted["batch_id"])
+    assert set(items) == {good.replace("s3cret", "REDACTED"), bad.replace("s3cret", "REDACTED")}
+    fetches = [each async for each in surroundings.index.fetches.find({}, sort=[("_id", 1)])]
+    assert [each["url"] for each in fetches] == [good, bad]
+    assert "s3cret" not in " ".join(each["source_url"] for each in fetches)
+    assert "s3cret" not in str([each async for each in surroundings.index.batches.find({})])
+
+
 async def test_retry_takes_what_may_have_passed_unless_told_to_take_all(
     api: aiohttp.ClientSession, site: WebSite
 ) -> None:

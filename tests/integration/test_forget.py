@@ -114,6 +114,21 @@ async def test_url_with_a_secret_is_found_by_what_was_kept_of_it(site: Site) -> 
     assert target.key == "signed.png"
 
 
+async def test_url_is_found_whichever_parameters_were_redacted(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FETCHER_REDACT_QUERY", "nothing-of-the-kind")
+    await site.upload("one.png", b"1", "http://example.test/a.png?ticket=REDACTED&page=1")
+    await site.upload("two.png", b"2", "http://example.test/a.png?ticket=REDACTED&page=2")
+    for key in ("one.png", "two.png"):
+        await site.document(key, status="predicted")
+
+    url = "http://example.test/a.png?ticket=s3cret&page=2"
+    [target] = await find_targets(site.store, site.index, url)
+
+    assert target.key == "two.png"
+
+
 async def test_ledger_tells_apart_what_differs_in_its_secret_alone(site: Site) -> None:
     kept = "http://example.test/a.png?sig=REDACTED"
     for number in (1, 2):

@@ -165,7 +165,8 @@ async def hosts_by_partition(
 
 def dispatcher_of(surroundings: Surroundings) -> Dispatcher:
     """Return a dispatcher that a test moves by hand."""
-    return make_dispatcher(surroundings.amqp, surroundings.index, asyncio.Event())
+    config = Configuration(s3=surroundings.s3, amqp=surroundings.amqp, mongo=surroundings.mongo)
+    return make_dispatcher(config, surroundings.index, asyncio.Event())
 
 
 @asynccontextmanager

@@ -10,7 +10,6 @@ from uuid import uuid4
 import aio_pika
 
 from services.common.consuming import Consumer
-from services.common.download.redaction import Redactor
 from services.common.index import Database
 from services.common.object_store import ObjectStore
 from services.common.settings import AmqpSettings
@@ -111,7 +110,6 @@ async def indexing(
             recogniser=ocr,
             images=Images(index.images, Tombstones(index.tombstones, timedelta(days=30))),
             fetches=index.fetches,
-            redact=Redactor(["token"]).redact,
             max_object_bytes=100_000,
         )
         consumer = Consumer(

@@ -1,7 +1,8 @@
 """What is handed out of failed items is a list that is taken as it is."""
 
+import csv
 from collections.abc import AsyncIterator, Sequence
-from io import BytesIO
+from io import BytesIO, StringIO
 
 import pytest
 from hypothesis import example, given, settings
@@ -43,6 +44,18 @@ async def test_every_item_that_was_taken_is_taken_again(annotations: list[str]) 
 
     told = [(each.url, with_plain_line_ends(each.annotation)) for each in items]
     assert [isinstance(row, Item) and (row.url, row.annotation) for row in again] == told
+
+
+@pytest.mark.parametrize("formula", ["=1+1", "@SUM(1)", "+1", "-1", "\t=1", "\r=1"])
+async def test_no_cell_for_a_spreadsheet_is_a_formula(formula: str) -> None:
+    async def failed() -> AsyncIterator[Document]:
+        told = {"code": "timeout", "detail": formula, "attempts": 2}
+        yield {"url": "https://h.test/a", "annotation": formula, **told}
+
+    text = "".join([row async for row in failed_csv(failed(), for_spreadsheet=True)])
+
+    (row,) = csv.DictReader(StringIO(text, newline=""))
+    assert (row["annotation"], row["detail"]) == (f"'{formula}", f"'{formula}")
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n"])
