@@ -15,7 +15,8 @@ SOURCE = Path(__file__).parents[2] / "prometheus"
 SHORTEST_SCRAPE_SECONDS = 0.5
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 DURATION = re.compile(r"(\d+)(ms|[smhdw])")
-RANGE = re.compile(r"\[((?:\d+(?:ms|[smhdw]))+)\]")
+SPAN = re.compile(r"(?<=\[)(?:\d+(?:ms|[smhdw]))+(?=\])|(?<=\boffset )(?:\d+(?:ms|[smhdw]))+")
+"""A range or an offset of an expression."""
 PACES = ("for", "interval", "group_wait", "group_interval", "repeat_interval")
 """Keys of rule and route files whose values are durations."""
 
@@ -71,8 +72,8 @@ def write_alertmanager(folder: Path, *, webhook_url: str, faster: float = 1) -> 
 
 
 def hasten(expression: str, faster: float) -> str:
-    """Divide the durations of the ranges of an expression."""
-    return RANGE.sub(lambda found: f"[{_duration(_seconds(found[1]) / faster)}]", expression)
+    """Divide the ranges and offsets of an expression."""
+    return SPAN.sub(lambda found: _duration(_seconds(found[0]) / faster), expression)
 
 
 def _paced(path: Path, faster: float) -> Any:

@@ -11,6 +11,7 @@ import yaml
 from infra.local.locate import locate_alertmanager, locate_prometheus
 from infra.local.settings import Ports
 from infra.monitoring.local import local_targets
+from infra.monitoring.provisioning import BLIND
 from infra.monitoring.render import hasten, write_alertmanager, write_prometheus
 from tests.support.compose import parsed
 
@@ -83,7 +84,7 @@ def test_alert_says_how_grave_it_is_and_what_to_do(alert: str) -> None:
 
 def test_no_runbook_is_of_an_alert_that_is_gone() -> None:
     headings = re.findall(r"^### (\w+)$", (ROOT / "docs/monitoring.md").read_text(), re.MULTILINE)
-    assert set(headings) == set(ALERTS)
+    assert set(headings) == {*ALERTS, BLIND}
 
 
 def test_names_of_rules_are_unique() -> None:
@@ -151,9 +152,9 @@ def test_faster_copy_is_accepted_and_divides_durations(tmp_path: Path) -> None:
     assert yaml.safe_load(config.read_text())["global"]["scrape_interval"] == "500ms"
 
 
-def test_ranges_are_divided_and_nothing_else() -> None:
-    hastened = hasten('sum(rate(a{b="c"}[5m])) / sum(rate(d[1h30m])) > 5', 10)
-    assert hastened == 'sum(rate(a{b="c"}[30000ms])) / sum(rate(d[540000ms])) > 5'
+def test_ranges_and_offsets_are_divided_and_nothing_else() -> None:
+    hastened = hasten('sum(rate(a{b="c"}[5m])) / sum(rate(d[1h30m] offset 10m)) > 5', 10)
+    assert hastened == 'sum(rate(a{b="c"}[30000ms])) / sum(rate(d[540000ms] offset 60000ms)) > 5'
 
 
 def test_receivers_of_the_local_copy_are_the_local_one(tmp_path: Path) -> None:
