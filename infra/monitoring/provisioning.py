@@ -22,6 +22,10 @@ FOLDER_TITLE = "DocReco"
 CONTACT_POINT = "alert-webhook"
 EVALUATED_EVERY = "30s"
 LOOK_BACK_SECONDS = 600
+BLIND = "GrafanaCannotQueryPrometheus"
+"""Name, in ``docs/monitoring.md``, of the rule that Prometheus cannot have."""
+SHOWN_VALUE = '{{ if .Values.A }}: {{ printf "%.2f" .Values.A.Value }}{{ end }}'
+"""End of a summary. While Prometheus does not answer there is no value, and an alert may be on."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,7 @@ def _rules() -> Mapping[str, Any]:
         "name": "quality",
         "folder": FOLDER_TITLE,
         "interval": EVALUATED_EVERY,
-        "rules": [_grafana_rule(alert) for alert in grafana_alerts()],
+        "rules": [*map(_grafana_rule, grafana_alerts()), _blind_rule()],
     }
     return {"apiVersion": 1, "groups": [group]}
 
@@ -182,14 +186,15 @@ def _grafana_rule(alert: GrafanaAlert) -> Mapping[str, Any]:
         "title": alert.title,
         "condition": "B",
         "for": rule["for"],
-        "data": [_value_of(alert), _comparison(alert)],
+        "data": [_value_of(alert.value), _comparison(alert.operator, alert.limit)],
         # No value means that nothing was predicted, which another alert judges
         "noDataState": "OK",
-        "execErrState": "Error",
+        # That Prometheus does not answer says nothing of predictions: there is a rule for it
+        "execErrState": "KeepLast",
         "isPaused": False,
         "labels": rule["labels"],
         "annotations": {
-            "summary": f'{alert.title}: {{{{ printf "%.2f" .Values.A.Value }}}}',
+            "summary": f"{alert.title}{SHOWN_VALUE}",
             "description": annotations["description"],
             "runbook_url": annotations["runbook_url"],
             "__dashboardUid__": quality.UID,
@@ -198,8 +203,31 @@ def _grafana_rule(alert: GrafanaAlert) -> Mapping[str, Any]:
     }
 
 
-def _value_of(alert: GrafanaAlert) -> Mapping[str, Any]:
-    model = {"refId": "A", "expr": alert.value, "instant": True, "range": False}
+def _blind_rule() -> Mapping[str, Any]:
+    """Return the rule that fires while Prometheus does not answer Grafana, and at no value.
+
+    ``Alerting`` waits for the time in ``for``; ``Error`` would not, and would tell each restart.
+    """
+    return {
+        "uid": _kebab(BLIND),
+        "title": "Grafana cannot query Prometheus",
+        "condition": "B",
+        "for": "2m",
+        "data": [_value_of("vector(1)"), _comparison("lt", 1)],
+        "noDataState": "Alerting",
+        "execErrState": "Alerting",
+        "isPaused": False,
+        "labels": {"severity": "critical"},
+        "annotations": {
+            "summary": "Grafana cannot query Prometheus",
+            "description": "Dashboards are empty, and neither of them tells any alert.",
+            "runbook_url": f"docs/monitoring.md#{BLIND.lower()}",
+        },
+    }
+
+
+def _value_of(expression: str) -> Mapping[str, Any]:
+    model = {"refId": "A", "expr": expression, "instant": True, "range": False}
     return {
         "refId": "A",
         "relativeTimeRange": {"from": LOOK_BACK_SECONDS, "to": 0},
@@ -208,8 +236,8 @@ def _value_of(alert: GrafanaAlert) -> Mapping[str, Any]:
     }
 
 
-def _comparison(alert: GrafanaAlert) -> Mapping[str, Any]:
-    evaluator = {"type": alert.operator, "params": [alert.limit]}
+def _comparison(operator: Literal["lt", "gt"], limit: float) -> Mapping[str, Any]:
+    evaluator = {"type": operator, "params": [limit]}
     model = {
         "refId": "B",
         "type": "threshold",

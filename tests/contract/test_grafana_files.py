@@ -31,6 +31,11 @@ def panels(path: Path) -> list[dict[str, Any]]:
     return [panel for panel in json.loads(path.read_text())["panels"] if panel["type"] != "row"]
 
 
+def grafana_rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((FOLDER / "provisioning/alerting/rules.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
 def test_committed_files_are_those_that_the_code_makes() -> None:
     assert stale_files() == [], "run python -m infra.monitoring.generate"
     assert main(["--check"]) == 0
@@ -73,7 +78,7 @@ def test_uids_and_panel_numbers_are_unique() -> None:
     groups = yaml.safe_load((FOLDER / "provisioning/alerting/rules.yml").read_text())["groups"]
     uids = [json.loads(path.read_text())["uid"] for path in BOARDS]
     uids += [rule["uid"] for group in groups for rule in group["rules"]]
-    assert len(uids) == len(BOARDS) + len(grafana_alerts())
+    assert len(uids) == len(BOARDS) + len(grafana_alerts()) + 1
     assert max(Counter(uids).values()) == 1
     for path in BOARDS:
         numbers = [panel["id"] for panel in json.loads(path.read_text())["panels"]]
@@ -137,8 +142,38 @@ def test_alerts_lead_to_a_contact_point_and_a_panel_that_are_there() -> None:
         str(panel["id"]): panel["title"] for panel in panels(FOLDER / "dashboards/quality.json")
     }
     [group] = yaml.safe_load((alerting / "rules.yml").read_text())["groups"]
-    shown = [titles[rule["annotations"]["__panelId__"]] for rule in group["rules"]]
+    panel_ids = [rule["annotations"].get("__panelId__") for rule in group["rules"]]
+    shown = [titles[number] for number in panel_ids if number is not None]
     assert shown == [alert.panel for alert in grafana_alerts()]
+
+
+def test_one_rule_tells_that_prometheus_does_not_answer() -> None:
+    """``Error`` does not wait for the time in ``for``: it would tell each restart of Prometheus."""
+    states = {rule["uid"]: rule["execErrState"] for rule in grafana_rules()}
+    blind = states.pop("grafana-cannot-query-prometheus")
+    assert (blind, set(states.values())) == ("Alerting", {"KeepLast"})
+
+
+@pytest.mark.parametrize("rule", grafana_rules(), ids=lambda rule: rule["uid"])
+def test_annotation_shows_a_value_only_where_there_is_one(rule: dict[str, Any]) -> None:
+    """Go's templates write ``%!f(<nil>)`` for a value that is missing."""
+    for text in rule["annotations"].values():
+        guarded = re.sub(r"{{ if \.Values\.(\w+) }}(?:(?!{{ end }}).)*?{{ end }}", _unguarded, text)
+        assert ".Values" not in guarded
+
+
+def _unguarded(found: re.Match[str]) -> str:
+    return found[0].replace(f".Values.{found[1]}", "")
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
+def test_numbers_are_of_now(path: Path) -> None:
+    """A range ends with its last value: it would be shown as long as the range goes back."""
+    for panel in panels(path):
+        for target in panel["targets"]:
+            is_now = panel["type"] == "stat"
+            assert (target["instant"], target["range"]) == (is_now, not is_now), panel["title"]
+            assert is_now or "$__range" not in target["expr"], panel["title"]
 
 
 def test_grafana_and_prometheus_hold_the_mean_against_the_same_threshold() -> None:

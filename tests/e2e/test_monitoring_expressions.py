@@ -1,13 +1,11 @@
 """Every expression of dashboards and alerts, asked of a Prometheus that the real services feed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-import promql_parser
 import pytest
 import yaml
 from aiohttp import ClientSession, FormData, encode_basic_auth
@@ -18,6 +16,7 @@ from infra.monitoring.render import hasten
 from tests.support.images import draw_line, encode, line_image
 from tests.support.monitoring import Monitoring, open_monitoring
 from tests.support.pipeline import Client, Pipeline
+from tests.support.promql import selectors
 from tests.support.review import Person, image_of, open_person
 from tests.support.waiting import eventually
 from tests.support.web import WebSite
@@ -57,18 +56,6 @@ def as_now(expression: Expression) -> str:
     return expression.promql.replace("offset 1w", "offset 5s")
 
 
-def selectors(promql: str) -> Iterator[str]:
-    """Yield what an expression selects, each without its range."""
-    waiting: list[Any] = [promql_parser.parse(promql)]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, promql_parser.VectorSelector):
-            yield str(node)
-        inner = (getattr(node, name, None) for name in ("lhs", "rhs", "expr", "vector_selector"))
-        waiting += [each for each in inner if each is not None]
-        waiting += getattr(node, "args", None) or []
-
-
 @asynccontextmanager
 async def running(work: AsyncIterator[None]) -> AsyncIterator[None]:
     """Do work again and again for the length of the block."""
@@ -90,10 +77,10 @@ async def running(work: AsyncIterator[None]) -> AsyncIterator[None]:
 async def load(client: Client, site: WebSite, person: Person) -> AsyncIterator[None]:
     """Submit new, known, missing and broken URLs, upload images, and annotate, without end."""
     known = site.add_body(f"/known-{uuid4().hex}.png", line_image("known"))
-    broken = site.add_body(f"/broken-{uuid4().hex}.png", line_image("broken")[:300])
     while True:
         text = uuid4().hex[:8]
         url = site.add_body(f"/{text}.png", line_image(text))
+        broken = site.add_body(f"/broken-{text}.png", line_image(text)[:300])
         items = [{"url": url, "annotation": text}, {"url": known}, {"url": broken}]
         await client.submit(*items, {"url": site.url(f"/missing-{text}.png")})
         await client.store.write(
@@ -163,7 +150,7 @@ async def test_every_panel_shows_something_under_load(
 ) -> None:
     asked = {each.where: as_now(each) for each in PANELS if each.where not in FAULT_ONLY}
     metrics = {
-        f"{each.where} selects {selector}": selector
+        f"{each.where} selects {selector.promql}": selector.promql
         for each in ALERTS
         if each.where.removeprefix("alert ") in NOT_PROVOKED
         for selector in selectors(hasten(each.promql, FASTER))
@@ -171,10 +158,20 @@ async def test_every_panel_shows_something_under_load(
     site.add_body("/metrics", CADVISOR.read_bytes(), content_type="text/plain")
 
     async with open_monitoring(pipeline, tmp_path, faster=FASTER) as monitoring:
-        containers = [{"targets": [site.url("").removeprefix("http://").rstrip("/")]}]
-        (monitoring.targets / "cadvisor.yml").write_text(yaml.safe_dump(containers))
+        watch_containers(monitoring, site)
         async with open_person(pipeline.review_url) as ada, running(load(client, site, ada)):
             assert await silent(monitoring, asked | metrics, seconds=90) == []
+        [restarts] = [each for each in asked if "Restarts, in this period" in each]
+        assert await monitoring.values(asked[restarts]) == [0]
+        started_again = CADVISOR.read_bytes().replace(b" 1.795501e+09", b" 1.795502e+09")
+        site.add_body("/metrics", started_again, content_type="text/plain")
+        assert await silent(monitoring, {"": f"{asked[restarts]} == 1"}, seconds=30) == []
+
+
+def watch_containers(monitoring: Monitoring, site: WebSite) -> None:
+    """Have what the site has at /metrics scraped as cAdvisor's."""
+    containers = [{"targets": [site.url("").removeprefix("http://").rstrip("/")]}]
+    (monitoring.targets / "cadvisor.yml").write_text(yaml.safe_dump(containers))
 
 
 async def test_alerts_and_the_rest_of_the_panels_show_their_faults(
@@ -194,6 +191,8 @@ async def test_alerts_and_the_rest_of_the_panels_show_their_faults(
         async with open_monitoring(pipeline, tmp_path, faster=FASTER) as monitoring:
             scraped = {job: f'up{{job="{job}"}} == 1' for job in ("ocr-api", "fetcher", "rabbitmq")}
             assert await silent(monitoring, scraped, seconds=30) == []
+            site.add_body("/metrics", b"# no container\n", content_type="text/plain")
+            watch_containers(monitoring, site)
             await spoil(pipeline, client, site, broker)
             faults = {name: promql for name, promql in asked.items() if name not in later}
             assert await silent(monitoring, faults, seconds=60) == []

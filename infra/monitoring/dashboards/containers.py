@@ -17,7 +17,8 @@ def build() -> Dashboard:
     return dashboard(
         "Containers",
         uid=UID,
-        description="CPU, memory, network and restarts; empty where there are no containers.",
+        description="CPU, memory, network and restarts. Empty without containers; where there are "
+        "some, ContainerMetricsMissing in docs/monitoring.md says why.",
         since="now-1h",
         blocks=[_now(), _use()],
     )
@@ -50,7 +51,8 @@ def _now() -> Block:
     )
     restarts = number(
         "Restarts, in this period",
-        "Any but zero deserves a look at that container's log, at the time of the step below.",
+        "Any but zero deserves a look at that container's log, at the time of the step below. A "
+        "container that was made anew is another one, and no restart.",
         "short",
         Query("sum(changes(container_start_time_seconds[$__range]))", "restarts"),
         width=6,

@@ -135,6 +135,9 @@ def number(
 ) -> Builder[Panel]:
     """Return one large number for each series of a query, as it is now.
 
+    The query is an instant one: the last value of a range would be shown long after the series
+    has ended.
+
     Args:
         title: What is shown.
         advice: What it means, and what to do when it looks bad.
@@ -147,7 +150,7 @@ def number(
     """
     panel = (
         stat.Panel()
-        .graph_mode(BigValueGraphMode.AREA)
+        .graph_mode(BigValueGraphMode.NONE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .thresholds(_thresholds(steps))
         .mappings([_named(names)] if names else [])
@@ -155,7 +158,7 @@ def number(
     )
     if decimals is not None:
         panel = panel.decimals(decimals)
-    return _filled(panel, title, advice, unit, [query], width=width, height=4)
+    return _filled(panel, title, advice, unit, [query], width=width, height=4, is_instant=True)
 
 
 def states(
@@ -197,11 +200,13 @@ def _filled(
     width: int,
     height: int,
     form: PromQueryFormat = PromQueryFormat.TIME_SERIES,
+    is_instant: bool = False,
 ) -> PanelT:
     panel = panel.title(title).description(advice).unit(unit).datasource(DATASOURCE)
     for letter, query in zip("ABCDEFGH", queries, strict=False):
         target = Dataquery().ref_id(letter).expr(query.expr).legend_format(query.legend)
-        panel = panel.with_target(target.datasource(DATASOURCE).range().format(form))
+        target = target.instant() if is_instant else target.range()
+        panel = panel.with_target(target.datasource(DATASOURCE).format(form))
     return panel.span(width).height(height)
 
 

@@ -170,9 +170,12 @@ def _reconciler() -> Block:
     age = number(
         "Last pass ended",
         "How long ago. Three times the interval without one is an alert: see ReconcilerStale in "
-        "docs/monitoring.md.",
+        "docs/monitoring.md. No value: none has ended within a day.",
         "s",
-        Query("time() - max(reconciler_last_success_timestamp_seconds)", "ago"),
+        Query(
+            "time() - (max(max_over_time(reconciler_last_success_timestamp_seconds[1d])) > 0)",
+            "ago",
+        ),
         width=4,
         decimals=0,
     )
