@@ -41,9 +41,15 @@ class Bucket(Protocol):
         """Return what is known of an object, or None where there is none."""
 
     async def write(
-        self, key: str, content: bytes, *, content_type: str, metadata: dict[str, str]
+        self,
+        key: str,
+        content: bytes,
+        *,
+        content_type: str,
+        metadata: dict[str, str],
+        digest: str | None = None,
     ) -> object:
-        """Write an object.
+        """Write an object; with the SHA-256 of its bytes it costs less.
 
         Raises:
             ObjectStoreUnavailableError: It may be possible later.
@@ -165,6 +171,7 @@ class Collector:
                     seen.content,
                     content_type=image_format.content_type,
                     metadata=to_metadata(seen.provenance),
+                    digest=digest,
                 )
         self._metrics.collected.inc()
 

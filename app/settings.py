@@ -17,7 +17,7 @@ MEBIBYTE = 1024 * 1024
 class OcrSettings(BaseSettings):
     """OCR API (``OCR_*``)."""
 
-    model_config = SettingsConfigDict(env_prefix="OCR_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="OCR_", frozen=True, hide_input_in_errors=True)
 
     host: str = Field("127.0.0.1", description="Address it listens on.")
     port: Port = Field(8080, description="Port it listens on.")

@@ -1,5 +1,6 @@
 """What the OCR API is sent becomes a document, once; what the consumer sends it does not."""
 
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from uuid import uuid4
@@ -34,10 +35,14 @@ async def predict(api: ClientSession, content: bytes, *, token: str, **fields: s
 
 
 async def metrics(api: ClientSession) -> dict[str, float]:
+    """Return each metric by its name, added up over its labels."""
     async with api.get("/metrics") as response:
         text = await response.text()
-    families = text_string_to_metric_families(text)
-    return {each.name: each.value for family in families for each in family.samples}
+    values: dict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(text):
+        for each in family.samples:
+            values[each.name] += each.value
+    return values
 
 
 async def collected(api: ClientSession) -> float:
@@ -99,3 +104,20 @@ async def test_image_of_a_requests_url_becomes_a_document_like_every_other(
     downloaded = after["ocr_download_bytes_total"] - before["ocr_download_bytes_total"]
     assert downloaded >= len(content)  # and the host's robots.txt
     assert not [name for name in after if name.startswith("fetcher_")]
+
+
+async def test_every_process_of_the_api_collects(client: Client, pipeline: Pipeline) -> None:
+    contents = [line_image(f"{number} {uuid4().hex[:6]}") for number in range(12)]
+    settings = {"ocr-api": {"OCR_WORKERS": "2", "OCR_THREADS": "1"}}
+    async with pipeline.changed(settings):
+        for content in contents:  # each on a connection of its own, so that both processes get some
+            async with ClientSession(pipeline.ocr_url) as session:
+                assert await predict(session, content, token="none is wanted") == 200
+        for content in contents:
+            await client.document({"key": key_of(content), "status": "predicted"})
+        async with ClientSession(pipeline.ocr_url) as session:
+            shown = await metrics(session)
+
+    assert shown["ocr_collected_total"] >= len(contents)  # of both together
+    assert shown["ocr_collect_waiting"] == 0
+    assert shown["ocr_collect_dropped_total"] == 0
