@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -13,6 +14,7 @@ from aiohttp import ClientSession, FormData, encode_basic_auth
 from infra.monitoring import expressions
 from infra.monitoring.expressions import Expression
 from infra.monitoring.render import hasten
+from services.common.object_store import ObjectStore
 from tests.support.images import draw_line, encode, line_image
 from tests.support.monitoring import Monitoring, open_monitoring
 from tests.support.pipeline import Client, Pipeline
@@ -25,6 +27,9 @@ pytestmark = pytest.mark.e2e
 
 FASTER = 20
 CADVISOR = Path(__file__).parent / "cadvisor.txt"
+SERVERS = yaml.safe_load(
+    (Path(__file__).parents[1] / "contract/server_metrics.yml").read_text(encoding="utf-8")
+)
 PANELS = list(expressions.dashboard_expressions(rate_interval="5s", period="1m"))
 ALERTS = list(expressions.alert_expressions())
 
@@ -90,6 +95,33 @@ async def load(client: Client, site: WebSite, person: Person) -> AsyncIterator[N
         if image_of(task):
             await person.do(task, "save", text)
         yield
+
+
+def server_metrics() -> dict[str, str]:
+    """Return what the record of the servers' metrics says of MinIO and RabbitMQ, as expressions."""
+    asked = [
+        f'{metric}{{{label}="{value}"}}' if label else metric
+        for metric, labels in SERVERS.items()
+        if metric.startswith(("minio_", "rabbitmq_"))
+        for label, values in (labels or {"": [""]}).items()
+        for value in values
+    ]
+    return {f"record of {each}": each for each in asked}
+
+
+async def store_in_every_way(store: ObjectStore) -> None:
+    """Write an image whole, as a copy and in parts."""
+    client: Any = store.client
+    bucket = store.bucket
+    key = f"load/{uuid4().hex}.png"
+    image = line_image(uuid4().hex[:8])
+    await store.write(key, image, content_type="image/png", metadata={})
+    await client.copy_object(Bucket=bucket, Key=f"{key}.copy", CopySource=f"{bucket}/{key}")
+    parts = {"Bucket": bucket, "Key": f"{key}.parts"}
+    upload = (await client.create_multipart_upload(**parts))["UploadId"]
+    part = await client.upload_part(**parts, UploadId=upload, PartNumber=1, Body=image)
+    whole = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    await client.complete_multipart_upload(**parts, UploadId=upload, MultipartUpload=whole)
 
 
 class Broker:
@@ -159,8 +191,10 @@ async def test_every_panel_shows_something_under_load(
 
     async with open_monitoring(pipeline, tmp_path, faster=FASTER) as monitoring:
         watch_containers(monitoring, site)
+        await store_in_every_way(client.store)
         async with open_person(pipeline.review_url) as ada, running(load(client, site, ada)):
-            assert await silent(monitoring, asked | metrics, seconds=90) == []
+            everything = asked | metrics | server_metrics()
+            assert await silent(monitoring, everything, seconds=90) == []
         [restarts] = [each for each in asked if "Restarts, in this period" in each]
         assert await monitoring.values(asked[restarts]) == [0]
         started_again = CADVISOR.read_bytes().replace(b" 1.795501e+09", b" 1.795502e+09")
