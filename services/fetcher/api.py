@@ -12,6 +12,7 @@ from services.common.site_guard import SiteGuard, to_names
 from services.fetcher import schemas
 from services.fetcher.access import require_token
 from services.fetcher.batches import BatchConflictError, Batches, BatchNotFoundError
+from services.fetcher.hosts.repository import HostRepository
 from services.fetcher.ledger import ItemOutcome, RetryScope
 from services.fetcher.lists.rows import MalformedListError
 from services.fetcher.progress import failed_csv, progress_events
@@ -106,6 +107,7 @@ def build_app(
     references: References,
     spool: Spool,
     *,
+    host_states: HostRepository,
     ready: dict[str, Check],
     alive: dict[str, Check],
     stop: asyncio.Event,
@@ -118,6 +120,7 @@ def build_app(
         submissions: Where lists go.
         references: Where addresses of lists go.
         spool: Where lists are while they are read.
+        host_states: Which hosts are not asked now.
         ready: For /readyz.
         alive: For /livez.
         stop: Ends the streams of progress, which would hold up a shutdown.
@@ -137,6 +140,7 @@ def build_app(
     _add_submission(router, settings, submissions, references, spool)
     _add_reading(router, batches, stop)
     _add_actions(router, batches)
+    _add_hosts(router, host_states)
     app.include_router(router)
     return app
 
@@ -234,6 +238,13 @@ def _add_actions(router: APIRouter, batches: Batches) -> None:
     async def cancel(batch_id: BatchId) -> schemas.BatchStatus:
         await batches.cancel(batch_id)
         return schemas.to_status(await batches.find(batch_id))
+
+
+def _add_hosts(router: APIRouter, host_states: HostRepository) -> None:
+    @router.get("/hosts", tags=["hosts"], summary="List the hosts that are not asked now, and why")
+    async def list_hosts(limit: Limit = 100) -> schemas.HostPage:
+        found = await host_states.delayed(limit=limit)
+        return schemas.HostPage(hosts=[schemas.HostStatus(**vars(host)) for host in found])
 
 
 def _status_url(batch_id: str) -> str:

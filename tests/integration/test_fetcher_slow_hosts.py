@@ -120,6 +120,7 @@ async def test_pause_of_a_host_outlives_the_fetcher_that_was_asked_for_it(
             await wait_ready(first)
             await submit(first, *urls)
             await eventually(lambda: surroundings.index.hosts.find_one({"_id": host}))
+            (shown,) = (await get_json(first, "/hosts"))["hosts"]
         asked = throttled.hits.total()
 
         async with running_fetcher(surroundings) as second:
@@ -129,6 +130,7 @@ async def test_pause_of_a_host_outlives_the_fetcher_that_was_asked_for_it(
 
     assert batch["counts"]["stored"] == 50
     assert throttled.hits.total() == asked
+    assert (shown["host"], shown["reason"]) == (host, "throttled")
 
 
 async def test_partition_that_comes_back_brings_what_was_learnt_elsewhere(
@@ -170,6 +172,8 @@ async def test_expired_and_surplus_pauses_are_not_kept(
     assert found is not None
     assert 90 < found.pause_seconds <= 100
     assert (found.is_silent, found.pauses) == (True, 3)
+    (shown,) = await hosts.delayed(limit=10)
+    assert (shown.host, shown.reason) == ("paused.test", "silent")
 
 
 async def sites_of_one_partition(

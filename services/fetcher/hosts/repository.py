@@ -5,7 +5,9 @@ asked again, so the collection is as large as there are hosts to be left alone.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 
 import structlog
 
@@ -15,8 +17,30 @@ from services.fetcher.hosts.host import HostState
 
 log = structlog.stdlib.get_logger(__name__)
 
+
+class DelayReason(StrEnum):
+    """Why a host is not asked now."""
+
+    THROTTLED = "throttled"
+    """It answered that it is asked too often."""
+    SILENT = "silent"
+    """It does not answer."""
+    CRAWL_DELAY = "crawl_delay"
+    """Its robots.txt wants so long between two requests."""
+
+
 MOST_HOSTS = 100_000
 """Where so many are paused, others are paused in the memory of their fetcher only."""
+
+
+@dataclass(frozen=True)
+class DelayedHost:
+    """A host that is not asked now, for people."""
+
+    host: str
+    reason: DelayReason
+    until: datetime
+    crawl_delay: float
 
 
 class HostRepository:
@@ -39,6 +63,14 @@ class HostRepository:
         where = {"_id": {"$in": list(set(names))}, "expires_at": {"$gt": now}}
         found = {each["_id"]: _to_state(each, now) async for each in self._collection.find(where)}
         return [found.get(name) for name in names]
+
+    async def delayed(self, *, limit: int) -> list[DelayedHost]:
+        """Return hosts that are not asked now, those that are longest away first."""
+        now = datetime.now(tz=UTC)
+        found = self._collection.find(
+            {"expires_at": {"$gt": now}}, sort=[("expires_at", -1)], limit=limit
+        )
+        return [_to_delayed(each, now) async for each in found]
 
     async def save(self, name: str, state: HostState) -> None:
         """Store a state until its pause is over and its next slot is due."""
@@ -63,6 +95,14 @@ def _to_document(state: HostState, now: datetime) -> Document:
         "paused_since": now - timedelta(seconds=state.paused_for_seconds),
         "expires_at": max(paused_until, next_slot_at),
     }
+
+
+def _to_delayed(document: Document, now: datetime) -> DelayedHost:
+    reason = DelayReason.CRAWL_DELAY
+    if document["paused_until"] > now:
+        reason = DelayReason.SILENT if document["is_silent"] else DelayReason.THROTTLED
+    until, crawl_delay = document["expires_at"], document["crawl_delay"]
+    return DelayedHost(document["_id"], reason, until, crawl_delay)
 
 
 def _to_state(document: Document, now: datetime) -> HostState:
