@@ -1,5 +1,6 @@
 """Hosts that are slow, or throttle, with the real delays and a RabbitMQ that is in a hurry."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -162,9 +163,11 @@ async def test_expired_and_surplus_pauses_are_not_kept(
     monkeypatch.setattr(repository, "MOST_HOSTS", 2)
 
     await hosts.save("over.test", HostState(pause_seconds=0))
-    await hosts.save("paused.test", HostState(pause_seconds=50, is_silent=True, pauses=2))
+    paused = HostState(pause_seconds=50, is_silent=True, pauses=2)
+    await asyncio.gather(*(hosts.save("paused.test", paused) for _ in range(20)))
     await hosts.save("one-too-many.test", HostState(pause_seconds=50))
-    await hosts.save("paused.test", HostState(pause_seconds=100, is_silent=True, pauses=3))
+    await hosts.save("paused.test", HostState(pause_seconds=100, is_silent=True, pauses=2))
+    await hosts.save("paused.test", HostState(pause_seconds=10, is_silent=True, pauses=3))
 
     assert await hosts.find("over.test") is None
     assert await hosts.find("one-too-many.test") is None

@@ -1,10 +1,11 @@
 """The ``hosts`` collection: pauses and Crawl-delays that outlive a process.
 
-Only the fetcher that has a host's partition writes about it. An entry expires when the host may be
-asked again, so the collection is as large as there are hosts to be left alone.
+The fetcher that has a host's partition writes about it; another one where a redirect led there, so
+no pause that is stored is ever shortened. An entry expires when the host may be asked again.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -12,7 +13,7 @@ from enum import StrEnum
 import structlog
 
 from services.common.grouping import Grouped
-from services.common.index import Collection, Document
+from services.common.index import Collection, Document, DuplicateDocumentError
 from services.fetcher.hosts.host import HostState
 
 log = structlog.stdlib.get_logger(__name__)
@@ -74,26 +75,31 @@ class HostRepository:
 
     async def save(self, name: str, state: HostState) -> None:
         """Store a state until its pause is over and its next slot is due."""
-        document = _to_document(state, datetime.now(tz=UTC))
-        if await self._collection.update_one({"_id": name}, {"$set": document}):
+        change = _to_change(state, datetime.now(tz=UTC))
+        if await self._collection.update_one({"_id": name}, change):
             return
         if await self._collection.size() >= MOST_HOSTS:
             log.warning("pause of a host not stored: too many are", host=name)
             return
-        await self._collection.update_one({"_id": name}, {"$set": document}, upsert=True)
+        with suppress(DuplicateDocumentError):  # two answers at once: the other says the same
+            await self._collection.update_one({"_id": name}, change, upsert=True)
 
 
-def _to_document(state: HostState, now: datetime) -> Document:
+def _to_change(state: HostState, now: datetime) -> Document:
     paused_until = now + timedelta(seconds=state.pause_seconds)
     next_slot_at = now + timedelta(seconds=state.next_slot_seconds)
     return {
-        "paused_until": paused_until,
-        "next_slot_at": next_slot_at,
-        "crawl_delay": state.crawl_delay,
-        "is_silent": state.is_silent,
-        "pauses": state.pauses,
-        "paused_since": now - timedelta(seconds=state.paused_for_seconds),
-        "expires_at": max(paused_until, next_slot_at),
+        "$max": {
+            "paused_until": paused_until,
+            "next_slot_at": next_slot_at,
+            "expires_at": max(paused_until, next_slot_at),
+        },
+        "$set": {
+            "crawl_delay": state.crawl_delay,
+            "is_silent": state.is_silent,
+            "pauses": state.pauses,
+            "paused_since": now - timedelta(seconds=state.paused_for_seconds),
+        },
     }
 
 
