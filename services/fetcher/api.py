@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from services.common.bodies import BodyGuard
 from services.common.health import Check, health_router
 from services.common.problems import ProblemError, install_problem_handlers, problem_response
 from services.common.site_guard import SiteGuard, to_names
@@ -132,6 +133,7 @@ def build_app(
         openapi_url=None if settings.api_token else "/openapi.json",
     )
     hosts = None if settings.api_token else to_names(settings.hosts)
+    app.add_middleware(BodyGuard)
     app.add_middleware(SiteGuard, hosts=hosts, setting="FETCHER_HOSTS")
     install_problem_handlers(app)
     _install_own_problems(app)
