@@ -1,11 +1,16 @@
 """The review page's other pages: what is escaped, saved, counted and submitted."""
 
 from base64 import b64encode
+from io import BytesIO
+from typing import Any
 
+import numpy as np
 import pytest
 from aiohttp import FormData
+from PIL import Image
 
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.review.routes.batches import HEADER_BYTES
 from tests.support.fetcher import open_surroundings, running_fetcher
 from tests.support.images import line_image
 from tests.support.review import NOW, Person, Site, fields_of, known, open_review
@@ -158,6 +163,32 @@ async def sees_what_was_taken_beside_what_was_not(ada: Person) -> None:
     assert "nothing &lt;to&gt; see" in html
     assert 'href="/batches/2' in html
     assert "Images stored: 1" in html
+
+
+def large_image(name: str, **options: Any) -> bytes:
+    noise = np.random.default_rng(1).bytes(700 * 700 * 3)
+    content = BytesIO()
+    Image.frombytes("RGB", (700, 700), noise).save(content, name, **options)
+    assert len(content.getvalue()) > HEADER_BYTES
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("WEBP", {"lossless": True}), ("TIFF", {"compression": "tiff_deflate"})],
+    ids=["WebP", "TIFF"],
+)
+async def test_image_that_is_only_known_whole_is_stored(
+    review: Site, ada: Person, name: str, options: dict[str, Any]
+) -> None:
+    await ada.see("/gallery")
+    form = FormData({"token": ada.token})
+    form.add_field("file", BytesIO(large_image(name, **options)), filename="a")
+    async with ada.client.post("/submit", data=form) as response:
+        assert "stored=1" in str(response.url)
+
+    (stored,) = [each async for each in review.store.list()]
+    assert stored.key.endswith((".webp", ".tif", ".tiff"))
 
 
 async def test_missing_fetcher_is_said_on_the_page(ada: Person) -> None:
