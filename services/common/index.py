@@ -57,6 +57,7 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("prediction.score", ASCENDING)]),
         IndexModel([("sha256", ASCENDING)]),
         IndexModel([("disagreement", DESCENDING)], sparse=True),
+        IndexModel([("placeholder", ASCENDING)], sparse=True),
     ),
     BATCHES: (
         IndexModel([("created_at", DESCENDING)]),

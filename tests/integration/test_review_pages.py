@@ -140,6 +140,9 @@ async def test_list_and_images_that_are_dropped_are_submitted(
 
         assert "127.0.0.1:9/a.png" in await eventually(has_failed)
         assert "my &lt;list&gt;.txt" in await ada.see("/batches")
+        source = {"url": "http://a.test/", "batch_id": f"2{progress}"}
+        await review.add(known("unavailable", 0.9, placeholder=True, sources=[source]))
+        assert "1 of its images is a placeholder" in await ada.see(f"/batches/2{progress}")
 
         content = line_image("dropped")
         form = FormData({"token": ada.token})

@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 from starlette.datastructures import UploadFile
 
 from services.common.images import ImageFormat, sniff
+from services.common.metadata import PLACEHOLDER_SOURCES
 from services.common.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted
 from services.review.fetcher import FetcherRefusedError, FetcherUnavailableError
@@ -57,7 +58,15 @@ async def batch_page(parts: Of, me: Me, batch_id: BatchId) -> Response:
         failures = await parts.fetcher.failures(batch_id) if batch["counts"]["failed"] else []
     except FetcherRefusedError as error:
         raise ProblemError(404, "batch_not_found", str(error)) from error
-    return parts.pages.page("batch", me, batch=batch, failures=failures)
+    where = {"placeholder": True, "sources.batch_id": batch_id}
+    return parts.pages.page(
+        "batch",
+        me,
+        batch=batch,
+        failures=failures,
+        placeholders=await parts.index.images.count(where),
+        placeholder_sources=PLACEHOLDER_SOURCES,
+    )
 
 
 @router.post("/submit")
