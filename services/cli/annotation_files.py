@@ -1,22 +1,36 @@
-"""Files of annotations: CSV, TSV or JSON lines, one image a row, read as they stream by."""
+"""Files of annotations: CSV, TSV, JSON lines or JSON, one image a row, read as they stream by."""
 
-import csv
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from io import TextIOWrapper
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 from services.common.errors import PermanentError
-from services.fetcher.lists.lines import Line, bounded_lines, detect_encoding
-from services.fetcher.lists.table import ANNOTATION_COLUMNS, URL_COLUMNS, find_column
+from services.common.tables.columns import (
+    FILE_NAMES,
+    KEY_NAMES,
+    QUALITY_NAMES,
+    URL_NAMES,
+    Wanted,
+)
+from services.common.tables.dialect import NoHeaderError
+from services.common.tables.json_rows import load_json, read_items, read_json_lines
+from services.common.tables.lines import UnknownEncodingError, detect_encoding, open_lines
+from services.common.tables.records import Damaged
+from services.common.tables.table import (
+    Report,
+    TableGivenUpError,
+    TableRow,
+    TableSource,
+    read_table,
+)
 
-KEY_COLUMNS = ("key", "object", "id", "_id", "path", "file_name", "file")
-QUALITY_COLUMNS = ("quality",)
-NO_ROW = "a line is an object with a key or url, and a text, all of them strings"
-JSON_SUFFIXES = frozenset({".jsonl", ".ndjson"})
+WANTED = Wanted(where=(*KEY_NAMES, *URL_NAMES, *FILE_NAMES), quality=QUALITY_NAMES, needs_text=True)
+JSON_LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
+_SEPARATORS = {".tsv": "\t", ".tab": "\t"}
+MAX_JSON_BYTES = 64 * 1024 * 1024
+"""A JSON document is read whole."""
 
 
 class UnreadableFileError(PermanentError):
@@ -31,7 +45,7 @@ class Row:
 
     line: int
     where: str
-    """URL or key."""
+    """URL, key or file name."""
     text: str | None
     quality: str | None
 
@@ -45,10 +59,18 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class _Columns:
-    where: int
-    text: int
-    quality: int | None = None
+class FileOptions:
+    """What a person says of a file.
+
+    Args:
+        encoding: Of its text; None: found.
+        url_column: Name of the column that says which image; None: a usual name.
+        text_column: Of the column of texts.
+    """
+
+    encoding: str | None = None
+    url_column: str | None = None
+    text_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,13 +79,16 @@ class AnnotationFile:
 
     size: int
     """Bytes."""
-    _file: Any
-    _is_json: bool
+    _file: IO[bytes]
+    _suffix: str
+    _options: FileOptions
+    report: Report = field(default_factory=Report)
+    """How it was read; complete when all rows are."""
 
     @property
     def position(self) -> int:
         """Bytes read so far."""
-        return int(self._file.buffer.tell())
+        return self._file.tell()
 
     def rows(self) -> Iterator[Row | Problem]:
         """Yield what each row says.
@@ -71,12 +96,29 @@ class AnnotationFile:
         Raises:
             UnreadableFileError: No column says which image, or no column says what it reads.
         """
-        lines = bounded_lines(self._file)
-        return _json_rows(lines) if self._is_json else _table_rows(lines)
+        try:
+            for row in self._rows():
+                yield _checked(row)
+        except (NoHeaderError, TableGivenUpError, UnknownEncodingError) as error:
+            raise UnreadableFileError(str(error)) from error
+
+    def _rows(self) -> Iterator[TableRow | Damaged]:
+        options = self._options
+        wanted = replace(WANTED, url_column=options.url_column, text_column=options.text_column)
+        if self._suffix == ".json":
+            yield from read_items(iter(_items(self._file)), wanted, self.report)
+        elif self._suffix in JSON_LINES_SUFFIXES:
+            self.report.encoding = encoding = detect_encoding(self._file, options.encoding)
+            lines = open_lines(self._file, encoding, only_line_feeds=True)
+            yield from read_json_lines(lines, wanted, self.report)
+        else:
+            separator = _SEPARATORS.get(self._suffix)
+            source = TableSource(self._file, _names_image, separator, options.encoding)
+            yield from read_table(source, wanted, self.report)
 
 
 @contextmanager
-def open_annotations(path: Path) -> Iterator[AnnotationFile]:
+def open_annotations(path: Path, options: FileOptions | None = None) -> Iterator[AnnotationFile]:
     """Open a file for the length of a ``with`` block.
 
     Raises:
@@ -87,113 +129,34 @@ def open_annotations(path: Path) -> Iterator[AnnotationFile]:
     except OSError as error:
         raise UnreadableFileError(f"{path} can't be read: {error.strerror}") from error
     with file:
-        encoding = detect_encoding(file)
-        text = TextIOWrapper(file, encoding=encoding, errors="replace", newline="")
-        is_json = path.suffix.lower() in JSON_SUFFIXES
-        yield AnnotationFile(path.stat().st_size, text, is_json)
+        size = path.stat().st_size
+        yield AnnotationFile(size, file, path.suffix.lower(), options or FileOptions())
 
 
-def _table_rows(lines: Iterator[Line]) -> Iterator[Row | Problem]:
-    first = next((line for line in lines if line.text.strip()), None)
-    if first is None:
-        return
-    feeder = _Feeder(first, lines)
-    # A quote that is never closed would swallow the file: csv's own limit ends such a field
-    reader = csv.reader(feeder, delimiter=max(",;\t", key=first.text.count), strict=True)
-    columns: _Columns | None = None
-    while True:
-        number = feeder.next_number
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Problem(number, _not_csv(error, number, feeder.next_number - 1))
-            continue
-        if columns is None:
-            columns, is_header = _columns(cells)
-            if is_header:
-                continue
-        if any(cell.strip() for cell in cells):
-            yield _row(number, cells, columns)
+def _names_image(cell: str) -> bool:
+    """Return whether a first cell is a URL, a key or a file, so that there is no header."""
+    cell = cell.strip().strip('"\ufeff')
+    return cell.lower().startswith(("http://", "https://")) or "/" in cell or "." in cell.strip(".")
 
 
-def _not_csv(error: csv.Error, first: int, last: int) -> str:
-    """Say what is wrong, and how far: behind an open quote whole rows are lost."""
-    lines = f" (lines {first} to {last} are left out)" if last > first else ""
-    return f"not valid CSV: {error}{lines}"
-
-
-class _Feeder:
-    """Gives lines to the CSV reader, and knows where the next record begins."""
-
-    def __init__(self, first: Line, rest: Iterator[Line]) -> None:
-        self._first: Line | None = first
-        self._rest = rest
-        self.next_number = first.number
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = self._first or next(self._rest)
-        self._first = None
-        self.next_number = line.number + 1
-        return line.text
-
-
-def _columns(first: Sequence[str]) -> tuple[_Columns, bool]:
-    """Return where what is, and whether the row holds names; without names by position."""
-    key, url = find_column(first, KEY_COLUMNS), find_column(first, URL_COLUMNS)
-    where = url if key is None else key
-    text = find_column(first, ANNOTATION_COLUMNS)
-    if where is None and text is None:
-        if len(first) < 2:
-            raise UnreadableFileError("a row is: URL or key, text; perhaps a quality")
-        return _Columns(0, 1, 2), False
-    if where is None:
-        raise UnreadableFileError(f"no column is named {_either((*KEY_COLUMNS, *URL_COLUMNS))}")
-    if text is None:
-        raise UnreadableFileError(f"no column is named {_either(ANNOTATION_COLUMNS)}")
-    return _Columns(where, text, find_column(first, QUALITY_COLUMNS)), True
-
-
-def _row(number: int, cells: Sequence[str], columns: _Columns) -> Row | Problem:
-    def cell(place: int | None) -> str | None:
-        return cells[place] if place is not None and place < len(cells) else None
-
-    where = (cell(columns.where) or "").strip()
-    if not where:
-        return Problem(number, "neither URL nor key")
-    return Row(number, where, cell(columns.text), cell(columns.quality))
-
-
-def _json_rows(lines: Iterable[Line]) -> Iterator[Row | Problem]:
-    for line in lines:
-        if line.text.strip():
-            yield _json_row(line)
-
-
-def _json_row(line: Line) -> Row | Problem:
+def _items(file: IO[bytes]) -> list[object]:
+    content = file.read(MAX_JSON_BYTES + 1)
+    if len(content) > MAX_JSON_BYTES:
+        detail = f"a JSON document of more than {MAX_JSON_BYTES} bytes; write JSON lines (.jsonl)"
+        raise UnreadableFileError(detail)
     try:
-        item = json.loads(line.text) if line.is_whole else None
+        document = load_json(content)
     except (ValueError, RecursionError) as error:
-        return Problem(line.number, f"not valid JSON: {error}")
-    if not isinstance(item, dict):
-        return Problem(line.number, NO_ROW)
-    where = _member(item, (*KEY_COLUMNS, *URL_COLUMNS))
-    text, quality = _member(item, ANNOTATION_COLUMNS), _member(item, QUALITY_COLUMNS)
-    is_fine = isinstance(where, str) and where.strip()
-    if not is_fine or not all(isinstance(each, str | None) for each in (text, quality)):
-        return Problem(line.number, NO_ROW)
-    return Row(line.number, where.strip(), text, quality)
+        raise UnreadableFileError(f"not valid JSON: {error}") from error
+    items = document.get("items") if isinstance(document, dict) else document
+    if not isinstance(items, list):
+        raise UnreadableFileError("a JSON file of annotations is an array of objects")
+    return items
 
 
-def _member(item: dict[str, Any], wanted: Sequence[str]) -> Any:
-    names = list(item)
-    place = find_column(names, wanted)
-    return None if place is None else item[names[place]]
-
-
-def _either(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"
+def _checked(row: TableRow | Damaged) -> Row | Problem:
+    if isinstance(row, Damaged):
+        return Problem(row.line, row.detail)
+    if not row.where:
+        return Problem(row.line, "neither URL nor key")
+    return Row(row.line, row.where, row.text, row.quality)

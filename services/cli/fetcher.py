@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
+from dataclasses import asdict, dataclass
 from typing import IO, Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -21,6 +21,7 @@ from services.cli.errors import (
 )
 from services.cli.settings import CliSettings
 from services.common.api_session import api_session
+from services.common.tables.table import Report
 
 SERVICE = "The fetcher"
 PAGE_ITEMS = 500
@@ -52,11 +53,47 @@ class Submission(BaseModel):
     """The first ones, where there are very many."""
     rejected_count: int = 0
     status_url: str = ""
+    reading: Report = Field(default_factory=Report)
+    """How the list was read."""
 
     @model_validator(mode="after")
     def _count(self) -> Self:
         self.rejected_count = max(self.rejected_count, len(self.rejected))
         return self
+
+
+class PreviewRow(BaseModel):
+    """A row as it would be taken."""
+
+    line: int
+    url: str
+    annotation: str | None = None
+
+
+class Preview(Submission):
+    """The answer to a list of which nothing was kept."""
+
+    batch_id: str = ""
+    rows: list[PreviewRow] = Field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ListRequest:
+    """How a list is to be read; see the fetcher's API."""
+
+    encoding: str | None = None
+    url_column: str | None = None
+    text_column: str | None = None
+    strict: bool = False
+    dry_run: bool = False
+
+    @property
+    def params(self) -> dict[str, str]:
+        """As parameters of an address."""
+        return {name: str(value) for name, value in asdict(self).items() if value}
+
+
+AS_FOUND = ListRequest()
 
 
 class Batch(BaseModel):
@@ -99,20 +136,6 @@ class Item(BaseModel):
     attempts: int | None = None
 
 
-class DelayedHost(BaseModel):
-    """A host that is not asked now."""
-
-    model_config = ConfigDict(extra="allow")
-
-    host: str
-    reason: str
-    until: datetime
-
-
-class _HostPage(BaseModel):
-    hosts: list[DelayedHost]
-
-
 class _ItemPage(BaseModel):
     items: list[Item]
     next: str | None = None
@@ -130,6 +153,7 @@ class FetcherClient:
         content: IO[bytes],
         *,
         file_name: str,
+        request: ListRequest = AS_FOUND,
         name: str | None = None,
         idempotency_key: str | None = None,
     ) -> Submission:
@@ -138,16 +162,24 @@ class FetcherClient:
         if name is not None:
             form.add_field("name", name)
         form.add_field("file", content, filename=file_name)
-        return await self._submit(idempotency_key, data=form)
+        return await self._submit(request, idempotency_key, data=form)
 
     async def submit_url(
-        self, list_url: str, *, name: str | None = None, idempotency_key: str | None = None
+        self,
+        list_url: str,
+        *,
+        request: ListRequest = AS_FOUND,
+        name: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Submission:
         """Let the fetcher get a list, or an archive of images, by itself."""
         named = {} if name is None else {"name": name}
-        return await self._submit(idempotency_key, json={"list_url": list_url, **named})
+        return await self._submit(request, idempotency_key, json={"list_url": list_url, **named})
 
-    async def _submit(self, idempotency_key: str | None, **body: Any) -> Submission:
+    async def _submit(
+        self, request: ListRequest, idempotency_key: str | None, **body: Any
+    ) -> Submission:
+        """Submit a list; with ``dry_run`` the answer is a Preview."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         usual = self._session.timeout
         patient = ClientTimeout(
@@ -155,8 +187,10 @@ class FetcherClient:
             connect=usual.connect,
             sock_read=max(usual.sock_read or 0.0, LIST_SECONDS),
         )
-        answer = await self._ask("POST", "batches", headers=headers, timeout=patient, **body)
-        return _parsed(Submission, answer)
+        answer = await self._ask(
+            "POST", "batches", headers=headers, timeout=patient, params=request.params, **body
+        )
+        return _parsed(Preview if request.dry_run else Submission, answer)
 
     async def batch(self, batch_id: str) -> Batch:
         """Return how far a batch is."""
@@ -173,11 +207,6 @@ class FetcherClient:
             if page.next is None:
                 return
             params["cursor"] = page.next
-
-    async def hosts(self, *, limit: int) -> list[DelayedHost]:
-        """Return the hosts that are not asked now, those that are longest away first."""
-        answer = await self._ask("GET", "hosts", params={"limit": str(limit)})
-        return _parsed(_HostPage, answer).hosts
 
     async def _ask(self, method: str, path: str, **request: Any) -> Any:
         try:

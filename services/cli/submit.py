@@ -11,10 +11,18 @@ import typer
 from rich.table import Table
 
 from services.cli.errors import CommandError, ExitStatus
-from services.cli.fetcher import FetcherClient, Submission, open_fetcher
+from services.cli.fetcher import (
+    AS_FOUND,
+    FetcherClient,
+    ListRequest,
+    Preview,
+    Submission,
+    open_fetcher,
+)
 from services.cli.output import Output, cell, plain, run, table
+from services.cli.reading import reading_for_people
 from services.cli.settings import CliSettings
-from services.cli.upload import upload_folder
+from services.cli.upload import UploadOptions, upload_folder
 from services.cli.upload_archive import is_archive, upload_archive
 from services.cli.watch import watch_batch
 from services.fetcher.lists.formats import ListFormat, sniff_format
@@ -24,6 +32,7 @@ _PEEKED_BYTES = 4096
 _ENDINGS = {
     ListFormat.TEXT: "txt",
     ListFormat.TABLE: "csv",
+    ListFormat.TSV: "tsv",
     ListFormat.JSON_LINES: "jsonl",
     ListFormat.JSON: "json",
     ListFormat.PARQUET: "parquet",
@@ -54,6 +63,22 @@ def submit(
         str | None,
         typer.Option(help="The same key and list again gives the same batch, not a second one."),
     ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of a list's text, such as windows-1250.")
+    ] = None,
+    url_column: Annotated[
+        str | None, typer.Option(help="Name of the column of URLs; by default found.")
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Name of the column of texts; by default found.")
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Take all as it stands, or nothing."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show how it would be taken.")
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until the batch is done.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
@@ -68,21 +93,23 @@ def submit(
 
     async def work() -> ExitStatus:
         if upload is not None:
-            return await upload(path, output)
+            return await upload(path, output, UploadOptions(strict=strict, dry_run=dry_run))
         settings = CliSettings()
+        request = ListRequest(encoding, url_column, text_column, strict=strict, dry_run=dry_run)
         async with open_fetcher(settings) as fetcher:
             submission = await send(
                 fetcher,
                 source,
+                request,
                 stdin_format=stdin_format,
                 name=name,
                 idempotency_key=idempotency_key,
             )
-            if watch:
+            if watch and not dry_run:
                 every_seconds = settings.poll_seconds
                 return await _watch(fetcher, submission, output, every_seconds=every_seconds)
         output.answer(submission.model_dump(), *_for_people(submission))
-        return _status(submission, ExitStatus.OK)
+        return ExitStatus.OK if dry_run else _status(submission, ExitStatus.OK)
 
     run(output, work)
 
@@ -110,6 +137,7 @@ def _status(submission: Submission, otherwise: ExitStatus) -> ExitStatus:
 async def send(
     fetcher: FetcherClient,
     source: str,
+    request: ListRequest = AS_FOUND,
     *,
     stdin_format: str | None = None,
     name: str | None = None,
@@ -120,6 +148,7 @@ async def send(
     Args:
         fetcher: Its client.
         source: Path of a file, ``-``, or an http(s) address that the fetcher gets by itself.
+        request: How it is to be read; with ``dry_run`` the answer is a Preview.
         stdin_format: Ending of a file that holds the same as standard input; None: as it looks.
         name: Name of the batch.
         idempotency_key: See the fetcher's API.
@@ -128,7 +157,9 @@ async def send(
         CommandError: There is no such file, or the fetcher does not answer, or refuses.
     """
     if source.startswith(("http://", "https://")):
-        return await fetcher.submit_url(source, name=name, idempotency_key=idempotency_key)
+        return await fetcher.submit_url(
+            source, request=request, name=name, idempotency_key=idempotency_key
+        )
     with _opened(source) as content:
         if source == "-":
             file_name = f"stdin.{stdin_format or _ending_of(content)}"
@@ -137,6 +168,7 @@ async def send(
         return await fetcher.submit_file(
             content,
             file_name=file_name,
+            request=request,
             name=name,
             idempotency_key=idempotency_key,
         )
@@ -187,6 +219,14 @@ def _for_people(submission: Submission) -> list[Table | str]:
         if count > SHOWN_REJECTIONS:
             title += f", the first {SHOWN_REJECTIONS}"
         shown.append(table(title, ("line", "value", "code", "detail"), rows))
+    shown += reading_for_people(submission.reading)
+    if isinstance(submission, Preview):
+        lines = [
+            [cell(row.line), cell(row.url), cell(row.annotation or "")] for row in submission.rows
+        ]
+        shown.insert(0, table("as it would be taken", ("line", "url", "text"), lines))
+        shown.append(f"nothing was kept: {submission.accepted} would be accepted, {count} rejected")
+        return shown
     batch = plain(submission.batch_id)
     shown.append(f"{submission.accepted} accepted, {count} rejected: batch {batch}")
     shown.append(f"Follow it with: docreco watch {batch}")

@@ -15,14 +15,17 @@ from typing import Any
 
 from rich.table import Table
 
-from services.cli.errors import ExitStatus
+from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, counted, table
+from services.cli.reading import reading_for_people
 from services.cli.watch import progress_bar
 from services.common.errors import PermanentError
 from services.common.images import ImageFormat, sniff
 from services.common.metadata import Provenance, from_metadata, to_metadata
 from services.common.object_store import ObjectInfo, ObjectStore, open_object_store
 from services.common.settings import S3Settings
+from services.common.tables.table import Report
+from services.fetcher.archives.ground_truth import GroundTruth, may_annotate
 from services.fetcher.lists.rows import MalformedListError
 
 AT_ONCE = 16
@@ -52,15 +55,55 @@ class Candidate:
     annotation: str | None = None
 
 
-async def upload_folder(folder: Path, output: Output) -> ExitStatus:
-    """Upload all images below a folder; show what was not taken, and why.
+@dataclass(frozen=True)
+class UploadOptions:
+    """What a person wants of an upload.
+
+    Args:
+        strict: Whether to store nothing where a text found no image, or a table was not understood.
+        dry_run: Whether only to show what would be stored.
+    """
+
+    strict: bool = False
+    dry_run: bool = False
+
+
+class _FolderFiles:
+    """Files below a folder, for what is read of an archive's members."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, name: str, *, max_bytes: int) -> bytes:
+        """Return a file's content: the whole, or the first ``max_bytes`` + 1 bytes."""
+        return _read(self._folder / name, max_bytes)
+
+
+async def upload_folder(folder: Path, output: Output, options: UploadOptions) -> ExitStatus:
+    """Upload all images below a folder with their texts; show what was not taken, and why.
 
     Raises:
+        CommandError: A table of texts is too large.
         ObjectStoreUnavailableError: The bucket does not answer.
     """
-    paths = await asyncio.to_thread(lambda: sorted(_files(folder)))
-    found = [Candidate(readable(each.relative_to(folder)), partial(_read, each)) for each in paths]
-    return await upload(found, [], output)
+    report = Report()
+    found = await asyncio.to_thread(_candidates, folder, report)
+    return await upload(found, [], report, output, options)
+
+
+def _candidates(folder: Path, report: Report) -> list[Candidate]:
+    names = {readable(path.relative_to(folder)): path for path in sorted(_files(folder))}
+    annotating = [name for name in names if may_annotate(name)]
+    others = [name for name in names if not may_annotate(name)]
+    try:
+        truth = GroundTruth(_FolderFiles(folder), annotating, others, report)
+        return [
+            Candidate(name, partial(_read, path), truth.of(name) if name in others else None)
+            for name, path in names.items()
+            if name not in truth.used
+        ]
+    except MalformedListError as error:
+        raise CommandError(f"{folder}: {error.detail}", status=ExitStatus.REFUSED) from error
 
 
 def readable(path: Path) -> str:
@@ -69,19 +112,28 @@ def readable(path: Path) -> str:
 
 
 async def upload(
-    candidates: Sequence[Candidate], refused: Sequence[Uploaded], output: Output
+    candidates: Sequence[Candidate],
+    refused: Sequence[Uploaded],
+    report: Report,
+    output: Output,
+    options: UploadOptions,
 ) -> ExitStatus:
     """Upload what is an image; show what was not taken, and why.
 
     Args:
         candidates: In the order in which they are shown.
         refused: What is none of them already.
+        report: What became of the texts.
         output: Where to show it.
+        options: What else is wanted.
 
     Raises:
         ObjectStoreUnavailableError: The bucket does not answer.
     """
     found = list(refused)
+    problems = bool(report.note_count or report.texts_without_image)
+    if options.dry_run or (options.strict and (problems or refused)):
+        return _show_only(candidates, found, report, output, options)
     async with open_object_store(S3Settings()) as store:
         await store.check()
         with progress_bar(output.asides) as bar:
@@ -91,8 +143,38 @@ async def upload(
                 found += await asyncio.gather(*(_upload(store, each) for each in some))
                 bar.update(task, completed=start + len(some))
     rejected = [each for each in found if each.outcome == "rejected"]
-    output.answer(_document(found), *_for_people(found, rejected))
+    output.answer(
+        {**_document(found), "reading": asdict(report)},
+        *_for_people(found, rejected),
+        *reading_for_people(report),
+    )
     return ExitStatus.INCOMPLETE if rejected or not found else ExitStatus.OK
+
+
+def _show_only(
+    candidates: Sequence[Candidate],
+    refused: list[Uploaded],
+    report: Report,
+    output: Output,
+    options: UploadOptions,
+) -> ExitStatus:
+    """Show how images and texts would be taken; store nothing."""
+    first = candidates[:SHOWN_REJECTIONS]
+    rows = [[cell(each.path), cell(each.annotation or "")] for each in first]
+    document = {
+        "dry_run": options.dry_run,
+        "files": [{"path": each.path, "annotation": each.annotation} for each in first],
+        "refused": [asdict(each) for each in refused],
+        "reading": asdict(report),
+    }
+    words = f"nothing was stored: {len(candidates)} files, {len(refused)} refused"
+    output.answer(
+        document,
+        table("as it would be taken", ("file", "text"), rows),
+        words,
+        *reading_for_people(report),
+    )
+    return ExitStatus.OK if options.dry_run else ExitStatus.REFUSED
 
 
 async def _upload(store: ObjectStore, candidate: Candidate) -> Uploaded:
@@ -148,9 +230,9 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, max_bytes: int = MAX_IMAGE_BYTES) -> bytes:
     with path.open("rb") as file:
-        return file.read(MAX_IMAGE_BYTES + 1)
+        return file.read(max_bytes + 1)
 
 
 def _counts(found: list[Uploaded]) -> dict[str, int]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output
-from services.cli.upload import MAX_IMAGE_BYTES, Candidate, Uploaded, upload
+from services.cli.upload import MAX_IMAGE_BYTES, Candidate, Uploaded, UploadOptions, upload
 from services.common.stoppable import Stop
+from services.common.tables.table import Report
 from services.fetcher.archives.addresses import is_archive_path, split_member
 from services.fetcher.archives.contents import MemberReader
 from services.fetcher.archives.opening import index_archive, list_archive
@@ -23,7 +24,7 @@ def is_archive(source: str) -> bool:
     return is_archive_path(source) and Path(source).is_file()
 
 
-async def upload_archive(path: Path, output: Output) -> ExitStatus:
+async def upload_archive(path: Path, output: Output, options: UploadOptions) -> ExitStatus:
     """Upload all images of an archive with their texts; show what was not taken, and why.
 
     Raises:
@@ -31,7 +32,8 @@ async def upload_archive(path: Path, output: Output) -> ExitStatus:
         ObjectStoreUnavailableError: The bucket does not answer.
     """
     settings = ArchiveSettings()
-    with _opened(path, settings) as (rows, archive):
+    report = Report()
+    with _opened(path, settings, report) as (rows, archive):
 
         def read(member: str) -> bytes:
             return archive.read(member, max_bytes=MAX_IMAGE_BYTES)
@@ -43,11 +45,13 @@ async def upload_archive(path: Path, output: Output) -> ExitStatus:
                 candidates.append(Candidate(member, partial(read, member), row.annotation))
             else:
                 refused.append(Uploaded(row.value, "rejected", row.code))
-        return await upload(candidates, refused, output)
+        return await upload(candidates, refused, report, output, options)
 
 
 @contextmanager
-def _opened(path: Path, settings: ArchiveSettings) -> Iterator[tuple[list[Row], MemberReader]]:
+def _opened(
+    path: Path, settings: ArchiveSettings, report: Report
+) -> Iterator[tuple[list[Row], MemberReader]]:
     """Give the rows of an archive, and what reads its members."""
     spool, limits = Spool(settings.max_spool_bytes), settings.limits
     with ExitStack() as stack:
@@ -59,7 +63,7 @@ def _opened(path: Path, settings: ArchiveSettings) -> Iterator[tuple[list[Row], 
             file = unzipped(packed, spool, lambda _, so_far: check_size(so_far, size, limits))
             stack.callback(spool.discard, file)
             index = stack.enter_context(spool.file())
-            rows = list(list_archive(file, "", limits))
+            rows = list(list_archive(file, "", limits, report))
             reader = index_archive(file, limits, spool, index, Stop())
         except OSError as error:
             raise _refused(path, str(error.strerror)) from error

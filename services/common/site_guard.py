@@ -34,8 +34,7 @@ def to_names(listed: str) -> frozenset[str]:
     return frozenset(name.strip().lower() for name in listed.split(",") if name.strip())
 
 
-async def as_problem(_: Request, error: ProblemError) -> Response:
-    """Answer a refusal as problem+json."""
+async def _as_problem(_: Request, error: ProblemError) -> Response:
     return problem_response(error)
 
 
@@ -60,7 +59,7 @@ class SiteGuard:
         hosts: frozenset[str] | None,
         setting: str,
         headers: Mapping[str, str] = API_HEADERS,
-        refuse: Refuse = as_problem,
+        refuse: Refuse = _as_problem,
     ) -> None:
         self._app = app
         self._hosts = hosts

@@ -6,15 +6,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from services.common.bodies import BodyGuard
 from services.common.health import Check, health_router
 from services.common.problems import ProblemError, install_problem_handlers, problem_response
 from services.common.site_guard import SiteGuard, to_names
 from services.fetcher import schemas
 from services.fetcher.access import require_token
 from services.fetcher.batches import BatchConflictError, Batches, BatchNotFoundError
-from services.fetcher.hosts.repository import HostRepository
 from services.fetcher.ledger import ItemOutcome, RetryScope
+from services.fetcher.list_parameters import ListParameters
+from services.fetcher.lists.formats import OpenList
 from services.fetcher.lists.rows import MalformedListError
 from services.fetcher.progress import failed_csv, progress_events
 from services.fetcher.references import RETRY_AFTER_SECONDS, References
@@ -25,6 +25,8 @@ from services.fetcher.submissions import (
     EmptyListError,
     IdempotencyKeyReusedError,
     ListClearedError,
+    StrictListError,
+    Submission,
     Submissions,
 )
 from services.fetcher.upload import ListLimits, receive_list
@@ -108,7 +110,6 @@ def build_app(
     references: References,
     spool: Spool,
     *,
-    host_states: HostRepository,
     ready: dict[str, Check],
     alive: dict[str, Check],
     stop: asyncio.Event,
@@ -121,7 +122,6 @@ def build_app(
         submissions: Where lists go.
         references: Where addresses of lists go.
         spool: Where lists are while they are read.
-        host_states: Which hosts are not asked now.
         ready: For /readyz.
         alive: For /livez.
         stop: Ends the streams of progress, which would hold up a shutdown.
@@ -133,7 +133,6 @@ def build_app(
         openapi_url=None if settings.api_token else "/openapi.json",
     )
     hosts = None if settings.api_token else to_names(settings.hosts)
-    app.add_middleware(BodyGuard)
     app.add_middleware(SiteGuard, hosts=hosts, setting="FETCHER_HOSTS")
     install_problem_handlers(app)
     _install_own_problems(app)
@@ -142,7 +141,6 @@ def build_app(
     _add_submission(router, settings, submissions, references, spool)
     _add_reading(router, batches, stop)
     _add_actions(router, batches)
-    _add_hosts(router, host_states)
     app.include_router(router)
     return app
 
@@ -154,25 +152,45 @@ def _add_submission(
     references: References,
     spool: Spool,
 ) -> None:
-    limits = ListLimits(settings.max_list_bytes, settings.max_json_bytes)
+    limits = ListLimits(settings.max_list_bytes, settings.max_json_bytes, settings.max_list_rows)
 
     @router.post(
-        "/batches", status_code=202, summary="Submit a list of images", openapi_extra=_LIST_BODY
+        "/batches",
+        status_code=202,
+        summary="Submit a list of images",
+        openapi_extra=_LIST_BODY,
+        responses={200: {"model": schemas.Preview, "description": "With dry_run."}},
     )
     async def submit(
-        request: Request, response: Response, idempotency_key: IdempotencyKey = None
-    ) -> schemas.Submitted:
-        async with receive_list(request, limits, spool) as received:
+        request: Request,
+        response: Response,
+        parameters: Annotated[ListParameters, Depends()],
+        idempotency_key: IdempotencyKey = None,
+    ) -> schemas.Submitted | schemas.Preview:
+        options = parameters.list_options
+        async with receive_list(request, limits, spool, options) as received:
+            contents = received.contents
             described = Description(
-                digest=received.digest,
-                name=received.contents.name,
-                idempotency_key=idempotency_key,
-                encoding=received.contents.encoding,
+                digest=received.digest, name=contents.name, idempotency_key=idempotency_key
             )
-            if received.list_url is None:
-                submission = await submissions.submit(received.contents.rows, described)
-            else:
-                submission = await references.submit(received.list_url, described)
+            if contents.list_url is None:
+                return await take(contents, described, parameters, response)
+            known = None if parameters.dry_run else await submissions.answered(described)
+            if known is not None:
+                return answer(known, response)
+            async with references.open(contents.list_url, described, options) as (opened, whole):
+                return await take(opened, whole, parameters, response)
+
+    async def take(
+        opened: OpenList, described: Description, parameters: ListParameters, response: Response
+    ) -> schemas.Submitted | schemas.Preview:
+        if parameters.dry_run:
+            response.status_code = 200
+            return schemas.to_preview(await submissions.preview(opened))
+        submission = await submissions.submit(opened, described, strict=parameters.strict)
+        return answer(submission, response)
+
+    def answer(submission: Submission, response: Response) -> schemas.Submitted:
         status_url = _status_url(submission.batch_id)
         response.headers["Location"] = status_url
         return schemas.to_submitted(submission, status_url)
@@ -242,13 +260,6 @@ def _add_actions(router: APIRouter, batches: Batches) -> None:
         return schemas.to_status(await batches.find(batch_id))
 
 
-def _add_hosts(router: APIRouter, host_states: HostRepository) -> None:
-    @router.get("/hosts", tags=["hosts"], summary="List the hosts that are not asked now, and why")
-    async def list_hosts(limit: Limit = 100) -> schemas.HostPage:
-        found = await host_states.delayed(limit=limit)
-        return schemas.HostPage(hosts=[schemas.HostStatus(**vars(host)) for host in found])
-
-
 def _status_url(batch_id: str) -> str:
     return f"/batches/{batch_id}"
 
@@ -260,11 +271,20 @@ def _install_own_problems(app: FastAPI) -> None:
         return problem_response(ProblemError(422, error.code, error.detail, rejected=rejected))
 
     @app.exception_handler(EmptyListError)
-    async def on_empty(_: Request, error: EmptyListError) -> Response:
+    @app.exception_handler(StrictListError)
+    async def on_refused(_: Request, error: EmptyListError | StrictListError) -> Response:
         rejected = [row.model_dump() for row in schemas.to_rejected(error.rejections.first)]
         count = error.rejections.count
+        reading = schemas.Reading.model_validate(error.reading).model_dump()
         return problem_response(
-            ProblemError(422, error.code, str(error), rejected=rejected, rejected_count=count)
+            ProblemError(
+                422,
+                error.code,
+                str(error),
+                rejected=rejected,
+                rejected_count=count,
+                reading=reading,
+            )
         )
 
     @app.exception_handler(NoSpaceError)

@@ -175,9 +175,8 @@ def _app(
     submissions = Submissions(index.batches, pages, wake)
     references = References(
         opened.source,
-        submissions,
         opened.spool,
-        lists=ListLimits(settings.max_list_bytes, settings.max_json_bytes),
+        lists=ListLimits(settings.max_list_bytes, settings.max_json_bytes, settings.max_list_rows),
         archives=config.archives,
         timeout_seconds=settings.list_timeout_seconds,
     )
@@ -187,7 +186,6 @@ def _app(
         submissions,
         references,
         opened.spool,
-        host_states=HostRepository(index.hosts),
         ready=ready,
         alive=alive,
         stop=stop,

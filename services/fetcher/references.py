@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from os import SEEK_END
 from typing import IO
 
 from yarl import URL
@@ -13,13 +14,16 @@ from yarl import URL
 from services.common.download.errors import FailedDownloadError, RefusedDownloadError
 from services.common.problems import ProblemError
 from services.common.stoppable import run_stoppable
+from services.common.tables.table import Report
 from services.fetcher.archives.formats import SNIFFED_BYTES, sniff_archive
 from services.fetcher.archives.opening import list_archive
 from services.fetcher.archives.unpacking import ByteSource, check_size, fetch_to, unzipped
-from services.fetcher.lists.formats import OpenList, find_format, open_list, sniff_format
+from services.fetcher.lists.formats import ListOptions, OpenList, find_format, sniff_format
+from services.fetcher.lists.reading import counted, open_bounded
+from services.fetcher.lists.rows import MalformedListError
 from services.fetcher.settings import ArchiveSettings
 from services.fetcher.spool import NoSpaceError, Spool
-from services.fetcher.submissions import Description, Submission, Submissions
+from services.fetcher.submissions import Description
 from services.fetcher.upload import ListLimits, digest_of, too_large
 
 RETRY_AFTER_SECONDS = 30
@@ -28,11 +32,10 @@ FETCHES_AT_ONCE = 2
 
 
 class References:
-    """Fetches lists and submits them.
+    """Fetches lists.
 
     Args:
         source: Downloads.
-        submissions: Where lists go.
         spool: Where they are meanwhile.
         lists: How large a list may be.
         archives: How large an archive may be.
@@ -42,7 +45,6 @@ class References:
     def __init__(
         self,
         source: ByteSource,
-        submissions: Submissions,
         spool: Spool,
         *,
         lists: ListLimits,
@@ -50,7 +52,6 @@ class References:
         timeout_seconds: float,
     ) -> None:
         self._source = source
-        self._submissions = submissions
         self._spool = spool
         self._lists = lists
         self._archives = archives
@@ -58,26 +59,50 @@ class References:
         self._fetching = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._threads = ThreadPoolExecutor(FETCHES_AT_ONCE, "lists")
 
-    async def submit(self, list_url: str, described: Description) -> Submission:
-        """Fetch what is at an address, and take it as a list.
+    @asynccontextmanager
+    async def open(
+        self, list_url: str, described: Description, options: ListOptions
+    ) -> AsyncIterator[tuple[OpenList, Description]]:
+        """Fetch what is at an address, and give it as a list, with what is known of it by now.
 
         Raises:
             ProblemError: It cannot be fetched (422, or 502 where that may pass), or is too large.
             NoSpaceError: There is no room for it now.
-            EmptyListError, IdempotencyKeyReusedError, MalformedListError: As for any list.
+            MalformedListError: It cannot be read; also while its rows are.
         """
-        if known := await self._submissions.answered(described):
-            return known
         async with self._fetching, self._fetched(list_url) as file:
-            opened, digest = await asyncio.to_thread(self._open, file, list_url)
-            described = replace(
-                described,
-                name=described.name or opened.name,
-                content_digest=digest,
-                list_url=without_secrets(list_url),
-                encoding=opened.encoding,
-            )
-            return await self._submissions.submit(opened.rows, described)
+            digest = await asyncio.to_thread(digest_of, file, list_url, *options.given)
+            async with self._opened(file, list_url, options) as opened:
+                yield (
+                    opened,
+                    replace(
+                        described,
+                        name=described.name or opened.name,
+                        content_digest=digest,
+                        list_url=without_secrets(list_url),
+                    ),
+                )
+
+    @asynccontextmanager
+    async def _opened(
+        self, file: IO[bytes], list_url: str, options: ListOptions
+    ) -> AsyncIterator[OpenList]:
+        size = file.seek(0, SEEK_END)
+        file.seek(0)
+        if sniff_archive(file.read(SNIFFED_BYTES)):
+            report = Report()
+            rows = list_archive(file, list_url, self._archives.limits, report)
+            yield OpenList(None, counted(rows, self._lists.rows), report)
+            return
+        found = find_format(content_type=None, file_name=URL(list_url).path)
+        list_format = found or sniff_format(file)
+        if size > self._lists.of(list_format):
+            raise too_large(self._lists.of(list_format))
+        most = self._lists.rows
+        async with open_bounded(file, list_format, options, max_rows=most) as opened:
+            if opened.list_url is not None:
+                raise MalformedListError("the list names another list: submit that one")
+            yield opened
 
     @asynccontextmanager
     async def _fetched(self, list_url: str) -> AsyncIterator[IO[bytes]]:
@@ -116,18 +141,6 @@ class References:
             check_size(size, packed_bytes, self._archives.limits)
         elif size > self._lists.any_bytes:
             raise too_large(self._lists.any_bytes)
-
-    def _open(self, file: IO[bytes], list_url: str) -> tuple[OpenList, str]:
-        digest = digest_of(file, list_url)
-        size = file.tell()
-        file.seek(0)
-        if sniff_archive(file.read(SNIFFED_BYTES)):
-            return OpenList(None, list_archive(file, list_url, self._archives.limits)), digest
-        found = find_format(content_type=None, file_name=URL(list_url).path)
-        list_format = found or sniff_format(file)
-        if size > self._lists.of(list_format):
-            raise too_large(self._lists.of(list_format))
-        return open_list(file, list_format), digest
 
 
 def without_secrets(url: str) -> str:

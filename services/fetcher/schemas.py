@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.common.index import Document
 from services.fetcher.batches import Batch, BatchState
-from services.fetcher.hosts.repository import DelayReason
 from services.fetcher.ledger import ItemOutcome
 from services.fetcher.lists.rows import Rejection
-from services.fetcher.submissions import Submission
+from services.fetcher.submissions import ListPreview, Submission
 
 
 class _Model(BaseModel):
@@ -26,6 +26,33 @@ class RejectedRow(_Model):
     detail: str
 
 
+class ReadingNote(_Model):
+    """Something that a person should know of a row that was taken, or of a text that was not."""
+
+    line: int = Field(description="From 1; 0: the member as a whole.")
+    code: str = Field(examples=["cells_joined"])
+    detail: str
+    member: str | None = Field(None, description="Path of the table, in an archive.")
+
+
+class Reading(_Model):
+    """How a list was read: nothing is guessed or left out without being told here."""
+
+    rows: int = Field(0, description="Of an archive: its images.")
+    with_text: int = Field(0, description="Rows, or images, that have an annotation.")
+    texts_without_image: int = Field(0, description="Texts of an archive that found no image.")
+    encoding: str | None = Field(None, description="Of its text.")
+    separator: str | None = None
+    columns: dict[str, str] = Field({}, description="Names of columns by what they are used as.")
+    ignored_columns: list[str] = []
+    skipped_lines: int = Field(0, description="Above the header: titles, comments.")
+    blank_rows: int = 0
+    damaged: int = Field(0, description="Rows that can't be read.")
+    tables: dict[str, dict[str, Any]] = Field({}, description="Of an archive, by their paths.")
+    notes: list[ReadingNote] = Field([], description="The first 100.")
+    note_count: int = 0
+
+
 class Submitted(_Model):
     """A list was taken: nothing of it can be lost any more."""
 
@@ -37,6 +64,17 @@ class Submitted(_Model):
     encoding: str | None = Field(
         description="How its text was read; not utf-8-sig: look at the annotations' accents."
     )
+    reading: Reading
+
+
+class Preview(_Model):
+    """What a list would be taken as; nothing was kept."""
+
+    rows: list[dict[str, Any]] = Field(description="The first 20 that would be accepted.")
+    accepted: int
+    rejected: list[RejectedRow] = Field(description="Rows not taken; the first 1,000.")
+    rejected_count: int
+    reading: Reading
 
 
 class ItemCounts(_Model):
@@ -88,21 +126,6 @@ class ItemPage(_Model):
     next: str | None = Field(description="Cursor of the next page.")
 
 
-class HostStatus(_Model):
-    """A host whose jobs are delayed, or fail where it is silent."""
-
-    host: str
-    reason: DelayReason
-    until: datetime = Field(description="When it may be asked again.")
-    crawl_delay: float = Field(description="Seconds between two requests that it asks for.")
-
-
-class HostPage(_Model):
-    """Hosts that are not asked now, those that are longest away first."""
-
-    hosts: list[HostStatus]
-
-
 class Retried(_Model):
     """Failed items are queued again."""
 
@@ -119,7 +142,22 @@ def to_submitted(submission: Submission, status_url: str) -> Submitted:
         rejected=to_rejected(submission.rejections.first),
         rejected_count=submission.rejections.count,
         status_url=status_url,
-        encoding=submission.encoding,
+        encoding=submission.reading.get("encoding"),
+        reading=Reading.model_validate(submission.reading),
+    )
+
+
+def to_preview(preview: ListPreview) -> Preview:
+    """Convert."""
+    return Preview(
+        rows=[
+            {"line": row.line, "url": row.url, "annotation": row.annotation}
+            for row in preview.first
+        ],
+        accepted=preview.accepted,
+        rejected=to_rejected(preview.rejections.first),
+        rejected_count=preview.rejections.count,
+        reading=Reading.model_validate(preview.reading),
     )
 
 

@@ -51,6 +51,9 @@ class FetcherSettings(BaseSettings):
     max_json_bytes: int = Field(
         16 * MEBIBYTE, ge=1, description="Largest list as JSON, which is read into memory."
     )
+    max_list_rows: int = Field(
+        10_000_000, ge=1, description="Most rows of a list, rejected ones included."
+    )
     unfinished_kept_seconds: float = Field(
         86_400.0,
         ge=600,

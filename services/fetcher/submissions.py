@@ -4,17 +4,24 @@ import asyncio
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from services.common.errors import PermanentError, TransientError
 from services.common.index import Collection, Document, DuplicateDocumentError
 from services.fetcher.ledger import NOTHING
+from services.fetcher.lists.formats import OpenList
 from services.fetcher.lists.pages import Page, Pages, cut, to_page
 from services.fetcher.lists.rows import Item, Rejection, Row
 
 MAX_REJECTIONS = 1000
 """Rejected rows that are kept and shown; the others are counted."""
+
+PREVIEW_ROWS = 20
+READ_AT_ONCE = 4
+"""Lists whose rows are read; others wait, and images' work has threads of its own."""
 
 TOUCHED_SECONDS = 60.0
 """So often who takes a list says that it is in use, lest it be cleared."""
@@ -38,9 +45,26 @@ class EmptyListError(PermanentError):
 
     code = "empty_list"
 
-    def __init__(self, rejections: "Rejections") -> None:
+    def __init__(self, rejections: "Rejections", reading: dict[str, Any]) -> None:
         super().__init__("no row of the list can be fetched")
         self.rejections = rejections
+        self.reading = reading
+
+
+class StrictListError(PermanentError):
+    """Something of the list was not taken as it stands, and its sender wants all or nothing."""
+
+    code = "strict_list"
+
+    def __init__(self, submission: "Submission") -> None:
+        reading = submission.reading
+        super().__init__(
+            f"nothing was taken: {submission.rejections.count} rows are rejected, "
+            f"{reading['note_count']} notes, "
+            f"{reading['texts_without_image']} texts found no image"
+        )
+        self.rejections = submission.rejections
+        self.reading = reading
 
 
 @dataclass
@@ -68,7 +92,6 @@ class Description:
         name: For people.
         idempotency_key: Chosen by the client.
         list_url: Where the list is from, without secrets.
-        encoding: Of its text, where it is not UTF-8.
     """
 
     digest: str
@@ -76,7 +99,6 @@ class Description:
     name: str | None = None
     idempotency_key: str | None = None
     list_url: str | None = None
-    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +108,18 @@ class Submission:
     batch_id: str
     accepted: int
     rejections: Rejections
-    encoding: str | None = None
+    reading: dict[str, Any] = field(default_factory=dict)
+    """A ``Report``: how the list was read; empty where an earlier version took it."""
+
+
+@dataclass(frozen=True)
+class ListPreview:
+    """What a list would be taken as."""
+
+    first: list[Item]
+    accepted: int
+    rejections: Rejections
+    reading: dict[str, Any]
 
 
 class Submissions:
@@ -102,6 +135,7 @@ class Submissions:
         self._batches = batches
         self._pages = pages
         self._wake = wake
+        self._threads = ThreadPoolExecutor(READ_AT_ONCE, "lists")
 
     async def answered(self, described: Description) -> Submission | None:
         """Return the answer that this key and list had before, or None.
@@ -112,28 +146,53 @@ class Submissions:
         known = await self._known(described)
         return _to_submission(known) if known is not None and known["loaded"] else None
 
-    async def submit(self, rows: Iterator[Row], described: Description) -> Submission:
+    async def preview(self, opened: OpenList) -> ListPreview:
+        """Read a list and keep nothing of it.
+
+        Raises:
+            MalformedListError: Reading its rows said so.
+        """
+
+        def read() -> ListPreview:
+            rejections, accepted = Rejections(), 0
+            first: list[Item] = []
+            for row in opened.rows:
+                if isinstance(row, Item):
+                    accepted += 1
+                    if len(first) < PREVIEW_ROWS:
+                        first.append(row)
+                else:
+                    rejections.add(row)
+            return ListPreview(first, accepted, rejections, asdict(opened.report))
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, read)
+
+    async def submit(
+        self, opened: OpenList, described: Description, *, strict: bool = False
+    ) -> Submission:
         """Write a batch and its list down; when this returns, nothing of it can be lost.
 
         The same key and list again give the same answer, and go on where a crash cut them off.
 
         Args:
-            rows: Read in a thread, since they may come from a file.
+            opened: Its rows are read in a thread, since they come from another process.
             described: The list as a whole.
+            strict: Whether all of it is to be taken as it stands, or nothing.
 
         Raises:
+            StrictListError: It is not, and nothing is kept.
             EmptyListError: No row can be fetched; nothing is kept.
             IdempotencyKeyReusedError: The key belongs to another list.
             ListClearedError: It took longer than unfinished lists are kept.
-            MalformedListError: Reading ``rows`` said so.
+            MalformedListError: Reading its rows said so.
         """
         known = await self._known(described)
         if known is not None and known["loaded"]:
             return _to_submission(known)
         batch_id = await self._join(known, described) if known else None
         count, accepted, rejections, touched = 0, 0, Rejections(), time.monotonic()
-        pages = _pages(rows, rejections)
-        while page := await asyncio.to_thread(next, pages, None):
+        pages, loop = _pages(opened.rows, rejections), asyncio.get_running_loop()
+        while page := await loop.run_in_executor(self._threads, next, pages, None):
             batch_id = batch_id or await self._begin(described)
             await self._pages.add(batch_id, page)
             count += 1
@@ -141,21 +200,26 @@ class Submissions:
             if time.monotonic() - touched > TOUCHED_SECONDS:
                 touched = time.monotonic()
                 await self._touch(batch_id)
+        reading = asdict(opened.report)
         if batch_id is None:
-            raise EmptyListError(rejections)
-        await self._finish(batch_id, count, accepted, rejections)
-        return Submission(batch_id, accepted, rejections, described.encoding)
+            raise EmptyListError(rejections, reading)
+        submission = Submission(batch_id, accepted, rejections, reading)
+        if strict and (rejections.count or reading["note_count"] or reading["texts_without_image"]):
+            await self._pages.clear(batch_id)
+            await self._batches.delete_many({"_id": batch_id, "loaded": False})
+            raise StrictListError(submission)
+        await self._finish(batch_id, count, submission)
+        return submission
 
-    async def _finish(
-        self, batch_id: str, count: int, accepted: int, rejections: Rejections
-    ) -> None:
+    async def _finish(self, batch_id: str, count: int, submission: Submission) -> None:
         """Note that all pages of a list are written down; another may have done so."""
         whole = {
             "loaded": True,
-            "accepted": accepted,
+            "accepted": submission.accepted,
             "pages.count": count,
-            "rejected": [asdict(row) for row in rejections.first],
-            "rejected_count": rejections.count,
+            "rejected": [asdict(row) for row in submission.rejections.first],
+            "rejected_count": submission.rejections.count,
+            "reading": submission.reading,
         }
         where = {"_id": batch_id, "loaded": False, "is_given_up": False}
         is_ours = await self._batches.update_one(where, {"$set": whole})
@@ -216,7 +280,6 @@ def _to_document(described: Description) -> Document:
         "_id": f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(6)}",  # sorts by time
         "name": described.name,
         "list_url": described.list_url,
-        "encoding": described.encoding,
         "created_at": now,
         "digest": described.digest,
         "content_digest": described.content_digest,
@@ -251,4 +314,5 @@ def _to_document(described: Description) -> Document:
 def _to_submission(document: Document) -> Submission:
     rejected = [Rejection(**row) for row in document["rejected"]]
     rejections = Rejections(rejected, document["rejected_count"])
-    return Submission(document["_id"], document["accepted"], rejections, document.get("encoding"))
+    reading = document.get("reading", {})
+    return Submission(document["_id"], document["accepted"], rejections, reading)

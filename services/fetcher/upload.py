@@ -5,17 +5,18 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from email.message import Message
 from typing import IO
 
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from services.common.bodies import bounded_body
 from services.common.problems import ProblemError
 from services.fetcher.gunzip import gunzipped, is_gzip
-from services.fetcher.lists.documents import list_url_of, load_document, to_name
-from services.fetcher.lists.formats import ListFormat, OpenList, find_format, open_list
+from services.fetcher.lists.documents import to_name
+from services.fetcher.lists.formats import ListFormat, ListOptions, OpenList, find_format
+from services.fetcher.lists.reading import open_bounded
 from services.fetcher.spool import Spool, space_errors
 
 _BLOCK_BYTES = 1024 * 1024
@@ -23,10 +24,11 @@ _BLOCK_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class ListLimits:
-    """How large a list may be, in bytes: as sent, and after decompression."""
+    """How large a list may be: in bytes, as sent and after decompression, and in rows."""
 
     any_bytes: int
     json_bytes: int
+    rows: int
 
     def of(self, list_format: ListFormat) -> int:
         """Return the limit of a format."""
@@ -39,9 +41,7 @@ class ReceivedList:
 
     contents: OpenList
     digest: str
-    """Of its bytes after decompression, its format and name."""
-    list_url: str | None = None
-    """Where the list is to be had; ``contents`` has no rows then."""
+    """Of its bytes after decompression, its format, its name, and what is said of it."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,12 @@ class _Sent:
     file: IO[bytes]
     format: ListFormat
     name: str | None
+    content_type: str = ""
 
 
 @asynccontextmanager
 async def receive_list(
-    request: Request, limits: ListLimits, spool: Spool
+    request: Request, limits: ListLimits, spool: Spool, options: ListOptions
 ) -> AsyncIterator[ReceivedList]:
     """Receive the list of a request; it can be read inside the ``async with`` block.
 
@@ -74,7 +75,20 @@ async def receive_list(
         limit = limits.of(sent.format)
         with spool.file() as room:
             content = await asyncio.to_thread(decompressed, sent.file, spool, room, limit)
-            yield await asyncio.to_thread(_open, content, sent.format, sent.name)
+            described = (sent.format.value, sent.name, *options.given)
+            digest = await asyncio.to_thread(digest_of, content, *described)
+            async with open_bounded(
+                content, sent.format, _with_charset(options, sent), max_rows=limits.rows
+            ) as contents:
+                yield ReceivedList(replace(contents, name=sent.name or contents.name), digest)
+
+
+def _with_charset(options: ListOptions, sent: _Sent) -> ListOptions:
+    """Return options with the encoding that the content type declares, where none is given."""
+    message = Message()
+    message["Content-Type"] = sent.content_type
+    charset = message.get_content_charset()
+    return options if options.encoding or not charset else replace(options, encoding=charset)
 
 
 @asynccontextmanager
@@ -89,7 +103,7 @@ async def _sent_in_form(
         list_format = _known(found, file.content_type or "")
         if (file.size or 0) > limits.of(list_format):
             raise too_large(limits.of(list_format))
-        yield _Sent(file.file, list_format, to_name(form.get("name")))
+        yield _Sent(file.file, list_format, to_name(form.get("name")), file.content_type or "")
 
 
 @asynccontextmanager
@@ -98,11 +112,11 @@ async def _sent_as_body(
 ) -> AsyncIterator[_Sent]:
     list_format = _known(find_format(content_type=content_type), content_type)
     with spool.file() as body:
-        async with aclosing(bounded_body(request, limits.of(list_format), too_large)) as chunks:
+        async with aclosing(_capped(request, limits.of(list_format))) as chunks:
             async for chunk in chunks:
                 spool.write(body, chunk)
         spool.flush(body)
-        yield _Sent(body, list_format, to_name(request.query_params.get("name")))
+        yield _Sent(body, list_format, to_name(request.query_params.get("name")), content_type)
 
 
 @asynccontextmanager
@@ -119,7 +133,7 @@ async def _form(request: Request, limit: int, spool: Spool) -> AsyncIterator[For
 
 async def _parse(request: Request, limit: int, spool: Spool) -> FormData:
     """Read a form, whose file the parser keeps on disk."""
-    chunks = bounded_body(request, limit, too_large)
+    chunks = _capped(request, limit)
 
     async def counted() -> AsyncGenerator[bytes]:
         async for chunk in chunks:
@@ -134,6 +148,15 @@ async def _parse(request: Request, limit: int, spool: Spool) -> FormData:
         except (MultiPartException, KeyError, ValueError) as error:  # the form's charset may raise
             detail = f"not a valid form: {error}"
             raise ProblemError(422, "malformed_request", detail) from error
+
+
+async def _capped(request: Request, limit: int) -> AsyncGenerator[bytes]:
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise too_large(limit)
+        yield chunk
 
 
 def _known(list_format: ListFormat | None, content_type: str) -> ListFormat:
@@ -172,18 +195,6 @@ def decompressed(file: IO[bytes], spool: Spool, room: IO[bytes], limit: int) -> 
         spool.write(room, block)
     spool.flush(room)
     return room
-
-
-def _open(file: IO[bytes], list_format: ListFormat, name: str | None) -> ReceivedList:
-    digest = digest_of(file, list_format.value, name)
-    if list_format is ListFormat.JSON:
-        file.seek(0)
-        document = load_document(file.read())
-        if list_url := list_url_of(document):
-            name = name or to_name(document.get("name"))
-            return ReceivedList(OpenList(name, iter(())), digest, list_url)
-    contents = open_list(file, list_format)
-    return ReceivedList(replace(contents, name=name or contents.name), digest)
 
 
 def digest_of(file: IO[bytes], *described: object) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from services.common.index import (
     BATCHES,
     FETCHES,
-    HOSTS,
     IMAGES,
     LABEL_STUDIO,
     LISTS,
@@ -25,7 +24,7 @@ UPDATE = ("find", "update")
 WRITE = ("find", "insert", "update")
 ALL = ("find", "insert", "update", "remove")
 RIGHTS: Mapping[str, Mapping[str, Sequence[str]]] = {
-    "fetcher": {BATCHES: ALL, FETCHES: ALL, HOSTS: WRITE, LISTS: ALL},
+    "fetcher": {BATCHES: ALL, FETCHES: ALL, LISTS: ALL},
     "consumer": {IMAGES: WRITE, TOMBSTONES: WRITE, FETCHES: READ},
     "reconciler": {IMAGES: READ},
     "review": {

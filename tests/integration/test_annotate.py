@@ -82,7 +82,9 @@ async def test_rows_that_say_nothing_are_named(collected: Collected, tmp_path: P
         b"gone.png\tg\n"
         b"\tno key\n"
         b'1.png\tno "quo"te" at all\n'
-        b'"1.png"x\tbad quote\n'
+        b"1.png\tcaf\xe9\n"
+        b"1.png\tNo\xc3\xabl\n"
+        b"1.png\tNo\xc3\xabl\n"
     )
     told = await answer("annotate", file, status=1)
 
@@ -92,6 +94,8 @@ async def test_rows_that_say_nothing_are_named(collected: Collected, tmp_path: P
         (5, "unknown"),
         (6, "rejected"),
         (8, "rejected"),
+        (9, "conflict"),
+        (10, "conflict"),
     ]
     assert (await collected.document("1.png"))["annotation"]["text"] == 'no "quo"te" at all'
     assert "annotation" not in (await collected.document("gone.png"))["prediction"]
@@ -115,7 +119,7 @@ async def test_table_for_people_shows_no_control_characters(
     [
         ("url,score\nhttp://a/,1\n", "no column is named annotation"),
         ("text,score\na,1\n", "no column is named key"),
-        ("alone\n", "a row is"),
+        ("alone\n", "its columns are 'alone'"),
         (None, "can't be read"),
     ],
 )

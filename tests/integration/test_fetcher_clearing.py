@@ -11,6 +11,7 @@ from services.common.errors import IndexUnavailableError
 from services.common.index import Collection, Filter
 from services.fetcher import submissions
 from services.fetcher.clearing import Clearing
+from services.fetcher.lists.formats import OpenList
 from services.fetcher.lists.pages import PAGE_ROWS, Pages
 from services.fetcher.lists.rows import Item, Row
 from services.fetcher.submissions import Description, ListClearedError, Submissions
@@ -52,14 +53,14 @@ async def grow_old(surroundings: Surroundings) -> None:
 
 async def begin(taken: Submissions) -> None:
     with pytest.raises(CutOffError):
-        await taken.submit(rows(PAGE_ROWS + 1, cut_off=True), KEYED)
+        await taken.submit(OpenList(None, rows(PAGE_ROWS + 1, cut_off=True)), KEYED)
 
 
 async def test_unfinished_list_is_cleared_once_it_is_old_and_its_key_begins_anew(
     surroundings: Surroundings, taken: Submissions, clearing: Clearing
 ) -> None:
     index = surroundings.index
-    whole = await taken.submit(rows(3), Description("another"))
+    whole = await taken.submit(OpenList(None, rows(3)), Description("another"))
     await begin(taken)
 
     assert await clearing.clear() == 0
@@ -70,7 +71,7 @@ async def test_unfinished_list_is_cleared_once_it_is_old_and_its_key_begins_anew
     assert [each["_id"] async for each in index.batches.find({})] == [whole.batch_id]
     assert await index.lists.count({"batch_id": whole.batch_id}) == 1
     assert await index.lists.count({}) == 1
-    assert (await taken.submit(rows(5), KEYED)).accepted == 5
+    assert (await taken.submit(OpenList(None, rows(5)), KEYED)).accepted == 5
 
 
 async def test_list_that_is_sent_again_is_in_use(
@@ -83,7 +84,9 @@ async def test_list_that_is_sent_again_is_in_use(
     await begin(taken)
     await grow_old(surroundings)
     with pytest.raises(CutOffError):
-        await taken.submit(rows(0, cut_off=True), KEYED)  # joins, and comes no further
+        await taken.submit(
+            OpenList(None, rows(0, cut_off=True)), KEYED
+        )  # joins, and comes no further
 
     assert await clearing.clear() == 0
 
@@ -97,7 +100,7 @@ async def test_list_that_is_sent_again_is_in_use(
                 assert asyncio.run_coroutine_threadsafe(clearing.clear(), loop).result() == 0
             yield row
 
-    assert (await taken.submit(slow(), KEYED)).accepted == 2 * PAGE_ROWS + 1
+    assert (await taken.submit(OpenList(None, slow()), KEYED)).accepted == 2 * PAGE_ROWS + 1
 
 
 class StuckCollection(Collection):
@@ -118,7 +121,7 @@ async def test_list_whose_clearing_is_cut_off_is_not_gone_on_with_and_is_cleared
     with pytest.raises(IndexUnavailableError):
         await Clearing(index.batches, stuck, kept_seconds=KEPT_SECONDS).clear()
 
-    whole = await taken.submit(rows(3), KEYED)
+    whole = await taken.submit(OpenList(None, rows(3)), KEYED)
     assert await clearing.clear() == 1
 
     assert [each["_id"] async for each in index.batches.find({})] == [whole.batch_id]
@@ -136,5 +139,5 @@ async def test_list_that_was_cleared_while_it_was_taken_is_not_answered_as_whole
         assert asyncio.run_coroutine_threadsafe(clearing.clear(), loop).result() == 1
 
     with pytest.raises(ListClearedError):
-        await taken.submit(slow(), KEYED)
+        await taken.submit(OpenList(None, slow()), KEYED)
     assert await surroundings.index.lists.count({}) == 0

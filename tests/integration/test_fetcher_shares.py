@@ -12,6 +12,7 @@ from services.fetcher import shares
 from services.fetcher.counting import Counting
 from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, Result, fetch_id
+from services.fetcher.lists.formats import OpenList
 from services.fetcher.lists.pages import Pages
 from services.fetcher.lists.rows import Item
 from services.fetcher.shares import HELD_SECONDS, Shares
@@ -33,7 +34,7 @@ async def batch_of(surroundings: Surroundings, items: int, *, published: int = 0
     rows = iter([Item(line, f"http://x.test/{line}") for line in range(1, items + 1)])
     index = surroundings.index
     submissions = Submissions(index.batches, Pages(index.lists), asyncio.Event())
-    batch_id = (await submissions.submit(rows, Description("a list"))).batch_id
+    batch_id = (await submissions.submit(OpenList(None, rows), Description("a list"))).batch_id
     if published:
         fields = {"pages.published": published, "pages.next": 1, "pages.count": 2}
         await index.batches.update_one({"_id": batch_id}, {"$set": fields})

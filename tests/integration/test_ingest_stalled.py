@@ -13,7 +13,7 @@ from typing_extensions import override
 from infra.local import ingest as ingesting
 from infra.local.ingest import Ingested, document_id, ingest
 from infra.local.report import find_rows, show_outcome
-from services.cli.fetcher import Batch, FetcherClient, Item, Submission
+from services.cli.fetcher import AS_FOUND, Batch, FetcherClient, Item, ListRequest, Submission
 from services.common.index import Database, open_index
 from services.common.settings import MongoSettings
 
@@ -33,10 +33,11 @@ class DoneFetcher(FetcherClient):
         content: IO[bytes],
         *,
         file_name: str,
+        request: ListRequest = AS_FOUND,
         name: str | None = None,
         idempotency_key: str | None = None,
     ) -> Submission:
-        del content, file_name, name, idempotency_key
+        del content, file_name, request, name, idempotency_key
         return Submission(batch_id="b", accepted=len(self._keys))
 
     @override

@@ -19,6 +19,7 @@ from services.fetcher.batches import Batches
 from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, Result, RetryScope, fetch_id
 from services.fetcher.lists.expander import Expander
+from services.fetcher.lists.formats import OpenList
 from services.fetcher.lists.pages import Pages, to_page
 from services.fetcher.lists.rows import Item
 from services.fetcher.requeuing import requeue
@@ -55,7 +56,7 @@ async def published_batch(surroundings: Surroundings, count: int, **fields: Any)
     submissions = Submissions(
         surroundings.index.batches, Pages(surroundings.index.lists), asyncio.Event()
     )
-    batch_id = (await submissions.submit(rows, Description("a list"))).batch_id
+    batch_id = (await submissions.submit(OpenList(None, rows), Description("a list"))).batch_id
     done = {"pages.next": 1, "dispatch.done": True, **fields}
     await surroundings.index.batches.update_one({"_id": batch_id}, {"$set": done})
     return batch_id

@@ -7,6 +7,7 @@ import pytest
 
 from services.common.index import Database, open_index
 from services.common.settings import MongoSettings
+from services.fetcher.lists.formats import OpenList
 from services.fetcher.lists.pages import Pages
 from services.fetcher.lists.rows import Item
 from services.fetcher.submissions import Description, IdempotencyKeyReusedError, Submissions
@@ -36,10 +37,10 @@ async def test_request_that_comes_second_joins_the_first_only_with_the_same_list
     def described(digest: str) -> Description:
         return Description("the address", digest, idempotency_key="key", list_url="http://x.test/")
 
-    slow = asyncio.create_task(submissions.submit(slowly(), described(content)))
+    slow = asyncio.create_task(submissions.submit(OpenList(None, slowly()), described(content)))
     await is_read.wait()  # it found no batch of this key
     first = await submissions.submit(
-        iter([Item(1, "http://x.test/first", None)]), described("first")
+        OpenList(None, iter([Item(1, "http://x.test/first", None)])), described("first")
     )
     may_end.set()
 

@@ -15,7 +15,7 @@ from services.cli.fetcher import FetcherClient, open_fetcher
 from services.cli.output import Output
 from services.cli.settings import CliSettings
 from services.cli.submit import send
-from services.cli.upload import upload_folder
+from services.cli.upload import UploadOptions, upload_folder
 from services.common.object_store import open_object_store
 from services.common.settings import S3Settings
 from tests.support.web import WebSite, png
@@ -61,7 +61,7 @@ async def test_image_whose_file_name_is_no_text_is_uploaded_and_named(
     async with open_object_store(s3_settings) as store:
         await store.client.create_bucket(Bucket=store.bucket)
 
-    status = await upload_folder(tmp_path, Output(as_json=True))
+    status = await upload_folder(tmp_path, Output(as_json=True), UploadOptions())
 
     (file,) = json.loads(capsys.readouterr().out)["files"]
     assert (file["path"], file["outcome"]) == ("\N{REPLACEMENT CHARACTER}.png", "stored")

@@ -72,6 +72,54 @@ async def test_images_of_a_folder_are_stored_once_and_the_rest_is_reported(
     assert "2 unchanged, 1 rejected" in people.stdout
 
 
+async def test_texts_of_a_folder_are_taken_as_those_of_an_archive(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "scans"
+    (folder / "lines").mkdir(parents=True)
+    for number, name in enumerate(("a.png", "b.png", "c.nrm.png", "d.png")):
+        (folder / "lines" / name).write_bytes(png(number))
+    table = "file_name,text,document\nlines\\a.png,Haus,7\nB.PNG,Maus,8\nnone.png,Laus,9\n"
+    (folder / "labels.csv").write_text(table)
+    (folder / "lines" / "c.gt.txt").write_text("Klaus\n")
+
+    answer = await docreco("submit", str(folder), "--json")
+
+    document = json.loads(answer.stdout)
+    assert document["counts"] == {"stored": 4, "unchanged": 0, "rejected": 0}
+    texts = {}
+    for each in document["files"]:
+        info = await store.head(each["key"])
+        assert info is not None
+        texts[each["path"]] = from_metadata(dict(info.metadata)).annotation
+    assert texts == {
+        "lines/a.png": "Haus",
+        "lines/b.png": "Maus",
+        "lines/c.nrm.png": "Klaus",
+        "lines/d.png": None,
+    }
+    reading = document["reading"]
+    assert (reading["rows"], reading["with_text"], reading["texts_without_image"]) == (4, 3, 1)
+    assert reading["tables"]["labels.csv"]["ignored_columns"] == ["document"]
+    assert [(note["member"], note["line"], note["code"]) for note in reading["notes"]] == [
+        ("labels.csv", 4, "no_such_image")
+    ]
+
+
+async def test_folder_is_shown_without_being_stored(store: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    (tmp_path / "labels.csv").write_text("file_name,text\na.png,Haus\nb.png,Maus\n")
+
+    dry = await docreco("submit", str(tmp_path), "--dry-run", "--json")
+    strict = await docreco("submit", str(tmp_path), "--strict")
+
+    assert dry.exit_code == 0
+    assert json.loads(dry.stdout)["files"] == [{"path": "a.png", "annotation": "Haus"}]
+    assert strict.exit_code == 4
+    assert "1 texts found no image" in strict.stdout
+    assert [each async for each in store.list()] == []
+
+
 async def test_folder_without_images_is_no_success(store: ObjectStore, tmp_path: Path) -> None:
     result = await docreco("submit", str(tmp_path))
 

@@ -1,4 +1,4 @@
-"""What is said of rows that are none, so that a person finds them in the file."""
+"""Rows that can't be read cost no others, and are named for a person to find them."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ def rows_of(path: Path, text: str) -> list[Row | Problem]:
         return list(file.rows())
 
 
-def test_rows_behind_an_open_quote_are_named(tmp_path: Path) -> None:
+def test_open_quote_costs_only_its_own_row(tmp_path: Path) -> None:
     text = 'key,text\n1.png,one\n2.png,"open\n3.png,three\n4.png,four\n'
 
-    first, problem = rows_of(tmp_path / "a.csv", text)
+    first, problem, *others = rows_of(tmp_path / "a.csv", text)
 
     assert first == Row(2, "1.png", "one", None)
     assert isinstance(problem, Problem)
     assert problem.line == 3
-    assert "lines 3 to 5 are left out" in problem.detail
+    assert others == [Row(4, "3.png", "three", None), Row(5, "4.png", "four", None)]
 
 
 def test_bad_row_of_one_line_takes_no_other_with_it(tmp_path: Path) -> None:
@@ -28,12 +28,17 @@ def test_bad_row_of_one_line_takes_no_other_with_it(tmp_path: Path) -> None:
     problem, second = rows_of(tmp_path / "a.csv", text)
 
     assert isinstance(problem, Problem)
-    assert "left out" not in problem.detail
     assert second == Row(3, "2.png", "two", None)
 
 
-def test_number_in_json_is_told_to_be_no_text(tmp_path: Path) -> None:
-    [problem] = rows_of(tmp_path / "a.jsonl", '{"key": "1.png", "text": 1234}\n')
+def test_number_in_json_is_taken_as_it_is_written(tmp_path: Path) -> None:
+    [row] = rows_of(tmp_path / "a.jsonl", '{"key": "1.png", "text": 12.50}\n')
+
+    assert row == Row(1, "1.png", "12.50", None)
+
+
+def test_value_in_json_that_is_no_text_is_told(tmp_path: Path) -> None:
+    [problem] = rows_of(tmp_path / "a.jsonl", '{"key": "1.png", "text": ["a"]}\n')
 
     assert isinstance(problem, Problem)
-    assert "strings" in problem.detail
+    assert "not text" in problem.detail

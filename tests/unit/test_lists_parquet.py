@@ -107,7 +107,7 @@ def test_reading_may_stop_early() -> None:
         (b"PAR1...", ListFormat.PARQUET),
         (b"http://x.test/a,b\n", ListFormat.TEXT),
         (b"# mine\nhttp://x.test/a\n", ListFormat.TEXT),
-        (b"http://x.test/a\tb\n", ListFormat.TABLE),
+        (b"http://x.test/a\tb\n", ListFormat.TSV),
         (b"\xef\xbb\xbfurl,text\nhttp://x.test/,a\n", ListFormat.TABLE),
         ("url;text\n".encode("utf-16"), ListFormat.TABLE),
         (b'{"url": "http://x.test/"}\n{"url": "http://x.test/"}', ListFormat.JSON_LINES),

@@ -79,3 +79,8 @@ class OpenArchive:
         if self._reader is None:
             self._reader = MemberReader(self._file, BytesIO(b"".join(self.index())))
         return self._reader.read(name, max_bytes=max_bytes)
+
+
+def open_archive(file: IO[bytes], limits: ArchiveLimits) -> OpenArchive:
+    """Open an archive; its format is found when its members are asked for."""
+    return OpenArchive(file, limits)

@@ -1,29 +1,40 @@
 """What is known of the images of an archive: tables, a text beside each image, IAM's lines.txt."""
 
-import csv
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from io import BytesIO, StringIO
+from io import BytesIO
+from itertools import islice
 from pathlib import PurePosixPath
 
+from services.common.tables.columns import FILE_NAMES, Wanted
+from services.common.tables.json_rows import load_json, read_items, read_json_lines
+from services.common.tables.lines import detect_encoding, open_lines
+from services.common.tables.names import ImageNames, canonical, is_image, without_suffix
+from services.common.tables.records import Damaged
+from services.common.tables.table import (
+    Note,
+    Report,
+    TableRow,
+    TableSource,
+    read_table,
+)
 from services.fetcher.archives.members import Archive, ArchiveRefusedError
-from services.fetcher.lists.lines import detect_encoding
-from services.fetcher.lists.table import ANNOTATION_COLUMNS, find_column
 
-NAME_COLUMNS = ("file_name", "filename", "file", "path", "image_path", "image", "img", "name", "id")
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
 MAX_TABLE_BYTES = 32 * 1024 * 1024
 """A table is read whole."""
 MAX_TEXT_BYTES = 64 * 1024
 MAX_TRUTH_BYTES = 64 * 1024 * 1024
 """All tables and texts of an archive together."""
 
+WANTED = Wanted(where=FILE_NAMES, needs_text=True)
 _JSON_LINES = frozenset({".jsonl", ".ndjson"})
-_TABLES = frozenset({".csv", ".tsv"}) | _JSON_LINES
+_TABLES = frozenset({".csv", ".tsv", ".tab", ".json"}) | _JSON_LINES
 _IAM_LINE = re.compile(r"(\S+) (?:ok|err) (?:\S+ ){6}(\S.*)")
 """Id, segmentation, grey level, components, box, then the words with ``|`` between them
 (IAM Handwriting Database 3.0, ascii/lines.txt)."""
+_BOXES = re.compile(r"(\d+( -?\d*\.?\d+){4,}\s*)+")
+"""Class and coordinates of objects, as detectors are trained with: no text."""
+_NO_TRUTH = re.compile(r"readme|licen[cs]e|copying|notice|changelog|authors", re.IGNORECASE)
 
 
 def may_annotate(name: str) -> bool:
@@ -37,25 +48,32 @@ class GroundTruth:
     Args:
         archive: Open.
         names: Of its members that ``may_annotate``.
+        images: Of its members that are images.
+        report: Told what became of the texts; complete when all images were asked for.
 
     Raises:
-        ArchiveRefusedError: A table is too large, or broken, or all are too much together.
+        ArchiveRefusedError: A table is too large, or all are too much together.
     """
 
-    def __init__(self, archive: Archive, names: Iterable[str]) -> None:
+    def __init__(
+        self, archive: Archive, names: Iterable[str], images: Iterable[str], report: Report
+    ) -> None:
         self._archive = archive
+        self._report = report
         self._bytes_left = MAX_TRUTH_BYTES
-        self._by_path: dict[str, str] = {}
-        self._by_stem: dict[str, str] = {}
-        self._beside: set[str] = set()
+        self._images = ImageNames(list(images))
+        self._beside = dict(_beside(names := list(names), list(images)))
+        self._texts: dict[str, str | None] = {}
+        self.used = set(self._beside.values())
+        """Members of which something was understood."""
         for name in names:
-            path = PurePosixPath(name)
-            if path.name.lower() == "lines.txt":
-                self._by_stem.update(_iam_pairs(self._text(name, MAX_TABLE_BYTES)))
-            elif path.suffix.lower() in _TABLES:
-                self._add_table(path)
+            if name in self.used:
+                continue
+            if name.lower().endswith(".gt.txt"):
+                self._report.texts_without_image += 1
+                self._note(name, 0, "no_such_image", "there is no image beside it")
             else:
-                self._beside.add(name)
+                self._add_table(name)
 
     def of(self, name: str) -> str | None:
         """Return the annotation of an image, or None.
@@ -63,27 +81,74 @@ class GroundTruth:
         Raises:
             ArchiveRefusedError: The text beside it cannot be read, or all are too much together.
         """
-        path = PurePosixPath(name)
-        found = self._by_path.get(str(path)) or self._by_stem.get(path.stem)
-        if found is not None:
-            return found
-        for beside in (f"{path.with_suffix('')}.gt.txt", f"{path.with_suffix('')}.txt"):
-            if beside in self._beside:
-                return self._text(beside, MAX_TEXT_BYTES).strip()
-        return None
+        text = self._texts[name] if name in self._texts else self._text_beside(name)
+        self._report.rows += 1
+        self._report.with_text += text is not None
+        return text
 
-    def _add_table(self, path: PurePosixPath) -> None:
-        text = self._text(str(path), MAX_TABLE_BYTES)
+    def _text_beside(self, name: str) -> str | None:
+        if (beside := self._beside.get(name)) is None:
+            return None
+        content = self._read(beside, MAX_TEXT_BYTES)
+        encoding = detect_encoding(BytesIO(content))
+        text = "".join(line.text for line in open_lines(BytesIO(content), encoding)).strip()
+        if _BOXES.fullmatch(text):
+            self._note(beside, 0, "no_ground_truth", "it holds boxes, not a text")
+            return None
+        if not _is_text(text):
+            self._note(beside, 0, "undecodable_row", "it is not valid UTF-8")
+            return None
+        return text or None
+
+    def _add_table(self, name: str) -> None:
+        content = self._read(name, MAX_TABLE_BYTES)
+        report = Report()
         try:
-            is_json = path.suffix.lower() in _JSON_LINES
-            pairs = list(_json_pairs(text) if is_json else _table_pairs(text))
-        except (ValueError, RecursionError, csv.Error) as error:
-            raise ArchiveRefusedError(f"{path}: {error}"[:300]) from error
-        for name, annotation in pairs:
-            self._by_path[str(PurePosixPath(name))] = annotation
-            self._by_path[str(path.parent / name)] = annotation
+            rows = list(_rows(name, content, self._images, report))
+        except (ValueError, RecursionError) as error:
+            if not _NO_TRUTH.search(PurePosixPath(name).name):
+                self._note(name, 0, "no_ground_truth", f"not understood: {error}")
+            return
+        found = 0
+        for row in rows:
+            found += self._add_row(name, row)
+        if found or report.columns:
+            self.used.add(name)
+            self._report.tables[name] = {
+                "encoding": report.encoding,
+                "separator": report.separator,
+                "columns": report.columns,
+                "ignored_columns": report.ignored_columns,
+                "rows": report.rows,
+                "images": found,
+            }
+        for note in report.notes:
+            self._note(name, note.line, note.code, note.detail)
 
-    def _text(self, name: str, max_bytes: int) -> str:
+    def _add_row(self, table: str, row: TableRow | Damaged) -> int:
+        """Note what a row says; return whether it is of an image."""
+        if isinstance(row, Damaged):
+            self._note(table, row.line, row.code, row.detail)
+            return 0
+        image = self._images.find(row.where, str(PurePosixPath(table).parent))
+        if image is None:
+            if row.text is not None:
+                self._report.texts_without_image += 1
+                detail = f"no image, or several, are named {row.where[:100]!r}"
+                self._note(table, row.line, "no_such_image", detail)
+            return 0
+        known = self._texts.setdefault(image, row.text)
+        if known != row.text and row.text is not None:
+            self._texts[image] = row.text if known is None else None
+            if known is not None:
+                detail = f"{image[:100]!r} has two texts that differ: none is taken"
+                self._note(table, row.line, "texts_disagree", detail)
+        return 1
+
+    def _note(self, member: str, line: int, code: str, detail: str) -> None:
+        self._report.note(Note(line, code, detail[:300], member))
+
+    def _read(self, name: str, max_bytes: int) -> bytes:
         content = self._archive.read(name, max_bytes=max_bytes)
         if len(content) > max_bytes:
             raise ArchiveRefusedError(f"{name} has more than {max_bytes} bytes"[:300])
@@ -91,37 +156,103 @@ class GroundTruth:
         if self._bytes_left < 0:
             detail = f"its tables and texts have more than {MAX_TRUTH_BYTES} bytes together"
             raise ArchiveRefusedError(detail)
-        return content.decode(detect_encoding(BytesIO(content)), errors="replace")
+        return content
 
 
-def _table_pairs(text: str) -> Iterator[tuple[str, str]]:
-    first_line = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first_line.count)
-    records = csv.reader(StringIO(text), delimiter=delimiter)
-    first = next(records, [])
-    name_at, text_at = find_column(first, NAME_COLUMNS), find_column(first, ANNOTATION_COLUMNS)
-    if name_at is None or text_at is None:
-        if len(first) < 2 or PurePosixPath(first[0]).suffix.lower() not in IMAGE_SUFFIXES:
-            return  # a table of something else
-        name_at, text_at = 0, 1
-        yield first[0], first[1]
-    for cells in records:
-        if len(cells) > max(name_at, text_at):
-            yield cells[name_at], cells[text_at]
+def _beside(names: list[str], images: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield each image that has a text beside it, and the name of the text.
+
+    ``a.gt.txt`` or ``a.txt`` beside ``a.png``; also beside ``a.nrm.png``, the processed forms of
+    which share their text (OCRopus, GT4HistOCR).
+    """
+    texts = {canonical(name).casefold(): name for name in names if name.lower().endswith(".txt")}
+    for image in images:
+        stem = without_suffix(canonical(image)).casefold()
+        shorter = PurePosixPath(stem)
+        candidates = [f"{stem}.gt.txt", f"{stem}.txt"]
+        if shorter.suffix:
+            candidates.append(f"{shorter.with_suffix('')}.gt.txt")
+        if found := next((texts[each] for each in candidates if each in texts), None):
+            yield image, found
 
 
-def _json_pairs(text: str) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
-        row = json.loads(line) if line.strip() else None
-        if not isinstance(row, Mapping):
-            continue
-        names, columns = list(row), list(row.values())
-        name_at, text_at = find_column(names, NAME_COLUMNS), find_column(names, ANNOTATION_COLUMNS)
-        if name_at is not None and text_at is not None:
-            yield str(columns[name_at]), str(columns[text_at])
+def _rows(
+    name: str, content: bytes, images: ImageNames, report: Report
+) -> Iterator[TableRow | Damaged]:
+    """Yield the rows of a table, by its name.
+
+    Raises:
+        ValueError: It is not understood; says why.
+    """
+    suffix = PurePosixPath(name).suffix.lower()
+    file = BytesIO(content)
+    folder = str(PurePosixPath(name).parent)
+    if suffix == ".json":
+        yield from read_items(_json_items(content), WANTED, report)
+    elif suffix in _JSON_LINES:
+        report.encoding = detect_encoding(file)
+        lines = open_lines(file, report.encoding, only_line_feeds=True)
+        yield from read_json_lines(lines, WANTED, report)
+    elif pairs := _iam_pairs(content) if suffix == ".txt" else []:
+        for row in pairs:
+            report.count(row)
+            yield row
+    elif suffix == ".txt" and (spaced := _spaced_pairs(content, images, folder)):
+        for row in spaced:
+            report.count(row)
+            yield row
+    else:
+        has_tabs = suffix == ".txt" and any("\t" in line for _, line in _lines(content)[:10])
+        separator = "\t" if has_tabs or suffix in {".tsv", ".tab"} else None
+        source = TableSource(file, _names_image, separator)
+        yield from read_table(source, WANTED, report)
 
 
-def _iam_pairs(text: str) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
-        if found := _IAM_LINE.fullmatch(line.strip()):
-            yield found[1], found[2].replace("|", " ")
+def _names_image(cell: str) -> bool:
+    return is_image(cell.strip().strip('"\ufeff'))
+
+
+def _json_items(content: bytes) -> Iterator[object]:
+    """Yield rows of an array, of ``items``, or of an object whose members are images."""
+    document = load_json(content)
+    if isinstance(document, Mapping) and isinstance(document.get("items"), list):
+        document = document["items"]
+    if isinstance(document, list):
+        return iter(document)
+    if isinstance(document, Mapping) and all(isinstance(text, str) for text in document.values()):
+        return ({"file_name": name, "text": text} for name, text in document.items())
+    raise ValueError("neither an array of objects, nor an object of texts by their images")
+
+
+def _lines(content: bytes) -> list[tuple[int, str]]:
+    file = BytesIO(content)
+    lines = open_lines(file, detect_encoding(file))
+    return [(line.number, line.text.strip()) for line in lines if line.text.strip()]
+
+
+def _iam_pairs(content: bytes) -> list[TableRow]:
+    return [
+        TableRow(number, found[1], found[2].replace("|", " "))
+        for number, line in _lines(content)
+        if (found := _IAM_LINE.fullmatch(line))
+    ]
+
+
+def _spaced_pairs(content: bytes, images: ImageNames, folder: str) -> list[TableRow]:
+    """Return the rows of a text of lines ``image text``, with a space between them."""
+    lines = [line for line in _lines(content) if not line[1].startswith("#")]
+    if any("\t" in line for _, line in islice(lines, 10)):
+        return []
+    pairs = [(number, *line.partition(" ")[::2]) for number, line in lines]
+    known = sum(is_image(name) and images.find(name, folder) is not None for _, name, _ in pairs)
+    if not known or known * 2 < len(pairs):
+        return []
+    return [TableRow(number, name, text.strip() or None) for number, name, text in pairs]
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

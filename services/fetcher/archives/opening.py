@@ -5,6 +5,7 @@ Members are then read here by their index, which costs no more than their conten
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import islice
 from typing import IO, Any
 
@@ -15,11 +16,13 @@ from services.common.bounded_child import (
     InputRefusedError,
 )
 from services.common.stoppable import Stop
+from services.common.tables.table import Report
 from services.fetcher.archives.contents import MemberReader
 from services.fetcher.archives.formats import OpenArchive
 from services.fetcher.archives.members import ArchiveLimits, ArchiveRefusedError
 from services.fetcher.archives.rows import archive_rows
-from services.fetcher.lists.rows import Item, MalformedListError, Rejection, Row
+from services.fetcher.lists.reading import fill, pack, unpacked
+from services.fetcher.lists.rows import MalformedListError, Row
 from services.fetcher.spool import Spool
 
 LISTING = ChildLimits(memory_bytes=768 * 1024 * 1024, cpu_seconds=300)
@@ -31,21 +34,25 @@ RECORDS_AT_ONCE = 1000
 _MODULE = "services.fetcher.archives.opening"
 
 
-def list_archive(file: IO[bytes], url: str, limits: ArchiveLimits) -> Iterator[Row]:
+def list_archive(file: IO[bytes], url: str, limits: ArchiveLimits, report: Report) -> Iterator[Row]:
     """Yield an item or a rejection for each member of an archive, read by a child process.
 
     Args:
         file: Has a file descriptor; not to be used until all is read.
         url: Of the archive.
         limits: Of its members.
+        report: Told what became of its texts; complete when all rows are read.
 
     Raises:
         ArchiveRefusedError: The archive as a whole is not taken.
     """
     with BoundedChild(f"{_MODULE}:rows_in_child", file, LISTING, url, *_packed(limits)) as child:
         try:
-            for row in child.results():
-                yield Item(*row) if len(row) == _ITEM_FIELDS else Rejection(*row)
+            for message in child.results():
+                if isinstance(message, dict):
+                    fill(report, message)
+                else:
+                    yield from map(unpacked, message)
         except ChildError as error:
             raise ArchiveRefusedError(str(error)) from error
 
@@ -81,18 +88,14 @@ def index_archive(
     return MemberReader(file, index)
 
 
-def rows_in_child(file: IO[bytes], url: str, *packed: int) -> Iterator[tuple[Any, ...]]:
-    """Yield the fields of each item and rejection; runs in the child."""
-    limits = ArchiveLimits(*packed)
+def rows_in_child(file: IO[bytes], url: str, *packed: int) -> Iterator[Any]:
+    """Yield items and rejections, many at once, and the report; runs in the child."""
+    limits, report = ArchiveLimits(*packed), Report()
     try:
-        for row in archive_rows(OpenArchive(file, limits), url, limits):
-            yield (
-                (row.line, row.url, row.annotation)
-                if isinstance(row, Item)
-                else (row.line, row.value, row.code, row.detail)
-            )
+        yield from pack(archive_rows(OpenArchive(file, limits), url, limits, report))
     except MalformedListError as error:
         raise InputRefusedError(error.detail) from error
+    yield asdict(report)
 
 
 def index_in_child(file: IO[bytes], *packed: int) -> Iterator[str]:
@@ -103,9 +106,6 @@ def index_in_child(file: IO[bytes], *packed: int) -> Iterator[str]:
             yield b64encode(some).decode()
     except MalformedListError as error:
         raise InputRefusedError(error.detail) from error
-
-
-_ITEM_FIELDS = 3
 
 
 def _packed(limits: ArchiveLimits) -> tuple[int, int, int]:

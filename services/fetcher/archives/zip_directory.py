@@ -186,7 +186,7 @@ def _to_entry(
         and content_at + packed_size <= directory.at
         and (packed_size == size if is_stored else packed_size <= 2 * size + _PACKING_BYTES)
     )
-    name = raw_name.decode("utf-8" if header.flags & _UTF8 else "cp437", "surrogateescape")
+    name = _decode_name(raw_name, is_utf8=bool(header.flags & _UTF8))
     kind = header.external_attributes >> 28
     entry = Entry(
         name=name[:NAME_KEPT],
@@ -202,6 +202,15 @@ def _to_entry(
         crc=header.crc,
     )
     return entry, local_at
+
+
+def _decode_name(raw_name: bytes, *, is_utf8: bool) -> str:
+    """Decode a path; some programs write UTF-8 without saying so, and some backslashes (4.4.17)."""
+    try:
+        name = raw_name.decode()
+    except UnicodeDecodeError:
+        name = raw_name.decode("utf-8" if is_utf8 else "cp437", "surrogateescape")
+    return name.replace("\\", "/")
 
 
 def _with_zip64(header: _Header, extra: memoryview) -> tuple[int, int, int]:

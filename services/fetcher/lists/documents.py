@@ -1,35 +1,36 @@
-"""Lists as JSON: ``{"items": [{"url": …, "annotation": …}], "name": …}``, or an item a line."""
+"""Lists as JSON documents: ``{"items": [{"url": …, "annotation": …}], "name": …}``, or an array."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.common.download.urls import UnacceptableUrlError, to_url
-from services.fetcher.lists.lines import MAX_LINE_LENGTH, Line
-from services.fetcher.lists.rows import MalformedListError, Row, is_text, reject, to_row
+from services.common.tables.json_rows import load_json
+from services.fetcher.lists.rows import MalformedListError, is_text, reject
 
 MAX_NAME_LENGTH = 200
 
 
-def load_document(content: bytes) -> dict[str, Any]:
-    """Return what was sent as JSON.
+def load_document(content: bytes) -> Mapping[str, Any]:
+    """Return what was sent as JSON; an array counts as the items of a list.
 
     Raises:
-        MalformedListError: It is not an object.
+        MalformedListError: It is neither an object nor an array.
     """
     try:
-        document = json.loads(content)
+        document = load_json(content)
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
         detail = f"not valid JSON: {error}"
         raise MalformedListError(detail, [reject(line, "", "malformed_json", detail)]) from error
+    if isinstance(document, list):
+        return {"items": document}
     if not isinstance(document, dict):
         raise MalformedListError('a JSON list is an object: {"items": [{"url": "https://…"}]}')
     return document
 
 
-def load_items(document: Mapping[str, Any]) -> tuple[str | None, Sequence[Any]]:
-    """Return a list's name and its items as they were sent.
+def items_of(document: Mapping[str, Any]) -> Sequence[Any]:
+    """Return a list's items as they were sent.
 
     Raises:
         MalformedListError: There are none.
@@ -37,7 +38,7 @@ def load_items(document: Mapping[str, Any]) -> tuple[str | None, Sequence[Any]]:
     items = document.get("items")
     if not isinstance(items, list):
         raise MalformedListError('"items" is missing, or is not an array')
-    return to_name(document.get("name")), items
+    return items
 
 
 def list_url_of(document: Mapping[str, Any]) -> str | None:
@@ -67,33 +68,3 @@ def to_name(name: object) -> str | None:
     if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH or not is_text(name):
         raise MalformedListError(f'"name" is not a text of at most {MAX_NAME_LENGTH} characters')
     return name
-
-
-def parse_items(items: Sequence[Any]) -> Iterator[Row]:
-    """Yield an item or a rejection for each element; its place counts as its line."""
-    for place, item in enumerate(items, start=1):
-        yield _to_row(place, item)
-
-
-def parse_json_lines(lines: Iterable[Line]) -> Iterator[Row]:
-    """Yield an item or a rejection for each line that is not blank."""
-    for line in lines:
-        if not line.is_whole:
-            detail = f"more than {MAX_LINE_LENGTH} characters"
-            yield reject(line.number, line.text, "line_too_long", detail)
-        elif line.text.strip():
-            yield _from_json(line)
-
-
-def _from_json(line: Line) -> Row:
-    try:
-        item = json.loads(line.text)
-    except (ValueError, RecursionError) as error:
-        return reject(line.number, line.text, "malformed_row", f"not valid JSON: {error}")
-    return _to_row(line.number, item)
-
-
-def _to_row(place: int, item: object) -> Row:
-    if isinstance(item, dict):
-        return to_row(place, item.get("url"), item.get("annotation"))
-    return reject(place, item, "malformed_row", 'an item is an object with a "url"')

@@ -1,25 +1,31 @@
-"""The formats of lists, and how a list is told to be of one."""
+"""The formats of lists: how a list is told to be of one, and how its rows are read."""
 
 import json
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from io import TextIOWrapper
+from itertools import islice
 from pathlib import PurePath
 from typing import IO
 
-from services.fetcher.lists.documents import (
-    load_document,
-    load_items,
-    parse_items,
-    parse_json_lines,
+from services.common.tables.columns import Wanted, find_columns
+from services.common.tables.dialect import NoHeaderError, split
+from services.common.tables.json_rows import read_items, read_json_lines
+from services.common.tables.lines import UnknownEncodingError, detect_encoding, open_lines
+from services.common.tables.records import Damaged
+from services.common.tables.table import (
+    Report,
+    TableGivenUpError,
+    TableRow,
+    TableSource,
+    read_table,
 )
-from services.fetcher.lists.lines import Line, bounded_lines, detect_encoding
+from services.fetcher.lists.documents import items_of, list_url_of, load_document, to_name
 from services.fetcher.lists.parquet import parse_parquet
-from services.fetcher.lists.rows import Row
-from services.fetcher.lists.table import parse_table
-from services.fetcher.lists.text import parse_text
+from services.fetcher.lists.rows import MalformedListError, Row, reject
+from services.fetcher.lists.table import WANTED, is_url, to_items
+from services.fetcher.lists.text import read_text
 
 
 class ListFormat(StrEnum):
@@ -27,6 +33,7 @@ class ListFormat(StrEnum):
 
     TEXT = "text"
     TABLE = "table"
+    TSV = "tsv"
     JSON = "json"
     JSON_LINES = "json-lines"
     PARQUET = "parquet"
@@ -37,7 +44,7 @@ _BY_CONTENT_TYPE = {
     "text/csv": ListFormat.TABLE,
     "application/csv": ListFormat.TABLE,
     "application/vnd.ms-excel": ListFormat.TABLE,  # what browsers on Windows call a .csv
-    "text/tab-separated-values": ListFormat.TABLE,
+    "text/tab-separated-values": ListFormat.TSV,
     "application/json": ListFormat.JSON,
     "application/jsonl": ListFormat.JSON_LINES,
     "application/x-ndjson": ListFormat.JSON_LINES,
@@ -47,21 +54,41 @@ _BY_CONTENT_TYPE = {
 _BY_SUFFIX = {
     ".txt": ListFormat.TEXT,
     ".csv": ListFormat.TABLE,
-    ".tsv": ListFormat.TABLE,
+    ".tsv": ListFormat.TSV,
+    ".tab": ListFormat.TSV,
     ".json": ListFormat.JSON,
     ".jsonl": ListFormat.JSON_LINES,
     ".ndjson": ListFormat.JSON_LINES,
     ".parquet": ListFormat.PARQUET,
 }
-_PARSERS: dict[ListFormat, Callable[[Iterable[Line]], Iterator[Row]]] = {
-    ListFormat.TEXT: parse_text,
-    ListFormat.TABLE: parse_table,
-    ListFormat.JSON_LINES: parse_json_lines,
-}
-
-
 _PARQUET_MARK = b"PAR1"
 _SNIFFED_BYTES = 64 * 1024
+_MARKS = " \t\r\n\ufeff"
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """What the sender of a list says of it.
+
+    Args:
+        encoding: Of its text; None: found.
+        url_column: Name of the column of URLs; None: a usual name.
+        text_column: Of the column of annotations.
+    """
+
+    encoding: str | None = None
+    url_column: str | None = None
+    text_column: str | None = None
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """What tells this list from the same bytes read in another way; nothing by default."""
+        return tuple(f"{name}={value}" for name, value in asdict(self).items() if value)
+
+    @property
+    def wanted(self) -> Wanted:
+        """What columns to look for."""
+        return replace(WANTED, url_column=self.url_column, text_column=self.text_column)
 
 
 @dataclass(frozen=True)
@@ -70,8 +97,10 @@ class OpenList:
 
     name: str | None
     rows: Iterator[Row]
-    encoding: str | None = None
-    """Of its text, as found; None where it is no text file."""
+    report: Report = field(default_factory=Report)
+    """How it was read; complete when all rows are."""
+    list_url: str | None = None
+    """Where the list is to be had; there are no rows then."""
 
 
 def find_format(*, content_type: str | None, file_name: str | None = None) -> ListFormat | None:
@@ -94,26 +123,52 @@ def sniff_format(file: IO[bytes]) -> ListFormat:
     encoding = "utf-16" if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
     text = start.decode(encoding, errors="replace").lstrip()
     first_line = text.partition("\n")[0].strip()
+    if text.startswith("["):
+        return ListFormat.JSON
     if text.startswith("{"):
         return ListFormat.JSON_LINES if _is_object(first_line) else ListFormat.JSON
-    is_url = first_line.lower().startswith(("http://", "https://", "#"))
-    return ListFormat.TEXT if is_url and "\t" not in first_line else ListFormat.TABLE
+    if "\t" in first_line:
+        return ListFormat.TSV
+    is_text = first_line.lower().startswith(("http://", "https://", "#"))
+    return ListFormat.TEXT if is_text else ListFormat.TABLE
 
 
-def open_list(file: IO[bytes], list_format: ListFormat) -> OpenList:
+def open_list(
+    file: IO[bytes], list_format: ListFormat, options: ListOptions | None = None
+) -> OpenList:
     """Begin to read a list from the beginning of ``file``, which the caller closes.
 
     Raises:
         MalformedListError: It cannot be read; also while its rows are.
     """
+    options = options or ListOptions()
     file.seek(0)
-    if list_format is ListFormat.JSON:
-        name, items = load_items(load_document(file.read()))
-        return OpenList(name, parse_items(items))
+    if list_format is ListFormat.JSON and not _is_lines_after_all(file):
+        return _open_document(file.read(), options)
     if list_format is ListFormat.PARQUET:
-        return OpenList(None, parse_parquet(file))
-    encoding = detect_encoding(file)
-    return OpenList(None, _rows(file, list_format, encoding), encoding)
+        report = Report()
+        return OpenList(None, parse_parquet(file, options.wanted, report), report)
+    report = Report()
+    rows = _rows(file, list_format, options, report)
+    return OpenList(None, _refusing(to_items(rows)), report)
+
+
+def _open_document(content: bytes, options: ListOptions) -> OpenList:
+    document = load_document(content)
+    name, list_url = to_name(document.get("name")), list_url_of(document)
+    if list_url is not None:
+        return OpenList(name, iter(()), list_url=list_url)
+    report = Report()
+    rows = read_items(iter(items_of(document)), options.wanted, report)
+    return OpenList(name, _refusing(to_items(rows)), report)
+
+
+def _is_lines_after_all(file: IO[bytes]) -> bool:
+    """Return whether a file that is called JSON holds an object a line."""
+    start = file.read(_SNIFFED_BYTES).decode("utf-8-sig", errors="replace")
+    file.seek(0)
+    first, _, second = start.lstrip().partition("\n")
+    return second.lstrip().startswith("{") and _is_object(first)
 
 
 def _is_object(line: str) -> bool:
@@ -121,13 +176,57 @@ def _is_object(line: str) -> bool:
         document = json.loads(line)
     except (ValueError, RecursionError):
         return False
-    return isinstance(document, dict) and "items" not in document
+    return isinstance(document, dict) and not {"items", "list_url"} & document.keys()
 
 
-def _rows(file: IO[bytes], list_format: ListFormat, encoding: str) -> Iterator[Row]:
-    # latin-1 and its kin read any byte, and UTF-8 was checked: only UTF-16 can have a bad end
-    text = TextIOWrapper(file, encoding=encoding, errors="replace")
+def _rows(
+    file: IO[bytes], list_format: ListFormat, options: ListOptions, report: Report
+) -> Iterator[TableRow | Damaged]:
+    match list_format:
+        case ListFormat.JSON_LINES | ListFormat.JSON:
+            report.encoding = detect_encoding(file, options.encoding)
+            lines = open_lines(file, report.encoding, only_line_feeds=True)
+            yield from read_json_lines(lines, options.wanted, report)
+        case ListFormat.TEXT:
+            yield from _text_rows(file, options, report)
+        case _:
+            separator = "\t" if list_format is ListFormat.TSV else None
+            source = TableSource(file, is_url, separator, options.encoding)
+            yield from read_table(source, options.wanted, report)
+
+
+def _text_rows(
+    file: IO[bytes], options: ListOptions, report: Report
+) -> Iterator[TableRow | Damaged]:
+    separator = _separator_of_text(file, options)
+    if separator is None:
+        report.encoding = detect_encoding(file, options.encoding)
+        yield from read_text(open_lines(file, report.encoding), report)
+    else:
+        source = TableSource(file, is_url, separator, options.encoding)
+        yield from read_table(source, options.wanted, report)
+
+
+def _separator_of_text(file: IO[bytes], options: ListOptions) -> str | None:
+    """Return the separator where a text file is a table, such as Excel's Unicode text."""
+    encoding = detect_encoding(file, options.encoding)
+    lines = (line.text for line in open_lines(file, encoding) if line.text.strip(_MARKS))
+    first = next(islice(lines, 1), "")
+    if "\t" in first.strip():
+        return "\t"
+    for separator in (",", ";"):
+        cells = split(first, separator, is_quoted=True)
+        if len(cells) > 1 and not is_url(cells[0]) and find_columns(cells, WANTED):
+            return separator
+    return None
+
+
+def _refusing(rows: Iterator[Row]) -> Iterator[Row]:
+    """Turn what a reader of tables says of a table as a whole into what a list says."""
     try:
-        yield from _PARSERS[list_format](bounded_lines(text))
-    finally:
-        text.detach()
+        yield from rows
+    except NoHeaderError as error:
+        detail = str(error)
+        raise MalformedListError(detail, [reject(1, "", "no_url_column", detail)]) from error
+    except (TableGivenUpError, UnknownEncodingError) as error:
+        raise MalformedListError(str(error)) from error

@@ -5,10 +5,15 @@ process reads it.
 """
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import IO
 
 from services.common.bounded_child import BoundedChild, ChildError, ChildLimits
-from services.fetcher.lists.rows import MalformedListError, Row, to_row
+from services.common.tables.columns import Wanted
+from services.common.tables.records import Damaged
+from services.common.tables.table import Report, TableRow
+from services.fetcher.lists.rows import MalformedListError, Row
+from services.fetcher.lists.table import to_items
 
 MEMORY_BYTES = 768 * 1024 * 1024
 """Of the child, its libraries included; row groups of usual writers take a fraction of it."""
@@ -16,18 +21,35 @@ CPU_SECONDS = 300
 _TARGET = "services.fetcher.lists.parquet_reader:rows"
 
 
-def parse_parquet(file: IO[bytes]) -> Iterator[Row]:
+def parse_parquet(file: IO[bytes], wanted: Wanted, report: Report) -> Iterator[Row]:
     """Yield an item or a rejection for each row; rows count from 1.
 
     Args:
         file: Has a file descriptor.
+        wanted: Columns.
+        report: How it was read; complete when all rows are.
 
     Raises:
         MalformedListError: It is no such file, has no column of URLs, or takes too much to read.
     """
-    with BoundedChild(_TARGET, file, ChildLimits(MEMORY_BYTES, CPU_SECONDS)) as child:
+    limits = ChildLimits(MEMORY_BYTES, CPU_SECONDS)
+    with BoundedChild(_TARGET, file, limits, asdict(wanted)) as child:
         try:
-            for number, url, annotation in child.results():
-                yield to_row(number, url, annotation)
+            yield from to_items(_rows(child, report))
         except ChildError as error:
             raise MalformedListError(f"not a Parquet file that can be read: {error}") from error
+
+
+def _rows(child: BoundedChild, report: Report) -> Iterator[TableRow | Damaged]:
+    for result in child.results():
+        if isinstance(result, dict):
+            report.columns, report.ignored_columns = result["columns"], result["ignored"]
+            continue
+        for line, where, text, problem in result:
+            row: TableRow | Damaged
+            if problem:
+                row = Damaged(line, where or "", "invalid_annotation", problem)
+            else:
+                row = TableRow(line, (where or "").strip(), text if text and text.strip() else None)
+            report.count(row)
+            yield row

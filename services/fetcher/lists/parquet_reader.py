@@ -1,6 +1,7 @@
 """Reads Parquet; in a child process, since it is C++ and the file is a stranger's."""
 
 from collections.abc import Iterator
+from datetime import date
 from typing import IO, Any
 
 import pyarrow as pa
@@ -9,65 +10,128 @@ import pyarrow.parquet as pq
 
 from services.common.bounded_child import InputRefusedError
 from services.common.download.urls import MAX_URL_LENGTH
+from services.common.tables.columns import Wanted, find_columns, missing
 from services.fetcher.lists.rows import MAX_ANNOTATION_LENGTH
-from services.fetcher.lists.table import ANNOTATION_COLUMNS, URL_COLUMNS, find_column
 
-BATCH_ROWS = 1000
+BATCH_ROWS = 500
+_MOST = max(MAX_URL_LENGTH, MAX_ANNOTATION_LENGTH) + 1
 
 
-def rows(file: IO[bytes]) -> Iterator[tuple[int, Any, Any]]:
-    """Yield number, URL and annotation of each row; texts that are too long are cut.
+def rows(file: IO[bytes], wanted: dict[str, Any]) -> Iterator[Any]:
+    """Yield which columns are used, then lists of rows: number, URL, annotation, problem.
+
+    Texts that are too long are cut.
 
     Raises:
         InputRefusedError: It is not Parquet, or has no such columns.
     """
     try:
-        yield from _rows(file)
+        yield from _rows(file, Wanted(**wanted))
     except MemoryError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputRefusedError(str(error)) from error
 
 
-def _rows(file: IO[bytes]) -> Iterator[tuple[int, Any, Any]]:
+def _rows(file: IO[bytes], wanted: Wanted) -> Iterator[Any]:
     schema = pq.read_schema(file)
-    names = [
-        name for name in (_column(schema, URL_COLUMNS), _column(schema, ANNOTATION_COLUMNS)) if name
-    ]
-    if not names or names[0] != _column(schema, URL_COLUMNS):
-        raise InputRefusedError(
-            f"no column is named {', '.join(URL_COLUMNS[:-1])} or {URL_COLUMNS[-1]}"
-        )
+    columns = find_columns(schema.names, wanted)
+    if columns is None:
+        raise InputRefusedError(missing(schema.names, wanted))
+    names = [schema.names[place] for place in (columns.where, columns.text) if place is not None]
+    kinds = [_kind(schema.field(name)) for name in names]
+    if not (_is_text(kinds[0]) or pa.types.is_null(kinds[0]) or pa.types.is_binary(kinds[0])):
+        raise InputRefusedError(_no_text(names[0], kinds[0]))
+    yield {"columns": columns.used, "ignored": columns.ignored}
     # as a dictionary, a long text that repeats is in memory once
-    parquet = pq.ParquetFile(file, read_dictionary=names, pre_buffer=False)
+    texts = [name for name, kind in zip(names, kinds, strict=True) if _is_text(kind)]
+    parquet = pq.ParquetFile(file, read_dictionary=texts, pre_buffer=False)
     number = 0
     for batch in parquet.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
-        urls = _texts(batch.column(names[0]), MAX_URL_LENGTH)
-        annotations = (
-            _texts(batch.column(names[1]), MAX_ANNOTATION_LENGTH)
-            if names[1:]
-            else [None] * batch.num_rows
-        )
-        for url, annotation in zip(urls, annotations, strict=True):
+        values = [_texts(batch.column(name)) for name in names]
+        if len(values) == 1:
+            values.append([(None, "")] * batch.num_rows)
+        found = []
+        for (url, url_problem), (annotation, problem) in zip(*values, strict=True):
             number += 1
-            yield number, url, annotation
+            found.append((number, url, annotation, url_problem or problem))
+        yield from _pieces(found)
 
 
-def _column(schema: pa.Schema, wanted: tuple[str, ...]) -> str | None:
-    place = find_column(schema.names, wanted)
-    if place is None:
-        return None
-    field = schema.field(place)
+def _pieces(found: list[tuple[int, Any, Any, str]]) -> Iterator[list[tuple[int, Any, Any, str]]]:
+    """Cut a batch so that no result is too long."""
+    piece: list[tuple[int, Any, Any, str]] = []
+    length = 0
+    for row in found:
+        piece.append(row)
+        length += len(row[1] or "") + len(row[2] or "")
+        if length > _MOST:
+            yield piece
+            piece, length = [], 0
+    if piece:
+        yield piece
+
+
+def _kind(field: pa.Field) -> pa.DataType:
+    """Return what a column holds, which has to be something that has one written form.
+
+    Raises:
+        InputRefusedError: It has none: 1914.0 may have been 1914, and a time any of many forms.
+    """
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise InputRefusedError(f"the column {field.name[:100]} holds {str(kind)[:100]}, not text")
-    return str(field.name)
+    types = pa.types
+    if (
+        _is_text(kind)
+        or types.is_null(kind)
+        or types.is_integer(kind)
+        or types.is_decimal(kind)
+        or types.is_date(kind)
+        or types.is_binary(kind)
+        or types.is_large_binary(kind)
+    ):
+        return kind
+    raise InputRefusedError(_no_text(field.name, kind))
 
 
-def _texts(column: pa.DictionaryArray, most: int) -> list[str | None]:
-    """Return the texts of a column; of one that is too long just enough for it to be refused."""
-    places = column.indices.to_pylist()
-    used = sorted({place for place in places if place is not None})
-    kept = column.dictionary.take(pa.array(used, pa.int32()))
-    texts = dict(zip(used, pc.utf8_slice_codeunits(kept, 0, most + 1).to_pylist(), strict=True))
-    return [None if place is None else texts[place] for place in places]
+def _no_text(name: str, kind: pa.DataType) -> str:
+    return f"the column {name[:100]} holds {str(kind)[:100]}, not text: write it as text"
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _texts(column: pa.Array) -> list[tuple[str | None, str]]:
+    """Return the values of a column as texts, each with what is wrong with it.
+
+    Of one that is too long just enough is kept for it to be refused.
+    """
+    if pa.types.is_dictionary(column.type):
+        places = column.indices.to_pylist()
+        used = sorted({place for place in places if place is not None})
+        values = _texts(column.dictionary.take(pa.array(used, pa.int32())))
+        known = dict(zip(used, values, strict=True))
+        return [(None, "") if place is None else known[place] for place in places]
+    if _is_text(column.type):
+        strings = column.cast(pa.large_string()) if _is_view(column.type) else column
+        cut = pc.utf8_slice_codeunits(strings, 0, _MOST).to_pylist()
+        return [(value, "") for value in cut]
+    return [_text(value) for value in column.to_pylist()]
+
+
+def _is_view(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string_view(kind))
+
+
+def _text(value: object) -> tuple[str | None, str]:
+    if value is None:
+        return None, ""
+    if isinstance(value, bytes):
+        try:
+            return value[: _MOST * 4].decode(), ""
+        except UnicodeDecodeError:
+            return None, "its bytes are not UTF-8"
+    if isinstance(value, date):
+        return value.isoformat(), ""
+    return str(value), ""

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterable, Iterator
 
-from services.fetcher.lists.lines import MAX_LINE_LENGTH, Line
-from services.fetcher.lists.rows import Row, reject, to_row
+from services.common.tables.lines import Line
+from services.common.tables.records import Damaged, read_lines
+from services.common.tables.table import Report, TableRow
 
 
-def parse_text(lines: Iterable[Line]) -> Iterator[Row]:
-    """Yield an item or a rejection for each line that is neither blank nor a comment."""
-    for line in lines:
-        text = line.text.strip()
-        if not line.is_whole:
-            detail = f"more than {MAX_LINE_LENGTH} characters"
-            yield reject(line.number, text, "line_too_long", detail)
-        elif text and not text.startswith("#"):
-            yield to_row(line.number, text)
+def read_text(lines: Iterable[Line], report: Report) -> Iterator[TableRow | Damaged]:
+    """Yield each line that is neither blank nor a comment."""
+    for record in read_lines(lines):
+        if isinstance(record, Damaged):
+            row: TableRow | Damaged = record
+        elif record.cells[0].startswith("#"):
+            continue
+        else:
+            row = TableRow(record.line, record.cells[0], None)
+        report.count(row)
+        yield row

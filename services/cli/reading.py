@@ -1,0 +1,53 @@
+"""How a list, or texts of images, were read, for a person to see that it was meant so."""
+
+from rich.table import Table
+
+from services.cli.output import cell, plain, table
+from services.common.tables.table import Report
+
+SHOWN_NOTES = 20
+
+
+def reading_for_people(report: Report) -> list[Table | str]:
+    """Return what was used as what, what was ignored, and what a person should look at."""
+    shown: list[Table | str] = []
+    if report.notes:
+        rows = [
+            [
+                cell(note.member or ""),
+                cell(note.line or ""),
+                cell(note.code, "yellow"),
+                cell(note.detail),
+            ]
+            for note in report.notes[:SHOWN_NOTES]
+        ]
+        title = f"{report.note_count} to look at"
+        if report.note_count > len(rows):
+            title += f", the first {len(rows)}"
+        shown.append(table(title, ("table", "line", "code", "detail"), rows))
+    words = [f"{report.with_text} of {report.rows} have a text"]
+    if report.columns:
+        used = ", ".join(f"{name} as {role}" for role, name in report.columns.items())
+        words.append(f"columns: {used}")
+    if report.ignored_columns:
+        words.append(f"ignored: {', '.join(report.ignored_columns)}")
+    words += [_of_table(name, said) for name, said in report.tables.items()]
+    if report.encoding and report.encoding != "utf-8-sig":
+        words.append(f"read as {report.encoding}: look at the accents")
+    if report.skipped_lines:
+        words.append(f"{report.skipped_lines} lines above the header skipped")
+    if report.texts_without_image:
+        words.append(f"{report.texts_without_image} texts found no image")
+    shown.append(plain("; ".join(words)))
+    return shown
+
+
+def _of_table(name: str, said: dict[str, object]) -> str:
+    columns, ignored = said["columns"], said["ignored_columns"]
+    used = columns.values() if isinstance(columns, dict) else ()
+    words = f"{name}: {said['images']} of {said['rows']} rows"
+    if used:
+        words += f", columns {', '.join(used)}"
+    if isinstance(ignored, list) and ignored:
+        words += f", ignored {', '.join(ignored)}"
+    return words

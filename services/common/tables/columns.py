@@ -1,0 +1,136 @@
+"""Find out what the columns of a table are: by names of well-known data sets, or by given ones."""
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+URL_NAMES = (
+    *("url", "image_url", "img_url", "source_url", "file_url", "download_url", "original_url"),
+    *("imageurl", "originalurl", "image", "img", "link", "href", "uri", "src", "lien"),
+)
+FILE_NAMES = (
+    *("file_name", "filename", "file", "path", "image_path", "img_path", "filepath", "file_path"),
+    *("image", "img", "image_name", "img_name", "image_file", "image_id", "name", "fichier", "id"),
+)
+KEY_NAMES = ("key", "object", "_id")
+TEXT_NAMES = (
+    *(
+        "annotation",
+        "text",
+        "label",
+        "transcription",
+        "transcript",
+        "ground_truth",
+        "gt",
+        "gt_text",
+    ),
+    *("words", "word", "sentence", "utf8_string", "ocr_text", "texte", "transcriptions", "labels"),
+)
+QUALITY_NAMES = ("quality",)
+SHOWN_NAMES = 12
+_PARENTHESES = re.compile(r"\([^)]*\)|\[[^]]*\]")
+_SEPARATORS = re.compile(r"[\s.\-]+")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which columns a reader of tables needs.
+
+    Args:
+        where: Names, in order of preference, of the column that says which image.
+        text: Of the one that says what is written there; None: it may be missing.
+        needs_text: Whether a table without a column of texts is of no use.
+        url_column: Name that a person gave for ``where``: no other will do.
+        text_column: Likewise.
+    """
+
+    where: tuple[str, ...]
+    text: tuple[str, ...] = TEXT_NAMES
+    quality: tuple[str, ...] = ()
+    needs_text: bool = False
+    url_column: str | None = None
+    text_column: str | None = None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Places of the columns, from 0."""
+
+    where: int
+    text: int | None
+    quality: int | None
+    names: tuple[str, ...]
+    """All columns' names; empty where the table has none and is read by position."""
+
+    @property
+    def used(self) -> dict[str, str]:
+        """Names of the columns by what they are used as."""
+        places = {"image": self.where, "text": self.text, "quality": self.quality}
+        return {
+            role: self.names[place]
+            for role, place in places.items()
+            if place is not None and self.names
+        }
+
+    @property
+    def ignored(self) -> list[str]:
+        """Names of the columns that are not used."""
+        used = {self.where, self.text, self.quality}
+        return [name for place, name in enumerate(self.names) if place not in used]
+
+
+def plain(name: str) -> str:
+    """Return a column's name without case, accents, spaces, and what stands in parentheses."""
+    name = unicodedata.normalize("NFKD", _PARENTHESES.sub("", name).strip().casefold())
+    name = "".join(each for each in name if not unicodedata.combining(each))
+    return _SEPARATORS.sub("_", name.strip("\ufeff \"'")).rstrip("_") or name
+
+
+def find_column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
+    """Return the place of the first of the wanted names, in whatever case and spelling."""
+    known: dict[str, int] = {}
+    for place, name in enumerate(names):
+        known.setdefault(plain(name), place)
+    return next((known[name] for name in map(plain, wanted) if name in known), None)
+
+
+def find_columns(names: Sequence[str], wanted: Wanted) -> Columns | None:
+    """Return what the columns of a header are, or None where one that is needed is not there."""
+    where = _place(names, wanted.url_column, wanted.where)
+    text = _place(names, wanted.text_column, wanted.text)
+    if where is None or (text is None and (wanted.needs_text or wanted.text_column)):
+        return None
+    if text == where:
+        text = None
+    return Columns(where, text, find_column(names, wanted.quality), tuple(names))
+
+
+def _place(names: Sequence[str], given: str | None, known: Sequence[str]) -> int | None:
+    if given is None:
+        return find_column(names, known)
+    return list(names).index(given) if given in names else find_column(names, [given])
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return the columns of a table for a message."""
+    some = ", ".join(repr(name[:40]) for name in names[:SHOWN_NAMES])
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return f"its columns are {some}{more}"
+
+
+def missing(names: Sequence[str], wanted: Wanted) -> str:
+    """Say which column is missing, which there are, and which of them is meant perhaps."""
+    has_where = _place(names, wanted.url_column, wanted.where) is not None
+    given, known, option = (
+        (wanted.text_column, wanted.text, "text")
+        if has_where
+        else (wanted.url_column, wanted.where, "url")
+    )
+    if given is not None:
+        return f"no column is named {given[:100]!r}; {shown(names)}"
+    detail = f"no column is named {', '.join(known[:5])} or alike; {shown(names)}"
+    if near := difflib.get_close_matches(known[0], [plain(name) for name in names], 1, 0.5):
+        detail += f"; is it {near[0]!r}?"
+    return f"{detail}. Name it by --{option}-column (HTTP: {option}_column)"

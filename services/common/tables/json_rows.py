@@ -1,0 +1,89 @@
+"""Read rows out of JSON: an object a row, in lines, in an array, or under ``items``."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from services.common.tables.columns import Wanted, find_column, find_columns, missing
+from services.common.tables.lines import MAX_LINE_LENGTH, Line
+from services.common.tables.records import Damaged
+from services.common.tables.table import Report, TableRow
+
+MAX_IGNORED = 50
+"""Names of members that are reported."""
+
+
+def load_json(content: str | bytes) -> Any:
+    """Parse JSON; numbers stay as they are written, since they may be labels: ``1.50``.
+
+    Raises:
+        ValueError: It is not JSON.
+        RecursionError: It is nested too deeply.
+    """
+    return json.loads(content, parse_float=str, parse_int=str, parse_constant=lambda _: None)
+
+
+def read_json_lines(
+    lines: Iterator[Line], wanted: Wanted, report: Report
+) -> Iterator[TableRow | Damaged]:
+    """Yield each line that is not blank."""
+    for line in lines:
+        if not line.text.strip("\ufeff \t\r\n"):
+            continue
+        row = _from_line(line, wanted, report)
+        report.count(row)
+        yield row
+
+
+def read_items(
+    items: Iterator[Any], wanted: Wanted, report: Report
+) -> Iterator[TableRow | Damaged]:
+    """Yield each element; its place counts as its line."""
+    for place, item in enumerate(items, start=1):
+        row = _to_row(place, item, wanted, report)
+        report.count(row)
+        yield row
+
+
+def _from_line(line: Line, wanted: Wanted, report: Report) -> TableRow | Damaged:
+    if not line.is_whole:
+        detail = f"more than {MAX_LINE_LENGTH} characters"
+        return Damaged(line.number, line.text, "line_too_long", detail)
+    if line.undecodable:
+        detail = f"byte {line.undecodable} is not valid in the file's encoding"
+        return Damaged(line.number, line.text, "undecodable_row", detail)
+    try:
+        item = load_json(line.text)
+    except (ValueError, RecursionError) as error:
+        return Damaged(line.number, line.text, "malformed_row", f"not valid JSON: {error}")
+    return _to_row(line.number, item, wanted, report)
+
+
+def _to_row(place: int, item: object, wanted: Wanted, report: Report) -> TableRow | Damaged:
+    if not isinstance(item, Mapping):
+        return Damaged(place, str(item), "malformed_row", 'an item is an object with a "url"')
+    names = [str(name) for name in item]
+    columns = find_columns(names, wanted)
+    if columns is None:
+        if find_column(names, wanted.where) is None:
+            return TableRow(place, "", None)
+        return Damaged(place, str(item), "malformed_row", missing(names, wanted))
+    _describe(report, columns.used, columns.ignored)
+    values = list(item.values())
+    where, text, quality = (
+        None if at is None else values[at] for at in (columns.where, columns.text, columns.quality)
+    )
+    for value, code in ((where, "invalid_url"), (text, "invalid_annotation")):
+        if not isinstance(value, str | None):
+            kind = type(value).__name__
+            return Damaged(place, str(value), code, f"a value is {kind}, not text")
+    quality = quality if isinstance(quality, str) else None
+    return TableRow(place, (where or "").strip(), text if text and text.strip() else None, quality)
+
+
+def _describe(report: Report, used: Mapping[str, str], ignored: list[str]) -> None:
+    for role, name in used.items():
+        report.columns.setdefault(role, name)
+    for name in ignored:
+        if len(report.ignored_columns) < MAX_IGNORED and name not in report.ignored_columns:
+            report.ignored_columns.append(name)

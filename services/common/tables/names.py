@@ -1,0 +1,84 @@
+"""Find the image that a name in a table means, however the two are spelled."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+def canonical(name: str) -> str:
+    """Return a path in one spelling: composed characters (NFC), slashes, nothing before it."""
+    name = unicodedata.normalize("NFC", name.strip()).replace("\\", "/")
+    parts = [part for part in _DRIVE.sub("", name).split("/") if part not in {"", "."}]
+    return "/".join(parts)
+
+
+def is_image(name: str) -> bool:
+    """Return whether a name ends as an image's does."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def without_suffix(name: str) -> str:
+    """Return a path without the suffix of its image; a name without one stays."""
+    return name[: -len(PurePosixPath(name).suffix)] if is_image(name) else name
+
+
+class ImageNames:
+    """Looks up images by their names.
+
+    Args:
+        names: Paths of all images.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._by_key: dict[str, str | None] = {}
+        """By each spelling; None where it means several."""
+        for name in names:
+            for key in dict.fromkeys(_keys(canonical(name))):
+                known = self._by_key.setdefault(key, name)
+                if known != name:
+                    self._by_key[key] = None
+        for name in names:  # the exact path means this image, whatever else it may mean
+            self._by_key[f"path:{canonical(name)}"] = name
+
+    def find(self, name: str, folder: str = "") -> str | None:
+        """Return the path of the image that a name means, or None: of no image, or of several.
+
+        Args:
+            name: As a table in ``folder`` says: relative to the folder or to the top, with or
+                without folders and suffix, in any case where that is unambiguous.
+            folder: Of the table.
+        """
+        wanted = canonical(name)
+        if not wanted:
+            return None
+        beside = canonical(f"{folder}/{wanted}")
+        for key in (f"path:{beside}", f"path:{wanted}", *_lookups(beside), *_lookups(wanted)):
+            if key in self._by_key:
+                return self._by_key[key]
+        return None
+
+
+def _keys(path: str) -> Iterator[str]:
+    """Yield the spellings by which an image is found."""
+    yield f"path:{path}"
+    folded = path.casefold()
+    yield f"folded:{folded}"
+    yield f"stem:{without_suffix(folded)}"
+    yield f"name:{PurePosixPath(folded).name}"
+    yield f"name-stem:{PurePosixPath(without_suffix(folded)).name}"
+
+
+def _lookups(path: str) -> Iterator[str]:
+    """Yield what a name may be found by, the most exact first."""
+    folded = path.casefold()
+    yield f"folded:{folded}"
+    name = PurePosixPath(folded).name
+    if is_image(folded):
+        yield f"name:{name}"
+    else:
+        yield f"stem:{folded}"
+        yield f"name-stem:{name}"
