@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.local import report
 from infra.monitoring import expressions
 from infra.monitoring.rules import rules
 from services.reconciler.compare import State
@@ -29,6 +30,8 @@ EXPRESSIONS = [
     *expressions.dashboard_expressions(rate_interval="20s", period="1h"),
     *expressions.alert_expressions(),
     *expressions.recording_expressions(),
+    *(expressions.Expression("run_local.sh", promql) for promql, _ in report.FIGURES.values()),
+    *(expressions.Expression("run_local.sh", each) for each in (report.SCRAPED, report.EVALUATED)),
 ]
 SELECTORS = sorted({found for each in EXPRESSIONS for found in selectors(each.promql)})
 OPEN = {
@@ -37,6 +40,8 @@ OPEN = {
     "review_request_duration_seconds_bucket": "quantiles of many requests do not miss a first one",
 }
 """Counters that may begin with a value."""
+SOMETIMES = {"prometheus", "cadvisor"}
+"""Jobs without a target are no fault: Prometheus itself could not tell, cAdvisor is optional."""
 NO_CODES = {"email_configs", "model_version", "run_local", "slack_configs"}
 """Words that look like one."""
 
@@ -88,6 +93,15 @@ def test_counted_series_exist_at_zero(selector: Selector) -> None:
         each.metric == selector.metric and selector.takes(dict(each.labels))
         for each in at_start().series
     )
+
+
+def test_every_job_that_is_always_there_is_missed() -> None:
+    absent = {
+        each.value
+        for selector in selectors(rules("alert")["TargetMissing"]["expr"])
+        for each in selector.matchers
+    }
+    assert absent == JOBS - SOMETIMES
 
 
 def test_promtool_tests_use_series_that_exist() -> None:
