@@ -1,6 +1,6 @@
 """Settings that services share, one group a server; the README's table is made from these."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -10,7 +10,8 @@ from pydantic import (
     MongoDsn,
     SecretStr,
     UrlConstraints,
-    model_validator,
+    ValidationInfo,
+    field_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -104,17 +105,18 @@ class MongoSettings(BaseSettings):
         repr=False,
     )
     user: str | None = Field(None, description="User, of the database ``admin``.")
-    password: Password | None = Field(None, description="Its password.")
+    password: Password | None = Field(None, description="Its password.", validate_default=True)
     database: str = Field("docreco", min_length=1, max_length=63, description="Database.")
     timeout_seconds: float = Field(5.0, gt=0, le=60, description="Limit to find a server.")
 
-    @model_validator(mode="after")
-    def _check_login(self) -> Self:
-        if (self.user is None) != (self.password is None):
-            raise ValueError("MONGO_USER and MONGO_PASSWORD: set both or none")
-        if self.password is None:
-            _refuse_local(self.url.hosts()[0]["password"])
-        return self
+    @field_validator("password")
+    @classmethod
+    def _check_login(cls, password: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if "user" in others.data and (others.data["user"] is None) != (password is None):
+            raise ValueError("a user has a password, and a password a user: set both or none")
+        if password is None and "url" in others.data:
+            _refuse_local(others.data["url"].hosts()[0]["password"])
+        return password
 
 
 class LogSettings(BaseSettings):

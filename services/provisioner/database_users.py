@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from services.common.index import (
     BATCHES,
     FETCHES,
+    HOSTS,
     IMAGES,
     LABEL_STUDIO,
     LISTS,
@@ -24,7 +25,7 @@ UPDATE = ("find", "update")
 WRITE = ("find", "insert", "update")
 ALL = ("find", "insert", "update", "remove")
 RIGHTS: Mapping[str, Mapping[str, Sequence[str]]] = {
-    "fetcher": {BATCHES: ALL, FETCHES: ALL, LISTS: ALL},
+    "fetcher": {BATCHES: ALL, FETCHES: ALL, LISTS: ALL, HOSTS: WRITE},
     "consumer": {IMAGES: WRITE, TOMBSTONES: WRITE, FETCHES: READ},
     "reconciler": {IMAGES: READ},
     "review": {

@@ -38,6 +38,8 @@ GROUPS: tuple[type[BaseSettings], ...] = (
 NAMES_IN_ENV_FILE = {
     "USERS_MINIO_PASSWORD": "MINIO_AMQP_PASSWORD",
     "PREFLIGHT_KMS_KEY": "MINIO_KMS_SECRET_KEY",
+    "MONGO_USER": "MONGO_ROOT_USER",
+    "MONGO_PASSWORD": "MONGO_ROOT_PASSWORD",
 }
 KEY_BYTES = 32
 READABLE_BY_ALL = 0o444
@@ -130,7 +132,7 @@ def refusals() -> list[str]:
                 setting = f"{prefix}{'.'.join(map(str, problem['loc']))}".upper()
                 reason = problem["msg"].removeprefix("Value error, ")
                 found.append(f"{_name_in_env_file(setting)}: {reason}")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _name_in_env_file(setting: str) -> str:

@@ -122,6 +122,7 @@ def test_kubernetes_gives_a_service_its_settings_and_its_secrets(
     assert [name.rpartition("-")[0] for name in settings] == ["docreco-settings"]
     wanted = {name for group in SERVICES[service] for name in variables(group, secret=True)}
     wanted -= {"CONSUMER_OCR_API_TOKEN"}  # by default the API's own
+    wanted -= {"MONGO_PASSWORD"}  # MONGO_URL holds it
     wanted = {name for name in wanted if not name.startswith("USERS_")}
     if "docreco-label-studio" in secrets:
         wanted = {name for name in wanted if not name.startswith("LABEL_STUDIO_")}
