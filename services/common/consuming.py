@@ -42,6 +42,7 @@ from services.common.settlement import (
 
 log = structlog.stdlib.get_logger(__name__)
 
+CANCEL_AGAIN_SECONDS = 1.0
 IDLE_POLL_SECONDS = 0.25
 """Between two looks whether there is time for work that can wait."""
 Settled = Callable[[Outcome, str], None]
@@ -176,10 +177,9 @@ class Consumer:
         task.add_done_callback(session.check_task)
 
         async def end() -> None:
-            task.cancel()
             # Where the connection is lost another process works on the same hosts by now
             partitions.leave(at_once=session.is_lost)
-            await asyncio.gather(task, return_exceptions=True)
+            await _cancel(task)
 
         return end
 
@@ -205,8 +205,7 @@ class Consumer:
         task.add_done_callback(session.check_task)
 
         async def end() -> None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await _cancel(task)
 
         return end
 
@@ -278,6 +277,17 @@ class Consumer:
         await session.publisher.publish(message.body, queue=verdict.queue, headers=verdict.headers)
         await message.ack()
         return verdict.outcome, verdict.code
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end.
+
+    Before Python 3.12 ``wait_for`` loses a cancellation where its answer comes in the same moment,
+    so a task that uses it may have to be told again.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=CANCEL_AGAIN_SECONDS)
 
 
 async def _first_of(*waits: Awaitable[Any]) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from services.common import partitions
 from services.common.consuming import Consumer
-from services.common.messaging import Message, connect, open_publisher
+from services.common.messaging import Channel, Message, connect, open_publisher
 from services.common.partitions import Partition, Work
 from services.common.settlement import (
     DELIVERY_COUNT_HEADER,
@@ -15,6 +17,7 @@ from services.common.settlement import (
     RENEWALS_HEADER,
     RENEWED_RETURNS,
     Delivery,
+    Handler,
 )
 from services.fetcher.jobs import Job
 from tests.support.fetcher import DEADLINE_SECONDS, DELIVERY_LIMIT, Surroundings
@@ -68,6 +71,29 @@ async def test_job_that_is_handed_over_again_and_again_begins_a_new_count(
     assert len(takeovers) == RENEWED_RETURNS + 1
 
 
+async def test_stop_is_not_held_up_by_a_cancellation_that_was_lost(
+    surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+
+    async def answer_meanwhile(_: Channel, __: str) -> int:
+        """Lose the first cancellation, as ``wait_for`` of Python 3.11 may."""
+        if not asked.is_set():
+            asked.set()
+            with suppress(asyncio.CancelledError):
+                await _wait_for_ever()
+        return 1
+
+    monkeypatch.setattr(partitions, "consumers_of", answer_meanwhile)
+    monkeypatch.setattr(partitions, "SHARE_EVERY_SECONDS", 0.01)
+    stop = asyncio.Event()
+    consumer = make_consumer(surroundings, handle=_done)
+    async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as tasks:
+        tasks.create_task(consumer.run(stop))
+        await asked.wait()
+        stop.set()
+
+
 async def consumed(surroundings: Surroundings) -> Delivery:
     """Return the first delivery that a consumer's handler is given."""
     stop = asyncio.Event()
@@ -78,7 +104,13 @@ async def consumed(surroundings: Surroundings) -> Delivery:
         stop.set()
         return "done"
 
-    consumer = Consumer(
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await make_consumer(surroundings, handle=handle).run(stop)
+    return given[0]
+
+
+def make_consumer(surroundings: Surroundings, *, handle: Handler) -> Consumer:
+    return Consumer(
         surroundings.amqp,
         FETCH_QUEUES,
         handle,
@@ -86,9 +118,10 @@ async def consumed(surroundings: Surroundings) -> Delivery:
         checks={},
         on_settled=lambda *_: None,
     )
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        await consumer.run(stop)
-    return given[0]
+
+
+async def _done(_: Delivery) -> str:
+    return "done"
 
 
 async def _wait_for_ever() -> None:
