@@ -7,9 +7,11 @@ import typer
 from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, run, table
+from services.common.download.redaction import hide_secrets
+from services.common.forgetting import NOT_COVERED, Forgetting, Report
 from services.common.index import open_index
 from services.common.object_store import open_object_store
-from services.common.removal import Target, find_targets, prove, remove
+from services.common.removal import Target
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 
 
@@ -19,6 +21,9 @@ def forget(
     ],
     *,
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="For the proof.")] = 60.0,
+    allow_again: Annotated[
+        bool, typer.Option("--allow-again", help="Its URLs may be fetched again later.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
@@ -31,19 +36,22 @@ def forget(
                 open_object_store(S3Settings()) as store,
                 open_index(MongoSettings()) as index,
             ):
-                targets = await find_targets(store, index, what)
-                if not targets:
-                    raise CommandError(f"nothing is known of {what}", status=ExitStatus.REFUSED)
+                forgetting = Forgetting(store, index, AmqpSettings())
+                found = await forgetting.find(what)
+                if found.is_empty:
+                    nothing = f"nothing is known of {hide_secrets(what)}"
+                    raise CommandError(nothing, status=ExitStatus.REFUSED)
                 if not yes:
-                    output.asides.print(_targets_table(targets))
-                    if not typer.confirm(f"Delete {len(targets)} for ever?", err=True):
+                    output.asides.print(_targets_table(found.targets))
+                    asked = f"Delete {len(found.targets)} images and the text of "
+                    asked += f"{len(found.submitted.items)} items of batches for ever?"
+                    if not typer.confirm(asked, err=True):
                         return ExitStatus.REFUSED
-                dropped = await remove(targets, store=store, index=index, amqp=AmqpSettings())
-                proofs = await prove(targets, store, index, wait_seconds=wait)
-        is_done = all(proof["removed_at"] is not None for proof in proofs)
-        answer = {"is_done": is_done, "parked_messages_dropped": dropped, "proofs": proofs}
-        output.answer(answer, *_for_people(proofs, is_done=is_done))
-        return ExitStatus.OK if is_done else ExitStatus.INCOMPLETE
+                report = await forgetting.forget(
+                    found, wait_seconds=wait, may_be_fetched=allow_again
+                )
+        output.answer(report.to_answer(), *_for_people(report))
+        return ExitStatus.OK if report.is_done else ExitStatus.INCOMPLETE
 
     run(output, work)
 
@@ -61,7 +69,7 @@ def _targets_table(targets: list[Target]) -> Any:
     return table("To delete", ("key", "object", "document", "came from"), rows)
 
 
-def _for_people(proofs: list[dict[str, Any]], *, is_done: bool) -> list[Any]:
+def _for_people(report: Report) -> list[Any]:
     rows = [
         [
             cell(proof["document"]),
@@ -69,12 +77,20 @@ def _for_people(proofs: list[dict[str, Any]], *, is_done: bool) -> list[Any]:
             cell(proof["removed_at"] or "not yet", "" if proof["removed_at"] else "red"),
             cell(proof["erased_at"] or ""),
         ]
-        for proof in proofs
+        for proof in report.proofs
     ]
     columns = ("document", "came from", "object removed at", "document erased at")
     words = (
         "Objects are gone, and their documents hold no prediction and no annotation any more."
-        if is_done
+        if report.is_done
         else "Some documents are not erased yet: is the consumer running? Give the command again."
     )
-    return [table("Proof of removal", columns, rows), words]
+    erased = report.erased
+    parked = sum(erased.parked.values())
+    looked = (
+        f"Erased besides: text of {erased.items} items of batches, {erased.rows} rows of lists "
+        f"(of {erased.pages_looked_at} pages), {parked} parked messages in "
+        f"{' and '.join(erased.parked)}; {erased.urls_blocked} URLs are not fetched again."
+    )
+    left = [f"Not covered: {each}." for each in NOT_COVERED]
+    return [table("Proof of removal", columns, rows), words, looked, *left]

@@ -44,6 +44,7 @@ HOSTS = "hosts"
 REVIEW_LEASES = "review_leases"
 LABEL_STUDIO = "label_studio"
 TOMBSTONES = "tombstones"
+FORGOTTEN = "forgotten"
 
 USERS_DATABASE = "admin"
 """Where MongoDB keeps users unless told otherwise."""
@@ -66,6 +67,7 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("batch_id", ASCENDING), ("outcome", ASCENDING), ("_id", ASCENDING)]),
         IndexModel([("url", ASCENDING), ("finished_at", DESCENDING)]),
         IndexModel([("page", ASCENDING), ("outcome", ASCENDING)]),
+        IndexModel([("sha256", ASCENDING)], sparse=True),
     ),
     LISTS: (IndexModel([("batch_id", ASCENDING), ("last_line", ASCENDING)]),),
     HOSTS: (IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0),),
@@ -226,6 +228,7 @@ class Database:
         self.hosts = Collection(self._database[HOSTS])
         self.review_leases = Collection(self._database[REVIEW_LEASES])
         self.label_studio = Collection(self._database[LABEL_STUDIO])
+        self.forgotten = Collection(self._database[FORGOTTEN])
         self.tombstones = Collection(self._database[TOMBSTONES])
 
     @property

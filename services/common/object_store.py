@@ -181,8 +181,10 @@ class ObjectStore:
         where = {"Bucket": self.bucket, "Key": key}
         return await self.client.generate_presigned_url("get_object", where, ExpiresIn=seconds)
 
-    async def list(self) -> AsyncGenerator[ObjectInfo, None]:
-        """Yield every object, keys in the order of their UTF-8 bytes, read in pages of 1,000.
+    async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
+        """Yield every object whose key begins with ``prefix``, read in pages of 1,000.
+
+        Keys are in the order of their UTF-8 bytes.
 
         A listing has neither content types nor user metadata, and its times are cut to
         milliseconds.
@@ -191,7 +193,9 @@ class ObjectStore:
             ObjectStoreUnavailableError: The server does not answer, or answers with an error.
         """
         async with self._errors(""):
-            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix
+            )
             async for page in pages:
                 for each in page.get("Contents", []):
                     yield ObjectInfo(

@@ -1,7 +1,10 @@
 """Removal on request: an image goes with all that was read in it, and the proof stays."""
 
 import asyncio
+import hashlib
 import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -9,9 +12,10 @@ from typing import Any
 from services.common import parking
 from services.common.download.redaction import REDACTED, beginning, may_be_kept_as
 from services.common.download.urls import spellings
+from services.common.errors import ObjectNotFoundError
 from services.common.index import Database, Document
 from services.common.messaging import open_publisher
-from services.common.object_store import ObjectStore
+from services.common.object_store import ObjectStore, ObjectTooLargeError
 from services.common.settings import AmqpSettings
 from services.common.settlement import OCR_QUEUES, Queues
 from services.common.synthetic import ORIGIN_HEADER, removed_notification
@@ -19,6 +23,8 @@ from services.common.tombstones import erase_tombstones
 
 ORIGIN = "forget"
 POLL_SECONDS = 0.2
+MOST_BYTES_READ = 64 * 2**20
+"""Larger objects are no images that anything here stores by their bytes."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +40,14 @@ class Target:
         """Every URL that led to these bytes."""
         return sources_of(self.document)
 
+    read_sha256: str | None = None
+    """Of the bytes as they were read here, where no document has it."""
+
     @property
     def sha256(self) -> str | None:
-        """Of the bytes, as the document has it."""
+        """Of the bytes."""
         value = (self.document or {}).get("sha256")
-        return value if isinstance(value, str) else None
+        return value if isinstance(value, str) else self.read_sha256
 
     @property
     def says_removed(self) -> bool:
@@ -66,14 +75,40 @@ async def find_targets(store: ObjectStore, index: Database, what: str) -> list[T
     named = [await _target(store, index, key) for key in sorted(keys)]
     found = [each for each in named if each.is_stored or each.document is not None]
     bytes_of = {each.sha256 for each in found if each.sha256 is not None}
+    fetched = index.fetches.find({"url": {"$in": sorted(spellings(what))}}, fields={"sha256": 1})
+    bytes_of |= {each["sha256"] async for each in fetched if each.get("sha256")}
     copies = index.images.find({"sha256": {"$in": sorted(bytes_of)}, "status": {"$ne": "removed"}})
     others = {each["key"] async for each in copies} - keys
-    return found + [await _target(store, index, key) for key in sorted(others)]
+    unread = [each async for each in _unread_copies(store, index, bytes_of, keys | others)]
+    return found + [await _target(store, index, key) for key in sorted(others)] + unread
+
+
+async def _unread_copies(
+    store: ObjectStore, index: Database, hashes: set[str], known: set[str]
+) -> AsyncIterator[Target]:
+    """Yield objects with the same bytes that the consumer has not read yet.
+
+    Their keys say which bytes they are of; anybody may have chosen one, so they are read.
+    """
+    for digest in sorted(hashes):
+        for prefix in (f"fetched/{digest[:2]}/", "api/", "uploads/"):
+            async for info in store.list(f"{prefix}{digest}"):
+                if info.key in known or info.size > MOST_BYTES_READ:
+                    continue
+                target = await _target(store, index, info.key)
+                if target.sha256 == digest:
+                    yield target
 
 
 async def _target(store: ObjectStore, index: Database, key: str) -> Target:
     document = await index.images.find_one({"_id": f"{store.bucket}/{key}"})
-    return Target(key, await store.head(key) is not None, document)
+    info = await store.head(key)
+    digest = None
+    if info is not None and document is None and info.size <= MOST_BYTES_READ:
+        with suppress(ObjectNotFoundError, ObjectTooLargeError):  # it is gone or changed by now
+            stored = await store.read(key, max_bytes=MOST_BYTES_READ)
+            digest = hashlib.sha256(stored.content).hexdigest()
+    return Target(key, info is not None, document, digest)
 
 
 async def _keys_from(index: Database, url: str) -> set[str]:
@@ -116,18 +151,15 @@ async def remove(
     index: Database,
     amqp: AmqpSettings,
     queues: Queues = OCR_QUEUES,
-) -> int:
+) -> None:
     """Delete objects, whose own events erase the rest; queue a removal for what was gone before.
 
-    Annotations are erased first, so that none is kept aside when those events come. Parked
-    messages about them hold their source and annotation, and go too; their number is returned.
+    Annotations are erased first, so that none is kept aside when those events come.
 
     Raises:
         UnavailableError: A server is missing; the command may be given again.
     """
     await _erase_annotations(targets, store, index)
-    about = {f"{store.bucket}/{each.key}"[: parking.LONGEST_SUBJECT] for each in targets}
-    dropped = await parking.drop(amqp, queues, lambda message: message.subject in about)
     for target in targets:
         if target.is_stored:
             await store.erase(target.key)
@@ -142,7 +174,16 @@ async def remove(
                 occurred_at=datetime.now(tz=UTC),
             )
             await publisher.publish(body, queue=queues.work, headers={ORIGIN_HEADER: ORIGIN})
-    return len(dropped)
+
+
+async def drop_parked_events(amqp: AmqpSettings, queues: Queues, ids: set[str]) -> int:
+    """Drop parked messages about documents: they hold source and annotation. Return how many.
+
+    Raises:
+        BrokerUnavailableError: RabbitMQ does not answer.
+    """
+    about = {each[: parking.LONGEST_SUBJECT] for each in ids}
+    return len(await parking.drop(amqp, queues, lambda message: message.subject in about))
 
 
 async def prove(

@@ -12,6 +12,7 @@ from services.common.consuming import Consumer
 from services.common.download.client import Downloader, open_downloader
 from services.common.download.redaction import Redactor
 from services.common.download.settings import DownloadSettings
+from services.common.forgotten import ForgottenUrls
 from services.common.health import Check, running
 from services.common.index import Database, open_index
 from services.common.logs import configure_logging
@@ -129,6 +130,7 @@ def _consumer(
         store=opened.store,
         ledger=_ledger(config.downloads, opened.index),
         cancellations=cancellations,
+        forgotten=ForgottenUrls(opened.index.forgotten),
         redact=Redactor(config.downloads.redact_query).redact,
         max_attempts=config.fetcher.max_attempts,
     )

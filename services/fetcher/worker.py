@@ -16,6 +16,7 @@ from services.common.download.errors import (
 )
 from services.common.download.headers import Validators
 from services.common.errors import PostponedError, UnavailableError
+from services.common.forgotten import ForgottenUrls
 from services.common.index import Document
 from services.common.metadata import FETCH_ID, Provenance, to_metadata
 from services.common.object_store import ObjectStore
@@ -52,6 +53,12 @@ _GAVE_UP = Result(
 )
 
 
+_FORGOTTEN = (
+    "somebody had what came from this URL forgotten; `docreco forget URL --allow-again` lets it be "
+    "fetched"
+)
+
+
 class Worker:
     """Turns queued items into objects, and records what became of them.
 
@@ -61,6 +68,7 @@ class Worker:
         store: The bucket that images go to.
         ledger: The items.
         cancellations: Which batches were called off.
+        forgotten: URLs that are not to be fetched again.
         redact: Takes the secrets out of a URL that is kept.
         max_attempts: For failures that may pass; the message's own queues may set a lower limit.
     """
@@ -73,6 +81,7 @@ class Worker:
         store: ObjectStore,
         ledger: Ledger,
         cancellations: Cancellations,
+        forgotten: ForgottenUrls,
         redact: Callable[[str], str],
         max_attempts: int,
     ) -> None:
@@ -81,6 +90,7 @@ class Worker:
         self._store = store
         self._ledger = ledger
         self._cancellations = cancellations
+        self._forgotten = forgotten
         self._redact = redact
         self._max_attempts = max_attempts
         self._writing = asyncio.Semaphore(WRITES_AT_ONCE)
@@ -156,6 +166,7 @@ class Worker:
                 async with self._scheduler.slot(job.host):
                     delivery.begin()
                     started = time.perf_counter()
+                    await self._refuse_forgotten(job)
                     image = await self._download(job, earlier)
                     await self._writing.acquire()  # its host waits while writing does not keep up
             try:
@@ -201,6 +212,7 @@ class Worker:
         elif await self._cancellations.is_cancelled(job.batch_id):
             return CANCELLED
         else:
+            await self._refuse_forgotten(job)  # it may have been asked for meanwhile
             await self._write(job, image)
         return Result(
             ItemOutcome(code),
@@ -211,6 +223,12 @@ class Worker:
             key=image.key,
             validators=image.validators,
         )
+
+    async def _refuse_forgotten(self, job: Job) -> None:
+        """Raise RefusedDownloadError for a URL, or its form without secrets, that is forgotten."""
+        for url in {job.url, self._redact(job.url)}:
+            if await self._forgotten.has(url):
+                raise RefusedDownloadError("forgotten", _FORGOTTEN)
 
     async def _is_unchanged(self, job: Job, earlier: Document | None, key: str) -> bool:
         return (

@@ -51,7 +51,7 @@ def with_users(definitions: bytes, users: UsersSettings) -> bytes:
         # What a person decides about is left alone, so it must be seen
         ("reconciler", users.reconciler_password, (OCR_QUEUES.parked,), (OCR_QUEUES.work,)),
         # What is deleted on request may wait there with its source and annotation
-        ("review", users.review_password, (OCR_QUEUES.parked,), ()),
+        ("review", users.review_password, (OCR_QUEUES.parked, FETCH_QUEUES.parked), ()),
     ):
         write = _any_of(DEFAULT_EXCHANGE, *_names(*measured))
         read = _any_of(*_names(*consumed))

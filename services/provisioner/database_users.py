@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from services.common.index import (
     BATCHES,
     FETCHES,
+    FORGOTTEN,
     HOSTS,
     IMAGES,
     LABEL_STUDIO,
@@ -25,14 +26,16 @@ UPDATE = ("find", "update")
 WRITE = ("find", "insert", "update")
 ALL = ("find", "insert", "update", "remove")
 RIGHTS: Mapping[str, Mapping[str, Sequence[str]]] = {
-    "fetcher": {BATCHES: ALL, FETCHES: ALL, LISTS: ALL, HOSTS: WRITE},
+    "fetcher": {BATCHES: ALL, FETCHES: ALL, LISTS: ALL, HOSTS: WRITE, FORGOTTEN: READ},
     "consumer": {IMAGES: WRITE, TOMBSTONES: WRITE, FETCHES: READ},
     "reconciler": {IMAGES: READ},
     "review": {
         IMAGES: UPDATE,
         REVIEW_LEASES: WRITE,
         LABEL_STUDIO: WRITE,
-        FETCHES: READ,
+        FETCHES: UPDATE,
+        LISTS: UPDATE,
+        FORGOTTEN: ("find", "insert"),
         TOMBSTONES: ("find", "remove"),
     },
 }

@@ -13,7 +13,7 @@ from services.common.index import Database
 from services.common.object_store import ObjectStore
 from services.common.problems import ProblemError
 from services.common.settings import AmqpSettings
-from services.common.settlement import OCR_QUEUES, Queues
+from services.common.settlement import FETCH_QUEUES, OCR_QUEUES, Queues
 from services.review.fetcher import Fetcher
 from services.review.pages import Pages
 from services.review.quality import Quality
@@ -40,6 +40,7 @@ class Parts:
     wrong_passwords: AsyncLimiter
     """How many may be tried, by all together."""
     ocr_queues: Queues = OCR_QUEUES
+    fetch_queues: Queues = FETCH_QUEUES
 
 
 class LoginRequiredError(Exception):

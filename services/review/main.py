@@ -15,7 +15,7 @@ from services.common.logs import configure_logging
 from services.common.object_store import open_object_store
 from services.common.server import http_server, serve_until, stop_on_signals
 from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
-from services.common.settlement import OCR_QUEUES, Queues
+from services.common.settlement import FETCH_QUEUES, OCR_QUEUES, Queues
 from services.review.access import Parts
 from services.review.api import build_app
 from services.review.fetcher import open_fetcher
@@ -42,6 +42,7 @@ class Configuration:
     mongo: MongoSettings = field(default_factory=MongoSettings)
     ocr_queues: Queues = OCR_QUEUES
     label_studio: LabelStudioSettings = field(default_factory=LabelStudioSettings)
+    fetch_queues: Queues = FETCH_QUEUES
 
 
 async def run(config: Configuration, stop: asyncio.Event) -> None:
@@ -73,6 +74,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             conversions=asyncio.Semaphore(CONVERSIONS),
             wrong_passwords=AsyncLimiter(WRONG_PASSWORDS_PER_MINUTE),
             ocr_queues=config.ocr_queues,
+            fetch_queues=config.fetch_queues,
         )
         alive, webhooks = {"quality": running(counting)}, None
         if inbox is not None and (secret := config.label_studio.webhook_secret) is not None:

@@ -18,6 +18,7 @@ from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
 from services.common.errors import ObjectStoreUnavailableError, PostponedError
+from services.common.forgotten import ForgottenUrls
 from services.common.index import DocumentRefusedError
 from services.common.messaging import Publisher, open_publisher
 from services.common.metadata import from_metadata
@@ -178,6 +179,7 @@ def make_worker(surroundings: Surroundings, source: Source) -> Worker:
         store=surroundings.store,
         ledger=Ledger(surroundings.index.fetches),
         cancellations=Cancellations(surroundings.index.batches),
+        forgotten=ForgottenUrls(surroundings.index.forgotten),
         redact=str,
         max_attempts=3,
     )

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from services.common.forgotten import ForgottenUrls
 from services.common.metadata import from_metadata
 from services.fetcher.counting import UNCOUNTED
 from tests.support.fetcher import (
@@ -304,6 +305,25 @@ async def test_items_are_shown_without_the_secrets_of_their_urls(
     assert [each["url"] for each in fetches] == [good, bad]
     assert "s3cret" not in " ".join(each["source_url"] for each in fetches)
     assert "s3cret" not in str([each async for each in surroundings.index.batches.find({})])
+
+
+async def test_forgotten_url_is_not_asked_again(
+    api: aiohttp.ClientSession, site: WebSite, surroundings: Surroundings
+) -> None:
+    url = site.add_body("/private.png", png(1))
+    signed = [f"{site.add_body('/signed', png(2))}?sig={number}" for number in (1, 2)]
+    forgotten = ForgottenUrls(surroundings.index.forgotten)
+    await forgotten.add([url, f"{site.url('/signed')}?sig=REDACTED"])
+
+    submitted = await submit(api, url, *signed)
+    await wait_done(api, submitted["batch_id"])
+
+    items = (await get_json(api, f"/batches/{submitted['batch_id']}/items"))["items"]
+    assert [(each["outcome"], each["code"]) for each in items] == [("failed", "forgotten")] * 3
+    assert await stored_keys(surroundings) == []
+    await forgotten.remove([url])
+    again = await submit(api, url)
+    assert (await wait_done(api, again["batch_id"]))["counts"]["stored"] == 1
 
 
 async def test_retry_takes_what_may_have_passed_unless_told_to_take_all(

@@ -1,11 +1,18 @@
 """Removal on request: MinIO's own event erases the document, and the proof says so."""
 
+import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any
 
 import pytest
 
+from services.common.forgetting import Forgetting, Report
+from services.common.forgotten import ForgottenUrls
 from services.common.index import Database, Document, open_index
+from services.common.list_rows import ListRow, pack_rows, unpack_rows
 from services.common.messaging import open_publisher
 from services.common.metadata import Provenance, to_metadata
 from services.common.object_store import ObjectStore, open_object_store
@@ -13,13 +20,14 @@ from services.common.parking import look
 from services.common.removal import Target, find_targets, prove, remove
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.common.settlement import Queues
-from tests.support.indexing import indexing, open_event_queues
+from tests.support.indexing import indexing, open_event_queues, open_queues
 from tests.support.ocr_api import scripted_ocr_api
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
 URL = "http://example.test/a%20b.png"
+OTHER = "http://example.test/other.png"
 
 
 @dataclass
@@ -30,6 +38,7 @@ class Site:
     index: Database
     amqp: AmqpSettings
     queues: Queues
+    fetch_queues: Queues
 
     async def upload(self, key: str, content: bytes, url: str | None = None) -> None:
         metadata = to_metadata(Provenance(url, "b1", None if url is None else "its text"))
@@ -39,12 +48,27 @@ class Site:
         where = {"_id": f"{self.store.bucket}/{key}", **fields}
         return await eventually(lambda: self.index.images.find_one(where))
 
-    async def forget(self, what: str) -> list[dict[str, object]]:
-        targets = await find_targets(self.store, self.index, what)
-        await remove(
-            targets, store=self.store, index=self.index, amqp=self.amqp, queues=self.queues
-        )
-        return await prove(targets, self.store, self.index, wait_seconds=20)
+    async def report(self, what: str, *, may_be_fetched: bool = False) -> Report:
+        queues = (self.queues, self.fetch_queues)
+        forgetting = Forgetting(self.store, self.index, self.amqp, *queues)
+        found = await forgetting.find(what)
+        return await forgetting.forget(found, wait_seconds=20, may_be_fetched=may_be_fetched)
+
+    async def forget(self, what: str) -> list[dict[str, Any]]:
+        return (await self.report(what)).proofs
+
+    async def add_item(self, url: str, **fields: object) -> None:
+        """Add an item of a batch, in ``fetches`` and alone on a page of ``lists``."""
+        number = await self.index.lists.count({})
+        page = {"_id": f"b1/{number:06d}", "batch_id": "b1", "page": f"b1/{number:06d}"}
+        row = (number, url, "its text")
+        await self.index.lists.insert({**page, "rows": pack_rows([row, (99, OTHER, "kept")])})
+        item = {"_id": f"b1/{number}", "url": url, "annotation": "its text", "source_url": url}
+        await self.index.fetches.insert({**item, **fields})
+
+    async def rows(self) -> list[ListRow]:
+        pages = self.index.lists.find({}, sort=[("_id", 1)])
+        return [row async for page in pages for row in unpack_rows(page["rows"])]
 
 
 @pytest.fixture
@@ -56,13 +80,14 @@ async def site(
 ) -> AsyncIterator[Site]:
     async with (
         open_event_queues(amqp_settings) as queues,
+        open_queues(amqp_settings) as fetch_queues,
         open_object_store(s3_settings) as store,
         open_index(mongo_settings) as index,
         scripted_ocr_api() as ocr_api,
     ):
         await store.set_up(notification_arn=notification_arn)
         async with indexing(ocr_api, store=store, index=index, amqp=amqp_settings, queues=queues):
-            yield Site(store, index, amqp_settings, queues)
+            yield Site(store, index, amqp_settings, queues, fetch_queues)
 
 
 async def test_all_that_came_from_a_url_is_erased_and_nothing_else(site: Site) -> None:
@@ -236,3 +261,95 @@ async def test_proof_is_withheld_while_the_document_is_not_erased(site: Site) ->
     [proof] = await prove(targets, site.store, site.index, wait_seconds=0)
 
     assert proof["removed_at"] is None
+
+
+async def test_copies_that_nobody_has_read_yet_go_too(site: Site) -> None:
+    digest, other = sha256(b"1").hexdigest(), sha256(b"2").hexdigest()
+    copies = [f"fetched/{digest[:2]}/{digest}.png", f"api/{digest}.jpg", f"uploads/{digest}.webp"]
+    await site.add_item(URL, sha256=digest, key=copies[0])
+    async with open_stopped_consumer(site) as quiet:
+        for key in copies:
+            await quiet.store.write(key, b"1", content_type="image/png", metadata={})
+        await quiet.store.write(f"api/{other}.png", b"2", content_type="image/png", metadata={})
+        misnamed = f"uploads/{digest}.gif"
+        await quiet.store.write(misnamed, b"3", content_type="image/png", metadata={})
+
+        targets = await find_targets(quiet.store, quiet.index, URL)
+        await remove(targets, store=quiet.store, index=quiet.index, amqp=quiet.amqp)
+
+        assert {each.key for each in targets} == set(copies)
+        left = [info.key async for info in quiet.store.list()]
+        assert left == [f"api/{other}.png", misnamed]
+
+
+async def test_unread_copy_of_an_indexed_upload_goes_too(site: Site) -> None:
+    digest = sha256(b"1").hexdigest()
+    await site.upload("scan.png", b"1")
+    await site.document("scan.png", status="predicted")
+    copy = f"api/{digest}.png"
+    await site.store.write(copy, b"1", content_type="image/png", metadata={})
+    await site.index.images.delete_many({"_id": f"{site.store.bucket}/{copy}"})
+
+    targets = await find_targets(site.store, site.index, "scan.png")
+
+    assert copy in {each.key for each in targets}
+
+
+async def test_submitted_text_is_erased_and_all_that_was_looked_at_is_told(site: Site) -> None:
+    digest = sha256(b"1").hexdigest()
+    kept = "http://example.test/c.png?sig=REDACTED"
+    real = kept.replace("REDACTED", "s3cret")
+    await site.add_item(URL, sha256=digest, key="one.png")
+    await site.add_item(real, sha256=digest, key="one.png", source_url=kept)
+    await site.add_item("http://example.test/not.png")
+    await site.upload("one.png", b"1", URL)
+    await site.document("one.png", status="predicted")
+    job = {"fetch_id": "b1/7", "batch_id": "b1", "url": real, "annotation": "its text"}
+    async with open_publisher(site.amqp) as publisher:
+        for body in (job, {**job, "url": OTHER}):
+            await publisher.publish(json.dumps(body).encode(), queue=site.fetch_queues.parked)
+
+    report = await site.report(URL)
+
+    assert report.is_done
+    items = [each async for each in site.index.fetches.find({}, sort=[("_id", 1)])]
+    assert [(each["url"], each["annotation"]) for each in items] == [
+        (URL, None),
+        (kept, None),
+        ("http://example.test/not.png", "its text"),
+    ]
+    rows = [row[1:] for row in await site.rows() if row[0] != 99]
+    assert rows == [(URL, None), (kept, None), ("http://example.test/not.png", "its text")]
+    assert (OTHER, "kept") in [row[1:] for row in await site.rows()]
+    left = await look(site.amqp, site.fetch_queues, lambda _: True)
+    assert [message.subject for message in left] == [OTHER]
+    looked_at = report.to_answer()["looked_at"]
+    assert (looked_at["items"], looked_at["rows"], looked_at["pages_looked_at"]) == (2, 2, 3)
+    assert looked_at["parked"][site.fetch_queues.parked] == 1
+    assert "exports" in " ".join(report.to_answer()["not_covered"])
+
+
+async def test_forgotten_urls_are_kept_as_hashes_until_they_are_allowed(site: Site) -> None:
+    kept = "http://example.test/c.png?sig=REDACTED"
+    await site.add_item(kept.replace("REDACTED", "1"), source_url=kept)
+    forgotten = ForgottenUrls(site.index.forgotten)
+
+    await site.report(kept.replace("REDACTED", "1"))
+
+    assert [await forgotten.has(url) for url in (kept, OTHER)] == [True, False]
+    assert "example" not in str([each async for each in site.index.forgotten.find({})])
+    await site.report(kept.replace("REDACTED", "1"), may_be_fetched=True)
+    assert not await forgotten.has(kept)
+
+
+@asynccontextmanager
+async def open_stopped_consumer(site: Site) -> AsyncIterator[Site]:
+    """Give a bucket whose events nobody takes."""
+    store = ObjectStore(site.store.client, f"{site.store.bucket}-quiet")
+    await store.client.create_bucket(Bucket=store.bucket)
+    try:
+        yield replace(site, store=store)
+    finally:
+        async for info in store.list():
+            await store.delete(info.key)
+        await store.client.delete_bucket(Bucket=store.bucket)

@@ -164,7 +164,7 @@ async def test_rights_in_rabbitmq_are_the_least_that_work_needs(servers: Address
     ]
     assert rights("consumer") == [NOTHING, publish, r"^ocr\.jobs$|^ocr\.repredict$"]
     assert rights("reconciler") == [NOTHING, rf"{publish}|^ocr\.jobs$", r"^ocr\.parked$"]
-    assert rights("review") == [NOTHING, publish, r"^ocr\.parked$"]
+    assert rights("review") == [NOTHING, publish, r"^ocr\.parked$|^fetch\.parked$"]
     assert rights("monitoring") == [NOTHING, NOTHING, NOTHING]
 
 

@@ -161,7 +161,10 @@ async def open_review(
     """Run a review page for the length of an ``async with`` block."""
     port = pick_free_ports().fetcher_port
     settings = ReviewSettings(port=port, fetcher_url=HttpUrl(fetcher_url), **changes)
-    config = Configuration(settings, s3, amqp, mongo, queues, label_studio or LabelStudioSettings())
+    config = Configuration(
+        *(settings, s3, amqp, mongo, queues, label_studio or LabelStudioSettings()),
+        fetch_queues=queues,
+    )
     stop = asyncio.Event()
     service = asyncio.create_task(run(config, stop))
     url = f"http://127.0.0.1:{port}"

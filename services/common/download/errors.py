@@ -15,6 +15,7 @@ DownloadCode = Literal[
     "empty_body",
     "forbidden",
     "forbidden_address",
+    "forgotten",
     "gone",
     "host_not_ready",
     "host_paused",

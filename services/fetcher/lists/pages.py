@@ -5,8 +5,6 @@ compressed, is one document. Pages never change: which of them are items in ``fe
 said by their batch, as a position in the order of ``page_at``.
 """
 
-import json
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -14,6 +12,7 @@ from math import gcd
 
 from services.common.download.urls import host_of
 from services.common.index import Collection, Document
+from services.common.list_rows import pack_rows, unpack_rows
 from services.fetcher.lists.rows import Item
 
 PAGE_ROWS = 1000
@@ -22,7 +21,6 @@ PAGE_CHARACTERS = 1024 * 1024
 """After so many a page ends early: 16 MB is the most that MongoDB takes, whatever is in it."""
 
 _GOLDEN = 0.6180339887
-_FAST = 1
 
 
 @dataclass(frozen=True)
@@ -59,15 +57,13 @@ def page_at(position: int, count: int) -> int:
 def to_page(number: int, items: Sequence[Item]) -> Page:
     """Pack the items of a page, in the order of their lines."""
     rows = [(item.line, item.url, item.annotation) for item in items]
-    packed = zlib.compress(json.dumps(rows, ensure_ascii=False).encode(), _FAST)
+    packed = pack_rows(rows)
     return Page(number, items[0].line, items[-1].line, len(items), packed)
 
 
 def unpack(packed: bytes) -> list[Item]:
     """Return the items of a page."""
-    return [
-        Item(line, url, annotation) for line, url, annotation in json.loads(zlib.decompress(packed))
-    ]
+    return [Item(line, url, annotation) for line, url, annotation in unpack_rows(packed)]
 
 
 def cut(items: Iterable[Item]) -> Iterator[list[Item]]:

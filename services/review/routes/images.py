@@ -15,10 +15,11 @@ from services.common.annotations import (
     to_annotation,
 )
 from services.common.errors import ObjectNotFoundError
+from services.common.forgetting import Forgetting
 from services.common.index import Document
 from services.common.object_store import ObjectTooLargeError
 from services.common.problems import ProblemError
-from services.common.removal import find_targets, prove, remove
+from services.common.removal import find_targets
 from services.review.access import Me, Of, Parts, Posted, text_of
 from services.review.gallery import Filters, find_page
 from services.review.metrics import ANNOTATIONS
@@ -114,12 +115,13 @@ async def forget(parts: Of, me: Me, form: Posted) -> Response:
         for each in targets
         if each.key == document["key"] or (each.sha256 and each.sha256 == document.get("sha256"))
     ]
-    await remove(
-        targets, store=parts.store, index=parts.index, amqp=parts.amqp, queues=parts.ocr_queues
+    forgetting = Forgetting(
+        parts.store, parts.index, parts.amqp, parts.ocr_queues, parts.fetch_queues
     )
-    proofs = await prove(targets, parts.store, parts.index, wait_seconds=PROOF_SECONDS)
+    found = await forgetting.with_submitted(document["key"], targets)
+    report = await forgetting.forget(found, wait_seconds=PROOF_SECONDS)
     left = await _document(parts, document["_id"])
-    return parts.pages.page("image", me, image=left, message="", proofs=proofs)
+    return parts.pages.page("image", me, image=left, message="", proofs=report.proofs)
 
 
 async def _document(parts: Parts, image: str) -> Document:
