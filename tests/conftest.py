@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 import structlog
+from hypothesis import settings as hypothesis_settings
 from pydantic import AmqpDsn, HttpUrl, MongoDsn
 from pymongo import MongoClient
 
@@ -18,6 +19,8 @@ from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.provisioner.settings import RabbitmqManagementSettings
 from tests.support.notifying import fastest_arn
 from tests.support.servers import open_virtual_host, real_servers, s3_settings_of
+
+hypothesis_settings.register_profile("thorough", max_examples=4000)  # --hypothesis-profile=thorough
 
 
 @pytest.fixture(autouse=True)
