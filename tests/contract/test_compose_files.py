@@ -106,6 +106,15 @@ def test_health_of_our_services_means_ready(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][-1].endswith("/readyz")
 
 
+def test_proxy_of_the_docker_client_is_not_asked_for_neighbours() -> None:
+    """It is put into every container that does not name it itself."""
+    fetching = {name for name in LASTING if "wget" in SERVICES[name]["healthcheck"]["test"]}
+    assert "grafana" in fetching  # it asks Prometheus by the same rule
+    for name in fetching:
+        for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            assert SERVICES[name]["environment"][proxy] == "", name
+
+
 @pytest.mark.parametrize("name", sorted(ONE_SHOTS))
 def test_one_shot_ends_and_somebody_waits_for_its_success(name: str) -> None:
     assert SERVICES[name]["restart"] == "no"
