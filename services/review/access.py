@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from aiolimiter import AsyncLimiter
 from fastapi import Depends, Request
 from starlette.datastructures import FormData
 
@@ -18,7 +17,13 @@ from services.review.fetcher import Fetcher
 from services.review.pages import Pages
 from services.review.quality import Quality
 from services.review.queue import Queue
-from services.review.sessions import COOKIE, Session, Sessions
+from services.review.sessions import (
+    COOKIE,
+    EndedSessions,
+    PasswordGuesses,
+    Session,
+    Sessions,
+)
 from services.review.settings import ReviewSettings
 
 
@@ -37,8 +42,8 @@ class Parts:
     amqp: AmqpSettings
     conversions: asyncio.Semaphore
     """A large image takes some 100 MB while it is converted."""
-    wrong_passwords: AsyncLimiter
-    """How many may be tried, by all together."""
+    guesses: PasswordGuesses
+    ended: EndedSessions
     ocr_queues: Queues = OCR_QUEUES
     fetch_queues: Queues = FETCH_QUEUES
 
@@ -57,7 +62,7 @@ Of = Annotated[Parts, Depends(_parts)]
 
 async def _session(request: Request, parts: Of) -> Session:
     session = parts.sessions.read(request.cookies.get(COOKIE))
-    if session is None:
+    if session is None or await parts.ended.has(session):
         raise LoginRequiredError
     return session
 

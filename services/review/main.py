@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from aiolimiter import AsyncLimiter
-
 from services.common.health import running
 from services.common.index import Database, open_index
 from services.common.labelstudio.client import open_label_studio
@@ -24,12 +22,13 @@ from services.review.leases import Leases
 from services.review.pages import Pages
 from services.review.quality import Quality
 from services.review.queue import Queue
-from services.review.sessions import Sessions
+from services.review.sessions import EndedSessions, PasswordGuesses, Sessions
 from services.review.settings import ReviewSettings
 
 SECONDS_OF_AN_HOUR = 3600.0
 CONVERSIONS = 2
 WRONG_PASSWORDS_PER_MINUTE = 10
+WRONG_PASSWORDS_OF_ALL = 100
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,10 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             fetcher=fetcher,
             amqp=config.amqp,
             conversions=asyncio.Semaphore(CONVERSIONS),
-            wrong_passwords=AsyncLimiter(WRONG_PASSWORDS_PER_MINUTE),
+            guesses=PasswordGuesses(
+                of_address=WRONG_PASSWORDS_PER_MINUTE, of_all=WRONG_PASSWORDS_OF_ALL
+            ),
+            ended=EndedSessions(index.review_leases),
             ocr_queues=config.ocr_queues,
             fetch_queues=config.fetch_queues,
         )

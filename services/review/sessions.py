@@ -1,18 +1,27 @@
 """Who is at the browser: a signed cookie, and the token that its forms carry."""
 
 import binascii
+import hashlib
 import hmac
 import json
 import secrets
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from ipaddress import ip_address, ip_network
 
+from aiolimiter import AsyncLimiter
 from pydantic import SecretStr
 
 from services.common.annotations import to_annotation
+from services.common.index import Collection, DuplicateDocumentError
 
 COOKIE = "docreco_review"
+
+_MOST_ADDRESSES = 10_000
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,10 @@ class Sessions:
         self.seconds = seconds
         self._password = password
         seed = password.get_secret_value() if password else secrets.token_hex(32)
-        self._key = hmac.digest(seed.encode(), b"docreco review session", "sha256")
+        # Slow (32 MiB, some 0.1 s), as whoever has a cookie may test passwords by it (RFC 7914)
+        self._key = hashlib.scrypt(
+            seed.encode(), salt=b"docreco review session", n=2**15, r=8, p=1, maxmem=64 * 2**20
+        )[:32]
 
     @property
     def wants_password(self) -> bool:
@@ -87,3 +99,78 @@ class Sessions:
 
     def _sign(self, text: str) -> str:
         return hmac.digest(self._key, text.encode(), "sha256").hex()
+
+
+class EndedSessions:
+    """Sessions that were logged out before their time, for all processes and after a restart.
+
+    Args:
+        collection: ``review_leases``, whose index deletes what has expired.
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    async def add(self, session: Session) -> None:
+        """End a session; its cookie is nobody's from now on.
+
+        Raises:
+            IndexUnavailableError: MongoDB does not answer.
+        """
+        expires_at = datetime.fromtimestamp(session.expires, tz=UTC)
+        with suppress(DuplicateDocumentError):
+            await self._collection.insert({"_id": _ended(session), "expires_at": expires_at})
+
+    async def has(self, session: Session) -> bool:
+        """Whether a session was ended.
+
+        Raises:
+            IndexUnavailableError: MongoDB does not answer.
+        """
+        return await self._collection.find_one({"_id": _ended(session)}) is not None
+
+
+class PasswordGuesses:
+    """Counts wrong passwords within a minute: few from one address, more from all together.
+
+    Whoever guesses keeps out those who share the address, and all only from many addresses.
+
+    Args:
+        of_address: How many one address may try.
+        of_all: How many all may.
+    """
+
+    def __init__(self, *, of_address: int, of_all: int) -> None:
+        self._of_address = of_address
+        self._all = AsyncLimiter(of_all)
+        self._addresses: OrderedDict[str, AsyncLimiter] = OrderedDict()
+
+    def may_try(self, address: str) -> bool:
+        """Whether a password from an address is looked at; else not even the right one."""
+        return self._all.has_capacity() and self._limiter(address).has_capacity()
+
+    async def count(self, address: str) -> None:
+        """Note that a password was wrong."""
+        await self._all.acquire()
+        await self._limiter(address).acquire()
+
+    def _limiter(self, address: str) -> AsyncLimiter:
+        network = _network(address)
+        limiter = self._addresses.pop(network, None) or AsyncLimiter(self._of_address)
+        self._addresses[network] = limiter
+        if len(self._addresses) > _MOST_ADDRESSES:
+            self._addresses.popitem(last=False)
+        return limiter
+
+
+def _network(address: str) -> str:
+    """Return who is counted as one: an IPv4 address, or an IPv6 network of one customer."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return address
+    return address if ip.version == 4 else str(ip_network(f"{ip}/64", strict=False))
+
+
+def _ended(session: Session) -> str:
+    return f"ended:{hashlib.sha256(session.id.encode()).hexdigest()}"

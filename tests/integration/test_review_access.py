@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from aiohttp import ClientSession, FormData
+from aiohttp import ClientSession, FormData, TCPConnector
 
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.review.guard import MAX_FORM_BYTES
@@ -67,6 +67,40 @@ async def test_few_of_many_passwords_that_are_tried_at_once_are_looked_at(
         assert answers.count(403) == WRONG_PASSWORDS_PER_MINUTE
         assert answers.count(429) == 40 - WRONG_PASSWORDS_PER_MINUTE
         assert await attempt(PASSWORD) == 429
+
+
+async def test_guesses_from_one_address_keep_nobody_else_out(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+) -> None:
+    async with open_review(
+        s3_settings, mongo_settings, amqp_settings, login_password=PASSWORD
+    ) as review:
+
+        async def attempt(address: str, password: str) -> int:
+            connector = TCPConnector(local_addr=(address, 0))
+            form = {"name": "eve", "password": password}
+            async with (
+                ClientSession(review.url, connector=connector) as client,
+                client.post("/login", data=form, allow_redirects=False) as response,
+            ):
+                return response.status
+
+        for number in range(WRONG_PASSWORDS_PER_MINUTE):
+            assert await attempt("127.0.0.2", f"guess {number}") == 403
+        assert await attempt("127.0.0.2", PASSWORD) == 429
+        assert await attempt("127.0.0.3", PASSWORD) == 303
+
+
+async def test_copy_of_a_cookie_is_nobody_after_logout(review: Site, ada: Person) -> None:
+    await ada.see("/gallery")
+    copied = {each.key: each.value for each in ada.client.cookie_jar}
+
+    async with ClientSession(review.url, cookies=copied) as thief:
+        async with thief.get("/gallery", allow_redirects=False) as response:
+            assert response.status == 200
+        await ada.send("/logout", {})
+        async with thief.get("/gallery", allow_redirects=False) as response:
+            assert response.status == 303
 
 
 async def test_large_form_is_read_from_nobody_but_who_submits(review: Site, ada: Person) -> None:

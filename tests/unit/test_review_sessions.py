@@ -9,6 +9,7 @@ from services.common.annotations import UnacceptableAnnotationError
 from services.review.sessions import Sessions
 
 PASSWORD = SecretStr("a long password")
+SESSIONS = Sessions(PASSWORD, seconds=60)
 
 
 def test_cookie_is_read_back_by_whoever_has_the_password() -> None:
@@ -32,7 +33,7 @@ def test_session_ends() -> None:
 
 @given(cookie=st.text(max_size=80))
 def test_no_other_text_is_a_cookie(cookie: str) -> None:
-    assert Sessions(PASSWORD, seconds=60).read(cookie) is None
+    assert SESSIONS.read(cookie) is None
 
 
 @pytest.mark.parametrize("name", ["", "  ", "batch:b1", "a\x00b"])

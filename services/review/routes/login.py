@@ -21,12 +21,13 @@ async def login(request: Request, parts: Of) -> Response:
     """Begin a session, and go to where the person wanted to."""
     async with request.form() as form:
         then, name, password = (text_of(form, each) for each in ("then", "name", "password"))
-    if not parts.wrong_passwords.has_capacity():
+    address = request.client.host if request.client else ""
+    if not parts.guesses.may_try(address):
         # Not even the right one: else guesses at the same time would be without a limit
         problem = "Too many wrong passwords were tried: try again in a minute."
         return _login(parts, then, name=name, problem=problem, status=429)
     if not parts.sessions.accepts(password):
-        await parts.wrong_passwords.acquire()
+        await parts.guesses.count(address)
         return _login(parts, then, name=name, problem="The password is wrong.", status=403)
     try:
         session = parts.sessions.start(name)
@@ -46,8 +47,9 @@ async def login(request: Request, parts: Of) -> Response:
 
 
 @router.post("/logout")
-async def logout(_: Me, __: Posted) -> Response:
-    """End the session in this browser."""
+async def logout(parts: Of, me: Me, _: Posted) -> Response:
+    """End the session, also for whoever has a copy of its cookie."""
+    await parts.ended.add(me)
     response = RedirectResponse("/login", status_code=303)
     response.delete_cookie(COOKIE)
     return response
