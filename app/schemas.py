@@ -8,7 +8,7 @@ PREDICTION_EXAMPLE: dict[str, str | float] = {
     "text": "Wikipedia",
     "score": 0.9999,
     "engine": "rapidocr",
-    "model_version": "ppocrv6-small-latin@rapidocr-3.10.0",
+    "model_version": "ppocrv6-small-latin@rapidocr-3.10.0+onnxruntime-f32",
     "width": 256,
     "height": 92,
     "duration_ms": 31.4,
@@ -42,7 +42,11 @@ class Prediction(BaseModel):
     text: str = Field(description="What the model reads; empty where it sees no text.")
     score: float = Field(ge=0, le=1, description="Mean confidence of the characters.")
     engine: str = Field(min_length=1, description="What read the text.")
-    model_version: str = Field(min_length=1, description="Its weights and their version.")
+    model_version: str = Field(
+        min_length=1,
+        description="Its weights, and all else that changes texts or scores: alphabet, runtime, "
+        "precision, calibration.",
+    )
     width: int = Field(ge=1, description="Pixels, after the rotation that EXIF asks for.")
     height: int = Field(ge=1, description="Pixels, after the rotation that EXIF asks for.")
     duration_ms: float = Field(

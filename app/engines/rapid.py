@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from app.engines.base import Reading
 from app.engines.lines import MIN_MODEL_WIDTH, to_batch, to_reading
-from app.engines.runtimes import Runtime, open_runtime
+from app.engines.runtimes import (
+    PROCESSORS,
+    Runtime,
+    choose_form,
+    declared_flags,
+    open_runtime,
+)
 from app.engines.settings import RapidSettings
 from app.engines.weights import load_weights
 from app.images import Pixels
@@ -28,7 +34,7 @@ class RapidEngine:
     Args:
         runtime: Computes the model.
         characters: What its columns mean; the first is the blank.
-        model_version: Name of the weights, alphabet, and version of rapidocr.
+        model_version: Name of the weights, alphabet, version of rapidocr, runtime and precision.
     """
 
     name = "rapidocr"
@@ -59,14 +65,15 @@ def load(*, threads: int) -> RapidEngine:
 
     Raises:
         FileNotFoundError: The wheel does not hold them; nothing is downloaded instead.
+        UnavailablePrecisionError: ``OCR_PRECISION`` can't be computed here.
     """
     cv2.setNumThreads(1)  # the caller's threads are the parallelism
     settings = RapidSettings()
+    form = choose_form(settings, declared_flags(PROCESSORS))
     weights = load_weights(settings.alphabet)
-    runtime = open_runtime(settings.runtime, weights.model, threads=threads)
     alphabet = "" if settings.alphabet == "all" else f"-{settings.alphabet}"
     return RapidEngine(
-        runtime,
+        open_runtime(form, weights.model, threads=threads),
         weights.characters,
-        model_version=f"ppocrv6-small{alphabet}@rapidocr-{version('rapidocr')}",
+        model_version=f"ppocrv6-small{alphabet}@rapidocr-{version('rapidocr')}+{form.name}",
     )

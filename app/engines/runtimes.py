@@ -1,57 +1,115 @@
-"""What computes a model: onnxruntime or OpenVINO, one core for each call.
+"""Compute a model by onnxruntime or OpenVINO, one core for each call.
 
 The callers' threads are the parallelism: one image a call on each core reads more images a second
 than both cores on one image, and padding images to a batch only adds work.
+
+Runtime and precision follow from the settings and from what the processor declares, never from a
+measurement: docs/decisions/openvino-and-an-alphabet.md.
 """
 
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from statistics import median
-
-import numpy as np
-import structlog
+from typing import Literal
 
 from app.engines.lines import Batch, Probabilities
-from app.engines.settings import RuntimeName
-
-log = structlog.stdlib.get_logger(__name__)
+from app.engines.settings import RapidSettings
 
 Runtime = Callable[[Batch], Probabilities]
 """Computes one line; safe from several threads."""
 
 PROCESSORS = Path("/proc/cpuinfo")
-CLEARLY_FASTER = 1.15
-"""OpenVINO takes more memory: for less than this it is not worth it."""
-_ROUNDS = 5
-_TRIAL_WIDTHS = (320, 480)
+_FLAGS = ("flags", "Features")
+"""Names under which Linux lists what a processor can do, on x86 and on ARM."""
+_BF16_INSTRUCTIONS = {"amx_bf16": "amx", "avx512_bf16": "avx512"}
+"""By flag, in the order in which OpenVINO prefers them."""
+_FAST_INSTRUCTIONS = "amx"
+"""With ``avx512_bf16`` alone bfloat16 takes up to twice the time of f32."""
 
 
-def open_runtime(name: RuntimeName, model: bytes, *, threads: int) -> Runtime:
+class UnavailablePrecisionError(Exception):
+    """The runtime or the processor can't compute with the precision that is set."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a model is computed: all that changes its scores beside the weights."""
+
+    runtime: Literal["onnxruntime", "openvino"]
+    precision: Literal["f32", "bf16"]
+    instructions: str = ""
+    """Of bfloat16: each instruction set rounds at other places, and scores differ."""
+
+    @property
+    def name(self) -> str:
+        """Return its part of ``model_version``: ``onnxruntime-f32``.
+
+        With bf16 the runtime's version is named too, which decides what is rounded:
+        ``openvino-2026.4.1-bf16-amx``.
+        """
+        if self.precision == "f32":
+            return f"{self.runtime}-f32"
+        return f"{self.runtime}-{version(self.runtime)}-bf16-{self.instructions}"
+
+
+def choose_form(settings: RapidSettings, flags: frozenset[str]) -> Form:
+    """Return how to compute, by the settings and what the processor declares.
+
+    Args:
+        settings: Runtime and precision.
+        flags: Of the processor; see ``declared_flags``.
+
+    Raises:
+        UnavailablePrecisionError: bf16 is set, and can't be computed.
+    """
+    instructions = next((name for flag, name in _BF16_INSTRUCTIONS.items() if flag in flags), "")
+    is_fast = instructions == _FAST_INSTRUCTIONS
+    runtime, precision = settings.runtime, settings.precision
+    if runtime == "auto":
+        wants_bf16 = precision == "bf16" or (precision == "auto" and is_fast)
+        runtime = "openvino" if wants_bf16 else "onnxruntime"
+    if precision == "auto":
+        precision = "bf16" if runtime == "openvino" and is_fast else "f32"
+    if precision == "f32":
+        return Form(runtime, "f32")
+    if runtime == "onnxruntime":
+        raise UnavailablePrecisionError(
+            "onnxruntime computes the model in f32 only: set OCR_RUNTIME=openvino, or "
+            "OCR_PRECISION=f32"
+        )
+    if not instructions:
+        raise UnavailablePrecisionError(
+            f"this processor declares none of {', '.join(_BF16_INSTRUCTIONS)}: set "
+            "OCR_PRECISION=f32"
+        )
+    return Form(runtime, "bf16", instructions)
+
+
+def declared_flags(processors: Path) -> frozenset[str]:
+    """Return what the processor declares (proc_cpuinfo(5)); nothing where there is no such file."""
+    try:
+        lines = processors.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    parts = (line.partition(":") for line in lines)
+    return frozenset(
+        flag for name, _, flags in parts if name.strip() in _FLAGS for flag in flags.split()
+    )
+
+
+def open_runtime(form: Form, model: bytes, *, threads: int) -> Runtime:
     """Load a model into a runtime.
 
     Args:
-        name: Which; ``auto`` tries both where the processor has bfloat16: without it OpenVINO was
-            not the faster one.
+        form: Which runtime, and how it computes.
         model: ONNX.
         threads: How many will call at once.
     """
-    if name == "onnxruntime":
+    if form.runtime == "onnxruntime":
         return open_onnxruntime(model)
-    if name == "openvino":
-        return open_openvino(model, threads=threads)
-    plain = open_onnxruntime(model)
-    if not _has_bfloat16(PROCESSORS):
-        return plain
-    try:
-        other = open_openvino(model, threads=threads)
-    except (ImportError, RuntimeError) as error:
-        log.warning("OpenVINO cannot be used", error=str(error)[:300])
-        return plain
-    gain = _gain(plain, other)
-    log.info("runtimes compared", openvino_gain=round(gain, 2), needed=CLEARLY_FASTER)
-    return other if gain >= CLEARLY_FASTER else plain
+    return open_openvino(model, form.precision, threads=threads)
 
 
 def open_onnxruntime(model: bytes) -> Runtime:
@@ -71,12 +129,11 @@ def open_onnxruntime(model: bytes) -> Runtime:
     return run
 
 
-def open_openvino(model: bytes, *, threads: int) -> Runtime:
-    """Load a model into OpenVINO, in bfloat16 where the processor computes it natively."""
+def open_openvino(model: bytes, precision: Literal["f32", "bf16"], *, threads: int) -> Runtime:
+    """Load a model into OpenVINO; without a precision of its own it would choose by processor."""
     import openvino  # noqa: PLC0415  only the runtime in use is loaded
 
     core = openvino.Core()
-    is_native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     compiled = core.compile_model(
         core.read_model(model),
         "CPU",
@@ -84,7 +141,7 @@ def open_openvino(model: bytes, *, threads: int) -> Runtime:
             "PERFORMANCE_HINT": "THROUGHPUT",
             "NUM_STREAMS": threads,
             "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": "bf16" if is_native else "f32",
+            "INFERENCE_PRECISION_HINT": precision,
         },
     )
     own = threading.local()  # a request holds one image; each thread has its own
@@ -97,32 +154,3 @@ def open_openvino(model: bytes, *, threads: int) -> Runtime:
         return result
 
     return run
-
-
-def _has_bfloat16(processors: Path) -> bool:
-    """Whether the processor says so, or says nothing; OpenVINO knows, but takes a second to ask.
-
-    Linux names it ``avx512_bf16`` and ``amx_bf16`` on x86, ``bf16`` on ARM.
-    """
-    try:
-        return "bf16" in processors.read_text()
-    except OSError:
-        return True
-
-
-def _gain(one: Runtime, other: Runtime) -> float:
-    """Return how many times faster ``other`` is: medians of alternated runs."""
-    batches = [np.zeros((1, 3, 48, width), np.float32) for width in _TRIAL_WIDTHS]
-    taken: dict[Runtime, list[float]] = {one: [], other: []}
-    for turn in range(_ROUNDS + 1):
-        for runtime, seconds in taken.items():
-            began = time.perf_counter()
-            _run_all(runtime, batches)
-            if turn:  # the first warms up
-                seconds.append(time.perf_counter() - began)
-    return median(taken[one]) / median(taken[other])
-
-
-def _run_all(runtime: Runtime, batches: Sequence[Batch]) -> None:
-    for batch in batches:
-        runtime(batch)

@@ -22,6 +22,7 @@ from app.engines.models_folder import find_model
 from app.engines.settings import ModelsSettings, TrocrSettings
 from app.images import Pixels
 
+BATCH = 8
 MIN_NEW_TOKENS = 1
 """A model that was never trained to begin with the end of the sequence would read nothing."""
 _COMMIT_LENGTH = 12
@@ -41,7 +42,9 @@ class Checkpoint:
 class TrocrEngine:
     """Reads lines of print or handwriting, several at once.
 
-    Generation is greedy: beams multiply the time, and the score is the chosen path's own.
+    Generation is greedy: beams multiply the time, and the score is the chosen path's own. With
+    8-bit weights each image is read alone: the numbers that go into a layer are rounded by the
+    largest of them, so a batch would let each image change the others' scores.
 
     Args:
         checkpoint: The model, on the CPU.
@@ -50,12 +53,12 @@ class TrocrEngine:
     """
 
     name = "trocr"
-    best_batch = 8
     least_width = 1
 
     def __init__(self, checkpoint: Checkpoint, *, max_tokens: int, is_int8: bool) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         is_quantised = is_int8 and self._device.type == "cpu"
+        self.best_batch = 1 if is_quantised else BATCH
         model = checkpoint.model.eval()
         self._model = _quantised(model) if is_quantised else model.to(self._device)
         self._tokenizer = checkpoint.tokenizer
@@ -69,12 +72,18 @@ class TrocrEngine:
         return self.read_many([pixels])[0]
 
     def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
-        """Read several lines in one batch: each is brought to the model's square, none is padded.
+        """Read several lines: each is brought to the model's square, none is padded.
 
         The score is the geometric mean of the probabilities of the tokens that make the text.
         """
-        if not images:
-            return []
+        images = [*images]
+        batches = [
+            images[begin : begin + self.best_batch]
+            for begin in range(0, len(images), self.best_batch)
+        ]
+        return [reading for batch in batches for reading in self._read_batch(batch)]
+
+    def _read_batch(self, images: Sequence[Pixels]) -> list[Reading]:
         inputs = self._image_processor(images=list(images), return_tensors="pt")
         with torch.inference_mode():
             made = self._model.generate(
@@ -111,6 +120,7 @@ def load(*, threads: int) -> TrocrEngine:
         ImportError: The extra ``trocr`` is not installed.
         OSError: There is no such model, or it has no weights as safetensors.
     """
+    torch.backends.cudnn.allow_tf32 = False  # 10 bits of a number: other scores than a CPU's
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // threads))
     settings = TrocrSettings()
     return TrocrEngine(

@@ -17,7 +17,7 @@ from services.common.settings import MongoSettings
 
 pytestmark = pytest.mark.integration
 
-VERSION = "ppocrv6-small-latin@rapidocr-3.10.0"
+VERSION = "ppocrv6-small-latin@rapidocr-3.10.0+onnxruntime-f32"
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ def test_threads_that_share_the_engine_read_what_one_thread_reads(engine: Engine
     assert [reading.text for reading in alone] == texts
 
 
-def test_model_version_names_the_weights_and_the_package(engine: Engine) -> None:
+def test_version_names_weights_package_runtime_and_precision(engine: Engine) -> None:
     assert engine.name == "rapidocr"
-    assert engine.model_version == f"ppocrv6-small-latin@rapidocr-{version('rapidocr')}"
+    weights = f"ppocrv6-small-latin@rapidocr-{version('rapidocr')}"
+    assert engine.model_version == f"{weights}+onnxruntime-f32"

@@ -167,6 +167,22 @@ def test_setting_calibrates_the_engine_that_is_loaded(
     assert load_engine("rapidocr").model_version.startswith(f"{plain.model_version}+cal-")
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        "ppocrv6-small-latin@rapidocr-3.10.0",  # before runtime and precision were named
+        "ppocrv6-small-latin@rapidocr-3.10.0+openvino-f32",
+        "ppocrv6-small-latin@rapidocr-3.10.0+openvino-2026.4.1-bf16-amx",
+    ],
+)
+def test_calibration_of_another_runtime_or_precision_is_refused(tmp_path: Path, other: str) -> None:
+    file = write(tmp_path, Temperature(temperature=2), model_version=other)
+    engine = FakeEngine(model_version="ppocrv6-small-latin@rapidocr-3.10.0+onnxruntime-f32")
+
+    with pytest.raises(CalibrationError, match="fit another with docreco calibrate"):
+        calibrated(engine, file)
+
+
 def test_temperature_that_made_scores_too_sure_is_found() -> None:
     fitted = fit("temperature", *samples(20_000))
 

@@ -1,13 +1,11 @@
 """The model in rapidocr's wheel, computed in other ways than rapidocr's own."""
 
-import csv
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -19,55 +17,50 @@ from rapidocr import RapidOCR
 from app.engines import rapid, runtimes, weights
 from app.engines.alphabet import is_allowed
 from app.engines.base import Reading
-from app.engines.lines import Batch, Probabilities, to_reading
+from app.engines.lines import to_reading
 from app.engines.rapid import RapidEngine
-from app.engines.runtimes import open_onnxruntime, open_runtime
+from app.engines.runtimes import UnavailablePrecisionError, declared_flags, open_onnxruntime
 from app.engines.weights import BLANK, UnexpectedModelError, load_weights
 from app.images import Pixels, decode
-from infra.local.site import FOLDER, LIST_NAME
 from services.common.accuracy import character_errors
 from tests.support.images import line_image
+from tests.support.samples import sample_lines
 
 MAX_PIXELS = 25_000_000
 NEAR = 1e-3
+SAME = 1e-4
+"""How near scores of one text are where nothing but the processor or the f32 runtime differs."""
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
-Load = Callable[[str, str], RapidEngine]
+
+class Load(Protocol):
+    """Loads an engine once."""
+
+    def __call__(self, runtime: str, alphabet: str, precision: str = "f32") -> RapidEngine: ...
 
 
 @pytest.fixture(scope="module")
 def load() -> Load:
     @cache
-    def loaded(runtime: str, alphabet: str) -> RapidEngine:
+    def loaded(runtime: str, alphabet: str, precision: str = "f32") -> RapidEngine:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("OCR_RUNTIME", runtime)
+            patch.setenv("OCR_PRECISION", precision)
             patch.setenv("OCR_ALPHABET", alphabet)
             return rapid.load(threads=2)
 
     return loaded
 
 
-@cache
-def samples() -> tuple[tuple[Pixels, str], ...]:
-    """Return the sample lines, and what is right."""
-    with (FOLDER / LIST_NAME).open(encoding="utf-8", newline="") as file:
-        rows = [(FOLDER / row["url"], row["annotation"]) for row in csv.DictReader(file)]
-    return tuple(
-        (decode(path.read_bytes(), max_pixels=MAX_PIXELS).pixels, right)
-        for path, right in rows
-        if right
-    )
-
-
 def read_all(engine: RapidEngine) -> list[Reading]:
-    return engine.read_many([pixels for pixels, _ in samples()])
+    return engine.read_many([pixels for pixels, _ in sample_lines()])
 
 
 def error_rate(readings: list[Reading]) -> float:
     counts = [
         character_errors(right=right, read=reading.text)
-        for reading, (_, right) in zip(readings, samples(), strict=True)
+        for reading, (_, right) in zip(readings, sample_lines(), strict=True)
     ]
     return sum(each.errors for each in counts) / sum(each.characters for each in counts)
 
@@ -99,7 +92,7 @@ def own() -> Callable[[Pixels], Reading]:
 def test_whole_model_reads_what_rapidocr_reads(
     load: Load, own: Callable[[Pixels], Reading]
 ) -> None:
-    low = [pixels for pixels, _ in samples() if pixels.shape[0] < 96]
+    low = [pixels for pixels, _ in sample_lines() if pixels.shape[0] < 96]
     lines = [decode(line_image(text), max_pixels=MAX_PIXELS).pixels for text in ("a", "1789 été")]
     assert len(low) > 3
     engine = load("onnxruntime", "all")
@@ -114,16 +107,27 @@ def test_whole_model_reads_what_rapidocr_reads(
 
 @pytest.mark.parametrize("alphabet", ["latin", "all"])
 def test_openvino_reads_what_onnxruntime_reads(load: Load, alphabet: str) -> None:
-    """In bfloat16 only where it is sure: of poor lines it makes other nonsense."""
-    is_exact = not runtimes._has_bfloat16(runtimes.PROCESSORS)
     pairs = zip(
         read_all(load("openvino", alphabet)), read_all(load("onnxruntime", alphabet)), strict=True
     )
 
     for one, other in pairs:
-        if is_exact or other.score > 0.8:
+        assert one.text == other.text
+        assert one.score == pytest.approx(other.score, abs=SAME)
+
+
+def test_bfloat16_reads_sure_lines_alike_or_is_refused(load: Load) -> None:
+    """Of poor lines it makes other nonsense."""
+    if not {"amx_bf16", "avx512_bf16"} & declared_flags(runtimes.PROCESSORS):
+        with pytest.raises(UnavailablePrecisionError, match="OCR_PRECISION=f32"):
+            load("openvino", "latin", "bf16")
+        return
+    engine, exact = load("openvino", "latin", "bf16"), load("onnxruntime", "latin")
+
+    for one, other in zip(read_all(engine), read_all(exact), strict=True):
+        if other.score > 0.8:
             assert one.text == other.text
-        assert one.score == pytest.approx(other.score, abs=NEAR if is_exact else 0.1)
+        assert one.score == pytest.approx(other.score, abs=0.1)
 
 
 def test_alphabet_makes_no_reading_worse(load: Load) -> None:
@@ -140,7 +144,7 @@ def test_scores_of_fewer_characters_are_never_lower_where_the_text_is_the_same(l
         if one.text == other.text
     ]
 
-    assert len(pairs) > len(samples()) / 2
+    assert len(pairs) > len(sample_lines()) / 2
     for one, other in pairs:
         assert one.score >= other.score - 1e-4
         assert one.score == pytest.approx(other.score, abs=0.05)
@@ -185,16 +189,18 @@ def test_blank_stays_first_and_space_last() -> None:
         assert (weights_of.characters[0], weights_of.characters[-1]) == (BLANK, " ")
 
 
-def test_model_version_names_the_alphabet_and_not_the_runtime(load: Load) -> None:
-    versions = {
-        (runtime, alphabet): load(runtime, alphabet).model_version
+def test_model_version_names_alphabet_runtime_and_precision(load: Load) -> None:
+    package = f"@rapidocr-{version('rapidocr')}"
+
+    assert {
+        load(runtime, alphabet).model_version
         for runtime in ("onnxruntime", "openvino")
         for alphabet in ("latin", "all")
+    } == {
+        f"ppocrv6-small{alphabet}{package}+{runtime}-f32"
+        for runtime in ("onnxruntime", "openvino")
+        for alphabet in ("-latin", "")
     }
-
-    assert versions["onnxruntime", "latin"] == versions["openvino", "latin"]
-    assert versions["onnxruntime", "latin"].startswith("ppocrv6-small-latin@rapidocr-")
-    assert versions["openvino", "all"].startswith("ppocrv6-small@rapidocr-")
 
 
 def test_wheel_without_the_weights_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,78 +215,6 @@ def test_model_that_does_not_end_as_expected_is_refused(monkeypatch: pytest.Monk
 
     with pytest.raises(UnexpectedModelError):
         load_weights("latin")
-
-
-def test_runtime_that_is_wanted_and_fails_is_told_and_not_replaced() -> None:
-    with pytest.raises(RuntimeError):
-        open_runtime("openvino", b"no model", threads=1)
-
-
-@pytest.fixture
-def processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let the test say what the processor has."""
-    file = tmp_path / "cpuinfo"
-    monkeypatch.setattr(runtimes, "PROCESSORS", file)
-    return file
-
-
-@dataclass(eq=False)
-class FakeRuntime:
-    """Takes a time to compute nothing."""
-
-    seconds: float
-
-    def __call__(self, _: Batch) -> Probabilities:
-        until = time.perf_counter() + self.seconds
-        while time.perf_counter() < until:
-            pass
-        return np.zeros((1, 2), np.float32)
-
-
-@pytest.mark.parametrize(
-    ("flags", "openvino_seconds", "is_openvino"),
-    [
-        ("flags: avx2 avx512f", 0.0001, False),
-        ("flags: avx512f avx512_bf16", 0.0001, True),
-        ("flags: avx512f amx_bf16", 0.002, False),
-        (None, 0.0001, True),
-    ],
-)
-def test_openvino_is_taken_where_the_processor_has_bfloat16_and_it_is_faster(
-    processors: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    flags: str | None,
-    openvino_seconds: float,
-    is_openvino: bool,
-) -> None:
-    if flags is not None:
-        processors.write_text(flags)
-    plain, other = FakeRuntime(0.001), FakeRuntime(openvino_seconds)
-    monkeypatch.setattr(runtimes, "open_onnxruntime", lambda _: plain)
-    monkeypatch.setattr(runtimes, "open_openvino", lambda _, **__: other)
-
-    taken = open_runtime("auto", b"", threads=1)
-
-    assert taken is (other if is_openvino else plain)
-
-
-def test_choice_of_the_runtime_survives_one_that_cannot_be_used(
-    processors: Path, monkeypatch: pytest.MonkeyPatch, load: Load
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("this processor is too old")
-
-    processors.write_text("flags: avx512_bf16")
-    monkeypatch.setattr(runtimes, "open_openvino", fail)
-    monkeypatch.setenv("OCR_RUNTIME", "auto")
-    monkeypatch.setenv("OCR_ALPHABET", "latin")
-    pixels, right = samples()[0]
-
-    engine = rapid.load(threads=1)
-
-    assert engine.read(pixels) == load("onnxruntime", "latin").read(pixels)
-    assert engine.read(pixels).text == right
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,7 +1,5 @@
 """An engine on torch and transformers with real weights: those of the embedded model."""
 
-import csv
-
 import numpy as np
 import pytest
 
@@ -9,8 +7,7 @@ from app.engines.lines import to_batch
 from app.engines.rapid import RapidEngine
 from app.engines.runtimes import open_onnxruntime
 from app.engines.weights import load_weights
-from app.images import decode
-from infra.local.site import FOLDER, LIST_NAME
+from tests.support.samples import sample_lines
 from tests.support.tiny_trocr import need_trocr
 
 need_trocr()
@@ -20,13 +17,7 @@ from tests.support.torch_weights import open_torch  # noqa: E402  of the extra
 
 @pytest.mark.filterwarnings("ignore:::PIL")
 def test_torch_reads_the_samples_with_the_same_best_classes_as_onnxruntime() -> None:
-    with (FOLDER / LIST_NAME).open(encoding="utf-8", newline="") as file:
-        rows = [(row["url"], row["annotation"]) for row in csv.DictReader(file)]
-    lines = [
-        (decode((FOLDER / name).read_bytes(), max_pixels=25_000_000).pixels, right)
-        for name, right in rows
-        if right
-    ]
+    lines = sample_lines()
     weights = load_weights("all")
     on_torch = open_torch(weights.model, len(weights.characters))
     on_onnxruntime = open_onnxruntime(weights.model)

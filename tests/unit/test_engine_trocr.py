@@ -199,4 +199,5 @@ def test_eight_bit_weights_read_the_same_and_are_another_model_version(
     blank = np.full((48, 320, 3), 255, np.uint8)
 
     assert small.model_version == f"{engine.model_version}-int8"
+    assert small.read_many(images()) == [small.read(pixels) for pixels in images()]
     assert small.read(blank).score == pytest.approx(engine.read(blank).score, abs=0.1)
