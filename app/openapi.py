@@ -101,7 +101,7 @@ _DETAILS = {
 }
 _OF_URLS = {
     HTTPStatus.UNPROCESSABLE_ENTITY: {
-        "forbidden_address": "10.0.0.1 is at 10.0.0.1, which is not a public address",
+        "forbidden_address": "10.0.0.1 is not at a public address",
         "not_found": "the host answered 404",
     },
     HTTPStatus.BAD_GATEWAY: {"connection_failed": "the connection was lost"},
