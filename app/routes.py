@@ -27,6 +27,7 @@ from app.uploads import (
     receive_url,
 )
 from services.common.access import require_bearer
+from services.common.bodies import BodyGuard
 from services.common.health import health_router
 from services.common.problems import ProblemError, install_problem_handlers, problem_response
 from services.common.site_guard import SiteGuard, to_names
@@ -68,6 +69,7 @@ def create_app(
     )
     token = settings.api_token
     hosts = None if token else to_names(settings.hosts)
+    app.add_middleware(BodyGuard)
     app.add_middleware(SiteGuard, hosts=hosts, setting="OCR_HOSTS")
     app.add_middleware(LingeringClose)
     app.include_router(health_router(ready={"model": service.predictor.check}, registry=registry))

@@ -19,6 +19,7 @@ from app.errors import (
     UploadTooSlowError,
 )
 from app.schemas import UrlRequest
+from services.common.bodies import bounded_body
 
 FORM_OVERHEAD_BYTES = 64 * 1024
 """What a form may hold besides the file: boundaries, headers, other fields."""
@@ -166,7 +167,7 @@ async def _to_form(form: FormData, field: str, limits: Limits) -> Form:
         raise InvalidRequestError(f"the form's field {field!r} is missing")
     files = [await _file(value, field) for value in values]
     if sum(map(len, files)) > limits.max_bytes:
-        raise ImageTooLargeError(f"more than {limits.max_bytes} bytes in all")
+        raise _too_large(limits.max_bytes)
     fields = {name: value for name, value in form.items() if isinstance(value, str)}
     return Form(files, fields)
 
@@ -179,13 +180,10 @@ async def _file(value: UploadFile | str, field: str) -> bytes:
 
 
 async def _bounded(request: Request, most: int, hold: Hold) -> AsyncGenerator[bytes, None]:
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > most:
-        raise ImageTooLargeError(f"more than {most} bytes in all")
-    received = 0
-    async for chunk in request.stream():
-        received += len(chunk)
-        if received > most:
-            raise ImageTooLargeError(f"more than {most} bytes in all")
+    async for chunk in bounded_body(request, most, _too_large):
         hold(len(chunk))
         yield chunk
+
+
+def _too_large(max_bytes: int) -> ImageTooLargeError:
+    return ImageTooLargeError(f"more than {max_bytes} bytes in all")

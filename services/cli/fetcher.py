@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import IO, Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -136,6 +137,20 @@ class Item(BaseModel):
     attempts: int | None = None
 
 
+class DelayedHost(BaseModel):
+    """A host that is not asked now."""
+
+    model_config = ConfigDict(extra="allow")
+
+    host: str
+    reason: str
+    until: datetime
+
+
+class _HostPage(BaseModel):
+    hosts: list[DelayedHost]
+
+
 class _ItemPage(BaseModel):
     items: list[Item]
     next: str | None = None
@@ -207,6 +222,11 @@ class FetcherClient:
             if page.next is None:
                 return
             params["cursor"] = page.next
+
+    async def hosts(self, *, limit: int) -> list[DelayedHost]:
+        """Return the hosts that are not asked now, those that are longest away first."""
+        answer = await self._ask("GET", "hosts", params={"limit": str(limit)})
+        return _parsed(_HostPage, answer).hosts
 
     async def _ask(self, method: str, path: str, **request: Any) -> Any:
         try:

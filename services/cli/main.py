@@ -9,6 +9,7 @@ from services.cli.errors import EXIT_STATUSES
 from services.cli.evaluate import evaluate
 from services.cli.export import export
 from services.cli.forget import forget
+from services.cli.hosts import hosts
 from services.cli.images import images
 from services.cli.label_studio import app as label_studio
 from services.cli.models import app as models
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 for command in (
     *(submit, watch, images, annotate, export, evaluate, report),
-    *(reconcile, repredict, calibrate, forget, doctor),
+    *(reconcile, repredict, calibrate, forget, hosts, doctor),
 ):
     app.command(epilog=EXIT_STATUSES)(command)
 app.add_typer(parked, name="parked")

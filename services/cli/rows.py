@@ -30,7 +30,12 @@ class ImageRow(BaseModel):
     cer: float | None
     """Character error rate: edits over the length of the annotation; None without both texts."""
     sources: list[str]
-    """URLs it came from; empty for an upload."""
+    """URLs it came from, the first of very many; empty for an upload."""
+    sources_count: int
+    placeholder: bool
+    """Whether more URLs lead to it than to any picture of a text."""
+    annotation_conflict: str | None
+    """Why a placeholder has no annotation."""
     error_code: str | None
     error_detail: str | None
 
@@ -60,6 +65,7 @@ def image_row(document: Document) -> ImageRow:
     error: dict[str, Any] = document.get("error") or {}
     read, known = prediction.get("text"), annotation.get("text")
     cer = None if read is None or known is None else character_error_rate(known, read)
+    sources = [str(source["url"]) for source in document.get("sources") or []]
     return ImageRow(
         image=str(document["_id"]),
         status=str(document.get("status")),
@@ -67,7 +73,10 @@ def image_row(document: Document) -> ImageRow:
         score=prediction.get("score"),
         annotation=known,
         cer=cer,
-        sources=[str(source["url"]) for source in document.get("sources") or []],
+        sources=sources,
+        sources_count=max(document.get("sources_count") or 0, len(sources)),
+        placeholder=bool(document.get("placeholder")),
+        annotation_conflict=None if annotation else document.get("annotation_conflict"),
         error_code=error.get("code"),
         error_detail=error.get("detail"),
     )
@@ -89,8 +98,19 @@ def image_table(title: str, rows: Sequence[ImageRow], *, with_origin: bool = Tru
     if with_origin:
         columns += ["status", "source"]
         for line, row in zip(lines, rows, strict=True):
-            line += [_status(row), cell(row.sources[0] if row.sources else "(uploaded)")]
+            line += [_status(row), _source(row)]
     return table(title, columns, lines)
+
+
+def _source(row: ImageRow) -> Text:
+    if not row.sources:
+        return cell("(uploaded)")
+    if row.placeholder:
+        conflict = ", which disagree about its text" if row.annotation_conflict else ""
+        return cell(
+            f"placeholder of {row.sources_count} URLs{conflict}: {row.sources[0]}", "yellow"
+        )
+    return cell(row.sources[0])
 
 
 def _score(score: float | None) -> Text:

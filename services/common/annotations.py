@@ -5,7 +5,7 @@ written since they read (the document's ``revision``), so that neither undoes th
 """
 
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -28,6 +28,15 @@ BY_BATCH = "batch:"
 
 BYTES_REPLACED_AT = "bytes_replaced_at"
 """Of an earlier annotation: when the image that it is of gave way to another under its key."""
+
+DISPUTED_AT = "disputed_at"
+"""Of an earlier annotation: when lists were found to differ about a placeholder."""
+
+SOURCES_DISAGREE = "sources_disagree"
+"""``annotation_conflict`` of a placeholder without an annotation: lists differ about its text."""
+
+MOST_EARLIER = 100
+"""Annotations in ``annotation_history``; ``annotation_history_count`` goes on."""
 
 _CONTROL = frozenset({"Cc", "Cs"})
 """Unicode categories that no text on an image has (UAX 44, table 12); format characters stay:
@@ -198,8 +207,32 @@ def _fields(document: Document, annotation: Annotation) -> dict[str, Any]:
         fields["annotation"]["origin"] = annotation.origin
     earlier = document.get("annotation")
     if earlier is not None:
-        fields["annotation_history"] = [*(document.get("annotation_history") or []), earlier]
+        fields |= history_fields(document, [*(document.get("annotation_history") or []), earlier])
     return fields
+
+
+def history_fields(document: Document | None, earlier: Sequence[Document]) -> Document:
+    """Return the fields of an image's earlier annotations, of which the last ones are kept.
+
+    Args:
+        document: As it is.
+        earlier: All that is known of them, earliest first.
+    """
+    before = document or {}
+    known = len(before.get("annotation_history") or [])
+    dropped = max(0, (before.get("annotation_history_count") or 0) - known)
+    surplus = max(0, len(earlier) - MOST_EARLIER)
+    # What people wrote stays longer than what lists said
+    by_worth = sorted(range(len(earlier)), key=lambda at: not _is_given(earlier[at]))
+    gone = set(by_worth[:surplus])
+    return {
+        "annotation_history": [each for at, each in enumerate(earlier) if at not in gone],
+        "annotation_history_count": dropped + len(earlier),
+    }
+
+
+def _is_given(annotation: Mapping[str, Any]) -> bool:
+    return str(annotation.get("by")).startswith(BY_BATCH)
 
 
 def _is_control(character: str) -> bool:

@@ -58,6 +58,7 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("prediction.score", ASCENDING)]),
         IndexModel([("sha256", ASCENDING)]),
         IndexModel([("disagreement", DESCENDING)], sparse=True),
+        IndexModel([("placeholder", ASCENDING)], sparse=True),
     ),
     BATCHES: (
         IndexModel([("created_at", DESCENDING)]),
@@ -68,6 +69,7 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("url", ASCENDING), ("finished_at", DESCENDING)]),
         IndexModel([("page", ASCENDING), ("outcome", ASCENDING)]),
         IndexModel([("sha256", ASCENDING)], sparse=True),
+        IndexModel([("key", ASCENDING), ("finished_at", ASCENDING)]),
     ),
     LISTS: (IndexModel([("batch_id", ASCENDING), ("last_line", ASCENDING)]),),
     HOSTS: (IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0),),

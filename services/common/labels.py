@@ -32,6 +32,8 @@ class Exclusion(StrEnum):
     NOT_READ = "not_read"
     """Rejected: no training tool could read it either."""
     NOT_ANNOTATED = "not_annotated"
+    SOURCES_DISAGREE = "sources_disagree"
+    """A placeholder to which very many URLs lead, whose lists differ about its text."""
     LOW_AGREEMENT = "low_agreement"
     NO_TEXT = "no_text"
     INVALID_TEXT = "invalid_text"
@@ -66,8 +68,9 @@ def label_of(
         if quality in {Quality.UNREADABLE, Quality.NOT_A_LINE}:
             return Exclusion(quality)
         return _label(annotation.get("text"), Origin.ANNOTATION, None)
-    if only_annotated:
-        return Exclusion.NOT_ANNOTATED
+    is_disputed = bool(document.get("annotation_conflict"))
+    if only_annotated or is_disputed:
+        return Exclusion.SOURCES_DISAGREE if is_disputed else Exclusion.NOT_ANNOTATED
     agreed = agreement(document)
     if agreed < min_agreement:
         return Exclusion.LOW_AGREEMENT

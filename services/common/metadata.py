@@ -9,6 +9,9 @@ MAX_METADATA_BYTES = 1700
 FETCH_ID = "fetch-id"
 """Name of what says where the values are that do not fit."""
 
+PLACEHOLDER_SOURCES = 100
+"""An image that more URLs lead to is shown as a placeholder: a logo, or "photo unavailable"."""
+
 
 @dataclass(frozen=True)
 class Provenance:

@@ -34,7 +34,8 @@ def to_names(listed: str) -> frozenset[str]:
     return frozenset(name.strip().lower() for name in listed.split(",") if name.strip())
 
 
-async def _as_problem(_: Request, error: ProblemError) -> Response:
+async def as_problem(_: Request, error: ProblemError) -> Response:
+    """Answer a refusal as problem+json."""
     return problem_response(error)
 
 
@@ -59,7 +60,7 @@ class SiteGuard:
         hosts: frozenset[str] | None,
         setting: str,
         headers: Mapping[str, str] = API_HEADERS,
-        refuse: Refuse = _as_problem,
+        refuse: Refuse = as_problem,
     ) -> None:
         self._app = app
         self._hosts = hosts

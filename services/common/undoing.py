@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from services.common.annotations import BYTES_REPLACED_AT
+from services.common.annotations import BYTES_REPLACED_AT, DISPUTED_AT, history_fields
 from services.common.index import Collection, Document
 
-_ENDED = {"undone_at", BYTES_REPLACED_AT}
+_ENDED = {"undone_at", BYTES_REPLACED_AT, DISPUTED_AT}
 """What says of an earlier annotation that it is never valid again."""
 
 
@@ -48,4 +48,4 @@ def _without_last(document: Document) -> Document:
     valid = [number for number, each in enumerate(history) if not _ENDED & each.keys()]
     earlier = history.pop(valid[-1]) if valid else None
     undone = {**document["annotation"], "undone_at": datetime.now(tz=UTC)}
-    return {"annotation": earlier, "annotation_history": [*history, undone]}
+    return {"annotation": earlier, **history_fields(document, [*history, undone])}

@@ -8,13 +8,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, get_args
 
-from services.common.annotations import BY_BATCH, BYTES_REPLACED_AT
 from services.common.events import ObjectEvent, sequence_order
 from services.common.index import Document
 from services.common.labels import similarity
 from services.common.metadata import Provenance
 from services.common.object_store import ObjectInfo
+from services.consumer.annotations import (
+    annotation_fields,
+    annotations_of_bytes,
+    late_annotation_fields,
+    without_annotations,
+)
 from services.consumer.ocr_client import Prediction
+from services.consumer.sources import is_placeholder, source_fields
 
 Code = Literal[
     "predicted",
@@ -33,9 +39,6 @@ READ_AGAIN: Final = "read_again"
 """Code of a decision that a reading is needed after all."""
 HANDLED = frozenset(get_args(Code)) - {READ_AGAIN}
 """Codes that the work on a delivery can end with."""
-
-API = "api"
-"""Instead of a batch, where an annotation came with a request to the OCR API."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +117,16 @@ def stored(
         kept: The annotations of the bytes that were read, from when they were here before (see
             ``tombstones``).
     """
-    sources = _sources(document, provenance)
-    if is_older(event, document):
+    is_repeated = document is not None and event.sequencer == document.get("sequencer")
+    sources = source_fields(document, provenance, is_repeated=is_repeated)
+    if document is not None and is_older(event, document):
         # Late, but where the image came from is still owed
-        is_known = document is not None and sources == document.get("sources")
-        return Decision("stale", None if is_known else {"sources": sources})
+        return Decision("stale", _late(document, event, provenance, sources, now) or None)
     if reading is None and needs_reading(event, document):
         return Decision(READ_AGAIN, None)
+    annotated = document or {}
+    if reading is not None:
+        annotated = annotations_of_bytes(document, reading.sha256, kept, now)
     fields = {
         "bucket": event.bucket,
         "key": event.key,
@@ -128,8 +134,14 @@ def stored(
         "uploaded_by": event.uploaded_by,
         "stored_at": event.occurred_at,
         "indexed_at": now,
-        "sources": sources,
-        **_annotations(document, _annotated(document, reading, kept, now), provenance, now),
+        **sources,
+        **annotation_fields(
+            document,
+            annotated,
+            provenance,
+            now,
+            is_placeholder=is_placeholder(document, sources),
+        ),
     }
     if document is not None and document.get("removed_at") is not None:
         fields["removed_at"] = None
@@ -140,6 +152,22 @@ def stored(
     if document is not None and document.get("etag") != read["etag"]:
         fields |= _without_history(document)
     return Decision(code, with_disagreement(document, {**fields, **read}))
+
+
+def _late(
+    document: Document,
+    event: ObjectEvent,
+    provenance: Provenance,
+    sources: dict[str, Any],
+    now: datetime,
+) -> dict[str, Any]:
+    """Return what an event adds to a document that shows a later one."""
+    is_of_its_bytes = event.etag is not None and event.etag == document.get("etag")
+    if document.get("status") == "removed" or not is_of_its_bytes:
+        return sources
+    if not is_placeholder(document, sources):
+        return sources
+    return {**sources, **late_annotation_fields(document, provenance, now)}
 
 
 def removed(document: Document | None, event: ObjectEvent, now: datetime) -> Decision:
@@ -159,7 +187,7 @@ def removed(document: Document | None, event: ObjectEvent, now: datetime) -> Dec
         "error": None,
         "indexed_at": now,
         **_without_history(document),
-        **_without_annotations(document),
+        **without_annotations(document),
     }
     return Decision("removed", fields if document is not None else {"sources": [], **fields})
 
@@ -171,21 +199,20 @@ def gone(
 
     The event of the deletion follows and knows no source: only here it gets into the proof.
     """
-    sources = _sources(document, provenance)
+    sources = source_fields(document, provenance)
     if document is not None:
-        is_known = sources == document.get("sources")
-        return Decision("gone", None if is_known else {"sources": sources})
+        return Decision("gone", sources or None)
     fields = removed(None, event, now).fields
-    if fields is None or not sources:
+    if fields is None or not sources["sources"]:
         return Decision("gone", None)
-    told = {"stored_at": event.occurred_at, "removed_at": now, "sources": sources}
+    told = {"stored_at": event.occurred_at, "removed_at": now, **sources}
     return Decision("gone", {**fields, **told})
 
 
 def _without_history(document: Document | None) -> dict[str, Any]:
     """Return what erases the earlier predictions, where there are any."""
     has_some = document is not None and document.get("history")
-    return {"history": [], "disagreement": None} if has_some else {}
+    return {"history": [], "history_count": 0, "disagreement": None} if has_some else {}
 
 
 def with_disagreement(document: Document | None, fields: dict[str, Any]) -> dict[str, Any]:
@@ -199,90 +226,6 @@ def with_disagreement(document: Document | None, fields: dict[str, Any]) -> dict
     prediction = fields["prediction"]
     apart = 1 - similarity(history[-1]["text"], prediction["text"]) if prediction else 0.0
     return {**fields, "disagreement": apart or None}
-
-
-def _annotated(
-    document: Document | None, reading: Reading | None, kept: Document | None, now: datetime
-) -> Document:
-    """Return the annotations of an object's bytes before anything new is said of them.
-
-    An annotation never becomes the label of bytes that it was not made for; those whose bytes are
-    back are valid again.
-    """
-    before = document or {}
-    said, history = before.get("annotation"), before.get("annotation_history") or []
-    if reading is None:
-        return {"annotation": said, "annotation_history": history}
-    again = kept or {}
-    # An ETag may differ for equal bytes
-    if document is not None and document.get("sha256") != reading.sha256:
-        ended = [*history, said] if said else history  # undo must not make them valid again
-        history = [{BYTES_REPLACED_AT: now, **each} for each in ended]
-        said = None
-    return {
-        "annotation": said or again.get("annotation"),
-        "annotation_history": history or again.get("annotation_history") or [],
-    }
-
-
-def _without_annotations(document: Document | None) -> dict[str, Any]:
-    """Return what erases the earlier annotations, where there are any."""
-    has_some = document is not None and document.get("annotation_history")
-    return {"annotation_history": []} if has_some else {}
-
-
-def _sources(document: Document | None, provenance: Provenance) -> list[dict[str, Any]]:
-    sources = list((document or {}).get("sources") or [])
-    url = provenance.source_url
-    if url is not None and all(source["url"] != url for source in sources):
-        sources.append(
-            {"url": url, "batch_id": provenance.batch_id, "fetched_at": provenance.fetched_at}
-        )
-    return sources
-
-
-def _annotations(
-    document: Document | None, annotated: Document, provenance: Provenance, now: datetime
-) -> dict[str, Any]:
-    """Return the annotation from now on, and the one that it replaces among the earlier ones.
-
-    Args:
-        document: As it is; fields that stay as they are in it are left out.
-        annotated: Its annotations before this (see ``_annotated``).
-        provenance: What the event says.
-        now: The time.
-    """
-    current, earlier = annotated["annotation"], annotated["annotation_history"]
-    annotation = _annotation(annotated, provenance, now)
-    if current is not None and annotation != current:
-        earlier = [*earlier, current]
-    is_same = earlier == ((document or {}).get("annotation_history") or [])
-    return {"annotation": annotation} | ({} if is_same else {"annotation_history": earlier})
-
-
-def _annotation(
-    annotated: Document, provenance: Provenance, now: datetime
-) -> dict[str, Any] | None:
-    """Return the annotation that came along, unless a person has written another.
-
-    What whoever may call the OCR API says does not replace what a list said.
-    """
-    current: dict[str, Any] | None = annotated["annotation"]
-    if provenance.annotation is None:
-        return current
-    by = f"{BY_BATCH}{provenance.batch_id or API}"
-    if current is not None and (
-        not current["by"].startswith(BY_BATCH)
-        or current["text"] == provenance.annotation
-        or (provenance.batch_id is None and current["by"] != by)
-    ):
-        return current
-    return {
-        "text": provenance.annotation,
-        "quality": "ok",
-        "by": by,
-        "at": provenance.fetched_at or now,
-    }
 
 
 def of_reading(reading: Reading) -> dict[str, Any]:

@@ -60,4 +60,24 @@ class Images:
                 return False
             return True
         as_read = {"_id": document_id, "revision": document.get("revision")}
-        return await self._collection.update_one(as_read, {"$set": fields, "$inc": {"revision": 1}})
+        return await self._collection.update_one(as_read, _update(document, fields))
+
+
+def _update(document: Document, fields: Document) -> Document:
+    """Return the update that sets fields; of a list that only grew, what it grew by.
+
+    An image may have a thousand sources, and each further one is an event.
+    """
+    kept, grown = {}, {}
+    for name, value in fields.items():
+        before = document.get(name)
+        if (
+            not isinstance(value, list)
+            or not isinstance(before, list)
+            or before != value[: len(before)]
+        ):
+            kept[name] = value
+        elif len(value) > len(before):
+            grown[name] = {"$each": value[len(before) :]}
+    update: Document = {"$inc": {"revision": 1}}
+    return update | ({"$set": kept} if kept else {}) | ({"$push": grown} if grown else {})

@@ -9,6 +9,8 @@ from services.common.index import Document
 from services.common.jobs import RepredictJob
 from services.consumer.documents import Code, Decision, Reading, of_reading, with_disagreement
 
+MOST_EARLIER = 100
+"""Predictions in ``history``; ``history_count`` goes on."""
 SAME = ("model_version", "engine", "text")
 """Fields that make two predictions the same for a history."""
 
@@ -38,9 +40,15 @@ def repredicted(document: Document | None, job: RepredictJob, reading: Reading) 
     fields = of_reading(reading)
     earlier = document.get("prediction")
     if earlier is not None and not _is_same(earlier, fields["prediction"]):
-        fields["history"] = [*(document.get("history") or []), earlier]
+        fields |= _with(document, earlier)
     code: Code = "rejected" if reading.prediction is None else "repredicted"
     return Decision(code, with_disagreement(document, fields))
+
+
+def _with(document: Document, earlier: dict[str, Any]) -> dict[str, Any]:
+    history = document.get("history") or []
+    count = max(document.get("history_count") or 0, len(history))
+    return {"history": [*history, earlier][-MOST_EARLIER:], "history_count": count + 1}
 
 
 def _is_same(earlier: dict[str, Any], later: dict[str, Any] | None) -> bool:

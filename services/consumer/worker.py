@@ -17,7 +17,7 @@ from services.common.errors import (
     TransientError,
 )
 from services.common.events import EventKind, ObjectEvent, parse_notification
-from services.common.index import Collection
+from services.common.index import Collection, Document
 from services.common.jobs import RepredictJob, parse_job
 from services.common.metadata import Provenance, from_metadata
 from services.common.object_store import ObjectStore, ObjectTooLargeError
@@ -35,6 +35,12 @@ from services.consumer.ocr_client import Prediction
 from services.consumer.repredicting import reason_not_to, repredicted
 
 log = structlog.stdlib.get_logger(__name__)
+
+
+FETCHED_PREFIX = "fetched/"
+"""Of the keys that the fetcher makes of an image's hash."""
+MOST_EARLIER = 20
+"""Earlier fetches of the same bytes that are looked up."""
 
 
 class ForeignEventError(PermanentError):
@@ -117,11 +123,37 @@ class Worker:
                 if event.key.endswith("/") and not event.size:
                     return "folder"  # the console's way to make an empty folder
                 provenance = await self._provenance(event, is_last_attempt=is_last_attempt)
-                return await self._stored(event, provenance, is_inferred=is_inferred)
+                earlier = await self._earlier(event)
+                codes = [
+                    await self._stored(event, each, is_inferred=is_inferred)
+                    for each in (*earlier, provenance)
+                ]
+                return codes[0]
             case EventKind.REMOVED:
                 return await self._removed(event, is_inferred=is_inferred)
             case EventKind.IGNORED:
                 return "ignored"
+
+    async def _earlier(self, event: ObjectEvent) -> list[Provenance]:
+        """Return from where the same bytes were fetched before the first event of theirs.
+
+        MinIO may lose the event of an object when it is killed. The fetcher writes equal bytes of
+        another URL to the same key, whose event then says nothing of the first.
+        """
+        if not event.key.startswith(FETCHED_PREFIX) or await self._images.find(event.document_id):
+            return []
+        where = {"key": event.key, "finished_at": {"$lt": event.occurred_at}}
+        found = self._fetches.find(where, sort=[("finished_at", 1)], limit=MOST_EARLIER)
+        return [
+            Provenance(
+                source_url=_redacted_url(fetch),
+                batch_id=fetch["batch_id"],
+                annotation=fetch["annotation"],
+                fetched_at=fetch["finished_at"],
+                fetch_id=fetch["_id"],
+            )
+            async for fetch in found
+        ]
 
     async def _stored(
         self, event: ObjectEvent, provenance: Provenance, *, is_inferred: bool
@@ -209,13 +241,17 @@ class Worker:
                 return provenance
             raise FetchNotFoundError(f"no fetch {provenance.fetch_id!r}"[:200])
         return Provenance(
-            # redacted by the fetcher; one of before it did so loses its whole query
-            source_url=provenance.source_url or fetch.get("source_url") or beginning(fetch["url"]),
+            source_url=provenance.source_url or _redacted_url(fetch),
             batch_id=fetch["batch_id"],
             annotation=fetch.get("annotation"),
             fetched_at=provenance.fetched_at,
             fetch_id=provenance.fetch_id,
         )
+
+
+def _redacted_url(fetch: Document) -> str:
+    """Return the URL as the fetcher redacted it; one of before it did so loses its whole query."""
+    return str(fetch.get("source_url") or beginning(fetch["url"]))
 
 
 def _count_errors(prediction: Prediction, annotation: str | None) -> None:

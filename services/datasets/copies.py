@@ -7,9 +7,9 @@ from services.common.index import Collection, Document
 from services.common.labels import Exclusion, Label, Origin, label_of
 from services.datasets.splits import source_group
 
-_NAMES = ("key", "etag", "sha256", "status", "stored_at", "annotation", "prediction")
+_NAMES = ("key", "etag", "sha256", "status", "stored_at", "annotation", "annotation_conflict")
 _PARTS = ("sources.url", "sources.fetched_at", "history.text", "history.model_version")
-FIELDS = dict.fromkeys((*_NAMES, *_PARTS), 1)
+FIELDS = dict.fromkeys((*_NAMES, "prediction", *_PARTS), 1)
 """Of a document, all that decides about its image."""
 _VAGUE = {Exclusion.NOT_READ, Exclusion.NOT_ANNOTATED}
 
@@ -67,6 +67,8 @@ def identity_of(copies: Sequence[Document], *, is_by_source: bool) -> str:
 
 
 def _refusal(document: Document) -> Exclusion | None:
+    if document.get("annotation") is None and document.get("annotation_conflict"):
+        return Exclusion.SOURCES_DISAGREE
     quality = (document.get("annotation") or {}).get("quality")
     return Exclusion(quality) if quality in {Quality.UNREADABLE, Quality.NOT_A_LINE} else None
 

@@ -23,7 +23,8 @@ def filter_of(query: Query) -> Document:
     if query.since is not None:
         where["stored_at"] = {"$gte": query.since}
     if query.only_annotated:
-        where["annotation"] = {"$ne": None}
+        # Those whose sources disagree are not in it, and counted
+        where["$or"] = [{"annotation": {"$ne": None}}, {"annotation_conflict": {"$ne": None}}]
     return where
 
 

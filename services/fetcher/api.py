@@ -6,12 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from services.common.bodies import BodyGuard
 from services.common.health import Check, health_router
 from services.common.problems import ProblemError, install_problem_handlers, problem_response
 from services.common.site_guard import SiteGuard, to_names
 from services.fetcher import schemas
 from services.fetcher.access import require_token
 from services.fetcher.batches import BatchConflictError, Batches, BatchNotFoundError
+from services.fetcher.hosts.repository import HostRepository
 from services.fetcher.ledger import ItemOutcome, RetryScope
 from services.fetcher.list_parameters import ListParameters
 from services.fetcher.lists.formats import OpenList
@@ -110,6 +112,7 @@ def build_app(
     references: References,
     spool: Spool,
     *,
+    host_states: HostRepository,
     ready: dict[str, Check],
     alive: dict[str, Check],
     stop: asyncio.Event,
@@ -122,6 +125,7 @@ def build_app(
         submissions: Where lists go.
         references: Where addresses of lists go.
         spool: Where lists are while they are read.
+        host_states: Which hosts are not asked now.
         ready: For /readyz.
         alive: For /livez.
         stop: Ends the streams of progress, which would hold up a shutdown.
@@ -133,6 +137,7 @@ def build_app(
         openapi_url=None if settings.api_token else "/openapi.json",
     )
     hosts = None if settings.api_token else to_names(settings.hosts)
+    app.add_middleware(BodyGuard)
     app.add_middleware(SiteGuard, hosts=hosts, setting="FETCHER_HOSTS")
     install_problem_handlers(app)
     _install_own_problems(app)
@@ -141,6 +146,7 @@ def build_app(
     _add_submission(router, settings, submissions, references, spool)
     _add_reading(router, batches, stop)
     _add_actions(router, batches)
+    _add_hosts(router, host_states)
     app.include_router(router)
     return app
 
@@ -258,6 +264,13 @@ def _add_actions(router: APIRouter, batches: Batches) -> None:
     async def cancel(batch_id: BatchId) -> schemas.BatchStatus:
         await batches.cancel(batch_id)
         return schemas.to_status(await batches.find(batch_id))
+
+
+def _add_hosts(router: APIRouter, host_states: HostRepository) -> None:
+    @router.get("/hosts", tags=["hosts"], summary="List the hosts that are not asked now, and why")
+    async def list_hosts(limit: Limit = 100) -> schemas.HostPage:
+        found = await host_states.delayed(limit=limit)
+        return schemas.HostPage(hosts=[schemas.HostStatus(**vars(host)) for host in found])
 
 
 def _status_url(batch_id: str) -> str:

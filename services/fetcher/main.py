@@ -188,6 +188,7 @@ def _app(
         submissions,
         references,
         opened.spool,
+        host_states=HostRepository(index.hosts),
         ready=ready,
         alive=alive,
         stop=stop,

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.common.index import Document
 from services.fetcher.batches import Batch, BatchState
+from services.fetcher.hosts.repository import DelayReason
 from services.fetcher.ledger import ItemOutcome
 from services.fetcher.lists.rows import Rejection
 from services.fetcher.submissions import ListPreview, Submission
@@ -124,6 +125,21 @@ class ItemPage(_Model):
 
     items: list[ItemStatus]
     next: str | None = Field(description="Cursor of the next page.")
+
+
+class HostStatus(_Model):
+    """A host whose jobs are delayed, or fail where it is silent."""
+
+    host: str
+    reason: DelayReason
+    until: datetime = Field(description="When it may be asked again.")
+    crawl_delay: float = Field(description="Seconds between two requests that it asks for.")
+
+
+class HostPage(_Model):
+    """Hosts that are not asked now, those that are longest away first."""
+
+    hosts: list[HostStatus]
 
 
 class Retried(_Model):

@@ -12,6 +12,7 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from services.common.bodies import bounded_body
 from services.common.problems import ProblemError
 from services.fetcher.gunzip import gunzipped, is_gzip
 from services.fetcher.lists.documents import to_name
@@ -112,7 +113,7 @@ async def _sent_as_body(
 ) -> AsyncIterator[_Sent]:
     list_format = _known(find_format(content_type=content_type), content_type)
     with spool.file() as body:
-        async with aclosing(_capped(request, limits.of(list_format))) as chunks:
+        async with aclosing(bounded_body(request, limits.of(list_format), too_large)) as chunks:
             async for chunk in chunks:
                 spool.write(body, chunk)
         spool.flush(body)
@@ -133,7 +134,7 @@ async def _form(request: Request, limit: int, spool: Spool) -> AsyncIterator[For
 
 async def _parse(request: Request, limit: int, spool: Spool) -> FormData:
     """Read a form, whose file the parser keeps on disk."""
-    chunks = _capped(request, limit)
+    chunks = bounded_body(request, limit, too_large)
 
     async def counted() -> AsyncGenerator[bytes]:
         async for chunk in chunks:
@@ -148,15 +149,6 @@ async def _parse(request: Request, limit: int, spool: Spool) -> FormData:
         except (MultiPartException, KeyError, ValueError) as error:  # the form's charset may raise
             detail = f"not a valid form: {error}"
             raise ProblemError(422, "malformed_request", detail) from error
-
-
-async def _capped(request: Request, limit: int) -> AsyncGenerator[bytes]:
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise too_large(limit)
-        yield chunk
 
 
 def _known(list_format: ListFormat | None, content_type: str) -> ListFormat:

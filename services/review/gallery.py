@@ -20,7 +20,19 @@ PAGE = 24
 SEARCH_SECONDS = 0.09
 """A page shows what was found in this time, and how to go on."""
 FIELDS = dict.fromkeys(
-    ("prediction", "annotation", "status", "error", "indexed_at", "key", "etag"), 1
+    (
+        "prediction",
+        "annotation",
+        "annotation_conflict",
+        "placeholder",
+        "sources_count",
+        "status",
+        "error",
+        "indexed_at",
+        "key",
+        "etag",
+    ),
+    1,
 )
 
 

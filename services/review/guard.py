@@ -3,11 +3,9 @@
 from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request, Response
-from starlette.middleware.base import RequestResponseEndpoint
 
-from services.common.health import PATHS as HEALTH_PATHS
-from services.common.problems import ProblemError
-from services.common.site_guard import SAFE_METHODS, SiteGuard
+from services.common.bodies import BodyGuard
+from services.common.site_guard import SiteGuard
 
 UPLOAD_PATH = "/submit"
 WEBHOOK_PATH = "/webhooks/label-studio"
@@ -49,28 +47,10 @@ def install_guard(
         max_upload_bytes: Largest body that ``/submit`` takes.
         refuse: Says what is wrong.
     """
-
-    @app.middleware("http")
-    async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        refusal = _refusal(request, max_upload_bytes)
-        return await (refuse(request, refusal) if refusal else call_next(request))
-
+    limits = {UPLOAD_PATH: max_upload_bytes, WEBHOOK_PATH: MAX_EVENT_BYTES}
+    app.add_middleware(
+        BodyGuard, limit_of=lambda path: limits.get(path, MAX_FORM_BYTES), refuse=refuse
+    )
     app.add_middleware(
         SiteGuard, hosts=hosts, setting="REVIEW_HOSTS", headers=HEADERS, refuse=refuse
     )
-
-
-def _refusal(request: Request, max_upload_bytes: int) -> ProblemError | None:
-    if request.url.path in HEALTH_PATHS or request.method in SAFE_METHODS:
-        return None
-    limits = {UPLOAD_PATH: max_upload_bytes, WEBHOOK_PATH: MAX_EVENT_BYTES}
-    return _refusal_of_body(request, limits.get(request.url.path, MAX_FORM_BYTES))
-
-
-def _refusal_of_body(request: Request, max_body_bytes: int) -> ProblemError | None:
-    length = request.headers.get("content-length", "")
-    if not length.isdecimal():
-        return ProblemError(411, "length_required", "the request does not say how long it is")
-    if int(length) > max_body_bytes:
-        return ProblemError(413, "too_large", f"more than {max_body_bytes} bytes at once")
-    return None

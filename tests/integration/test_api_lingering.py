@@ -6,6 +6,7 @@ from http.client import HTTPConnection
 import pytest
 
 from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
+from tests.support.web import FORM_TYPE, TWO_LENGTHS, chunked, exchange
 
 LARGE = bytes(30_000_000)
 """More than the sockets between the two hold."""
@@ -43,7 +44,7 @@ async def test_a_refused_client_that_sends_no_more_is_not_waited_for_long(
         base = api.session._base_url
         assert base is not None
         reader, writer = await asyncio.open_connection(base.host, base.port)
-        lines = ["POST /predict HTTP/1.1", "Host: a", f"Content-Length: {len(LARGE)}"]
+        lines = ["POST /predict HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(LARGE)}"]
         lines += [f"{name}: {value}" for name, value in FORM.items()]
         writer.write("\r\n".join([*lines, "", ""]).encode())
         async with asyncio.timeout(20):
@@ -53,3 +54,12 @@ async def test_a_refused_client_that_sends_no_more_is_not_waited_for_long(
 
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert answer.count(b"HTTP/1.1") == 1
+
+
+async def test_body_of_two_lengths_is_refused() -> None:
+    async with running_api(FakeEngine) as api:
+        assert api.session._base_url is not None
+        url = api.session._base_url.with_path("/predict")
+        answer = await exchange(url, [FORM_TYPE, *TWO_LENGTHS], chunked(b"a"))
+
+    assert answer.startswith(b"HTTP/1.1 400 ")

@@ -276,6 +276,35 @@ async def test_same_bytes_again_add_their_source_without_a_second_prediction(
     assert len(ocr_api.seen) == 1
 
 
+async def test_source_whose_event_was_lost_is_learnt_with_the_next(
+    start: Start, ocr_api: ScriptedOcrApi
+) -> None:
+    """MinIO was killed between an object and its event; the same bytes came from another URL."""
+    pipeline = await start()
+    key, now = "fetched/ab/abcd.png", datetime.now(tz=UTC)
+    first = {
+        "url": "http://one.test/a?token=s3cret",
+        "source_url": "http://one.test/a?token=REDACTED",
+        "annotation": "said",
+        "batch_id": "b",
+    }
+    finished = {"lost": (first, -60), "later": ({**first, "url": "http://later.test/"}, 60)}
+    for name, (item, seconds) in finished.items():
+        at = now + timedelta(seconds=seconds)
+        await pipeline.index.fetches.insert({"_id": name, "key": key, "finished_at": at, **item})
+
+    await pipeline.upload(key, provenance=Provenance("http://two.test/a", "c"))
+
+    document = await pipeline.document(key, **{"sources.url": "http://two.test/a"})
+    assert [(source["url"], source["batch_id"]) for source in document["sources"]] == [
+        ("http://one.test/a?token=REDACTED", "b"),
+        ("http://two.test/a", "c"),
+    ]
+    assert document["annotation"]["text"] == "said"
+    await pipeline.until_settled("predicted")
+    assert len(ocr_api.seen) == 1
+
+
 async def test_other_bytes_under_a_key_are_predicted_anew(
     start: Start, ocr_api: ScriptedOcrApi
 ) -> None:

@@ -264,6 +264,22 @@ async def test_image_that_a_person_refused_is_left_out_whatever_its_copies_read(
     assert list(labels(out).values()) == ["other"]
 
 
+@pytest.mark.parametrize("options", [(), ("--only-annotated",)])
+async def test_placeholder_whose_sources_disagree_is_left_out_and_counted(
+    collected: Collected, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    disputed: dict[str, Any] = {"annotation": None, "annotation_conflict": "sources_disagree"}
+    image = line_image("photo unavailable")
+    await collected.add("a.png", "photo unavailable", content=image, **disputed)
+    await collected.add("copy.png", "photo unavailable", content=image)
+    await collected.add("b.png", "logo", **disputed | {"annotation": annotation("logo")})
+    out = tmp_path / "set"
+    told = await answer("export", "--format", "hf", "--out", out, *options)
+    assert told["excluded"]["sources_disagree"] == 1
+    assert list(labels(out).values()) == ["logo"]
+    assert "| sources_disagree | 1 |" in (out / "README.md").read_text()
+
+
 async def test_image_belongs_to_the_earliest_source_of_its_copies(
     collected: Collected, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ from tests.support.fetcher import (
     submit,
     wait_done,
 )
-from tests.support.web import WebSite, open_raw_server, png
+from tests.support.web import TWO_LENGTHS, WebSite, chunked, exchange, open_raw_server, png
 
 pytestmark = pytest.mark.integration
 
@@ -717,3 +717,11 @@ async def test_api_describes_itself(api: aiohttp.ClientSession) -> None:
     assert set(document["paths"]["/batches"]) == {"get", "post"}
     body = document["paths"]["/batches"]["post"]["requestBody"]
     assert "text/csv" in body["content"]
+
+
+async def test_body_of_two_lengths_is_refused(api: aiohttp.ClientSession) -> None:
+    assert api._base_url is not None
+    url = api._base_url.with_path("/batches")
+    answer = await exchange(url, ["Content-Type: text/csv", *TWO_LENGTHS], chunked(b"a"))
+
+    assert answer.startswith(b"HTTP/1.1 400 ")

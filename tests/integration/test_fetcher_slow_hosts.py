@@ -1,5 +1,6 @@
 """Hosts that are slow, or throttle, with the real delays and a RabbitMQ that is in a hurry."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -120,6 +121,7 @@ async def test_pause_of_a_host_outlives_the_fetcher_that_was_asked_for_it(
             await wait_ready(first)
             await submit(first, *urls)
             await eventually(lambda: surroundings.index.hosts.find_one({"_id": host}))
+            (shown,) = (await get_json(first, "/hosts"))["hosts"]
         asked = throttled.hits.total()
 
         async with running_fetcher(surroundings) as second:
@@ -129,6 +131,7 @@ async def test_pause_of_a_host_outlives_the_fetcher_that_was_asked_for_it(
 
     assert batch["counts"]["stored"] == 50
     assert throttled.hits.total() == asked
+    assert (shown["host"], shown["reason"]) == (host, "throttled")
 
 
 async def test_partition_that_comes_back_brings_what_was_learnt_elsewhere(
@@ -160,9 +163,11 @@ async def test_expired_and_surplus_pauses_are_not_kept(
     monkeypatch.setattr(repository, "MOST_HOSTS", 2)
 
     await hosts.save("over.test", HostState(pause_seconds=0))
-    await hosts.save("paused.test", HostState(pause_seconds=50, is_silent=True, pauses=2))
+    paused = HostState(pause_seconds=50, is_silent=True, pauses=2)
+    await asyncio.gather(*(hosts.save("paused.test", paused) for _ in range(20)))
     await hosts.save("one-too-many.test", HostState(pause_seconds=50))
-    await hosts.save("paused.test", HostState(pause_seconds=100, is_silent=True, pauses=3))
+    await hosts.save("paused.test", HostState(pause_seconds=100, is_silent=True, pauses=2))
+    await hosts.save("paused.test", HostState(pause_seconds=10, is_silent=True, pauses=3))
 
     assert await hosts.find("over.test") is None
     assert await hosts.find("one-too-many.test") is None
@@ -170,6 +175,8 @@ async def test_expired_and_surplus_pauses_are_not_kept(
     assert found is not None
     assert 90 < found.pause_seconds <= 100
     assert (found.is_silent, found.pauses) == (True, 3)
+    (shown,) = await hosts.delayed(limit=10)
+    assert (shown.host, shown.reason) == ("paused.test", "silent")
 
 
 async def sites_of_one_partition(

@@ -9,6 +9,7 @@ from services.common.settings import AmqpSettings, MongoSettings, S3Settings
 from services.review.guard import MAX_FORM_BYTES
 from services.review.main import WRONG_PASSWORDS_PER_MINUTE
 from tests.support.review import Person, Site, fields_of, known, open_review
+from tests.support.web import FORM_TYPE, TWO_LENGTHS, chunked, exchange
 
 pytestmark = pytest.mark.integration
 
@@ -195,3 +196,21 @@ async def test_every_page_carries_the_strict_headers(ada: Person) -> None:
         assert "<style" not in html
         assert " style=" not in html
         assert "onclick" not in html
+
+
+@pytest.mark.parametrize(
+    ("lengths", "size", "status"),
+    [
+        (TWO_LENGTHS, 10, b"400"),
+        (TWO_LENGTHS, MAX_FORM_BYTES + 1, b"400"),
+        (["Transfer-Encoding: chunked"], MAX_FORM_BYTES + 1, b"413"),
+        (["Transfer-Encoding: chunked"], 10, b"422"),
+    ],
+    ids=["two lengths", "two lengths of much", "chunks of much", "chunks"],
+)
+async def test_body_is_bounded_by_what_arrives(
+    review: Site, lengths: list[str], size: int, status: bytes
+) -> None:
+    answer = await exchange(f"{review.url}/login", [FORM_TYPE, *lengths], chunked(b"a" * size))
+
+    assert answer.startswith(b"HTTP/1.1 %b " % status)

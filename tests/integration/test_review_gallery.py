@@ -82,3 +82,15 @@ async def test_paging_shows_every_image_once(review: Site, ada: Person, order: s
         seen += [part.partition("</span>")[0] for part in html.split('class="read">')[1:]]
     assert len(seen) == count
     assert len(set(seen)) == count
+
+
+async def test_placeholder_is_shown_as_one(review: Site, ada: Person) -> None:
+    conflict = {"annotation_conflict": "sources_disagree"}
+    many = known("unavailable", 0.9, placeholder=True, sources_count=54321, **conflict)
+    await review.add(many, known("line", 0.5))
+
+    assert (await found(ada, "")).count("placeholder of 54321 addresses") == 1
+    page = await ada.see(f"/image?id={many['_id']}")
+    assert "54321 addresses lead to this image" in page
+    assert "the lists of its addresses disagree about its text" in page
+    assert "The first 0 of 54321." in page

@@ -1,11 +1,16 @@
 """The review page's other pages: what is escaped, saved, counted and submitted."""
 
 from base64 import b64encode
+from io import BytesIO
+from typing import Any
 
+import numpy as np
 import pytest
 from aiohttp import FormData
+from PIL import Image
 
 from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.review.routes.batches import HEADER_BYTES
 from tests.support.fetcher import open_surroundings, running_fetcher
 from tests.support.images import line_image
 from tests.support.review import NOW, Person, Site, fields_of, known, open_review
@@ -135,6 +140,9 @@ async def test_list_and_images_that_are_dropped_are_submitted(
 
         assert "127.0.0.1:9/a.png" in await eventually(has_failed)
         assert "my &lt;list&gt;.txt" in await ada.see("/batches")
+        source = {"url": "http://a.test/", "batch_id": f"2{progress}"}
+        await review.add(known("unavailable", 0.9, placeholder=True, sources=[source]))
+        assert "1 of its images is a placeholder" in await ada.see(f"/batches/2{progress}")
 
         content = line_image("dropped")
         form = FormData({"token": ada.token})
@@ -158,6 +166,32 @@ async def sees_what_was_taken_beside_what_was_not(ada: Person) -> None:
     assert "nothing &lt;to&gt; see" in html
     assert 'href="/batches/2' in html
     assert "Images stored: 1" in html
+
+
+def large_image(name: str, **options: Any) -> bytes:
+    noise = np.random.default_rng(1).bytes(700 * 700 * 3)
+    content = BytesIO()
+    Image.frombytes("RGB", (700, 700), noise).save(content, name, **options)
+    assert len(content.getvalue()) > HEADER_BYTES
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("WEBP", {"lossless": True}), ("TIFF", {"compression": "tiff_deflate"})],
+    ids=["WebP", "TIFF"],
+)
+async def test_image_that_is_only_known_whole_is_stored(
+    review: Site, ada: Person, name: str, options: dict[str, Any]
+) -> None:
+    await ada.see("/gallery")
+    form = FormData({"token": ada.token})
+    form.add_field("file", BytesIO(large_image(name, **options)), filename="a")
+    async with ada.client.post("/submit", data=form) as response:
+        assert "stored=1" in str(response.url)
+
+    (stored,) = [each async for each in review.store.list()]
+    assert stored.key.endswith((".webp", ".tif", ".tiff"))
 
 
 async def test_missing_fetcher_is_said_on_the_page(ada: Person) -> None:

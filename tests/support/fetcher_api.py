@@ -50,6 +50,7 @@ class ScriptedFetcher:
         """Counts by question; the last one is given again and again."""
         self.items: list[dict[str, Any]] = []
         self.page_items = 2
+        self.hosts: list[dict[str, Any]] = []
 
     async def _submit(self, request: web.Request) -> web.Response:
         self.headers.append(dict(request.headers))
@@ -86,6 +87,9 @@ class ScriptedFetcher:
         page = {"items": found[start:end], "next": str(end) if end < len(found) else None}
         return web.json_response(page)
 
+    async def _hosts(self, request: web.Request) -> web.Response:
+        return web.json_response({"hosts": self.hosts[: int(request.query["limit"])]})
+
     async def _ready(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "checks": {}})
 
@@ -94,6 +98,7 @@ class ScriptedFetcher:
         application.router.add_post("/batches", self._submit)
         application.router.add_get("/batches/{id}", self._batch)
         application.router.add_get("/batches/{id}/items", self._items)
+        application.router.add_get("/hosts", self._hosts)
         application.router.add_get("/readyz", self._ready)
         return application
 

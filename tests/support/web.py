@@ -3,11 +3,12 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from io import BytesIO
 
 from aiohttp import web
 from PIL import Image
+from yarl import URL
 
 NO_ROBOTS = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -112,3 +113,27 @@ async def open_raw_server(answer: bytes, *, stays_open: bool = False) -> AsyncIt
     finally:
         idle.set()
         server.close()
+
+
+async def exchange(url: str | URL, headers: list[str], body: bytes) -> bytes:
+    """Post bytes as they are, and return the beginning of the answer as it is."""
+    address = URL(url)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    start = [f"POST {address.raw_path} HTTP/1.1", f"Host: {address.authority}", *headers]
+    writer.write("\r\n".join([*start, "", ""]).encode() + body)
+    try:
+        async with asyncio.timeout(20):
+            return await reader.readuntil(b"\r\n\r\n")
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+TWO_LENGTHS = ["Content-Length: 10", "Transfer-Encoding: chunked"]
+FORM_TYPE = "Content-Type: application/x-www-form-urlencoded"
+
+
+def chunked(body: bytes) -> bytes:
+    """Return a body as one chunk."""
+    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)

@@ -233,3 +233,22 @@ async def test_every_command_tells_its_exit_statuses() -> None:
         assert result.exit_code == 0
         assert "Exit status" in result.stdout
         assert "--json" in result.stdout
+
+
+async def test_hosts_shows_who_is_waited_for_and_why(fetcher: ScriptedFetcher) -> None:
+    nothing = await docreco("hosts")
+    until = "2026-11-28T12:00:00Z"
+    fetcher.hosts = [
+        {"host": "a.test", "reason": "throttled", "until": until, "crawl_delay": 0.0},
+        {"host": "b.test:81", "reason": "silent", "until": until, "crawl_delay": 0.0},
+    ]
+
+    shown = await docreco("hosts")
+    document = json.loads((await docreco("hosts", "--json", "--limit", "1")).stdout)
+
+    assert "No host is delayed" in nothing.stdout
+    assert "b.test:81" in shown.stdout
+    assert "does not answer" in shown.stdout
+    assert [(each["host"], each["reason"]) for each in document["hosts"]] == [
+        ("a.test", "throttled")
+    ]

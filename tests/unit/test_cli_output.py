@@ -67,6 +67,18 @@ def test_markup_of_strangers_is_shown_as_it_is() -> None:
     assert "[red]x[/red] [link=http://evil]y" in shown
 
 
+def test_placeholder_is_shown_as_one() -> None:
+    many = document(
+        placeholder=True,
+        sources_count=54_321,
+        annotation=None,
+        annotation_conflict="sources_disagree",
+    )
+    shown = rendered(image_table("t", [image_row(many)]))
+    assert "placeholder of 54321 URLs, which disagree about its text" in shown
+    assert "placeholder" not in rendered(image_table("t", [image_row(document())]))
+
+
 def test_accents_and_other_scripts_stay() -> None:
     assert plain("« œuf » ñ 漢字 €") == "« œuf » ñ 漢字 €"
 

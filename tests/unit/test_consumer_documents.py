@@ -74,6 +74,7 @@ def test_new_image_gets_the_whole_document() -> None:
         "width": 320,
         "height": 48,
         "sources": [{"url": "http://example.test/a.png", "batch_id": "b1", "fetched_at": NOW}],
+        "sources_count": 1,
         "uploaded_by": "someone",
         "stored_at": NOW,
         "indexed_at": NOW,
@@ -136,7 +137,7 @@ def test_older_event_never_overwrites_but_its_source_is_kept() -> None:
 
     assert decision.code == "stale"
     assert decision.fields is not None
-    assert decision.fields.keys() == {"sources"}
+    assert decision.fields.keys() == {"sources", "sources_count"}
     assert len(decision.fields["sources"]) == 2
 
 

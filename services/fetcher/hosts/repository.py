@@ -1,22 +1,47 @@
 """The ``hosts`` collection: pauses and Crawl-delays that outlive a process.
 
-Only the fetcher that has a host's partition writes about it. An entry expires when the host may be
-asked again, so the collection is as large as there are hosts to be left alone.
+The fetcher that has a host's partition writes about it; another one where a redirect led there, so
+no pause that is stored is ever shortened. An entry expires when the host may be asked again.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 
 import structlog
 
 from services.common.grouping import Grouped
-from services.common.index import Collection, Document
+from services.common.index import Collection, Document, DuplicateDocumentError
 from services.fetcher.hosts.host import HostState
 
 log = structlog.stdlib.get_logger(__name__)
 
+
+class DelayReason(StrEnum):
+    """Why a host is not asked now."""
+
+    THROTTLED = "throttled"
+    """It answered that it is asked too often."""
+    SILENT = "silent"
+    """It does not answer."""
+    CRAWL_DELAY = "crawl_delay"
+    """Its robots.txt wants so long between two requests."""
+
+
 MOST_HOSTS = 100_000
 """Where so many are paused, others are paused in the memory of their fetcher only."""
+
+
+@dataclass(frozen=True)
+class DelayedHost:
+    """A host that is not asked now, for people."""
+
+    host: str
+    reason: DelayReason
+    until: datetime
+    crawl_delay: float
 
 
 class HostRepository:
@@ -40,29 +65,50 @@ class HostRepository:
         found = {each["_id"]: _to_state(each, now) async for each in self._collection.find(where)}
         return [found.get(name) for name in names]
 
+    async def delayed(self, *, limit: int) -> list[DelayedHost]:
+        """Return hosts that are not asked now, those that are longest away first."""
+        now = datetime.now(tz=UTC)
+        found = self._collection.find(
+            {"expires_at": {"$gt": now}}, sort=[("expires_at", -1)], limit=limit
+        )
+        return [_to_delayed(each, now) async for each in found]
+
     async def save(self, name: str, state: HostState) -> None:
         """Store a state until its pause is over and its next slot is due."""
-        document = _to_document(state, datetime.now(tz=UTC))
-        if await self._collection.update_one({"_id": name}, {"$set": document}):
+        change = _to_change(state, datetime.now(tz=UTC))
+        if await self._collection.update_one({"_id": name}, change):
             return
         if await self._collection.size() >= MOST_HOSTS:
             log.warning("pause of a host not stored: too many are", host=name)
             return
-        await self._collection.update_one({"_id": name}, {"$set": document}, upsert=True)
+        with suppress(DuplicateDocumentError):  # two answers at once: the other says the same
+            await self._collection.update_one({"_id": name}, change, upsert=True)
 
 
-def _to_document(state: HostState, now: datetime) -> Document:
+def _to_change(state: HostState, now: datetime) -> Document:
     paused_until = now + timedelta(seconds=state.pause_seconds)
     next_slot_at = now + timedelta(seconds=state.next_slot_seconds)
     return {
-        "paused_until": paused_until,
-        "next_slot_at": next_slot_at,
-        "crawl_delay": state.crawl_delay,
-        "is_silent": state.is_silent,
-        "pauses": state.pauses,
-        "paused_since": now - timedelta(seconds=state.paused_for_seconds),
-        "expires_at": max(paused_until, next_slot_at),
+        "$max": {
+            "paused_until": paused_until,
+            "next_slot_at": next_slot_at,
+            "expires_at": max(paused_until, next_slot_at),
+        },
+        "$set": {
+            "crawl_delay": state.crawl_delay,
+            "is_silent": state.is_silent,
+            "pauses": state.pauses,
+            "paused_since": now - timedelta(seconds=state.paused_for_seconds),
+        },
     }
+
+
+def _to_delayed(document: Document, now: datetime) -> DelayedHost:
+    reason = DelayReason.CRAWL_DELAY
+    if document["paused_until"] > now:
+        reason = DelayReason.SILENT if document["is_silent"] else DelayReason.THROTTLED
+    until, crawl_delay = document["expires_at"], document["crawl_delay"]
+    return DelayedHost(document["_id"], reason, until, crawl_delay)
 
 
 def _to_state(document: Document, now: datetime) -> HostState:

@@ -1,5 +1,6 @@
 """Batches and their progress; what is dropped onto the page."""
 
+import asyncio
 import hashlib
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -9,12 +10,13 @@ from fastapi.responses import RedirectResponse
 from starlette.datastructures import UploadFile
 
 from services.common.images import ImageFormat, sniff
+from services.common.metadata import PLACEHOLDER_SOURCES
 from services.common.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted
 from services.review.fetcher import FetcherRefusedError, FetcherUnavailableError
 
 HEADER_BYTES = 2**20
-"""Enough of a file to tell whether it is an image."""
+"""Enough of most files that are too large to tell whether they are images."""
 
 BatchId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$")]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9A-Za-z/-]{1,100}$")]
@@ -56,7 +58,15 @@ async def batch_page(parts: Of, me: Me, batch_id: BatchId) -> Response:
         failures = await parts.fetcher.failures(batch_id) if batch["counts"]["failed"] else []
     except FetcherRefusedError as error:
         raise ProblemError(404, "batch_not_found", str(error)) from error
-    return parts.pages.page("batch", me, batch=batch, failures=failures)
+    where = {"placeholder": True, "sources.batch_id": batch_id}
+    return parts.pages.page(
+        "batch",
+        me,
+        batch=batch,
+        failures=failures,
+        placeholders=await parts.index.images.count(where),
+        placeholder_sources=PLACEHOLDER_SOURCES,
+    )
 
 
 @router.post("/submit")
@@ -82,8 +92,9 @@ async def _take(parts: Parts, file: UploadFile) -> Submitted:
     """Take one file; what is wrong with it does not hold up the others."""
     name = file.filename or "list.txt"
     try:
-        if known := sniff(await _beginning(file)):
-            await _store(parts, file, known)
+        content, known = await _read_image(file, parts.settings.max_object_bytes)
+        if known:
+            await _store(parts, content, known)
             return Submitted(name)
         answer = await parts.fetcher.submit(file.file, file_name=name)
     except FetcherRefusedError as error:
@@ -96,17 +107,24 @@ async def _take(parts: Parts, file: UploadFile) -> Submitted:
     return Submitted(name, str(answer["batch_id"]), rejected, count)
 
 
-async def _beginning(file: UploadFile) -> bytes:
-    beginning = await file.read(HEADER_BYTES)
+async def _read_image(file: UploadFile, limit: int) -> tuple[bytes, ImageFormat | None]:
+    """Return the content of a file and its format; without one it is no image, and may be a list.
+
+    WebP, and TIFF whose directory is at its end, are only known whole.
+
+    Raises:
+        ProblemError: It is an image of more than ``limit`` bytes.
+    """
+    is_small = (file.size or 0) <= limit
+    content = await file.read(limit if is_small else HEADER_BYTES)
     await file.seek(0)
-    return beginning
-
-
-async def _store(parts: Parts, file: UploadFile, known: ImageFormat) -> None:
-    limit = parts.settings.max_object_bytes
-    if (file.size or 0) > limit:
+    known = await asyncio.to_thread(sniff, content)
+    if known and not is_small:
         raise ProblemError(413, "image_too_large", f"an image has more than {limit} bytes")
-    content = await file.read()
+    return content, known
+
+
+async def _store(parts: Parts, content: bytes, known: ImageFormat) -> None:
     # By content: whatever name a person's file has, it never replaces another image
     key = f"uploads/{hashlib.sha256(content).hexdigest()}.{known.extension}"
     await parts.store.write(key, content, content_type=known.content_type, metadata={})

@@ -1,0 +1,42 @@
+"""``docreco hosts``: which hosts the fetcher does not ask now, and why."""
+
+from typing import Annotated
+
+import typer
+
+from services.cli.errors import ExitStatus
+from services.cli.fetcher import open_fetcher
+from services.cli.output import Output, cell, run, table
+from services.cli.settings import CliSettings
+
+REASONS = {
+    "throttled": "asks for fewer requests (429 or Retry-After)",
+    "silent": "does not answer",
+    "crawl_delay": "wants a long Crawl-delay",
+}
+
+
+def hosts(
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most hosts.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Show which hosts are not asked now, why, and until when: their URLs wait."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        async with open_fetcher(CliSettings()) as fetcher:
+            found = await fetcher.hosts(limit=limit)
+        rows = [
+            [
+                cell(each.host),
+                cell(REASONS.get(each.reason, each.reason)),
+                cell(f"{each.until.astimezone():%Y-%m-%d %H:%M:%S}"),
+            ]
+            for each in found
+        ]
+        shown = table("Hosts", ["host", "reason", "until"], rows) if rows else "No host is delayed."
+        output.answer({"hosts": [each.model_dump() for each in found]}, shown)
+        return ExitStatus.OK
+
+    run(output, work)
