@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -17,7 +17,7 @@ from services.common.settlement import Outcome, Queues, possible_settlements
 from services.common.tombstones import Tombstones
 from services.consumer.documents import HANDLED
 from services.consumer.images import Images
-from services.consumer.ocr_client import open_ocr_client
+from services.consumer.ocr_client import OcrClient, open_ocr_client
 from services.consumer.settings import ConsumerSettings
 from services.consumer.worker import Worker
 from tests.support.ocr_api import ScriptedOcrApi
@@ -93,6 +93,29 @@ class Settlements:
 
 
 @asynccontextmanager
+async def open_worker(
+    ocr_api: ScriptedOcrApi, *, store: ObjectStore, index: Database
+) -> AsyncIterator[Worker]:
+    """Make what handles deliveries, for tests that hand them over themselves."""
+    async with open_ocr(ocr_api) as ocr:
+        yield make_worker(ocr, store=store, index=index)
+
+
+def open_ocr(ocr_api: ScriptedOcrApi) -> AbstractAsyncContextManager[OcrClient]:
+    return open_ocr_client(ConsumerSettings(ocr_url=ocr_api.url, ocr_timeout_seconds=2))
+
+
+def make_worker(ocr: OcrClient, *, store: ObjectStore, index: Database) -> Worker:
+    return Worker(
+        store=store,
+        recogniser=ocr,
+        images=Images(index.images, Tombstones(index.tombstones, timedelta(days=30))),
+        fetches=index.fetches,
+        max_object_bytes=100_000,
+    )
+
+
+@asynccontextmanager
 async def indexing(
     ocr_api: ScriptedOcrApi,
     *,
@@ -103,15 +126,8 @@ async def indexing(
 ) -> AsyncIterator[Settlements]:
     """Consume for the length of an ``async with`` block."""
     settlements, stop = Settlements(), asyncio.Event()
-    settings = ConsumerSettings(ocr_url=ocr_api.url, ocr_timeout_seconds=2)
-    async with open_ocr_client(settings) as ocr:
-        worker = Worker(
-            store=store,
-            recogniser=ocr,
-            images=Images(index.images, Tombstones(index.tombstones, timedelta(days=30))),
-            fetches=index.fetches,
-            max_object_bytes=100_000,
-        )
+    async with open_ocr(ocr_api) as ocr:
+        worker = make_worker(ocr, store=store, index=index)
         consumer = Consumer(
             amqp,
             queues,
