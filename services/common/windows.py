@@ -1,8 +1,9 @@
-"""Documents in the order of a field, read in narrow windows of its values, none of them long.
+"""Documents in the order of a field, read in narrow windows of its values.
 
 A filter that few documents meet makes a query that is long under way; windows let a page show
-what was found so far after a moment, and go on from there. How far a window reaches follows from
-how many documents the last one held, and how long it took; never less far than the first one did.
+what was found so far, and go on from there. How far a window reaches follows from how many
+documents the last one held; only one that took very long makes the next one narrower, so that a
+busy machine does not keep windows narrow where there is nothing.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,10 +18,13 @@ from services.common.index import Collection, Document
 MOST = 200
 """Documents of one query."""
 FEW = MOST // 8
-SHORT_SECONDS, LONG_SECONDS = 0.02, 0.08
-"""A window may grow that took less beyond a mere answer; one that took more beyond it shrinks."""
+LONG_SECONDS = 0.5
+"""The next window is narrower after one that took so long beyond a mere answer."""
+MOST_SLOW = 8
+"""After so many slow windows, each half as wide, the server is slow and not the window wide."""
+FAR_SECONDS = 0.02
+"""A mere answer that takes longer comes from afar: there is time for a few questions only."""
 GROWTH, GROWTH_FROM_AFAR = 2, 8
-"""Where mere answers take long, there is time for a few questions only."""
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -137,7 +141,7 @@ async def walk(
     Raises:
         IndexUnavailableError: MongoDB does not answer.
     """
-    position, width, quickest = after, axis.width, inf
+    position, width, quickest, slow = after, axis.width, inf, 0
     while True:
         condition, edge = _condition(axis, position, width)
         found = images.find(
@@ -151,6 +155,7 @@ async def walk(
         documents = [document async for document in found]
         seconds = monotonic() - begun
         quickest = min(quickest, seconds)
+        slow = slow + 1 if _is_slow(seconds, quickest) else 0
         if len(documents) == MOST:
             last = position_of(documents[-1], axis)
             # As wide as these were apart
@@ -158,7 +163,8 @@ async def walk(
             position = last
         else:
             position = Position(edge)
-            width *= _growth(len(documents), seconds - quickest, quickest)
+            is_wide = 0 < slow <= MOST_SLOW
+            width *= 0.5 if is_wide else _growth(len(documents), quickest)
         # A narrower one could end where it begins
         width = max(width, axis.width, key=abs)
         has_ended = position.document_id is None and position.value == axis.end
@@ -167,19 +173,16 @@ async def walk(
             return
 
 
-def _growth(count: int, seconds: float, quickest: float) -> float:
-    """Return how many times as wide the next window is.
+def _is_slow(seconds: float, quickest: float) -> bool:
+    """Whether a window took long beyond the quickest: the rest is the way to the server."""
+    return seconds - quickest > max(LONG_SECONDS, quickest)
 
-    Args:
-        count: Documents of the last one.
-        seconds: What it took beyond the quickest: the rest is the way to the server.
-        quickest: What the quickest one took.
-    """
-    if seconds > max(LONG_SECONDS, quickest):
-        return 0.5
-    if count >= FEW or seconds > max(SHORT_SECONDS, quickest):
+
+def _growth(count: int, quickest: float) -> float:
+    """Return how many times as wide the window after one with so many documents is."""
+    if count >= FEW:
         return 1
-    return GROWTH if quickest < SHORT_SECONDS else GROWTH_FROM_AFAR
+    return GROWTH if quickest < FAR_SECONDS else GROWTH_FROM_AFAR
 
 
 def position_of(document: Document, axis: Axis) -> Position:

@@ -14,11 +14,9 @@ from pydantic import BaseModel, BeforeValidator, Field
 from services.common.errors import PermanentError
 from services.common.index import Collection, Document
 from services.common.windows import Axis, Position, best, newest, position_of, walk, worst
-from services.review.queue import from_host
+from services.review.queue import SEARCH_SECONDS, from_host
 
 PAGE = 24
-SEARCH_SECONDS = 0.09
-"""A page shows what was found in this time, and how to go on."""
 FIELDS = dict.fromkeys(
     (
         "prediction",

@@ -25,8 +25,8 @@ from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
 from services.review.sessions import Session
 
-SEARCH_SECONDS = 1.0
-"""Limit to look where no image is wanted."""
+SEARCH_SECONDS = 5.0
+"""A page shows what was found in this time, and how to go on."""
 
 
 class Mode(StrEnum):

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from html import unescape
+from itertools import count
 
 import pytest
 
@@ -67,12 +68,41 @@ async def test_filters_leave_out_what_does_not_meet_them(review: Site, ada: Pers
         assert words == expected, query
 
 
+async def test_search_that_is_cut_short_never_says_that_nothing_is_there(
+    review: Site, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.review.gallery.SEARCH_SECONDS", -1.0)
+    await review.add(known("far", 0.0035))
+    shown = []
+    async for html in pages(ada, "q=far&order=worst"):
+        if 'class="read">far' in html:
+            break
+        shown.append(html)
+
+    assert 0 < len(shown) < 10
+    assert all("None found so far" in html and "Search on" in html for html in shown)
+
+
+async def test_search_of_all_images_is_one_page_where_machine_is_slow(
+    review: Site, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look at the clock finds a tenth of a second gone."""
+    seconds = count()
+    monkeypatch.setattr("services.review.gallery.monotonic", lambda: next(seconds) / 10)
+    await review.add(known("far", 0.5))
+
+    html = await ada.see("/gallery?q=far")
+
+    assert 'class="read">far' in html
+    assert "Search on" not in html
+
+
 @pytest.mark.parametrize("order", ["newest", "worst", "best"])
 async def test_paging_shows_every_image_once(review: Site, ada: Person, order: str) -> None:
-    count = MOST + 40
+    total = MOST + 40
     documents = [
-        known(f"line-{number:03}-", 0.0 if number < MOST + 10 else number / count / 2)
-        for number in range(count)
+        known(f"line-{number:03}-", 0.0 if number < MOST + 10 else number / total / 2)
+        for number in range(total)
     ]
     for number, document in enumerate(documents):
         document["indexed_at"] = NOW - timedelta(hours=number // (MOST + 10))
@@ -80,8 +110,8 @@ async def test_paging_shows_every_image_once(review: Site, ada: Person, order: s
     seen: list[str] = []
     async for html in pages(ada, f"order={order}"):
         seen += [part.partition("</span>")[0] for part in html.split('class="read">')[1:]]
-    assert len(seen) == count
-    assert len(set(seen)) == count
+    assert len(seen) == total
+    assert len(set(seen)) == total
 
 
 async def test_placeholder_is_shown_as_one(review: Site, ada: Person) -> None:

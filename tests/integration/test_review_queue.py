@@ -244,7 +244,7 @@ async def test_search_that_takes_long_says_so_and_goes_on(
     async with site.person() as ada:
         task = await ada.see("/queue?host=far.example")
         while (link := re.search('rel="next" href="([^"]+)"', task)) and pages < 10:
-            assert "Nothing found so far" in task
+            assert "None found so far" in task
             task, pages = await ada.see(unescape(link[1])), pages + 1
         assert image_of(task) == far["_id"]
         assert fields_of(task)["cursor"]
