@@ -47,6 +47,17 @@ async def test_file_annotates_by_url_and_key(collected: Collected, tmp_path: Pat
     assert (await answer("annotate", file, "--by", "bob"))["unchanged"] == 4
 
 
+async def test_remark_holds_no_secret_of_a_url(collected: Collected, tmp_path: Path) -> None:
+    file = tmp_path / "right.csv"
+    file.write_text("url,text\nhttps://site.example/a.png?ticket=s3cret,one\nno?.png,two\n")
+
+    told = await answer("annotate", file, "--by", "ada", status=1)
+
+    shown = [each["where"] for each in told["remarks"]]
+    assert shown == ["https://site.example/a.png?…", "no?.png"]
+    assert (await collected.index.images.count({})) == 0
+
+
 async def test_other_annotation_stays_unless_overwritten(
     collected: Collected, tmp_path: Path
 ) -> None:
