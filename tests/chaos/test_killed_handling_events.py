@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import aio_pika
 import pytest
+from aiohttp import web
 
 from services.common import parking, removal
 from services.common.annotations import annotate, to_annotation
@@ -185,12 +186,11 @@ async def replay(site: Site) -> list[parking.ParkedMessage]:
     return await parking.replay(site.amqp, site.queues, lambda _: True)
 
 
-async def test_connection_lost_between_copy_and_acknowledgement(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    event = await store(site)
+@pytest.fixture
+def lost_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is lost before the first acknowledgement reaches RabbitMQ."""
     acknowledge = aio_pika.IncomingMessage.ack
-    failures = [ConnectionError("lost after the copy was confirmed")]
+    failures = [ConnectionError("lost")]
 
     async def ack(message: aio_pika.IncomingMessage, multiple: bool = False) -> None:  # noqa: FBT001, FBT002
         if failures:
@@ -198,12 +198,35 @@ async def test_connection_lost_between_copy_and_acknowledgement(
         await acknowledge(message, multiple)
 
     monkeypatch.setattr(aio_pika.IncomingMessage, "ack", ack)
-    async with open_publisher(site.amqp) as publisher:
-        await publisher.publish(event.body, queue=site.queues.work)
+
+
+@pytest.mark.usefixtures("lost_acknowledgement")
+async def test_connection_lost_between_document_and_acknowledgement(site: Site) -> None:
+    event = await store(site)
     async with site.consuming() as settlements:
+        await site.publish(event.body)
         await settlements.until(2)
 
-    assert settlements.settled[0][0] is Outcome.LOST
-    assert settlements.codes[1:] == ["duplicate"]
+    assert [outcome for outcome, _ in settlements.settled] == [Outcome.LOST, Outcome.ACKED]
+    assert settlements.codes[1] == "duplicate"
     assert await site.index.images.count({"status": "predicted"}) == 1
     assert len(site.ocr_api.seen) == 1
+
+
+@pytest.mark.usefixtures("lost_acknowledgement")
+async def test_connection_lost_between_copy_and_acknowledgement(site: Site) -> None:
+    event = await store(site)
+    failures = [web.Response(status=500)]
+
+    async def fail_once(image: bytes) -> web.Response:
+        return failures.pop() if failures else await site.ocr_api.read_all(image)
+
+    site.ocr_api.answer = fail_once
+    async with site.consuming() as settlements:
+        await site.publish(event.body)
+        await settlements.until(3)
+
+    outcomes = [outcome for outcome, _ in settlements.settled]
+    assert outcomes == [Outcome.LOST, Outcome.ACKED, Outcome.ACKED]
+    assert await site.index.images.count({}) == 1
+    assert (await site.document(KEY))["status"] == "predicted"
