@@ -97,6 +97,8 @@ def _as_written(text: str, url: URL) -> URL:
     authority = _AUTHORITY.match(text)
     rest = text[authority.end() :].partition("#")[0] if authority else ""
     path, _, query = rest.partition("?")
+    if url.raw_path == (path or "/") and url.raw_query_string == query:
+        return url
     if not {".", ".."}.isdisjoint(path.split("/")):
         return url
     written = _quoted(path, _PATH_CHARACTERS)
