@@ -4,7 +4,7 @@ import getpass
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +12,17 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from services.cli.annotation_files import Problem, Row, UnreadableFileError, open_annotations
+from services.cli.annotation_files import (
+    AnnotationFile,
+    FileOptions,
+    Problem,
+    Row,
+    UnreadableFileError,
+    open_annotations,
+)
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, counted, plain, run, table
+from services.cli.reading import reading_for_people
 from services.common.annotations import (
     Annotation,
     Outcome,
@@ -28,12 +36,19 @@ from services.common.download.redaction import hide_secrets
 from services.common.download.urls import spellings
 from services.common.index import Collection, open_index
 from services.common.settings import MongoSettings, S3Settings
+from services.common.tables.table import Report
 
 REJECTED = "rejected"
 SHOWN = 20
 KEPT = 1000
 """Rows that are named in the answer; beyond it they are only counted."""
 NOT_WELL = (Outcome.CONFLICT.value, Outcome.UNKNOWN.value, REJECTED)
+_UNKNOWN_KINDS = {
+    "url": "{} rows name URLs; no image came from any of them",
+    "file": "{} rows name files; none is known by name: give the keys that docreco images shows, "
+    "or URLs",
+}
+"""What is said once where all rows of a kind are unknown."""
 
 
 @dataclass(frozen=True)
@@ -56,27 +71,69 @@ def annotate(
         bool, typer.Option("--overwrite", help="Replace other annotations; they are kept aside.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell only, write nothing.")] = False,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of its text, such as windows-1250.")
+    ] = None,
+    url_column: Annotated[
+        str | None, typer.Option(help="Name of the column of URLs or keys; by default found.")
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Name of the column of texts; by default found.")
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Write nothing where a row can't be read, or was not taken as it stands.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Annotate images from a file; an annotation that is there already stays unless overwritten."""
     output = Output(as_json=as_json)
+    options = FileOptions(encoding, url_column, text_column)
 
     async def work() -> ExitStatus:
         with _told_of_files():
             author = to_annotation("-", by=by or getpass.getuser()).by
+            if strict:
+                _check_strictly(file, options)
             async with open_index(MongoSettings()) as index:
                 writer = _Writer(
                     index.images, S3Settings().bucket, author, overwrite=overwrite, dry_run=dry_run
                 )
-                await _write_all(writer, file, output.asides)
+                with open_annotations(file, options) as opened:
+                    await _write_all(writer, opened, output.asides)
         counts = dict(writer.counts)
-        remarks = [vars(each) for each in writer.remarks]
-        answer = {"dry_run": dry_run, "rows": writer.rows, **_complete(counts), "remarks": remarks}
-        output.answer(answer, *_for_people(writer, dry_run=dry_run))
+        answer = {
+            "dry_run": dry_run,
+            "rows": writer.rows,
+            **_complete(counts),
+            "remarks": [vars(each) for each in writer.remarks],
+            "reading": asdict(opened.report),
+        }
+        output.answer(answer, *_for_people(writer, opened.report, dry_run=dry_run))
         is_well = not any(counts.get(name) for name in NOT_WELL)
         return ExitStatus.OK if is_well else ExitStatus.INCOMPLETE
 
     run(output, work)
+
+
+def _check_strictly(file: Path, options: FileOptions) -> None:
+    """Read a file without writing anything.
+
+    Raises:
+        UnreadableFileError: A row can't be read, or was not taken as it stands; says which.
+    """
+    with open_annotations(file, options) as opened:
+        problems = [
+            f"line {row.line}: {row.detail}" for row in opened.rows() if isinstance(row, Problem)
+        ]
+    problems += [f"line {note.line}: {note.detail}" for note in opened.report.notes]
+    if problems:
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        listed = "; ".join(problems[:SHOWN])
+        raise UnreadableFileError(f"{file}: nothing is written (--strict): {listed}{more}")
 
 
 class _Writer:
@@ -94,6 +151,10 @@ class _Writer:
         self.counts: Counter[str] = Counter()
         """Images by what became of them; rows that lead to none count as unknown or rejected."""
         self.remarks: list[Remark] = []
+        self.found: Counter[str] = Counter()
+        """Rows that led to an image, by how they name it: ``url`` or ``file``."""
+        self.unknown: Counter[str] = Counter()
+        """Rows that led to none, likewise."""
 
     async def take(self, row: Row | Problem) -> None:
         self.rows += 1
@@ -108,7 +169,10 @@ class _Writer:
         is_known = False
         async for document_id in self._find(row.where):
             is_known = await self._write(row, document_id, annotation) or is_known
-        if not is_known:
+        if is_known:
+            self.found[_kind(row.where)] += 1
+        else:
+            self.unknown[_kind(row.where)] += 1
             self._note(Remark(row.line, Outcome.UNKNOWN, row.where, "no image that is there"))
 
     async def _write(self, row: Row, document_id: str, annotation: Annotation) -> bool:
@@ -128,7 +192,7 @@ class _Writer:
 
     async def _find(self, where: str) -> AsyncIterator[str]:
         """Yield the documents that a URL led to, or that of a key with or without its bucket."""
-        if where.startswith(("http://", "https://")):
+        if _kind(where) == "url":
             given = {"sources.url": {"$in": sorted(spellings(where))}}
         else:
             keys = {where, f"{self._bucket}/{where}"}
@@ -137,19 +201,20 @@ class _Writer:
             yield document["_id"]
 
     def _note(self, remark: Remark) -> None:
-        if remark.where.startswith(("http://", "https://")):
+        if _kind(remark.where) == "url":
             remark = replace(remark, where=hide_secrets(remark.where))
         self.counts[remark.outcome] += 1
         if len(self.remarks) < KEPT:
             self.remarks.append(remark)
 
 
-async def _write_all(writer: _Writer, file: Path, console: Console) -> None:
+def _kind(where: str) -> str:
+    return "url" if where.startswith(("http://", "https://")) else "file"
+
+
+async def _write_all(writer: _Writer, opened: AnnotationFile, console: Console) -> None:
     columns = (TextColumn("annotating"), BarColumn(bar_width=30), DownloadColumn())
-    with (
-        open_annotations(file) as opened,
-        Progress(*columns, TimeRemainingColumn(compact=True), console=console) as bar,
-    ):
+    with Progress(*columns, TimeRemainingColumn(compact=True), console=console) as bar:
         task = bar.add_task("", total=opened.size)
         for row in opened.rows():
             await writer.take(row)
@@ -168,16 +233,27 @@ def _complete(counts: dict[str, int]) -> dict[str, int]:
     return {name: counts.get(name, 0) for name in (*map(str, Outcome), REJECTED)}
 
 
-def _for_people(writer: _Writer, *, dry_run: bool) -> list[Any]:
+def _for_people(writer: _Writer, report: Report, *, dry_run: bool) -> list[Any]:
     would = "would be: " if dry_run else ""
     words = f"{writer.rows} rows: {would}{plain(counted(_complete(dict(writer.counts))))}"
-    if not writer.remarks:
-        return [words]
-    rows = [
-        [cell(each.line), cell(each.outcome, "red"), cell(each.where), cell(each.detail)]
-        for each in writer.remarks[:SHOWN]
+    at_once = {
+        kind: _UNKNOWN_KINDS[kind].format(count)
+        for kind, count in writer.unknown.items()
+        if count > 1 and not writer.found[kind]
+    }
+    remarks = [
+        each
+        for each in writer.remarks
+        if each.outcome != Outcome.UNKNOWN or _kind(each.where) not in at_once
     ]
-    title = "Not annotated"
-    if len(writer.remarks) > SHOWN:
-        title += f", the first {SHOWN}"
-    return [table(title, ("line", "outcome", "image", "why"), rows), words]
+    shown: list[Any] = []
+    if remarks:
+        rows = [
+            [cell(each.line), cell(each.outcome, "red"), cell(each.where), cell(each.detail)]
+            for each in remarks[:SHOWN]
+        ]
+        title = "Not annotated"
+        if len(remarks) > SHOWN:
+            title += f", the first {SHOWN}"
+        shown.append(table(title, ("line", "outcome", "image", "why"), rows))
+    return [*shown, *at_once.values(), *reading_for_people(report), words]

@@ -124,6 +124,46 @@ async def test_table_for_people_shows_no_control_characters(
     assert "\x1b" not in output
 
 
+async def test_file_is_read_as_its_sender_says(collected: Collected, tmp_path: Path) -> None:
+    await collected.add("1.png", "one")
+    file = tmp_path / "right.csv"
+    file.write_bytes("scan;texte vérifié;n°\n1.png;Łódź;7\n".encode("cp1250"))
+    options = ("--encoding", "cp1250", "--url-column", "scan", "--text-column", "texte vérifié")
+    told = await answer("annotate", file, *options)
+    people = await docreco("annotate", file, *options)
+
+    assert (await collected.document("1.png"))["annotation"]["text"] == "Łódź"
+    assert told["reading"]["encoding"] == "cp1250"
+    assert told["reading"]["columns"] == {"image": "scan", "text": "texte vérifié"}
+    assert told["reading"]["ignored_columns"] == ["n°"]
+    assert "1 of 1 have a text; columns: scan as image, texte vérifié as text" in people[1]
+
+
+async def test_strict_writes_nothing_of_a_doubtful_file(
+    collected: Collected, tmp_path: Path
+) -> None:
+    await collected.add("1.png", "one")
+    file = tmp_path / "right.csv"
+    file.write_text("key,text\n1.png,put down, and up\n")
+    status, output = await docreco("annotate", file, "--strict")
+    assert status == 4
+    assert "line 2: 3 cells in a table of 2 columns" in output
+    assert (await collected.document("1.png"))["annotation"] is None
+    assert (await answer("annotate", file))["written"] == 1
+
+
+async def test_kind_of_rows_all_unknown_is_told_once(collected: Collected, tmp_path: Path) -> None:
+    await collected.add("1.png", "one", urls=(URL,))
+    file = tmp_path / "labels.csv"
+    names = "".join(f"lines/{number:03}.jpg,text\n" for number in range(120))
+    file.write_text(f"file_name,text\n{names}{URL},einundzwanzig\n")
+    status, output = await docreco("annotate", file)
+    assert status == 1
+    assert "120 rows name files; none is known by name" in output
+    assert "007.jpg" not in output
+    assert "121 rows: 1 written, 120 unknown" in output
+
+
 @pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize(
     ("content", "words"),
