@@ -34,7 +34,7 @@ class Line:
     """An image of a line, and what is to be read in it."""
 
     content: bytes
-    """The file, as it was collected."""
+    """The file: as it was collected, or rewritten with the pixels that the API reads."""
     text: str
     is_annotated: bool
     """Whether a person has said so; else models agree on it."""

@@ -139,6 +139,8 @@ def _for_people(manifest: Manifest, out: Path) -> list[Any]:
     words = [f"{manifest.images} images in {out}"]
     if manifest.excluded:
         words.append(f"left out: {counted(manifest.excluded)}")
+    if manifest.rewritten:
+        words.append(f"rewritten as PNG, as the OCR API reads them: {counted(manifest.rewritten)}")
     if manifest.lost:
         words.append(f"selected, and could not be had: {counted(manifest.lost)}")
     left = manifest.since_last

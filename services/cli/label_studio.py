@@ -53,12 +53,13 @@ def push(
 
     async def work() -> ExitStatus:
         settings, s3 = LabelStudioSettings(), S3Settings()
-        if settings.s3_endpoint_url is not None:
-            s3 = s3.model_copy(update={"endpoint_url": settings.s3_endpoint_url})
+        endpoint = settings.s3_endpoint_url or s3.endpoint_url
+        as_browsers_see_it = s3.model_copy(update={"endpoint_url": endpoint})
         async with (
             _told_label_studio(settings) as studio,
             open_index(MongoSettings()) as index,
             open_object_store(s3) as store,
+            open_object_store(as_browsers_see_it) as signing,
         ):
             project = await studio.find_project(settings.project)
             if project is None and not dry_run:
@@ -67,8 +68,8 @@ def push(
                 step = Push(
                     studio,
                     index.images,
-                    Addresses(settings, store),
-                    s3.bucket,
+                    Addresses(settings, signing),
+                    store,
                     is_dry_run=dry_run,
                     on_progress=lambda report: progress(report.counts),
                 )
@@ -77,8 +78,13 @@ def push(
         where = _where(settings, project)
         answer = {"dry_run": dry_run, "project": where, **counts, "open_tasks": report.open_tasks}
         would = "would be: " if dry_run else ""
-        words = f"Tasks: {would}{counted(counts)}; {report.open_tasks} open at {plain(where)}"
-        output.answer(answer, words)
+        words = [f"Tasks: {would}{counted(counts)}; {report.open_tasks} open at {plain(where)}"]
+        if counts[Fate.NOT_SHOWN]:
+            words.append(
+                f"{counts[Fate.NOT_SHOWN]} images have no task: browsers can't show their files as "
+                "they were read (TIFF, transparent, CMYK, …). Annotate these on the review page."
+            )
+        output.answer(answer, *words)
         return ExitStatus.OK
 
     run(output, work)

@@ -25,8 +25,8 @@ class TooManyPartsError(PermanentError):
 
     code = "too_many_parts"
 
-    def __init__(self) -> None:
-        super().__init__(f"the file has more than {MAX_READS} parts")
+    def __init__(self, detail: str = f"the file has more than {MAX_READS} parts") -> None:
+        super().__init__(detail)
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ FORMATS = (
 )
 CONTENT_TYPES = tuple(known.content_type for known in FORMATS)
 PILLOW_NAMES = tuple(known.pillow_name for known in FORMATS)
-_BY_PILLOW_NAME = {known.pillow_name: known for known in FORMATS}
-_BY_PILLOW_NAME["MPO"] = _BY_PILLOW_NAME["JPEG"]  # what phones write: a JPEG with more behind it
+BY_PILLOW_NAME = {known.pillow_name: known for known in FORMATS}
+BY_PILLOW_NAME["MPO"] = BY_PILLOW_NAME["JPEG"]  # what phones write: a JPEG with more behind it
 
 
 class _File(BytesIO):
@@ -73,7 +73,7 @@ def sniff(content: bytes) -> ImageFormat | None:
     """
     try:
         with open_image(content) as image:
-            return _BY_PILLOW_NAME[image.format or ""]
+            return BY_PILLOW_NAME[image.format or ""]
     except Exception:  # noqa: BLE001  Pillow raises almost anything on a hostile header
         return None
 

@@ -6,8 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.common.images import sniff
 from services.common.index import Collection
+from services.common.normal_form import (
+    TRAINABLE,
+    Difference,
+    NoImageError,
+    TooManyPixelsError,
+    to_normal_file,
+)
 from services.common.object_store import ObjectStore
 from services.datasets.card import data_card
 from services.datasets.folder import Folder, replacing
@@ -114,32 +120,45 @@ async def _write_images(plan: Plan, store: ObjectStore, writer: Writer, progress
     progress(0, total)
     done = 0
     async for group in read_ahead(store, plan.records()):
-        plan.mark(await asyncio.to_thread(_add_all, writer, group))
+        results = await asyncio.to_thread(_add_all, writer, group)
+        states = {sha256: state for sha256, (state, _) in results.items()}
+        reasons = {sha256: reason for sha256, (_, reason) in results.items() if reason}
+        plan.mark(states, reasons)
         done += len(group)
         progress(done, total)
     writer.finish()
 
 
-def _add_all(writer: Writer, group: Sequence[tuple[Record, bytes | Loss]]) -> dict[str, str]:
-    """Lay images out; return what became of each record, by its hash."""
+def _add_all(
+    writer: Writer, group: Sequence[tuple[Record, bytes | Loss]]
+) -> dict[str, tuple[str, Difference | None]]:
+    """Lay images out; return what became of each record, and why it was rewritten, by its hash."""
     return {record.sha256: _add(writer, record, content) for record, content in group}
 
 
-def _add(writer: Writer, record: Record, content: bytes | Loss) -> str:
+def _add(writer: Writer, record: Record, content: bytes | Loss) -> tuple[str, Difference | None]:
     if isinstance(content, Loss):
-        return content
-    known = sniff(content)
-    if known is None:
-        return Loss.NO_IMAGE
-    writer.add(record, content, known.extension)
-    return EXPORTED
+        return content, None
+    try:
+        file = to_normal_file(content, readable=TRAINABLE)
+    except NoImageError:
+        return Loss.NO_IMAGE, None
+    except TooManyPixelsError:
+        return Loss.TOO_LARGE, None
+    writer.add(record, file.content, file.format.extension)
+    return EXPORTED, file.rewritten
 
 
 def _describe(folder: Folder, plan: Plan, begun: Manifest) -> Manifest:
     """Write manifest and data card."""
     splits = plan.counts("split")
     lost = plan.states()
-    counted = {"images": sum(splits.values()), "splits": splits, "lost": lost}
+    counted = {
+        "images": sum(splits.values()),
+        "splits": splits,
+        "lost": lost,
+        "rewritten": plan.counts("rewritten"),
+    }
     manifest = Manifest.model_validate({**begun.model_dump(), **counted})
     folder.append(RECORDS_FILE, "")
     for record in plan.records(EXPORTED):

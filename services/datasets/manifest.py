@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from services.common.annotations import NORMALISATION
 from services.common.errors import PermanentError
 from services.common.labels import Origin
+from services.common.normal_form import Difference
 
 FILE = "manifest.json"
 RECORDS_FILE = "manifest.jsonl"
@@ -44,6 +45,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     sha256: Sha256
+    """Of the bytes that were collected; they are in the file as well unless it was rewritten."""
     key: str
     """In the bucket of images."""
     etag: str
@@ -58,6 +60,8 @@ class Record(BaseModel):
     hosts: list[str]
     """Where the image came from; empty for an upload."""
     normalisation: int = NORMALISATION
+    rewritten: Difference | None = None
+    """Why the image's file is a PNG of its normal form rather than the bytes collected."""
 
 
 class Query(BaseModel):
@@ -98,6 +102,8 @@ class Manifest(BaseModel):
     """Documents that were not asked for, by reason; ``duplicate`` counts equal bytes."""
     lost: dict[str, int]
     """Images that were asked for and could not be had, by reason."""
+    rewritten: dict[str, int] = Field(default_factory=dict)
+    """Images whose files are not the bytes that were collected, by reason."""
     since_last: SinceLast | None = None
 
 

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 from services.datasets.manifest import Record
@@ -17,16 +18,18 @@ PAGE = 500
 EXPORTED = "exported"
 _PLANNED = "planned"
 
+_NONE: Mapping[str, str] = MappingProxyType({})
+
 _TABLE = """
 CREATE TABLE records (
     sha256 TEXT PRIMARY KEY, state TEXT, split TEXT, origin TEXT, score REAL, length INTEGER,
-    model TEXT, host TEXT, record TEXT
+    model TEXT, host TEXT, record TEXT, rewritten TEXT
 ) WITHOUT ROWID
 """
 _SEEN = "CREATE TABLE seen (sha256 TEXT PRIMARY KEY) WITHOUT ROWID"
 _ADD = """
 INSERT INTO records
-VALUES (:sha256, :state, :split, :origin, :score, :length, :model, :host, :record)
+VALUES (:sha256, :state, :split, :origin, :score, :length, :model, :host, :record, NULL)
 ON CONFLICT (sha256) DO NOTHING
 """
 
@@ -71,11 +74,11 @@ class Plan:
         """Take records; of equal bytes the first."""
         self._connection.executemany(_ADD, [_row(record) for record in records])
 
-    def mark(self, states: Mapping[str, str]) -> None:
-        """Note what became of records, by their hashes."""
+    def mark(self, states: Mapping[str, str], rewritten: Mapping[str, str] = _NONE) -> None:
+        """Note what became of records, and why files were rewritten, by their hashes."""
         self._connection.executemany(
-            "UPDATE records SET state = ? WHERE sha256 = ?",
-            [(state, sha256) for sha256, state in states.items()],
+            "UPDATE records SET state = ?, rewritten = ? WHERE sha256 = ?",
+            [(state, rewritten.get(sha256), sha256) for sha256, state in states.items()],
         )
 
     def state(self, sha256: str) -> str | None:
@@ -90,13 +93,14 @@ class Plan:
         last = ""
         while True:
             rows = self._connection.execute(
-                "SELECT sha256, record FROM records WHERE sha256 > ? AND state = coalesce(?, state)"
-                " ORDER BY sha256 LIMIT ?",
+                "SELECT sha256, record, rewritten FROM records"
+                " WHERE sha256 > ? AND state = coalesce(?, state) ORDER BY sha256 LIMIT ?",
                 (last, state, PAGE),
             ).fetchall()
             if not rows:
                 return
-            yield from (Record.model_validate_json(record) for _, record in rows)
+            for _, record, rewritten in rows:
+                yield Record.model_validate({**json.loads(record), "rewritten": rewritten})
             last = rows[-1][0]
 
     def count(self) -> int:
@@ -107,7 +111,7 @@ class Plan:
         """Return how often each value of a column is there, the most frequent first."""
         rows = self._connection.execute(
             f"SELECT {_COLUMNS[column]}, count(*) FROM records WHERE state = ?"  # noqa: S608
-            " GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
+            f" AND {_COLUMNS[column]} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
             (state, most),
         )
         return {str(value): int(count) for value, count in rows}
@@ -137,7 +141,9 @@ class Plan:
         return Spread(float(least), float(median), float(mean), float(most))
 
 
-_COLUMNS = {name: name for name in ("split", "origin", "score", "length", "model", "host")}
+_COLUMNS = {
+    name: name for name in ("split", "origin", "score", "length", "model", "host", "rewritten")
+}
 """Columns that may be asked for: names can't be parameters of a statement."""
 
 

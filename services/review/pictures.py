@@ -1,17 +1,12 @@
 """An image as a browser can show it."""
 
 from dataclasses import dataclass
-from io import BytesIO
-
-from PIL import Image
 
 from services.common.errors import PermanentError
-from services.common.images import open_image, sniff, tile_pixels
+from services.common.normal_form import SHOWN, NoImageError, TooManyPixelsError, to_normal_file
 
 MAX_PIXELS = 25_000_000
 """As many as the OCR API reads."""
-SHOWN = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
-"""What every browser shows as it is; the others are converted."""
 
 
 class NotShownError(PermanentError):
@@ -30,35 +25,15 @@ class Picture:
 
 
 def to_picture(content: bytes) -> Picture:
-    """Return an image for a browser: TIFF and BMP become PNG. It may block for long.
+    """Return an image for a browser, with the pixels that the OCR API reads.
+
+    What browsers would show differently, or not at all, becomes PNG. It may block for long.
 
     Raises:
         NotShownError: It is none.
     """
-    known = sniff(content)
-    if known is None:
-        raise NotShownError("the object is not an image in one of our formats")
-    if known.content_type in SHOWN:
-        return Picture(content, known.content_type)
     try:
-        with open_image(content) as image:
-            _check(image)
-            file = BytesIO()
-            _to_8_bits(image).save(file, "PNG", compress_level=1)
-    except NotShownError:
-        raise
-    except Exception as error:  # Pillow raises almost anything on a damaged file
-        raise NotShownError(f"the image is damaged: {error}"[:300]) from error
-    return Picture(file.getvalue(), "image/png")
-
-
-def _check(image: Image.Image) -> None:
-    if max(image.width * image.height, tile_pixels(image)) > MAX_PIXELS:
-        raise NotShownError(f"the image has more than {MAX_PIXELS} pixels")
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        # Pillow's own conversion cuts off what is over 255
-        return image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-    return image if image.mode in {"1", "L", "RGB", "RGBA"} else image.convert("RGB")
+        file = to_normal_file(content, readable=SHOWN, max_pixels=MAX_PIXELS)
+    except (NoImageError, TooManyPixelsError) as error:
+        raise NotShownError(str(error)) from error
+    return Picture(file.content, file.format.content_type)

@@ -71,7 +71,7 @@ async def nothing() -> None:
 async def push(studio: LabelStudioFake, collected: Collected, *doing: Any, limit: int = 10) -> Any:
     async with client(studio, *(doing or (nothing,))) as asked:
         addresses = Addresses(settings_of(studio), collected.store)
-        step = Push(asked, collected.index.images, addresses, collected.store.bucket)
+        step = Push(asked, collected.index.images, addresses, collected.store)
         return (await step.run(PROJECT, limit=limit)).counts
 
 

@@ -123,6 +123,48 @@ def odd_images() -> dict[str, bytes]:
 
 
 @cache
+def differing_images(text: str) -> dict[str, bytes]:
+    """Return one line of text in further forms that readers and browsers treat differently."""
+    line = draw_line(text)
+    grey = line.convert("L")
+    alpha = Image.eval(grey, lambda value: 255 - value)
+    ink = Image.merge("RGBA", (*Image.new("RGB", line.size, "black").split(), alpha))
+    opaque = line.copy()
+    opaque.putalpha(255)
+    deep = np.asarray(grey).astype(np.uint16)
+    palette = line.quantize(16)
+    turned = {
+        f"orientation {value}, {name}": encode(line, name, exif=_orientation(value))
+        for value in range(2, 9)
+        for name in ("JPEG", "PNG", "WEBP", "TIFF")
+    }
+    return turned | {
+        "alpha that hides nothing": encode(opaque),
+        "alpha that hides nothing, bmp": encode(opaque, "BMP"),
+        "half transparent": encode(Image.blend(Image.new("RGBA", line.size), opaque, 0.5)),
+        "transparent bmp": encode(ink, "BMP"),
+        "transparent tiff": encode(ink, "TIFF"),
+        "transparent gif": encode(palette, "GIF", transparency=_white(palette)),
+        "rgb whose white is transparent": encode(line, transparency=(255, 255, 255)),
+        "grey whose white is transparent": encode(grey, transparency=255),
+        "16 bits, tiff": encode(Image.fromarray(deep * 257), "TIFF"),
+        "12 bits stored in 16, tiff": encode(Image.fromarray(deep * 16), "TIFF"),
+        "32-bit integers, large": encode(Image.fromarray(deep.astype(np.int32) * 9999), "TIFF"),
+        "floats up to 255": encode(Image.fromarray(deep.astype(np.float32)), "TIFF"),
+        "1 bit, tiff": encode(grey.convert("1", dither=Image.Dither.NONE), "TIFF"),
+        "palette, tiff": encode(palette, "TIFF"),
+        "colour": encode(draw_line(text, colour="crimson")),
+        "colour, cmyk": encode(draw_line(text, colour="crimson").convert("CMYK"), "JPEG"),
+    }
+
+
+def _orientation(value: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+@cache
 def damaged_images() -> dict[str, bytes]:
     """Return files in our formats that cannot be decoded, by name."""
     files = {name: line_image("damaged", image_format=name) for name in ("PNG", "JPEG", "WEBP")}

@@ -3,20 +3,27 @@
 What is there already, Label Studio itself says: nothing is remembered here that could be wrong.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 
+from services.common.errors import ObjectNotFoundError
 from services.common.index import Collection, Document
 from services.common.labelstudio.client import LabelStudio
 from services.common.labelstudio.schemas import Task
 from services.common.labelstudio.tasks import Addresses, pushed, to_data, to_prediction, to_task
+from services.common.normal_form import is_shown_alike
+from services.common.object_store import ObjectStore, ObjectTooLargeError
 from services.common.windows import walk, worst
 
 AT_ONCE = 100
 """Tasks in one request, and documents in one look."""
+READ_AT_ONCE = 8
+"""Images whose files are looked at."""
+MAX_OBJECT_BYTES = 32 * 1024 * 1024
 FIELDS = dict.fromkeys(("key", "etag", "sources", "prediction"), 1)
 """Of a document, what its task is made of."""
 
@@ -33,6 +40,8 @@ class Fate(StrEnum):
     """Nothing to push again: somebody has said what the image reads."""
     FOREIGN = "foreign"
     """Not a task of ours; it is left alone."""
+    NOT_SHOWN = "not_shown"
+    """No task: a browser would show other pixels than the OCR API reads, or none."""
 
 
 @dataclass
@@ -52,7 +61,7 @@ class Push:
         studio: Where to.
         images: What is known.
         addresses: By what browsers read images.
-        bucket: Only images in it.
+        store: The bucket of images, as this machine reaches it.
         is_dry_run: Only tell what would be done.
         on_progress: Told after each step.
     """
@@ -60,7 +69,7 @@ class Push:
     studio: LabelStudio
     images: Collection
     addresses: Addresses
-    bucket: str
+    store: ObjectStore
     is_dry_run: bool = False
     on_progress: Callable[[Report], None] = lambda _: None
 
@@ -80,7 +89,7 @@ class Push:
         for images in _chunks(listed):
             there |= await self._bring_up_to_date({each: listed[each] for each in images}, report)
             self.on_progress(report)
-        async for documents in self._missing(there, limit - report.open_tasks):
+        async for documents in self._missing(there, limit - report.open_tasks, report):
             if project is not None and not self.is_dry_run:
                 kind = self.addresses.kind
                 tasks = [to_task(each, await self.addresses.of(each), kind) for each in documents]
@@ -111,6 +120,8 @@ class Push:
         for image, tasks in listed.items():
             for task in tasks:
                 fate = self._fate(task, documents.get(image), is_second=image in kept)
+                if fate is Fate.UPDATED and not await self._is_shown(documents[image]):
+                    fate = Fate.DELETED
                 if fate is Fate.DELETED and _is_of(documents.get(image), task):
                     fate = await self._fate_of_second(task)
                 if not self.is_dry_run:
@@ -162,22 +173,45 @@ class Push:
         data = to_data(document, await self.addresses.of(document), kind)
         await self.studio.update_task(task.id, data)
 
-    async def _missing(self, there: set[str], count: int) -> AsyncIterator[list[Document]]:
+    async def _missing(
+        self, there: set[str], count: int, report: Report
+    ) -> AsyncIterator[list[Document]]:
         """Yield images that nobody has annotated and that have no task, the worst score first."""
         if count <= 0:
             return
-        wanted = {"status": "predicted", "annotation": None, "bucket": self.bucket}
         chunk: list[Document] = []
-        # Where all of the worst are annotated, one query for the others would take too long
-        async for window in walk(self.images, worst(), wanted, fields=FIELDS):
-            chunk.extend(each for each in window.documents if each["_id"] not in there)
-            while len(chunk) >= min(AT_ONCE, count):
-                yield chunk[: min(AT_ONCE, count)]
-                chunk, count = chunk[AT_ONCE:], count - AT_ONCE
-                if count <= 0:
+        async for document in self._candidates(there, report):
+            chunk.append(document)
+            if len(chunk) == min(AT_ONCE, count):
+                yield chunk
+                chunk, count = [], count - len(chunk)
+                if count == 0:
                     return
         if chunk:
             yield chunk
+
+    async def _candidates(self, there: set[str], report: Report) -> AsyncIterator[Document]:
+        wanted = {"status": "predicted", "annotation": None, "bucket": self.store.bucket}
+        # Where all of the worst are annotated, one query for the others would take too long
+        async for window in walk(self.images, worst(), wanted, fields=FIELDS):
+            without = (each for each in window.documents if each["_id"] not in there)
+            while group := list(islice(without, READ_AT_ONCE)):
+                shown = await asyncio.gather(*map(self._is_shown, group))
+                for document, is_shown in zip(group, shown, strict=True):
+                    if is_shown:
+                        yield document
+                    else:
+                        report.counts[Fate.NOT_SHOWN] += 1
+
+    async def _is_shown(self, document: Document) -> bool:
+        """Whether a browser shows an image's own file with the pixels that the OCR API reads."""
+        try:
+            stored = await self.store.read(document["key"], max_bytes=MAX_OBJECT_BYTES)
+            return await asyncio.to_thread(is_shown_alike, stored.content)
+        except ObjectNotFoundError:
+            return True  # removed just now: the next push deletes its task
+        except ObjectTooLargeError:
+            return False
 
 
 def _is_of(document: Document | None, task: Task) -> bool:

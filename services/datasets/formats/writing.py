@@ -13,7 +13,7 @@ class Writer(Protocol):
 
         Args:
             record: What is known of it.
-            content: Its file, as it was collected.
+            content: Its file: as it was collected, or rewritten.
             extension: Of its format, without a dot.
         """
         ...
