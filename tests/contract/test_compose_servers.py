@@ -54,7 +54,7 @@ def test_any_image_of_minio_runs_as_the_owner_of_the_key() -> None:
 
 @pytest.mark.parametrize("name", DATABASES)
 def test_server_may_open_many_files(name: str) -> None:
-    assert SERVICES[name]["ulimits"]["nofile"] == {"soft": 65536, "hard": 65536}
+    assert SERVICES[name]["ulimits"]["nofile"] == {"soft": 16384, "hard": 16384}
 
 
 @pytest.mark.parametrize(
