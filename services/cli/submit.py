@@ -1,11 +1,11 @@
 """``docreco submit``: hand a list of image URLs to the fetcher."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
-from typing import IO, Annotated, cast
+from typing import IO, Annotated, Any, cast
 
 import typer
 from rich.table import Table
@@ -22,10 +22,13 @@ from services.cli.fetcher import (
 from services.cli.output import Output, cell, plain, run, table
 from services.cli.reading import reading_for_people
 from services.cli.settings import CliSettings
-from services.cli.upload import UploadOptions, upload_folder
+from services.cli.upload import UploadOptions, upload_folder, upload_image
 from services.cli.upload_archive import is_archive, upload_archive
+from services.cli.upload_parquet import upload_parquet
 from services.cli.watch import watch_batch
-from services.fetcher.lists.formats import ListFormat, sniff_format
+from services.common.images import PDF_MARK, PDF_REFUSED, sniff
+from services.common.tables.names import is_image
+from services.fetcher.lists.formats import PARQUET_MARK, ListFormat, sniff_format
 
 SHOWN_REJECTIONS = 20
 _PEEKED_BYTES = 4096
@@ -46,7 +49,8 @@ def submit(
             metavar="LIST",
             help="A file (.txt one URL a line; .csv and .tsv with columns url, annotation; .jsonl; "
             ".parquet; each also .gz), the http(s) address of one or of a .zip or .tar(.gz) of "
-            "images, - for standard input, or a folder or a .zip or .tar(.gz) of images here.",
+            "images, - for standard input, or an image, a folder or a .zip, .tar(.gz) or Parquet "
+            "file of images here.",
         ),
     ],
     *,
@@ -84,16 +88,18 @@ def submit(
 ) -> None:
     """Hand a list of image URLs to the fetcher; show what it accepted and what it rejected.
 
-    The images of a folder, or of an archive here, go straight into the bucket: there is no batch to
-    watch.
+    Images that are here, whether a file, or in a folder, an archive or a Parquet file, go straight
+    into the bucket: there is no batch to watch.
     """
     output = Output(as_json=as_json)
-    path = Path(source)
-    upload = upload_folder if path.is_dir() else upload_archive if is_archive(source) else None
 
     async def work() -> ExitStatus:
-        if upload is not None:
-            return await upload(path, output, UploadOptions(strict=strict, dry_run=dry_run))
+        options = UploadOptions(strict=strict, dry_run=dry_run)
+        upload = _find_upload(
+            source, output, options, url_column=url_column, text_column=text_column
+        )
+        if upload is not None and (status := await upload) is not None:
+            return status
         settings = CliSettings()
         request = ListRequest(encoding, url_column, text_column, strict=strict, dry_run=dry_run)
         async with open_fetcher(settings) as fetcher:
@@ -112,6 +118,41 @@ def submit(
         return ExitStatus.OK if dry_run else _status(submission, ExitStatus.OK)
 
     run(output, work)
+
+
+def _find_upload(
+    source: str,
+    output: Output,
+    options: UploadOptions,
+    *,
+    url_column: str | None,
+    text_column: str | None,
+) -> Coroutine[Any, Any, ExitStatus | None] | None:
+    """Return what puts images that are on this machine into the bucket; None: it is a list.
+
+    Raises:
+        CommandError: It is a PDF, or can't be read.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return upload_folder(path, output, options)
+    if not path.is_file():
+        return None
+    if is_archive(source):
+        return upload_archive(path, output, options)
+    with _opened(source) as file:
+        start = file.read(_PEEKED_BYTES)
+    if start.startswith(PDF_MARK):
+        raise CommandError(
+            f"{source}: {PDF_REFUSED}",
+            status=ExitStatus.REFUSED,
+            hint="For example: pdftoppm -r 300 -png FILE.pdf page",
+        )
+    if is_image(source) or sniff(start) is not None:
+        return upload_image(path, output, options)
+    if start.startswith(PARQUET_MARK) and url_column is None:
+        return upload_parquet(path, text_column, output, options)
+    return None
 
 
 async def _watch(

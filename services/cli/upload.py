@@ -7,9 +7,10 @@ that they come from.
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ async def upload_folder(folder: Path, output: Output, options: UploadOptions) ->
     """
     report = Report()
     found = await asyncio.to_thread(_candidates, folder, report)
-    return await upload(found, [], report, output, options)
+    return await upload(found, [], report, output, options, total=len(found))
 
 
 def _candidates(folder: Path, report: Report) -> list[Candidate]:
@@ -111,37 +112,52 @@ def readable(path: Path) -> str:
     return os.fsencode(path).decode(errors="replace")
 
 
-async def upload(
-    candidates: Sequence[Candidate],
-    refused: Sequence[Uploaded],
-    report: Report,
-    output: Output,
-    options: UploadOptions,
-) -> ExitStatus:
-    """Upload what is an image; show what was not taken, and why.
-
-    Args:
-        candidates: In the order in which they are shown.
-        refused: What is none of them already.
-        report: What became of the texts.
-        output: Where to show it.
-        options: What else is wanted.
+async def upload_image(path: Path, output: Output, options: UploadOptions) -> ExitStatus:
+    """Upload one image.
 
     Raises:
         ObjectStoreUnavailableError: The bucket does not answer.
     """
-    found = list(refused)
+    found = [Candidate(readable(path), partial(_read, path))]
+    return await upload(found, [], Report(rows=1), output, options, total=1)
+
+
+async def upload(
+    candidates: Iterable[Candidate],
+    refused: Sequence[Uploaded],
+    report: Report,
+    output: Output,
+    options: UploadOptions,
+    *,
+    total: int | None = None,
+) -> ExitStatus:
+    """Upload what is an image; show what was not taken, and why.
+
+    Args:
+        candidates: In the order in which they are shown; only so many as are uploaded at once are
+            taken beforehand.
+        refused: What is none of them already; read after the candidates.
+        report: What became of the texts; complete when both are read.
+        output: Where to show it.
+        options: What else is wanted; with ``strict`` the report and ``refused`` are complete.
+        total: How many candidates there are; None: not known.
+
+    Raises:
+        ObjectStoreUnavailableError: The bucket does not answer.
+    """
     problems = bool(report.note_count or report.texts_without_image)
     if options.dry_run or (options.strict and (problems or refused)):
-        return _show_only(candidates, found, report, output, options)
+        return await asyncio.to_thread(_show_only, candidates, refused, report, output, options)
+    found: list[Uploaded] = []
     async with open_object_store(S3Settings()) as store:
         await store.check()
         with progress_bar(output.asides) as bar:
-            task = bar.add_task("uploading", total=len(candidates), words="")
-            for start in range(0, len(candidates), AT_ONCE):
-                some = candidates[start : start + AT_ONCE]
+            task = bar.add_task("uploading", total=total, words="")
+            left = iter(candidates)
+            while some := await asyncio.to_thread(list, islice(left, AT_ONCE)):
                 found += await asyncio.gather(*(_upload(store, each) for each in some))
-                bar.update(task, completed=start + len(some))
+                bar.advance(task, len(some))
+    found = [*refused, *found]
     rejected = [each for each in found if each.outcome == "rejected"]
     output.answer(
         {**_document(found), "reading": asdict(report)},
@@ -152,14 +168,16 @@ async def upload(
 
 
 def _show_only(
-    candidates: Sequence[Candidate],
-    refused: list[Uploaded],
+    candidates: Iterable[Candidate],
+    refused: Sequence[Uploaded],
     report: Report,
     output: Output,
     options: UploadOptions,
 ) -> ExitStatus:
     """Show how images and texts would be taken; store nothing."""
-    first = candidates[:SHOWN_REJECTIONS]
+    left = iter(candidates)
+    first = list(islice(left, SHOWN_REJECTIONS))
+    count = len(first) + sum(1 for _ in left)
     rows = [[cell(each.path), cell(each.annotation or "")] for each in first]
     document = {
         "dry_run": options.dry_run,
@@ -167,7 +185,7 @@ def _show_only(
         "refused": [asdict(each) for each in refused],
         "reading": asdict(report),
     }
-    words = f"nothing was stored: {len(candidates)} files, {len(refused)} refused"
+    words = f"nothing was stored: {count} files, {len(refused)} refused"
     output.answer(
         document,
         table("as it would be taken", ("file", "text"), rows),

@@ -45,7 +45,8 @@ async def upload_archive(path: Path, output: Output, options: UploadOptions) -> 
                 candidates.append(Candidate(member, partial(read, member), row.annotation))
             else:
                 refused.append(Uploaded(row.value, "rejected", row.code))
-        return await upload(candidates, refused, report, output, options)
+        total = len(candidates)
+        return await upload(candidates, refused, report, output, options, total=total)
 
 
 @contextmanager

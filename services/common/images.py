@@ -38,6 +38,10 @@ class ImageFormat:
     content_type: str
 
 
+PDF_MARK = b"%PDF-"
+PDF_REFUSED = (
+    "PDF is not read yet: save its pages as PNG, JPEG or TIFF, a line of text each, and send these"
+)
 FORMATS = (
     ImageFormat("PNG", "png", "image/png"),
     ImageFormat("JPEG", "jpg", "image/jpeg"),

@@ -13,7 +13,10 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from services.common.bodies import bounded_body
+from services.common.images import PDF_REFUSED
 from services.common.problems import ProblemError
+from services.common.tables.names import is_image
+from services.fetcher.archives.addresses import is_archive_path
 from services.fetcher.gunzip import gunzipped, is_gzip
 from services.fetcher.lists.documents import to_name
 from services.fetcher.lists.formats import ListFormat, ListOptions, OpenList, find_format
@@ -21,6 +24,12 @@ from services.fetcher.lists.reading import open_bounded
 from services.fetcher.spool import Spool, space_errors
 
 _BLOCK_BYTES = 1024 * 1024
+_ARCHIVE_TYPES = frozenset(
+    {
+        *("application/zip", "application/x-zip-compressed"),
+        *("application/x-tar", "application/gzip", "application/x-gzip"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,7 @@ async def _sent_in_form(
         if not isinstance(file, UploadFile):
             raise ProblemError(422, "malformed_request", 'the form has no file named "file"')
         found = find_format(content_type=file.content_type, file_name=file.filename)
-        list_format = _known(found, file.content_type or "")
+        list_format = _known(found, file.content_type or "", file.filename)
         if (file.size or 0) > limits.of(list_format):
             raise too_large(limits.of(list_format))
         yield _Sent(file.file, list_format, to_name(form.get("name")), file.content_type or "")
@@ -151,17 +160,33 @@ async def _parse(request: Request, limit: int, spool: Spool) -> FormData:
             raise ProblemError(422, "malformed_request", detail) from error
 
 
-def _known(list_format: ListFormat | None, content_type: str) -> ListFormat:
+def _known(
+    list_format: ListFormat | None, content_type: str, file_name: str | None = None
+) -> ListFormat:
     if list_format is not None:
         return list_format
-    detail = (
-        f"{content_type[:100] or 'no content type'} is not a list: send application/json, "
-        "text/plain (one URL a line), text/csv, application/jsonl, Parquet, or one of these as "
-        'the file of a form ("file"); each may be compressed by gzip. An archive of images (.zip, '
-        '.tar, .tar.gz) is taken from an address: {"list_url": "https://…"}; one that has none is '
-        "put into the store by docreco submit ARCHIVE, or unpacked and sent as a folder"
+    raise ProblemError(415, "unsupported_list_format", _what_to_send(content_type, file_name or ""))
+
+
+def _what_to_send(content_type: str, file_name: str) -> str:
+    """Say what to do with a file that is no list."""
+    what = content_type.partition(";")[0].strip().lower()[:100]
+    if what == "application/pdf" or file_name.lower().endswith(".pdf"):
+        return PDF_REFUSED
+    if what.startswith("image/") or is_image(file_name):
+        return (
+            "an image is not a list of URLs: store it by docreco submit FILE, or drop it onto the "
+            "review page"
+        )
+    if what in _ARCHIVE_TYPES or is_archive_path(file_name):
+        return (
+            'an archive is taken from its address, {"list_url": "https://…"}; one that is here '
+            "is stored by docreco submit FILE"
+        )
+    return (
+        f"{what or 'no content type'} is not read: send text/plain (one URL a line), text/csv, "
+        "application/json, application/jsonl or Parquet"
     )
-    raise ProblemError(415, "unsupported_list_format", detail)
 
 
 def too_large(limit: int) -> ProblemError:

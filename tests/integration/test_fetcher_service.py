@@ -549,6 +549,27 @@ async def test_request_that_is_no_list_is_a_problem(
         assert problem["rejected"][0]["code"] == "no_url_column"
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("page.pdf", "PDF is not read yet: save its pages as PNG, JPEG or TIFF"),
+        ("one.jpg", "an image is not a list of URLs: store it by docreco submit FILE"),
+        ("scans.tar.gz", "an archive is taken from its address"),
+        ("list.docx", "is not read: send text/plain"),
+    ],
+)
+async def test_file_that_is_no_list_says_what_to_do(
+    api: aiohttp.ClientSession, name: str, words: str
+) -> None:
+    form = aiohttp.FormData()
+    form.add_field("file", b"x", filename=name)
+    async with api.post("/batches", data=form) as response:
+        problem = await response.json()
+    assert (response.status, problem["code"]) == (415, "unsupported_list_format")
+    assert words in problem["detail"]
+    assert len(problem["detail"]) < 160
+
+
 async def test_json_in_a_form_has_the_limit_of_json(surroundings: Surroundings) -> None:
     form = aiohttp.FormData()
     form.add_field("file", BytesIO(b"{" + b" " * 1500), filename="list.json")

@@ -49,5 +49,5 @@ async def test_archive_that_is_sent_as_a_list_is_answered_with_what_to_do(
         problem = await response.json()
 
     assert (response.status, problem["code"]) == (415, "unsupported_list_format")
-    assert "docreco submit ARCHIVE" in problem["detail"]
+    assert "docreco submit FILE" in problem["detail"]
     assert '{"list_url": "https://…"}' in problem["detail"]

@@ -194,6 +194,14 @@ async def test_image_that_is_only_known_whole_is_stored(
     assert stored.key.endswith((".webp", ".tif", ".tiff"))
 
 
+async def test_dropped_pdf_is_refused_in_plain_words(ada: Person) -> None:
+    await ada.see("/gallery")
+    form = FormData({"token": ada.token})
+    form.add_field("file", b"%PDF-1.7\n", filename="page.pdf")
+    async with ada.client.post("/submit", data=form) as response:
+        assert "PDF is not read yet: save its pages as PNG" in await response.text()
+
+
 async def test_missing_fetcher_is_said_on_the_page(ada: Person) -> None:
     assert "fetcher does not answer" in await ada.see("/batches", status=503)
 

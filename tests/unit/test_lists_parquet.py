@@ -119,3 +119,16 @@ def test_format_is_told_by_the_beginning(content: bytes, expected: ListFormat) -
     with TemporaryFile() as file:
         file.write(content)
         assert sniff_format(file) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"height": 1}, "images as struct<bytes: binary, path: string>, are read"),
+        ({"bytes": b"x", "path": "a.png"}, "docreco submit FILE stores them in the bucket"),
+    ],
+    ids=["other", "images"],
+)
+def test_struct_in_place_of_a_url_says_what_is_read(value: object, words: str) -> None:
+    with pytest.raises(MalformedListError, match=words):
+        rows_of({"image": [value], "text": ["x"]})

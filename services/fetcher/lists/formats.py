@@ -61,7 +61,7 @@ _BY_SUFFIX = {
     ".ndjson": ListFormat.JSON_LINES,
     ".parquet": ListFormat.PARQUET,
 }
-_PARQUET_MARK = b"PAR1"
+PARQUET_MARK = b"PAR1"
 _SNIFFED_BYTES = 64 * 1024
 _MARKS = " \t\r\n\ufeff"
 
@@ -118,7 +118,7 @@ def sniff_format(file: IO[bytes]) -> ListFormat:
     """Return the format that a list seems to have by its beginning."""
     file.seek(0)
     start = file.read(_SNIFFED_BYTES)
-    if start.startswith(_PARQUET_MARK):
+    if start.startswith(PARQUET_MARK):
         return ListFormat.PARQUET
     encoding = "utf-16" if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
     text = start.decode(encoding, errors="replace").lstrip()

@@ -39,7 +39,7 @@ def _rows(file: IO[bytes], wanted: Wanted) -> Iterator[Any]:
     if columns is None:
         raise InputRefusedError(missing(schema.names, wanted))
     names = [schema.names[place] for place in (columns.where, columns.text) if place is not None]
-    kinds = [_kind(schema.field(name)) for name in names]
+    kinds = [kind_of(schema.field(name)) for name in names]
     if not (_is_text(kinds[0]) or pa.types.is_null(kinds[0]) or pa.types.is_binary(kinds[0])):
         raise InputRefusedError(_no_text(names[0], kinds[0]))
     yield {"columns": columns.used, "ignored": columns.ignored}
@@ -48,7 +48,7 @@ def _rows(file: IO[bytes], wanted: Wanted) -> Iterator[Any]:
     parquet = pq.ParquetFile(file, read_dictionary=texts, pre_buffer=False)
     number = 0
     for batch in parquet.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
-        values = [_texts(batch.column(name)) for name in names]
+        values = [texts_of(batch.column(name)) for name in names]
         if len(values) == 1:
             values.append([(None, "")] * batch.num_rows)
         found = []
@@ -72,7 +72,7 @@ def _pieces(found: list[tuple[int, Any, Any, str]]) -> Iterator[list[tuple[int, 
         yield piece
 
 
-def _kind(field: pa.Field) -> pa.DataType:
+def kind_of(field: pa.Field) -> pa.DataType:
     """Return what a column holds, which has to be something that has one written form.
 
     Raises:
@@ -94,7 +94,22 @@ def _kind(field: pa.Field) -> pa.DataType:
 
 
 def _no_text(name: str, kind: pa.DataType) -> str:
-    return f"the column {name[:100]} holds {str(kind)[:100]}, not text: write it as text"
+    holds = f"the column {name[:100]} holds {str(kind)[:100]}"
+    if holds_images(kind):
+        return f"{holds}: images, not URLs; docreco submit FILE stores them in the bucket"
+    if pa.types.is_nested(kind):
+        read = "URLs as text, and images as struct<bytes: binary, path: string>, are read"
+        return f"{holds}, not text: {read}"
+    return f"{holds}, not text: write it as text"
+
+
+def holds_images(kind: pa.DataType) -> bool:
+    """Return whether a column holds images as Hugging Face datasets writes them."""
+    types = pa.types
+    if not types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+        return False
+    content = kind.field("bytes").type
+    return bool(types.is_binary(content) or types.is_large_binary(content))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -102,7 +117,7 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def _texts(column: pa.Array) -> list[tuple[str | None, str]]:
+def texts_of(column: pa.Array) -> list[tuple[str | None, str]]:
     """Return the values of a column as texts, each with what is wrong with it.
 
     Of one that is too long just enough is kept for it to be refused.
@@ -110,7 +125,7 @@ def _texts(column: pa.Array) -> list[tuple[str | None, str]]:
     if pa.types.is_dictionary(column.type):
         places = column.indices.to_pylist()
         used = sorted({place for place in places if place is not None})
-        values = _texts(column.dictionary.take(pa.array(used, pa.int32())))
+        values = texts_of(column.dictionary.take(pa.array(used, pa.int32())))
         known = dict(zip(used, values, strict=True))
         return [(None, "") if place is None else known[place] for place in places]
     if _is_text(column.type):

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import UploadFile
 
-from services.common.images import ImageFormat, sniff
+from services.common.images import PDF_MARK, PDF_REFUSED, ImageFormat, sniff
 from services.common.metadata import PLACEHOLDER_SOURCES
 from services.common.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted
@@ -119,6 +119,8 @@ async def _read_image(file: UploadFile, limit: int) -> tuple[bytes, ImageFormat 
     content = await file.read(limit if is_small else HEADER_BYTES)
     await file.seek(0)
     known = await asyncio.to_thread(sniff, content)
+    if content.startswith(PDF_MARK):
+        raise ProblemError(415, "pdf_not_read", PDF_REFUSED)
     if known and not is_small:
         raise ProblemError(413, "image_too_large", f"an image has more than {limit} bytes")
     return content, known
