@@ -4,6 +4,7 @@ The ``images`` collection has one other writer, the consumer. Both write only wh
 written since they read (the document's ``revision``), so that neither undoes the other's work.
 """
 
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from typing import Any
 from services.common.errors import PermanentError
 from services.common.index import Collection, Document
 
-NORMALISATION = 1
-"""Version of ``normalise``; stored with every annotation and named in every export."""
+NORMALISATION = 2
+"""Version of ``normalise``; stored with every annotation and named in every export. Version 1 was
+plain NFC, which replaces CJK compatibility ideographs; an annotation without a version has it."""
 
 Replaces = Callable[[Mapping[str, Any]], bool]
 """Whether an annotation, as it is in its document, may be replaced."""
@@ -41,6 +43,11 @@ MOST_EARLIER = 100
 _CONTROL = frozenset({"Cc", "Cs"})
 """Unicode categories that no text on an image has (UAX 44, table 12); format characters stay:
 some scripts are spelled with them."""
+_COMPATIBILITY_IDEOGRAPHS = re.compile("([\uf900-\ufaff\U0002f800-\U0002fa1f]+)")
+"""NFC replaces them by unified ideographs (Unicode 17, chapter 18), which look different: they are
+variants that names of people and places are written with."""
+_BYTE_ORDER_MARK = "\ufeff"
+"""No part of a text: the word joiner has replaced its other meaning (Unicode 3.2)."""
 
 
 class Quality(StrEnum):
@@ -82,16 +89,27 @@ class Annotation:
     """Address of where they said so, outside this project."""
 
 
+def compose(text: str) -> str:
+    """Return text in NFC, except that CJK compatibility ideographs stay; idempotent."""
+    # An ideograph neither reorders nor composes with what is beside it: parts are independent
+    parts = _COMPATIBILITY_IDEOGRAPHS.split(text)
+    return "".join(
+        part if place % 2 else unicodedata.normalize("NFC", part)
+        for place, part in enumerate(parts)
+    )
+
+
 def collapse(text: str) -> str:
-    """Return text with composed characters (NFC) and single spaces; idempotent, never fails."""
-    return unicodedata.normalize("NFC", " ".join(text.split()))
+    """Return text in the form of ``normalise``, whatever is in it; idempotent, never fails."""
+    return compose(" ".join(text.replace(_BYTE_ORDER_MARK, "").split()))
 
 
 def normalise(text: str) -> str:
     """Return the form in which texts are stored, compared and exported.
 
-    Version 1: Unicode NFC; every run of white space is one space, none at the ends. Case,
-    punctuation and compatibility characters stay as they are: they are what the image shows.
+    Version 2: composed characters (see ``compose``); every run of white space is one space, none
+    at the ends; no byte order mark. Case, punctuation and compatibility characters stay as they
+    are: they are what the image shows.
 
     Raises:
         UnacceptableAnnotationError: It has a control character, or is too long.
@@ -130,6 +148,29 @@ def to_annotation(
     if known == Quality.OK and not normalised:
         raise UnacceptableAnnotationError("there is no text, and the quality is ok")
     return Annotation(normalised, Quality(known), name, at, origin)
+
+
+def given_annotation(text: str, *, batch: str, at: datetime) -> Document:
+    """Return the annotation field of a text that came with a list or an object.
+
+    A control character in it is kept, and excludes it from exports: the image is known already.
+
+    Args:
+        text: As it came.
+        batch: Id of the batch, or what stands for it.
+        at: When it was said.
+    """
+    return _field(collapse(text), Quality.OK, f"{BY_BATCH}{batch}", at)
+
+
+def _field(text: str, quality: Quality, by: str, at: datetime) -> Document:
+    return {
+        "text": text,
+        "quality": quality.value,
+        "by": by,
+        "at": at,
+        "normalisation": NORMALISATION,
+    }
 
 
 async def annotate(
@@ -194,14 +235,9 @@ def _says_the_same(current: dict[str, Any], annotation: Annotation) -> bool:
 
 
 def _fields(document: Document, annotation: Annotation) -> dict[str, Any]:
+    at = annotation.at or datetime.now(tz=UTC)
     fields: dict[str, Any] = {
-        "annotation": {
-            "text": annotation.text,
-            "quality": annotation.quality.value,
-            "by": annotation.by,
-            "at": annotation.at or datetime.now(tz=UTC),
-            "normalisation": NORMALISATION,
-        }
+        "annotation": _field(annotation.text, annotation.quality, annotation.by, at)
     }
     if annotation.origin:
         fields["annotation"]["origin"] = annotation.origin

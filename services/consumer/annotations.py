@@ -13,6 +13,8 @@ from services.common.annotations import (
     DISPUTED_AT,
     MOST_EARLIER,
     SOURCES_DISAGREE,
+    collapse,
+    given_annotation,
     history_fields,
 )
 from services.common.index import Document
@@ -111,19 +113,16 @@ def _annotation(current: Document | None, provenance: Provenance, now: datetime)
     """
     if provenance.annotation is None:
         return current
-    by = f"{BY_BATCH}{provenance.batch_id or API}"
+    came = given_annotation(
+        provenance.annotation, batch=provenance.batch_id or API, at=provenance.fetched_at or now
+    )
     if current is not None and (
         not current["by"].startswith(BY_BATCH)
-        or current["text"] == provenance.annotation
-        or (provenance.batch_id is None and current["by"] != by)
+        or collapse(current["text"]) == came["text"]
+        or (provenance.batch_id is None and current["by"] != came["by"])
     ):
         return current
-    return {
-        "text": provenance.annotation,
-        "quality": "ok",
-        "by": by,
-        "at": provenance.fetched_at or now,
-    }
+    return came
 
 
 def _without_dispute(
@@ -133,7 +132,7 @@ def _without_dispute(
     if annotation is not None and not _is_given(annotation):
         return annotation, earlier
     given = earlier
-    if annotation is not None and annotation["text"] not in _texts(earlier):
+    if annotation is not None and collapse(annotation["text"]) not in _texts(earlier):
         given = [*earlier, annotation]
     if len(_texts(given)) < 2:
         return annotation, earlier
@@ -161,9 +160,9 @@ def _changed(
 
 
 def _texts(annotations: list[Document]) -> set[str]:
-    """Return what lists have said of these bytes."""
+    """Return what lists have said of these bytes, in the form in which texts are compared."""
     return {
-        each["text"]
+        collapse(each["text"])
         for each in annotations
         if _is_given(each) and BYTES_REPLACED_AT not in each and "undone_at" not in each
     }

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from typing_extensions import override
 
+from services.common.annotations import NORMALISATION
 from services.common.index import Collection, Database, Document, Filter, open_index
 from services.common.metadata import Provenance, to_metadata
 from services.common.object_store import ObjectStore, open_object_store
@@ -145,6 +146,7 @@ async def test_fetched_image_keeps_where_it_came_from(start: Start) -> None:
         "quality": "ok",
         "by": "batch:b1",
         "at": now,
+        "normalisation": NORMALISATION,
     }
 
 

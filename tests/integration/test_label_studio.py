@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 from pydantic import HttpUrl, SecretStr
 from yarl import URL
 
-from services.common.annotations import annotate, to_annotation
+from services.common.annotations import NORMALISATION, annotate, to_annotation
 from services.common.labelstudio import transport
 from services.common.labelstudio.answers import MAX_RESULTS
 from services.common.labelstudio.client import open_label_studio
@@ -228,7 +228,7 @@ async def test_annotations_come_back_with_who_and_when(
         "quality": "ok",
         "by": "ada@example.org",
         "at": at.replace(microsecond=at.microsecond // 1000 * 1000),
-        "normalisation": 1,
+        "normalisation": NORMALISATION,
         "origin": f"{studio.url}/projects/1/data?task={task_of(studio, 'text.png')['id']}",
     }
     dark = await annotation_of(collected, "dark.png")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.common.annotations import BYTES_REPLACED_AT
+from services.common.annotations import BYTES_REPLACED_AT, NORMALISATION
 from services.common.events import EventKind, ObjectEvent
 from services.common.metadata import Provenance
 from services.common.object_store import ObjectInfo
@@ -78,7 +78,13 @@ def test_new_image_gets_the_whole_document() -> None:
         "uploaded_by": "someone",
         "stored_at": NOW,
         "indexed_at": NOW,
-        "annotation": {"text": "industrie", "quality": "ok", "by": "batch:b1", "at": NOW},
+        "annotation": {
+            "text": "industrie",
+            "quality": "ok",
+            "by": "batch:b1",
+            "at": NOW,
+            "normalisation": NORMALISATION,
+        },
         "prediction": {
             "text": "industrie",
             "score": 0.9,
@@ -248,3 +254,23 @@ def test_text_that_came_with_a_request_to_the_api_does_not_replace_that_of_a_lis
     assert "annotation_history" not in fields
     alone = after(documents.stored(None, event(), sent, reading(), NOW))
     assert alone["annotation"]["by"] == "batch:api"
+
+
+def test_text_that_came_along_is_stored_in_its_normal_form() -> None:
+    spelled = replace(FROM_LIST, annotation=" e\u0301tude\u00a0\ufa19\t1 ")
+
+    document = predicted(provenance=spelled)
+
+    assert document["annotation"]["text"] == "étude \ufa19 1"
+
+
+def test_other_spelling_of_an_annotation_replaces_nothing() -> None:
+    before = predicted(provenance=replace(FROM_LIST, annotation="étude"))
+    before["annotation"]["text"] = " e\u0301tude "  # as earlier versions stored it
+    again = replace(FROM_LIST, batch_id="b2", annotation="e\u0301tude")
+
+    decision = documents.stored(before, event("11"), again, None, NOW)
+
+    assert decision.fields is not None
+    assert decision.fields["annotation"] == before["annotation"]
+    assert "annotation_history" not in decision.fields

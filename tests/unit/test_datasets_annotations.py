@@ -1,6 +1,8 @@
 """What texts become before they are stored, and what an annotation is to a document."""
 
+import re
 import unicodedata
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,14 +11,18 @@ from hypothesis import strategies as st
 
 from services.common.annotations import (
     MAX_ANNOTATION_LENGTH,
+    NORMALISATION,
     Outcome,
     Quality,
     UnacceptableAnnotationError,
+    collapse,
     decide,
+    given_annotation,
     normalise,
     to_annotation,
 )
 
+IDEOGRAPHS = {*range(0xF900, 0xFB00), *range(0x2F800, 0x2FA20)}
 TEXTS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=200)
 
 
@@ -29,6 +35,10 @@ TEXTS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=200)
         ("line\u2028end", "line end"),
         ("ﬁn № 1½", "ﬁn № 1½"),
         ("क्\u200dष", "क्\u200dष"),
+        ("\ufa19\u793e", "\ufa19\u793e"),
+        ("\ufa46 e\u0301\U0002f800", "\ufa46 é\U0002f800"),
+        ("\u212b\u2126", "\u00c5\u03a9"),
+        ("\ufeff a\ufeff b", "a b"),
         ("", ""),
     ],
 )
@@ -52,8 +62,29 @@ def test_length_is_bounded() -> None:
 def test_normal_form_stays_as_it_is(text: str) -> None:
     normal = normalise(text)
     assert normalise(normal) == normal
-    assert unicodedata.is_normalized("NFC", normal)
+    assert collapse(text) == normal
     assert normal == " ".join(normal.split())
+    assert unicodedata.normalize("NFC", normal) == unicodedata.normalize("NFC", collapse(text))
+
+
+@given(
+    st.text(st.sampled_from("a e\u0301\u0327\ufa19\uf900\U0002fa1f\u795e\u1100\u1161"), max_size=12)
+)
+def test_ideographs_stay_and_all_else_is_composed(text: str) -> None:
+    kept = [each for each in text if ord(each) in IDEOGRAPHS]
+    normal = normalise(text)
+    assert normalise(normal) == normal
+    assert [each for each in normal if ord(each) in IDEOGRAPHS] == kept
+    for part in re.split("[\uf900-\ufaff\U0002f800-\U0002fa1f]", normal):
+        assert unicodedata.is_normalized("NFC", part)
+
+
+def test_given_annotation_has_the_form_and_its_version() -> None:
+    given_one = given_annotation(
+        " \ufa19\t e\u0301 ", batch="b1", at=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    assert (given_one["text"], given_one["by"]) == ("\ufa19 é", "batch:b1")
+    assert given_one["normalisation"] == NORMALISATION == 2
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.common.annotations import MAX_ANNOTATION_LENGTH
 from services.common.tables.lines import MAX_LINE_LENGTH
 from services.common.tables.records import MAX_RECORD_LINES
 from services.fetcher.lists.documents import MAX_NAME_LENGTH, to_name
 from services.fetcher.lists.formats import ListFormat, find_format, open_list
 from services.fetcher.lists.rows import (
-    MAX_ANNOTATION_LENGTH,
     SHOWN_VALUE_LENGTH,
     Item,
     MalformedListError,
@@ -83,9 +83,11 @@ def test_accents_survive_every_usual_encoding(
 
 
 def test_bytes_without_meaning_in_windows_1252_are_read_as_latin_1() -> None:
-    assert table_rows(b"url,annotation\nhttp://x.test/,\x81\xe9\n") == [
-        Item(2, "http://x.test/", "\x81é")
-    ]
+    (row,) = table_rows(b"url,annotation\nhttp://x.test/,\x81\xe9\n")
+
+    assert isinstance(row, Rejection)
+    assert (row.value, row.code) == ("\x81é", "invalid_annotation")
+    assert "control character: U+0081" in row.detail
 
 
 @pytest.mark.parametrize(
@@ -103,11 +105,17 @@ def test_separator_is_found(separator: str) -> None:
     assert table_rows(content) == [Item(2, "http://x.test/", "a b")]
 
 
-def test_quotes_commas_and_line_ends_in_annotations_are_kept() -> None:
+def test_annotation_is_taken_in_the_form_in_which_it_is_stored() -> None:
+    assert table_rows('url,annotation\nhttp://x.test/a," e\u0301  \ufa19\u00a0b"\n') == [
+        Item(2, "http://x.test/a", "é \ufa19 b")
+    ]
+
+
+def test_quotes_and_commas_of_annotations_are_kept_and_line_ends_are_spaces() -> None:
     content = 'url,annotation\nhttp://x.test/a,"a, ""b""\nc"\nhttp://x.test/d,e\n'
 
     assert table_rows(content) == [
-        Item(2, "http://x.test/a", 'a, "b"\nc'),
+        Item(2, "http://x.test/a", 'a, "b" c'),
         Item(4, "http://x.test/d", "e"),
     ]
 
@@ -350,14 +358,10 @@ def test_every_line_of_a_table_is_accepted_reported_or_inside_a_record(lines: li
 
     begun = [row.line for row in rows]
     assert begun == sorted(set(begun))
-    inside = set()
-    for row in rows:
-        breaks = row.annotation.count("\n") if isinstance(row, Item) and row.annotation else 0
-        inside |= set(range(row.line + 1, row.line + 1 + breaks))
     for number, line in enumerate(lines, start=2):
         is_blank = not line.replace("\0", "").strip()
         is_quoted_somewhere = '"' in "".join(lines[: number - 1])
-        assert number in begun or number in inside or is_blank or is_quoted_somewhere
+        assert number in begun or is_blank or is_quoted_somewhere
 
 
 @settings(deadline=None)

@@ -1,17 +1,18 @@
 """Find the image that a name in a table means, however the two are spelled."""
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
+
+from services.common.annotations import compose
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
 def canonical(name: str) -> str:
-    """Return a path in one spelling: composed characters (NFC), slashes, nothing before it."""
-    name = unicodedata.normalize("NFC", name.strip()).replace("\\", "/")
+    """Return a path in one spelling: composed characters, slashes, nothing before it."""
+    name = compose(name.strip()).replace("\\", "/")
     parts = [part for part in _DRIVE.sub("", name).split("/") if part not in {"", "."}]
     return "/".join(parts)
 

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from services.common.annotations import MAX_ANNOTATION_LENGTH
 from services.common.bounded_child import InputRefusedError
 from services.common.download.urls import MAX_URL_LENGTH
 from services.common.tables.columns import Wanted, find_columns, missing
-from services.fetcher.lists.rows import MAX_ANNOTATION_LENGTH
 
 BATCH_ROWS = 500
 _MOST = max(MAX_URL_LENGTH, MAX_ANNOTATION_LENGTH) + 1

@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.common.annotations import (
+    MAX_ANNOTATION_LENGTH,
+    UnacceptableAnnotationError,
+    normalise,
+)
 from services.common.download.redaction import hide_secrets
 from services.common.download.urls import UnacceptableUrlError, to_url
 from services.common.errors import PermanentError
 from services.fetcher.archives.addresses import is_archive_path, member_url, split_member
 
-MAX_ANNOTATION_LENGTH = 10_000
-"""Characters; the annotation of one line of text."""
 MAX_ANNOTATION_LINES = 100
-"""As many as a record of a table may have: what failed is handed out as one, to be sent again."""
+"""A text of more is not of one line."""
 SHOWN_VALUE_LENGTH = 100
 """Characters of a rejected row that are shown to the person who sent it."""
 
@@ -25,6 +28,7 @@ class Item:
     url: str
     """Normalised to ASCII."""
     annotation: str | None = None
+    """Normalised, never empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,10 @@ def check_annotation(line: int, url: str, annotation: object) -> Row:
     problem = _problem(annotation)
     if problem:
         return reject(line, annotation, "invalid_annotation", f"the annotation {problem}")
-    text = annotation.strip() if isinstance(annotation, str) else ""
+    try:
+        text = normalise(annotation) if isinstance(annotation, str) else ""
+    except UnacceptableAnnotationError as error:
+        return reject(line, annotation, error.code, f"the annotation is not taken: {error}")
     return Item(line, url, text or None)
 
 
