@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Protocol, Self
 
 from services.common.errors import PermanentError
 from services.datasets.manifest import UnreadableManifestError, read_manifest
@@ -40,6 +40,14 @@ class _LineFile:
         return str(self._hash.hexdigest())
 
 
+class Growing(Protocol):
+    """A file that is written in pieces, by whoever knows its format."""
+
+    def close(self) -> None:
+        """Write what is left, and close the file."""
+        ...
+
+
 class Folder:
     """Files of an export; each path is relative, with ``/``.
 
@@ -50,6 +58,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._growing: dict[str, _LineFile] = {}
+        self._foreign: dict[str, Growing] = {}
         self._sums = (root / SUMS).open("w", encoding="utf-8", newline="\n")
 
     def __enter__(self) -> Self:
@@ -75,6 +84,10 @@ class Folder:
             self._growing[name] = _LineFile(self.root / name)
         self._growing[name].append(text)
 
+    def keep_open(self, name: str, file: Growing) -> None:
+        """Close a file that somebody else writes when the folder is closed; take its checksum."""
+        self._foreign[name] = file
+
     def note(self, name: str) -> None:
         """Take the checksum of a file that somebody else has written."""
         with self.path(name).open("rb") as file:
@@ -85,6 +98,10 @@ class Folder:
         for name, file in self._growing.items():
             self._note(name, file.close())
         self._growing.clear()
+        for name, foreign in self._foreign.items():
+            foreign.close()
+            self.note(name)
+        self._foreign.clear()
         self._sums.close()
 
     def _note(self, name: str, digest: str) -> None:

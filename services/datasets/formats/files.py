@@ -5,27 +5,48 @@ JSON. docs/datasets.md says what each tool's own reader does.
 """
 
 import json
+from typing import Protocol
 
 from services.datasets.folder import Folder
 from services.datasets.formats.writing import file_name
 from services.datasets.manifest import Record
 
 
+class _Rows(Protocol):
+    def add(self, row: dict[str, str]) -> None: ...
+
+
 class ImageFolder:
-    """``imagefolder`` of Hugging Face datasets: a folder a split, labels in ``metadata.jsonl``."""
+    """``imagefolder`` of Hugging Face datasets: a folder a split, labels in ``metadata.parquet``.
+
+    Not in ``metadata.jsonl``: there the library guesses the type of a column by its values,
+    whatever the data card declares, and ``1914-08-03`` becomes a time.
+    """
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
+        self._rows: dict[str, _Rows] = {}
 
     def add(self, record: Record, content: bytes, extension: str) -> None:
         """Take one image."""
         name = file_name(record, extension)
         self._folder.write(f"{record.split}/{name}", content)
-        line = {"file_name": name, "text": record.label, "origin": record.origin.value}
-        self._folder.append(f"{record.split}/metadata.jsonl", _json_line(line))
+        row = {"file_name": name, "text": record.label, "origin": record.origin.value}
+        self._rows_of(record.split).add(row)
 
     def finish(self) -> None:
-        """Nothing is left to write."""
+        """Nothing is left to write: the folder closes the files of the labels."""
+
+    def _rows_of(self, split: str) -> _Rows:
+        if split not in self._rows:
+            # Only here: no other command waits for its library to load
+            from services.datasets.formats.parquet import TextTable  # noqa: PLC0415
+
+            name = f"{split}/metadata.parquet"
+            table = TextTable(self._folder.path(name), ("file_name", "text", "origin"))
+            self._folder.keep_open(name, table)
+            self._rows[split] = table
+        return self._rows[split]
 
 
 class TrOcr:
@@ -101,7 +122,3 @@ class Kraken:
 
     def finish(self) -> None:
         """Nothing is left to write."""
-
-
-def _json_line(document: dict[str, str]) -> str:
-    return json.dumps(document, ensure_ascii=False) + "\n"

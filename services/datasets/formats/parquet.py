@@ -1,6 +1,8 @@
 """Parquet with the images inside, as Hugging Face datasets writes and reads it."""
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +13,7 @@ from services.datasets.formats.writing import file_name
 from services.datasets.manifest import Record
 
 ROWS_OF_A_GROUP = 100
+ROWS_OF_TEXT = 1000
 BYTES_OF_A_GROUP = 16 * 1024 * 1024
 BYTES_OF_A_FILE = 256 * 1024 * 1024
 """Of images; a file is closed at the first group's end beyond it."""
@@ -74,6 +77,36 @@ class _Part:
         self._folder.note(self._name)
         self._file, self._file_bytes = None, 0
         self._files += 1
+
+
+class TextTable:
+    """A file of columns of text: whatever a text looks like, it is read back as that text.
+
+    Args:
+        path: Where it is written.
+        columns: Their names.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._schema = pa.schema([(name, pa.string()) for name in columns])
+        self._file = parquet.ParquetWriter(path, self._schema)
+        self._rows: list[dict[str, str]] = []
+
+    def add(self, row: dict[str, str]) -> None:
+        """Take one row."""
+        self._rows.append(row)
+        if len(self._rows) == ROWS_OF_TEXT:
+            self._write_group()
+
+    def close(self) -> None:
+        """Write the last rows, and close the file."""
+        self._write_group()
+        self._file.close()
+
+    def _write_group(self) -> None:
+        if self._rows:
+            self._file.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+            self._rows = []
 
 
 class Parquet:
