@@ -20,13 +20,14 @@ from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, counted, table
 from services.cli.reading import reading_for_people
 from services.cli.watch import progress_bar
+from services.common.annotations import UnacceptableAnnotationError, normalise
 from services.common.errors import PermanentError
 from services.common.images import ImageFormat, sniff
 from services.common.metadata import Provenance, from_metadata, to_metadata
 from services.common.object_store import ObjectInfo, ObjectStore, open_object_store
 from services.common.settings import S3Settings
 from services.common.tables.table import Report
-from services.fetcher.archives.ground_truth import GroundTruth, may_annotate
+from services.fetcher.archives.ground_truth import GroundTruth, is_companion, may_annotate
 from services.fetcher.lists.rows import MalformedListError
 
 AT_ONCE = 16
@@ -101,7 +102,7 @@ def _candidates(folder: Path, report: Report) -> list[Candidate]:
         return [
             Candidate(name, partial(_read, path), truth.of(name) if name in others else None)
             for name, path in names.items()
-            if name not in truth.used
+            if name not in truth.used and not is_companion(name)
         ]
     except MalformedListError as error:
         raise CommandError(f"{folder}: {error.detail}", status=ExitStatus.REFUSED) from error
@@ -205,7 +206,8 @@ async def _upload(store: ObjectStore, candidate: Candidate) -> Uploaded:
         metadata = _metadata_of(candidate, known)
     except OSError:
         return Uploaded(name, "rejected", "unreadable_file")
-    except (MalformedListError, _RejectedError) as error:  # the former: its archive is broken there
+    except (MalformedListError, UnacceptableAnnotationError, _RejectedError) as error:
+        # the first: its archive is broken there
         return Uploaded(name, "rejected", error.code)
     if known is not None and metadata.items() <= known.metadata.items():
         return Uploaded(name, "unchanged", key=key)
@@ -223,10 +225,10 @@ class _RejectedError(PermanentError):
 
 def _metadata_of(candidate: Candidate, known: ObjectInfo | None) -> dict[str, str]:
     """Return what the bucket is to say of an image, and what it says already."""
-    if candidate.annotation is None:
+    if not (text := normalise(candidate.annotation or "")):
         return {}
     origin = Provenance() if known is None else from_metadata(dict(known.metadata))
-    metadata = to_metadata(replace(origin, annotation=candidate.annotation))
+    metadata = to_metadata(replace(origin, annotation=text))
     if "annotation" not in metadata:
         raise _RejectedError("annotation_too_long")
     return metadata

@@ -2,14 +2,22 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from services.common.labels import Origin
 from services.datasets.card import data_card
 from services.datasets.export import _open_writer
 from services.datasets.folder import Folder, replacing
-from services.datasets.manifest import FILE, Format, Manifest, Query, Record, SplitName
+from services.datasets.manifest import (
+    FILE,
+    RECORDS_FILE,
+    Format,
+    Manifest,
+    Query,
+    Record,
+    SplitName,
+)
 from services.datasets.plan import Plan
 from tests.support.datasets import STORED_AT
 from tests.support.images import line_image
@@ -21,6 +29,18 @@ def write_export(
     out: Path, texts: Texts, *, layout: Format = Format.HF, origin: Origin = Origin.ANNOTATION
 ) -> Path:
     """Write an export with a drawn line for each text; return its folder."""
+    lines = [(split, text, line_image(text)) for split, some in texts.items() for text in some]
+    return write_images(out, lines, layout=layout, origin=origin)
+
+
+def write_images(
+    out: Path,
+    lines: Sequence[tuple[SplitName, str, bytes]],
+    *,
+    layout: Format,
+    origin: Origin = Origin.ANNOTATION,
+) -> Path:
+    """Write an export of PNG images, each with its split and label; return its folder."""
     query = Query(format=layout, bucket="raw")
     with (
         replacing(out) as staging,
@@ -28,12 +48,11 @@ def write_export(
         Folder(staging) as folder,
     ):
         writer = _open_writer(layout, folder)
-        for split, lines in texts.items():
-            for text in lines:
-                content = line_image(text)
-                writer.add(_record(content, text, split, origin), content, "png")
+        records = [_record(content, text, split, origin) for split, text, content in lines]
+        for record, (_, _, content) in zip(records, lines, strict=True):
+            writer.add(record, content, "png")
         writer.finish()
-        splits = Counter({split: len(lines) for split, lines in texts.items() if lines})
+        splits = Counter(record.split for record in records)
         manifest = Manifest(
             created_at=STORED_AT,
             query=query,
@@ -42,6 +61,8 @@ def write_export(
             excluded={},
             lost={},
         )
+        for record in records:
+            folder.append(RECORDS_FILE, record.model_dump_json() + "\n")
         folder.write("README.md", data_card(manifest, plan).encode())
         folder.write(FILE, manifest.model_dump_json().encode())
     return out
@@ -50,7 +71,7 @@ def write_export(
 def _record(content: bytes, text: str, split: SplitName, origin: Origin) -> Record:
     return Record(
         sha256=hashlib.sha256(content).hexdigest(),
-        key=text,
+        key=f"{hashlib.sha256(content).hexdigest()}.png",
         etag="etag",
         split=split,
         label=text,

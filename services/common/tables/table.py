@@ -98,12 +98,14 @@ class TableSource:
         separator: That its name or content type says; None: by its rows.
         encoding: That its sender declared.
         is_nameless: Says of a first cell that the table has no header.
+        null: How a missing text is written; None: no text means that.
     """
 
     file: IO[bytes]
     is_nameless: Callable[[str], bool]
     separator: str | None = None
     encoding: str | None = None
+    null: str | None = NULL
 
 
 def read_table(source: TableSource, wanted: Wanted, report: Report) -> Iterator[TableRow | Damaged]:
@@ -126,7 +128,9 @@ def read_table(source: TableSource, wanted: Wanted, report: Report) -> Iterator[
     _describe(report, dialect)
     lines = _from(open_lines(source.file, encoding), _first_line(sample, dialect))
     for record in _records(lines, dialect):
-        row = record if isinstance(record, Damaged) else _to_row(record, dialect, report)
+        row = (
+            record if isinstance(record, Damaged) else _to_row(record, dialect, source.null, report)
+        )
         if row is not None:
             report.count(row)
             yield row
@@ -159,7 +163,9 @@ def _describe(report: Report, dialect: Dialect) -> None:
     report.skipped_lines = dialect.skipped
 
 
-def _to_row(record: Record, dialect: Dialect, report: Report) -> TableRow | Damaged | None:
+def _to_row(
+    record: Record, dialect: Dialect, null: str | None, report: Report
+) -> TableRow | Damaged | None:
     columns = dialect.columns
     cells = record.cells
     if not any(cell.strip() for cell in cells):
@@ -176,7 +182,7 @@ def _to_row(record: Record, dialect: Dialect, report: Report) -> TableRow | Dama
     return TableRow(
         record.line,
         (_cell(cells, columns.where) or "").strip(),
-        None if text is None or not text.strip() or text.strip() == NULL else text,
+        None if text is None or not text.strip() or text.strip() == null else text,
         _cell(cells, columns.quality),
     )
 

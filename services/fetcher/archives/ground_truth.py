@@ -2,23 +2,21 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from io import BytesIO
 from itertools import islice
 from pathlib import PurePosixPath
 
+from services.common.annotations import collapse
+from services.common.bounded_child import InputRefusedError
 from services.common.tables.columns import FILE_NAMES, Wanted
 from services.common.tables.json_rows import load_json, read_items, read_json_lines
 from services.common.tables.lines import detect_encoding, open_lines
 from services.common.tables.names import ImageNames, canonical, is_image, without_suffix
 from services.common.tables.records import Damaged
-from services.common.tables.table import (
-    Note,
-    Report,
-    TableRow,
-    TableSource,
-    read_table,
-)
+from services.common.tables.table import NULL, Note, Report, TableRow, TableSource, read_table
 from services.fetcher.archives.members import Archive, ArchiveRefusedError
+from services.fetcher.lists.parquet import to_rows
 
 MAX_TABLE_BYTES = 32 * 1024 * 1024
 """A table is read whole."""
@@ -29,17 +27,30 @@ MAX_TRUTH_BYTES = 64 * 1024 * 1024
 WANTED = Wanted(where=FILE_NAMES, needs_text=True)
 _JSON_LINES = frozenset({".jsonl", ".ndjson"})
 _TABLES = frozenset({".csv", ".tsv", ".tab", ".json"}) | _JSON_LINES
+_TYPED_LABELS = "metadata.parquet"
+"""Of Hugging Face's imagefolder; any other Parquet file is a list."""
 _IAM_LINE = re.compile(r"(\S+) (?:ok|err) (?:\S+ ){6}(\S.*)")
 """Id, segmentation, grey level, components, box, then the words with ``|`` between them
 (IAM Handwriting Database 3.0, ascii/lines.txt)."""
 _BOXES = re.compile(r"(\d+( -?\d*\.?\d+){4,}\s*)+")
 """Class and coordinates of objects, as detectors are trained with: no text."""
 _NO_TRUTH = re.compile(r"readme|licen[cs]e|copying|notice|changelog|authors", re.IGNORECASE)
+_COMPANION = re.compile(
+    r"(readme|licen[cs]e|copying|notice|changelog|authors)(\.(md|rst|txt))?"
+    r"|(sha\d+|md5)sums?(\.txt)?|dict\.txt|manifest\.json",
+    re.IGNORECASE,
+)
+
+
+def is_companion(name: str) -> bool:
+    """Return whether a file of this name describes a data set, and is part of no image."""
+    return _COMPANION.fullmatch(PurePosixPath(name).name) is not None
 
 
 def may_annotate(name: str) -> bool:
     """Return whether a member may hold annotations."""
-    return PurePosixPath(name).suffix.lower() in _TABLES | {".txt"}
+    path = PurePosixPath(name)
+    return path.name == _TYPED_LABELS or path.suffix.lower() in _TABLES | {".txt"}
 
 
 class GroundTruth:
@@ -64,10 +75,12 @@ class GroundTruth:
         self._images = ImageNames(list(images))
         self._beside = dict(_beside(names := list(names), list(images)))
         self._texts: dict[str, str | None] = {}
+        """Of tables; None where they disagree."""
         self.used = set(self._beside.values())
         """Members of which something was understood."""
+        own = set(_records_of_exports(names))
         for name in names:
-            if name in self.used:
+            if name in self.used or name in own:
                 continue
             if name.lower().endswith(".gt.txt"):
                 self._report.texts_without_image += 1
@@ -92,7 +105,7 @@ class GroundTruth:
         content = self._read(beside, MAX_TEXT_BYTES)
         encoding = detect_encoding(BytesIO(content))
         text = "".join(line.text for line in open_lines(BytesIO(content), encoding)).strip()
-        if _BOXES.fullmatch(text):
+        if not beside.lower().endswith(".gt.txt") and _BOXES.fullmatch(text):
             self._note(beside, 0, "no_ground_truth", "it holds boxes, not a text")
             return None
         if not _is_text(text):
@@ -106,7 +119,7 @@ class GroundTruth:
         try:
             rows = list(_rows(name, content, self._images, report))
         except (ValueError, RecursionError) as error:
-            if not _NO_TRUTH.search(PurePosixPath(name).name):
+            if not (is_companion(name) or _NO_TRUTH.search(PurePosixPath(name).name)):
                 self._note(name, 0, "no_ground_truth", f"not understood: {error}")
             return
         found = 0
@@ -137,12 +150,13 @@ class GroundTruth:
                 detail = f"no image, or several, are named {row.where[:100]!r}"
                 self._note(table, row.line, "no_such_image", detail)
             return 0
+        if row.text is None:  # a mere list of images: a text may be beside each
+            return 1
         known = self._texts.setdefault(image, row.text)
-        if known != row.text and row.text is not None:
-            self._texts[image] = row.text if known is None else None
-            if known is not None:
-                detail = f"{image[:100]!r} has two texts that differ: none is taken"
-                self._note(table, row.line, "texts_disagree", detail)
+        if known is not None and collapse(known) != collapse(row.text):
+            self._texts[image] = None
+            detail = f"{image[:100]!r} has two texts that differ: none is taken"
+            self._note(table, row.line, "texts_disagree", detail)
         return 1
 
     def _note(self, member: str, line: int, code: str, detail: str) -> None:
@@ -176,6 +190,15 @@ def _beside(names: list[str], images: list[str]) -> Iterator[tuple[str, str]]:
             yield image, found
 
 
+def _records_of_exports(names: list[str]) -> Iterator[str]:
+    """Yield the records that ``docreco export`` writes beside its labels: those count."""
+    known = set(names)
+    for name in names:
+        path = PurePosixPath(name)
+        if path.name == "manifest.jsonl" and str(path.with_name("manifest.json")) in known:
+            yield name
+
+
 def _rows(
     name: str, content: bytes, images: ImageNames, report: Report
 ) -> Iterator[TableRow | Damaged]:
@@ -193,6 +216,8 @@ def _rows(
         report.encoding = detect_encoding(file)
         lines = open_lines(file, report.encoding, only_line_feeds=True)
         yield from read_json_lines(lines, WANTED, report)
+    elif suffix == ".parquet":
+        yield from _parquet_rows(file, report)
     elif pairs := _iam_pairs(content) if suffix == ".txt" else []:
         for row in pairs:
             report.count(row)
@@ -204,8 +229,20 @@ def _rows(
     else:
         has_tabs = suffix == ".txt" and any("\t" in line for _, line in _lines(content)[:10])
         separator = "\t" if has_tabs or suffix in {".tsv", ".tab"} else None
-        source = TableSource(file, _names_image, separator)
+        # A list of a training tool has a text in each row, not the missing values of a database
+        null = None if has_tabs else NULL
+        source = TableSource(file, _names_image, separator, null=null)
         yield from read_table(source, WANTED, report)
+
+
+def _parquet_rows(file: BytesIO, report: Report) -> Iterator[TableRow | Damaged]:
+    # Only here: its library takes long to load
+    from services.fetcher.lists import parquet_reader  # noqa: PLC0415
+
+    try:
+        yield from to_rows(parquet_reader.rows(file, asdict(WANTED)), report)
+    except InputRefusedError as error:
+        raise ValueError(str(error)) from error
 
 
 def _names_image(cell: str) -> bool:

@@ -7,7 +7,7 @@ from services.common.tables.names import is_image
 from services.common.tables.table import Report
 from services.fetcher.archives.addresses import member_url
 from services.fetcher.archives.formats import OpenArchive
-from services.fetcher.archives.ground_truth import GroundTruth, may_annotate
+from services.fetcher.archives.ground_truth import GroundTruth, is_companion, may_annotate
 from services.fetcher.archives.members import ArchiveLimits, Entry, checked, refusal
 from services.fetcher.lists.rows import Row, check_annotation, reject
 
@@ -56,9 +56,12 @@ def _is_left_over(name: str) -> bool:
 
 
 def _is_silent(entry: Entry) -> bool:
-    """Return whether nobody misses a member: folders, what is left over, and annotations.
+    """Return whether nobody misses a member.
+
+    That is: folders, what is left over, annotations, and what describes a data set.
 
     What became of annotations is in the report.
     """
     is_annotation = may_annotate(entry.name) and entry.is_file and entry.is_readable
-    return entry.is_folder or _is_left_over(entry.name) or is_annotation
+    is_quiet = is_annotation or is_companion(entry.name)
+    return entry.is_folder or _is_left_over(entry.name) or is_quiet

@@ -4,9 +4,9 @@ A few bytes of Parquet can ask for any amount of memory, and its reader is C++: 
 process reads it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from typing import IO
+from typing import IO, Any
 
 from services.common.bounded_child import BoundedChild, ChildError, ChildLimits
 from services.common.tables.columns import Wanted
@@ -35,13 +35,14 @@ def parse_parquet(file: IO[bytes], wanted: Wanted, report: Report) -> Iterator[R
     limits = ChildLimits(MEMORY_BYTES, CPU_SECONDS)
     with BoundedChild(_TARGET, file, limits, asdict(wanted)) as child:
         try:
-            yield from to_items(_rows(child, report))
+            yield from to_items(to_rows(child.results(), report))
         except ChildError as error:
             raise MalformedListError(f"not a Parquet file that can be read: {error}") from error
 
 
-def _rows(child: BoundedChild, report: Report) -> Iterator[TableRow | Damaged]:
-    for result in child.results():
+def to_rows(results: Iterable[Any], report: Report) -> Iterator[TableRow | Damaged]:
+    """Yield the rows that ``parquet_reader`` has read."""
+    for result in results:
         if isinstance(result, dict):
             report.columns, report.ignored_columns = result["columns"], result["ignored"]
             continue

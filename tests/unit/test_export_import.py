@@ -1,0 +1,164 @@
+"""What is exported in any layout is imported again: the same images with the same labels."""
+
+import hashlib
+import zipfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from services.cli.upload import _candidates
+from services.common.annotations import UnacceptableAnnotationError, normalise
+from services.common.images import sniff
+from services.common.tables.table import Report
+from services.datasets.manifest import Format, SplitName
+from services.fetcher.archives.formats import OpenArchive
+from services.fetcher.archives.members import ArchiveLimits
+from services.fetcher.archives.rows import archive_rows
+from services.fetcher.lists.rows import Item
+from tests.support.exports import write_images
+
+Lines = Sequence[tuple[SplitName, str, bytes]]
+IMPORTED = [layout for layout in Format if layout is not Format.PARQUET]
+LIMITS = ArchiveLimits(members=1000, decoded_bytes=10_000_000, ratio=1000)
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+NASTY = [
+    '"Oh, said he', 'he said "no"', '""', "'", "a, b, and c", "a;b", "a|b|c", "|", "a\tb",
+    "1914-08-03", "1918-11-11 11:00:00", "2020-01-01T00:00:00Z", "12", "1.50", "007", "-0", "1e5",
+    "12 3 4 5 6 7", "0 0.5 0.5 0.1 0.1", "None", "NA", "nan", "null", "true", "NULL", "\\N", "\\",
+    "a\\nb", "\\\\server\\x", "🙂", "\U0001f469\u200d\U0001f467", "a\u2028b", "a\x85b", "=1+1",
+    "=cmd|' /C calc'!A0", "-", "#", "# a", "...", "Ende …", "a.", "x.png", "a/b.png", "x.png y",
+    "http://a.test/b.png", "@x", "text", "file_name", "+1", "file_name,text", "sep=;", "{}",
+    "\u200f\u05e9\u05dc", "\u0645\u0631", "\ufa19", "e\u0301", '{"a": "b"}', "<b>&amp;", "[1]",
+    "id ok 154 1 408 768 27 51 AT A|MOVE", "\ufeffa",
+]  # fmt: skip
+
+
+@cache
+def image(number: int) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (40, 10), (number % 256, number // 256, 7)).save(file, "PNG")
+    return file.getvalue()
+
+
+def lines_of(labels: Mapping[SplitName, Sequence[str]]) -> Lines:
+    """Give each label, as an export has it, an image of its own."""
+    texts = [(split, normalise(text)) for split, some in labels.items() for text in some]
+    return [(split, text, image(number)) for number, (split, text) in enumerate(texts)]
+
+
+def by_hash(lines: Lines) -> dict[str, str | None]:
+    return {hashlib.sha256(content).hexdigest(): text for _, text, content in lines}
+
+
+def zipped(folder: Path) -> BytesIO:
+    content = BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(folder).as_posix())
+    return content
+
+
+def read_archive(folder: Path) -> dict[str, str | None]:
+    """Read an export as a zip; nothing in it is rejected, or worth a word."""
+    report = Report()
+    archive = OpenArchive(zipped(folder), LIMITS)
+    rows = list(archive_rows(archive, "https://h.test/a.zip", LIMITS, report))
+    assert [row for row in rows if not isinstance(row, Item)] == []
+    assert report.notes == []
+    items = [row for row in rows if isinstance(row, Item)]
+    found: dict[str, str | None] = {
+        Path(item.url.partition("#")[2]).stem: item.annotation for item in items
+    }
+    assert len(found) == len(items)
+    return found
+
+
+def read_folder(folder: Path) -> dict[str, str | None]:
+    """Read an export as ``docreco submit FOLDER`` does."""
+    report = Report()
+    candidates = [each for each in _candidates(folder, report) if sniff(each.read()) is not None]
+    assert report.notes == []
+    return {
+        hashlib.sha256(each.read()).hexdigest(): normalise(each.annotation or "")
+        for each in candidates
+    }
+
+
+def is_label(text: str) -> bool:
+    try:
+        return bool(normalise(text))
+    except UnacceptableAnnotationError:
+        return False
+
+
+LABEL = st.one_of(
+    st.sampled_from(NASTY),
+    st.text(st.sampled_from("ab\"',;\t|\\#= .1-:é\u0301\ufa19\u200f🙂\ufeff"), max_size=12),
+    st.text(max_size=30),
+).filter(is_label)
+
+
+@pytest.mark.parametrize("layout", IMPORTED)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example({"train": NASTY})
+@example({"train": ["1914-08-03"], "test": ["12"], "validation": ["null"]})
+@given(
+    st.dictionaries(st.sampled_from(SPLITS), st.lists(LABEL, min_size=1, max_size=6), min_size=1)
+)
+def test_export_is_imported_as_it_was(
+    layout: Format, labels: Mapping[SplitName, Sequence[str]]
+) -> None:
+    lines = lines_of(labels)
+    with TemporaryDirectory() as parent:
+        out = write_images(Path(parent, "set"), lines, layout=layout)
+        assert read_archive(out) == by_hash(lines)
+        assert read_folder(out) == by_hash(lines)
+
+
+@pytest.mark.parametrize("layout", IMPORTED)
+def test_layout_alone_has_all_labels(layout: Format, tmp_path: Path) -> None:
+    """Without what only this project writes beside the files of the layout."""
+    lines = lines_of({"train": NASTY, "test": ["12 3 4 5 6", "1914-08-03"]})
+    out = write_images(tmp_path / "set", lines, layout=layout)
+    for name in ("README.md", "SHA256SUMS", "manifest.json", "manifest.jsonl"):
+        (out / name).unlink()
+
+    assert read_archive(out) == by_hash(lines)
+    assert read_folder(out) == by_hash(lines)
+
+
+@pytest.mark.parametrize("layout", [Format.HF, Format.PARQUET])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"train": NASTY, "validation": ["1914-08-03", "1918-11-11"], "test": ["null"]},
+        {"train": ["12", "13"], "test": ["1.50"]},
+        {"train": ["2020-01-01T00:00:00Z"]},
+        {"test": ["true"], "train": ["NA"]},
+    ],
+)
+def test_datasets_reads_the_label_that_was_exported(
+    layout: Format, labels: Mapping[SplitName, Sequence[str]], tmp_path: Path
+) -> None:
+    import datasets  # type: ignore[import-untyped]  # noqa: PLC0415  takes seconds
+
+    lines = lines_of(labels)
+    out = write_images(tmp_path / "set", lines, layout=layout)
+
+    loaded = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
+
+    found = {}
+    for split, rows in loaded.items():
+        for row in rows.cast_column("image", datasets.Image(decode=False)):
+            found[Path(row["image"]["path"]).stem] = (split, row["text"])
+    assert found == {
+        hashlib.sha256(content).hexdigest(): (split, text) for split, text, content in lines
+    }
