@@ -114,7 +114,7 @@ def submit(
             if watch and not dry_run:
                 every_seconds = settings.poll_seconds
                 return await _watch(fetcher, submission, output, every_seconds=every_seconds)
-        output.answer(submission.model_dump(), *_for_people(submission))
+        output.answer(submission.model_dump(exclude_unset=True), *_for_people(submission))
         return ExitStatus.OK if dry_run else _status(submission, ExitStatus.OK)
 
     run(output, work)
@@ -166,7 +166,7 @@ async def _watch(
         submission.batch_id,
         output,
         every_seconds=every_seconds,
-        also={"submission": submission.model_dump()},
+        also={"submission": submission.model_dump(exclude_unset=True)},
     )
     return _status(submission, status)
 
