@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from io import BytesIO
 from math import ceil
+from typing import cast
 
-import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from services.common.errors import PermanentError
@@ -290,7 +290,7 @@ def _to_8_bits(image: Image.Image, factor: int) -> Image.Image:
     """Scale 16-bit, 32-bit and floating point greys; Pillow's own conversion cuts them off."""
     deep = image if image.mode in {"I", "F"} else image.convert("I")
     scales = _FULL_SCALES if deep.mode == "F" else _FULL_SCALES[1:]
-    brightest = float(np.max(deep.getextrema()))
+    _, brightest = cast("tuple[float, float]", deep.getextrema())
     white = next((scale for scale in scales if brightest <= scale), brightest)
     small = deep.reduce(factor) if factor > 1 else deep
     return small.point(lambda value: value * (255 / white)).convert("L")
