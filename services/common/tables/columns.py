@@ -131,6 +131,11 @@ def missing(names: Sequence[str], wanted: Wanted) -> str:
     if given is not None:
         return f"no column is named {given[:100]!r}; {shown(names)}"
     detail = f"no column is named {', '.join(known[:5])} or alike; {shown(names)}"
+    if not has_where and (place := find_column(names, FILE_NAMES)) is not None:
+        return (
+            f"{detail}. The column {names[place][:100]!r} names files: submit the folder or the "
+            "archive that holds them"
+        )
     if near := difflib.get_close_matches(known[0], [plain(name) for name in names], 1, 0.5):
         detail += f"; is it {near[0]!r}?"
     return f"{detail}. Name it by --{option}-column (HTTP: {option}_column)"

@@ -19,7 +19,7 @@ HEADER_ROWS = 10
 SEPARATORS = (",", ";", "\t", "|")
 _SEP_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 """Excel's own way to name the separator, in the first line."""
-_COMPLETE = re.compile(r"[^\s?#]\.(png|jpe?g|webp|tiff?|bmp|gif)([?#]\S*)?$", re.IGNORECASE)
+COMPLETE = re.compile(r"[^\s?#]\.(png|jpe?g|webp|tiff?|bmp|gif)([?#]\S*)?$", re.IGNORECASE)
 _NUMBERS = re.compile(r"[\d\s.,;:xX*%+-]*")
 
 
@@ -182,7 +182,7 @@ def _separator_of_rows(lines: Sequence[str], hints: Hints) -> str | None:
 
 def _completeness(cells: Sequence[str]) -> float:
     """Return the share of cells that end as an image's name or URL does."""
-    return sum(bool(_COMPLETE.search(cell)) for cell in cells) / max(len(cells), 1)
+    return sum(bool(COMPLETE.search(cell)) for cell in cells) / max(len(cells), 1)
 
 
 def _agreement(rows: Sequence[Sequence[str]], separator: str) -> float:

@@ -26,9 +26,9 @@ def load_json(content: str | bytes) -> Any:
 def read_json_lines(
     lines: Iterator[Line], wanted: Wanted, report: Report
 ) -> Iterator[TableRow | Damaged]:
-    """Yield each line that is not blank."""
+    """Yield each line that is not blank, nor a bracket of an array with an object a line."""
     for line in lines:
-        if not line.text.strip("\ufeff \t\r\n"):
+        if line.text.strip("\ufeff \t\r\n") in {"", "[", "]"}:
             continue
         row = _from_line(line, wanted, report)
         report.count(row)
@@ -53,7 +53,7 @@ def _from_line(line: Line, wanted: Wanted, report: Report) -> TableRow | Damaged
         detail = f"byte {line.undecodable} is not valid in the file's encoding"
         return Damaged(line.number, line.text, "undecodable_row", detail)
     try:
-        item = load_json(line.text)
+        item = load_json(line.text.removeprefix("\ufeff").rstrip().removesuffix(","))
     except (ValueError, RecursionError) as error:
         return Damaged(line.number, line.text, "malformed_row", f"not valid JSON: {error}")
     return _to_row(line.number, item, wanted, report)

@@ -19,6 +19,7 @@ _LEGACY = "cp1252"
 """The superset of Latin-1 that spreadsheets on Windows write."""
 _LAST_RESORT = "latin-1"
 _BLOCK_BYTES = 1024 * 1024
+_SAMPLE_BYTES = 4096
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -68,6 +69,8 @@ def detect_encoding(file: IO[bytes], declared: str | None = None) -> str:
             return encoding
     if declared:
         return _checked(declared)
+    if unmarked := _unmarked_utf16(file):
+        return unmarked
     if _decodes(file, UTF8) or _is_damaged_utf8(file):
         return UTF8
     return _LEGACY if _decodes(file, _LEGACY) else _LAST_RESORT
@@ -106,6 +109,17 @@ def _bounded(text: IO[str]) -> Iterator[Line]:
 
 def _ends(text: str) -> bool:
     return len(text) < MAX_LINE_LENGTH or text.endswith("\n")
+
+
+def _unmarked_utf16(file: IO[bytes]) -> str | None:
+    """Return the encoding of UTF-16 that has no byte order mark, which every other byte shows."""
+    start = file.read(_SAMPLE_BYTES)
+    file.seek(0)
+    even, odd = start[::2], start[1::2]
+    for zeros, others, encoding in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
+        if zeros.count(0) * 2 > len(zeros) > 1 and not others.count(0):
+            return encoding
+    return None
 
 
 def _checked(declared: str) -> str:

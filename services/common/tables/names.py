@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
+from urllib.parse import unquote
 
 from services.common.annotations import compose
 
@@ -53,6 +54,11 @@ class ImageNames:
                 without folders and suffix, in any case where that is unambiguous.
             folder: Of the table.
         """
+        found = self._find(name, folder)
+        decoded = unquote(name.removeprefix("file://"))
+        return self._find(decoded, folder) if found is None and decoded != name else found
+
+    def _find(self, name: str, folder: str) -> str | None:
         wanted = canonical(name)
         if not wanted:
             return None

@@ -3,10 +3,12 @@
 import csv
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.common.tables.lines import MAX_LINE_LENGTH, Line
 
+MARK = "\ufeff"
+"""Byte order mark; files that were put one behind the other have it within, too."""
 MAX_RECORD_LINES = 100
 """Lines of one record, by the line ends in its quotes."""
 
@@ -59,6 +61,8 @@ class _Feeder:
 
     def __next__(self) -> str:
         line = self._given_back.popleft() if self._given_back else next(self._lines)
+        if not self.taken and line.text.startswith(MARK):
+            line = replace(line, text=line.text.removeprefix(MARK))
         self.taken.append(line)
         self._taken_length += len(line.text)
         if len(self.taken) > MAX_RECORD_LINES or self._taken_length > MAX_LINE_LENGTH:
@@ -109,7 +113,7 @@ def read_records(
 def read_lines(lines: Iterable[Line]) -> Iterator[Record | Damaged]:
     """Yield each line that is not blank as a record of one cell."""
     for line in lines:
-        text = line.text.strip()
+        text = line.text.removeprefix(MARK).strip()
         if not line.is_whole:
             yield _damaged(line, "")
         elif line.undecodable:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO, Any
 
-from services.common.tables.columns import Columns, Wanted
+from services.common.tables.columns import Columns, Wanted, plain
 from services.common.tables.dialect import SAMPLE_ROWS, Dialect, Hints, find_dialect
 from services.common.tables.lines import Line, detect_encoding, open_lines
 from services.common.tables.records import Damaged, Record, read_lines, read_records
@@ -41,8 +41,9 @@ class Note:
 
     line: int
     code: str
-    """``cells_joined``: the text had separators in it, without quotes. Of archives and folders
-    also ``no_such_image``, ``no_ground_truth``, ``texts_disagree``, or that of a damaged row."""
+    """``cells_joined``: the text had separators in it, without quotes. ``duplicate_column``: only
+    the first column of that name is read. Of archives and folders also ``no_such_image``,
+    ``no_ground_truth``, ``texts_disagree``, or that of a damaged row."""
     detail: str
     member: str | None = None
     """Path of the table, in an archive or a folder."""
@@ -125,7 +126,7 @@ def read_table(source: TableSource, wanted: Wanted, report: Report) -> Iterator[
     quoted = source.separator != "\t" or encoding.startswith("utf-16")
     hints = Hints(source.separator, quoted, source.is_nameless)
     dialect = find_dialect([line.text for line in sample], wanted, hints)
-    _describe(report, dialect)
+    _describe(report, dialect, sample[max(dialect.first_row - 1, 0)].number)
     lines = _from(open_lines(source.file, encoding), _first_line(sample, dialect))
     for record in _records(lines, dialect):
         row = (
@@ -156,11 +157,16 @@ def _records(lines: Iterator[Line], dialect: Dialect) -> Iterator[Record | Damag
     return read_records(lines, dialect.separator, is_quoted=dialect.is_quoted)
 
 
-def _describe(report: Report, dialect: Dialect) -> None:
+def _describe(report: Report, dialect: Dialect, header: int) -> None:
     report.separator = dialect.separator
     report.columns = dialect.columns.used
     report.ignored_columns = dialect.columns.ignored
     report.skipped_lines = dialect.skipped
+    names = [plain(name) for name in dialect.columns.names]
+    for name in dialect.columns.used.values():
+        if names.count(plain(name)) > 1:
+            detail = f"several columns are named {name[:100]!r}: the first is read"
+            report.note(Note(header, "duplicate_column", detail))
 
 
 def _to_row(

@@ -1,7 +1,8 @@
-"""Lists as plain text: one URL a line, blank lines and ``#`` comments between them."""
+"""Lists as plain text: one URL a line, perhaps with its text, and ``#`` comments between them."""
 
 from collections.abc import Iterable, Iterator
 
+from services.common.tables.dialect import COMPLETE
 from services.common.tables.lines import Line
 from services.common.tables.records import Damaged, read_lines
 from services.common.tables.table import Report, TableRow
@@ -15,6 +16,21 @@ def read_text(lines: Iterable[Line], report: Report) -> Iterator[TableRow | Dama
         elif record.cells[0].startswith("#"):
             continue
         else:
-            row = TableRow(record.line, record.cells[0], None)
+            row = TableRow(record.line, *_cut(record.cells[0]))
         report.count(row)
         yield row
+
+
+def _cut(line: str) -> tuple[str, str | None]:
+    """Return the URL of a line, without what is written around it, and the text behind it.
+
+    A space may be part of a URL: what follows is a text only where the URL ends before it as an
+    image's does, and the line does not.
+    """
+    for first, last in ("<>", '""'):
+        if line.startswith(first) and line.endswith(last):
+            line = line[1:-1].strip()
+    if COMPLETE.search(bare := line.rstrip(",; ")):
+        return bare, None
+    url, _, text = line.partition(" ")
+    return (url, text.strip()) if COMPLETE.search(url) else (line, None)

@@ -1,0 +1,96 @@
+"""Quirks of lists as people and programs write them, which went wrong in other tools."""
+
+from io import BytesIO
+
+import pytest
+
+from services.common.tables.names import ImageNames
+from services.fetcher.lists.formats import OpenList, find_format, open_list
+from services.fetcher.lists.rows import Item, MalformedListError, Row
+
+A, B = "https://x.test/a.png", "https://x.test/b.png"
+BOTH = [(A, "Haus"), (B, "Maus")]
+
+
+def opened(name: str, content: str | bytes) -> OpenList:
+    file_format = find_format(content_type=None, file_name=name)
+    assert file_format is not None
+    data = content.encode() if isinstance(content, str) else content
+    return open_list(BytesIO(data), file_format)
+
+
+def pairs(rows: list[Row]) -> list[tuple[str, str | None]]:
+    assert all(isinstance(row, Item) for row in rows), rows
+    return [(row.url, row.annotation) for row in rows if isinstance(row, Item)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.txt", f"{A} Haus\n{B} Maus und Hof\n", [(A, "Haus"), (B, "Maus und Hof")]),
+        ("a.txt", "https://x.test/a b.png\n", [("https://x.test/a%20b.png", None)]),
+        ("a.txt", f"<{A}>\n{B},\n", [(A, None), (B, None)]),
+        ("a.txt", f'"{A}"\n{B};\n', [(A, None), (B, None)]),
+        ("a.csv", f"url,text\n{A},Haus\n\ufeff{B},Maus\n", BOTH),
+        ("a.csv", f"url,text\r{A},Haus\r{B},Maus\r", BOTH),
+        ("a.csv", f"url,text\n{A},Haus\n{B},Maus\n".encode("utf-16-le"), BOTH),
+        ("a.csv", f"url,text\n{A},Haus\n{B},Maus\n".encode("utf-16-be"), BOTH),
+        ("a.csv", f'url;score;text\n{A};0,97;"Haus"\n{B};0,5;Maus\n', BOTH),
+        ("a.csv", f"Unnamed: 0, url ,text \n0,{A},Haus\n1,{B},Maus\n", BOTH),
+        ("a.csv", f"url\ttext\n{A}\tHaus\n\n\n{B}\tMaus\n", BOTH),
+        (
+            "a.csv",
+            f"url,text\n{A},\u201cl\u2019été\u201d €\n".encode("cp1252"),
+            [(A, "\u201cl\u2019été\u201d €")],
+        ),
+        (
+            "a.jsonl",
+            f'\ufeff{{"url":"{A}","text":"Haus"}}\n\ufeff{{"url":"{B}","text":"Maus"}}\n',
+            BOTH,
+        ),
+        (
+            "a.jsonl",
+            f'[\n{{"url":"{A}","text":"Haus"}},\n{{"url":"{B}","text":"Maus"}}\n]\n',
+            BOTH,
+        ),
+    ],
+    ids=[
+        *("text behind URL", "space in URL", "brackets", "quotes", "mark within"),
+        *("carriage returns", "UTF-16 LE", "UTF-16 BE", "decimal commas", "index column"),
+        *("tabs in csv", "smart quotes", "marks in JSON lines", "array as JSON lines"),
+    ],
+)
+def test_quirk_is_read_as_meant(
+    name: str, content: str | bytes, expected: list[tuple[str, str | None]]
+) -> None:
+    assert pairs(list(opened(name, content).rows)) == expected
+
+
+def test_second_column_of_a_name_is_noted() -> None:
+    found = opened("a.csv", f"url,text,text\n{A},,Haus\n")
+    assert pairs(list(found.rows)) == [(A, None)]
+    (note,) = found.report.notes
+    assert (note.line, note.code) == (1, "duplicate_column")
+
+
+def test_list_of_file_names_says_what_to_submit() -> None:
+    found = opened("labels.csv", "file_name,text\na.png,Haus\n")
+    with pytest.raises(MalformedListError, match=r"'file_name' names files: submit the folder"):
+        list(found.rows)
+
+
+def test_very_many_columns_are_read() -> None:
+    names, values = ",".join(f"c{each}" for each in range(3000)), ",".join(["1"] * 3000)
+    assert pairs(list(opened("a.csv", f"url,text,{names}\n{A},Haus,{values}\n").rows)) == [BOTH[0]]
+
+
+@pytest.mark.parametrize(
+    "name", ["lines/a b.png", "lines/a%20b.png", "file:///home/ada/lines/a%20b.png"]
+)
+def test_name_in_a_table_may_be_percent_encoded(name: str) -> None:
+    assert ImageNames(["lines/a b.png", "lines/c.png"]).find(name) == "lines/a b.png"
+
+
+def test_percent_sign_in_a_file_name_is_found_as_it_stands() -> None:
+    names = ["a%20b.png", "a b.png"]
+    assert [ImageNames(names).find(name) for name in names] == names
