@@ -6,6 +6,7 @@ executed here. See docs/decisions/untrusted-files-in-a-child.md.
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -66,12 +67,14 @@ class BoundedChild:
     Args:
         target: The function, as ``module:name``. It is called with the file, which is open for
             reading at its beginning, and ``args``; it yields results that JSON can hold.
-        file: Has a file descriptor. The child shares its position: use it again afterwards only.
+        file: Has a file descriptor. The child shares its position: use it again afterwards only,
+            when it is at its beginning.
         limits: Set before the function's module is imported.
         args: Further arguments that JSON can hold.
     """
 
     def __init__(self, target: str, file: IO[bytes], limits: ChildLimits, *args: Any) -> None:
+        self._file = file
         self._limits = limits
         self._is_stopped = False
         self._process = subprocess.Popen(  # noqa: S603 - our own program
@@ -98,6 +101,10 @@ class BoundedChild:
     ) -> None:
         self.kill()
         self._process.__exit__(kind, error, trace)
+        if not self._file.closed:
+            # Drop what Python has buffered: it takes the position for the one before the child
+            self._file.seek(0, os.SEEK_END)
+            self._file.seek(0)
 
     def kill(self) -> None:
         """Kill the child, from any thread: whoever waits for a result gets ChildStoppedError."""

@@ -51,3 +51,7 @@ def spinning(_: IO[bytes]) -> Iterator[str]:
 
 def endless(_: IO[bytes]) -> Iterator[str]:
     yield "x" * 10_000
+
+
+def size(file: IO[bytes]) -> Iterator[int]:
+    yield len(file.read())

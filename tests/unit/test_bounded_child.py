@@ -37,6 +37,19 @@ def test_function_reads_the_file_and_its_arguments(file: IO[bytes]) -> None:
     assert results("lines", file, {"a": 1}, None) == [{"a": 1}, None, "é\n", "2\n"]
 
 
+def test_file_is_read_right_after_a_child_moved_its_position() -> None:
+    content = bytes(range(256)) * 400
+    with TemporaryFile() as file:
+        file.write(content)
+        file.seek(0)
+        file.read(4)  # leaves the beginning in Python's own buffer
+        file.seek(0)
+        with BoundedChild("tests.support.child_functions:size", file, LIMITS) as child:
+            assert list(child.results()) == [len(content)]
+        file.seek(4000)
+        assert file.read(90_000) == content[4000:94_000]
+
+
 def test_child_inherits_no_credentials(file: IO[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S3_SECRET_KEY", "hush")
 
