@@ -142,6 +142,7 @@ def test_layout_alone_has_all_labels(layout: Format, tmp_path: Path) -> None:
         {"train": NASTY, "validation": ["1914-08-03", "1918-11-11"], "test": ["null"]},
         {"train": ["12", "13"], "test": ["1.50"]},
         {"train": ["2020-01-01T00:00:00Z"]},
+        {"train": ["12"], "validation": ["13"]},
         {"test": ["true"], "train": ["NA"]},
     ],
 )
@@ -162,3 +163,17 @@ def test_datasets_reads_the_label_that_was_exported(
     assert found == {
         hashlib.sha256(content).hexdigest(): (split, text) for split, text, content in lines
     }
+
+
+def test_third_text_decides_nothing_where_two_disagree(tmp_path: Path) -> None:
+    table = "file_name,text\na.png,Haus\na.png,Maus\na.png,Laus\nb.png,e\u0301\nb.png,é\n"
+    (tmp_path / "labels.csv").write_text(table, encoding="utf-8")
+    for number, name in enumerate(("a.png", "b.png")):
+        (tmp_path / name).write_bytes(image(number))
+    report = Report()
+
+    texts = {each.path: each.annotation for each in _candidates(tmp_path, report)}
+
+    assert texts["a.png"] is None
+    assert normalise(texts["b.png"] or "") == "é"
+    assert {note.code for note in report.notes} == {"texts_disagree"}

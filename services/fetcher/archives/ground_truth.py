@@ -77,10 +77,10 @@ class GroundTruth:
         self._texts: dict[str, str | None] = {}
         """Of tables; None where they disagree."""
         self.used = set(self._beside.values())
-        """Members of which something was understood."""
-        own = set(_records_of_exports(names))
+        """Members of which something was understood, or that are known to repeat the others."""
+        self.used.update(_records_of_exports(names))
         for name in names:
-            if name in self.used or name in own:
+            if name in self.used:
                 continue
             if name.lower().endswith(".gt.txt"):
                 self._report.texts_without_image += 1
