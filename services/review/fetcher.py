@@ -1,6 +1,6 @@
 """Client of the fetcher's API."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import IO, Any
 from urllib.parse import quote
@@ -44,12 +44,14 @@ class Fetcher:
     def __init__(self, session: ClientSession) -> None:
         self._session = session
 
-    async def submit(self, content: IO[bytes], *, file_name: str) -> dict[str, Any]:
-        """Send a list; the ending of its file name says its format."""
+    async def submit(
+        self, content: IO[bytes], *, file_name: str, options: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Send a list; the ending of its file name says its format, ``options`` how to read it."""
         form = FormData()
         form.add_field("name", file_name[:200])
         form.add_field("file", content, filename=file_name)
-        return await self._ask("POST", "batches", data=form)
+        return await self._ask("POST", "batches", data=form, params=dict(options))
 
     async def batches(self, cursor: str | None = None) -> dict[str, Any]:
         """Return a page of batches, the newest first."""

@@ -153,6 +153,30 @@ async def test_list_and_images_that_are_dropped_are_submitted(
         assert [each.key.split("/")[0] for each in stored] == ["uploads"]
         assert (await review.store.read(stored[0].key, max_bytes=10**6)).content == content
         await sees_what_was_taken_beside_what_was_not(ada)
+        await sees_how_a_table_is_read(ada)
+
+
+async def sees_how_a_table_is_read(ada: Person) -> None:
+    content = "lien_scan;texte <vrai>;fonds\nhttp://127.0.0.1:9/c.png;Été;A\n".encode("cp1252")
+    form = FormData({"token": ada.token})
+    form.add_field("file", content, filename="labels.csv")
+    async with ada.client.post("/submit", data=form) as response:
+        assert response.status == 422
+        html = await response.text()
+    assert "no column is named url" in html
+    assert 'name="url_column"' in html
+
+    names = {"url_column": "lien_scan", "text_column": "texte <vrai>", "encoding": ""}
+    form = FormData({"token": ada.token, **names})
+    form.add_field("file", content, filename="labels.csv")
+    async with ada.client.post("/submit", data=form) as response:
+        assert response.status == 200
+        html = await response.text()
+    for words in ("<dd>lien_scan</dd>", "<dd>texte &lt;vrai&gt;</dd>", "<dd>fonds</dd>"):
+        assert words in html
+    assert "<dt>with a text</dt><dd>1</dd>" in html
+    assert "cp1252" in html
+    assert 'href="/batches/2' in html
 
 
 async def sees_what_was_taken_beside_what_was_not(ada: Person) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -12,11 +13,14 @@ from starlette.datastructures import UploadFile
 from services.common.images import PDF_MARK, PDF_REFUSED, ImageFormat, sniff
 from services.common.metadata import PLACEHOLDER_SOURCES
 from services.common.problems import ProblemError
-from services.review.access import Me, Of, Parts, Posted
+from services.review.access import Me, Of, Parts, Posted, text_of
 from services.review.fetcher import FetcherRefusedError, FetcherUnavailableError
 
 HEADER_BYTES = 2**20
 """Enough of most files that are too large to tell whether they are images."""
+
+LIST_OPTIONS = ("url_column", "text_column", "encoding")
+"""Fields of the form that the fetcher is given."""
 
 BatchId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$")]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9A-Za-z/-]{1,100}$")]
@@ -35,11 +39,24 @@ class Submitted:
     rejected_count: int = 0
     problem: str = ""
     """Why the file was not taken at all."""
+    reading: dict[str, Any] = field(default_factory=dict)
+    """How a list was read."""
 
     @property
     def is_well(self) -> bool:
         """Whether there is nothing to tell of it."""
-        return not self.problem and not self.rejected_count
+        return not (self.problem or self.rejected_count or self._has_reading)
+
+    @property
+    def _has_reading(self) -> bool:
+        """Whether a person should see that it was read as it was meant: columns, accents, notes."""
+        is_plain = self.reading.get("encoding") in {None, "utf-8-sig"}
+        return bool(self.reading.get("columns") or self.reading.get("notes")) or not is_plain
+
+    @property
+    def lacks_columns(self) -> bool:
+        """Whether its header was not understood."""
+        return any(each.get("code") == "no_url_column" for each in self.rejected)
 
 
 @router.get("/batches")
@@ -77,7 +94,8 @@ async def submit(parts: Of, me: Me, form: Posted) -> Response:
     ]
     if not files:
         raise ProblemError(422, "no_file", "there is no file")
-    done = [await _take(parts, file) for file in files]
+    options = {name: value for name in LIST_OPTIONS if (value := text_of(form, name).strip())}
+    done = [await _take(parts, file, options) for file in files]
     told = [each for each in done if each.batch_id or not each.is_well]
     stored = len(done) - len(told)
     if not told:
@@ -85,10 +103,18 @@ async def submit(parts: Of, me: Me, form: Posted) -> Response:
     if len(done) == 1 and told[0].is_well:
         return RedirectResponse(f"/batches/{told[0].batch_id}", status_code=303)
     status = 422 if any(each.problem for each in told) else 200
-    return parts.pages.page("submitted", me, status=status, files=told, stored=stored)
+    asks_for_columns = any(each.lacks_columns for each in told)
+    return parts.pages.page(
+        "submitted",
+        me,
+        status=status,
+        files=told,
+        stored=stored,
+        asks_for_columns=asks_for_columns,
+    )
 
 
-async def _take(parts: Parts, file: UploadFile) -> Submitted:
+async def _take(parts: Parts, file: UploadFile, options: Mapping[str, str]) -> Submitted:
     """Take one file; what is wrong with it does not hold up the others."""
     name = file.filename or "list.txt"
     try:
@@ -96,7 +122,7 @@ async def _take(parts: Parts, file: UploadFile) -> Submitted:
         if known:
             await _store(parts, content, known)
             return Submitted(name)
-        answer = await parts.fetcher.submit(file.file, file_name=name)
+        answer = await parts.fetcher.submit(file.file, file_name=name, options=options)
     except FetcherRefusedError as error:
         return Submitted(name, rejected=error.rejected, problem=str(error))
     except FetcherUnavailableError:
@@ -104,7 +130,8 @@ async def _take(parts: Parts, file: UploadFile) -> Submitted:
     except ProblemError as error:
         return Submitted(name, problem=error.detail)
     rejected, count = answer.get("rejected") or [], int(answer.get("rejected_count") or 0)
-    return Submitted(name, str(answer["batch_id"]), rejected, count)
+    reading = answer.get("reading") or {}
+    return Submitted(name, str(answer["batch_id"]), rejected, count, reading=reading)
 
 
 async def _read_image(file: UploadFile, limit: int) -> tuple[bytes, ImageFormat | None]:
