@@ -1,12 +1,13 @@
 """Quirks of lists as people and programs write them, which went wrong in other tools."""
 
+import json
 from io import BytesIO
 
 import pytest
 
 from services.common.tables.names import ImageNames
 from services.fetcher.lists.formats import OpenList, find_format, open_list
-from services.fetcher.lists.rows import Item, MalformedListError, Row
+from services.fetcher.lists.rows import Item, MalformedListError, Rejection, Row
 
 A, B = "https://x.test/a.png", "https://x.test/b.png"
 BOTH = [(A, "Haus"), (B, "Maus")]
@@ -64,6 +65,15 @@ def test_quirk_is_read_as_meant(
     name: str, content: str | bytes, expected: list[tuple[str, str | None]]
 ) -> None:
     assert pairs(list(opened(name, content).rows)) == expected
+
+
+def test_ground_truth_of_donut_is_its_text() -> None:
+    texts = ('{"gt_parse": {"text_sequence": "Haus"}}', '{"gt_parse": {"menu": [{"nm": "Tee"}]}}')
+    lines = [json.dumps({"url": A, "ground_truth": text}) for text in texts]
+    first, second = opened("a.jsonl", "\n".join(lines)).rows
+    assert first == Item(1, A, "Haus")
+    assert isinstance(second, Rejection)
+    assert second.code == "invalid_annotation"
 
 
 def test_second_column_of_a_name_is_noted() -> None:

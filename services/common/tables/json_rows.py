@@ -77,6 +77,10 @@ def _to_row(place: int, item: object, wanted: Wanted, report: Report) -> TableRo
         if not isinstance(value, str | None):
             kind = type(value).__name__
             return Damaged(place, str(value), code, f"a value is {kind}, not text")
+    if text is not None and text.lstrip().startswith('{"gt_parse'):
+        text, problem = _donut_text(text), "it is a form's values, not a text"
+        if text is None:
+            return Damaged(place, str(item), "invalid_annotation", problem)
     quality = quality if isinstance(quality, str) else None
     return TableRow(place, (where or "").strip(), text if text and text.strip() else None, quality)
 
@@ -87,3 +91,17 @@ def _describe(report: Report, used: Mapping[str, str], ignored: list[str]) -> No
     for name in ignored:
         if len(report.ignored_columns) < MAX_IGNORED and name not in report.ignored_columns:
             report.ignored_columns.append(name)
+
+
+def _donut_text(ground_truth: str) -> str | None:
+    """Return the text in Donut's column ``ground_truth``, which is JSON itself; None: a form's.
+
+    Its data sets hold ``{"gt_parse": {"text_sequence": "…"}}`` where a text is to be read
+    (clovaai/donut, README, "Data").
+    """
+    try:
+        parsed = load_json(ground_truth)["gt_parse"]
+        (text,) = parsed.values()
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return None
+    return text if isinstance(text, str) else None
