@@ -1,6 +1,7 @@
 """Find the image that a name in a table means, however the two are spelled."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from urllib.parse import unquote
@@ -36,6 +37,7 @@ class ImageNames:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
+        names = list(names)
         self._by_key: dict[str, str | None] = {}
         """By each spelling; None where it means several."""
         for name in names:
@@ -43,8 +45,10 @@ class ImageNames:
                 known = self._by_key.setdefault(key, name)
                 if known != name:
                     self._by_key[key] = None
+        paths = Counter(canonical(name) for name in names)
         for name in names:  # the exact path means this image, whatever else it may mean
-            self._by_key[f"path:{canonical(name)}"] = name
+            path = canonical(name)
+            self._by_key[f"path:{path}"] = name if paths[path] == 1 else None
 
     def find(self, name: str, folder: str = "") -> str | None:
         """Return the path of the image that a name means, or None: of no image, or of several.
