@@ -95,13 +95,11 @@ def submit(
 
     async def work() -> ExitStatus:
         options = UploadOptions(strict=strict, dry_run=dry_run)
-        upload = _find_upload(
-            source, output, options, url_column=url_column, text_column=text_column
-        )
+        request = ListRequest(encoding, url_column, text_column, strict=strict, dry_run=dry_run)
+        upload = _find_upload(source, output, options, request)
         if upload is not None and (status := await upload) is not None:
             return status
         settings = CliSettings()
-        request = ListRequest(encoding, url_column, text_column, strict=strict, dry_run=dry_run)
         async with open_fetcher(settings) as fetcher:
             submission = await send(
                 fetcher,
@@ -124,22 +122,26 @@ def _find_upload(
     source: str,
     output: Output,
     options: UploadOptions,
-    *,
-    url_column: str | None,
-    text_column: str | None,
+    request: ListRequest,
 ) -> Coroutine[Any, Any, ExitStatus | None] | None:
     """Return what puts images that are on this machine into the bucket; None: it is a list.
 
     Raises:
-        CommandError: It is a PDF, or can't be read.
+        CommandError: It is a PDF, or can't be read; or how to read it is said of what has no such
+            choice.
     """
     path = Path(source)
-    if path.is_dir():
-        return upload_folder(path, output, options)
+    upload = upload_folder if path.is_dir() else upload_archive if is_archive(source) else None
+    if upload is not None:
+        if request.encoding or request.url_column or request.text_column:
+            raise CommandError(
+                f"{source}: columns and encoding can be named for a list alone",
+                status=ExitStatus.REFUSED,
+                hint="Rename the columns of its table to file_name and text, and save it as UTF-8.",
+            )
+        return upload(path, output, options)
     if not path.is_file():
         return None
-    if is_archive(source):
-        return upload_archive(path, output, options)
     with _opened(source) as file:
         start = file.read(_PEEKED_BYTES)
     if start.startswith(PDF_MARK):
@@ -150,8 +152,8 @@ def _find_upload(
         )
     if is_image(source) or sniff(start) is not None:
         return upload_image(path, output, options)
-    if start.startswith(PARQUET_MARK) and url_column is None:
-        return upload_parquet(path, text_column, output, options)
+    if start.startswith(PARQUET_MARK) and request.url_column is None:
+        return upload_parquet(path, request.text_column, output, options)
     return None
 
 

@@ -150,13 +150,14 @@ async def upload(
     if options.dry_run or (options.strict and (problems or refused)):
         return await asyncio.to_thread(_show_only, candidates, refused, report, output, options)
     found: list[Uploaded] = []
+    texts: dict[str, str] = {}
     async with open_object_store(S3Settings()) as store:
         await store.check()
         with progress_bar(output.asides) as bar:
             task = bar.add_task("uploading", total=total, words="")
             left = iter(candidates)
             while some := await asyncio.to_thread(list, islice(left, AT_ONCE)):
-                found += await asyncio.gather(*(_upload(store, each) for each in some))
+                found += await asyncio.gather(*(_upload(store, each, texts) for each in some))
                 bar.advance(task, len(some))
     found = [*refused, *found]
     rejected = [each for each in found if each.outcome == "rejected"]
@@ -196,12 +197,14 @@ def _show_only(
     return ExitStatus.OK if options.dry_run else ExitStatus.REFUSED
 
 
-async def _upload(store: ObjectStore, candidate: Candidate) -> Uploaded:
+async def _upload(store: ObjectStore, candidate: Candidate, texts: dict[str, str]) -> Uploaded:
+    """Store an image, unless one of the same bytes has another text; ``texts`` are by key."""
     name = candidate.path
     try:
         content = await asyncio.to_thread(candidate.read)
         image_format = await asyncio.to_thread(_format_of, content)
         key = f"api/{hashlib.sha256(content).hexdigest()}.{image_format.extension}"
+        _check_text(texts, key, candidate.annotation)
         known = await store.head(key)
         metadata = _metadata_of(candidate, known)
     except OSError:
@@ -213,6 +216,11 @@ async def _upload(store: ObjectStore, candidate: Candidate) -> Uploaded:
         return Uploaded(name, "unchanged", key=key)
     await store.write(key, content, content_type=image_format.content_type, metadata=metadata)
     return Uploaded(name, "stored", key=key)
+
+
+def _check_text(texts: dict[str, str], key: str, text: str | None) -> None:
+    if text is not None and texts.setdefault(key, text) != text:
+        raise _RejectedError("texts_disagree")
 
 
 class _RejectedError(PermanentError):

@@ -90,6 +90,8 @@ class References:
         size = file.seek(0, SEEK_END)
         file.seek(0)
         if sniff_archive(file.read(SNIFFED_BYTES)):
+            if options.given:
+                raise MalformedListError("columns and encoding can be named for a list alone")
             report = Report()
             rows = list_archive(file, list_url, self._archives.limits, report)
             yield OpenList(None, counted(rows, self._lists.rows), report)

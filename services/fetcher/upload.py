@@ -85,12 +85,17 @@ async def receive_list(
         limit = limits.of(sent.format)
         with spool.file() as room:
             content = await asyncio.to_thread(decompressed, sent.file, spool, room, limit)
-            described = (sent.format.value, sent.name, *options.given)
+            described = (_kind(sent.format), sent.name, *options.given)
             digest = await asyncio.to_thread(digest_of, content, *described)
             async with open_bounded(
                 content, sent.format, _with_charset(options, sent), max_rows=limits.rows
             ) as contents:
                 yield ReceivedList(replace(contents, name=sent.name or contents.name), digest)
+
+
+def _kind(list_format: ListFormat) -> str:
+    """Return the kind of a list for its digest, in which tables with tabs are tables as ever."""
+    return (ListFormat.TABLE if list_format is ListFormat.TSV else list_format).value
 
 
 def _with_charset(options: ListOptions, sent: _Sent) -> ListOptions:

@@ -452,3 +452,21 @@ def test_members_of_a_tar_are_read_by_one_thread_after_the_other() -> None:
 
         assert (first.result(), second.result()) == (b"\1" * 100, b"\10" * 100)
     assert len(list(groupby(file.readers))) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "annotation"),
+    [
+        ("0 0.5 0.5 0.2 0.1", None),
+        ("0 0.5 0.5 0.2 0.1\n1 0.1 0.2 0.3 0.4\n", None),
+        ("06 12 34 56 78", "06 12 34 56 78"),
+        ("1914 " * 40 + "total", ("1914 " * 40 + "total")),
+    ],
+)
+def test_numbers_beside_an_image_are_boxes_only_where_they_are_shares(
+    text: str, annotation: str | None
+) -> None:
+    (row,) = rows_of(zip_of({"a.png": IMAGE, "a.txt": text.encode()}))
+
+    assert isinstance(row, Item)
+    assert row.annotation == annotation

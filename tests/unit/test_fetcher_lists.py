@@ -14,7 +14,7 @@ from services.common.annotations import MAX_ANNOTATION_LENGTH
 from services.common.tables.lines import MAX_LINE_LENGTH
 from services.common.tables.records import MAX_RECORD_LINES
 from services.fetcher.lists.documents import MAX_NAME_LENGTH, to_name
-from services.fetcher.lists.formats import ListFormat, find_format, open_list
+from services.fetcher.lists.formats import ListFormat, ListOptions, find_format, open_list
 from services.fetcher.lists.rows import (
     SHOWN_VALUE_LENGTH,
     Item,
@@ -177,9 +177,9 @@ def test_record_may_have_as_many_lines_as_the_limit_and_no_more() -> None:
 
 
 def test_text_with_unquoted_commas_is_whole_and_noted() -> None:
-    opened = open_list(BytesIO(b"url,annotation\nhttp://x.test/a,one, two\n"), ListFormat.TABLE)
+    opened = open_list(BytesIO(b"url,annotation\nhttp://x.test/a.png,one, two\n"), ListFormat.TABLE)
 
-    assert list(opened.rows) == [Item(2, "http://x.test/a", "one, two")]
+    assert list(opened.rows) == [Item(2, "http://x.test/a.png", "one, two")]
     assert [(note.line, note.code) for note in opened.report.notes] == [(2, "cells_joined")]
 
 
@@ -376,3 +376,22 @@ def test_arbitrary_bytes_are_read_or_malformed_never_a_bug(
     for row in rows:
         text = row.url if isinstance(row, Item) else row.value
         assert text.encode()
+
+
+def test_columns_that_are_named_hold_in_a_text_file_too() -> None:
+    options = ListOptions(url_column="adresse", text_column="texte")
+    table = b"adresse;texte\nhttps://x.test/a.png;hello\n"
+
+    assert list(open_list(BytesIO(table), ListFormat.TEXT, options).rows) == [
+        Item(2, "https://x.test/a.png", "hello")
+    ]
+    with pytest.raises(MalformedListError, match="adresse"):
+        list(open_list(BytesIO(b"https://x.test/a.png\n"), ListFormat.TEXT, options).rows)
+
+
+def test_json_document_is_read_in_the_encoding_that_is_said() -> None:
+    content = '[{"url": "http://x.test/a", "text": "é"}]'.encode("cp1252")
+
+    opened = open_list(BytesIO(content), ListFormat.JSON, ListOptions(encoding="cp1252"))
+
+    assert list(opened.rows) == [Item(1, "http://x.test/a", "é")]

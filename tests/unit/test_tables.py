@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from services.common.tables.columns import Wanted
 from services.common.tables.dialect import NoHeaderError
+from services.common.tables.json_rows import read_items
 from services.common.tables.lines import UnknownEncodingError
 from services.common.tables.names import ImageNames
 from services.common.tables.records import Damaged
@@ -126,7 +127,7 @@ def test_declared_encoding_is_used(encoding: str, text: str) -> None:
 
 
 def test_encoding_that_there_is_none_of_is_told() -> None:
-    for name in ("latin-99", "base64", "rot13"):
+    for name in ("latin-99", "base64", "rot13", "punycode"):
         with pytest.raises(UnknownEncodingError):
             read(f"url\n{A}\n", encoding=name)
 
@@ -202,6 +203,8 @@ def test_every_label_survives_tsv(labels: list[str]) -> None:
         ("one/twice.png", "", "one/twice.png"),
         ("twice.png", "two", "two/twice.png"),
         ("none.png", "", None),
+        ("other/a.png", "", None),
+        ("/home/me/scans/lines/a.png", "", "lines/a.png"),
         ("", "", None),
     ],
 )
@@ -213,3 +216,60 @@ def test_names_meet(name: str, folder: str, found: str | None) -> None:
 
 def test_names_that_differ_in_their_composition_alone_mean_no_image() -> None:
     assert ImageNames(["M\u00e4rz.png", "Ma\u0308rz.png"]).find("M\u00e4rz.png") is None
+
+
+def test_url_with_separators_ends_where_it_is_an_images() -> None:
+    iiif = "https://i.test/1/0,0,100,50/full/0/default.jpg"
+
+    rows, report = read(f"url,annotation\n{iiif},hello, you\n")
+    nameless, _ = read(f"{iiif},hello\n{iiif},there\n")
+
+    assert rows == [TableRow(2, iiif, "hello, you")]
+    assert [note.code for note in report.notes] == ["cells_joined"]
+    assert [(row.where, row.text) for row in nameless if isinstance(row, TableRow)] == [
+        (iiif, "hello"),
+        (iiif, "there"),
+    ]
+
+
+def test_url_that_may_end_anywhere_is_rejected() -> None:
+    (row,), _ = read("url,annotation\nhttps://x.test/i?id=1,2,hello\n")
+
+    assert isinstance(row, Damaged)
+    assert row.code == "too_many_cells"
+
+
+def test_second_column_that_may_be_the_text_is_noted() -> None:
+    rows, report = read(f"url,label,transcription\n{A},handwritten,Bonjour\n")
+
+    assert rows == [TableRow(2, A, "Bonjour")]
+    assert [note.code for note in report.notes] == ["several_text_columns"]
+
+
+def test_quotes_that_csv_would_undo_are_noted_in_tsv() -> None:
+    rows, report = read(f'url\ttext\n{A}\t"He said ""x"""\n', separator="\t")
+
+    assert rows == [TableRow(2, A, '"He said ""x"""')]
+    assert [note.code for note in report.notes] == ["quotes_kept"]
+
+
+def test_damaged_utf16_is_no_text() -> None:
+    content = codecs.BOM_UTF16_LE + f"url,text\n{A},été".encode("utf-16-le")
+
+    rows, _ = read(content[:-1])
+
+    assert [row.code for row in rows if isinstance(row, Damaged)] == ["undecodable_row"]
+
+
+def test_json_takes_one_member_for_a_role_in_all_rows() -> None:
+    report = Report()
+    lines = [
+        {"url": A, "annotation": "right", "text": "guess"},
+        {"url": B, "text": "guess"},
+        {"image": B, "annotation": "right"},
+    ]
+
+    rows = list(read_items(iter(lines), WANTED, report))
+
+    assert rows == [TableRow(1, A, "right"), TableRow(2, B, None), TableRow(3, "", None)]
+    assert [note.code for note in report.notes] == ["several_text_columns"]

@@ -16,17 +16,9 @@ FILE_NAMES = (
 )
 KEY_NAMES = ("key", "object", "_id")
 TEXT_NAMES = (
-    *(
-        "annotation",
-        "text",
-        "label",
-        "transcription",
-        "transcript",
-        "ground_truth",
-        "gt",
-        "gt_text",
-    ),
-    *("words", "word", "sentence", "utf8_string", "ocr_text", "texte", "transcriptions", "labels"),
+    *("annotation", "text", "transcription", "transcript", "ground_truth", "gt", "gt_text"),
+    *("label", "words", "word", "sentence", "utf8_string", "ocr_text", "texte"),
+    *("transcriptions", "labels"),
 )
 QUALITY_NAMES = ("quality",)
 SHOWN_NAMES = 12

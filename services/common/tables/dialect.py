@@ -170,7 +170,7 @@ def _separator_of_rows(lines: Sequence[str], hints: Hints) -> str | None:
         rows = [split(line, separator, is_quoted=is_quoted(separator, hints)) for line in lines]
         rows = [row for row in rows if row]
         if any(len(row) > 1 for row in rows):
-            complete = _completeness([row[0].strip() for row in rows])
+            complete = _completeness([_image_of(row, separator) for row in rows])
             found.append((complete, _agreement(rows, separator), separator))
     if not found:
         return None
@@ -178,6 +178,15 @@ def _separator_of_rows(lines: Sequence[str], hints: Hints) -> str | None:
     if complete > whole_lines:
         return separator
     return separator if complete == whole_lines == 0 and agreement > 0 else None
+
+
+def _image_of(row: Sequence[str], separator: str) -> str:
+    """Return the first cell, or what of the first cells is a URL together: one may hold commas."""
+    if "://" in row[0]:
+        for place in range(1, len(row)):
+            if COMPLETE.search(joined := separator.join(row[:place]).strip()):
+                return joined
+    return row[0].strip()
 
 
 def _completeness(cells: Sequence[str]) -> float:

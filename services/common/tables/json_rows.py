@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from services.common.tables.columns import Wanted, find_column, find_columns, missing
+from services.common.tables.columns import Columns, Wanted, find_column, find_columns, missing
 from services.common.tables.lines import MAX_LINE_LENGTH, Line
 from services.common.tables.records import Damaged
-from services.common.tables.table import Report, TableRow
+from services.common.tables.table import Report, TableRow, note_other_text
 
 MAX_IGNORED = 50
 """Names of members that are reported."""
@@ -63,9 +64,9 @@ def _to_row(place: int, item: object, wanted: Wanted, report: Report) -> TableRo
     if not isinstance(item, Mapping):
         return Damaged(place, str(item), "malformed_row", 'an item is an object with a "url"')
     names = [str(name) for name in item]
-    columns = find_columns(names, wanted)
+    columns = _columns(names, wanted, report)
     if columns is None:
-        if find_column(names, wanted.where) is None:
+        if find_column(names, wanted.where) is None or "image" in report.columns:
             return TableRow(place, "", None)
         return Damaged(place, str(item), "malformed_row", missing(names, wanted))
     _describe(report, columns.used, columns.ignored)
@@ -85,11 +86,26 @@ def _to_row(place: int, item: object, wanted: Wanted, report: Report) -> TableRo
     return TableRow(place, (where or "").strip(), text if text and text.strip() else None, quality)
 
 
+def _columns(names: list[str], wanted: Wanted, report: Report) -> Columns | None:
+    """Return what members of an object are; a name that a role has had before is the only one.
+
+    Else the guess in one member would be taken where the text in another is left out.
+    """
+    where, text = report.columns.get("image"), report.columns.get("text")
+    if where is not None and where not in names:
+        return None
+    if text is None:
+        return find_columns(names, replace(wanted, url_column=where or wanted.url_column))
+    others = replace(wanted, url_column=where, text_column=None, needs_text=False, text=(text,))
+    return find_columns(names, others)
+
+
 def _describe(report: Report, used: Mapping[str, str], ignored: list[str]) -> None:
     for role, name in used.items():
         report.columns.setdefault(role, name)
     for name in ignored:
         if len(report.ignored_columns) < MAX_IGNORED and name not in report.ignored_columns:
+            note_other_text(report, name, line=0)
             report.ignored_columns.append(name)
 
 

@@ -18,6 +18,7 @@ UTF8 = "utf-8-sig"
 _LEGACY = "cp1252"
 """The superset of Latin-1 that spreadsheets on Windows write."""
 _LAST_RESORT = "latin-1"
+_REPLACEMENT, _LOST_BYTE = "\ufffd", "\udcfd"
 _BLOCK_BYTES = 1024 * 1024
 _SAMPLE_BYTES = 4096
 _MARKS = (
@@ -87,21 +88,25 @@ def open_lines(file: IO[bytes], encoding: str, *, only_line_feeds: bool = False)
         only_line_feeds: Whether a carriage return alone ends no line, as in JSON lines.
     """
     # UTF-16 and UTF-32 have no error handler that keeps their bytes
-    errors = "replace" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
+    is_wide = encoding.startswith(("utf-16", "utf-32"))
+    errors = "replace" if is_wide else "surrogateescape"
     file.seek(0)
     newline = "\n" if only_line_feeds else None
     text = TextIOWrapper(file, encoding=encoding, errors=errors, newline=newline)
     try:
-        yield from _bounded(text)
+        yield from _bounded(text, replaced=_REPLACEMENT if is_wide else None)
     finally:
         text.detach()
 
 
-def _bounded(text: IO[str]) -> Iterator[Line]:
+def _bounded(text: IO[str], *, replaced: str | None) -> Iterator[Line]:
+    """Yield lines; ``replaced`` is what a decoder left in place of bytes that are not valid."""
     number = 0
     while line := text.readline(MAX_LINE_LENGTH):
         number += 1
         is_whole = _ends(line)
+        if replaced is not None and replaced in line:
+            line = line.replace(replaced, _LOST_BYTE)
         yield Line(number, line, is_whole)
         while not is_whole:
             is_whole = _ends(text.readline(MAX_LINE_LENGTH))
@@ -125,7 +130,9 @@ def _unmarked_utf16(file: IO[bytes]) -> str | None:
 def _checked(declared: str) -> str:
     name = declared.strip().strip("\"'")
     try:
-        b"a".decode(name, "replace")  # refuses those of bytes to bytes, such as base64
+        b"a".decode(
+            name, "surrogateescape" if "16" not in name and "32" not in name else "replace"
+        )  # refuses those of bytes to bytes, such as base64
         found = codecs.lookup(name).name
     except (LookupError, ValueError) as error:
         raise UnknownEncodingError(f"there is no encoding named {declared[:50]!r}") from error

@@ -69,8 +69,20 @@ class ImageNames:
         beside = canonical(f"{folder}/{wanted}")
         for key in (f"path:{beside}", f"path:{wanted}", *_lookups(beside), *_lookups(wanted)):
             if key in self._by_key:
-                return self._by_key[key]
+                found = self._by_key[key]
+                return found if found is None or _agree(found, wanted, beside) else None
         return None
+
+
+def _agree(image: str, *wanted: str) -> bool:
+    """Return whether one path is the end of the other: a folder may lack, but not be another."""
+    parts = without_suffix(canonical(image).casefold()).split("/")
+    for name in wanted:
+        asked = without_suffix(name.casefold()).split("/")
+        shorter = min(len(parts), len(asked))
+        if parts[-shorter:] == asked[-shorter:]:
+            return True
+    return False
 
 
 def _keys(path: str) -> Iterator[str]:

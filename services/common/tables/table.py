@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO, Any
 
-from services.common.tables.columns import Columns, Wanted, plain
-from services.common.tables.dialect import SAMPLE_ROWS, Dialect, Hints, find_dialect
+from services.common.tables.columns import TEXT_NAMES, Columns, Wanted, plain
+from services.common.tables.dialect import COMPLETE, SAMPLE_ROWS, Dialect, Hints, find_dialect
 from services.common.tables.lines import Line, detect_encoding, open_lines
 from services.common.tables.records import Damaged, Record, read_lines, read_records
 
@@ -162,11 +162,21 @@ def _describe(report: Report, dialect: Dialect, header: int) -> None:
     report.columns = dialect.columns.used
     report.ignored_columns = dialect.columns.ignored
     report.skipped_lines = dialect.skipped
+    for name in dialect.columns.ignored:
+        note_other_text(report, name, line=header)
     names = [plain(name) for name in dialect.columns.names]
     for name in dialect.columns.used.values():
         if names.count(plain(name)) > 1:
             detail = f"several columns are named {name[:100]!r}: the first is read"
             report.note(Note(header, "duplicate_column", detail))
+
+
+def note_other_text(report: Report, name: str, *, line: int) -> None:
+    """Note a column that is ignored and may be the text as well as the one that is taken."""
+    taken = report.columns.get("text")
+    if taken is not None and plain(name) in TEXT_NAMES and plain(name) != plain(taken):
+        detail = f"{taken[:100]!r} is taken as the text, and {name[:100]!r} is not"
+        report.note(Note(line, "several_text_columns", detail))
 
 
 def _to_row(
@@ -185,6 +195,9 @@ def _to_row(
     if len(cells) > width:
         return _joined(record, dialect, width, report)
     text = _cell(cells, columns.text)
+    if text is not None and not dialect.is_quoted and _is_quoted_as_csv(text):
+        detail = "quotes are characters in this table; a .csv would be read without them"
+        report.note(Note(record.line, "quotes_kept", detail))
     return TableRow(
         record.line,
         (_cell(cells, columns.where) or "").strip(),
@@ -200,15 +213,39 @@ def _joined(record: Record, dialect: Dialect, width: int, report: Report) -> Tab
     where it ends.
     """
     columns: Columns = dialect.columns
-    if columns.text == width - 1 and record.raw is not None and dialect.separator is not None:
-        *before, text = record.raw.split(dialect.separator, width - 1)
+    separator = dialect.separator
+    if columns.text == width - 1 and record.raw is not None and separator is not None:
+        *before, text = record.raw.split(separator, width - 1)
         where = _cell(before, columns.where)
+        if where is not None and "://" in where and not COMPLETE.search(where.strip()):
+            return _joined_url(record, separator, width, report)
         detail = f"{len(record.cells)} cells in a table of {width} columns: the last are one text"
         report.note(Note(record.line, "cells_joined", detail))
         return TableRow(record.line, (where or "").strip(), text, _cell(before, columns.quality))
+    return _too_many(record, separator, width)
+
+
+def _joined_url(record: Record, separator: str, width: int, report: Report) -> TableRow | Damaged:
+    """Read a row whose URL may have separators in it: it ends where it is an image's."""
+    parts = (record.raw or "").split(separator)
+    for place in range(2, len(parts) if width == 2 else 0):
+        where, text = separator.join(parts[:place]).strip(), separator.join(parts[place:])
+        if COMPLETE.search(where):
+            detail = f"the URL is taken up to {where[-40:]!r}, and the rest as the text"
+            report.note(Note(record.line, "cells_joined", detail))
+            return TableRow(record.line, where, text if text.strip() else None)
+    return _too_many(record, separator, width)
+
+
+def _too_many(record: Record, separator: str | None, width: int) -> Damaged:
     detail = f"{len(record.cells)} cells in a table of {width} columns; a quote is missing"
-    value = (dialect.separator or "").join(record.cells)
+    value = (separator or "").join(record.cells)
     return Damaged(record.line, value, "too_many_cells", detail)
+
+
+def _is_quoted_as_csv(text: str) -> bool:
+    text = text.strip()
+    return len(text) > 3 and text[0] == text[-1] == '"' and '""' in text[1:-1]
 
 
 def _cell(cells: list[str], place: int | None) -> str | None:

@@ -32,8 +32,8 @@ _TYPED_LABELS = "metadata.parquet"
 _IAM_LINE = re.compile(r"(\S+) (?:ok|err) (?:\S+ ){6}(\S.*)")
 """Id, segmentation, grey level, components, box, then the words with ``|`` between them
 (IAM Handwriting Database 3.0, ascii/lines.txt)."""
-_BOXES = re.compile(r"(\d+( -?\d*\.?\d+){4,}\s*)+")
-"""Class and coordinates of objects, as detectors are trained with: no text."""
+_SHARE = re.compile(r"[01]?\.\d+|[01]")
+"""A coordinate as a share of the image's width or height."""
 _NO_TRUTH = re.compile(r"readme|licen[cs]e|copying|notice|changelog|authors", re.IGNORECASE)
 _COMPANION = re.compile(
     r"(readme|licen[cs]e|copying|notice|changelog|authors)(\.(md|rst|txt))?"
@@ -105,7 +105,7 @@ class GroundTruth:
         content = self._read(beside, MAX_TEXT_BYTES)
         encoding = detect_encoding(BytesIO(content))
         text = "".join(line.text for line in open_lines(BytesIO(content), encoding)).strip()
-        if not beside.lower().endswith(".gt.txt") and _BOXES.fullmatch(text):
+        if not beside.lower().endswith(".gt.txt") and _holds_boxes(text):
             self._note(beside, 0, "no_ground_truth", "it holds boxes, not a text")
             return None
         if not _is_text(text):
@@ -285,6 +285,18 @@ def _spaced_pairs(content: bytes, images: ImageNames, folder: str) -> list[Table
     if not known or known * 2 < len(pairs):
         return []
     return [TableRow(number, name, text.strip() or None) for number, name, text in pairs]
+
+
+def _holds_boxes(text: str) -> bool:
+    """Return whether each line is a class and coordinates, as detectors are trained with."""
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    return bool(lines) and all(
+        len(line) >= 5
+        and line[0].isdigit()
+        and any("." in share for share in line[1:])
+        and all(_SHARE.fullmatch(share) for share in line[1:])
+        for line in lines
+    )
 
 
 def _is_text(text: str) -> bool:

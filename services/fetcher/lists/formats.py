@@ -5,11 +5,12 @@ from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from io import BytesIO
 from itertools import islice
 from pathlib import PurePath
 from typing import IO
 
-from services.common.tables.columns import Wanted, find_columns
+from services.common.tables.columns import Wanted, find_columns, missing
 from services.common.tables.dialect import NoHeaderError, split
 from services.common.tables.json_rows import read_items, read_json_lines
 from services.common.tables.lines import UnknownEncodingError, detect_encoding, open_lines
@@ -154,6 +155,8 @@ def open_list(
 
 
 def _open_document(content: bytes, options: ListOptions) -> OpenList:
+    if options.encoding is not None:
+        content = _as_utf8(content, options.encoding)
     document = load_document(content)
     name, list_url = to_name(document.get("name")), list_url_of(document)
     if list_url is not None:
@@ -161,6 +164,13 @@ def _open_document(content: bytes, options: ListOptions) -> OpenList:
     report = Report()
     rows = read_items(iter(items_of(document)), options.wanted, report)
     return OpenList(name, _refusing(to_items(rows)), report)
+
+
+def _as_utf8(content: bytes, encoding: str) -> bytes:
+    try:
+        return content.decode(detect_encoding(BytesIO(content), encoding)).encode()
+    except ValueError as error:  # of the encoding's name, too
+        raise MalformedListError(f"the list is not {encoding[:40]}: {error}"[:300]) from error
 
 
 def _is_lines_after_all(file: IO[bytes]) -> bool:
@@ -216,8 +226,10 @@ def _separator_of_text(file: IO[bytes], options: ListOptions) -> str | None:
         return "\t"
     for separator in (",", ";"):
         cells = split(first, separator, is_quoted=True)
-        if len(cells) > 1 and not is_url(cells[0]) and find_columns(cells, WANTED):
+        if len(cells) > 1 and not is_url(cells[0]) and find_columns(cells, options.wanted):
             return separator
+    if options.url_column or options.text_column:
+        raise NoHeaderError(missing([first.strip()], options.wanted))
     return None
 
 
