@@ -14,7 +14,6 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from services.cli.annotation_files import (
     AnnotationFile,
-    FileOptions,
     Problem,
     Row,
     UnreadableFileError,
@@ -36,6 +35,7 @@ from services.common.download.redaction import hide_secrets
 from services.common.download.urls import spellings
 from services.common.index import Collection, open_index
 from services.common.settings import MongoSettings, S3Settings
+from services.common.tables.columns import ReadingOptions
 from services.common.tables.table import Report
 
 REJECTED = "rejected"
@@ -91,7 +91,7 @@ def annotate(
 ) -> None:
     """Annotate images from a file; an annotation that is there already stays unless overwritten."""
     output = Output(as_json=as_json)
-    options = FileOptions(encoding, url_column, text_column)
+    options = ReadingOptions(encoding, url_column, text_column)
 
     async def work() -> ExitStatus:
         with _told_of_files():
@@ -119,7 +119,7 @@ def annotate(
     run(output, work)
 
 
-def _check_strictly(file: Path, options: FileOptions) -> None:
+def _check_strictly(file: Path, options: ReadingOptions) -> None:
     """Read a file without writing anything.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -12,11 +12,12 @@ from services.common.tables.columns import (
     KEY_NAMES,
     QUALITY_NAMES,
     URL_NAMES,
+    ReadingOptions,
     Wanted,
 )
 from services.common.tables.dialect import NoHeaderError
 from services.common.tables.json_rows import load_json, read_items, read_json_lines
-from services.common.tables.lines import UnknownEncodingError, detect_encoding, open_lines
+from services.common.tables.lines import UnknownEncodingError
 from services.common.tables.records import Damaged
 from services.common.tables.table import (
     Report,
@@ -59,21 +60,6 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class FileOptions:
-    """What a person says of a file.
-
-    Args:
-        encoding: Of its text; None: found.
-        url_column: Name of the column that says which image; None: a usual name.
-        text_column: Of the column of texts.
-    """
-
-    encoding: str | None = None
-    url_column: str | None = None
-    text_column: str | None = None
-
-
-@dataclass(frozen=True)
 class AnnotationFile:
     """An open file of annotations."""
 
@@ -81,7 +67,7 @@ class AnnotationFile:
     """Bytes."""
     _file: IO[bytes]
     _suffix: str
-    _options: FileOptions
+    _options: ReadingOptions
     report: Report = field(default_factory=Report)
     """How it was read; complete when all rows are."""
 
@@ -104,13 +90,11 @@ class AnnotationFile:
 
     def _rows(self) -> Iterator[TableRow | Damaged]:
         options = self._options
-        wanted = replace(WANTED, url_column=options.url_column, text_column=options.text_column)
+        wanted = options.wanted(WANTED)
         if self._suffix == ".json":
             yield from read_items(iter(_items(self._file)), wanted, self.report)
         elif self._suffix in JSON_LINES_SUFFIXES:
-            self.report.encoding = encoding = detect_encoding(self._file, options.encoding)
-            lines = open_lines(self._file, encoding, only_line_feeds=True)
-            yield from read_json_lines(lines, wanted, self.report)
+            yield from read_json_lines(self._file, wanted, self.report, options.encoding)
         else:
             separator = _SEPARATORS.get(self._suffix)
             source = TableSource(self._file, _names_image, separator, options.encoding)
@@ -118,7 +102,7 @@ class AnnotationFile:
 
 
 @contextmanager
-def open_annotations(path: Path, options: FileOptions | None = None) -> Iterator[AnnotationFile]:
+def open_annotations(path: Path, options: ReadingOptions | None = None) -> Iterator[AnnotationFile]:
     """Open a file for the length of a ``with`` block.
 
     Raises:
@@ -130,7 +114,7 @@ def open_annotations(path: Path, options: FileOptions | None = None) -> Iterator
         raise UnreadableFileError(f"{path} can't be read: {error.strerror}") from error
     with file:
         size = path.stat().st_size
-        yield AnnotationFile(size, file, path.suffix.lower(), options or FileOptions())
+        yield AnnotationFile(size, file, path.suffix.lower(), options or ReadingOptions())
 
 
 def _names_image(cell: str) -> bool:

@@ -10,13 +10,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 from services.common.errors import PermanentError, TransientError
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 _MAIN = "services.common.bounded_child_main"
@@ -139,6 +141,29 @@ class BoundedChild:
             raise ChildLimitError("reading it takes more memory than there is")
         if status:
             raise ChildCrashedError(f"reading it failed (exit status {status})")
+
+
+def in_pieces(
+    items: Iterable[T], length: Callable[[T], int], *, most_items: int, most_length: int
+) -> Iterator[list[T]]:
+    """Group items in their order, so that no group is too long for one result.
+
+    Args:
+        items: Of any number.
+        length: Of an item, in characters.
+        most_items: Of a group.
+        most_length: Beyond which a group ends.
+    """
+    piece: list[T] = []
+    total = 0
+    for item in items:
+        piece.append(item)
+        total += length(item)
+        if len(piece) >= most_items or total > most_length:
+            yield piece
+            piece, total = [], 0
+    if piece:
+        yield piece
 
 
 def _parse(line: bytes, limits: ChildLimits) -> dict[str, str] | list[Any]:

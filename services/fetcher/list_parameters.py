@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Query
 
-from services.fetcher.lists.formats import ListOptions
+from services.common.tables.columns import ReadingOptions
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,6 @@ class ListParameters:
     ] = False
 
     @property
-    def list_options(self) -> ListOptions:
+    def list_options(self) -> ReadingOptions:
         """How to read the list."""
-        return ListOptions(self.encoding, self.url_column, self.text_column)
+        return ReadingOptions(self.encoding, self.url_column, self.text_column)

@@ -14,11 +14,12 @@ from yarl import URL
 from services.common.download.errors import FailedDownloadError, RefusedDownloadError
 from services.common.problems import ProblemError
 from services.common.stoppable import run_stoppable
+from services.common.tables.columns import ReadingOptions
 from services.common.tables.table import Report
 from services.fetcher.archives.formats import SNIFFED_BYTES, sniff_archive
 from services.fetcher.archives.opening import list_archive
 from services.fetcher.archives.unpacking import ByteSource, check_size, fetch_to, unzipped
-from services.fetcher.lists.formats import ListOptions, OpenList, find_format, sniff_format
+from services.fetcher.lists.formats import OpenList, find_format, sniff_format
 from services.fetcher.lists.reading import counted, open_bounded
 from services.fetcher.lists.rows import MalformedListError
 from services.fetcher.settings import ArchiveSettings
@@ -61,7 +62,7 @@ class References:
 
     @asynccontextmanager
     async def open(
-        self, list_url: str, described: Description, options: ListOptions
+        self, list_url: str, described: Description, options: ReadingOptions
     ) -> AsyncIterator[tuple[OpenList, Description]]:
         """Fetch what is at an address, and give it as a list, with what is known of it by now.
 
@@ -85,7 +86,7 @@ class References:
 
     @asynccontextmanager
     async def _opened(
-        self, file: IO[bytes], list_url: str, options: ListOptions
+        self, file: IO[bytes], list_url: str, options: ReadingOptions
     ) -> AsyncIterator[OpenList]:
         size = file.seek(0, SEEK_END)
         file.seek(0)

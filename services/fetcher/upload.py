@@ -15,11 +15,12 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from services.common.bodies import bounded_body
 from services.common.images import PDF_REFUSED
 from services.common.problems import ProblemError
+from services.common.tables.columns import ReadingOptions
 from services.common.tables.names import is_image
 from services.fetcher.archives.addresses import is_archive_path
 from services.fetcher.gunzip import gunzipped, is_gzip
 from services.fetcher.lists.documents import to_name
-from services.fetcher.lists.formats import ListFormat, ListOptions, OpenList, find_format
+from services.fetcher.lists.formats import ListFormat, OpenList, find_format
 from services.fetcher.lists.reading import open_bounded
 from services.fetcher.spool import Spool, space_errors
 
@@ -66,7 +67,7 @@ class _Sent:
 
 @asynccontextmanager
 async def receive_list(
-    request: Request, limits: ListLimits, spool: Spool, options: ListOptions
+    request: Request, limits: ListLimits, spool: Spool, options: ReadingOptions
 ) -> AsyncIterator[ReceivedList]:
     """Receive the list of a request; it can be read inside the ``async with`` block.
 
@@ -98,7 +99,7 @@ def _kind(list_format: ListFormat) -> str:
     return (ListFormat.TABLE if list_format is ListFormat.TSV else list_format).value
 
 
-def _with_charset(options: ListOptions, sent: _Sent) -> ListOptions:
+def _with_charset(options: ReadingOptions, sent: _Sent) -> ReadingOptions:
     """Return options with the encoding that the content type declares, where none is given."""
     message = Message()
     message["Content-Type"] = sent.content_type

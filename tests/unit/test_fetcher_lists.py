@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.annotations import MAX_ANNOTATION_LENGTH
+from services.common.tables.columns import ReadingOptions
 from services.common.tables.lines import MAX_LINE_LENGTH
 from services.common.tables.records import MAX_RECORD_LINES
 from services.fetcher.lists.documents import MAX_NAME_LENGTH, to_name
-from services.fetcher.lists.formats import ListFormat, ListOptions, find_format, open_list
+from services.fetcher.lists.formats import ListFormat, find_format, open_list
 from services.fetcher.lists.rows import (
     SHOWN_VALUE_LENGTH,
     Item,
@@ -379,7 +380,7 @@ def test_arbitrary_bytes_are_read_or_malformed_never_a_bug(
 
 
 def test_columns_that_are_named_hold_in_a_text_file_too() -> None:
-    options = ListOptions(url_column="adresse", text_column="texte")
+    options = ReadingOptions(url_column="adresse", text_column="texte")
     table = b"adresse;texte\nhttps://x.test/a.png;hello\n"
 
     assert list(open_list(BytesIO(table), ListFormat.TEXT, options).rows) == [
@@ -392,6 +393,6 @@ def test_columns_that_are_named_hold_in_a_text_file_too() -> None:
 def test_json_document_is_read_in_the_encoding_that_is_said() -> None:
     content = '[{"url": "http://x.test/a", "text": "é"}]'.encode("cp1252")
 
-    opened = open_list(BytesIO(content), ListFormat.JSON, ListOptions(encoding="cp1252"))
+    opened = open_list(BytesIO(content), ListFormat.JSON, ReadingOptions(encoding="cp1252"))
 
     assert list(opened.rows) == [Item(1, "http://x.test/a", "é")]

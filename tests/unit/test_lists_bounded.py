@@ -9,7 +9,8 @@ from typing import IO
 
 import pytest
 
-from services.fetcher.lists.formats import ListFormat, ListOptions
+from services.common.tables.columns import ReadingOptions
+from services.fetcher.lists.formats import ListFormat
 from services.fetcher.lists.reading import open_bounded
 from services.fetcher.lists.rows import Item, MalformedListError, Row
 
@@ -28,7 +29,7 @@ async def rows_of(
     content: bytes, list_format: ListFormat, *, max_rows: int = MANY
 ) -> tuple[list[Row], str | None]:
     with list_file(content) as file:
-        async with open_bounded(file, list_format, ListOptions(), max_rows=max_rows) as opened:
+        async with open_bounded(file, list_format, ReadingOptions(), max_rows=max_rows) as opened:
             rows = await asyncio.to_thread(list, opened.rows)
             return rows, opened.report.encoding
 
@@ -68,7 +69,7 @@ async def test_list_has_a_most_number_of_rows(list_format: ListFormat) -> None:
 async def test_child_ends_with_whoever_reads() -> None:
     before = children()
     with list_file(b"url,text\n" + b'a","\n' * 500_000) as file:
-        async with open_bounded(file, ListFormat.TABLE, ListOptions(), max_rows=10**9) as opened:
+        async with open_bounded(file, ListFormat.TABLE, ReadingOptions(), max_rows=10**9) as opened:
             await asyncio.to_thread(next, opened.rows)
             assert children() > before
     assert children() == before

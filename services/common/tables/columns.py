@@ -4,7 +4,7 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 URL_NAMES = (
     *("url", "image_url", "img_url", "source_url", "file_url", "download_url", "original_url"),
@@ -44,6 +44,30 @@ class Wanted:
     needs_text: bool = False
     url_column: str | None = None
     text_column: str | None = None
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """What a person says of a file of rows.
+
+    Args:
+        encoding: Of its text; None: found.
+        url_column: Name of the column that says which image; None: a usual name.
+        text_column: Of the column of texts.
+    """
+
+    encoding: str | None = None
+    url_column: str | None = None
+    text_column: str | None = None
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """What tells this file from the same bytes read in another way; nothing by default."""
+        return tuple(f"{name}={value}" for name, value in asdict(self).items() if value)
+
+    def wanted(self, usual: Wanted) -> Wanted:
+        """Return what columns to look for, where ``usual`` holds for those that are not named."""
+        return replace(usual, url_column=self.url_column, text_column=self.text_column)
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import IO, Any
 
 from services.common.tables.columns import Columns, Wanted, find_column, find_columns, missing
-from services.common.tables.lines import MAX_LINE_LENGTH, Line
+from services.common.tables.lines import MAX_LINE_LENGTH, Line, detect_encoding, open_lines
 from services.common.tables.records import Damaged
 from services.common.tables.table import Report, TableRow, note_other_text
 
@@ -25,10 +25,21 @@ def load_json(content: str | bytes) -> Any:
 
 
 def read_json_lines(
-    lines: Iterator[Line], wanted: Wanted, report: Report
+    file: IO[bytes], wanted: Wanted, report: Report, encoding: str | None = None
 ) -> Iterator[TableRow | Damaged]:
-    """Yield each line that is not blank, nor a bracket of an array with an object a line."""
-    for line in lines:
+    """Yield each line that is not blank, nor a bracket of an array with an object a line.
+
+    Args:
+        file: Stays open.
+        wanted: Members to look for.
+        report: How it was read; complete when all rows are.
+        encoding: That its sender declared.
+
+    Raises:
+        UnknownEncodingError: There is no encoding of the declared name.
+    """
+    report.encoding = detect_encoding(file, encoding)
+    for line in open_lines(file, report.encoding, only_line_feeds=True):
         if line.text.strip("\ufeff \t\r\n") in {"", "[", "]"}:
             continue
         row = _from_line(line, wanted, report)

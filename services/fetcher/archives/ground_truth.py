@@ -17,6 +17,7 @@ from services.common.tables.records import Damaged
 from services.common.tables.table import NULL, Note, Report, TableRow, TableSource, read_table
 from services.fetcher.archives.members import Archive, ArchiveRefusedError
 from services.fetcher.lists.parquet import to_rows
+from services.fetcher.lists.rows import is_text
 
 MAX_TABLE_BYTES = 32 * 1024 * 1024
 """A table is read whole."""
@@ -108,7 +109,7 @@ class GroundTruth:
         if not beside.lower().endswith(".gt.txt") and _holds_boxes(text):
             self._note(beside, 0, "no_ground_truth", "it holds boxes, not a text")
             return None
-        if not _is_text(text):
+        if not is_text(text):
             self._note(beside, 0, "undecodable_row", "it is not valid UTF-8")
             return None
         return text or None
@@ -210,24 +211,19 @@ def _rows(
     suffix = PurePosixPath(name).suffix.lower()
     file = BytesIO(content)
     folder = str(PurePosixPath(name).parent)
+    lines = _lines(content) if suffix == ".txt" else []
     if suffix == ".json":
         yield from read_items(_json_items(content), WANTED, report)
     elif suffix in _JSON_LINES:
-        report.encoding = detect_encoding(file)
-        lines = open_lines(file, report.encoding, only_line_feeds=True)
-        yield from read_json_lines(lines, WANTED, report)
+        yield from read_json_lines(file, WANTED, report)
     elif suffix == ".parquet":
         yield from _parquet_rows(file, report)
-    elif pairs := _iam_pairs(content) if suffix == ".txt" else []:
+    elif pairs := _iam_pairs(lines) or _spaced_pairs(lines, images, folder):
         for row in pairs:
             report.count(row)
             yield row
-    elif suffix == ".txt" and (spaced := _spaced_pairs(content, images, folder)):
-        for row in spaced:
-            report.count(row)
-            yield row
     else:
-        has_tabs = suffix == ".txt" and any("\t" in line for _, line in _lines(content)[:10])
+        has_tabs = any("\t" in line for _, line in lines[:10])
         separator = "\t" if has_tabs or suffix in {".tsv", ".tab"} else None
         # A list of a training tool has a text in each row, not the missing values of a database
         null = None if has_tabs else NULL
@@ -267,17 +263,17 @@ def _lines(content: bytes) -> list[tuple[int, str]]:
     return [(line.number, line.text.strip()) for line in lines if line.text.strip()]
 
 
-def _iam_pairs(content: bytes) -> list[TableRow]:
+def _iam_pairs(lines: list[tuple[int, str]]) -> list[TableRow]:
     return [
         TableRow(number, found[1], found[2].replace("|", " "))
-        for number, line in _lines(content)
+        for number, line in lines
         if (found := _IAM_LINE.fullmatch(line))
     ]
 
 
-def _spaced_pairs(content: bytes, images: ImageNames, folder: str) -> list[TableRow]:
+def _spaced_pairs(lines: list[tuple[int, str]], images: ImageNames, folder: str) -> list[TableRow]:
     """Return the rows of a text of lines ``image text``, with a space between them."""
-    lines = [line for line in _lines(content) if not line[1].startswith("#")]
+    lines = [line for line in lines if not line[1].startswith("#")]
     if any("\t" in line for _, line in islice(lines, 10)):
         return []
     pairs = [(number, *line.partition(" ")[::2]) for number, line in lines]
@@ -297,11 +293,3 @@ def _holds_boxes(text: str) -> bool:
         and all(_SHARE.fullmatch(share) for share in line[1:])
         for line in lines
     )
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -26,8 +26,11 @@ def archive_rows(
     Raises:
         ArchiveRefusedError: The archive as a whole is not taken.
     """
-    entries = list(checked(archive.entries(), limits))
-    taken = [entry.name for place, entry in entries if refusal(place, entry, limits) is None]
+    entries = [
+        (place, entry, refusal(place, entry, limits))
+        for place, entry in checked(archive.entries(), limits)
+    ]
+    taken = [entry.name for _, entry, refused in entries if refused is None]
     truth = GroundTruth(
         archive,
         [name for name in taken if may_annotate(name)],
@@ -35,10 +38,10 @@ def archive_rows(
         report or Report(),
     )
     seen: set[str] = set()
-    for place, entry in entries:
+    for place, entry, problem in entries:
         if _is_silent(entry):
             continue
-        refused = refusal(place, entry, limits)
+        refused = problem
         if refused is None and entry.name in seen:
             refused = reject(place, entry.name, "duplicate_member", "another has the same path")
         elif refused is None and not is_image(entry.name):

@@ -3,14 +3,14 @@
 import json
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from io import BytesIO
 from itertools import islice
 from pathlib import PurePath
 from typing import IO
 
-from services.common.tables.columns import Wanted, find_columns, missing
+from services.common.tables.columns import ReadingOptions, find_columns, missing
 from services.common.tables.dialect import NoHeaderError, split
 from services.common.tables.json_rows import read_items, read_json_lines
 from services.common.tables.lines import UnknownEncodingError, detect_encoding, open_lines
@@ -68,31 +68,6 @@ _MARKS = " \t\r\n\ufeff"
 
 
 @dataclass(frozen=True)
-class ListOptions:
-    """What the sender of a list says of it.
-
-    Args:
-        encoding: Of its text; None: found.
-        url_column: Name of the column of URLs; None: a usual name.
-        text_column: Of the column of annotations.
-    """
-
-    encoding: str | None = None
-    url_column: str | None = None
-    text_column: str | None = None
-
-    @property
-    def given(self) -> tuple[str, ...]:
-        """What tells this list from the same bytes read in another way; nothing by default."""
-        return tuple(f"{name}={value}" for name, value in asdict(self).items() if value)
-
-    @property
-    def wanted(self) -> Wanted:
-        """What columns to look for."""
-        return replace(WANTED, url_column=self.url_column, text_column=self.text_column)
-
-
-@dataclass(frozen=True)
 class OpenList:
     """A list whose rows can be read once."""
 
@@ -135,26 +110,25 @@ def sniff_format(file: IO[bytes]) -> ListFormat:
 
 
 def open_list(
-    file: IO[bytes], list_format: ListFormat, options: ListOptions | None = None
+    file: IO[bytes], list_format: ListFormat, options: ReadingOptions | None = None
 ) -> OpenList:
     """Begin to read a list from the beginning of ``file``, which the caller closes.
 
     Raises:
         MalformedListError: It cannot be read; also while its rows are.
     """
-    options = options or ListOptions()
+    options = options or ReadingOptions()
     file.seek(0)
     if list_format is ListFormat.JSON and not _is_lines_after_all(file):
         return _open_document(file.read(), options)
-    if list_format is ListFormat.PARQUET:
-        report = Report()
-        return OpenList(None, parse_parquet(file, options.wanted, report), report)
     report = Report()
+    if list_format is ListFormat.PARQUET:
+        return OpenList(None, parse_parquet(file, options.wanted(WANTED), report), report)
     rows = _rows(file, list_format, options, report)
     return OpenList(None, _refusing(to_items(rows)), report)
 
 
-def _open_document(content: bytes, options: ListOptions) -> OpenList:
+def _open_document(content: bytes, options: ReadingOptions) -> OpenList:
     if options.encoding is not None:
         content = _as_utf8(content, options.encoding)
     document = load_document(content)
@@ -162,7 +136,7 @@ def _open_document(content: bytes, options: ListOptions) -> OpenList:
     if list_url is not None:
         return OpenList(name, iter(()), list_url=list_url)
     report = Report()
-    rows = read_items(iter(items_of(document)), options.wanted, report)
+    rows = read_items(iter(items_of(document)), options.wanted(WANTED), report)
     return OpenList(name, _refusing(to_items(rows)), report)
 
 
@@ -190,46 +164,45 @@ def _is_object(line: str) -> bool:
 
 
 def _rows(
-    file: IO[bytes], list_format: ListFormat, options: ListOptions, report: Report
+    file: IO[bytes], list_format: ListFormat, options: ReadingOptions, report: Report
 ) -> Iterator[TableRow | Damaged]:
     match list_format:
         case ListFormat.JSON_LINES | ListFormat.JSON:
-            report.encoding = detect_encoding(file, options.encoding)
-            lines = open_lines(file, report.encoding, only_line_feeds=True)
-            yield from read_json_lines(lines, options.wanted, report)
+            wanted = options.wanted(WANTED)
+            yield from read_json_lines(file, wanted, report, options.encoding)
         case ListFormat.TEXT:
             yield from _text_rows(file, options, report)
         case _:
             separator = "\t" if list_format is ListFormat.TSV else None
             source = TableSource(file, is_url, separator, options.encoding)
-            yield from read_table(source, options.wanted, report)
+            yield from read_table(source, options.wanted(WANTED), report)
 
 
 def _text_rows(
-    file: IO[bytes], options: ListOptions, report: Report
+    file: IO[bytes], options: ReadingOptions, report: Report
 ) -> Iterator[TableRow | Damaged]:
-    separator = _separator_of_text(file, options)
+    encoding = detect_encoding(file, options.encoding)
+    separator = _separator_of_text(file, encoding, options)
     if separator is None:
-        report.encoding = detect_encoding(file, options.encoding)
-        yield from read_text(open_lines(file, report.encoding), report)
+        report.encoding = encoding
+        yield from read_text(open_lines(file, encoding), report)
     else:
         source = TableSource(file, is_url, separator, options.encoding)
-        yield from read_table(source, options.wanted, report)
+        yield from read_table(source, options.wanted(WANTED), report)
 
 
-def _separator_of_text(file: IO[bytes], options: ListOptions) -> str | None:
+def _separator_of_text(file: IO[bytes], encoding: str, options: ReadingOptions) -> str | None:
     """Return the separator where a text file is a table, such as Excel's Unicode text."""
-    encoding = detect_encoding(file, options.encoding)
     lines = (line.text for line in open_lines(file, encoding) if line.text.strip(_MARKS))
     first = next(islice(lines, 1), "")
     if "\t" in first.strip():
         return "\t"
     for separator in (",", ";"):
         cells = split(first, separator, is_quoted=True)
-        if len(cells) > 1 and not is_url(cells[0]) and find_columns(cells, options.wanted):
+        if len(cells) > 1 and not is_url(cells[0]) and find_columns(cells, options.wanted(WANTED)):
             return separator
     if options.url_column or options.text_column:
-        raise NoHeaderError(missing([first.strip()], options.wanted))
+        raise NoHeaderError(missing([first.strip()], options.wanted(WANTED)))
     return None
 
 

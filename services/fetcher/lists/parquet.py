@@ -34,10 +34,19 @@ def parse_parquet(file: IO[bytes], wanted: Wanted, report: Report) -> Iterator[R
     """
     limits = ChildLimits(MEMORY_BYTES, CPU_SECONDS)
     with BoundedChild(_TARGET, file, limits, asdict(wanted)) as child:
-        try:
-            yield from to_items(to_rows(child.results(), report))
-        except ChildError as error:
-            raise MalformedListError(f"not a Parquet file that can be read: {error}") from error
+        yield from to_items(to_rows(results_of(child), report))
+
+
+def results_of(child: BoundedChild) -> Iterator[Any]:
+    """Yield what a child that reads Parquet sends.
+
+    Raises:
+        MalformedListError: It could not read the file.
+    """
+    try:
+        yield from child.results()
+    except ChildError as error:
+        raise MalformedListError(f"not a Parquet file that can be read: {error}") from error
 
 
 def to_rows(results: Iterable[Any], report: Report) -> Iterator[TableRow | Damaged]:

@@ -13,12 +13,12 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.common.bounded_child import BoundedChild, ChildError, ChildLimits, InputRefusedError
+from services.common.bounded_child import BoundedChild, ChildLimits, InputRefusedError
 from services.common.tables.columns import Wanted, find_column, missing
 from services.common.tables.table import Report
-from services.fetcher.lists.parquet import MEMORY_BYTES
-from services.fetcher.lists.parquet_reader import holds_images, kind_of, texts_of
-from services.fetcher.lists.rows import Item, MalformedListError, check_annotation
+from services.fetcher.lists.parquet import MEMORY_BYTES, results_of
+from services.fetcher.lists.parquet_reader import holds_images, kind_of, refusing, texts_of
+from services.fetcher.lists.rows import Item, check_annotation
 from services.fetcher.lists.table import WANTED
 
 BATCH_ROWS = 16
@@ -60,20 +60,13 @@ def open_images(
     limits = ChildLimits(MEMORY_BYTES, CPU_SECONDS, max_result_bytes=2 * MAX_IMAGE_BYTES)
     wanted = asdict(replace(WANTED, text_column=text_column))
     with BoundedChild(_TARGET, file, limits, wanted) as child:
-        results = _results(child)
+        results = results_of(child)
         columns = next(results)
         if columns is None:
             yield None
             return
         report.columns, report.ignored_columns = columns["columns"], columns["ignored"]
         yield _images(results, report)
-
-
-def _results(child: BoundedChild) -> Iterator[Any]:
-    try:
-        yield from child.results()
-    except ChildError as error:
-        raise MalformedListError(f"not a Parquet file that can be read: {error}") from error
 
 
 def _images(results: Iterator[Any], report: Report) -> Iterator[ImageRow]:
@@ -95,12 +88,8 @@ def rows_in_child(file: IO[bytes], wanted: dict[str, Any]) -> Iterator[Any]:
     Raises:
         InputRefusedError: It is not Parquet, or has no column of the given name.
     """
-    try:
+    with refusing():
         yield from _rows(file, Wanted(**wanted))
-    except MemoryError:
-        raise
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputRefusedError(str(error)) from error
 
 
 def _rows(file: IO[bytes], wanted: Wanted) -> Iterator[Any]:

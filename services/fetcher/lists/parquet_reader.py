@@ -1,6 +1,7 @@
 """Reads Parquet; in a child process, since it is C++ and the file is a stranger's."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from typing import IO, Any
 
@@ -9,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from services.common.annotations import MAX_ANNOTATION_LENGTH
-from services.common.bounded_child import InputRefusedError
+from services.common.bounded_child import InputRefusedError, in_pieces
 from services.common.download.urls import MAX_URL_LENGTH
 from services.common.tables.columns import Wanted, find_columns, missing
 
@@ -25,8 +26,15 @@ def rows(file: IO[bytes], wanted: dict[str, Any]) -> Iterator[Any]:
     Raises:
         InputRefusedError: It is not Parquet, or has no such columns.
     """
-    try:
+    with refusing():
         yield from _rows(file, Wanted(**wanted))
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Refuse the file where Arrow can't read it; what takes too much memory is told apart."""
+    try:
+        yield
     except MemoryError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -55,21 +63,11 @@ def _rows(file: IO[bytes], wanted: Wanted) -> Iterator[Any]:
         for (url, url_problem), (annotation, problem) in zip(*values, strict=True):
             number += 1
             found.append((number, url, annotation, url_problem or problem))
-        yield from _pieces(found)
+        yield from in_pieces(found, _length, most_items=BATCH_ROWS, most_length=_MOST)
 
 
-def _pieces(found: list[tuple[int, Any, Any, str]]) -> Iterator[list[tuple[int, Any, Any, str]]]:
-    """Cut a batch so that no result is too long."""
-    piece: list[tuple[int, Any, Any, str]] = []
-    length = 0
-    for row in found:
-        piece.append(row)
-        length += len(row[1] or "") + len(row[2] or "")
-        if length > _MOST:
-            yield piece
-            piece, length = [], 0
-    if piece:
-        yield piece
+def _length(row: tuple[int, Any, Any, str]) -> int:
+    return len(row[1] or "") + len(row[2] or "")
 
 
 def kind_of(field: pa.Field) -> pa.DataType:

@@ -7,12 +7,12 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
-from itertools import islice
 from typing import IO, Any
 
-from services.common.bounded_child import BoundedChild, ChildError, ChildLimits
+from services.common.bounded_child import BoundedChild, ChildError, ChildLimits, in_pieces
+from services.common.tables.columns import ReadingOptions
 from services.common.tables.table import Note, Report
-from services.fetcher.lists.formats import ListFormat, ListOptions, OpenList, open_list
+from services.fetcher.lists.formats import ListFormat, OpenList, open_list
 from services.fetcher.lists.rows import Item, MalformedListError, Rejection, Row
 
 MEBIBYTE = 1024 * 1024
@@ -28,7 +28,7 @@ _ITEM_FIELDS = 3
 
 @asynccontextmanager
 async def open_bounded(
-    file: IO[bytes], list_format: ListFormat, options: ListOptions, *, max_rows: int
+    file: IO[bytes], list_format: ListFormat, options: ReadingOptions, *, max_rows: int
 ) -> AsyncIterator[OpenList]:
     """Give a list whose rows a child process reads, for the length of an ``async with`` block.
 
@@ -77,27 +77,12 @@ def counted(rows: Iterator[Row], most: int) -> Iterator[Row]:
 def rows_in_child(file: IO[bytes], list_format: str, options: dict[str, Any]) -> Iterator[Any]:
     """Yield what a list is, its rows, many at once, and how it was read; runs in the child."""
     try:
-        opened = open_list(file, ListFormat(list_format), ListOptions(**options))
+        opened = open_list(file, ListFormat(list_format), ReadingOptions(**options))
         yield {"name": opened.name, "list_url": opened.list_url}
         yield from pack(opened.rows)
         yield {"report": asdict(opened.report)}
     except MalformedListError as error:
         yield {"malformed": error.detail, "rejected": [asdict(row) for row in error.rejected]}
-
-
-def _in_pieces(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """Group rows so that no group is too long for a result of a child."""
-    while some := list(islice(rows, ROWS_AT_ONCE)):
-        piece: list[Row] = []
-        length = 0
-        for row in some:
-            piece.append(row)
-            length += _length(row)
-            if length > _MOST_CHARACTERS:
-                yield piece
-                piece, length = [], 0
-        if piece:
-            yield piece
 
 
 def _length(row: Row) -> int:
@@ -119,7 +104,8 @@ def unpacked(fields: list[Any]) -> Row:
 
 def pack(rows: Iterator[Row]) -> Iterator[list[tuple[Any, ...]]]:
     """Yield rows as a child sends them."""
-    for some in _in_pieces(rows):
+    pieces = in_pieces(rows, _length, most_items=ROWS_AT_ONCE, most_length=_MOST_CHARACTERS)
+    for some in pieces:
         yield [_packed(row) for row in some]
 
 
