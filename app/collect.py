@@ -21,9 +21,9 @@ from tenacity import (
 )
 
 from app.metrics import CollectMetrics
-from services.common.errors import ObjectStoreUnavailableError
-from services.common.images import ImageFormat, sniff
-from services.common.metadata import Provenance, to_metadata
+from services.common.domain.errors import ObjectStoreUnavailableError
+from services.common.domain.image_formats import ImageFormat, sniff
+from services.common.domain.provenance import Provenance, to_metadata
 
 log = structlog.stdlib.get_logger(__name__)
 

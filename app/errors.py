@@ -2,9 +2,9 @@
 
 from http import HTTPStatus
 
+from services.common.domain.errors import PermanentError, PipelineError, TransientError
 from services.common.download.errors import FailedDownloadError, RefusedDownloadError
 from services.common.download.urls import UnacceptableUrlError
-from services.common.errors import PermanentError, PipelineError, TransientError
 
 INTERNAL_ERROR = "internal_error"
 """Code of a bug of ours, as ``problems`` answers it."""

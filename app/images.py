@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from app.errors import ImageTooLargeError, UndecodableImageError, UnsupportedMediaTypeError
-from services.common.images import FORMATS, TooManyPartsError, open_image
-from services.common.normal_form import (
+from services.common.domain.image_formats import FORMATS, TooManyPartsError, open_image
+from services.common.domain.normal_form import (
     TooManyPixelsError,
     check_cost,
     is_sideways,

@@ -25,9 +25,9 @@ from app.service import OcrService
 from app.settings import OcrSettings
 from app.workers import serve_with_workers
 from services.common.download.settings import DownloadSettings
-from services.common.logs import configure_logging
-from services.common.server import http_server, serve_until, stop_on_signals
-from services.common.settings import LogSettings, S3Settings
+from services.common.runtime.logs import configure_logging
+from services.common.runtime.server import http_server, serve_until, stop_on_signals
+from services.common.runtime.settings import LogSettings, S3Settings
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _build_collector(
     settings: OcrSettings, s3: S3Settings, registry: CollectorRegistry
 ) -> Collector:
     # A tenth of the start and 11 MB, for nothing where nobody collects
-    from services.common.object_store import open_object_store  # noqa: PLC0415
+    from services.common.adapters.object_store import open_object_store  # noqa: PLC0415
 
     return Collector(
         partial(open_object_store, s3),

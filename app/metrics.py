@@ -13,7 +13,7 @@ from app.errors import ERRORS, INTERNAL_ERROR, OverloadedError
 from app.schemas import Prediction
 from services.common.download.errors import DownloadCode
 from services.common.download.metrics import DownloadMetrics
-from services.common.metrics import counter_at_zero
+from services.common.runtime.metrics import counter_at_zero
 
 DROP_REASONS = ("buffer_full", "stopped", "not_an_image", "internal_error")
 """Why an image that was to be collected was not."""

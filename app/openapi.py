@@ -5,8 +5,8 @@ from typing import Any
 
 from app.schemas import PREDICTION_EXAMPLE, Prediction, Predictions, Problem, UrlRequest
 from app.uploads import MAX_FILES
-from services.common.images import FORMATS
-from services.common.problems import MEDIA_TYPE
+from services.common.domain.image_formats import FORMATS
+from services.common.runtime.problems import MEDIA_TYPE
 
 Responses = dict[int | str, dict[str, Any]]
 

@@ -18,7 +18,7 @@ from app.images import LineImage, Pixels, decode, measure
 from app.metrics import OcrMetrics
 from app.queueing import Job, WorkQueue
 from app.schemas import Prediction
-from services.common.errors import PipelineError
+from services.common.domain.errors import PipelineError
 
 log = structlog.stdlib.get_logger(__name__)
 

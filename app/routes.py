@@ -26,11 +26,15 @@ from app.uploads import (
     receive_form,
     receive_url,
 )
-from services.common.access import require_bearer
-from services.common.bodies import BodyGuard
-from services.common.health import health_router
-from services.common.problems import ProblemError, install_problem_handlers, problem_response
-from services.common.site_guard import SiteGuard, to_names
+from services.common.runtime.access import require_bearer
+from services.common.runtime.bodies import BodyGuard
+from services.common.runtime.health import health_router
+from services.common.runtime.problems import (
+    ProblemError,
+    install_problem_handlers,
+    problem_response,
+)
+from services.common.runtime.site_guard import SiteGuard, to_names
 
 COLLECT_HEADER = "X-DocReco-Collect"
 """``no`` from whoever does not want the image to be kept, above all from the consumer."""

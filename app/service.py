@@ -23,12 +23,12 @@ from app.metrics import OcrMetrics
 from app.predictor import Predictor
 from app.schemas import Failure, Prediction, Predictions, Problem, UrlRequest
 from app.uploads import Hold, check_size
+from services.common.domain.provenance import Provenance, to_metadata
+from services.common.domain.redaction import Redactor
 from services.common.download.client import Downloader, open_downloader
 from services.common.download.errors import FailedDownloadError, RefusedDownloadError
-from services.common.download.redaction import Redactor
 from services.common.download.settings import DownloadSettings
 from services.common.download.urls import UnacceptableUrlError, to_url
-from services.common.metadata import Provenance, to_metadata
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.common.settings import Port
+from services.common.runtime.settings import Port
 
 EngineName = Literal["rapidocr", "trocr"]
 

@@ -19,7 +19,7 @@ from app.errors import (
     UploadTooSlowError,
 )
 from app.schemas import UrlRequest
-from services.common.bodies import bounded_body
+from services.common.runtime.bodies import bounded_body
 
 FORM_OVERHEAD_BYTES = 64 * 1024
 """What a form may hold besides the file: boundaries, headers, other fields."""

@@ -13,10 +13,10 @@ from pydantic_settings import BaseSettings
 from app.engines.settings import ModelsSettings, RapidSettings, TrocrSettings
 from app.settings import OcrSettings
 from services.common.download.settings import DownloadSettings
-from services.common.labelstudio.settings import LabelStudioSettings
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.consumer.settings import ConsumerSettings
 from services.fetcher.settings import ArchiveSettings, FetcherSettings
+from services.label_studio.settings import LabelStudioSettings
 from services.provisioner.settings import (
     AccessSettings,
     PreflightSettings,

@@ -18,8 +18,7 @@ from infra.local.settings import LocalSettings, Ports
 from infra.service_settings import compose_settings
 from services.cli.settings import CliSettings
 from services.common.download.settings import DownloadSettings
-from services.common.labelstudio.settings import LabelStudioSettings
-from services.common.settings import (
+from services.common.runtime.settings import (
     AmqpSettings,
     DeploymentSettings,
     LogSettings,
@@ -28,6 +27,7 @@ from services.common.settings import (
 )
 from services.consumer.settings import ConsumerSettings
 from services.fetcher.settings import ArchiveSettings, FetcherSettings
+from services.label_studio.settings import LabelStudioSettings
 from services.provisioner.settings import (
     PreflightSettings,
     ProvisionerSettings,

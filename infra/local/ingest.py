@@ -19,7 +19,7 @@ from services.cli.fetcher import Batch, FetcherClient, Item, Submission, polled
 from services.cli.output import counted, plain
 from services.cli.submit import send
 from services.cli.watch import progress_bar
-from services.common.index import Collection, Database
+from services.common.adapters.mongo import Collection, Database
 
 POLL_SECONDS = 0.2
 FETCH_STALLED_SECONDS = 900.0

@@ -27,9 +27,9 @@ from infra.monitoring.local import monitoring_programs
 from services.cli.errors import CommandError
 from services.cli.fetcher import open_fetcher
 from services.cli.settings import CliSettings
-from services.common.errors import PipelineError
-from services.common.index import open_index
-from services.common.settings import MongoSettings
+from services.common.adapters.mongo import open_index
+from services.common.domain.errors import PipelineError
+from services.common.runtime.settings import MongoSettings
 from services.fetcher.settings import FetcherSettings
 
 INTERRUPTED = 130

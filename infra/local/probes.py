@@ -9,10 +9,10 @@ from aiohttp import ClientSession, ClientTimeout, encode_basic_auth
 from pydantic import AmqpDsn, MongoDsn
 
 from infra.local.ports import HOST
-from services.common.errors import PipelineError
-from services.common.index import open_index
-from services.common.messaging import check_broker
-from services.common.settings import AmqpSettings, MongoSettings
+from services.common.adapters.mongo import open_index
+from services.common.adapters.rabbitmq.messaging import check_broker
+from services.common.domain.errors import PipelineError
+from services.common.runtime.settings import AmqpSettings, MongoSettings
 
 Probe = Callable[[], Awaitable[bool]]
 PROBE_TIMEOUT_SECONDS = 2.0

@@ -15,7 +15,7 @@ from infra.local.ingest import IDS_AT_ONCE, Ingested, document_id
 from infra.local.servers import Home, url_of
 from services.cli.output import cell, table
 from services.cli.rows import ImageRow, image_row, image_table
-from services.common.index import Collection
+from services.common.adapters.mongo import Collection
 
 SHOWN_ROWS = 40
 FORBIDDEN = "forbidden_address"

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.common.settings import Port
+from services.common.runtime.settings import Port
 
 FORWARDED = re.compile(
     r"PATH|HOME|USER|LANG|LC_.*|TZ|TMPDIR|TERM|SSL_CERT_(FILE|DIR)|COVERAGE_.*|PYTHON[A-Z]*"

@@ -13,9 +13,9 @@ import uvicorn
 from fastapi import FastAPI, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from services.common.health import health_router
-from services.common.logs import configure_logging
-from services.common.settings import LogSettings
+from services.common.runtime.health import health_router
+from services.common.runtime.logs import configure_logging
+from services.common.runtime.settings import LogSettings
 
 log = structlog.stdlib.get_logger(__name__)
 

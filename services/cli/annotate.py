@@ -22,21 +22,21 @@ from services.cli.annotation_files import (
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, counted, plain, run, table
 from services.cli.reading import reading_for_people
-from services.common.annotations import (
+from services.common.adapters.mongo import Collection, open_index
+from services.common.domain.annotations import (
     Annotation,
     Outcome,
     UnacceptableAnnotationError,
     to_annotation,
 )
-from services.common.annotations import (
+from services.common.domain.annotations import (
     annotate as write_annotation,
 )
-from services.common.download.redaction import hide_secrets
+from services.common.domain.redaction import hide_secrets
+from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.table import Report
 from services.common.download.urls import spellings
-from services.common.index import Collection, open_index
-from services.common.settings import MongoSettings, S3Settings
-from services.common.tables.columns import ReadingOptions
-from services.common.tables.table import Report
+from services.common.runtime.settings import MongoSettings, S3Settings
 
 REJECTED = "rejected"
 SHOWN = 20

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from services.common.errors import PermanentError
-from services.common.tables.columns import (
+from services.common.domain.errors import PermanentError
+from services.common.domain.tables.columns import (
     FILE_NAMES,
     KEY_NAMES,
     QUALITY_NAMES,
@@ -15,11 +15,11 @@ from services.common.tables.columns import (
     ReadingOptions,
     Wanted,
 )
-from services.common.tables.dialect import NoHeaderError
-from services.common.tables.json_rows import load_json, read_items, read_json_lines
-from services.common.tables.lines import UnknownEncodingError
-from services.common.tables.records import Damaged
-from services.common.tables.table import (
+from services.common.domain.tables.dialect import NoHeaderError
+from services.common.domain.tables.json_rows import load_json, read_items, read_json_lines
+from services.common.domain.tables.lines import UnknownEncodingError
+from services.common.domain.tables.records import Damaged
+from services.common.domain.tables.table import (
     Report,
     TableGivenUpError,
     TableRow,

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import structlog
 
 from services.cli.errors import ServiceDownError, address_of, reason_of
-from services.common.errors import BrokerUnavailableError, ObjectStoreUnavailableError
-from services.common.settings import AmqpSettings, S3Settings
+from services.common.domain.errors import BrokerUnavailableError, ObjectStoreUnavailableError
+from services.common.runtime.settings import AmqpSettings, S3Settings
 
 
 @contextmanager

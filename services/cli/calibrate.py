@@ -14,9 +14,9 @@ from rich.table import Table
 from app.engines.calibration import SUFFIX, Calibration
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, run, table
-from services.common.annotations import Quality, collapse
-from services.common.index import Collection, open_index
-from services.common.settings import MongoSettings
+from services.common.adapters.mongo import Collection, open_index
+from services.common.domain.annotations import Quality, collapse
+from services.common.runtime.settings import MongoSettings
 
 if TYPE_CHECKING:
     from app.engines.fitting import Bin, MethodName

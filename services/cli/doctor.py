@@ -20,11 +20,11 @@ from services.cli.backlog import backlog_table, backlogs
 from services.cli.errors import ExitStatus, address_of, reason_of
 from services.cli.output import Output, cell, run, table
 from services.cli.settings import CliSettings
-from services.common.errors import PipelineError
-from services.common.index import open_index
-from services.common.messaging import check_broker
-from services.common.object_store import open_object_store
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.adapters.mongo import open_index
+from services.common.adapters.object_store import open_object_store
+from services.common.adapters.rabbitmq.messaging import check_broker
+from services.common.domain.errors import PipelineError
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.provisioner.settings import RabbitmqManagementSettings
 
 LEAST_PYTHON = (3, 11)

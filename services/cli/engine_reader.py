@@ -11,8 +11,8 @@ from app.errors import RefusedError
 from app.images import decode
 from app.settings import EngineName
 from services.cli.errors import CommandError, ExitStatus
-from services.common.index import Document
-from services.common.object_store import ObjectStore
+from services.common.adapters.mongo import Document
+from services.common.adapters.object_store import ObjectStore
 from services.datasets.evaluation import Reading
 from services.datasets.objects import Loss, read_ahead
 

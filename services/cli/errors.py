@@ -7,8 +7,8 @@ from enum import IntEnum
 
 from pydantic import ValidationError
 
-from services.common.errors import IndexUnavailableError
-from services.common.settings import MongoSettings
+from services.common.domain.errors import IndexUnavailableError
+from services.common.runtime.settings import MongoSettings
 
 LONGEST_REASON = 200
 

@@ -14,9 +14,9 @@ from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, run, table
 from services.cli.report import write_page
 from services.cli.watch import progress_bar
-from services.common.index import open_index
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.settings import MongoSettings, S3Settings
+from services.common.adapters.mongo import open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.evaluation import Part, Reader, Sample, StoredReader, read_annotated
 from services.datasets.splits import NAMES, parse_split
 

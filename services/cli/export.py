@@ -13,10 +13,10 @@ from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, counted, run, table
 from services.cli.watch import progress_bar
-from services.common.errors import PermanentError
-from services.common.index import open_index
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.settings import MongoSettings, S3Settings
+from services.common.adapters.mongo import open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.domain.errors import PermanentError
+from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.export import Progress, Sources, export_again
 from services.datasets.export import export as write_export
 from services.datasets.manifest import Format, Manifest, Query

@@ -21,8 +21,8 @@ from services.cli.errors import (
     reason_of,
 )
 from services.cli.settings import CliSettings
-from services.common.api_session import api_session
-from services.common.tables.table import Report
+from services.common.adapters.api_session import api_session
+from services.common.domain.tables.table import Report
 
 SERVICE = "The fetcher"
 PAGE_ITEMS = 500

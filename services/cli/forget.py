@@ -7,12 +7,12 @@ import typer
 from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, run, table
-from services.common.download.redaction import hide_secrets
-from services.common.forgetting import NOT_COVERED, Forgetting, Report
-from services.common.index import open_index
-from services.common.object_store import open_object_store
-from services.common.removal import Target
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.adapters.mongo import open_index
+from services.common.adapters.object_store import open_object_store
+from services.common.domain.redaction import hide_secrets
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.erasure.forgetting import NOT_COVERED, Forgetting, Report
+from services.erasure.removal import Target
 
 
 def forget(

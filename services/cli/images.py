@@ -8,8 +8,8 @@ import typer
 from services.cli.errors import ExitStatus
 from services.cli.output import Output, run
 from services.cli.rows import ImageRow, image_row, image_table
-from services.common.index import Database, Document, open_index
-from services.common.settings import MongoSettings
+from services.common.adapters.mongo import Database, Document, open_index
+from services.common.runtime.settings import MongoSettings
 
 NEWEST_FIRST = (("indexed_at", -1), ("_id", 1))
 WORST_FIRST = (("prediction.score", 1), ("_id", 1))

@@ -9,21 +9,21 @@ import typer
 
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, address_of, reason_of
 from services.cli.output import Output, cell, counted, plain, run, table
-from services.common.annotations import Outcome
-from services.common.index import open_index
-from services.common.labelstudio.client import LabelStudio, open_label_studio
-from services.common.labelstudio.errors import (
+from services.common.adapters.mongo import open_index
+from services.common.adapters.object_store import open_object_store
+from services.common.domain.annotations import Outcome
+from services.common.runtime.settings import MongoSettings, S3Settings
+from services.label_studio.client import LabelStudio, open_label_studio
+from services.label_studio.errors import (
     LabelStudioNotSetError,
     LabelStudioRefusedError,
     LabelStudioUnavailableError,
 )
-from services.common.labelstudio.pull import Pull, Remark, Result
-from services.common.labelstudio.push import Fate, Push
-from services.common.labelstudio.schemas import Project
-from services.common.labelstudio.settings import LabelStudioSettings
-from services.common.labelstudio.tasks import LABEL_CONFIG, Addresses
-from services.common.object_store import open_object_store
-from services.common.settings import MongoSettings, S3Settings
+from services.label_studio.pull import Pull, Remark, Result
+from services.label_studio.push import Fate, Push
+from services.label_studio.schemas import Project
+from services.label_studio.settings import LabelStudioSettings
+from services.label_studio.tasks import LABEL_CONFIG, Addresses
 
 SHOWN = 20
 OUTCOMES = (*map(str, Outcome), *map(str, Result))

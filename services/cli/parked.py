@@ -9,11 +9,11 @@ import typer
 from services.cli.broker import told_of_servers
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
 from services.cli.output import Output, cell, plain, run, table
-from services.common import parking
-from services.common.download.redaction import hide_secrets
-from services.common.parking import ParkedMessage, Wanted
-from services.common.settings import AmqpSettings
-from services.common.settlement import FETCH_QUEUES, OCR_QUEUES
+from services.common.adapters.rabbitmq import parking
+from services.common.adapters.rabbitmq.parking import ParkedMessage, Wanted
+from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES
+from services.common.domain.redaction import hide_secrets
+from services.common.runtime.settings import AmqpSettings
 
 app = typer.Typer(no_args_is_help=True, help="What gave up, and why; try it again, or drop it.")
 

@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from services.cli.output import cell, plain, table
-from services.common.tables.table import Report
+from services.common.domain.tables.table import Report
 
 SHOWN_NOTES = 20
 

@@ -7,10 +7,10 @@ import typer
 from services.cli.broker import told_of_servers
 from services.cli.errors import ExitStatus
 from services.cli.output import Output, cell, counted, run, table
-from services.common.index import open_index
-from services.common.object_store import open_object_store
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import OCR_QUEUES
+from services.common.adapters.mongo import open_index
+from services.common.adapters.object_store import open_object_store
+from services.common.adapters.rabbitmq.settlement import OCR_QUEUES
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.reconciler.compare import TO_QUEUE, State
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import Report, make_pass

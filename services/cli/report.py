@@ -14,8 +14,8 @@ from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, run, table
 from services.cli.report_figures import Figures, Tally
 from services.cli.report_page import as_score, as_share, report_page
-from services.common.index import Collection, open_index
-from services.common.settings import MongoSettings
+from services.common.adapters.mongo import Collection, open_index
+from services.common.runtime.settings import MongoSettings
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST = timedelta(days=3660)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.common.accuracy import CharacterErrors
-from services.common.annotated import misreading, right_text
-from services.common.index import Document
+from services.common.adapters.mongo import Document
+from services.common.domain.accuracy import CharacterErrors
+from services.quality.annotated import misreading, right_text
 
 BINS = 20
 WORST = 15

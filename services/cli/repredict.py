@@ -10,11 +10,11 @@ from services.cli.broker import told_of_servers
 from services.cli.errors import ExitStatus
 from services.cli.images import Status
 from services.cli.output import Output, run
-from services.common.index import Collection, Document, open_index
-from services.common.jobs import RepredictJob, job_for
-from services.common.messaging import Publisher, open_publisher
-from services.common.settings import AmqpSettings, MongoSettings
-from services.common.settlement import REPREDICT_QUEUES
+from services.common.adapters.mongo import Collection, Document, open_index
+from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
+from services.common.adapters.rabbitmq.settlement import REPREDICT_QUEUES
+from services.common.domain.jobs import RepredictJob, job_for
+from services.common.runtime.settings import AmqpSettings, MongoSettings
 
 PAGE = 500
 

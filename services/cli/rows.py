@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli.output import cell, table
-from services.common.index import Document
+from services.common.adapters.mongo import Document
 
 _HASH = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 

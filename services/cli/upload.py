@@ -20,13 +20,13 @@ from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, counted, table
 from services.cli.reading import reading_for_people
 from services.cli.watch import progress_bar
-from services.common.annotations import UnacceptableAnnotationError, normalise
-from services.common.errors import PermanentError
-from services.common.images import ImageFormat, sniff
-from services.common.metadata import Provenance, from_metadata, to_metadata
-from services.common.object_store import ObjectInfo, ObjectStore, open_object_store
-from services.common.settings import S3Settings
-from services.common.tables.table import Report
+from services.common.adapters.object_store import ObjectInfo, ObjectStore, open_object_store
+from services.common.domain.annotations import UnacceptableAnnotationError, normalise
+from services.common.domain.errors import PermanentError
+from services.common.domain.image_formats import ImageFormat, sniff
+from services.common.domain.provenance import Provenance, from_metadata, to_metadata
+from services.common.domain.tables.table import Report
+from services.common.runtime.settings import S3Settings
 from services.fetcher.archives.ground_truth import GroundTruth, is_companion, may_annotate
 from services.fetcher.lists.rows import MalformedListError
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output
 from services.cli.upload import MAX_IMAGE_BYTES, Candidate, Uploaded, UploadOptions, upload
-from services.common.stoppable import Stop
-from services.common.tables.table import Report
+from services.common.domain.tables.table import Report
+from services.common.runtime.stoppable import Stop
 from services.fetcher.archives.addresses import is_archive_path, split_member
 from services.fetcher.archives.contents import MemberReader
 from services.fetcher.archives.opening import index_archive, list_archive

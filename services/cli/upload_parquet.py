@@ -7,7 +7,7 @@ from pathlib import Path
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output
 from services.cli.upload import Candidate, Uploaded, UploadOptions, upload
-from services.common.tables.table import Report
+from services.common.domain.tables.table import Report
 from services.fetcher.lists.parquet_images import ImageRow, open_images
 from services.fetcher.lists.rows import MalformedListError
 

@@ -7,7 +7,8 @@ image is a placeholder: then texts that differ are no ground truth.
 from datetime import datetime
 from typing import Any
 
-from services.common.annotations import (
+from services.common.adapters.mongo import Document
+from services.common.domain.annotations import (
     BY_BATCH,
     BYTES_REPLACED_AT,
     DISPUTED_AT,
@@ -17,8 +18,7 @@ from services.common.annotations import (
     given_annotation,
     history_fields,
 )
-from services.common.index import Document
-from services.common.metadata import Provenance
+from services.common.domain.provenance import Provenance
 
 API = "api"
 """Instead of a batch, where an annotation came with a request to the OCR API."""

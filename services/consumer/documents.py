@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, get_args
 
-from services.common.events import ObjectEvent, sequence_order
-from services.common.index import Document
-from services.common.labels import similarity
-from services.common.metadata import Provenance
-from services.common.object_store import ObjectInfo
+from services.common.adapters.mongo import Document
+from services.common.adapters.object_store import ObjectInfo
+from services.common.domain.events import ObjectEvent, sequence_order
+from services.common.domain.labels import similarity
+from services.common.domain.provenance import Provenance
 from services.consumer.annotations import (
     annotation_fields,
     annotations_of_bytes,

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from services.common.index import Collection, Document, DuplicateDocumentError
-from services.common.tombstones import Tombstones
+from services.common.adapters.mongo import Collection, Document, DuplicateDocumentError
+from services.common.adapters.tombstones import Tombstones
 from services.consumer.documents import Code, Decision, ends_bytes
 
 Decide = Callable[[Document | None], Decision]

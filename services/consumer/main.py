@@ -5,15 +5,15 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
-from services.common.consuming import Consumer
-from services.common.health import health_router
-from services.common.index import open_index
-from services.common.logs import configure_logging
-from services.common.object_store import open_object_store
-from services.common.server import http_server, serve_until, stop_on_signals
-from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
-from services.common.settlement import OCR_QUEUES, REPREDICT_QUEUES, Outcome
-from services.common.tombstones import Tombstones
+from services.common.adapters.mongo import open_index
+from services.common.adapters.object_store import open_object_store
+from services.common.adapters.rabbitmq.consumer import Consumer
+from services.common.adapters.rabbitmq.settlement import OCR_QUEUES, REPREDICT_QUEUES, Outcome
+from services.common.adapters.tombstones import Tombstones
+from services.common.runtime.health import health_router
+from services.common.runtime.logs import configure_logging
+from services.common.runtime.server import http_server, serve_until, stop_on_signals
+from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.consumer.images import Images
 from services.consumer.metrics import register_deliveries
 from services.consumer.ocr_client import open_ocr_client

@@ -5,8 +5,8 @@ Labels never hold URLs, keys or texts.
 
 from prometheus_client import Counter, Histogram
 
-from services.common.metrics import counter_at_zero
-from services.common.settlement import possible_settlements
+from services.common.adapters.rabbitmq.settlement import possible_settlements
+from services.common.runtime.metrics import counter_at_zero
 from services.consumer.documents import HANDLED
 
 IMAGE_AGE_SECONDS = Histogram(

@@ -15,8 +15,12 @@ from tenacity import (
     wait_random,
 )
 
-from services.common.errors import OcrUnavailableError, PredictionRefusedError, TransientError
-from services.common.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
+from services.common.domain.errors import (
+    OcrUnavailableError,
+    PredictionRefusedError,
+    TransientError,
+)
+from services.common.runtime.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
 from services.consumer.settings import ConsumerSettings
 
 _REFUSALS = frozenset({413, 415, 422})

@@ -5,8 +5,8 @@ A history belongs to bytes: other bytes under the key, or a removal, end it (see
 
 from typing import Any
 
-from services.common.index import Document
-from services.common.jobs import RepredictJob
+from services.common.adapters.mongo import Document
+from services.common.domain.jobs import RepredictJob
 from services.consumer.documents import Code, Decision, Reading, of_reading, with_disagreement
 
 MOST_EARLIER = 100

@@ -3,7 +3,7 @@
 from pydantic import AliasChoices, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.common.settings import Port
+from services.common.runtime.settings import Port
 
 
 class ConsumerSettings(BaseSettings):

@@ -7,8 +7,8 @@ thousand sources. The ledger of the fetcher (``fetches``) has those that its doc
 from collections import Counter
 from typing import Any
 
-from services.common.index import Document
-from services.common.metadata import PLACEHOLDER_SOURCES, Provenance
+from services.common.adapters.mongo import Document
+from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance
 
 MOST_SOURCES = 1000
 """Sources that a document keeps; ``sources_count`` goes on."""

@@ -7,22 +7,21 @@ from typing import Protocol
 
 import structlog
 
-from services.common.annotated import misreading
-from services.common.annotations import collapse
-from services.common.download.redaction import beginning
-from services.common.errors import (
+from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.object_store import ObjectStore, ObjectTooLargeError
+from services.common.adapters.rabbitmq.settlement import Delivery
+from services.common.adapters.synthetic_events import INFERRED, ORIGIN_HEADER
+from services.common.domain.annotations import collapse
+from services.common.domain.errors import (
     ObjectNotFoundError,
     PermanentError,
     PredictionRefusedError,
     TransientError,
 )
-from services.common.events import EventKind, ObjectEvent, parse_notification
-from services.common.index import Collection, Document
-from services.common.jobs import RepredictJob, parse_job
-from services.common.metadata import Provenance, from_metadata
-from services.common.object_store import ObjectStore, ObjectTooLargeError
-from services.common.settlement import Delivery
-from services.common.synthetic import INFERRED, ORIGIN_HEADER
+from services.common.domain.events import EventKind, ObjectEvent, parse_notification
+from services.common.domain.jobs import RepredictJob, parse_job
+from services.common.domain.provenance import Provenance, from_metadata
+from services.common.domain.redaction import beginning
 from services.consumer import documents
 from services.consumer.documents import READ_AGAIN, Code, Reading
 from services.consumer.images import Images
@@ -33,6 +32,7 @@ from services.consumer.metrics import (
 )
 from services.consumer.ocr_client import Prediction
 from services.consumer.repredicting import reason_not_to, repredicted
+from services.quality.annotated import misreading
 
 log = structlog.stdlib.get_logger(__name__)
 

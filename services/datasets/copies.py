@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from services.common.annotations import Quality
-from services.common.index import Collection, Document
-from services.common.labels import Exclusion, Label, Origin, label_of
+from services.common.adapters.mongo import Collection, Document
+from services.common.domain.annotations import Quality
+from services.common.domain.labels import Exclusion, Label, Origin, label_of
 from services.datasets.splits import source_group
 
 _NAMES = ("key", "etag", "sha256", "status", "stored_at", "annotation", "annotation_conflict")

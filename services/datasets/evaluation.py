@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from services.common.accuracy import word_errors
-from services.common.annotated import annotated, misreading
-from services.common.index import Collection, Document
+from services.common.adapters.mongo import Collection, Document
+from services.common.domain.accuracy import word_errors
 from services.datasets.copies import FIELDS, find_copies, identity_of
 from services.datasets.splits import Split, hosts_of
+from services.quality.annotated import annotated, misreading
 
 UPLOADED = "(uploaded)"
 

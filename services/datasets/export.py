@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.common.index import Collection
-from services.common.normal_form import (
+from services.common.adapters.mongo import Collection
+from services.common.adapters.object_store import ObjectStore
+from services.common.domain.normal_form import (
     TRAINABLE,
     Difference,
     NoImageError,
     TooManyPixelsError,
     to_normal_file,
 )
-from services.common.object_store import ObjectStore
 from services.datasets.card import data_card
 from services.datasets.folder import Folder, replacing
 from services.datasets.formats.files import DocTr, ImageFolder, Kraken, PaddleOcr, TrOcr

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
-from services.common.errors import PermanentError
+from services.common.domain.errors import PermanentError
 from services.datasets.manifest import UnreadableManifestError, read_manifest
 
 SUMS = "SHA256SUMS"

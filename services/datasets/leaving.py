@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from services.common.index import Collection, Document
+from services.common.adapters.mongo import Collection, Document
 from services.datasets.copies import find_copies
 from services.datasets.manifest import FILE, Record, SinceLast, pages, read_manifest, read_records
 from services.datasets.objects import Loss

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from services.common.annotations import NORMALISATION
-from services.common.errors import PermanentError
-from services.common.labels import Origin
-from services.common.normal_form import Difference
+from services.common.domain.annotations import NORMALISATION
+from services.common.domain.errors import PermanentError
+from services.common.domain.labels import Origin
+from services.common.domain.normal_form import Difference
 
 FILE = "manifest.json"
 RECORDS_FILE = "manifest.jsonl"

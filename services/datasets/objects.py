@@ -8,8 +8,8 @@ from enum import StrEnum
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from services.common.errors import ObjectNotFoundError
-from services.common.object_store import ObjectStore, ObjectTooLargeError
+from services.common.adapters.object_store import ObjectStore, ObjectTooLargeError
+from services.common.domain.errors import ObjectNotFoundError
 
 READ_AHEAD = 16
 """Images read at once, or waiting to be used."""

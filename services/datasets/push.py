@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from services.common.errors import ObjectNotFoundError, PermanentError
-from services.common.object_store import ObjectStore
+from services.common.adapters.object_store import ObjectStore
+from services.common.domain.errors import ObjectNotFoundError, PermanentError
 from services.datasets.folder import SUMS, listed
 from services.datasets.manifest import FILE, Manifest
 

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from services.common.index import Collection, Document
-from services.common.labels import Exclusion
-from services.common.windows import by_hash, walk
+from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.windows import by_hash, walk
+from services.common.domain.labels import Exclusion
 from services.datasets.copies import decide, find_copies, identity_of, provenance_of
 from services.datasets.manifest import Query, Record
 from services.datasets.plan import Plan

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
-from services.common.index import Document
+from services.common.adapters.mongo import Document
 
 NAMES = ("train", "validation", "test")
 _SALT = b"docreco-split-1:"

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from pydantic import SecretStr
 
-from services.common.access import require_bearer
+from services.common.runtime.access import require_bearer
 
 
 def require_token(token: SecretStr | None) -> Callable[..., Awaitable[None]]:

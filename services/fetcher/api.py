@@ -6,10 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from services.common.bodies import BodyGuard
-from services.common.health import Check, health_router
-from services.common.problems import ProblemError, install_problem_handlers, problem_response
-from services.common.site_guard import SiteGuard, to_names
+from services.common.runtime.bodies import BodyGuard
+from services.common.runtime.health import Check, health_router
+from services.common.runtime.problems import (
+    ProblemError,
+    install_problem_handlers,
+    problem_response,
+)
+from services.common.runtime.site_guard import SiteGuard, to_names
 from services.fetcher import schemas
 from services.fetcher.access import require_token
 from services.fetcher.batches import BatchConflictError, Batches, BatchNotFoundError

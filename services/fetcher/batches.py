@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from services.common.errors import PermanentError
-from services.common.index import Collection, Document
+from services.common.adapters.mongo import Collection, Document
+from services.common.domain.errors import PermanentError
 from services.fetcher.counting import UNCOUNTED, Counting
 from services.fetcher.dispatcher import LEASE
 from services.fetcher.ledger import Counts, ItemOutcome, Ledger, RetryScope

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import structlog
 
-from services.common.errors import PipelineError, UnavailableError
-from services.common.grouping import Grouped
-from services.common.index import Collection
+from services.common.adapters.mongo import Collection
+from services.common.adapters.request_batcher import Grouped
+from services.common.domain.errors import PipelineError, UnavailableError
 from services.fetcher.pausing import pause
 
 log = structlog.stdlib.get_logger(__name__)

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from services.common.errors import UnavailableError
-from services.common.index import Collection
+from services.common.adapters.mongo import Collection
+from services.common.domain.errors import UnavailableError
 from services.fetcher.pausing import pause
 
 log = structlog.stdlib.get_logger(__name__)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from services.common.index import Collection, Document
+from services.common.adapters.mongo import Collection, Document
 from services.fetcher.ledger import NOTHING, Counts, ItemOutcome, Ledger
 from services.fetcher.lists.pages import Pages, page_at, page_id
 

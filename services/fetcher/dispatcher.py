@@ -14,11 +14,11 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from services.common.errors import UnavailableError
-from services.common.index import Collection, Document
-from services.common.messaging import Publisher, open_publisher
-from services.common.settings import AmqpSettings
-from services.common.settlement import Queues
+from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
+from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.domain.errors import UnavailableError
+from services.common.runtime.settings import AmqpSettings
 from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
 from services.fetcher.lists.expander import Expander

@@ -4,10 +4,10 @@ import asyncio
 import hashlib
 from dataclasses import dataclass
 
+from services.common.domain.image_formats import ImageFormat, sniff
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
-from services.common.images import ImageFormat, sniff
 
 HASHED_IN_PLACE_BYTES = 1024 * 1024
 """A larger body is hashed in a thread: it would hold up every other download."""

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from services.common.adapters.rabbitmq.settlement import HOST_HEADER
+from services.common.domain.errors import PermanentError
 from services.common.download.urls import host_of
-from services.common.errors import PermanentError
-from services.common.settlement import HOST_HEADER
 
 
 class InvalidJobError(PermanentError):

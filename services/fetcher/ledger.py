@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from services.common.adapters.mongo import Collection, Document, Filter
+from services.common.adapters.request_batcher import Grouped
+from services.common.domain.redaction import hide_secrets
 from services.common.download.headers import Validators
-from services.common.download.redaction import hide_secrets
-from services.common.grouping import Grouped
-from services.common.index import Collection, Document, Filter
 from services.fetcher.jobs import Job
 from services.fetcher.lists.pages import page_id
 from services.fetcher.metrics import FETCHED_ITEMS, ItemCode

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Query
 
-from services.common.tables.columns import ReadingOptions
+from services.common.domain.tables.columns import ReadingOptions
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from services.common.index import Document
+from services.common.adapters.mongo import Document
 from services.fetcher.ledger import CANCELLED, ItemOutcome, Ledger, fetch_id
 from services.fetcher.lists.pages import Pages, page_id
 

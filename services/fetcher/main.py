@@ -8,18 +8,18 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from services.common.consuming import Consumer
+from services.common.adapters.forgotten_urls import ForgottenUrls
+from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.rabbitmq.consumer import Consumer
+from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, Outcome
+from services.common.domain.redaction import Redactor
 from services.common.download.client import Downloader, open_downloader
-from services.common.download.redaction import Redactor
 from services.common.download.settings import DownloadSettings
-from services.common.forgotten import ForgottenUrls
-from services.common.health import Check, running
-from services.common.index import Database, open_index
-from services.common.logs import configure_logging
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.server import http_server, serve_until, stop_on_signals
-from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
-from services.common.settlement import FETCH_QUEUES, Outcome
+from services.common.runtime.health import Check, running
+from services.common.runtime.logs import configure_logging
+from services.common.runtime.server import http_server, serve_until, stop_on_signals
+from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.fetcher.api import build_app
 from services.fetcher.archives.source import ArchiveSource, open_archives
 from services.fetcher.batches import Batches

@@ -6,7 +6,7 @@ from prometheus_client import REGISTRY
 
 from services.common.download.errors import DownloadCode
 from services.common.download.metrics import DownloadMetrics
-from services.common.metrics import counter_at_zero
+from services.common.runtime.metrics import counter_at_zero
 
 DoneCode = Literal["stored", "unchanged", "cancelled"]
 FailureCode = Literal[DownloadCode, "internal_error", "gave_up"]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from io import StringIO
 
-from services.common.index import Document
+from services.common.adapters.mongo import Document
 from services.fetcher.batches import Batch, Batches, BatchState
 from services.fetcher.schemas import to_status
 

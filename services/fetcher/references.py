@@ -11,11 +11,11 @@ from typing import IO
 
 from yarl import URL
 
+from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.table import Report
 from services.common.download.errors import FailedDownloadError, RefusedDownloadError
-from services.common.problems import ProblemError
-from services.common.stoppable import run_stoppable
-from services.common.tables.columns import ReadingOptions
-from services.common.tables.table import Report
+from services.common.runtime.problems import ProblemError
+from services.common.runtime.stoppable import run_stoppable
 from services.fetcher.archives.formats import SNIFFED_BYTES, sniff_archive
 from services.fetcher.archives.opening import list_archive
 from services.fetcher.archives.unpacking import ByteSource, check_size, fetch_to, unzipped

@@ -1,6 +1,6 @@
 """What a retry queues again: what failed, and what nothing is known of."""
 
-from services.common.index import Document
+from services.common.adapters.mongo import Document
 from services.fetcher.ledger import Ledger, RetryScope
 from services.fetcher.lists.expander import Expander
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.common.index import Document
+from services.common.adapters.mongo import Document
 from services.fetcher.batches import Batch, BatchState
 from services.fetcher.hosts.repository import DelayReason
 from services.fetcher.ledger import ItemOutcome

@@ -6,7 +6,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.download.settings import MEBIBYTE
-from services.common.settings import Port
+from services.common.runtime.settings import Port
 from services.fetcher.archives.members import ArchiveLimits
 
 

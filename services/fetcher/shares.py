@@ -9,7 +9,7 @@ such batches get one part of ``n + 1`` each, and one part is always left for the
 import time
 from collections.abc import Callable
 
-from services.common.index import Document
+from services.common.adapters.mongo import Document
 from services.fetcher.counting import Counting
 from services.fetcher.ledger import Ledger
 

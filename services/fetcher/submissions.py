@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from services.common.errors import PermanentError, TransientError
-from services.common.index import Collection, Document, DuplicateDocumentError
+from services.common.adapters.mongo import Collection, Document, DuplicateDocumentError
+from services.common.domain.errors import PermanentError, TransientError
 from services.fetcher.ledger import NOTHING
 from services.fetcher.lists.formats import OpenList
 from services.fetcher.lists.pages import Page, Pages, cut, to_page

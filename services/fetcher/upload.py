@@ -12,11 +12,11 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from services.common.bodies import bounded_body
-from services.common.images import PDF_REFUSED
-from services.common.problems import ProblemError
-from services.common.tables.columns import ReadingOptions
-from services.common.tables.names import is_image
+from services.common.domain.image_formats import PDF_REFUSED
+from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.names import is_image
+from services.common.runtime.bodies import bounded_body
+from services.common.runtime.problems import ProblemError
 from services.fetcher.archives.addresses import is_archive_path
 from services.fetcher.gunzip import gunzipped, is_gzip
 from services.fetcher.lists.documents import to_name

@@ -8,6 +8,12 @@ from datetime import UTC, datetime
 
 import structlog
 
+from services.common.adapters.forgotten_urls import ForgottenUrls
+from services.common.adapters.mongo import Document
+from services.common.adapters.object_store import ObjectStore
+from services.common.adapters.rabbitmq.settlement import Delivery, is_worn_out
+from services.common.domain.errors import PostponedError, UnavailableError
+from services.common.domain.provenance import FETCH_ID, Provenance, to_metadata
 from services.common.download.errors import (
     DownloadError,
     FailedDownloadError,
@@ -15,12 +21,6 @@ from services.common.download.errors import (
     RefusedDownloadError,
 )
 from services.common.download.headers import Validators
-from services.common.errors import PostponedError, UnavailableError
-from services.common.forgotten import ForgottenUrls
-from services.common.index import Document
-from services.common.metadata import FETCH_ID, Provenance, to_metadata
-from services.common.object_store import ObjectStore
-from services.common.settlement import Delivery, is_worn_out
 from services.fetcher.cancellations import BatchCancelledError, Cancellations
 from services.fetcher.hosts.scheduler import HostScheduler
 from services.fetcher.hosts.source import Source

@@ -6,7 +6,7 @@ from typing import Any
 
 import aiohttp
 
-from services.common.errors import BrokerUnavailableError, PermanentError
+from services.common.domain.errors import BrokerUnavailableError, PermanentError
 from services.provisioner.settings import RabbitmqManagementSettings
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30)

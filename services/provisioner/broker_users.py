@@ -5,7 +5,7 @@ import re
 
 from pydantic import SecretStr
 
-from services.common.settlement import FETCH_QUEUES, OCR_QUEUES, REPREDICT_QUEUES
+from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES, REPREDICT_QUEUES
 from services.provisioner.settings import UsersSettings
 
 VHOST = "/"

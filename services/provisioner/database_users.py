@@ -5,7 +5,7 @@ Users and roles are in the database ``admin``, where clients look for them by de
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from services.common.index import (
+from services.common.adapters.mongo import (
     BATCHES,
     FETCHES,
     FORGOTTEN,

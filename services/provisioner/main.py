@@ -17,11 +17,11 @@ from tenacity import (
     wait_exponential,
 )
 
-from services.common.errors import PipelineError, UnavailableError
-from services.common.index import open_index
-from services.common.logs import configure_logging
-from services.common.object_store import open_object_store
-from services.common.settings import LogSettings, MongoSettings, S3Settings
+from services.common.adapters.mongo import open_index
+from services.common.adapters.object_store import open_object_store
+from services.common.domain.errors import PipelineError, UnavailableError
+from services.common.runtime.logs import configure_logging
+from services.common.runtime.settings import LogSettings, MongoSettings, S3Settings
 from services.provisioner.broker import apply_definitions
 from services.provisioner.broker_users import with_users
 from services.provisioner.database_users import apply_database_users

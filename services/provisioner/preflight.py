@@ -18,9 +18,9 @@ import structlog
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
-from services.common.errors import PermanentError
-from services.common.logs import configure_logging
-from services.common.settings import DeploymentSettings, LogSettings, MongoSettings
+from services.common.domain.errors import PermanentError
+from services.common.runtime.logs import configure_logging
+from services.common.runtime.settings import DeploymentSettings, LogSettings, MongoSettings
 from services.provisioner.settings import (
     AccessSettings,
     PreflightSettings,

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, HttpUrl, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.common.settings import LOCAL_PASSWORDS, DeploymentSettings, Password
+from services.common.runtime.settings import LOCAL_PASSWORDS, DeploymentSettings, Password
 
 URL_SAFE = re.compile(r"[A-Za-z0-9._~-]+")
 LEAST_CHARACTERS = 8

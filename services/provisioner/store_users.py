@@ -12,8 +12,8 @@ from minio import MinioAdmin
 from minio.credentials.providers import StaticProvider
 from minio.error import MinioAdminException
 
-from services.common.errors import ObjectStoreUnavailableError
-from services.common.settings import S3Settings
+from services.common.domain.errors import ObjectStoreUnavailableError
+from services.common.runtime.settings import S3Settings
 from services.provisioner.settings import UsersSettings
 
 ALREADY_ATTACHED = "PolicyChangeAlreadyApplied"

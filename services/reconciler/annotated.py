@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import structlog
 
-from services.common.annotated import annotated, misreading
-from services.common.errors import UnavailableError
-from services.common.index import Collection, Document
+from services.common.adapters.mongo import Collection, Document
+from services.common.domain.errors import UnavailableError
+from services.quality.annotated import annotated, misreading
 from services.reconciler.metrics import (
     ANNOTATED_CER,
     ANNOTATED_CHARACTERS,

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from services.common.index import Document
-from services.common.object_store import ObjectInfo
-from services.common.synthetic import time_of
+from services.common.adapters.mongo import Document
+from services.common.adapters.object_store import ObjectInfo
+from services.common.adapters.synthetic_events import time_of
 
 _MILLISECOND = timedelta(milliseconds=1)
 

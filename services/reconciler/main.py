@@ -8,15 +8,15 @@ from functools import partial
 import structlog
 from fastapi import FastAPI
 
-from services.common.errors import UnavailableError
-from services.common.health import health_router, running
-from services.common.index import Database, open_index
-from services.common.logs import configure_logging
-from services.common.messaging import check_broker
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.server import http_server, serve_until, stop_on_signals
-from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
-from services.common.settlement import OCR_QUEUES
+from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.rabbitmq.messaging import check_broker
+from services.common.adapters.rabbitmq.settlement import OCR_QUEUES
+from services.common.domain.errors import UnavailableError
+from services.common.runtime.health import health_router, running
+from services.common.runtime.logs import configure_logging
+from services.common.runtime.server import http_server, serve_until, stop_on_signals
+from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.reconciler.annotated import count_and_publish
 from services.reconciler.compare import TO_QUEUE, State
 from services.reconciler.metrics import (

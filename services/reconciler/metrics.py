@@ -2,7 +2,7 @@
 
 from prometheus_client import Gauge
 
-from services.common.metrics import counter_at_zero
+from services.common.runtime.metrics import counter_at_zero
 from services.reconciler.compare import TO_QUEUE
 
 OBJECTS = Gauge(

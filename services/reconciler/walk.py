@@ -9,14 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from services.common.errors import PipelineError
-from services.common.events import EventKind, ObjectEvent, parse_notification
-from services.common.index import Collection, Document
-from services.common.messaging import Publisher, open_publisher, open_queue
-from services.common.object_store import ObjectStore
-from services.common.settings import AmqpSettings
-from services.common.settlement import Queues
-from services.common.synthetic import (
+from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.object_store import ObjectStore
+from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher, open_queue
+from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.adapters.synthetic_events import (
     INFERRED,
     ORIGIN_HEADER,
     latest,
@@ -24,6 +21,9 @@ from services.common.synthetic import (
     sequencer_at,
     stored_notification,
 )
+from services.common.domain.errors import PipelineError
+from services.common.domain.events import EventKind, ObjectEvent, parse_notification
+from services.common.runtime.settings import AmqpSettings
 from services.reconciler.compare import (
     MOST_REMOVALS,
     TO_QUEUE,

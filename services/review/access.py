@@ -8,11 +8,11 @@ from typing import Annotated
 from fastapi import Depends, Request
 from starlette.datastructures import FormData
 
-from services.common.index import Database
-from services.common.object_store import ObjectStore
-from services.common.problems import ProblemError
-from services.common.settings import AmqpSettings
-from services.common.settlement import FETCH_QUEUES, OCR_QUEUES, Queues
+from services.common.adapters.mongo import Database
+from services.common.adapters.object_store import ObjectStore
+from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES, Queues
+from services.common.runtime.problems import ProblemError
+from services.common.runtime.settings import AmqpSettings
 from services.review.fetcher import Fetcher
 from services.review.pages import Pages
 from services.review.quality import Quality

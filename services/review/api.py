@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
 
-from services.common.errors import PermanentError, UnavailableError
-from services.common.health import Check, health_router
-from services.common.problems import ProblemError, install_problem_handlers
+from services.common.domain.errors import PermanentError, UnavailableError
+from services.common.runtime.health import Check, health_router
+from services.common.runtime.problems import ProblemError, install_problem_handlers
 from services.review.access import LoginRequiredError, Parts
 from services.review.guard import install_guard
 from services.review.metrics import STATIC_ROUTE, install_metrics

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import aiohttp
 from aiohttp import ClientSession, FormData
 
-from services.common.api_session import api_session
-from services.common.errors import PermanentError, UnavailableError
+from services.common.adapters.api_session import api_session
+from services.common.domain.errors import PermanentError, UnavailableError
 from services.review.settings import ReviewSettings
 
 SHOWN_FAILURES = 200

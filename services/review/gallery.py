@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from services.common.errors import PermanentError
-from services.common.index import Collection, Document
-from services.common.windows import Axis, Position, best, newest, position_of, walk, worst
+from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.windows import Axis, Position, best, newest, position_of, walk, worst
+from services.common.domain.errors import PermanentError
 from services.review.queue import SEARCH_SECONDS, from_host
 
 PAGE = 24

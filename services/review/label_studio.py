@@ -12,13 +12,13 @@ import structlog
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from services.common.access import require_bearer
-from services.common.breaker import Breaker
-from services.common.errors import PipelineError, UnavailableError
-from services.common.index import Database
-from services.common.labelstudio.client import LabelStudio
-from services.common.labelstudio.errors import LabelStudioUnavailableError
-from services.common.labelstudio.pull import Pull, Report
+from services.common.adapters.mongo import Database
+from services.common.domain.errors import PipelineError, UnavailableError
+from services.common.runtime.access import require_bearer
+from services.common.runtime.dependency_gate import Breaker
+from services.label_studio.client import LabelStudio
+from services.label_studio.errors import LabelStudioUnavailableError
+from services.label_studio.pull import Pull, Report
 from services.review.guard import WEBHOOK_PATH
 from services.review.metrics import LABEL_STUDIO_TASKS
 

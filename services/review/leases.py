@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from services.common.index import Collection, DuplicateDocumentError
+from services.common.adapters.mongo import Collection, DuplicateDocumentError
 from services.review.metrics import LEASES
 
 KEPT = timedelta(days=1)

@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from services.common.health import running
-from services.common.index import Database, open_index
-from services.common.labelstudio.client import open_label_studio
-from services.common.labelstudio.settings import LabelStudioSettings
-from services.common.logs import configure_logging
-from services.common.object_store import open_object_store
-from services.common.server import http_server, serve_until, stop_on_signals
-from services.common.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
-from services.common.settlement import FETCH_QUEUES, OCR_QUEUES, Queues
+from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.object_store import open_object_store
+from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES, Queues
+from services.common.runtime.health import running
+from services.common.runtime.logs import configure_logging
+from services.common.runtime.server import http_server, serve_until, stop_on_signals
+from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
+from services.label_studio.client import open_label_studio
+from services.label_studio.settings import LabelStudioSettings
 from services.review.access import Parts
 from services.review.api import build_app
 from services.review.fetcher import open_fetcher

@@ -6,10 +6,10 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import Counter, Histogram
 from starlette.middleware.base import RequestResponseEndpoint
 
-from services.common.annotations import Outcome, Quality
-from services.common.health import PATHS as HEALTH_PATHS
-from services.common.labelstudio.pull import Result
-from services.common.metrics import counter_at_zero
+from services.common.domain.annotations import Outcome, Quality
+from services.common.runtime.health import PATHS as HEALTH_PATHS
+from services.common.runtime.metrics import counter_at_zero
+from services.label_studio.pull import Result
 
 STATIC_ROUTE = "/static"
 NO_ROUTE = "none"

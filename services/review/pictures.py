@@ -2,8 +2,13 @@
 
 from dataclasses import dataclass
 
-from services.common.errors import PermanentError
-from services.common.normal_form import SHOWN, NoImageError, TooManyPixelsError, to_normal_file
+from services.common.domain.errors import PermanentError
+from services.common.domain.normal_form import (
+    SHOWN,
+    NoImageError,
+    TooManyPixelsError,
+    to_normal_file,
+)
 
 MAX_PIXELS = 25_000_000
 """As many as the OCR API reads."""

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from services.common.annotated import misreading, right_text
-from services.common.errors import UnavailableError
-from services.common.index import Collection, Document
-from services.common.windows import walk, worst
+from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.windows import walk, worst
+from services.common.domain.errors import UnavailableError
+from services.quality.annotated import misreading, right_text
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -10,7 +10,10 @@ from enum import StrEnum
 from time import monotonic
 from typing import Any
 
-from services.common.annotations import (
+from services.common.adapters.annotation_history import take_back, was_taken_back
+from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.windows import Axis, Position, by_hash, most_apart, walk, worst
+from services.common.domain.annotations import (
     Annotation,
     Outcome,
     Quality,
@@ -18,9 +21,6 @@ from services.common.annotations import (
     decide,
     to_annotation,
 )
-from services.common.index import Collection, Document
-from services.common.undoing import take_back, was_taken_back
-from services.common.windows import Axis, Position, by_hash, most_apart, walk, worst
 from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
 from services.review.sessions import Session

@@ -16,8 +16,8 @@ from ipaddress import ip_address, ip_network
 from aiolimiter import AsyncLimiter
 from pydantic import SecretStr
 
-from services.common.annotations import to_annotation
-from services.common.index import Collection, DuplicateDocumentError
+from services.common.adapters.mongo import Collection, DuplicateDocumentError
+from services.common.domain.annotations import to_annotation
 
 COOKIE = "docreco_review"
 

@@ -5,8 +5,8 @@ from typing import Self
 from pydantic import Field, HttpUrl, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.common.settings import DeploymentSettings, Port
-from services.common.site_guard import to_names
+from services.common.runtime.settings import DeploymentSettings, Port
+from services.common.runtime.site_guard import to_names
 
 MEBIBYTE = 2**20
 

@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.local.stack import Addresses
-from services.common.index import Database, Document, open_index
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.settings import MongoSettings, S3Settings
+from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.export import Sources, export
 from services.datasets.manifest import Format, Query
 from tests.support.datasets import STORED_AT, annotation, prediction

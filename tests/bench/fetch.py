@@ -33,7 +33,7 @@ from rich.table import Table
 
 from infra.local.ports import pick_free_ports
 from infra.local.stack import Addresses
-from services.common.object_store import ObjectStore
+from services.common.adapters.object_store import ObjectStore
 from tests.bench.img2dataset import Img2dataset
 from tests.bench.lists import memory_mib, surroundings
 from tests.bench.processes import cpu_of, servers_of

@@ -20,7 +20,7 @@ from pymongo import MongoClient
 
 from infra.local.ports import pick_free_ports
 from infra.local.stack import Addresses
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.fetcher import (
     Surroundings,
     fetcher_process,

@@ -20,10 +20,10 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from rich.console import Console
 from rich.table import Table
 
-from services.common.index import Database, Document, open_index
-from services.common.labels import similarity
-from services.common.object_store import open_object_store
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.object_store import open_object_store
+from services.common.domain.labels import similarity
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.fetcher.ledger import fetch_id
 from services.fetcher.lists.pages import page_id
 from tests.support.fetcher import open_surroundings, running_fetcher

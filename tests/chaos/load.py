@@ -9,7 +9,7 @@ from aiohttp import ClientError
 from PIL.PngImagePlugin import PngInfo
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from services.common.errors import ObjectStoreUnavailableError
+from services.common.domain.errors import ObjectStoreUnavailableError
 from tests.support.images import draw_line, encode
 from tests.support.pipeline import Client
 from tests.support.web import WebSite

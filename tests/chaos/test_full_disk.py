@@ -17,9 +17,9 @@ from infra.local.servers import Home, notification_environment, url_of
 from infra.local.settings import LocalSettings
 from infra.local.stack import BUCKET, located
 from infra.local.supervisor import Supervisor
-from services.common.index import open_index
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.adapters.mongo import open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import make_pass
 from tests.support.indexing import indexing, open_event_queues

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.common.annotations import Outcome, Quality
-from services.common.index import Database, open_index
-from services.common.settings import MongoSettings
+from services.common.adapters.mongo import Database, open_index
+from services.common.domain.annotations import Outcome, Quality
+from services.common.runtime.settings import MongoSettings
 from services.review import queue as review_queue
 from services.review.leases import Leases
 from services.review.queue import Queue

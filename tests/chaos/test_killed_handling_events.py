@@ -10,17 +10,22 @@ import aio_pika
 import pytest
 from aiohttp import web
 
-from services.common import parking, removal
-from services.common.annotations import annotate, to_annotation
-from services.common.index import Collection, Document
-from services.common.messaging import open_publisher
-from services.common.metadata import Provenance
-from services.common.removal import find_targets, prove, remove
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import Delivery, Outcome
-from services.common.synthetic import removed_notification, sequencer_at, stored_notification
+from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.rabbitmq import parking
+from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.adapters.rabbitmq.settlement import Delivery, Outcome
+from services.common.adapters.synthetic_events import (
+    removed_notification,
+    sequencer_at,
+    stored_notification,
+)
+from services.common.domain.annotations import annotate, to_annotation
+from services.common.domain.provenance import Provenance
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.consumer.images import Images
 from services.consumer.worker import Worker
+from services.erasure import removal
+from services.erasure.removal import find_targets, prove, remove
 from services.reconciler.compare import State
 from tests.support.cutting import cut_before
 from tests.support.indexing import open_worker

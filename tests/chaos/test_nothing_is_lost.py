@@ -18,8 +18,8 @@ import pytest
 from aiohttp import ClientSession, FormData
 from PIL import Image
 
-from services.common.index import Document
-from services.common.settlement import FETCH_QUEUES, OCR_QUEUES
+from services.common.adapters.mongo import Document
+from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import make_pass
 from tests.chaos.faults import inflict, schedule, wait_ready

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from pydantic import HttpUrl, SecretStr
 
-from services.common.index import Document
-from services.common.labelstudio.answers import latest, to_ours
-from services.common.labelstudio.client import LabelStudio, open_label_studio
-from services.common.labelstudio.schemas import Task
-from services.common.labelstudio.settings import LabelStudioSettings
-from services.common.labelstudio.tasks import LABEL_CONFIG, Address, to_task
+from services.common.adapters.mongo import Document
+from services.label_studio.answers import latest, to_ours
+from services.label_studio.client import LabelStudio, open_label_studio
+from services.label_studio.schemas import Task
+from services.label_studio.settings import LabelStudioSettings
+from services.label_studio.tasks import LABEL_CONFIG, Address, to_task
 from services.review.label_studio import Event
 from tests.support.label_studio import (
     PERSONAL_TOKEN,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.errors import InvalidEventError
-from services.common.events import EventKind, parse_notification, sequence_order
+from services.common.domain.errors import InvalidEventError
+from services.common.domain.events import EventKind, parse_notification, sequence_order
 
 BODIES = Path(__file__).with_name("minio_events")
 IGNORED = {"put-tagging", "delete-tagging", "delete-missing"}

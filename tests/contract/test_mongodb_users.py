@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.common import index
+from services.common.adapters import mongo as index
 from services.provisioner.database_users import RIGHTS, user_commands
 from services.provisioner.settings import UsersSettings
 from tests.support.compose import ROOT, parsed

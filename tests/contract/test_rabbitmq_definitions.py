@@ -9,8 +9,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from infra.local.servers import CONSUMER_TIMEOUT_MS
-from services.common.download.settings import DownloadSettings
-from services.common.settlement import (
+from services.common.adapters.rabbitmq.settlement import (
     DELAY_SECONDS,
     FETCH_QUEUES,
     HOST_HEADER,
@@ -18,6 +17,7 @@ from services.common.settlement import (
     REPREDICT_QUEUES,
     Queues,
 )
+from services.common.download.settings import DownloadSettings
 from services.provisioner.broker_users import with_users
 from services.provisioner.settings import UsersSettings
 

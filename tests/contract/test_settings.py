@@ -9,7 +9,7 @@ import pytest
 
 from infra.service_settings import OF_THE_DEPLOYMENT, SERVICES, variables, variables_of
 from infra.settings_table import GROUPS, fresh_files
-from services.common.settings import DeploymentSettings, LogSettings
+from services.common.runtime.settings import DeploymentSettings, LogSettings
 from tests.support.compose import ROOT, parsed
 from tests.support.kubernetes import OVERLAYS, workloads
 

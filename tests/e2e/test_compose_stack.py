@@ -19,8 +19,8 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pydantic import HttpUrl, SecretStr
 
 from infra.local.site import FOLDER, LIST_NAME, absolute_list
-from services.common.object_store import open_object_store
-from services.common.settings import S3Settings
+from services.common.adapters.object_store import open_object_store
+from services.common.runtime.settings import S3Settings
 from tests.support.compose import Stack, built_stack
 from tests.support.waiting import eventually
 

@@ -12,8 +12,8 @@ import pytest
 from pydantic import HttpUrl, SecretStr
 
 from infra.local.settings import child_environment
-from services.common.object_store import open_object_store
-from services.common.settings import S3Settings
+from services.common.adapters.object_store import open_object_store
+from services.common.runtime.settings import S3Settings
 from tests.support.notifying import USUAL_ARN
 from tests.support.waiting import eventually
 

@@ -14,7 +14,7 @@ from aiohttp import ClientSession, FormData, encode_basic_auth
 from infra.monitoring import expressions
 from infra.monitoring.expressions import Expression
 from infra.monitoring.render import hasten
-from services.common.object_store import ObjectStore
+from services.common.adapters.object_store import ObjectStore
 from tests.support.images import draw_line, encode, line_image
 from tests.support.monitoring import Monitoring, open_monitoring
 from tests.support.pipeline import Client, Pipeline

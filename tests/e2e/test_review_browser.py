@@ -14,8 +14,8 @@ from axe_playwright_python.async_playwright import Axe  # type: ignore[import-un
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from infra.local.as_root import install_packages
-from services.common.index import Document
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.adapters.mongo import Document
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.datasets.export import Sources, export
 from services.datasets.manifest import Format, Query
 from tests.support.fetcher import open_surroundings, running_fetcher

@@ -8,9 +8,9 @@ import pytest
 from aiohttp import ClientSession, FormData, web
 from pymongo import MongoClient
 
-from services.common.list_rows import unpack_rows
-from services.common.parking import look
-from services.common.settlement import FETCH_QUEUES, OCR_QUEUES
+from services.common.adapters.rabbitmq.parking import look
+from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES
+from services.common.domain.list_rows import unpack_rows
 from tests.support.images import line_image
 from tests.support.pipeline import Client, Pipeline
 from tests.support.review import open_person

@@ -98,7 +98,7 @@ async def test_model_trained_on_what_was_collected_reads_it_better(
     await client.count_reaches(LINES, ours, seconds=120)
     before = await client.document(ours)
     exported = await person.types(documented("docreco export"))
-    trained = await person.types(documented("infra.train"))
+    trained = await person.types(documented("services.training"))
     person.variables |= {
         "NEW": trained["model_version"],
         "OLD": before["prediction"]["model_version"],

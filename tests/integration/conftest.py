@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.fetcher import Surroundings, open_surroundings
 from tests.support.review import Person, Site, open_review
 from tests.support.web import WebSite, open_site

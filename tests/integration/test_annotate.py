@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.annotations import Outcome, annotate, to_annotation
-from services.common.settings import MongoSettings, S3Settings
+from services.common.domain.annotations import Outcome, annotate, to_annotation
+from services.common.runtime.settings import MongoSettings, S3Settings
 from tests.support.datasets import Collected, annotation, answer, docreco, open_collected
 
 pytestmark = pytest.mark.integration

@@ -15,11 +15,11 @@ from pydantic import HttpUrl
 
 from app.collect import ATTEMPTS, Collector
 from app.metrics import CollectMetrics
-from services.common.errors import ObjectStoreUnavailableError
-from services.common.images import ImageFormat, sniff
-from services.common.metadata import Provenance, from_metadata
-from services.common.object_store import ObjectInfo, ObjectStore, open_object_store
-from services.common.settings import S3Settings
+from services.common.adapters.object_store import ObjectInfo, ObjectStore, open_object_store
+from services.common.domain.errors import ObjectStoreUnavailableError
+from services.common.domain.image_formats import ImageFormat, sniff
+from services.common.domain.provenance import Provenance, from_metadata
+from services.common.runtime.settings import S3Settings
 from services.consumer.ocr_client import open_ocr_client
 from services.consumer.settings import ConsumerSettings
 from tests.support.images import damaged_images, line_image

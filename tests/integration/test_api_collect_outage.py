@@ -15,8 +15,8 @@ from infra.local.servers import Home, url_of
 from infra.local.settings import LocalSettings
 from infra.local.stack import located
 from infra.local.supervisor import Program, Supervisor
-from services.common.object_store import open_object_store
-from services.common.settings import S3Settings
+from services.common.adapters.object_store import open_object_store
+from services.common.runtime.settings import S3Settings
 from tests.support.images import line_image
 from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
 from tests.support.waiting import eventually

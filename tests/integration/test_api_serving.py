@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from app.engines.base import Reading
 from app.images import Pixels, measure
-from services.common.logs import configure_logging
-from services.common.settings import LogSettings
+from services.common.runtime.logs import configure_logging
+from services.common.runtime.settings import LogSettings
 from tests.support.images import damaged_images, draw_line, encode, line_image, oversized_images
 from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api, until
 

@@ -11,9 +11,9 @@ from typer.testing import CliRunner, Result
 from infra.local.ports import pick_free_ports
 from infra.local.stack import Addresses
 from services.cli.main import app
-from services.common.index import Database, open_index
-from services.common.object_store import open_object_store
-from services.common.settings import MongoSettings, S3Settings
+from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.object_store import open_object_store
+from services.common.runtime.settings import MongoSettings, S3Settings
 from tests.support.fetcher_api import scripted_fetcher
 from tests.support.ocr_api import scripted_ocr_api
 

@@ -13,12 +13,18 @@ from typer.testing import CliRunner, Result
 
 from services.cli.errors import ExitStatus
 from services.cli.main import app
-from services.common.errors import InvalidEventError
-from services.common.index import Database, open_index
-from services.common.messaging import Publisher, open_publisher
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import FETCH_QUEUES, OCR_QUEUES, REPREDICT_QUEUES, Delivery, judge
+from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
+from services.common.adapters.rabbitmq.settlement import (
+    FETCH_QUEUES,
+    OCR_QUEUES,
+    REPREDICT_QUEUES,
+    Delivery,
+    judge,
+)
+from services.common.domain.errors import InvalidEventError
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 
 pytestmark = pytest.mark.integration
 

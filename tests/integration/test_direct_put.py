@@ -13,11 +13,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydantic import HttpUrl, SecretStr
 
-from services.common import object_store
-from services.common.direct_put import DirectPut, open_direct_put
-from services.common.errors import ObjectStoreUnavailableError
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.settings import S3Settings
+from services.common.adapters import object_store
+from services.common.adapters.direct_put import DirectPut, open_direct_put
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.domain.errors import ObjectStoreUnavailableError
+from services.common.runtime.settings import S3Settings
 from tests.support.web import open_raw_server
 
 pytestmark = pytest.mark.integration

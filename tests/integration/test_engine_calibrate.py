@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from app.engines.calibration import Calibration, Temperature
 from services.cli.main import app
-from services.common.index import open_index
-from services.common.settings import MongoSettings
+from services.common.adapters.mongo import open_index
+from services.common.runtime.settings import MongoSettings
 
 pytestmark = pytest.mark.integration
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.settings import MongoSettings, S3Settings
+from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.splits import parse_split
 from tests.support.datasets import (
     STORED_AT,

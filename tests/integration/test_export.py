@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from services.common.object_store import ObjectStore
-from services.common.settings import MongoSettings, S3Settings
+from services.common.adapters.object_store import ObjectStore
+from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.export import Sources
 from services.datasets.export import export as write_export
 from services.datasets.folder import replacing

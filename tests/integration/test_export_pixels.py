@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from services.common.settings import MongoSettings, S3Settings
+from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.manifest import Format
 from tests.support.datasets import Collected, answer, open_collected
 from tests.support.images import line_image, readable_images

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from services.common.metadata import from_metadata
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.settings import MongoSettings, S3Settings
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.domain.provenance import from_metadata
+from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.manifest import Format
 from tests.support.datasets import Collected, answer, open_collected
 

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import pytest
 from aiohttp import web
 
-from services.common.metadata import from_metadata
+from services.common.domain.provenance import from_metadata
 from tests.support.adversary import (
     OK,
     Behaviour,

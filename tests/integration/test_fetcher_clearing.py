@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from typing_extensions import override
 
-from services.common.errors import IndexUnavailableError
-from services.common.index import Collection, Filter
+from services.common.adapters.mongo import Collection, Filter
+from services.common.domain.errors import IndexUnavailableError
 from services.fetcher import submissions
 from services.fetcher.clearing import Clearing
 from services.fetcher.lists.formats import OpenList

@@ -14,16 +14,21 @@ import pytest
 from typing_extensions import override
 
 from infra.local.ports import pick_free_ports
+from services.common.adapters.forgotten_urls import ForgottenUrls
+from services.common.adapters.mongo import DocumentRefusedError
+from services.common.adapters.object_store import ObjectStore
+from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
+from services.common.adapters.rabbitmq.settlement import (
+    FETCH_QUEUES,
+    MOST_COPIES,
+    MOST_RETURNS,
+    Delivery,
+)
+from services.common.domain.errors import ObjectStoreUnavailableError, PostponedError
+from services.common.domain.provenance import from_metadata
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
-from services.common.errors import ObjectStoreUnavailableError, PostponedError
-from services.common.forgotten import ForgottenUrls
-from services.common.index import DocumentRefusedError
-from services.common.messaging import Publisher, open_publisher
-from services.common.metadata import from_metadata
-from services.common.object_store import ObjectStore
-from services.common.settlement import FETCH_QUEUES, MOST_COPIES, MOST_RETURNS, Delivery
 from services.fetcher.cancellations import Cancellations
 from services.fetcher.dispatcher import PAGE_ITEMS
 from services.fetcher.hosts.repository import HostRepository

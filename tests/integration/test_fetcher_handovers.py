@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from services.common import partitions
-from services.common.consuming import Consumer
-from services.common.messaging import Channel, Message, connect, open_publisher
-from services.common.partitions import Partition, Work
-from services.common.settlement import (
+from services.common.adapters.rabbitmq import partitions
+from services.common.adapters.rabbitmq.consumer import Consumer
+from services.common.adapters.rabbitmq.messaging import Channel, Message, connect, open_publisher
+from services.common.adapters.rabbitmq.partitions import Partition, Work
+from services.common.adapters.rabbitmq.settlement import (
     DELIVERY_COUNT_HEADER,
     FETCH_QUEUES,
     RENEWALS_HEADER,

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from infra.local.ports import pick_free_ports
-from services.common.metadata import from_metadata
+from services.common.domain.provenance import from_metadata
 from tests.support.fetcher import (
     Surroundings,
     fetcher_process,

@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from services.common.forgotten import ForgottenUrls
-from services.common.metadata import from_metadata
+from services.common.adapters.forgotten_urls import ForgottenUrls
+from services.common.domain.provenance import from_metadata
 from services.fetcher.counting import UNCOUNTED
 from tests.support.fetcher import (
     Surroundings,

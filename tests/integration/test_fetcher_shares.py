@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from typing_extensions import override
 
-from services.common.index import Document
-from services.common.messaging import Publisher, connect, open_channel
-from services.common.settlement import FETCH_QUEUES
+from services.common.adapters.mongo import Document
+from services.common.adapters.rabbitmq.messaging import Publisher, connect, open_channel
+from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES
 from services.fetcher import shares
 from services.fetcher.counting import Counting
 from services.fetcher.jobs import Job

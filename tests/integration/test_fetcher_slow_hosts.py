@@ -16,10 +16,10 @@ from infra.local.servers import Home
 from infra.local.settings import LocalSettings
 from infra.local.stack import located
 from infra.local.supervisor import Supervisor
+from services.common.adapters.rabbitmq.settlement import DELAY_SECONDS, FETCH_QUEUES
+from services.common.domain.errors import PostponedError
 from services.common.download.errors import FailedDownloadError
-from services.common.errors import PostponedError
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import DELAY_SECONDS, FETCH_QUEUES
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.fetcher.hosts import repository
 from services.fetcher.hosts.host import HostState
 from services.fetcher.hosts.repository import HostRepository

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from services.common.forgetting import Forgetting, Report
-from services.common.forgotten import ForgottenUrls
-from services.common.index import Database, Document, open_index
-from services.common.list_rows import ListRow, pack_rows, unpack_rows
-from services.common.messaging import open_publisher
-from services.common.metadata import Provenance, to_metadata
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.parking import look
-from services.common.removal import Target, find_targets, prove, remove
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import Queues
+from services.common.adapters.forgotten_urls import ForgottenUrls
+from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.adapters.rabbitmq.parking import look
+from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.domain.list_rows import ListRow, pack_rows, unpack_rows
+from services.common.domain.provenance import Provenance, to_metadata
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.erasure.forgetting import Forgetting, Report
+from services.erasure.removal import Target, find_targets, prove, remove
 from tests.support.indexing import indexing, open_event_queues, open_queues
 from tests.support.ocr_api import scripted_ocr_api
 from tests.support.waiting import eventually

@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import MongoDsn
 
-from services.common.errors import IndexUnavailableError
-from services.common.index import (
+from services.common.adapters.mongo import (
     Database,
     DocumentRefusedError,
     DuplicateDocumentError,
     open_index,
 )
-from services.common.settings import MongoSettings
+from services.common.domain.errors import IndexUnavailableError
+from services.common.runtime.settings import MongoSettings
 
 pytestmark = pytest.mark.integration
 

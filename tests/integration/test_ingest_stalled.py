@@ -14,8 +14,8 @@ from infra.local import ingest as ingesting
 from infra.local.ingest import Ingested, document_id, ingest
 from infra.local.report import find_rows, show_outcome
 from services.cli.fetcher import AS_FOUND, Batch, FetcherClient, Item, ListRequest, Submission
-from services.common.index import Database, open_index
-from services.common.settings import MongoSettings
+from services.common.adapters.mongo import Database, open_index
+from services.common.runtime.settings import MongoSettings
 
 pytestmark = pytest.mark.integration
 

@@ -11,13 +11,13 @@ from aiohttp.test_utils import TestServer
 from pydantic import HttpUrl, SecretStr
 from yarl import URL
 
-from services.common.annotations import NORMALISATION, annotate, to_annotation
-from services.common.labelstudio import transport
-from services.common.labelstudio.answers import MAX_RESULTS
-from services.common.labelstudio.client import open_label_studio
-from services.common.labelstudio.errors import LabelStudioUnavailableError
-from services.common.labelstudio.settings import LabelStudioSettings
-from services.common.settings import MongoSettings, S3Settings
+from services.common.domain.annotations import NORMALISATION, annotate, to_annotation
+from services.common.runtime.settings import MongoSettings, S3Settings
+from services.label_studio import transport
+from services.label_studio.answers import MAX_RESULTS
+from services.label_studio.client import open_label_studio
+from services.label_studio.errors import LabelStudioUnavailableError
+from services.label_studio.settings import LabelStudioSettings
 from tests.support.datasets import Collected, answer, docreco, open_collected, prediction
 from tests.support.label_studio import TOKEN, Json, LabelStudioFake, open_label_studio_fake
 from tests.support.review import known

@@ -9,12 +9,12 @@ from aiohttp import web
 from pydantic import HttpUrl, SecretStr
 from typing_extensions import override
 
-from services.common.labelstudio.client import LabelStudio, open_label_studio
-from services.common.labelstudio.pull import Pull, Report
-from services.common.labelstudio.push import Fate, Push
-from services.common.labelstudio.settings import LabelStudioSettings
-from services.common.labelstudio.tasks import Addresses
-from services.common.settings import MongoSettings, S3Settings
+from services.common.runtime.settings import MongoSettings, S3Settings
+from services.label_studio.client import LabelStudio, open_label_studio
+from services.label_studio.pull import Pull, Report
+from services.label_studio.push import Fate, Push
+from services.label_studio.settings import LabelStudioSettings
+from services.label_studio.tasks import Addresses
 from tests.support.datasets import Collected, open_collected
 from tests.support.label_studio import TOKEN, Json, LabelStudioFake, open_label_studio_fake
 from tests.support.review import known

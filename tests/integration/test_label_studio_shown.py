@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.common.settings import MongoSettings, S3Settings
+from services.common.runtime.settings import MongoSettings, S3Settings
 from tests.support.datasets import Collected, answer, docreco, open_collected, prediction
 from tests.support.images import differing_images, readable_images
 from tests.support.label_studio import TOKEN, LabelStudioFake, open_label_studio_fake

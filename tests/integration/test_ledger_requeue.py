@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from typing_extensions import override
 
 from services.cli.main import app as docreco
-from services.common.errors import IndexUnavailableError
-from services.common.messaging import open_publisher
-from services.common.settlement import FETCH_QUEUES, Delivery, judge
+from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, Delivery, judge
+from services.common.domain.errors import IndexUnavailableError
 from services.fetcher.batches import Batches
 from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, Result, RetryScope, fetch_id

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from services.common.index import Database, open_index
-from services.common.settings import MongoSettings
+from services.common.adapters.mongo import Database, open_index
+from services.common.runtime.settings import MongoSettings
 from services.fetcher.lists.formats import OpenList
 from services.fetcher.lists.pages import Pages
 from services.fetcher.lists.rows import Item

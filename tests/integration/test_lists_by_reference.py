@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
-from services.common.metadata import from_metadata
+from services.common.domain.provenance import from_metadata
 from services.fetcher import dispatcher, spool
 from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import PAGE_ROWS, Pages

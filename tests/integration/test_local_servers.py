@@ -7,9 +7,9 @@ import aio_pika
 import pytest
 
 from infra.local.stack import Addresses
-from services.common.index import open_index
-from services.common.object_store import open_object_store
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.adapters.mongo import open_index
+from services.common.adapters.object_store import open_object_store
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.notifying import USUAL_ARN
 
 pytestmark = pytest.mark.integration

@@ -10,18 +10,19 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from services.common import breaker, settlement
-from services.common.breaker import Check
-from services.common.consuming import Consumer
-from services.common.errors import (
+from services.common.adapters.rabbitmq import settlement
+from services.common.adapters.rabbitmq.consumer import Consumer
+from services.common.adapters.rabbitmq.messaging import check_broker, open_publisher, open_queue
+from services.common.adapters.rabbitmq.settlement import Delivery, Handler, Outcome, Queues
+from services.common.domain.errors import (
     BrokerUnavailableError,
     InvalidEventError,
     OcrUnavailableError,
     TransientError,
 )
-from services.common.messaging import check_broker, open_publisher, open_queue
-from services.common.settings import AmqpSettings
-from services.common.settlement import Delivery, Handler, Outcome, Queues
+from services.common.runtime import dependency_gate as breaker
+from services.common.runtime.dependency_gate import Check
+from services.common.runtime.settings import AmqpSettings
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration

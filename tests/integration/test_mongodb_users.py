@@ -16,9 +16,9 @@ from infra.local.locate import locate_mongo
 from infra.local.ports import pick_free_ports
 from infra.local.settings import LocalSettings
 from infra.local.supervisor import Supervisor
-from services.common.errors import IndexUnavailableError
-from services.common.index import USERS_DATABASE, Database, open_index
-from services.common.settings import MongoSettings
+from services.common.adapters.mongo import USERS_DATABASE, Database, open_index
+from services.common.domain.errors import IndexUnavailableError
+from services.common.runtime.settings import MongoSettings
 from services.provisioner.database_users import apply_database_users
 from services.provisioner.settings import UsersSettings
 

@@ -5,9 +5,13 @@ from collections.abc import AsyncIterator
 import pytest
 from pydantic import HttpUrl
 
-from services.common.errors import ObjectNotFoundError, ObjectStoreUnavailableError
-from services.common.object_store import ObjectStore, ObjectTooLargeError, open_object_store
-from services.common.settings import S3Settings
+from services.common.adapters.object_store import (
+    ObjectStore,
+    ObjectTooLargeError,
+    open_object_store,
+)
+from services.common.domain.errors import ObjectNotFoundError, ObjectStoreUnavailableError
+from services.common.runtime.settings import S3Settings
 from tests.support.web import open_raw_server
 
 pytestmark = pytest.mark.integration

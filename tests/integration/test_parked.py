@@ -7,12 +7,10 @@ from typing import Any
 import aio_pika
 import pytest
 
-from services.common.consuming import Consumer
-from services.common.errors import TransientError
-from services.common.messaging import Publisher, open_publisher
-from services.common.parking import ParkedMessage, drop, look, replay
-from services.common.settings import AmqpSettings
-from services.common.settlement import (
+from services.common.adapters.rabbitmq.consumer import Consumer
+from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
+from services.common.adapters.rabbitmq.parking import ParkedMessage, drop, look, replay
+from services.common.adapters.rabbitmq.settlement import (
     ATTEMPT_HEADER,
     FIRST_FAILURE_HEADER,
     PREVIOUS_CODE_HEADER,
@@ -22,6 +20,8 @@ from services.common.settlement import (
     Queues,
     judge,
 )
+from services.common.domain.errors import TransientError
+from services.common.runtime.settings import AmqpSettings
 from tests.support.indexing import Settlements, open_queues
 from tests.support.waiting import eventually
 

@@ -8,11 +8,11 @@ from aiohttp import ClientSession, encode_basic_auth
 from botocore.exceptions import ClientError
 from pydantic import HttpUrl, MongoDsn, SecretStr
 
-from services.common.errors import BrokerUnavailableError
-from services.common.index import open_index
-from services.common.object_store import NOTIFIED_EVENTS, open_object_store
-from services.common.settings import MongoSettings, S3Settings
-from services.common.settlement import FETCH_QUEUES, OCR_QUEUES
+from services.common.adapters.mongo import open_index
+from services.common.adapters.object_store import NOTIFIED_EVENTS, open_object_store
+from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES
+from services.common.domain.errors import BrokerUnavailableError
+from services.common.runtime.settings import MongoSettings, S3Settings
 from services.provisioner.broker import DefinitionsRefusedError, apply_definitions
 from services.provisioner.main import main, provision
 from services.provisioner.settings import ProvisionerSettings, RabbitmqManagementSettings

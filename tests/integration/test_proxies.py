@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.common.object_store import open_object_store
-from services.common.settings import S3Settings
+from services.common.adapters.object_store import open_object_store
+from services.common.runtime.settings import S3Settings
 
 pytestmark = pytest.mark.integration
 

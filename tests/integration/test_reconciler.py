@@ -6,11 +6,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.common.messaging import open_publisher
-from services.common.metadata import Provenance
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import CODE_HEADER
-from services.common.synthetic import removed_notification, sequencer_at, stored_notification
+from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.adapters.rabbitmq.settlement import CODE_HEADER
+from services.common.adapters.synthetic_events import (
+    removed_notification,
+    sequencer_at,
+    stored_notification,
+)
+from services.common.domain.provenance import Provenance
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.reconciler import walk
 from services.reconciler.compare import State
 from services.reconciler.settings import ReconcilerSettings

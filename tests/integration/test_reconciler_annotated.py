@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from services.common.annotations import annotate, to_annotation
-from services.common.index import Database, open_index
-from services.common.settings import MongoSettings
-from services.common.undoing import take_back
-from services.common.windows import MOST
+from services.common.adapters.annotation_history import take_back
+from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.windows import MOST
+from services.common.domain.annotations import annotate, to_annotation
+from services.common.runtime.settings import MongoSettings
 from services.reconciler.annotated import Model, Tally, count, count_and_publish
 from tests.support.datasets import annotation, prediction
 

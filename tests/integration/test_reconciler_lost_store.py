@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.common.annotations import annotate, to_annotation
-from services.common.index import Document
-from services.common.messaging import open_publisher
-from services.common.metadata import Provenance, to_metadata
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.adapters.mongo import Document
+from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.domain.annotations import annotate, to_annotation
+from services.common.domain.provenance import Provenance, to_metadata
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.reconciler.compare import State, most_removals
 from tests.support.reconciling import Site, found, open_site
 from tests.support.waiting import eventually

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from services.cli.main import app
-from services.common.index import open_index
-from services.common.settings import MongoSettings
+from services.common.adapters.mongo import open_index
+from services.common.runtime.settings import MongoSettings
 
 pytestmark = pytest.mark.integration
 

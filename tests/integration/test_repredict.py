@@ -9,13 +9,17 @@ from aiohttp import web
 
 from services.cli.images import Status
 from services.cli.repredict import queue_all, selection
-from services.common.index import Database, Document, open_index
-from services.common.jobs import RepredictJob, job_for, parse_job
-from services.common.messaging import Publisher, open_publisher
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import Outcome, Queues
-from services.common.synthetic import removed_notification, sequencer_at, stored_notification
+from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
+from services.common.adapters.rabbitmq.settlement import Outcome, Queues
+from services.common.adapters.synthetic_events import (
+    removed_notification,
+    sequencer_at,
+    stored_notification,
+)
+from services.common.domain.jobs import RepredictJob, job_for, parse_job
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.indexing import Settlements, indexing, open_queues
 from tests.support.ocr_api import ScriptedOcrApi, prediction, problem, scripted_ocr_api
 from tests.support.waiting import eventually

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aiohttp import ClientSession, FormData, TCPConnector
 
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.review.guard import MAX_FORM_BYTES
 from services.review.main import WRONG_PASSWORDS_PER_MINUTE
 from tests.support.review import Person, Site, fields_of, known, open_review

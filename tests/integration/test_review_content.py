@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from yarl import URL
 
-from services.common.index import Document
+from services.common.adapters.mongo import Document
 from tests.support.images import encode, line_image
 from tests.support.review import NOW, Person, Site, known
 

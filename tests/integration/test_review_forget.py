@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.images import line_image
 from tests.support.indexing import indexing, open_event_queues
 from tests.support.ocr_api import scripted_ocr_api

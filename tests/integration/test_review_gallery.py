@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from services.common.windows import MOST
+from services.common.adapters.windows import MOST
 from tests.support.review import NOW, Person, Site, known
 
 pytestmark = pytest.mark.integration

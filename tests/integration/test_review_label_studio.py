@@ -12,13 +12,13 @@ from aiohttp import ClientSession, web
 from prometheus_client import REGISTRY
 from pydantic import HttpUrl, SecretStr
 
-from services.common.index import Document
-from services.common.labelstudio.client import open_label_studio
-from services.common.labelstudio.pull import Pull
-from services.common.labelstudio.settings import LabelStudioSettings
-from services.common.labelstudio.tasks import LABEL_CONFIG
-from services.common.labelstudio.transport import ATTEMPTS
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.adapters.mongo import Document
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.label_studio.client import open_label_studio
+from services.label_studio.pull import Pull
+from services.label_studio.settings import LabelStudioSettings
+from services.label_studio.tasks import LABEL_CONFIG
+from services.label_studio.transport import ATTEMPTS
 from services.review.label_studio import MAX_WAITING, Inbox
 from services.review.main import Configuration, run
 from services.review.settings import ReviewSettings

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import FormData
 from PIL import Image
 
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.review.routes.batches import HEADER_BYTES
 from tests.support.fetcher import open_surroundings, running_fetcher
 from tests.support.images import line_image

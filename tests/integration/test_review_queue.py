@@ -8,7 +8,7 @@ from html import unescape
 
 import pytest
 
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.review import NOW, Site, fields_of, image_of, known, open_review
 from tests.support.waiting import eventually
 

@@ -16,12 +16,12 @@ import pytest
 from aiohttp import ClientError, ClientSession, web
 
 from infra.local.ports import pick_free_ports
-from services.common.index import Database, open_index
-from services.common.messaging import Publisher, open_publisher
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import FETCH_QUEUES, OCR_QUEUES, REPREDICT_QUEUES
-from services.common.synthetic import sequencer_at, stored_notification
+from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
+from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES, REPREDICT_QUEUES
+from services.common.adapters.synthetic_events import sequencer_at, stored_notification
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.consumer.documents import HANDLED
 from tests.support.ocr_api import ScriptedOcrApi, prediction, scripted_ocr_api
 from tests.support.started import parse

@@ -13,12 +13,12 @@ from pydantic import AmqpDsn, HttpUrl, MongoDsn, SecretStr
 from pymongo import MongoClient
 
 from infra.local.stack import Addresses
-from services.common.errors import ObjectNotFoundError, ObjectStoreUnavailableError
-from services.common.index import open_index
-from services.common.messaging import check_broker
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import OCR_QUEUES
+from services.common.adapters.mongo import open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.rabbitmq.messaging import check_broker
+from services.common.adapters.rabbitmq.settlement import OCR_QUEUES
+from services.common.domain.errors import ObjectNotFoundError, ObjectStoreUnavailableError
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.provisioner.main import provision
 from services.provisioner.settings import (
     ProvisionerSettings,

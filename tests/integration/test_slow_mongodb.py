@@ -8,12 +8,12 @@ import pytest
 from pydantic import MongoDsn
 from yarl import URL
 
-from services.common.index import Database, open_index
-from services.common.messaging import open_publisher
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import Outcome, Queues
-from services.common.synthetic import sequencer_at, stored_notification
+from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.adapters.rabbitmq.settlement import Outcome, Queues
+from services.common.adapters.synthetic_events import sequencer_at, stored_notification
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.indexing import Settlements, indexing, open_queues
 from tests.support.ocr_api import scripted_ocr_api
 from tests.support.slow_link import SlowLink, open_slow_link

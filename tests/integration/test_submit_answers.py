@@ -16,8 +16,8 @@ from services.cli.output import Output
 from services.cli.settings import CliSettings
 from services.cli.submit import send
 from services.cli.upload import UploadOptions, upload_folder
-from services.common.object_store import open_object_store
-from services.common.settings import S3Settings
+from services.common.adapters.object_store import open_object_store
+from services.common.runtime.settings import S3Settings
 from tests.support.web import WebSite, png
 
 pytestmark = pytest.mark.integration

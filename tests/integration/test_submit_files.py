@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from services.common.metadata import from_metadata
-from services.common.settings import MongoSettings, S3Settings
+from services.common.domain.provenance import from_metadata
+from services.common.runtime.settings import MongoSettings, S3Settings
 from tests.support.datasets import Collected, answer, docreco, open_collected
 from tests.support.web import png
 

@@ -13,9 +13,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from services.cli.main import app
-from services.common.metadata import Provenance, from_metadata, to_metadata
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.settings import S3Settings
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.domain.provenance import Provenance, from_metadata, to_metadata
+from services.common.runtime.settings import S3Settings
 from tests.support.web import png
 
 pytestmark = pytest.mark.integration

@@ -6,16 +6,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.common.annotations import annotate, to_annotation
-from services.common.index import Database, Document, open_index
-from services.common.messaging import open_publisher
-from services.common.metadata import Provenance, to_metadata
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.removal import find_targets, prove, remove
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import Queues
-from services.common.synthetic import INFERRED, ORIGIN_HEADER, removed_notification
-from services.common.tombstones import Tombstones
+from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.adapters.synthetic_events import INFERRED, ORIGIN_HEADER, removed_notification
+from services.common.adapters.tombstones import Tombstones
+from services.common.domain.annotations import annotate, to_annotation
+from services.common.domain.provenance import Provenance, to_metadata
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.erasure.removal import find_targets, prove, remove
 from tests.support.indexing import indexing, open_event_queues
 from tests.support.ocr_api import scripted_ocr_api
 from tests.support.waiting import eventually

@@ -10,10 +10,10 @@ from typing import Any
 from aiohttp.abc import AbstractResolver, ResolveResult
 from typing_extensions import override
 
+from services.common.domain.image_formats import sniff
 from services.common.download.client import Downloader
 from services.common.download.errors import FailedDownloadError, RefusedDownloadError
 from services.common.download.settings import DownloadSettings
-from services.common.images import sniff
 from tests.support.web import NO_ROBOTS
 
 HOSTILE, GOOD, INNER = "127.0.0.66", "127.0.0.67", "127.0.0.1"

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
-from services.common.bounded_child import InputRefusedError
+from services.common.runtime.bounded_child import InputRefusedError
 
 
 def lines(file: IO[bytes], *args: Any) -> Iterator[Any]:

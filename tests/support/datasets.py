@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from services.cli.main import app
-from services.common.index import Database, Document, open_index
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.settings import MongoSettings, S3Settings
+from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.runtime.settings import MongoSettings, S3Settings
 from tests.support.images import line_image
 
 STORED_AT = datetime(2026, 11, 1, tzinfo=UTC)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from services.common.labels import Origin
+from services.common.domain.labels import Origin
 from services.datasets.card import data_card
 from services.datasets.export import _open_writer
 from services.datasets.folder import Folder, replacing

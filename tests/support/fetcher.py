@@ -16,12 +16,17 @@ import aiohttp
 from aio_pika.abc import AbstractChannel, AbstractQueue
 
 from infra.local.ports import pick_free_ports
+from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.rabbitmq.messaging import (
+    Message,
+    connect,
+    consumers_of,
+    open_publisher,
+)
+from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, HOST_HEADER
 from services.common.download.settings import DownloadSettings
-from services.common.index import Database, open_index
-from services.common.messaging import Message, connect, consumers_of, open_publisher
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import FETCH_QUEUES, HOST_HEADER
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.fetcher.dispatcher import Dispatcher
 from services.fetcher.main import Configuration, make_dispatcher, run
 from services.fetcher.settings import ArchiveSettings, FetcherSettings

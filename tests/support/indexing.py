@@ -9,12 +9,12 @@ from uuid import uuid4
 
 import aio_pika
 
-from services.common.consuming import Consumer
-from services.common.index import Database
-from services.common.object_store import ObjectStore
-from services.common.settings import AmqpSettings
-from services.common.settlement import Outcome, Queues, possible_settlements
-from services.common.tombstones import Tombstones
+from services.common.adapters.mongo import Database
+from services.common.adapters.object_store import ObjectStore
+from services.common.adapters.rabbitmq.consumer import Consumer
+from services.common.adapters.rabbitmq.settlement import Outcome, Queues, possible_settlements
+from services.common.adapters.tombstones import Tombstones
+from services.common.runtime.settings import AmqpSettings
 from services.consumer.documents import HANDLED
 from services.consumer.images import Images
 from services.consumer.ocr_client import OcrClient, open_ocr_client

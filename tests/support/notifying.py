@@ -7,7 +7,7 @@ tests/chaos; the tests of what follows an event have it at once.
 from botocore.exceptions import ClientError
 
 from infra.local.servers import notification_environment
-from services.common.object_store import ObjectStore
+from services.common.adapters.object_store import ObjectStore
 
 USUAL_ARN = "arn:minio:sqs::RAW:amqp"
 AT_ONCE_ARN = "arn:minio:sqs::NOW:amqp"

@@ -23,9 +23,9 @@ from infra.local.settings import LocalSettings
 from infra.local.site import SITE_HOST
 from infra.local.stack import BUCKET, DATABASE, Addresses, open_servers
 from infra.local.supervisor import Program, Supervisor
-from services.common.index import Database, Document, open_index
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.waiting import eventually
 
 START_TIMEOUT_SECONDS = 240.0

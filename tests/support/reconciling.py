@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from services.common.index import Database, Document, open_index
-from services.common.messaging import open_publisher
-from services.common.metadata import Provenance, to_metadata
-from services.common.object_store import ObjectInfo, ObjectStore, open_object_store
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import Queues
+from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.object_store import ObjectInfo, ObjectStore, open_object_store
+from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.domain.provenance import Provenance, to_metadata
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.reconciler.compare import State
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import Report, make_pass

@@ -14,11 +14,11 @@ from aiohttp import ClientSession, ClientTimeout, CookieJar
 from pydantic import HttpUrl
 
 from infra.local.ports import pick_free_ports
-from services.common.index import Database, Document, open_index
-from services.common.labelstudio.settings import LabelStudioSettings
-from services.common.object_store import ObjectStore, open_object_store
-from services.common.settings import AmqpSettings, MongoSettings, S3Settings
-from services.common.settlement import OCR_QUEUES, Queues
+from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.rabbitmq.settlement import OCR_QUEUES, Queues
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.label_studio.settings import LabelStudioSettings
 from services.review.main import Configuration, run
 from services.review.settings import ReviewSettings
 from tests.support.images import line_image

@@ -20,7 +20,7 @@ from app.routes import create_app
 from app.service import OcrService
 from app.settings import OcrSettings
 from services.common.download.settings import DownloadSettings
-from services.common.server import http_server, serve_until
+from services.common.runtime.server import http_server, serve_until
 from tests.support.waiting import eventually
 
 

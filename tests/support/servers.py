@@ -19,7 +19,7 @@ from infra.local.servers import Home
 from infra.local.settings import LocalSettings
 from infra.local.stack import Addresses, open_servers
 from infra.local.supervisor import Supervisor
-from services.common.settings import AmqpSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings, S3Settings
 from tests.support import containers
 from tests.support.notifying import target_at_once
 

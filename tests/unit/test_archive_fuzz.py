@@ -13,7 +13,7 @@ from tempfile import TemporaryFile
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from services.common.bounded_child import BoundedChild, ChildLimits
+from services.common.runtime.bounded_child import BoundedChild, ChildLimits
 from tests.support.archive_reading import packed
 from tests.support.hostile_archives import (
     END_OF_TAR,

@@ -16,11 +16,11 @@ from typing import IO, Any
 import pytest
 from fastapi import FastAPI
 
-from services.common.bounded_child import BoundedChild, ChildLimits
 from services.common.download.client import Download
 from services.common.download.errors import FailedDownloadError, RefusedDownloadError
 from services.common.download.headers import Validators
-from services.common.health import health_router
+from services.common.runtime.bounded_child import BoundedChild, ChildLimits
+from services.common.runtime.health import health_router
 from services.fetcher import spool
 from services.fetcher.archives import opening, refusals, unpacking
 from services.fetcher.archives import source as archives_source

@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import pytest
 
-from services.common.bounded_child import (
+from services.common.runtime.bounded_child import (
     BoundedChild,
     ChildCrashedError,
     ChildError,

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from services.common.breaker import Breaker
-from services.common.errors import BrokerUnavailableError
+from services.common.domain.errors import BrokerUnavailableError
+from services.common.runtime.dependency_gate import Breaker
 
 PAUSES_OF_A_NIGHT = 2500
 """15 s each: ten hours."""

@@ -20,8 +20,8 @@ from services.cli.errors import (
 from services.cli.output import Output, cell, counted, plain, table, to_json
 from services.cli.rows import character_error_rate, image_row, image_table
 from services.cli.settings import CliSettings
-from services.common.errors import IndexUnavailableError
-from services.common.index import Document
+from services.common.adapters.mongo import Document
+from services.common.domain.errors import IndexUnavailableError
 
 CLEAR_SCREEN = "\x1b[2J"
 RIGHT_TO_LEFT = "\N{RIGHT-TO-LEFT OVERRIDE}"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from services.common.images import (
+from services.common.domain.image_formats import (
     FORMATS,
     MAX_READS,
     MAX_TAGS,

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from services.common.annotations import BYTES_REPLACED_AT, NORMALISATION
-from services.common.events import EventKind, ObjectEvent
-from services.common.metadata import Provenance
-from services.common.object_store import ObjectInfo
+from services.common.adapters.object_store import ObjectInfo
+from services.common.domain.annotations import BYTES_REPLACED_AT, NORMALISATION
+from services.common.domain.events import EventKind, ObjectEvent
+from services.common.domain.provenance import Provenance
 from services.consumer import documents
 from services.consumer.documents import Reading
 from services.consumer.ocr_client import Prediction

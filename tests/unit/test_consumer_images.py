@@ -3,8 +3,8 @@
 from datetime import timedelta
 from typing import Any, cast
 
-from services.common.index import Collection, Document
-from services.common.tombstones import Tombstones
+from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.tombstones import Tombstones
 from services.consumer.documents import Decision
 from services.consumer.images import Images
 

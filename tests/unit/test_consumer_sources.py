@@ -7,10 +7,10 @@ from typing import Any
 import bson
 import pytest
 
-from services.common.annotations import BY_BATCH, MOST_EARLIER, SOURCES_DISAGREE
-from services.common.events import EventKind, ObjectEvent
-from services.common.metadata import PLACEHOLDER_SOURCES, Provenance
-from services.common.object_store import ObjectInfo
+from services.common.adapters.object_store import ObjectInfo
+from services.common.domain.annotations import BY_BATCH, MOST_EARLIER, SOURCES_DISAGREE
+from services.common.domain.events import EventKind, ObjectEvent
+from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance
 from services.consumer import documents
 from services.consumer.documents import Reading
 from services.consumer.ocr_client import Prediction

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.annotation_files import Row, open_annotations
-from services.common.tables.columns import FILE_NAMES, KEY_NAMES, TEXT_NAMES, URL_NAMES
+from services.common.domain.tables.columns import FILE_NAMES, KEY_NAMES, TEXT_NAMES, URL_NAMES
 from services.fetcher.archives.formats import open_archive
 from services.fetcher.archives.members import ArchiveLimits
 from services.fetcher.archives.rows import archive_rows

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.annotations import (
+from services.common.domain.annotations import (
     MAX_ANNOTATION_LENGTH,
     NORMALISATION,
     Outcome,

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from services.common.errors import ObjectNotFoundError
-from services.common.object_store import ObjectStore
+from services.common.adapters.object_store import ObjectStore
+from services.common.domain.errors import ObjectNotFoundError
 from services.datasets import push as pushing
 from services.datasets.folder import SUMS
 from services.datasets.manifest import FILE

@@ -7,7 +7,7 @@ import pytest
 
 from services.cli.evaluate import in_words
 from services.cli.evaluate_page import evaluation_page
-from services.common.accuracy import character_errors, word_errors
+from services.common.domain.accuracy import character_errors, word_errors
 from services.datasets.evaluation import Reading, Sample, stored_reading
 from services.datasets.quality import Estimate, band_of, compare, quality_of
 from tests.support.datasets import prediction

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import HttpUrl, SecretStr
 
-from services.common.direct_put import Signature
-from services.common.settings import S3Settings
+from services.common.adapters.direct_put import Signature
+from services.common.runtime.settings import S3Settings
 
 HOST = "store.test:9002"
 PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=30)

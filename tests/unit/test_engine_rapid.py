@@ -22,7 +22,7 @@ from app.engines.rapid import RapidEngine
 from app.engines.runtimes import UnavailablePrecisionError, declared_flags, open_onnxruntime
 from app.engines.weights import BLANK, UnexpectedModelError, load_weights
 from app.images import Pixels, decode
-from services.common.accuracy import character_errors
+from services.common.domain.accuracy import character_errors
 from tests.support.images import line_image
 from tests.support.samples import sample_lines
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from services.cli.upload import _candidates
-from services.common.annotations import UnacceptableAnnotationError, normalise
-from services.common.images import sniff
-from services.common.tables.table import Report
+from services.common.domain.annotations import UnacceptableAnnotationError, normalise
+from services.common.domain.image_formats import sniff
+from services.common.domain.tables.table import Report
 from services.datasets.manifest import Format, SplitName
 from services.fetcher.archives.formats import OpenArchive
 from services.fetcher.archives.members import ArchiveLimits

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.common.index import Document
+from services.common.adapters.mongo import Document
 from services.fetcher.lists.formats import ListFormat, open_list
 from services.fetcher.lists.rows import MAX_ANNOTATION_LINES, Item, Rejection, Row, to_row
 from services.fetcher.progress import failed_csv

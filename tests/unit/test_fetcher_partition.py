@@ -10,12 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from services.common.download.client import Download
-from services.common.download.errors import FailedDownloadError
-from services.common.download.headers import Validators
-from services.common.download.urls import host_of
-from services.common.errors import PostponedError
-from services.common.settlement import (
+from services.common.adapters.rabbitmq.settlement import (
     DELAY_SECONDS,
     FETCH_QUEUES,
     Outcome,
@@ -24,6 +19,11 @@ from services.common.settlement import (
     postpone,
     to_delivery,
 )
+from services.common.domain.errors import PostponedError
+from services.common.download.client import Download
+from services.common.download.errors import FailedDownloadError
+from services.common.download.headers import Validators
+from services.common.download.urls import host_of
 from services.fetcher.hosts.scheduler import MOST_HELD_SECONDS, SlotLimits
 from services.fetcher.hosts.source import PoliteSource
 from services.fetcher.main import PARTITION_PREFETCH

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from services.common.domain.errors import PostponedError
 from services.common.download.errors import FailedDownloadError
-from services.common.errors import PostponedError
 from services.fetcher.hosts import scheduler as module
 from services.fetcher.hosts.scheduler import HostScheduler, SlotLimits
 from tests.support.hosts import MemoryRepository, make_scheduler

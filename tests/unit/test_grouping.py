@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.common.errors import PermanentError
-from services.common.grouping import Grouped
+from services.common.adapters.request_batcher import Grouped
+from services.common.domain.errors import PermanentError
 
 
 class RefusedError(PermanentError):

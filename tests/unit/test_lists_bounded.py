@@ -9,7 +9,7 @@ from typing import IO
 
 import pytest
 
-from services.common.tables.columns import ReadingOptions
+from services.common.domain.tables.columns import ReadingOptions
 from services.fetcher.lists.formats import ListFormat
 from services.fetcher.lists.reading import open_bounded
 from services.fetcher.lists.rows import Item, MalformedListError, Row

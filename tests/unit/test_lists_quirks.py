@@ -5,7 +5,7 @@ from io import BytesIO
 
 import pytest
 
-from services.common.tables.names import ImageNames
+from services.common.domain.tables.names import ImageNames
 from services.fetcher.lists.formats import OpenList, find_format, open_list
 from services.fetcher.lists.rows import Item, MalformedListError, Rejection, Row
 

@@ -6,8 +6,8 @@ from typing import Literal
 import pytest
 import structlog
 
-from services.common.logs import configure_logging
-from services.common.settings import LogSettings
+from services.common.runtime.logs import configure_logging
+from services.common.runtime.settings import LogSettings
 
 AMQP_URL = "amqp://admin:hunter2@rabbit/"
 BEARER = "Bearer TOPSECRET"

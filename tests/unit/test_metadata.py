@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.metadata import Provenance, from_metadata, to_metadata
+from services.common.domain.provenance import Provenance, from_metadata, to_metadata
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ import socket
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from services.common.probe import main
+from services.common.runtime.probe import main
 
 
 async def ready(_: web.Request) -> web.Response:

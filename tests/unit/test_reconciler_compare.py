@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.object_store import ObjectInfo
-from services.common.synthetic import sequencer_at
+from services.common.adapters.object_store import ObjectInfo
+from services.common.adapters.synthetic_events import sequencer_at
 from services.reconciler.compare import Pair, State, judge, pairs
 
 T = TypeVar("T")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.common.accuracy import character_errors
+from services.common.domain.accuracy import character_errors
 
 
 @pytest.mark.parametrize(

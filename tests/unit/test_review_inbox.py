@@ -5,10 +5,10 @@ from typing import Any, cast
 
 import pytest
 
-from services.common.index import Database
-from services.common.labelstudio.client import LabelStudio
-from services.common.labelstudio.errors import LabelStudioUnavailableError
-from services.common.labelstudio.schemas import Project
+from services.common.adapters.mongo import Database
+from services.label_studio.client import LabelStudio
+from services.label_studio.errors import LabelStudioUnavailableError
+from services.label_studio.schemas import Project
 from services.review.label_studio import MAX_TRIES, Inbox
 from tests.support.waiting import eventually
 
@@ -59,7 +59,7 @@ async def read(studio: Studio, wanted: list[int]) -> None:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.common.breaker.LARGEST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("services.common.runtime.dependency_gate.LARGEST_PAUSE_SECONDS", 0.001)
 
 
 async def test_task_that_can_never_be_read_is_given_up() -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
-from services.common.index import Collection, Document
+from services.common.adapters.mongo import Collection, Document
 from services.review.quality import Figures, Quality
 from tests.support.review import known
 from tests.support.waiting import eventually

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from services.common.annotations import UnacceptableAnnotationError
+from services.common.domain.annotations import UnacceptableAnnotationError
 from services.review.sessions import Sessions
 
 PASSWORD = SecretStr("a long password")

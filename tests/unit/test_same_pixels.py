@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from app.images import decode
-from services.common.images import sniff
-from services.common.labels import Origin
-from services.common.normal_form import is_shown_alike
+from services.common.domain.image_formats import sniff
+from services.common.domain.labels import Origin
+from services.common.domain.normal_form import is_shown_alike
 from services.datasets.export import _add
 from services.datasets.folder import Folder
 from services.datasets.formats.files import TrOcr

@@ -19,7 +19,7 @@ from infra.local.ports import pick_free_ports
 from infra.local.probes import answers
 from infra.local.samples import make
 from infra.local.site import FOLDER, LIST_NAME, absolute_list, build_site, site_url
-from services.common.images import sniff
+from services.common.domain.image_formats import sniff
 from tests.support.waiting import eventually
 
 MAX_TOTAL_BYTES = 300_000

@@ -1,7 +1,6 @@
 import pytest
 
-from services.common.errors import InvalidEventError, TransientError
-from services.common.settlement import (
+from services.common.adapters.rabbitmq.settlement import (
     ATTEMPT_HEADER,
     CODE_HEADER,
     DELIVERY_COUNT_HEADER,
@@ -18,6 +17,7 @@ from services.common.settlement import (
     renewed,
     to_delivery,
 )
+from services.common.domain.errors import InvalidEventError, TransientError
 
 QUEUES = Queues("work", ("soon", "later"), "parked")
 

@@ -3,15 +3,15 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.events import EventKind, parse_notification, sequence_order
-from services.common.object_store import ObjectInfo
-from services.common.synthetic import (
+from services.common.adapters.object_store import ObjectInfo
+from services.common.adapters.synthetic_events import (
     latest,
     removed_notification,
     sequencer_at,
     stored_notification,
     time_of,
 )
+from services.common.domain.events import EventKind, parse_notification, sequence_order
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, 123000, tzinfo=UTC)
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200)

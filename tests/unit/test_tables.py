@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.tables.columns import Wanted
-from services.common.tables.dialect import NoHeaderError
-from services.common.tables.json_rows import read_items
-from services.common.tables.lines import UnknownEncodingError
-from services.common.tables.names import ImageNames
-from services.common.tables.records import Damaged
-from services.common.tables.table import (
+from services.common.domain.tables.columns import Wanted
+from services.common.domain.tables.dialect import NoHeaderError
+from services.common.domain.tables.json_rows import read_items
+from services.common.domain.tables.lines import UnknownEncodingError
+from services.common.domain.tables.names import ImageNames
+from services.common.domain.tables.records import Damaged
+from services.common.domain.tables.table import (
     MAX_DAMAGED,
     Report,
     TableGivenUpError,

@@ -1,4 +1,4 @@
-"""``python -m infra.train`` on small exports: what it refuses, and what it makes."""
+"""``python -m services.training`` on small exports: what it refuses, and what it makes."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from infra.train.__main__ import app
-from services.common.labels import Origin
+from services.common.domain.labels import Origin
 from services.datasets.manifest import Format, SplitName
+from services.training.__main__ import app
 from tests.support.exports import write_export
 from tests.support.tiny_trocr import make_tiny_trocr, need_trocr
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from services.common.undoing import _without_last
+from services.common.adapters.annotation_history import _without_last
 
 AT = datetime(2026, 11, 24, tzinfo=UTC)
 

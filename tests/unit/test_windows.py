@@ -11,9 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import override
 
-from services.common import windows
-from services.common.index import Collection, Document
-from services.common.windows import LONG_SECONDS, Axis, Position, best, by_hash, newest, walk, worst
+from services.common.adapters import windows
+from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.windows import (
+    LONG_SECONDS,
+    Axis,
+    Position,
+    best,
+    by_hash,
+    newest,
+    walk,
+    worst,
+)
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 

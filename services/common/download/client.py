@@ -13,6 +13,7 @@ from aiohttp.abc import AbstractResolver
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
+from services.common.domain.image_formats import CONTENT_TYPES
 from services.common.download.answers import check_robots_tag, check_status
 from services.common.download.errors import (
     FailedDownloadError,
@@ -29,7 +30,6 @@ from services.common.download.room import Room
 from services.common.download.settings import DownloadSettings
 from services.common.download.transport import Body, Transport
 from services.common.download.urls import host_of, to_url
-from services.common.images import CONTENT_TYPES
 
 _MOST_HEADERS = 128
 _LONGEST_HEADER = 8190

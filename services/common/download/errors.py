@@ -2,9 +2,9 @@
 
 from typing import Literal
 
+from services.common.domain.errors import PermanentError, PipelineError, TransientError
+from services.common.domain.redaction import hide_secrets
 from services.common.download.headers import Validators
-from services.common.download.redaction import hide_secrets
-from services.common.errors import PermanentError, PipelineError, TransientError
 
 DownloadCode = Literal[
     "archive_refused",

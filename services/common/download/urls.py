@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from yarl import URL
 
+from services.common.domain.errors import PermanentError
 from services.common.download.errors import DownloadCode
-from services.common.errors import PermanentError
 
 MAX_URL_LENGTH = 8000
 """Characters once percent-encoded; servers refuse request lines beyond 8 KiB."""

@@ -7,14 +7,21 @@ from io import BytesIO
 from itertools import islice
 from pathlib import PurePosixPath
 
-from services.common.annotations import collapse
-from services.common.bounded_child import InputRefusedError
-from services.common.tables.columns import FILE_NAMES, Wanted
-from services.common.tables.json_rows import load_json, read_items, read_json_lines
-from services.common.tables.lines import detect_encoding, open_lines
-from services.common.tables.names import ImageNames, canonical, is_image, without_suffix
-from services.common.tables.records import Damaged
-from services.common.tables.table import NULL, Note, Report, TableRow, TableSource, read_table
+from services.common.domain.annotations import collapse
+from services.common.domain.tables.columns import FILE_NAMES, Wanted
+from services.common.domain.tables.json_rows import load_json, read_items, read_json_lines
+from services.common.domain.tables.lines import detect_encoding, open_lines
+from services.common.domain.tables.names import ImageNames, canonical, is_image, without_suffix
+from services.common.domain.tables.records import Damaged
+from services.common.domain.tables.table import (
+    NULL,
+    Note,
+    Report,
+    TableRow,
+    TableSource,
+    read_table,
+)
+from services.common.runtime.bounded_child import InputRefusedError
 from services.fetcher.archives.members import Archive, ArchiveRefusedError
 from services.fetcher.lists.parquet import to_rows
 from services.fetcher.lists.rows import is_text

@@ -9,14 +9,14 @@ from dataclasses import asdict
 from itertools import islice
 from typing import IO, Any
 
-from services.common.bounded_child import (
+from services.common.domain.tables.table import Report
+from services.common.runtime.bounded_child import (
     BoundedChild,
     ChildError,
     ChildLimits,
     InputRefusedError,
 )
-from services.common.stoppable import Stop
-from services.common.tables.table import Report
+from services.common.runtime.stoppable import Stop
 from services.fetcher.archives.contents import MemberReader
 from services.fetcher.archives.formats import OpenArchive
 from services.fetcher.archives.members import ArchiveLimits, ArchiveRefusedError

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from services.common.tables.names import is_image
-from services.common.tables.table import Report
+from services.common.domain.tables.names import is_image
+from services.common.domain.tables.table import Report
 from services.fetcher.archives.addresses import member_url
 from services.fetcher.archives.formats import OpenArchive
 from services.fetcher.archives.ground_truth import GroundTruth, is_companion, may_annotate

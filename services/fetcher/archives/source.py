@@ -16,7 +16,7 @@ from typing import IO, Protocol
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
-from services.common.stoppable import Stop, run_stoppable
+from services.common.runtime.stoppable import Stop, run_stoppable
 from services.fetcher.archives.addresses import split_member
 from services.fetcher.archives.contents import MemberReader
 from services.fetcher.archives.members import ArchiveRefusedError

@@ -7,7 +7,7 @@ from typing import IO, Protocol
 
 from services.common.download.answers import DEAD_HOST_ATTEMPTS
 from services.common.download.errors import FailedDownloadError
-from services.common.stoppable import Stop
+from services.common.runtime.stoppable import Stop
 from services.fetcher.archives.formats import SNIFFED_BYTES
 from services.fetcher.archives.members import ArchiveLimits, ArchiveRefusedError
 from services.fetcher.gunzip import gunzipped, is_gzip

@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from services.common.backoff import doubled
+from services.common.runtime.backoff import doubled
 
 if TYPE_CHECKING:
     import asyncio

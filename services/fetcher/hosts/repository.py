@@ -12,8 +12,8 @@ from enum import StrEnum
 
 import structlog
 
-from services.common.grouping import Grouped
-from services.common.index import Collection, Document, DuplicateDocumentError
+from services.common.adapters.mongo import Collection, Document, DuplicateDocumentError
+from services.common.adapters.request_batcher import Grouped
 from services.fetcher.hosts.host import HostState
 
 log = structlog.stdlib.get_logger(__name__)

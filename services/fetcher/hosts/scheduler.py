@@ -1,6 +1,6 @@
 """Schedules downloads: gives slots to hosts in turn, each within its limits.
 
-Work on one host is all in one process (see ``services.common.partitions``), so its limits are kept
+Work on one host is all in one process (``adapters/rabbitmq/partitions.py``), so its limits are kept
 here, in memory; what must survive the process is in ``repository``. A download that lasts counts
 against its host's limit, and after a second no more against that of all: slow and dead hosts would
 else use up what the others could have.
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 from aiolimiter import AsyncLimiter
 
+from services.common.adapters.rabbitmq.settlement import DELAY_SECONDS
+from services.common.domain.errors import PostponedError
 from services.common.download.errors import FailedDownloadError
-from services.common.errors import PostponedError
-from services.common.settlement import DELAY_SECONDS
 from services.fetcher.hosts.host import Host
 from services.fetcher.hosts.repository import HostRepository
 

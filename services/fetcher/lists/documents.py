@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from services.common.domain.tables.json_rows import load_json
 from services.common.download.urls import UnacceptableUrlError, to_url
-from services.common.tables.json_rows import load_json
 from services.fetcher.lists.rows import MalformedListError, is_text, reject
 
 MAX_NAME_LENGTH = 200

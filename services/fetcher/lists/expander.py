@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 
-from services.common.index import Document
+from services.common.adapters.mongo import Document
 from services.fetcher.counting import PAGES_AT_ONCE
 from services.fetcher.jobs import Job
 from services.fetcher.ledger import Ledger, fetch_id

@@ -10,12 +10,12 @@ from itertools import islice
 from pathlib import PurePath
 from typing import IO
 
-from services.common.tables.columns import ReadingOptions, find_columns, missing
-from services.common.tables.dialect import NoHeaderError, split
-from services.common.tables.json_rows import read_items, read_json_lines
-from services.common.tables.lines import UnknownEncodingError, detect_encoding, open_lines
-from services.common.tables.records import Damaged
-from services.common.tables.table import (
+from services.common.domain.tables.columns import ReadingOptions, find_columns, missing
+from services.common.domain.tables.dialect import NoHeaderError, split
+from services.common.domain.tables.json_rows import read_items, read_json_lines
+from services.common.domain.tables.lines import UnknownEncodingError, detect_encoding, open_lines
+from services.common.domain.tables.records import Damaged
+from services.common.domain.tables.table import (
     Report,
     TableGivenUpError,
     TableRow,

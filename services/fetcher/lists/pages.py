@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from math import gcd
 
+from services.common.adapters.mongo import Collection, Document
+from services.common.domain.list_rows import pack_rows, unpack_rows
 from services.common.download.urls import host_of
-from services.common.index import Collection, Document
-from services.common.list_rows import pack_rows, unpack_rows
 from services.fetcher.lists.rows import Item
 
 PAGE_ROWS = 1000

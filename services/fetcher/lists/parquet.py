@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import IO, Any
 
-from services.common.bounded_child import BoundedChild, ChildError, ChildLimits
-from services.common.tables.columns import Wanted
-from services.common.tables.records import Damaged
-from services.common.tables.table import Report, TableRow
+from services.common.domain.tables.columns import Wanted
+from services.common.domain.tables.records import Damaged
+from services.common.domain.tables.table import Report, TableRow
+from services.common.runtime.bounded_child import BoundedChild, ChildError, ChildLimits
 from services.fetcher.lists.rows import MalformedListError, Row
 from services.fetcher.lists.table import to_items
 

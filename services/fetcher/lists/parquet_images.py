@@ -13,9 +13,9 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.common.bounded_child import BoundedChild, ChildLimits, InputRefusedError
-from services.common.tables.columns import Wanted, find_column, missing
-from services.common.tables.table import Report
+from services.common.domain.tables.columns import Wanted, find_column, missing
+from services.common.domain.tables.table import Report
+from services.common.runtime.bounded_child import BoundedChild, ChildLimits, InputRefusedError
 from services.fetcher.lists.parquet import MEMORY_BYTES, results_of
 from services.fetcher.lists.parquet_reader import holds_images, kind_of, refusing, texts_of
 from services.fetcher.lists.rows import Item, check_annotation

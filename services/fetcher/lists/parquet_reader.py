@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from services.common.annotations import MAX_ANNOTATION_LENGTH
-from services.common.bounded_child import InputRefusedError, in_pieces
+from services.common.domain.annotations import MAX_ANNOTATION_LENGTH
+from services.common.domain.tables.columns import Wanted, find_columns, missing
 from services.common.download.urls import MAX_URL_LENGTH
-from services.common.tables.columns import Wanted, find_columns, missing
+from services.common.runtime.bounded_child import InputRefusedError, in_pieces
 
 BATCH_ROWS = 500
 _MOST = max(MAX_URL_LENGTH, MAX_ANNOTATION_LENGTH) + 1

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from typing import IO, Any
 
-from services.common.bounded_child import BoundedChild, ChildError, ChildLimits, in_pieces
-from services.common.tables.columns import ReadingOptions
-from services.common.tables.table import Note, Report
+from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.table import Note, Report
+from services.common.runtime.bounded_child import BoundedChild, ChildError, ChildLimits, in_pieces
 from services.fetcher.lists.formats import ListFormat, OpenList, open_list
 from services.fetcher.lists.rows import Item, MalformedListError, Rejection, Row
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.common.annotations import (
+from services.common.domain.annotations import (
     MAX_ANNOTATION_LENGTH,
     UnacceptableAnnotationError,
     normalise,
 )
-from services.common.download.redaction import hide_secrets
+from services.common.domain.errors import PermanentError
+from services.common.domain.redaction import hide_secrets
 from services.common.download.urls import UnacceptableUrlError, to_url
-from services.common.errors import PermanentError
 from services.fetcher.archives.addresses import is_archive_path, member_url, split_member
 
 MAX_ANNOTATION_LINES = 100

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
-from services.common.tables.columns import URL_NAMES, Wanted
-from services.common.tables.records import Damaged
-from services.common.tables.table import TableRow
+from services.common.domain.tables.columns import URL_NAMES, Wanted
+from services.common.domain.tables.records import Damaged
+from services.common.domain.tables.table import TableRow
 from services.fetcher.lists.rows import Row, reject, to_row
 
 WANTED = Wanted(where=URL_NAMES)

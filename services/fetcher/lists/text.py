@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
-from services.common.tables.dialect import COMPLETE
-from services.common.tables.lines import Line
-from services.common.tables.records import Damaged, read_lines
-from services.common.tables.table import Report, TableRow
+from services.common.domain.tables.dialect import COMPLETE
+from services.common.domain.tables.lines import Line
+from services.common.domain.tables.records import Damaged, read_lines
+from services.common.domain.tables.table import Report, TableRow
 
 
 def read_text(lines: Iterable[Line], report: Report) -> Iterator[TableRow | Damaged]:

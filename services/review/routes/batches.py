@@ -10,9 +10,9 @@ from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import UploadFile
 
-from services.common.images import PDF_MARK, PDF_REFUSED, ImageFormat, sniff
-from services.common.metadata import PLACEHOLDER_SOURCES
-from services.common.problems import ProblemError
+from services.common.domain.image_formats import PDF_MARK, PDF_REFUSED, ImageFormat, sniff
+from services.common.domain.provenance import PLACEHOLDER_SOURCES
+from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted, text_of
 from services.review.fetcher import FetcherRefusedError, FetcherUnavailableError
 

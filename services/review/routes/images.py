@@ -7,19 +7,19 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import URL
 
-from services.common.annotations import (
+from services.common.adapters.mongo import Document
+from services.common.adapters.object_store import ObjectTooLargeError
+from services.common.domain.annotations import (
     Outcome,
     Quality,
     UnacceptableAnnotationError,
     annotate,
     to_annotation,
 )
-from services.common.errors import ObjectNotFoundError
-from services.common.forgetting import Forgetting
-from services.common.index import Document
-from services.common.object_store import ObjectTooLargeError
-from services.common.problems import ProblemError
-from services.common.removal import find_targets
+from services.common.domain.errors import ObjectNotFoundError
+from services.common.runtime.problems import ProblemError
+from services.erasure.forgetting import Forgetting
+from services.erasure.removal import find_targets
 from services.review.access import Me, Of, Parts, Posted, text_of
 from services.review.gallery import Filters, find_page
 from services.review.metrics import ANNOTATIONS

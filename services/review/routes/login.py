@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from services.common.annotations import UnacceptableAnnotationError
+from services.common.domain.annotations import UnacceptableAnnotationError
 from services.review.access import Me, Of, Parts, Posted, text_of
 from services.review.sessions import COOKIE
 

@@ -8,8 +8,8 @@ from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field
 from starlette.datastructures import FormData
 
-from services.common.annotations import Outcome, Quality, UnacceptableAnnotationError
-from services.common.problems import ProblemError
+from services.common.domain.annotations import Outcome, Quality, UnacceptableAnnotationError
+from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted, text_of
 from services.review.gallery import Text, decode, encode
 from services.review.queue import Mode, Task, Wish, axes

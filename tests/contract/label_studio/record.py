@@ -27,7 +27,7 @@ from label_studio_sdk.label_interface import LabelInterface
 from typing_extensions import override
 
 HERE = Path(__file__).parent
-CONFIG = (HERE.parents[2] / "services/common/labelstudio/labeling.xml").read_text()
+CONFIG = (HERE.parents[2] / "services/label_studio/labeling.xml").read_text()
 TASKS = json.loads((HERE / "tasks.json").read_text())
 SECRET = "a-secret-of-a-webhook"
 SINCE = "2026-01-01T00:00:00.000000Z"

@@ -1,0 +1,337 @@
+"""MinIO, or any S3 server: the only file that knows the client."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession, get_session
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.httpsession import get_cert_path
+
+from services.common.adapters.direct_put import DirectPut, open_direct_put
+from services.common.domain.errors import (
+    ObjectNotFoundError,
+    ObjectStoreUnavailableError,
+    PermanentError,
+)
+from services.common.runtime.settings import S3Settings
+
+if TYPE_CHECKING:  # stubs are a development dependency
+    from types_aiobotocore_s3.client import S3Client
+    from types_aiobotocore_s3.literals import EventType
+
+NOTIFIED_EVENTS: tuple["EventType", ...] = (
+    "s3:ObjectCreated:Put",
+    "s3:ObjectCreated:CompleteMultipartUpload",
+    "s3:ObjectCreated:Copy",
+    "s3:ObjectRemoved:*",
+)
+"""``s3:ObjectCreated:*`` would also mean changed tags: the same bytes, predicted again."""
+
+_SERVER_FAULTS = (BotoCoreError, HTTPClientError, aiohttp.ClientError, OSError, TimeoutError)
+"""aiohttp's own is let through by aiobotocore where a body ends early."""
+
+_WRITE_ATTEMPTS = 4
+"""Without the client, and the client's."""
+_SLOWEST_BYTES_PER_SECOND = 100_000
+
+_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What a store knows of an object."""
+
+    key: str
+    etag: str
+    size: int
+    """Bytes."""
+    stored_at: datetime
+    content_type: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """User metadata, names in lower case."""
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object and its bytes, of one and the same version."""
+
+    info: ObjectInfo
+    content: bytes
+
+
+class ObjectTooLargeError(PermanentError):
+    """The object is larger than the reader takes."""
+
+    code = "image_too_large"
+
+    def __init__(self, info: ObjectInfo, max_bytes: int) -> None:
+        super().__init__(f"{info.size} bytes, the limit is {max_bytes}")
+        self.info = info
+
+
+class ObjectStore:
+    """One bucket.
+
+    Args:
+        client: Open S3 client; the caller closes it.
+        bucket: Its name.
+        direct_put: Writes with less effort, where it can.
+        write_timeout_seconds: Limit to write an object, beside the time that its bytes take.
+    """
+
+    def __init__(
+        self,
+        client: "S3Client",
+        bucket: str,
+        direct_put: DirectPut | None = None,
+        *,
+        write_timeout_seconds: float = 140.0,
+    ) -> None:
+        self.client = client
+        self.bucket = bucket
+        self._direct_put = direct_put
+        self._write_timeout_seconds = write_timeout_seconds
+
+    async def read(self, key: str, *, max_bytes: int) -> StoredObject:
+        """Read a whole object.
+
+        Raises:
+            ObjectNotFoundError: No object has this key.
+            ObjectTooLargeError: It has more than ``max_bytes``; nothing was read.
+            ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+        """
+        async with self._errors(key):
+            response = await self.client.get_object(Bucket=self.bucket, Key=key)
+            async with response["Body"] as body:
+                info = _info(key, response)
+                if info.size > max_bytes:
+                    raise ObjectTooLargeError(info, max_bytes)
+                return StoredObject(info, await body.read())
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """Return what is known of an object, or None where there is none.
+
+        Raises:
+            ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+        """
+        try:
+            async with self._errors(key):
+                return _info(key, await self.client.head_object(Bucket=self.bucket, Key=key))
+        except ObjectNotFoundError:
+            return None
+
+    async def write(
+        self,
+        key: str,
+        content: bytes,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str],
+        digest: str | None = None,
+    ) -> str:
+        """Write an object, replacing what has its key, and return its ETag.
+
+        Args:
+            key: Of the object.
+            content: Its bytes.
+            content_type: Of its bytes.
+            metadata: Of its user: names and ASCII values.
+            digest: SHA-256 of the bytes, in hexadecimal: where it is known, writing costs less.
+
+        Raises:
+            ObjectStoreUnavailableError: It was not acknowledged; it may still be there.
+        """
+        # No other limit concerns a server that takes no more bytes: those are on what is read
+        limit = self._write_timeout_seconds + len(content) / _SLOWEST_BYTES_PER_SECOND
+        async with self._errors(key), asyncio.timeout(limit):
+            if digest is not None and self._direct_put is not None:
+                headers = {f"x-amz-meta-{name.lower()}": value for name, value in metadata.items()}
+                headers["content-type"] = content_type
+                if etag := await self._direct_put(key, content, digest=digest, headers=headers):
+                    return etag
+            response = await self.client.put_object(
+                Bucket=self.bucket,
+                Key=key,
+                Body=content,
+                ContentType=content_type,
+                Metadata=dict(metadata),
+            )
+            return response["ETag"].strip('"')
+
+    async def delete(self, key: str) -> None:
+        """Delete an object; one that is not there is no error.
+
+        Raises:
+            ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+        """
+        async with self._errors(key):
+            await self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    async def address(self, key: str, *, seconds: int) -> str:
+        """Return an address by which anybody may read an object for a while; nothing is sent."""
+        where = {"Bucket": self.bucket, "Key": key}
+        return await self.client.generate_presigned_url("get_object", where, ExpiresIn=seconds)
+
+    async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
+        """Yield every object whose key begins with ``prefix``, read in pages of 1,000.
+
+        Keys are in the order of their UTF-8 bytes.
+
+        A listing has neither content types nor user metadata, and its times are cut to
+        milliseconds.
+
+        Raises:
+            ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+        """
+        async with self._errors(""):
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix
+            )
+            async for page in pages:
+                for each in page.get("Contents", []):
+                    yield ObjectInfo(
+                        each["Key"], each["ETag"].strip('"'), each["Size"], each["LastModified"]
+                    )
+
+    async def now(self) -> datetime:
+        """Return the server's own time, in whole seconds: the clock that objects are dated by.
+
+        Raises:
+            ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+        """
+        async with self._errors(""):
+            response = await self.client.head_bucket(Bucket=self.bucket)
+            return parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
+
+    async def erase(self, key: str) -> int:
+        """Delete every version and delete marker of a key; return how many there were.
+
+        Raises:
+            ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+        """
+        async with self._errors(""):
+            pages = self.client.get_paginator("list_object_versions").paginate(
+                Bucket=self.bucket, Prefix=key
+            )
+            versions = [
+                each["VersionId"]
+                async for page in pages
+                for each in (*page.get("Versions", []), *page.get("DeleteMarkers", []))
+                if each["Key"] == key
+            ]
+            for version in versions:
+                await self.client.delete_object(Bucket=self.bucket, Key=key, VersionId=version)
+            return len(versions)
+
+    async def set_up(self, *, notification_arn: str) -> None:
+        """Make the bucket private, encrypted and notifying; what is right already stays.
+
+        Args:
+            notification_arn: MinIO's name of the AMQP target, ``arn:minio:sqs::RAW:amqp``.
+
+        Raises:
+            ObjectStoreUnavailableError: The server does not answer, or refuses.
+        """
+        async with self._errors(""):
+            with suppress(self.client.exceptions.BucketAlreadyOwnedByYou):
+                await self.client.create_bucket(Bucket=self.bucket)
+            await self.client.delete_bucket_policy(Bucket=self.bucket)  # private
+            await self.client.put_bucket_encryption(
+                Bucket=self.bucket,
+                ServerSideEncryptionConfiguration={
+                    "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+                },
+            )
+            await self.client.put_bucket_notification_configuration(
+                Bucket=self.bucket,
+                NotificationConfiguration={
+                    "QueueConfigurations": [
+                        {"QueueArn": notification_arn, "Events": list(NOTIFIED_EVENTS)}
+                    ]
+                },
+            )
+
+    async def check(self) -> None:
+        """Raise ObjectStoreUnavailableError unless the bucket answers."""
+        async with self._errors(""):
+            await self.client.head_bucket(Bucket=self.bucket)
+
+    @asynccontextmanager
+    async def _errors(self, key: str) -> AsyncIterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            problem = error.response.get("Error", {})
+            if key and problem.get("Code") in _MISSING:
+                raise ObjectNotFoundError(self.bucket, key) from error
+            reason = f"{problem.get('Code')}: {problem.get('Message')}"
+            raise ObjectStoreUnavailableError(reason) from error
+        except _SERVER_FAULTS as error:
+            raise ObjectStoreUnavailableError(f"{type(error).__name__}: {error}") from error
+
+
+@asynccontextmanager
+async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
+    """Open a client for the length of an ``async with`` block; nothing is sent yet.
+
+    The server is connected to directly, whatever proxy the environment names.
+    """
+    session, address = _session(), str(settings.endpoint_url)
+    async with AsyncExitStack() as stack:
+        client = session.create_client(
+            "s3",
+            endpoint_url=address,
+            region_name=settings.region,
+            aws_access_key_id=settings.access_key_id,
+            aws_secret_access_key=settings.secret_access_key.get_secret_value(),
+            config=AioConfig(
+                connect_timeout=settings.connect_timeout_seconds,
+                read_timeout=settings.read_timeout_seconds,
+                max_pool_connections=64,
+                proxies={},  # None, the default, would take those of the environment
+                retries={"mode": "standard", "total_max_attempts": 3},
+                signature_version="s3v4",  # else presigned addresses are of version 2
+                s3={"addressing_style": "path"},
+            ),
+        )
+        tls = await _trust(session) if settings.endpoint_url.scheme == "https" else None
+        direct_put = await stack.enter_async_context(open_direct_put(settings, tls=tls))
+        yield ObjectStore(
+            await stack.enter_async_context(client),
+            settings.bucket,
+            direct_put,
+            write_timeout_seconds=_WRITE_ATTEMPTS
+            * (settings.connect_timeout_seconds + settings.read_timeout_seconds),
+        )
+
+
+@cache
+def _session() -> AioSession:
+    """Return the one session: each reads megabytes of descriptions before its first client."""
+    return get_session()
+
+
+async def _trust(session: AioSession) -> ssl.SSLContext:
+    """Trust whom the client trusts; reading hundreds of certificates takes a while."""
+    authorities = session.get_config_variable("ca_bundle") or get_cert_path(verify=True)
+    return await asyncio.to_thread(ssl.create_default_context, cafile=authorities)
+
+
+def _info(key: str, response: Any) -> ObjectInfo:
+    return ObjectInfo(
+        key=key,
+        etag=response["ETag"].strip('"'),
+        size=response["ContentLength"],
+        stored_at=response["LastModified"],
+        content_type=response.get("ContentType"),
+        metadata={name.lower(): value for name, value in response["Metadata"].items()},
+    )

@@ -1,0 +1,180 @@
+"""RabbitMQ's client: connect, publish with confirmation, look at a queue (see also ``consuming``).
+
+Nothing is declared here: ``rabbitmq/definitions.json`` is the only place that does.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import aio_pika
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractConnection,
+    AbstractIncomingMessage,
+    AbstractQueue,
+)
+from aio_pika.exceptions import AMQPException, ChannelInvalidStateError, DeliveryError
+
+from services.common.domain.errors import BrokerUnavailableError
+from services.common.runtime.settings import AmqpSettings
+
+CONNECT_TIMEOUT_SECONDS = 10.0
+CONFIRM_TIMEOUT_SECONDS = 30.0
+
+Connection = AbstractConnection
+Channel = AbstractChannel
+Queue = AbstractQueue
+Message = AbstractIncomingMessage
+
+BROKER_ERRORS = (AMQPException, ChannelInvalidStateError, OSError, TimeoutError)
+
+
+@asynccontextmanager
+async def connect(settings: AmqpSettings) -> AsyncIterator[Connection]:
+    """Connect for the length of an ``async with`` block; a lost connection is not reopened.
+
+    Raises:
+        BrokerUnavailableError: RabbitMQ does not answer.
+    """
+    with broker_errors():
+        connection = await aio_pika.connect(str(settings.url), timeout=CONNECT_TIMEOUT_SECONDS)
+    try:
+        yield connection
+    finally:
+        with suppress(*BROKER_ERRORS):
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                await connection.close()
+
+
+class Publisher:
+    """Publishes with confirmation; many may be under way at once."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def depth(self, queue: str) -> int:
+        """Return how many messages wait in a queue.
+
+        Raises:
+            BrokerUnavailableError: RabbitMQ does not answer, or has no such queue.
+        """
+        with broker_errors(queue):
+            return await depth_of(self._channel, queue)
+
+    async def publish(
+        self,
+        body: bytes,
+        *,
+        queue: str,
+        headers: Mapping[str, Any] | None = None,
+        exchange: str = "",
+    ) -> None:
+        """Put a persistent message into ``queue`` and wait for its confirmation.
+
+        Args:
+            body: The message.
+            queue: Its name; of ``exchange`` the routing key.
+            headers: Of the message.
+            exchange: Which chooses the queue.
+
+        Raises:
+            BrokerUnavailableError: It was not confirmed; it may still arrive.
+        """
+        message = aio_pika.Message(
+            body,
+            headers=dict(headers or {}),
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            content_type="application/json",
+        )
+        with broker_errors(queue):
+            chosen = self._channel.default_exchange
+            if exchange:
+                chosen = await self._channel.get_exchange(exchange, ensure=False)
+            await chosen.publish(message, routing_key=queue, timeout=CONFIRM_TIMEOUT_SECONDS)
+
+
+@asynccontextmanager
+async def open_publisher(settings: AmqpSettings) -> AsyncIterator[Publisher]:
+    """Connect for the length of an ``async with`` block; a lost connection is not reopened.
+
+    Raises:
+        BrokerUnavailableError: RabbitMQ does not answer.
+    """
+    async with connect(settings) as connection:
+        yield Publisher(await open_channel(connection, confirms=True))
+
+
+@dataclass(frozen=True)
+class HeldMessage:
+    """A message that nobody else is given while it is looked at."""
+
+    body: bytes
+    headers: Mapping[str, Any]
+    drop: Callable[[], Awaitable[None]]
+    """Takes it out of its queue for ever."""
+
+
+@asynccontextmanager
+async def open_queue(
+    settings: AmqpSettings, queue: str
+) -> AsyncIterator[AsyncIterator[HeldMessage]]:
+    """Look at the messages that a queue holds now, oldest first, one by one.
+
+    What is not dropped goes back at the end of the ``async with`` block, in its order, however
+    the block ends: RabbitMQ takes it back with the channel.
+
+    Raises:
+        BrokerUnavailableError: RabbitMQ does not answer, or has no such queue.
+    """
+    async with connect(settings) as connection:
+        channel = await open_channel(connection, confirms=False)
+
+        async def messages() -> AsyncIterator[HeldMessage]:
+            with broker_errors(queue):
+                source = await channel.get_queue(queue)
+                for _ in range(await depth_of(channel, queue)):
+                    message = await source.get(fail=False, timeout=CONFIRM_TIMEOUT_SECONDS)
+                    if message is None:
+                        return
+                    yield HeldMessage(message.body, message.headers, message.ack)
+
+        yield messages()
+
+
+@contextmanager
+def broker_errors(queue: str = "") -> Iterator[None]:
+    """Turn what the client raises where RabbitMQ fails into BrokerUnavailableError."""
+    try:
+        yield
+    except (*BROKER_ERRORS, DeliveryError) as error:
+        where = f"{queue}: " if queue else ""
+        raise BrokerUnavailableError(f"{where}{type(error).__name__}: {error}") from error
+
+
+async def depth_of(channel: Channel, queue: str) -> int:
+    """Return how many messages wait in a queue."""
+    declared = await channel.declare_queue(queue, passive=True, timeout=CONNECT_TIMEOUT_SECONDS)
+    return declared.declaration_result.message_count or 0
+
+
+async def consumers_of(channel: Channel, queue: str) -> int:
+    """Return how many consumers a queue has (of one with a single active consumer: 1 at most)."""
+    declared = await channel.declare_queue(queue, passive=True, timeout=CONNECT_TIMEOUT_SECONDS)
+    return declared.declaration_result.consumer_count or 0
+
+
+async def open_channel(connection: Connection, *, confirms: bool) -> Channel:
+    """Open a channel; with ``confirms``, publishing to no queue is an error."""
+    with broker_errors():
+        channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+        await channel.initialize(timeout=CONNECT_TIMEOUT_SECONDS)
+    return channel
+
+
+async def check_broker(settings: AmqpSettings) -> None:
+    """Raise BrokerUnavailableError unless a connection can be opened."""
+    async with connect(settings):
+        pass

@@ -1,0 +1,197 @@
+"""The parking queues: what gave up, why, and how it tries again or goes for good."""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from services.common.adapters.rabbitmq.messaging import (
+    HeldMessage,
+    Publisher,
+    open_publisher,
+    open_queue,
+)
+from services.common.adapters.rabbitmq.settlement import (
+    ATTEMPT_HEADER,
+    CODE_HEADER,
+    FIRST_FAILURE_HEADER,
+    PARKED_AT_HEADER,
+    REASON_HEADER,
+    REPLAYS_HEADER,
+    Queues,
+    replay_headers,
+)
+from services.common.domain.redaction import hide_secrets
+from services.common.runtime.settings import AmqpSettings
+
+DELIVERY_LIMIT = "delivery_limit"
+"""Code of a message that RabbitMQ parked: it came back too often, as its consumers died of it."""
+LONGEST_SUBJECT = 300
+
+
+@dataclass(frozen=True)
+class ParkedMessage:
+    """A message in a parking queue, as people see it."""
+
+    id: str
+    """Short, and the same at every look."""
+    code: str
+    reason: str
+    subject: str
+    """What it is about, as far as its body says: a document's ``_id``, a URL, or nothing."""
+    parked_at: datetime | None
+    first_failure: str | None
+    attempts: int
+    replays: int
+    headers: dict[str, Any]
+    body: bytes
+
+
+Wanted = Callable[[ParkedMessage], bool]
+
+
+def parked_message(held: HeldMessage) -> ParkedMessage:
+    """Read a message's headers, whoever parked it."""
+    headers = dict(held.headers)
+    code, reason, parked_at = _verdict(headers)
+    # Headers that RabbitMQ changes at every look are no part of the identity
+    identity = sha256(held.body + str(parked_at).encode()).hexdigest()[:16]
+    return ParkedMessage(
+        id=identity,
+        code=code,
+        reason=reason,
+        subject=_subject(held.body)[:LONGEST_SUBJECT],
+        parked_at=parked_at,
+        first_failure=_text(headers.get(FIRST_FAILURE_HEADER)),
+        attempts=_number(headers.get(ATTEMPT_HEADER), 1),
+        replays=_number(headers.get(REPLAYS_HEADER), 0),
+        headers=headers,
+        body=held.body,
+    )
+
+
+async def look(
+    settings: AmqpSettings, queues: Queues, wanted: Wanted, *, limit: int = 0
+) -> list[ParkedMessage]:
+    """Return the parked messages that are wanted, oldest first (``limit`` 0: all).
+
+    Raises:
+        BrokerUnavailableError: RabbitMQ does not answer.
+    """
+    async with _parked(settings, queues, wanted, limit) as messages:
+        return [message async for _, message in messages]
+
+
+async def replay(
+    settings: AmqpSettings, queues: Queues, wanted: Wanted, *, limit: int = 0
+) -> list[ParkedMessage]:
+    """Put parked messages back into the work queue and return them.
+
+    Each is confirmed there before it leaves the parking queue: a kill in between doubles it, and
+    loses nothing.
+
+    Raises:
+        BrokerUnavailableError: RabbitMQ does not answer.
+    """
+    done = []
+    async with (
+        open_publisher(settings) as publisher,
+        _parked(settings, queues, wanted, limit) as messages,
+    ):
+        async for held, message in messages:
+            await _replay_one(publisher, queues, message)
+            await held.drop()
+            done.append(message)
+    return done
+
+
+async def drop(
+    settings: AmqpSettings, queues: Queues, wanted: Wanted, *, limit: int = 0
+) -> list[ParkedMessage]:
+    """Take parked messages out for ever and return them.
+
+    Raises:
+        BrokerUnavailableError: RabbitMQ does not answer.
+    """
+    done = []
+    async with _parked(settings, queues, wanted, limit) as messages:
+        async for held, message in messages:
+            await held.drop()
+            done.append(message)
+    return done
+
+
+@asynccontextmanager
+async def _parked(
+    settings: AmqpSettings, queues: Queues, wanted: Wanted, limit: int
+) -> AsyncIterator[AsyncGenerator[tuple[HeldMessage, ParkedMessage], None]]:
+    async with open_queue(settings, queues.parked) as held_messages:
+
+        async def chosen() -> AsyncGenerator[tuple[HeldMessage, ParkedMessage], None]:
+            count = 0
+            async for held in held_messages:
+                message = parked_message(held)
+                if wanted(message):
+                    yield held, message
+                    count += 1
+                    if count == limit:
+                        return
+
+        yield chosen()
+
+
+async def _replay_one(publisher: Publisher, queues: Queues, message: ParkedMessage) -> None:
+    headers = replay_headers(message.headers, code=message.code, reason=message.reason)
+    await publisher.publish(
+        message.body, queue=queues.work, headers=headers, exchange=queues.exchange
+    )
+
+
+def _verdict(headers: dict[str, Any]) -> tuple[str, str, datetime | None]:
+    """Return code, reason and time of the parking itself, not of an earlier retry."""
+    if (parked_at := _time(headers.get(PARKED_AT_HEADER))) is not None:
+        code = _text(headers.get(CODE_HEADER)) or "unknown"
+        return code, _text(headers.get(REASON_HEADER)) or "", parked_at
+    deaths = headers.get("x-death")
+    death = deaths[0] if isinstance(deaths, list) and deaths else None
+    if not isinstance(death, dict) or death.get("reason") != DELIVERY_LIMIT:
+        return "unknown", "parked by nobody of this project", None
+    last = _text(headers.get(REASON_HEADER))
+    came = f"came back to {death.get('queue')} too often: its consumers died or lost the connection"
+    reason = f"{came}; before that: {last}" if last else came
+    return DELIVERY_LIMIT, reason, _time(death.get("time"))
+
+
+def _subject(body: bytes) -> str:
+    """Return the first thing that a body names, without judging the rest of it."""
+    try:
+        content = json.loads(body)
+    except ValueError:
+        return ""
+    if not isinstance(content, dict):
+        return ""
+    job = content.get("repredict")
+    if isinstance(job, dict):
+        return str(job.get("document_id", ""))
+    url = hide_secrets(str(content.get("url") or ""))
+    return str(content.get("Key") or url or content.get("fetch_id") or "")
+
+
+def _time(value: object) -> datetime | None:
+    if isinstance(value, datetime):
+        return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    try:
+        return datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: object, default: int) -> int:
+    return value if isinstance(value, int) else default

@@ -1,0 +1,80 @@
+"""Notifications that this project makes itself, for states of objects whose own event is missing.
+
+They are what ``events`` parses, so that one consumer path handles both kinds. A message says where
+it came from in its ``x-origin`` header.
+
+**Sequencers.** MinIO's sequencer is the object's modification time in nanoseconds (measured); a
+listing has the same time cut to milliseconds. A made event must never hide a real one that still
+comes, and must not be hidden by what the document already shows. So its sequencer is the listed
+time rounded *down* (the real event of the same write is then the later one, and completes the
+document with its user), or the document's own where that is greater (an equal sequencer is not
+older). A removal carries the document's own sequencer: it ends the state that was compared and
+none that came after.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote_plus, unquote_plus
+
+from services.common.adapters.object_store import ObjectInfo
+from services.common.domain.events import sequence_order
+
+ORIGIN_HEADER = "x-origin"
+INFERRED = "reconciler"
+"""Value of ``x-origin``: concluded from a comparison; nobody says that it was meant so."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def stored_notification(bucket: str, info: ObjectInfo, *, sequencer: str) -> bytes:
+    """Return the body of a notification that an object was stored, with its user metadata."""
+    stored: dict[str, Any] = {
+        "key": quote_plus(info.key),
+        "sequencer": sequencer,
+        "size": info.size,
+        "eTag": info.etag,
+        "userMetadata": {f"X-Amz-Meta-{name}": value for name, value in info.metadata.items()},
+    }
+    if info.content_type is not None:
+        stored["contentType"] = info.content_type
+    return _body("s3:ObjectCreated:Put", bucket, stored, info.stored_at)
+
+
+def removed_notification(bucket: str, key: str, *, sequencer: str, occurred_at: datetime) -> bytes:
+    """Return the body of a notification that an object is gone."""
+    stored = {"key": quote_plus(key), "sequencer": sequencer}
+    return _body("s3:ObjectRemoved:Delete", bucket, stored, occurred_at)
+
+
+def sequencer_at(time: datetime) -> str:
+    """Return the sequencer that MinIO gives to an object modified at ``time``."""
+    nanoseconds = (time - _EPOCH) // timedelta(microseconds=1) * 1000
+    return f"{nanoseconds:X}"
+
+
+def time_of(sequencer: str) -> datetime:
+    """Return when the object of a MinIO sequencer was modified, cut to milliseconds."""
+    milliseconds = int(sequencer, 16) // 1_000_000
+    try:
+        return _EPOCH + timedelta(milliseconds=milliseconds)
+    except OverflowError:  # another store's sequencers need not be times
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def latest(*sequencers: str | None) -> str:
+    """Return the greatest of sequencers, at least one of which must be given."""
+    return max((each for each in sequencers if each), key=sequence_order)
+
+
+def _body(event_name: str, bucket: str, stored: Mapping[str, Any], time: datetime) -> bytes:
+    record = {
+        "eventVersion": "2.0",
+        "eventSource": "docreco",
+        "eventTime": time.isoformat(),
+        "eventName": event_name,
+        "userIdentity": {},
+        "s3": {"bucket": {"name": bucket}, "object": dict(stored)},
+    }
+    named = f"{bucket}/{unquote_plus(stored['key'])}"
+    return json.dumps({"EventName": event_name, "Key": named, "Records": [record]}).encode()

@@ -1,0 +1,147 @@
+"""MinIO's bucket notifications, as they arrive through RabbitMQ.
+
+Format: the S3 event message structure, with MinIO's own habits (measured bodies in
+tests/contract/minio_events): keys are query-escaped inside the record, a zero-byte object has no
+``size``, and tag changes count as ``ObjectCreated``.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+from urllib.parse import unquote_plus
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from services.common.domain.errors import InvalidEventError
+
+_METADATA_PREFIX = "x-amz-meta-"
+_CREATED = frozenset({"Put", "Post", "CompleteMultipartUpload", "Copy"})
+_REMOVED = frozenset({"Delete", "DeleteMarkerCreated", "DeleteAllVersions"})
+
+
+class EventKind(StrEnum):
+    """What an event means to this project."""
+
+    CREATED = "created"
+    REMOVED = "removed"
+    IGNORED = "ignored"
+    """Nothing about the bytes changed (tags), or nothing was there (NoOP)."""
+
+
+@dataclass(frozen=True)
+class ObjectEvent:
+    """One record of a bucket notification."""
+
+    kind: EventKind
+    name: str
+    """MinIO's event name, for instance ``s3:ObjectCreated:Put``."""
+    bucket: str
+    key: str
+    """Object key, not escaped."""
+    sequencer: str
+    """Hexadecimal; of two events of one key the greater is the later (see ``sequence_order``)."""
+    occurred_at: AwareDatetime
+    etag: str | None = None
+    size: int | None = None
+    """Bytes."""
+    content_type: str | None = None
+    uploaded_by: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    """User metadata, names in lower case without ``x-amz-meta-``, values as sent."""
+
+    @property
+    def document_id(self) -> str:
+        """``_id`` of the object's document in ``images``."""
+        return f"{self.bucket}/{self.key}"
+
+
+def sequence_order(sequencer: str) -> tuple[int, str]:
+    """Sort key of a sequencer: hexadecimal numbers of any length, compared as numbers."""
+    digits = sequencer.lstrip("0").upper()
+    return len(digits), digits
+
+
+def parse_notification(body: bytes) -> list[ObjectEvent]:
+    """Parse the body of a bucket notification.
+
+    Raises:
+        InvalidEventError: ``body`` is not JSON, misses a field, or has no record.
+    """
+    try:
+        notification = _Notification.model_validate_json(body)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"]) or "body"
+        raise InvalidEventError(f"{where}: {problem['msg']}") from error
+    return [_to_event(record) for record in notification.records]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _Bucket(_Model):
+    name: str = Field(min_length=1)
+
+
+class _Object(_Model):
+    key: str = Field(min_length=1)
+    sequencer: str = Field(pattern=r"^[0-9A-Fa-f]{1,64}$")
+    size: int | None = Field(None, ge=0)
+    etag: str | None = Field(None, alias="eTag")
+    content_type: str | None = Field(None, alias="contentType")
+    user_metadata: dict[str, str] = Field(default_factory=dict, alias="userMetadata")
+
+
+class _S3(_Model):
+    bucket: _Bucket
+    object: _Object
+
+
+class _Record(_Model):
+    event_name: str = Field(alias="eventName", min_length=1)
+    event_time: AwareDatetime = Field(alias="eventTime")
+    user_identity: dict[str, Any] = Field(default_factory=dict, alias="userIdentity")
+    s3: _S3
+
+
+class _Notification(_Model):
+    records: list[_Record] = Field(alias="Records", min_length=1)
+
+
+def _to_event(record: _Record) -> ObjectEvent:
+    stored = record.s3.object
+    kind = _kind(record.event_name)
+    size = stored.size
+    if kind is EventKind.CREATED and size is None:
+        size = 0  # MinIO leaves the field out when it is zero
+    return ObjectEvent(
+        kind=kind,
+        name=record.event_name,
+        bucket=record.s3.bucket.name,
+        key=unquote_plus(stored.key),
+        sequencer=stored.sequencer,
+        occurred_at=record.event_time,
+        etag=stored.etag,
+        size=size,
+        content_type=stored.content_type,
+        uploaded_by=record.user_identity.get("principalId") or None,
+        metadata=_metadata(stored.user_metadata),
+    )
+
+
+def _kind(event_name: str) -> EventKind:
+    _, _, action = event_name.removeprefix("s3:").partition(":")
+    if event_name.startswith("s3:ObjectCreated:") and action in _CREATED:
+        return EventKind.CREATED
+    if event_name.startswith("s3:ObjectRemoved:") and action in _REMOVED:
+        return EventKind.REMOVED
+    return EventKind.IGNORED
+
+
+def _metadata(raw: dict[str, str]) -> dict[str, str]:
+    return {
+        name.lower().removeprefix(_METADATA_PREFIX): value
+        for name, value in raw.items()
+        if name.lower().startswith(_METADATA_PREFIX)
+    }

@@ -1,0 +1,128 @@
+"""Which image formats the project reads, and how it tells them apart: by content, never by name."""
+
+import struct
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import Image
+from typing_extensions import override
+
+from services.common.domain.errors import PermanentError
+
+MAX_READS = 30_000
+"""Of parts of a file. Pillow reads segment by segment; 20 MB of empty ones take it 10 s, 700 MB."""
+MAX_TAGS = 4_000
+"""Of a TIFF's directory; real ones have some dozens."""
+
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+"""Tags of TIFF 6.0, section 15."""
+_RAW = frozenset({1, 2, 7})
+"""Types of values that Pillow keeps as they are (bytes, text): a colour profile may be long."""
+
+
+class TooManyPartsError(PermanentError):
+    """The file has more parts than any real image, each of which costs time."""
+
+    code = "too_many_parts"
+
+    def __init__(self, detail: str = f"the file has more than {MAX_READS} parts") -> None:
+        super().__init__(detail)
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """A format that both the fetcher stores and the OCR API reads."""
+
+    pillow_name: str
+    extension: str
+    content_type: str
+
+
+PDF_MARK = b"%PDF-"
+PDF_REFUSED = (
+    "PDF is not read yet: save its pages as PNG, JPEG or TIFF, a line of text each, and send these"
+)
+FORMATS = (
+    ImageFormat("PNG", "png", "image/png"),
+    ImageFormat("JPEG", "jpg", "image/jpeg"),
+    ImageFormat("WEBP", "webp", "image/webp"),
+    ImageFormat("TIFF", "tif", "image/tiff"),
+    ImageFormat("BMP", "bmp", "image/bmp"),
+    ImageFormat("GIF", "gif", "image/gif"),
+)
+CONTENT_TYPES = tuple(known.content_type for known in FORMATS)
+PILLOW_NAMES = tuple(known.pillow_name for known in FORMATS)
+BY_PILLOW_NAME = {known.pillow_name: known for known in FORMATS}
+BY_PILLOW_NAME["MPO"] = BY_PILLOW_NAME["JPEG"]  # what phones write: a JPEG with more behind it
+
+
+class _File(BytesIO):
+    """A file in memory that may be read only so often."""
+
+    _reads = 0
+
+    @override
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise TooManyPartsError
+        return super().read(size)
+
+
+def sniff(content: bytes) -> ImageFormat | None:
+    """Return the format that the first bytes declare, or None where it is none of ours.
+
+    Only the header is read, so a truncated image still has its format (but for WebP, which Pillow
+    opens whole or not at all). Never raises on bad bytes; a header of too many parts has no format.
+    """
+    try:
+        with open_image(content) as image:
+            return BY_PILLOW_NAME[image.format or ""]
+    except Exception:  # noqa: BLE001  Pillow raises almost anything on a hostile header
+        return None
+
+
+def open_image(content: bytes) -> Image.Image:
+    """Open an image of a stranger: header now, pixels when loaded, both under the same limit.
+
+    Raises:
+        TooManyPartsError: It has more than ``MAX_READS`` parts; so may ``load`` raise.
+        PIL.UnidentifiedImageError: It is in none of the formats.
+        Exception: Pillow raises almost anything on a damaged file.
+    """
+    _check_directory(content)
+    return Image.open(_File(content), formats=PILLOW_NAMES)
+
+
+def tile_pixels(image: Image.Image) -> int:
+    """Return the pixels of a TIFF's tile: declared apart from the image's, it may be any number."""
+    tags = getattr(image, "tag_v2", {})
+    return int(tags.get(_TILE_WIDTH, 1)) * int(tags.get(_TILE_LENGTH, 1))
+
+
+def _check_directory(content: bytes) -> None:
+    """Refuse a TIFF whose first directory (TIFF 6.0, section 2) is too long, or one of its lists.
+
+    Pillow unpacks both when it opens the file: 2 million strips take it 7 s and 700 MB.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(content[:2])
+    if order is None:
+        return
+    is_big = content[2:4] in {b"\x2b\0", b"\0\x2b"}  # BigTIFF: 64-bit counts and offsets
+    position, count, entry = ("Q", "Q", "HHQ8x") if is_big else ("L", "H", "HHL4x")
+    try:
+        (first,) = struct.unpack_from(order + position, content, 8 if is_big else 4)
+        (entries,) = struct.unpack_from(order + count, content, first)
+        start = first + struct.calcsize(order + count)
+        listed = content[
+            start : start + min(entries, MAX_TAGS + 1) * struct.calcsize(order + entry)
+        ]
+        rows = struct.iter_unpack(order + entry, listed)
+        values = [number for _, kind, number in rows if kind not in _RAW]
+    except (struct.error, OverflowError):
+        return  # damaged: Pillow says how
+    # More values than the file has bytes are not there to unpack
+    if len(listed) > MAX_TAGS * struct.calcsize(order + entry) or any(
+        MAX_READS < value <= len(content) for value in values
+    ):
+        raise TooManyPartsError

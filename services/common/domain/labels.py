@@ -1,0 +1,110 @@
+"""What an image is taught to read as: the label of a document, or why it has none.
+
+docs/decisions/labels-and-their-agreement.md has the reasons.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from services.common.adapters.mongo import Document
+from services.common.domain.accuracy import character_errors
+from services.common.domain.annotations import (
+    Quality,
+    UnacceptableAnnotationError,
+    collapse,
+    normalise,
+)
+
+
+class Origin(StrEnum):
+    """Who says what an image reads."""
+
+    ANNOTATION = "annotation"
+    PREDICTION = "prediction"
+
+
+class Exclusion(StrEnum):
+    """Why a document is not in an export."""
+
+    UNREADABLE = "unreadable"
+    NOT_A_LINE = "not_a_line"
+    NOT_READ = "not_read"
+    """Rejected: no training tool could read it either."""
+    NOT_ANNOTATED = "not_annotated"
+    SOURCES_DISAGREE = "sources_disagree"
+    """A placeholder to which very many URLs lead, whose lists differ about its text."""
+    LOW_AGREEMENT = "low_agreement"
+    NO_TEXT = "no_text"
+    INVALID_TEXT = "invalid_text"
+
+
+@dataclass(frozen=True)
+class Label:
+    """What an image reads."""
+
+    text: str
+    """Normalised, never empty."""
+    origin: Origin
+    agreement: float | None
+    """Of a predicted label (see ``agreement``); None for an annotation."""
+
+
+def label_of(
+    document: Document, *, only_annotated: bool, min_agreement: float
+) -> Label | Exclusion:
+    """Return the label of an image: the annotation, else the prediction where models agree.
+
+    Args:
+        document: Of ``images``.
+        only_annotated: Whether a prediction is never a label.
+        min_agreement: Least agreement of a predicted label, 0 to 1.
+    """
+    if document.get("status") != "predicted":
+        return Exclusion.NOT_READ
+    annotation: dict[str, Any] | None = document.get("annotation")
+    if annotation is not None:
+        quality = annotation.get("quality", Quality.OK)
+        if quality in {Quality.UNREADABLE, Quality.NOT_A_LINE}:
+            return Exclusion(quality)
+        return _label(annotation.get("text"), Origin.ANNOTATION, None)
+    is_disputed = bool(document.get("annotation_conflict"))
+    if only_annotated or is_disputed:
+        return Exclusion.SOURCES_DISAGREE if is_disputed else Exclusion.NOT_ANNOTATED
+    agreed = agreement(document)
+    if agreed < min_agreement:
+        return Exclusion.LOW_AGREEMENT
+    return _label(document["prediction"].get("text"), Origin.PREDICTION, agreed)
+
+
+def agreement(document: Document) -> float:
+    """Return how far a prediction is borne out, 0 to 1.
+
+    That is its score, or less where another model version read something else: then the least
+    similarity between its text and what another version read last.
+    """
+    prediction = document["prediction"]
+    version = prediction.get("model_version")
+    others = {
+        each.get("model_version"): each.get("text") or ""
+        for each in document.get("history") or []
+        if each.get("model_version") != version
+    }
+    text = collapse(prediction.get("text") or "")
+    similarities = [similarity(text, collapse(other)) for other in others.values()]
+    return float(min([prediction.get("score") or 0.0, *similarities]))
+
+
+def similarity(one: str, other: str) -> float:
+    """Return 1 less the edits between two texts over the length of the longer one."""
+    if not one or not other:
+        return float(one == other)
+    return 1 - character_errors(right=one, read=other).errors / max(len(one), len(other))
+
+
+def _label(text: str | None, origin: Origin, agreed: float | None) -> Label | Exclusion:
+    try:
+        normalised = normalise(text or "")
+    except UnacceptableAnnotationError:
+        return Exclusion.INVALID_TEXT
+    return Label(normalised, origin, agreed) if normalised else Exclusion.NO_TEXT

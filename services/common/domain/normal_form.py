@@ -1,0 +1,296 @@
+"""The one form in which everybody sees an image: OCR engines, annotators and training tools.
+
+It is the first frame, upright, 8-bit red, green and blue (or grey, in a file), on white. Colour
+profiles are not applied: no engine and no common training tool does so.
+"""
+
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from io import BytesIO
+from math import ceil
+from typing import cast
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from services.common.domain.errors import PermanentError
+from services.common.domain.image_formats import (
+    BY_PILLOW_NAME,
+    ImageFormat,
+    TooManyPartsError,
+    open_image,
+    tile_pixels,
+)
+
+LONGEST_SIDE = 65_535
+"""Pixels: the limit of JPEG, applied to the formats that have none."""
+MAX_PIXELS = 80_000_000
+"""As many as the OCR API can be set to read."""
+MAX_SCANS = 100
+"""A progressive JPEG has about 10; each one costs a pass over the whole image."""
+BAND_ROWS = 64
+"""Of a large image that are reduced at a time."""
+
+SHOWN = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
+"""Content types that every browser shows."""
+TRAINABLE = frozenset({"image/png", "image/jpeg", "image/webp", "image/tiff", "image/bmp"})
+"""Content types that both Pillow and OpenCV read; many builds of OpenCV have no GIF."""
+
+_START_OF_JPEG = b"\xff\xd8"
+_START_OF_SCAN = b"\xff\xda"
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation."""
+_SIDEWAYS = frozenset({5, 6, 7, 8})
+_METADATA_CHUNKS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+"""Where a PNG may declare an orientation; Pillow decodes all of it to look behind the pixels."""
+_DEEP = ("I", "F")
+_PLAIN = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
+_GREY = frozenset({"1", "L", "LA", "LAB"})
+_FULL_SCALES = (1.0, 255.0, 4095.0, 65535.0)
+"""White in images of fractions, 8, 12 and 16 bits: scanners store 12 bits in 16."""
+_COMPRESS_LEVEL = 3
+"""Of PNG files: higher levels take several times as long for a few per cent."""
+
+
+class NoImageError(PermanentError):
+    """The bytes are no image in one of the formats, or damaged."""
+
+    code = "not_an_image"
+
+
+class TooManyPixelsError(PermanentError):
+    """The image is larger than is read."""
+
+    code = "image_too_large"
+
+    def __init__(self, what: str, max_pixels: int) -> None:
+        super().__init__(
+            f"{what} is larger than {max_pixels} pixels in all, or {LONGEST_SIDE} on a side"
+        )
+
+
+class Difference(StrEnum):
+    """Why a common reader sees other pixels in a file than the OCR API does."""
+
+    ORIENTATION = "orientation"
+    """Many readers ignore EXIF."""
+    TRANSPARENCY = "transparency"
+    """Most readers drop the alpha channel: what is transparent becomes black."""
+    DEPTH = "depth"
+    """More than 8 bits: readers clip them, or divide by another number."""
+    COLOURS = "colours"
+    """CMYK, YCbCr or CIELAB, which each reader converts by its own formula."""
+    ANIMATION = "animation"
+    FORMAT = "format"
+    """The reader does not know the format."""
+
+
+@dataclass(frozen=True)
+class NormalFile:
+    """A file in which every reader sees the normal form."""
+
+    content: bytes
+    format: ImageFormat
+    rewritten: Difference | None
+    """Why it is not the original file; None: it is."""
+
+
+def check_cost(image: Image.Image, content: bytes, max_pixels: int) -> None:
+    """Refuse what would cost too much to decode, from the header alone.
+
+    Raises:
+        TooManyPixelsError: It has too many pixels.
+        TooManyPartsError: It is a JPEG of too many scans.
+        ValueError: It has no pixels.
+    """
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ValueError(f"it has no pixels: {width} x {height}")
+    if image.format == "WEBP":
+        max_pixels //= 2  # decoding one takes 15 bytes a pixel, twice what others do
+    if width * height > max_pixels or max(width, height) > LONGEST_SIDE:
+        raise TooManyPixelsError(f"{width} x {height}", max_pixels)
+    if image.format in {"JPEG", "MPO"} and content.count(_START_OF_SCAN) > MAX_SCANS:
+        raise TooManyPartsError(f"the image has more than {MAX_SCANS} scans")
+    if tile_pixels(image) > max_pixels:
+        raise TooManyPixelsError("a tile of the image", max_pixels)
+
+
+def is_sideways(image: Image.Image) -> bool:
+    """Whether width and height change places when an image is turned upright."""
+    return _orientation(image) in _SIDEWAYS
+
+
+def reduced_size(size: tuple[int, int], factor: int) -> tuple[int, int]:
+    """Return the size of an image that is reduced by a factor."""
+    width, height = size
+    return ceil(width / factor), ceil(height / factor)
+
+
+def to_normal_form(image: Image.Image, *, factor: int = 1) -> Image.Image:
+    """Return a decoded image in the normal form, mode ``RGB``.
+
+    Args:
+        image: Its first frame.
+        factor: By which width and height are reduced.
+    """
+    flat = _flat(image, factor)
+    turn = _TURNS.get(_orientation(image))
+    return flat if turn is None else flat.transpose(turn)
+
+
+def to_normal_file(
+    content: bytes, *, readable: Container[str], max_pixels: int = MAX_PIXELS
+) -> NormalFile:
+    """Return the file itself where every reader sees its normal form in it, else a PNG of that.
+
+    It may take seconds: call it in a thread.
+
+    Args:
+        content: The file.
+        readable: Content types that the readers know.
+        max_pixels: Largest width times height of an image that has to be decoded.
+
+    Raises:
+        NoImageError: It is no image, or it is damaged.
+        TooManyPixelsError: It has to be decoded, and is too large for that.
+    """
+    with _opened(content, max_pixels) as image:
+        difference = _difference(image, content, readable, max_pixels)
+        if difference is None:
+            return NormalFile(content, BY_PILLOW_NAME[image.format or ""], None)
+        check_cost(image, content, max_pixels)
+        return NormalFile(_to_png(image), BY_PILLOW_NAME["PNG"], difference)
+
+
+def is_shown_alike(content: bytes) -> bool:
+    """Whether every browser shows a file itself with the pixels that the OCR API reads.
+
+    It may take seconds: call it in a thread.
+    """
+    try:
+        with _opened(content, MAX_PIXELS) as image:
+            difference = _difference(image, content, SHOWN, MAX_PIXELS)
+    except (NoImageError, TooManyPixelsError):
+        return False
+    is_turned_jpeg = difference is Difference.ORIENTATION and content.startswith(_START_OF_JPEG)
+    return difference is None or is_turned_jpeg  # browsers turn a JPEG upright
+
+
+@contextmanager
+def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """Open a file; whatever Pillow raises becomes an error of ours."""
+    try:
+        with open_image(content) as image:
+            yield image
+    except TooManyPixelsError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TooManyPixelsError("the image", max_pixels) from error
+    except UnidentifiedImageError as error:
+        raise NoImageError("the file is not an image in one of our formats") from error
+    except Exception as error:  # Pillow raises almost anything on a damaged file
+        raise NoImageError(f"the image is damaged: {error}"[:300]) from error
+
+
+def _difference(
+    image: Image.Image, content: bytes, readable: Container[str], max_pixels: int
+) -> Difference | None:
+    """Compare by the header where that says enough."""
+    declared = _declared_difference(image, readable)
+    if declared is not None:
+        return declared
+    if _is_turned(image, content, max_pixels):
+        return Difference.ORIENTATION
+    return _transparency(image, content, max_pixels)
+
+
+def _declared_difference(image: Image.Image, readable: Container[str]) -> Difference | None:
+    if BY_PILLOW_NAME[image.format or ""].content_type not in readable:
+        return Difference.FORMAT
+    # Of a TIFF everybody reads the first page, and counting pages reads the whole file
+    if image.format in {"GIF", "PNG", "WEBP"} and getattr(image, "is_animated", False):
+        return Difference.ANIMATION
+    if image.mode.startswith(_DEEP):
+        return Difference.DEPTH
+    return None if image.mode in _PLAIN else Difference.COLOURS
+
+
+def _is_turned(image: Image.Image, content: bytes, max_pixels: int) -> bool:
+    if image.format == "PNG":
+        if not any(chunk in content for chunk in _METADATA_CHUNKS):
+            return False
+        check_cost(image, content, max_pixels)
+    return _orientation(image) in _TURNS
+
+
+def _transparency(image: Image.Image, content: bytes, max_pixels: int) -> Difference | None:
+    """Look for a pixel that is not opaque: many images have an alpha channel for nothing."""
+    if not image.has_transparency_data:
+        return None
+    check_cost(image, content, max_pixels)
+    low, _ = image.convert("RGBA").getchannel("A").getextrema()
+    return None if low == 255 else Difference.TRANSPARENCY
+
+
+def _to_png(image: Image.Image) -> bytes:
+    image.load()
+    normal = to_normal_form(image)
+    if image.mode in _GREY or image.mode.startswith(_DEEP):
+        normal = normal.convert("L")
+    file = BytesIO()
+    normal.save(file, "PNG", compress_level=_COMPRESS_LEVEL)
+    return file.getvalue()
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # noqa: BLE001  damaged EXIF does not make the pixels unreadable
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _flat(image: Image.Image, factor: int) -> Image.Image:
+    """Return 8-bit red, green, blue, reduced; a large image is never there twice as a whole."""
+    if image.mode.startswith(_DEEP):
+        return _to_8_bits(image, factor).convert("RGB")
+    if factor == 1:
+        return _to_rgb(image)
+    width, height = image.size
+    flat = Image.new("RGB", reduced_size(image.size, factor))
+    for top in range(0, height, BAND_ROWS * factor):
+        band = image.crop((0, top, width, min(height, top + BAND_ROWS * factor)))
+        flat.paste(_to_rgb(band).reduce(factor), (0, top // factor))
+    return flat
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Return 8-bit red, green, blue; what is transparent becomes white."""
+    if image.mode == "LAB":
+        image = image.getchannel("L")
+    elif image.has_transparency_data:
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
+        paper = Image.new("RGB", layer.size, "white")
+        paper.paste(layer, mask=layer.getchannel("A"))
+        return paper
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_8_bits(image: Image.Image, factor: int) -> Image.Image:
+    """Scale 16-bit, 32-bit and floating point greys; Pillow's own conversion cuts them off."""
+    deep = image if image.mode in {"I", "F"} else image.convert("I")
+    scales = _FULL_SCALES if deep.mode == "F" else _FULL_SCALES[1:]
+    _, brightest = cast("tuple[float, float]", deep.getextrema())
+    white = next((scale for scale in scales if brightest <= scale), brightest)
+    small = deep.reduce(factor) if factor > 1 else deep
+    return small.point(lambda value: value * (255 / white)).convert("L")

@@ -1,0 +1,140 @@
+"""Read rows out of JSON: an object a row, in lines, in an array, or under ``items``."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import IO, Any
+
+from services.common.domain.tables.columns import (
+    Columns,
+    Wanted,
+    find_column,
+    find_columns,
+    missing,
+)
+from services.common.domain.tables.lines import MAX_LINE_LENGTH, Line, detect_encoding, open_lines
+from services.common.domain.tables.records import Damaged
+from services.common.domain.tables.table import Report, TableRow, note_other_text
+
+MAX_IGNORED = 50
+"""Names of members that are reported."""
+
+
+def load_json(content: str | bytes) -> Any:
+    """Parse JSON; numbers stay as they are written, since they may be labels: ``1.50``.
+
+    Raises:
+        ValueError: It is not JSON.
+        RecursionError: It is nested too deeply.
+    """
+    return json.loads(content, parse_float=str, parse_int=str, parse_constant=lambda _: None)
+
+
+def read_json_lines(
+    file: IO[bytes], wanted: Wanted, report: Report, encoding: str | None = None
+) -> Iterator[TableRow | Damaged]:
+    """Yield each line that is not blank, nor a bracket of an array with an object a line.
+
+    Args:
+        file: Stays open.
+        wanted: Members to look for.
+        report: How it was read; complete when all rows are.
+        encoding: That its sender declared.
+
+    Raises:
+        UnknownEncodingError: There is no encoding of the declared name.
+    """
+    report.encoding = detect_encoding(file, encoding)
+    for line in open_lines(file, report.encoding, only_line_feeds=True):
+        if line.text.strip("\ufeff \t\r\n") in {"", "[", "]"}:
+            continue
+        row = _from_line(line, wanted, report)
+        report.count(row)
+        yield row
+
+
+def read_items(
+    items: Iterator[Any], wanted: Wanted, report: Report
+) -> Iterator[TableRow | Damaged]:
+    """Yield each element; its place counts as its line."""
+    for place, item in enumerate(items, start=1):
+        row = _to_row(place, item, wanted, report)
+        report.count(row)
+        yield row
+
+
+def _from_line(line: Line, wanted: Wanted, report: Report) -> TableRow | Damaged:
+    if not line.is_whole:
+        detail = f"more than {MAX_LINE_LENGTH} characters"
+        return Damaged(line.number, line.text, "line_too_long", detail)
+    if line.undecodable:
+        detail = f"byte {line.undecodable} is not valid in the file's encoding"
+        return Damaged(line.number, line.text, "undecodable_row", detail)
+    try:
+        item = load_json(line.text.removeprefix("\ufeff").rstrip().removesuffix(","))
+    except (ValueError, RecursionError) as error:
+        return Damaged(line.number, line.text, "malformed_row", f"not valid JSON: {error}")
+    return _to_row(line.number, item, wanted, report)
+
+
+def _to_row(place: int, item: object, wanted: Wanted, report: Report) -> TableRow | Damaged:
+    if not isinstance(item, Mapping):
+        return Damaged(place, str(item), "malformed_row", 'an item is an object with a "url"')
+    names = [str(name) for name in item]
+    columns = _columns(names, wanted, report)
+    if columns is None:
+        if find_column(names, wanted.where) is None or "image" in report.columns:
+            return TableRow(place, "", None)
+        return Damaged(place, str(item), "malformed_row", missing(names, wanted))
+    _describe(report, columns.used, columns.ignored)
+    values = list(item.values())
+    where, text, quality = (
+        None if at is None else values[at] for at in (columns.where, columns.text, columns.quality)
+    )
+    for value, code in ((where, "invalid_url"), (text, "invalid_annotation")):
+        if not isinstance(value, str | None):
+            kind = type(value).__name__
+            return Damaged(place, str(value), code, f"a value is {kind}, not text")
+    if text is not None and text.lstrip().startswith('{"gt_parse'):
+        text, problem = _donut_text(text), "it is a form's values, not a text"
+        if text is None:
+            return Damaged(place, str(item), "invalid_annotation", problem)
+    quality = quality if isinstance(quality, str) else None
+    return TableRow(place, (where or "").strip(), text if text and text.strip() else None, quality)
+
+
+def _columns(names: list[str], wanted: Wanted, report: Report) -> Columns | None:
+    """Return what members of an object are; a name that a role has had before is the only one.
+
+    Else the guess in one member would be taken where the text in another is left out.
+    """
+    where, text = report.columns.get("image"), report.columns.get("text")
+    if where is not None and where not in names:
+        return None
+    if text is None:
+        return find_columns(names, replace(wanted, url_column=where or wanted.url_column))
+    others = replace(wanted, url_column=where, text_column=None, needs_text=False, text=(text,))
+    return find_columns(names, others)
+
+
+def _describe(report: Report, used: Mapping[str, str], ignored: list[str]) -> None:
+    for role, name in used.items():
+        report.columns.setdefault(role, name)
+    for name in ignored:
+        if len(report.ignored_columns) < MAX_IGNORED and name not in report.ignored_columns:
+            note_other_text(report, name, line=0)
+            report.ignored_columns.append(name)
+
+
+def _donut_text(ground_truth: str) -> str | None:
+    """Return the text in Donut's column ``ground_truth``, which is JSON itself; None: a form's.
+
+    Its data sets hold ``{"gt_parse": {"text_sequence": "…"}}`` where a text is to be read
+    (clovaai/donut, README, "Data").
+    """
+    try:
+        parsed = load_json(ground_truth)["gt_parse"]
+        (text,) = parsed.values()
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return None
+    return text if isinstance(text, str) else None

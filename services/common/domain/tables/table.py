@@ -1,0 +1,258 @@
+"""One reader of tables, for URL lists, for ground truth in archives, and for files of annotations.
+
+A row is an image and what is written there. Nothing is dropped in silence: the report says which
+columns were used as what, which were not, and which rows were read in another way than they seem.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import IO, Any
+
+from services.common.domain.tables.columns import TEXT_NAMES, Columns, Wanted, plain
+from services.common.domain.tables.dialect import (
+    COMPLETE,
+    SAMPLE_ROWS,
+    Dialect,
+    Hints,
+    find_dialect,
+)
+from services.common.domain.tables.lines import Line, detect_encoding, open_lines
+from services.common.domain.tables.records import Damaged, Record, read_lines, read_records
+
+MAX_NOTES = 100
+MAX_DAMAGED = 10_000
+"""Rows that can't be read, after which a table in which they are the most is given up."""
+NULL = r"\N"
+"""How dumps of databases write a missing value."""
+
+
+class TableGivenUpError(ValueError):
+    """So many rows can't be read that it is no table."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """What a row says of an image."""
+
+    line: int
+    where: str
+    text: str | None
+    quality: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something about a row that a person should know, though the row is taken."""
+
+    line: int
+    code: str
+    """``cells_joined``: the text had separators in it, without quotes. ``duplicate_column``: only
+    the first column of that name is read. Of archives and folders also ``no_such_image``,
+    ``no_ground_truth``, ``texts_disagree``, or that of a damaged row."""
+    detail: str
+    member: str | None = None
+    """Path of the table, in an archive or a folder."""
+
+
+@dataclass
+class Report:
+    """How a table was read; complete when all rows are."""
+
+    encoding: str | None = None
+    separator: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    """Names of those that are used, by what they are used as; empty where they have none."""
+    ignored_columns: list[str] = field(default_factory=list)
+    skipped_lines: int = 0
+    """Above the header: titles, comments."""
+    rows: int = 0
+    with_text: int = 0
+    damaged: int = 0
+    blank_rows: int = 0
+    """Rows of separators alone, as spreadsheets leave them."""
+    notes: list[Note] = field(default_factory=list)
+    """The first ``MAX_NOTES``."""
+    note_count: int = 0
+    texts_without_image: int = 0
+    """Of an archive or a folder: texts that found no image, or several."""
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of an archive or a folder: columns and encoding by the tables' paths."""
+
+    def count(self, row: TableRow | Damaged) -> None:
+        """Count a row."""
+        self.rows += 1
+        if isinstance(row, Damaged):
+            self.damaged += 1
+            if self.damaged > MAX_DAMAGED and self.damaged * 2 > self.rows:
+                raise TableGivenUpError(f"{self.damaged} of {self.rows} rows can't be read")
+        elif row.text is not None:
+            self.with_text += 1
+
+    def note(self, note: Note) -> None:
+        """Keep a note while there is room, and count it."""
+        self.note_count += 1
+        if len(self.notes) < MAX_NOTES:
+            self.notes.append(note)
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """A file, and what is known of it.
+
+    Args:
+        file: Stays open.
+        separator: That its name or content type says; None: by its rows.
+        encoding: That its sender declared.
+        is_nameless: Says of a first cell that the table has no header.
+        null: How a missing text is written; None: no text means that.
+    """
+
+    file: IO[bytes]
+    is_nameless: Callable[[str], bool]
+    separator: str | None = None
+    encoding: str | None = None
+    null: str | None = NULL
+
+
+def read_table(source: TableSource, wanted: Wanted, report: Report) -> Iterator[TableRow | Damaged]:
+    """Yield each row of a table, once; ``report`` tells how.
+
+    Raises:
+        NoHeaderError: No column is what is needed.
+        TableGivenUpError: Most of very many rows can't be read.
+        UnknownEncodingError: There is no encoding of the declared name.
+    """
+    encoding = detect_encoding(source.file, source.encoding)
+    report.encoding = encoding
+    sample = _sample(open_lines(source.file, encoding))
+    if not sample:
+        return
+    # Excel's Unicode text is UTF-16 with tabs, and quotes that mean something
+    quoted = source.separator != "\t" or encoding.startswith("utf-16")
+    hints = Hints(source.separator, quoted, source.is_nameless)
+    dialect = find_dialect([line.text for line in sample], wanted, hints)
+    _describe(report, dialect, sample[max(dialect.first_row - 1, 0)].number)
+    lines = _from(open_lines(source.file, encoding), _first_line(sample, dialect))
+    for record in _records(lines, dialect):
+        row = (
+            record if isinstance(record, Damaged) else _to_row(record, dialect, source.null, report)
+        )
+        if row is not None:
+            report.count(row)
+            yield row
+
+
+def _sample(lines: Iterator[Line]) -> list[Line]:
+    return list(islice((line for line in lines if line.text.strip("\ufeff \t\r\n\0")), SAMPLE_ROWS))
+
+
+def _first_line(sample: list[Line], dialect: Dialect) -> int:
+    if dialect.first_row < len(sample):
+        return sample[dialect.first_row].number
+    return sample[-1].number + 1
+
+
+def _from(lines: Iterator[Line], number: int) -> Iterator[Line]:
+    return (line for line in lines if line.number >= number)
+
+
+def _records(lines: Iterator[Line], dialect: Dialect) -> Iterator[Record | Damaged]:
+    if dialect.separator is None:
+        return read_lines(lines)
+    return read_records(lines, dialect.separator, is_quoted=dialect.is_quoted)
+
+
+def _describe(report: Report, dialect: Dialect, header: int) -> None:
+    report.separator = dialect.separator
+    report.columns = dialect.columns.used
+    report.ignored_columns = dialect.columns.ignored
+    report.skipped_lines = dialect.skipped
+    for name in dialect.columns.ignored:
+        note_other_text(report, name, line=header)
+    names = [plain(name) for name in dialect.columns.names]
+    for name in dialect.columns.used.values():
+        if names.count(plain(name)) > 1:
+            detail = f"several columns are named {name[:100]!r}: the first is read"
+            report.note(Note(header, "duplicate_column", detail))
+
+
+def note_other_text(report: Report, name: str, *, line: int) -> None:
+    """Note a column that is ignored and may be the text as well as the one that is taken."""
+    taken = report.columns.get("text")
+    if taken is not None and plain(name) in TEXT_NAMES and plain(name) != plain(taken):
+        detail = f"{taken[:100]!r} is taken as the text, and {name[:100]!r} is not"
+        report.note(Note(line, "several_text_columns", detail))
+
+
+def _to_row(
+    record: Record, dialect: Dialect, null: str | None, report: Report
+) -> TableRow | Damaged | None:
+    columns = dialect.columns
+    cells = record.cells
+    if not any(cell.strip() for cell in cells):
+        report.blank_rows += 1
+        return None
+    if not columns.names and cells[0].lstrip().startswith("#"):
+        return None
+    width = len(columns.names) or (1 if columns.text is None else 2)
+    while len(cells) > width and not cells[-1].strip():  # separators at the ends of rows
+        cells.pop()
+    if len(cells) > width:
+        return _joined(record, dialect, width, report)
+    text = _cell(cells, columns.text)
+    if text is not None and not dialect.is_quoted and _is_quoted_as_csv(text):
+        detail = "quotes are characters in this table; a .csv would be read without them"
+        report.note(Note(record.line, "quotes_kept", detail))
+    return TableRow(
+        record.line,
+        (_cell(cells, columns.where) or "").strip(),
+        None if text is None or not text.strip() or text.strip() == null else text,
+        _cell(cells, columns.quality),
+    )
+
+
+def _joined(record: Record, dialect: Dialect, width: int, report: Report) -> TableRow | Damaged:
+    """Read a row of too many cells: what is behind the last separator is one text, or nothing is.
+
+    A text with separators and without quotes is whole where it stands last; else nobody can tell
+    where it ends.
+    """
+    columns: Columns = dialect.columns
+    separator = dialect.separator
+    if columns.text == width - 1 and record.raw is not None and separator is not None:
+        *before, text = record.raw.split(separator, width - 1)
+        where = _cell(before, columns.where)
+        if where is not None and "://" in where and not COMPLETE.search(where.strip()):
+            return _joined_url(record, separator, width, report)
+        detail = f"{len(record.cells)} cells in a table of {width} columns: the last are one text"
+        report.note(Note(record.line, "cells_joined", detail))
+        return TableRow(record.line, (where or "").strip(), text, _cell(before, columns.quality))
+    return _too_many(record, separator, width)
+
+
+def _joined_url(record: Record, separator: str, width: int, report: Report) -> TableRow | Damaged:
+    """Read a row whose URL may have separators in it: it ends where it is an image's."""
+    parts = (record.raw or "").split(separator)
+    for place in range(2, len(parts) if width == 2 else 0):
+        where, text = separator.join(parts[:place]).strip(), separator.join(parts[place:])
+        if COMPLETE.search(where):
+            detail = f"the URL is taken up to {where[-40:]!r}, and the rest as the text"
+            report.note(Note(record.line, "cells_joined", detail))
+            return TableRow(record.line, where, text if text.strip() else None)
+    return _too_many(record, separator, width)
+
+
+def _too_many(record: Record, separator: str | None, width: int) -> Damaged:
+    detail = f"{len(record.cells)} cells in a table of {width} columns; a quote is missing"
+    value = (separator or "").join(record.cells)
+    return Damaged(record.line, value, "too_many_cells", detail)
+
+
+def _is_quoted_as_csv(text: str) -> bool:
+    text = text.strip()
+    return len(text) > 3 and text[0] == text[-1] == '"' and '""' in text[1:-1]
+
+
+def _cell(cells: list[str], place: int | None) -> str | None:
+    return cells[place] if place is not None and place < len(cells) else None

@@ -1,0 +1,53 @@
+"""The program of a bounded child: limit this process, apply a function to stdin, print results.
+
+Each line of output is a JSON array of results, or an object that says why there are no more.
+"""
+
+import json
+import resource
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from services.common.runtime.bounded_child import InputRefusedError
+
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+
+
+def main(target: str, memory_bytes: int, cpu_seconds: int, args: list[Any]) -> None:
+    """Apply ``target`` to stdin and print each result."""
+    _limit(memory_bytes, cpu_seconds)
+    try:
+        module, _, name = target.partition(":")
+        function: Callable[..., Iterable[Any]] = getattr(import_module(module), name)
+        file = sys.stdin.buffer
+        file.seek(0)
+        for result in function(file, *args):
+            sys.stdout.write(json.dumps([result]) + "\n")
+    except InputRefusedError as error:
+        _tell("refused", str(error))
+    except MemoryError:
+        _tell("memory", "")
+    except Exception as error:  # noqa: BLE001 - what a parser raises on hostile input is an answer
+        _tell("crashed", f"{type(error).__name__}: {error}")
+
+
+def _limit(memory_bytes: int, cpu_seconds: int) -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    # The soft limit sends SIGXCPU, which says why; the hard one kills
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # it writes to a pipe alone
+    with suppress(OSError):  # where memory runs out, the service is not the one to be killed
+        _OOM_SCORE.write_text("1000")
+
+
+def _tell(kind: str, detail: str) -> None:
+    sys.stdout.write(json.dumps({kind: detail[:1000]}) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4]))

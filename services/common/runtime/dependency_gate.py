@@ -1,0 +1,67 @@
+"""The circuit breaker: how long to do nothing when a server is missing."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+
+import structlog
+from tenacity import AsyncRetrying, wait_random_exponential
+
+from services.common.domain.errors import UnavailableError
+from services.common.runtime.backoff import doubled
+
+log = structlog.stdlib.get_logger(__name__)
+
+LARGEST_PAUSE_SECONDS = 15.0
+LARGEST_RETRY_AFTER_SECONDS = 60.0
+"""A server that asks for more is asked again nevertheless."""
+CHECK_TIMEOUT_SECONDS = 10.0
+
+Check = Callable[[], Awaitable[None]]
+"""Returns when a server answers; raises while it does not."""
+
+
+class Breaker:
+    """Waits for the server that was missing; longer when pauses follow each other.
+
+    Args:
+        checks: By name of a dependency.
+    """
+
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self._checks = checks
+        self._pauses_in_a_row = 0
+
+    def reset(self) -> None:
+        """Note that work succeeds again."""
+        self._pauses_in_a_row = 0
+
+    async def pause(self, cause: UnavailableError, stop: asyncio.Event) -> None:
+        """Wait until the missing server answers, or ``stop`` is set."""
+        log.warning("paused", dependency=cause.dependency, code=cause.code, error=str(cause))
+        self._pauses_in_a_row += 1
+        await _wait(stop, self._first_wait(cause))
+        check = self._checks.get(cause.dependency)
+        async for attempt in AsyncRetrying(
+            wait=wait_random_exponential(multiplier=0.5, max=LARGEST_PAUSE_SECONDS),
+            sleep=lambda seconds: _wait(stop, seconds),
+            reraise=True,
+        ):
+            with attempt:
+                if check is not None and not stop.is_set():
+                    # A stopped server accepts connections and never answers
+                    async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+                        await check()
+        log.info("resuming", dependency=cause.dependency)
+
+    def _first_wait(self, cause: UnavailableError) -> float:
+        """Return seconds: at least what the server asked for."""
+        growing = doubled(0.1, self._pauses_in_a_row, longest=LARGEST_PAUSE_SECONDS)
+        asked = min(LARGEST_RETRY_AFTER_SECONDS, cause.retry_after_seconds or 0.0)
+        return max(growing, asked)
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()

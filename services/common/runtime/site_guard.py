@@ -1,0 +1,130 @@
+"""Refuse requests that a browser sends on behalf of another web site.
+
+Two attacks reach a service without a token from the browser of somebody who may reach it: a
+cross-site request, which needs no preflight where it looks like a form, and DNS rebinding, where
+the attacker's own host name leads to this service. The first is told by ``Sec-Fetch-Site`` and
+``Origin``, the second by ``Host`` alone (docs/security.md).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from fastapi import Request, Response
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.common.runtime.health import PATHS as HEALTH_PATHS
+from services.common.runtime.problems import ProblemError, problem_response
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+OWN_SITES = frozenset({"same-origin", "none"})
+"""Values of ``Sec-Fetch-Site`` of a service's own pages, and of an address that a person typed."""
+API_HEADERS: Mapping[str, str] = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+Refuse = Callable[[Request, ProblemError], Awaitable[Response]]
+
+
+def to_names(listed: str) -> frozenset[str]:
+    """Return the host names of a comma-separated setting, in lower case."""
+    return frozenset(name.strip().lower() for name in listed.split(",") if name.strip())
+
+
+async def as_problem(_: Request, error: ProblemError) -> Response:
+    """Answer a refusal as problem+json."""
+    return problem_response(error)
+
+
+class SiteGuard:
+    """ASGI middleware: refuse what another site may have sent, and send headers of protection.
+
+    Health and metrics routes are free: they change nothing, and are asked for by address.
+
+    Args:
+        app: Answers what is not refused.
+        hosts: Host names of this service; an IP address always passes, as nobody can rebind it.
+            None: every name passes, because a token is needed that no web page knows.
+        setting: Name of the setting that ``hosts`` comes from.
+        headers: Added to each answer that does not have them.
+        refuse: Makes the answer of a refusal; problem+json unless told otherwise.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hosts: frozenset[str] | None,
+        setting: str,
+        headers: Mapping[str, str] = API_HEADERS,
+        refuse: Refuse = as_problem,
+    ) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._setting = setting
+        self._headers = headers
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        refusal = self._refusal(scope["path"], scope["method"], Headers(scope=scope))
+        if refusal is None:
+            await self._app(scope, receive, answer)
+        else:
+            response = await self._refuse(Request(scope, receive), refusal)
+            await response(scope, receive, answer)
+
+    def _refusal(self, path: str, method: str, headers: Headers) -> ProblemError | None:
+        if path in HEALTH_PATHS and method in SAFE_METHODS:
+            return None
+        host = headers.get("host", "").lower()
+        if self._hosts is not None and host and not _is_known(host, self._hosts):
+            detail = f"{self._setting} does not have this host name"
+            return ProblemError(421, "unknown_host", detail)
+        is_own = _changes_from_own_site if method not in SAFE_METHODS else _reads_from_own_site
+        if not is_own(headers, host):
+            return ProblemError(403, "cross_site", "the request comes from another site")
+        return None
+
+
+def _is_known(host: str, names: frozenset[str]) -> bool:
+    """Whether the host of a ``Host`` header is listed, or is an IP address."""
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
+    except ValueError:  # a bracket too few
+        return False
+    if name in names:
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _changes_from_own_site(headers: Headers, host: str) -> bool:
+    """Whether a request that changes something is of a page of ours, or of no browser."""
+    if headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        return False
+    origin = headers.get("origin")
+    return origin is None or origin.lower().partition("://")[2] == host
+
+
+def _reads_from_own_site(headers: Headers, _: str) -> bool:
+    """Whether a request that only reads is of a page of ours, of no browser, or follows a link."""
+    site = headers.get("sec-fetch-site", "none")
+    return site in OWN_SITES or headers.get("sec-fetch-mode") == "navigate"

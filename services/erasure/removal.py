@@ -1,0 +1,240 @@
+"""Removal on request: an image goes with all that was read in it, and the proof stays."""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from services.common.adapters.mongo import Database, Document
+from services.common.adapters.object_store import ObjectStore, ObjectTooLargeError
+from services.common.adapters.rabbitmq import parking
+from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.adapters.rabbitmq.settlement import OCR_QUEUES, Queues
+from services.common.adapters.synthetic_events import ORIGIN_HEADER, removed_notification
+from services.common.adapters.tombstones import erase_tombstones
+from services.common.domain.errors import ObjectNotFoundError
+from services.common.domain.redaction import REDACTED, beginning, may_be_kept_as
+from services.common.download.urls import spellings
+from services.common.runtime.settings import AmqpSettings
+
+ORIGIN = "forget"
+POLL_SECONDS = 0.2
+MOST_BYTES_READ = 64 * 2**20
+"""Larger objects are no images that anything here stores by their bytes."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One object that is to go, and its document."""
+
+    key: str
+    is_stored: bool
+    document: Document | None
+
+    @property
+    def sources(self) -> list[str]:
+        """Every URL that led to these bytes."""
+        return sources_of(self.document)
+
+    read_sha256: str | None = None
+    """Of the bytes as they were read here, where no document has it."""
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the bytes."""
+        value = (self.document or {}).get("sha256")
+        return value if isinstance(value, str) else self.read_sha256
+
+    @property
+    def says_removed(self) -> bool:
+        """Whether the document is a proof of removal already."""
+        return self.document is not None and self.document.get("status") == "removed"
+
+
+def sources_of(document: Document | None) -> list[str]:
+    """Return every URL that led to the bytes of a document."""
+    return [str(each["url"]) for each in (document or {}).get("sources") or [] if each.get("url")]
+
+
+async def find_targets(store: ObjectStore, index: Database, what: str) -> list[Target]:
+    """Return what a URL led to, or what has a key (with or without the bucket before it).
+
+    The same bytes may be there under other keys, from other ways in: they are targets as well.
+
+    Raises:
+        UnavailableError: A server is missing.
+    """
+    if what.startswith(("http://", "https://")):
+        keys = await _keys_from(index, what)
+    else:
+        keys = {what, what.removeprefix(f"{store.bucket}/")}
+    named = [await _target(store, index, key) for key in sorted(keys)]
+    found = [each for each in named if each.is_stored or each.document is not None]
+    bytes_of = {each.sha256 for each in found if each.sha256 is not None}
+    fetched = index.fetches.find({"url": {"$in": sorted(spellings(what))}}, fields={"sha256": 1})
+    bytes_of |= {each["sha256"] async for each in fetched if each.get("sha256")}
+    copies = index.images.find({"sha256": {"$in": sorted(bytes_of)}, "status": {"$ne": "removed"}})
+    others = {each["key"] async for each in copies} - keys
+    unread = [each async for each in _unread_copies(store, index, bytes_of, keys | others)]
+    return found + [await _target(store, index, key) for key in sorted(others)] + unread
+
+
+async def _unread_copies(
+    store: ObjectStore, index: Database, hashes: set[str], known: set[str]
+) -> AsyncIterator[Target]:
+    """Yield objects with the same bytes that the consumer has not read yet.
+
+    Their keys say which bytes they are of; anybody may have chosen one, so they are read.
+    """
+    for digest in sorted(hashes):
+        for prefix in (f"fetched/{digest[:2]}/", "api/", "uploads/"):
+            async for info in store.list(f"{prefix}{digest}"):
+                if info.key in known or info.size > MOST_BYTES_READ:
+                    continue
+                target = await _target(store, index, info.key)
+                if target.sha256 == digest:
+                    yield target
+
+
+async def _target(store: ObjectStore, index: Database, key: str) -> Target:
+    document = await index.images.find_one({"_id": f"{store.bucket}/{key}"})
+    info = await store.head(key)
+    digest = None
+    if info is not None and document is None and info.size <= MOST_BYTES_READ:
+        with suppress(ObjectNotFoundError, ObjectTooLargeError):  # it is gone or changed by now
+            stored = await store.read(key, max_bytes=MOST_BYTES_READ)
+            digest = hashlib.sha256(stored.content).hexdigest()
+    return Target(key, info is not None, document, digest)
+
+
+async def _keys_from(index: Database, url: str) -> set[str]:
+    """Return the keys of a URL's images, those without a document yet included.
+
+    A URL with a secret is known as such to the fetcher's ledger alone; where it is there no more,
+    what the same URL without its secret led to is meant.
+    """
+    forms = spellings(url)
+    given = {"$in": sorted(forms)}
+    keys = await _keys_with_source(index, forms)
+    fetched = index.fetches.find({"url": given, "key": {"$type": "string"}})
+    keys |= {each["key"] async for each in fetched}
+    if keys:
+        return keys
+    return await _keys_kept_of(index, forms)
+
+
+async def _keys_with_source(index: Database, urls: set[str]) -> set[str]:
+    found = index.images.find({"sources.url": {"$in": sorted(urls)}})
+    return {each["key"] async for each in found}
+
+
+async def _keys_kept_of(index: Database, urls: set[str]) -> set[str]:
+    """Return the keys of images whose source may be one of these, with some values redacted."""
+    starts = "|".join(sorted({re.escape(beginning(each)) for each in urls}))
+    where = {"sources.url": {"$regex": f"^(?:{starts})[?;#].*={REDACTED}"}}
+    return {
+        document["key"]
+        async for document in index.images.find(where)
+        for kept in sources_of(document)
+        if any(may_be_kept_as(url, kept) for url in urls)
+    }
+
+
+async def remove(
+    targets: list[Target],
+    *,
+    store: ObjectStore,
+    index: Database,
+    amqp: AmqpSettings,
+    queues: Queues = OCR_QUEUES,
+) -> None:
+    """Delete objects, whose own events erase the rest; queue a removal for what was gone before.
+
+    Annotations are erased first, so that none is kept aside when those events come.
+
+    Raises:
+        UnavailableError: A server is missing; the command may be given again.
+    """
+    await _erase_annotations(targets, store, index)
+    for target in targets:
+        if target.is_stored:
+            await store.erase(target.key)
+    async with open_publisher(amqp) as publisher:
+        for target in targets:
+            if target.document is None or target.is_stored or target.says_removed:
+                continue
+            body = removed_notification(
+                store.bucket,
+                target.key,
+                sequencer=target.document.get("sequencer") or "0",
+                occurred_at=datetime.now(tz=UTC),
+            )
+            await publisher.publish(body, queue=queues.work, headers={ORIGIN_HEADER: ORIGIN})
+
+
+async def drop_parked_events(amqp: AmqpSettings, queues: Queues, ids: set[str]) -> int:
+    """Drop parked messages about documents: they hold source and annotation. Return how many.
+
+    Raises:
+        BrokerUnavailableError: RabbitMQ does not answer.
+    """
+    about = {each[: parking.LONGEST_SUBJECT] for each in ids}
+    return len(await parking.drop(amqp, queues, lambda message: message.subject in about))
+
+
+async def prove(
+    targets: list[Target], store: ObjectStore, index: Database, *, wait_seconds: float
+) -> list[dict[str, Any]]:
+    """Wait for every document to be erased; return what is left of each as its proof.
+
+    Without an erased document within ``wait_seconds`` a proof's ``removed_at`` is None.
+
+    Raises:
+        UnavailableError: A server is missing.
+    """
+    deadline = asyncio.get_running_loop().time() + wait_seconds
+    proofs = []
+    for target in targets:
+        where: Document = {"_id": f"{store.bucket}/{target.key}", "status": "removed"}
+        if target.says_removed and target.is_stored:
+            # It came back without its document saying so: only a later removal is the proof
+            where["sequencer"] = {"$ne": (target.document or {}).get("sequencer")}
+        document = await index.images.find_one(where)
+        while document is None and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+            document = await index.images.find_one(where)
+        is_gone = await store.head(target.key) is None
+        proofs.append(_proof(where["_id"], target, document if is_gone else None))
+    # An image that had no document before may have brought an annotation of its own
+    await _erase_annotations(targets, store, index)
+    return proofs
+
+
+async def _erase_annotations(targets: list[Target], store: ObjectStore, index: Database) -> None:
+    ids = [f"{store.bucket}/{each.key}" for each in targets]
+    hashes = [each.sha256 for each in targets if each.sha256 is not None]
+    erased: Document = {"annotation": None, "annotation_history": []}
+    has_some = [{"annotation": {"$ne": None}}, {"annotation_history.0": {"$exists": True}}]
+    await index.images.update_many(
+        {"_id": {"$in": ids}, "$or": has_some}, {"$set": erased, "$inc": {"revision": 1}}
+    )
+    await erase_tombstones(index.tombstones, documents=ids, hashes=hashes)
+
+
+def _proof(document_id: Any, target: Target, document: Document | None) -> dict[str, Any]:
+    left = document or {}
+    return {
+        "document": document_id,
+        # Those of an image that was deleted before it was read are written down only then
+        "sources": sources_of(document) or target.sources,
+        "sha256": left.get("sha256"),
+        "stored_at": left.get("stored_at"),
+        "removed_at": left.get("removed_at"),
+        "erased_at": left.get("indexed_at"),
+        "prediction": left.get("prediction"),
+        "annotation": left.get("annotation"),
+    }

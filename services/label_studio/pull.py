@@ -1,0 +1,223 @@
+"""Annotations from Label Studio, by the same way that all others are written.
+
+Repeated, it changes nothing: each task is read as it is now, and what its image says already is
+not written again.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from services.common.adapters.annotation_history import take_back
+from services.common.adapters.mongo import Database, DocumentRefusedError
+from services.common.domain.annotations import (
+    Annotation,
+    Outcome,
+    UnacceptableAnnotationError,
+    annotate,
+)
+from services.label_studio import schemas
+from services.label_studio.answers import latest, replaces, to_ours
+from services.label_studio.client import LabelStudio
+from services.label_studio.errors import LabelStudioRefusedError
+from services.label_studio.schemas import Task, User
+
+OVERLAP = timedelta(seconds=60)
+"""How long a change may be on its way before it is in a listing."""
+KEPT_REMARKS = 1000
+
+
+class Result(StrEnum):
+    """What became of a task, where it is not what became of an annotation (``Outcome``)."""
+
+    WITHDRAWN = "withdrawn"
+    """Deleted there, or skipped since: it is taken back here."""
+    OPEN = "open"
+    """Nobody has said anything, or all have skipped it."""
+    REJECTED = "rejected"
+    """What was said can't be an annotation."""
+    FOREIGN = "foreign"
+    """Not a task of ours."""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a person has to know about a task."""
+
+    task: int
+    outcome: str
+    image: str
+    detail: str
+
+
+@dataclass
+class Report:
+    """What was done."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Tasks by what became of them."""
+    remarks: list[Remark] = field(default_factory=list)
+    """The first ones, where there are very many."""
+
+    def note(self, task: Task, outcome: str, detail: str = "") -> None:
+        """Count a task, and keep what is to be said of it."""
+        self.counts[outcome] += 1
+        if detail and len(self.remarks) < KEPT_REMARKS:
+            self.remarks.append(Remark(task.id, outcome, task.text("image_id"), detail))
+
+
+DETAILS: dict[str, str] = {
+    Outcome.CONFLICT: "the image has another annotation, which stays",
+    Outcome.UNKNOWN: "no such image, or it was removed or replaced",
+}
+
+
+class _OvertakenError(Exception):
+    """A listing shows less than what its task has said here by now: a webhook may be faster."""
+
+
+@dataclass
+class Pull:
+    """Reads one project.
+
+    Args:
+        studio: Where from.
+        index: Where to.
+        project: Its number.
+        overwrite: Whether earlier annotations that others made here are replaced.
+        is_dry_run: Only tell what would be done.
+        is_told: Whether a person sees the report: else a run with remarks does not count as one,
+            and the next one tells them again.
+        on_progress: Told after each page.
+    """
+
+    studio: LabelStudio
+    index: Database
+    project: int
+    overwrite: bool = False
+    is_dry_run: bool = False
+    is_told: bool = True
+    on_progress: Callable[[Report], None] = lambda _: None
+    _users: dict[int, User] | None = None
+
+    async def changed(self, *, everything: bool = False) -> Report:
+        """Read the tasks that changed since the last time, or all.
+
+        Raises:
+            UnavailableError: A server is missing; what was done is done.
+            LabelStudioRefusedError: Label Studio refuses.
+        """
+        report, name = Report(), f"{self._site}{self.project}"
+        state = await self.index.label_studio.find_one({"_id": name})
+        since = None if everything or state is None else state["pulled_to"]
+        begun = await self.studio.now()
+        async for page in self.studio.tasks(self.project, fields="all", since=since):
+            for task in page:
+                if task is None:
+                    report.counts[Result.FOREIGN] += 1
+                else:
+                    await self._take(task, report, is_listed=True)
+            self.on_progress(report)
+        is_done = self.is_told or not report.remarks
+        if begun is not None and is_done and not self.is_dry_run:
+            # By the clock that dates the tasks, and before the first of them was read
+            pulled = {"$set": {"pulled_to": begun - OVERLAP, "at": datetime.now(tz=UTC)}}
+            await self.index.label_studio.update_one({"_id": name}, pulled, upsert=True)
+        return report
+
+    async def task(self, number: int) -> Report:
+        """Read one task; one that is not there, or of another project, is left alone.
+
+        Raises:
+            UnavailableError: A server is missing.
+            LabelStudioRefusedError: Label Studio refuses.
+        """
+        report = Report()
+        task = await self.studio.task(number)
+        if task is not None:
+            await self._take(task, report)
+        return report
+
+    @property
+    def _site(self) -> str:
+        return f"{self.studio.url}/projects/"
+
+    async def _take(self, task: Task, report: Report, *, is_listed: bool = False) -> None:
+        image, etag = task.text("image_id"), task.text("etag")
+        if task.project != self.project or not image or not etag:
+            report.note(task, Result.FOREIGN)
+            return
+        origin = f"{self._site}{self.project}/data?task={task.id}"
+        said = latest(task)
+        if said is None and task.hides_some:
+            report.note(task, Result.OPEN, "this account is not shown its annotations")
+            return
+        outcome: Outcome | Result
+        try:
+            if said is None:
+                outcome = await self._withdraw(image, origin, is_listed=is_listed)
+            else:
+                annotation = to_ours(said, await self._name(said), origin)
+                outcome = await self._write(image, annotation, etag, is_listed=is_listed)
+        except _OvertakenError:
+            await self._take_anew(task, report)
+        except (UnacceptableAnnotationError, DocumentRefusedError) as error:
+            report.note(task, Result.REJECTED, str(error))
+        else:
+            report.note(task, outcome, DETAILS.get(outcome, ""))
+
+    async def _take_anew(self, listed: Task, report: Report) -> None:
+        task = await self.studio.task(listed.id)
+        if task is None:
+            report.note(listed, Result.OPEN)
+        else:
+            await self._take(task, report)
+
+    async def _write(
+        self, image: str, annotation: Annotation, etag: str, *, is_listed: bool
+    ) -> Outcome:
+        may_replace = replaces(
+            annotation, self._site, overwrite=self.overwrite, is_listed=is_listed
+        )
+        outcome = await annotate(
+            self.index.images,
+            image,
+            annotation,
+            overwrite=may_replace,
+            dry_run=self.is_dry_run,
+            etag=etag,
+        )
+        is_conflict = is_listed and outcome is Outcome.CONFLICT
+        if is_conflict and await self._has_said(image, annotation.origin):
+            raise _OvertakenError
+        return outcome
+
+    async def _withdraw(self, image: str, origin: str, *, is_listed: bool) -> Result:
+        if not await self._has_said(image, origin):
+            return Result.OPEN
+        if is_listed:
+            raise _OvertakenError
+        while not self.is_dry_run and await take_back(self.index.images, image, origin=origin):
+            pass  # also what the same task said earlier
+        return Result.WITHDRAWN
+
+    async def _has_said(self, image: str, origin: str) -> bool:
+        """Whether an image's annotation is of this task."""
+        ours = {"_id": image, "annotation.origin": origin}
+        return await self.index.images.count(ours, most=1) > 0
+
+    async def _name(self, said: schemas.Annotation) -> str:
+        """Return who said it; a listing has the number only."""
+        who = said.completed_by
+        if isinstance(who, User):
+            return who.name
+        if who is None:
+            return "unknown"
+        if self._users is None:
+            try:
+                self._users = await self.studio.users()
+            except LabelStudioRefusedError:
+                self._users = {}  # the account may not list others
+        return self._users.get(who, User(id=who)).name

@@ -1,0 +1,227 @@
+"""Images to Label Studio: the worst first, and only what is new or has changed there.
+
+What is there already, Label Studio itself says: nothing is remembered here that could be wrong.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import islice
+
+from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.object_store import ObjectStore, ObjectTooLargeError
+from services.common.adapters.windows import walk, worst
+from services.common.domain.errors import ObjectNotFoundError
+from services.common.domain.normal_form import is_shown_alike
+from services.label_studio.client import LabelStudio
+from services.label_studio.schemas import Task
+from services.label_studio.tasks import Addresses, pushed, to_data, to_prediction, to_task
+
+AT_ONCE = 100
+"""Tasks in one request, and documents in one look."""
+READ_AT_ONCE = 8
+"""Images whose files are looked at."""
+MAX_OBJECT_BYTES = 32 * 1024 * 1024
+FIELDS = dict.fromkeys(("key", "etag", "sources", "prediction"), 1)
+"""Of a document, what its task is made of."""
+
+
+class Fate(StrEnum):
+    """What becomes of a task, or of an image that has none."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+    """Its image was removed or replaced, or has another task."""
+    UNCHANGED = "unchanged"
+    ANNOTATED = "annotated"
+    """Nothing to push again: somebody has said what the image reads."""
+    FOREIGN = "foreign"
+    """Not a task of ours; it is left alone."""
+    NOT_SHOWN = "not_shown"
+    """No task: a browser would show other pixels than the OCR API reads, or none."""
+
+
+@dataclass
+class Report:
+    """What was done."""
+
+    counts: Counter[Fate] = field(default_factory=Counter)
+    open_tasks: int = 0
+    """Tasks of images that nobody has annotated."""
+
+
+@dataclass(frozen=True)
+class Push:
+    """Brings one project up to date.
+
+    Args:
+        studio: Where to.
+        images: What is known.
+        addresses: By what browsers read images.
+        store: The bucket of images, as this machine reaches it.
+        is_dry_run: Only tell what would be done.
+        on_progress: Told after each step.
+    """
+
+    studio: LabelStudio
+    images: Collection
+    addresses: Addresses
+    store: ObjectStore
+    is_dry_run: bool = False
+    on_progress: Callable[[Report], None] = lambda _: None
+
+    async def run(self, project: int | None, *, limit: int) -> Report:
+        """Update, delete and add tasks.
+
+        Args:
+            project: Its number; None: it is to be created, so there are no tasks yet.
+            limit: Open tasks that the project is to have; annotated ones make room.
+
+        Raises:
+            UnavailableError: A server is missing; what was done is done.
+            LabelStudioRefusedError: Label Studio refuses.
+        """
+        report, there = Report(), set[str]()
+        listed = {} if project is None else await self._listed(project, report)
+        for images in _chunks(listed):
+            there |= await self._bring_up_to_date({each: listed[each] for each in images}, report)
+            self.on_progress(report)
+        async for documents in self._missing(there, limit - report.open_tasks, report):
+            if project is not None and not self.is_dry_run:
+                kind = self.addresses.kind
+                tasks = [to_task(each, await self.addresses.of(each), kind) for each in documents]
+                await self.studio.import_tasks(project, tasks)
+            report.counts[Fate.CREATED] += len(documents)
+            report.open_tasks += len(documents)
+            self.on_progress(report)
+        return report
+
+    async def _listed(self, project: int, report: Report) -> dict[str, list[Task]]:
+        """Return all tasks of ours by their image; of several those with annotations first."""
+        listed: dict[str, list[Task]] = {}
+        async for page in self.studio.tasks(project, fields="task_only"):
+            for task in page:
+                if task is None or not (task.text("image_id") and task.text("pushed")):
+                    report.counts[Fate.FOREIGN] += 1
+                else:
+                    listed.setdefault(task.text("image_id"), []).append(task)
+        for tasks in listed.values():
+            tasks.sort(key=lambda each: (not each.total_annotations, each.id))
+        return listed
+
+    async def _bring_up_to_date(self, listed: dict[str, list[Task]], report: Report) -> set[str]:
+        """Return the images that have a task then."""
+        kept: set[str] = set()
+        found = self.images.find({"_id": {"$in": sorted(listed)}})
+        documents = {document["_id"]: document async for document in found}
+        for image, tasks in listed.items():
+            for task in tasks:
+                fate = self._fate(task, documents.get(image), is_second=image in kept)
+                if fate is Fate.UPDATED and not await self._is_shown(documents[image]):
+                    fate = Fate.DELETED
+                if fate is Fate.DELETED and _is_of(documents.get(image), task):
+                    fate = await self._fate_of_second(task)
+                if not self.is_dry_run:
+                    await self._settle(task, documents.get(image), fate)
+                report.counts[fate] += 1
+                if fate is not Fate.DELETED:
+                    kept.add(image)
+                    report.open_tasks += fate in {Fate.UNCHANGED, Fate.UPDATED}
+        return kept
+
+    def _fate(self, task: Task, document: Document | None, *, is_second: bool) -> Fate:
+        if document is None:
+            return Fate.FOREIGN
+        if not _is_of(document, task):
+            return Fate.DELETED
+        if task.total_annotations:
+            return Fate.ANNOTATED
+        if is_second:
+            return Fate.DELETED
+        if document.get("annotation") is not None:
+            return Fate.ANNOTATED
+        is_same = task.text("pushed") == pushed(document, self.addresses.kind)
+        is_fresh = self.addresses.is_fresh(task.text("valid_until"))
+        return Fate.UNCHANGED if is_same and is_fresh else Fate.UPDATED
+
+    async def _fate_of_second(self, task: Task) -> Fate:
+        """Look again: a long listing is old, and what somebody has said since would be lost."""
+        now = await self.studio.task(task.id)
+        is_annotated = now is not None and (now.total_annotations or now.annotations)
+        return Fate.ANNOTATED if is_annotated else Fate.DELETED
+
+    async def _settle(self, task: Task, document: Document | None, fate: Fate) -> None:
+        if fate is Fate.DELETED:
+            await self.studio.delete_task(task.id)
+        if fate is Fate.UPDATED and document is not None:
+            await self._update(task, document)
+
+    async def _update(self, task: Task, document: Document) -> None:
+        """Write the prediction, then the data: only these say that all of it is there."""
+        kind = self.addresses.kind
+        if task.text("pushed") != pushed(document, kind):
+            prediction = to_prediction(document)
+            there = {each.model_version: each.id for each in await self.studio.predictions(task.id)}
+            number = there.get(prediction["model_version"])
+            if number is None:
+                await self.studio.create_prediction(task.id, prediction)
+            else:
+                await self.studio.update_prediction(number, prediction)
+        data = to_data(document, await self.addresses.of(document), kind)
+        await self.studio.update_task(task.id, data)
+
+    async def _missing(
+        self, there: set[str], count: int, report: Report
+    ) -> AsyncIterator[list[Document]]:
+        """Yield images that nobody has annotated and that have no task, the worst score first."""
+        if count <= 0:
+            return
+        chunk: list[Document] = []
+        async for document in self._candidates(there, report):
+            chunk.append(document)
+            if len(chunk) == min(AT_ONCE, count):
+                yield chunk
+                chunk, count = [], count - len(chunk)
+                if count == 0:
+                    return
+        if chunk:
+            yield chunk
+
+    async def _candidates(self, there: set[str], report: Report) -> AsyncIterator[Document]:
+        wanted = {"status": "predicted", "annotation": None, "bucket": self.store.bucket}
+        # Where all of the worst are annotated, one query for the others would take too long
+        async for window in walk(self.images, worst(), wanted, fields=FIELDS):
+            without = (each for each in window.documents if each["_id"] not in there)
+            while group := list(islice(without, READ_AT_ONCE)):
+                shown = await asyncio.gather(*map(self._is_shown, group))
+                for document, is_shown in zip(group, shown, strict=True):
+                    if is_shown:
+                        yield document
+                    else:
+                        report.counts[Fate.NOT_SHOWN] += 1
+
+    async def _is_shown(self, document: Document) -> bool:
+        """Whether a browser shows an image's own file with the pixels that the OCR API reads."""
+        try:
+            stored = await self.store.read(document["key"], max_bytes=MAX_OBJECT_BYTES)
+            return await asyncio.to_thread(is_shown_alike, stored.content)
+        except ObjectNotFoundError:
+            return True  # removed just now: the next push deletes its task
+        except ObjectTooLargeError:
+            return False
+
+
+def _is_of(document: Document | None, task: Task) -> bool:
+    """Whether an image is there with the bytes that a task shows."""
+    if document is None or document["status"] != "predicted":
+        return False
+    return bool(document["etag"] == task.text("etag"))
+
+
+def _chunks(items: Iterable[str]) -> Iterator[list[str]]:
+    left = iter(items)
+    while chunk := list(islice(left, AT_ONCE)):
+        yield chunk

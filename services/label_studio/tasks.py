@@ -1,0 +1,121 @@
+"""The task that Label Studio gets of an image.
+
+``data`` of a task is what annotators' browsers are sent, so nothing is in it that they need not
+know. ``pushed`` says what was pushed: equal, there is nothing to push again.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import Any
+
+from services.common.adapters.mongo import Document
+from services.common.adapters.object_store import ObjectStore
+from services.label_studio.settings import LabelStudioSettings
+
+LABEL_CONFIG = (files(__package__) / "labeling.xml").read_text()
+"""What an annotator sees; the names below are in it."""
+IMAGE, TEXT, QUALITY = "image", "text", "quality"
+SHOWN_SOURCES = 20
+"""URLs of an image that many lists have."""
+FORM = 1
+"""Version of a task's data: another one is pushed again."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """By what a browser reads an image."""
+
+    url: str
+    valid_until: datetime | None = None
+    """None: as long as the object is there."""
+
+
+class Addresses:
+    """Makes addresses of images.
+
+    Args:
+        settings: Of which kind, and how long they are valid.
+        store: Signs them; its address is the one that browsers reach.
+    """
+
+    def __init__(self, settings: LabelStudioSettings, store: ObjectStore) -> None:
+        self._is_presigned = settings.addresses == "presigned"
+        self._seconds = settings.address_seconds
+        self._store = store
+
+    async def of(self, document: Document) -> Address:
+        """Return the address of an image, valid from now on."""
+        key = document["key"]
+        if not self._is_presigned:
+            return Address(f"s3://{self._store.bucket}/{key}")
+        until = datetime.now(tz=UTC).replace(microsecond=0) + timedelta(seconds=self._seconds)
+        return Address(await self._store.address(key, seconds=self._seconds), until)
+
+    def is_fresh(self, valid_until: str) -> bool:
+        """Whether an address that was pushed is valid for half of its time yet."""
+        if not self._is_presigned:
+            return True
+        try:
+            left = datetime.fromisoformat(valid_until) - datetime.now(tz=UTC)
+        except (ValueError, TypeError):
+            return False
+        return left > timedelta(seconds=self._seconds / 2)
+
+    @property
+    def kind(self) -> str:
+        """What addresses have in common: where it is another, all tasks get new ones."""
+        return f"{self._is_presigned} {self._store.client.meta.endpoint_url} {self._store.bucket}"
+
+
+def to_task(document: Document, address: Address, kind: str) -> dict[str, Any]:
+    """Return the task of an image that was read, with its prediction.
+
+    Args:
+        document: Of the image.
+        address: By what it is read.
+        kind: Of addresses.
+    """
+    return {"data": to_data(document, address, kind), "predictions": [to_prediction(document)]}
+
+
+def to_data(document: Document, address: Address, kind: str) -> dict[str, Any]:
+    """Return the data of a task."""
+    return {
+        IMAGE: address.url,
+        "image_id": document["_id"],
+        "etag": document["etag"],
+        "source_urls": _sources(document),
+        "valid_until": address.valid_until.isoformat() if address.valid_until else "",
+        "pushed": pushed(document, kind),
+    }
+
+
+def to_prediction(document: Document) -> dict[str, Any]:
+    """Return what the model says, in Label Studio's form."""
+    prediction = document["prediction"]
+    return {
+        "model_version": f"{prediction['engine']} {prediction['model_version']}",
+        "score": prediction["score"],
+        "result": [
+            {
+                "id": "prediction",
+                "from_name": TEXT,
+                "to_name": IMAGE,
+                "type": "textarea",
+                "value": {"text": [prediction["text"]]},
+            }
+        ],
+    }
+
+
+def pushed(document: Document, kind: str) -> str:
+    """Return a digest of all in a task that may change, but for how long its address is valid."""
+    parts = [FORM, kind, document["etag"], _sources(document), to_prediction(document)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _sources(document: Document) -> list[str]:
+    return [str(each["url"]) for each in document.get("sources") or []][:SHOWN_SOURCES]

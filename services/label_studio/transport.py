@@ -1,0 +1,185 @@
+"""Requests to Label Studio: who asks, how often, and how much of an answer is read."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+from aiohttp import ClientResponse, ClientSession
+from pydantic import SecretStr, ValidationError
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential_jitter,
+)
+
+from services.label_studio.errors import LabelStudioRefusedError, LabelStudioUnavailableError
+from services.label_studio.schemas import Access
+
+ATTEMPTS = 4
+MAX_WAIT_SECONDS = 60.0
+MAX_ANSWER_BYTES = 64 * 2**20
+"""Unpacked: a page of tasks has some hundred kilobytes."""
+NOT_NOW = frozenset({429, 503})
+"""Nothing was done: also what must not be done twice may be asked again."""
+SHOWN_CHARACTERS = 300
+_BACKOFF = wait_exponential_jitter(multiplier=0.2, max=10, jitter=0.2)
+
+
+class AnswerLostError(LabelStudioUnavailableError):
+    """It may have been done: only what may be done twice is asked again."""
+
+
+class Transport:
+    """Sends requests and reads answers.
+
+    A personal access token is a refresh token (JWT): it is exchanged for one of a few minutes.
+
+    Args:
+        session: Its base is Label Studio's address.
+        token: Of an account.
+    """
+
+    def __init__(self, session: ClientSession, token: SecretStr) -> None:
+        self._session = session
+        self._token = token.get_secret_value()
+        self._is_refresh_token = self._token.count(".") == 2
+        self._access = ""
+        self.answered_at: datetime | None = None
+        """When the last answer was sent, by the server's clock."""
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+    ) -> Any:
+        """Send a request, again where that may help; return the answer, parsed.
+
+        Args:
+            method: Any but POST may be done twice.
+            path: Without ``/`` at its beginning.
+            params: Query.
+            body: JSON.
+
+        Raises:
+            LabelStudioUnavailableError: It does not answer, or answers 5xx, or not now.
+            LabelStudioRefusedError: It answers, and refuses.
+        """
+
+        def is_worth_it(error: BaseException) -> bool:
+            may_be_done = method == "POST" and isinstance(error, AnswerLostError)
+            return isinstance(error, LabelStudioUnavailableError) and not may_be_done
+
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=_wait,
+            retry=retry_if_exception(is_worth_it),
+            reraise=True,
+        )
+        return await retrying(self._ask_once, method, path, params, body)
+
+    async def _ask_once(
+        self, method: str, path: str, params: Mapping[str, Any] | None, body: Any
+    ) -> Any:
+        if not self._is_refresh_token:
+            return await self._send(method, path, f"Token {self._token}", params, body)
+        if self._access:
+            try:
+                return await self._send(method, path, f"Bearer {self._access}", params, body)
+            except LabelStudioRefusedError as error:
+                if error.status != HTTPStatus.UNAUTHORIZED:
+                    raise
+        await self._renew()
+        return await self._send(method, path, f"Bearer {self._access}", params, body)
+
+    async def _renew(self) -> None:
+        refresh = {"refresh": self._token}
+        answer = await self._send("POST", "api/token/refresh/", None, None, refresh)
+        try:
+            self._access = Access.model_validate(answer).access
+        except ValidationError as error:
+            raise LabelStudioRefusedError(0, "its answer has no access token") from error
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        authorization: str | None,
+        params: Mapping[str, Any] | None,
+        body: Any,
+    ) -> Any:
+        headers = {} if authorization is None else {"Authorization": authorization}
+        try:
+            async with self._session.request(
+                method, path, params=params, json=body, headers=headers, allow_redirects=False
+            ) as response:
+                self.answered_at = _date_of(response)
+                content = await _read(response)
+        except aiohttp.ClientConnectorError as error:
+            raise LabelStudioUnavailableError(str(error)) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise AnswerLostError(f"{type(error).__name__}: {error}") from error
+        _check(response, content)
+        try:
+            return json.loads(content) if content else None
+        except (ValueError, RecursionError) as error:
+            raise LabelStudioRefusedError(0, f"{method} /{path}: its answer is no JSON") from error
+
+
+async def _read(response: ClientResponse) -> bytes:
+    content = bytearray()
+    async for part in response.content.iter_any():
+        content += part
+        if len(content) > MAX_ANSWER_BYTES:
+            detail = f"its answer has more than {MAX_ANSWER_BYTES} bytes"
+            raise LabelStudioRefusedError(0, detail)
+    return bytes(content)
+
+
+def _check(response: ClientResponse, content: bytes) -> None:
+    status = response.status
+    if status < HTTPStatus.MULTIPLE_CHOICES:
+        return
+    if status < HTTPStatus.BAD_REQUEST:
+        detail = "it leads to another address: set LABEL_STUDIO_URL to that"
+        raise LabelStudioRefusedError(status, detail)
+    detail = _detail_of(content) or response.reason or ""
+    if status in NOT_NOW:
+        asked = response.headers.get("Retry-After", "")
+        seconds = float(asked) if asked.isdecimal() else None
+        raise LabelStudioUnavailableError(f"{status}: {detail}", retry_after_seconds=seconds)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
+        raise AnswerLostError(f"{status}: {detail}")
+    raise LabelStudioRefusedError(status, detail)
+
+
+def _detail_of(content: bytes) -> str:
+    try:
+        answer = json.loads(content)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(answer, dict):
+        return str(answer)[:SHOWN_CHARACTERS]
+    said = answer.get("validation_errors") or answer.get("detail") or ""
+    return str(said)[:SHOWN_CHARACTERS]
+
+
+def _date_of(response: ClientResponse) -> datetime | None:
+    try:
+        return parsedate_to_datetime(response.headers.get("Date", ""))
+    except ValueError:
+        return None
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after_seconds if isinstance(error, LabelStudioUnavailableError) else None
+    return _BACKOFF(state) if asked is None else min(asked, MAX_WAIT_SECONDS)

@@ -1,0 +1,143 @@
+"""``python -m services.training``: fine-tune a recogniser on an export; register the model."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
+from services.cli.models import EXTRA
+from services.cli.output import Output, cell, run, table
+from services.cli.watch import progress_bar
+from services.common.domain.errors import PermanentError
+
+if TYPE_CHECKING:
+    from services.training.learning import Learned
+
+EPOCHS = 60
+RATE_FROM_NOTHING, RATE_FROM_A_CHECKPOINT = 2e-3, 5e-5
+"""The latter as in TrOCR's own fine-tuning."""
+
+app = typer.Typer(pretty_exceptions_show_locals=False)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for."""
+
+    export: Path
+    out: Path
+    start: str | None
+    """A checkpoint; None: random weights."""
+    epochs: int
+    batch: int
+    learning_rate: float
+    seed: int
+    device: str
+
+
+@app.command(epilog=EXIT_STATUSES)
+def train(
+    export: Annotated[Path, typer.Argument(help="Folder of docreco export --format hf|parquet.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of the new model, such as .models/lines-1.")],
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MODEL", help="Fine-tune this: a folder, or among models."),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = EPOCHS,
+    batch: Annotated[int, typer.Option(min=1, help="Images of a step.")] = 16,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(min=0, help="The highest; 0.002, with --from 0.00005."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another model.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: whichever is there.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Fine-tune a recogniser on an export, and say how well it reads before and after."""
+    output = Output(as_json=as_json)
+    usual = RATE_FROM_NOTHING if start is None else RATE_FROM_A_CHECKPOINT
+    options = Options(export, out, start, epochs, batch, learning_rate or usual, seed, device)
+
+    async def work() -> ExitStatus:
+        begun = time.monotonic()
+        with _told_of_refusals(), _bar(output.asides) as progress:
+            learned = _learn(options, progress)
+        seconds = round(time.monotonic() - begun, 1)
+        answer = {**asdict(learned), "out": str(out), "seconds": seconds}
+        output.answer(answer, *_for_people(learned, out, seconds))
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+def _learn(options: Options, progress: Callable[[int, int, str], None]) -> "Learned":
+    try:
+        # Only here: --help waits for no torch, and who has none is told so
+        from services.training.learning import learn  # noqa: PLC0415
+    except ImportError as error:
+        raise CommandError(
+            f"{error.name} is not installed",
+            status=ExitStatus.UNAVAILABLE,
+            hint=f"Run {EXTRA}, with its development packages.",
+        ) from error
+    return learn(
+        options.export,
+        options.out,
+        start=options.start,
+        epochs=options.epochs,
+        batch=options.batch,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        device=options.device,
+        progress=progress,
+    )
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Callable[[int, int, str], None]]:
+    with progress_bar(console) as bar:
+        task = bar.add_task("training", total=None, words="")
+        yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
+
+
+@contextmanager
+def _told_of_refusals() -> Iterator[None]:
+    try:
+        yield
+    except (PermanentError, OSError, ValueError) as error:
+        raise CommandError(str(error), status=ExitStatus.REFUSED) from error
+
+
+def _for_people(learned: "Learned", out: Path, seconds: float) -> list[Any]:
+    columns = ["split", "images", "CER before", "CER after", "exact before", "exact after"]
+    rows = [
+        [
+            *(cell(split), cell(after.images)),
+            *(cell(f"{share:.1%}") for share in (before.cer, after.cer)),
+            *(cell(f"{share:.1%}") for share in (before.exact, after.exact)),
+        ]
+        for split, (before, after) in learned.read.items()
+    ]
+    title = f"{learned.start}, trained for {seconds:.0f} s"
+    kept = f"kept: the weights of epoch {learned.best_epoch} of {learned.epochs}"
+    if not learned.course.validation:
+        kept += ", for no validation split says which are best"
+    if learned.left_out:
+        kept += f"; {learned.left_out} images of train left out: it lacks characters for them"
+    settings = f"set OCR_ENGINE=trocr and OCR_TROCR_MODEL={learned.model}"
+    return [
+        table(title, columns, rows),
+        kept,
+        f"{learned.model_version} is in {out}: {settings}",
+    ]
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m services.training")
