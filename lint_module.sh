@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Format, lint rules, types, and shell scripts; changes nothing.
+# Format, lint rules, types, shell scripts and spelling; changes nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 infra/local/setup.sh
@@ -8,3 +8,4 @@ infra/local/setup.sh
 .venv/bin/mypy
 mapfile -t scripts < <(find . -path './.*' -prune -o -path ./node_modules -prune -o -name '*.sh' -print)
 .venv/bin/shellcheck .ci/run "${scripts[@]}"
+.venv/bin/codespell
