@@ -1,7 +1,8 @@
 """Which of a model's characters it may read.
 
 The weights know the scripts of the whole world, and half of their work is to weigh 18,710
-characters against each other at every step (measured: docs/decisions/openvino-and-an-alphabet.md).
+characters against each other at every step.
+Measured: docs/decisions/0023-openvino-and-an-alphabet.md.
 """
 
 import unicodedata

@@ -4,7 +4,7 @@ The callers' threads are the parallelism: one image a call on each core reads mo
 than both cores on one image, and padding images to a batch only adds work.
 
 Runtime and precision follow from the settings and from what the processor declares, never from a
-measurement: docs/decisions/openvino-and-an-alphabet.md.
+measurement: docs/decisions/0023-openvino-and-an-alphabet.md.
 """
 
 import threading

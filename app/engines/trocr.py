@@ -180,7 +180,7 @@ def _from(where: str, version: str, **options: Any) -> Checkpoint:
 
 def _quantised(model: Any) -> Any:
     with warnings.catch_warnings():
-        # torch will drop it for torchao, a package of its own: docs/decisions/trocr.md
+        # torch will drop it for torchao, a package of its own: docs/decisions/0024-trocr.md
         warnings.filterwarnings("ignore", "torch.ao.quantization", DeprecationWarning)
         warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
         return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)

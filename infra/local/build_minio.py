@@ -1,4 +1,4 @@
-"""Builds MinIO from its Go module (docs/decisions/minio-from-its-go-module.md)."""
+"""Builds MinIO from its Go module (docs/decisions/0005-minio-from-its-go-module.md)."""
 
 import re
 import shutil

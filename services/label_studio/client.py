@@ -1,7 +1,7 @@
 """Client of Label Studio's HTTP API: the requests of its SDK that are needed here.
 
-Why not the SDK itself: docs/decisions/label-studio-over-http.md. What it sends for the same calls
-is recorded in tests/contract/label_studio, and this client is held to it.
+Why not the SDK itself: docs/decisions/0025-label-studio-over-http.md. What it sends for the same
+calls is recorded in tests/contract/label_studio, and this client is held to it.
 """
 
 import json

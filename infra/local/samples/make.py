@@ -1,7 +1,7 @@
 """Draw the sample line images that ``run_local.sh`` serves, and write their list.
 
 Run ``python -m infra.local.samples.make`` after a change here. The images are committed, so only
-this needs the fonts (docs/decisions/sample-fonts.md); it says how to get them.
+this needs the fonts (docs/decisions/0001-sample-fonts.md); it says how to get them.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """MongoDB: the only file that knows the driver.
 
-Motor is at its end of life (docs/decisions/motor-in-one-file.md): everything else sees
+Motor is at its end of life (docs/decisions/0004-motor-in-one-file.md): everything else sees
 ``Database`` and ``Collection``, so that its successor replaces one file.
 """
 

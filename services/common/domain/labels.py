@@ -1,6 +1,6 @@
 """What an image is taught to read as: the label of a document, or why it has none.
 
-docs/decisions/labels-and-their-agreement.md has the reasons.
+docs/decisions/0017-labels-and-their-agreement.md has the reasons.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""Takes secrets out of URLs that are kept or shown (docs/decisions/source-urls-without-secrets.md).
+"""Takes secrets out of URLs that are kept or shown.
+
+See docs/decisions/0015-source-urls-without-secrets.md.
 
 ``Redactor`` makes the form that is kept: only the values of what looks like a secret go. Whoever
 has no settings of the fetcher reads that form where the fetcher stored it, or uses one of two

@@ -2,7 +2,7 @@
 
 The child gets no environment variables, so it holds no credentials, and it can be killed at any
 time, which a thread cannot. Results come back as lines of JSON: nothing that a child sends is
-executed here. See docs/decisions/untrusted-files-in-a-child.md.
+executed here. See docs/decisions/0027-untrusted-files-in-a-child.md.
 """
 
 import json

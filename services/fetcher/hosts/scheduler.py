@@ -7,7 +7,7 @@ else use up what the others could have.
 
 A delivery that waits here is unacknowledged and takes a place of its partition's prefetch. So only
 what is due within seconds waits here; the rest is delayed in RabbitMQ about as long as its slot
-needs (docs/decisions/hosts-are-divided-by-a-hash.md).
+needs (docs/decisions/0013-hosts-partitioned-by-hash.md).
 """
 
 import asyncio

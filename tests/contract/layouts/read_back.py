@@ -1,8 +1,8 @@
 """Read exports by the libraries that their layouts are for, each in an environment of its own.
 
 docTR and kraken can't be installed beside this project's own libraries (see
-docs/decisions/splits-by-hash.md), so this is run by hand, by the Python of an environment that has
-the library and nothing of this project::
+docs/decisions/0018-splits-by-hash.md), so this is run by hand, by the Python of an environment that
+has the library and nothing of this project::
 
     python tests/contract/layouts/read_back.py doctr FOLDER
     python tests/contract/layouts/read_back.py kraken FOLDER
