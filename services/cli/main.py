@@ -18,6 +18,7 @@ from services.cli.reconcile import reconcile
 from services.cli.report import report
 from services.cli.repredict import repredict
 from services.cli.submit import submit
+from services.cli.train import train
 from services.cli.watch import watch
 
 app = typer.Typer(
@@ -29,7 +30,7 @@ app = typer.Typer(
 )
 for command in (
     *(submit, watch, images, annotate, export, evaluate, report),
-    *(reconcile, repredict, calibrate, forget, hosts, doctor),
+    *(train, reconcile, repredict, calibrate, forget, hosts, doctor),
 ):
     app.command(epilog=EXIT_STATUSES)(command)
 app.add_typer(parked, name="parked")

@@ -121,7 +121,7 @@ def _card(folder: Path, manifest: Manifest, images: int, checkpoint: Checkpoint,
     digest = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
     return (
         "# A recogniser of text lines\n\n"
-        f"Trained by `python -m services.training` on {images} images of an export of "
+        f"Trained by `docreco train` on {images} images of an export of "
         f"{manifest.created_at:%Y-%m-%d} (sha256 of its {FILE}: `{digest}`), from "
         f"{checkpoint.version}: {plan.epochs} epochs of batches of {plan.batch}, learning rate "
         f"{plan.learning_rate}, seed {plan.seed}.\n\n"

@@ -39,9 +39,7 @@ class Person:
     async def types(self, command: str) -> dict[str, Any]:
         """Run a command; return its answer for machines."""
         docreco = Path(sys.executable).with_name("docreco")
-        typed = command.replace("poetry run docreco", str(docreco)).replace(
-            "poetry run python", sys.executable
-        )
+        typed = command.replace("poetry run docreco", str(docreco))
         environment = {
             **self.pipeline.addresses.environment(),
             **self.variables,
@@ -98,7 +96,7 @@ async def test_model_trained_on_what_was_collected_reads_it_better(
     await client.count_reaches(LINES, ours, seconds=120)
     before = await client.document(ours)
     exported = await person.types(documented("docreco export"))
-    trained = await person.types(documented("services.training"))
+    trained = await person.types(documented("docreco train"))
     person.variables |= {
         "NEW": trained["model_version"],
         "OLD": before["prediction"]["model_version"],

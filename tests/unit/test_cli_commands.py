@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,20 @@ async def test_every_command_tells_its_exit_statuses() -> None:
         assert result.exit_code == 0
         assert "Exit status" in result.stdout
         assert "--json" in result.stdout
+
+
+async def test_train_without_torch_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [each for each in sys.modules if each.startswith("services.training.")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+    result = await docreco("train", tmp_path, "--out", tmp_path / "model")
+
+    assert result.exit_code == 3
+    assert "torch is not installed" in result.stderr
+    assert "poetry install --extras trocr" in result.stderr
 
 
 async def test_hosts_shows_who_is_waited_for_and_why(fetcher: ScriptedFetcher) -> None:

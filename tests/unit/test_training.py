@@ -1,4 +1,4 @@
-"""``python -m services.training`` on small exports: what it refuses, and what it makes."""
+"""``docreco train`` on small exports: what it refuses, and what it makes."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from services.cli.main import app
 from services.common.domain.labels import Origin
 from services.datasets.manifest import Format, SplitName
-from services.training.__main__ import app
 from tests.support.exports import write_export
 from tests.support.tiny_trocr import make_tiny_trocr, need_trocr
 
@@ -27,7 +27,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def train(*arguments: object, status: int = 0) -> str:
     """Run the command; return what it says, on both streams where it refuses."""
-    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    result = CliRunner().invoke(app, ["train", *(str(each) for each in arguments)])
     assert result.exit_code == status, result.output
     return result.stdout if status == 0 else result.output
 

@@ -1,16 +1,16 @@
-"""``python -m services.training``: fine-tune a recogniser on an export; register the model."""
+"""``docreco train``: fine-tune a recogniser on an export; register the model."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
+from services.cli.errors import CommandError, ExitStatus
 from services.cli.models import EXTRA
 from services.cli.output import Output, cell, run, table
 from services.cli.watch import progress_bar
@@ -23,25 +23,7 @@ EPOCHS = 60
 RATE_FROM_NOTHING, RATE_FROM_A_CHECKPOINT = 2e-3, 5e-5
 """The latter as in TrOCR's own fine-tuning."""
 
-app = typer.Typer(pretty_exceptions_show_locals=False)
 
-
-@dataclass(frozen=True)
-class Options:
-    """What was asked for."""
-
-    export: Path
-    out: Path
-    start: str | None
-    """A checkpoint; None: random weights."""
-    epochs: int
-    batch: int
-    learning_rate: float
-    seed: int
-    device: str
-
-
-@app.command(epilog=EXIT_STATUSES)
 def train(
     export: Annotated[Path, typer.Argument(help="Folder of docreco export --format hf|parquet.")],
     *,
@@ -60,15 +42,25 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: whichever is there.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Fine-tune a recogniser on an export, and say how well it reads before and after."""
+    """Fine-tune a recogniser on an export, and show its error rates before and after."""
     output = Output(as_json=as_json)
     usual = RATE_FROM_NOTHING if start is None else RATE_FROM_A_CHECKPOINT
-    options = Options(export, out, start, epochs, batch, learning_rate or usual, seed, device)
 
     async def work() -> ExitStatus:
+        learn = _load_training()
         begun = time.monotonic()
-        with _told_of_refusals(), _bar(output.asides) as progress:
-            learned = _learn(options, progress)
+        with _refusals(), _bar(output.asides) as progress:
+            learned = learn(
+                export,
+                out,
+                start=start,
+                epochs=epochs,
+                batch=batch,
+                learning_rate=learning_rate or usual,
+                seed=seed,
+                device=device,
+                progress=progress,
+            )
         seconds = round(time.monotonic() - begun, 1)
         answer = {**asdict(learned), "out": str(out), "seconds": seconds}
         output.answer(answer, *_for_people(learned, out, seconds))
@@ -77,9 +69,9 @@ def train(
     run(output, work)
 
 
-def _learn(options: Options, progress: Callable[[int, int, str], None]) -> "Learned":
+def _load_training() -> "Callable[..., Learned]":
+    """Import what trains; torch takes seconds to load, so only this command does it."""
     try:
-        # Only here: --help waits for no torch, and who has none is told so
         from services.training.learning import learn  # noqa: PLC0415
     except ImportError as error:
         raise CommandError(
@@ -87,17 +79,7 @@ def _learn(options: Options, progress: Callable[[int, int, str], None]) -> "Lear
             status=ExitStatus.UNAVAILABLE,
             hint=f"Run {EXTRA}, with its development packages.",
         ) from error
-    return learn(
-        options.export,
-        options.out,
-        start=options.start,
-        epochs=options.epochs,
-        batch=options.batch,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-        device=options.device,
-        progress=progress,
-    )
+    return learn
 
 
 @contextmanager
@@ -108,7 +90,7 @@ def _bar(console: Console) -> Iterator[Callable[[int, int, str], None]]:
 
 
 @contextmanager
-def _told_of_refusals() -> Iterator[None]:
+def _refusals() -> Iterator[None]:
     try:
         yield
     except (PermanentError, OSError, ValueError) as error:
@@ -137,7 +119,3 @@ def _for_people(learned: "Learned", out: Path, seconds: float) -> list[Any]:
         kept,
         f"{learned.model_version} is in {out}: {settings}",
     ]
-
-
-if __name__ == "__main__":
-    app(prog_name="python -m services.training")
