@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole pipeline on this machine, without Docker: ./run_local.sh [LIST] [--exit] [--clean]
+# The whole pipeline on this machine, without Docker: ./run_local.sh [LIST] [--exit] [--clean] [--check]
 set -euo pipefail
 arguments=()
 for argument in "$@"; do

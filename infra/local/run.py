@@ -11,9 +11,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _options(arguments)
     # Imports take seconds; an interrupt meanwhile ends this quietly, nothing runs yet
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from infra.local.check import check_programs  # noqa: PLC0415
     from infra.local.pipeline import Options, run  # noqa: PLC0415
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if parsed.check:
+        return check_programs()
     return run(Options(source=parsed.list, exits=parsed.exit, cleans=parsed.clean))
 
 
@@ -29,6 +32,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--exit", action="store_true", help="stop when the list is done")
     parser.add_argument("--clean", action="store_true", help="forget the data of earlier runs")
+    parser.add_argument(
+        "--check", action="store_true", help="only list the programs that it runs, and install none"
+    )
     return parser.parse_args(arguments)
 
 

@@ -1,21 +1,19 @@
-"""``docreco doctor``: what is installed, what answers, and what mends the rest."""
+"""``docreco doctor``: which services and servers answer, and how to bring up the rest."""
 
 import asyncio
 import json
-import shutil
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import aiohttp
 import typer
 from aiohttp import ClientSession, ClientTimeout
 from pydantic import HttpUrl
+from rich.table import Table
 from rich.text import Text
 
-from infra.local.install import SERVERS
 from services.cli.backlog import backlog_table, backlogs
 from services.cli.errors import ExitStatus, address_of, reason_of
 from services.cli.output import Output, cell, run, table
@@ -24,10 +22,13 @@ from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
 from services.common.adapters.rabbitmq.messaging import check_broker
 from services.common.domain.errors import PipelineError
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.provisioner.settings import RabbitmqManagementSettings
+from services.common.runtime.settings import (
+    AmqpSettings,
+    MongoSettings,
+    RabbitmqManagementSettings,
+    S3Settings,
+)
 
-LEAST_PYTHON = (3, 11)
 TIMEOUT_SECONDS = 5.0
 RUN = "./run_local.sh"
 
@@ -36,19 +37,17 @@ class Health(StrEnum):
     """What was found of one thing."""
 
     OK = "ok"
-    MISSING = "missing"
     UNREACHABLE = "unreachable"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one program or address."""
+    """State of one service or server."""
 
     name: str
     health: Health
     where: str
-    """Path, or address without password."""
-    is_needed: bool
+    """Address without password."""
     detail: str = ""
     mend: str = ""
     """The command that mends it."""
@@ -61,11 +60,10 @@ class NotWellError(Exception):
 def doctor(
     *, as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False
 ) -> None:
-    """Look at every program and address; exit status 1 when one that is needed is not there."""
+    """Ask every service and server; exit status 1 when one does not answer or is not ready."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
-        installed = await programs()
         settings = CliSettings()
         answering = await addresses(settings)
         waiting = await backlogs(
@@ -74,71 +72,20 @@ def doctor(
             settings.prometheus_url,
             timeout_seconds=TIMEOUT_SECONDS,
         )
-        found = [*installed, *answering]
-        bad = [each for each in found if each.is_needed and each.health is not Health.OK]
+        bad = [each for each in answering if each.health is not Health.OK]
         output.answer(
             {
                 "is_well": not bad,
-                "programs": [asdict(each) for each in installed],
                 "addresses": [asdict(each) for each in answering],
                 "backlogs": [asdict(each) for each in waiting],
             },
-            _table("Programs", "path", installed),
-            _table("Addresses", "address", answering),
+            _table(answering),
             backlog_table(waiting),
-            *_advice(found),
+            *_advice(bad),
         )
         return ExitStatus.INCOMPLETE if bad else ExitStatus.OK
 
     run(output, work)
-
-
-async def programs() -> list[Finding]:
-    """Look for what ./run_local.sh runs; where Docker answers, none of the servers is needed."""
-    docker = await _docker()
-    found = [_python(), _program("poetry", shutil.which("poetry"), RUN, is_needed=False)]
-    for server in SERVERS:
-        path = server.locate()
-        is_needed = docker.health is not Health.OK and server.name != "Alertmanager"
-        found.append(_program(server.name, path, server.command, is_needed=is_needed))
-    return [*found, docker]
-
-
-async def _docker() -> Finding:
-    """Look for Docker, and for an engine that answers it."""
-    path = shutil.which("docker")
-    if path is None:
-        return Finding("docker", Health.MISSING, "", is_needed=False)
-    process = await asyncio.create_subprocess_exec(
-        path, "version", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            answers = await process.wait() == 0
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        answers = False
-    health, detail = (Health.OK, "") if answers else (Health.UNREACHABLE, "no engine answers")
-    return Finding("docker", health, path, is_needed=False, detail=detail)
-
-
-def _python() -> Finding:
-    is_new_enough = sys.version_info[:2] >= LEAST_PYTHON
-    return Finding(
-        "python",
-        Health.OK if is_new_enough else Health.MISSING,
-        sys.executable,
-        is_needed=True,
-        detail=sys.version.split()[0],
-        mend="" if is_new_enough else "sudo apt-get install python3.11",
-    )
-
-
-def _program(name: str, path: object, mend: str, *, is_needed: bool = False) -> Finding:
-    if path:
-        return Finding(name, Health.OK, str(path), is_needed)
-    return Finding(name, Health.MISSING, "", is_needed, mend=mend)
 
 
 async def addresses(settings: CliSettings) -> list[Finding]:
@@ -206,24 +153,21 @@ async def _address(
     except (PipelineError, aiohttp.ClientError, NotWellError, OSError, ValueError) as error:
         detail = reason_of(error)
     else:
-        return Finding(name, Health.OK, where, is_needed=True)
+        return Finding(name, Health.OK, where)
     mend = f"{RUN}, or set {setting}"
-    return Finding(name, Health.UNREACHABLE, where, is_needed=True, detail=detail, mend=mend)
+    return Finding(name, Health.UNREACHABLE, where, detail, mend)
 
 
-def _table(title: str, where: str, found: Sequence[Finding]) -> Any:
+def _table(found: Sequence[Finding]) -> Table:
     rows = []
     for each in found:
-        is_bad = each.health is not Health.OK
-        style = "green" if not is_bad else "red" if each.is_needed else "yellow"
-        said = each.health.value if each.is_needed or not is_bad else f"{each.health} (optional)"
-        rows.append([Text(each.name), Text(said, style=style), cell(each.where), cell(each.detail)])
-    return table(title, ("name", "state", where, "detail"), rows)
+        style = "green" if each.health is Health.OK else "red"
+        state = Text(each.health.value, style=style)
+        rows.append([Text(each.name), state, cell(each.where), cell(each.detail)])
+    return table("Addresses", ("name", "state", "address", "detail"), rows)
 
 
-def _advice(found: Sequence[Finding]) -> list[Text]:
-    """Return what mends each thing that is needed, or that all is well."""
-    bad = [each for each in found if each.is_needed and each.health is not Health.OK]
+def _advice(bad: Sequence[Finding]) -> list[Text]:
     if not bad:
-        return [Text("All that is needed is there.", style="green")]
+        return [Text("Every service and server answers.", style="green")]
     return [Text(f"{each.name}: {each.mend}") for each in bad]

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from infra.local.locate import locate_alertmanager, locate_prometheus
+from infra.local.monitoring import local_targets
 from infra.local.settings import Ports
-from infra.monitoring.local import local_targets
 from infra.monitoring.provisioning import BLIND
 from infra.monitoring.render import hasten, write_alertmanager, write_prometheus
 from tests.support.compose import parsed

@@ -181,21 +181,6 @@ async def test_doctor_says_which_check_of_a_service_fails(
 
 
 @pytest.mark.usefixtures("everything")
-async def test_doctor_names_missing_programs_with_the_command_that_brings_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("PATH", "/nonexistent")
-    monkeypatch.setattr("infra.local.locate.SYSTEM_FOLDERS", ())
-    result = await docreco("doctor", "--json")
-    assert result.exit_code == 1
-    found = findings(result, "programs")
-    assert found["Prometheus"]["health"] == "missing"
-    assert "prometheus" in found["Prometheus"]["mend"]
-    assert found["docker"] == found["docker"] | {"health": "missing", "is_needed": False}
-    assert found["python"]["health"] == "ok"
-
-
-@pytest.mark.usefixtures("everything")
 async def test_doctor_for_people_ends_with_advice() -> None:
     result = await docreco("doctor")
     assert result.exit_code == 1

@@ -10,10 +10,10 @@ from typing import Any
 
 from aiohttp import ClientSession
 
+from infra.local.monitoring import WEBHOOK, monitoring_programs
 from infra.local.servers import Home, url_of
 from infra.local.settings import LocalSettings
 from infra.local.supervisor import Supervisor
-from infra.monitoring.local import WEBHOOK, monitoring_programs
 from tests.support.pipeline import Pipeline
 
 

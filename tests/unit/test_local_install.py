@@ -8,6 +8,7 @@ import pytest
 
 from infra.local import as_root, install, locate, progress
 from infra.local.cache import build_environment, cache_folder
+from infra.local.check import check_programs
 from infra.local.errors import LocalError, ProgramError, ServerMissingError
 from infra.local.install import SERVERS, Server, install_missing
 from infra.local.progress import run_and_tell
@@ -64,6 +65,19 @@ def test_missing_server_is_an_exit_status_and_a_message(
     monkeypatch.setattr(install, "install_missing", refuse)
     assert install.main() == 1
     assert "get it" in capsys.readouterr().err
+
+
+def test_check_names_what_is_missing_and_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    here = Server("Here", lambda: tmp_path, "")
+
+    assert check_programs([here]) == 0
+    assert check_programs([here, Server("Thing", missing, "get it")]) == 1
+    shown = capsys.readouterr().out
+    assert str(tmp_path) in shown
+    assert "get it" in shown
 
 
 def test_minio_on_the_path_is_preferred_to_the_built_one(

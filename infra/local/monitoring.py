@@ -64,7 +64,7 @@ def webhook(home: Home) -> Program:
     port = home.ports.alert_webhook_port
     return Program(
         name=WEBHOOK,
-        argv=[sys.executable, "-m", "infra.monitoring.webhook", "--port", str(port)],
+        argv=[sys.executable, "-m", "services.alert_receiver.main", "--port", str(port)],
         env=child_environment({"PYTHONPATH": str(ROOT)}),
         cwd=home.folder(WEBHOOK),
         log_path=home.log_path(WEBHOOK),

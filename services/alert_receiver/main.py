@@ -1,7 +1,7 @@
 """Example receiver of Alertmanager's webhooks: a line of JSON for each alert, on standard output.
 
-``python -m infra.monitoring.webhook --port 9095``. Replace it by e-mail, chat or a pager; the body
-is Alertmanager's webhook format, version 4.
+``python -m services.alert_receiver.main --port 9095``. Replace it by e-mail, chat or a pager; the
+body is Alertmanager's webhook format, version 4.
 """
 
 import argparse
@@ -70,7 +70,9 @@ def create_app() -> FastAPI:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until a signal."""
-    parser = argparse.ArgumentParser(prog="python -m infra.monitoring.webhook", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m services.alert_receiver.main", description=__doc__
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=9095, help="port to listen on")
     parsed = parser.parse_args(arguments)

@@ -1,0 +1,40 @@
+"""List the programs that the pipeline runs on this machine: ``./run_local.sh --check``."""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from infra.local.install import SERVERS, Server
+from services.cli.output import cell, table
+
+TIMEOUT_SECONDS = 5.0
+
+
+def check_programs(servers: Sequence[Server] = SERVERS) -> int:
+    """Show where each program is, or the command that installs it; return the exit status."""
+    missing = [server for server in servers if server.locate() is None]
+    rows = []
+    for server in servers:
+        path = server.locate()
+        state = Text("missing", style="red") if path is None else Text("ok", style="green")
+        rows.append([Text(server.name), state, cell(path or server.command)])
+    rows.append([Text("Docker (optional)"), *_docker()])
+    Console(highlight=False).print(
+        table("Programs", ("name", "state", "path, or how to install it"), rows)
+    )
+    return 1 if missing else 0
+
+
+def _docker() -> list[Text]:
+    """Look for Docker, and whether its engine answers."""
+    path = shutil.which("docker")
+    if path is None:
+        return [Text("missing", style="yellow"), Text("")]
+    try:
+        subprocess.run([path, "version"], capture_output=True, check=True, timeout=TIMEOUT_SECONDS)
+    except (subprocess.SubprocessError, OSError):
+        return [Text("no engine answers", style="yellow"), cell(path)]
+    return [Text("ok", style="green"), cell(path)]
