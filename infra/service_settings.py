@@ -13,15 +13,20 @@ from pydantic_settings import BaseSettings
 from app.engines.settings import ModelsSettings, RapidSettings, TrocrSettings
 from app.settings import OcrSettings
 from services.common.download.settings import DownloadSettings
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import (
+    AmqpSettings,
+    MongoSettings,
+    RabbitmqManagementSettings,
+    S3Settings,
+)
 from services.consumer.settings import ConsumerSettings
-from services.fetcher.settings import ArchiveSettings, FetcherSettings
+from services.fetcher.archives.settings import ArchiveSettings
+from services.fetcher.settings import FetcherSettings
 from services.label_studio.settings import LabelStudioSettings
 from services.provisioner.settings import (
     AccessSettings,
     PreflightSettings,
     ProvisionerSettings,
-    RabbitmqManagementSettings,
     ServerPasswords,
     UsersSettings,
 )

@@ -23,15 +23,16 @@ from services.common.runtime.settings import (
     DeploymentSettings,
     LogSettings,
     MongoSettings,
+    RabbitmqManagementSettings,
     S3Settings,
 )
 from services.consumer.settings import ConsumerSettings
-from services.fetcher.settings import ArchiveSettings, FetcherSettings
+from services.fetcher.archives.settings import ArchiveSettings
+from services.fetcher.settings import FetcherSettings
 from services.label_studio.settings import LabelStudioSettings
 from services.provisioner.settings import (
     PreflightSettings,
     ProvisionerSettings,
-    RabbitmqManagementSettings,
     ServerPasswords,
     UsersSettings,
 )

@@ -15,8 +15,12 @@ from pymongo import MongoClient
 
 from infra.local.stack import Addresses
 from services.common.adapters.object_store import ObjectStore, open_object_store
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.provisioner.settings import RabbitmqManagementSettings
+from services.common.runtime.settings import (
+    AmqpSettings,
+    MongoSettings,
+    RabbitmqManagementSettings,
+    S3Settings,
+)
 from tests.support.notifying import fastest_arn
 from tests.support.servers import open_virtual_host, real_servers, s3_settings_of
 

@@ -12,8 +12,7 @@ from rich.text import Text
 from services.cli.errors import reason_of
 from services.cli.output import cell, table
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES, REPREDICT_QUEUES
-from services.common.runtime.settings import S3Settings
-from services.provisioner.settings import RabbitmqManagementSettings
+from services.common.runtime.settings import RabbitmqManagementSettings, S3Settings
 
 QUEUES = {
     OCR_QUEUES.work: ("images wait to be read", False),

@@ -21,10 +21,9 @@ from services.datasets.evaluation import Part, Reader, Sample, StoredReader, rea
 from services.datasets.splits import NAMES, parse_split
 
 if TYPE_CHECKING:
-    from services.datasets.quality import Comparison, Estimate, Quality
+    from services.datasets.quality import Comparison, Quality
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
-SIGNIFICANT = 0.05
 
 
 @dataclass
@@ -160,7 +159,7 @@ def _for_people(
     rows = [
         [
             *(cell(name), cell(quality.images), cell(unread[name])),
-            *(cell(in_words(each)) for each in (quality.cer, quality.wer, quality.exact)),
+            *(cell(each) for each in (quality.cer, quality.wer, quality.exact)),
             cell(f"{quality.calibration_error:.1%}"),
         ]
         for name, quality in qualities.items()
@@ -173,21 +172,4 @@ def _for_people(
             for name, each in groups.items()
         ]
         shown.append(table(title, ["", "images", "CER", "exact"], lines))
-    return shown if comparison is None else [*shown, *verdicts(comparison)]
-
-
-def verdicts(comparison: "Comparison") -> list[str]:
-    """Return in words how the first model differs from the second."""
-    return [
-        f"{name}: {in_words(difference.estimate)} points of difference, p = "
-        f"{difference.p_value:.3f}: "
-        + ("a difference" if difference.p_value < SIGNIFICANT else "may be chance")
-        for name, difference in (("CER", comparison.cer), ("exact", comparison.exact))
-    ]
-
-
-def in_words(estimate: "Estimate") -> str:
-    """Return a share with its interval."""
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.2%}"
-    return f"{estimate.value:.2%} ({estimate.low:.2%} to {estimate.high:.2%})"
+    return shown if comparison is None else [*shown, *comparison.verdicts]

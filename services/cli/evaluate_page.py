@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import pygal
 from markupsafe import Markup
 
-from services.cli.evaluate import in_words, verdicts
 from services.cli.report_page import page_template
 from services.cli.report_plots import COLOURS, as_picture, chart_options
 from services.datasets.quality import BANDS, BINS, Comparison, Quality, band_name
@@ -23,8 +22,7 @@ def evaluation_page(qualities: Mapping[str, Quality], comparison: Comparison | N
     template = page_template("evaluation.html.j2")
     return template.render(
         qualities=qualities,
-        verdicts=[] if comparison is None else verdicts(comparison),
-        in_words=in_words,
+        verdicts=[] if comparison is None else comparison.verdicts,
         plots=_plots(qualities),
     )
 

@@ -13,9 +13,9 @@ from services.common.runtime.stoppable import Stop
 from services.fetcher.archives.addresses import is_archive_path, split_member
 from services.fetcher.archives.contents import MemberReader
 from services.fetcher.archives.opening import index_archive, list_archive
+from services.fetcher.archives.settings import ArchiveSettings
 from services.fetcher.archives.unpacking import check_size, unzipped
 from services.fetcher.lists.rows import Item, MalformedListError, Row
-from services.fetcher.settings import ArchiveSettings
 from services.fetcher.spool import NoSpaceError, Spool
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from typing_extensions import override
 
 from services.datasets.evaluation import Sample
 
@@ -21,6 +22,7 @@ RESAMPLES = 2000
 MOST_VALUES = 4_000_000
 """Held at once while resampling: 32 MB."""
 CONFIDENCE = 0.95
+SIGNIFICANT = 0.05
 BINS = 10
 BANDS = ((1, 4), (5, 9), (10, 19), (20, 39), (40, None))
 """Characters of the right text."""
@@ -37,6 +39,13 @@ class Estimate:
     value: float
     low: float | None
     high: float | None
+
+    @override
+    def __str__(self) -> str:
+        """Return the share with its interval, as percentages."""
+        if self.low is None or self.high is None:
+            return f"{self.value:.2%}"
+        return f"{self.value:.2%} ({self.low:.2%} to {self.high:.2%})"
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,15 @@ class Comparison:
     images: int
     cer: Difference
     exact: Difference
+
+    @property
+    def verdicts(self) -> list[str]:
+        """How the first model differs from the second, in words."""
+        return [
+            f"{name}: {difference.estimate} points of difference, p = {difference.p_value:.3f}: "
+            + ("a difference" if difference.p_value < SIGNIFICANT else "may be chance")
+            for name, difference in (("CER", self.cer), ("exact", self.exact))
+        ]
 
 
 def quality_of(samples: Sequence[Sample]) -> Quality:

@@ -14,9 +14,9 @@ from services.common.adapters.mongo import Collection, Document
 from services.common.domain.errors import PermanentError
 from services.fetcher.counting import UNCOUNTED, Counting
 from services.fetcher.dispatcher import LEASE
+from services.fetcher.expander import Expander
 from services.fetcher.ledger import Counts, ItemOutcome, Ledger, RetryScope
 from services.fetcher.listing import Listing
-from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import Pages
 from services.fetcher.requeuing import requeue
 

@@ -19,9 +19,9 @@ from services.common.adapters.rabbitmq.messaging import Publisher, open_publishe
 from services.common.adapters.rabbitmq.settlement import Queues
 from services.common.domain.errors import UnavailableError
 from services.common.runtime.settings import AmqpSettings
+from services.fetcher.expander import Expander
 from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
-from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.pages import number_of
 from services.fetcher.pausing import pause
 from services.fetcher.requeuing import requeue

@@ -18,11 +18,11 @@ from services.common.runtime.problems import ProblemError
 from services.common.runtime.stoppable import run_stoppable
 from services.fetcher.archives.formats import SNIFFED_BYTES, sniff_archive
 from services.fetcher.archives.opening import list_archive
+from services.fetcher.archives.settings import ArchiveSettings
 from services.fetcher.archives.unpacking import ByteSource, check_size, fetch_to, unzipped
 from services.fetcher.lists.formats import OpenList, find_format, sniff_format
 from services.fetcher.lists.reading import counted, open_bounded
 from services.fetcher.lists.rows import MalformedListError
-from services.fetcher.settings import ArchiveSettings
 from services.fetcher.spool import NoSpaceError, Spool
 from services.fetcher.submissions import Description
 from services.fetcher.upload import ListLimits, digest_of, too_large

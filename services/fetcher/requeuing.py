@@ -1,8 +1,8 @@
 """What a retry queues again: what failed, and what nothing is known of."""
 
 from services.common.adapters.mongo import Document
+from services.fetcher.expander import Expander
 from services.fetcher.ledger import Ledger, RetryScope
-from services.fetcher.lists.expander import Expander
 
 
 async def requeue(batch: Document, scope: RetryScope, ledger: Ledger, expander: Expander) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 
 from services.common.domain.errors import BrokerUnavailableError, PermanentError
-from services.provisioner.settings import RabbitmqManagementSettings
+from services.common.runtime.settings import RabbitmqManagementSettings
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30)
 

@@ -21,15 +21,16 @@ from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
 from services.common.domain.errors import PipelineError, UnavailableError
 from services.common.runtime.logs import configure_logging
-from services.common.runtime.settings import LogSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import (
+    LogSettings,
+    MongoSettings,
+    RabbitmqManagementSettings,
+    S3Settings,
+)
 from services.provisioner.broker import apply_definitions
 from services.provisioner.broker_users import with_users
 from services.provisioner.database_users import apply_database_users
-from services.provisioner.settings import (
-    ProvisionerSettings,
-    RabbitmqManagementSettings,
-    UsersSettings,
-)
+from services.provisioner.settings import ProvisionerSettings, UsersSettings
 from services.provisioner.store_users import apply_store_users
 
 log = structlog.stdlib.get_logger(__name__)

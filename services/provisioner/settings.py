@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, HttpUrl, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.runtime.settings import LOCAL_PASSWORDS, DeploymentSettings, Password
@@ -23,18 +23,6 @@ def _check_url_safe(password: SecretStr) -> SecretStr:
 ServicePassword = (
     Annotated[Password, Field(min_length=LEAST_CHARACTERS), AfterValidator(_check_url_safe)] | None
 )
-
-
-class RabbitmqManagementSettings(BaseSettings):
-    """RabbitMQ's management API (``RABBITMQ_MANAGEMENT_*``)."""
-
-    model_config = SettingsConfigDict(env_prefix="RABBITMQ_MANAGEMENT_", frozen=True)
-
-    url: HttpUrl = Field(HttpUrl("http://127.0.0.1:15672"), description="Its address.")
-    user: str = Field("admin", description="A user who may change everything.")
-    password: Password = Field(
-        SecretStr("admin"), description="Its password.", validate_default=True
-    )
 
 
 class UsersSettings(BaseSettings):

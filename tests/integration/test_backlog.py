@@ -13,9 +13,8 @@ from services.cli.backlog import HELD, NOTIFICATIONS, QUEUES, Backlog, backlogs
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.parking import drop
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES
-from services.common.runtime.settings import AmqpSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings, RabbitmqManagementSettings, S3Settings
 from services.provisioner.broker import apply_definitions
-from services.provisioner.settings import RabbitmqManagementSettings
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration

@@ -16,9 +16,9 @@ from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, Delivery, judge
 from services.common.domain.errors import IndexUnavailableError
 from services.fetcher.batches import Batches
+from services.fetcher.expander import Expander
 from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, Result, RetryScope, fetch_id
-from services.fetcher.lists.expander import Expander
 from services.fetcher.lists.formats import OpenList
 from services.fetcher.lists.pages import Pages, to_page
 from services.fetcher.lists.rows import Item

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from services.common.domain.provenance import from_metadata
 from services.fetcher import dispatcher, spool
-from services.fetcher.lists.expander import Expander
+from services.fetcher.expander import Expander
 from services.fetcher.lists.pages import PAGE_ROWS, Pages
 from services.fetcher.references import FETCHES_AT_ONCE
 from tests.support.fetcher import (

@@ -12,10 +12,10 @@ from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import NOTIFIED_EVENTS, open_object_store
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES
 from services.common.domain.errors import BrokerUnavailableError
-from services.common.runtime.settings import MongoSettings, S3Settings
+from services.common.runtime.settings import MongoSettings, RabbitmqManagementSettings, S3Settings
 from services.provisioner.broker import DefinitionsRefusedError, apply_definitions
 from services.provisioner.main import main, provision
-from services.provisioner.settings import ProvisionerSettings, RabbitmqManagementSettings
+from services.provisioner.settings import ProvisionerSettings
 
 pytestmark = pytest.mark.integration
 

@@ -18,13 +18,14 @@ from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import check_broker
 from services.common.adapters.rabbitmq.settlement import OCR_QUEUES
 from services.common.domain.errors import ObjectNotFoundError, ObjectStoreUnavailableError
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.provisioner.main import provision
-from services.provisioner.settings import (
-    ProvisionerSettings,
+from services.common.runtime.settings import (
+    AmqpSettings,
+    MongoSettings,
     RabbitmqManagementSettings,
-    UsersSettings,
+    S3Settings,
 )
+from services.provisioner.main import provision
+from services.provisioner.settings import ProvisionerSettings, UsersSettings
 from services.reconciler.compare import State
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import make_pass

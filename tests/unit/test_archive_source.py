@@ -25,6 +25,7 @@ from services.fetcher import spool
 from services.fetcher.archives import opening, refusals, unpacking
 from services.fetcher.archives import source as archives_source
 from services.fetcher.archives.refusals import KEPT_SECONDS
+from services.fetcher.archives.settings import ArchiveSettings
 from services.fetcher.archives.source import (
     FULL_SECONDS,
     IDLE_SECONDS,
@@ -32,7 +33,6 @@ from services.fetcher.archives.source import (
     ArchiveSource,
 )
 from services.fetcher.archives.unpacking import fetch_to, unzipped
-from services.fetcher.settings import ArchiveSettings
 from services.fetcher.spool import Spool
 from tests.support.waiting import eventually
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from services.cli.evaluate import in_words
 from services.cli.evaluate_page import evaluation_page
 from services.common.domain.accuracy import character_errors, word_errors
 from services.datasets.evaluation import Reading, Sample, stored_reading
@@ -50,7 +49,7 @@ def test_interval_holds_the_truth_and_is_the_same_every_time() -> None:
 
 def test_single_image_has_no_interval() -> None:
     assert quality_of([sample("a", "b")]).cer == Estimate(1.0, None, None)
-    assert in_words(Estimate(0.5, None, None)) == "50.00%"
+    assert str(Estimate(0.5, None, None)) == "50.00%"
 
 
 def test_calibration_error_is_the_distance_of_score_and_share() -> None:

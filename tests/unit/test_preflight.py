@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import (
+    AmqpSettings,
+    MongoSettings,
+    RabbitmqManagementSettings,
+    S3Settings,
+)
 from services.provisioner.preflight import (
     KeyConflictError,
     UnreadableFilesError,
@@ -14,7 +19,7 @@ from services.provisioner.preflight import (
     keep_key,
     main,
 )
-from services.provisioner.settings import RabbitmqManagementSettings, UsersSettings
+from services.provisioner.settings import UsersSettings
 
 OWN = {
     "MINIO_ROOT_PASSWORD": "own-password-1",

@@ -92,6 +92,18 @@ class AmqpSettings(BaseSettings):
     )
 
 
+class RabbitmqManagementSettings(BaseSettings):
+    """RabbitMQ's management API (``RABBITMQ_MANAGEMENT_*``)."""
+
+    model_config = SettingsConfigDict(env_prefix="RABBITMQ_MANAGEMENT_", frozen=True)
+
+    url: HttpUrl = Field(HttpUrl("http://127.0.0.1:15672"), description="Its address.")
+    user: str = Field("admin", description="A user who may change everything.")
+    password: Password = Field(
+        SecretStr("admin"), description="Its password.", validate_default=True
+    )
+
+
 class MongoSettings(BaseSettings):
     """MongoDB (``MONGO_*``)."""
 

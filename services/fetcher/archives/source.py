@@ -22,9 +22,9 @@ from services.fetcher.archives.contents import MemberReader
 from services.fetcher.archives.members import ArchiveRefusedError
 from services.fetcher.archives.opening import index_archive
 from services.fetcher.archives.refusals import Refusals
+from services.fetcher.archives.settings import ArchiveSettings
 from services.fetcher.archives.unpacking import ByteSource, check_size, fetch_to, unzipped
 from services.fetcher.lists.rows import MalformedListError
-from services.fetcher.settings import ArchiveSettings
 from services.fetcher.spool import NoSpaceError, Spool
 
 OPENED_AT_ONCE = 2
