@@ -2,6 +2,8 @@
 
 The answer never waits for it: images wait in a bounded buffer while the bucket does not answer.
 Only what finds no room there, and what still waits at the end, is dropped, and counted.
+
+See docs/decisions/0030-collected-api-requests.md.
 """
 
 import asyncio

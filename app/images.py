@@ -1,4 +1,7 @@
-"""From the bytes of a file to the pixels that an engine reads, whatever the file holds."""
+"""From the bytes of a file to the pixels that an engine reads, whatever the file holds.
+
+See docs/decisions/0020-image-cost-limits.md.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,6 +4,8 @@ Work is counted in pixels: those of the line scaled to 48 pixels of height, whic
 read, and a share of the file's own, which is what decoding costs. The time that a pixel takes is
 measured all the while, so that how long an image would wait is known when it comes: beyond a limit
 it is turned away at once, and whoever is let in is answered in time, whatever the load.
+
+See docs/decisions/0021-load-shedding-by-measured-wait.md.
 """
 
 import threading

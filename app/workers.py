@@ -1,4 +1,7 @@
-"""Several processes on one port, watched by a parent that replaces those that die."""
+"""Several processes on one port, watched by a parent that replaces those that die.
+
+See docs/decisions/0022-ocr-api-workers.md.
+"""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

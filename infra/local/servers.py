@@ -1,4 +1,7 @@
-"""How each server runs as a child process: its command line, files, environment and readiness."""
+"""How each server runs as a child process: its command line, files, environment and readiness.
+
+See docs/decisions/0006-secantusdb-as-local-stand-in.md.
+"""
 
 import base64
 import secrets

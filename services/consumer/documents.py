@@ -2,6 +2,8 @@
 
 Pure functions from the document as it is to what is to be set, so that a writer who lost a race
 can decide again from the new state (see ``images``). Times are UTC; MongoDB keeps milliseconds.
+
+See docs/decisions/0002-at-least-once-and-idempotent.md.
 """
 
 from dataclasses import dataclass, replace

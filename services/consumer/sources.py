@@ -2,6 +2,8 @@
 
 Hosts answer every missing image with the same picture, so one document may have a hundred
 thousand sources. The ledger of the fetcher (``fetches``) has those that its document has not.
+
+See docs/decisions/0029-placeholder-images.md.
 """
 
 from collections import Counter

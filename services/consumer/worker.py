@@ -1,4 +1,7 @@
-"""What the consumer does with one delivery, top to bottom."""
+"""What the consumer does with one delivery, top to bottom.
+
+See docs/decisions/0002-at-least-once-and-idempotent.md.
+"""
 
 import hashlib
 from datetime import UTC, datetime

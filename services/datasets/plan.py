@@ -2,6 +2,8 @@
 
 It takes each image once, whatever number of keys its bytes have, and hands them out in the order
 of their hashes, which no key and no time of arrival changes.
+
+See docs/decisions/0018-splits-by-hash.md.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""Which part of a data set an image belongs to: decided by a hash, so it stays as data grows."""
+"""Which part of a data set an image belongs to: decided by a hash, so it stays as data grows.
+
+See docs/decisions/0018-splits-by-hash.md.
+"""
 
 import hashlib
 from dataclasses import dataclass

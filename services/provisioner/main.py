@@ -2,6 +2,8 @@
 
 ``python -m services.provisioner.main`` does it once and ends; every step may be repeated at any
 time. Queues come before the notification rule: MinIO loses what no queue takes.
+
+See docs/decisions/0003-durable-notifications.md.
 """
 
 import asyncio

@@ -4,6 +4,8 @@
 and, in production, the passwords of local installations and ports that are published without a
 token, a login or a password. The key is made once: without it no object can be read, so it belongs
 to the backup.
+
+See docs/decisions/0009-passwords-and-encryption-key.md.
 """
 
 import base64

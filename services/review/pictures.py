@@ -1,4 +1,7 @@
-"""An image as a browser can show it."""
+"""An image as a browser can show it.
+
+See docs/decisions/0019-images-through-the-review-page.md.
+"""
 
 from dataclasses import dataclass
 

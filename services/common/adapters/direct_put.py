@@ -2,6 +2,8 @@
 
 The client takes 2 ms of CPU for it, five times as long as the request itself. Only a write that is
 acknowledged counts here: for everything else the caller asks the client, which knows what to do.
+
+See docs/decisions/0026-signed-put-requests.md.
 """
 
 import hmac

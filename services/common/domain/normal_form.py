@@ -2,6 +2,8 @@
 
 It is the first frame, upright, 8-bit red, green and blue (or grey, in a file), on white. Colour
 profiles are not applied: no engine and no common training tool does so.
+
+See docs/decisions/0031-one-normal-form-of-images.md.
 """
 
 from collections.abc import Container, Iterator

@@ -1,4 +1,7 @@
-"""What headers of an answer mean to whoever fetches it again."""
+"""What headers of an answer mean to whoever fetches it again.
+
+See docs/decisions/0014-conditional-requests.md.
+"""
 
 import re
 from collections.abc import Iterable, Mapping

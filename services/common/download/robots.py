@@ -1,4 +1,7 @@
-"""What hosts let robots fetch: the Robots Exclusion Protocol (RFC 9309)."""
+"""What hosts let robots fetch: the Robots Exclusion Protocol (RFC 9309).
+
+See docs/decisions/0016-robots-txt.md.
+"""
 
 import asyncio
 import math

@@ -1,6 +1,8 @@
 """Opens archives in a bounded child process: to list them, and to index their members.
 
 Members are then read here by their index, which costs no more than their content.
+
+See docs/decisions/0027-untrusted-files-in-a-child.md.
 """
 
 from base64 import b64decode, b64encode

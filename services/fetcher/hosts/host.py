@@ -1,4 +1,7 @@
-"""State of one host: how it answers, how fast it may be asked, and until when it is paused."""
+"""State of one host: how it answers, how fast it may be asked, and until when it is paused.
+
+See docs/decisions/0028-slow-hosts-are-delayed.md.
+"""
 
 import random
 from collections import deque

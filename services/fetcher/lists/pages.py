@@ -3,6 +3,8 @@
 A document for each of a million items takes minutes to insert; a page of a thousand rows,
 compressed, is one document. Pages never change: which of them are items in ``fetches`` by now is
 said by their batch, as a position in the order of ``page_at``.
+
+See docs/decisions/0012-lists-stored-as-pages.md.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -8,6 +8,8 @@ meanwhile, gives back what it only holds, and queues up again at the end of the 
 
 RabbitMQ counts no waiting consumers of such a queue, so each process also subscribes to the
 ``members`` queue, in which there is never a message: its consumers are the processes.
+
+See docs/decisions/0013-hosts-partitioned-by-hash.md.
 """
 
 import asyncio
