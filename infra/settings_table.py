@@ -1,7 +1,7 @@
-"""The README's table of settings, and the compose file's names of them, made from the classes.
+"""Generate the reference of settings, and the compose file's names of them, from the classes.
 
-``python -m infra.settings_table`` writes them into README.md and docker-compose.yml; ``--check``
-only says whether they are up to date (exit status 1 where one is not).
+``python -m infra.settings_table`` writes them into docs/configuration.md and docker-compose.yml;
+``--check`` only says whether they are up to date (exit status 1 where one is not).
 """
 
 import argparse
@@ -40,7 +40,7 @@ from services.reconciler.settings import ReconcilerSettings
 from services.review.settings import ReviewSettings
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+CONFIGURATION = ROOT / "docs" / "configuration.md"
 COMPOSE = ROOT / "docker-compose.yml"
 BEGIN = "<!-- settings: written by python -m infra.settings_table -->"
 END = "<!-- end of settings -->"
@@ -74,28 +74,29 @@ GROUPS: tuple[type[BaseSettings], ...] = (
 )
 
 
-def table() -> str:
-    """Return the settings of all groups as a Markdown table."""
-    rows = ["| setting | default | meaning |", "|---|---|---|"]
-    for group in GROUPS:
-        prefix = group.model_config.get("env_prefix", "")
-        rows.append(
-            f"| **{(group.__doc__ or '').splitlines()[0].split(' (')[0].rstrip('.')}** | | |"
-        )
-        for name, field in group.model_fields.items():
-            meaning = (field.description or "").replace("|", "\\|")
-            rows.append(f"| `{prefix}{name.upper()}` | {_default(field)} | {meaning} |")
-    return "\n".join(rows)
+def reference() -> str:
+    """Return the settings of all groups, each group as a heading and a Markdown table."""
+    return "\n\n".join(_section(group) for group in GROUPS)
+
+
+def _section(group: type[BaseSettings]) -> str:
+    title = (group.__doc__ or "").splitlines()[0].split(" (")[0].rstrip(".")
+    prefix = group.model_config.get("env_prefix", "")
+    rows = [f"### {title}", "", "| setting | default | meaning |", "|---|---|---|"]
+    for name, field in group.model_fields.items():
+        meaning = (field.description or "").replace("|", "\\|")
+        rows.append(f"| `{prefix}{name.upper()}` | {_default(field)} | {meaning} |")
+    return "\n".join(rows).replace("``", "`")
 
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True, validated_data={})
-    if value in (None, (), ""):
-        return ""
     if isinstance(value, SecretStr):
         value = value.get_secret_value()  # a published local default, never a real secret
+    if value in (None, (), ""):
+        return ""
     if isinstance(value, tuple):
         value = ",".join(str(each) for each in value)
     return f"`{value}`"
@@ -104,7 +105,7 @@ def _default(field: FieldInfo) -> str:
 def fresh_files() -> dict[Path, str]:
     """Return the files as they should be, what is made between their marks brought up to date."""
     return {
-        README: _between(README.read_text(), BEGIN, END, table()),
+        CONFIGURATION: _between(CONFIGURATION.read_text(), BEGIN, END, reference()),
         COMPOSE: _between(COMPOSE.read_text(), COMPOSE_BEGIN, COMPOSE_END, compose_settings()),
     }
 

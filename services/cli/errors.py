@@ -104,7 +104,7 @@ def known_errors() -> Iterator[None]:
         raise CommandError(
             f"{error.title}: {where}: {first['msg']}",
             status=ExitStatus.BAD_SETTING,
-            hint="Each setting is an environment variable; the README lists them.",
+            hint="Each setting is an environment variable; see docs/configuration.md.",
         ) from error
     except IndexUnavailableError as error:
         raise ServiceDownError(

@@ -1,4 +1,4 @@
-"""Settings that services share, one group a server; the README's table is made from these."""
+"""Settings that services share, one group a server; docs/configuration.md is made from these."""
 
 from typing import Annotated, Literal
 
