@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand there but for ports and the list's content."""
+"""The commands of the README and of docs/usage.md, run but for ports and the list's content."""
 
 import asyncio
 import re
@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from infra.local.settings import child_environment
-from infra.settings_table import README, main
 from tests.support.pipeline import Client, Pipeline
 from tests.support.web import WebSite, png
 
 pytestmark = pytest.mark.e2e
 
-ROOT = README.parent
-BLOCKS = re.findall(r"```sh\n(.*?)```", README.read_text(), flags=re.DOTALL)
+ROOT = Path(__file__).parents[2]
+PAGES = [(ROOT / name).read_text() for name in ("README.md", "docs/usage.md")]
+BLOCKS = dict.fromkeys(re.findall(r"```sh\n(.*?)```", "".join(PAGES), flags=re.DOTALL))
 COMMANDS = [block for block in BLOCKS if "curl" in block or "docreco " in block]
 
 
@@ -78,9 +78,3 @@ def test_readme_has_examples_of_each_way_in() -> None:
     assert all(
         word in text for word in ("docreco submit", "docreco images", "/batches", "/predict")
     )
-
-
-def test_table_of_settings_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["settings_table", "--check"])
-
-    assert main() == 0
