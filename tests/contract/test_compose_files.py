@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,18 @@ def test_only_cadvisor_is_given_the_machine_and_only_to_read(name: str) -> None:
             assert volume["read_only"]
             inside = Path(volume["source"]).is_relative_to(ROOT)
             assert inside or name == "cadvisor"
+
+
+def test_commands_of_our_image_run_what_it_holds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    held = {package["include"] for package in project["tool"]["poetry"]["packages"]}
+    for name, service in SERVICES.items():
+        if re.match(r"docreco(-trocr)?:", service["image"]):
+            package, _, _ = str(service["command"][2]).rpartition(".")
+            mounted = [volume["target"] for volume in service.get("volumes", [])]
+            assert package.split(".")[0] in held or (
+                f"/srv/docreco/{package.replace('.', '/')}" in mounted
+            ), name
 
 
 @EVERY_LASTING
