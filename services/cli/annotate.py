@@ -22,16 +22,14 @@ from services.cli.annotation_files import (
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, counted, plain, run, table
 from services.cli.reading import reading_for_people
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection, open_index
 from services.common.domain.annotations import (
-    Annotation,
     Outcome,
     UnacceptableAnnotationError,
     to_annotation,
 )
-from services.common.domain.annotations import (
-    annotate as write_annotation,
-)
+from services.common.domain.records import Annotation
 from services.common.domain.redaction import hide_secrets
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.table import Report
@@ -176,12 +174,8 @@ class _Writer:
             self._note(Remark(row.line, Outcome.UNKNOWN, row.where, "no image that is there"))
 
     async def _write(self, row: Row, document_id: str, annotation: Annotation) -> bool:
-        outcome = await write_annotation(
-            self._images,
-            document_id,
-            annotation,
-            overwrite=self._overwrite,
-            dry_run=self._dry_run,
+        outcome = await ImageRepository(self._images).annotate(
+            document_id, annotation, overwrite=self._overwrite, dry_run=self._dry_run
         )
         if outcome is Outcome.CONFLICT:
             detail = f"{document_id} has another annotation; it stays without --overwrite"

@@ -15,7 +15,8 @@ from app.engines.calibration import SUFFIX, Calibration
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, run, table
 from services.common.adapters.mongo import Collection, open_index
-from services.common.domain.annotations import Quality, collapse
+from services.common.domain.annotations import collapse
+from services.common.domain.records import Quality
 from services.common.runtime.settings import MongoSettings
 
 if TYPE_CHECKING:

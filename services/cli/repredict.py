@@ -13,6 +13,7 @@ from services.cli.output import Output, run
 from services.common.adapters.mongo import Collection, Document, open_index
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.settlement import REPREDICT_QUEUES
+from services.common.domain.image import ImageDocument
 from services.common.domain.jobs import RepredictJob, job_for
 from services.common.runtime.settings import AmqpSettings, MongoSettings
 
@@ -87,7 +88,7 @@ async def _pages(
     last, left = "", limit
     while left > 0:
         page = [
-            job_for(document)
+            job_for(ImageDocument.model_validate(document))
             async for document in images.find(
                 {**where, "_id": {"$gt": last}},
                 sort=[("_id", 1)],

@@ -1,28 +1,21 @@
-"""The document of an image: what an event and a reading make of it.
+"""What an event or a reading makes of the document of an image: pure decisions.
 
-Pure functions from the document as it is to what is to be set, so that a writer who lost a race
-can decide again from the new state (see ``images``). Times are UTC; MongoDB keeps milliseconds.
+Each is made about the document as it is, and made again where another writer was faster.
 
 See docs/decisions/0002-at-least-once-and-idempotent.md.
 """
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
-from services.common.adapters.mongo import Document
-from services.common.adapters.object_store import ObjectInfo
+from services.common.domain.accuracy import similarity
+from services.common.domain.annotation_history import Annotations
 from services.common.domain.events import ObjectEvent, sequence_order
-from services.common.domain.labels import similarity
+from services.common.domain.image import Decision, ImageDocument
+from services.common.domain.jobs import RepredictJob
 from services.common.domain.provenance import Provenance
-from services.consumer.annotations import (
-    annotation_fields,
-    annotations_of_bytes,
-    late_annotation_fields,
-    without_annotations,
-)
-from services.consumer.ocr_client import Prediction
-from services.consumer.sources import is_placeholder, source_fields
+from services.common.domain.records import Prediction, Rejection
 
 Code = Literal[
     "predicted",
@@ -34,222 +27,198 @@ Code = Literal[
     "gone",
     "folder",
     "ignored",
-    "read_again",
 ]
 """What became of an event or a job."""
-READ_AGAIN: Final = "read_again"
-"""Code of a decision that a reading is needed after all."""
-HANDLED = frozenset(get_args(Code)) - {READ_AGAIN}
+HANDLED = frozenset(get_args(Code))
 """Codes that the work on a delivery can end with."""
+NONE_KEPT = Annotations()
 
 
 @dataclass(frozen=True)
 class Reading:
     """What came of reading an object's bytes."""
 
-    info: ObjectInfo
-    read_at: datetime
-    sha256: str | None = None
+    etag: str
+    size: int
+    content_type: str | None
+    sha256: str | None
     """Hexadecimal; None where the object was too large to read."""
-    prediction: Prediction | None = None
-    error_code: str | None = None
-    error_detail: str | None = None
+    result: Prediction | Rejection
+    width: int | None = None
+    """Pixels; None for a rejection."""
+    height: int | None = None
 
 
-class Decision(NamedTuple):
-    """What to do with a document."""
-
-    code: Code
-    fields: dict[str, Any] | None
-    """What to set; None leaves the document as it is."""
-
-
-def is_older(event: ObjectEvent, document: Document | None) -> bool:
+def is_older(event: ObjectEvent, document: ImageDocument) -> bool:
     """Whether ``document`` already shows a later state of the object than ``event``."""
-    if document is None or not document.get("sequencer"):
+    if not document.sequencer:
         return False
-    return sequence_order(event.sequencer) < sequence_order(document["sequencer"])
+    return sequence_order(event.sequencer) < sequence_order(document.sequencer)
 
 
-def needs_reading(event: ObjectEvent, document: Document | None) -> bool:
+def needs_reading(event: ObjectEvent, document: ImageDocument) -> bool:
     """Whether the object's bytes must be read and recognised to decide about ``event``."""
     if is_older(event, document):
         return False
-    return (
-        document is None
-        or document.get("status") != "predicted"
-        or document.get("etag") != event.etag
-    )
+    return document.status != "predicted" or document.etag != event.etag
 
 
-def ends_bytes(document: Document, fields: Document) -> bool:
-    """Whether setting ``fields`` takes away the bytes that the document's annotation is of."""
-    is_replaced = fields.get("sha256", document.get("sha256")) != document.get("sha256")
-    return is_replaced or fields.get("status") == "removed"
-
-
-def said_of(reading: Reading | None, event: ObjectEvent, provenance: Provenance) -> Provenance:
+def provenance_of(
+    reading: Reading | None, event: ObjectEvent, provenance: Provenance
+) -> Provenance:
     """Return what an event says of the bytes that were read.
 
     Where the object was written again since, the text that came with its first bytes is no label
     of the others; the event of those follows.
     """
-    if reading is None or event.etag in {None, reading.info.etag}:
+    if reading is None or event.etag in {None, reading.etag}:
         return provenance
     return replace(provenance, annotation=None)
 
 
 def stored(
-    document: Document | None,
+    document: ImageDocument,
     event: ObjectEvent,
     provenance: Provenance,
     reading: Reading | None,
     now: datetime,
     *,
-    kept: Document | None = None,
-) -> Decision:
+    kept: Annotations = NONE_KEPT,
+) -> Decision[Code]:
     """Decide what an object that was written makes of its document.
 
     Args:
-        document: As it is; None: there is none.
+        document: As it is.
         event: That the object was written.
         provenance: Where the event says it is from.
-        reading: Of its bytes; None where it was not read.
+        reading: Of its bytes; None where ``needs_reading`` says that none is needed.
         now: The time.
-        kept: The annotations of the bytes that were read, from when they were here before (see
-            ``tombstones``).
+        kept: The annotations of the bytes that were read, from when they were here before.
     """
-    is_repeated = document is not None and event.sequencer == document.get("sequencer")
-    sources = source_fields(document, provenance, is_repeated=is_repeated)
-    if document is not None and is_older(event, document):
+    sourced = document.with_source(provenance, is_repeated=event.sequencer == document.sequencer)
+    if is_older(event, document):
         # Late, but where the image came from is still owed
-        return Decision("stale", _late(document, event, provenance, sources, now) or None)
-    if reading is None and needs_reading(event, document):
-        return Decision(READ_AGAIN, None)
-    annotated = document or {}
+        return Decision("stale", _with_late_text(sourced, event, provenance, now))
+    annotations = document.annotations
     if reading is not None:
-        annotated = annotations_of_bytes(document, reading.sha256, kept, now)
-    fields = {
-        "bucket": event.bucket,
-        "key": event.key,
-        "sequencer": event.sequencer,
-        "uploaded_by": event.uploaded_by,
-        "stored_at": event.occurred_at,
-        "indexed_at": now,
-        **sources,
-        **annotation_fields(
-            document,
-            annotated,
-            provenance,
-            now,
-            is_placeholder=is_placeholder(document, sources),
-        ),
-    }
-    if document is not None and document.get("removed_at") is not None:
-        fields["removed_at"] = None
+        # An ETag may differ for equal bytes
+        if document.exists and document.sha256 != reading.sha256:
+            annotations = annotations.of_other_bytes(now)
+        annotations = annotations.or_else(kept)
+    annotations = annotations.with_given(provenance, now)
+    if sourced.placeholder:
+        annotations = annotations.without_dispute(now)
+    after = sourced.with_annotations(annotations).having(
+        bucket=event.bucket,
+        key=event.key,
+        sequencer=event.sequencer,
+        uploaded_by=event.uploaded_by,
+        stored_at=event.occurred_at,
+        indexed_at=now,
+    )
+    if document.removed_at is not None:
+        after = after.having(removed_at=None)
     if reading is None:
-        return Decision("duplicate", fields)
-    code: Code = "rejected" if reading.prediction is None else "predicted"
-    read = of_reading(reading)
-    if document is not None and document.get("etag") != read["etag"]:
-        fields |= _without_history(document)
-    return Decision(code, with_disagreement(document, {**fields, **read}))
+        return Decision("duplicate", after)
+    if document.etag != reading.etag:
+        after = after.without_history()
+    code: Code = "predicted" if isinstance(reading.result, Prediction) else "rejected"
+    return Decision(code, _with_reading(after, reading))
 
 
-def _late(
-    document: Document,
-    event: ObjectEvent,
-    provenance: Provenance,
-    sources: dict[str, Any],
-    now: datetime,
-) -> dict[str, Any]:
-    """Return what an event adds to a document that shows a later one."""
-    is_of_its_bytes = event.etag is not None and event.etag == document.get("etag")
-    if document.get("status") == "removed" or not is_of_its_bytes:
-        return sources
-    if not is_placeholder(document, sources):
-        return sources
-    return {**sources, **late_annotation_fields(document, provenance, now)}
-
-
-def removed(document: Document | None, event: ObjectEvent, now: datetime) -> Decision:
+def removed(document: ImageDocument, event: ObjectEvent, now: datetime) -> Decision[Code]:
     """Decide what a removal makes of a document: what was read goes, where it came from stays."""
     if is_older(event, document):
-        return Decision("stale", None)
-    if document is None and event.key.endswith("/"):
-        return Decision("folder", None)
-    fields = {
-        "bucket": event.bucket,
-        "key": event.key,
-        "sequencer": event.sequencer,
-        "status": "removed",
-        "removed_at": event.occurred_at,
-        "prediction": None,
-        "annotation": None,
-        "error": None,
-        "indexed_at": now,
-        **_without_history(document),
-        **without_annotations(document),
-    }
-    return Decision("removed", fields if document is not None else {"sources": [], **fields})
+        return Decision("stale", document)
+    if not document.exists and event.key.endswith("/"):
+        return Decision("folder", document)
+    after = (
+        document.without_history()
+        .without_annotations()
+        .having(
+            bucket=event.bucket,
+            key=event.key,
+            sequencer=event.sequencer,
+            status="removed",
+            removed_at=event.occurred_at,
+            prediction=None,
+            error=None,
+            indexed_at=now,
+            sources=document.sources,
+        )
+    )
+    return Decision("removed", after)
 
 
 def gone(
-    document: Document | None, event: ObjectEvent, provenance: Provenance, now: datetime
-) -> Decision:
+    document: ImageDocument, event: ObjectEvent, provenance: Provenance, now: datetime
+) -> Decision[Code]:
     """Decide what an object that was deleted before it was read makes of its document.
 
     The event of the deletion follows and knows no source: only here it gets into the proof.
     """
-    sources = source_fields(document, provenance)
-    if document is not None:
-        return Decision("gone", sources or None)
-    fields = removed(None, event, now).fields
-    if fields is None or not sources["sources"]:
-        return Decision("gone", None)
-    told = {"stored_at": event.occurred_at, "removed_at": now, **sources}
-    return Decision("gone", {**fields, **told})
+    sourced = document.with_source(provenance)
+    if document.exists:
+        return Decision("gone", sourced)
+    if not sourced.sources or event.key.endswith("/"):
+        return Decision("gone", document)
+    proof = removed(sourced, event, now).document
+    return Decision("gone", proof.having(stored_at=event.occurred_at, removed_at=now))
 
 
-def _without_history(document: Document | None) -> dict[str, Any]:
-    """Return what erases the earlier predictions, where there are any."""
-    has_some = document is not None and document.get("history")
-    return {"history": [], "history_count": 0, "disagreement": None} if has_some else {}
+def reason_not_to(document: ImageDocument, job: RepredictJob) -> Code | None:
+    """Return why a job has nothing to do any more, or None where it has.
 
-
-def with_disagreement(document: Document | None, fields: dict[str, Any]) -> dict[str, Any]:
-    """Add how far a new prediction is from the one before, where there is one.
-
-    None where both are the same, so that only images to look at are in the index.
+    The job may have been delivered before, or the object removed, replaced or read since.
     """
-    history = fields.get("history", (document or {}).get("history"))
-    if not history:
-        return fields
-    prediction = fields["prediction"]
-    apart = 1 - similarity(history[-1]["text"], prediction["text"]) if prediction else 0.0
-    return {**fields, "disagreement": apart or None}
+    if not document.exists or document.status == "removed":
+        return "gone"
+    if document.etag != job.etag:
+        return "stale"
+    predicted_at = document.prediction.predicted_at if document.prediction else None
+    return None if predicted_at == job.replaces else "duplicate"
 
 
-def of_reading(reading: Reading) -> dict[str, Any]:
-    """Return the fields that a reading alone decides."""
-    fields: dict[str, Any] = {
-        "etag": reading.info.etag,
-        "size": reading.info.size,
-        "content_type": reading.info.content_type,
-        "sha256": reading.sha256,
-    }
-    prediction = reading.prediction
-    if prediction is None:
-        error = {"code": reading.error_code, "detail": reading.error_detail}
-        rejected = {"width": None, "height": None, "prediction": None}
-        return {**fields, **rejected, "status": "rejected", "error": error}
-    read = {
-        "text": prediction.text,
-        "score": prediction.score,
-        "engine": prediction.engine,
-        "model_version": prediction.model_version,
-        "predicted_at": reading.read_at,
-        "duration_ms": prediction.duration_ms,
-    }
-    size = {"width": prediction.width, "height": prediction.height}
-    return {**fields, **size, "prediction": read, "status": "predicted", "error": None}
+def repredicted(document: ImageDocument, job: RepredictJob, reading: Reading) -> Decision[Code]:
+    """Decide what a second reading makes of a document: its prediction goes into ``history``."""
+    reason = reason_not_to(document, job)
+    if reason is not None:
+        return Decision(reason, document)
+    if reading.etag != job.etag:
+        return Decision("stale", document)  # replaced since; the event of that follows
+    earlier, result = document.prediction, reading.result
+    is_read = isinstance(result, Prediction)
+    is_same = isinstance(result, Prediction) and earlier is not None and earlier.is_like(result)
+    after = document if earlier is None or is_same else document.with_earlier(earlier)
+    return Decision("repredicted" if is_read else "rejected", _with_reading(after, reading))
+
+
+def _with_late_text(
+    document: ImageDocument, event: ObjectEvent, provenance: Provenance, now: datetime
+) -> ImageDocument:
+    """Add what an event says of a placeholder that shows a later one."""
+    is_of_its_bytes = event.etag is not None and event.etag == document.etag
+    if document.status == "removed" or not is_of_its_bytes or not document.placeholder:
+        return document
+    late = document.annotations.with_late(provenance, now)
+    return document if late == document.annotations else document.with_annotations(late)
+
+
+def _with_reading(document: ImageDocument, reading: Reading) -> ImageDocument:
+    """Set what a reading alone decides, and how far it is from the prediction before."""
+    prediction = reading.result if isinstance(reading.result, Prediction) else None
+    after = document.having(
+        etag=reading.etag,
+        size=reading.size,
+        content_type=reading.content_type,
+        sha256=reading.sha256,
+        width=reading.width,
+        height=reading.height,
+        prediction=prediction,
+        error=reading.result if prediction is None else None,
+        status="rejected" if prediction is None else "predicted",
+    )
+    if not document.history:
+        return after
+    apart = 1 - similarity(document.history[-1].text, prediction.text) if prediction else 0.0
+    return after.having(disagreement=apart or None)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
 from services.common.adapters.rabbitmq.consumer import Consumer
@@ -14,7 +15,6 @@ from services.common.runtime.health import health_router
 from services.common.runtime.logs import configure_logging
 from services.common.runtime.server import http_server, serve_until, stop_on_signals
 from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
-from services.consumer.images import Images
 from services.consumer.metrics import register_deliveries
 from services.consumer.ocr_client import open_ocr_client
 from services.consumer.settings import ConsumerSettings
@@ -37,7 +37,7 @@ async def run(settings: ConsumerSettings) -> None:
         worker = Worker(
             store=store,
             recogniser=ocr,
-            images=Images(
+            images=ImageRepository(
                 index.images,
                 Tombstones(index.tombstones, timedelta(days=settings.annotations_kept_days)),
             ),

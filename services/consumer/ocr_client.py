@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -20,6 +21,7 @@ from services.common.domain.errors import (
     PredictionRefusedError,
     TransientError,
 )
+from services.common.domain.records import Prediction
 from services.common.runtime.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
 from services.consumer.settings import ConsumerSettings
 
@@ -47,7 +49,7 @@ class OcrOverloadedError(OcrUnavailableError):
     code = "ocr_overloaded"
 
 
-class Prediction(BaseModel):
+class OcrAnswer(BaseModel):
     """What the API read in an image."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -62,6 +64,11 @@ class Prediction(BaseModel):
     """Pixels."""
     duration_ms: float = Field(ge=0)
 
+    def to_prediction(self, at: datetime) -> Prediction:
+        """Return what a document keeps of it."""
+        fields = self.model_dump(exclude={"width", "height"})
+        return Prediction(**fields, predicted_at=at)
+
 
 class OcrClient:
     """Calls one OCR API.
@@ -73,7 +80,7 @@ class OcrClient:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    async def predict(self, image: bytes) -> Prediction:
+    async def predict(self, image: bytes) -> OcrAnswer:
         """Ask for the text of an image; where the API has no room, wait for it in line.
 
         Waiting here holds one place among the images in work, so that the consumer goes as fast
@@ -94,7 +101,7 @@ class OcrClient:
                 return await self._predict(image)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _predict(self, image: bytes) -> Prediction:
+    async def _predict(self, image: bytes) -> OcrAnswer:
         form = aiohttp.FormData()
         # the API tells the format by the bytes; the uploader's content type could be anything
         form.add_field("file", image, filename="image", content_type="application/octet-stream")
@@ -129,9 +136,9 @@ class OcrClient:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise OcrUnavailableError(f"/readyz: {type(error).__name__}: {error}") from error
 
-    async def _prediction(self, body: bytes) -> Prediction:
+    async def _prediction(self, body: bytes) -> OcrAnswer:
         try:
-            return Prediction.model_validate_json(body)
+            return OcrAnswer.model_validate_json(body)
         except ValidationError as error:
             problem = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in problem["loc"])

@@ -5,13 +5,13 @@ See docs/decisions/0002-at-least-once-and-idempotent.md.
 
 import hashlib
 from datetime import UTC, datetime
-from functools import partial
 from typing import Protocol
 
 import structlog
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection, Document
-from services.common.adapters.object_store import ObjectStore, ObjectTooLargeError
+from services.common.adapters.object_store import ObjectInfo, ObjectStore, ObjectTooLargeError
 from services.common.adapters.rabbitmq.settlement import Delivery
 from services.common.adapters.synthetic_events import INFERRED, ORIGIN_HEADER
 from services.common.domain.annotations import collapse
@@ -24,17 +24,16 @@ from services.common.domain.errors import (
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.domain.jobs import RepredictJob, parse_job
 from services.common.domain.provenance import Provenance, from_metadata
+from services.common.domain.records import Prediction, Rejection
 from services.common.domain.redaction import beginning
 from services.consumer import documents
-from services.consumer.documents import READ_AGAIN, Code, Reading
-from services.consumer.images import Images
+from services.consumer.documents import NONE_KEPT, Code, Reading, needs_reading, reason_not_to
 from services.consumer.metrics import (
     ANNOTATED_CHARACTERS,
     CHARACTER_ERRORS,
     IMAGE_AGE_SECONDS,
 )
-from services.consumer.ocr_client import Prediction
-from services.consumer.repredicting import reason_not_to, repredicted
+from services.consumer.ocr_client import OcrAnswer
 from services.quality.annotated import misreading
 
 log = structlog.stdlib.get_logger(__name__)
@@ -61,7 +60,7 @@ class FetchNotFoundError(TransientError):
 class Recogniser(Protocol):
     """Reads the text of an image."""
 
-    async def predict(self, image: bytes) -> Prediction:
+    async def predict(self, image: bytes) -> OcrAnswer:
         """Return the prediction."""
         ...
 
@@ -82,7 +81,7 @@ class Worker:
         *,
         store: ObjectStore,
         recogniser: Recogniser,
-        images: Images,
+        images: ImageRepository,
         fetches: Collection,
         max_object_bytes: int,
     ) -> None:
@@ -161,31 +160,23 @@ class Worker:
     async def _stored(
         self, event: ObjectEvent, provenance: Provenance, *, is_inferred: bool
     ) -> Code:
-        code: Code = READ_AGAIN
-        reading, said = None, provenance
-        while code == READ_AGAIN:
-            reading = kept = None
-            if documents.needs_reading(event, await self._images.find(event.document_id)):
+        """Decide about an object that was written, as often as somebody else is faster."""
+        reading, kept = None, NONE_KEPT
+        while True:
+            document = await self._images.load(event.document_id)
+            if reading is None and needs_reading(event, document):
                 try:
                     reading = await self._read(event.key)
                 except ObjectNotFoundError:
                     return await self._gone(event, provenance)
                 kept = await self._images.kept(event.document_id, reading.sha256)
-            said = documents.said_of(reading, event, provenance)
-            code = await self._images.change(
-                event.document_id,
-                partial(
-                    documents.stored,
-                    event=event,
-                    provenance=said,
-                    reading=reading,
-                    now=datetime.now(tz=UTC),
-                    kept=kept,
-                ),
-                is_inferred=is_inferred,
-            )
-        if code == "predicted" and reading is not None and reading.prediction is not None:
-            _count_errors(reading.prediction, said.annotation)
+            known = documents.provenance_of(reading, event, provenance)
+            now = datetime.now(tz=UTC)
+            code, after = documents.stored(document, event, known, reading, now, kept=kept)
+            if await self._images.save(document, after, is_inferred=is_inferred):
+                break
+        if code == "predicted" and after.prediction is not None:
+            _count_errors(after.prediction, known.annotation)
         return code
 
     async def _gone(self, event: ObjectEvent, provenance: Provenance) -> Code:
@@ -203,7 +194,7 @@ class Worker:
         )
 
     async def _predict_again(self, job: RepredictJob) -> Code:
-        reason = reason_not_to(await self._images.find(job.document_id), job)
+        reason = reason_not_to(await self._images.load(job.document_id), job)
         if reason is not None:
             return reason
         try:
@@ -211,22 +202,22 @@ class Worker:
         except ObjectNotFoundError:
             return "gone"
         return await self._images.change(
-            job.document_id, lambda document: repredicted(document, job, reading)
+            job.document_id, lambda document: documents.repredicted(document, job, reading)
         )
 
     async def _read(self, key: str) -> Reading:
         """Read the object's bytes and have their text recognised."""
-        now = datetime.now(tz=UTC)
         try:
             stored = await self._store.read(key, max_bytes=self._max_object_bytes)
         except ObjectTooLargeError as error:
-            return Reading(error.info, now, error_code=error.code, error_detail=str(error))
+            return _reading(error.info, None, Rejection(code=error.code, detail=str(error)))
         sha256 = hashlib.sha256(stored.content).hexdigest()
         try:
-            prediction = await self._recogniser.predict(stored.content)
+            answer = await self._recogniser.predict(stored.content)
         except PredictionRefusedError as error:
-            return Reading(stored.info, now, sha256, None, error.code, error.detail)
-        return Reading(stored.info, datetime.now(tz=UTC), sha256, prediction)
+            return _reading(stored.info, sha256, Rejection(code=error.code, detail=error.detail))
+        prediction = answer.to_prediction(datetime.now(tz=UTC))
+        return _reading(stored.info, sha256, prediction, (answer.width, answer.height))
 
     async def _provenance(self, event: ObjectEvent, *, is_last_attempt: bool) -> Provenance:
         """Return where an object is from.
@@ -257,8 +248,17 @@ def _redacted_url(fetch: Document) -> str:
     return str(fetch.get("source_url") or beginning(fetch["url"]))
 
 
+def _reading(
+    info: ObjectInfo,
+    sha256: str | None,
+    result: Prediction | Rejection,
+    size: tuple[int, int] | tuple[None, None] = (None, None),
+) -> Reading:
+    return Reading(info.etag, info.size, info.content_type, sha256, result, *size)
+
+
 def _count_errors(prediction: Prediction, annotation: str | None) -> None:
-    model = (prediction.engine, prediction.model_version)
+    model = (prediction.engine or "", prediction.model_version or "")
     right = collapse(annotation or "")
     errors = misreading(prediction.text, right=right).errors
     CHARACTER_ERRORS.labels(*model).inc(errors)

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from services.common.adapters.mongo import Collection, Document
-from services.common.domain.annotations import Quality
 from services.common.domain.labels import Exclusion, Label, Origin, label_of
+from services.common.domain.records import Quality
 from services.datasets.splits import source_group
 
 _NAMES = ("key", "etag", "sha256", "status", "stored_at", "annotation", "annotation_conflict")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document
 from services.common.adapters.object_store import ObjectStore, ObjectTooLargeError
 from services.common.adapters.rabbitmq import parking
@@ -217,11 +218,7 @@ async def prove(
 async def _erase_annotations(targets: list[Target], store: ObjectStore, index: Database) -> None:
     ids = [f"{store.bucket}/{each.key}" for each in targets]
     hashes = [each.sha256 for each in targets if each.sha256 is not None]
-    erased: Document = {"annotation": None, "annotation_history": []}
-    has_some = [{"annotation": {"$ne": None}}, {"annotation_history.0": {"$exists": True}}]
-    await index.images.update_many(
-        {"_id": {"$in": ids}, "$or": has_some}, {"$set": erased, "$inc": {"revision": 1}}
-    )
+    await ImageRepository(index.images).erase_annotations(ids)
     await erase_tombstones(index.tombstones, documents=ids, hashes=hashes)
 
 

@@ -1,17 +1,13 @@
 """What people said in a task, as an annotation of ours."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.common.domain.annotations import (
-    Annotation,
-    Quality,
     Replaces,
     UnacceptableAnnotationError,
     to_annotation,
 )
+from services.common.domain.records import Annotation, Quality
 from services.label_studio import schemas
 from services.label_studio.schemas import Task
 from services.label_studio.tasks import QUALITY, TEXT
@@ -85,12 +81,11 @@ def replaces(annotation: Annotation, site: str, *, overwrite: bool, is_listed: b
             later is not replaced.
     """
 
-    def may_replace(current: Mapping[str, Any]) -> bool:
-        origin = current.get("origin") or ""
-        is_earlier = bool(current.get("at") and annotation.at and current["at"] < annotation.at)
-        if origin == annotation.origin:
+    def may_replace(current: Annotation) -> bool:
+        is_earlier = bool(current.at and annotation.at and current.at < annotation.at)
+        if current.origin == annotation.origin:
             return is_earlier or not is_listed
-        return is_earlier and (overwrite or origin.startswith(site))
+        return is_earlier and (overwrite or current.origin.startswith(site))
 
     return may_replace
 

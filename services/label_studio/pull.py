@@ -10,14 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from services.common.adapters.annotation_history import take_back
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, DocumentRefusedError
-from services.common.domain.annotations import (
-    Annotation,
-    Outcome,
-    UnacceptableAnnotationError,
-    annotate,
-)
+from services.common.domain.annotations import Outcome, UnacceptableAnnotationError
+from services.common.domain.records import Annotation
 from services.label_studio import schemas
 from services.label_studio.answers import latest, replaces, to_ours
 from services.label_studio.client import LabelStudio
@@ -181,8 +177,7 @@ class Pull:
         may_replace = replaces(
             annotation, self._site, overwrite=self.overwrite, is_listed=is_listed
         )
-        outcome = await annotate(
-            self.index.images,
+        outcome = await ImageRepository(self.index.images).annotate(
             image,
             annotation,
             overwrite=may_replace,
@@ -199,7 +194,8 @@ class Pull:
             return Result.OPEN
         if is_listed:
             raise _OvertakenError
-        while not self.is_dry_run and await take_back(self.index.images, image, origin=origin):
+        images = ImageRepository(self.index.images)
+        while not self.is_dry_run and await images.revert(image, origin=origin):
             pass  # also what the same task said earlier
         return Result.WITHDRAWN
 

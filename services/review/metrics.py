@@ -6,7 +6,8 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import Counter, Histogram
 from starlette.middleware.base import RequestResponseEndpoint
 
-from services.common.domain.annotations import Outcome, Quality
+from services.common.domain.annotations import Outcome
+from services.common.domain.records import Quality
 from services.common.runtime.health import PATHS as HEALTH_PATHS
 from services.common.runtime.metrics import counter_at_zero
 from services.label_studio.pull import Result

@@ -10,17 +10,11 @@ from enum import StrEnum
 from time import monotonic
 from typing import Any
 
-from services.common.adapters.annotation_history import take_back, was_taken_back
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection, Document
 from services.common.adapters.windows import Axis, Position, by_hash, most_apart, walk, worst
-from services.common.domain.annotations import (
-    Annotation,
-    Outcome,
-    Quality,
-    annotate,
-    decide,
-    to_annotation,
-)
+from services.common.domain.annotations import Outcome, to_annotation
+from services.common.domain.records import Annotation, Quality
 from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
 from services.review.sessions import Session
@@ -74,6 +68,11 @@ class Queue:
     leases: Leases
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    @property
+    def documents(self) -> ImageRepository:
+        """The same images, to be changed."""
+        return ImageRepository(self.images)
+
     async def task(self, session: Session, wish: Wish, *expected: str) -> Task:
         """Return what a person does now, and next.
 
@@ -121,7 +120,7 @@ class Queue:
         if await self._is_finished(session, said, image, etag=etag):
             return Outcome.UNCHANGED
         await self.leases.begin(answer, session.id)
-        outcome = await annotate(self.images, image, said, etag=etag)
+        outcome = await self.documents.annotate(image, said, etag=etag)
         if outcome is Outcome.WRITTEN:
             ANNOTATIONS.labels(quality=quality).inc()
             await self.leases.done(answer, session.id)
@@ -139,14 +138,15 @@ class Queue:
         else this time, what was written is taken back.
         """
         earlier = await self.leases.begun(image, session.id)
-        document = await self.images.find_one({"_id": image}) if earlier is not None else None
-        annotation = (document or {}).get("annotation") or {}
-        if earlier is None or (annotation.get("by"), annotation.get("at")) != (said.by, earlier.at):
+        if earlier is None:
             return False
-        if decide(document, said, etag=etag) is Outcome.UNCHANGED:
+        document, ours = await self.documents.load(image), {"by": said.by, "at": earlier.at}
+        if document.annotation is None or not document.annotation.matches(**ours):
+            return False
+        if document.annotated(said, etag=etag).code is Outcome.UNCHANGED:
             await self.leases.done(earlier, session.id)
             return True
-        await take_back(self.images, image, by=said.by, at=earlier.at)
+        await self.documents.revert(image, **ours)
         return False
 
     async def undo(self, session: Session) -> str | None:
@@ -157,11 +157,12 @@ class Queue:
         """
         while (last := await self.leases.last_done(session.id)) is not None:
             mine = {"by": session.name, "at": last.at}
-            is_taken_back = await take_back(self.images, last.image, **mine)
-            if is_taken_back:
+            is_reverted = await self.documents.revert(last.image, **mine)
+            if is_reverted:
                 UNDONE.inc()
             # An Undo may have been cut short, and its person was not told what it did
-            is_undone = is_taken_back or await was_taken_back(self.images, last.image, **mine)
+            document = await self.documents.load(last.image)
+            is_undone = is_reverted or document.has_reverted(**mine)
             await self.leases.undone(last, session.id)
             if is_undone:
                 return last.image

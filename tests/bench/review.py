@@ -22,7 +22,7 @@ from rich.table import Table
 
 from services.common.adapters.mongo import Database, Document, open_index
 from services.common.adapters.object_store import open_object_store
-from services.common.domain.labels import similarity
+from services.common.domain.accuracy import similarity
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.fetcher.ledger import fetch_id
 from services.fetcher.lists.pages import page_id

@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, open_index
-from services.common.domain.annotations import Outcome, Quality
+from services.common.domain.annotations import Outcome
+from services.common.domain.records import Quality
 from services.common.runtime.settings import MongoSettings
-from services.review import queue as review_queue
 from services.review.leases import Leases
 from services.review.queue import Queue
 from services.review.sessions import Session
@@ -80,7 +81,7 @@ async def test_answer_that_was_cut_short_can_be_corrected(queue: Queue, index: D
 async def test_undo_passes_over_an_answer_that_was_not_written(
     queue: Queue, index: Database
 ) -> None:
-    with cut_before(review_queue, "annotate"):
+    with cut_before(ImageRepository, "annotate"):
         await answer(queue, SECOND["_id"], "never written")
 
     assert await queue.undo(ADA) == FIRST["_id"]
@@ -104,7 +105,7 @@ async def test_undo_that_was_cut_before_it_began_is_done_by_the_next(
     queue: Queue, index: Database
 ) -> None:
     await answer(queue, SECOND["_id"], "typo")
-    with cut_before(review_queue, "take_back"):
+    with cut_before(ImageRepository, "revert"):
         await queue.undo(ADA)
 
     assert await queue.undo(ADA) == SECOND["_id"]

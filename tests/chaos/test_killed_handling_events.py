@@ -10,6 +10,7 @@ import aio_pika
 import pytest
 from aiohttp import web
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection, Document
 from services.common.adapters.rabbitmq import parking
 from services.common.adapters.rabbitmq.messaging import open_publisher
@@ -19,10 +20,9 @@ from services.common.adapters.synthetic_events import (
     sequencer_at,
     stored_notification,
 )
-from services.common.domain.annotations import annotate, to_annotation
+from services.common.domain.annotations import to_annotation
 from services.common.domain.provenance import Provenance
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.consumer.images import Images
 from services.consumer.worker import Worker
 from services.erasure import removal
 from services.erasure.removal import find_targets, prove, remove
@@ -72,7 +72,9 @@ async def delete(site: Site) -> Delivery:
 
 async def say(site: Site, text: str) -> None:
     said = to_annotation(text, by="anna")
-    await annotate(site.index.images, f"{site.store.bucket}/{KEY}", said, overwrite=True)
+    await ImageRepository(site.index.images).annotate(
+        f"{site.store.bucket}/{KEY}", said, overwrite=True
+    )
 
 
 async def test_event_whose_document_was_written_changes_nothing_again(
@@ -97,7 +99,7 @@ async def test_removal_cut_between_tombstone_and_document(site: Site, worker: Wo
     await say(site, "first")
     removal_event = await delete(site)
 
-    with cut_before(Images, "_write"):
+    with cut_before(ImageRepository, "_write"):
         await worker.handle(removal_event)
     assert (await site.document(KEY))["status"] == "predicted"
     await say(site, "said since")
@@ -113,7 +115,7 @@ async def test_return_of_an_image_cut_before_its_document(site: Site, worker: Wo
     await worker.handle(await delete(site))
     event = await back(site)
 
-    with cut_before(Images, "_write"):
+    with cut_before(ImageRepository, "_write"):
         await worker.handle(event)
     assert (await site.document(KEY))["status"] == "removed"
     await worker.handle(event)

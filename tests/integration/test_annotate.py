@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.common.domain.annotations import Outcome, annotate, to_annotation
+from services.common.adapters.image_repository import ImageRepository
+from services.common.domain.annotations import Outcome, to_annotation
 from services.common.runtime.settings import MongoSettings, S3Settings
 from tests.support.datasets import Collected, annotation, answer, docreco, open_collected
 
@@ -193,7 +194,7 @@ async def test_annotation_written_while_the_document_changes_loses_nothing(
 
     async def write(number: int) -> Outcome:
         said = to_annotation(f"{number}", by="ada")
-        return await annotate(images, document_id, said, overwrite=True)
+        return await ImageRepository(images).annotate(document_id, said, overwrite=True)
 
     outcomes = await asyncio.gather(*(write(number) for number in range(8)))
     document = await collected.document("1.png")

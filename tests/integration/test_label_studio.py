@@ -11,7 +11,8 @@ from aiohttp.test_utils import TestServer
 from pydantic import HttpUrl, SecretStr
 from yarl import URL
 
-from services.common.domain.annotations import NORMALISATION, annotate, to_annotation
+from services.common.adapters.image_repository import ImageRepository
+from services.common.domain.annotations import NORMALISATION, to_annotation
 from services.common.runtime.settings import MongoSettings, S3Settings
 from services.label_studio import transport
 from services.label_studio.answers import MAX_RESULTS
@@ -264,7 +265,7 @@ async def test_other_peoples_annotations_stay_unless_overwritten(
     says(studio, "a.png", "from there")
     images, image = collected.index.images, f"{collected.store.bucket}/a.png"
     here = to_annotation("from here", by="bob", at=datetime(2026, 1, 1, tzinfo=UTC))
-    await annotate(images, image, here)
+    await ImageRepository(images).annotate(image, here)
 
     told = await pull(status=1)
     assert told["conflict"] == 1
@@ -275,7 +276,7 @@ async def test_other_peoples_annotations_stay_unless_overwritten(
     assert document["annotation"]["text"] == "from there"
     assert [each["by"] for each in document["annotation_history"]] == ["bob"]
     later = to_annotation("corrected here", by="bob")
-    await annotate(images, image, later, overwrite=True)
+    await ImageRepository(images).annotate(image, later, overwrite=True)
     assert (await pull("--all", "--overwrite", status=1))["conflict"] == 1
     assert (await annotation_of(collected, "a.png"))["text"] == "corrected here"
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from services.common.adapters.annotation_history import take_back
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, open_index
 from services.common.adapters.windows import MOST
-from services.common.domain.annotations import annotate, to_annotation
+from services.common.domain.annotations import to_annotation
 from services.common.runtime.settings import MongoSettings
 from services.reconciler.annotated import Model, Tally, count, count_and_publish
 from tests.support.datasets import annotation, prediction
@@ -100,7 +100,9 @@ async def test_annotation_of_a_known_prediction_is_shown_and_goes_when_it_is_tak
     await count_and_publish(index.images, BUCKET)
     assert shown("cer") == {}
 
-    await annotate(index.images, f"{BUCKET}/a", to_annotation("Wikipedia", by="ada"))
+    await ImageRepository(index.images).annotate(
+        f"{BUCKET}/a", to_annotation("Wikipedia", by="ada")
+    )
     assert await count_and_publish(index.images, BUCKET)
 
     assert shown("cer") == {"fake-1": pytest.approx(1 / 9)}
@@ -108,7 +110,7 @@ async def test_annotation_of_a_known_prediction_is_shown_and_goes_when_it_is_tak
     assert shown("images") == {"fake-1": 1}
     assert shown("characters") == {"fake-1": 9}
 
-    await take_back(index.images, f"{BUCKET}/a", by="ada")
+    await ImageRepository(index.images).revert(f"{BUCKET}/a", by="ada")
     await count_and_publish(index.images, BUCKET)
     assert [shown(name) for name in ("cer", "exact_ratio", "images", "characters")] == [{}] * 4
 

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Document
 from services.common.adapters.rabbitmq.messaging import open_publisher
-from services.common.domain.annotations import annotate, to_annotation
+from services.common.domain.annotations import to_annotation
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.reconciler.compare import State, most_removals
@@ -36,7 +37,8 @@ async def fill(site: Site, *, annotated: bool = True) -> None:
     await predicted(site, COUNT)
     for number in range(COUNT if annotated else 0):
         said = to_annotation(f"by hand {number}", by="anna")
-        await annotate(site.index.images, f"{site.store.bucket}/{number}.png", said, overwrite=True)
+        images = ImageRepository(site.index.images)
+        await images.annotate(f"{site.store.bucket}/{number}.png", said, overwrite=True)
 
 
 async def put(site: Site, number: int) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -18,8 +17,10 @@ from services.common.adapters.synthetic_events import (
     sequencer_at,
     stored_notification,
 )
+from services.common.domain.image import ImageDocument
 from services.common.domain.jobs import RepredictJob, job_for, parse_job
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from tests.factories import document as image_document
 from tests.support.indexing import Settlements, indexing, open_queues
 from tests.support.ocr_api import ScriptedOcrApi, prediction, problem, scripted_ocr_api
 from tests.support.waiting import eventually
@@ -67,6 +68,10 @@ class Site:
     async def document(self, key: str, **fields: object) -> Document:
         where = {"_id": f"{self.store.bucket}/{key}", **fields}
         return await eventually(lambda: self.index.images.find_one(where))
+
+    async def job(self, key: str) -> RepredictJob:
+        document = await self.document(key, status="predicted")
+        return job_for(ImageDocument.model_validate(document))
 
     async def send(self, job: RepredictJob) -> str:
         count = len(self.settlements.settled)
@@ -141,7 +146,7 @@ async def test_versions_that_read_the_same_again_agree(site: Site) -> None:
 
 async def test_job_that_is_delivered_twice_reads_once(site: Site) -> None:
     await site.upload("a.png")
-    job = job_for(await site.document("a.png", status="predicted"))
+    job = await site.job("a.png")
     site.new_model("fake-2")
 
     assert await site.send(job) == "repredicted"
@@ -153,7 +158,7 @@ async def test_job_that_is_delivered_twice_reads_once(site: Site) -> None:
 
 async def test_removed_image_is_not_brought_back(site: Site) -> None:
     await site.upload("a.png")
-    job = job_for(await site.document("a.png", status="predicted"))
+    job = await site.job("a.png")
     await site.remove("a.png")
     await site.document("a.png", status="removed")
     await site.store.write("a.png", b"image", content_type="image/png", metadata={})
@@ -166,7 +171,7 @@ async def test_removed_image_is_not_brought_back(site: Site) -> None:
 
 async def test_image_removed_while_it_is_read_again_stays_removed(site: Site) -> None:
     await site.upload("a.png")
-    job = job_for(await site.document("a.png", status="predicted"))
+    job = await site.job("a.png")
 
     async def remove_meanwhile(_: bytes) -> web.Response:
         await site.remove("a.png")
@@ -184,7 +189,7 @@ async def test_image_removed_while_it_is_read_again_stays_removed(site: Site) ->
 
 async def test_image_replaced_since_is_left_to_its_own_event(site: Site) -> None:
     await site.upload("a.png")
-    job = job_for(await site.document("a.png", status="predicted"))
+    job = await site.job("a.png")
     await site.store.write("a.png", b"other", content_type="image/png", metadata={})
     assert await site.send(job) == "stale"
 
@@ -267,7 +272,7 @@ async def test_overloaded_api_is_waited_for_without_stopping_the_consumer(site: 
 
 
 def test_job_is_what_it_was_after_its_way_through_a_message() -> None:
-    document: dict[str, Any] = {"_id": "raw/é😀.png", "key": "é😀.png", "etag": "e1"}
+    document = image_document(_id="raw/é😀.png", key="é😀.png")
 
     assert parse_job(job_for(document).body()) == job_for(document)
     assert parse_job(b'{"Records": []}') is None

@@ -6,16 +6,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.settlement import Queues
 from services.common.adapters.synthetic_events import INFERRED, ORIGIN_HEADER, removed_notification
 from services.common.adapters.tombstones import Tombstones
-from services.common.domain.annotations import annotate, to_annotation
+from services.common.domain.annotation_history import Annotations
+from services.common.domain.annotations import to_annotation
 from services.common.domain.provenance import Provenance, to_metadata
+from services.common.domain.records import Annotation
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.erasure.removal import find_targets, prove, remove
+from tests.factories import document
 from tests.support.indexing import indexing, open_event_queues
 from tests.support.ocr_api import scripted_ocr_api
 from tests.support.waiting import eventually
@@ -39,7 +43,7 @@ class Site:
 
     async def say(self, text: str, by: str = "anna") -> None:
         said = to_annotation(text, by=by)
-        await annotate(self.index.images, self.id, said, overwrite=True)
+        await ImageRepository(self.index.images).annotate(self.id, said, overwrite=True)
 
     async def delete(self) -> None:
         await self.store.delete("a.png")
@@ -136,31 +140,25 @@ async def test_removal_that_was_only_inferred_keeps_it_for_good(site: Site) -> N
 
 async def test_later_state_of_an_annotation_stays(site: Site) -> None:
     tombstones = Tombstones(site.index.tombstones, timedelta(days=1))
-    early: Document = {
-        "_id": site.id,
-        "sha256": "ff",
-        "annotation": {"text": "early"},
-        "revision": 2,
-    }
-    late = {**early, "annotation": {"text": "late"}, "revision": 3}
+    early = document(_id=site.id, sha256="ff", annotation={"text": "early"}, revision=2)
+    late = early.having(annotation=Annotation(text="late"), revision=3)
 
-    for document in (late, early, late):
-        await tombstones.keep(document, is_inferred=False)
+    for each in (late, early, late):
+        await tombstones.keep(each, is_inferred=False)
 
     kept = await tombstones.find(site.id, "ff")
-    assert kept is not None
-    assert kept["annotation"]["text"] == "late"
-    assert await tombstones.find(site.id, "ee") is None
+    assert kept.current == late.annotation
+    assert await tombstones.find(site.id, "ee") == Annotations()
 
 
 async def test_what_has_expired_does_not_come_back(site: Site) -> None:
     tombstones = Tombstones(site.index.tombstones, timedelta(microseconds=1))
-    document: Document = {"_id": site.id, "sha256": "ff", "annotation": {"text": "x"}}
-    await tombstones.keep(document, is_inferred=False)
+    image = document(_id=site.id, sha256="ff", annotation={"text": "x"})
+    await tombstones.keep(image, is_inferred=False)
 
-    assert await tombstones.find(site.id, "ff") is None
+    assert await tombstones.find(site.id, "ff") == Annotations()
     off = Tombstones(site.index.tombstones, timedelta(0))
-    await off.keep({**document, "sha256": "ee"}, is_inferred=False)
+    await off.keep(image.having(sha256="ee"), is_inferred=False)
     assert await site.index.tombstones.count({"sha256": "ee"}) == 0
 
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import aio_pika
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.consumer import Consumer
@@ -16,7 +17,6 @@ from services.common.adapters.rabbitmq.settlement import Outcome, Queues, possib
 from services.common.adapters.tombstones import Tombstones
 from services.common.runtime.settings import AmqpSettings
 from services.consumer.documents import HANDLED
-from services.consumer.images import Images
 from services.consumer.ocr_client import OcrClient, open_ocr_client
 from services.consumer.settings import ConsumerSettings
 from services.consumer.worker import Worker
@@ -109,7 +109,7 @@ def make_worker(ocr: OcrClient, *, store: ObjectStore, index: Database) -> Worke
     return Worker(
         store=store,
         recogniser=ocr,
-        images=Images(index.images, Tombstones(index.tombstones, timedelta(days=30))),
+        images=ImageRepository(index.images, Tombstones(index.tombstones, timedelta(days=30))),
         fetches=index.fetches,
         max_object_bytes=100_000,
     )

@@ -1,69 +1,30 @@
+"""What events and readings make of a document."""
+
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 
-from services.common.adapters.object_store import ObjectInfo
-from services.common.domain.annotations import BYTES_REPLACED_AT, NORMALISATION
-from services.common.domain.events import EventKind, ObjectEvent
+from services.common.domain.annotations import NORMALISATION
+from services.common.domain.events import EventKind
+from services.common.domain.image import ImageDocument
 from services.common.domain.provenance import Provenance
+from services.common.domain.records import Rejection
 from services.consumer import documents
-from services.consumer.documents import Reading
-from services.consumer.ocr_client import Prediction
+from tests.factories import NOW, annotation, event, reading
 
-NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-PREDICTION = Prediction(
-    text="industrie",
-    score=0.9,
-    engine="rapidocr",
-    model_version="v1",
-    width=320,
-    height=48,
-    duration_ms=12.5,
-)
 FROM_LIST = Provenance("http://example.test/a.png", "b1", "industrie", NOW)
+ABSENT = ImageDocument.absent("raw/a.png")
+REMOVAL = event("20", kind=EventKind.REMOVED)
+LATER = NOW + timedelta(hours=1)
 
 
-def event(
-    sequencer: str = "10", etag: str = "e1", kind: EventKind = EventKind.CREATED
-) -> ObjectEvent:
-    return ObjectEvent(
-        kind=kind,
-        name="s3:ObjectCreated:Put",
-        bucket="raw",
-        key="a.png",
-        sequencer=sequencer,
-        occurred_at=NOW,
-        etag=etag,
-        size=3,
-        content_type="image/png",
-        uploaded_by="someone",
-    )
-
-
-def reading(etag: str = "e1", prediction: Prediction | None = PREDICTION) -> Reading:
-    info = ObjectInfo("a.png", etag, 3, NOW, "image/png")
-    if prediction is None:
-        return Reading(info, NOW, "ff", None, "undecodable_image", "broken")
-    return Reading(info, NOW, "ff", prediction)
-
-
-def after(*decisions: documents.Decision) -> dict[str, Any]:
-    document: dict[str, Any] = {"_id": "raw/a.png"}
-    for decision in decisions:
-        document |= decision.fields or {}
-    return document
-
-
-def predicted(sequencer: str = "10", provenance: Provenance = FROM_LIST) -> dict[str, Any]:
-    return after(documents.stored(None, event(sequencer), provenance, reading(), NOW))
+def predicted(sequencer: str = "10", provenance: Provenance = FROM_LIST) -> ImageDocument:
+    return documents.stored(ABSENT, event(sequencer), provenance, reading(), NOW).document
 
 
 def test_new_image_gets_the_whole_document() -> None:
-    document = predicted()
-
-    assert document == {
+    assert predicted().to_mongo() == {
         "_id": "raw/a.png",
         "bucket": "raw",
         "key": "a.png",
@@ -73,7 +34,7 @@ def test_new_image_gets_the_whole_document() -> None:
         "sha256": "ff",
         "width": 320,
         "height": 48,
-        "sources": [{"url": "http://example.test/a.png", "batch_id": "b1", "fetched_at": NOW}],
+        "sources": ({"url": "http://example.test/a.png", "batch_id": "b1", "fetched_at": NOW},),
         "sources_count": 1,
         "uploaded_by": "someone",
         "stored_at": NOW,
@@ -100,13 +61,12 @@ def test_new_image_gets_the_whole_document() -> None:
 
 
 def test_unreadable_image_is_rejected_with_its_reason() -> None:
-    decision = documents.stored(None, event(), Provenance(), reading(prediction=None), NOW)
+    reason = Rejection(code="undecodable_image", detail="broken")
 
-    assert decision.code == "rejected"
-    document = after(decision)
-    assert document["status"] == "rejected"
-    assert document["error"] == {"code": "undecodable_image", "detail": "broken"}
-    assert document["prediction"] is None
+    code, rejected = documents.stored(ABSENT, event(), Provenance(), reading(result=reason), NOW)
+
+    assert (code, rejected.status, rejected.error) == ("rejected", "rejected", reason)
+    assert rejected.to_mongo()["prediction"] is None
 
 
 def test_repeated_event_needs_no_reading() -> None:
@@ -116,161 +76,146 @@ def test_repeated_event_needs_no_reading() -> None:
 def test_copy_with_the_same_bytes_keeps_the_prediction_and_adds_its_source() -> None:
     other = Provenance("http://mirror.test/a.png", "b2", None, NOW)
 
-    decision = documents.stored(predicted(), event("11"), other, None, NOW)
+    code, copy = documents.stored(predicted(), event("11"), other, None, NOW)
 
-    assert decision.code == "duplicate"
-    assert decision.fields is not None
-    assert [source["url"] for source in decision.fields["sources"]] == [
+    assert (code, copy.sequencer) == ("duplicate", "11")
+    assert [source.url for source in copy.sources] == [
         "http://example.test/a.png",
         "http://mirror.test/a.png",
     ]
-    assert "prediction" not in decision.fields
-    assert decision.fields["sequencer"] == "11"
+    assert copy.prediction == predicted().prediction
 
 
 def test_other_bytes_under_the_key_need_a_reading() -> None:
     assert documents.needs_reading(event("11", etag="e2"), predicted())
-    assert documents.stored(predicted(), event("11", etag="e2"), FROM_LIST, None, NOW) == (
-        documents.READ_AGAIN,
-        None,
-    )
 
 
 def test_older_event_never_overwrites_but_its_source_is_kept() -> None:
-    older = Provenance("http://old.test/a.png", "b0", "other", NOW)
+    older, before = Provenance("http://old.test/a.png", "b0", "other", NOW), predicted("10")
 
-    decision = documents.stored(predicted("10"), event("0F", etag="e0"), older, reading("e0"), NOW)
+    code, after = documents.stored(before, event("0F", etag="e0"), older, reading("e0"), NOW)
 
-    assert decision.code == "stale"
-    assert decision.fields is not None
-    assert decision.fields.keys() == {"sources", "sources_count"}
-    assert len(decision.fields["sources"]) == 2
+    assert code == "stale"
+    assert len(after.sources) == 2
+    assert after == before.having(sources=after.sources, sources_count=2)
 
 
-def test_repeated_older_event_writes_nothing() -> None:
-    assert documents.stored(predicted("10"), event("0F"), FROM_LIST, None, NOW).fields is None
+def test_repeated_older_event_changes_nothing() -> None:
+    before = predicted("10")
+    assert documents.stored(before, event("0F"), FROM_LIST, None, NOW).document == before
 
 
 def test_removal_erases_what_was_read_and_keeps_where_it_came_from() -> None:
-    later = NOW + timedelta(minutes=1)
-    removal = event("20", kind=EventKind.REMOVED)
+    removed = documents.removed(predicted(), REMOVAL, LATER).document
 
-    document = after(
-        documents.Decision("predicted", predicted()), documents.removed(predicted(), removal, later)
-    )
-
-    assert document["status"] == "removed"
-    assert document["prediction"] is None
-    assert document["annotation"] is None
-    assert document["sources"][0]["url"] == "http://example.test/a.png"
-    assert document["sha256"] == "ff"
+    assert (removed.status, removed.prediction, removed.annotation) == ("removed", None, None)
+    assert removed.sources[0].url == "http://example.test/a.png"
+    assert removed.sha256 == "ff"
 
 
 def test_removal_of_an_unknown_object_leaves_a_proof() -> None:
-    decision = documents.removed(None, event("20", kind=EventKind.REMOVED), NOW)
+    code, proof = documents.removed(ABSENT, REMOVAL, NOW)
 
-    assert decision.code == "removed"
-    assert decision.fields is not None
-    assert decision.fields["sources"] == []
+    assert code == "removed"
+    assert proof.to_mongo()["sources"] == ()
 
 
 def test_late_removal_does_not_undo_a_later_upload() -> None:
-    assert (
-        documents.removed(predicted("30"), event("20", kind=EventKind.REMOVED), NOW).fields is None
-    )
+    before = predicted("30")
+    assert documents.removed(before, REMOVAL, NOW) == ("stale", before)
 
 
 def test_upload_after_removal_revives_the_document() -> None:
-    gone = after(
-        documents.Decision("predicted", predicted()),
-        documents.removed(predicted(), event("20", kind=EventKind.REMOVED), NOW),
-    )
+    gone = documents.removed(predicted(), REMOVAL, NOW).document
     again = event("30")
 
     assert documents.needs_reading(again, gone)
-    document = gone | (documents.stored(gone, again, FROM_LIST, reading(), NOW).fields or {})
-    assert document["status"] == "predicted"
-    assert document["prediction"]["text"] == "industrie"
+    document = documents.stored(gone, again, FROM_LIST, reading(), NOW).document
+    assert (document.status, document.removed_at) == ("predicted", None)
+    assert document.prediction == predicted().prediction
 
 
 @pytest.mark.parametrize(
     ("by", "kept"), [("batch:b0", False), ("anna", True), ("label-studio:anna", True)]
 )
 def test_list_annotation_never_replaces_a_persons(by: str, kept: bool) -> None:  # noqa: FBT001
-    document = predicted() | {
-        "annotation": {"text": "INDUSTRIE", "quality": "ok", "by": by, "at": NOW}
-    }
+    before = predicted().having(annotation=annotation("INDUSTRIE", by=by))
 
-    decision = documents.stored(document, event("11"), FROM_LIST, None, NOW)
+    after = documents.stored(before, event("11"), FROM_LIST, None, NOW).document
 
-    assert decision.fields is not None
-    assert (decision.fields["annotation"]["text"] == "INDUSTRIE") is kept
+    assert (after.annotation == before.annotation) is kept
 
 
 def test_what_a_person_said_is_not_said_of_other_bytes() -> None:
-    said = {"text": "INDUSTRIE", "quality": "ok", "by": "anna", "at": NOW}
-    document = predicted() | {"annotation": said}
-    other = replace(reading("e2"), sha256="ee")
+    said = annotation("INDUSTRIE")
+    before = predicted().having(annotation=said)
+    other, changed_event = reading("e2", sha256="ee"), event("11", etag="e2")
 
-    same = after(
-        documents.Decision("predicted", document),
-        documents.stored(document, event("11"), Provenance(), reading(), NOW),
-    )
-    changed = after(
-        documents.Decision("predicted", document),
-        documents.stored(document, event("11", etag="e2"), Provenance(), other, NOW),
-    )
+    same = documents.stored(before, event("11"), Provenance(), reading(), NOW).document
+    changed = documents.stored(before, changed_event, Provenance(), other, NOW).document
 
-    assert same["annotation"] == said
-    assert changed["annotation"] is None
-    assert changed["annotation_history"] == [said | {BYTES_REPLACED_AT: NOW}]
-    changed["annotation"] = said | {"by": "bob"}
-    later, once_more = NOW + timedelta(hours=1), event("12", etag="e3")
-    again = documents.stored(changed, once_more, Provenance(), reading("e3"), later).fields
-    assert again is not None
-    left = [(each["by"], each[BYTES_REPLACED_AT]) for each in again["annotation_history"]]
-    assert left == [("anna", NOW), ("bob", later)]
+    assert same.annotation == said
+    assert changed.annotation is None
+    assert changed.annotation_history == (said.having(bytes_replaced_at=NOW),)
+    changed = changed.having(annotation=said.having(by="bob"))
+    once_more = event("12", etag="e3")
+    again = documents.stored(changed, once_more, Provenance(), reading("e3"), LATER).document
+    left = [(each.by, each.bytes_replaced_at) for each in again.annotation_history]
+    assert left == [("ada", NOW), ("bob", LATER)]
 
 
 def test_text_of_a_newer_list_replaces_that_of_an_older_one_which_is_kept() -> None:
-    document = predicted()
+    before = predicted()
     newer = replace(FROM_LIST, batch_id="b2", annotation="Industrie")
 
-    fields = documents.stored(document, event("11"), newer, None, NOW).fields
+    after = documents.stored(before, event("11"), newer, None, NOW).document
 
-    assert fields is not None
-    assert (fields["annotation"]["text"], fields["annotation"]["by"]) == ("Industrie", "batch:b2")
-    assert fields["annotation_history"] == [document["annotation"]]
+    assert after.annotation is not None
+    assert (after.annotation.text, after.annotation.by) == ("Industrie", "batch:b2")
+    assert after.annotation_history == (before.annotation,)
 
 
 def test_text_that_came_with_a_request_to_the_api_does_not_replace_that_of_a_list() -> None:
-    document = predicted()
-    sent = Provenance(annotation="wrong", fetched_at=NOW)
+    before, sent = predicted(), Provenance(annotation="wrong", fetched_at=NOW)
 
-    fields = documents.stored(document, event("11"), sent, None, NOW).fields
+    after = documents.stored(before, event("11"), sent, None, NOW).document
+    alone = documents.stored(ABSENT, event(), sent, reading(), NOW).document
 
-    assert fields is not None
-    assert fields["annotation"] == document["annotation"]
-    assert "annotation_history" not in fields
-    alone = after(documents.stored(None, event(), sent, reading(), NOW))
-    assert alone["annotation"]["by"] == "batch:api"
+    assert after.annotations == before.annotations
+    assert alone.annotation is not None
+    assert alone.annotation.by == "batch:api"
 
 
 def test_text_that_came_along_is_stored_in_its_normal_form() -> None:
     spelled = replace(FROM_LIST, annotation=" e\u0301tude\u00a0\ufa19\t1 ")
 
-    document = predicted(provenance=spelled)
+    said = predicted(provenance=spelled).annotation
 
-    assert document["annotation"]["text"] == "étude \ufa19 1"
+    assert said is not None
+    assert said.text == "étude \ufa19 1"
 
 
 def test_other_spelling_of_an_annotation_replaces_nothing() -> None:
-    before = predicted(provenance=replace(FROM_LIST, annotation="étude"))
-    before["annotation"]["text"] = " e\u0301tude "  # as earlier versions stored it
+    # As earlier versions stored it
+    before = predicted().having(annotation=annotation(" e\u0301tude ", by="batch:b1"))
     again = replace(FROM_LIST, batch_id="b2", annotation="e\u0301tude")
 
-    decision = documents.stored(before, event("11"), again, None, NOW)
+    after = documents.stored(before, event("11"), again, None, NOW).document
 
-    assert decision.fields is not None
-    assert decision.fields["annotation"] == before["annotation"]
-    assert "annotation_history" not in decision.fields
+    assert after.annotations == before.annotations
+
+
+def test_text_of_the_first_bytes_is_no_label_of_those_that_were_read() -> None:
+    of_later_bytes = documents.provenance_of(reading("e2"), event(), FROM_LIST)
+
+    assert of_later_bytes == replace(FROM_LIST, annotation=None)
+    assert documents.provenance_of(reading(), event(), FROM_LIST) == FROM_LIST
+
+
+def test_deletion_before_the_reading_leaves_the_source_in_the_proof() -> None:
+    code, proof = documents.gone(ABSENT, event(), FROM_LIST, LATER)
+    of_upload = documents.gone(ABSENT, event(), Provenance(), LATER)
+
+    assert (code, proof.status, proof.removed_at) == ("gone", "removed", LATER)
+    assert [source.url for source in proof.sources] == ["http://example.test/a.png"]
+    assert of_upload == ("gone", ABSENT)

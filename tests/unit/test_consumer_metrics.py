@@ -2,7 +2,7 @@
 
 from prometheus_client import REGISTRY
 
-from services.consumer.ocr_client import Prediction
+from services.common.domain.records import Prediction
 from services.consumer.worker import _count_errors
 
 
@@ -16,9 +16,7 @@ def counted(model: str) -> tuple[float | None, float | None]:
 
 
 def read(text: str, model: str) -> Prediction:
-    return Prediction(
-        text=text, score=1, engine="fake", model_version=model, width=1, height=1, duration_ms=1
-    )
+    return Prediction(text=text, engine="fake", model_version=model)
 
 
 def test_texts_are_compared_in_their_normalised_form() -> None:

@@ -1,45 +1,25 @@
 """What very many URLs of one image make of its document."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import bson
 import pytest
 
-from services.common.adapters.object_store import ObjectInfo
-from services.common.domain.annotations import BY_BATCH, MOST_EARLIER, SOURCES_DISAGREE
+from services.common.domain.annotation_history import MOST_EARLIER
 from services.common.domain.events import EventKind, ObjectEvent
+from services.common.domain.image import SOURCES_DISAGREE, ImageDocument
 from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance
+from services.common.domain.sources import MOST_SOURCES
 from services.consumer import documents
-from services.consumer.documents import Reading
-from services.consumer.ocr_client import Prediction
-from services.consumer.sources import MOST_SOURCES
+from tests import factories
+from tests.factories import NOW, annotation, reading
 
-NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-PREDICTION = Prediction(
-    text="photo unavailable",
-    score=0.9,
-    engine="rapidocr",
-    model_version="v1",
-    width=320,
-    height=48,
-    duration_ms=12.5,
-)
-BY_HAND = {"text": "photo unavailable", "quality": "ok", "by": "anna", "at": NOW}
+BY_HAND = annotation("photo unavailable", by="anna")
 
 
 def event(number: int) -> ObjectEvent:
-    return ObjectEvent(
-        kind=EventKind.CREATED,
-        name="s3:ObjectCreated:Put",
-        bucket="raw",
-        key="a.png",
-        sequencer=f"{0x1000 + number:X}",
-        occurred_at=NOW,
-        etag="e1",
-        size=3,
-    )
+    return factories.event(f"{0x1000 + number:X}")
 
 
 def origin(number: int, text: str | None, batch: str = "b1") -> Provenance:
@@ -47,18 +27,15 @@ def origin(number: int, text: str | None, batch: str = "b1") -> Provenance:
     return Provenance(f"http://a.test/{number:06d}.png", batch, text, at)
 
 
-def apply(document: dict[str, Any] | None, number: int, provenance: Provenance) -> dict[str, Any]:
-    reading = Reading(ObjectInfo("a.png", "e1", 3, NOW, "image/png"), NOW, "ff", PREDICTION)
-    is_read = document is None
-    decided = documents.stored(
-        document, event(number), provenance, reading if is_read else None, NOW
-    )
-    return {"_id": "raw/a.png", **(document or {}), **(decided.fields or {})}
+def apply(document: ImageDocument | None, number: int, provenance: Provenance) -> ImageDocument:
+    before = document or ImageDocument.absent("raw/a.png")
+    read = reading() if document is None else None
+    return documents.stored(before, event(number), provenance, read, NOW).document
 
 
 def of_urls(
-    count: int, text: str | None = None, document: dict[str, Any] | None = None
-) -> dict[str, Any]:
+    count: int, text: str | None = None, document: ImageDocument | None = None
+) -> ImageDocument:
     """Return a document that so many URLs led to; ``{}`` in a text is the URL's number."""
     for number in range(count):
         said = None if text is None else text.format(number)
@@ -67,40 +44,44 @@ def of_urls(
     return document
 
 
+def text_of(document: ImageDocument) -> str | None:
+    return document.annotation.text if document.annotation else None
+
+
 def test_document_of_very_many_urls_stays_small() -> None:
     document = of_urls(3 * MOST_SOURCES, "text {}")
 
-    assert len(document["sources"]) == MOST_SOURCES
-    assert document["sources_count"] == 3 * MOST_SOURCES
-    assert len(document["annotation_history"]) <= MOST_EARLIER
-    assert len(bson.encode(document)) < 300_000
+    assert len(document.sources) == MOST_SOURCES
+    assert document.sources_count == 3 * MOST_SOURCES
+    assert len(document.annotation_history) <= MOST_EARLIER
+    assert len(bson.encode(document.to_mongo())) < 300_000
 
 
 def test_image_of_many_urls_is_a_placeholder() -> None:
-    assert "placeholder" not in of_urls(PLACEHOLDER_SOURCES)
-    assert of_urls(PLACEHOLDER_SOURCES + 1)["placeholder"] is True
+    assert "placeholder" not in of_urls(PLACEHOLDER_SOURCES).to_mongo()
+    assert of_urls(PLACEHOLDER_SOURCES + 1).placeholder is True
 
 
 def test_placeholder_whose_lists_disagree_has_no_annotation() -> None:
     before = of_urls(PLACEHOLDER_SOURCES, "text {}")
     document = apply(before, 900, origin(900, None))
 
-    assert before["annotation"]["text"] == f"text {PLACEHOLDER_SOURCES - 1}"
-    assert document["annotation"] is None
-    assert document["annotation_conflict"] == SOURCES_DISAGREE
-    texts = {each["text"] for each in document["annotation_history"]}
+    assert text_of(before) == f"text {PLACEHOLDER_SOURCES - 1}"
+    assert document.annotation is None
+    assert document.annotation_conflict == SOURCES_DISAGREE
+    texts = {each.text for each in document.annotation_history}
     assert f"text {PLACEHOLDER_SOURCES - 1}" in texts
-    assert all("disputed_at" in each for each in document["annotation_history"])
+    assert all(each.disputed_at for each in document.annotation_history)
     later = apply(document, 901, origin(901, "yet another"))
-    assert (later["annotation"], later["annotation_conflict"]) == (None, SOURCES_DISAGREE)
+    assert (later.annotation, later.annotation_conflict) == (None, SOURCES_DISAGREE)
 
 
 def test_placeholder_whose_lists_agree_keeps_its_annotation() -> None:
     document = of_urls(2 * PLACEHOLDER_SOURCES, "photo unavailable")
 
-    assert document["annotation"]["text"] == "photo unavailable"
-    assert document.get("annotation_conflict") is None
-    assert document.get("annotation_history") is None
+    assert text_of(document) == "photo unavailable"
+    assert document.annotation_conflict is None
+    assert document.annotation_history == ()
 
 
 def test_late_event_of_a_placeholder_tells_that_lists_disagree() -> None:
@@ -108,25 +89,25 @@ def test_late_event_of_a_placeholder_tells_that_lists_disagree() -> None:
 
     late = apply(document, -5, origin(-5, "another text"))
 
-    assert (late["annotation"], late["annotation_conflict"]) == (None, SOURCES_DISAGREE)
-    assert late["sources_count"] == document["sources_count"] + 1
+    assert (late.annotation, late.annotation_conflict) == (None, SOURCES_DISAGREE)
+    assert late.sources_count == document.sources_count + 1
     same = apply(document, -6, origin(-6, "one text"))
-    assert same["annotation"] == document["annotation"]
+    assert same.annotation == document.annotation
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_what_a_person_says_of_a_placeholder_stays(when: str) -> None:
     first = of_urls(1, "text {}")
     if when == "before":
-        first["annotation"] = BY_HAND
+        first = first.having(annotation=BY_HAND)
     document = of_urls(PLACEHOLDER_SOURCES + 5, "text {}", first)
     if when == "after":
-        document["annotation"] = BY_HAND
+        document = document.having(annotation=BY_HAND)
 
     later = apply(document, 900, origin(900, "other"))
     late = apply(later, -5, origin(-5, "yet another"))
 
-    assert late["annotation"] == BY_HAND
+    assert late.annotation == BY_HAND
 
 
 def test_event_that_comes_twice_is_counted_once() -> None:
@@ -135,10 +116,10 @@ def test_event_that_comes_twice_is_counted_once() -> None:
     once = apply(document, 5000, origin(5000, None))
     twice = apply(once, 5000, origin(5000, None))
 
-    assert once["sources_count"] == MOST_SOURCES + 6
-    assert twice["sources_count"] == once["sources_count"]
+    assert once.sources_count == MOST_SOURCES + 6
+    assert twice.sources_count == once.sources_count
     known = apply(once, 5001, origin(3, None))
-    assert known["sources_count"] == once["sources_count"]
+    assert known.sources_count == once.sources_count
 
 
 def test_every_batch_keeps_a_source_to_be_found_by() -> None:
@@ -148,33 +129,32 @@ def test_every_batch_keeps_a_source_to_be_found_by() -> None:
         provenance = origin(9000 + number, None, batch=f"later-{number}")
         document = apply(document, 9000 + number, provenance)
 
-    batches = [each["batch_id"] for each in document["sources"]]
+    batches = [each.batch_id for each in document.sources]
     assert len(batches) == MOST_SOURCES
     assert {f"later-{number}" for number in range(5)} < set(batches)
-    assert document["sources"][0]["url"] == "http://a.test/000000.png"
+    assert document.sources[0].url == "http://a.test/000000.png"
 
 
 def test_removal_ends_the_dispute() -> None:
     document = of_urls(PLACEHOLDER_SOURCES + 5, "text {}")
     removal = replace(event(990), kind=EventKind.REMOVED)
 
-    fields = documents.removed(document, removal, NOW).fields
+    after = documents.removed(document, removal, NOW).document
 
-    assert fields is not None
-    assert (fields["annotation_conflict"], fields["annotation_history"]) == (None, [])
+    assert (after.annotation_conflict, after.annotation_history) == (None, ())
 
 
 def test_earlier_texts_of_people_outlast_those_of_lists() -> None:
-    document = of_urls(1, "text {}")
-    document["annotation_history"] = [{**BY_HAND, "undone_at": NOW}]
+    by_hand = BY_HAND.having(undone_at=NOW)
+    document = of_urls(1, "text {}").having(annotation_history=(by_hand,))
 
     for number in range(MOST_EARLIER + 20):  # of one URL, so that it is no placeholder
         document = apply(
             document, number, replace(origin(0, f"text {number}"), batch_id=f"{number}")
         )
 
-    history = document["annotation_history"]
+    history = document.annotation_history
     assert len(history) == MOST_EARLIER
-    assert document["annotation_history_count"] == MOST_EARLIER + 20
-    assert history[0]["by"] == "anna"
-    assert all(each["by"].startswith(BY_BATCH) for each in history[1:])
+    assert document.annotation_history_count == MOST_EARLIER + 20
+    assert history[0].by == "anna"
+    assert all(each.is_given for each in history[1:])

@@ -3,7 +3,6 @@
 import re
 import unicodedata
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,15 +11,13 @@ from hypothesis import strategies as st
 from services.common.domain.annotations import (
     MAX_ANNOTATION_LENGTH,
     NORMALISATION,
-    Outcome,
-    Quality,
     UnacceptableAnnotationError,
     collapse,
-    decide,
     given_annotation,
     normalise,
     to_annotation,
 )
+from services.common.domain.records import Quality
 
 IDEOGRAPHS = {*range(0xF900, 0xFB00), *range(0x2F800, 0x2FA20)}
 TEXTS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=200)
@@ -83,8 +80,8 @@ def test_given_annotation_has_the_form_and_its_version() -> None:
     given_one = given_annotation(
         " \ufa19\t e\u0301 ", batch="b1", at=datetime(2026, 1, 1, tzinfo=UTC)
     )
-    assert (given_one["text"], given_one["by"]) == ("\ufa19 é", "batch:b1")
-    assert given_one["normalisation"] == NORMALISATION == 2
+    assert (given_one.text, given_one.by) == ("\ufa19 é", "batch:b1")
+    assert given_one.normalisation == NORMALISATION == 2
 
 
 @pytest.mark.parametrize(
@@ -106,26 +103,3 @@ def test_annotation_without_sense_is_refused(
 
 def test_unreadable_image_needs_no_text() -> None:
     assert to_annotation(None, " Unreadable ", by="ada").quality is Quality.UNREADABLE
-
-
-@pytest.mark.parametrize(
-    ("document", "outcome"),
-    [
-        (None, Outcome.UNKNOWN),
-        ({"status": "removed"}, Outcome.UNKNOWN),
-        ({"etag": "other"}, Outcome.UNKNOWN),
-        ({"etag": "e", "annotation": None}, Outcome.WRITTEN),
-        ({"etag": "e", "annotation": {"text": " e\u0301t  é "}}, Outcome.UNCHANGED),
-        ({"etag": "e", "annotation": {"text": "ét é", "quality": "ok"}}, Outcome.UNCHANGED),
-        ({"etag": "e", "annotation": {"text": "ét é", "quality": "unreadable"}}, Outcome.CONFLICT),
-        ({"etag": "e", "annotation": {"text": "other", "quality": "ok"}}, Outcome.CONFLICT),
-    ],
-)
-def test_annotation_meets_a_document(document: dict[str, Any] | None, outcome: Outcome) -> None:
-    assert decide(document, to_annotation("ét é", by="ada"), etag="e") is outcome
-
-
-def test_conflict_is_written_over_where_asked() -> None:
-    document = {"annotation": {"text": "other"}}
-    annotation = to_annotation("text", by="ada")
-    assert decide(document, annotation, overwrite=True) is Outcome.WRITTEN

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.domain.labels import Exclusion, Label, Origin, agreement, label_of, similarity
+from services.common.domain.accuracy import similarity
+from services.common.domain.labels import Exclusion, Label, Origin, agreement, label_of
 from services.datasets.splits import hosts_of, parse_split, source_group
 from tests.support.datasets import annotation, prediction
 

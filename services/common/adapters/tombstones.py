@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from services.common.adapters.mongo import Collection, Document, DuplicateDocumentError
+from services.common.adapters.mongo import Collection, DuplicateDocumentError
+from services.common.domain.annotation_history import Annotations
+from services.common.domain.image import ImageDocument
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Tombstones:
     collection: Collection
     kept_for: timedelta
 
-    async def keep(self, document: Document, *, is_inferred: bool) -> None:
+    async def keep(self, document: ImageDocument, *, is_inferred: bool) -> None:
         """Copy the annotations of a document of ``images``; repeated, it changes nothing.
 
         Args:
@@ -36,36 +38,37 @@ class Tombstones:
             IndexUnavailableError: MongoDB does not answer.
         """
         is_kept = is_inferred or self.kept_for
-        if not is_kept or not (document.get("annotation") or document.get("annotation_history")):
+        if not is_kept or not (document.annotation or document.annotation_history):
             return
-        now, revision = datetime.now(tz=UTC), document.get("revision") or 0
+        now, revision = datetime.now(tz=UTC), document.revision or 0
         fields = {
-            "document": document["_id"],
-            "sha256": document.get("sha256"),
-            "annotation": document.get("annotation"),
-            "annotation_history": document.get("annotation_history") or [],
+            "document": document.id,
+            "sha256": document.sha256,
+            "annotation": document.annotation and document.annotation.to_mongo(),
+            "annotation_history": [each.to_mongo() for each in document.annotation_history],
             "revision": revision,
             "kept_at": now,
             "expires_at": None if is_inferred else now + self.kept_for,
         }
-        where = {"_id": _id(document["_id"], document.get("sha256")), "revision": {"$lt": revision}}
+        where = {"_id": _id(document.id, document.sha256), "revision": {"$lt": revision}}
         try:
             await self.collection.update_one(where, {"$set": fields}, upsert=True)
         except DuplicateDocumentError:
             return  # This state, or a later one, is there
 
-    async def find(self, document_id: str, sha256: str | None) -> Document | None:
-        """Return what is kept of an image with these bytes, or None.
+    async def find(self, document_id: str, sha256: str | None) -> Annotations:
+        """Return what is kept of an image with these bytes.
 
         Raises:
             IndexUnavailableError: MongoDB does not answer.
         """
-        if sha256 is None:
-            return None
-        found = await self.collection.find_one({"_id": _id(document_id, sha256)})
+        found = None
+        if sha256 is not None:
+            found = await self.collection.find_one({"_id": _id(document_id, sha256)})
         expires_at = (found or {}).get("expires_at")
-        is_over = expires_at is not None and expires_at <= datetime.now(tz=UTC)
-        return None if is_over else found
+        if found is None or (expires_at is not None and expires_at <= datetime.now(tz=UTC)):
+            return Annotations()
+        return ImageDocument.model_validate({**found, "_id": document_id}).annotations
 
 
 async def erase_tombstones(

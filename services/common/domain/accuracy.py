@@ -23,6 +23,13 @@ def character_errors(*, right: str | None, read: str) -> CharacterErrors:
     return CharacterErrors(errors, len(right))
 
 
+def similarity(one: str, other: str) -> float:
+    """Return 1 less the edits between two texts over the length of the longer one."""
+    if not one or not other:
+        return float(one == other)
+    return 1 - character_errors(right=one, read=other).errors / max(len(one), len(other))
+
+
 class WordErrors(NamedTuple):
     """Counts whose sums over many images give their word error rate."""
 

@@ -2,8 +2,8 @@
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from services.common.adapters.mongo import Document
 from services.common.domain.errors import InvalidEventError
+from services.common.domain.image import ImageDocument
 
 _MARK = b'{"repredict":'
 """How a job's body begins; no notification does."""
@@ -30,14 +30,13 @@ class _Body(BaseModel):
     repredict: RepredictJob
 
 
-def job_for(document: Document) -> RepredictJob:
-    """Return the job for a document as it is now."""
-    prediction = document.get("prediction") or {}
+def job_for(document: ImageDocument) -> RepredictJob:
+    """Return the job for a document, which has bytes, as it is now."""
     return RepredictJob(
-        document_id=document["_id"],
-        key=document["key"],
-        etag=document["etag"],
-        replaces=prediction.get("predicted_at"),
+        document_id=document.id,
+        key=document.key,
+        etag=document.etag or "",
+        replaces=document.prediction.predicted_at if document.prediction else None,
     )
 
 

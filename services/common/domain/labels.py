@@ -8,13 +8,13 @@ from enum import StrEnum
 from typing import Any
 
 from services.common.adapters.mongo import Document
-from services.common.domain.accuracy import character_errors
+from services.common.domain.accuracy import similarity
 from services.common.domain.annotations import (
-    Quality,
     UnacceptableAnnotationError,
     collapse,
     normalise,
 )
+from services.common.domain.records import Quality
 
 
 class Origin(StrEnum):
@@ -93,13 +93,6 @@ def agreement(document: Document) -> float:
     text = collapse(prediction.get("text") or "")
     similarities = [similarity(text, collapse(other)) for other in others.values()]
     return float(min([prediction.get("score") or 0.0, *similarities]))
-
-
-def similarity(one: str, other: str) -> float:
-    """Return 1 less the edits between two texts over the length of the longer one."""
-    if not one or not other:
-        return float(one == other)
-    return 1 - character_errors(right=one, read=other).errors / max(len(one), len(other))
 
 
 def _label(text: str | None, origin: Origin, agreed: float | None) -> Label | Exclusion:

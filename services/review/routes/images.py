@@ -7,16 +7,16 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import URL
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Document
 from services.common.adapters.object_store import ObjectTooLargeError
 from services.common.domain.annotations import (
     Outcome,
-    Quality,
     UnacceptableAnnotationError,
-    annotate,
     to_annotation,
 )
 from services.common.domain.errors import ObjectNotFoundError
+from services.common.domain.records import Quality
 from services.common.runtime.problems import ProblemError
 from services.erasure.forgetting import Forgetting
 from services.erasure.removal import find_targets
@@ -92,7 +92,8 @@ async def correct(parts: Of, me: Me, form: Posted) -> Response:
             "image", me, status=422, image=document, message=message, proofs=None
         )
     etag = text_of(form, "etag")
-    outcome = await annotate(parts.index.images, image, said, overwrite=True, etag=etag)
+    images = ImageRepository(parts.index.images)
+    outcome = await images.annotate(image, said, overwrite=True, etag=etag)
     if outcome is Outcome.UNKNOWN:
         raise ProblemError(409, "changed", "the image was removed or replaced meanwhile")
     if outcome is Outcome.WRITTEN:

@@ -8,7 +8,8 @@ from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field
 from starlette.datastructures import FormData
 
-from services.common.domain.annotations import Outcome, Quality, UnacceptableAnnotationError
+from services.common.domain.annotations import Outcome, UnacceptableAnnotationError
+from services.common.domain.records import Quality
 from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted, text_of
 from services.review.gallery import Text, decode, encode

@@ -1,0 +1,164 @@
+"""The ``images`` collection: documents as their type, and the only compare-and-set on them.
+
+Two services write it, the consumer and the review service, beside people's commands. Each writes
+only where nobody has written since it read (the document's ``revision``), and else decides again.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from services.common.adapters.mongo import Collection, Document, DuplicateDocumentError
+from services.common.adapters.tombstones import Tombstones
+from services.common.domain.annotation_history import Annotations
+from services.common.domain.annotations import Outcome, Replaces
+from services.common.domain.image import Decision, ImageDocument
+from services.common.domain.records import Annotation
+
+C = TypeVar("C")
+
+
+class ImageRepository:
+    """Reads and changes the documents of images.
+
+    Every method raises IndexUnavailableError where MongoDB does not answer.
+
+    Args:
+        collection: ``images``.
+        tombstones: Where annotations are kept whose bytes are gone; only the consumer, which is
+            told of that, has them.
+    """
+
+    def __init__(self, collection: Collection, tombstones: Tombstones | None = None) -> None:
+        self._collection = collection
+        self._tombstones = tombstones
+
+    async def find(self, document_id: str) -> ImageDocument | None:
+        """Return a document, or None."""
+        found = await self._collection.find_one({"_id": document_id})
+        return None if found is None else ImageDocument.model_validate(found)
+
+    async def load(self, document_id: str) -> ImageDocument:
+        """Return a document, or what stands for one that is not there."""
+        return await self.find(document_id) or ImageDocument.absent(document_id)
+
+    async def kept(self, document_id: str, sha256: str | None) -> Annotations:
+        """Return the annotations that are kept of these bytes, from when they were here before."""
+        if self._tombstones is None:
+            return Annotations()
+        return await self._tombstones.find(document_id, sha256)
+
+    async def change(
+        self,
+        document_id: str,
+        decide: Callable[[ImageDocument], Decision[C]],
+        *,
+        is_inferred: bool = False,
+    ) -> C:
+        """Carry out a decision about a document and return its code.
+
+        Args:
+            document_id: ``bucket/key``.
+            decide: Makes the decision; again where somebody else has written meanwhile.
+            is_inferred: Whether it follows from a comparison and not from an event.
+        """
+        while True:
+            before = await self.load(document_id)
+            code, after = decide(before)
+            if await self.save(before, after, is_inferred=is_inferred):
+                return code
+
+    async def save(
+        self, before: ImageDocument, after: ImageDocument, *, is_inferred: bool = False
+    ) -> bool:
+        """Write what differs between two states of a document.
+
+        Annotations that are taken away with their bytes are kept aside first.
+
+        Args:
+            before: As it was read.
+            after: As it is to be; equal, nothing is written.
+            is_inferred: Whether the change follows from a comparison and not from an event.
+
+        Returns:
+            Whether it is written; False: somebody else has written since it was read.
+        """
+        changed = {
+            name
+            for name in after.model_fields_set
+            if name not in before.model_fields_set or getattr(after, name) != getattr(before, name)
+        }
+        if not changed:
+            return True
+        if self._tombstones is not None and before.ends_bytes(after):
+            await self._tombstones.keep(before, is_inferred=is_inferred)
+        return await self._write(before, after, changed)
+
+    async def _write(self, before: ImageDocument, after: ImageDocument, changed: set[str]) -> bool:
+        if before.exists:
+            as_read = {"_id": before.id, "revision": before.revision}
+            return await self._collection.update_one(as_read, _update(before, after, changed))
+        with suppress(DuplicateDocumentError):
+            await self._collection.insert({**after.to_mongo(), "revision": 1})
+            return True
+        return False
+
+    async def annotate(
+        self,
+        document_id: str,
+        annotation: Annotation,
+        *,
+        overwrite: bool | Replaces = False,
+        dry_run: bool = False,
+        etag: str | None = None,
+    ) -> Outcome:
+        """Write a person's annotation into a document, unless it says so already.
+
+        What it replaces goes into ``annotation_history``.
+
+        Args:
+            document_id: ``bucket/key``.
+            annotation: What to write.
+            overwrite: Whether another person's annotation may be replaced, or which.
+            dry_run: Only tell what would become of it.
+            etag: Of the bytes that the person looked at, where that is known.
+        """
+
+        def decide(document: ImageDocument) -> Decision[Outcome]:
+            decision = document.annotated(annotation, overwrite=overwrite, etag=etag)
+            return Decision(decision.code, document) if dry_run else decision
+
+        return await self.change(document_id, decide)
+
+    async def revert(self, document_id: str, **values: object) -> bool:
+        """Take back an annotation with these fields; False: the image has another by now, or none.
+
+        Whose it is, is said by its ``by`` and ``at``, or its ``origin``. What was taken back goes
+        into ``annotation_history`` with ``undone_at``; what was valid before comes out of it.
+        """
+        now = datetime.now(tz=UTC)
+        return await self.change(document_id, lambda document: document.reverted(now, **values))
+
+    async def erase_annotations(self, document_ids: Iterable[str]) -> None:
+        """Erase what is said of images, and what was said before."""
+        erased: Document = {"annotation": None, "annotation_history": []}
+        has_some = [{"annotation": {"$ne": None}}, {"annotation_history.0": {"$exists": True}}]
+        await self._collection.update_many(
+            {"_id": {"$in": list(document_ids)}, "$or": has_some},
+            {"$set": erased, "$inc": {"revision": 1}},
+        )
+
+
+def _update(before: ImageDocument, after: ImageDocument, changed: set[str]) -> Document:
+    """Return the update that sets fields; of a list that only grew, what it grew by.
+
+    An image may have a thousand sources, and each further one is an event.
+    """
+    fields, grown = after.to_mongo(only=changed), {}
+    for name in changed:
+        known, value = getattr(before, name), getattr(after, name)
+        if isinstance(known, tuple) and known and value[: len(known)] == known:
+            grown[name] = {"$each": fields.pop(name)[len(known) :]}
+    update: Document = {"$inc": {"revision": 1}}
+    return update | ({"$set": fields} if fields else {}) | ({"$push": grown} if grown else {})

@@ -1,0 +1,194 @@
+"""The document of an image: what is known of it, and what people and sources make of it.
+
+Each rule returns the document as it is from then on, so that a writer who lost a race decides
+again from the new state (see ``adapters.image_repository``). Times are UTC; MongoDB keeps
+milliseconds. What events make of a document is decided in ``services.consumer.documents``.
+"""
+
+from datetime import datetime
+from typing import Annotated, Generic, Literal, NamedTuple, Self, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from services.common.domain.annotation_history import Annotations
+from services.common.domain.annotations import Outcome, Replaces, collapse
+from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance
+from services.common.domain.records import Annotation, Prediction, Record, Rejection, Source
+from services.common.domain.sources import with_source
+
+MOST_PREDICTIONS = 100
+"""Predictions in ``history``; ``history_count`` goes on."""
+SOURCES_DISAGREE = "sources_disagree"
+"""``annotation_conflict`` of a placeholder without an annotation: lists differ about its text."""
+
+Status = Literal["predicted", "rejected", "removed"]
+C = TypeVar("C")
+_EMPTY_IF_NULL = BeforeValidator(lambda value: () if value is None else value)
+_ZERO_IF_NULL = BeforeValidator(lambda value: 0 if value is None else value)
+Count = Annotated[int, _ZERO_IF_NULL]
+
+
+class Decision(NamedTuple, Generic[C]):
+    """What to do with a document."""
+
+    code: C
+    document: "ImageDocument"
+    """As it is from then on; the same as before leaves it alone."""
+
+
+class ImageDocument(Record):
+    """What is known of one object of the bucket: a document of ``images``.
+
+    Where MongoDB has none, it is ``ImageDocument.absent``; where only some fields were asked for,
+    the others have their defaults.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str = Field(alias="_id")
+    """``bucket/key``."""
+    revision: int | None = None
+    """Number of changes; a writer whose number is not the latest decides again."""
+    bucket: str = ""
+    key: str = ""
+    etag: str | None = None
+    size: int | None = None
+    """Bytes."""
+    content_type: str | None = None
+    sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    sources: Annotated[tuple[Source, ...], _EMPTY_IF_NULL] = ()
+    sources_count: Count = 0
+    """Sources that led here, those that the document does not keep included."""
+    placeholder: bool = False
+    """Whether very many URLs lead here: a logo, or "photo unavailable"."""
+    uploaded_by: str | None = None
+    """User of the event."""
+    stored_at: datetime | None = None
+    indexed_at: datetime | None = None
+    removed_at: datetime | None = None
+    annotation: Annotation | None = None
+    annotation_history: Annotated[tuple[Annotation, ...], _EMPTY_IF_NULL] = ()
+    annotation_history_count: Count = 0
+    annotation_conflict: str | None = None
+    prediction: Prediction | None = None
+    history: Annotated[tuple[Prediction, ...], _EMPTY_IF_NULL] = ()
+    """Earlier predictions of the same bytes, earliest first."""
+    history_count: Count = 0
+    disagreement: float | None = None
+    """How far the last prediction is from the one before, 0 to 1; None: they are the same."""
+    error: Rejection | None = None
+    status: Status | None = None
+    sequencer: str | None = None
+    """Of the latest event; an older one never overwrites what it left."""
+
+    @classmethod
+    def absent(cls, document_id: str) -> Self:
+        """Return what stands for a document that is not there."""
+        return cls(id=document_id)
+
+    @property
+    def exists(self) -> bool:
+        """Whether MongoDB has it."""
+        return self.status is not None
+
+    @property
+    def annotations(self) -> Annotations:
+        """The valid annotation and the earlier ones."""
+        return Annotations(self.annotation, self.annotation_history)
+
+    def ends_bytes(self, after: Self) -> bool:
+        """Return whether a change takes away the bytes that the annotations are of."""
+        return self.exists and (after.sha256 != self.sha256 or after.status == "removed")
+
+    def annotated(
+        self,
+        annotation: Annotation,
+        *,
+        overwrite: bool | Replaces = False,
+        etag: str | None = None,
+    ) -> Decision[Outcome]:
+        """Decide what an annotation by a person makes of it.
+
+        Args:
+            annotation: What they say.
+            overwrite: Whether another person's annotation may be replaced, or which.
+            etag: Of the bytes that they looked at, where that is known.
+        """
+        is_other = etag is not None and self.etag != etag
+        if not self.exists or self.status == "removed" or is_other:
+            return Decision(Outcome.UNKNOWN, self)
+        current = self.annotation
+        if current is not None:
+            if collapse(current.text) == annotation.text and current.quality == annotation.quality:
+                return Decision(Outcome.UNCHANGED, self)
+            if not (overwrite(current) if callable(overwrite) else overwrite):
+                return Decision(Outcome.CONFLICT, self)
+        return Decision(Outcome.WRITTEN, self._annotated(self.annotations.replaced_by(annotation)))
+
+    def reverted(self, now: datetime, **values: object) -> Decision[bool]:
+        """Decide what taking back an annotation with these fields makes of it.
+
+        False: the image has another one by now, or none. The one before it is valid again.
+        """
+        if self.annotation is None or not self.annotation.matches(**values):
+            return Decision(False, self)
+        return Decision(True, self._annotated(self.annotations.reverted(now)))
+
+    def has_reverted(self, **values: object) -> bool:
+        """Return whether an annotation with these fields is one that was taken back."""
+        return any(each.undone_at and each.matches(**values) for each in self.annotation_history)
+
+    def with_source(self, provenance: Provenance, *, is_repeated: bool = False) -> Self:
+        """Add a source, unless it is known.
+
+        Args:
+            provenance: Where the image came from this time.
+            is_repeated: Whether this very event is in the document: where it does not keep all
+                sources it can't tell, and a source that comes again is counted again.
+        """
+        count = max(self.sources_count, len(self.sources))
+        url = provenance.source_url
+        is_known = url is None or any(each.url == url for each in self.sources)
+        if is_known or (is_repeated and count > len(self.sources)):
+            return self if self.exists else self.having(sources=self.sources, sources_count=count)
+        source = Source(url=url, batch_id=provenance.batch_id, fetched_at=provenance.fetched_at)
+        after = self.having(sources=with_source(self.sources, source), sources_count=count + 1)
+        return after.having(placeholder=True) if count + 1 > PLACEHOLDER_SOURCES else after
+
+    def with_annotations(self, annotations: Annotations) -> Self:
+        """Set annotations, and whether lists differ about a placeholder's text."""
+        is_disputed = self.placeholder and annotations.is_disputed
+        conflict = SOURCES_DISAGREE if is_disputed else None
+        after = self._annotated(annotations)
+        is_same = conflict == self.annotation_conflict
+        return after if is_same else after.having(annotation_conflict=conflict)
+
+    def with_earlier(self, prediction: Prediction) -> Self:
+        """Add a prediction that another one replaces to the earlier ones of the same bytes."""
+        count = max(self.history_count, len(self.history)) + 1
+        history = (*self.history, prediction)[-MOST_PREDICTIONS:]
+        return self.having(history=history, history_count=count)
+
+    def without_history(self) -> Self:
+        """Erase the earlier predictions, where there are any."""
+        erased = {"history": (), "history_count": 0, "disagreement": None}
+        return self.having(**erased) if self.history else self
+
+    def without_annotations(self) -> Self:
+        """Erase the annotation and the earlier ones."""
+        after = self.having(annotation=None)
+        if self.annotation_history:
+            after = after.having(annotation_history=(), annotation_history_count=0)
+        return after.having(annotation_conflict=None) if self.annotation_conflict else after
+
+    def _annotated(self, annotations: Annotations) -> Self:
+        after = self.having(annotation=annotations.current)
+        if annotations.earlier == self.annotation_history:
+            return after
+        dropped = max(0, self.annotation_history_count - len(self.annotation_history))
+        return after.having(
+            annotation_history=annotations.kept(),
+            annotation_history_count=dropped + len(annotations.earlier),
+        )

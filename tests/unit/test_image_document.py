@@ -1,0 +1,78 @@
+"""What people make of a document: an annotation, and taking one back."""
+
+from typing import Any
+
+import pytest
+
+from services.common.domain.annotations import Outcome, to_annotation
+from services.common.domain.image import ImageDocument
+from tests.factories import NOW, annotation, document
+
+GIVEN = to_annotation("ét é", by="ada")
+
+
+@pytest.mark.parametrize(
+    ("before", "outcome"),
+    [
+        (ImageDocument.absent("raw/a.png"), Outcome.UNKNOWN),
+        (document(etag="e", status="removed"), Outcome.UNKNOWN),
+        (document(etag="other"), Outcome.UNKNOWN),
+        (document(etag="e", annotation=None), Outcome.WRITTEN),
+        (document(etag="e", annotation={"text": " e\u0301t  é "}), Outcome.UNCHANGED),
+        (document(etag="e", annotation={"text": "ét é", "quality": "ok"}), Outcome.UNCHANGED),
+        (
+            document(etag="e", annotation={"text": "ét é", "quality": "not_a_line"}),
+            Outcome.CONFLICT,
+        ),
+        (document(etag="e", annotation={"text": "other", "quality": "ok"}), Outcome.CONFLICT),
+    ],
+)
+def test_annotation_meets_a_document(before: ImageDocument, outcome: Outcome) -> None:
+    code, after = before.annotated(GIVEN, etag="e")
+
+    assert code is outcome
+    assert after == (before.having(annotation=GIVEN) if code is Outcome.WRITTEN else before)
+
+
+def test_conflict_is_written_over_where_asked() -> None:
+    before = document(annotation={"text": "other"})
+
+    code, after = before.annotated(GIVEN, overwrite=True)
+
+    assert (code, after.annotation) == (Outcome.WRITTEN, GIVEN)
+    assert after.annotation_history == (before.annotation,)
+
+
+def texts(reverted: ImageDocument) -> tuple[Any, list[str]]:
+    return reverted.annotation, [each.text for each in reverted.annotation_history]
+
+
+def test_first_annotation_that_is_taken_back_leaves_none() -> None:
+    code, left = document(annotation=annotation("a")).reverted(NOW, by="ada", at=NOW)
+
+    assert code
+    assert texts(left) == (None, ["a"])
+    assert left.has_reverted(by="ada", at=NOW)
+    assert left.reverted(NOW, by="ada") == (False, left)
+
+
+def test_annotation_of_somebody_else_is_not_taken_back() -> None:
+    before = document(annotation=annotation("a"))
+    assert before.reverted(NOW, by="bob") == (False, before)
+
+
+def test_what_was_taken_back_before_does_not_come_back() -> None:
+    history = [annotation("a"), annotation("b", undone_at=NOW)]
+    before = document(annotation=annotation("c"), annotation_history=history)
+
+    left = before.reverted(NOW, by="ada").document
+
+    assert texts(left) == (annotation("a"), ["b", "c"])
+    assert texts(left.reverted(NOW, by="ada").document) == (None, ["b", "c", "a"])
+
+
+def test_what_was_said_of_other_bytes_is_not_said_of_these() -> None:
+    history = [annotation("of other bytes", bytes_replaced_at=NOW)]
+    before = document(annotation=annotation("a"), annotation_history=history)
+
+    assert texts(before.reverted(NOW, by="ada").document) == (None, ["of other bytes", "a"])
