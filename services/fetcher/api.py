@@ -19,7 +19,7 @@ from services.fetcher.access import require_token
 from services.fetcher.batches import BatchConflictError, Batches, BatchNotFoundError
 from services.fetcher.hosts.repository import HostRepository
 from services.fetcher.ledger import ItemOutcome, RetryScope
-from services.fetcher.list_parameters import ListParameters
+from services.fetcher.list_parameters import ListParameters, check_query, list_body
 from services.fetcher.lists.formats import OpenList
 from services.fetcher.lists.rows import MalformedListError
 from services.fetcher.progress import failed_csv, progress_events
@@ -57,56 +57,6 @@ IdempotencyKey = Annotated[
         description="The same key and list again give the same batch, also after a crash.",
     ),
 ]
-
-_LIST_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "description": "Either items or list_url.",
-                    "properties": {
-                        "name": {"type": "string", "maxLength": 200},
-                        "list_url": {
-                            "type": "string",
-                            "description": "Of a list, or of a .zip or .tar(.gz) of images.",
-                        },
-                        "items": {
-                            "type": "array",
-                            "items": {
-                                "type": "object",
-                                "required": ["url"],
-                                "properties": {
-                                    "url": {"type": "string"},
-                                    "annotation": {"type": ["string", "null"]},
-                                },
-                            },
-                        },
-                    },
-                }
-            },
-            "text/plain": {"schema": {"type": "string", "description": "One URL a line."}},
-            "text/csv": {
-                "schema": {"type": "string", "description": "Columns url and annotation."}
-            },
-            "application/jsonl": {
-                "schema": {"type": "string", "description": "An object with a url a line."}
-            },
-            "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "name": {"type": "string"},
-                    },
-                }
-            },
-        },
-    }
-}
 
 
 def build_app(
@@ -146,7 +96,8 @@ def build_app(
     install_problem_handlers(app)
     _install_own_problems(app)
     app.include_router(health_router(ready=ready, alive=alive))
-    router = APIRouter(tags=["batches"], dependencies=[Depends(require_token(settings.api_token))])
+    guards = [Depends(require_token(settings.api_token)), Depends(check_query)]
+    router = APIRouter(tags=["batches"], dependencies=guards)
     _add_submission(router, settings, submissions, references, spool)
     _add_reading(router, batches, stop)
     _add_actions(router, batches)
@@ -168,18 +119,18 @@ def _add_submission(
         "/batches",
         status_code=202,
         summary="Submit a list of images",
-        openapi_extra=_LIST_BODY,
+        openapi_extra=list_body(),
         responses={200: {"model": schemas.Preview, "description": "With dry_run."}},
     )
     async def submit(
         request: Request,
         response: Response,
-        parameters: Annotated[ListParameters, Depends()],
+        query: Annotated[ListParameters, Query()],
         idempotency_key: IdempotencyKey = None,
     ) -> schemas.Submitted | schemas.Preview:
-        options = parameters.list_options
-        async with receive_list(request, limits, spool, options) as received:
-            contents = received.contents
+        async with receive_list(request, limits, spool, query) as received:
+            contents, parameters = received.contents, received.parameters
+            options = parameters.list_options
             described = Description(
                 digest=received.digest, name=contents.name, idempotency_key=idempotency_key
             )

@@ -1,41 +1,161 @@
-"""Query parameters by which the sender of a list says how it is to be read."""
+"""Parameters of requests: those of ``POST /batches``, and the refusal of unknown ones."""
 
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Collection, Iterable
+from typing import Any, Self
 
-from fastapi import Query
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from services.common.domain.tables.columns import ReadingOptions
+from services.common.runtime.problems import ProblemError
+from services.fetcher.lists.documents import MAX_NAME_LENGTH, to_name
+
+SHOWN_UNKNOWN = 20
 
 
-@dataclass(frozen=True)
-class ListParameters:
-    """Of ``POST /batches``; with a form, too, they are in the address."""
+class ListParameters(BaseModel):
+    """How the sender of a list wants it to be taken: in the address, a form or a JSON document."""
 
-    encoding: Annotated[
-        str | None,
-        Query(max_length=40, description="Of its text, such as windows-1250; by default found."),
-    ] = None
-    url_column: Annotated[
-        str | None,
-        Query(min_length=1, max_length=200, description="Name of the column of URLs."),
-    ] = None
-    text_column: Annotated[
-        str | None,
-        Query(min_length=1, max_length=200, description="Name of the column of annotations."),
-    ] = None
-    strict: Annotated[
-        bool,
-        Query(
-            description="Whether to refuse the list where a row is rejected, or something of it "
-            "was not taken as it stands (422 `strict_list`)."
-        ),
-    ] = False
-    dry_run: Annotated[
-        bool, Query(description="Whether only to show how it would be taken (200, not 202).")
-    ] = False
+    model_config = ConfigDict(frozen=True)
+
+    name: str | None = Field(None, description=f"For people; {MAX_NAME_LENGTH} characters at most.")
+    encoding: str | None = Field(
+        None,
+        max_length=40,
+        description="Of its text, such as windows-1250; by default found.",
+    )
+    url_column: str | None = Field(
+        None, min_length=1, max_length=200, description="Name of the column of URLs."
+    )
+    text_column: str | None = Field(
+        None, min_length=1, max_length=200, description="Name of the column of annotations."
+    )
+    strict: bool = Field(
+        default=False,
+        description="Whether to refuse the list where a row is rejected, or something of it "
+        "was not taken as it stands (422 `strict_list`).",
+    )
+    dry_run: bool = Field(
+        default=False, description="Whether only to show how it would be taken (200, not 202)."
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str | None) -> str | None:
+        return to_name(name)
 
     @property
     def list_options(self) -> ReadingOptions:
         """How to read the list."""
         return ReadingOptions(self.encoding, self.url_column, self.text_column)
+
+    def merge(self, given: Iterable[tuple[str, object]], *, where: str) -> Self:
+        """Return these parameters together with those of the body.
+
+        Args:
+            given: Known names with values as they were sent; None counts as not given.
+            where: First part of the place that an error names: ``form`` or ``json``.
+
+        Raises:
+            RequestValidationError: A value is none of its parameter.
+            ProblemError: 422 ``conflicting_parameters``.
+        """
+        merged = {name: getattr(self, name) for name in self.model_fields_set}
+        for name, sent in given:
+            if sent is None:
+                continue
+            value = getattr(self._parse(name, sent, where), name)
+            if merged.setdefault(name, value) != value:
+                raise _conflict(name)
+        return type(self)(**merged)
+
+    @classmethod
+    def _parse(cls, name: str, sent: object, where: str) -> Self:
+        try:
+            return cls.model_validate({name: sent})
+        except ValidationError as error:
+            errors = [{**each, "loc": (where, *each["loc"])} for each in error.errors()]
+            raise RequestValidationError(errors) from error
+
+
+def list_body() -> dict[str, Any]:
+    """Return the body of ``POST /batches`` for OpenAPI; FastAPI does not parse it."""
+    parameters = ListParameters.model_json_schema()["properties"]
+    item = {
+        "type": "object",
+        "required": ["url"],
+        "properties": {"url": {"type": "string"}, "annotation": {"type": ["string", "null"]}},
+    }
+    document = {
+        "type": "object",
+        "description": "Either items or list_url.",
+        "properties": {
+            "items": {"type": "array", "items": item},
+            "list_url": {
+                "type": "string",
+                "description": "Of a list, or of a .zip or .tar(.gz) of images.",
+            },
+            **parameters,
+        },
+        "additionalProperties": False,
+    }
+    form = {
+        "type": "object",
+        "required": ["file"],
+        "properties": {"file": {"type": "string", "format": "binary"}, **parameters},
+        "additionalProperties": False,
+    }
+    texts = {
+        "text/plain": "One URL a line.",
+        "text/csv": "Columns url and annotation.",
+        "application/jsonl": "An object with a url a line.",
+    }
+    parquet = {"type": "string", "format": "binary"}
+    content = {
+        "application/json": {"schema": document},
+        **{
+            media_type: {"schema": {"type": "string", "description": description}}
+            for media_type, description in texts.items()
+        },
+        "application/vnd.apache.parquet": {"schema": parquet},
+        "multipart/form-data": {"schema": form},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
+async def check_query(request: Request) -> None:
+    """Refuse a query parameter that the documentation of the route does not show.
+
+    Raises:
+        ProblemError: 422 ``unknown_parameter`` or ``conflicting_parameters``.
+    """
+    query = request.query_params
+    if not query:
+        return
+    path = request.app.openapi()["paths"][request.scope["route"].path]
+    documented = path[request.method.lower()].get("parameters", [])
+    known = [each["name"] for each in documented if each["in"] == "query"]
+    refuse_unknown(query.keys(), known, "query")
+    for name in query:
+        if len(set(query.getlist(name))) > 1:
+            raise _conflict(name)
+
+
+def refuse_unknown(names: Iterable[str], known: Collection[str], where: str) -> None:
+    """Refuse parameters that would be ignored, so that no misspelt wish is.
+
+    Raises:
+        ProblemError: 422 ``unknown_parameter``.
+    """
+    unknown = sorted(set(names) - set(known))[:SHOWN_UNKNOWN]
+    if unknown:
+        listed = sorted(known)
+        detail = f"the {where} has a parameter {unknown[0][:100]!r}, which is not known; "
+        detail += f"known are: {', '.join(listed)}" if listed else "this route has none"
+        raise ProblemError(422, "unknown_parameter", detail, unknown=unknown, known=listed)
+
+
+def _conflict(name: str) -> ProblemError:
+    detail = f"{name!r} is given more than once, with different values"
+    return ProblemError(422, "conflicting_parameters", detail)

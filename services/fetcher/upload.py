@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from email.message import Message
@@ -19,12 +19,15 @@ from services.common.runtime.bodies import bounded_body
 from services.common.runtime.problems import ProblemError
 from services.fetcher.archives.addresses import is_archive_path
 from services.fetcher.gunzip import gunzipped, is_gzip
-from services.fetcher.lists.documents import to_name
+from services.fetcher.list_parameters import ListParameters, refuse_unknown
 from services.fetcher.lists.formats import ListFormat, OpenList, find_format
 from services.fetcher.lists.reading import open_bounded
 from services.fetcher.spool import Spool, space_errors
 
 _BLOCK_BYTES = 1024 * 1024
+_MAX_FIELDS = 16
+_MAX_FIELD_BYTES = 64 * 1024
+_PARAMETERS = frozenset(ListParameters.model_fields)
 _ARCHIVE_TYPES = frozenset(
     {
         *("application/zip", "application/x-zip-compressed"),
@@ -51,6 +54,8 @@ class ReceivedList:
     """A list that arrived whole."""
 
     contents: OpenList
+    parameters: ListParameters
+    """Of its address, form and JSON document."""
     digest: str
     """Of its bytes after decompression, its format, its name, and what is said of it."""
 
@@ -61,13 +66,16 @@ class _Sent:
 
     file: IO[bytes]
     format: ListFormat
-    name: str | None
-    content_type: str = ""
+    content_type: str
+    fields: Sequence[tuple[str, object]] = ()
+    """Of its form, besides the file."""
+    is_body: bool = False
+    """Whether it is the body itself, and not a file in a form."""
 
 
 @asynccontextmanager
 async def receive_list(
-    request: Request, limits: ListLimits, spool: Spool, options: ReadingOptions
+    request: Request, limits: ListLimits, spool: Spool, query: ListParameters
 ) -> AsyncIterator[ReceivedList]:
     """Receive the list of a request; it can be read inside the ``async with`` block.
 
@@ -75,7 +83,8 @@ async def receive_list(
 
     Raises:
         ProblemError: 413 ``list_too_large``, 415 ``unsupported_list_format``,
-            422 ``malformed_request``.
+            422 ``malformed_request``, ``unknown_parameter``, ``conflicting_parameters``.
+        RequestValidationError: A value in its form or document is none of its parameter.
         MalformedListError: The list cannot be read.
         NoSpaceError: There is no room for it now.
     """
@@ -83,15 +92,43 @@ async def receive_list(
     is_form = content_type.lower().startswith("multipart/form-data")
     receive = _sent_in_form if is_form else _sent_as_body
     async with receive(request, content_type, limits, spool) as sent:
+        parameters = query.merge(sent.fields, where="form")
         limit = limits.of(sent.format)
         with spool.file() as room:
             content = await asyncio.to_thread(decompressed, sent.file, spool, room, limit)
-            described = (_kind(sent.format), sent.name, *options.given)
+            described = (_kind(sent.format), parameters.name, *parameters.list_options.given)
             digest = await asyncio.to_thread(digest_of, content, *described)
-            async with open_bounded(
-                content, sent.format, _with_charset(options, sent), max_rows=limits.rows
-            ) as contents:
-                yield ReceivedList(replace(contents, name=sent.name or contents.name), digest)
+            async with _opened(content, sent, parameters, limits.rows) as (contents, merged):
+                named = replace(contents, name=parameters.name or contents.name)
+                yield ReceivedList(named, merged, digest)
+
+
+@asynccontextmanager
+async def _opened(
+    content: IO[bytes], sent: _Sent, parameters: ListParameters, max_rows: int
+) -> AsyncIterator[tuple[OpenList, ListParameters]]:
+    """Give a list, and the parameters together with those that stand in it as a JSON document."""
+    options = _with_charset(parameters.list_options, sent)
+    async with open_bounded(content, sent.format, options, max_rows=max_rows) as contents:
+        merged = _with_members(parameters, contents, is_body=sent.is_body)
+        if contents.list_url is not None or merged.list_options == parameters.list_options:
+            yield contents, merged
+            return
+    options = _with_charset(merged.list_options, sent)
+    async with open_bounded(content, sent.format, options, max_rows=max_rows) as contents:
+        yield contents, merged
+
+
+def _with_members(
+    parameters: ListParameters, contents: OpenList, *, is_body: bool
+) -> ListParameters:
+    """Add what a JSON document says; what else a file has is data, in a body it is a wish."""
+    members = contents.members
+    if is_body:
+        refuse_unknown(members, _PARAMETERS | {"items", "list_url"}, "JSON document")
+        members = {"name": contents.name, **members}
+    known = [(name, value) for name, value in members.items() if name in _PARAMETERS]
+    return parameters.merge(known, where="json")
 
 
 def _kind(list_format: ListFormat) -> str:
@@ -112,6 +149,7 @@ async def _sent_in_form(
     request: Request, _: str, limits: ListLimits, spool: Spool
 ) -> AsyncIterator[_Sent]:
     async with _form(request, limits.any_bytes, spool) as form:
+        refuse_unknown(form, _PARAMETERS | {"file"}, "form")
         file = form.get("file")
         if not isinstance(file, UploadFile):
             raise ProblemError(422, "malformed_request", 'the form has no file named "file"')
@@ -119,7 +157,8 @@ async def _sent_in_form(
         list_format = _known(found, file.content_type or "", file.filename)
         if (file.size or 0) > limits.of(list_format):
             raise too_large(limits.of(list_format))
-        yield _Sent(file.file, list_format, to_name(form.get("name")), file.content_type or "")
+        fields = [(name, value) for name, value in form.multi_items() if name != "file"]
+        yield _Sent(file.file, list_format, file.content_type or "", fields)
 
 
 @asynccontextmanager
@@ -132,7 +171,7 @@ async def _sent_as_body(
             async for chunk in chunks:
                 spool.write(body, chunk)
         spool.flush(body)
-        yield _Sent(body, list_format, to_name(request.query_params.get("name")), content_type)
+        yield _Sent(body, list_format, content_type, is_body=True)
 
 
 @asynccontextmanager
@@ -157,7 +196,13 @@ async def _parse(request: Request, limit: int, spool: Spool) -> FormData:
             yield chunk
 
     async with aclosing(chunks), aclosing(counted()) as stream:
-        parser = MultiPartParser(request.headers, stream, max_files=1, max_fields=8)
+        parser = MultiPartParser(
+            request.headers,
+            stream,
+            max_files=1,
+            max_fields=_MAX_FIELDS,
+            max_part_size=_MAX_FIELD_BYTES,
+        )
         try:
             with space_errors():
                 return await parser.parse()

@@ -8,6 +8,8 @@ from services.common.download.urls import UnacceptableUrlError, to_url
 from services.fetcher.lists.rows import MalformedListError, is_text, reject
 
 MAX_NAME_LENGTH = 200
+_MAX_MEMBERS = 50
+_MAX_MEMBER_LENGTH = 300
 
 
 def load_document(content: bytes) -> Mapping[str, Any]:
@@ -55,6 +57,21 @@ def list_url_of(document: Mapping[str, Any]) -> str | None:
         return str(to_url(str(document["list_url"])))
     except UnacceptableUrlError as error:
         raise MalformedListError(f'"list_url": {error.detail}') from error
+
+
+def members_of(document: Mapping[str, Any]) -> dict[str, str | bool | list[None] | None]:
+    """Return the members besides the list itself, cut short; one that is no scalar is ``[]``."""
+    others = [name for name in document if name not in {"items", "list_url", "name"}]
+    return {
+        name[:_MAX_MEMBER_LENGTH].encode(errors="replace").decode(): _scalar(document[name])
+        for name in others[:_MAX_MEMBERS]
+    }
+
+
+def _scalar(value: object) -> str | bool | list[None] | None:
+    if isinstance(value, str):
+        return value[:_MAX_MEMBER_LENGTH].encode(errors="replace").decode()
+    return value if isinstance(value, bool | None) else []
 
 
 def to_name(name: object) -> str | None:

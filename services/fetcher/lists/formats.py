@@ -2,13 +2,14 @@
 
 import json
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from io import BytesIO
 from itertools import islice
 from pathlib import PurePath
-from typing import IO
+from typing import IO, Any
 
 from services.common.domain.tables.columns import ReadingOptions, find_columns, missing
 from services.common.domain.tables.dialect import NoHeaderError, split
@@ -22,7 +23,13 @@ from services.common.domain.tables.table import (
     TableSource,
     read_table,
 )
-from services.fetcher.lists.documents import items_of, list_url_of, load_document, to_name
+from services.fetcher.lists.documents import (
+    items_of,
+    list_url_of,
+    load_document,
+    members_of,
+    to_name,
+)
 from services.fetcher.lists.parquet import parse_parquet
 from services.fetcher.lists.rows import MalformedListError, Row, reject
 from services.fetcher.lists.table import WANTED, is_url, to_items
@@ -77,6 +84,8 @@ class OpenList:
     """How it was read; complete when all rows are."""
     list_url: str | None = None
     """Where the list is to be had; there are no rows then."""
+    members: Mapping[str, str | bool | list[None] | None] = field(default_factory=dict)
+    """Further members of a JSON document, where its sender may say how to take it."""
 
 
 def find_format(*, content_type: str | None, file_name: str | None = None) -> ListFormat | None:
@@ -129,15 +138,31 @@ def open_list(
 
 
 def _open_document(content: bytes, options: ReadingOptions) -> OpenList:
-    if options.encoding is not None:
-        content = _as_utf8(content, options.encoding)
-    document = load_document(content)
-    name, list_url = to_name(document.get("name")), list_url_of(document)
-    if list_url is not None:
-        return OpenList(name, iter(()), list_url=list_url)
+    document = _load_document(content, options.encoding)
+    name, list_url, members = (
+        to_name(document.get("name")),
+        list_url_of(document),
+        members_of(document),
+    )
     report = Report()
-    rows = read_items(iter(items_of(document)), options.wanted(WANTED), report)
-    return OpenList(name, _refusing(to_items(rows)), report)
+    if list_url is not None:
+        return OpenList(name, iter(()), report, list_url, members)
+
+    def rows() -> Iterator[TableRow | Damaged]:
+        yield from read_items(iter(items_of(document)), options.wanted(WANTED), report)
+
+    return OpenList(name, _refusing(to_items(rows())), report, members=members)
+
+
+def _load_document(content: bytes, encoding: str | None) -> Mapping[str, Any]:
+    """Load a document; the encoding of one that names a list is that of the list."""
+    if encoding is None:
+        return load_document(content)
+    with suppress(MalformedListError):
+        document = load_document(content)
+        if "list_url" in document:
+            return document
+    return load_document(_as_utf8(content, encoding))
 
 
 def _as_utf8(content: bytes, encoding: str) -> bytes:

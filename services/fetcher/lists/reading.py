@@ -56,7 +56,11 @@ def _begin(child: BoundedChild, max_rows: int) -> OpenList:
     head = next(messages)
     report = Report()
     return OpenList(
-        head["name"], counted(_rows(messages, report), max_rows), report, head["list_url"]
+        head["name"],
+        counted(_rows(messages, report), max_rows),
+        report,
+        head["list_url"],
+        head["members"],
     )
 
 
@@ -78,7 +82,7 @@ def rows_in_child(file: IO[bytes], list_format: str, options: dict[str, Any]) ->
     """Yield what a list is, its rows, many at once, and how it was read; runs in the child."""
     try:
         opened = open_list(file, ListFormat(list_format), ReadingOptions(**options))
-        yield {"name": opened.name, "list_url": opened.list_url}
+        yield {"name": opened.name, "list_url": opened.list_url, "members": opened.members}
         yield from pack(opened.rows)
         yield {"report": asdict(opened.report)}
     except MalformedListError as error:
