@@ -6,6 +6,8 @@ unset PYTHONDONTWRITEBYTECODE # hundreds of processes would each compile all tha
 infra/local/setup.sh
 .venv/bin/python -m infra.local.install
 if [[ $# -eq 0 ]]; then
-    exec .venv/bin/python -m pytest --cov --cov-report=term-missing:skip-covered
+    # Each worker has servers of its own, and whole files
+    exec .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+        --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
 fi
 exec .venv/bin/python -m pytest --cov --cov-report= --cov-fail-under=0 "$@"

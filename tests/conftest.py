@@ -27,6 +27,15 @@ from tests.support.servers import open_virtual_host, real_servers, s3_settings_o
 hypothesis_settings.register_profile("thorough", max_examples=4000)  # --hypothesis-profile=thorough
 
 
+SLOW_FIRST = ("chaos", "e2e")
+"""Folders whose files take minutes: begun last, one would keep a single worker busy."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.parent.name not in SLOW_FIRST)  # stable: else random
+
+
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
     """Take away what a service's start sets up: its handler writes to this test's own stream."""

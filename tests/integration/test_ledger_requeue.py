@@ -94,10 +94,10 @@ async def test_batch_whose_jobs_are_lost_is_completed_by_a_retry(
         purged += await purge(surroundings)
         return purged >= lost
 
-    async with open_site() as site:
+    async with open_site() as site, open_site() as other:  # a slot of its own for the first one
         urls = [site.add(f"/{number}", answer) for number in range(1, lost + 1)]
         async with running_fetcher(surroundings) as api:
-            batch_id = (await submit(api, site.add_body("/first", png(0)), *urls))["batch_id"]
+            batch_id = (await submit(api, other.add_body("/first", png(0)), *urls))["batch_id"]
             await eventually(is_under_way)
         await eventually(are_all_lost)
         is_back.set()
