@@ -1,9 +1,18 @@
 #!/usr/bin/env bash
 # All tests with coverage, or those that pytest's arguments choose, without its limit.
+# --fast [ARGUMENTS]: unit tests without servers and coverage, in parallel; not those marked as slow.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 unset PYTHONDONTWRITEBYTECODE # hundreds of processes would each compile all that they import
 infra/local/setup.sh
+if [[ ${1:-} == --fast ]]; then
+    shift
+    if [[ $# -eq 0 ]]; then # what is slow is often slow to import, too
+        mapfile -t files < <(grep -rL --include='test_*.py' '^pytestmark.*slow' tests/unit)
+        set -- "${files[@]}"
+    fi
+    exec .venv/bin/python -m pytest -q -n auto --durations=5 -m "not slow" "$@"
+fi
 .venv/bin/python -m infra.local.install
 if [[ $# -eq 0 ]]; then
     # Each worker has servers of its own, and whole files

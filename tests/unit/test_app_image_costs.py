@@ -11,6 +11,8 @@ from PIL import Image
 
 from tests.support.images import encode, odd_images, oversized_images
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 MEASURE = """

@@ -126,6 +126,7 @@ SEEDS = [line_image("fuzz", font_size=16, image_format=name) for name in ("PNG",
 SEEDS += [line_image("fuzz", font_size=16, image_format=name) for name in ("TIFF", "BMP", "GIF")]
 
 
+@pytest.mark.slow
 @given(st.sampled_from(SEEDS), st.integers(0, 2000), st.binary(min_size=1, max_size=8), st.data())
 @settings(max_examples=500, deadline=None)
 def test_a_changed_image_is_decoded_or_refused(

@@ -57,6 +57,7 @@ def test_series_exist_before_the_first_event() -> None:
         assert registry.get_sample_value("ocr_rejections_total", {"code": error.code}) == 0
 
 
+@pytest.mark.slow
 async def test_api_shows_no_metrics_of_other_services() -> None:
     """Its downloads would else count as the fetcher's, in sums over all services."""
     code = (

@@ -10,6 +10,7 @@ import zipfile
 from io import BytesIO
 from tempfile import TemporaryFile
 
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,8 @@ from tests.support.hostile_archives import (
     tar_member,
     zip_file,
 )
+
+pytestmark = pytest.mark.slow
 
 MEMORY_BYTES = 64 * 2**20
 """Beyond what the interpreter and its modules take."""

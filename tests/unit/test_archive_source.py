@@ -36,6 +36,8 @@ from services.fetcher.archives.unpacking import fetch_to, unzipped
 from services.fetcher.spool import Spool
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 MEMBERS = 40
 INDEX_BYTES = 45 * MEMBERS
 

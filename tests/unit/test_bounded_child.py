@@ -17,6 +17,8 @@ from services.common.runtime.bounded_child import (
     InputRefusedError,
 )
 
+pytestmark = pytest.mark.slow
+
 LIMITS = ChildLimits(memory_bytes=200 * 2**20, cpu_seconds=20, max_result_bytes=10_000)
 
 

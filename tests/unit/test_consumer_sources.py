@@ -48,6 +48,7 @@ def text_of(document: ImageDocument) -> str | None:
     return document.annotation.text if document.annotation else None
 
 
+@pytest.mark.slow
 def test_document_of_very_many_urls_stays_small() -> None:
     document = of_urls(3 * MOST_SOURCES, "text {}")
 

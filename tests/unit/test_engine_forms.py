@@ -25,7 +25,7 @@ from app.engines.settings import RapidSettings
 from app.engines.weights import load_weights
 from tests.support.samples import sample_lines
 
-pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::PIL")]
 
 
 def test_runtime_that_is_wanted_and_fails_is_told_and_not_replaced() -> None:

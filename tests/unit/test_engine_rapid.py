@@ -31,7 +31,7 @@ NEAR = 1e-3
 SAME = 1e-4
 """How near scores of one text are where nothing but the processor or the f32 runtime differs."""
 
-pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::PIL")]
 
 
 class Load(Protocol):

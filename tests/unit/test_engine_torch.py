@@ -14,6 +14,8 @@ need_trocr()
 
 from tests.support.torch_weights import open_torch  # noqa: E402  of the extra
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.filterwarnings("ignore:::PIL")
 def test_torch_reads_the_samples_with_the_same_best_classes_as_onnxruntime() -> None:

@@ -19,6 +19,8 @@ import torch  # noqa: E402  of the extra
 
 from app.engines.trocr import TrocrEngine, load  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ("Wikipedia", "industrie", "a", "The quick brown fox", "1789", "x", "yes", "no", "maybe")
 NEAR = 1e-4
 COMMIT = "1234567890abcdef1234567890abcdef12345678"

@@ -15,6 +15,8 @@ from sentencepiece import sentencepiece_model_pb2  # noqa: E402  of the extra
 from app.engines.settings import TrocrSettings  # noqa: E402
 from app.engines.trocr import load_checkpoint  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 UNKNOWN, CONTROL, NORMAL = 2, 3, 1
 """Types of pieces (sentencepiece_model.proto)."""
 

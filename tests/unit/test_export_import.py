@@ -24,6 +24,8 @@ from services.fetcher.archives.rows import archive_rows
 from services.fetcher.lists.rows import Item
 from tests.support.exports import write_images
 
+pytestmark = pytest.mark.slow
+
 Lines = Sequence[tuple[SplitName, str, bytes]]
 IMPORTED = [layout for layout in Format if layout is not Format.PARQUET]
 LIMITS = ArchiveLimits(members=1000, decoded_bytes=10_000_000, ratio=1000)

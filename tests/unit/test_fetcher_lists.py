@@ -138,6 +138,7 @@ def test_quote_that_is_never_closed_costs_only_its_own_line() -> None:
     assert others == [Item(3, "http://x.test/b", "b"), Item(4, "http://x.test/c", "c")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ['a","c', f'a","{"c" * 9_000}'], ids=["short", "long"])
 def test_table_with_an_open_quote_in_each_line_is_read_in_linear_time(
     line: str, monkeypatch: pytest.MonkeyPatch

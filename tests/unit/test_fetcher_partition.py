@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from services.common.adapters.rabbitmq.settlement import (
     DELAY_SECONDS,
     FETCH_QUEUES,
@@ -29,6 +31,8 @@ from services.fetcher.hosts.source import PoliteSource
 from services.fetcher.main import PARTITION_PREFETCH
 from tests.support.hosts import make_scheduler
 from tests.support.virtual_time import run_in_virtual_time
+
+pytestmark = pytest.mark.slow
 
 DOWNLOAD_SECONDS = 0.05
 LIMITS = SlotLimits(at_once=64, at_once_per_host=8, per_second_per_host=50.0)

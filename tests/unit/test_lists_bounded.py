@@ -14,6 +14,8 @@ from services.fetcher.lists.formats import ListFormat
 from services.fetcher.lists.reading import open_bounded
 from services.fetcher.lists.rows import Item, MalformedListError, Row
 
+pytestmark = pytest.mark.slow
+
 MANY = 10_000
 
 

@@ -11,6 +11,8 @@ from services.fetcher.lists import parquet
 from services.fetcher.lists.formats import ListFormat, open_list, sniff_format
 from services.fetcher.lists.rows import Item, MalformedListError, Rejection, Row
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def written(columns: dict[str, Any], **options: Any) -> Iterator[Any]:

@@ -15,6 +15,8 @@ from infra.local.errors import NotReadyError, ProgramGaveUpError
 from infra.local.settings import child_environment
 from infra.local.supervisor import Program, Supervisor
 
+pytestmark = pytest.mark.slow
+
 SLEEPS = "import time; open('ready', 'w').close(); time.sleep(600)"
 IGNORES_SIGTERM = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPS}"
 HAS_A_CHILD = (

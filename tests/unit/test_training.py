@@ -13,6 +13,8 @@ from services.datasets.manifest import Format, SplitName
 from tests.support.exports import write_export
 from tests.support.tiny_trocr import make_tiny_trocr, need_trocr
 
+pytestmark = pytest.mark.slow
+
 need_trocr()
 
 TEXTS: dict[SplitName, list[str]] = {"train": ["one", "two", "three", "four"], "test": ["five"]}
