@@ -104,7 +104,7 @@ async def test_document_in_a_form_has_its_parameters_too(api: aiohttp.ClientSess
         (request("json", {**COLUMNS, "dryrun": "1"}), "JSON document", "dryrun"),
         ({"data": form(b"http://x.test/", "a.txt", field="list")}, "form", "list"),
         ({"json": {"list_url": "http://x.test/", "url_colum": "a"}}, "JSON document", "url_colum"),
-        ({"json": {"itmes": []}}, "JSON document", "itmes"),
+        ({"json": {"itemz": []}}, "JSON document", "itemz"),
     ],
 )
 async def test_unknown_parameter_of_a_list_is_refused_by_name(
