@@ -27,8 +27,8 @@ from services.cli.upload_archive import is_archive, upload_archive
 from services.cli.upload_parquet import upload_parquet
 from services.cli.watch import watch_batch
 from services.common.domain.image_formats import PDF_MARK, PDF_REFUSED, sniff
+from services.common.domain.tables.list_format import PARQUET_MARK, ListFormat, sniff_format
 from services.common.domain.tables.names import is_image
-from services.fetcher.lists.formats import PARQUET_MARK, ListFormat, sniff_format
 
 SHOWN_REJECTIONS = 20
 _PEEKED_BYTES = 4096

@@ -12,6 +12,7 @@ from typing import IO
 from yarl import URL
 
 from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.list_format import find_format, sniff_format
 from services.common.domain.tables.table import Report
 from services.common.download.errors import FailedDownloadError, RefusedDownloadError
 from services.common.runtime.problems import ProblemError
@@ -20,7 +21,7 @@ from services.fetcher.archives.formats import SNIFFED_BYTES, sniff_archive
 from services.fetcher.archives.opening import list_archive
 from services.fetcher.archives.settings import ArchiveSettings
 from services.fetcher.archives.unpacking import ByteSource, check_size, fetch_to, unzipped
-from services.fetcher.lists.formats import OpenList, find_format, sniff_format
+from services.fetcher.lists.formats import OpenList
 from services.fetcher.lists.reading import counted, open_bounded
 from services.fetcher.lists.rows import MalformedListError
 from services.fetcher.spool import NoSpaceError, Spool

@@ -14,13 +14,14 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from services.common.domain.image_formats import PDF_REFUSED
 from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.list_format import ListFormat, find_format
 from services.common.domain.tables.names import is_image
 from services.common.runtime.bodies import bounded_body
 from services.common.runtime.problems import ProblemError
 from services.fetcher.archives.addresses import is_archive_path
 from services.fetcher.gunzip import gunzipped, is_gzip
 from services.fetcher.list_parameters import ListParameters, refuse_unknown
-from services.fetcher.lists.formats import ListFormat, OpenList, find_format
+from services.fetcher.lists.formats import OpenList
 from services.fetcher.lists.reading import open_bounded
 from services.fetcher.spool import Spool, space_errors
 

@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.common.adapters.mongo import Document
-from services.fetcher.lists.formats import ListFormat, open_list
+from services.common.domain.tables.list_format import ListFormat
+from services.fetcher.lists.formats import open_list
 from services.fetcher.lists.rows import MAX_ANNOTATION_LINES, Item, Rejection, Row, to_row
 from services.fetcher.progress import failed_csv
 

@@ -10,7 +10,7 @@ from typing import IO
 import pytest
 
 from services.common.domain.tables.columns import ReadingOptions
-from services.fetcher.lists.formats import ListFormat
+from services.common.domain.tables.list_format import ListFormat
 from services.fetcher.lists.reading import open_bounded
 from services.fetcher.lists.rows import Item, MalformedListError, Row
 

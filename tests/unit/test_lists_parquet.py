@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from services.common.domain.tables.list_format import ListFormat, sniff_format
 from services.fetcher.lists import parquet
-from services.fetcher.lists.formats import ListFormat, open_list, sniff_format
+from services.fetcher.lists.formats import open_list
 from services.fetcher.lists.rows import Item, MalformedListError, Rejection, Row
 
 pytestmark = pytest.mark.slow

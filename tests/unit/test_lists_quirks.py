@@ -5,8 +5,9 @@ from io import BytesIO
 
 import pytest
 
+from services.common.domain.tables.list_format import find_format
 from services.common.domain.tables.names import ImageNames
-from services.fetcher.lists.formats import OpenList, find_format, open_list
+from services.fetcher.lists.formats import OpenList, open_list
 from services.fetcher.lists.rows import Item, MalformedListError, Rejection, Row
 
 A, B = "https://x.test/a.png", "https://x.test/b.png"

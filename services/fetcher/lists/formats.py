@@ -1,20 +1,17 @@
-"""The formats of lists: how a list is told to be of one, and how its rows are read."""
+"""How the rows of a list are read, by its format."""
 
-import json
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import StrEnum
 from io import BytesIO
 from itertools import islice
-from pathlib import PurePath
 from typing import IO, Any
 
 from services.common.domain.tables.columns import ReadingOptions, find_columns, missing
 from services.common.domain.tables.dialect import NoHeaderError, split
 from services.common.domain.tables.json_rows import read_items, read_json_lines
 from services.common.domain.tables.lines import UnknownEncodingError, detect_encoding, open_lines
+from services.common.domain.tables.list_format import ListFormat, is_json_lines
 from services.common.domain.tables.records import Damaged
 from services.common.domain.tables.table import (
     Report,
@@ -35,42 +32,6 @@ from services.fetcher.lists.rows import MalformedListError, Row, reject
 from services.fetcher.lists.table import WANTED, is_url, to_items
 from services.fetcher.lists.text import read_text
 
-
-class ListFormat(StrEnum):
-    """How a list is written."""
-
-    TEXT = "text"
-    TABLE = "table"
-    TSV = "tsv"
-    JSON = "json"
-    JSON_LINES = "json-lines"
-    PARQUET = "parquet"
-
-
-_BY_CONTENT_TYPE = {
-    "text/plain": ListFormat.TEXT,
-    "text/csv": ListFormat.TABLE,
-    "application/csv": ListFormat.TABLE,
-    "application/vnd.ms-excel": ListFormat.TABLE,  # what browsers on Windows call a .csv
-    "text/tab-separated-values": ListFormat.TSV,
-    "application/json": ListFormat.JSON,
-    "application/jsonl": ListFormat.JSON_LINES,
-    "application/x-ndjson": ListFormat.JSON_LINES,
-    "application/vnd.apache.parquet": ListFormat.PARQUET,
-    "application/x-parquet": ListFormat.PARQUET,
-}
-_BY_SUFFIX = {
-    ".txt": ListFormat.TEXT,
-    ".csv": ListFormat.TABLE,
-    ".tsv": ListFormat.TSV,
-    ".tab": ListFormat.TSV,
-    ".json": ListFormat.JSON,
-    ".jsonl": ListFormat.JSON_LINES,
-    ".ndjson": ListFormat.JSON_LINES,
-    ".parquet": ListFormat.PARQUET,
-}
-PARQUET_MARK = b"PAR1"
-_SNIFFED_BYTES = 64 * 1024
 _MARKS = " \t\r\n\ufeff"
 
 
@@ -88,36 +49,6 @@ class OpenList:
     """Further members of a JSON document, where its sender may say how to take it."""
 
 
-def find_format(*, content_type: str | None, file_name: str | None = None) -> ListFormat | None:
-    """Return the format that a file's name or else its content type says, or None.
-
-    A name may end in ``.gz`` besides: ``list.csv.gz``.
-    """
-    name = (file_name or "").lower().removesuffix(".gz")
-    by_suffix = _BY_SUFFIX.get(PurePath(name).suffix)
-    media_type = (content_type or "").partition(";")[0].strip().lower()
-    return by_suffix or _BY_CONTENT_TYPE.get(media_type)
-
-
-def sniff_format(file: IO[bytes]) -> ListFormat:
-    """Return the format that a list seems to have by its beginning."""
-    file.seek(0)
-    start = file.read(_SNIFFED_BYTES)
-    if start.startswith(PARQUET_MARK):
-        return ListFormat.PARQUET
-    encoding = "utf-16" if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
-    text = start.decode(encoding, errors="replace").lstrip()
-    first_line = text.partition("\n")[0].strip()
-    if text.startswith("["):
-        return ListFormat.JSON
-    if text.startswith("{"):
-        return ListFormat.JSON_LINES if _is_object(first_line) else ListFormat.JSON
-    if "\t" in first_line:
-        return ListFormat.TSV
-    is_text = first_line.lower().startswith(("http://", "https://", "#"))
-    return ListFormat.TEXT if is_text else ListFormat.TABLE
-
-
 def open_list(
     file: IO[bytes], list_format: ListFormat, options: ReadingOptions | None = None
 ) -> OpenList:
@@ -128,7 +59,7 @@ def open_list(
     """
     options = options or ReadingOptions()
     file.seek(0)
-    if list_format is ListFormat.JSON and not _is_lines_after_all(file):
+    if list_format is ListFormat.JSON and not is_json_lines(file):
         return _open_document(file.read(), options)
     report = Report()
     if list_format is ListFormat.PARQUET:
@@ -170,22 +101,6 @@ def _as_utf8(content: bytes, encoding: str) -> bytes:
         return content.decode(detect_encoding(BytesIO(content), encoding)).encode()
     except ValueError as error:  # of the encoding's name, too
         raise MalformedListError(f"the list is not {encoding[:40]}: {error}"[:300]) from error
-
-
-def _is_lines_after_all(file: IO[bytes]) -> bool:
-    """Return whether a file that is called JSON holds an object a line."""
-    start = file.read(_SNIFFED_BYTES).decode("utf-8-sig", errors="replace")
-    file.seek(0)
-    first, _, second = start.lstrip().partition("\n")
-    return second.lstrip().startswith("{") and _is_object(first)
-
-
-def _is_object(line: str) -> bool:
-    try:
-        document = json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and not {"items", "list_url"} & document.keys()
 
 
 def _rows(

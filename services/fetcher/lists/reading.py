@@ -10,9 +10,10 @@ from dataclasses import asdict, replace
 from typing import IO, Any
 
 from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.list_format import ListFormat
 from services.common.domain.tables.table import Note, Report
 from services.common.runtime.bounded_child import BoundedChild, ChildError, ChildLimits, in_pieces
-from services.fetcher.lists.formats import ListFormat, OpenList, open_list
+from services.fetcher.lists.formats import OpenList, open_list
 from services.fetcher.lists.rows import Item, MalformedListError, Rejection, Row
 
 MEBIBYTE = 1024 * 1024
