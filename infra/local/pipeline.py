@@ -27,6 +27,7 @@ from infra.local.supervisor import Program, Supervisor
 from services.cli.errors import CommandError
 from services.cli.fetcher import open_fetcher
 from services.cli.settings import CliSettings
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.domain.errors import PipelineError
 from services.common.runtime.settings import MongoSettings
@@ -262,7 +263,7 @@ async def _ingest(options: Options, home: Home, stage: Stage) -> Ingested:
             console=console,
             stalled_seconds=home.settings.index_stalled_seconds,
         )
-        rows = await report.find_rows(index.images, ingested.document_ids)
+        rows = await report.find_rows(ImageRepository(index.images), ingested.document_ids)
     report.show_outcome(console, ingested, rows)
     with console.status("waiting for Prometheus to see it"):
         values = await report.figures(home)

@@ -15,7 +15,7 @@ from infra.local.ingest import IDS_AT_ONCE, Ingested, document_id
 from infra.local.servers import Home, url_of
 from services.cli.output import cell, table
 from services.cli.rows import ImageRow, image_row, image_table
-from services.common.adapters.mongo import Collection
+from services.common.adapters.image_repository import ImageRepository
 
 SHOWN_ROWS = 40
 FORBIDDEN = "forbidden_address"
@@ -40,12 +40,12 @@ at which it was asked.
 """
 
 
-async def find_rows(images: Collection, ids: Sequence[str]) -> list[ImageRow]:
+async def find_rows(images: ImageRepository, ids: Sequence[str]) -> list[ImageRow]:
     """Return the images of these documents, in this order."""
     found: dict[str, ImageRow] = {}
     for start in range(0, len(ids), IDS_AT_ONCE):
         where = {"_id": {"$in": list(ids[start : start + IDS_AT_ONCE])}}
-        found |= {str(each["_id"]): image_row(each) async for each in images.find(where)}
+        found |= {each.id: image_row(each) async for each in images.find(where)}
     return [found[each] for each in ids if each in found]
 
 

@@ -23,7 +23,7 @@ from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, counted, plain, run, table
 from services.cli.reading import reading_for_people
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Collection, open_index
+from services.common.adapters.mongo import open_index
 from services.common.domain.annotations import (
     Outcome,
     UnacceptableAnnotationError,
@@ -97,9 +97,8 @@ def annotate(
             if strict:
                 _check_strictly(file, options)
             async with open_index(MongoSettings()) as index:
-                writer = _Writer(
-                    index.images, S3Settings().bucket, author, overwrite=overwrite, dry_run=dry_run
-                )
+                images, bucket = ImageRepository(index.images), S3Settings().bucket
+                writer = _Writer(images, bucket, author, overwrite=overwrite, dry_run=dry_run)
                 with open_annotations(file, options) as opened:
                     await _write_all(writer, opened, output.asides)
         counts = dict(writer.counts)
@@ -138,7 +137,7 @@ class _Writer:
     """Writes one row after the other: a later one is about what an earlier one has written."""
 
     def __init__(
-        self, images: Collection, bucket: str, by: str, *, overwrite: bool, dry_run: bool
+        self, images: ImageRepository, bucket: str, by: str, *, overwrite: bool, dry_run: bool
     ) -> None:
         self._images = images
         self._bucket = bucket
@@ -174,7 +173,7 @@ class _Writer:
             self._note(Remark(row.line, Outcome.UNKNOWN, row.where, "no image that is there"))
 
     async def _write(self, row: Row, document_id: str, annotation: Annotation) -> bool:
-        outcome = await ImageRepository(self._images).annotate(
+        outcome = await self._images.annotate(
             document_id, annotation, overwrite=self._overwrite, dry_run=self._dry_run
         )
         if outcome is Outcome.CONFLICT:
@@ -192,7 +191,7 @@ class _Writer:
             keys = {where, f"{self._bucket}/{where}"}
             given = {"_id": {"$in": sorted(keys)}}
         async for document in self._images.find(given, sort=[("_id", 1)], fields={"_id": 1}):
-            yield document["_id"]
+            yield document.id
 
     def _note(self, remark: Remark) -> None:
         if _kind(remark.where) == "url":

@@ -14,7 +14,8 @@ from rich.table import Table
 from app.engines.calibration import SUFFIX, Calibration
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, run, table
-from services.common.adapters.mongo import Collection, open_index
+from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.mongo import open_index
 from services.common.domain.annotations import collapse
 from services.common.domain.records import Quality
 from services.common.runtime.settings import MongoSettings
@@ -67,7 +68,7 @@ def calibrate(
 
     async def work() -> ExitStatus:
         async with open_index(MongoSettings()) as index:
-            samples = await collect(index.images)
+            samples = await collect(ImageRepository(index.images))
         version = _chosen(samples, model_version)
         fitted = fit_to(samples[version], method, version)
         _check(fitted)
@@ -84,7 +85,7 @@ def calibrate(
     run(output, work)
 
 
-async def collect(images: Collection) -> dict[str, list[Sample]]:
+async def collect(images: ImageRepository) -> dict[str, list[Sample]]:
     """Return what annotated images say of each model's own scores, by its version.
 
     A text is right where it is the annotation, but for composition and spaces.
@@ -95,11 +96,13 @@ async def collect(images: Collection) -> dict[str, list[Sample]]:
     samples: dict[str, list[Sample]] = defaultdict(list)
     where = {"annotation.quality": Quality.OK.value, "status": "predicted"}
     async for document in images.find(where, fields=FIELDS):
-        prediction, right = document["prediction"], document["annotation"]["text"]
-        version = prediction["model_version"]
-        if prediction["text"] and SUFFIX not in version:
-            is_right = collapse(prediction["text"]) == collapse(right)
-            samples[version].append(Sample(prediction["score"], is_right))
+        prediction, annotation = document.prediction, document.annotation
+        if prediction is None or annotation is None or not prediction.text:
+            continue
+        version = str(prediction.model_version)
+        if SUFFIX not in version:
+            is_right = collapse(prediction.text) == collapse(annotation.text)
+            samples[version].append(Sample(prediction.score, is_right))
     return samples
 
 

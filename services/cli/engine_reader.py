@@ -11,8 +11,8 @@ from app.errors import RefusedError
 from app.images import decode
 from app.settings import EngineName
 from services.cli.errors import CommandError, ExitStatus
-from services.common.adapters.mongo import Document
 from services.common.adapters.object_store import ObjectStore
+from services.common.domain.image import ImageDocument
 from services.datasets.evaluation import Reading
 from services.datasets.objects import Loss, read_ahead
 
@@ -42,13 +42,13 @@ class EngineReader:
         """What people call it."""
         return f"{self._engine.name} {self._engine.model_version}"
 
-    async def read(self, documents: Sequence[Document]) -> list[Reading | None]:
+    async def read(self, documents: Sequence[ImageDocument]) -> list[Reading | None]:
         """Return what it reads in each image; None where the image is gone, or can't be read.
 
         Raises:
             ObjectStoreUnavailableError: The server does not answer, or answers with an error.
         """
-        images = [_Image(document["key"], document["sha256"]) for document in documents]
+        images = [_Image(document.key, str(document.sha256)) for document in documents]
         return [
             None if isinstance(content, Loss) else await asyncio.to_thread(self._read, content)
             async for group in read_ahead(self._store, images)

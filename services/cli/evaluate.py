@@ -14,6 +14,7 @@ from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, run, table
 from services.cli.report import write_page
 from services.cli.watch import progress_bar
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.runtime.settings import MongoSettings, S3Settings
@@ -72,7 +73,8 @@ def evaluate(
         with told_of_servers():
             async with open_object_store(settings) as store, open_index(MongoSettings()) as index:
                 readers = [await _reader(name, store) for name in names]
-                annotated = read_annotated(index.images, settings.bucket, readers, which)
+                images = ImageRepository(index.images)
+                annotated = read_annotated(images, settings.bucket, readers, which)
                 models = await _collect(annotated, readers, output.asides, part)
         _answer(output, models, html)
         return ExitStatus.OK

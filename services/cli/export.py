@@ -13,6 +13,7 @@ from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, counted, run, table
 from services.cli.watch import progress_bar
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.domain.errors import PermanentError
@@ -76,7 +77,7 @@ def export(
             target = parse_target(push_to, collected=settings.bucket) if push_to else None
             async with open_object_store(settings) as store, open_index(MongoSettings()) as index:
                 with _bar(output.asides, "exporting") as progress:
-                    manifest = await write(Sources(index.images, store), progress)
+                    manifest = await write(Sources(ImageRepository(index.images), store), progress)
                 if target is not None:
                     with _bar(output.asides, "pushing") as progress:
                         await push(out, ObjectStore(store.client, target[0]), target[1], progress)

@@ -8,6 +8,7 @@ import typer
 from services.cli.errors import ExitStatus
 from services.cli.output import Output, run
 from services.cli.rows import ImageRow, image_row, image_table
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document, open_index
 from services.common.runtime.settings import MongoSettings
 
@@ -73,4 +74,5 @@ async def find_rows(
     if batch is not None:
         where["sources.batch_id"] = batch
     sort = WORST_FIRST if worst_first else NEWEST_FIRST
-    return [image_row(each) async for each in index.images.find(where, sort=sort, limit=limit)]
+    images = ImageRepository(index.images)
+    return [image_row(each) async for each in images.find(where, sort=sort, limit=limit)]

@@ -9,6 +9,7 @@ import typer
 
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, address_of, reason_of
 from services.cli.output import Output, cell, counted, plain, run, table
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
 from services.common.domain.annotations import Outcome
@@ -67,7 +68,7 @@ def push(
             with _progress(output, "pushing") as progress:
                 step = Push(
                     studio,
-                    index.images,
+                    ImageRepository(index.images),
                     Addresses(settings, signing),
                     store,
                     is_dry_run=dry_run,

@@ -7,6 +7,7 @@ import typer
 from services.cli.broker import told_of_servers
 from services.cli.errors import ExitStatus
 from services.cli.output import Output, cell, counted, run, table
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
 from services.common.adapters.rabbitmq.settlement import OCR_QUEUES
@@ -72,7 +73,7 @@ def reconcile(
                 report = await make_pass(
                     settings,
                     store=store,
-                    images=index.images,
+                    images=ImageRepository(index.images),
                     amqp=AmqpSettings(),
                     queues=OCR_QUEUES,
                     is_dry_run=dry_run,

@@ -14,7 +14,8 @@ from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, run, table
 from services.cli.report_figures import Figures, Tally
 from services.cli.report_page import as_score, as_share, report_page
-from services.common.adapters.mongo import Collection, open_index
+from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.mongo import open_index
 from services.common.runtime.settings import MongoSettings
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -40,7 +41,10 @@ def report(
         low_score = OcrSettings().low_score_threshold
         async with open_index(MongoSettings()) as index:
             figures = await collect(
-                index.images, since=until - period, until=until, low_score=low_score
+                ImageRepository(index.images),
+                since=until - period,
+                until=until,
+                low_score=low_score,
             )
         if html is not None:
             write_page(html, report_page(figures, critical=critical))
@@ -52,7 +56,7 @@ def report(
 
 
 async def collect(
-    images: Collection, *, since: datetime, until: datetime, low_score: float
+    images: ImageRepository, *, since: datetime, until: datetime, low_score: float
 ) -> Figures:
     """Return the figures of a period, reading each document once.
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.common.adapters.mongo import Document
 from services.common.domain.accuracy import CharacterErrors
+from services.common.domain.image import ImageDocument
+from services.common.domain.records import Prediction
 from services.quality.annotated import misreading, right_text
 
 BINS = 20
@@ -117,24 +118,23 @@ class Figures:
         """Return the predictions with the lowest scores, lowest first."""
         return [example for _, _, example in sorted(self._worst, reverse=True)]
 
-    def add(self, document: Document) -> None:
+    def add(self, document: ImageDocument) -> None:
         """Count a document; one that is not of the period counts nothing."""
-        prediction = document.get("prediction")
+        prediction = document.prediction
         if prediction is None:
-            if document.get("status") == "rejected":
-                self.rejected[str((document.get("error") or {}).get("code"))] += 1
+            if document.status == "rejected":
+                self.rejected[str(document.error and document.error.code)] += 1
             return
-        at = prediction["predicted_at"]
-        if not self.since <= at <= self.until:
+        at, model = prediction.predicted_at, prediction.model
+        if at is None or not self.since <= at <= self.until:
             return
-        model = f"{prediction['engine']} {prediction['model_version']}"
         bucket = self._bucket(at)
         tallies = (
             *(self.total, self.buckets[bucket]),
             *(self.models[model], self.by_model[model][bucket]),
         )
-        score = float(prediction["score"])
-        errors, characters = _character_errors(document)
+        score = prediction.score
+        errors, characters = _character_errors(document, prediction)
         for tally in tallies:
             tally.count += 1
             tally.score_sum += score
@@ -143,7 +143,7 @@ class Figures:
             tally.characters += characters
             tally.character_errors += errors
         self.distribution[min(BINS - 1, int(score * BINS))] += 1
-        self._keep_worst(score, document)
+        self._keep_worst(_example(document, prediction))
 
     def document(self) -> Mapping[str, Any]:
         """Return everything for machines."""
@@ -168,8 +168,8 @@ class Figures:
         seconds = self.width.total_seconds()
         return datetime.fromtimestamp(at.timestamp() // seconds * seconds, tz=at.tzinfo)
 
-    def _keep_worst(self, score: float, document: Document) -> None:
-        entry = (-score, -self.total.count, _example(document))
+    def _keep_worst(self, example: Example) -> None:
+        entry = (-example.score, -self.total.count, example)
         if len(self._worst) < WORST:
             heapq.heappush(self._worst, entry)
         else:
@@ -177,7 +177,7 @@ class Figures:
 
 
 def figures_of(
-    documents: Iterable[Document], *, since: datetime, until: datetime, low_score: float
+    documents: Iterable[ImageDocument], *, since: datetime, until: datetime, low_score: float
 ) -> Figures:
     """Return the figures of documents that are at hand."""
     figures = Figures(since, until, low_score)
@@ -186,20 +186,19 @@ def figures_of(
     return figures
 
 
-def _character_errors(document: Document) -> CharacterErrors:
+def _character_errors(document: ImageDocument, prediction: Prediction) -> CharacterErrors:
     right = right_text(document)
     if right is None:
         return CharacterErrors(0, 0)
-    errors = misreading(document["prediction"]["text"], right=right).errors
+    errors = misreading(prediction.text, right=right).errors
     return CharacterErrors(errors, len(right))
 
 
-def _example(document: Document) -> Example:
-    sources = document.get("sources") or []
+def _example(document: ImageDocument, prediction: Prediction) -> Example:
     return Example(
-        image=str(document["_id"]),
-        prediction=document["prediction"]["text"],
-        score=float(document["prediction"]["score"]),
-        annotation=(document.get("annotation") or {}).get("text"),
-        source=sources[0]["url"] if sources else None,
+        image=document.id,
+        prediction=prediction.text,
+        score=prediction.score,
+        annotation=document.annotation.text if document.annotation else None,
+        source=document.sources[0].url if document.sources else None,
     )

@@ -10,10 +10,10 @@ from services.cli.broker import told_of_servers
 from services.cli.errors import ExitStatus
 from services.cli.images import Status
 from services.cli.output import Output, run
-from services.common.adapters.mongo import Collection, Document, open_index
+from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.mongo import Document, open_index
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.settlement import REPREDICT_QUEUES
-from services.common.domain.image import ImageDocument
 from services.common.domain.jobs import RepredictJob, job_for
 from services.common.runtime.settings import AmqpSettings, MongoSettings
 
@@ -42,12 +42,13 @@ def repredict(
         where = selection(model_version_not, status)
         with told_of_servers():
             async with open_index(MongoSettings()) as index:
+                images = ImageRepository(index.images)
                 if dry_run:
-                    count = min(limit, await index.images.count(where))
+                    count = min(limit, await images.count(where))
                 else:
                     async with open_publisher(AmqpSettings()) as publisher:
                         count = await queue_all(
-                            index.images, publisher, where, limit, REPREDICT_QUEUES.work
+                            images, publisher, where, limit, REPREDICT_QUEUES.work
                         )
         words = f"{count} would be read again" if dry_run else f"{count} queued to be read again"
         output.answer({"dry_run": dry_run, "images": count}, words)
@@ -66,7 +67,7 @@ def selection(model_version_not: str | None, status: Status | None) -> Document:
 
 
 async def queue_all(
-    images: Collection, publisher: Publisher, where: Document, limit: int, queue: str
+    images: ImageRepository, publisher: Publisher, where: Document, limit: int, queue: str
 ) -> int:
     """Queue a job for each document that is meant; return how many.
 
@@ -81,14 +82,14 @@ async def queue_all(
 
 
 async def _pages(
-    images: Collection, where: Document, limit: int
+    images: ImageRepository, where: Document, limit: int
 ) -> AsyncGenerator[list[RepredictJob], None]:
     """Yield jobs by pages in the order of ``_id``: a long cursor would die of waiting."""
     fields = {"key": 1, "etag": 1, "prediction.predicted_at": 1}
     last, left = "", limit
     while left > 0:
         page = [
-            job_for(ImageDocument.model_validate(document))
+            job_for(document)
             async for document in images.find(
                 {**where, "_id": {"$gt": last}},
                 sort=[("_id", 1)],

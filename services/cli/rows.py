@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import jiwer
 from pydantic import BaseModel
@@ -10,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli.output import cell, table
-from services.common.adapters.mongo import Document
+from services.common.domain.image import ImageDocument
 
 _HASH = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 
@@ -58,27 +57,25 @@ def character_error_rate(annotation: str, prediction: str) -> float:
     return float(jiwer.cer(annotation, prediction))
 
 
-def image_row(document: Document) -> ImageRow:
-    """Read a document, whatever of it is missing."""
-    prediction: dict[str, Any] = document.get("prediction") or {}
-    annotation: dict[str, Any] = document.get("annotation") or {}
-    error: dict[str, Any] = document.get("error") or {}
-    read, known = prediction.get("text"), annotation.get("text")
-    cer = None if read is None or known is None else character_error_rate(known, read)
-    sources = [str(source["url"]) for source in document.get("sources") or []]
+def image_row(document: ImageDocument) -> ImageRow:
+    """Return what a person is shown of a document."""
+    prediction, annotation, error = document.prediction, document.annotation, document.error
+    cer = None
+    if prediction is not None and annotation is not None:
+        cer = character_error_rate(annotation.text, prediction.text)
     return ImageRow(
-        image=str(document["_id"]),
-        status=str(document.get("status")),
-        prediction=read,
-        score=prediction.get("score"),
-        annotation=known,
+        image=document.id,
+        status=str(document.status),
+        prediction=prediction.text if prediction else None,
+        score=prediction.score if prediction else None,
+        annotation=annotation.text if annotation else None,
         cer=cer,
-        sources=sources,
-        sources_count=max(document.get("sources_count") or 0, len(sources)),
-        placeholder=bool(document.get("placeholder")),
-        annotation_conflict=None if annotation else document.get("annotation_conflict"),
-        error_code=error.get("code"),
-        error_detail=error.get("detail"),
+        sources=[str(source.url) for source in document.sources],
+        sources_count=max(document.sources_count, len(document.sources)),
+        placeholder=document.placeholder,
+        annotation_conflict=None if annotation else document.annotation_conflict,
+        error_code=error.code if error else None,
+        error_detail=error.detail if error else None,
     )
 
 

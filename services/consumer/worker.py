@@ -142,7 +142,7 @@ class Worker:
         MinIO may lose the event of an object when it is killed. The fetcher writes equal bytes of
         another URL to the same key, whose event then says nothing of the first.
         """
-        if not event.key.startswith(FETCHED_PREFIX) or await self._images.find(event.document_id):
+        if not event.key.startswith(FETCHED_PREFIX) or await self._images.get(event.document_id):
             return []
         where = {"key": event.key, "finished_at": {"$lt": event.occurred_at}}
         found = self._fetches.find(where, sort=[("finished_at", 1)], limit=MOST_EARLIER)

@@ -1,37 +1,41 @@
 """Documents of equal bytes are one image: what it reads, and where it came from."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.image_repository import ImageRepository
+from services.common.domain.image import ImageDocument
 from services.common.domain.labels import Exclusion, Label, Origin, label_of
-from services.common.domain.records import Quality
-from services.datasets.splits import source_group
+from services.common.domain.records import Quality, Source
+from services.datasets.splits import hosts_of, source_group
 
 _NAMES = ("key", "etag", "sha256", "status", "stored_at", "annotation", "annotation_conflict")
 _PARTS = ("sources.url", "sources.fetched_at", "history.text", "history.model_version")
 FIELDS = dict.fromkeys((*_NAMES, "prediction", *_PARTS), 1)
 """Of a document, all that decides about its image."""
+LATEST = datetime.max.replace(tzinfo=UTC)
 _VAGUE = {Exclusion.NOT_READ, Exclusion.NOT_ANNOTATED}
 
 
 async def find_copies(
-    images: Collection, bucket: str, hashes: Iterable[str]
-) -> dict[str, list[Document]]:
+    images: ImageRepository, bucket: str, hashes: Iterable[str]
+) -> dict[str, list[ImageDocument]]:
     """Return all documents of each hash but removed ones, in the order of their keys.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.
     """
     where = {"sha256": {"$in": sorted(set(hashes))}, "bucket": bucket, "status": {"$ne": "removed"}}
-    copies: dict[str, list[Document]] = {}
+    copies: dict[str, list[ImageDocument]] = {}
     async for document in images.find(where, fields=FIELDS):
-        copies.setdefault(document["sha256"], []).append(document)
-    return {sha256: sorted(found, key=_id) for sha256, found in copies.items()}
+        copies.setdefault(str(document.sha256), []).append(document)
+    return {sha256: sorted(found, key=lambda each: each.id) for sha256, found in copies.items()}
 
 
 def decide(
-    copies: Sequence[Document], *, only_annotated: bool, min_agreement: float
-) -> tuple[Document, Label] | Exclusion:
+    copies: Sequence[ImageDocument], *, only_annotated: bool, min_agreement: float
+) -> tuple[ImageDocument, Label] | Exclusion:
     """Return what an image reads and the document that says so, or why it has no label.
 
     A text that a person has written for any copy counts most, then that a person has found one
@@ -54,30 +58,38 @@ def decide(
     return next((reason for reason in reasons if reason not in _VAGUE), reasons[0])
 
 
-def provenance_of(copies: Sequence[Document]) -> Document:
-    """Return ``key`` and ``sources`` of an image: the first key stored, all sources by time."""
-    first = min(copies, key=lambda each: (each["stored_at"], _id(each)))
-    sources = [source for each in copies for source in each.get("sources") or []]
-    return {"key": first["key"], "sources": sorted(sources, key=_fetched_at)}
+@dataclass(frozen=True)
+class Provenance:
+    """Where an image came from, under whatever keys."""
+
+    key: str
+    """The first one stored."""
+    sources: list[Source]
+    """By time; those that say none are last."""
+
+    @property
+    def hosts(self) -> list[str]:
+        """The hosts of its sources, each once, in the order in which they led here."""
+        return hosts_of(self.sources)
 
 
-def identity_of(copies: Sequence[Document], *, is_by_source: bool) -> str:
+def provenance_of(copies: Sequence[ImageDocument]) -> Provenance:
+    """Return where an image came from, given all its documents."""
+    first = min(copies, key=lambda each: (each.stored_at or LATEST, each.id))
+    sources = [source for each in copies for source in each.sources]
+    return Provenance(first.key, sorted(sources, key=lambda each: each.fetched_at or LATEST))
+
+
+def identity_of(copies: Sequence[ImageDocument], *, is_by_source: bool) -> str:
     """Return what the split of an image is decided by: its source or its bytes."""
-    return source_group(provenance_of(copies)) if is_by_source else str(copies[0]["sha256"])
+    if not is_by_source:
+        return str(copies[0].sha256)
+    provenance = provenance_of(copies)
+    return source_group(provenance.key, provenance.hosts)
 
 
-def _refusal(document: Document) -> Exclusion | None:
-    if document.get("annotation") is None and document.get("annotation_conflict"):
-        return Exclusion.SOURCES_DISAGREE
-    quality = (document.get("annotation") or {}).get("quality")
-    return Exclusion(quality) if quality in {Quality.UNREADABLE, Quality.NOT_A_LINE} else None
-
-
-def _id(document: Document) -> str:
-    return str(document["_id"])
-
-
-def _fetched_at(source: Document) -> tuple[bool, float]:
-    """Order sources by time; those that say none are last."""
-    at = source.get("fetched_at")
-    return (True, 0.0) if at is None else (False, at.timestamp())
+def _refusal(document: ImageDocument) -> Exclusion | None:
+    annotation = document.annotation
+    if annotation is None:
+        return Exclusion.SOURCES_DISAGREE if document.annotation_conflict else None
+    return None if annotation.quality is Quality.OK else Exclusion(annotation.quality)

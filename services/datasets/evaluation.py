@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.accuracy import word_errors
+from services.common.domain.image import ImageDocument
 from services.datasets.copies import FIELDS, find_copies, identity_of
 from services.datasets.splits import Split, hosts_of
 from services.quality.annotated import annotated, misreading
@@ -49,7 +50,7 @@ class Reader(Protocol):
     def name(self) -> str:
         """What people call it."""
 
-    async def read(self, documents: Sequence[Document]) -> list[Reading | None]:
+    async def read(self, documents: Sequence[ImageDocument]) -> list[Reading | None]:
         """Return what it reads in each image; None where it has not, or can't."""
         ...
 
@@ -66,7 +67,7 @@ class StoredReader:
         """What people call it."""
         return self.version or "last predictions"
 
-    async def read(self, documents: Sequence[Document]) -> list[Reading | None]:
+    async def read(self, documents: Sequence[ImageDocument]) -> list[Reading | None]:
         """Return what it has read in each image."""
         return [stored_reading(document, self.version) for document in documents]
 
@@ -79,22 +80,22 @@ class Part:
     name: str
     is_by_source: bool = False
 
-    def has(self, copies: Sequence[Document]) -> bool:
+    def has(self, copies: Sequence[ImageDocument]) -> bool:
         """Whether an image, given all its documents, belongs to it."""
         identity = identity_of(copies, is_by_source=self.is_by_source)
         return self.split.place(identity) == self.name
 
 
-def stored_reading(document: Document, version: str | None) -> Reading | None:
+def stored_reading(document: ImageDocument, version: str | None) -> Reading | None:
     """Return the last prediction of a model version (None: of any) in a document."""
-    readings: list[dict[str, Any]] = [*(document.get("history") or []), document["prediction"]]
-    fitting = (each for each in reversed(readings) if version in {None, each.get("model_version")})
+    readings = [*document.history, *([document.prediction] if document.prediction else [])]
+    fitting = (each for each in reversed(readings) if version in {None, each.model_version})
     found = next(fitting, None)
-    return None if found is None else Reading(found.get("text") or "", found.get("score") or 0.0)
+    return None if found is None else Reading(found.text, found.score)
 
 
 async def read_annotated(
-    images: Collection, bucket: str, readers: Sequence[Reader], part: Part | None = None
+    images: ImageRepository, bucket: str, readers: Sequence[Reader], part: Part | None = None
 ) -> AsyncIterator[tuple[Sample | None, ...]]:
     """Yield each image whose text a person has written, with what each reader makes of it.
 
@@ -113,23 +114,23 @@ async def read_annotated(
 
 
 async def _only(
-    part: Part | None, page: list[tuple[Document, str]], images: Collection, bucket: str
-) -> list[tuple[Document, str]]:
+    part: Part | None, page: list[tuple[ImageDocument, str]], images: ImageRepository, bucket: str
+) -> list[tuple[ImageDocument, str]]:
     """Return what belongs to a part, as an export decides it."""
     if part is None:
         return page
-    copies = await find_copies(images, bucket, (document["sha256"] for document, _ in page))
-    return [each for each in page if part.has(copies.get(each[0]["sha256"], [each[0]]))]
+    copies = await find_copies(images, bucket, (str(document.sha256) for document, _ in page))
+    return [each for each in page if part.has(copies.get(str(each[0].sha256), [each[0]]))]
 
 
-def _sample(document: Document, right: str, reading: Reading | None) -> Sample | None:
+def _sample(document: ImageDocument, right: str, reading: Reading | None) -> Sample | None:
     if reading is None:
         return None
     read, errors = misreading(reading.text, right=right)
-    hosts = hosts_of(document)
+    hosts = hosts_of(document.sources)
     wrong_words, words = word_errors(right=right, read=read)
     return Sample(
-        image=document["_id"],
+        image=document.id,
         host=hosts[0] if hosts else UPLOADED,
         right=right,
         read=read,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.common.adapters.mongo import Collection
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.object_store import ObjectStore
 from services.common.domain.normal_form import (
     TRAINABLE,
@@ -52,7 +52,7 @@ Progress = Callable[[int, int], None]
 class Sources:
     """Where an export reads from."""
 
-    images: Collection
+    images: ImageRepository
     store: ObjectStore
 
 

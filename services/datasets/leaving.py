@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
-from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.image_repository import ImageRepository
+from services.common.domain.image import ImageDocument
 from services.datasets.copies import find_copies
 from services.datasets.manifest import FILE, Record, SinceLast, pages, read_manifest, read_records
 from services.datasets.objects import Loss
 from services.datasets.plan import EXPORTED, PAGE, Plan
 
 
-async def since_last(out: Path, plan: Plan, images: Collection, bucket: str) -> SinceLast | None:
+async def since_last(
+    out: Path, plan: Plan, images: ImageRepository, bucket: str
+) -> SinceLast | None:
     """Compare a plan that was carried out with the export in ``out``; None without one.
 
     Raises:
@@ -30,7 +33,9 @@ async def since_last(out: Path, plan: Plan, images: Collection, bucket: str) -> 
     )
 
 
-async def _removed(records: list[Record], plan: Plan, images: Collection, bucket: str) -> list[str]:
+async def _removed(
+    records: list[Record], plan: Plan, images: ImageRepository, bucket: str
+) -> list[str]:
     """Return which of the images are nowhere any more, under whatever key."""
     known = await find_copies(images, bucket, (record.sha256 for record in records))
     return [
@@ -40,7 +45,7 @@ async def _removed(records: list[Record], plan: Plan, images: Collection, bucket
     ]
 
 
-def _is_gone(state: str | None, copies: list[Document]) -> bool:
+def _is_gone(state: str | None, copies: list[ImageDocument]) -> bool:
     """Whether bytes are nowhere: no document has them, or only one that does not say so yet."""
     was_missing = state in {Loss.REMOVED, Loss.CHANGED} and len(copies) == 1
     return not copies or was_missing

@@ -2,15 +2,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
-from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.mongo import Document
 from services.common.adapters.windows import by_hash, walk
+from services.common.domain.image import ImageDocument
 from services.common.domain.labels import Exclusion
+from services.common.domain.records import Prediction
 from services.datasets.copies import decide, find_copies, identity_of, provenance_of
 from services.datasets.manifest import Query, Record
 from services.datasets.plan import Plan
-from services.datasets.splits import Split, hosts_of, parse_split
+from services.datasets.splits import Split, parse_split
 
 
 def filter_of(query: Query) -> Document:
@@ -28,7 +30,7 @@ def filter_of(query: Query) -> Document:
     return where
 
 
-async def select(images: Collection, query: Query, plan: Plan) -> Counter[str]:
+async def select(images: ImageRepository, query: Query, plan: Plan) -> Counter[str]:
     """Put all that is asked for into a plan; return why other documents are not in it.
 
     Equal bytes are decided about once, by all their copies, whichever of them were asked for.
@@ -41,7 +43,7 @@ async def select(images: Collection, query: Query, plan: Plan) -> Counter[str]:
     where = filter_of(query)
     del where["sha256"]  # those that have one are what is walked along
     async for window in walk(images, by_hash(0), where, fields={"sha256": 1}):
-        hashes = plan.unseen(document["sha256"] for document in window.documents)
+        hashes = plan.unseen(str(document.sha256) for document in window.documents)
         excluded["duplicate"] += len(window.documents) - len(hashes)
         records = []
         for copies in (await find_copies(images, query.bucket, hashes)).values():
@@ -54,25 +56,25 @@ async def select(images: Collection, query: Query, plan: Plan) -> Counter[str]:
     return +excluded
 
 
-def to_record(copies: Sequence[Document], query: Query, split: Split) -> Record | Exclusion:
+def to_record(copies: Sequence[ImageDocument], query: Query, split: Split) -> Record | Exclusion:
     """Return what an export holds of an image, given all its documents, or why nothing."""
     decided = decide(copies, only_annotated=query.only_annotated, min_agreement=query.min_agreement)
     if isinstance(decided, Exclusion):
         return decided
     document, label = decided
-    prediction: dict[str, Any] = document.get("prediction") or {}
+    prediction = document.prediction or Prediction()
     return Record.model_validate(
         {
-            "sha256": document["sha256"],
-            "key": document["key"],
-            "etag": document["etag"],
+            "sha256": document.sha256,
+            "key": document.key,
+            "etag": document.etag,
             "split": split.place(identity_of(copies, is_by_source=query.group_by_source)),
             "label": label.text,
             "origin": label.origin,
             "agreement": label.agreement,
-            "score": prediction.get("score"),
-            "engine": prediction.get("engine"),
-            "model_version": prediction.get("model_version"),
-            "hosts": hosts_of(provenance_of(copies)),
+            "score": document.prediction and prediction.score,
+            "engine": prediction.engine,
+            "model_version": prediction.model_version,
+            "hosts": provenance_of(copies).hosts,
         }
     )

@@ -4,14 +4,14 @@ See docs/decisions/0018-splits-by-hash.md.
 """
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 from urllib.parse import urlsplit
 
 from typing_extensions import override
 
-from services.common.adapters.mongo import Document
+from services.common.domain.records import Source
 
 NAMES = ("train", "validation", "test")
 _SALT = b"docreco-split-1:"
@@ -52,10 +52,9 @@ def parse_split(text: str) -> Split:
     return Split(shares)
 
 
-def hosts_of(document: Document) -> list[str]:
+def hosts_of(sources: Iterable[Source]) -> list[str]:
     """Return the hosts that an image came from, each once, in the order in which they led here."""
-    urls = (str(source.get("url")) for source in document.get("sources") or [])
-    return list(dict.fromkeys(host for url in urls if (host := host_of(url))))
+    return list(dict.fromkeys(host for each in sources if (host := host_of(str(each.url)))))
 
 
 def host_of(url: str) -> str:
@@ -66,13 +65,9 @@ def host_of(url: str) -> str:
         return ""
 
 
-def source_group(document: Document) -> str:
+def source_group(key: str, hosts: Sequence[str]) -> str:
     """Return what all images of one source have in common.
 
     The host that led to the image first, which never changes; for an upload the folder of its key.
     """
-    hosts = hosts_of(document)
-    if hosts:
-        return f"host:{hosts[0]}"
-    key: Any = document.get("key") or ""
-    return f"folder:{str(key).rpartition('/')[0]}"
+    return f"host:{hosts[0]}" if hosts else f"folder:{key.rpartition('/')[0]}"

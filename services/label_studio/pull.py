@@ -137,6 +137,10 @@ class Pull:
         return report
 
     @property
+    def _images(self) -> ImageRepository:
+        return ImageRepository(self.index.images)
+
+    @property
     def _site(self) -> str:
         return f"{self.studio.url}/projects/"
 
@@ -177,7 +181,7 @@ class Pull:
         may_replace = replaces(
             annotation, self._site, overwrite=self.overwrite, is_listed=is_listed
         )
-        outcome = await ImageRepository(self.index.images).annotate(
+        outcome = await self._images.annotate(
             image,
             annotation,
             overwrite=may_replace,
@@ -194,15 +198,14 @@ class Pull:
             return Result.OPEN
         if is_listed:
             raise _OvertakenError
-        images = ImageRepository(self.index.images)
-        while not self.is_dry_run and await images.revert(image, origin=origin):
+        while not self.is_dry_run and await self._images.revert(image, origin=origin):
             pass  # also what the same task said earlier
         return Result.WITHDRAWN
 
     async def _has_said(self, image: str, origin: str) -> bool:
         """Whether an image's annotation is of this task."""
         ours = {"_id": image, "annotation.origin": origin}
-        return await self.index.images.count(ours, most=1) > 0
+        return await self._images.count(ours, most=1) > 0
 
     async def _name(self, said: schemas.Annotation) -> str:
         """Return who said it; a listing has the number only."""

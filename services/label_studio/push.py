@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 
-from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.object_store import ObjectStore, ObjectTooLargeError
 from services.common.adapters.windows import walk, worst
 from services.common.domain.errors import ObjectNotFoundError
+from services.common.domain.image import ImageDocument
 from services.common.domain.normal_form import is_shown_alike
 from services.label_studio.client import LabelStudio
 from services.label_studio.schemas import Task
@@ -67,7 +68,7 @@ class Push:
     """
 
     studio: LabelStudio
-    images: Collection
+    images: ImageRepository
     addresses: Addresses
     store: ObjectStore
     is_dry_run: bool = False
@@ -116,7 +117,7 @@ class Push:
         """Return the images that have a task then."""
         kept: set[str] = set()
         found = self.images.find({"_id": {"$in": sorted(listed)}})
-        documents = {document["_id"]: document async for document in found}
+        documents = {document.id: document async for document in found}
         for image, tasks in listed.items():
             for task in tasks:
                 fate = self._fate(task, documents.get(image), is_second=image in kept)
@@ -132,7 +133,7 @@ class Push:
                     report.open_tasks += fate in {Fate.UNCHANGED, Fate.UPDATED}
         return kept
 
-    def _fate(self, task: Task, document: Document | None, *, is_second: bool) -> Fate:
+    def _fate(self, task: Task, document: ImageDocument | None, *, is_second: bool) -> Fate:
         if document is None:
             return Fate.FOREIGN
         if not _is_of(document, task):
@@ -141,7 +142,7 @@ class Push:
             return Fate.ANNOTATED
         if is_second:
             return Fate.DELETED
-        if document.get("annotation") is not None:
+        if document.annotation is not None:
             return Fate.ANNOTATED
         is_same = task.text("pushed") == pushed(document, self.addresses.kind)
         is_fresh = self.addresses.is_fresh(task.text("valid_until"))
@@ -153,13 +154,13 @@ class Push:
         is_annotated = now is not None and (now.total_annotations or now.annotations)
         return Fate.ANNOTATED if is_annotated else Fate.DELETED
 
-    async def _settle(self, task: Task, document: Document | None, fate: Fate) -> None:
+    async def _settle(self, task: Task, document: ImageDocument | None, fate: Fate) -> None:
         if fate is Fate.DELETED:
             await self.studio.delete_task(task.id)
         if fate is Fate.UPDATED and document is not None:
             await self._update(task, document)
 
-    async def _update(self, task: Task, document: Document) -> None:
+    async def _update(self, task: Task, document: ImageDocument) -> None:
         """Write the prediction, then the data: only these say that all of it is there."""
         kind = self.addresses.kind
         if task.text("pushed") != pushed(document, kind):
@@ -175,11 +176,11 @@ class Push:
 
     async def _missing(
         self, there: set[str], count: int, report: Report
-    ) -> AsyncIterator[list[Document]]:
+    ) -> AsyncIterator[list[ImageDocument]]:
         """Yield images that nobody has annotated and that have no task, the worst score first."""
         if count <= 0:
             return
-        chunk: list[Document] = []
+        chunk: list[ImageDocument] = []
         async for document in self._candidates(there, report):
             chunk.append(document)
             if len(chunk) == min(AT_ONCE, count):
@@ -190,11 +191,11 @@ class Push:
         if chunk:
             yield chunk
 
-    async def _candidates(self, there: set[str], report: Report) -> AsyncIterator[Document]:
+    async def _candidates(self, there: set[str], report: Report) -> AsyncIterator[ImageDocument]:
         wanted = {"status": "predicted", "annotation": None, "bucket": self.store.bucket}
         # Where all of the worst are annotated, one query for the others would take too long
         async for window in walk(self.images, worst(), wanted, fields=FIELDS):
-            without = (each for each in window.documents if each["_id"] not in there)
+            without = (each for each in window.documents if each.id not in there)
             while group := list(islice(without, READ_AT_ONCE)):
                 shown = await asyncio.gather(*map(self._is_shown, group))
                 for document, is_shown in zip(group, shown, strict=True):
@@ -203,10 +204,10 @@ class Push:
                     else:
                         report.counts[Fate.NOT_SHOWN] += 1
 
-    async def _is_shown(self, document: Document) -> bool:
+    async def _is_shown(self, document: ImageDocument) -> bool:
         """Whether a browser shows an image's own file with the pixels that the OCR API reads."""
         try:
-            stored = await self.store.read(document["key"], max_bytes=MAX_OBJECT_BYTES)
+            stored = await self.store.read(document.key, max_bytes=MAX_OBJECT_BYTES)
             return await asyncio.to_thread(is_shown_alike, stored.content)
         except ObjectNotFoundError:
             return True  # removed just now: the next push deletes its task
@@ -214,11 +215,11 @@ class Push:
             return False
 
 
-def _is_of(document: Document | None, task: Task) -> bool:
+def _is_of(document: ImageDocument | None, task: Task) -> bool:
     """Whether an image is there with the bytes that a task shows."""
-    if document is None or document["status"] != "predicted":
+    if document is None or document.status != "predicted":
         return False
-    return bool(document["etag"] == task.text("etag"))
+    return document.etag == task.text("etag")
 
 
 def _chunks(items: Iterable[str]) -> Iterator[list[str]]:

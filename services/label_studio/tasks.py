@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
 
-from services.common.adapters.mongo import Document
 from services.common.adapters.object_store import ObjectStore
+from services.common.domain.image import ImageDocument
+from services.common.domain.records import Prediction
 from services.label_studio.settings import LabelStudioSettings
 
 LABEL_CONFIG = (files(__package__) / "labeling.xml").read_text()
@@ -46,9 +47,9 @@ class Addresses:
         self._seconds = settings.address_seconds
         self._store = store
 
-    async def of(self, document: Document) -> Address:
+    async def of(self, document: ImageDocument) -> Address:
         """Return the address of an image, valid from now on."""
-        key = document["key"]
+        key = document.key
         if not self._is_presigned:
             return Address(f"s3://{self._store.bucket}/{key}")
         until = datetime.now(tz=UTC).replace(microsecond=0) + timedelta(seconds=self._seconds)
@@ -70,7 +71,7 @@ class Addresses:
         return f"{self._is_presigned} {self._store.client.meta.endpoint_url} {self._store.bucket}"
 
 
-def to_task(document: Document, address: Address, kind: str) -> dict[str, Any]:
+def to_task(document: ImageDocument, address: Address, kind: str) -> dict[str, Any]:
     """Return the task of an image that was read, with its prediction.
 
     Args:
@@ -81,41 +82,41 @@ def to_task(document: Document, address: Address, kind: str) -> dict[str, Any]:
     return {"data": to_data(document, address, kind), "predictions": [to_prediction(document)]}
 
 
-def to_data(document: Document, address: Address, kind: str) -> dict[str, Any]:
+def to_data(document: ImageDocument, address: Address, kind: str) -> dict[str, Any]:
     """Return the data of a task."""
     return {
         IMAGE: address.url,
-        "image_id": document["_id"],
-        "etag": document["etag"],
+        "image_id": document.id,
+        "etag": document.etag,
         "source_urls": _sources(document),
         "valid_until": address.valid_until.isoformat() if address.valid_until else "",
         "pushed": pushed(document, kind),
     }
 
 
-def to_prediction(document: Document) -> dict[str, Any]:
+def to_prediction(document: ImageDocument) -> dict[str, Any]:
     """Return what the model says, in Label Studio's form."""
-    prediction = document["prediction"]
+    prediction = document.prediction or Prediction()
     return {
-        "model_version": f"{prediction['engine']} {prediction['model_version']}",
-        "score": prediction["score"],
+        "model_version": prediction.model,
+        "score": prediction.score,
         "result": [
             {
                 "id": "prediction",
                 "from_name": TEXT,
                 "to_name": IMAGE,
                 "type": "textarea",
-                "value": {"text": [prediction["text"]]},
+                "value": {"text": [prediction.text]},
             }
         ],
     }
 
 
-def pushed(document: Document, kind: str) -> str:
+def pushed(document: ImageDocument, kind: str) -> str:
     """Return a digest of all in a task that may change, but for how long its address is valid."""
-    parts = [FORM, kind, document["etag"], _sources(document), to_prediction(document)]
+    parts = [FORM, kind, document.etag, _sources(document), to_prediction(document)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _sources(document: Document) -> list[str]:
-    return [str(each["url"]) for each in document.get("sources") or []][:SHOWN_SOURCES]
+def _sources(document: ImageDocument) -> list[str]:
+    return [str(each.url) for each in document.sources[:SHOWN_SOURCES]]

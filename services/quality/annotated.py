@@ -6,10 +6,11 @@
 from collections.abc import AsyncIterator, Mapping
 from typing import NamedTuple
 
-from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.windows import by_hash, walk
 from services.common.domain.accuracy import character_errors
 from services.common.domain.annotations import collapse
+from services.common.domain.image import ImageDocument
 from services.common.domain.labels import Label, label_of
 
 FIELDS = dict.fromkeys(("sha256", "status", "annotation", "prediction"), 1)
@@ -24,7 +25,7 @@ class Misreading(NamedTuple):
     """Characters that are wrong, missing or superfluous."""
 
 
-def right_text(document: Document) -> str | None:
+def right_text(document: ImageDocument) -> str | None:
     """Return what an image reads, in its normalised form, never empty.
 
     None where nobody has written it: no annotation, or one that says ``unreadable`` or
@@ -41,8 +42,8 @@ def misreading(read: str, *, right: str) -> Misreading:
 
 
 async def annotated(
-    images: Collection, bucket: str, *, fields: Mapping[str, int] = FIELDS
-) -> AsyncIterator[list[tuple[Document, str]]]:
+    images: ImageRepository, bucket: str, *, fields: Mapping[str, int] = FIELDS
+) -> AsyncIterator[list[tuple[ImageDocument, str]]]:
     """Yield predicted images with their right texts, some at a time, in the order of their hashes.
 
     Args:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import structlog
 
-from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.errors import UnavailableError
 from services.quality.annotated import annotated, misreading
 from services.reconciler.metrics import (
@@ -48,7 +48,7 @@ class Tally:
         self.characters += len(right)
 
 
-async def count(images: Collection, bucket: str) -> dict[Model, Tally]:
+async def count(images: ImageRepository, bucket: str) -> dict[Model, Tally]:
     """Count all annotated images by the model of their last prediction, a page in memory.
 
     Raises:
@@ -57,9 +57,9 @@ async def count(images: Collection, bucket: str) -> dict[Model, Tally]:
     tallies: dict[Model, Tally] = defaultdict(Tally)
     async for page in annotated(images, bucket):
         for document, right in page:
-            prediction: Document = document["prediction"]
-            model = Model(str(prediction.get("engine")), str(prediction.get("model_version")))
-            tallies[model].add(prediction.get("text") or "", right=right)
+            if (read := document.prediction) is not None:
+                model = Model(str(read.engine), str(read.model_version))
+                tallies[model].add(read.text, right=right)
     return dict(tallies)
 
 
@@ -75,7 +75,7 @@ def publish(tallies: dict[Model, Tally]) -> None:
     ANNOTATED_COUNTED.set(time.time())
 
 
-async def count_and_publish(images: Collection, bucket: str) -> bool:
+async def count_and_publish(images: ImageRepository, bucket: str) -> bool:
     """Count and show; return whether it went well."""
     try:
         publish(await count(images, bucket))

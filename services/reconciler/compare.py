@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from services.common.adapters.mongo import Document
 from services.common.adapters.object_store import ObjectInfo
 from services.common.adapters.synthetic_events import time_of
+from services.common.domain.image import ImageDocument
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -44,11 +44,11 @@ class Pair(NamedTuple):
 
     key: str
     listed: ObjectInfo | None
-    document: Document | None
+    document: ImageDocument | None
 
 
 async def pairs(
-    objects: AsyncIterator[ObjectInfo], documents: AsyncIterator[Document]
+    objects: AsyncIterator[ObjectInfo], documents: AsyncIterator[ImageDocument]
 ) -> AsyncIterator[Pair]:
     """Merge two streams that are ordered by key, holding one of each at a time.
 
@@ -58,13 +58,13 @@ async def pairs(
     listed = await anext(objects, None)
     document = await anext(documents, None)
     while listed is not None and document is not None:
-        left, right = _order(listed.key), _order(document["key"])
+        left, right = _order(listed.key), _order(document.key)
         if left == right:
             yield Pair(listed.key, listed, document)
         elif left < right:
             yield Pair(listed.key, listed, None)
         else:
-            yield Pair(document["key"], None, document)
+            yield Pair(document.key, None, document)
         if left <= right:
             listed = await anext(objects, None)
         if right <= left:
@@ -73,7 +73,7 @@ async def pairs(
         yield Pair(listed.key, listed, None)
         listed = await anext(objects, None)
     while document is not None:
-        yield Pair(document["key"], None, document)
+        yield Pair(document.key, None, document)
         document = await anext(documents, None)
 
 
@@ -83,7 +83,7 @@ def judge(pair: Pair, cutoff: datetime) -> State:
     if state not in TO_QUEUE:
         return state
     stored_at = pair.listed.stored_at if pair.listed is not None else None
-    sequencer = pair.document.get("sequencer") if pair.document is not None else None
+    sequencer = pair.document.sequencer if pair.document is not None else None
     changes = [stored_at, time_of(sequencer) if sequencer else None]
     is_young = any(change is not None and change > cutoff for change in changes)
     return State.YOUNG if is_young else state
@@ -100,21 +100,21 @@ def most_removals(documents: int) -> int:
 
 def _difference(pair: Pair) -> State:
     listed, document = pair.listed, pair.document
-    says_removed = document is not None and document.get("status") == "removed"
+    says_removed = document is not None and document.status == "removed"
     if listed is None:
         return State.REMOVED if says_removed else State.GONE
     if listed.key.endswith("/") and not listed.size:
         return State.FOLDER
     if document is None:
         return State.MISSING
-    if says_removed or document.get("etag") != listed.etag or _is_later(listed, document):
+    if says_removed or document.etag != listed.etag or _is_later(listed, document):
         return State.CHANGED
     return State.IN_ORDER
 
 
-def _is_later(listed: ObjectInfo, document: Document) -> bool:
+def _is_later(listed: ObjectInfo, document: ImageDocument) -> bool:
     """Whether the object was written again: the same bytes may have come from another source."""
-    sequencer = document.get("sequencer")
+    sequencer = document.sequencer
     return sequencer is None or listed.stored_at - time_of(sequencer) >= _MILLISECOND
 
 

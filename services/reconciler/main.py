@@ -8,6 +8,7 @@ from functools import partial
 import structlog
 from fastapi import FastAPI
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import check_broker
@@ -53,7 +54,7 @@ async def run(settings: ReconcilerSettings) -> None:
     ):
         one_pass = partial(compare_and_publish, settings, store=store, index=index, amqp=amqp)
         comparing = tasks.create_task(_repeat(one_pass, settings.interval_seconds))
-        one_count = partial(count_and_publish, index.images, store.bucket)
+        one_count = partial(count_and_publish, ImageRepository(index.images), store.bucket)
         counting = tasks.create_task(_repeat(one_count, settings.annotated_interval_seconds))
         app = FastAPI(title="DocReco reconciler", openapi_url=None)
         app.include_router(
@@ -74,9 +75,8 @@ async def compare_and_publish(
 ) -> bool:
     """Make a pass and show what it found; return whether it went well."""
     try:
-        report = await make_pass(
-            settings, store=store, images=index.images, amqp=amqp, queues=OCR_QUEUES
-        )
+        images = ImageRepository(index.images)
+        report = await make_pass(settings, store=store, images=images, amqp=amqp, queues=OCR_QUEUES)
     except UnavailableError as error:
         log.warning("pass failed", code=error.code, error=str(error))
         PASSES.labels(outcome="failed").inc()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher, open_queue
 from services.common.adapters.rabbitmq.settlement import Queues
@@ -23,6 +23,7 @@ from services.common.adapters.synthetic_events import (
 )
 from services.common.domain.errors import PipelineError
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
+from services.common.domain.image import ImageDocument
 from services.common.runtime.settings import AmqpSettings
 from services.reconciler.compare import (
     MOST_REMOVALS,
@@ -78,7 +79,7 @@ class Reconciler:
         self,
         *,
         store: ObjectStore,
-        images: Collection,
+        images: ImageRepository,
         publisher: Publisher | None,
         queues: Queues,
         settings: ReconcilerSettings,
@@ -130,7 +131,7 @@ class Reconciler:
         report.seconds = asyncio.get_running_loop().time() - began
         return report
 
-    async def _documents(self) -> AsyncGenerator[Document, None]:
+    async def _documents(self) -> AsyncGenerator[ImageDocument, None]:
         """Yield the bucket's documents by ``_id``; by pages, as a cursor dies of waiting."""
         last, end = f"{self._store.bucket}/", f"{self._store.bucket}0"  # "0" follows "/"
         fields = {"key": 1, "etag": 1, "status": 1, "sequencer": 1}
@@ -148,7 +149,7 @@ class Reconciler:
                 return
             for document in page:
                 yield document
-            last = page[-1]["_id"]
+            last = page[-1].id
 
     async def _settle(
         self, differing: list[Pair], cutoff: datetime, parked: Parked, report: Report
@@ -176,7 +177,7 @@ class Reconciler:
         if state is not State.GONE or self._allows_gone:
             await self._queue(pair, report)
         elif len(self._gone) < MOST_REMOVALS:
-            self._gone.append(Pair(pair.key, None, {"key": pair.key}))
+            self._gone.append(Pair(pair.key, None, None))
 
     async def _settle_gone(self, cutoff: datetime, report: Report) -> None:
         """Queue what is gone, or nothing of it where that is more than a pass may remove.
@@ -213,7 +214,7 @@ class Reconciler:
 
     async def _look_again(self, before: Pair) -> Pair | None:
         """Return the pair as it is now, with the object's metadata; None: neither is there."""
-        document = await self._images.find_one({"_id": f"{self._store.bucket}/{before.key}"})
+        document = await self._images.get(f"{self._store.bucket}/{before.key}")
         now = await self._store.head(before.key)
         if now is None and document is None:
             return None
@@ -235,7 +236,7 @@ class Reconciler:
 
 def notification_for(bucket: str, pair: Pair) -> bytes:
     """Return the notification that brings the document where the object is (see ``synthetic``)."""
-    shown = pair.document.get("sequencer") if pair.document is not None else None
+    shown = pair.document.sequencer if pair.document is not None else None
     if pair.listed is not None:
         sequencer = latest(sequencer_at(pair.listed.stored_at), shown)
         return stored_notification(bucket, pair.listed, sequencer=sequencer)
@@ -247,7 +248,7 @@ async def make_pass(
     settings: ReconcilerSettings,
     *,
     store: ObjectStore,
-    images: Collection,
+    images: ImageRepository,
     amqp: AmqpSettings,
     queues: Queues,
     is_dry_run: bool = False,

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from starlette.datastructures import FormData
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES, Queues
@@ -35,6 +36,7 @@ class Parts:
     sessions: Sessions
     pages: Pages
     index: Database
+    images: ImageRepository
     store: ObjectStore
     queue: Queue
     quality: Quality

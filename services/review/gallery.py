@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.mongo import Document
 from services.common.adapters.windows import Axis, Position, best, newest, position_of, walk, worst
 from services.common.domain.errors import PermanentError
+from services.common.domain.image import ImageDocument
 from services.review.queue import SEARCH_SECONDS, from_host
 
 PAGE = 24
@@ -92,14 +94,14 @@ class InvalidCursorError(PermanentError):
 class GalleryPage:
     """Some images."""
 
-    documents: list[Document]
+    documents: list[ImageDocument]
     next: str | None
     """Cursor of what follows; None at the end."""
     is_cut: bool
     """Whether time was over before the page was full."""
 
 
-async def find_page(images: Collection, filters: Filters) -> GalleryPage:
+async def find_page(images: ImageRepository, filters: Filters) -> GalleryPage:
     """Return the images that the filters ask for.
 
     Raises:
@@ -107,7 +109,7 @@ async def find_page(images: Collection, filters: Filters) -> GalleryPage:
         IndexUnavailableError: MongoDB does not answer.
     """
     axis, deadline = _axis(filters), monotonic() + SEARCH_SECONDS
-    found: list[Document] = []
+    found: list[ImageDocument] = []
     after = decode(filters.cursor, axis) if filters.cursor else None
     async for window in walk(images, axis, where(filters), after=after, fields=FIELDS):
         found += window.documents

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, open_index
 from services.common.adapters.object_store import open_object_store
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES, Queues
@@ -57,7 +58,8 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         sessions = Sessions(
             settings.login_password, seconds=settings.session_hours * SECONDS_OF_AN_HOUR
         )
-        quality = Quality(index.images, refresh_seconds=settings.quality_refresh_seconds)
+        images = ImageRepository(index.images)
+        quality = Quality(images, refresh_seconds=settings.quality_refresh_seconds)
         counting = tasks.create_task(quality.run(stop))
         leases = Leases(index.review_leases, seconds=settings.lease_seconds)
         parts = Parts(
@@ -65,8 +67,9 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             sessions=sessions,
             pages=Pages(sessions),
             index=index,
+            images=images,
             store=store,
-            queue=Queue(index.images, leases),
+            queue=Queue(images, leases),
             quality=quality,
             fetcher=fetcher,
             amqp=config.amqp,

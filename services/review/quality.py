@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.windows import walk, worst
 from services.common.domain.errors import UnavailableError
+from services.common.domain.image import ImageDocument
 from services.quality.annotated import misreading, right_text
 
 log = structlog.stdlib.get_logger(__name__)
@@ -57,16 +58,16 @@ class Figures:
     models: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     counted_at: datetime = field(default_factory=lambda: datetime.now(tz=UTC))
 
-    def add(self, document: Document) -> None:
+    def add(self, document: ImageDocument) -> None:
         """Count an image that was read."""
-        prediction, score = document["prediction"], float(document["prediction"]["score"])
-        right = right_text(document) or ""
-        read = prediction.get("text") or ""
-        errors = misreading(read, right=right).errors
-        model = f"{prediction.get('engine')} {prediction.get('model_version')}"
+        prediction = document.prediction
+        if prediction is None:
+            return
+        right, score = right_text(document) or "", prediction.score
+        errors = misreading(prediction.text, right=right).errors
         band = min(BANDS - 1, int(score * BANDS))
         hosts = [self.hosts[host] for host in _hosts(document)]
-        for tally in (self.total, self.bands[band], self.models[model], *hosts):
+        for tally in (self.total, self.bands[band], self.models[prediction.model], *hosts):
             tally.images += 1
             tally.score_sum += score
             tally.annotated += bool(right)
@@ -87,15 +88,15 @@ class Figures:
         return sorted(self.models.items(), key=lambda each: (-each[1].images, each[0]))[:SHOWN]
 
 
-def _hosts(document: Document) -> set[str]:
+def _hosts(document: ImageDocument) -> set[str]:
     found = set()
-    for source in document.get("sources") or []:
+    for source in document.sources:
         with suppress(ValueError):  # somebody's upload may name anything
-            found.add(urlsplit(str(source.get("url"))).hostname or UPLOADED)
+            found.add(urlsplit(str(source.url)).hostname or UPLOADED)
     return found or {UPLOADED}
 
 
-async def count(images: Collection) -> Figures:
+async def count(images: ImageRepository) -> Figures:
     """Count all images that were read.
 
     Raises:
@@ -117,7 +118,7 @@ class Quality:
         refresh_seconds: Pause between two counts.
     """
 
-    def __init__(self, images: Collection, *, refresh_seconds: float) -> None:
+    def __init__(self, images: ImageRepository, *, refresh_seconds: float) -> None:
         self._images = images
         self._refresh_seconds = refresh_seconds
         self.figures: Figures | None = None

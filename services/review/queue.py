@@ -11,9 +11,10 @@ from time import monotonic
 from typing import Any
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.mongo import Document
 from services.common.adapters.windows import Axis, Position, by_hash, most_apart, walk, worst
 from services.common.domain.annotations import Outcome, to_annotation
+from services.common.domain.image import ImageDocument
 from services.common.domain.records import Annotation, Quality
 from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
@@ -46,8 +47,8 @@ class Wish:
 class Task:
     """The image to look at, and the one after it, which is loaded meanwhile."""
 
-    now: Document | None
-    next: Document | None
+    now: ImageDocument | None
+    next: ImageDocument | None
     is_cut: bool = False
     """Whether the search ended by time: there may be images yet."""
     after: Position | None = None
@@ -64,14 +65,9 @@ class Queue:
         turns: Those who look for an image at the same time would try the same ones.
     """
 
-    images: Collection
+    images: ImageRepository
     leases: Leases
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def documents(self) -> ImageRepository:
-        """The same images, to be changed."""
-        return ImageRepository(self.images)
 
     async def task(self, session: Session, wish: Wish, *expected: str) -> Task:
         """Return what a person does now, and next.
@@ -84,7 +80,7 @@ class Queue:
         Raises:
             IndexUnavailableError: MongoDB does not answer.
         """
-        got: dict[str, Document] = {}
+        got: dict[str, ImageDocument] = {}
 
         async def is_enough(image: str) -> bool:
             if image not in got and (document := await self._take(image, session)):
@@ -120,7 +116,7 @@ class Queue:
         if await self._is_finished(session, said, image, etag=etag):
             return Outcome.UNCHANGED
         await self.leases.begin(answer, session.id)
-        outcome = await self.documents.annotate(image, said, etag=etag)
+        outcome = await self.images.annotate(image, said, etag=etag)
         if outcome is Outcome.WRITTEN:
             ANNOTATIONS.labels(quality=quality).inc()
             await self.leases.done(answer, session.id)
@@ -140,13 +136,13 @@ class Queue:
         earlier = await self.leases.begun(image, session.id)
         if earlier is None:
             return False
-        document, ours = await self.documents.load(image), {"by": said.by, "at": earlier.at}
+        document, ours = await self.images.load(image), {"by": said.by, "at": earlier.at}
         if document.annotation is None or not document.annotation.matches(**ours):
             return False
         if document.annotated(said, etag=etag).code is Outcome.UNCHANGED:
             await self.leases.done(earlier, session.id)
             return True
-        await self.documents.revert(image, **ours)
+        await self.images.revert(image, **ours)
         return False
 
     async def undo(self, session: Session) -> str | None:
@@ -157,23 +153,23 @@ class Queue:
         """
         while (last := await self.leases.last_done(session.id)) is not None:
             mine = {"by": session.name, "at": last.at}
-            is_reverted = await self.documents.revert(last.image, **mine)
+            is_reverted = await self.images.revert(last.image, **mine)
             if is_reverted:
                 UNDONE.inc()
             # An Undo may have been cut short, and its person was not told what it did
-            document = await self.documents.load(last.image)
+            document = await self.images.load(last.image)
             is_undone = is_reverted or document.has_reverted(**mine)
             await self.leases.undone(last, session.id)
             if is_undone:
                 return last.image
         return None
 
-    async def _take(self, image: str, session: Session) -> Document | None:
+    async def _take(self, image: str, session: Session) -> ImageDocument | None:
         """Return an image that is this session's from now on, and not annotated."""
         if not await self.leases.take(image, session.id):
             return None
         # Read after the lease: who had it before may have annotated it
-        document = await self.images.find_one({"_id": image})
+        document = await self.images.get(image)
         if document is None or not is_open(document):
             await self.leases.release(image, session.id)
             return None
@@ -186,8 +182,8 @@ class Queue:
             fields = {axis.field: 1}
             async for window in walk(self.images, axis, _where(wish), after=after, fields=fields):
                 for document in window.documents:
-                    if document["_id"] not in taken:
-                        yield document["_id"]
+                    if document.id not in taken:
+                        yield document.id
                 if window.next and not window.documents and monotonic() > deadline:
                     yield window.next
                     return
@@ -200,15 +196,15 @@ def _now() -> datetime:
 
 
 def _to_task(
-    got: dict[str, Document], *, is_cut: bool = False, after: Position | None = None
+    got: dict[str, ImageDocument], *, is_cut: bool = False, after: Position | None = None
 ) -> Task:
     now, later = [*got.values(), None, None][:2]
     return Task(now, later, is_cut, after)
 
 
-def is_open(document: Document) -> bool:
+def is_open(document: ImageDocument) -> bool:
     """Whether an image was read and nobody has said anything of it."""
-    return document.get("status") == "predicted" and document.get("annotation") is None
+    return document.status == "predicted" and document.annotation is None
 
 
 def from_host(host: str) -> Document:

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.local.stack import Addresses
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.runtime.settings import MongoSettings, S3Settings
@@ -113,7 +114,9 @@ async def _export(addresses: Addresses, layout: Format, out: Path) -> int:
     s3, mongo = settings_of(addresses)
     async with open_object_store(s3) as store, open_index(mongo) as index:
         query = Query(format=layout, bucket=BUCKET)
-        manifest = await export(query, Sources(index.images, store), out, lambda *_: None)
+        manifest = await export(
+            query, Sources(ImageRepository(index.images), store), out, lambda *_: None
+        )
         return manifest.images
 
 

@@ -17,6 +17,7 @@ from infra.local.servers import Home, notification_environment, url_of
 from infra.local.settings import LocalSettings
 from infra.local.stack import BUCKET, located
 from infra.local.supervisor import Supervisor
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
@@ -117,7 +118,7 @@ async def test_events_that_a_full_disk_swallowed_are_found_by_the_reconciler(
                 report = await make_pass(
                     ReconcilerSettings(min_age_seconds=0),
                     store=store,
-                    images=index.images,
+                    images=ImageRepository(index.images),
                     amqp=amqp,
                     queues=queues,
                 )

@@ -33,7 +33,7 @@ async def queue(index: Database) -> Queue:
     """A queue of two images, the first of which is annotated."""
     for document in (FIRST, SECOND):
         await index.images.insert(dict(document))
-    queue = Queue(index.images, Leases(index.review_leases, seconds=60))
+    queue = Queue(ImageRepository(index.images), Leases(index.review_leases, seconds=60))
     await answer(queue, FIRST["_id"], "right text")
     return queue
 

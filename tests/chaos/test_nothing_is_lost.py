@@ -18,6 +18,7 @@ import pytest
 from aiohttp import ClientSession, FormData
 from PIL import Image
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Document
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES
 from services.reconciler.settings import ReconcilerSettings
@@ -87,7 +88,7 @@ async def reconcile(pipeline: Pipeline, client: Client) -> int:
     report = await make_pass(
         settings,
         store=client.store,
-        images=client.index.images,
+        images=ImageRepository(client.index.images),
         amqp=pipeline.amqp,
         queues=OCR_QUEUES,
     )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import HttpUrl, SecretStr
 
-from services.common.adapters.mongo import Document
+from services.common.domain.image import ImageDocument
 from services.label_studio.answers import latest, to_ours
 from services.label_studio.client import LabelStudio, open_label_studio
 from services.label_studio.schemas import Task
@@ -58,12 +58,14 @@ def settings(fake: LabelStudioFake, token: str = TOKEN) -> LabelStudioSettings:
     return LabelStudioSettings(url=HttpUrl(fake.url), token=SecretStr(token))
 
 
-def lines() -> list[tuple[Document, Address]]:
+def lines() -> list[tuple[ImageDocument, Address]]:
     source = [{"url": "https://site.example/a.png?token=%5Bredacted%5D"}]
     presigned = Address("https://minio.example/raw/a.png?X-Amz-Signature=f00", UNTIL)
+    first = known("Wat it says", 0.31, key="a.png", sources=source)
+    second = known("", 0.0, key="b.png")
     return [
-        (known("Wat it says", 0.31, key="a.png", sources=source), presigned),
-        (known("", 0.0, key="b.png"), Address("s3://raw/b.png")),
+        (ImageDocument.model_validate(first), presigned),
+        (ImageDocument.model_validate(second), Address("s3://raw/b.png")),
     ]
 
 

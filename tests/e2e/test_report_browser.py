@@ -14,6 +14,7 @@ from PIL import Image
 from infra.local.as_root import install_packages
 from services.cli.report_figures import Figures, figures_of
 from services.cli.report_page import report_page
+from services.common.domain.image import ImageDocument
 
 pytestmark = pytest.mark.e2e
 
@@ -69,7 +70,9 @@ def _figures() -> Figures:
         }
         for number in range(168)
     ]
-    return figures_of(documents, since=since, until=UNTIL, low_score=0.5)
+    return figures_of(
+        map(ImageDocument.model_validate, documents), since=since, until=UNTIL, low_score=0.5
+    )
 
 
 def colours(png: Path) -> tuple[float, int]:

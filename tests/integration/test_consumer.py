@@ -244,6 +244,7 @@ async def test_fetch_that_is_written_down_late_is_waited_for(start: Start, index
 
     document = await pipeline.document("late.png")
     assert document["annotation"]["text"] == annotation
+    await pipeline.until_settled("predicted")
     assert pipeline.settled == [
         (Outcome.RETRIED, "fetch_not_found"),
         (Outcome.ACKED, "predicted"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.object_store import ObjectStore
 from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.export import Sources
@@ -413,7 +414,7 @@ async def test_interrupted_export_leaves_the_one_before_and_is_made_anew(
     some: Collected, tmp_path: Path
 ) -> None:
     out = tmp_path / "set"
-    sources = Sources(some.index.images, some.store)
+    sources = Sources(ImageRepository(some.index.images), some.store)
     query = Query(format=Format.HF, bucket=some.store.bucket)
 
     class StoppedError(Exception):

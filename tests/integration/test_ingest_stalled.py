@@ -14,6 +14,7 @@ from infra.local import ingest as ingesting
 from infra.local.ingest import Ingested, document_id, ingest
 from infra.local.report import find_rows, show_outcome
 from services.cli.fetcher import AS_FOUND, Batch, FetcherClient, Item, ListRequest, Submission
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, open_index
 from services.common.runtime.settings import MongoSettings
 
@@ -90,7 +91,7 @@ async def test_documents_that_do_not_come_are_named_and_the_others_shown(
     assert found.missing == {"raw/lost.png"}
     assert not found.is_complete
     shown = StringIO()
-    rows = await find_rows(index.images, found.document_ids)
+    rows = await find_rows(ImageRepository(index.images), found.document_ids)
     show_outcome(Console(file=shown, width=200), found, rows)
     lines = shown.getvalue().splitlines()
     assert any("there.png" in line and "text of there.png" in line for line in lines)

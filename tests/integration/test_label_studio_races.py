@@ -9,6 +9,7 @@ from aiohttp import web
 from pydantic import HttpUrl, SecretStr
 from typing_extensions import override
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.runtime.settings import MongoSettings, S3Settings
 from services.label_studio.client import LabelStudio, open_label_studio
 from services.label_studio.pull import Pull, Report
@@ -71,7 +72,7 @@ async def nothing() -> None:
 async def push(studio: LabelStudioFake, collected: Collected, *doing: Any, limit: int = 10) -> Any:
     async with client(studio, *(doing or (nothing,))) as asked:
         addresses = Addresses(settings_of(studio), collected.store)
-        step = Push(asked, collected.index.images, addresses, collected.store)
+        step = Push(asked, ImageRepository(collected.index.images), addresses, collected.store)
         return (await step.run(PROJECT, limit=limit)).counts
 
 

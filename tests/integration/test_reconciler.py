@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.settlement import CODE_HEADER
 from services.common.adapters.synthetic_events import (
@@ -68,7 +69,7 @@ async def test_dry_run_queues_nothing(site: Site) -> None:
     report = await make_pass(
         settings,
         store=site.store,
-        images=site.index.images,
+        images=ImageRepository(site.index.images),
         amqp=site.amqp,
         queues=site.queues,
         is_dry_run=True,

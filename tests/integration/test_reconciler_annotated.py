@@ -62,7 +62,7 @@ async def test_errors_are_counted_by_the_model_that_has_read_last(index: Databas
         ]
     )
 
-    assert await count(index.images, BUCKET) == {
+    assert await count(ImageRepository(index.images), BUCKET) == {
         Model("fake", "fake-1"): Tally(images=3, exact=2, errors=1, characters=23),
         Model("fake", "0"): Tally(images=1, exact=0, errors=3, characters=9),
     }
@@ -81,14 +81,14 @@ async def test_what_has_no_right_text_counts_nothing(index: Database) -> None:
         ]
     )
 
-    assert await count(index.images, BUCKET) == {}
+    assert await count(ImageRepository(index.images), BUCKET) == {}
 
 
 async def test_more_than_a_window_is_counted_once(index: Database) -> None:
     many = [document(f"{number:04}", "ab", "abc") for number in range(2 * MOST + 1)]
     await index.images.insert_missing(many)
 
-    [tally] = (await count(index.images, BUCKET)).values()
+    [tally] = (await count(ImageRepository(index.images), BUCKET)).values()
 
     assert (tally.images, tally.errors) == (2 * MOST + 1, 2 * MOST + 1)
 
@@ -97,13 +97,13 @@ async def test_annotation_of_a_known_prediction_is_shown_and_goes_when_it_is_tak
     index: Database,
 ) -> None:
     await index.images.insert(document("a", "Wikipedla"))
-    await count_and_publish(index.images, BUCKET)
+    await count_and_publish(ImageRepository(index.images), BUCKET)
     assert shown("cer") == {}
 
     await ImageRepository(index.images).annotate(
         f"{BUCKET}/a", to_annotation("Wikipedia", by="ada")
     )
-    assert await count_and_publish(index.images, BUCKET)
+    assert await count_and_publish(ImageRepository(index.images), BUCKET)
 
     assert shown("cer") == {"fake-1": pytest.approx(1 / 9)}
     assert shown("exact_ratio") == {"fake-1": 0}
@@ -111,7 +111,7 @@ async def test_annotation_of_a_known_prediction_is_shown_and_goes_when_it_is_tak
     assert shown("characters") == {"fake-1": 9}
 
     await ImageRepository(index.images).revert(f"{BUCKET}/a", by="ada")
-    await count_and_publish(index.images, BUCKET)
+    await count_and_publish(ImageRepository(index.images), BUCKET)
     assert [shown(name) for name in ("cer", "exact_ratio", "images", "characters")] == [{}] * 4
 
 
@@ -119,10 +119,10 @@ async def test_document_out_of_shape_leaves_the_last_count_and_ends_nothing(
     index: Database,
 ) -> None:
     await index.images.insert(document("a", "ab", "ab"))
-    await count_and_publish(index.images, BUCKET)
+    await count_and_publish(ImageRepository(index.images), BUCKET)
     await index.images.insert(document("b", "ab", annotation={"text": 7}))
 
-    assert not await count_and_publish(index.images, BUCKET)
+    assert not await count_and_publish(ImageRepository(index.images), BUCKET)
 
     assert shown("images") == {"fake-1": 1}
 
@@ -131,11 +131,11 @@ async def test_missing_database_leaves_the_last_count_and_is_told(
     index: Database, mongo_settings: MongoSettings
 ) -> None:
     await index.images.insert(document("a", "ab", "ab"))
-    await count_and_publish(index.images, BUCKET)
+    await count_and_publish(ImageRepository(index.images), BUCKET)
     url = type(mongo_settings.url)("mongodb://127.0.0.1:9/?directConnection=true")
     nowhere = mongo_settings.model_copy(update={"url": url, "timeout_seconds": 0.1})
 
     async with open_index(nowhere) as missing:
-        assert not await count_and_publish(missing.images, BUCKET)
+        assert not await count_and_publish(ImageRepository(missing.images), BUCKET)
 
     assert shown("exact_ratio") == {"fake-1": 1}

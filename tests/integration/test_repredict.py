@@ -8,6 +8,7 @@ from aiohttp import web
 
 from services.cli.images import Status
 from services.cli.repredict import queue_all, selection
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
@@ -83,7 +84,9 @@ class Site:
     ) -> int:
         where = selection(model_version_not, status)
         count = len(self.settlements.settled)
-        queued = await queue_all(self.index.images, self.publisher, where, limit, self.queues.work)
+        queued = await queue_all(
+            ImageRepository(self.index.images), self.publisher, where, limit, self.queues.work
+        )
         await self.settlements.until(count + queued)
         return queued
 

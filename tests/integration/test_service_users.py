@@ -13,6 +13,7 @@ from pydantic import AmqpDsn, HttpUrl, MongoDsn, SecretStr
 from pymongo import MongoClient
 
 from infra.local.stack import Addresses
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import check_broker
@@ -215,7 +216,7 @@ async def test_reconciler_makes_a_pass_with_its_own_rights_and_cannot_write(
         report = await make_pass(
             ReconcilerSettings.model_construct(**settings),
             store=store,
-            images=index.images,
+            images=ImageRepository(index.images),
             amqp=AmqpSettings(url=AmqpDsn(url)),
             queues=replace(OCR_QUEUES, work=others.work),
         )

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document, open_index
 from services.common.adapters.object_store import ObjectInfo, ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import open_publisher
@@ -49,7 +50,7 @@ class Site:
                 **{**ReconcilerSettings().model_dump(), "min_age_seconds": min_age - 2, **settings}
             ),
             store=self.store,
-            images=self.index.images,
+            images=ImageRepository(self.index.images),
             amqp=self.amqp,
             queues=self.queues,
             allows_gone=allows_gone,

@@ -3,6 +3,7 @@
 import json
 import unicodedata
 from io import StringIO
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,8 +21,9 @@ from services.cli.errors import (
 from services.cli.output import Output, cell, counted, plain, table, to_json
 from services.cli.rows import character_error_rate, image_row, image_table
 from services.cli.settings import CliSettings
-from services.common.adapters.mongo import Document
 from services.common.domain.errors import IndexUnavailableError
+from services.common.domain.image import ImageDocument
+from tests import factories
 
 CLEAR_SCREEN = "\x1b[2J"
 RIGHT_TO_LEFT = "\N{RIGHT-TO-LEFT OVERRIDE}"
@@ -34,16 +36,18 @@ def rendered(*shown: object) -> str:
     return console.file.getvalue()
 
 
-def document(**changes: object) -> Document:
-    return {
-        "_id": "raw/fetched/ab/" + "ab" * 32 + ".png",
-        "status": "predicted",
-        "prediction": {"text": "bonjour", "score": 0.25},
-        "annotation": {"text": "bonsoir"},
-        "sources": [{"url": "http://site.example/images/one.png?size=2"}],
-        "error": None,
-        **changes,
-    }
+def document(**changes: Any) -> ImageDocument:
+    return factories.document(
+        **{
+            "_id": "raw/fetched/ab/" + "ab" * 32 + ".png",
+            "status": "predicted",
+            "prediction": {"text": "bonjour", "score": 0.25},
+            "annotation": {"text": "bonsoir"},
+            "sources": [{"url": "http://site.example/images/one.png?size=2"}],
+            "error": None,
+            **changes,
+        }
+    )
 
 
 @given(st.text())
@@ -146,7 +150,7 @@ def test_row_without_annotation_has_no_error_rate() -> None:
 
 
 def test_row_of_an_upload_is_known_by_its_key() -> None:
-    row = image_row({"_id": "raw/scans/page 1.png", "status": "predicted"})
+    row = image_row(factories.document(_id="raw/scans/page 1.png"))
     assert row.label == "page 1.png"
     assert row.short_image == "raw/scans/page 1.png"
     assert "(uploaded)" in rendered(image_table("t", [row]))

@@ -9,6 +9,7 @@ from services.cli.evaluate_page import evaluation_page
 from services.common.domain.accuracy import character_errors, word_errors
 from services.datasets.evaluation import Reading, Sample, stored_reading
 from services.datasets.quality import Estimate, band_of, compare, quality_of
+from tests import factories
 from tests.support.datasets import prediction
 
 
@@ -87,10 +88,10 @@ def test_equal_models_are_not_told_apart() -> None:
 
 
 def test_stored_reading_is_the_last_of_its_version() -> None:
-    document = {
-        "prediction": prediction("now", version="2"),
-        "history": [prediction("first", version="1"), prediction("later", version="1")],
-    }
+    document = factories.document(
+        prediction=prediction("now", version="2"),
+        history=[prediction("first", version="1"), prediction("later", version="1")],
+    )
     assert stored_reading(document, None) == Reading("now", 0.95)
     assert stored_reading(document, "1") == Reading("later", 0.95)
     assert stored_reading(document, "3") is None

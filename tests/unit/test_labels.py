@@ -9,16 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.domain.accuracy import similarity
+from services.common.domain.image import ImageDocument
 from services.common.domain.labels import Exclusion, Label, Origin, agreement, label_of
+from services.common.domain.records import Source
 from services.datasets.splits import hosts_of, parse_split, source_group
+from tests import factories
 from tests.support.datasets import annotation, prediction
 
 
-def document(**fields: Any) -> dict[str, Any]:
-    return {"status": "predicted", "prediction": prediction("industrie"), **fields}
+def document(**fields: Any) -> ImageDocument:
+    return factories.document(**{"prediction": prediction("industrie"), **fields})
 
 
-def label(of: dict[str, Any], *, only_annotated: bool = False) -> Label | Exclusion:
+def label(of: ImageDocument, *, only_annotated: bool = False) -> Label | Exclusion:
     return label_of(of, only_annotated=only_annotated, min_agreement=0.9)
 
 
@@ -100,7 +103,8 @@ def test_split_that_is_none_is_refused(text: str) -> None:
 
 
 def test_group_is_the_first_host_or_the_folder() -> None:
-    sources = [{"url": "https://B.example/1"}, {"url": "http://a.example:8/2"}]
-    assert source_group({"sources": sources}) == "host:b.example"
-    assert hosts_of({"sources": [*sources, {"url": "http://[bad"}]}) == ["b.example", "a.example"]
-    assert source_group({"key": "scans/1/a.png", "sources": []}) == "folder:scans/1"
+    urls = ("https://B.example/1", "http://a.example:8/2", "http://[bad")
+    hosts = hosts_of([Source(url=url) for url in urls])
+    assert hosts == ["b.example", "a.example"]
+    assert source_group("a.png", hosts) == "host:b.example"
+    assert source_group("scans/1/a.png", []) == "folder:scans/1"

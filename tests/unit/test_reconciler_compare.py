@@ -1,6 +1,6 @@
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from services.common.adapters.object_store import ObjectInfo
 from services.common.adapters.synthetic_events import sequencer_at
+from services.common.domain.image import ImageDocument
 from services.reconciler.compare import Pair, State, judge, pairs
+from tests import factories
 
 T = TypeVar("T")
 NOW = datetime(2026, 11, 24, 12, 0, 0, 500000, tzinfo=UTC)
@@ -21,8 +23,8 @@ def listed(etag: str = "e1", at: datetime = OLD, key: str = "a.png", size: int =
     return ObjectInfo(key, etag, size, at)
 
 
-def document(etag: str = "e1", at: datetime = OLD, status: str = "predicted") -> dict[str, Any]:
-    return {"key": "a.png", "etag": etag, "status": status, "sequencer": sequencer_at(at)}
+def document(etag: str = "e1", at: datetime = OLD, status: str = "predicted") -> ImageDocument:
+    return factories.document(etag=etag, status=status, sequencer=sequencer_at(at))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def document(etag: str = "e1", at: datetime = OLD, status: str = "predicted") ->
     ],
 )
 def test_difference_is_judged_by_bytes_time_and_status(
-    info: ObjectInfo | None, shown: dict[str, Any] | None, state: State
+    info: ObjectInfo | None, shown: ImageDocument | None, state: State
 ) -> None:
     assert judge(Pair("a.png", info, shown), CUTOFF) is state
 
@@ -55,7 +57,7 @@ async def test_merge_pairs_what_has_the_same_key_and_loses_nothing(
     stored: list[str], indexed: list[str]
 ) -> None:
     objects = [listed(key=key) for key in sorted(stored, key=str.encode)]
-    documents = [{"key": key} for key in sorted(indexed, key=str.encode)]
+    documents = [factories.document(key=key) for key in sorted(indexed, key=str.encode)]
 
     merged = [pair async for pair in pairs(stream(objects), stream(documents))]
 

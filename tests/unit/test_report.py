@@ -12,13 +12,15 @@ from typing_extensions import override
 from services.cli.report import parse_period
 from services.cli.report_figures import BINS, WORST, Figures, figures_of
 from services.cli.report_page import report_page
+from services.common.domain.image import ImageDocument
+from tests import factories
 
 UNTIL = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SINCE = UNTIL - timedelta(days=7)
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>&\"'"
 
 
-def document(score: float, **fields: Any) -> dict[str, Any]:
+def document(score: float, **fields: Any) -> ImageDocument:
     prediction = {
         "text": fields.pop("text", "Wikipedia"),
         "score": score,
@@ -26,10 +28,10 @@ def document(score: float, **fields: Any) -> dict[str, Any]:
         "model_version": fields.pop("model_version", "1"),
         "predicted_at": fields.pop("at", UNTIL - timedelta(hours=1)),
     }
-    return {"_id": "raw/a.png", "status": "predicted", "prediction": prediction, **fields}
+    return factories.document(prediction=prediction, **fields)
 
 
-def figures(*documents: dict[str, Any]) -> Figures:
+def figures(*documents: ImageDocument) -> Figures:
     return figures_of(documents, since=SINCE, until=UNTIL, low_score=0.5)
 
 
@@ -129,7 +131,7 @@ def test_texts_by_strangers_stay_texts(where: str) -> None:
         "id": {"_id": HOSTILE},
         "code": {},
     }
-    rejected = {"_id": "b", "status": "rejected", "error": {"code": HOSTILE}}
+    rejected = factories.document(status="rejected", error={"code": HOSTILE})
     page = report_page(figures(document(0.1, **hostile[where]), rejected), critical=0.5)
     elements = Elements(page)
     assert not elements.names & {"script", "img", "link", "iframe", "object"}

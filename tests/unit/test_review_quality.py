@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection, Document
 from services.review.quality import Figures, Quality
 from tests.support.review import known
@@ -23,7 +24,7 @@ class Images:
 
 
 async def test_document_out_of_shape_does_not_end_the_page() -> None:
-    quality = Quality(cast("Collection", Images()), refresh_seconds=0)
+    quality = Quality(ImageRepository(cast("Collection", Images())), refresh_seconds=0)
     stop = asyncio.Event()
     counting = asyncio.create_task(quality.run(stop))
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from services.common.adapters import windows
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection, Document
 from services.common.adapters.windows import (
     LONG_SECONDS,
@@ -69,9 +70,9 @@ def _meets(document: Document, where: Document) -> bool:
 
 def read(documents: list[Document], axis: Axis, after: Position | None = None) -> list[str]:
     async def work() -> list[str]:
-        images = cast("Collection", InMemory(documents))
+        images = ImageRepository(cast("Collection", InMemory(documents)))
         return [
-            each["_id"]
+            each.id
             async for window in walk(images, axis, {}, after=after)
             for each in window.documents
         ]
@@ -144,8 +145,8 @@ def _read_slowly(images: Slow, axis: Axis) -> list[str]:
 
 async def _walk(images: InMemory, axis: Axis) -> list[str]:
     found: list[str] = []
-    async for window in walk(cast("Collection", images), axis, {}):
-        found += [each["_id"] for each in window.documents]
+    async for window in walk(ImageRepository(cast("Collection", images)), axis, {}):
+        found += [each.id for each in window.documents]
         assert images.asked < 2000, "the walk does not end"
     return found
 

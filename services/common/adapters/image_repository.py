@@ -4,25 +4,41 @@ Two services write it, the consumer and the review service, beside people's comm
 only where nobody has written since it read (the document's ``revision``), and else decides again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from services.common.adapters.mongo import Collection, Document, DuplicateDocumentError
+from pydantic import ValidationError
+
+from services.common.adapters.mongo import (
+    Collection,
+    Document,
+    DuplicateDocumentError,
+    Filter,
+    Sort,
+)
 from services.common.adapters.tombstones import Tombstones
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import Outcome, Replaces
+from services.common.domain.errors import PermanentError
 from services.common.domain.image import Decision, ImageDocument
 from services.common.domain.records import Annotation
 
 C = TypeVar("C")
 
 
+class InvalidDocumentError(PermanentError):
+    """A document of ``images`` is not one that this project writes."""
+
+    code = "invalid_document"
+
+
 class ImageRepository:
     """Reads and changes the documents of images.
 
-    Every method raises IndexUnavailableError where MongoDB does not answer.
+    Every method raises IndexUnavailableError where MongoDB does not answer, and
+    InvalidDocumentError where a document is not of the type.
 
     Args:
         collection: ``images``.
@@ -34,14 +50,30 @@ class ImageRepository:
         self._collection = collection
         self._tombstones = tombstones
 
-    async def find(self, document_id: str) -> ImageDocument | None:
+    async def get(self, document_id: str) -> ImageDocument | None:
         """Return a document, or None."""
         found = await self._collection.find_one({"_id": document_id})
-        return None if found is None else ImageDocument.model_validate(found)
+        return None if found is None else _to_document(found)
 
     async def load(self, document_id: str) -> ImageDocument:
         """Return a document, or what stands for one that is not there."""
-        return await self.find(document_id) or ImageDocument.absent(document_id)
+        return await self.get(document_id) or ImageDocument.absent(document_id)
+
+    async def find(
+        self,
+        where: Filter,
+        *,
+        sort: Sort = (),
+        limit: int = 0,
+        fields: Mapping[str, int] | None = None,
+    ) -> AsyncIterator[ImageDocument]:
+        """Yield matching documents, with all or some of their fields (``limit`` 0: all)."""
+        async for found in self._collection.find(where, sort=sort, limit=limit, fields=fields):
+            yield _to_document(found)
+
+    async def count(self, where: Filter, *, most: int | None = None) -> int:
+        """Return how many documents match, counting no further than ``most``."""
+        return await self._collection.count(where, most=most)
 
     async def kept(self, document_id: str, sha256: str | None) -> Annotations:
         """Return the annotations that are kept of these bytes, from when they were here before."""
@@ -148,6 +180,15 @@ class ImageRepository:
             {"_id": {"$in": list(document_ids)}, "$or": has_some},
             {"$set": erased, "$inc": {"revision": 1}},
         )
+
+
+def _to_document(found: Document) -> ImageDocument:
+    try:
+        return ImageDocument.model_validate(found)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise InvalidDocumentError(f"{found['_id']}: {where}: {problem['msg']}") from error
 
 
 def _update(before: ImageDocument, after: ImageDocument, changed: set[str]) -> Document:

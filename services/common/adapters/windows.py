@@ -13,7 +13,9 @@ from math import inf
 from time import monotonic
 from typing import Any
 
-from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.mongo import Document
+from services.common.domain.image import ImageDocument
 
 MOST = 200
 """Documents of one query."""
@@ -117,12 +119,12 @@ class Position:
 class Window:
     """Some documents, in order, and where to go on (None: these were the last)."""
 
-    documents: list[Document]
+    documents: list[ImageDocument]
     next: Position | None
 
 
 async def walk(
-    images: Collection,
+    images: ImageRepository,
     axis: Axis,
     where: Document,
     *,
@@ -185,12 +187,12 @@ def _growth(count: int, quickest: float) -> float:
     return GROWTH if quickest < FAR_SECONDS else GROWTH_FROM_AFAR
 
 
-def position_of(document: Document, axis: Axis) -> Position:
+def position_of(document: ImageDocument, axis: Axis) -> Position:
     """Return the position right behind a document."""
     value: Any = document
     for name in axis.field.split("."):
-        value = value[name]
-    return Position(value, document["_id"])
+        value = getattr(value, name)
+    return Position(value, document.id)
 
 
 def _condition(axis: Axis, position: Position | None, width: Any) -> tuple[Document, Any]:

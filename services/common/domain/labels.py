@@ -5,15 +5,14 @@ docs/decisions/0017-labels-and-their-agreement.md has the reasons.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from services.common.adapters.mongo import Document
 from services.common.domain.accuracy import similarity
 from services.common.domain.annotations import (
     UnacceptableAnnotationError,
     collapse,
     normalise,
 )
+from services.common.domain.image import ImageDocument
 from services.common.domain.records import Quality
 
 
@@ -51,7 +50,7 @@ class Label:
 
 
 def label_of(
-    document: Document, *, only_annotated: bool, min_agreement: float
+    document: ImageDocument, *, only_annotated: bool, min_agreement: float
 ) -> Label | Exclusion:
     """Return the label of an image: the annotation, else the prediction where models agree.
 
@@ -60,44 +59,44 @@ def label_of(
         only_annotated: Whether a prediction is never a label.
         min_agreement: Least agreement of a predicted label, 0 to 1.
     """
-    if document.get("status") != "predicted":
+    annotation, prediction = document.annotation, document.prediction
+    if document.status != "predicted":
         return Exclusion.NOT_READ
-    annotation: dict[str, Any] | None = document.get("annotation")
     if annotation is not None:
-        quality = annotation.get("quality", Quality.OK)
-        if quality in {Quality.UNREADABLE, Quality.NOT_A_LINE}:
-            return Exclusion(quality)
-        return _label(annotation.get("text"), Origin.ANNOTATION, None)
-    is_disputed = bool(document.get("annotation_conflict"))
+        if annotation.quality is not Quality.OK:
+            return Exclusion(annotation.quality)
+        return _label(annotation.text, Origin.ANNOTATION, None)
+    is_disputed = bool(document.annotation_conflict)
     if only_annotated or is_disputed:
         return Exclusion.SOURCES_DISAGREE if is_disputed else Exclusion.NOT_ANNOTATED
     agreed = agreement(document)
-    if agreed < min_agreement:
+    if prediction is None or agreed < min_agreement:
         return Exclusion.LOW_AGREEMENT
-    return _label(document["prediction"].get("text"), Origin.PREDICTION, agreed)
+    return _label(prediction.text, Origin.PREDICTION, agreed)
 
 
-def agreement(document: Document) -> float:
+def agreement(document: ImageDocument) -> float:
     """Return how far a prediction is borne out, 0 to 1.
 
     That is its score, or less where another model version read something else: then the least
     similarity between its text and what another version read last.
     """
-    prediction = document["prediction"]
-    version = prediction.get("model_version")
+    prediction = document.prediction
+    if prediction is None:
+        return 0.0
     others = {
-        each.get("model_version"): each.get("text") or ""
-        for each in document.get("history") or []
-        if each.get("model_version") != version
+        each.model_version: each.text
+        for each in document.history
+        if each.model_version != prediction.model_version
     }
-    text = collapse(prediction.get("text") or "")
+    text = collapse(prediction.text)
     similarities = [similarity(text, collapse(other)) for other in others.values()]
-    return float(min([prediction.get("score") or 0.0, *similarities]))
+    return min([prediction.score, *similarities])
 
 
-def _label(text: str | None, origin: Origin, agreed: float | None) -> Label | Exclusion:
+def _label(text: str, origin: Origin, agreed: float | None) -> Label | Exclusion:
     try:
-        normalised = normalise(text or "")
+        normalised = normalise(text)
     except UnacceptableAnnotationError:
         return Exclusion.INVALID_TEXT
     return Label(normalised, origin, agreed) if normalised else Exclusion.NO_TEXT

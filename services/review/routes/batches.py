@@ -81,7 +81,7 @@ async def batch_page(parts: Of, me: Me, batch_id: BatchId) -> Response:
         me,
         batch=batch,
         failures=failures,
-        placeholders=await parts.index.images.count(where),
+        placeholders=await parts.images.count(where),
         placeholder_sources=PLACEHOLDER_SOURCES,
     )
 

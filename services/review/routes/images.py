@@ -7,8 +7,6 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import URL
 
-from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Document
 from services.common.adapters.object_store import ObjectTooLargeError
 from services.common.domain.annotations import (
     Outcome,
@@ -16,6 +14,7 @@ from services.common.domain.annotations import (
     to_annotation,
 )
 from services.common.domain.errors import ObjectNotFoundError
+from services.common.domain.image import ImageDocument
 from services.common.domain.records import Quality
 from services.common.runtime.problems import ProblemError
 from services.erasure.forgetting import Forgetting
@@ -42,7 +41,7 @@ router = APIRouter()
 @router.get("/gallery")
 async def gallery_page(parts: Of, me: Me, filters: Annotated[Filters, Query()]) -> Response:
     """Show images that meet some filters."""
-    page = await find_page(parts.index.images, filters)
+    page = await find_page(parts.images, filters)
     return parts.pages.page("gallery", me, filters=filters, page=page)
 
 
@@ -61,11 +60,11 @@ async def content(parts: Of, _: Me, id: ImageId, etag: ETag) -> Response:  # noq
     Only those with the ETag that the page knows: what a person says is said of these.
     """
     document = await _document(parts, id)
-    if document["status"] == "rejected":
+    if document.status == "rejected":
         # What the OCR API refused may have been made to cost a reader time, here or in a browser
         raise ProblemError(415, "rejected", "an image that was rejected is not shown")
     try:
-        stored = await parts.store.read(document["key"], max_bytes=parts.settings.max_object_bytes)
+        stored = await parts.store.read(document.key, max_bytes=parts.settings.max_object_bytes)
         if stored.info.etag != etag:
             raise ProblemError(409, "changed", "the image was replaced meanwhile")
         async with parts.conversions:
@@ -92,8 +91,7 @@ async def correct(parts: Of, me: Me, form: Posted) -> Response:
             "image", me, status=422, image=document, message=message, proofs=None
         )
     etag = text_of(form, "etag")
-    images = ImageRepository(parts.index.images)
-    outcome = await images.annotate(image, said, overwrite=True, etag=etag)
+    outcome = await parts.images.annotate(image, said, overwrite=True, etag=etag)
     if outcome is Outcome.UNKNOWN:
         raise ProblemError(409, "changed", "the image was removed or replaced meanwhile")
     if outcome is Outcome.WRITTEN:
@@ -109,24 +107,24 @@ async def forget(parts: Of, me: Me, form: Posted) -> Response:
     document = await _document(parts, text_of(form, "id"))
     if text_of(form, "sure") != "yes":
         raise ProblemError(422, "not_confirmed", "tick the box: what is deleted does not come back")
-    targets = await find_targets(parts.store, parts.index, document["key"])
+    targets = await find_targets(parts.store, parts.index, document.key)
     # Somebody may have named an object as another's document: only these bytes were looked at
     targets = [
         each
         for each in targets
-        if each.key == document["key"] or (each.sha256 and each.sha256 == document.get("sha256"))
+        if each.key == document.key or (each.sha256 and each.sha256 == document.sha256)
     ]
     forgetting = Forgetting(
         parts.store, parts.index, parts.amqp, parts.ocr_queues, parts.fetch_queues
     )
-    found = await forgetting.with_submitted(document["key"], targets)
+    found = await forgetting.with_submitted(document.key, targets)
     report = await forgetting.forget(found, wait_seconds=PROOF_SECONDS)
-    left = await _document(parts, document["_id"])
+    left = await _document(parts, document.id)
     return parts.pages.page("image", me, image=left, message="", proofs=report.proofs)
 
 
-async def _document(parts: Parts, image: str) -> Document:
-    document = await parts.index.images.find_one({"_id": image})
+async def _document(parts: Parts, image: str) -> ImageDocument:
+    document = await parts.images.get(image)
     if document is None:
         raise ProblemError(404, "image_not_found", "there is no such image")
     return document
