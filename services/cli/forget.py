@@ -22,7 +22,7 @@ def forget(
     *,
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="For the proof.")] = 60.0,
     allow_again: Annotated[
-        bool, typer.Option("--allow-again", help="Its URLs may be fetched again later.")
+        bool, typer.Option("--allow-again", help="It may be fetched and stored again later.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
@@ -48,7 +48,7 @@ def forget(
                     if not typer.confirm(asked, err=True):
                         return ExitStatus.REFUSED
                 report = await forgetting.forget(
-                    found, wait_seconds=wait, may_be_fetched=allow_again
+                    found, wait_seconds=wait, may_come_again=allow_again
                 )
         output.answer(report.to_answer(), *_for_people(report))
         return ExitStatus.OK if report.is_done else ExitStatus.INCOMPLETE
@@ -90,7 +90,8 @@ def _for_people(report: Report) -> list[Any]:
     looked = (
         f"Erased besides: text of {erased.items} items of batches, {erased.rows} rows of lists "
         f"(of {erased.pages_looked_at} pages), {parked} parked messages in "
-        f"{' and '.join(erased.parked)}; {erased.urls_blocked} URLs are not fetched again."
+        f"{' and '.join(erased.parked)}. From now on {erased.urls_blocked} URLs are not fetched, "
+        f"and {erased.images_blocked} images are not stored."
     )
     left = [f"Not covered: {each}." for each in NOT_COVERED]
     return [table("Proof of removal", columns, rows), words, looked, *left]

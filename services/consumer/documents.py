@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from services.common.domain.accuracy import similarity
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.events import ObjectEvent, sequence_order
-from services.common.domain.image import Decision, ImageDocument
+from services.common.domain.image import FORGOTTEN, Decision, ImageDocument
 from services.common.domain.jobs import RepredictJob
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Prediction, Rejection
@@ -24,6 +24,7 @@ Code = Literal[
     "duplicate",
     "stale",
     "removed",
+    "forgotten",
     "gone",
     "folder",
     "ignored",
@@ -47,6 +48,11 @@ class Reading:
     width: int | None = None
     """Pixels; None for a rejection."""
     height: int | None = None
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether these bytes must not be stored."""
+        return isinstance(self.result, Rejection) and self.result.code == FORGOTTEN
 
 
 def is_older(event: ObjectEvent, document: ImageDocument) -> bool:
@@ -99,23 +105,15 @@ def stored(
     if is_older(event, document):
         # Late, but where the image came from is still owed
         return Decision("stale", _with_late_text(sourced, event, provenance, now))
+    if reading is not None and reading.is_forgotten:
+        return refused(_after_event(sourced, event, now), reading, now)
     annotations = document.annotations
     if reading is not None:
-        # An ETag may differ for equal bytes
-        if document.exists and document.sha256 != reading.sha256:
-            annotations = annotations.of_other_bytes(now)
-        annotations = annotations.or_else(kept)
+        annotations = _of_bytes(document, reading, kept, now)
     annotations = annotations.with_given(provenance, now)
     if sourced.placeholder:
         annotations = annotations.without_dispute(now)
-    after = sourced.with_annotations(annotations).having(
-        bucket=event.bucket,
-        key=event.key,
-        sequencer=event.sequencer,
-        uploaded_by=event.uploaded_by,
-        stored_at=event.occurred_at,
-        indexed_at=now,
-    )
+    after = _after_event(sourced.with_annotations(annotations), event, now)
     if document.removed_at is not None:
         after = after.having(removed_at=None)
     if reading is None:
@@ -142,12 +140,21 @@ def removed(document: ImageDocument, event: ObjectEvent, now: datetime) -> Decis
             status="removed",
             removed_at=event.occurred_at,
             prediction=None,
-            error=None,
+            error=document.error if document.is_refused else None,
             indexed_at=now,
             sources=document.sources,
         )
     )
     return Decision("removed", after)
+
+
+def refused(document: ImageDocument, reading: Reading, now: datetime) -> Decision[Code]:
+    """Decide what forgotten bytes that came again make of a document: a proof of removal.
+
+    See docs/decisions/0032-forgotten-images.md.
+    """
+    after = _with_reading(document.without_history().without_annotations(), reading)
+    return Decision(FORGOTTEN, after.having(status="removed", removed_at=now, indexed_at=now))
 
 
 def gone(
@@ -179,18 +186,43 @@ def reason_not_to(document: ImageDocument, job: RepredictJob) -> Code | None:
     return None if predicted_at == job.replaces else "duplicate"
 
 
-def repredicted(document: ImageDocument, job: RepredictJob, reading: Reading) -> Decision[Code]:
+def repredicted(
+    document: ImageDocument, job: RepredictJob, reading: Reading, now: datetime
+) -> Decision[Code]:
     """Decide what a second reading makes of a document: its prediction goes into ``history``."""
     reason = reason_not_to(document, job)
     if reason is not None:
         return Decision(reason, document)
     if reading.etag != job.etag:
         return Decision("stale", document)  # replaced since; the event of that follows
+    if reading.is_forgotten:
+        return refused(document, reading, now)
     earlier, result = document.prediction, reading.result
     is_read = isinstance(result, Prediction)
     is_same = isinstance(result, Prediction) and earlier is not None and earlier.is_like(result)
     after = document if earlier is None or is_same else document.with_earlier(earlier)
     return Decision("repredicted" if is_read else "rejected", _with_reading(after, reading))
+
+
+def _of_bytes(
+    document: ImageDocument, reading: Reading, kept: Annotations, now: datetime
+) -> Annotations:
+    """Return the annotations of the bytes that were read; an ETag may differ for equal bytes."""
+    annotations = document.annotations
+    if document.exists and document.sha256 != reading.sha256:
+        annotations = annotations.of_other_bytes(now)
+    return annotations.or_else(kept)
+
+
+def _after_event(document: ImageDocument, event: ObjectEvent, now: datetime) -> ImageDocument:
+    return document.having(
+        bucket=event.bucket,
+        key=event.key,
+        sequencer=event.sequencer,
+        uploaded_by=event.uploaded_by,
+        stored_at=event.occurred_at,
+        indexed_at=now,
+    )
 
 
 def _with_late_text(

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
+from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
@@ -34,14 +35,14 @@ async def run(settings: ConsumerSettings) -> None:
         open_index(MongoSettings()) as index,
         open_ocr_client(settings) as ocr,
     ):
+        forgotten = Forgotten(index.forgotten)
+        kept_for = timedelta(days=settings.annotations_kept_days)
         worker = Worker(
             store=store,
             recogniser=ocr,
-            images=ImageRepository(
-                index.images,
-                Tombstones(index.tombstones, timedelta(days=settings.annotations_kept_days)),
-            ),
+            images=ImageRepository(index.images, Tombstones(index.tombstones, kept_for, forgotten)),
             fetches=index.fetches,
+            forgotten=forgotten,
             max_object_bytes=settings.max_object_bytes,
         )
         checks = {"minio": store.check, "mongodb": index.check, "ocr-api": ocr.check}

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection, Document
 from services.common.adapters.object_store import ObjectInfo, ObjectStore, ObjectTooLargeError
@@ -22,6 +23,7 @@ from services.common.domain.errors import (
     TransientError,
 )
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
+from services.common.domain.image import FORGOTTEN, ImageDocument
 from services.common.domain.jobs import RepredictJob, parse_job
 from services.common.domain.provenance import Provenance, from_metadata
 from services.common.domain.records import Prediction, Rejection
@@ -41,6 +43,10 @@ log = structlog.stdlib.get_logger(__name__)
 
 FETCHED_PREFIX = "fetched/"
 """Of the keys that the fetcher makes of an image's hash."""
+FORGOTTEN_DETAIL = (
+    "somebody had this image forgotten, so it was deleted again; "
+    "`docreco forget KEY --allow-again` lets it be stored"
+)
 MOST_EARLIER = 20
 """Earlier fetches of the same bytes that are looked up."""
 
@@ -73,6 +79,7 @@ class Worker:
         recogniser: The OCR API.
         images: Where documents go.
         fetches: Where the fetcher keeps what is too long for an object's metadata.
+        forgotten: Images that are deleted again.
         max_object_bytes: Larger objects are rejected unread.
     """
 
@@ -83,12 +90,14 @@ class Worker:
         recogniser: Recogniser,
         images: ImageRepository,
         fetches: Collection,
+        forgotten: Forgotten,
         max_object_bytes: int,
     ) -> None:
         self._store = store
         self._recogniser = recogniser
         self._images = images
         self._fetches = fetches
+        self._forgotten = forgotten
         self._max_object_bytes = max_object_bytes
 
     async def handle(self, delivery: Delivery) -> Code:
@@ -164,7 +173,7 @@ class Worker:
         reading, kept = None, NONE_KEPT
         while True:
             document = await self._images.load(event.document_id)
-            if reading is None and needs_reading(event, document):
+            if reading is None and await self._must_read(event, document):
                 try:
                     reading = await self._read(event.key)
                 except ObjectNotFoundError:
@@ -173,11 +182,21 @@ class Worker:
             known = documents.provenance_of(reading, event, provenance)
             now = datetime.now(tz=UTC)
             code, after = documents.stored(document, event, known, reading, now, kept=kept)
-            if await self._images.save(document, after, is_inferred=is_inferred):
+            if not await self._images.save(document, after, is_inferred=is_inferred):
+                continue
+            # What is being forgotten meanwhile had no document yet by which it could be found
+            is_new = code in {"predicted", "rejected"}
+            if not is_new or not await self._forgotten.has_image(after.sha256):
                 break
+            reading = None
+        if code == FORGOTTEN:
+            await self._store.erase(event.key, etag=after.etag)
         if code == "predicted" and after.prediction is not None:
             _count_errors(after.prediction, known.annotation)
         return code
+
+    async def _must_read(self, event: ObjectEvent, document: ImageDocument) -> bool:
+        return needs_reading(event, document) or await self._forgotten.has_image(document.sha256)
 
     async def _gone(self, event: ObjectEvent, provenance: Provenance) -> Code:
         now = datetime.now(tz=UTC)
@@ -201,9 +220,13 @@ class Worker:
             reading = await self._read(job.key)
         except ObjectNotFoundError:
             return "gone"
-        return await self._images.change(
-            job.document_id, lambda document: documents.repredicted(document, job, reading)
+        now = datetime.now(tz=UTC)
+        code = await self._images.change(
+            job.document_id, lambda document: documents.repredicted(document, job, reading, now)
         )
+        if code == FORGOTTEN:
+            await self._store.erase(job.key, etag=reading.etag)
+        return code
 
     async def _read(self, key: str) -> Reading:
         """Read the object's bytes and have their text recognised."""
@@ -212,6 +235,9 @@ class Worker:
         except ObjectTooLargeError as error:
             return _reading(error.info, None, Rejection(code=error.code, detail=str(error)))
         sha256 = hashlib.sha256(stored.content).hexdigest()
+        if await self._forgotten.has_image(sha256):
+            rejection = Rejection(code=FORGOTTEN, detail=FORGOTTEN_DETAIL)
+            return _reading(stored.info, sha256, rejection)
         try:
             answer = await self._recogniser.predict(stored.content)
         except PredictionRefusedError as error:

@@ -1,13 +1,22 @@
 """Forget images on request, everywhere this pipeline keeps something of them, and prove it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES, Queues
 from services.common.runtime.settings import AmqpSettings
-from services.erasure.removal import Target, drop_parked_events, find_targets, prove, remove
+from services.erasure.removal import (
+    Target,
+    drop_parked_events,
+    find_copies,
+    find_targets,
+    other_files,
+    prove,
+    remove,
+)
 from services.erasure.submitted import (
     Erased,
     Submitted,
@@ -19,7 +28,8 @@ from services.erasure.submitted import (
 NOT_COVERED = (
     "exports made before hold the image and its annotation: delete them by hand",
     "tasks in Label Studio show it until the next `docreco label-studio push`, which deletes them",
-    "copies under keys that people chose are found once they are read: repeat it then",
+    "files that show the same in other bytes (scaled, cropped, stored anew) are other images",
+    "objects too large to be read (CONSUMER_MAX_OBJECT_BYTES) are not known by their bytes",
     "backups of MinIO, MongoDB and RabbitMQ, and browsers' caches (two minutes)",
 )
 """What is left to the person who forgets."""
@@ -31,6 +41,11 @@ class Found:
 
     targets: list[Target]
     submitted: Submitted
+
+    @property
+    def hashes(self) -> set[str]:
+        """SHA-256 of the images' bytes."""
+        return {each.sha256 for each in self.targets if each.sha256 is not None}
 
     @property
     def is_empty(self) -> bool:
@@ -85,21 +100,40 @@ class Forgetting:
         Raises:
             UnavailableError: A server is missing.
         """
-        hashes = {each.sha256 for each in targets if each.sha256 is not None}
+        found = Found(targets, Submitted(frozenset(), frozenset(), {}))
         kept = {url for each in targets for url in each.sources}
-        return Found(targets, await find_submitted(self.index, what, hashes=hashes, kept=kept))
+        submitted = await find_submitted(self.index, what, hashes=found.hashes, kept=kept)
+        return replace(found, submitted=submitted)
 
     async def forget(
-        self, found: Found, *, wait_seconds: float, may_be_fetched: bool = False
+        self, found: Found, *, wait_seconds: float, may_come_again: bool = False
     ) -> Report:
         """Erase it, wait for the consumer to erase its documents, and return the proof.
 
-        URLs are blocked first, lest a batch that runs brings the image back.
+        URLs and bytes are blocked first, lest a batch that runs, or an event under way, brings the
+        image back.
+
+        Args:
+            found: What to erase.
+            wait_seconds: Limit of waiting for the documents.
+            may_come_again: Whether it may be fetched and stored again, also if it was not to be.
 
         Raises:
             UnavailableError: A server is missing; the same may be done again.
         """
-        erased = await erase_submitted(self.index, found.submitted, may_be_fetched=may_be_fetched)
+        if may_come_again:
+            await Forgotten(self.index.forgotten).remove(found.submitted.all_urls, found.hashes)
+        else:
+            await self._block(found)
+            # The consumer looks after writing a document: what it had not seen blocked is there
+            copies = await find_copies(
+                self.store, self.index, found.hashes, {each.key for each in found.targets}
+            )
+            found = replace(found, targets=[*found.targets, *copies])
+        erased = await erase_submitted(self.index, found.submitted)
+        if not may_come_again:
+            erased.urls_blocked = len(found.submitted.all_urls)
+            erased.images_blocked = len(found.hashes)
         erased.parked = await self._drop_parked(found)
         await remove(
             found.targets,
@@ -113,6 +147,13 @@ class Forgetting:
         for queue, count in (await self._drop_parked(found)).items():
             erased.parked[queue] += count
         return Report(proofs, erased)
+
+    async def _block(self, found: Found) -> None:
+        images: dict[str, set[str]] = {sha256: set() for sha256 in found.hashes}
+        for target in found.targets:
+            if target.sha256 is not None:
+                images[target.sha256] |= await other_files(self.store, target)
+        await Forgotten(self.index.forgotten).add(found.submitted.all_urls, images)
 
     async def _drop_parked(self, found: Found) -> dict[str, int]:
         ids = {f"{self.store.bucket}/{each.key}" for each in found.targets}

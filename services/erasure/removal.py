@@ -17,7 +17,8 @@ from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.settlement import OCR_QUEUES, Queues
 from services.common.adapters.synthetic_events import ORIGIN_HEADER, removed_notification
 from services.common.adapters.tombstones import erase_tombstones
-from services.common.domain.errors import ObjectNotFoundError
+from services.common.domain.errors import ObjectNotFoundError, PermanentError
+from services.common.domain.normal_form import TRAINABLE, to_normal_file
 from services.common.domain.redaction import REDACTED, beginning, may_be_kept_as
 from services.common.download.urls import spellings
 from services.common.runtime.settings import AmqpSettings
@@ -42,7 +43,7 @@ class Target:
         return sources_of(self.document)
 
     read_sha256: str | None = None
-    """Of the bytes as they were read here, where no document has it."""
+    """Of the bytes as they were read here, where their document does not have it."""
 
     @property
     def sha256(self) -> str | None:
@@ -78,10 +79,37 @@ async def find_targets(store: ObjectStore, index: Database, what: str) -> list[T
     bytes_of = {each.sha256 for each in found if each.sha256 is not None}
     fetched = index.fetches.find({"url": {"$in": sorted(spellings(what))}}, fields={"sha256": 1})
     bytes_of |= {each["sha256"] async for each in fetched if each.get("sha256")}
-    copies = index.images.find({"sha256": {"$in": sorted(bytes_of)}, "status": {"$ne": "removed"}})
-    others = {each["key"] async for each in copies} - keys
-    unread = [each async for each in _unread_copies(store, index, bytes_of, keys | others)]
-    return found + [await _target(store, index, key) for key in sorted(others)] + unread
+    return found + await find_copies(store, index, bytes_of, keys)
+
+
+async def find_copies(
+    store: ObjectStore, index: Database, hashes: set[str], known: set[str]
+) -> list[Target]:
+    """Return objects with some bytes, but those under known keys.
+
+    Raises:
+        UnavailableError: A server is missing.
+    """
+    copies = index.images.find({"sha256": {"$in": sorted(hashes)}, "status": {"$ne": "removed"}})
+    others = {each["key"] async for each in copies} - known
+    unread = [each async for each in _unread_copies(store, index, hashes, known | others)]
+    return [await _target(store, index, key) for key in sorted(others)] + unread
+
+
+async def other_files(store: ObjectStore, target: Target) -> set[str]:
+    """Return the SHA-256 of other files that exports may have made of an image.
+
+    Raises:
+        ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+    """
+    if not target.is_stored or (target.document or {}).get("status") != "predicted":
+        return set()
+    try:
+        content = (await store.read(target.key, max_bytes=MOST_BYTES_READ)).content
+        file = await asyncio.to_thread(to_normal_file, content, readable=TRAINABLE)
+    except PermanentError:  # gone, too large or no image: then no export had it
+        return set()
+    return {hashlib.sha256(file.content).hexdigest()}
 
 
 async def _unread_copies(
@@ -105,7 +133,8 @@ async def _target(store: ObjectStore, index: Database, key: str) -> Target:
     document = await index.images.find_one({"_id": f"{store.bucket}/{key}"})
     info = await store.head(key)
     digest = None
-    if info is not None and document is None and info.size <= MOST_BYTES_READ:
+    is_unread = (document or {}).get("sha256") is None
+    if info is not None and is_unread and info.size <= MOST_BYTES_READ:
         with suppress(ObjectNotFoundError, ObjectTooLargeError):  # it is gone or changed by now
             stored = await store.read(key, max_bytes=MOST_BYTES_READ)
             digest = hashlib.sha256(stored.content).hexdigest()
@@ -212,7 +241,17 @@ async def prove(
         proofs.append(_proof(where["_id"], target, document if is_gone else None))
     # An image that had no document before may have brought an annotation of its own
     await _erase_annotations(targets, store, index)
+    await _note_hashes(targets, store, index)
     return proofs
+
+
+async def _note_hashes(targets: list[Target], store: ObjectStore, index: Database) -> None:
+    """Write the hash of bytes that nobody else has read into the proof: by it they are allowed."""
+    for target in targets:
+        if target.read_sha256 is not None:
+            where = {"_id": f"{store.bucket}/{target.key}", "status": "removed", "sha256": None}
+            change: Document = {"$set": {"sha256": target.read_sha256}, "$inc": {"revision": 1}}
+            await index.images.update_one(where, change)
 
 
 async def _erase_annotations(targets: list[Target], store: ObjectStore, index: Database) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.common.adapters.forgotten_urls import ForgottenUrls
 from services.common.adapters.mongo import Database, Document
 from services.common.adapters.rabbitmq import parking
 from services.common.adapters.rabbitmq.parking import ParkedMessage
@@ -36,6 +35,11 @@ class Submitted:
     items: Mapping[str, Document]
     """Those in ``fetches``, by their ``_id``."""
 
+    @property
+    def all_urls(self) -> frozenset[str]:
+        """URLs with and without their secrets."""
+        return self.urls | self.shown
+
     def has(self, url: str) -> bool:
         """Whether this is one of the URLs."""
         return _is_one_of(url, self.urls)
@@ -53,6 +57,8 @@ class Erased:
     """Of lists: all there are."""
     urls_blocked: int = 0
     """URLs, with and without secrets, that the fetcher refuses from now on."""
+    images_blocked: int = 0
+    """Images whose bytes are refused from now on, whichever way they come."""
     parked: dict[str, int] = field(default_factory=dict)
     """Messages dropped, by their queue."""
 
@@ -82,26 +88,13 @@ async def find_submitted(
     return Submitted(frozenset(urls), frozenset(shown | kept), items)
 
 
-async def erase_submitted(
-    index: Database, submitted: Submitted, *, may_be_fetched: bool = False
-) -> Erased:
-    """Erase what was submitted, and keep its URLs from being fetched again.
-
-    Args:
-        index: Where it is.
-        submitted: What is meant.
-        may_be_fetched: Whether its URLs may be fetched again, also those that were not to be.
+async def erase_submitted(index: Database, submitted: Submitted) -> Erased:
+    """Erase what was submitted about images.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer; the same may be done again.
     """
-    erased, forgotten = Erased(), ForgottenUrls(index.forgotten)
-    if may_be_fetched:
-        await forgotten.remove(submitted.urls | submitted.shown)
-    else:
-        blocked = submitted.urls | submitted.shown
-        await forgotten.add(blocked)
-        erased.urls_blocked = len(blocked)
+    erased = Erased()
     for item in submitted.items.values():
         gone: Document = {"annotation": None, "validators": None, "detail": None}
         gone["url"] = gone["source_url"] = item.get("source_url") or item["url"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from services.common.adapters.forgotten_urls import ForgottenUrls
+from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.mongo import Database, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.consumer import Consumer
@@ -131,7 +131,7 @@ def _consumer(
         store=opened.store,
         ledger=_ledger(config.downloads, opened.index),
         cancellations=cancellations,
-        forgotten=ForgottenUrls(opened.index.forgotten),
+        forgotten=Forgotten(opened.index.forgotten),
         redact=Redactor(config.downloads.redact_query).redact,
         max_attempts=config.fetcher.max_attempts,
     )

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 
 import structlog
 
-from services.common.adapters.forgotten_urls import ForgottenUrls
+from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.mongo import Document
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.settlement import Delivery, is_worn_out
 from services.common.domain.errors import PostponedError, UnavailableError
+from services.common.domain.image import FORGOTTEN
 from services.common.domain.provenance import FETCH_ID, Provenance, to_metadata
 from services.common.download.errors import (
     DownloadError,
@@ -53,9 +54,13 @@ _GAVE_UP = Result(
 )
 
 
-_FORGOTTEN = (
+_FORGOTTEN_URL = (
     "somebody had what came from this URL forgotten; `docreco forget URL --allow-again` lets it be "
     "fetched"
+)
+_FORGOTTEN_IMAGE = (
+    "somebody had this image forgotten, whichever URL it came from then; `docreco forget KEY "
+    "--allow-again` with its key lets it be stored"
 )
 
 
@@ -68,7 +73,7 @@ class Worker:
         store: The bucket that images go to.
         ledger: The items.
         cancellations: Which batches were called off.
-        forgotten: URLs that are not to be fetched again.
+        forgotten: URLs that are not to be fetched again, and images not to be stored.
         redact: Takes the secrets out of a URL that is kept.
         max_attempts: For failures that may pass; the message's own queues may set a lower limit.
     """
@@ -81,7 +86,7 @@ class Worker:
         store: ObjectStore,
         ledger: Ledger,
         cancellations: Cancellations,
-        forgotten: ForgottenUrls,
+        forgotten: Forgotten,
         redact: Callable[[str], str],
         max_attempts: int,
     ) -> None:
@@ -213,6 +218,8 @@ class Worker:
             return CANCELLED
         else:
             await self._refuse_forgotten(job)  # it may have been asked for meanwhile
+            if await self._forgotten.has_image(image.sha256):
+                raise RefusedDownloadError(FORGOTTEN, _FORGOTTEN_IMAGE)
             await self._write(job, image)
         return Result(
             ItemOutcome(code),
@@ -227,8 +234,8 @@ class Worker:
     async def _refuse_forgotten(self, job: Job) -> None:
         """Raise RefusedDownloadError for a URL, or its form without secrets, that is forgotten."""
         for url in {job.url, self._redact(job.url)}:
-            if await self._forgotten.has(url):
-                raise RefusedDownloadError("forgotten", _FORGOTTEN)
+            if await self._forgotten.has_url(url):
+                raise RefusedDownloadError(FORGOTTEN, _FORGOTTEN_URL)
 
     async def _is_unchanged(self, job: Job, earlier: Document | None, key: str) -> bool:
         return (

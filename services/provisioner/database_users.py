@@ -27,7 +27,7 @@ WRITE = ("find", "insert", "update")
 ALL = ("find", "insert", "update", "remove")
 RIGHTS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "fetcher": {BATCHES: ALL, FETCHES: ALL, LISTS: ALL, HOSTS: WRITE, FORGOTTEN: READ},
-    "consumer": {IMAGES: WRITE, TOMBSTONES: WRITE, FETCHES: READ},
+    "consumer": {IMAGES: WRITE, TOMBSTONES: WRITE, FETCHES: READ, FORGOTTEN: READ},
     "reconciler": {IMAGES: READ},
     "review": {
         IMAGES: UPDATE,

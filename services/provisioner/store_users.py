@@ -28,21 +28,24 @@ def policies(bucket: str) -> dict[str, dict[str, Any]]:
     Most may list the bucket: other stores than MinIO answer 403 and not 404 for a missing object
     without that right. The OCR API, which decodes what strangers send, may not, and sees what it
     wrote itself alone. The reconciler asks for objects' metadata, for which S3 has no finer right
-    than reading. The review page deletes on request, every version of an object.
+    than reading. The review page deletes on request, every version of an object; the consumer
+    deletes what was forgotten and came back.
     """
     everything = f"arn:aws:s3:::{bucket}/*"
     fetched = f"arn:aws:s3:::{bucket}/{FETCHED}"
     collected = f"arn:aws:s3:::{bucket}/{COLLECTED}"
+    deleting = ["s3:GetObject", "s3:DeleteObject", "s3:DeleteObjectVersion"]
+    listing_versions = (["s3:ListBucketVersions"], f"arn:aws:s3:::{bucket}")
     return {
         "ocr-api": _statements((["s3:GetObject", "s3:PutObject"], collected)),
         "fetcher": _policy(bucket, (["s3:GetObject", "s3:PutObject"], fetched)),
-        "consumer": _policy(bucket, (["s3:GetObject"], everything)),
+        "consumer": _policy(bucket, (deleting, everything), listing_versions),
         "reconciler": _policy(bucket, (["s3:GetObject"], everything)),
         "review": _policy(
             bucket,
-            (["s3:GetObject", "s3:DeleteObject", "s3:DeleteObjectVersion"], everything),
+            (deleting, everything),
             (["s3:PutObject"], f"arn:aws:s3:::{bucket}/{UPLOADED}"),
-            (["s3:ListBucketVersions"], f"arn:aws:s3:::{bucket}"),
+            listing_versions,
         ),
     }
 

@@ -14,7 +14,7 @@ import pytest
 from typing_extensions import override
 
 from infra.local.ports import pick_free_ports
-from services.common.adapters.forgotten_urls import ForgottenUrls
+from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.mongo import DocumentRefusedError
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
@@ -184,7 +184,7 @@ def make_worker(surroundings: Surroundings, source: Source) -> Worker:
         store=surroundings.store,
         ledger=Ledger(surroundings.index.fetches),
         cancellations=Cancellations(surroundings.index.batches),
-        forgotten=ForgottenUrls(surroundings.index.forgotten),
+        forgotten=Forgotten(surroundings.index.forgotten),
         redact=str,
         max_attempts=3,
     )

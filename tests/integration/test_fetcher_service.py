@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from services.common.adapters.forgotten_urls import ForgottenUrls
+from services.common.adapters.forgotten import Forgotten
 from services.common.domain.provenance import from_metadata
 from services.fetcher.counting import UNCOUNTED
 from tests.support.fetcher import (
@@ -312,7 +312,7 @@ async def test_forgotten_url_is_not_asked_again(
 ) -> None:
     url = site.add_body("/private.png", png(1))
     signed = [f"{site.add_body('/signed', png(2))}?sig={number}" for number in (1, 2)]
-    forgotten = ForgottenUrls(surroundings.index.forgotten)
+    forgotten = Forgotten(surroundings.index.forgotten)
     await forgotten.add([url, f"{site.url('/signed')}?sig=REDACTED"])
 
     submitted = await submit(api, url, *signed)
@@ -322,6 +322,11 @@ async def test_forgotten_url_is_not_asked_again(
     assert [(each["outcome"], each["code"]) for each in items] == [("failed", "forgotten")] * 3
     assert await stored_keys(surroundings) == []
     await forgotten.remove([url])
+    await forgotten.add(images={hashlib.sha256(png(1)).hexdigest(): ()})
+    again = await submit(api, url)
+    assert (await wait_done(api, again["batch_id"]))["counts"]["failed"] == 1
+    assert await stored_keys(surroundings) == []
+    await forgotten.remove(images=[hashlib.sha256(png(1)).hexdigest()])
     again = await submit(api, url)
     assert (await wait_done(api, again["batch_id"]))["counts"]["stored"] == 1
 

@@ -1,27 +1,34 @@
 """Removal on request: MinIO's own event erases the document, and the proof says so."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from io import BytesIO
 from typing import Any
 
 import pytest
+from aiohttp import web
+from PIL import Image
 
-from services.common.adapters.forgotten_urls import ForgottenUrls
+from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.mongo import Database, Document, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.parking import look
 from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.domain.image import ImageDocument
+from services.common.domain.jobs import job_for
 from services.common.domain.list_rows import ListRow, pack_rows, unpack_rows
+from services.common.domain.normal_form import TRAINABLE, to_normal_file
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.erasure.forgetting import Forgetting, Report
 from services.erasure.removal import Target, find_targets, prove, remove
 from tests.support.indexing import indexing, open_event_queues, open_queues
-from tests.support.ocr_api import scripted_ocr_api
+from tests.support.ocr_api import ScriptedOcrApi, prediction, scripted_ocr_api
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -39,6 +46,7 @@ class Site:
     amqp: AmqpSettings
     queues: Queues
     fetch_queues: Queues
+    ocr_api: ScriptedOcrApi
 
     async def upload(self, key: str, content: bytes, url: str | None = None) -> None:
         metadata = to_metadata(Provenance(url, "b1", None if url is None else "its text"))
@@ -48,11 +56,11 @@ class Site:
         where = {"_id": f"{self.store.bucket}/{key}", **fields}
         return await eventually(lambda: self.index.images.find_one(where))
 
-    async def report(self, what: str, *, may_be_fetched: bool = False) -> Report:
+    async def report(self, what: str, *, may_come_again: bool = False) -> Report:
         queues = (self.queues, self.fetch_queues)
         forgetting = Forgetting(self.store, self.index, self.amqp, *queues)
         found = await forgetting.find(what)
-        return await forgetting.forget(found, wait_seconds=20, may_be_fetched=may_be_fetched)
+        return await forgetting.forget(found, wait_seconds=20, may_come_again=may_come_again)
 
     async def forget(self, what: str) -> list[dict[str, Any]]:
         return (await self.report(what)).proofs
@@ -87,7 +95,7 @@ async def site(
     ):
         await store.set_up(notification_arn=notification_arn)
         async with indexing(ocr_api, store=store, index=index, amqp=amqp_settings, queues=queues):
-            yield Site(store, index, amqp_settings, queues, fetch_queues)
+            yield Site(store, index, amqp_settings, queues, fetch_queues, ocr_api)
 
 
 async def test_all_that_came_from_a_url_is_erased_and_nothing_else(site: Site) -> None:
@@ -332,14 +340,110 @@ async def test_submitted_text_is_erased_and_all_that_was_looked_at_is_told(site:
 async def test_forgotten_urls_are_kept_as_hashes_until_they_are_allowed(site: Site) -> None:
     kept = "http://example.test/c.png?sig=REDACTED"
     await site.add_item(kept.replace("REDACTED", "1"), source_url=kept)
-    forgotten = ForgottenUrls(site.index.forgotten)
+    forgotten = Forgotten(site.index.forgotten)
 
     await site.report(kept.replace("REDACTED", "1"))
 
-    assert [await forgotten.has(url) for url in (kept, OTHER)] == [True, False]
+    assert [await forgotten.has_url(url) for url in (kept, OTHER)] == [True, False]
     assert "example" not in str([each async for each in site.index.forgotten.find({})])
-    await site.report(kept.replace("REDACTED", "1"), may_be_fetched=True)
-    assert not await forgotten.has(kept)
+    await site.report(kept.replace("REDACTED", "1"), may_come_again=True)
+    assert not await forgotten.has_url(kept)
+
+
+@pytest.mark.parametrize("key", ["api/again.png", "scan of somebody.png", "one.png"])
+async def test_forgotten_image_is_deleted_again_however_it_comes(site: Site, key: str) -> None:
+    await site.upload("one.png", b"1", URL)
+    await site.document("one.png", status="predicted")
+    await site.report("one.png")
+
+    await site.upload(key, b"1", OTHER)
+
+    document = await site.document(key, status="removed", **{"error.code": "forgotten"})
+    assert (document["prediction"], document["annotation"]) == (None, None)
+    assert OTHER in [each["url"] for each in document["sources"]]
+    await eventually(lambda: is_gone(site, key))
+    assert len(site.ocr_api.seen) == 1
+    assert sha256(b"1").hexdigest() in str([each async for each in site.index.forgotten.find({})])
+    await site.report(key, may_come_again=True)
+    await site.upload(key, b"1")
+    assert (await site.document(key, status="predicted"))["error"] is None
+
+
+async def test_image_that_is_read_while_it_is_forgotten_goes_too(site: Site) -> None:
+    await site.upload("one.png", b"1", URL)
+    await site.document("one.png", status="predicted")
+    is_forgotten = asyncio.Event()
+
+    async def answer_late(_: bytes) -> web.Response:
+        await is_forgotten.wait()
+        return web.json_response(prediction())
+
+    site.ocr_api.answer = answer_late
+    await site.upload("under a name.png", b"1")
+    await eventually(lambda: asyncio.sleep(0, result=len(site.ocr_api.seen) == 2))
+    await site.report("one.png")
+    is_forgotten.set()
+
+    await site.document("under a name.png", **{"error.code": "forgotten"})
+    await eventually(lambda: is_gone(site, "under a name.png"))
+
+
+async def test_forgotten_image_that_an_export_has_rewritten_stays_away(site: Site) -> None:
+    transparent = BytesIO()
+    Image.new("RGBA", (320, 48), (0, 0, 0, 7)).save(transparent, "PNG")
+    rewritten = to_normal_file(transparent.getvalue(), readable=TRAINABLE).content
+    assert rewritten != transparent.getvalue()
+    await site.upload("one.png", transparent.getvalue(), URL)
+    await site.document("one.png", status="predicted")
+    await site.report(URL)
+
+    await site.upload("exported.png", rewritten)
+
+    await site.document("exported.png", **{"error.code": "forgotten"})
+    await site.report(URL, may_come_again=True)
+    assert await site.index.forgotten.count({}) == 0
+
+
+async def test_nothing_is_read_or_kept_of_a_forgotten_image(site: Site) -> None:
+    for key in ("read again.png", "deleted.png"):
+        await site.upload(key, b"1", URL)
+    document = await site.document("read again.png", status="predicted")
+    await site.document("deleted.png", status="predicted")
+    await Forgotten(site.index.forgotten).add(images={document["sha256"]: ()})
+
+    async with open_publisher(site.amqp) as publisher:
+        await publisher.publish(
+            job_for(ImageDocument.model_validate(document)).body(), queue=site.queues.work
+        )
+    await site.store.delete("deleted.png")
+
+    again = await site.document("read again.png", **{"error.code": "forgotten"})
+    assert (again["prediction"], again["annotation"]) == (None, None)
+    assert again.get("history", []) == []
+    await eventually(lambda: is_gone(site, "read again.png"))
+    await site.document("deleted.png", status="removed")
+    assert await site.index.tombstones.count({}) == 0
+
+
+async def test_bytes_of_an_image_that_nobody_had_read_are_allowed_again(site: Site) -> None:
+    async with open_stopped_consumer(site) as quiet:
+        await quiet.store.write("a.png", b"1", content_type="image/png", metadata={})
+        quiet_document = {"_id": f"{quiet.store.bucket}/a.png", "key": "a.png"}
+        queues = (quiet.queues, quiet.fetch_queues)
+        forgetting = Forgetting(quiet.store, quiet.index, quiet.amqp, *queues)
+        found = await forgetting.find("a.png")
+        await quiet.index.images.insert({**quiet_document, "status": "removed"})
+
+        await forgetting.forget(found, wait_seconds=0)
+        assert await Forgotten(site.index.forgotten).has_image(sha256(b"1").hexdigest())
+        found = await forgetting.find("a.png")
+        await forgetting.forget(found, wait_seconds=0, may_come_again=True)
+
+        assert await site.index.forgotten.count({}) == 0
+
+
+async def is_gone(site: Site, key: str) -> bool:
+    return await site.store.head(key) is None
 
 
 @asynccontextmanager

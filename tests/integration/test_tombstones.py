@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
@@ -139,7 +140,9 @@ async def test_removal_that_was_only_inferred_keeps_it_for_good(site: Site) -> N
 
 
 async def test_later_state_of_an_annotation_stays(site: Site) -> None:
-    tombstones = Tombstones(site.index.tombstones, timedelta(days=1))
+    tombstones = Tombstones(
+        site.index.tombstones, timedelta(days=1), Forgotten(site.index.forgotten)
+    )
     early = document(_id=site.id, sha256="ff", annotation={"text": "early"}, revision=2)
     late = early.having(annotation=Annotation(text="late"), revision=3)
 
@@ -152,12 +155,14 @@ async def test_later_state_of_an_annotation_stays(site: Site) -> None:
 
 
 async def test_what_has_expired_does_not_come_back(site: Site) -> None:
-    tombstones = Tombstones(site.index.tombstones, timedelta(microseconds=1))
+    tombstones = Tombstones(
+        site.index.tombstones, timedelta(microseconds=1), Forgotten(site.index.forgotten)
+    )
     image = document(_id=site.id, sha256="ff", annotation={"text": "x"})
     await tombstones.keep(image, is_inferred=False)
 
     assert await tombstones.find(site.id, "ff") == Annotations()
-    off = Tombstones(site.index.tombstones, timedelta(0))
+    off = Tombstones(site.index.tombstones, timedelta(0), Forgotten(site.index.forgotten))
     await off.keep(image.having(sha256="ee"), is_inferred=False)
     assert await site.index.tombstones.count({"sha256": "ee"}) == 0
 

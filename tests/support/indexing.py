@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import aio_pika
 
+from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import ObjectStore
@@ -106,11 +107,14 @@ def open_ocr(ocr_api: ScriptedOcrApi) -> AbstractAsyncContextManager[OcrClient]:
 
 
 def make_worker(ocr: OcrClient, *, store: ObjectStore, index: Database) -> Worker:
+    forgotten = Forgotten(index.forgotten)
+    tombstones = Tombstones(index.tombstones, timedelta(days=30), forgotten)
     return Worker(
         store=store,
         recogniser=ocr,
-        images=ImageRepository(index.images, Tombstones(index.tombstones, timedelta(days=30))),
+        images=ImageRepository(index.images, tombstones),
         fetches=index.fetches,
+        forgotten=forgotten,
         max_object_bytes=100_000,
     )
 

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection, Document, DuplicateDocumentError
 from services.common.adapters.tombstones import Tombstones
@@ -44,7 +45,7 @@ async def written(stored: Document | None, refusals: int = 0, **changes: Any) ->
     """Return what is written for a change of a document."""
     collection = OneDocument(stored and STORED | stored, refusals)
     documents = cast("Collection", collection)
-    images = ImageRepository(documents, Tombstones(documents, timedelta(0)))
+    images = ImageRepository(documents, Tombstones(documents, timedelta(0), Forgotten(documents)))
     seen = []
 
     def decide(document: ImageDocument) -> Decision[str]:

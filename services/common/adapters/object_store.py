@@ -212,8 +212,12 @@ class ObjectStore:
             response = await self.client.head_bucket(Bucket=self.bucket)
             return parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
 
-    async def erase(self, key: str) -> int:
+    async def erase(self, key: str, *, etag: str | None = None) -> int:
         """Delete every version and delete marker of a key; return how many there were.
+
+        Args:
+            key: Of the object.
+            etag: Of the versions that are meant; None: all, and the delete markers.
 
         Raises:
             ObjectStoreUnavailableError: The server does not answer, or answers with an error.
@@ -226,7 +230,7 @@ class ObjectStore:
                 each["VersionId"]
                 async for page in pages
                 for each in (*page.get("Versions", []), *page.get("DeleteMarkers", []))
-                if each["Key"] == key
+                if each["Key"] == key and etag in {None, str(each.get("ETag")).strip('"')}
             ]
             for version in versions:
                 await self.client.delete_object(Bucket=self.bucket, Key=key, VersionId=version)

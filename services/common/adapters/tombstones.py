@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.mongo import Collection, DuplicateDocumentError
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.image import ImageDocument
@@ -21,10 +22,12 @@ class Tombstones:
     Args:
         collection: An index deletes what has expired.
         kept_for: How long annotations are kept; zero keeps none.
+        forgotten: Images of which none are kept.
     """
 
     collection: Collection
     kept_for: timedelta
+    forgotten: Forgotten
 
     async def keep(self, document: ImageDocument, *, is_inferred: bool) -> None:
         """Copy the annotations of a document of ``images``; repeated, it changes nothing.
@@ -39,6 +42,8 @@ class Tombstones:
         """
         is_kept = is_inferred or self.kept_for
         if not is_kept or not (document.annotation or document.annotation_history):
+            return
+        if await self.forgotten.has_image(document.sha256):
             return
         now, revision = datetime.now(tz=UTC), document.revision or 0
         fields = {

@@ -6,7 +6,7 @@ milliseconds. What events make of a document is decided in ``services.consumer.d
 """
 
 from datetime import datetime
-from typing import Annotated, Generic, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Final, Generic, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
@@ -20,6 +20,8 @@ MOST_PREDICTIONS = 100
 """Predictions in ``history``; ``history_count`` goes on."""
 SOURCES_DISAGREE = "sources_disagree"
 """``annotation_conflict`` of a placeholder without an annotation: lists differ about its text."""
+FORGOTTEN: Final = "forgotten"
+"""Code of an item, an event or a document that is refused, as somebody had the image forgotten."""
 
 Status = Literal["predicted", "rejected", "removed"]
 C = TypeVar("C")
@@ -97,6 +99,11 @@ class ImageDocument(Record):
     def annotations(self) -> Annotations:
         """The valid annotation and the earlier ones."""
         return Annotations(self.annotation, self.annotation_history)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the object was deleted because it had been forgotten before."""
+        return self.error is not None and self.error.code == FORGOTTEN
 
     def ends_bytes(self, after: Self) -> bool:
         """Return whether a change takes away the bytes that the annotations are of."""

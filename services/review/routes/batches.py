@@ -10,6 +10,8 @@ from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import UploadFile
 
+from services.common.adapters.forgotten import Forgotten
+from services.common.domain.image import FORGOTTEN
 from services.common.domain.image_formats import PDF_MARK, PDF_REFUSED, ImageFormat, sniff
 from services.common.domain.provenance import PLACEHOLDER_SOURCES
 from services.common.runtime.problems import ProblemError
@@ -155,5 +157,8 @@ async def _read_image(file: UploadFile, limit: int) -> tuple[bytes, ImageFormat 
 
 async def _store(parts: Parts, content: bytes, known: ImageFormat) -> None:
     # By content: whatever name a person's file has, it never replaces another image
-    key = f"uploads/{hashlib.sha256(content).hexdigest()}.{known.extension}"
+    digest = hashlib.sha256(content).hexdigest()
+    if await Forgotten(parts.index.forgotten).has_image(digest):
+        raise ProblemError(422, FORGOTTEN, "somebody had this image forgotten: it is not stored")
+    key = f"uploads/{digest}.{known.extension}"
     await parts.store.write(key, content, content_type=known.content_type, metadata={})

@@ -1,0 +1,89 @@
+"""URLs and images that must not come back, as somebody asked for them to be forgotten.
+
+The collection ``forgotten`` holds SHA-256 hashes alone, of URLs and of the bytes of images: the
+list of what people wanted forgotten is itself worth protecting. It has no key: the fetcher, the
+consumer, the review page and the command line would have to share one, and whoever can read the
+collection can read the proofs of removal, which name the sources, as well.
+
+See docs/decisions/0032-forgotten-images.md.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.request_batcher import Grouped
+
+
+class Forgotten:
+    """The ``forgotten`` collection.
+
+    Args:
+        collection: Where the hashes are.
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._has = Grouped(self._has_each)
+
+    async def add(
+        self, urls: Iterable[str] = (), images: Mapping[str, Iterable[str]] | None = None
+    ) -> None:
+        """Refuse URLs and images from now on.
+
+        Args:
+            urls: Which are not fetched again.
+            images: By the SHA-256 of an image's bytes, those of other files that show the same.
+
+        Raises:
+            IndexUnavailableError: MongoDB does not answer.
+        """
+        now = datetime.now(tz=UTC)
+        documents: list[Document] = [{"_id": _of_url(url), "at": now} for url in sorted(set(urls))]
+        for sha256, others in (images or {}).items():
+            documents += [
+                {"_id": _of_image(each), "of": _of_image(sha256), "at": now}
+                for each in sorted({sha256, *others})
+            ]
+        await self._collection.insert_missing(documents)
+
+    async def remove(self, urls: Iterable[str] = (), images: Iterable[str] = ()) -> None:
+        """Allow URLs and images (by their SHA-256) again.
+
+        Raises:
+            IndexUnavailableError: MongoDB does not answer.
+        """
+        of_images = [_of_image(each) for each in images]
+        ids = [*map(_of_url, urls), *of_images]
+        either = [{"_id": {"$in": ids}}, {"of": {"$in": of_images}}]
+        await self._collection.delete_many({"$or": either})
+
+    async def has_url(self, url: str) -> bool:
+        """Whether a URL is not to be fetched.
+
+        Raises:
+            IndexUnavailableError: MongoDB does not answer.
+        """
+        return await self._has(_of_url(url))
+
+    async def has_image(self, sha256: str | None) -> bool:
+        """Whether an image with these bytes is not to be stored; False where they are unknown.
+
+        Raises:
+            IndexUnavailableError: MongoDB does not answer.
+        """
+        return sha256 is not None and await self._has(_of_image(sha256))
+
+    async def _has_each(self, ids: Sequence[str]) -> Sequence[bool]:
+        found = self._collection.find({"_id": {"$in": sorted(set(ids))}})
+        there = {document["_id"] async for document in found}
+        return [each in there for each in ids]
+
+
+def _of_url(url: str) -> str:
+    return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _of_image(sha256: str) -> str:
+    return f"image:{sha256}"
