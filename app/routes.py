@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from importlib.metadata import version
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -34,6 +33,7 @@ from services.common.runtime.problems import (
     install_problem_handlers,
     problem_response,
 )
+from services.common.runtime.settings import VERSION
 from services.common.runtime.site_guard import SiteGuard, to_names
 
 COLLECT_HEADER = "X-DocReco-Collect"
@@ -68,7 +68,7 @@ def create_app(
     app = FastAPI(
         title="DocReco OCR API",
         summary="Reads one line of text from an image.",
-        version=version("docreco-pipeline"),
+        version=VERSION,
         lifespan=lifespan,
     )
     token = settings.api_token

@@ -1,5 +1,7 @@
 """The command ``docreco``: the one place where its commands are put together."""
 
+from typing import Annotated
+
 import typer
 
 from services.cli.annotate import annotate
@@ -20,6 +22,7 @@ from services.cli.repredict import repredict
 from services.cli.submit import submit
 from services.cli.train import train
 from services.cli.watch import watch
+from services.common.runtime.settings import VERSION
 
 app = typer.Typer(
     name="docreco",
@@ -36,6 +39,23 @@ for command in (
 app.add_typer(parked, name="parked")
 app.add_typer(models, name="models")
 app.add_typer(label_studio, name="label-studio")
+
+
+def _show_version(is_asked: bool) -> None:  # noqa: FBT001  typer's form of a callback
+    if is_asked:
+        typer.echo(f"docreco {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from infra.local.ports import pick_free_ports
 from services.cli.main import app
+from services.common.download.settings import DownloadSettings
 from tests.support.fetcher_api import (
     BATCH_ID,
     ScriptedFetcher,
@@ -227,6 +229,15 @@ async def test_bad_setting_has_an_exit_status_of_its_own(monkeypatch: pytest.Mon
     result = await docreco("watch", BATCH_ID)
     assert result.exit_code == 5
     assert "poll_seconds" in result.stderr
+
+
+async def test_version_is_that_of_pyproject() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+
+    result = await docreco("--version")
+
+    assert result.stdout == f"docreco {project['version']}\n"
+    assert DownloadSettings().user_agent == f"docreco-fetcher/{project['version']}"
 
 
 async def test_every_command_tells_its_exit_statuses() -> None:

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from services.common.runtime.settings import VERSION
+
 MEBIBYTE = 1024 * 1024
 
 
@@ -42,7 +44,7 @@ class DownloadSettings(BaseSettings):
     )
     max_redirects: int = Field(5, ge=0, le=20, description="Redirects followed.")
     user_agent: str = Field(
-        "docreco-fetcher/0.1",
+        f"docreco-fetcher/{VERSION}",
         pattern=r"^[A-Za-z_-]+[!-~]*( [!-~]+)*$",
         description="Name told to hosts; robots.txt knows the fetcher by the letters it begins "
         "with.",

@@ -1,5 +1,6 @@
 """Settings that services share, one group a server; docs/configuration.md is made from these."""
 
+from importlib.metadata import version
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -14,6 +15,9 @@ from pydantic import (
     field_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+VERSION = version("docreco-pipeline")
+"""Of this project, as pyproject.toml has it."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
