@@ -137,6 +137,14 @@ def mongo_settings(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--chaos", choices=["short", "long"], default="short", help="form of tests/chaos"
+        "--chaos",
+        choices=["short", "cuts", "long"],
+        default="short",
+        help="form of tests/chaos: short (2 min); long (10 min), which also kills programs between "
+        "two writes; cuts (2 min), which only does that",
     )
-    parser.addoption("--chaos-seed", default="1", help="order of the faults of tests/chaos")
+    parser.addoption(
+        "--chaos-seed",
+        default="1",
+        help="decides the order of the faults of tests/chaos, and between which writes",
+    )

@@ -3,9 +3,10 @@
 import asyncio
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from aiohttp import ClientError, ClientSession
 
@@ -15,6 +16,8 @@ from tests.support.waiting import eventually
 PROGRAMS = ("consumer", "fetcher", "ocr-api", "rabbitmq", "minio", "mongo")
 FREEZE_SECONDS = 10.0
 READY_WITHIN_SECONDS = 90.0
+
+T = TypeVar("T")
 
 
 class Kind(StrEnum):
@@ -51,6 +54,16 @@ def schedule(seed: int, count: int) -> Iterator[Fault]:
         yield Fault(programs.pop(), kinds.pop(), dice.uniform(0.5, 3.0))
 
 
+def merge(dice: random.Random, *groups: Sequence[T]) -> list[T]:
+    """Return all members of groups in one order, in which each group is spread evenly."""
+    placed = [
+        ((place + dice.random()) / len(group), member)
+        for group in groups
+        for place, member in enumerate(group)
+    ]
+    return [member for _, member in sorted(placed, key=lambda each: each[0])]
+
+
 async def inflict(fault: Fault, pipeline: Pipeline) -> None:
     """Let a program fail, and wait until it is back."""
     if fault.kind is Kind.FREEZE:
@@ -72,7 +85,7 @@ async def inflict(fault: Fault, pipeline: Pipeline) -> None:
 
 async def wait_ready(pipeline: Pipeline) -> None:
     """Wait until every service of ours says that it is ready."""
-    for url in (pipeline.ocr_url, pipeline.fetcher_url, pipeline.consumer_url):
+    for url in pipeline.service_urls:
 
         async def is_ready(url: str = url) -> bool:
             try:

@@ -1,9 +1,10 @@
 """Images that enter while programs fail: half by the fetcher, half straight into the bucket."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count
 
 from aiohttp import ClientError
 from PIL.PngImagePlugin import PngInfo
@@ -34,27 +35,31 @@ class Load:
     batches: Sequence[str]
 
 
-def draw(count: int, seed: int) -> list[bytes]:
-    """Return files that all differ, of lines that a few share."""
+def draw(seed: int) -> Iterator[bytes]:
+    """Yield files that all differ, of lines that some share."""
     lines = [draw_line(f"Line {seed} no {number}", font_size=20) for number in range(LINES)]
-    files = []
-    for number in range(count):
+    for number in count():
         comment = PngInfo()
         comment.add_text("Comment", str(number))
-        files.append(encode(lines[number % LINES], pnginfo=comment))
-    return files
+        yield encode(lines[number % LINES], pnginfo=comment)
 
 
-async def bring_in(client: Client, site: WebSite, *, count: int, seed: int, spread: float) -> Load:
+def key_of(image: bytes) -> str:
+    """Return the key that an image has once it is fetched."""
+    digest = sha256(image).hexdigest()
+    return f"fetched/{digest[:2]}/{digest}.png"
+
+
+async def bring_in(
+    client: Client, site: WebSite, drawn: Sequence[bytes], *, seed: int, spread: float
+) -> Load:
     """Bring images in over ``spread`` seconds, asking again whenever something does not answer."""
-    drawn = draw(count, seed)
-    half = count // 2
+    half = len(drawn) // 2
     fetched, uploaded = drawn[:half], drawn[half:]
     urls: dict[str, str] = {}
     images: dict[str, bytes] = {}
     for number, image in enumerate(fetched):
-        digest = sha256(image).hexdigest()
-        key = f"fetched/{digest[:2]}/{digest}.png"
+        key = key_of(image)
         urls[key] = site.add_body(f"/{seed}/{number}.png", image)
         images[key] = image
     uploads = {f"uploads/{seed}/{number}.png": image for number, image in enumerate(uploaded)}
@@ -68,14 +73,16 @@ async def _submit_all(client: Client, urls: Sequence[str], spread: float) -> lis
     pages = [urls[begin : begin + BATCH_ITEMS] for begin in range(0, len(urls), BATCH_ITEMS)]
     batches = []
     for page in pages:
-        batches.append(await _submit(client, page))
+        batches.append(await submit(client, [{"url": url} for url in page]))
         await asyncio.sleep(spread / len(pages))
     return batches
 
 
-async def _submit(client: Client, urls: Sequence[str]) -> str:
-    headers = {"Idempotency-Key": sha256("".join(urls).encode()).hexdigest()}
-    body = {"items": [{"url": url} for url in urls]}
+async def submit(client: Client, items: Sequence[Mapping[str, str]]) -> str:
+    """Submit a list, with the same key each time, until it is accepted; return the batch's id."""
+    urls = "".join(item["url"] for item in items)
+    headers = {"Idempotency-Key": sha256(urls.encode()).hexdigest()}
+    body = {"items": list(items)}
     async for attempt in AsyncRetrying(
         retry=retry_if_exception_type((NotAcceptedError, ClientError, TimeoutError)),
         wait=wait_fixed(0.5),

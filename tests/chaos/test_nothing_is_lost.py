@@ -1,114 +1,177 @@
 """Images enter while every program of the pipeline is killed, frozen and restarted.
 
-``pytest tests/chaos`` runs the short form, ``--chaos=long`` the long one; ``--chaos-seed`` repeats
-an order of faults.
+``pytest tests/chaos`` runs the short form. ``--chaos=long`` runs the long one, which also kills
+programs between two writes (see ``scenes``); ``--chaos=cuts`` runs little else. ``--chaos-seed``
+decides the order, and at which of a sequence's writes its program is killed, and how manieth.
 """
 
 import asyncio
-import json
 import time
-from collections import Counter
-from collections.abc import Mapping
-from io import BytesIO
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from random import Random
 from typing import Any
 
-import aio_pika
 import pytest
-from aiohttp import ClientSession, FormData
-from PIL import Image
 
+from infra.local import supervisor
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Document
-from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES
+from services.common.adapters.rabbitmq.settlement import OCR_QUEUES
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import make_pass
-from tests.chaos.faults import inflict, schedule, wait_ready
-from tests.chaos.load import Load, bring_in
-from tests.support.pipeline import SITE_ADDRESS, Client, Pipeline, open_client, open_pipeline
+from tests.chaos.faults import Fault, inflict, merge, schedule, wait_ready
+from tests.chaos.invariant import check, explain
+from tests.chaos.load import Load, bring_in, draw
+from tests.chaos.scenes import FAST, LAST_SCENE, SCENES, Scene, prepare
+from tests.chaos.stage import Stage, with_windows
+from tests.support.pipeline import SITE_ADDRESS, Client, open_client, open_pipeline
 from tests.support.waiting import eventually
 from tests.support.web import open_site
 
 pytestmark = pytest.mark.e2e
 
-FORMS = {"short": (500, 6, 60.0), "long": (2000, 30, 400.0)}
-"""Images, faults, and the seconds over which the images enter."""
-UNROUTED = "raw.unrouted"
+
+@dataclass(frozen=True)
+class Form:
+    """How much is done."""
+
+    images: int
+    faults: int
+    spread_seconds: float
+    """Over which the images enter."""
+    has_scenes: bool = False
+    """Whether programs are killed between two writes as well."""
 
 
+FORMS = {
+    "short": Form(500, 6, 60.0),
+    "cuts": Form(100, 0, 60.0, has_scenes=True),
+    "long": Form(2000, 18, 400.0, has_scenes=True),
+}
+
+
+@pytest.fixture
+def programs_may_die_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "DEATHS_TO_GIVE_UP", 1000)
+
+
+@pytest.mark.usefixtures("programs_may_die_often")
 async def test_every_image_has_its_document_whatever_fails(
     tmp_path: Path, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    count, faults, spread = FORMS[pytestconfig.getoption("chaos")]
+    form = FORMS[pytestconfig.getoption("chaos")]
     seed = int(pytestconfig.getoption("chaos_seed"))
+    drawn = draw(seed)
+    loaded = list(islice(drawn, form.images))
+    windows = tmp_path / "windows"
+    windows.mkdir()
     async with (
-        open_pipeline(tmp_path) as pipeline,
+        open_pipeline(tmp_path / "pipeline", change=with_windows(windows)) as pipeline,
         open_client(pipeline) as client,
         open_site(SITE_ADDRESS) as site,
     ):
-        log: list[str] = []
+        dice = Random(seed)  # noqa: S311  chosen to be repeatable
+        stage = Stage(pipeline, client, site, windows, dice, drawn)
+        log = Log()
+        if form.has_scenes:
+            await prepare(stage)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(fail(pipeline, seed, faults, log))
-            loading = bring_in(client, site, count=count, seed=seed, spread=spread)
+            tasks.create_task(fail(stage, form, seed, log))
+            loading = bring_in(client, site, loaded, seed=seed, spread=form.spread_seconds)
             load_task = tasks.create_task(loading)
-        load = load_task.result()
+        load = together(load_task.result(), stage)
         try:
             await wait_ready(pipeline)
             await batches_end(client, load)
         except TimeoutError:
-            pytest.fail("\n".join([f"seed {seed}", *log, await explain(pipeline, client)]))
+            pytest.fail("\n".join([f"seed {seed}", *log.lines, await explain(pipeline, client)]))
         await documents_come(client, load)
         by_event = await client.index.images.count({})
-        queued = await reconcile(pipeline, client)
-        await documents_come(client, load)
-        report = await check(pipeline, client, load)
+        load = await reconcile(stage, load, form, log)
+        report = await check(stage, load)
+        queued = len(load.images) - by_event
         report |= {"indexed by event": by_event, "queued by the reconciler": queued}
     with capsys.disabled():
         print_report(seed, log, report)
 
 
-async def fail(pipeline: Pipeline, seed: int, count: int, log: list[str]) -> None:
-    begin = time.monotonic()
-    for fault in schedule(seed, count):
-        await asyncio.sleep(fault.pause_seconds)
-        at = time.monotonic() - begin
-        await inflict(fault, pipeline)
-        log.append(f"{at:6.1f} s  {fault.title}, back after {time.monotonic() - begin - at:.1f} s")
+@dataclass
+class Log:
+    """What was done to the programs, and when."""
+
+    lines: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def entry(self, title: str) -> Iterator[None]:
+        """Note a fault, and how long it took until its program was back."""
+        at = time.monotonic() - self.began
+        yield
+        took = time.monotonic() - self.began - at
+        self.lines.append(f"{at:6.1f} s  {title}, over after {took:.1f} s")
+
+
+async def fail(stage: Stage, form: Form, seed: int, log: Log) -> None:
+    """Let programs fail, one after the other."""
+    steps: list[Fault | Scene] = list(schedule(seed, form.faults))
+    if form.has_scenes:
+        steps = merge(stage.dice, steps, *scenes_by_program(stage.dice))
+    for step in steps:
+        if isinstance(step, Scene):
+            await wait_ready(stage.pipeline)
+            await play(step, stage, log)
+        else:
+            await asyncio.sleep(step.pause_seconds)
+            with log.entry(step.title):
+                await inflict(step, stage.pipeline)
+
+
+def scenes_by_program(dice: Random) -> list[list[Scene]]:
+    """Return all scenes by the program that is killed, each group in an order of its own."""
+    programs = sorted({scene.program for scene in SCENES})
+    groups = [[each for each in SCENES if each.program == program] for program in programs]
+    return [dice.sample(group, len(group)) for group in groups]
+
+
+async def play(scene: Scene, stage: Stage, log: Log) -> None:
+    """Play a scene, in which a program is killed at one of its windows."""
+    window, at = stage.dice.choice(scene.windows), stage.dice.randint(1, scene.most)
+    with log.entry(f"killed ({at}): {window.value.title}"):
+        await scene.play(stage, window, at)
+
+
+async def reconcile(stage: Stage, load: Load, form: Form, log: Log) -> Load:
+    """Have found what has no event, as MinIO, killed in a PUT, may keep it; return all there is."""
+    if form.has_scenes:
+        async with stage.pipeline.changed({"reconciler": FAST}):
+            await play(LAST_SCENE, stage, log)
+            load = together(load, stage)
+            await documents_come(stage.client, load)
+    else:
+        await make_pass(
+            ReconcilerSettings(min_age_seconds=0),
+            store=stage.client.store,
+            images=ImageRepository(stage.client.index.images),
+            amqp=stage.pipeline.amqp,
+            queues=OCR_QUEUES,
+        )
+        await documents_come(stage.client, load)
+    return load
+
+
+def together(load: Load, stage: Stage) -> Load:
+    """Return what was brought in by the load and by the scenes."""
+    images, urls = {**load.images, **stage.images}, {**load.urls, **stage.urls}
+    return Load(images, urls, [*load.batches, *stage.batches])
 
 
 async def batches_end(client: Client, load: Load) -> None:
     for batch in load.batches:
         counts = await client.completed(batch, seconds=240)
         assert counts["stored"] + counts["unchanged"] == sum(counts.values()), counts
-
-
-async def reconcile(pipeline: Pipeline, client: Client) -> int:
-    """Make the pass that may be needed: MinIO, killed in a PUT, can keep it without an event."""
-    settings = ReconcilerSettings(min_age_seconds=0)
-    report = await make_pass(
-        settings,
-        store=client.store,
-        images=ImageRepository(client.index.images),
-        amqp=pipeline.amqp,
-        queues=OCR_QUEUES,
-    )
-    return report.queued
-
-
-async def explain(pipeline: Pipeline, client: Client) -> str:
-    """Say where things stand, for a person who reads a failure."""
-    lines = []
-    async with ClientSession() as session:
-        for url in (pipeline.ocr_url, pipeline.fetcher_url, pipeline.consumer_url):
-            async with session.get(f"{url}/readyz") as response:
-                lines.append(f"{url}/readyz {response.status} {await response.text()}")
-    queued = client.index.fetches.find({"outcome": "queued"}, limit=5)
-    lines += [f"still queued: {item}" async for item in queued]
-    lines += [f"batch: {batch}" async for batch in client.index.batches.find({})]
-    names = (*FETCH_QUEUES.partitions, *FETCH_QUEUES.delays, FETCH_QUEUES.parked, "ocr.jobs")
-    lines += [f"{name}: {await depth(pipeline, name)}" for name in names]
-    lines += [each.log_path.read_text()[-3000:] for each in pipeline.programs.values()]
-    return "\n".join(lines)
 
 
 async def documents_come(client: Client, load: Load) -> None:
@@ -125,105 +188,10 @@ async def documents_come(client: Client, load: Load) -> None:
     await eventually(nothing_more, seconds=600)
 
 
-async def check(pipeline: Pipeline, client: Client, load: Load) -> dict[str, Any]:
-    documents = {each["key"]: each async for each in client.index.images.find({})}
-    missing = load.images.keys() - documents.keys()
-    assert await parked(pipeline) == {}
-    assert documents.keys() == load.images.keys(), f"{len(missing)} lost"
-    assert await objects(client) == {key: each["etag"] for key, each in documents.items()}
-    expected = await fault_free(pipeline, load.images)
-    assert {key: as_read(each) for key, each in documents.items()} == expected
-    for key, url in load.urls.items():
-        assert [source["url"] for source in documents[key]["sources"]] == [url]
-    handled = handled_by_consumer(pipeline)
-    return {
-        "stored": len(documents),
-        "predictions": handled["predicted"],
-        "duplicates suppressed": handled["duplicate"] + handled["stale"],
-        "lost": len(missing),
-    }
-
-
-def as_read(document: Document) -> tuple[str, str, float, str]:
-    prediction = document["prediction"]
-    return (
-        document["status"],
-        prediction["text"],
-        round(prediction["score"], 4),
-        prediction["model_version"],
-    )
-
-
-async def fault_free(
-    pipeline: Pipeline, images: Mapping[str, bytes]
-) -> dict[str, tuple[str, str, float, str]]:
-    """Ask the API in peace about each line, of which some images are copies."""
-    lines = {key: pixels(image) for key, image in images.items()}
-    slots = asyncio.Semaphore(4)
-    headers = {"X-DocReco-Collect": "no"}
-    async with ClientSession(pipeline.ocr_url, headers=headers) as session:
-
-        async def ask(image: bytes) -> tuple[str, str, float, str]:
-            form = FormData()
-            form.add_field("file", image, filename="image")
-            async with slots, session.post("/predict", data=form) as response:
-                answer = await response.json()
-                return (
-                    "predicted",
-                    answer["text"],
-                    round(answer["score"], 4),
-                    answer["model_version"],
-                )
-
-        copies = {lines[key]: image for key, image in images.items()}
-        answers = await asyncio.gather(*(ask(image) for image in copies.values()))
-    read = dict(zip(copies, answers, strict=True))
-    return {key: read[line] for key, line in lines.items()}
-
-
-def pixels(image: bytes) -> tuple[tuple[int, int], bytes]:
-    with Image.open(BytesIO(image)) as opened:
-        return opened.size, opened.tobytes()
-
-
-async def objects(client: Client) -> dict[str, str]:
-    found = {}
-    pages = client.store.client.get_paginator("list_objects_v2")
-    async for page in pages.paginate(Bucket=client.store.bucket):
-        for each in page.get("Contents", []):
-            found[each["Key"]] = each["ETag"].strip('"')
-    return found
-
-
-async def parked(pipeline: Pipeline) -> dict[str, int]:
-    """Return the depths of the queues in which something ended, where that is not 0."""
-    names = (OCR_QUEUES.parked, FETCH_QUEUES.parked, UNROUTED)
-    depths = {name: await depth(pipeline, name) for name in names}
-    return {name: depth for name, depth in depths.items() if depth}
-
-
-async def depth(pipeline: Pipeline, queue: str) -> int:
-    connection = await aio_pika.connect(str(pipeline.amqp.url))
-    async with connection, connection.channel() as channel:
-        declared = await channel.declare_queue(queue, passive=True)
-        return declared.declaration_result.message_count or 0
-
-
-def handled_by_consumer(pipeline: Pipeline) -> Counter[str]:
-    """Count what the consumer logged of each event, over all its lives."""
-    log_path = pipeline.programs["consumer"].log_path
-    codes: Counter[str] = Counter()
-    for path in (log_path, log_path.with_name(f"{log_path.name}.1")):
-        for line in path.read_text().splitlines() if path.exists() else []:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue  # cut off by a kill
-            if entry.get("event") == "handled":
-                codes[entry["code"]] += 1
-    return codes
-
-
-def print_report(seed: int, log: list[str], report: Mapping[str, Any]) -> None:
-    lines = [f"chaos, seed {seed}", *log, *(f"{name}: {value}" for name, value in report.items())]
+def print_report(seed: int, log: Log, report: Mapping[str, Any]) -> None:
+    lines = [
+        f"chaos, seed {seed}",
+        *log.lines,
+        *(f"{name}: {value}" for name, value in report.items()),
+    ]
     print("\n" + "\n".join(lines))  # noqa: T201  the figures are what this test is run for

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -61,6 +61,11 @@ class Pipeline:
     @property
     def review_url(self) -> str:
         return url_of(self.home.ports.review_port)
+
+    @property
+    def service_urls(self) -> tuple[str, ...]:
+        """Addresses of the services that images and people come through."""
+        return (self.ocr_url, self.fetcher_url, self.consumer_url, self.review_url)
 
     @property
     def s3(self) -> S3Settings:
@@ -151,8 +156,15 @@ def pipeline_in_a_thread() -> Iterator[Pipeline]:
 
 
 @asynccontextmanager
-async def open_pipeline(folder: Path) -> AsyncIterator[Pipeline]:
-    """Run servers and services on free ports, with their data in ``folder``."""
+async def open_pipeline(
+    folder: Path, *, change: Callable[[Program], Program] = lambda program: program
+) -> AsyncIterator[Pipeline]:
+    """Run servers and services on free ports.
+
+    Args:
+        folder: Of their data.
+        change: Returns how a service is to be run instead.
+    """
     events: list[str] = []
 
     def tell(line: str) -> None:
@@ -166,7 +178,7 @@ async def open_pipeline(folder: Path) -> AsyncIterator[Pipeline]:
     ):
         await services.provision(home, addresses)
         programs = {
-            program.name: program
+            program.name: change(program)
             for program in (
                 services.ocr_api(home, has_site=True),
                 services.fetcher(home, addresses, has_site=True),
