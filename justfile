@@ -12,7 +12,7 @@ setup:
 fmt: setup
     .venv/bin/ruff check --fix-only --quiet && .venv/bin/ruff format
 
-# formatting, rules, types, shell scripts, spelling
+# formatting, rules, types, imports, shell scripts, spelling
 lint:
     ./lint_module.sh
 

@@ -11,7 +11,8 @@ if [[ ${1:-} == --fast ]]; then
         mapfile -t files < <(grep -rL --include='test_*.py' '^pytestmark.*slow' tests/unit)
         set -- "${files[@]}"
     fi
-    exec .venv/bin/python -m pytest -q -n auto --durations=5 -m "not slow" "$@"
+    exec .venv/bin/python -m pytest -q --numprocesses auto --durations=5 -p no:schemathesis \
+        --hypothesis-profile=fast -m "not slow" "$@"
 fi
 .venv/bin/python -m infra.local.install
 if [[ $# -eq 0 ]]; then

@@ -25,6 +25,7 @@ from tests.support.notifying import fastest_arn
 from tests.support.servers import open_virtual_host, real_servers, s3_settings_of
 
 hypothesis_settings.register_profile("thorough", max_examples=4000)  # --hypothesis-profile=thorough
+hypothesis_settings.register_profile("fast", max_examples=10)  # ./run_tests.sh --fast
 
 
 SLOW_FIRST = ("chaos", "e2e")

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Coroutine, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
 from typing import IO, Annotated, Any, cast
@@ -229,7 +229,8 @@ def _standard_input() -> Iterator[IO[bytes]]:
     try:
         yield content
     finally:
-        content.detach()
+        with suppress(ValueError):  # closed: aiohttp closes, in a thread, what it has sent
+            content.detach()
 
 
 def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
