@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.keyset import by_sha256, paginate
 from services.common.adapters.mongo import Document
-from services.common.adapters.windows import by_hash, walk
 from services.common.domain.image import ImageDocument
 from services.common.domain.labels import Exclusion
 from services.common.domain.records import Prediction
@@ -41,10 +41,10 @@ async def select(images: ImageRepository, query: Query, plan: Plan) -> Counter[s
     excluded: Counter[str] = Counter()
     split = parse_split(query.split)
     where = filter_of(query)
-    del where["sha256"]  # those that have one are what is walked along
-    async for window in walk(images, by_hash(0), where, fields={"sha256": 1}):
-        hashes = plan.unseen(str(document.sha256) for document in window.documents)
-        excluded["duplicate"] += len(window.documents) - len(hashes)
+    del where["sha256"]  # the sort key finds those that have one
+    async for page in paginate(images, where, by_sha256(), fields={"sha256": 1}):
+        hashes = plan.unseen(str(document.sha256) for document in page.documents)
+        excluded["duplicate"] += len(page.documents) - len(hashes)
         records = []
         for copies in (await find_copies(images, query.bucket, hashes)).values():
             record = to_record(copies, query, split)

@@ -11,8 +11,8 @@ from enum import StrEnum
 from itertools import islice
 
 from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.keyset import by_score, paginate
 from services.common.adapters.object_store import ObjectStore, ObjectTooLargeError
-from services.common.adapters.windows import walk, worst
 from services.common.domain.errors import ObjectNotFoundError
 from services.common.domain.image import ImageDocument
 from services.common.domain.normal_form import is_shown_alike
@@ -192,10 +192,9 @@ class Push:
             yield chunk
 
     async def _candidates(self, there: set[str], report: Report) -> AsyncIterator[ImageDocument]:
-        wanted = {"status": "predicted", "annotation": None, "bucket": self.store.bucket}
-        # Where all of the worst are annotated, one query for the others would take too long
-        async for window in walk(self.images, worst(), wanted, fields=FIELDS):
-            without = (each for each in window.documents if each.id not in there)
+        wanted = {"status": "predicted", "annotation.quality": None, "bucket": self.store.bucket}
+        async for page in paginate(self.images, wanted, by_score(), fields=FIELDS):
+            without = (each for each in page.documents if each.id not in there)
             while group := list(islice(without, READ_AT_ONCE)):
                 shown = await asyncio.gather(*map(self._is_shown, group))
                 for document, is_shown in zip(group, shown, strict=True):

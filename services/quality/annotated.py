@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import NamedTuple
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.windows import by_hash, walk
+from services.common.adapters.keyset import by_sha256, paginate
 from services.common.domain.accuracy import character_errors
 from services.common.domain.annotations import collapse
 from services.common.domain.image import ImageDocument
@@ -55,7 +55,5 @@ async def annotated(
         IndexUnavailableError: MongoDB does not answer.
     """
     where = {"bucket": bucket, "status": "predicted", "annotation": {"$ne": None}}
-    async for window in walk(images, by_hash(0), where, fields=fields):
-        yield [
-            (each, right) for each in window.documents if (right := right_text(each)) is not None
-        ]
+    async for page in paginate(images, where, by_sha256(), fields=fields):
+        yield [(each, right) for each in page.documents if (right := right_text(each)) is not None]

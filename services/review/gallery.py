@@ -12,8 +12,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field
 
 from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.keyset import (
+    Cursor,
+    SortKey,
+    by_change,
+    by_score,
+    by_score_descending,
+    cursor_behind,
+    paginate,
+)
 from services.common.adapters.mongo import Document
-from services.common.adapters.windows import Axis, Position, best, newest, position_of, walk, worst
 from services.common.domain.errors import PermanentError
 from services.common.domain.image import ImageDocument
 from services.review.queue import SEARCH_SECONDS, from_host
@@ -108,14 +116,16 @@ async def find_page(images: ImageRepository, filters: Filters) -> GalleryPage:
         InvalidCursorError: The filters' cursor is not one.
         IndexUnavailableError: MongoDB does not answer.
     """
-    axis, deadline = _axis(filters), monotonic() + SEARCH_SECONDS
+    key, deadline = _sort_key(filters), monotonic() + SEARCH_SECONDS
     found: list[ImageDocument] = []
-    after = decode(filters.cursor, axis) if filters.cursor else None
-    async for window in walk(images, axis, where(filters), after=after, fields=FIELDS):
-        found += window.documents
-        after = window.next
+    after = decode(filters.cursor, key) if filters.cursor else None
+    async for page in paginate(
+        images, where(filters), key, after=after, limit=PAGE + 1, fields=FIELDS
+    ):
+        found += page.documents
+        after = page.next
         if len(found) > PAGE or (len(found) == PAGE and after):
-            last = position_of(found[PAGE - 1], axis)
+            last = cursor_behind(found[PAGE - 1], key)
             return GalleryPage(found[:PAGE], encode(last), is_cut=False)
         if after is None or monotonic() > deadline:
             break
@@ -123,7 +133,7 @@ async def find_page(images: ImageRepository, filters: Filters) -> GalleryPage:
 
 
 def where(filters: Filters) -> Document:
-    """Return what images meet, beside their place on the axis."""
+    """Return what images meet, beside a range of the sort key."""
     conditions: Document = {}
     if filters.status:
         conditions["status"] = filters.status
@@ -133,7 +143,7 @@ def where(filters: Filters) -> Document:
     if filters.batch:
         conditions["sources.batch_id"] = filters.batch
     if filters.annotated in {"yes", "no"}:
-        conditions["annotation"] = None if filters.annotated == "no" else {"$ne": None}
+        conditions["annotation.quality"] = None if filters.annotated == "no" else {"$ne": None}
     elif filters.annotated:
         conditions["annotation.quality"] = filters.annotated
     if filters.q:
@@ -141,27 +151,27 @@ def where(filters: Filters) -> Document:
     return conditions | (from_host(filters.host) if filters.host else {})
 
 
-def encode(position: Position) -> str:
-    """Return a position as part of an address."""
-    value = position.value
+def encode(cursor: Cursor) -> str:
+    """Return a cursor as part of an address."""
+    value = cursor.value
     said = value.isoformat() if isinstance(value, datetime) else value
-    return urlsafe_b64encode(json.dumps([said, position.document_id]).encode()).decode()
+    return urlsafe_b64encode(json.dumps([said, cursor.document_id]).encode()).decode()
 
 
-def decode(cursor: str, axis: Axis) -> Position:
-    """Return the position of a cursor.
+def decode(text: str, key: SortKey) -> Cursor:
+    """Return the cursor that an address holds.
 
     Raises:
-        InvalidCursorError: It is none on this axis.
+        InvalidCursorError: It is not one of this sort key.
     """
     try:
-        said, document_id = json.loads(urlsafe_b64decode(cursor))
-        is_time = isinstance(axis.begin, datetime)
+        said, document_id = json.loads(urlsafe_b64decode(text))
+        is_time = isinstance(key.first, datetime)
         value: Any = datetime.fromisoformat(said).astimezone(UTC) if is_time else float(said)
-        axis.step(value, axis.width)
+        key.end_of(value, key.step)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidCursorError("this is not an address that the gallery gave") from error
-    return Position(value, None if document_id is None else str(document_id))
+    return Cursor(value, None if document_id is None else str(document_id))
 
 
 def _range(filters: Filters) -> tuple[float, float]:
@@ -170,8 +180,8 @@ def _range(filters: Filters) -> tuple[float, float]:
     return min(low, high), max(low, high)
 
 
-def _axis(filters: Filters) -> Axis:
+def _sort_key(filters: Filters) -> SortKey:
     low, high = _range(filters)
     if filters.order is Order.NEWEST:
-        return newest(datetime.now(tz=UTC))
-    return worst(low, high) if filters.order is Order.WORST else best(low, high)
+        return by_change(datetime.now(tz=UTC))
+    return by_score(low, high) if filters.order is Order.WORST else by_score_descending(low, high)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.windows import walk, worst
+from services.common.adapters.keyset import by_score, paginate
 from services.common.domain.errors import UnavailableError
 from services.common.domain.image import ImageDocument
 from services.quality.annotated import misreading, right_text
@@ -103,8 +103,8 @@ async def count(images: ImageRepository) -> Figures:
         IndexUnavailableError: MongoDB does not answer.
     """
     figures = Figures()
-    async for window in walk(images, worst(), {"status": "predicted"}, fields=FIELDS):
-        for document in window.documents:
+    async for page in paginate(images, {"status": "predicted"}, by_score(), fields=FIELDS):
+        for document in page.documents:
             figures.add(document)
         await asyncio.sleep(0)  # a long count lets requests through
     return figures

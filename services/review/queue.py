@@ -11,8 +11,15 @@ from time import monotonic
 from typing import Any
 
 from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.keyset import (
+    Cursor,
+    SortKey,
+    by_disagreement,
+    by_score,
+    by_sha256,
+    paginate,
+)
 from services.common.adapters.mongo import Document
-from services.common.adapters.windows import Axis, Position, by_hash, most_apart, walk, worst
 from services.common.domain.annotations import Outcome, to_annotation
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import Annotation, Quality
@@ -39,7 +46,7 @@ class Wish:
     mode: Mode = Mode.WORST
     batch: str = ""
     host: str = ""
-    after: Position | None = None
+    after: Cursor | None = None
     """Where an earlier search ended before it had found one."""
 
 
@@ -51,7 +58,7 @@ class Task:
     next: ImageDocument | None
     is_cut: bool = False
     """Whether the search ended by time: there may be images yet."""
-    after: Position | None = None
+    after: Cursor | None = None
     """Where to go on then; None: at the begin, which is another one each time."""
 
 
@@ -93,7 +100,7 @@ class Queue:
         async with self.turns:
             taken = await self.leases.taken(session.id)
             async for found in self._candidates(wish, taken):
-                if isinstance(found, Position):
+                if isinstance(found, Cursor):
                     is_random = wish.mode is Mode.RANDOM
                     return _to_task(got, is_cut=True, after=None if is_random else found)
                 if await is_enough(found):
@@ -175,17 +182,17 @@ class Queue:
             return None
         return document
 
-    async def _candidates(self, wish: Wish, taken: set[str]) -> AsyncIterator[str | Position]:
+    async def _candidates(self, wish: Wish, taken: set[str]) -> AsyncIterator[str | Cursor]:
         """Yield images; at last, where time was over before the end, how far the search came."""
         deadline, after = monotonic() + SEARCH_SECONDS, wish.after
-        for axis in axes(wish.mode):
-            fields = {axis.field: 1}
-            async for window in walk(self.images, axis, _where(wish), after=after, fields=fields):
-                for document in window.documents:
+        for key in sort_keys(wish.mode):
+            fields = {key.field: 1}
+            async for page in paginate(self.images, _where(wish), key, after=after, fields=fields):
+                for document in page.documents:
                     if document.id not in taken:
                         yield document.id
-                if window.next and not window.documents and monotonic() > deadline:
-                    yield window.next
+                if page.next and not page.documents and monotonic() > deadline:
+                    yield page.next
                     return
 
 
@@ -196,7 +203,7 @@ def _now() -> datetime:
 
 
 def _to_task(
-    got: dict[str, ImageDocument], *, is_cut: bool = False, after: Position | None = None
+    got: dict[str, ImageDocument], *, is_cut: bool = False, after: Cursor | None = None
 ) -> Task:
     now, later = [*got.values(), None, None][:2]
     return Task(now, later, is_cut, after)
@@ -218,16 +225,16 @@ def from_host(host: str) -> Document:
     }
 
 
-def axes(mode: Mode) -> list[Axis]:
-    """Return along what images come, one after the other."""
+def sort_keys(mode: Mode) -> list[SortKey]:
+    """Return the orders in which images come, one after the other."""
     if mode is Mode.RANDOM:
         start = random.random()  # noqa: S311  nobody gains by guessing it
-        return [by_hash(start), by_hash(0.0)]
-    return [most_apart() if mode is Mode.DISAGREEMENT else worst()]
+        return [by_sha256(start), by_sha256()]
+    return [by_disagreement() if mode is Mode.DISAGREEMENT else by_score()]
 
 
 def _where(wish: Wish) -> Document:
-    where: dict[str, Any] = {"status": "predicted", "annotation": None}
+    where: dict[str, Any] = {"status": "predicted", "annotation.quality": None}
     if wish.batch:
         where["sources.batch_id"] = wish.batch
     return where | (from_host(wish.host) if wish.host else {})

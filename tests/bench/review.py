@@ -12,7 +12,7 @@ import random
 import statistics
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -51,6 +51,7 @@ def documents(count: int) -> Iterator[Document]:
     A tenth was read by two versions, which disagree about a fifth of it.
     """
     chance = random.Random(7)  # noqa: S311  nothing secret
+    now = datetime.now(tz=UTC)
     for number in range(count):
         source = {
             "url": f"https://host-{number % 50}.example/{number}.png",
@@ -62,7 +63,7 @@ def documents(count: int) -> Iterator[Document]:
         changes: dict[str, Any] = {
             "key": f"{number}.png",
             "sources": [source],
-            "indexed_at": NOW - timedelta(seconds=20 * number),
+            "indexed_at": now - timedelta(seconds=20 * number),
         }
         if number % 10 == 0:
             changes["annotation"] = note

@@ -42,7 +42,7 @@ async def test_set_up_twice_is_as_once(
             await client.get_bucket_policy(Bucket=bucket)
     async with open_index(mongo_settings) as index:
         names = await index.create_indexes()
-    assert "images.status_1_prediction.score_1" in names
+    assert "images.prediction.score_1__id_1" in names
 
 
 async def test_image_cannot_be_read_without_credentials(

@@ -8,8 +8,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.keyset import LIMIT
 from services.common.adapters.mongo import Database, open_index
-from services.common.adapters.windows import MOST
 from services.common.domain.annotations import to_annotation
 from services.common.runtime.settings import MongoSettings
 from services.reconciler.annotated import Model, Tally, count, count_and_publish
@@ -85,12 +85,12 @@ async def test_what_has_no_right_text_counts_nothing(index: Database) -> None:
 
 
 async def test_more_than_a_window_is_counted_once(index: Database) -> None:
-    many = [document(f"{number:04}", "ab", "abc") for number in range(2 * MOST + 1)]
+    many = [document(f"{number:04}", "ab", "abc") for number in range(2 * LIMIT + 1)]
     await index.images.insert_missing(many)
 
     [tally] = (await count(ImageRepository(index.images), BUCKET)).values()
 
-    assert (tally.images, tally.errors) == (2 * MOST + 1, 2 * MOST + 1)
+    assert (tally.images, tally.errors) == (2 * LIMIT + 1, 2 * LIMIT + 1)
 
 
 async def test_annotation_of_a_known_prediction_is_shown_and_goes_when_it_is_taken_back(

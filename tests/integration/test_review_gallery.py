@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from services.common.adapters.windows import MOST
+from services.common.adapters.keyset import LIMIT
 from tests.support.review import NOW, Person, Site, known
 
 pytestmark = pytest.mark.integration
@@ -99,13 +99,13 @@ async def test_search_of_all_images_is_one_page_where_machine_is_slow(
 
 @pytest.mark.parametrize("order", ["newest", "worst", "best"])
 async def test_paging_shows_every_image_once(review: Site, ada: Person, order: str) -> None:
-    total = MOST + 40
+    total = LIMIT + 40
     documents = [
-        known(f"line-{number:03}-", 0.0 if number < MOST + 10 else number / total / 2)
+        known(f"line-{number:03}-", 0.0 if number < LIMIT + 10 else number / total / 2)
         for number in range(total)
     ]
     for number, document in enumerate(documents):
-        document["indexed_at"] = NOW - timedelta(hours=number // (MOST + 10))
+        document["indexed_at"] = NOW - timedelta(hours=number // (LIMIT + 10))
     await review.index.images.insert_missing(documents)
     seen: list[str] = []
     async for html in pages(ada, f"order={order}"):

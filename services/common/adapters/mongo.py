@@ -51,12 +51,22 @@ USERS_DATABASE = "admin"
 
 INDEXES: Mapping[str, Sequence[IndexModel]] = {
     IMAGES: (
-        IndexModel([("status", ASCENDING), ("prediction.score", ASCENDING)]),
+        IndexModel(
+            [
+                ("status", ASCENDING),
+                ("annotation.quality", ASCENDING),
+                ("prediction.score", ASCENDING),
+                ("_id", ASCENDING),
+            ]
+        ),
         IndexModel([("sources.url", ASCENDING)]),
-        IndexModel([("sources.batch_id", ASCENDING)]),
-        IndexModel([("indexed_at", DESCENDING)]),
-        IndexModel([("prediction.score", ASCENDING)]),
-        IndexModel([("sha256", ASCENDING)]),
+        IndexModel(
+            [("sources.batch_id", ASCENDING), ("indexed_at", ASCENDING), ("_id", ASCENDING)]
+        ),
+        # `_id` last: pages go on behind a document (keyset.py)
+        IndexModel([("indexed_at", ASCENDING), ("_id", ASCENDING)]),
+        IndexModel([("prediction.score", ASCENDING), ("_id", ASCENDING)]),
+        IndexModel([("sha256", ASCENDING), ("_id", ASCENDING)]),
         IndexModel([("disagreement", DESCENDING)], sparse=True),
         IndexModel([("placeholder", ASCENDING)], sparse=True),
     ),

@@ -13,7 +13,7 @@ from services.common.domain.records import Quality
 from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted, text_of
 from services.review.gallery import Text, decode, encode
-from services.review.queue import Mode, Task, Wish, axes
+from services.review.queue import Mode, Task, Wish, sort_keys
 from services.review.sessions import Session
 
 KEEP_AFTER = 0.375
@@ -61,7 +61,7 @@ class WishForm(BaseModel):
             InvalidCursorError: The cursor is not one.
         """
         is_given = self.cursor and self.mode is not Mode.RANDOM
-        after = decode(self.cursor, axes(self.mode)[0]) if is_given else None
+        after = decode(self.cursor, sort_keys(self.mode)[0]) if is_given else None
         return Wish(self.mode, self.batch, self.host, after)
 
 

@@ -1,0 +1,177 @@
+"""Keyset pagination: documents in the order of an indexed field.
+
+Each query reads a bounded range of the field, which doubles until a page is full: a filter that
+few documents meet gives a cursor to go on from while it is searched, and no query takes longer
+than all before it together (docs/decisions/0036-keyset-pages-read-ranges.md).
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.mongo import Document
+from services.common.domain.image import ImageDocument
+
+LIMIT = 200
+"""Documents of a page."""
+CLOCK_SKEW = timedelta(minutes=5)
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True)
+class SortKey:
+    """A field to sort by; an index leads with it. Documents without it are not found.
+
+    Args:
+        field: Its path.
+        first: Where the order starts, included.
+        last: Where it ends, included.
+        step: Extent of the first range, and the least; negative for a descending order.
+        decode: From the field's value to what ``step`` can be added to.
+        encode: And back.
+    """
+
+    field: str
+    first: Any
+    last: Any
+    step: Any
+    decode: Callable[[Any], Any] = _same
+    encode: Callable[[Any], Any] = _same
+
+    @property
+    def direction(self) -> int:
+        """1 for an ascending order, else -1."""
+        return -1 if self.last < self.first else 1
+
+    def end_of(self, start: Any, extent: Any) -> Any:
+        """Return the last value of a range that begins at ``start``."""
+        end = self.encode(self.decode(start) + extent)
+        return min(end, self.last) if self.direction > 0 else max(end, self.last)
+
+
+def by_score(low: float = 0.0, high: float = 1.0) -> SortKey:
+    """Sort by the score of predictions, the worst first."""
+    return SortKey("prediction.score", low, high, 0.001)
+
+
+def by_score_descending(low: float = 0.0, high: float = 1.0) -> SortKey:
+    """Sort by the score of predictions, the best first."""
+    return SortKey("prediction.score", high, low, -0.001)
+
+
+def by_disagreement() -> SortKey:
+    """Sort images that two model versions read differently, the largest difference first."""
+    return SortKey("disagreement", 1.0, 0.0, -0.001)
+
+
+def by_change(now: datetime) -> SortKey:
+    """Sort all documents by their last change, the newest first."""
+    return SortKey("indexed_at", now + CLOCK_SKEW, LONG_AGO, timedelta(minutes=-1))
+
+
+def by_sha256(start: float = 0.0) -> SortKey:
+    """Sort images by the hash of their bytes: an order that is independent of their contents.
+
+    Args:
+        start: Where in it to begin, from 0 up to 1.
+    """
+    return SortKey("sha256", _to_hash(start), "g", 0.0005, decode=_from_hash, encode=_to_hash)
+
+
+def _to_hash(part: float) -> str:
+    return f"{int(part * 16**12):012x}" if part < 1 else "g"
+
+
+def _from_hash(text: str) -> float:
+    return int(text[:12], 16) / 16**12
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A position: behind all documents with a value, or behind one of them."""
+
+    value: Any
+    document_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some documents, in order, and where to go on (None: these were the last)."""
+
+    documents: list[ImageDocument]
+    next: Cursor | None
+
+
+async def paginate(
+    images: ImageRepository,
+    where: Document,
+    key: SortKey,
+    *,
+    after: Cursor | None = None,
+    limit: int = LIMIT,
+    fields: Mapping[str, int] | None = None,
+) -> AsyncIterator[Page]:
+    """Yield pages of the documents that meet ``where``; some are not full, or empty.
+
+    Args:
+        images: What is read.
+        where: What documents meet; no condition on the key's field.
+        key: Their order.
+        after: Where to go on.
+        limit: Documents of one page.
+        fields: Which to read, the key's among them; None: all.
+
+    Raises:
+        IndexUnavailableError: MongoDB does not answer.
+    """
+    extent = key.step
+    while True:
+        is_tie = after is not None and after.document_id is not None
+        condition, end = _range(key, after, extent)
+        found = images.find(
+            # The range comes first: the local stand-in for MongoDB plans by the first condition
+            {**condition, **where},
+            sort=[(key.field, key.direction), ("_id", key.direction)],
+            limit=limit,
+            fields=fields,
+        )
+        documents = [document async for document in found]
+        if len(documents) == limit:
+            start = key.first if after is None else after.value
+            after = cursor_behind(documents[-1], key)
+            # The next page is about as wide as this one
+            extent = max(key.decode(after.value) - key.decode(start), key.step, key=abs)
+        else:
+            after = Cursor(end)
+            extent = extent if is_tie else extent * 2
+        has_ended = after.document_id is None and after.value == key.last
+        yield Page(documents, None if has_ended else after)
+        if has_ended:
+            return
+
+
+def cursor_behind(document: ImageDocument, key: SortKey) -> Cursor:
+    """Return the position right behind a document."""
+    value: Any = document
+    for name in key.field.split("."):
+        value = getattr(value, name)
+    return Cursor(value, document.id)
+
+
+def _range(key: SortKey, after: Cursor | None, extent: Any) -> tuple[Document, Any]:
+    """Return what documents of the next range meet, and the last value in it."""
+    beyond, until = ("$gt", "$lte") if key.direction > 0 else ("$lt", "$gte")
+    if after is not None and after.document_id is not None:
+        return {key.field: after.value, "_id": {beyond: after.document_id}}, after.value
+    if after is None:
+        start, beyond = key.first, f"{beyond}e"
+    else:
+        start = after.value
+    end = key.end_of(start, extent)
+    return {key.field: {beyond: start, until: end}}, end
