@@ -10,7 +10,7 @@ import structlog
 from services.common.adapters.mongo import Collection
 from services.common.adapters.request_batcher import Grouped
 from services.common.domain.errors import PipelineError, UnavailableError
-from services.fetcher.pausing import pause
+from services.common.runtime.periodic import periodic
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -70,16 +70,15 @@ class Cancellations:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Interrupt what is called off, until ``stop`` is set."""
-        while not stop.is_set():
-            if self._works:
-                try:
-                    await self._ask(list(self._works))
-                except UnavailableError as error:
-                    log.warning("batches called off are not known", error=str(error))
-                self._interrupt()
-            await pause(stop, REMEMBERED_SECONDS)
+        await periodic(self._interrupt, stop, seconds=REMEMBERED_SECONDS)
 
-    def _interrupt(self) -> None:
+    async def _interrupt(self) -> None:
+        if not self._works:
+            return
+        try:
+            await self._ask(list(self._works))
+        except UnavailableError as error:
+            log.warning("batches called off are not known", error=str(error))
         for batch_id in list(self._works):
             if self._answers.get(batch_id, (0.0, False))[1]:
                 works = self._works.pop(batch_id)

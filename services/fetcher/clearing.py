@@ -7,7 +7,7 @@ import structlog
 
 from services.common.adapters.mongo import Collection
 from services.common.domain.errors import UnavailableError
-from services.fetcher.pausing import pause
+from services.common.runtime.periodic import periodic
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -30,12 +30,13 @@ class Clearing:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Clear until ``stop`` is set."""
-        while not stop.is_set():
-            try:
-                await self.clear()
-            except UnavailableError as error:
-                log.warning("nothing cleared", error=str(error))
-            await pause(stop, EVERY_SECONDS)
+        await periodic(self._try_to_clear, stop, seconds=EVERY_SECONDS)
+
+    async def _try_to_clear(self) -> None:
+        try:
+            await self.clear()
+        except UnavailableError as error:
+            log.warning("nothing cleared", error=str(error))
 
     async def clear(self) -> int:
         """Clear what is old enough; return how many batches."""

@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+from tenacity import retry_if_exception_type
 
 from services.common.adapters.mongo import Collection, Document
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.settlement import Queues
 from services.common.domain.errors import UnavailableError
+from services.common.runtime.backoff import retry_for_ever
 from services.common.runtime.settings import AmqpSettings
 from services.fetcher.expander import Expander
 from services.fetcher.jobs import Job
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
 from services.fetcher.lists.pages import number_of
-from services.fetcher.pausing import pause
 from services.fetcher.requeuing import requeue
 from services.fetcher.shares import MOST_DELAYED, Shares
 
@@ -73,10 +73,11 @@ class Dispatcher:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Dispatch until ``stop`` is set, reconnecting as needed; a page begun is finished."""
-        retries = AsyncRetrying(
+        retries = retry_for_ever(
+            stop,
+            first=0.2,
+            longest=LARGEST_PAUSE_SECONDS,
             retry=retry_if_exception_type(UnavailableError),
-            wait=wait_random_exponential(multiplier=0.2, max=LARGEST_PAUSE_SECONDS),
-            sleep=lambda seconds: pause(stop, seconds),
             before_sleep=lambda state: log.warning(
                 "dispatching paused", error=str(state.outcome and state.outcome.exception())
             ),

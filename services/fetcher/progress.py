@@ -3,10 +3,10 @@
 import asyncio
 import csv
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from io import StringIO
 
 from services.common.adapters.mongo import Document
+from services.common.runtime.periodic import pause
 from services.fetcher.batches import Batch, Batches, BatchState
 from services.fetcher.schemas import to_status
 
@@ -37,9 +37,7 @@ async def progress_events(
         if batch.state is not BatchState.RUNNING and batch.counts.queued == 0:
             return
         silent_polls += 1
-        with suppress(TimeoutError):
-            async with asyncio.timeout(POLL_SECONDS):
-                await stop.wait()
+        await pause(stop, POLL_SECONDS)
         batch = await batches.find(batch.batch_id)
 
 

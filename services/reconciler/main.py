@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 import structlog
@@ -16,6 +15,7 @@ from services.common.adapters.rabbitmq.settlement import OCR_QUEUES
 from services.common.domain.errors import UnavailableError
 from services.common.runtime.health import health_router, running
 from services.common.runtime.logs import configure_logging
+from services.common.runtime.periodic import periodic
 from services.common.runtime.server import http_server, serve_until, stop_on_signals
 from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.reconciler.annotated import count_and_publish
@@ -52,10 +52,11 @@ async def run(settings: ReconcilerSettings) -> None:
         open_index(MongoSettings()) as index,
         asyncio.TaskGroup() as tasks,
     ):
+        repeat = partial(periodic, stop=stop, retry_seconds=RETRY_SECONDS)
         one_pass = partial(compare_and_publish, settings, store=store, index=index, amqp=amqp)
-        comparing = tasks.create_task(_repeat(one_pass, settings.interval_seconds))
+        comparing = tasks.create_task(repeat(one_pass, seconds=settings.interval_seconds))
         one_count = partial(count_and_publish, ImageRepository(index.images), store.bucket)
-        counting = tasks.create_task(_repeat(one_count, settings.annotated_interval_seconds))
+        counting = tasks.create_task(repeat(one_count, seconds=settings.annotated_interval_seconds))
         app = FastAPI(title="DocReco reconciler", openapi_url=None)
         app.include_router(
             health_router(
@@ -83,14 +84,6 @@ async def compare_and_publish(
         return False
     _publish(report)
     return True
-
-
-async def _repeat(work: Callable[[], Awaitable[bool]], interval_seconds: float) -> None:
-    """Do work for ever, a pause after each time; a shorter one where it did not go well."""
-    while True:
-        is_well = await work()
-        pause = interval_seconds if is_well else min(interval_seconds, RETRY_SECONDS)
-        await asyncio.sleep(pause)
 
 
 def _publish(report: Report) -> None:

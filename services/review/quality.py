@@ -14,6 +14,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import by_score, paginate
 from services.common.domain.errors import UnavailableError
 from services.common.domain.image import ImageDocument
+from services.common.runtime.periodic import periodic
 from services.quality.annotated import misreading, right_text
 
 log = structlog.stdlib.get_logger(__name__)
@@ -125,16 +126,17 @@ class Quality:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Count again and again until ``stop`` is set."""
-        while not stop.is_set():
-            pause = self._refresh_seconds
-            try:
-                self.figures = await count(self._images)
-            except UnavailableError as error:
-                log.warning("figures not counted", code=error.code, error=str(error))
-                pause = min(pause, RETRY_SECONDS)
-            except Exception:
-                # A document that nobody of ours wrote must not end the whole page
-                log.exception("figures not counted")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await stop.wait()
+        await periodic(
+            self._count, stop, seconds=self._refresh_seconds, retry_seconds=RETRY_SECONDS
+        )
+
+    async def _count(self) -> bool:
+        try:
+            self.figures = await count(self._images)
+        except UnavailableError as error:
+            log.warning("figures not counted", code=error.code, error=str(error))
+            return False
+        except Exception:
+            # A document that nobody of ours wrote must not end the whole page
+            log.exception("figures not counted")
+        return True

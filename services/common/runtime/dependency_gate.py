@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 
 import structlog
-from tenacity import AsyncRetrying, wait_random_exponential
 
 from services.common.domain.errors import UnavailableError
-from services.common.runtime.backoff import doubled
+from services.common.runtime.backoff import doubled, retry_for_ever
+from services.common.runtime.periodic import pause
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -40,13 +39,9 @@ class Breaker:
         """Wait until the missing server answers, or ``stop`` is set."""
         log.warning("paused", dependency=cause.dependency, code=cause.code, error=str(cause))
         self._pauses_in_a_row += 1
-        await _wait(stop, self._first_wait(cause))
+        await pause(stop, self._first_wait(cause))
         check = self._checks.get(cause.dependency)
-        async for attempt in AsyncRetrying(
-            wait=wait_random_exponential(multiplier=0.5, max=LARGEST_PAUSE_SECONDS),
-            sleep=lambda seconds: _wait(stop, seconds),
-            reraise=True,
-        ):
+        async for attempt in retry_for_ever(stop, first=0.5, longest=LARGEST_PAUSE_SECONDS):
             with attempt:
                 if check is not None and not stop.is_set():
                     # A stopped server accepts connections and never answers
@@ -59,9 +54,3 @@ class Breaker:
         growing = doubled(0.1, self._pauses_in_a_row, longest=LARGEST_PAUSE_SECONDS)
         asked = min(LARGEST_RETRY_AFTER_SECONDS, cause.retry_after_seconds or 0.0)
         return max(growing, asked)
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()
