@@ -43,15 +43,9 @@ class Bucket(Protocol):
         """Return what is known of an object, or None where there is none."""
 
     async def write(
-        self,
-        key: str,
-        content: bytes,
-        *,
-        content_type: str,
-        metadata: dict[str, str],
-        digest: str | None = None,
+        self, key: str, content: bytes, *, content_type: str, metadata: dict[str, str]
     ) -> object:
-        """Write an object; with the SHA-256 of its bytes it costs less.
+        """Write an object.
 
         Raises:
             ObjectStoreUnavailableError: It may be possible later.
@@ -173,7 +167,6 @@ class Collector:
                     seen.content,
                     content_type=image_format.content_type,
                     metadata=to_metadata(seen.provenance),
-                    digest=digest,
                 )
         self._metrics.collected.inc()
 

@@ -261,7 +261,6 @@ class Worker:
             image.content,
             content_type=image.format.content_type,
             metadata=metadata,
-            digest=image.sha256,
         )
 
 

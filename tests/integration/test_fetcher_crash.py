@@ -204,17 +204,9 @@ class CutOffStore(ObjectStore):
 
     @override
     async def write(
-        self,
-        key: str,
-        content: bytes,
-        *,
-        content_type: str,
-        metadata: Mapping[str, str],
-        digest: str | None = None,
+        self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
     ) -> str:
-        await super().write(
-            key, content, content_type=content_type, metadata=metadata, digest=digest
-        )
+        await super().write(key, content, content_type=content_type, metadata=metadata)
         raise ObjectStoreUnavailableError("written, but nobody was told")
 
 

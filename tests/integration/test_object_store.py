@@ -1,10 +1,12 @@
 """The object store's adapter against a real MinIO."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from pydantic import HttpUrl
 
+from services.common.adapters import object_store
 from services.common.adapters.object_store import (
     ObjectStore,
     ObjectTooLargeError,
@@ -24,7 +26,17 @@ async def store(s3_settings: S3Settings) -> AsyncIterator[ObjectStore]:
         yield store
 
 
-@pytest.mark.parametrize("key", ["a.png", "a b/ü+1 %25.png", "q?x=1&y#z.png"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "a.png",
+        "a b/ü+1 %25.png",
+        "q?x=1&y#z.png",
+        "日本/線.png",
+        "~!*'();:@$,[]^`{|}\"<>\\.png",
+        "no-such/..dots/a..b.png",
+    ],
+)
 async def test_object_comes_back_as_it_was_written(store: ObjectStore, key: str) -> None:
     etag = await store.write(
         key, b"bytes", content_type="image/png", metadata={"source-url": "http://example.test/"}
@@ -39,6 +51,32 @@ async def test_object_comes_back_as_it_was_written(store: ObjectStore, key: str)
     )
     assert stored.info.metadata == {"source-url": "http://example.test/"}
     assert await store.head(key) == stored.info
+
+
+async def test_large_object_is_written(store: ObjectStore) -> None:
+    content = bytes(3 * 1024 * 1024)  # aiohttp warns of bytes beyond 1 MiB in one piece
+
+    await store.write("a", content, content_type="image/png", metadata={})
+
+    assert (await store.read("a", max_bytes=len(content))).content == content
+
+
+@pytest.mark.parametrize("value", ["été", "a\r\nx-amz-acl: public-read", "a\0b", "\x7f"])
+async def test_metadata_that_no_header_holds_is_refused(store: ObjectStore, value: str) -> None:
+    with pytest.raises(ObjectStoreUnavailableError):
+        await store.write("a", b"bytes", content_type="image/png", metadata={"a": value})
+    assert await store.head("a") is None
+
+
+async def test_server_that_takes_no_more_bytes_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store, "_SLOWEST_BYTES_PER_SECOND", 10**9)
+    content = bytes(20 * 1024 * 1024)  # more than sockets hold
+    async with open_raw_server(b"HTTP/1.1 100 Continue\r\n\r\n", stays_open=True) as url:
+        settings = S3Settings(endpoint_url=HttpUrl(url), connect_timeout_seconds=0.05)
+        hasty = settings.model_copy(update={"read_timeout_seconds": 0.2})
+        async with open_object_store(hasty) as store, asyncio.timeout(30):
+            with pytest.raises(ObjectStoreUnavailableError, match="TimeoutError"):
+                await store.write("a", content, content_type="image/png", metadata={})
 
 
 async def test_too_large_object_is_not_read(store: ObjectStore) -> None:

@@ -2,7 +2,7 @@
 
 Each query reads a bounded range of the field, which doubles until a page is full: a filter that
 few documents meet gives a cursor to go on from while it is searched, and no query takes longer
-than all before it together (docs/decisions/0036-keyset-pages-read-ranges.md).
+than all before it together (docs/decisions/0033-keyset-pages-read-ranges.md).
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping

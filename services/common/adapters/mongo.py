@@ -61,7 +61,7 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         ),
         IndexModel([("sources.url", ASCENDING)]),
         IndexModel(
-            [("sources.batch_id", ASCENDING), ("indexed_at", ASCENDING), ("_id", ASCENDING)]
+            [("sources.batch_id", ASCENDING), ("prediction.score", ASCENDING), ("_id", ASCENDING)]
         ),
         # `_id` last: pages go on behind a document (keyset.py)
         IndexModel([("indexed_at", ASCENDING), ("_id", ASCENDING)]),

@@ -1,9 +1,8 @@
 """MinIO, or any S3 server: the only file that knows the client."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -14,9 +13,7 @@ import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from botocore.httpsession import get_cert_path
 
-from services.common.adapters.direct_put import DirectPut, open_direct_put
 from services.common.domain.errors import (
     ObjectNotFoundError,
     ObjectStoreUnavailableError,
@@ -39,8 +36,8 @@ NOTIFIED_EVENTS: tuple["EventType", ...] = (
 _SERVER_FAULTS = (BotoCoreError, HTTPClientError, aiohttp.ClientError, OSError, TimeoutError)
 """aiohttp's own is let through by aiobotocore where a body ends early."""
 
-_WRITE_ATTEMPTS = 4
-"""Without the client, and the client's."""
+_ATTEMPTS = 3
+"""Of a request."""
 _SLOWEST_BYTES_PER_SECOND = 100_000
 
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
@@ -84,7 +81,6 @@ class ObjectStore:
     Args:
         client: Open S3 client; the caller closes it.
         bucket: Its name.
-        direct_put: Writes with less effort, where it can.
         write_timeout_seconds: Limit to write an object, beside the time that its bytes take.
     """
 
@@ -92,13 +88,11 @@ class ObjectStore:
         self,
         client: "S3Client",
         bucket: str,
-        direct_put: DirectPut | None = None,
         *,
-        write_timeout_seconds: float = 140.0,
+        write_timeout_seconds: float = 105.0,
     ) -> None:
         self.client = client
         self.bucket = bucket
-        self._direct_put = direct_put
         self._write_timeout_seconds = write_timeout_seconds
 
     async def read(self, key: str, *, max_bytes: int) -> StoredObject:
@@ -136,7 +130,6 @@ class ObjectStore:
         *,
         content_type: str,
         metadata: Mapping[str, str],
-        digest: str | None = None,
     ) -> str:
         """Write an object, replacing what has its key, and return its ETag.
 
@@ -145,7 +138,6 @@ class ObjectStore:
             content: Its bytes.
             content_type: Of its bytes.
             metadata: Of its user: names and ASCII values.
-            digest: SHA-256 of the bytes, in hexadecimal: where it is known, writing costs less.
 
         Raises:
             ObjectStoreUnavailableError: It was not acknowledged; it may still be there.
@@ -153,11 +145,6 @@ class ObjectStore:
         # No other limit concerns a server that takes no more bytes: those are on what is read
         limit = self._write_timeout_seconds + len(content) / _SLOWEST_BYTES_PER_SECOND
         async with self._errors(key), asyncio.timeout(limit):
-            if digest is not None and self._direct_put is not None:
-                headers = {f"x-amz-meta-{name.lower()}": value for name, value in metadata.items()}
-                headers["content-type"] = content_type
-                if etag := await self._direct_put(key, content, digest=digest, headers=headers):
-                    return etag
             response = await self.client.put_object(
                 Bucket=self.bucket,
                 Key=key,
@@ -289,31 +276,26 @@ async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
 
     The server is connected to directly, whatever proxy the environment names.
     """
-    session, address = _session(), str(settings.endpoint_url)
-    async with AsyncExitStack() as stack:
-        client = session.create_client(
-            "s3",
-            endpoint_url=address,
-            region_name=settings.region,
-            aws_access_key_id=settings.access_key_id,
-            aws_secret_access_key=settings.secret_access_key.get_secret_value(),
-            config=AioConfig(
-                connect_timeout=settings.connect_timeout_seconds,
-                read_timeout=settings.read_timeout_seconds,
-                max_pool_connections=64,
-                proxies={},  # None, the default, would take those of the environment
-                retries={"mode": "standard", "total_max_attempts": 3},
-                signature_version="s3v4",  # else presigned addresses are of version 2
-                s3={"addressing_style": "path"},
-            ),
-        )
-        tls = await _trust(session) if settings.endpoint_url.scheme == "https" else None
-        direct_put = await stack.enter_async_context(open_direct_put(settings, tls=tls))
+    async with _session().create_client(
+        "s3",
+        endpoint_url=str(settings.endpoint_url),
+        region_name=settings.region,
+        aws_access_key_id=settings.access_key_id,
+        aws_secret_access_key=settings.secret_access_key.get_secret_value(),
+        config=AioConfig(
+            connect_timeout=settings.connect_timeout_seconds,
+            read_timeout=settings.read_timeout_seconds,
+            max_pool_connections=64,
+            proxies={},  # None, the default, would take those of the environment
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            signature_version="s3v4",  # else presigned addresses are of version 2
+            s3={"addressing_style": "path"},
+        ),
+    ) as client:
         yield ObjectStore(
-            await stack.enter_async_context(client),
+            client,
             settings.bucket,
-            direct_put,
-            write_timeout_seconds=_WRITE_ATTEMPTS
+            write_timeout_seconds=_ATTEMPTS
             * (settings.connect_timeout_seconds + settings.read_timeout_seconds),
         )
 
@@ -322,12 +304,6 @@ async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
 def _session() -> AioSession:
     """Return the one session: each reads megabytes of descriptions before its first client."""
     return get_session()
-
-
-async def _trust(session: AioSession) -> ssl.SSLContext:
-    """Trust whom the client trusts; reading hundreds of certificates takes a while."""
-    authorities = session.get_config_variable("ca_bundle") or get_cert_path(verify=True)
-    return await asyncio.to_thread(ssl.create_default_context, cafile=authorities)
 
 
 def _info(key: str, response: Any) -> ObjectInfo:
