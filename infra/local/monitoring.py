@@ -33,12 +33,11 @@ def local_targets(ports: Ports) -> Mapping[str, str]:
     return {job: f"{HOST}:{port}" for job, port in of_job.items()}
 
 
-def monitoring_programs(home: Home, *, faster: float = 1) -> list[Program]:
+def monitoring_programs(home: Home) -> list[Program]:
     """Write the servers' files and return the programs, to be started in this order.
 
     Args:
         home: Folder and ports.
-        faster: Divides every duration of rules and routes, for tests.
 
     Raises:
         ServerMissingError: Prometheus or Alertmanager is not installed.
@@ -49,9 +48,8 @@ def monitoring_programs(home: Home, *, faster: float = 1) -> list[Program]:
     routes = write_alertmanager(
         home.folder("alertmanager-config"),
         webhook_url=url_of(ports.alert_webhook_port),
-        faster=faster,
     )
-    config = write_prometheus(home.folder("prometheus-config"), local_targets(ports), faster=faster)
+    config = write_prometheus(home.folder("prometheus-config"), local_targets(ports))
     return [
         webhook(home),
         servers.alertmanager(alertmanager, home, config=routes),

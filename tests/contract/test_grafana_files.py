@@ -12,10 +12,10 @@ import pytest
 import yaml
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from infra.monitoring import expressions
 from infra.monitoring.generate import FOLDER, main, stale_files, write_files
 from infra.monitoring.provisioning import grafana_alerts
 from infra.monitoring.rules import critical_threshold, rules
+from tests.support import expressions
 
 SCHEMAS = Path(__file__).parent / "schemas"
 BOARDS = sorted((FOLDER / "dashboards").glob("*.json"))

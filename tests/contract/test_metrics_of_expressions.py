@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from infra.local import report
-from infra.monitoring import expressions
 from infra.monitoring.rules import rules
 from services.reconciler.compare import State
+from tests.support import expressions
 from tests.support.promql import Matcher, Selector, alternatives, selectors
 from tests.support.started import at_start
 

@@ -10,8 +10,8 @@ import pytest
 from aiohttp import ClientSession, FormData
 
 from infra.monitoring.provisioning import GrafanaAlert, grafana_alerts
-from infra.monitoring.render import hasten
 from infra.monitoring.rules import critical_threshold
+from tests.support.hastened import hasten
 from tests.support.images import draw_line, encode, line_image
 from tests.support.monitoring import Monitoring, open_monitoring
 from tests.support.pipeline import Pipeline

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from aiohttp import ClientSession, FormData, encode_basic_auth
 
-from infra.monitoring import expressions
-from infra.monitoring.expressions import Expression
-from infra.monitoring.render import hasten
 from services.common.adapters.object_store import ObjectStore
+from tests.support import expressions
+from tests.support.expressions import Expression
+from tests.support.hastened import hasten
 from tests.support.images import draw_line, encode, line_image
 from tests.support.monitoring import Monitoring, open_monitoring
 from tests.support.pipeline import Client, Pipeline

@@ -14,6 +14,7 @@ from infra.local.monitoring import WEBHOOK, monitoring_programs
 from infra.local.servers import Home, url_of
 from infra.local.settings import LocalSettings
 from infra.local.supervisor import Supervisor
+from tests.support.hastened import hasten_files
 from tests.support.pipeline import Pipeline
 
 
@@ -57,7 +58,10 @@ async def open_monitoring(
     home = Home(LocalSettings(folder=folder), pipeline.home.ports)
     address = url_of(home.ports.prometheus_port)
     async with Supervisor(on_event=pipeline.events.append) as supervisor:
-        for program in monitoring_programs(home, faster=faster):
+        programs = monitoring_programs(home)
+        for each in ("prometheus-config", "alertmanager-config"):
+            hasten_files(home.folder(each), faster)
+        for program in programs:
             await supervisor.start(program)
         async with ClientSession(address) as prometheus:
             yield Monitoring(home, prometheus)
