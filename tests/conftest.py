@@ -14,6 +14,7 @@ from pydantic import AmqpDsn, HttpUrl, MongoDsn
 from pymongo import MongoClient
 
 from infra.local.stack import Addresses
+from services.common.adapters.mongo import Database, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.runtime.settings import (
     AmqpSettings,
@@ -134,6 +135,22 @@ def mongo_settings(
     settings = MongoSettings(url=url, database=f"test-{uuid4().hex}")
     yield settings
     mongo_client.drop_database(settings.database)
+
+
+@pytest.fixture
+async def index(mongo_settings: MongoSettings) -> AsyncIterator[Database]:
+    """An empty database with the indexes."""
+    async with open_index(mongo_settings) as index:
+        await index.create_indexes()
+        yield index
+
+
+@pytest.fixture
+async def store(s3_settings: S3Settings) -> AsyncIterator[ObjectStore]:
+    """An empty bucket without notifications."""
+    async with open_object_store(s3_settings) as store:
+        await store.client.create_bucket(Bucket=store.bucket)
+        yield store
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,14 +1,11 @@
 """Work that takes two writes is cut off between them; docs/reliability.md has the table."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.mongo import Database
 from services.common.domain.annotations import Outcome
 from services.common.domain.records import Quality
-from services.common.runtime.settings import MongoSettings
 from services.review.leases import Leases
 from services.review.queue import Queue
 from services.review.sessions import Session
@@ -19,13 +16,6 @@ pytestmark = pytest.mark.integration
 
 ADA = Session("s1", "ada", 9e9)
 FIRST, SECOND = known("first", 0.1), known("second", 0.2)
-
-
-@pytest.fixture
-async def index(mongo_settings: MongoSettings) -> AsyncIterator[Database]:
-    async with open_index(mongo_settings) as index:
-        await index.create_indexes()
-        yield index
 
 
 @pytest.fixture

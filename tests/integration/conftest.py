@@ -3,9 +3,12 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import ClientSession
 
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from tests.support.fetcher import Surroundings, open_surroundings
+from tests.support.datasets import Collected, open_collected
+from tests.support.fetcher import Surroundings, open_surroundings, running_fetcher
+from tests.support.label_studio import TOKEN, LabelStudioFake, open_label_studio_fake
 from tests.support.review import Person, Site, open_review
 from tests.support.web import WebSite, open_site
 
@@ -42,3 +45,28 @@ async def ada(review: Site) -> AsyncIterator[Person]:
     """Somebody who is logged in there."""
     async with review.person() as person:
         yield person
+
+
+@pytest.fixture
+async def api(surroundings: Surroundings) -> AsyncIterator[ClientSession]:
+    """A running fetcher."""
+    async with running_fetcher(surroundings) as api:
+        yield api
+
+
+@pytest.fixture
+async def collected(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Collected]:
+    """An empty collection that the commands find through their settings."""
+    async with open_collected(s3_settings, mongo_settings, monkeypatch) as collected:
+        yield collected
+
+
+@pytest.fixture
+async def studio(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LabelStudioFake]:
+    """A Label Studio that the commands find through their settings."""
+    async with open_label_studio_fake() as studio:
+        monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
+        monkeypatch.setenv("LABEL_STUDIO_TOKEN", TOKEN)
+        yield studio

@@ -1,27 +1,17 @@
 """``docreco annotate`` against a real database."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.annotations import Outcome, to_annotation
-from services.common.runtime.settings import MongoSettings, S3Settings
-from tests.support.datasets import Collected, annotation, answer, docreco, open_collected
+from tests.support.datasets import Collected, annotation, answer, docreco
 
 pytestmark = pytest.mark.integration
 
 URL = "https://site.example/a%20b.png"
-
-
-@pytest.fixture
-async def collected(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Collected]:
-    async with open_collected(s3_settings, mongo_settings, monkeypatch) as collected:
-        yield collected
 
 
 async def test_file_annotates_by_url_and_key(collected: Collected, tmp_path: Path) -> None:

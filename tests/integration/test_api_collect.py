@@ -28,13 +28,6 @@ from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api, u
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-async def store(s3_settings: S3Settings) -> AsyncIterator[ObjectStore]:
-    async with open_object_store(s3_settings) as store:
-        await store.client.create_bucket(Bucket=store.bucket)
-        yield store
-
-
 @asynccontextmanager
 async def collecting_api(s3_settings: S3Settings, **settings: Any) -> AsyncIterator[Api]:
     engine = FakeEngine()

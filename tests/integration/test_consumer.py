@@ -12,12 +12,12 @@ import pytest
 from aiohttp import web
 from typing_extensions import override
 
-from services.common.adapters.mongo import Collection, Database, Document, Filter, open_index
+from services.common.adapters.mongo import Collection, Database, Document, Filter
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.settlement import Outcome, Queues
 from services.common.domain.annotations import NORMALISATION
 from services.common.domain.provenance import Provenance, to_metadata
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings, S3Settings
 from tests.support.indexing import Settlements, indexing, open_event_queues
 from tests.support.ocr_api import ScriptedOcrApi, prediction, problem, scripted_ocr_api
 from tests.support.waiting import eventually
@@ -44,13 +44,6 @@ async def store(
     async with open_object_store(s3_settings) as store:
         await store.set_up(notification_arn=notification_arn)
         yield store
-
-
-@pytest.fixture
-async def index(mongo_settings: MongoSettings) -> AsyncIterator[Database]:
-    async with open_index(mongo_settings) as index:
-        await index.create_indexes()
-        yield index
 
 
 @pytest.fixture

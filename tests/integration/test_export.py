@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.object_store import ObjectStore
-from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.export import Sources
 from services.datasets.export import export as write_export
 from services.datasets.folder import replacing
@@ -22,7 +20,6 @@ from tests.support.datasets import (
     annotation,
     answer,
     docreco,
-    open_collected,
     prediction,
 )
 from tests.support.images import line_image
@@ -30,14 +27,6 @@ from tests.support.images import line_image
 pytestmark = pytest.mark.integration
 
 HOSTILE = "=cmd|' /C calc'!A0,\"q\";\u200f[b]../../<b>&amp;\\n é"
-
-
-@pytest.fixture
-async def collected(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Collected]:
-    async with open_collected(s3_settings, mongo_settings, monkeypatch) as collected:
-        yield collected
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ from typing_extensions import override
 from infra.local.ports import pick_free_ports
 from services.common.download.client import Downloader, open_downloader
 from services.common.download.errors import (
-    DownloadError,
     FailedDownloadError,
     RefusedDownloadError,
 )
 from services.common.download.settings import DownloadSettings
+from tests.support.adversary import failure
 from tests.support.web import WebSite, open_raw_server, open_site, png
 
 pytestmark = pytest.mark.integration
@@ -56,13 +56,6 @@ def tls_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     return context
-
-
-async def failure(downloader: Downloader, url: str) -> DownloadError:
-    with pytest.raises((RefusedDownloadError, FailedDownloadError)) as caught:
-        await downloader.get(url)
-    assert isinstance(caught.value, DownloadError)
-    return caught.value
 
 
 async def test_body_arrives_whole_with_what_the_host_calls_it(

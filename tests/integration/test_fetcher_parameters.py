@@ -1,14 +1,13 @@
 """Parameters of the fetcher's routes: given in any way they count, and unknown ones are refused."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
 
 from services.fetcher.list_parameters import ListParameters
-from tests.support.fetcher import Surroundings, get_json, running_fetcher
+from tests.support.fetcher import get_json
 from tests.support.web import WebSite
 
 pytestmark = pytest.mark.integration
@@ -16,12 +15,6 @@ pytestmark = pytest.mark.integration
 WAYS = ("query", "form", "json")
 COLUMNS = {"url_column": "lien", "text_column": "texte"}
 ROWS = [{"lien": "http://x.test/a.png", "texte": "Žluťoučký"}]
-
-
-@pytest.fixture
-async def api(surroundings: Surroundings) -> AsyncIterator[aiohttp.ClientSession]:
-    async with running_fetcher(surroundings) as api:
-        yield api
 
 
 async def post(api: aiohttp.ClientSession, **request: Any) -> tuple[int, Any]:

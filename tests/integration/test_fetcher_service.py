@@ -5,7 +5,6 @@ import csv
 import gzip
 import hashlib
 import json
-from collections.abc import AsyncIterator
 from datetime import datetime
 from io import BytesIO, StringIO
 from typing import Any
@@ -30,12 +29,6 @@ from tests.support.web import TWO_LENGTHS, WebSite, chunked, exchange, open_raw_
 pytestmark = pytest.mark.integration
 
 FORM = '--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nx\r\n--b--\r\n'
-
-
-@pytest.fixture
-async def api(surroundings: Surroundings) -> AsyncIterator[aiohttp.ClientSession]:
-    async with running_fetcher(surroundings) as api:
-        yield api
 
 
 async def post_list(

@@ -1,6 +1,5 @@
 """The index' adapter against a real server of MongoDB's protocol."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -16,13 +15,6 @@ from services.common.domain.errors import IndexUnavailableError
 from services.common.runtime.settings import MongoSettings
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def index(mongo_settings: MongoSettings) -> AsyncIterator[Database]:
-    async with open_index(mongo_settings) as index:
-        await index.create_indexes()
-        yield index
 
 
 async def test_times_come_back_in_utc(index: Database) -> None:

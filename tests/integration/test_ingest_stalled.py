@@ -15,8 +15,7 @@ from infra.local.ingest import Ingested, document_id, ingest
 from infra.local.report import find_rows, show_outcome
 from services.cli.fetcher import AS_FOUND, Batch, FetcherClient, Item, ListRequest, Submission
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Database, open_index
-from services.common.runtime.settings import MongoSettings
+from services.common.adapters.mongo import Database
 
 pytestmark = pytest.mark.integration
 
@@ -51,12 +50,6 @@ class DoneFetcher(FetcherClient):
         del batch_id, outcome
         for key in self._keys:
             yield Item(url=f"http://site.test/{key}", outcome="stored", key=key)
-
-
-@pytest.fixture
-async def index(mongo_settings: MongoSettings) -> AsyncIterator[Database]:
-    async with open_index(mongo_settings) as index:
-        yield index
 
 
 async def ingested(index: Database, keys: list[str], folder: Path) -> Ingested:

@@ -1,7 +1,6 @@
 """``docreco label-studio`` against a stand-in for Label Studio and real stores."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,33 +12,16 @@ from yarl import URL
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.annotations import NORMALISATION, to_annotation
-from services.common.runtime.settings import MongoSettings, S3Settings
 from services.label_studio import transport
 from services.label_studio.answers import MAX_RESULTS
 from services.label_studio.client import open_label_studio
 from services.label_studio.errors import LabelStudioUnavailableError
 from services.label_studio.settings import LabelStudioSettings
-from tests.support.datasets import Collected, answer, docreco, open_collected, prediction
-from tests.support.label_studio import TOKEN, Json, LabelStudioFake, open_label_studio_fake
+from tests.support.datasets import Collected, answer, docreco, prediction
+from tests.support.label_studio import TOKEN, Json, LabelStudioFake
 from tests.support.review import known
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def collected(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Collected]:
-    async with open_collected(s3_settings, mongo_settings, monkeypatch) as collected:
-        yield collected
-
-
-@pytest.fixture
-async def studio(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LabelStudioFake]:
-    async with open_label_studio_fake() as studio:
-        monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
-        monkeypatch.setenv("LABEL_STUDIO_TOKEN", TOKEN)
-        yield studio
 
 
 async def push(*options: object, status: int = 0) -> dict[str, Any]:

@@ -7,20 +7,12 @@ import pytest
 from services.common.runtime.settings import MongoSettings, S3Settings
 from tests.support.datasets import Collected, answer, docreco, open_collected, prediction
 from tests.support.images import differing_images, readable_images
-from tests.support.label_studio import TOKEN, LabelStudioFake, open_label_studio_fake
+from tests.support.label_studio import LabelStudioFake
 
 pytestmark = pytest.mark.integration
 
 SHOWN = ("png", "jpeg", "gif", "exif-rotated jpeg", "alpha that hides nothing")
 NOT_SHOWN = ("tiff", "bmp", "cmyk jpeg", "transparent paper", "16 bits", "animated gif")
-
-
-@pytest.fixture
-async def studio(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LabelStudioFake]:
-    async with open_label_studio_fake() as studio:
-        monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
-        monkeypatch.setenv("LABEL_STUDIO_TOKEN", TOKEN)
-        yield studio
 
 
 @pytest.fixture

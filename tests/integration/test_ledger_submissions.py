@@ -1,25 +1,17 @@
 """Two requests with one key at a time are one batch only where their list is one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from services.common.adapters.mongo import Database, open_index
-from services.common.runtime.settings import MongoSettings
+from services.common.adapters.mongo import Database
 from services.fetcher.lists.formats import OpenList
 from services.fetcher.lists.pages import Pages
 from services.fetcher.lists.rows import Item
 from services.fetcher.submissions import Description, IdempotencyKeyReusedError, Submissions
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def index(mongo_settings: MongoSettings) -> AsyncIterator[Database]:
-    async with open_index(mongo_settings) as index:
-        await index.create_indexes()
-        yield index
 
 
 @pytest.mark.parametrize("content", ["first", "changed"])

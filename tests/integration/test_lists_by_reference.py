@@ -37,12 +37,6 @@ from tests.support.web import WebSite, open_site, png
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-async def api(surroundings: Surroundings) -> AsyncIterator[aiohttp.ClientSession]:
-    async with running_fetcher(surroundings) as api:
-        yield api
-
-
 async def post_url(api: aiohttp.ClientSession, url: str, **headers: str) -> tuple[int, Any]:
     async with api.post("/batches", json={"list_url": url}, headers=headers) as response:
         return response.status, await response.json()

@@ -1,7 +1,6 @@
 """The object store's adapter against a real MinIO."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from pydantic import HttpUrl
@@ -17,13 +16,6 @@ from services.common.runtime.settings import S3Settings
 from tests.support.web import open_raw_server
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def store(s3_settings: S3Settings) -> AsyncIterator[ObjectStore]:
-    async with open_object_store(s3_settings) as store:
-        await store.client.create_bucket(Bucket=store.bucket)
-        yield store
 
 
 @pytest.mark.parametrize(

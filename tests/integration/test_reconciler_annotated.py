@@ -1,7 +1,6 @@
 """What the reconciler counts of annotated images, and what it shows of them."""
 
 import hashlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -43,12 +42,6 @@ def shown(name: str) -> dict[str, float]:
         for sample in metric.samples
         if sample.name == f"reconciler_annotated_{name}"
     }
-
-
-@pytest.fixture
-async def index(mongo_settings: MongoSettings) -> AsyncIterator[Database]:
-    async with open_index(mongo_settings) as index:
-        yield index
 
 
 async def test_errors_are_counted_by_the_model_that_has_read_last(index: Database) -> None:

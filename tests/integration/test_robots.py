@@ -11,11 +11,11 @@ from aiohttp import web
 from services.common.download import robots
 from services.common.download.client import Downloader, open_downloader
 from services.common.download.errors import (
-    DownloadError,
     FailedDownloadError,
     RefusedDownloadError,
 )
 from services.common.download.settings import DownloadSettings
+from tests.support.adversary import failure
 from tests.support.web import WebSite, open_site
 
 pytestmark = pytest.mark.integration
@@ -44,13 +44,6 @@ async def site() -> AsyncIterator[WebSite]:
 async def downloader() -> AsyncIterator[Downloader]:
     async with open_downloader(settings(), connections=8) as downloader:
         yield downloader
-
-
-async def failure(downloader: Downloader, url: str) -> DownloadError:
-    with pytest.raises((RefusedDownloadError, FailedDownloadError)) as caught:
-        await downloader.get(url)
-    assert isinstance(caught.value, DownloadError)
-    return caught.value
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """``docreco submit FILE`` of an image, a PDF, or a Parquet file of images, with a real bucket."""
 
 import hashlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from services.common.domain.provenance import from_metadata
-from services.common.runtime.settings import MongoSettings, S3Settings
-from tests.support.datasets import Collected, answer, docreco, open_collected
+from tests.support.datasets import Collected, answer, docreco
 from tests.support.web import png
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def collected(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Collected]:
-    async with open_collected(s3_settings, mongo_settings, monkeypatch) as collected:
-        yield collected
 
 
 def key_of(content: bytes) -> str:

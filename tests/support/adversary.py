@@ -7,12 +7,17 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from typing import Any
 
+import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from typing_extensions import override
 
 from services.common.domain.image_formats import sniff
 from services.common.download.client import Downloader
-from services.common.download.errors import FailedDownloadError, RefusedDownloadError
+from services.common.download.errors import (
+    DownloadError,
+    FailedDownloadError,
+    RefusedDownloadError,
+)
 from services.common.download.settings import DownloadSettings
 from tests.support.web import NO_ROBOTS
 
@@ -46,6 +51,14 @@ async def outcome(downloader: Downloader, url: str) -> str:
     except (RefusedDownloadError, FailedDownloadError) as error:
         return error.code
     return "image" if sniff(download.content) else "not_an_image"
+
+
+async def failure(downloader: Downloader, url: str) -> DownloadError:
+    """Fetch a URL that fails; return the error."""
+    with pytest.raises((RefusedDownloadError, FailedDownloadError)) as caught:
+        await downloader.get(url)
+    assert isinstance(caught.value, DownloadError)
+    return caught.value
 
 
 @asynccontextmanager
