@@ -1,6 +1,5 @@
 """The compose file, as compose itself reads it, keeps the rules of docs/deployment.md."""
 
-import json
 import re
 import tomllib
 from pathlib import Path
@@ -15,7 +14,7 @@ from services.common.runtime.settings import LOCAL_PASSWORDS
 from services.common.runtime.site_guard import to_names
 from services.fetcher.settings import FetcherSettings
 from services.provisioner.settings import UsersSettings
-from tests.support.compose import ROOT, compose, parsed
+from tests.support.compose import ROOT, parsed
 
 CONFIG = parsed()
 SERVICES: dict[str, dict[str, Any]] = CONFIG["services"]
@@ -114,11 +113,6 @@ def test_service_has_a_health_check_and_comes_back(name: str) -> None:
     assert service["restart"] == "unless-stopped"
 
 
-@pytest.mark.parametrize("name", ["ocr-api", "fetcher", "consumer", "reconciler", "review"])
-def test_health_of_our_services_means_ready(name: str) -> None:
-    assert SERVICES[name]["healthcheck"]["test"][-1].endswith("/readyz")
-
-
 def test_proxy_of_the_docker_client_is_not_asked_for_neighbours() -> None:
     """It is put into every container that does not name it itself."""
     fetching = {name for name in LASTING if "wget" in SERVICES[name]["healthcheck"]["test"]}
@@ -169,11 +163,6 @@ def test_image_is_pinned(name: str) -> None:
     assert tag != "latest"
 
 
-@EVERY
-def test_no_image_is_pulled_by_force(name: str) -> None:
-    assert SERVICES[name].get("pull_policy") in {None, "missing"}
-
-
 def test_local_passwords_are_those_that_production_refuses() -> None:
     secret = re.compile(r"PASSWORD|SECRET_ACCESS_KEY|_PASS$")
     found = {
@@ -209,16 +198,6 @@ def test_images_of_requests_are_kept_unless_somebody_says_no(
     assert services["preflight"]["environment"]["OCR_COLLECT"] == chosen.get("OCR_COLLECT")
 
 
-def test_reconciler_reaches_the_servers_alone_and_is_watched() -> None:
-    reconciler = SERVICES["reconciler"]
-
-    assert set(reconciler["networks"]) == {"data"}
-    assert "data" in SERVICES["prometheus"]["networks"]
-    assert reconciler["environment"]["RECONCILER_HOST"] == "0.0.0.0"
-    assert reconciler["healthcheck"]["test"][-1].startswith("http://127.0.0.1:8084/")
-    assert "ports" not in reconciler
-
-
 def test_every_user_that_a_service_is_given_is_made_and_checked_before() -> None:
     made = {f"USERS_{name.upper()}" for name in UsersSettings.model_fields}
 
@@ -233,29 +212,6 @@ def test_minio_notifies_as_it_does_without_docker() -> None:
     expected = notification_environment(url, queue_dir="/data/events")
 
     assert {name: environment[name] for name in expected} == expected
-
-
-def test_settings_of_env_are_used() -> None:
-    changed = parsed(
-        {"MINIO_ROOT_PASSWORD": "own-password", "FETCHER_API_TOKEN": "token", "MINIO_PORT": "19002"}
-    )["services"]
-
-    assert changed["minio"]["environment"]["MINIO_ROOT_PASSWORD"] == "own-password"
-    assert changed["provisioner"]["environment"]["S3_SECRET_ACCESS_KEY"] == "own-password"
-    assert changed["fetcher"]["environment"]["FETCHER_API_TOKEN"] == "token"
-    assert {port["published"] for port in changed["minio"]["ports"]} == {"19002", "9003"}
-
-
-def test_profiles_are_the_documented_ones() -> None:
-    assert set(compose("config", "--profiles").split()) == {"trocr", "dev"}
-
-
-def test_old_compose_can_read_the_file() -> None:
-    """docker-compose 1.29 knows no top-level ``name`` and no ``!reset`` or ``start_interval``."""
-    raw = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-
-    assert {key for key in raw if not key.startswith("x-")} == {"services", "networks", "volumes"}
-    assert not re.search(r"start_interval|!reset|!override|required:", json.dumps(raw))
 
 
 @pytest.mark.parametrize(

@@ -48,15 +48,6 @@ def test_images_are_built_from_what_compose_names() -> None:
             assert compose[name] == image, path
 
 
-def test_any_image_of_minio_runs_as_the_owner_of_the_key() -> None:
-    assert SERVICES["minio"]["user"] == "10001:10001"
-
-
-@pytest.mark.parametrize("name", DATABASES)
-def test_server_may_open_many_files(name: str) -> None:
-    assert SERVICES[name]["ulimits"]["nofile"] == {"soft": 16384, "hard": 16384}
-
-
 @pytest.mark.parametrize(
     "setting", ["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "RABBITMQ_CTL_ERL_ARGS"]
 )

@@ -50,15 +50,6 @@ def test_base_images_are_pinned_to_a_patch_version(path: Path) -> None:
 
 
 @EACH
-def test_old_builder_can_build_it(path: Path) -> None:
-    text = path.read_text()
-
-    assert "--mount" not in text
-    assert "<<" not in text
-    assert "# syntax" not in text
-
-
-@EACH
 def test_copied_files_are_readable_whatever_the_clone_s_umask(path: Path) -> None:
     last_stage = re.split(r"^FROM ", path.read_text(), flags=re.MULTILINE)[-1]
     copied = [

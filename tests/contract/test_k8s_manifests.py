@@ -74,43 +74,10 @@ def test_containers_are_bounded_and_pinned(overlay: str) -> None:
 
 
 @EACH
-def test_every_service_says_when_it_is_alive_and_ready(overlay: str) -> None:
-    for name, each in of_kind(overlay, "Deployment").items():
-        [container] = each["spec"]["template"]["spec"]["containers"]
-        assert container["livenessProbe"]["httpGet"]["path"] == "/livez", name
-        assert container["startupProbe"]["httpGet"]["path"] == "/livez"
-        assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
-
-
-@EACH
-def test_services_outlive_a_drained_node_and_grow(overlay: str) -> None:
-    deployments = of_kind(overlay, "Deployment").keys()
-    assert deployments == {"ocr-api", "fetcher", "consumer", "reconciler", "review"}
-    assert of_kind(overlay, "PodDisruptionBudget").keys() == deployments - {"reconciler"}
-    growing = deployments - {"reconciler", "review"}
-    scaled = of_kind(overlay, "HorizontalPodAutoscaler", "ScaledObject")
-    assert scaled.keys() == growing
-    for each in of_kind(overlay, "ScaledObject").values():
-        [trigger] = each["spec"]["triggers"]
-        assert trigger["type"] == "rabbitmq"
-        assert trigger["metadata"]["protocol"] == "http"
-
-
-@EACH
 def test_one_reconciler_runs_at_a_time(overlay: str) -> None:
     reconciler = of_kind(overlay, "Deployment")["reconciler"]["spec"]
     assert reconciler["replicas"] == 1
     assert reconciler["strategy"] == {"type": "Recreate"}
-
-
-@EACH
-def test_production_has_two_of_what_grows(overlay: str) -> None:
-    least = 2 if overlay == "production" else 1
-    [hpa] = of_kind(overlay, "HorizontalPodAutoscaler").values()
-    assert hpa["spec"]["minReplicas"] == least
-    for each in of_kind(overlay, "ScaledObject").values():
-        assert each["spec"]["minReplicaCount"] == least
-    assert of_kind(overlay, "Deployment")["review"]["spec"]["replicas"] == least
 
 
 @EACH
@@ -141,17 +108,6 @@ def test_service_reaches_its_servers_and_they_let_it_in(
         assert lets_in == (server in servers), server
     outside = of_kind("production", "NetworkPolicy")["object-store"]["spec"]["podSelector"]
     assert name in outside["matchExpressions"][0]["values"]
-
-
-@EACH
-def test_review_page_is_scraped_and_knows_its_own_name(overlay: str) -> None:
-    template = workloads(overlay)["review"]
-    [container] = template["spec"]["containers"]
-    assert template["metadata"]["annotations"]["prometheus.io/port"] == "8082"
-    assert [port["containerPort"] for port in container["ports"]] == [8082]
-    assert settings_of(overlay)["REVIEW_HOSTS"]
-    watching = of_kind(overlay, "NetworkPolicy")["review"]["spec"]["ingress"]
-    assert "monitoring" in json.dumps(watching)
 
 
 @EACH
@@ -237,36 +193,6 @@ def test_images_are_those_of_compose() -> None:
     assert minio["image"] == services["minio"]["image"]
     assert rabbitmq["spec"]["image"] == services["rabbitmq"]["image"]
     assert mongo["spec"]["version"] == services["mongo"]["image"].rpartition(":")[2]
-
-
-@EACH
-def test_queues_get_a_member_on_every_server_whatever_the_start_s_order(overlay: str) -> None:
-    [rabbitmq] = of_kind(overlay, "RabbitmqCluster").values()
-    lines = rabbitmq["spec"]["rabbitmq"]["additionalConfig"].splitlines()
-    settings = dict(line.split(" = ") for line in lines)
-    reconciliation = "quorum_queue.continuous_membership_reconciliation"
-
-    assert settings[f"{reconciliation}.enabled"] == "true"
-    assert int(settings[f"{reconciliation}.target_group_size"]) == 3
-    assert rabbitmq["spec"]["replicas"] == (3 if overlay == "production" else 1)
-
-
-@EACH
-def test_names_are_found_by_the_usual_name_servers(overlay: str) -> None:
-    rules = of_kind(overlay, "NetworkPolicy")["names"]["spec"]["egress"]
-    reached = {
-        (json.dumps(peer), port["port"])
-        for rule in rules
-        for peer in rule["to"]
-        for port in rule["ports"]
-    }
-    namespace = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": ""}}}
-
-    def named(name: str) -> str:
-        return json.dumps(namespace).replace('""', f'"{name}"')
-
-    cache = json.dumps({"ipBlock": {"cidr": "169.254.20.10/32"}})
-    assert reached == {(named("kube-system"), 53), (cache, 53), (named("openshift-dns"), 5353)}
 
 
 def test_store_outside_reaches_rabbitmq_with_tls_and_nobody_else_does() -> None:
