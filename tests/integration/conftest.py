@@ -10,6 +10,7 @@ from tests.support.datasets import Collected, open_collected
 from tests.support.fetcher import Surroundings, open_surroundings, running_fetcher
 from tests.support.label_studio import TOKEN, LabelStudioFake, open_label_studio_fake
 from tests.support.review import Person, Site, open_review
+from tests.support.servers import environment_of
 from tests.support.web import WebSite, open_site
 
 
@@ -61,6 +62,13 @@ async def collected(
     """An empty collection that the commands find through their settings."""
     async with open_collected(s3_settings, mongo_settings, monkeypatch) as collected:
         yield collected
+
+
+@pytest.fixture
+def mongo_environment(mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty database that the commands find through their settings."""
+    for name, value in environment_of(mongo_settings).items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -1,36 +1,24 @@
 """``docreco images`` and ``doctor`` against real servers."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from infra.local.ports import pick_free_ports
 from infra.local.stack import Addresses
-from services.cli.main import app
-from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import open_object_store
-from services.common.runtime.settings import MongoSettings, S3Settings
+from services.common.runtime.settings import S3Settings
+from tests.support.commands import docreco
 from tests.support.fetcher_api import scripted_fetcher
 from tests.support.ocr_api import scripted_ocr_api
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("mongo_environment")]
 
 SERVICES = ("OCR", "FETCHER", "CONSUMER", "PROMETHEUS")
-
-
-@pytest.fixture
-async def index(
-    mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Database]:
-    """An empty database that the commands find through their settings."""
-    monkeypatch.setenv("MONGO_URL", str(mongo_settings.url))
-    monkeypatch.setenv("MONGO_DATABASE", mongo_settings.database)
-    async with open_index(mongo_settings) as database:
-        yield database
 
 
 @pytest.fixture
@@ -57,11 +45,6 @@ async def images(index: Database) -> Database:
         }
     )
     return index
-
-
-async def docreco(*arguments: str) -> Result:
-    """Run a command in a thread: it has an event loop of its own."""
-    return await asyncio.to_thread(lambda: CliRunner().invoke(app, list(arguments)))
 
 
 async def listed(*arguments: str) -> list[str]:

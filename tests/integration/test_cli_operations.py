@@ -9,10 +9,8 @@ from typing import Any
 
 import aio_pika
 import pytest
-from typer.testing import CliRunner, Result
 
 from services.cli.errors import ExitStatus
-from services.cli.main import app
 from services.common.adapters.mongo import Database, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
@@ -25,6 +23,8 @@ from services.common.adapters.rabbitmq.settlement import (
 )
 from services.common.domain.errors import InvalidEventError
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from tests.support.commands import docreco
+from tests.support.servers import environment_of
 
 pytestmark = pytest.mark.integration
 
@@ -71,15 +71,7 @@ async def site(
     private_amqp_settings: AmqpSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Site]:
-    environment = {
-        "S3_ENDPOINT_URL": str(s3_settings.endpoint_url),
-        "S3_ACCESS_KEY_ID": s3_settings.access_key_id,
-        "S3_SECRET_ACCESS_KEY": s3_settings.secret_access_key.get_secret_value(),
-        "S3_BUCKET": s3_settings.bucket,
-        "MONGO_URL": str(mongo_settings.url),
-        "MONGO_DATABASE": mongo_settings.database,
-        "AMQP_URL": str(private_amqp_settings.url),
-    }
+    environment = environment_of(s3_settings, mongo_settings, private_amqp_settings)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     connection = await aio_pika.connect(str(private_amqp_settings.url))
@@ -97,11 +89,6 @@ async def site(
     ):
         await store.client.create_bucket(Bucket=store.bucket)
         yield Site(store, index, publisher)
-
-
-async def docreco(*arguments: str, typed: str | None = None) -> Result:
-    """Run a command in a thread: it has an event loop of its own."""
-    return await asyncio.to_thread(lambda: CliRunner().invoke(app, list(arguments), input=typed))
 
 
 async def answer(*arguments: str) -> Any:
@@ -170,9 +157,9 @@ async def test_parked_is_listed_shown_replayed_and_dropped(site: Site) -> None:
 
     assert len(await answer("parked", "replay", listed[0]["id"])) == 1
     assert await site.publisher.depth(OCR_QUEUES.work) == 1
-    assert (await docreco("parked", "drop", typed="n\n")).exit_code != 0
+    assert (await docreco("parked", "drop", stdin="n\n")).exit_code != 0
     assert await site.publisher.depth(OCR_QUEUES.parked) == 2
-    assert (await docreco("parked", "drop", "--limit", "1", typed="y\n")).exit_code == 0
+    assert (await docreco("parked", "drop", "--limit", "1", stdin="y\n")).exit_code == 0
     assert len(await answer("parked", "drop", "--yes")) == 1
     assert "Nothing is parked." in (await docreco("parked", "list")).stdout
 
@@ -192,7 +179,7 @@ async def test_forget_asks_first_and_says_what_is_not_proved(site: Site) -> None
     await site.predicted("a.png")
 
     assert (await docreco("forget", "none.png")).exit_code == ExitStatus.REFUSED
-    assert (await docreco("forget", "a.png", typed="n\n")).exit_code != 0
+    assert (await docreco("forget", "a.png", stdin="n\n")).exit_code != 0
     assert await site.store.head("a.png") is not None
     unproved = await docreco("forget", "a.png", "--yes", "--wait", "0")
     assert unproved.exit_code == ExitStatus.INCOMPLETE

@@ -15,17 +15,9 @@ from services.cli.main import app
 from services.common.adapters.mongo import open_index
 from services.common.runtime.settings import MongoSettings
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("mongo_environment")]
 
 VERSION = "ppocrv6-small-latin@rapidocr-3.10.0+onnxruntime-f32"
-
-
-@pytest.fixture
-def database(mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch) -> MongoSettings:
-    monkeypatch.setenv("MONGO_URL", str(mongo_settings.url))
-    monkeypatch.setenv("MONGO_DATABASE", mongo_settings.database)
-    monkeypatch.setenv("COLUMNS", "200")
-    return mongo_settings
 
 
 def document(name: str, score: float, text: str, right: str, **changes: Any) -> dict[str, Any]:
@@ -77,9 +69,9 @@ async def calibrate(*arguments: str) -> Any:
 
 
 async def test_calibration_is_learnt_from_annotated_images_and_written(
-    database: MongoSettings, tmp_path: Path
+    mongo_settings: MongoSettings, tmp_path: Path
 ) -> None:
-    await store(database, sure_of_itself(600))
+    await store(mongo_settings, sure_of_itself(600))
     out = tmp_path / "calibration.json"
 
     result = await calibrate("--out", str(out), "--method", "temperature")
@@ -94,9 +86,9 @@ async def test_calibration_is_learnt_from_annotated_images_and_written(
 
 
 async def test_isotonic_curve_can_be_asked_for_and_the_answer_be_json(
-    database: MongoSettings, tmp_path: Path
+    mongo_settings: MongoSettings, tmp_path: Path
 ) -> None:
-    await store(database, sure_of_itself(300))
+    await store(mongo_settings, sure_of_itself(300))
     out = tmp_path / "calibration.json"
 
     result = await calibrate("--method", "isotonic", "--out", str(out), "--json")
@@ -108,9 +100,9 @@ async def test_isotonic_curve_can_be_asked_for_and_the_answer_be_json(
 
 
 async def test_method_is_chosen_and_the_scores_are_shown_before_and_after(
-    database: MongoSettings, tmp_path: Path
+    mongo_settings: MongoSettings, tmp_path: Path
 ) -> None:
-    await store(database, handwriting(1200))
+    await store(mongo_settings, handwriting(1200))
     out = tmp_path / "calibration.json"
 
     result = await calibrate("--out", str(out))
@@ -122,9 +114,9 @@ async def test_method_is_chosen_and_the_scores_are_shown_before_and_after(
 
 
 async def test_fit_at_a_bound_is_refused_and_writes_nothing(
-    database: MongoSettings, tmp_path: Path
+    mongo_settings: MongoSettings, tmp_path: Path
 ) -> None:
-    await store(database, handwriting(1200))
+    await store(mongo_settings, handwriting(1200))
     out = tmp_path / "calibration.json"
 
     result = await calibrate("--out", str(out), "--method", "temperature")
@@ -135,15 +127,17 @@ async def test_fit_at_a_bound_is_refused_and_writes_nothing(
 
 
 async def test_only_annotated_scores_of_the_model_itself_count(
-    database: MongoSettings, tmp_path: Path
+    mongo_settings: MongoSettings, tmp_path: Path
 ) -> None:
-    await store(database, sure_of_itself(60))
-    await store(database, sure_of_itself(99, name="cal", model_version=f"{VERSION}+cal-01234567"))
-    await store(database, sure_of_itself(99, name="unread", quality="unreadable"))
-    await store(database, sure_of_itself(99, name="gone", status="removed"))
-    await store(database, sure_of_itself(55, name="other", model_version="other"))
-    await store(database, [document("blank", 0.0, "", "été")])
-    await store(database, [{"_id": "raw/new.png", "status": "predicted", "annotation": None}])
+    await store(mongo_settings, sure_of_itself(60))
+    await store(
+        mongo_settings, sure_of_itself(99, name="cal", model_version=f"{VERSION}+cal-01234567")
+    )
+    await store(mongo_settings, sure_of_itself(99, name="unread", quality="unreadable"))
+    await store(mongo_settings, sure_of_itself(99, name="gone", status="removed"))
+    await store(mongo_settings, sure_of_itself(55, name="other", model_version="other"))
+    await store(mongo_settings, [document("blank", 0.0, "", "été")])
+    await store(mongo_settings, [{"_id": "raw/new.png", "status": "predicted", "annotation": None}])
     out = tmp_path / "calibration.json"
 
     await calibrate("--out", str(out))
@@ -163,13 +157,13 @@ async def test_only_annotated_scores_of_the_model_itself_count(
     ],
 )
 async def test_too_few_annotations_are_refused_with_what_to_do(
-    database: MongoSettings,
+    mongo_settings: MongoSettings,
     tmp_path: Path,
     count: int,
     arguments: tuple[str, ...],
     words: str,
 ) -> None:
-    await store(database, sure_of_itself(count))
+    await store(mongo_settings, sure_of_itself(count))
     out = tmp_path / "calibration.json"
 
     result = await calibrate("--out", str(out), *arguments)
@@ -180,8 +174,10 @@ async def test_too_few_annotations_are_refused_with_what_to_do(
     assert not out.exists()
 
 
-async def test_file_that_cannot_be_written_is_told(database: MongoSettings, tmp_path: Path) -> None:
-    await store(database, sure_of_itself(60))
+async def test_file_that_cannot_be_written_is_told(
+    mongo_settings: MongoSettings, tmp_path: Path
+) -> None:
+    await store(mongo_settings, sure_of_itself(60))
 
     result = await calibrate("--out", str(tmp_path / "none" / "calibration.json"))
 

@@ -12,15 +12,7 @@ from services.cli.main import app
 from services.common.adapters.mongo import open_index
 from services.common.runtime.settings import MongoSettings
 
-pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def environment(mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch) -> MongoSettings:
-    monkeypatch.setenv("MONGO_URL", str(mongo_settings.url))
-    monkeypatch.setenv("MONGO_DATABASE", mongo_settings.database)
-    monkeypatch.setenv("COLUMNS", "200")
-    return mongo_settings
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("mongo_environment")]
 
 
 async def store(settings: MongoSettings, *, days_ago: float, score: float, text: str) -> None:
@@ -52,11 +44,11 @@ def report(*arguments: str) -> tuple[int, str]:
 
 
 async def test_period_is_read_from_the_database_and_written_as_a_page(
-    environment: MongoSettings, tmp_path: Path
+    mongo_settings: MongoSettings, tmp_path: Path
 ) -> None:
-    await store(environment, days_ago=0.1, score=0.2, text="Wikipcdia")
-    await store(environment, days_ago=3, score=0.8, text="Wikipedia")
-    await store(environment, days_ago=30, score=0.1, text="old")
+    await store(mongo_settings, days_ago=0.1, score=0.2, text="Wikipcdia")
+    await store(mongo_settings, days_ago=3, score=0.8, text="Wikipedia")
+    await store(mongo_settings, days_ago=30, score=0.1, text="old")
     page = tmp_path / "report.html"
     status, output = await asyncio.to_thread(report, "--json", "--html", str(page))
     assert status == 0
@@ -70,16 +62,16 @@ async def test_period_is_read_from_the_database_and_written_as_a_page(
     assert "raw/old.png" not in page.read_text()
 
 
-async def test_table_names_the_worst(environment: MongoSettings) -> None:
-    await store(environment, days_ago=0.1, score=0.2, text="Wikipcdia")
+async def test_table_names_the_worst(mongo_settings: MongoSettings) -> None:
+    await store(mongo_settings, days_ago=0.1, score=0.2, text="Wikipcdia")
     status, output = await asyncio.to_thread(report, "--since", "1d")
     assert status == 0
     assert "Wikipcdia" in output
     assert "0.200" in output
 
 
-async def test_file_that_cannot_be_written_is_told(environment: MongoSettings) -> None:
-    assert environment.database
+async def test_file_that_cannot_be_written_is_told(mongo_settings: MongoSettings) -> None:
+    assert mongo_settings.database
     status, _ = await asyncio.to_thread(report, "--html", "/nowhere/report.html")
     assert status == 5
 

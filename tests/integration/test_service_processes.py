@@ -24,6 +24,7 @@ from services.common.adapters.synthetic_events import sequencer_at, stored_notif
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.consumer.documents import HANDLED
 from tests.support.ocr_api import ScriptedOcrApi, prediction, scripted_ocr_api
+from tests.support.servers import environment_of
 from tests.support.started import parse
 from tests.support.waiting import eventually
 
@@ -72,16 +73,8 @@ async def site(
         scripted_ocr_api() as ocr_api,
     ):
         await store.client.create_bucket(Bucket=store.bucket)
-        environment = {
-            "S3_ENDPOINT_URL": str(s3_settings.endpoint_url),
-            "S3_ACCESS_KEY_ID": s3_settings.access_key_id,
-            "S3_SECRET_ACCESS_KEY": s3_settings.secret_access_key.get_secret_value(),
-            "S3_BUCKET": s3_settings.bucket,
-            "MONGO_URL": str(mongo_settings.url),
-            "MONGO_DATABASE": mongo_settings.database,
-            "AMQP_URL": str(private_amqp_settings.url),
-            "CONSUMER_OCR_URL": str(ocr_api.url),
-        }
+        environment = environment_of(s3_settings, mongo_settings, private_amqp_settings)
+        environment["CONSUMER_OCR_URL"] = str(ocr_api.url)
         yield Site(store, index, publisher, ocr_api, environment)
 
 

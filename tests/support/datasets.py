@@ -1,6 +1,5 @@
 """Images in a real store with their documents, for tests of data sets."""
 
-import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -9,13 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from services.cli.main import app
 from services.common.adapters.mongo import Database, Document, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.runtime.settings import MongoSettings, S3Settings
+from tests.support import commands
 from tests.support.images import line_image
+from tests.support.servers import environment_of
 
 STORED_AT = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -93,22 +92,16 @@ async def open_collected(
     s3: S3Settings, mongo: MongoSettings, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Collected]:
     """Yield an empty collection that the commands find through their settings."""
-    monkeypatch.setenv("MONGO_URL", str(mongo.url))
-    monkeypatch.setenv("MONGO_DATABASE", mongo.database)
-    monkeypatch.setenv("S3_ENDPOINT_URL", str(s3.endpoint_url))
-    monkeypatch.setenv("S3_ACCESS_KEY_ID", s3.access_key_id)
-    monkeypatch.setenv("S3_SECRET_ACCESS_KEY", s3.secret_access_key.get_secret_value())
-    monkeypatch.setenv("S3_BUCKET", s3.bucket)
-    monkeypatch.setenv("COLUMNS", "200")
+    for name, value in environment_of(s3, mongo).items():
+        monkeypatch.setenv(name, value)
     async with open_object_store(s3) as store, open_index(mongo) as index:
         await store.client.create_bucket(Bucket=store.bucket)
         yield Collected(store, index)
 
 
 async def docreco(*arguments: object) -> tuple[int, str]:
-    """Run a command in a thread, for it has an event loop of its own; return status and answer."""
-    given = [str(argument) for argument in arguments]
-    result = await asyncio.to_thread(lambda: CliRunner().invoke(app, given))
+    """Run a command; return status and answer."""
+    result = await commands.docreco(*arguments)
     return result.exit_code, result.stdout if result.exit_code in {0, 1} else result.output
 
 

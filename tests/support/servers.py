@@ -19,7 +19,7 @@ from infra.local.servers import Home
 from infra.local.settings import LocalSettings
 from infra.local.stack import Addresses, open_servers
 from infra.local.supervisor import Supervisor
-from services.common.runtime.settings import AmqpSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support import containers
 from tests.support.notifying import target_at_once
 
@@ -53,6 +53,22 @@ def s3_settings_of(servers: Addresses) -> S3Settings:
         secret_access_key=servers.s3_secret_access_key,
         bucket=f"test-{uuid4().hex}",
     )
+
+
+def environment_of(*settings: S3Settings | MongoSettings | AmqpSettings) -> dict[str, str]:
+    """Return the environment in which a process finds these servers."""
+    found = {"COLUMNS": "200"}
+    for each in settings:
+        if isinstance(each, S3Settings):
+            found["S3_ENDPOINT_URL"] = str(each.endpoint_url)
+            found["S3_ACCESS_KEY_ID"] = each.access_key_id
+            found["S3_SECRET_ACCESS_KEY"] = each.secret_access_key.get_secret_value()
+            found["S3_BUCKET"] = each.bucket
+        elif isinstance(each, MongoSettings):
+            found |= {"MONGO_URL": str(each.url), "MONGO_DATABASE": each.database}
+        else:
+            found["AMQP_URL"] = str(each.url)
+    return found
 
 
 @asynccontextmanager

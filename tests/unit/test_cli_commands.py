@@ -1,6 +1,5 @@
 """``docreco submit`` and ``watch`` against the fetcher's contract; exit statuses and --json."""
 
-import asyncio
 import json
 import sys
 import tomllib
@@ -10,11 +9,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from infra.local.ports import pick_free_ports
-from services.cli.main import app
 from services.common.download.settings import DownloadSettings
+from tests.support.commands import docreco
 from tests.support.fetcher_api import (
     BATCH_ID,
     ScriptedFetcher,
@@ -41,12 +40,6 @@ def url_list(tmp_path: Path) -> Path:
     path = tmp_path / "urls.txt"
     path.write_text(LIST)
     return path
-
-
-async def docreco(*arguments: object, stdin: str | None = None) -> Result:
-    """Run a command in a thread: it has an event loop of its own."""
-    words = [str(each) for each in arguments]
-    return await asyncio.to_thread(lambda: CliRunner().invoke(app, words, input=stdin))
 
 
 def answer(result: Result) -> Any:
