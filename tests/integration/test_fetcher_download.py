@@ -8,9 +8,7 @@ from urllib.parse import unquote
 
 import pytest
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
 from structlog.testing import capture_logs
-from typing_extensions import override
 
 from infra.local.ports import pick_free_ports
 from services.common.download.client import Downloader, open_downloader
@@ -19,7 +17,7 @@ from services.common.download.errors import (
     RefusedDownloadError,
 )
 from services.common.download.settings import DownloadSettings
-from tests.support.adversary import failure
+from tests.support.adversary import Names, failure
 from tests.support.web import WebSite, open_raw_server
 
 pytestmark = pytest.mark.integration
@@ -203,31 +201,8 @@ async def test_redirect_loop_ends(site: WebSite, downloader: Downloader) -> None
     assert site.hits["/a"] == 4
 
 
-class Answers(AbstractResolver):
-    """Gives one address after the other, whatever the name."""
-
-    def __init__(self, *answers: list[str] | OSError) -> None:
-        self._answers = list(answers)
-
-    @override
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        answer = self._answers.pop(0)
-        if isinstance(answer, OSError):
-            raise answer
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)
-            for address in answer
-        ]
-
-    @override
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
 async def test_name_with_only_forbidden_addresses_is_refused() -> None:
-    resolver = Answers(["10.0.0.1", "192.168.0.1", "169.254.169.254"])
+    resolver = Names({"name.test": [["10.0.0.1", "192.168.0.1", "169.254.169.254"]]})
     with capture_logs() as logs:
         async with open_downloader(settings(), connections=2, resolver=resolver) as downloader:
             error = await failure(downloader, "http://name.test/")
@@ -240,7 +215,7 @@ async def test_name_with_only_forbidden_addresses_is_refused() -> None:
 
 async def test_refused_connection_to_an_allowed_network_names_no_address() -> None:
     port = pick_free_ports().fetcher_port
-    resolver = Answers(*[["127.0.0.1", "127.0.0.2"]] * 2)
+    resolver = Names({"name.test": [["127.0.0.1", "127.0.0.2"]]})
     async with open_downloader(settings(), connections=2, resolver=resolver) as downloader:
         error = await failure(downloader, f"http://name.test:{port}/")
 
@@ -255,7 +230,7 @@ async def test_refused_connection_to_an_allowed_network_names_no_address() -> No
 async def test_name_that_does_not_exist_is_final_and_a_silent_name_server_is_not(
     number: int, kind: type[Exception]
 ) -> None:
-    resolver = Answers(socket.gaierror(number, "no answer"))
+    resolver = Names({"name.test": [socket.gaierror(number, "no answer")]})
     async with open_downloader(settings(), connections=2, resolver=resolver) as downloader:
         error = await failure(downloader, "http://name.test/")
 
