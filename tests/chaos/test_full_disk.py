@@ -101,7 +101,7 @@ async def test_events_that_a_full_disk_swallowed_are_found_by_the_reconciler(
                 async def enough() -> bool:
                     return await index.images.count({"status": "predicted"}) >= count
 
-                await eventually(enough, seconds=60)
+                await eventually(enough)
 
             for number in range(IMAGES):  # each is acknowledged, event or not
                 await store.write(

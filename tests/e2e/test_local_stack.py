@@ -75,7 +75,7 @@ async def all_gone(pids: set[int]) -> None:
     async def gone() -> bool:
         return not any(map(exists, pids))
 
-    await eventually(gone, seconds=10)
+    await eventually(gone)
 
 
 async def test_killed_stack_leaves_no_process_and_loses_no_object(tmp_path: Path) -> None:

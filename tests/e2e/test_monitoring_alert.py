@@ -73,12 +73,12 @@ async def test_falling_mean_is_told_and_told_again_when_it_is_well(
             return bool(monitoring.alerts(ALERT, status))
 
         async with predicting(pipeline, good):
-            await eventually(mean_is_well, seconds=60)
+            await eventually(mean_is_well)
             assert not await grafana_fires(monitoring, rule)
             assert await monitoring.values(state) == []
 
         async with predicting(pipeline, bad):
-            await eventually(lambda: told("firing"), seconds=90)
+            await eventually(lambda: told("firing"))
             assert await grafana_fires(monitoring, rule)
             assert (await monitoring.values(mean))[0] < critical_threshold()
             [alert, *_] = monitoring.alerts(ALERT, "firing")
@@ -87,6 +87,6 @@ async def test_falling_mean_is_told_and_told_again_when_it_is_well(
             assert not monitoring.alerts(ALERT, "resolved")
 
         async with predicting(pipeline, good):
-            await eventually(lambda: told("resolved"), seconds=90)
+            await eventually(lambda: told("resolved"))
             assert not await grafana_fires(monitoring, rule)
             assert await monitoring.values(state) == []

@@ -144,7 +144,7 @@ async def test_batch_survives_a_kill_right_after_the_answer(
     async def is_back() -> bool:
         return any("fetcher is ready again" in event for event in pipeline.events)
 
-    await eventually(is_back, seconds=60)
+    await eventually(is_back)
     pipeline.events.clear()
     counts = await client.completed(batch_id)
     assert counts["stored"] + counts["unchanged"] == 30

@@ -90,4 +90,4 @@ async def collected(api: Api, count: int) -> None:
     async def are_there() -> bool:
         return api.metric("ocr_collected_total") == count
 
-    await eventually(are_there, seconds=60)
+    await eventually(are_there)

@@ -117,11 +117,11 @@ async def test_second_run_stores_nothing_twice_and_goes_on_where_a_document_does
         async def shown() -> bool:
             return "Running until Ctrl-C." in log.read_text()
 
-        await eventually(lambda: has_lost(LOST, environment), seconds=90)
-        frozen = await eventually(consumer, seconds=90)  # or it would index the lost one anew
+        await eventually(lambda: has_lost(LOST, environment))
+        frozen = await eventually(consumer)  # or it would index the lost one anew
         os.kill(frozen, signal.SIGSTOP)
         try:
-            await eventually(shown, seconds=60)
+            await eventually(shown)
         finally:
             os.kill(frozen, signal.SIGCONT)
         assert process.poll() is None
@@ -162,7 +162,7 @@ async def test_interrupt_during_the_start_leaves_no_process(
         async def has_begun() -> bool:
             return (Path(folder) / "logs" / f"{begun}.log").exists()
 
-        await eventually(has_begun, seconds=60)
+        await eventually(has_begun)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     assert left_behind(folder) == []

@@ -100,9 +100,9 @@ async def test_limits_of_hosts_hold_over_processes_that_come_and_are_killed(
             await wait_done(first, (await submit(first, *few))["batch_id"])
             return await stored_by(second)
 
-        await eventually(is_shared, seconds=60)  # hosts were handed over
+        await eventually(is_shared)  # hosts were handed over
         batch_id = (await submit(first, *urls))["batch_id"]
-        await eventually(lambda: stored_by(first), seconds=60)
+        await eventually(lambda: stored_by(first))
         before = (await get_json(second, f"/batches/{batch_id}"))["counts"]
         killed.kill()
         batch = await wait_done(second, batch_id)
@@ -123,7 +123,7 @@ async def test_host_that_does_not_answer_holds_up_no_other(
         mixed = [url for number in range(400) for url in (f"{dead}{number}", good[number % 100])]
         async with running_fetcher(surroundings, concurrency=4) as api:
             batch_id = (await submit(api, *dict.fromkeys(mixed)))["batch_id"]
-            counts = await eventually(lambda: counts_where(api, batch_id, stored=100), seconds=60)
+            counts = await eventually(lambda: counts_where(api, batch_id, stored=100))
             async with api.post(f"/batches/{batch_id}/cancel") as response:
                 assert response.status == 200
 

@@ -55,7 +55,7 @@ async def predicted(site: Site, count: int) -> None:
     async def enough() -> bool:
         return await site.index.images.count({"status": "predicted"}) >= count
 
-    await eventually(enough, seconds=60)
+    await eventually(enough)
 
 
 async def empty_bucket(site: Site) -> None:

@@ -45,7 +45,8 @@ class Site:
         self.ocr_api.answer = answer
 
     async def upload(self, key: str, content: bytes = b"image") -> str:
-        """Write an object and its notification; return its ETag."""
+        """Write an object and have its notification handled; return its ETag."""
+        count = len(self.settlements.settled)
         etag = await self.store.write(key, content, content_type="image/png", metadata={})
         async for info in self.store.list():
             if info.key == key:
@@ -53,6 +54,7 @@ class Site:
                     self.store.bucket, info, sequencer=sequencer_at(info.stored_at)
                 )
                 await self.publisher.publish(body, queue=self.queues.work)
+        await self.settlements.until(count + 1)
         return etag
 
     async def remove(self, key: str) -> None:

@@ -84,7 +84,7 @@ async def running(
 async def test_a_slow_answer_only_costs_time(running: Running) -> None:
     running.link.delay_seconds = TIMEOUT_SECONDS / 2
     await running.queue_images()
-    await eventually(running.all_indexed, seconds=60)
+    await eventually(running.all_indexed)
     await running.settlements.until(IMAGES)
     assert set(running.settlements.settled) == {(Outcome.ACKED, "predicted")}
 
@@ -98,9 +98,9 @@ async def test_answers_that_come_too_late_pause_consuming_and_park_nothing(
     async def paused() -> bool:
         return (Outcome.RETURNED, "index_unavailable") in running.settlements.settled
 
-    await eventually(paused, seconds=60)
+    await eventually(paused)
     running.link.delay_seconds = 0.0
-    await eventually(running.all_indexed, seconds=60)
+    await eventually(running.all_indexed)
     await asyncio.wait_for(running.settlements.until(IMAGES), 60)
     outcomes = {outcome for outcome, _ in running.settlements.settled}
     assert outcomes <= {Outcome.ACKED, Outcome.RETURNED}

@@ -36,7 +36,7 @@ from tests.support.waiting import eventually
 DELAY_MS = 100
 DELIVERY_LIMIT = 100
 """As in ``rabbitmq/definitions.json``."""
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 180.0
 QUORUM: Mapping[str, Any] = {"x-queue-type": "quorum"}
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def eventually(condition: Callable[[], Awaitable[T | None]], *, seconds: float = 20.0) -> T:
+async def eventually(condition: Callable[[], Awaitable[T | None]], *, seconds: float = 90.0) -> T:
     """Return the first true answer of ``condition``; fail after ``seconds``."""
     async with asyncio.timeout(seconds):
         while True:

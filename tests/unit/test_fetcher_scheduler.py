@@ -136,7 +136,7 @@ async def test_downloads_that_last_leave_their_place_to_others(
         async def four_have_slots() -> bool:
             return len(those.order) >= 4
 
-        await eventually(four_have_slots, seconds=5)
+        await eventually(four_have_slots)
         await asyncio.sleep(0.05)
 
         assert those.order == ["a", "b", "c", "d"]  # four times as many, and no more
@@ -195,7 +195,7 @@ async def test_jobs_of_a_host_that_keeps_a_request_waiting_are_delayed(
         async def are_delayed() -> bool:
             return len(those.errors) == 3
 
-        await eventually(are_delayed, seconds=5)
+        await eventually(are_delayed)
         assert those.order == ["a"]
         monkeypatch.setattr(module, "HOLD_SECONDS", 0.05)
         those.want("a")  # nothing has come back for longer than that
