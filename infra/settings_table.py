@@ -1,10 +1,11 @@
-"""Generate the reference of settings, and the compose file's names of them, from the classes.
+"""Generate from classes: the reference of settings, the compose file's names of them, the schema.
 
-``python -m infra.settings_table`` writes them into docs/configuration.md and docker-compose.yml;
+``python -m infra.settings_table`` writes docs/configuration.md, docker-compose.yml, docs/schemas/;
 ``--check`` only says whether they are up to date (exit status 1 where one is not).
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from app.settings import OcrSettings
 from infra.local.settings import LocalSettings, Ports
 from infra.service_settings import compose_settings
 from services.cli.settings import CliSettings
+from services.common.adapters.image_schema import image_schema
 from services.common.download.settings import DownloadSettings
 from services.common.runtime.settings import (
     AmqpSettings,
@@ -42,6 +44,7 @@ from services.review.settings import ReviewSettings
 ROOT = Path(__file__).parents[1]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 COMPOSE = ROOT / "docker-compose.yml"
+SCHEMA = ROOT / "docs" / "schemas" / "images.json"
 BEGIN = "<!-- settings: written by python -m infra.settings_table -->"
 END = "<!-- end of settings -->"
 COMPOSE_BEGIN = "# settings: written by python -m infra.settings_table"
@@ -107,6 +110,7 @@ def fresh_files() -> dict[Path, str]:
     return {
         CONFIGURATION: _between(CONFIGURATION.read_text(), BEGIN, END, reference()),
         COMPOSE: _between(COMPOSE.read_text(), COMPOSE_BEGIN, COMPOSE_END, compose_settings()),
+        SCHEMA: json.dumps(image_schema(), indent=2, ensure_ascii=False) + "\n",
     }
 
 

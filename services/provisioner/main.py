@@ -19,7 +19,8 @@ from tenacity import (
     wait_exponential,
 )
 
-from services.common.adapters.mongo import open_index
+from services.common.adapters.image_schema import image_schema
+from services.common.adapters.mongo import IMAGES, open_index
 from services.common.adapters.object_store import open_object_store
 from services.common.domain.errors import PipelineError, UnavailableError
 from services.common.runtime.logs import configure_logging
@@ -71,6 +72,7 @@ async def provision(
             "bucket": partial(store.set_up, notification_arn=settings.notification_arn),
             "bucket's users": partial(asyncio.to_thread, apply_store_users, s3, users),
             "indexes": index.create_indexes,
+            "schema of images": partial(index.require_schema, IMAGES, image_schema()),
         }
         if settings.mongo_users:
             steps["MongoDB's users"] = partial(apply_database_users, index, users)

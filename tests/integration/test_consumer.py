@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 from typing_extensions import override
 
-from services.common.adapters.mongo import Collection, Database, Document, Filter
+from services.common.adapters.image_schema import image_schema
+from services.common.adapters.mongo import IMAGES, Collection, Database, Document, Filter
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.settlement import Outcome, Queues
 from services.common.domain.annotations import NORMALISATION
@@ -92,6 +93,7 @@ async def start(
     amqp_settings: AmqpSettings,
 ) -> AsyncIterator[Start]:
     """Start consumers; each is stopped after the test."""
+    await index.require_schema(IMAGES, image_schema())
     async with AsyncExitStack() as consumers:
 
         async def start() -> Pipeline:

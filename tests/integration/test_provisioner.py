@@ -8,7 +8,7 @@ from aiohttp import ClientSession, encode_basic_auth
 from botocore.exceptions import ClientError
 from pydantic import HttpUrl, MongoDsn, SecretStr
 
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import DocumentRefusedError, open_index
 from services.common.adapters.object_store import NOTIFIED_EVENTS, open_object_store
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES
 from services.common.domain.errors import BrokerUnavailableError
@@ -16,6 +16,7 @@ from services.common.runtime.settings import MongoSettings, RabbitmqManagementSe
 from services.provisioner.broker import DefinitionsRefusedError, apply_definitions
 from services.provisioner.main import main, provision
 from services.provisioner.settings import ProvisionerSettings
+from tests.support.review import known
 
 pytestmark = pytest.mark.integration
 
@@ -42,6 +43,9 @@ async def test_set_up_twice_is_as_once(
             await client.get_bucket_policy(Bucket=bucket)
     async with open_index(mongo_settings) as index:
         names = await index.create_indexes()
+        await index.images.insert(known("a line", 0.5))
+        with pytest.raises(DocumentRefusedError):
+            await index.images.insert(known("another", 0.5, annotation={"text": "no author"}))
     assert "images.prediction.score_1__id_1" in names
 
 

@@ -53,6 +53,7 @@ def known(text: str, score: float, **changes: Any) -> Document:
         "indexed_at": NOW,
         "annotation": None,
         "prediction": prediction,
+        "error": None,
         "status": "predicted",
         "sequencer": "1",
         "revision": 1,

@@ -273,6 +273,15 @@ class Database:
                 names.extend(f"{collection}.{name}" for name in created)
         return names
 
+    async def require_schema(self, collection: str, schema: Document) -> None:
+        """Have MongoDB refuse documents of a collection that do not meet a JSON schema.
+
+        One that did not meet it before may still be changed.
+        """
+        command = {"collMod": collection, "validator": {"$jsonSchema": schema}}
+        with _errors():
+            await self._database.command({**command, "validationLevel": "moderate"})
+
 
 @asynccontextmanager
 async def open_index(settings: MongoSettings) -> AsyncIterator[Database]:

@@ -6,14 +6,21 @@ milliseconds. What events make of a document is decided in ``services.consumer.d
 """
 
 from datetime import datetime
-from typing import Annotated, Final, Generic, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Final, Generic, Literal, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import Outcome, Replaces, collapse
 from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance
-from services.common.domain.records import Annotation, Prediction, Record, Rejection, Source
+from services.common.domain.records import (
+    Annotation,
+    Prediction,
+    Record,
+    Rejection,
+    Source,
+    required,
+)
 from services.common.domain.sources import with_source
 
 MOST_PREDICTIONS = 100
@@ -45,7 +52,10 @@ class ImageDocument(Record):
     the others have their defaults.
     """
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore") | required(
+        *("_id", "revision", "bucket", "key", "sources", "prediction", "annotation", "error"),
+        *("status", "sequencer", "indexed_at"),
+    )
 
     id: str = Field(alias="_id")
     """``bucket/key``."""
@@ -81,7 +91,9 @@ class ImageDocument(Record):
     disagreement: float | None = None
     """How far the last prediction is from the one before, 0 to 1; None: they are the same."""
     error: Rejection | None = None
-    status: Status | None = None
+    status: Annotated[
+        Status | None, WithJsonSchema({"type": "string", "enum": get_args(Status)})
+    ] = None
     sequencer: str | None = None
     """Of the latest event; an older one never overwrites what it left."""
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 BY_BATCH = "batch:"
 """Begins ``Annotation.by`` of a text that came with a list; any other value is a person's."""
@@ -17,7 +17,9 @@ BY_BATCH = "batch:"
 class Record(BaseModel):
     """Base of the frozen values of a document."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="allow", populate_by_name=True, use_attribute_docstrings=True
+    )
 
     def having(self, **changes: object) -> Self:
         """Return a copy with other values of some fields; they are not validated.
@@ -42,8 +44,15 @@ class Quality(StrEnum):
     NOT_A_LINE = "not_a_line"
 
 
+def required(*names: str) -> ConfigDict:
+    """Say which fields every document in MongoDB has; a projection may leave them out."""
+    return ConfigDict(json_schema_extra={"required": list(names)})
+
+
 class Annotation(Record):
     """What a person, or a list, says that an image reads."""
+
+    model_config = required("text", "quality", "by", "at")
 
     text: str = ""
     """Normalised; may be empty unless the quality is ok."""
@@ -80,9 +89,10 @@ class Annotation(Record):
 class Prediction(Record):
     """What a model has read in an image."""
 
+    model_config = required("text", "score", "engine", "model_version", "predicted_at")
+
     text: str = ""
-    score: float = 0.0
-    """0 to 1."""
+    score: float = Field(0.0, json_schema_extra={"minimum": 0, "maximum": 1})
     engine: str | None = None
     model_version: str | None = None
     predicted_at: datetime | None = None
@@ -101,6 +111,8 @@ class Prediction(Record):
 
 class Rejection(Record):
     """Why an image can't be read."""
+
+    model_config = required("code", "detail")
 
     code: str | None = None
     detail: str | None = None

@@ -1,0 +1,44 @@
+"""The schema of the documents of ``images``, in MongoDB's dialect of JSON Schema.
+
+It follows from the type. The provisioner has MongoDB refuse what does not meet it, and
+``docs/schemas/images.json`` is a copy for readers.
+"""
+
+from typing import Any
+
+from services.common.adapters.mongo import Document
+from services.common.domain.image import ImageDocument
+
+_KEPT = ("description", "required", "enum", "minimum", "maximum")
+"""Keywords of JSON Schema that MongoDB has, too."""
+_TYPES = {"integer": ["int", "long"], "number": ["double", "int", "long"], "boolean": "bool"}
+
+
+def image_schema() -> Document:
+    """Return the schema as ``$jsonSchema`` takes it."""
+    schema = ImageDocument.model_json_schema(by_alias=True)
+    return _to_bson(schema, schema["$defs"])
+
+
+def _to_bson(node: Document, definitions: Document) -> Document:
+    """Translate a schema: MongoDB knows no references and no formats, but types of its own."""
+    if (reference := node.get("$ref")) is not None:
+        node = {**definitions[reference.rpartition("/")[2]], **node}
+    made: Document = {}
+    for each in node.get("anyOf", []):  # a type, or null
+        part = _to_bson(each, definitions)
+        made |= {**part, "bsonType": [*_types(made), *_types(part)]}
+    made |= {name: node[name] for name in _KEPT if name in node}
+    if (kind := node.get("type")) is not None:
+        made["bsonType"] = "date" if node.get("format") == "date-time" else _TYPES.get(kind, kind)
+    if "properties" in node:
+        fields: dict[str, Any] = node["properties"]
+        made["properties"] = {name: _to_bson(each, definitions) for name, each in fields.items()}
+    if "items" in node:
+        made["items"] = _to_bson(node["items"], definitions)
+    return made
+
+
+def _types(node: Document) -> list[str]:
+    types = node.get("bsonType", [])
+    return [types] if isinstance(types, str) else types

@@ -1,0 +1,227 @@
+"""The consumer's worker, with a store, an OCR API and documents of the test."""
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+from typing_extensions import override
+
+from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.mongo import Collection
+from services.common.adapters.object_store import (
+    ObjectInfo,
+    ObjectStore,
+    ObjectTooLargeError,
+    StoredObject,
+)
+from services.common.adapters.rabbitmq.settlement import Delivery
+from services.common.adapters.synthetic_events import removed_notification, stored_notification
+from services.common.domain.errors import ObjectNotFoundError, PredictionRefusedError
+from services.common.domain.image import ImageDocument
+from services.common.domain.jobs import job_for
+from services.common.domain.provenance import Provenance, to_metadata
+from services.common.domain.records import Annotation
+from services.consumer.ocr_client import OcrAnswer
+from services.consumer.worker import ForeignEventError, Worker
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+IMAGE = b"bytes of a line"
+LIMIT = 100
+
+
+class Store:
+    """A bucket in memory."""
+
+    bucket = "raw"
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+
+    def put(self, content: bytes = IMAGE, provenance: Provenance | None = None) -> Delivery:
+        """Store ``a.png``; return its event."""
+        self.contents["a.png"] = content
+        return self.event(provenance)
+
+    def event(self, provenance: Provenance | None = None, sequencer: str = "10") -> Delivery:
+        info = self.info(to_metadata(provenance or Provenance()))
+        return Delivery(stored_notification(self.bucket, info, sequencer=sequencer))
+
+    def info(self, metadata: dict[str, str] | None = None) -> ObjectInfo:
+        content = self.contents.get("a.png", IMAGE)
+        etag = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        return ObjectInfo("a.png", etag, len(content), NOW, "image/png", metadata or {})
+
+    async def read(self, key: str, *, max_bytes: int) -> StoredObject:
+        if key not in self.contents:
+            raise ObjectNotFoundError(self.bucket, key)
+        if len(self.contents[key]) > max_bytes:
+            raise ObjectTooLargeError(self.info(), max_bytes)
+        return StoredObject(self.info(), self.contents[key])
+
+
+class OcrApi:
+    """Reads each image as ``text``, or refuses it."""
+
+    def __init__(self) -> None:
+        self.text = "industrie"
+        self.refusal: PredictionRefusedError | None = None
+        self.reads = 0
+
+    async def predict(self, image: bytes) -> OcrAnswer:
+        assert image
+        self.reads += 1
+        if self.refusal is not None:
+            raise self.refusal
+        model = {"engine": "fake", "model_version": f"fake-{self.text}"}
+        return OcrAnswer(text=self.text, score=0.5, **model, width=3, height=2, duration_ms=1)
+
+
+class Documents(ImageRepository):
+    """Documents in memory; ``meanwhile`` is what another writer does before the next write."""
+
+    def __init__(self) -> None:
+        super().__init__(cast("Collection", None))
+        self.stored: dict[str, ImageDocument] = {}
+        self.meanwhile: Callable[[ImageDocument], ImageDocument] | None = None
+
+    @property
+    def image(self) -> ImageDocument:
+        return self.stored["raw/a.png"]
+
+    @override
+    async def get(self, document_id: str) -> ImageDocument | None:
+        return self.stored.get(document_id)
+
+    @override
+    async def _write(self, before: ImageDocument, after: ImageDocument, changed: set[str]) -> bool:
+        if self.meanwhile is not None:
+            self.stored[before.id] = self.meanwhile(before)
+            self.meanwhile = None
+            return False
+        self.stored[before.id] = after
+        return True
+
+
+class Fetches:
+    """No fetch is written down."""
+
+    async def find_one(self, _: object) -> None:
+        return None
+
+    async def find(self, *_: object, **__: object) -> Any:
+        for each in list[Any]():
+            yield each
+
+
+class Bench:
+    """A worker and its surroundings."""
+
+    def __init__(self) -> None:
+        self.store, self.ocr, self.documents = Store(), OcrApi(), Documents()
+        self.worker = Worker(
+            store=cast("ObjectStore", self.store),
+            recogniser=self.ocr,
+            images=self.documents,
+            fetches=cast("Collection", Fetches()),
+            max_object_bytes=LIMIT,
+        )
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_stored_image_is_read_and_predicted(bench: Bench) -> None:
+    source = Provenance("http://a.test/a.png", "b1", "industrie", NOW)
+
+    assert await bench.worker.handle(bench.store.put(provenance=source)) == "predicted"
+
+    image = bench.documents.image
+    assert image.prediction is not None
+    assert image.annotation is not None
+    assert (image.prediction.text, image.annotation.by) == ("industrie", "batch:b1")
+    assert [each.url for each in image.sources] == ["http://a.test/a.png"]
+    assert image.sha256 == hashlib.sha256(IMAGE).hexdigest()
+
+
+async def test_event_that_comes_twice_is_read_once(bench: Bench) -> None:
+    codes = [await bench.worker.handle(bench.store.put()) for _ in range(2)]
+
+    assert (codes, bench.ocr.reads) == (["predicted", "duplicate"], 1)
+
+
+async def test_refused_image_is_rejected_with_its_reason(bench: Bench) -> None:
+    bench.ocr.refusal = PredictionRefusedError("undecodable_image", "broken")
+
+    assert await bench.worker.handle(bench.store.put()) == "rejected"
+
+    error = bench.documents.image.error
+    assert error is not None
+    assert (error.code, error.detail) == ("undecodable_image", "broken")
+
+
+async def test_object_over_the_limit_is_rejected_unread(bench: Bench) -> None:
+    assert await bench.worker.handle(bench.store.put(b"x" * (LIMIT + 1))) == "rejected"
+
+    assert bench.ocr.reads == 0
+    assert bench.documents.image.sha256 is None
+
+
+async def test_object_deleted_before_it_is_read_leaves_its_source(bench: Bench) -> None:
+    source = Provenance("http://a.test/a.png", "b1", None, NOW)
+
+    assert await bench.worker.handle(bench.store.event(source)) == "gone"
+
+    assert bench.documents.image.status == "removed"
+    assert len(bench.documents.image.sources) == 1
+
+
+async def test_removal_erases_what_was_read(bench: Bench) -> None:
+    await bench.worker.handle(bench.store.put())
+    removal = removed_notification("raw", "a.png", sequencer="20", occurred_at=NOW)
+
+    assert await bench.worker.handle(Delivery(removal)) == "removed"
+
+    image = bench.documents.image
+    assert (image.status, image.prediction) == ("removed", None)
+
+
+async def test_annotation_written_meanwhile_stays_and_nothing_is_read_again(bench: Bench) -> None:
+    await bench.worker.handle(bench.store.put())
+    said = Annotation(text="by hand", by="ada", at=NOW)
+    bench.documents.meanwhile = lambda image: image.having(annotation=said)
+
+    assert await bench.worker.handle(bench.store.event(sequencer="11")) == "duplicate"
+
+    image = bench.documents.image
+    assert (image.annotation, image.sequencer, bench.ocr.reads) == (said, "11", 1)
+
+
+async def test_bytes_replaced_meanwhile_are_read_after_all(bench: Bench) -> None:
+    await bench.worker.handle(bench.store.put())
+    bench.documents.meanwhile = lambda image: image.having(etag="of other bytes")
+
+    assert await bench.worker.handle(bench.store.event(sequencer="11")) == "predicted"
+
+    assert (bench.ocr.reads, bench.documents.image.etag) == (2, bench.store.info().etag)
+
+
+async def test_job_keeps_the_earlier_prediction(bench: Bench) -> None:
+    await bench.worker.handle(bench.store.put())
+    job = Delivery(job_for(bench.documents.image).body())
+    bench.ocr.text = "industry"
+
+    codes = [await bench.worker.handle(job) for _ in range(2)]
+
+    assert codes == ["repredicted", "duplicate"]
+    assert [each.text for each in bench.documents.image.history] == ["industrie"]
+
+
+async def test_event_of_another_bucket_is_refused(bench: Bench) -> None:
+    body = stored_notification("pages", bench.store.info(), sequencer="1")
+
+    with pytest.raises(ForeignEventError):
+        await bench.worker.handle(Delivery(body))
