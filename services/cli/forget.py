@@ -61,8 +61,8 @@ def _targets_table(targets: list[Target]) -> Any:
         [
             cell(target.key),
             "yes" if target.is_stored else "no",
-            cell((target.document or {}).get("status", "no document")),
-            cell("\n".join(target.sources) or "(uploaded)"),
+            cell(target.document.status or "no document"),
+            cell("\n".join(target.document.urls) or "(uploaded)"),
         ]
         for target in targets
     ]

@@ -101,7 +101,7 @@ class Forgetting:
             UnavailableError: A server is missing.
         """
         found = Found(targets, Submitted(frozenset(), frozenset(), {}))
-        kept = {url for each in targets for url in each.sources}
+        kept = {url for each in targets for url in each.document.urls}
         submitted = await find_submitted(self.index, what, hashes=found.hashes, kept=kept)
         return replace(found, submitted=submitted)
 

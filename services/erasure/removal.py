@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from services.common.adapters.image_repository import ImageRepository
@@ -18,6 +19,7 @@ from services.common.adapters.rabbitmq.settlement import OCR_QUEUES, Queues
 from services.common.adapters.synthetic_events import ORIGIN_HEADER, removed_notification
 from services.common.adapters.tombstones import erase_tombstones
 from services.common.domain.errors import ObjectNotFoundError, PermanentError
+from services.common.domain.image import Decision, ImageDocument
 from services.common.domain.normal_form import TRAINABLE, to_normal_file
 from services.common.domain.redaction import REDACTED, beginning, may_be_kept_as
 from services.common.download.urls import spellings
@@ -35,31 +37,20 @@ class Target:
 
     key: str
     is_stored: bool
-    document: Document | None
-
-    @property
-    def sources(self) -> list[str]:
-        """Every URL that led to these bytes."""
-        return sources_of(self.document)
-
+    document: ImageDocument
+    """May be absent."""
     read_sha256: str | None = None
     """Of the bytes as they were read here, where their document does not have it."""
 
     @property
     def sha256(self) -> str | None:
         """Of the bytes."""
-        value = (self.document or {}).get("sha256")
-        return value if isinstance(value, str) else self.read_sha256
+        return self.document.sha256 or self.read_sha256
 
     @property
     def says_removed(self) -> bool:
         """Whether the document is a proof of removal already."""
-        return self.document is not None and self.document.get("status") == "removed"
-
-
-def sources_of(document: Document | None) -> list[str]:
-    """Return every URL that led to the bytes of a document."""
-    return [str(each["url"]) for each in (document or {}).get("sources") or [] if each.get("url")]
+        return self.document.status == "removed"
 
 
 async def find_targets(store: ObjectStore, index: Database, what: str) -> list[Target]:
@@ -75,7 +66,7 @@ async def find_targets(store: ObjectStore, index: Database, what: str) -> list[T
     else:
         keys = {what, what.removeprefix(f"{store.bucket}/")}
     named = [await _target(store, index, key) for key in sorted(keys)]
-    found = [each for each in named if each.is_stored or each.document is not None]
+    found = [each for each in named if each.is_stored or each.document.exists]
     bytes_of = {each.sha256 for each in found if each.sha256 is not None}
     fetched = index.fetches.find({"url": {"$in": sorted(spellings(what))}}, fields={"sha256": 1})
     bytes_of |= {each["sha256"] async for each in fetched if each.get("sha256")}
@@ -90,8 +81,9 @@ async def find_copies(
     Raises:
         UnavailableError: A server is missing.
     """
-    copies = index.images.find({"sha256": {"$in": sorted(hashes)}, "status": {"$ne": "removed"}})
-    others = {each["key"] async for each in copies} - known
+    where = {"sha256": {"$in": sorted(hashes)}, "status": {"$ne": "removed"}}
+    copies = ImageRepository(index.images).find(where, fields={"key": 1})
+    others = {each.key async for each in copies} - known
     unread = [each async for each in _unread_copies(store, index, hashes, known | others)]
     return [await _target(store, index, key) for key in sorted(others)] + unread
 
@@ -102,7 +94,7 @@ async def other_files(store: ObjectStore, target: Target) -> set[str]:
     Raises:
         ObjectStoreUnavailableError: The server does not answer, or answers with an error.
     """
-    if not target.is_stored or (target.document or {}).get("status") != "predicted":
+    if not target.is_stored or target.document.status != "predicted":
         return set()
     try:
         content = (await store.read(target.key, max_bytes=MOST_BYTES_READ)).content
@@ -130,11 +122,10 @@ async def _unread_copies(
 
 
 async def _target(store: ObjectStore, index: Database, key: str) -> Target:
-    document = await index.images.find_one({"_id": f"{store.bucket}/{key}"})
+    document = await ImageRepository(index.images).load(f"{store.bucket}/{key}")
     info = await store.head(key)
     digest = None
-    is_unread = (document or {}).get("sha256") is None
-    if info is not None and is_unread and info.size <= MOST_BYTES_READ:
+    if info is not None and document.sha256 is None and info.size <= MOST_BYTES_READ:
         with suppress(ObjectNotFoundError, ObjectTooLargeError):  # it is gone or changed by now
             stored = await store.read(key, max_bytes=MOST_BYTES_READ)
             digest = hashlib.sha256(stored.content).hexdigest()
@@ -158,8 +149,8 @@ async def _keys_from(index: Database, url: str) -> set[str]:
 
 
 async def _keys_with_source(index: Database, urls: set[str]) -> set[str]:
-    found = index.images.find({"sources.url": {"$in": sorted(urls)}})
-    return {each["key"] async for each in found}
+    where = {"sources.url": {"$in": sorted(urls)}}
+    return {each.key async for each in ImageRepository(index.images).find(where, fields={"key": 1})}
 
 
 async def _keys_kept_of(index: Database, urls: set[str]) -> set[str]:
@@ -167,9 +158,9 @@ async def _keys_kept_of(index: Database, urls: set[str]) -> set[str]:
     starts = "|".join(sorted({re.escape(beginning(each)) for each in urls}))
     where = {"sources.url": {"$regex": f"^(?:{starts})[?;#].*={REDACTED}"}}
     return {
-        document["key"]
-        async for document in index.images.find(where)
-        for kept in sources_of(document)
+        document.key
+        async for document in ImageRepository(index.images).find(where)
+        for kept in document.urls
         if any(may_be_kept_as(url, kept) for url in urls)
     }
 
@@ -195,12 +186,12 @@ async def remove(
             await store.erase(target.key)
     async with open_publisher(amqp) as publisher:
         for target in targets:
-            if target.document is None or target.is_stored or target.says_removed:
+            if not target.document.exists or target.is_stored or target.says_removed:
                 continue
             body = removed_notification(
                 store.bucket,
                 target.key,
-                sequencer=target.document.get("sequencer") or "0",
+                sequencer=target.document.sequencer or "0",
                 occurred_at=datetime.now(tz=UTC),
             )
             await publisher.publish(body, queue=queues.work, headers={ORIGIN_HEADER: ORIGIN})
@@ -226,17 +217,18 @@ async def prove(
     Raises:
         UnavailableError: A server is missing.
     """
+    images = ImageRepository(index.images)
     deadline = asyncio.get_running_loop().time() + wait_seconds
     proofs = []
     for target in targets:
         where: Document = {"_id": f"{store.bucket}/{target.key}", "status": "removed"}
         if target.says_removed and target.is_stored:
             # It came back without its document saying so: only a later removal is the proof
-            where["sequencer"] = {"$ne": (target.document or {}).get("sequencer")}
-        document = await index.images.find_one(where)
+            where["sequencer"] = {"$ne": target.document.sequencer}
+        document = await anext(images.find(where), None)
         while document is None and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(POLL_SECONDS)
-            document = await index.images.find_one(where)
+            document = await anext(images.find(where), None)
         is_gone = await store.head(target.key) is None
         proofs.append(_proof(where["_id"], target, document if is_gone else None))
     # An image that had no document before may have brought an annotation of its own
@@ -248,10 +240,15 @@ async def prove(
 async def _note_hashes(targets: list[Target], store: ObjectStore, index: Database) -> None:
     """Write the hash of bytes that nobody else has read into the proof: by it they are allowed."""
     for target in targets:
-        if target.read_sha256 is not None:
-            where = {"_id": f"{store.bucket}/{target.key}", "status": "removed", "sha256": None}
-            change: Document = {"$set": {"sha256": target.read_sha256}, "$inc": {"revision": 1}}
-            await index.images.update_one(where, change)
+        document_id = f"{store.bucket}/{target.key}"
+        await ImageRepository(index.images).change(document_id, partial(_with_hash, target))
+
+
+def _with_hash(target: Target, document: ImageDocument) -> Decision[None]:
+    is_known = document.status != "removed" or document.sha256 is not None
+    if is_known or target.read_sha256 is None:
+        return Decision(None, document)
+    return Decision(None, document.having(sha256=target.read_sha256))
 
 
 async def _erase_annotations(targets: list[Target], store: ObjectStore, index: Database) -> None:
@@ -261,16 +258,16 @@ async def _erase_annotations(targets: list[Target], store: ObjectStore, index: D
     await erase_tombstones(index.tombstones, documents=ids, hashes=hashes)
 
 
-def _proof(document_id: Any, target: Target, document: Document | None) -> dict[str, Any]:
-    left = document or {}
+def _proof(document_id: str, target: Target, erased: ImageDocument | None) -> dict[str, Any]:
+    left = erased or ImageDocument.absent(document_id)
     return {
         "document": document_id,
         # Those of an image that was deleted before it was read are written down only then
-        "sources": sources_of(document) or target.sources,
-        "sha256": left.get("sha256"),
-        "stored_at": left.get("stored_at"),
-        "removed_at": left.get("removed_at"),
-        "erased_at": left.get("indexed_at"),
-        "prediction": left.get("prediction"),
-        "annotation": left.get("annotation"),
+        "sources": left.urls or target.document.urls,
+        "sha256": left.sha256,
+        "stored_at": left.stored_at,
+        "removed_at": left.removed_at,
+        "erased_at": left.indexed_at,
+        "prediction": left.prediction and left.prediction.to_mongo(),
+        "annotation": left.annotation and left.annotation.to_mongo(),
     }

@@ -220,7 +220,8 @@ async def test_proof_names_the_source_of_an_image_that_had_no_document(site: Sit
     await site.upload("a.png", b"1", URL)
     await site.document("a.png", status="predicted")
     [known] = await find_targets(site.store, site.index, "a.png")
-    early = Target(known.key, known.is_stored, None)  # as before its event came
+    absent = ImageDocument.absent(known.document.id)
+    early = Target(known.key, known.is_stored, absent)  # as before its event came
 
     await remove([early], store=site.store, index=site.index, amqp=site.amqp, queues=site.queues)
     [proof] = await prove([early], site.store, site.index, wait_seconds=20)

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from typing_extensions import override
 
+from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection
 from services.common.adapters.object_store import (
@@ -104,8 +105,8 @@ class Documents(ImageRepository):
         return True
 
 
-class Fetches:
-    """No fetch is written down."""
+class Nothing:
+    """A collection without documents."""
 
     async def find_one(self, _: object) -> None:
         return None
@@ -124,7 +125,8 @@ class Bench:
             store=cast("ObjectStore", self.store),
             recogniser=self.ocr,
             images=self.documents,
-            fetches=cast("Collection", Fetches()),
+            fetches=cast("Collection", Nothing()),
+            forgotten=Forgotten(cast("Collection", Nothing())),
             max_object_bytes=LIMIT,
         )
 

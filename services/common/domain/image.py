@@ -113,6 +113,11 @@ class ImageDocument(Record):
         return Annotations(self.annotation, self.annotation_history)
 
     @property
+    def urls(self) -> list[str]:
+        """Every source URL."""
+        return [each.url for each in self.sources if each.url]
+
+    @property
     def is_refused(self) -> bool:
         """Whether the object was deleted because it had been forgotten before."""
         return self.error is not None and self.error.code == FORGOTTEN
