@@ -15,12 +15,10 @@ from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.settlement import Outcome, Queues
 from services.common.adapters.synthetic_events import (
-    removed_notification,
     sequencer_at,
     stored_notification,
 )
-from services.common.domain.image import ImageDocument
-from services.common.domain.jobs import RepredictJob, job_for, parse_job
+from services.common.domain.jobs import job_for, parse_job
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.factories import document as image_document
 from tests.support.indexing import Settlements, indexing, open_queues
@@ -58,29 +56,9 @@ class Site:
         await self.settlements.until(count + 1)
         return etag
 
-    async def remove(self, key: str) -> None:
-        document = await self.document(key)
-        await self.store.delete(key)
-        body = removed_notification(
-            self.store.bucket,
-            key,
-            sequencer=document["sequencer"] + "0",
-            occurred_at=document["stored_at"],
-        )
-        await self.publisher.publish(body, queue=self.queues.work)
-
     async def document(self, key: str, **fields: object) -> Document:
         where = {"_id": f"{self.store.bucket}/{key}", **fields}
         return await eventually(lambda: self.index.images.find_one(where))
-
-    async def job(self, key: str) -> RepredictJob:
-        document = await self.document(key, status="predicted")
-        return job_for(ImageDocument.model_validate(document))
-
-    async def send(self, job: RepredictJob) -> str:
-        count = len(self.settlements.settled)
-        await self.publisher.publish(job.body(), queue=self.queues.work)
-        return (await self.settlements.until(count + 1))[-1]
 
     async def repredict(
         self, *, model_version_not: str | None = None, status: Status | None = None, limit: int = 9
@@ -129,103 +107,6 @@ async def test_new_model_version_reads_again_and_the_earlier_prediction_is_kept(
     assert document["history"][0] == first
     assert [each["text"] for each in document["history"]] == ["industrie", "industry"]
     assert document["disagreement"] == pytest.approx(3 / 10)  # edits by length
-
-
-async def test_same_version_and_text_again_does_not_lengthen_the_history(site: Site) -> None:
-    await site.upload("a.png")
-    before = await site.document("a.png", status="predicted")
-
-    assert await site.repredict() == 1
-
-    document = await site.document("a.png")
-    assert "history" not in document
-    assert document["revision"] > before["revision"]
-    assert document.get("disagreement") is None
-
-
-async def test_versions_that_read_the_same_again_agree(site: Site) -> None:
-    await site.upload("a.png")
-    await site.document("a.png", status="predicted")
-    for version, text in (("fake-2", "industry"), ("fake-3", "industry")):
-        site.new_model(version, text)
-        assert await site.repredict(model_version_not=version) == 1
-    assert (await site.document("a.png"))["disagreement"] is None
-
-
-async def test_job_that_is_delivered_twice_reads_once(site: Site) -> None:
-    await site.upload("a.png")
-    job = await site.job("a.png")
-    site.new_model("fake-2")
-
-    assert await site.send(job) == "repredicted"
-    assert await site.send(job) == "duplicate"
-
-    assert len(site.ocr_api.seen) == 2
-    assert len((await site.document("a.png"))["history"]) == 1
-
-
-async def test_removed_image_is_not_brought_back(site: Site) -> None:
-    await site.upload("a.png")
-    job = await site.job("a.png")
-    await site.remove("a.png")
-    await site.document("a.png", status="removed")
-    await site.store.write("a.png", b"image", content_type="image/png", metadata={})
-
-    assert await site.send(job) == "gone"
-
-    assert (await site.document("a.png"))["status"] == "removed"
-    assert len(site.ocr_api.seen) == 1
-
-
-async def test_image_removed_while_it_is_read_again_stays_removed(site: Site) -> None:
-    await site.upload("a.png")
-    job = await site.job("a.png")
-
-    async def remove_meanwhile(_: bytes) -> web.Response:
-        await site.remove("a.png")
-        await site.document("a.png", status="removed")
-        return web.json_response(prediction(model_version="fake-2"))
-
-    site.ocr_api.answer = remove_meanwhile
-    await site.publisher.publish(job.body(), queue=site.queues.work)
-    await site.settlements.until(3)
-
-    assert sorted(site.settlements.codes) == ["gone", "predicted", "removed"]
-    document = await site.document("a.png", status="removed")
-    assert document["prediction"] is None
-
-
-async def test_image_replaced_since_is_left_to_its_own_event(site: Site) -> None:
-    await site.upload("a.png")
-    job = await site.job("a.png")
-    await site.store.write("a.png", b"other", content_type="image/png", metadata={})
-    assert await site.send(job) == "stale"
-
-    etag = await site.upload("a.png", b"other")
-    await site.document("a.png", etag=etag)
-    assert await site.send(job) == "stale"
-
-
-async def test_removal_erases_the_history_too(site: Site) -> None:
-    await site.upload("a.png")
-    await site.document("a.png", status="predicted")
-    site.new_model("fake-2")
-    await site.repredict()
-    await site.remove("a.png")
-
-    document = await site.document("a.png", status="removed")
-    assert (document["history"], document["disagreement"]) == ([], None)
-
-
-async def test_other_bytes_end_the_history(site: Site) -> None:
-    await site.upload("a.png")
-    await site.document("a.png", status="predicted")
-    site.new_model("fake-2")
-    await site.repredict()
-    etag = await site.upload("a.png", b"other")
-
-    document = await site.document("a.png", etag=etag)
-    assert (document["history"], document["disagreement"]) == ([], None)
 
 
 async def test_image_that_the_new_model_refuses_keeps_what_was_read_before(site: Site) -> None:

@@ -30,6 +30,7 @@ from services.consumer.worker import ForeignEventError, Worker
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 IMAGE = b"bytes of a line"
 LIMIT = 100
+REMOVAL = Delivery(removed_notification("raw", "a.png", sequencer="20", occurred_at=NOW))
 
 
 class Store:
@@ -42,10 +43,16 @@ class Store:
 
     def put(self, content: bytes = IMAGE, provenance: Provenance | None = None) -> Delivery:
         """Store ``a.png``; return its event."""
-        self.contents["a.png"] = content
-        return self.event(provenance)
+        return self.event(provenance, content=content)
 
-    def event(self, provenance: Provenance | None = None, sequencer: str = "10") -> Delivery:
+    def event(
+        self,
+        provenance: Provenance | None = None,
+        sequencer: str = "10",
+        content: bytes | None = None,
+    ) -> Delivery:
+        if content is not None:
+            self.contents["a.png"] = content
         info = self.info(to_metadata(provenance or Provenance()))
         return Delivery(stored_notification(self.bucket, info, sequencer=sequencer))
 
@@ -66,7 +73,7 @@ class OcrApi:
     """Reads each image as ``text``, or refuses it."""
 
     def __init__(self) -> None:
-        self.text = "industrie"
+        self.text, self.version = "industrie", "1"
         self.refusal: PredictionRefusedError | None = None
         self.reads = 0
 
@@ -75,7 +82,7 @@ class OcrApi:
         self.reads += 1
         if self.refusal is not None:
             raise self.refusal
-        model = {"engine": "fake", "model_version": f"fake-{self.text}"}
+        model = {"engine": "fake", "model_version": self.version}
         return OcrAnswer(text=self.text, score=0.5, **model, width=3, height=2, duration_ms=1)
 
 
@@ -130,6 +137,15 @@ class Bench:
             max_object_bytes=LIMIT,
         )
 
+    def job(self) -> Delivery:
+        """Return the job that has the image read again as it is now."""
+        return Delivery(job_for(self.documents.image).body())
+
+    async def read_again(self, text: str, times: int = 1) -> list[str]:
+        """Have it read as a text; return what became of the job each time that it came."""
+        self.ocr.text, job = text, self.job()
+        return [await self.worker.handle(job) for _ in range(times)]
+
 
 @pytest.fixture
 def bench() -> Bench:
@@ -183,9 +199,8 @@ async def test_object_deleted_before_it_is_read_leaves_its_source(bench: Bench) 
 
 async def test_removal_erases_what_was_read(bench: Bench) -> None:
     await bench.worker.handle(bench.store.put())
-    removal = removed_notification("raw", "a.png", sequencer="20", occurred_at=NOW)
 
-    assert await bench.worker.handle(Delivery(removal)) == "removed"
+    assert await bench.worker.handle(REMOVAL) == "removed"
 
     image = bench.documents.image
     assert (image.status, image.prediction) == ("removed", None)
@@ -211,15 +226,70 @@ async def test_bytes_replaced_meanwhile_are_read_after_all(bench: Bench) -> None
     assert (bench.ocr.reads, bench.documents.image.etag) == (2, bench.store.info().etag)
 
 
-async def test_job_keeps_the_earlier_prediction(bench: Bench) -> None:
+async def test_job_that_comes_twice_reads_once_and_keeps_the_earlier_prediction(
+    bench: Bench,
+) -> None:
     await bench.worker.handle(bench.store.put())
-    job = Delivery(job_for(bench.documents.image).body())
-    bench.ocr.text = "industry"
 
-    codes = [await bench.worker.handle(job) for _ in range(2)]
+    assert await bench.read_again("industry", times=2) == ["repredicted", "duplicate"]
 
-    assert codes == ["repredicted", "duplicate"]
-    assert [each.text for each in bench.documents.image.history] == ["industrie"]
+    image = bench.documents.image
+    assert [each.text for each in image.history] == ["industrie"]
+    assert image.disagreement == pytest.approx(2 / 9)
+    assert bench.ocr.reads == 2
+
+
+async def test_same_reading_again_does_not_lengthen_the_history(bench: Bench) -> None:
+    await bench.worker.handle(bench.store.put())
+
+    assert await bench.read_again("industrie") == ["repredicted"]
+
+    assert (bench.documents.image.history, bench.documents.image.disagreement) == ((), None)
+
+
+async def test_versions_that_read_the_same_agree_again(bench: Bench) -> None:
+    await bench.worker.handle(bench.store.put())
+    await bench.read_again("industry")
+    bench.ocr.version = "2"
+    await bench.read_again("industry")
+
+    assert [each.text for each in bench.documents.image.history] == ["industrie", "industry"]
+    assert bench.documents.image.disagreement is None
+
+
+@pytest.mark.parametrize("event", ["removal", "other bytes"])
+async def test_history_belongs_to_the_bytes(bench: Bench, event: str) -> None:
+    await bench.worker.handle(bench.store.put())
+    await bench.read_again("industry")
+
+    written = bench.store.event(sequencer="20", content=b"other bytes")
+    await bench.worker.handle(REMOVAL if event == "removal" else written)
+
+    assert (bench.documents.image.history, bench.documents.image.disagreement) == ((), None)
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_removed_image_is_not_brought_back_by_a_job(bench: Bench, when: str) -> None:
+    await bench.worker.handle(bench.store.put())
+    job = bench.job()
+    if when == "before":
+        await bench.worker.handle(REMOVAL)
+    else:
+        bench.documents.meanwhile = lambda image: image.having(status="removed", prediction=None)
+
+    assert await bench.worker.handle(job) == "gone"
+
+    assert bench.documents.image.prediction is None
+
+
+async def test_image_that_was_replaced_is_left_to_its_own_event(bench: Bench) -> None:
+    await bench.worker.handle(bench.store.put())
+    job, before = bench.job(), bench.documents.image
+    bench.store.put(b"other bytes")
+
+    assert await bench.worker.handle(job) == "stale"
+
+    assert bench.documents.image == before
 
 
 async def test_event_of_another_bucket_is_refused(bench: Bench) -> None:
