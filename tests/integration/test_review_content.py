@@ -10,7 +10,7 @@ from yarl import URL
 
 from services.common.adapters.mongo import Document
 from tests.support.images import encode, line_image
-from tests.support.review import NOW, Person, Site, known
+from tests.support.review import Person, Site, known
 
 pytestmark = pytest.mark.integration
 
@@ -79,7 +79,7 @@ async def test_what_is_no_image_is_not_sent(review: Site, ada: Person, content: 
 
 
 async def test_rejected_image_is_not_shown(review: Site, ada: Person) -> None:
-    error = {"code": "undecodable_image", "message": "damaged", "at": NOW}
+    error = {"code": "undecodable_image", "detail": "damaged"}
     image = known("rejected", 0.1, status="rejected", prediction=None, error=error)
     await review.add(image)
     await review.store.write(image["key"], line_image("x"), content_type="image/png", metadata={})

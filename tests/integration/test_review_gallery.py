@@ -11,6 +11,7 @@ from services.common.adapters.keyset import LIMIT
 from tests.support.review import NOW, Person, Site, known
 
 pytestmark = pytest.mark.integration
+ERROR = {"code": "undecodable_image", "detail": "damaged"}
 
 
 async def pages(person: Person, query: str) -> AsyncIterator[str]:
@@ -48,7 +49,7 @@ async def test_filters_leave_out_what_does_not_meet_them(review: Site, ada: Pers
         known("low", 0.1, annotation=note),
         known("middle", 0.5, sources=[{"url": "http://h.example:8080/a", "batch_id": "b1"}]),
         known("high", 0.9),
-        known("bad", 0.0, status="rejected", prediction=None, error={"code": "undecodable_image"}),
+        known("bad", 0.0, status="rejected", prediction=None, error=ERROR),
     )
     for query, expected in {
         "low=0.4&high=0.6": {"middle"},

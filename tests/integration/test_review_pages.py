@@ -11,6 +11,7 @@ from PIL import Image
 
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.review.routes.batches import HEADER_BYTES
+from tests.factories import prediction
 from tests.support.fetcher import open_surroundings, running_fetcher
 from tests.support.images import line_image
 from tests.support.review import NOW, Person, Site, fields_of, known, open_review
@@ -32,7 +33,7 @@ async def test_hostile_texts_are_only_text(review: Site, ada: Person) -> None:
             {"url": "javascript:alert(1)", "batch_id": HOSTILE, "fetched_at": None},
             {"url": 'https://h.example/"><script>', "batch_id": None, "fetched_at": None},
         ],
-        history=[{"text": HOSTILE, "score": 0.5, "engine": HOSTILE, "model_version": HOSTILE}],
+        history=[prediction(HOSTILE, engine=HOSTILE, model_version=HOSTILE).to_mongo()],
         annotation_history=[{"text": HOSTILE, "by": HOSTILE, "quality": "ok", "at": NOW}],
     )
     await review.add(image)
