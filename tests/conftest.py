@@ -72,11 +72,12 @@ async def s3_admin(servers: Addresses) -> AsyncIterator[ObjectStore]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def s3_settings(servers: Addresses, s3_admin: ObjectStore) -> AsyncIterator[S3Settings]:
-    """MinIO, and the name of a bucket that is removed afterwards where the test made it."""
+    """MinIO, and the names of buckets that are removed afterwards where the test made them."""
     settings = s3_settings_of(servers)
     yield settings
-    with suppress(s3_admin.client.exceptions.NoSuchBucket):
-        await s3_admin.client.delete_bucket(Bucket=settings.bucket)
+    for bucket in (settings.bucket, settings.submitted_bucket):
+        with suppress(s3_admin.client.exceptions.NoSuchBucket):
+            await s3_admin.client.delete_bucket(Bucket=bucket)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -15,7 +15,7 @@ from rich.progress import Progress, TaskID
 
 from infra.local.errors import LocalError
 from infra.local.site import FOLDER, LIST_NAME, absolute_list, site_url
-from services.cli.fetcher import Batch, FetcherClient, Item, Submission, polled
+from services.cli.fetcher import Batch, FetcherClient, Item, ListRequest, Submission, polled
 from services.cli.output import counted, plain
 from services.cli.submit import send
 from services.cli.watch import progress_bar
@@ -112,12 +112,17 @@ async def _submit(source: str | None, samples_port: int, fetcher: FetcherClient)
         content = (FOLDER / LIST_NAME).read_text()
         made = absolute_list(content, site_url(samples_port, ""))
         return await fetcher.submit_file(
-            BytesIO(made.encode()), file_name="samples.csv", name="bundled samples"
+            BytesIO(made.encode()),
+            file_name="samples.csv",
+            request=ListRequest(name="bundled samples"),
         )
     if is_address(source):
         content_bytes, file_name = await _downloaded(source)
-        return await fetcher.submit_file(BytesIO(content_bytes), file_name=file_name, name=source)
-    return await send(fetcher, source, name=Path(source).name)
+        request = ListRequest(name=source)
+        return await fetcher.submit_file(
+            BytesIO(content_bytes), file_name=file_name, request=request
+        )
+    return await send(fetcher, source, ListRequest(name=Path(source).name))
 
 
 def is_address(source: str) -> bool:

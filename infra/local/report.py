@@ -78,13 +78,13 @@ def show_outcome(console: Console, ingested: Ingested, rows: Sequence[ImageRow])
 def _failures(ingested: Ingested, rows: Sequence[ImageRow]) -> list[list[Text]]:
     found = [(each.value, "list", each.code, each.detail) for each in ingested.submission.rejected]
     found += [
-        (item.url, "fetch", item.code or "unknown", item.detail or "")
+        (item.label, "fetch", item.code or "unknown", item.detail or "")
         for item in ingested.items
         if item.outcome == "failed"
     ]
     found += [
         (
-            row.sources[0] if row.sources else row.image,
+            row.sources[0] if row.sources else row.name or row.image,
             "OCR",
             row.error_code,
             row.error_detail or "",
@@ -93,7 +93,7 @@ def _failures(ingested: Ingested, rows: Sequence[ImageRow]) -> list[list[Text]]:
         if row.error_code
     ]
     found += [
-        (item.url, "indexing", NO_DOCUMENT, item.key or "")
+        (item.label, "indexing", NO_DOCUMENT, item.key or "")
         for item in ingested.items
         if item.key and document_id(item.key) in ingested.missing
     ]

@@ -1,12 +1,13 @@
 """``docreco annotate``: what a file says images read goes into their documents."""
 
 import getpass
+import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -23,7 +24,7 @@ from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, counted, plain, run, table
 from services.cli.reading import reading_for_people
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import Document, open_index
 from services.common.domain.annotations import (
     Outcome,
     UnacceptableAnnotationError,
@@ -40,11 +41,11 @@ REJECTED = "rejected"
 SHOWN = 20
 KEPT = 1000
 """Rows that are named in the answer; beyond it they are only counted."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 NOT_WELL = (Outcome.CONFLICT.value, Outcome.UNKNOWN.value, REJECTED)
 _UNKNOWN_KINDS = {
     "url": "{} rows name URLs; no image came from any of them",
-    "file": "{} rows name files; none is known by name: give the keys that docreco images shows, "
-    "or URLs",
+    "file": "{} rows name files; none is known by name, key or hash: docreco images shows them",
 }
 """What is said once where all rows of a kind are unknown."""
 
@@ -61,13 +62,17 @@ class Remark:
 
 def annotate(
     file: Annotated[
-        Path, typer.Argument(help="CSV, TSV or JSON lines: url or key, text, quality.")
+        Path,
+        typer.Argument(help="CSV, TSV or JSON lines: url, key, hash or file name, text, quality."),
     ],
     *,
     by: Annotated[str | None, typer.Option(help="Who says so; without it your user name.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace other annotations; they are kept aside.")
     ] = False,
+    collection: Annotated[
+        str | None, typer.Option(help="Whose images the file names mean; by default of all.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell only, write nothing.")] = False,
     encoding: Annotated[
         str | None, typer.Option(help="Encoding of its text, such as windows-1250.")
@@ -98,7 +103,8 @@ def annotate(
                 _check_strictly(file, options)
             async with open_index(MongoSettings()) as index:
                 images, bucket = ImageRepository(index.images), S3Settings().bucket
-                writer = _Writer(images, bucket, author, overwrite=overwrite, dry_run=dry_run)
+                finder = _Finder(images, bucket, collection)
+                writer = _Writer(images, finder, author, overwrite=overwrite, dry_run=dry_run)
                 with open_annotations(file, options) as opened:
                     await _write_all(writer, opened, output.asides)
         counts = dict(writer.counts)
@@ -133,14 +139,46 @@ def _check_strictly(file: Path, options: ReadingOptions) -> None:
         raise UnreadableFileError(f"{file}: nothing is written (--strict): {listed}{more}")
 
 
+class _Found(NamedTuple):
+    ids: list[str]
+    is_by_name: bool = False
+    """Whether one document is meant; a URL, a key or a hash means all."""
+
+
+@dataclass(frozen=True)
+class _Finder:
+    """Finds the documents that a row means."""
+
+    images: ImageRepository
+    bucket: str
+    collection: str | None
+
+    async def find(self, where: str) -> _Found:
+        """Return what a URL led to, or what has a key, a hash, or else a name."""
+        if _kind(where) == "url":
+            return _Found(await self._ids({"sources.url": {"$in": sorted(spellings(where))}}))
+        keys = {where, f"{self.bucket}/{where}"}
+        if found := await self._ids({"_id": {"$in": sorted(keys)}}):
+            return _Found(found)
+        if _SHA256.fullmatch(where):
+            return _Found(await self._ids({"sha256": where}))
+        source = {"name": where} | ({"collection": self.collection} if self.collection else {})
+        named = {"sources": {"$elemMatch": source}, "status": {"$ne": "removed"}}
+        return _Found(await self._ids({"sources.name": where, **named}), is_by_name=True)
+
+    async def _ids(self, where: Document) -> list[str]:
+        found = self.images.find(where, sort=[("_id", 1)], fields={"_id": 1})
+        return [document.id async for document in found]
+
+
 class _Writer:
     """Writes one row after the other: a later one is about what an earlier one has written."""
 
     def __init__(
-        self, images: ImageRepository, bucket: str, by: str, *, overwrite: bool, dry_run: bool
+        self, images: ImageRepository, finder: "_Finder", by: str, *, overwrite: bool, dry_run: bool
     ) -> None:
         self._images = images
-        self._bucket = bucket
+        self._finder = finder
         self._by = by
         self._overwrite = overwrite
         self._dry_run = dry_run
@@ -164,7 +202,13 @@ class _Writer:
             self._note(Remark(row.line, REJECTED, row.where, str(error)))
             return
         is_known = False
-        async for document_id in self._find(row.where):
+        found = await self._finder.find(row.where)
+        if found.is_by_name and len(found.ids) > 1:
+            self.found["file"] += 1
+            detail = f"{len(found.ids)} images have this name: say which by --collection"
+            self._note(Remark(row.line, REJECTED, row.where, detail))
+            return
+        for document_id in found.ids:
             is_known = await self._write(row, document_id, annotation) or is_known
         if is_known:
             self.found[_kind(row.where)] += 1
@@ -182,16 +226,6 @@ class _Writer:
         elif outcome is not Outcome.UNKNOWN:
             self.counts[outcome] += 1
         return outcome is not Outcome.UNKNOWN
-
-    async def _find(self, where: str) -> AsyncIterator[str]:
-        """Yield the documents that a URL led to, or that of a key with or without its bucket."""
-        if _kind(where) == "url":
-            given = {"sources.url": {"$in": sorted(spellings(where))}}
-        else:
-            keys = {where, f"{self._bucket}/{where}"}
-            given = {"_id": {"$in": sorted(keys)}}
-        async for document in self._images.find(given, sort=[("_id", 1)], fields={"_id": 1}):
-            yield document.id
 
     def _note(self, remark: Remark) -> None:
         if _kind(remark.where) == "url":

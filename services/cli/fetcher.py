@@ -1,7 +1,7 @@
 """Client of the fetcher's API."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -68,7 +68,13 @@ class PreviewRow(BaseModel):
 
     line: int
     url: str
+    name: str | None = None
     annotation: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The name that a person knows."""
+        return self.name or self.url
 
 
 class Preview(Submission):
@@ -80,18 +86,22 @@ class Preview(Submission):
 
 @dataclass(frozen=True)
 class ListRequest:
-    """How a list is to be read; see the fetcher's API."""
+    """How a list is to be taken; see the fetcher's API."""
 
+    name: str | None = None
+    collection: str | None = None
     encoding: str | None = None
     url_column: str | None = None
     text_column: str | None = None
+    kind: str | None = None
     strict: bool = False
     dry_run: bool = False
 
     @property
     def params(self) -> dict[str, str]:
         """As parameters of an address."""
-        return {name: str(value) for name, value in asdict(self).items() if value}
+        given = {**asdict(self), "name": None}  # which is in the body
+        return {name: str(value) for name, value in given.items() if value}
 
 
 AS_FOUND = ListRequest()
@@ -130,11 +140,17 @@ class Item(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     url: str
+    name: str | None = None
     outcome: str
     code: str | None = None
     detail: str | None = None
     key: str | None = None
     attempts: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The name that a person knows."""
+        return self.name or self.url
 
 
 class DelayedHost(BaseModel):
@@ -165,17 +181,16 @@ class FetcherClient:
 
     async def submit_file(
         self,
-        content: IO[bytes],
+        content: IO[bytes] | AsyncIterable[bytes],
         *,
         file_name: str,
         request: ListRequest = AS_FOUND,
-        name: str | None = None,
         idempotency_key: str | None = None,
     ) -> Submission:
-        """Send a list; the ending of its file name says its format, the name is for people."""
-        form = FormData()
-        if name is not None:
-            form.add_field("name", name)
+        """Send a file; of a list, the ending of its name says the format."""
+        form = FormData(quote_fields=False)  # or names would be percent-encoded
+        if request.name is not None:
+            form.add_field("name", request.name)
         form.add_field("file", content, filename=file_name)
         return await self._submit(request, idempotency_key, data=form)
 
@@ -184,11 +199,10 @@ class FetcherClient:
         list_url: str,
         *,
         request: ListRequest = AS_FOUND,
-        name: str | None = None,
         idempotency_key: str | None = None,
     ) -> Submission:
         """Let the fetcher get a list, or an archive of images, by itself."""
-        named = {} if name is None else {"name": name}
+        named = {} if request.name is None else {"name": request.name}
         return await self._submit(request, idempotency_key, json={"list_url": list_url, **named})
 
     async def _submit(

@@ -28,6 +28,7 @@ def images(
     *,
     status: Annotated[Status | None, typer.Option(help="Only these.")] = None,
     batch: Annotated[str | None, typer.Option(help="Only those that this batch brought.")] = None,
+    collection: Annotated[str | None, typer.Option(help="Only those of this collection.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
     worst_first: Annotated[
         bool,
@@ -43,7 +44,12 @@ def images(
     async def work() -> ExitStatus:
         async with open_index(MongoSettings()) as index:
             rows = await find_rows(
-                index, status=status, batch=batch, limit=limit, worst_first=worst_first
+                index,
+                status=status,
+                batch=batch,
+                collection=collection,
+                limit=limit,
+                worst_first=worst_first,
             )
         order = "lowest scores first" if worst_first else "newest first"
         shown = image_table(f"{len(rows)} images, {order}", rows) if rows else "No such image."
@@ -58,6 +64,7 @@ async def find_rows(
     *,
     status: Status | None = None,
     batch: str | None = None,
+    collection: str | None = None,
     limit: int = 0,
     worst_first: bool = False,
 ) -> list[ImageRow]:
@@ -73,6 +80,8 @@ async def find_rows(
         where["status"] = Status.PREDICTED.value
     if batch is not None:
         where["sources.batch_id"] = batch
+    if collection is not None:
+        where["sources.collection"] = collection
     sort = WORST_FIRST if worst_first else NEWEST_FIRST
     images = ImageRepository(index.images)
     return [image_row(each) async for each in images.find(where, sort=sort, limit=limit)]

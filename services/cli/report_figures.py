@@ -200,5 +200,5 @@ def _example(document: ImageDocument, prediction: Prediction) -> Example:
         prediction=prediction.text,
         score=prediction.score,
         annotation=document.annotation.text if document.annotation else None,
-        source=document.sources[0].url if document.sources else None,
+        source=next((each.url for each in document.sources if each.url), None),
     )

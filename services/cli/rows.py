@@ -28,8 +28,11 @@ class ImageRow(BaseModel):
     annotation: str | None
     cer: float | None
     """Character error rate: edits over the length of the annotation; None without both texts."""
+    name: str | None
+    """Of the file, or path of the member, by which it came; None: by a URL."""
+    collection: str | None
     sources: list[str]
-    """URLs it came from, the first of very many; empty for an upload."""
+    """URLs it came from, the first of very many; empty where it came by no URL."""
     sources_count: int
     placeholder: bool
     """Whether more URLs lead to it than to any picture of a text."""
@@ -46,7 +49,9 @@ class ImageRow(BaseModel):
     @property
     def label(self) -> str:
         """The name that a person knows: the end of the source's path, or of the key."""
-        origin = self.sources[0].partition("?")[0] if self.sources else self.image
+        origin = self.name or self.image
+        if self.sources:
+            origin = self.sources[0].partition("?")[0]
         return origin.rstrip("/").rpartition("/")[2] or origin
 
 
@@ -70,7 +75,9 @@ def image_row(document: ImageDocument) -> ImageRow:
         score=prediction.score if prediction else None,
         annotation=annotation.text if annotation else None,
         cer=cer,
-        sources=[str(source.url) for source in document.sources],
+        name=next((each.name for each in document.sources if each.name), None),
+        collection=next((each.collection for each in document.sources if each.collection), None),
+        sources=[source.url for source in document.sources if source.url],
         sources_count=max(document.sources_count, len(document.sources)),
         placeholder=document.placeholder,
         annotation_conflict=None if annotation else document.annotation_conflict,
@@ -101,7 +108,7 @@ def image_table(title: str, rows: Sequence[ImageRow], *, with_origin: bool = Tru
 
 def _source(row: ImageRow) -> Text:
     if not row.sources:
-        return cell("(uploaded)")
+        return cell(": ".join(filter(None, (row.collection, row.name))) or "(uploaded)")
     if row.placeholder:
         conflict = ", which disagree about its text" if row.annotation_conflict else ""
         return cell(

@@ -1,11 +1,13 @@
-"""``docreco submit``: hand a list of image URLs to the fetcher."""
+"""``docreco submit``: hand a list of image URLs, or images, to the fetcher."""
 
+import asyncio
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
-from typing import IO, Annotated, Any, cast
+from typing import IO, Annotated, cast
 
 import typer
 from rich.table import Table
@@ -19,16 +21,12 @@ from services.cli.fetcher import (
     Submission,
     open_fetcher,
 )
+from services.cli.folder import files_of, packed
 from services.cli.output import Output, cell, plain, run, table
 from services.cli.reading import reading_for_people
 from services.cli.settings import CliSettings
-from services.cli.upload import UploadOptions, upload_folder, upload_image
-from services.cli.upload_archive import is_archive, upload_archive
-from services.cli.upload_parquet import upload_parquet
 from services.cli.watch import watch_batch
-from services.common.domain.image_formats import PDF_MARK, PDF_REFUSED, sniff
-from services.common.domain.tables.list_format import PARQUET_MARK, ListFormat, sniff_format
-from services.common.domain.tables.names import is_image
+from services.common.domain.tables.list_format import ListFormat, sniff_format
 
 SHOWN_REJECTIONS = 20
 _PEEKED_BYTES = 4096
@@ -48,9 +46,8 @@ def submit(
         typer.Argument(
             metavar="LIST",
             help="A file (.txt one URL a line; .csv and .tsv with columns url, annotation; .jsonl; "
-            ".parquet; each also .gz), the http(s) address of one or of a .zip or .tar(.gz) of "
-            "images, - for standard input, or an image, a folder or a .zip, .tar(.gz) or Parquet "
-            "file of images here.",
+            ".parquet; each also .gz) or a .zip or .tar(.gz) of images, the http(s) address of "
+            "one, - for standard input, an image, a folder, or a Parquet file of images.",
         ),
     ],
     *,
@@ -63,15 +60,23 @@ def submit(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the batch, for people.")] = None,
+    collection: Annotated[
+        str | None,
+        typer.Option(
+            help="What its images belong to; by default the archive's or folder's name, else the "
+            "list's."
+        ),
+    ] = None,
     idempotency_key: Annotated[
         str | None,
         typer.Option(help="The same key and list again gives the same batch, not a second one."),
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="Encoding of a list's text, such as windows-1250.")
+        str | None, typer.Option(help="Encoding of lists and tables, such as windows-1250.")
     ] = None,
     url_column: Annotated[
-        str | None, typer.Option(help="Name of the column of URLs; by default found.")
+        str | None,
+        typer.Option(help="Name of the column of URLs, or of file names; by default found."),
     ] = None,
     text_column: Annotated[
         str | None, typer.Option(help="Name of the column of texts; by default found.")
@@ -86,19 +91,16 @@ def submit(
     watch: Annotated[bool, typer.Option("--watch", help="Stay until the batch is done.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Hand a list of image URLs to the fetcher; show what it accepted and what it rejected.
+    """Hand a list of image URLs, or images that are here, to the fetcher as a batch.
 
-    Images that are here, whether a file, or in a folder, an archive or a Parquet file, go straight
-    into the bucket: there is no batch to watch.
+    Shows what was accepted and what was rejected.
     """
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
-        options = UploadOptions(strict=strict, dry_run=dry_run)
-        request = ListRequest(encoding, url_column, text_column, strict=strict, dry_run=dry_run)
-        upload = _find_upload(source, output, options, request)
-        if upload is not None and (status := await upload) is not None:
-            return status
+        request = ListRequest(
+            *(name, collection, encoding, url_column, text_column), strict=strict, dry_run=dry_run
+        )
         settings = CliSettings()
         async with open_fetcher(settings) as fetcher:
             submission = await send(
@@ -106,7 +108,6 @@ def submit(
                 source,
                 request,
                 stdin_format=stdin_format,
-                name=name,
                 idempotency_key=idempotency_key,
             )
             if watch and not dry_run:
@@ -116,45 +117,6 @@ def submit(
         return ExitStatus.OK if dry_run else _status(submission, ExitStatus.OK)
 
     run(output, work)
-
-
-def _find_upload(
-    source: str,
-    output: Output,
-    options: UploadOptions,
-    request: ListRequest,
-) -> Coroutine[Any, Any, ExitStatus | None] | None:
-    """Return what puts images that are on this machine into the bucket; None: it is a list.
-
-    Raises:
-        CommandError: It is a PDF, or can't be read; or how to read it is said of what has no such
-            choice.
-    """
-    path = Path(source)
-    upload = upload_folder if path.is_dir() else upload_archive if is_archive(source) else None
-    if upload is not None:
-        if request.encoding or request.url_column or request.text_column:
-            raise CommandError(
-                f"{source}: columns and encoding can be named for a list alone",
-                status=ExitStatus.REFUSED,
-                hint="Rename the columns of its table to file_name and text, and save it as UTF-8.",
-            )
-        return upload(path, output, options)
-    if not path.is_file():
-        return None
-    with _opened(source) as file:
-        start = file.read(_PEEKED_BYTES)
-    if start.startswith(PDF_MARK):
-        raise CommandError(
-            f"{source}: {PDF_REFUSED}",
-            status=ExitStatus.REFUSED,
-            hint="For example: pdftoppm -r 300 -png FILE.pdf page",
-        )
-    if is_image(source) or sniff(start) is not None:
-        return upload_image(path, output, options)
-    if start.startswith(PARQUET_MARK) and request.url_column is None:
-        return upload_parquet(path, request.text_column, output, options)
-    return None
 
 
 async def _watch(
@@ -183,25 +145,29 @@ async def send(
     request: ListRequest = AS_FOUND,
     *,
     stdin_format: str | None = None,
-    name: str | None = None,
     idempotency_key: str | None = None,
 ) -> Submission:
-    """Send a list, wherever it is.
+    """Send a list, an archive, a folder or an image, wherever it is.
 
     Args:
         fetcher: Its client.
-        source: Path of a file, ``-``, or an http(s) address that the fetcher gets by itself.
-        request: How it is to be read; with ``dry_run`` the answer is a Preview.
+        source: Path, ``-``, or an http(s) address that the fetcher gets by itself.
+        request: How it is to be taken; with ``dry_run`` the answer is a Preview.
         stdin_format: Ending of a file that holds the same as standard input; None: as it looks.
-        name: Name of the batch.
         idempotency_key: See the fetcher's API.
 
     Raises:
         CommandError: There is no such file, or the fetcher does not answer, or refuses.
     """
     if source.startswith(("http://", "https://")):
-        return await fetcher.submit_url(
-            source, request=request, name=name, idempotency_key=idempotency_key
+        return await fetcher.submit_url(source, request=request, idempotency_key=idempotency_key)
+    if (folder := await asyncio.to_thread(_folder, source)) is not None:
+        name, files = folder
+        return await fetcher.submit_file(
+            packed(files),
+            file_name=f"{name}.tar",
+            request=replace(request, kind="folder"),
+            idempotency_key=idempotency_key,
         )
     with _opened(source) as content:
         if source == "-":
@@ -209,12 +175,16 @@ async def send(
         else:
             file_name = Path(source).name
         return await fetcher.submit_file(
-            content,
-            file_name=file_name,
-            request=request,
-            name=name,
-            idempotency_key=idempotency_key,
+            content, file_name=file_name, request=request, idempotency_key=idempotency_key
         )
+
+
+def _folder(source: str) -> tuple[str, dict[str, Path]] | None:
+    """Return the name and the files of a folder, or None where it is none."""
+    path = Path(source)
+    if source == "-" or not path.is_dir():
+        return None
+    return path.resolve().name or "folder", files_of(path)
 
 
 def _ending_of(content: IO[bytes]) -> str:
@@ -266,9 +236,9 @@ def _for_people(submission: Submission) -> list[Table | str]:
     shown += reading_for_people(submission.reading)
     if isinstance(submission, Preview):
         lines = [
-            [cell(row.line), cell(row.url), cell(row.annotation or "")] for row in submission.rows
+            [cell(row.line), cell(row.label), cell(row.annotation or "")] for row in submission.rows
         ]
-        shown.insert(0, table("as it would be taken", ("line", "url", "text"), lines))
+        shown.insert(0, table("as it would be taken", ("line", "image", "text"), lines))
         shown.append(f"nothing was kept: {submission.accepted} would be accepted, {count} rejected")
         return shown
     batch = plain(submission.batch_id)

@@ -128,7 +128,7 @@ def failure_table(failed: list[Item]) -> Any:
     """Return the failed items with their reasons."""
     rows = [
         [
-            cell(item.url),
+            cell(item.label),
             cell(item.code or "", "red"),
             cell(item.detail or ""),
             cell("" if item.attempts is None else item.attempts),
@@ -138,4 +138,4 @@ def failure_table(failed: list[Item]) -> Any:
     title = f"{len(failed)} failed"
     if len(failed) > SHOWN_FAILURES:
         title += f", the first {SHOWN_FAILURES}"
-    return table(title, ("url", "code", "detail", "attempts"), rows)
+    return table(title, ("image", "code", "detail", "attempts"), rows)

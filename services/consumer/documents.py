@@ -167,7 +167,8 @@ def gone(
     sourced = document.with_source(provenance)
     if document.exists:
         return Decision("gone", sourced)
-    if not sourced.sources or event.key.endswith("/"):
+    is_owed = any(each.url or each.batch_id for each in sourced.sources)
+    if not is_owed or event.key.endswith("/"):
         return Decision("gone", document)
     proof = removed(sourced, event, now).document
     return Decision("gone", proof.having(stored_at=event.occurred_at, removed_at=now))

@@ -4,6 +4,7 @@ See docs/decisions/0002-at-least-once-and-idempotent.md.
 """
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -25,9 +26,10 @@ from services.common.domain.errors import (
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.domain.image import FORGOTTEN, ImageDocument
 from services.common.domain.jobs import RepredictJob, parse_job
-from services.common.domain.provenance import Provenance, from_metadata
+from services.common.domain.provenance import SUBMITTED, Provenance, from_metadata
 from services.common.domain.records import Prediction, Rejection
 from services.common.domain.redaction import beginning
+from services.common.domain.sources import completed
 from services.consumer import documents
 from services.consumer.documents import NONE_KEPT, Code, Reading, needs_reading, reason_not_to
 from services.consumer.metrics import (
@@ -155,16 +157,7 @@ class Worker:
             return []
         where = {"key": event.key, "finished_at": {"$lt": event.occurred_at}}
         found = self._fetches.find(where, sort=[("finished_at", 1)], limit=MOST_EARLIER)
-        return [
-            Provenance(
-                source_url=_redacted_url(fetch),
-                batch_id=fetch["batch_id"],
-                annotation=fetch["annotation"],
-                fetched_at=fetch["finished_at"],
-                fetch_id=fetch["_id"],
-            )
-            async for fetch in found
-        ]
+        return [_of_fetch(fetch, fetch["finished_at"]) async for fetch in found]
 
     async def _stored(
         self, event: ObjectEvent, provenance: Provenance, *, is_inferred: bool
@@ -253,25 +246,33 @@ class Worker:
         """
         provenance = from_metadata(event.metadata)
         if provenance.fetch_id is None:
-            return provenance
+            return completed(provenance, event.key, event.occurred_at)
         fetch = await self._fetches.find_one({"_id": provenance.fetch_id})
         if fetch is None:
             if is_last_attempt:  # an image without its source is an image all the same
                 log.warning("fetch not found", id=event.document_id, fetch_id=provenance.fetch_id)
                 return provenance
             raise FetchNotFoundError(f"no fetch {provenance.fetch_id!r}"[:200])
-        return Provenance(
-            source_url=provenance.source_url or _redacted_url(fetch),
-            batch_id=fetch["batch_id"],
-            annotation=fetch.get("annotation"),
-            fetched_at=provenance.fetched_at,
-            fetch_id=provenance.fetch_id,
-        )
+        known = _of_fetch(fetch, provenance.fetched_at)
+        return replace(known, source_url=provenance.source_url or known.source_url)
 
 
-def _redacted_url(fetch: Document) -> str:
-    """Return the URL as the fetcher redacted it; one of before it did so loses its whole query."""
-    return str(fetch.get("source_url") or beginning(fetch["url"]))
+def _of_fetch(fetch: Document, at: datetime | None) -> Provenance:
+    """Return where an image is from, as the fetcher's ledger says.
+
+    The URL is as the fetcher redacted it; one of before it did so loses its whole query.
+    """
+    url = str(fetch.get("source_url") or beginning(fetch["url"]))
+    return Provenance(
+        source_url=None if url.startswith(SUBMITTED) else url,
+        batch_id=fetch["batch_id"],
+        annotation=fetch.get("annotation"),
+        fetched_at=at,
+        fetch_id=fetch["_id"],
+        kind=fetch.get("kind") or "url",
+        collection=fetch.get("collection"),
+        name=fetch.get("name"),
+    )
 
 
 def _reading(

@@ -11,7 +11,10 @@ from services.common.domain.records import Quality, Source
 from services.datasets.splits import hosts_of, source_group
 
 _NAMES = ("key", "etag", "sha256", "status", "stored_at", "annotation", "annotation_conflict")
-_PARTS = ("sources.url", "sources.fetched_at", "history.text", "history.model_version")
+_PARTS = (
+    *(f"sources.{name}" for name in ("url", "batch_id", "collection", "at", "fetched_at")),
+    *("history.text", "history.model_version"),
+)
 FIELDS = dict.fromkeys((*_NAMES, "prediction", *_PARTS), 1)
 """Of a document, all that decides about its image."""
 LATEST = datetime.max.replace(tzinfo=UTC)
@@ -72,12 +75,18 @@ class Provenance:
         """The hosts of its sources, each once, in the order in which they led here."""
         return hosts_of(self.sources)
 
+    @property
+    def collection(self) -> str | None:
+        """The first one that it was submitted in."""
+        submitted = (each.collection for each in self.sources if each.batch_id)
+        return next((each for each in submitted if each), None)
+
 
 def provenance_of(copies: Sequence[ImageDocument]) -> Provenance:
     """Return where an image came from, given all its documents."""
     first = min(copies, key=lambda each: (each.stored_at or LATEST, each.id))
     sources = [source for each in copies for source in each.sources]
-    return Provenance(first.key, sorted(sources, key=lambda each: each.fetched_at or LATEST))
+    return Provenance(first.key, sorted(sources, key=lambda each: each.came_at or LATEST))
 
 
 def identity_of(copies: Sequence[ImageDocument], *, is_by_source: bool) -> str:
@@ -85,7 +94,7 @@ def identity_of(copies: Sequence[ImageDocument], *, is_by_source: bool) -> str:
     if not is_by_source:
         return str(copies[0].sha256)
     provenance = provenance_of(copies)
-    return source_group(provenance.key, provenance.hosts)
+    return source_group(provenance.key, provenance.hosts, provenance.collection)
 
 
 def _refusal(document: ImageDocument) -> Exclusion | None:

@@ -54,7 +54,7 @@ def parse_split(text: str) -> Split:
 
 def hosts_of(sources: Iterable[Source]) -> list[str]:
     """Return the hosts that an image came from, each once, in the order in which they led here."""
-    return list(dict.fromkeys(host for each in sources if (host := host_of(str(each.url)))))
+    return list(dict.fromkeys(host for each in sources if (host := host_of(each.url or ""))))
 
 
 def host_of(url: str) -> str:
@@ -65,9 +65,12 @@ def host_of(url: str) -> str:
         return ""
 
 
-def source_group(key: str, hosts: Sequence[str]) -> str:
+def source_group(key: str, hosts: Sequence[str], collection: str | None = None) -> str:
     """Return what all images of one source have in common.
 
-    The host that led to the image first, which never changes; for an upload the folder of its key.
+    The host that led to the image first, which never changes; where no URL did, the collection
+    that it was submitted in, or else the folder of its key.
     """
-    return f"host:{hosts[0]}" if hosts else f"folder:{key.rpartition('/')[0]}"
+    if hosts:
+        return f"host:{hosts[0]}"
+    return f"collection:{collection}" if collection else f"folder:{key.rpartition('/')[0]}"

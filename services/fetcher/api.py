@@ -1,6 +1,7 @@
 """The fetcher's HTTP API."""
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
@@ -20,8 +21,8 @@ from services.fetcher.batches import BatchConflictError, Batches, BatchNotFoundE
 from services.fetcher.hosts.repository import HostRepository
 from services.fetcher.ledger import ItemOutcome, RetryScope
 from services.fetcher.list_parameters import ListParameters, check_query, list_body
-from services.fetcher.lists.formats import OpenList
 from services.fetcher.lists.rows import MalformedListError
+from services.fetcher.openings import Opened, Openings, default_collection
 from services.fetcher.progress import failed_csv, progress_events
 from services.fetcher.references import RETRY_AFTER_SECONDS, References
 from services.fetcher.settings import FetcherSettings
@@ -35,7 +36,7 @@ from services.fetcher.submissions import (
     Submission,
     Submissions,
 )
-from services.fetcher.upload import ListLimits, receive_list
+from services.fetcher.upload import receive
 
 BatchId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of a page.")]
@@ -63,9 +64,10 @@ def build_app(
     settings: FetcherSettings,
     batches: Batches,
     submissions: Submissions,
+    *,
+    openings: Openings,
     references: References,
     spool: Spool,
-    *,
     host_states: HostRepository,
     ready: dict[str, Check],
     alive: dict[str, Check],
@@ -77,6 +79,7 @@ def build_app(
         settings: Token and limits.
         batches: What it is about.
         submissions: Where lists go.
+        openings: Opens what is sent.
         references: Where addresses of lists go.
         spool: Where lists are while they are read.
         host_states: Which hosts are not asked now.
@@ -98,7 +101,7 @@ def build_app(
     app.include_router(health_router(ready=ready, alive=alive))
     guards = [Depends(require_token(settings.api_token)), Depends(check_query)]
     router = APIRouter(tags=["batches"], dependencies=guards)
-    _add_submission(router, settings, submissions, references, spool)
+    _add_submission(router, submissions, openings, references, spool)
     _add_reading(router, batches, stop)
     _add_actions(router, batches)
     _add_hosts(router, host_states)
@@ -108,13 +111,11 @@ def build_app(
 
 def _add_submission(
     router: APIRouter,
-    settings: FetcherSettings,
     submissions: Submissions,
+    openings: Openings,
     references: References,
     spool: Spool,
 ) -> None:
-    limits = ListLimits(settings.max_list_bytes, settings.max_json_bytes, settings.max_list_rows)
-
     @router.post(
         "/batches",
         status_code=202,
@@ -128,27 +129,35 @@ def _add_submission(
         query: Annotated[ListParameters, Query()],
         idempotency_key: IdempotencyKey = None,
     ) -> schemas.Submitted | schemas.Preview:
-        async with receive_list(request, limits, spool, query) as received:
-            contents, parameters = received.contents, received.parameters
-            options = parameters.list_options
+        async with receive(request, openings, spool, query) as received:
+            opened, parameters = received.opened, received.parameters
             described = Description(
-                digest=received.digest, name=contents.name, idempotency_key=idempotency_key
+                digest=opened.digest,
+                name=parameters.name or opened.contents.name,
+                idempotency_key=idempotency_key,
             )
-            if contents.list_url is None:
-                return await take(contents, described, parameters, response)
+            list_url = opened.contents.list_url
+            if list_url is None:
+                return await take(opened, described, parameters, response)
             known = None if parameters.dry_run else await submissions.answered(described)
             if known is not None:
                 return answer(known, response)
-            async with references.open(contents.list_url, described, options) as (opened, whole):
-                return await take(opened, whole, parameters, response)
+            async with references.open(list_url, described, parameters) as (fetched, whole):
+                return await take(fetched, whole, parameters, response)
 
     async def take(
-        opened: OpenList, described: Description, parameters: ListParameters, response: Response
+        opened: Opened, described: Description, parameters: ListParameters, response: Response
     ) -> schemas.Submitted | schemas.Preview:
         if parameters.dry_run:
             response.status_code = 200
-            return schemas.to_preview(await submissions.preview(opened))
-        submission = await submissions.submit(opened, described, strict=parameters.strict)
+            return schemas.to_preview(await submissions.preview(opened.contents))
+        is_made = opened.kind == "archive" and parameters.kind
+        kind = parameters.kind if is_made and parameters.kind else opened.kind
+        named = parameters.collection or default_collection(opened, kind, described.name)
+        whole = replace(described, kind=kind, collection=named)
+        submission = await submissions.submit(
+            opened.contents, whole, strict=parameters.strict, keep=opened.keep
+        )
         return answer(submission, response)
 
     def answer(submission: Submission, response: Response) -> schemas.Submitted:

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from services.common.adapters.mongo import Collection, Document
 from services.common.domain.errors import PermanentError
+from services.common.domain.provenance import DEFAULT_COLLECTION
 from services.fetcher.counting import UNCOUNTED, Counting
 from services.fetcher.dispatcher import LEASE
 from services.fetcher.expander import Expander
@@ -47,6 +48,8 @@ class Batch:
 
     batch_id: str
     name: str | None
+    kind: str
+    collection: str
     list_url: str | None
     """Where its list is from, without secrets; None where the list itself was sent."""
     created_at: datetime
@@ -168,6 +171,8 @@ def _to_batch(document: Document, counts: Counts) -> Batch:
     return Batch(
         batch_id=document["_id"],
         name=document["name"],
+        kind=document.get("kind", "url"),
+        collection=document.get("collection", DEFAULT_COLLECTION),
         list_url=document["list_url"],
         created_at=document["created_at"],
         state=state,

@@ -21,7 +21,7 @@ from services.common.domain.errors import UnavailableError
 from services.common.runtime.backoff import retry_for_ever
 from services.common.runtime.settings import AmqpSettings
 from services.fetcher.expander import Expander
-from services.fetcher.jobs import Job
+from services.fetcher.jobs import Job, job_of
 from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
 from services.fetcher.lists.pages import number_of
 from services.fetcher.requeuing import requeue
@@ -151,7 +151,7 @@ class Dispatcher:
             batch["_id"], outcome=ItemOutcome.QUEUED, after=after, limit=PAGE_ITEMS
         )
         jobs = [
-            Job(item["_id"], batch["_id"], item["url"], item["annotation"], number_of(item["page"]))
+            job_of(batch, item["_id"], item["url"], item["annotation"], number_of(item["page"]))
             async for item in found
         ]
         await self._publish(jobs, publisher)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from services.common.adapters.mongo import Document
 from services.fetcher.counting import PAGES_AT_ONCE
-from services.fetcher.jobs import Job
+from services.fetcher.jobs import Job, job_of
 from services.fetcher.ledger import Ledger, fetch_id
 from services.fetcher.lists.pages import Pages, mixed_by_host, number_of, page_at, page_id
 
@@ -25,7 +25,7 @@ class Expander:
         Again and again the same, until ``pages.next`` of the batch is one further.
         """
         pages = batch["pages"]
-        return await self._jobs(batch["_id"], page_at(pages["next"], pages["count"]))
+        return await self._jobs(batch, page_at(pages["next"], pages["count"]))
 
     async def untouched(self, batch: Document, ledger: Ledger) -> AsyncIterator[list[Job]]:
         """Yield the jobs of items that were published and have no document, a page at a time."""
@@ -40,12 +40,12 @@ class Expander:
                 number = number_of(identity)
                 if sum(counts.by_outcome.values()) < sizes.get(number, 0):
                     known = await ledger.ids([identity])
-                    jobs = await self._jobs(batch_id, number)
+                    jobs = await self._jobs(batch, number)
                     yield [job for job in jobs if job.fetch_id not in known]
 
-    async def _jobs(self, batch_id: str, number: int) -> list[Job]:
-        items = await self._pages.read(batch_id, number)
+    async def _jobs(self, batch: Document, number: int) -> list[Job]:
+        items = await self._pages.read(batch["_id"], number)
         return [
-            Job(fetch_id(batch_id, item.line), batch_id, item.url, item.annotation, number)
+            job_of(batch, fetch_id(batch["_id"], item.line), item.url, item.annotation, number)
             for item in mixed_by_host(items)
         ]

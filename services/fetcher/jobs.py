@@ -7,7 +7,9 @@ from typing import Any
 
 from services.common.adapters.rabbitmq.settlement import HOST_HEADER
 from services.common.domain.errors import PermanentError
+from services.common.domain.provenance import KINDS, SourceKind
 from services.common.download.urls import host_of
+from services.fetcher.addresses import name_of, own_name
 
 
 class InvalidJobError(PermanentError):
@@ -26,11 +28,26 @@ class Job:
     annotation: str | None = None
     page: int = 0
     """Of its list."""
+    kind: SourceKind = "url"
+    """By which way its batch came."""
+    collection: str | None = None
 
     @property
     def host(self) -> str:
-        """Whom the work is about."""
-        return host_of(self.url)
+        """Whom the work is about: a host, or a file that was sent."""
+        return own_name(self.url) or host_of(self.url)
+
+    @property
+    def name(self) -> str | None:
+        """By which a person knows the item, where that is not its URL."""
+        return name_of(self.url)
+
+    @property
+    def source_kind(self) -> SourceKind:
+        """By which way this item came: a list may hold members of archives."""
+        if self.kind == "url" and self.name is not None:
+            return "archive" if "#" in self.url else "upload"
+        return self.kind
 
     def body(self) -> bytes:
         """Return the message body."""
@@ -39,6 +56,14 @@ class Job:
     def headers(self) -> Mapping[str, Any]:
         """Return the headers that send it to its partition."""
         return {HOST_HEADER: self.host}
+
+
+def job_of(
+    batch: Mapping[str, Any], fetch_id: str, url: str, annotation: str | None, page: int
+) -> Job:
+    """Return the job of an item; a batch of an earlier version has no kind and no collection."""
+    kind, collection = batch.get("kind", "url"), batch.get("collection")
+    return Job(fetch_id, batch["_id"], url, annotation, page, kind, collection)
 
 
 def parse_job(body: bytes) -> Job:
@@ -51,11 +76,14 @@ def parse_job(body: bytes) -> Job:
         content = json.loads(body)
         values: list[Any] = [content[name] for name in ("fetch_id", "batch_id", "url")]
         annotation, page = content.get("annotation"), content.get("page", 0)
+        kind, collection = content.get("kind", "url"), content.get("collection")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidJobError(f"not a job: {error!r}"[:200]) from error
     if not all(isinstance(value, str) for value in values):
         raise InvalidJobError("fetch_id, batch_id and url are text")
     if not isinstance(annotation, str | None) or not isinstance(page, int):
         raise InvalidJobError("annotation is not text, or page is no number")
+    if kind not in KINDS or not isinstance(collection, str | None):
+        raise InvalidJobError("kind is none that there is, or collection is not text")
     fetch_id, batch_id, url = values
-    return Job(fetch_id, batch_id, url, annotation, page)
+    return Job(fetch_id, batch_id, url, annotation, page, kind, collection)

@@ -12,8 +12,9 @@ from enum import StrEnum
 
 from services.common.adapters.mongo import Collection, Document, Filter
 from services.common.adapters.request_batcher import Grouped
-from services.common.domain.redaction import hide_secrets
+from services.common.domain.redaction import hide_digest, hide_secrets
 from services.common.download.headers import Validators
+from services.fetcher.addresses import is_submitted
 from services.fetcher.jobs import Job
 from services.fetcher.lists.pages import page_id
 from services.fetcher.metrics import FETCHED_ITEMS, ItemCode
@@ -126,6 +127,9 @@ class _Change:
             "url": job.url,
             "source_url": source_url,
             "host": job.host,
+            "kind": job.source_kind,
+            "collection": job.collection,
+            "name": job.name,
             "annotation": job.annotation,
             "outcome": ItemOutcome.QUEUED,
             **self.fields,
@@ -186,10 +190,13 @@ class Ledger:
     def source_url(self, item: Document) -> str:
         """Return an item's URL without its secrets: what others see of it."""
         kept: str | None = item.get("source_url")
-        return kept or self._redact(item["url"])
+        return kept or self._shown(item["url"])
+
+    def _shown(self, url: str) -> str:
+        return hide_digest(url) if is_submitted(url) else self._redact(url)
 
     def _to_document(self, change: _Change) -> Document:
-        return change.to_document(self._redact(change.job.url))
+        return change.to_document(self._shown(change.job.url))
 
     async def _write_each(self, changes: Sequence[_Change]) -> Sequence[bool]:
         """Write items; return which of them were queued until then."""

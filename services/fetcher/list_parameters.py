@@ -1,7 +1,7 @@
 """Parameters of requests: those of ``POST /batches``, and the refusal of unknown ones."""
 
 from collections.abc import Collection, Iterable
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -40,7 +40,18 @@ class ListParameters(BaseModel):
         default=False, description="Whether only to show how it would be taken (200, not 202)."
     )
 
-    @field_validator("name")
+    collection: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="What its images belong to; by default the archive's name, else the list's.",
+    )
+    kind: Literal["folder", "upload"] | None = Field(
+        None,
+        description="What an archive was made of to be sent: a `folder`, or files (`upload`).",
+    )
+
+    @field_validator("name", "collection")
     @classmethod
     def _check_name(cls, name: str | None) -> str | None:
         return to_name(name)
@@ -49,6 +60,13 @@ class ListParameters(BaseModel):
     def list_options(self) -> ReadingOptions:
         """How to read the list."""
         return ReadingOptions(self.encoding, self.url_column, self.text_column)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """What tells this list from the same bytes taken in another way; nothing by default."""
+        ours = {"collection": self.collection, "kind": self.kind}
+        said = tuple(f"{name}={value}" for name, value in ours.items() if value)
+        return (*self.list_options.given, *said)
 
     def merge(self, given: Iterable[tuple[str, object]], *, where: str) -> Self:
         """Return these parameters together with those of the body.
@@ -103,7 +121,14 @@ def list_body() -> dict[str, Any]:
     form = {
         "type": "object",
         "required": ["file"],
-        "properties": {"file": {"type": "string", "format": "binary"}, **parameters},
+        "properties": {
+            "file": {
+                "type": "string",
+                "format": "binary",
+                "description": "A list, a .zip or .tar(.gz) of images, Parquet, or an image.",
+            },
+            **parameters,
+        },
         "additionalProperties": False,
     }
     texts = {
@@ -111,14 +136,15 @@ def list_body() -> dict[str, Any]:
         "text/csv": "Columns url and annotation.",
         "application/jsonl": "An object with a url a line.",
     }
-    parquet = {"type": "string", "format": "binary"}
+    binary = {"type": "string", "format": "binary"}
+    files = ("application/vnd.apache.parquet", "application/zip", "application/x-tar", "image/*")
     content = {
         "application/json": {"schema": document},
         **{
             media_type: {"schema": {"type": "string", "description": description}}
             for media_type, description in texts.items()
         },
-        "application/vnd.apache.parquet": {"schema": parquet},
+        **{media_type: {"schema": binary} for media_type in files},
         "multipart/form-data": {"schema": form},
     }
     return {"requestBody": {"required": True, "content": content}}

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.mongo import Database, open_index
-from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.adapters.rabbitmq.consumer import Consumer
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, Outcome
 from services.common.domain.redaction import Redactor
@@ -35,12 +35,13 @@ from services.fetcher.hosts.source import PoliteSource
 from services.fetcher.ledger import Ledger
 from services.fetcher.lists.pages import Pages
 from services.fetcher.metrics import DOWNLOADS
+from services.fetcher.openings import ListLimits, Openings
 from services.fetcher.references import References
 from services.fetcher.settings import FetcherSettings
 from services.fetcher.shares import Shares
 from services.fetcher.spool import Spool
 from services.fetcher.submissions import Submissions
-from services.fetcher.upload import ListLimits
+from services.fetcher.submitted import SubmittedFiles
 from services.fetcher.worker import Worker
 
 PARTITION_PREFETCH = 128
@@ -68,24 +69,27 @@ class _Opened:
     source: Downloader
     images: ArchiveSource
     spool: Spool
+    files: SubmittedFiles
 
 
 @asynccontextmanager
 async def _open(config: Configuration, limits: SlotLimits) -> AsyncIterator[_Opened]:
-    spool = Spool(config.archives.max_spool_bytes)
+    spool, most = Spool(config.archives.max_spool_bytes), config.downloads.max_item_bytes
     async with (
         open_object_store(config.s3) as store,
         open_index(config.mongo) as index,
         open_downloader(config.downloads, connections=limits.in_all, metrics=DOWNLOADS) as source,
         open_archives(
-            source,
+            files := SubmittedFiles(
+                source, sibling(store, config.s3.submitted_bucket), max_item_bytes=most
+            ),
             config.archives,
             spool,
-            max_item_bytes=config.downloads.max_item_bytes,
+            max_item_bytes=most,
             timeout_seconds=config.fetcher.list_timeout_seconds,
         ) as images,
     ):
-        yield _Opened(store, index, source, images, spool)
+        yield _Opened(store, index, source, images, spool, files)
 
 
 async def run(config: Configuration, stop: asyncio.Event) -> None:
@@ -176,19 +180,23 @@ def _app(
     settings, index = config.fetcher, opened.index
     ledger, pages = _ledger(config.downloads, index), Pages(index.lists)
     submissions = Submissions(index.batches, pages, wake)
-    references = References(
-        opened.source,
+    openings = Openings(
         opened.spool,
         lists=ListLimits(settings.max_list_bytes, settings.max_json_bytes, settings.max_list_rows),
         archives=config.archives,
-        timeout_seconds=settings.list_timeout_seconds,
+        files=opened.files,
+        max_item_bytes=config.downloads.max_item_bytes,
+    )
+    references = References(
+        opened.source, opened.spool, openings, timeout_seconds=settings.list_timeout_seconds
     )
     return build_app(
         settings,
         Batches(index.batches, ledger, pages, wake),
         submissions,
-        references,
-        opened.spool,
+        openings=openings,
+        references=references,
+        spool=opened.spool,
         host_states=HostRepository(index.hosts),
         ready=ready,
         alive=alive,

@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.common.adapters.mongo import Document
+from services.common.domain.redaction import hide_digest
+from services.fetcher.addresses import name_of
 from services.fetcher.batches import Batch, BatchState
 from services.fetcher.hosts.repository import DelayReason
 from services.fetcher.ledger import ItemOutcome
@@ -93,6 +95,8 @@ class BatchStatus(_Model):
 
     batch_id: str
     name: str | None
+    collection: str = Field(description="What its images belong to.")
+    kind: str = Field(description="Where they are from: url, archive, folder or upload.")
     list_url: str | None = Field(description="Where the list is from, without its query.")
     state: BatchState
     counts: ItemCounts
@@ -112,7 +116,15 @@ class BatchPage(_Model):
 class ItemStatus(_Model):
     """An item of a batch; a queued one with a code waits for its next attempt."""
 
-    url: str = Field(description="Without its secrets; failed.csv has it whole.")
+    url: str = Field(
+        description="Without its secrets; failed.csv has it whole. What came in a file that was "
+        "sent has none: it is shown as `submitted:` and its name there."
+    )
+    name: str | None = Field(
+        None,
+        exclude_if=lambda name: name is None,
+        description="Of the file, or path of the member; missing: it has a URL.",
+    )
     outcome: ItemOutcome
     code: str | None
     detail: str | None
@@ -167,7 +179,12 @@ def to_preview(preview: ListPreview) -> Preview:
     """Convert."""
     return Preview(
         rows=[
-            {"line": row.line, "url": row.url, "annotation": row.annotation}
+            {
+                "line": row.line,
+                "url": hide_digest(row.url),
+                **({"name": name} if (name := name_of(row.url)) else {}),
+                "annotation": row.annotation,
+            }
             for row in preview.first
         ],
         accepted=preview.accepted,
@@ -187,6 +204,8 @@ def to_status(batch: Batch) -> BatchStatus:
     return BatchStatus(
         batch_id=batch.batch_id,
         name=batch.name,
+        collection=batch.collection,
+        kind=batch.kind,
         list_url=batch.list_url,
         state=batch.state,
         counts=ItemCounts.model_validate(batch.counts.by_outcome),
@@ -201,6 +220,7 @@ def to_item(document: Document) -> ItemStatus:
     """Convert."""
     return ItemStatus(
         url=document["source_url"],
+        name=name_of(document["url"]),
         outcome=document["outcome"],
         code=document.get("code"),
         detail=document.get("detail"),

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from typing import Any
 
 from services.common.adapters.mongo import Collection, Document, DuplicateDocumentError
 from services.common.domain.errors import PermanentError, TransientError
+from services.common.domain.provenance import DEFAULT_COLLECTION, SourceKind
 from services.fetcher.ledger import NOTHING
 from services.fetcher.lists.formats import OpenList
 from services.fetcher.lists.pages import Page, Pages, cut, to_page
@@ -92,6 +93,8 @@ class Description:
         name: For people.
         idempotency_key: Chosen by the client.
         list_url: Where the list is from, without secrets.
+        kind: By which way its images come.
+        collection: What they belong to.
     """
 
     digest: str
@@ -99,6 +102,8 @@ class Description:
     name: str | None = None
     idempotency_key: str | None = None
     list_url: str | None = None
+    kind: SourceKind = "url"
+    collection: str = DEFAULT_COLLECTION
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,12 @@ class Submissions:
         return await asyncio.get_running_loop().run_in_executor(self._threads, read)
 
     async def submit(
-        self, opened: OpenList, described: Description, *, strict: bool = False
+        self,
+        opened: OpenList,
+        described: Description,
+        *,
+        strict: bool = False,
+        keep: Callable[[], Awaitable[None]] | None = None,
     ) -> Submission:
         """Write a batch and its list down; when this returns, nothing of it can be lost.
 
@@ -178,8 +188,10 @@ class Submissions:
             opened: Its rows are read in a thread, since they come from another process.
             described: The list as a whole.
             strict: Whether all of it is to be taken as it stands, or nothing.
+            keep: Keeps what its items are read from; called before any of them is.
 
         Raises:
+            ObjectStoreUnavailableError: The file was not kept; it can be sent again.
             StrictListError: It is not, and nothing is kept.
             EmptyListError: No row can be fetched; nothing is kept.
             IdempotencyKeyReusedError: The key belongs to another list.
@@ -208,6 +220,8 @@ class Submissions:
             await self._pages.clear(batch_id)
             await self._batches.delete_many({"_id": batch_id, "loaded": False})
             raise StrictListError(submission)
+        if keep is not None:
+            await keep()
         await self._finish(batch_id, count, submission)
         return submission
 
@@ -280,6 +294,8 @@ def _to_document(described: Description) -> Document:
         "_id": f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(6)}",  # sorts by time
         "name": described.name,
         "list_url": described.list_url,
+        "kind": described.kind,
+        "collection": described.collection,
         "created_at": now,
         "digest": described.digest,
         "content_digest": described.content_digest,

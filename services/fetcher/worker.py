@@ -22,6 +22,7 @@ from services.common.download.errors import (
     RefusedDownloadError,
 )
 from services.common.download.headers import Validators
+from services.fetcher.addresses import is_submitted
 from services.fetcher.cancellations import BatchCancelledError, Cancellations
 from services.fetcher.hosts.scheduler import HostScheduler
 from services.fetcher.hosts.source import Source
@@ -247,11 +248,14 @@ class Worker:
 
     async def _write(self, job: Job, image: Image) -> None:
         provenance = Provenance(
-            source_url=self._redact(job.url),
+            source_url=None if is_submitted(job.url) else self._redact(job.url),
             batch_id=job.batch_id,
             annotation=job.annotation,
             fetched_at=datetime.now(tz=UTC),
             fetch_id=job.fetch_id,
+            kind=job.source_kind,
+            collection=job.collection,
+            name=job.name,
         )
         metadata = to_metadata(provenance)
         if FETCH_ID in metadata:  # who is told of the object looks there, at once

@@ -119,4 +119,4 @@ def pushed(document: ImageDocument, kind: str) -> str:
 
 
 def _sources(document: ImageDocument) -> list[str]:
-    return [str(each.url) for each in document.sources[:SHOWN_SOURCES]]
+    return [each.url for each in document.sources if each.url][:SHOWN_SOURCES]

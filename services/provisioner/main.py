@@ -21,7 +21,7 @@ from tenacity import (
 
 from services.common.adapters.image_schema import image_schema
 from services.common.adapters.mongo import IMAGES, open_index
-from services.common.adapters.object_store import open_object_store
+from services.common.adapters.object_store import open_object_store, sibling
 from services.common.domain.errors import PipelineError, UnavailableError
 from services.common.runtime.logs import configure_logging
 from services.common.runtime.settings import (
@@ -70,7 +70,10 @@ async def provision(
         steps: dict[str, Step] = {
             "queues and their users": partial(apply_definitions, management, definitions),
             "bucket": partial(store.set_up, notification_arn=settings.notification_arn),
-            "bucket's users": partial(asyncio.to_thread, apply_store_users, s3, users),
+            "bucket of submitted files": partial(
+                sibling(store, s3.submitted_bucket).set_up, kept_days=settings.submitted_kept_days
+            ),
+            "buckets' users": partial(asyncio.to_thread, apply_store_users, s3, users),
             "indexes": index.create_indexes,
             "schema of images": partial(index.require_schema, IMAGES, image_schema()),
         }

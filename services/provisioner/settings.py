@@ -64,6 +64,9 @@ class ProvisionerSettings(BaseSettings):
     notification_arn: str = Field(
         "arn:minio:sqs::RAW:amqp", description="MinIO's name of its AMQP target."
     )
+    submitted_kept_days: int = Field(
+        14, ge=1, le=3650, description="So long files are kept that the fetcher was sent."
+    )
     mongo_users: bool = Field(
         False, description="Whether users of the services' own are made in MongoDB, too."
     )

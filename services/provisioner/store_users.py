@@ -18,18 +18,21 @@ from services.provisioner.settings import UsersSettings
 
 ALREADY_ATTACHED = "PolicyChangeAlreadyApplied"
 FETCHED = "fetched/*"
-UPLOADED = "uploads/*"
 COLLECTED = "api/*"
 
 
-def policies(bucket: str) -> dict[str, dict[str, Any]]:
+def policies(bucket: str, submitted: str) -> dict[str, dict[str, Any]]:
     """Return each service's policy by its user's name.
 
     Most may list the bucket: other stores than MinIO answer 403 and not 404 for a missing object
     without that right. The OCR API, which decodes what strangers send, may not, and sees what it
     wrote itself alone. The reconciler asks for objects' metadata, for which S3 has no finer right
     than reading. The review page deletes on request, every version of an object; the consumer
-    deletes what was forgotten and came back.
+    deletes what was forgotten and came back. What was submitted is the fetcher's alone.
+
+    Args:
+        bucket: That images enter.
+        submitted: Of the files that the fetcher was sent.
     """
     everything = f"arn:aws:s3:::{bucket}/*"
     fetched = f"arn:aws:s3:::{bucket}/{FETCHED}"
@@ -38,13 +41,20 @@ def policies(bucket: str) -> dict[str, dict[str, Any]]:
     listing_versions = (["s3:ListBucketVersions"], f"arn:aws:s3:::{bucket}")
     return {
         "ocr-api": _statements((["s3:GetObject", "s3:PutObject"], collected)),
-        "fetcher": _policy(bucket, (["s3:GetObject", "s3:PutObject"], fetched)),
+        "fetcher": _policy(
+            bucket,
+            (["s3:GetObject", "s3:PutObject"], fetched),
+            (["s3:ListBucket"], f"arn:aws:s3:::{submitted}"),
+            (
+                ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],
+                f"arn:aws:s3:::{submitted}/*",
+            ),
+        ),
         "consumer": _policy(bucket, (deleting, everything), listing_versions),
         "reconciler": _policy(bucket, (["s3:GetObject"], everything)),
         "review": _policy(
             bucket,
             (deleting, everything),
-            (["s3:PutObject"], f"arn:aws:s3:::{bucket}/{UPLOADED}"),
             listing_versions,
         ),
     }
@@ -86,7 +96,7 @@ def apply_store_users(settings: S3Settings, users: UsersSettings) -> None:
         "review": users.review_password,
     }
     admin = _open(settings)
-    for name, policy in policies(settings.bucket).items():
+    for name, policy in policies(settings.bucket, settings.submitted_bucket).items():
         if (password := passwords[name]) is not None:
             _ask(partial(admin.policy_add, name, policy=policy))
             _ask(partial(admin.user_add, name, password.get_secret_value()))

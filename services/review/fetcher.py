@@ -1,6 +1,6 @@
 """Client of the fetcher's API."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import IO, Any
 from urllib.parse import quote
@@ -45,12 +45,17 @@ class Fetcher:
         self._session = session
 
     async def submit(
-        self, content: IO[bytes], *, file_name: str, options: Mapping[str, str]
+        self,
+        content: IO[bytes] | AsyncIterable[bytes],
+        *,
+        name: str,
+        file_name: str | None = None,
+        options: Mapping[str, str],
     ) -> dict[str, Any]:
-        """Send a list; the ending of its file name says its format, ``options`` how to read it."""
-        form = FormData()
-        form.add_field("name", file_name[:200])
-        form.add_field("file", content, filename=file_name)
+        """Send a file; the ending of its name says its format, ``options`` how to take it."""
+        form = FormData(quote_fields=False)  # or names would be percent-encoded
+        form.add_field("name", name[:200])
+        form.add_field("file", content, filename=file_name or name)
         return await self._ask("POST", "batches", data=form, params=dict(options))
 
     async def batches(self, cursor: str | None = None) -> dict[str, Any]:

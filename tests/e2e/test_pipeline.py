@@ -49,7 +49,7 @@ async def test_url_becomes_a_document_with_its_text_source_and_times(
     [source] = document["sources"]
     assert (source["url"], source["batch_id"]) == (url, batch_id)
     now = datetime.now(tz=UTC) + timedelta(seconds=1)
-    assert before < source["fetched_at"] <= document["stored_at"] + timedelta(seconds=1)
+    assert before < source["at"] <= document["stored_at"] + timedelta(seconds=1)
     assert before < document["stored_at"] < now
     assert before < document["prediction"]["predicted_at"] <= document["indexed_at"] < now
 
@@ -60,7 +60,9 @@ async def test_upload_straight_to_the_bucket_takes_the_same_path(client: Client)
 
     document = await client.document({"key": key})
     assert document["prediction"]["text"].startswith("upload")
-    assert (document["sources"], document["annotation"]) == ([], None)
+    (source,) = document["sources"]
+    assert (source["kind"], source["collection"]) == ("console", "scans")
+    assert document["annotation"] is None
     assert document["uploaded_by"]
 
 

@@ -56,14 +56,15 @@ async def test_commands_reach_the_servers_directly(
     scans.mkdir()
     (scans / "a.png").write_bytes(line_image(f"direct {uuid4().hex[:6]}"))
 
-    submitted = await docreco(environment, "submit", str(scans))
-    [file] = submitted["files"]
-    await client.document({"key": file["key"], "status": "predicted"})
+    submitted = await docreco(environment, "submit", str(scans), "--watch")
+    [item] = await client.items(submitted["batch"]["batch_id"])
+    document = await client.document({"key": item["key"], "status": "predicted"})
     await docreco(environment, "export", "--format", "trocr", "--out", str(exported))
     await docreco(environment, "reconcile", "--dry-run")
     found = await docreco(environment, "doctor", status=None)  # Prometheus does not run here
 
-    assert submitted["counts"]["stored"] == 1
+    [source] = document["sources"]
+    assert (source["kind"], source["collection"], source["name"]) == ("folder", "scans", "a.png")
     assert any(path.is_file() for path in exported.rglob("*.png"))
     states = {each["name"]: each["health"] for each in found["addresses"]}
     assert {states[name] for name in ("MinIO", "RabbitMQ", "MongoDB", "fetcher")} == {"ok"}

@@ -1,6 +1,7 @@
 """``docreco annotate`` against a real database."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,25 @@ async def test_annotation_written_while_the_document_changes_loses_nothing(
     }
     assert outcomes == [Outcome.WRITTEN] * 8
     assert texts == {str(number) for number in range(8)}
+
+
+async def test_file_annotates_by_name_and_hash(collected: Collected, tmp_path: Path) -> None:
+    def sources(collection: str, name: str) -> list[dict[str, str]]:
+        return [{"kind": "archive", "collection": collection, "name": name, "batch_id": "b"}]
+
+    await collected.add("1.png", "one", sources=sources("march", "lines/a.png"))
+    await collected.add("2.png", "two", sources=sources("april", "lines/a.png"))
+    await collected.add("3.png", "three", sources=sources("april", "b.png"))
+    sha256 = await collected.add("4.png", "four", sources=sources("march", "c.png"))
+    file = tmp_path / "labels.csv"
+    file.write_text(f"file_name,text\nlines/a.png,eins\nb.png,drei\n{sha256},vier\n")
+
+    told = await answer("annotate", file, "--by", "ada", status=1)
+    assert (told["written"], told["rejected"]) == (2, 1)
+    assert "2 images have this name" in told["remarks"][0]["detail"]
+    again = await answer("annotate", file, "--by", "ada", "--collection", "march", status=1)
+    assert (again["written"], again["unchanged"], again["unknown"]) == (1, 1, 1)
+    assert (await collected.document("1.png"))["annotation"]["text"] == "eins"
+    assert (await collected.document("2.png"))["annotation"] is None
+    _, output = await docreco("images", "--collection", "march", "--json")
+    assert {each["name"] for each in json.loads(output)} == {"lines/a.png", "c.png"}

@@ -119,7 +119,9 @@ async def test_upload_becomes_a_predicted_document(start: Start) -> None:
     assert document["content_type"] == "image/png"
     assert document["prediction"]["text"] == "industrie"
     assert document["prediction"]["model_version"] == "fake-1"
-    assert document["sources"] == []
+    (source,) = document["sources"]
+    assert source.pop("at") == document["stored_at"]
+    assert source == {"kind": "console", "collection": "a b", "name": "ligne é+1.png"}
     assert document["annotation"] is None
     assert document["uploaded_by"]
     assert before < document["stored_at"] <= document["indexed_at"] + timedelta(seconds=1)
@@ -134,7 +136,7 @@ async def test_fetched_image_keeps_where_it_came_from(start: Start) -> None:
 
     document = await pipeline.document("fetched/aa/a.png")
     assert document["sources"] == [
-        {"url": "http://example.test/a%20b.png?q=1", "batch_id": "b1", "fetched_at": now}
+        {"kind": "url", "url": "http://example.test/a%20b.png?q=1", "batch_id": "b1", "at": now}
     ]
     assert document["annotation"] == {
         "text": "où est l'œuvre ?",

@@ -1,4 +1,4 @@
-"""``docreco export``, zip, ``docreco submit`` into an empty bucket: the same images and labels."""
+"""``docreco export``, zip, ``docreco submit``: the same images and labels."""
 
 import json
 import shutil
@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from services.common.adapters.object_store import ObjectStore, open_object_store
+from infra.local.ports import pick_free_ports
+from services.common.adapters.object_store import ObjectStore
 from services.common.domain.provenance import from_metadata
-from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.manifest import Format
-from tests.support.datasets import Collected, answer, open_collected
+from tests.support.datasets import answer, open_collected
+from tests.support.fetcher import Surroundings, running_fetcher
 
 pytestmark = pytest.mark.integration
 
@@ -19,26 +20,24 @@ LABELS = ['"Oh, said he', "a, b", "1914-08-03", "12 3 4 5 6 7", "None", "\\N", "
 
 
 @pytest.fixture
-async def collected(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Collected]:
-    async with open_collected(s3_settings, mongo_settings, monkeypatch) as collected:
+async def store(
+    surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[ObjectStore]:
+    """A bucket with annotated images, and a fetcher that stores there."""
+    port = pick_free_ports().fetcher_port
+    monkeypatch.setenv("DOCRECO_FETCHER_URL", f"http://127.0.0.1:{port}")
+    async with (
+        open_collected(surroundings.s3, surroundings.mongo, monkeypatch) as collected,
+        running_fetcher(surroundings, port=port),
+    ):
         for number, label in enumerate(LABELS):
             await collected.add(f"{number}.png", "read", right=label)
-        yield collected
-
-
-@pytest.fixture
-async def empty(s3_settings: S3Settings, collected: Collected) -> AsyncIterator[ObjectStore]:
-    other = s3_settings.model_copy(update={"bucket": f"{collected.store.bucket}-again"})
-    async with open_object_store(other) as store:
-        await store.client.create_bucket(Bucket=store.bucket)
-        yield store
+        yield collected.store
 
 
 async def labels_in(store: ObjectStore) -> dict[str, str | None]:
     labels = {}
-    for key in [each.key async for each in store.list()]:
+    for key in [each.key async for each in store.list("fetched/")]:
         info = await store.head(key)
         assert info is not None
         labels[Path(key).stem] = from_metadata(dict(info.metadata)).annotation
@@ -48,9 +47,8 @@ async def labels_in(store: ObjectStore) -> dict[str, str | None]:
 @pytest.mark.parametrize("packed", [True, False], ids=["zip", "folder"])
 @pytest.mark.parametrize("layout", [each for each in Format if each is not Format.PARQUET])
 async def test_export_is_submitted_again_with_its_labels(
-    empty: ObjectStore,
+    store: ObjectStore,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     layout: Format,
     packed: bool,  # noqa: FBT001  a parameter of the test
 ) -> None:
@@ -60,10 +58,9 @@ async def test_export_is_submitted_again_with_its_labels(
     exported = {record["sha256"]: record["label"] for record in records}
     assert sorted(exported.values()) == sorted(LABELS)
     source = Path(shutil.make_archive(str(tmp_path / "set"), "zip", out)) if packed else out
-    monkeypatch.setenv("S3_BUCKET", empty.bucket)
 
-    told = await answer("submit", source)
+    told = await answer("submit", source, "--watch")
 
-    assert told["counts"] == {"stored": len(LABELS), "unchanged": 0, "rejected": 0}
-    assert told["reading"]["notes"] == []
-    assert await labels_in(empty) == exported
+    assert told["batch"]["counts"]["stored"] == len(LABELS)
+    assert told["submission"]["reading"]["notes"] == []
+    assert await labels_in(store) == exported

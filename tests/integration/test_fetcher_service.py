@@ -551,8 +551,7 @@ async def test_request_that_is_no_list_is_a_problem(
     ("name", "words"),
     [
         ("page.pdf", "PDF is not read yet: save its pages as PNG, JPEG or TIFF"),
-        ("one.jpg", "an image is not a list of URLs: store it by docreco submit FILE"),
-        ("scans.tar.gz", "an archive is taken from its address"),
+        ("one.jpg", "it is called an image, and is none that is read"),
         ("list.docx", "is not read: send text/plain"),
     ],
 )

@@ -1,6 +1,6 @@
 """A list whose documents do not all come: ``run_local.sh`` says which, and shows the others."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from io import StringIO
 from pathlib import Path
 from typing import IO
@@ -30,14 +30,13 @@ class DoneFetcher(FetcherClient):
     @override
     async def submit_file(
         self,
-        content: IO[bytes],
+        content: IO[bytes] | AsyncIterable[bytes],
         *,
         file_name: str,
         request: ListRequest = AS_FOUND,
-        name: str | None = None,
         idempotency_key: str | None = None,
     ) -> Submission:
-        del content, file_name, request, name, idempotency_key
+        del content, file_name, request, idempotency_key
         return Submission(batch_id="b", accepted=len(self._keys))
 
     @override

@@ -39,6 +39,11 @@ async def test_set_up_twice_is_as_once(
         encryption = await client.get_bucket_encryption(Bucket=bucket)
         [default] = encryption["ServerSideEncryptionConfiguration"]["Rules"]
         assert default["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+        submitted = s3_settings.submitted_bucket
+        rule = await client.get_bucket_notification_configuration(Bucket=submitted)
+        assert not rule.get("QueueConfigurations")
+        (expiry,) = (await client.get_bucket_lifecycle_configuration(Bucket=submitted))["Rules"]
+        assert expiry["Expiration"]["Days"] == settings.submitted_kept_days
         with pytest.raises(ClientError, match="NoSuchBucketPolicy"):
             await client.get_bucket_policy(Bucket=bucket)
     async with open_index(mongo_settings) as index:

@@ -1,5 +1,7 @@
 """The review page's other pages: what is escaped, saved, counted and submitted."""
 
+import re
+import zipfile
 from base64 import b64encode
 from io import BytesIO
 from typing import Any
@@ -10,7 +12,6 @@ from aiohttp import FormData
 from PIL import Image
 
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.review.routes.batches import HEADER_BYTES
 from tests.factories import prediction
 from tests.support.fetcher import open_surroundings, running_fetcher
 from tests.support.images import line_image
@@ -145,14 +146,7 @@ async def test_list_and_images_that_are_dropped_are_submitted(
         await review.add(known("unavailable", 0.9, placeholder=True, sources=[source]))
         assert "1 of its images is a placeholder" in await ada.see(f"/batches/2{progress}")
 
-        content = line_image("dropped")
-        form = FormData({"token": ada.token})
-        form.add_field("file", content, filename="../../x.html")
-        async with ada.client.post("/submit", data=form) as response:
-            assert "Images stored: 1" in await response.text()
-        stored = [each async for each in review.store.list()]
-        assert [each.key.split("/")[0] for each in stored] == ["uploads"]
-        assert (await review.store.read(stored[0].key, max_bytes=10**6)).content == content
+        await sees_images_and_archives_taken(ada, review)
         await sees_what_was_taken_beside_what_was_not(ada)
         await sees_how_a_table_is_read(ada)
 
@@ -180,51 +174,55 @@ async def sees_how_a_table_is_read(ada: Person) -> None:
     assert 'href="/batches/2' in html
 
 
+async def sees_images_and_archives_taken(ada: Person, review: Site) -> None:
+    images = {"../../x.html": line_image("dropped"), "a": large_image("WEBP", lossless=True)}
+    images["b"] = large_image("TIFF", compression="tiff_deflate")
+    form = FormData({"token": ada.token, "collection": "mine"}, quote_fields=False)
+    for name, content in images.items():
+        form.add_field("file", content, filename=name)
+    async with ada.client.post("/submit", data=form) as response:
+        assert re.search(r"/batches/2\S+", str(response.url))
+    await eventually(lambda: has_objects(review, 3))
+    metadata = [await review.store.head(each.key) async for each in review.store.list()]
+    names = {(each.metadata["name"], each.metadata["collection"]) for each in metadata if each}
+    assert names == {("x.html", "mine"), ("a", "mine"), ("b", "mine")}
+    assert "3 images" in await ada.see("/batches")
+
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("c.png", line_image("packed"))
+        archive.writestr("labels.csv", "file_name,text\nc.png,packed\n")
+    form = FormData({"token": ada.token})
+    form.add_field("file", packed.getvalue(), filename="scans.zip")
+    async with ada.client.post("/submit", data=form) as response:
+        assert re.search(r"/batches/2\S+", str(response.url))
+    await eventually(lambda: has_objects(review, 4))
+    assert "scans" in await ada.see("/batches")
+
+
+async def has_objects(review: Site, number: int) -> bool:
+    return len([each async for each in review.store.list()]) == number
+
+
 async def sees_what_was_taken_beside_what_was_not(ada: Person) -> None:
     form = FormData({"token": ada.token})
     form.add_field("file", b"nothing <to> see", filename="a.txt")
     form.add_field("file", b"http://127.0.0.1:9/b.png", filename="b.txt")
     form.add_field("file", line_image("dropped, too"), filename="c.png")
+    form.add_field("file", b"%PDF-1.7\n", filename="page.pdf")
     async with ada.client.post("/submit", data=form) as response:
         assert response.status == 422
         html = await response.text()
     assert "nothing &lt;to&gt; see" in html
-    assert 'href="/batches/2' in html
-    assert "Images stored: 1" in html
+    assert html.count('href="/batches/2') == 2
+    assert "PDF is not read yet: save its pages as PNG" in html
 
 
 def large_image(name: str, **options: Any) -> bytes:
-    noise = np.random.default_rng(1).bytes(700 * 700 * 3)
+    noise = np.random.default_rng(1).bytes(200 * 200 * 3)
     content = BytesIO()
-    Image.frombytes("RGB", (700, 700), noise).save(content, name, **options)
-    assert len(content.getvalue()) > HEADER_BYTES
+    Image.frombytes("RGB", (200, 200), noise).save(content, name, **options)
     return content.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [("WEBP", {"lossless": True}), ("TIFF", {"compression": "tiff_deflate"})],
-    ids=["WebP", "TIFF"],
-)
-async def test_image_that_is_only_known_whole_is_stored(
-    review: Site, ada: Person, name: str, options: dict[str, Any]
-) -> None:
-    await ada.see("/gallery")
-    form = FormData({"token": ada.token})
-    form.add_field("file", BytesIO(large_image(name, **options)), filename="a")
-    async with ada.client.post("/submit", data=form) as response:
-        assert "stored=1" in str(response.url)
-
-    (stored,) = [each async for each in review.store.list()]
-    assert stored.key.endswith((".webp", ".tif", ".tiff"))
-
-
-async def test_dropped_pdf_is_refused_in_plain_words(ada: Person) -> None:
-    await ada.see("/gallery")
-    form = FormData({"token": ada.token})
-    form.add_field("file", b"%PDF-1.7\n", filename="page.pdf")
-    async with ada.client.post("/submit", data=form) as response:
-        assert "PDF is not read yet: save its pages as PNG" in await response.text()
 
 
 async def test_missing_fetcher_is_said_on_the_page(ada: Person) -> None:

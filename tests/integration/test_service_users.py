@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ from pymongo import MongoClient
 from infra.local.stack import Addresses
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
-from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.adapters.rabbitmq.messaging import check_broker
 from services.common.adapters.rabbitmq.settlement import OCR_QUEUES
 from services.common.domain.errors import ObjectNotFoundError, ObjectStoreUnavailableError
@@ -72,7 +73,8 @@ async def provisioned(
         )
     yield s3
     mongo_client.drop_database(mongo.database)
-    await s3_admin.client.delete_bucket(Bucket=s3.bucket)
+    for bucket in (s3.bucket, s3.submitted_bucket):
+        await s3_admin.client.delete_bucket(Bucket=bucket)
 
 
 async def store_of(name: str, settings: S3Settings, stack: AsyncExitStack) -> ObjectStore:
@@ -129,7 +131,28 @@ async def test_ocr_api_sees_only_what_it_collects(provisioned: S3Settings) -> No
                 await refused
 
 
-async def test_review_stores_uploads_and_deletes_on_request(provisioned: S3Settings) -> None:
+async def test_what_is_submitted_is_the_fetchers_alone(provisioned: S3Settings) -> None:
+    async with AsyncExitStack() as stack:
+        others = ("ocr-api", "consumer", "reconciler", "review")
+        stores = {
+            name: sibling(await store_of(name, provisioned, stack), provisioned.submitted_bucket)
+            for name in ("fetcher", *others)
+        }
+        fetcher = stores["fetcher"]
+
+        await fetcher.write_file("a", BytesIO(bytes(9 * 2**20)))
+        await fetcher.write_file("a", BytesIO(b"x"))
+        async with fetcher.stream("a") as pieces:
+            assert b"".join([each async for each in pieces]) == b"x"
+        with pytest.raises(ObjectNotFoundError):
+            await fetcher.read("none", max_bytes=10)
+        for name in others:
+            for refused in (stores[name].read("a", max_bytes=10), anext(stores[name].list())):
+                with pytest.raises(ObjectStoreUnavailableError, match="AccessDenied"):
+                    await refused
+
+
+async def test_review_deletes_on_request_and_stores_nothing(provisioned: S3Settings) -> None:
     async with AsyncExitStack() as stack:
         administrator = await stack.enter_async_context(open_object_store(provisioned))
         review = await store_of("review", provisioned, stack)
@@ -137,9 +160,9 @@ async def test_review_stores_uploads_and_deletes_on_request(provisioned: S3Setti
 
         await review.check()
         assert (await review.read("fetched/a.png", max_bytes=10)).content == b"x"
-        await review.write("uploads/b.png", b"y", content_type="image/png", metadata={})
-        with pytest.raises(ObjectStoreUnavailableError, match="AccessDenied"):
-            await review.write("fetched/a.png", b"z", content_type="image/png", metadata={})
+        for key in ("uploads/b.png", "fetched/a.png"):
+            with pytest.raises(ObjectStoreUnavailableError, match="AccessDenied"):
+                await review.write(key, b"z", content_type="image/png", metadata={})
         assert await review.erase("fetched/a.png") == 1
         assert await administrator.head("fetched/a.png") is None
 

@@ -1,96 +1,341 @@
-"""``docreco submit FILE`` of an image, a PDF, or a Parquet file of images, with a real bucket."""
+"""``docreco submit`` of what is on a disk, through a fetcher and a real MinIO."""
 
+import csv
 import hashlib
+import json
+import os
+import tarfile
+import zipfile
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from services.common.domain.provenance import from_metadata
-from tests.support.datasets import Collected, answer, docreco
+from infra.local.ports import pick_free_ports
+from services.common.domain.provenance import Provenance, from_metadata
+from services.fetcher.archives import source as archives_source
+from services.fetcher.archives.settings import ArchiveSettings
+from services.fetcher.submitted import digest_of_file
+from tests.support.datasets import answer, docreco
+from tests.support.fetcher import Surroundings, get_json, running_fetcher, wait_done
 from tests.support.web import png
 
 pytestmark = pytest.mark.integration
 
 
+@dataclass(frozen=True)
+class Pipeline:
+    """A fetcher that the command line finds."""
+
+    api: aiohttp.ClientSession
+    servers: Surroundings
+
+    async def provenances(self) -> dict[str, Provenance]:
+        """Return where the objects of the bucket are from, by their keys."""
+        store = self.servers.store
+        keys = [each.key async for each in store.list()]
+        heads = {key: await store.head(key) for key in keys}
+        return {key: from_metadata(dict(head.metadata)) for key, head in heads.items() if head}
+
+    async def texts(self) -> dict[str | None, str | None]:
+        """Return the annotations by the names of the images."""
+        return {each.name: each.annotation for each in (await self.provenances()).values()}
+
+    async def kept(self) -> list[str]:
+        """Return the keys of the files that are kept."""
+        client = self.servers.store.client
+        found = await client.list_objects_v2(Bucket=self.servers.s3.submitted_bucket)
+        return [each["Key"] for each in found.get("Contents", [])]
+
+    async def submit(self, file: Path, *options: str) -> dict[str, Any]:
+        """Submit a file and wait for its batch."""
+        return await answer("submit", file, *options, "--watch")
+
+
+@pytest.fixture
+async def pipeline(
+    surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Pipeline]:
+    port = pick_free_ports().fetcher_port
+    monkeypatch.setenv("DOCRECO_FETCHER_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("COLUMNS", "200")
+    archives = ArchiveSettings(max_archive_members=60)
+    async with running_fetcher(surroundings, archives=archives, port=port) as api:
+        yield Pipeline(api, surroundings)
+
+
 def key_of(content: bytes) -> str:
-    return f"api/{hashlib.sha256(content).hexdigest()}.png"
+    digest = hashlib.sha256(content).hexdigest()
+    return f"fetched/{digest[:2]}/{digest}.png"
 
 
-async def texts_of(collected: Collected) -> dict[str, str | None]:
-    """Return the annotations in the bucket by key."""
-    keys = [each.key async for each in collected.store.list("api/")]
-    heads = {key: await collected.store.head(key) for key in keys}
-    return {
-        key: from_metadata(dict(head.metadata)).annotation for key, head in heads.items() if head
-    }
+def zip_of(files: Mapping[str, bytes]) -> bytes:
+    content = BytesIO()
+    with zipfile.ZipFile(content, "w") as packed:
+        for name, each in files.items():
+            packed.writestr(name, each)
+    return content.getvalue()
 
 
-def write_images(path: Path, images: list[dict[str, Any] | None], **columns: Any) -> None:
+def tgz_of(files: Mapping[str, bytes]) -> bytes:
+    content = BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as tar:
+        for name, each in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(each)
+            tar.addfile(info, BytesIO(each))
+    return content.getvalue()
+
+
+def parquet_of(images: list[dict[str, Any] | None], **columns: Any) -> bytes:
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    pq.write_table(pa.table({"image": pa.array(images, kind), **columns}), path, row_group_size=7)
+    content = BytesIO()
+    table = pa.table({"image": pa.array(images, kind), **columns})
+    pq.write_table(table, content, row_group_size=7)
+    return content.getvalue()
+
+
+FILES = {
+    "a.png": png(1),
+    "deep/é b.png": png(2),
+    "page.png": b"<html>",
+    "../up.png": png(3),
+    "truth.csv": "file,text\na.png,Où ?\nb.png,Maus\n".encode(),
+}
+
+
+@pytest.mark.parametrize(("name", "pack"), [("scans.zip", zip_of), ("scans.tar.gz", tgz_of)])
+async def test_archive_becomes_a_batch_with_names_and_texts(
+    pipeline: Pipeline, tmp_path: Path, name: str, pack: Any
+) -> None:
+    (tmp_path / name).write_bytes(pack(FILES))
+
+    told = await answer("submit", tmp_path / name, "--watch", status=1)
+
+    submission, batch = told["submission"], told["batch"]
+    assert (submission["accepted"], submission["rejected_count"]) == (3, 1)
+    assert submission["rejected"][0]["code"] == "unsafe_path"
+    assert (batch["kind"], batch["collection"]) == ("archive", "scans")
+    assert batch["counts"]["stored"] == 2
+    (failed,) = told["failed"]
+    assert (failed["name"], failed["code"]) == ("page.png", "not_an_image")
+    assert failed["url"] == f"submitted:{name}#page.png"
+    found = await pipeline.provenances()
+    assert set(found) == {key_of(png(1)), key_of(png(2))}
+    first = found[key_of(png(1))]
+    assert (first.kind, first.collection, first.name) == ("archive", "scans", "a.png")
+    assert (first.source_url, first.batch_id) == (None, batch["batch_id"])
+    assert await pipeline.texts() == {"a.png": "Où ?", "deep/é b.png": None}
+
+
+async def test_folder_is_taken_like_an_archive(pipeline: Pipeline, tmp_path: Path) -> None:
+    folder = tmp_path / "scans"
+    (folder / "lines").mkdir(parents=True)
+    for number, name in enumerate(("a.png", "b.png", "c.nrm.png", "d.dat", ".hidden.png")):
+        (folder / "lines" / name).write_bytes(png(number))
+    (folder / "link.png").symlink_to(folder / "lines" / "a.png")
+    (folder / os.fsdecode(b"\xff.png")).write_bytes(png(7))
+    table = "file_name,text,document\nlines\\a.png,Haus,7\nB.PNG,Maus,8\nnone.png,Laus,9\n"
+    (folder / "labels.csv").write_text(table)
+    (folder / "lines" / "c.gt.txt").write_text("Klaus\n")
+    (folder / "notes.docx").write_bytes(b"x" * 1000)
+
+    told = await answer("submit", folder, "--watch", status=1)
+
+    assert told["batch"]["counts"]["stored"] == 5
+    assert (told["batch"]["kind"], told["batch"]["collection"]) == ("folder", "scans")
+    assert await pipeline.texts() == {
+        "lines/a.png": "Haus",
+        "lines/b.png": "Maus",
+        "lines/c.nrm.png": "Klaus",
+        "lines/d.dat": None,
+        "\N{REPLACEMENT CHARACTER}.png": None,
+    }
+    assert {each.kind for each in (await pipeline.provenances()).values()} == {"folder"}
+    submission = told["submission"]
+    assert [each["value"] for each in submission["rejected"]] == ["notes.docx"]
+    reading = submission["reading"]
+    assert (reading["rows"], reading["with_text"], reading["texts_without_image"]) == (5, 3, 1)
+    assert reading["tables"]["labels.csv"]["ignored_columns"] == ["document"]
+    assert [note["code"] for note in reading["notes"]] == ["no_such_image"]
 
 
 @pytest.mark.parametrize("name", ["one.png", "without_suffix"])
-async def test_one_image_is_stored(collected: Collected, tmp_path: Path, name: str) -> None:
+async def test_one_image_is_a_batch_of_one(pipeline: Pipeline, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(png(1))
-    told = await answer("submit", tmp_path / name)
-    assert told["counts"]["stored"] == 1
-    assert await texts_of(collected) == {key_of(png(1)): None}
+
+    told = await pipeline.submit(tmp_path / name, "--collection", "Ünique")
+
+    assert told["batch"]["counts"]["stored"] == 1
+    found = (await pipeline.provenances())[key_of(png(1))]
+    assert (found.kind, found.collection, found.name) == ("upload", "Ünique", name)
+    status, output = await docreco("watch", told["batch"]["batch_id"])
+    assert (status, "1 stored" in output) == (0, True)
 
 
-async def test_pdf_is_refused_in_plain_words(tmp_path: Path) -> None:
-    (tmp_path / "page.pdf").write_bytes(b"%PDF-1.7\n")
-    status, output = await docreco("submit", tmp_path / "page.pdf")
-    assert status == 4
-    assert "PDF is not read yet: save its pages as PNG, JPEG or TIFF" in output
-
-
-async def test_images_of_parquet_are_stored_with_texts(
-    collected: Collected, tmp_path: Path
-) -> None:
+async def test_parquet_of_images_becomes_a_batch(pipeline: Pipeline, tmp_path: Path) -> None:
+    images: list[dict[str, Any] | None] = [
+        {"bytes": png(each), "path": f"{each}.png"} for each in range(1, 41)
+    ]
+    images += [
+        {"bytes": png(41), "path": "1.png"},
+        {"bytes": None, "path": "gone.png"},
+        None,
+        {"bytes": b"no", "path": "/no.png"},
+    ]
+    texts = [f"line {each}" for each in range(1, 45)]
     file = tmp_path / "train-00000.parquet"
-    images = [{"bytes": png(each), "path": f"{each}.png"} for each in range(1, 41)]
-    texts = [f"line {each}" for each in range(1, 41)]
-    write_images(
-        file,
-        [*images, {"bytes": None, "path": "gone.png"}, None, {"bytes": b"no", "path": None}],
-        text=[*texts, "x", "y", "z"],
-        writer=["ada"] * 43,
-    )
-    told = await answer("submit", file, status=1)
+    file.write_bytes(parquet_of(images, text=texts, writer=["ada"] * 44))
 
-    assert told["counts"] == {"stored": 40, "unchanged": 0, "rejected": 3}
-    assert told["reading"]["columns"] == {"image": "image", "text": "text"}
-    assert told["reading"]["ignored_columns"] == ["writer"]
-    assert {each["path"]: each["code"] for each in told["files"] if not each["key"]} == {
-        "gone.png": "no_image_bytes",
-        "row 42": "no_image_bytes",
-        "row 43": "not_an_image",
-    }
-    assert await texts_of(collected) == {key_of(png(each)): f"line {each}" for each in range(1, 41)}
+    told = await answer("submit", file, "--watch", status=1)
 
+    assert told["batch"]["counts"]["stored"] == 41
+    assert told["failure_codes"] == {"not_an_image": 1}
+    submission = told["submission"]
+    assert [each["code"] for each in submission["rejected"]] == ["no_image_bytes"] * 2
+    assert submission["reading"]["columns"] == {"image": "image", "text": "text"}
+    assert submission["reading"]["ignored_columns"] == ["writer"]
+    expected = {f"{each}.png": f"line {each}" for each in range(1, 41)}
+    assert await pipeline.texts() == expected | {"row 41.png": "line 41"}
     status, output = await docreco("submit", file, "--strict")
-    assert (status, "gone.png: no_image_bytes" in output) == (4, True)
-    dry = await answer("submit", file, "--dry-run")
-    assert dry["files"][0] == {"path": "1.png", "annotation": "line 1"}
-    assert (await answer("submit", file, status=1))["counts"]["unchanged"] == 40
-
-
-async def test_export_to_parquet_goes_in_again(collected: Collected, tmp_path: Path) -> None:
-    contents = {f"{each}.png": png(each) for each in range(5)}
-    for name, content in contents.items():
-        await collected.add(name, "read", right=f"Zeile {name}", content=content)
-    out = tmp_path / "set"
-    await answer(
-        "export", "--format", "parquet", "--only-annotated", "--split", "100", "--out", out
+    assert (status, "nothing was taken: 2 rows are rejected" in " ".join(output.split())) == (
+        4,
+        True,
     )
-    (file,) = (out / "data").iterdir()
-    told = await answer("submit", file)
 
-    assert told["counts"]["stored"] == 5
-    assert await texts_of(collected) == {
-        key_of(content): f"Zeile {name}" for name, content in contents.items()
-    }
+
+async def test_options_mean_the_same_for_all(pipeline: Pipeline, tmp_path: Path) -> None:
+    table = "bild;abschrift;text\na.png;Größe;x\nb.png;y;z\n".encode("cp1252")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "labels.csv").write_bytes(table)
+    (folder / "a.png").write_bytes(png(1))
+    (tmp_path / "set.zip").write_bytes(zip_of({"a.png": png(1), "labels.csv": table}))
+    columns = ("--url-column", "bild", "--text-column", "abschrift", "--encoding", "cp1252")
+
+    for source in (folder, tmp_path / "set.zip"):
+        dry = await answer("submit", source, *columns, "--dry-run")
+        status, output = await docreco("submit", source, *columns, "--strict")
+
+        assert [(row["name"], row["annotation"]) for row in dry["rows"]] == [("a.png", "Größe")]
+        assert dry["rows"][0]["url"].startswith("submitted:set.")
+        assert (status, "1 texts found no image" in " ".join(output.split())) == (4, True)
+    assert (await pipeline.provenances(), await pipeline.kept()) == ({}, [])
+    await pipeline.submit(folder, *columns)
+    assert await pipeline.texts() == {"a.png": "Größe"}
+
+
+async def test_what_can_not_be_read_says_why(pipeline: Pipeline, tmp_path: Path) -> None:
+    many = {f"{each}.png": b"" for each in range(61)}
+    for name, content, words in (
+        ("broken.zip", b"no archive", "neither a zip nor a tar file"),
+        ("full.zip", zip_of(many), "more than 60 members"),
+        ("page.pdf", b"%PDF-1.7\n", "PDF is not read yet: save its pages as PNG"),
+        ("bad.png", b"<html>", "it is called an image"),
+        ("empty.zip", zip_of({}), "no row of the list can be fetched"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        status, output = await docreco("submit", tmp_path / name)
+        assert (status, words in " ".join(output.split())) == (4, True), output
+    (tmp_path / "none").mkdir()
+    assert (await docreco("submit", tmp_path / "none"))[0] == 4
+    assert (await pipeline.provenances(), await pipeline.kept()) == ({}, [])
+
+
+async def test_failures_are_submitted_again_while_the_file_is_kept(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = zip_of({"a.png": png(1), "bad.png": b"no", "t.csv": b"file,text\nbad.png,x\n"})
+    (tmp_path / "a.zip").write_bytes(content)
+    told = await answer("submit", tmp_path / "a.zip", "--watch", status=1)
+    batch_id = told["batch"]["batch_id"]
+
+    async with pipeline.api.post(f"/batches/{batch_id}/retry?scope=all") as response:
+        assert (await response.json())["retried"] == 1
+    assert (await wait_done(pipeline.api, batch_id))["failure_codes"] == {"not_an_image": 1}
+    async with pipeline.api.get(f"/batches/{batch_id}/failed.csv") as response:
+        (tmp_path / "failed.csv").write_bytes(await response.read())
+    (row,) = csv.DictReader((tmp_path / "failed.csv").read_text().splitlines())
+    assert (row["url"].endswith("/a.zip#bad.png"), row["annotation"]) == (True, "x")
+    again = await answer("submit", tmp_path / "failed.csv", "--watch", status=1)
+    assert again["failed"][0]["code"] == "not_an_image"
+
+    (key,) = await pipeline.kept()
+    client = pipeline.servers.store.client
+    await client.delete_object(Bucket=pipeline.servers.s3.submitted_bucket, Key=key)
+    monkeypatch.setattr(archives_source, "KEPT_SECONDS", -1.0)  # nothing of it is on disk any more
+    late = await answer("submit", tmp_path / "failed.csv", "--watch", status=1)
+    assert late["failed"][0]["code"] == "submitted_file_gone"
+    assert "submit that file again" in late["failed"][0]["detail"]
+
+
+async def test_submitted_file_is_opened_by_its_address_alone(pipeline: Pipeline) -> None:
+    content = zip_of({"secret.png": png(1)})
+    async with pipeline.api.post(
+        "/batches", data=content, headers={"Content-Type": "application/zip"}
+    ) as response:
+        assert response.status == 202, await response.text()
+        batch_id = (await response.json())["batch_id"]
+    await wait_done(pipeline.api, batch_id)
+    (key,) = await pipeline.kept()
+    plain = hashlib.sha256(content).hexdigest()
+    assert key == digest_of_file(BytesIO(content)) != plain
+    shown = json.dumps(await get_json(pipeline.api, f"/batches/{batch_id}/items"))
+    assert key not in shown
+
+    guesses = [f"submitted:{each}/file#secret.png" for each in (plain, "0" * 64, f"../{key}", "")]
+    body = {"items": [{"url": url} for url in guesses]}
+    async with pipeline.api.post("/batches", json=body) as response:
+        submitted = await response.json()
+
+    assert [each["code"] for each in submitted["rejected"]] == ["unsupported_scheme"] * 2
+    await wait_done(pipeline.api, submitted["batch_id"])
+    page = await get_json(pipeline.api, f"/batches/{submitted['batch_id']}/items")
+    assert [each["code"] for each in page["items"]] == ["submitted_file_gone"] * 2
+
+
+async def test_same_bytes_by_archive_and_image_are_one_object(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    (tmp_path / "ä 1.zip").write_bytes(zip_of({"x/1.png": png(1)}))
+    (tmp_path / "one.png").write_bytes(png(1))
+
+    first = await pipeline.submit(tmp_path / "ä 1.zip")
+    assert first["batch"]["collection"] == "ä 1"
+    other = await pipeline.submit(tmp_path / "one.png")
+    again = await pipeline.submit(tmp_path / "ä 1.zip")
+
+    assert list(await pipeline.provenances()) == [key_of(png(1))]
+    counts = [each["batch"]["counts"] for each in (first, other, again)]
+    assert [(each["stored"], each["unchanged"]) for each in counts] == [(1, 0), (1, 0), (0, 1)]
+
+
+@pytest.mark.parametrize("as_form", [True, False])
+async def test_everything_is_taken_over_http_as_a_form_and_as_a_body(
+    pipeline: Pipeline,
+    as_form: bool,  # noqa: FBT001  a parameter of the test
+) -> None:
+    for name, content_type, content in (
+        ("a.zip", "application/zip", zip_of({"a.png": png(1)})),
+        ("a.tgz", "application/gzip", tgz_of({"a.png": png(1)})),
+        ("a.png", "image/png", png(1)),
+        ("a.parquet", "application/octet-stream", parquet_of([{"bytes": png(1), "path": "a.png"}])),
+    ):
+        data: Any = content
+        headers = {"Content-Type": content_type}
+        if as_form:
+            data, headers = aiohttp.FormData({"collection": "c"}), {}
+            data.add_field("file", content, filename=name)
+        query = {} if as_form else {"collection": "c"}
+        async with pipeline.api.post("/batches", data=data, headers=headers, params=query) as got:
+            assert got.status == 202, await got.text()
+            submitted = await got.json()
+        assert submitted["accepted"] == 1
+        batch = await wait_done(pipeline.api, submitted["batch_id"])
+        assert (batch["collection"], batch["counts"]["failed"]) == ("c", 0)

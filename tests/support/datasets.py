@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -95,7 +95,8 @@ async def open_collected(
     for name, value in environment_of(s3, mongo).items():
         monkeypatch.setenv(name, value)
     async with open_object_store(s3) as store, open_index(mongo) as index:
-        await store.client.create_bucket(Bucket=store.bucket)
+        with suppress(store.client.exceptions.BucketAlreadyOwnedByYou):
+            await store.client.create_bucket(Bucket=store.bucket)
         yield Collected(store, index)
 
 

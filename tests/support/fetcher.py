@@ -13,6 +13,7 @@ from typing import Any
 
 import aio_pika
 import aiohttp
+import structlog
 from aio_pika.abc import AbstractChannel, AbstractQueue
 
 from infra.local.ports import pick_free_ports
@@ -57,6 +58,7 @@ class Surroundings:
             "S3_ACCESS_KEY_ID": self.s3.access_key_id,
             "S3_SECRET_ACCESS_KEY": self.s3.secret_access_key.get_secret_value(),
             "S3_BUCKET": self.s3.bucket,
+            "S3_SUBMITTED_BUCKET": self.s3.submitted_bucket,
             "AMQP_URL": str(self.amqp.url),
             "MONGO_URL": str(self.mongo.url),
             "MONGO_DATABASE": self.mongo.database,
@@ -78,7 +80,8 @@ async def open_surroundings(
     The queues stay: to declare so many takes longer than most tests.
     """
     async with open_object_store(s3) as store, open_index(mongo) as index:
-        await store.client.create_bucket(Bucket=s3.bucket)
+        for bucket in (s3.bucket, s3.submitted_bucket):
+            await store.client.create_bucket(Bucket=bucket)
         await index.create_indexes()
         async with await aio_pika.connect(str(amqp.url)) as connection:
             channel = await connection.channel()
@@ -187,8 +190,8 @@ async def running_fetcher(
 
     It waits for a silent host so long that a busy machine is not taken for one.
     """
-    port = pick_free_ports().fetcher_port
-    settings: dict[str, Any] = {"port": port, "drain_seconds": 1.0, "host_rate": 0, **changes}
+    port = changes.setdefault("port", pick_free_ports().fetcher_port)
+    settings: dict[str, Any] = {"drain_seconds": 1.0, "host_rate": 0, **changes}
     config = Configuration(
         fetcher=FetcherSettings(**settings),
         downloads=DownloadSettings(
@@ -201,6 +204,8 @@ async def running_fetcher(
         amqp=surroundings.amqp,
         mongo=surroundings.mongo,
     )
+    # a command under test has another standard output, where a log is no answer of its own
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     stop = asyncio.Event()
     service = asyncio.create_task(run(config, stop))
     try:

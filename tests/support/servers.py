@@ -46,12 +46,14 @@ def real_servers() -> Iterator[Addresses]:
 
 
 def s3_settings_of(servers: Addresses) -> S3Settings:
-    """Return where MinIO is, and a bucket's name that nobody else has."""
+    """Return where MinIO is, and buckets' names that nobody else has."""
+    name = f"test-{uuid4().hex}"
     return S3Settings(
         endpoint_url=HttpUrl(servers.s3_endpoint_url),
         access_key_id=servers.s3_access_key_id,
         secret_access_key=servers.s3_secret_access_key,
-        bucket=f"test-{uuid4().hex}",
+        bucket=name,
+        submitted_bucket=f"{name}-submitted",
     )
 
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typing_extensions import override
 
+from services.fetcher.addresses import member_url, split_member
 from services.fetcher.archives import ground_truth, members
-from services.fetcher.archives.addresses import member_url, split_member
 from services.fetcher.archives.contents import MemberReader
 from services.fetcher.archives.formats import OpenArchive
 from services.fetcher.archives.members import (

@@ -34,7 +34,9 @@ def test_new_image_gets_the_whole_document() -> None:
         "sha256": "ff",
         "width": 320,
         "height": 48,
-        "sources": ({"url": "http://example.test/a.png", "batch_id": "b1", "fetched_at": NOW},),
+        "sources": (
+            {"kind": "url", "url": "http://example.test/a.png", "batch_id": "b1", "at": NOW},
+        ),
         "sources_count": 1,
         "uploaded_by": "someone",
         "stored_at": NOW,

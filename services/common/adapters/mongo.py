@@ -63,6 +63,8 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel(
             [("sources.batch_id", ASCENDING), ("prediction.score", ASCENDING), ("_id", ASCENDING)]
         ),
+        IndexModel([("sources.name", ASCENDING)]),
+        IndexModel([("sources.collection", ASCENDING), ("_id", ASCENDING)]),
         # `_id` last: pages go on behind a document (keyset.py)
         IndexModel([("indexed_at", ASCENDING), ("_id", ASCENDING)]),
         IndexModel([("prediction.score", ASCENDING), ("_id", ASCENDING)]),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import aiohttp
 from aiobotocore.config import AioConfig
@@ -24,6 +24,7 @@ from services.common.runtime.settings import S3Settings
 if TYPE_CHECKING:  # stubs are a development dependency
     from types_aiobotocore_s3.client import S3Client
     from types_aiobotocore_s3.literals import EventType
+    from types_aiobotocore_s3.type_defs import LifecycleRuleTypeDef
 
 NOTIFIED_EVENTS: tuple["EventType", ...] = (
     "s3:ObjectCreated:Put",
@@ -39,6 +40,10 @@ _SERVER_FAULTS = (BotoCoreError, HTTPClientError, aiohttp.ClientError, OSError, 
 _ATTEMPTS = 3
 """Of a request."""
 _SLOWEST_BYTES_PER_SECOND = 100_000
+
+_PIECE_BYTES = 1024 * 1024
+_PART_BYTES = 8 * 1024 * 1024
+"""S3 takes no less than 5 MiB but for the last, and 10,000 parts."""
 
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 
@@ -154,6 +159,48 @@ class ObjectStore:
             )
             return response["ETag"].strip('"')
 
+    @asynccontextmanager
+    async def stream(self, key: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Give an object's bytes in pieces, for the length of an ``async with`` block.
+
+        Raises:
+            ObjectNotFoundError: No object has this key.
+            ObjectStoreUnavailableError: The server does not answer, also while pieces are read.
+        """
+        async with self._errors(key):
+            response = await self.client.get_object(Bucket=self.bucket, Key=key)
+            async with response["Body"] as body:
+                yield body.iter_chunks(_PIECE_BYTES)
+
+    async def write_file(self, key: str, file: IO[bytes]) -> None:
+        """Write an object of any length, in parts of 8 MiB; it is there whole or not at all.
+
+        Args:
+            key: Of the object.
+            file: Read from its beginning, in threads.
+
+        Raises:
+            ObjectStoreUnavailableError: It was not acknowledged.
+        """
+        where: Any = {"Bucket": self.bucket, "Key": key}
+        await asyncio.to_thread(file.seek, 0)
+        async with self._errors(""):
+            started = await self.client.create_multipart_upload(**where)
+            where["UploadId"] = started["UploadId"]
+            parts: list[Any] = []
+            try:
+                while (part := await asyncio.to_thread(file.read, _PART_BYTES)) or not parts:
+                    number = len(parts) + 1
+                    done = await self.client.upload_part(**where, PartNumber=number, Body=part)
+                    parts.append({"PartNumber": number, "ETag": done["ETag"]})
+                await self.client.complete_multipart_upload(
+                    **where, MultipartUpload={"Parts": parts}
+                )
+            except BaseException:
+                with suppress(ClientError, *_SERVER_FAULTS):
+                    await self.client.abort_multipart_upload(**where)
+                raise
+
     async def delete(self, key: str) -> None:
         """Delete an object; one that is not there is no error.
 
@@ -223,11 +270,15 @@ class ObjectStore:
                 await self.client.delete_object(Bucket=self.bucket, Key=key, VersionId=version)
             return len(versions)
 
-    async def set_up(self, *, notification_arn: str) -> None:
-        """Make the bucket private, encrypted and notifying; what is right already stays.
+    async def set_up(
+        self, *, notification_arn: str | None = None, kept_days: int | None = None
+    ) -> None:
+        """Make the bucket private and encrypted; what is right already stays.
 
         Args:
-            notification_arn: MinIO's name of the AMQP target, ``arn:minio:sqs::RAW:amqp``.
+            notification_arn: MinIO's name of the AMQP target that is told of its objects,
+                ``arn:minio:sqs::RAW:amqp``.
+            kept_days: After so long objects are deleted; None: never.
 
         Raises:
             ObjectStoreUnavailableError: The server does not answer, or refuses.
@@ -242,14 +293,20 @@ class ObjectStore:
                     "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
                 },
             )
-            await self.client.put_bucket_notification_configuration(
-                Bucket=self.bucket,
-                NotificationConfiguration={
-                    "QueueConfigurations": [
-                        {"QueueArn": notification_arn, "Events": list(NOTIFIED_EVENTS)}
-                    ]
-                },
-            )
+            if notification_arn is not None:
+                await self.client.put_bucket_notification_configuration(
+                    Bucket=self.bucket,
+                    NotificationConfiguration={
+                        "QueueConfigurations": [
+                            {"QueueArn": notification_arn, "Events": list(NOTIFIED_EVENTS)}
+                        ]
+                    },
+                )
+            if kept_days is not None:
+                await self.client.put_bucket_lifecycle_configuration(
+                    Bucket=self.bucket,
+                    LifecycleConfiguration={"Rules": [_expiring_after(kept_days)]},
+                )
 
     async def check(self) -> None:
         """Raise ObjectStoreUnavailableError unless the bucket answers."""
@@ -268,6 +325,11 @@ class ObjectStore:
             raise ObjectStoreUnavailableError(reason) from error
         except _SERVER_FAULTS as error:
             raise ObjectStoreUnavailableError(f"{type(error).__name__}: {error}") from error
+
+
+def sibling(store: ObjectStore, bucket: str) -> ObjectStore:
+    """Return another bucket of the same server, by the same connections."""
+    return ObjectStore(store.client, bucket)
 
 
 @asynccontextmanager
@@ -304,6 +366,15 @@ async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
 def _session() -> AioSession:
     """Return the one session: each reads megabytes of descriptions before its first client."""
     return get_session()
+
+
+def _expiring_after(days: int) -> "LifecycleRuleTypeDef":
+    return {
+        "ID": "expiry",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "Expiration": {"Days": days},
+    }
 
 
 def _info(key: str, response: Any) -> ObjectInfo:

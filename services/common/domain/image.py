@@ -21,7 +21,7 @@ from services.common.domain.records import (
     Source,
     required,
 )
-from services.common.domain.sources import with_source
+from services.common.domain.sources import is_one_of, to_source, with_source
 
 MOST_PREDICTIONS = 100
 """Predictions in ``history``; ``history_count`` goes on."""
@@ -173,13 +173,13 @@ class ImageDocument(Record):
                 sources it can't tell, and a source that comes again is counted again.
         """
         count = max(self.sources_count, len(self.sources))
-        url = provenance.source_url
-        is_known = url is None or any(each.url == url for each in self.sources)
-        if is_known or (is_repeated and count > len(self.sources)):
+        source = to_source(provenance)
+        is_known = source is not None and is_one_of(source, self.sources)
+        if source is None or is_known or (is_repeated and count > len(self.sources)):
             return self if self.exists else self.having(sources=self.sources, sources_count=count)
-        source = Source(url=url, batch_id=provenance.batch_id, fetched_at=provenance.fetched_at)
         after = self.having(sources=with_source(self.sources, source), sources_count=count + 1)
-        return after.having(placeholder=True) if count + 1 > PLACEHOLDER_SOURCES else after
+        is_placeholder = source.url is not None and count + 1 > PLACEHOLDER_SOURCES
+        return after.having(placeholder=True) if is_placeholder else after
 
     def with_annotations(self, annotations: Annotations) -> Self:
         """Set annotations, and whether lists differ about a placeholder's text."""

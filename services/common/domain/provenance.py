@@ -2,12 +2,23 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal, cast, get_args
 from urllib.parse import quote, unquote
 
 MAX_METADATA_BYTES = 1700
 """S3 allows 2 KiB of user metadata, names included; the rest is for ``fetch-id`` and to spare."""
 FETCH_ID = "fetch-id"
 """Name of what says where the values are that do not fit."""
+
+SUBMITTED = "submitted:"
+"""Begins the address of what came in a file that was sent to the fetcher: that is no URL."""
+DEFAULT_COLLECTION = "default"
+UPLOADS = "uploads"
+"""Collection of single images that nobody named one for."""
+SourceKind = Literal["url", "archive", "folder", "upload", "console", "api"]
+"""By which way an image came: from a list of URLs, an archive, a folder, as a file by itself, by
+the store's console (or whatever else writes to the bucket), with a request to the OCR API."""
+KINDS = frozenset(get_args(SourceKind))
 
 PLACEHOLDER_SOURCES = 100
 """An image that more URLs lead to is shown as a placeholder: a logo, or "photo unavailable"."""
@@ -24,6 +35,10 @@ class Provenance:
     fetched_at: datetime | None = None
     fetch_id: str | None = None
     """``_id`` in ``fetches``; in metadata only where something is too long for a header."""
+    kind: SourceKind | None = None
+    collection: str | None = None
+    name: str | None = None
+    """Of the file, or path of the member, as it was given."""
 
 
 def to_metadata(provenance: Provenance) -> dict[str, str]:
@@ -33,11 +48,13 @@ def to_metadata(provenance: Provenance) -> dict[str, str]:
         metadata["batch-id"] = provenance.batch_id
     if provenance.fetched_at is not None:
         metadata["fetched-at"] = provenance.fetched_at.isoformat()
+    if provenance.kind is not None:
+        metadata["kind"] = provenance.kind
     long_values = {
         "source-url": provenance.source_url,
-        "annotation": None
-        if provenance.annotation is None
-        else quote(provenance.annotation, safe=""),
+        "annotation": _quoted(provenance.annotation),
+        "collection": _quoted(provenance.collection),
+        "name": _quoted(provenance.name),
     }
     for name, value in long_values.items():
         if value is None:
@@ -51,14 +68,26 @@ def to_metadata(provenance: Provenance) -> dict[str, str]:
 
 def from_metadata(metadata: dict[str, str]) -> Provenance:
     """Decode user metadata; a value that anybody else wrote badly is left out, never an error."""
-    annotation = unquote(metadata.get("annotation") or "", errors="replace")
+    kind = metadata.get("kind")
     return Provenance(
         source_url=metadata.get("source-url") or None,
         batch_id=metadata.get("batch-id") or None,
-        annotation=annotation if annotation.strip() else None,
+        annotation=_unquoted(metadata.get("annotation")),
         fetched_at=_parse_time(metadata.get("fetched-at")),
         fetch_id=metadata.get(FETCH_ID) or None,
+        kind=cast("SourceKind", kind) if kind in KINDS else None,
+        collection=_unquoted(metadata.get("collection")),
+        name=_unquoted(metadata.get("name")),
     )
+
+
+def _quoted(text: str | None) -> str | None:
+    return None if text is None else quote(text, safe="")
+
+
+def _unquoted(text: str | None) -> str | None:
+    value = unquote(text or "", errors="replace")
+    return value if value.strip() else None
 
 
 def _size(metadata: dict[str, str]) -> int:

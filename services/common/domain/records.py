@@ -137,3 +137,8 @@ class Source(Record):
     licence: str | None = None
     at: datetime | None = None
     by: str | None = None
+
+    @property
+    def came_at(self) -> datetime | None:
+        """When it led here: earlier versions wrote ``fetched_at``."""
+        return self.at or self.fetched_at

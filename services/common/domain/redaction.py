@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable
 from urllib.parse import unquote_plus
 
+from services.common.domain.provenance import SUBMITTED
+
 REDACTED = "REDACTED"
 _USER = re.compile(r"(?<=//)[^/?#@\s]*@")
 _DEEPEST_ENCODING = 3
@@ -25,11 +27,17 @@ _JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
 _SHOWN_SECRETS = re.compile(
     r"(?<=\?)[^\s'\"<>]+|(?<=[#;])[^\s'\"<>#;=]+=[^\s'\"<>]+|(?<=//)[^/?#@\s]*(?=@)"
 )
+_SUBMITTED_DIGEST = re.compile(rf"{SUBMITTED}[0-9a-f]{{64}}/")
 
 
 def hide_secrets(text: str) -> str:
     """Return text for people without the query, parameters and user of any URL in it."""
-    return _SHOWN_SECRETS.sub("…", text)
+    return _SHOWN_SECRETS.sub("…", hide_digest(text))
+
+
+def hide_digest(text: str) -> str:
+    """Return text without what opens a submitted file, of any address of one in it."""
+    return _SUBMITTED_DIGEST.sub(SUBMITTED, text)
 
 
 def may_be_kept_as(url: str, kept: str) -> bool:

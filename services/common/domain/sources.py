@@ -6,12 +6,72 @@ thousand sources. The ledger of the fetcher (``fetches``) has those that its doc
 See docs/decisions/0029-placeholder-images.md.
 """
 
+import re
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
 
+from services.common.domain.provenance import UPLOADS, Provenance
 from services.common.domain.records import Source
 
 MOST_SOURCES = 1000
 """Sources that a document keeps; ``sources_count`` goes on."""
+
+
+COLLECTED, FETCHED = "api/", "fetched/"
+"""Begin the keys of what the OCR API and the fetcher store."""
+_OF_REVIEW_PAGE = re.compile(r"uploads/[0-9a-f]{64}\.[a-z]+")
+"""Keys that the page of earlier versions made."""
+
+
+def completed(provenance: Provenance, key: str, at: datetime) -> Provenance:
+    """Say by which way an object came that does not say so itself, by its key; ``at``: when."""
+    if provenance.kind is not None:
+        return provenance
+    if provenance.fetched_at is None and not key.startswith(FETCHED):
+        provenance = replace(provenance, fetched_at=at)
+    if key.startswith(COLLECTED):
+        return replace(provenance, kind="api", collection=provenance.collection or "api")
+    if provenance.source_url is not None:
+        return replace(provenance, kind="url")
+    if key.startswith(FETCHED):
+        return provenance
+    if _OF_REVIEW_PAGE.fullmatch(key):
+        return replace(provenance, kind="upload", collection=UPLOADS)
+    folder, _, name = key.rpartition("/")
+    collection = folder.partition("/")[0] or UPLOADS
+    return replace(provenance, kind="console", collection=collection, name=name)
+
+
+def to_source(provenance: Provenance) -> Source | None:
+    """Return what a document keeps of where an image came from; None: nothing is known."""
+    if provenance.kind is None and provenance.source_url is None:
+        return None
+    known = {
+        "kind": provenance.kind or "url",
+        "collection": provenance.collection,
+        "name": provenance.name,
+        "url": provenance.source_url,
+        "batch_id": provenance.batch_id,
+        "at": provenance.fetched_at,
+    }
+    return Source.model_validate({name: value for name, value in known.items() if value})
+
+
+def is_one_of(source: Source, known: Iterable[Source]) -> bool:
+    """Return whether a source says nothing new.
+
+    That is where its URL is known, or its name in its collection; of an object that says nothing
+    itself, where anything is known.
+    """
+    if source.url is None and source.batch_id is None:
+        return any(True for _ in known)
+    return any(_identity(each) == _identity(source) for each in known)
+
+
+def _identity(source: Source) -> tuple[str | None, ...]:
+    return (source.url,) if source.url else (source.kind, source.collection, source.name)
 
 
 def with_source(known: tuple[Source, ...], source: Source) -> tuple[Source, ...]:

@@ -31,6 +31,7 @@ DownloadCode = Literal[
     "robots_disallowed",
     "robots_tag",
     "robots_unavailable",
+    "submitted_file_gone",
     "timeout",
     "tls_error",
     "too_large",

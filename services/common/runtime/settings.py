@@ -76,6 +76,12 @@ class S3Settings(BaseSettings):
         validate_default=True,
     )
     bucket: str = Field("raw", min_length=3, max_length=63, description="Bucket that images enter.")
+    submitted_bucket: str = Field(
+        "submitted",
+        min_length=3,
+        max_length=63,
+        description="Bucket where the fetcher keeps the files that it is sent.",
+    )
     region: str = Field("us-east-1", description="Region named in signatures.")
     connect_timeout_seconds: float = Field(5.0, gt=0, le=60, description="Limit to connect.")
     read_timeout_seconds: float = Field(30.0, gt=0, le=600, description="Limit between two reads.")

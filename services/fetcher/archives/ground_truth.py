@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import PurePosixPath
 
 from services.common.domain.annotations import collapse
-from services.common.domain.tables.columns import FILE_NAMES, Wanted
+from services.common.domain.tables.columns import FILE_NAMES, ReadingOptions, Wanted
 from services.common.domain.tables.json_rows import load_json, read_items, read_json_lines
 from services.common.domain.tables.lines import detect_encoding, open_lines
 from services.common.domain.tables.names import ImageNames, canonical, is_image, without_suffix
@@ -69,15 +69,22 @@ class GroundTruth:
         names: Of its members that ``may_annotate``.
         images: Of its members that are images.
         report: Told what became of the texts; complete when all images were asked for.
+        options: What the archive's sender says of its tables and texts.
 
     Raises:
         ArchiveRefusedError: A table is too large, or all are too much together.
     """
 
     def __init__(
-        self, archive: Archive, names: Iterable[str], images: Iterable[str], report: Report
+        self,
+        archive: Archive,
+        names: Iterable[str],
+        images: Iterable[str],
+        report: Report,
+        options: ReadingOptions,
     ) -> None:
         self._archive = archive
+        self._options = options
         self._report = report
         self._bytes_left = MAX_TRUTH_BYTES
         self._images = ImageNames(list(images))
@@ -111,7 +118,7 @@ class GroundTruth:
         if (beside := self._beside.get(name)) is None:
             return None
         content = self._read(beside, MAX_TEXT_BYTES)
-        encoding = detect_encoding(BytesIO(content))
+        encoding = detect_encoding(BytesIO(content), self._options.encoding)
         text = "".join(line.text for line in open_lines(BytesIO(content), encoding)).strip()
         if not beside.lower().endswith(".gt.txt") and _holds_boxes(text):
             self._note(beside, 0, "no_ground_truth", "it holds boxes, not a text")
@@ -125,7 +132,7 @@ class GroundTruth:
         content = self._read(name, MAX_TABLE_BYTES)
         report = Report()
         try:
-            rows = list(_rows(name, content, self._images, report))
+            rows = list(_rows(name, content, self._images, report, self._options))
         except (ValueError, RecursionError) as error:
             if not (is_companion(name) or _NO_TRUTH.search(PurePosixPath(name).name)):
                 self._note(name, 0, "no_ground_truth", f"not understood: {error}")
@@ -208,7 +215,7 @@ def _records_of_exports(names: list[str]) -> Iterator[str]:
 
 
 def _rows(
-    name: str, content: bytes, images: ImageNames, report: Report
+    name: str, content: bytes, images: ImageNames, report: Report, options: ReadingOptions
 ) -> Iterator[TableRow | Damaged]:
     """Yield the rows of a table, by its name.
 
@@ -218,13 +225,14 @@ def _rows(
     suffix = PurePosixPath(name).suffix.lower()
     file = BytesIO(content)
     folder = str(PurePosixPath(name).parent)
-    lines = _lines(content) if suffix == ".txt" else []
+    wanted, encoding = options.wanted(WANTED), options.encoding
+    lines = _lines(content, encoding) if suffix == ".txt" else []
     if suffix == ".json":
-        yield from read_items(_json_items(content), WANTED, report)
+        yield from read_items(_json_items(content), wanted, report)
     elif suffix in _JSON_LINES:
-        yield from read_json_lines(file, WANTED, report)
+        yield from read_json_lines(file, wanted, report, encoding)
     elif suffix == ".parquet":
-        yield from _parquet_rows(file, report)
+        yield from _parquet_rows(file, wanted, report)
     elif pairs := _iam_pairs(lines) or _spaced_pairs(lines, images, folder):
         for row in pairs:
             report.count(row)
@@ -234,16 +242,16 @@ def _rows(
         separator = "\t" if has_tabs or suffix in {".tsv", ".tab"} else None
         # A list of a training tool has a text in each row, not the missing values of a database
         null = None if has_tabs else NULL
-        source = TableSource(file, _names_image, separator, null=null)
-        yield from read_table(source, WANTED, report)
+        source = TableSource(file, _names_image, separator, encoding, null=null)
+        yield from read_table(source, wanted, report)
 
 
-def _parquet_rows(file: BytesIO, report: Report) -> Iterator[TableRow | Damaged]:
+def _parquet_rows(file: BytesIO, wanted: Wanted, report: Report) -> Iterator[TableRow | Damaged]:
     # Only here: its library takes long to load
     from services.fetcher.lists import parquet_reader  # noqa: PLC0415
 
     try:
-        yield from to_rows(parquet_reader.rows(file, asdict(WANTED)), report)
+        yield from to_rows(parquet_reader.rows(file, asdict(wanted)), report)
     except InputRefusedError as error:
         raise ValueError(str(error)) from error
 
@@ -264,9 +272,9 @@ def _json_items(content: bytes) -> Iterator[object]:
     raise ValueError("neither an array of objects, nor an object of texts by their images")
 
 
-def _lines(content: bytes) -> list[tuple[int, str]]:
+def _lines(content: bytes, encoding: str | None) -> list[tuple[int, str]]:
     file = BytesIO(content)
-    lines = open_lines(file, detect_encoding(file))
+    lines = open_lines(file, detect_encoding(file, encoding))
     return [(line.number, line.text.strip()) for line in lines if line.text.strip()]
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from itertools import islice
 from typing import IO, Any
 
+from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.table import Report
 from services.common.runtime.bounded_child import (
     BoundedChild,
@@ -36,7 +37,13 @@ RECORDS_AT_ONCE = 1000
 _MODULE = "services.fetcher.archives.opening"
 
 
-def list_archive(file: IO[bytes], url: str, limits: ArchiveLimits, report: Report) -> Iterator[Row]:
+def list_archive(
+    file: IO[bytes],
+    url: str,
+    limits: ArchiveLimits,
+    report: Report,
+    options: ReadingOptions | None = None,
+) -> Iterator[Row]:
     """Yield an item or a rejection for each member of an archive, read by a child process.
 
     Args:
@@ -44,11 +51,14 @@ def list_archive(file: IO[bytes], url: str, limits: ArchiveLimits, report: Repor
         url: Of the archive.
         limits: Of its members.
         report: Told what became of its texts; complete when all rows are read.
+        options: What its sender says of its tables and texts.
 
     Raises:
         ArchiveRefusedError: The archive as a whole is not taken.
     """
-    with BoundedChild(f"{_MODULE}:rows_in_child", file, LISTING, url, *_packed(limits)) as child:
+    said = asdict(options or ReadingOptions())
+    target, bounds = f"{_MODULE}:rows_in_child", _packed(limits)
+    with BoundedChild(target, file, LISTING, url, said, *bounds) as child:
         try:
             for message in child.results():
                 if isinstance(message, dict):
@@ -90,11 +100,14 @@ def index_archive(
     return MemberReader(file, index)
 
 
-def rows_in_child(file: IO[bytes], url: str, *packed: int) -> Iterator[Any]:
+def rows_in_child(
+    file: IO[bytes], url: str, options: dict[str, Any], *packed: int
+) -> Iterator[Any]:
     """Yield items and rejections, many at once, and the report; runs in the child."""
     limits, report = ArchiveLimits(*packed), Report()
     try:
-        yield from pack(archive_rows(OpenArchive(file, limits), url, limits, report))
+        archive, said = OpenArchive(file, limits), ReadingOptions(**options)
+        yield from pack(archive_rows(archive, url, limits, report, said))
     except MalformedListError as error:
         raise InputRefusedError(error.detail) from error
     yield asdict(report)

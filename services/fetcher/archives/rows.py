@@ -3,17 +3,31 @@
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from services.common.domain.image_formats import begins_as_image
+from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.names import is_image
 from services.common.domain.tables.table import Report
-from services.fetcher.archives.addresses import member_url
+from services.fetcher.addresses import member_url
 from services.fetcher.archives.formats import OpenArchive
 from services.fetcher.archives.ground_truth import GroundTruth, is_companion, may_annotate
-from services.fetcher.archives.members import ArchiveLimits, Entry, checked, refusal
+from services.fetcher.archives.members import (
+    ArchiveLimits,
+    ArchiveRefusedError,
+    Entry,
+    checked,
+    refusal,
+)
 from services.fetcher.lists.rows import Row, check_annotation, reject
+
+_BEGINNING_BYTES = 32
 
 
 def archive_rows(
-    archive: OpenArchive, url: str, limits: ArchiveLimits, report: Report | None = None
+    archive: OpenArchive,
+    url: str,
+    limits: ArchiveLimits,
+    report: Report | None = None,
+    options: ReadingOptions | None = None,
 ) -> Iterator[Row]:
     """Yield an item or a rejection for each member; places count as lines, from 1.
 
@@ -22,6 +36,7 @@ def archive_rows(
         url: Of the archive.
         limits: Of its members.
         report: Told what became of its texts; complete when all rows are read.
+        options: What its sender says of its tables and texts.
 
     Raises:
         ArchiveRefusedError: The archive as a whole is not taken.
@@ -31,12 +46,15 @@ def archive_rows(
         for place, entry in checked(archive.entries(), limits)
     ]
     taken = [entry.name for _, entry, refused in entries if refused is None]
+    images = [name for name in taken if not _is_left_over(name) and _may_be_image(archive, name)]
     truth = GroundTruth(
         archive,
         [name for name in taken if may_annotate(name)],
-        [name for name in taken if is_image(name) and not _is_left_over(name)],
+        images,
         report or Report(),
+        options or ReadingOptions(),
     )
+    known = set(images)
     seen: set[str] = set()
     for place, entry, problem in entries:
         if _is_silent(entry):
@@ -44,11 +62,23 @@ def archive_rows(
         refused = problem
         if refused is None and entry.name in seen:
             refused = reject(place, entry.name, "duplicate_member", "another has the same path")
-        elif refused is None and not is_image(entry.name):
-            detail = "its name does not end as an image's does"
+        elif refused is None and entry.name not in known:
+            detail = "neither its name ends nor its content begins as an image's does"
             refused = reject(place, entry.name, "not_an_image", detail)
         seen.add(entry.name)
         yield refused or check_annotation(place, member_url(url, entry.name), truth.of(entry.name))
+
+
+def _may_be_image(archive: OpenArchive, name: str) -> bool:
+    """Return whether a member may be an image: by its name or, else, by how it begins."""
+    if is_image(name):
+        return True
+    if may_annotate(name) or is_companion(name):
+        return False
+    try:
+        return begins_as_image(archive.read(name, max_bytes=_BEGINNING_BYTES))
+    except ArchiveRefusedError:  # it is broken, and no image that anybody misses
+        return False
 
 
 def _is_left_over(name: str) -> bool:

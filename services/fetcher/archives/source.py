@@ -11,19 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, Protocol
+from typing import IO
 
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
 from services.common.runtime.stoppable import Stop, run_stoppable
-from services.fetcher.archives.addresses import split_member
+from services.fetcher.addresses import split_member
 from services.fetcher.archives.contents import MemberReader
 from services.fetcher.archives.members import ArchiveRefusedError
 from services.fetcher.archives.opening import index_archive
 from services.fetcher.archives.refusals import Refusals
 from services.fetcher.archives.settings import ArchiveSettings
-from services.fetcher.archives.unpacking import ByteSource, check_size, fetch_to, unzipped
+from services.fetcher.archives.unpacking import Source, check_size, fetch_to, unzipped
 from services.fetcher.lists.rows import MalformedListError
 from services.fetcher.spool import NoSpaceError, Spool
 
@@ -39,14 +39,6 @@ KEPT_SECONDS = 600.0
 """After so long an archive is downloaded again: it may be another one by then."""
 _COSTLY_REFUSALS = frozenset({ArchiveRefusedError.code, "too_large"})
 """Known after a download only; what a host refuses may be asked for again at once."""
-
-
-class Source(ByteSource, Protocol):
-    """Where bytes come from."""
-
-    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
-        """Return the content of a URL."""
-        ...
 
 
 @dataclass
@@ -193,6 +185,8 @@ class ArchiveSource:
         """Decompress and index an archive; runs in a thread."""
         spool, limits, packed_bytes = self._spool, self._settings.limits, packed.tell()
         file = unzipped(packed, spool, lambda _, size: check_size(size, packed_bytes, limits), stop)
+        if file is not packed:
+            spool.discard(packed)
         try:
             return file, index_archive(file, limits, spool, index, stop)
         except BaseException:

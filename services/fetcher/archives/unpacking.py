@@ -6,7 +6,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import IO, Protocol
 
 from services.common.download.answers import DEAD_HOST_ATTEMPTS
+from services.common.download.client import Download
 from services.common.download.errors import FailedDownloadError
+from services.common.download.headers import Validators
 from services.common.runtime.stoppable import Stop
 from services.fetcher.archives.formats import SNIFFED_BYTES
 from services.fetcher.archives.members import ArchiveLimits, ArchiveRefusedError
@@ -24,6 +26,14 @@ class ByteSource(Protocol):
         self, url: str, *, max_bytes: int
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open a URL, and give its body in pieces."""
+        ...
+
+
+class Source(ByteSource, Protocol):
+    """The same, whole."""
+
+    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
+        """Return the content of a URL."""
         ...
 
 
@@ -77,10 +87,10 @@ def check_size(size: int, packed_bytes: int, limits: ArchiveLimits) -> None:
 def unzipped(
     file: IO[bytes], spool: Spool, check: Callable[[bytes, int], None], stop: Stop | None = None
 ) -> IO[bytes]:
-    """Return a file as it is, or discarded and replaced by what gzip made of it.
+    """Return a file as it is, or another one with what gzip made of it.
 
     Args:
-        file: Of the spool.
+        file: Stays open.
         spool: Where the other file goes.
         check: Given the beginning and the size so far of what comes out; raises to refuse it.
         stop: Ends this early.
@@ -106,5 +116,4 @@ def unzipped(
     except BaseException:
         spool.discard(room)
         raise
-    spool.discard(file)
     return room

@@ -50,6 +50,7 @@ class Host:
 
     Attributes:
         name: As in URLs: name or address, and the port where it is not the usual one.
+        is_own: It is no host, but a file that was sent: nobody is to be spared.
         waiting: Slots asked for, the first come first.
         active: Slots taken.
         granted: When the last slot was given.
@@ -66,6 +67,7 @@ class Host:
     """
 
     name: str
+    is_own: bool = False
     waiting: "deque[asyncio.Future[None]]" = field(default_factory=deque)
     active: int = 0
     granted: float = 0.0

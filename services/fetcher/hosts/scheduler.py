@@ -21,6 +21,7 @@ from aiolimiter import AsyncLimiter
 from services.common.adapters.rabbitmq.settlement import DELAY_SECONDS
 from services.common.domain.errors import PostponedError
 from services.common.download.errors import FailedDownloadError
+from services.fetcher.addresses import is_submitted
 from services.fetcher.hosts.host import Host
 from services.fetcher.hosts.repository import HostRepository
 
@@ -166,7 +167,7 @@ class HostScheduler:
         if (host := self._hosts.get(name)) is None:
             if len(self._hosts) >= KNOWN_HOSTS:
                 self._forget()
-            host = self._hosts[name] = Host(name)
+            host = self._hosts[name] = Host(name, is_own=is_submitted(name))
         return host
 
     async def _load(self, host: Host) -> None:
@@ -195,7 +196,7 @@ class HostScheduler:
         if host.active >= limit:
             seconds = max(seconds, now - host.granted)  # so long no download has ended
             free = now + seconds / limit
-        interval = max(self._interval, host.crawl_delay, seconds / limit)
+        interval = max(self._pause_of(host), seconds / limit)
         if due_in > HOLD_SECONDS:
             host.reserved_until = max(host.reserved_until, now + due_in + interval)
             return _slow(due_in)
@@ -220,7 +221,13 @@ class HostScheduler:
             raise
 
     def _limit(self, host: Host) -> int:
+        if host.is_own:
+            return self._limits.at_once
         return 1 if host.is_silent or not host.is_known else self._limits.at_once_per_host
+
+    def _pause_of(self, host: Host) -> float:
+        """Return how many seconds lie between two requests."""
+        return 0.0 if host.is_own else max(self._interval, host.crawl_delay)
 
     def _list(self, host: Host) -> None:
         """Let a host take part, where it has something to do and may."""
@@ -255,7 +262,7 @@ class HostScheduler:
                 host.waiting.popleft().set_result(None)
                 host.active += 1
                 host.granted = now
-                host.earliest = now + max(self._interval, host.crawl_delay)
+                host.earliest = now + self._pause_of(host)
                 self._active += 1
                 self._young += 1
             self._list(host)

@@ -11,6 +11,7 @@ from services.common.download.errors import (
 )
 from services.common.download.headers import Validators
 from services.common.download.urls import host_of
+from services.fetcher.addresses import is_submitted
 from services.fetcher.hosts.scheduler import HostScheduler
 
 Delay = Callable[[str], Awaitable[float | None]]
@@ -47,6 +48,8 @@ class PoliteSource:
             FailedDownloadError: It may work later.
             NotModifiedError: It is what it was, say the validators.
         """
+        if is_submitted(url):  # no host is asked
+            return await self._source.get(url)
         host = host_of(url)
         if not self._scheduler.knows(host) and (seconds := await self._delay(url)):
             await self._scheduler.set_crawl_delay(host, seconds)

@@ -35,6 +35,8 @@ _TARGET = "services.fetcher.lists.parquet_images:rows_in_child"
 class ImageRow:
     """A row with an image, or with the reason why it is not taken."""
 
+    line: int
+    """Its number, from 1."""
     name: str
     """Path as the row says, or its number."""
     content: bytes
@@ -76,10 +78,10 @@ def _images(results: Iterator[Any], report: Report) -> Iterator[ImageRow]:
         row = check_annotation(number, name, text)
         if code or not isinstance(row, Item):
             report.damaged += 1
-            yield ImageRow(name, b"", code=code or "invalid_annotation")
+            yield ImageRow(number, name, b"", code=code or "invalid_annotation")
         else:
             report.with_text += row.annotation is not None
-            yield ImageRow(name, b64decode(content), row.annotation)
+            yield ImageRow(number, name, b64decode(content), row.annotation)
 
 
 def rows_in_child(file: IO[bytes], wanted: dict[str, Any]) -> Iterator[Any]:

@@ -11,7 +11,12 @@ from services.common.domain.annotations import (
 from services.common.domain.errors import PermanentError
 from services.common.domain.redaction import hide_secrets
 from services.common.download.urls import UnacceptableUrlError, to_url
-from services.fetcher.archives.addresses import is_archive_path, member_url, split_member
+from services.fetcher.addresses import (
+    is_archive_path,
+    member_url,
+    split_member,
+    submitted_digest,
+)
 
 MAX_ANNOTATION_LINES = 100
 """A text of more is not of one line."""
@@ -65,11 +70,13 @@ def to_row(line: int, url: object, annotation: object = None) -> Row:
     """Check one item as it was sent; the fragment of an archive's URL names a member of it."""
     if not isinstance(url, str):
         return reject(line, "" if url is None else url, "invalid_url", "there is no URL")
+    if submitted_digest(url := url.strip()):  # of a failed.csv
+        return check_annotation(line, url, annotation)
     try:
         accepted = to_url(url)
     except UnacceptableUrlError as error:
         return reject(line, url, error.code, error.detail)
-    _, member = split_member(url.strip())
+    _, member = split_member(url)
     is_member = member and is_archive_path(accepted.path)
     kept = member_url(str(accepted), member) if is_member else str(accepted)
     return check_annotation(line, kept, annotation)

@@ -1,8 +1,6 @@
 """Batches and their progress; what is dropped onto the page."""
 
-import asyncio
-import hashlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -10,18 +8,17 @@ from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import UploadFile
 
-from services.common.adapters.forgotten import Forgotten
-from services.common.domain.image import FORGOTTEN
-from services.common.domain.image_formats import PDF_MARK, PDF_REFUSED, ImageFormat, sniff
+from services.common.domain.image_formats import begins_as_image
+from services.common.domain.packing import END, tar_header, tar_padding
 from services.common.domain.provenance import PLACEHOLDER_SOURCES
 from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted, text_of
 from services.review.fetcher import FetcherRefusedError, FetcherUnavailableError
 
-HEADER_BYTES = 2**20
-"""Enough of most files that are too large to tell whether they are images."""
+HEADER_BYTES = 32
+"""Enough to tell whether a file is an image."""
 
-LIST_OPTIONS = ("url_column", "text_column", "encoding")
+LIST_OPTIONS = ("collection", "url_column", "text_column", "encoding")
 """Fields of the form that the fetcher is given."""
 
 BatchId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$")]
@@ -62,11 +59,10 @@ class Submitted:
 
 
 @router.get("/batches")
-async def batches_page(parts: Of, me: Me, cursor: Cursor = None, stored: int = 0) -> Response:
+async def batches_page(parts: Of, me: Me, cursor: Cursor = None) -> Response:
     """Show batches, the newest first, and where to drop lists and images."""
     found = await parts.fetcher.batches(cursor)
-    message = f"Images stored: {stored}. They are read within seconds." if stored else ""
-    return parts.pages.page("batches", me, found=found, message=message)
+    return parts.pages.page("batches", me, found=found)
 
 
 @router.get("/batches/{batch_id}")
@@ -90,75 +86,72 @@ async def batch_page(parts: Of, me: Me, batch_id: BatchId) -> Response:
 
 @router.post("/submit")
 async def submit(parts: Of, me: Me, form: Posted) -> Response:
-    """Store images in the bucket, and give lists to the fetcher; tell what was not taken."""
+    """Give lists, archives and images to the fetcher; tell what was not taken."""
     files = [
         each for each in form.getlist("file") if isinstance(each, UploadFile) and each.filename
     ]
     if not files:
         raise ProblemError(422, "no_file", "there is no file")
     options = {name: value for name in LIST_OPTIONS if (value := text_of(form, name).strip())}
-    done = [await _take(parts, file, options) for file in files]
-    told = [each for each in done if each.batch_id or not each.is_well]
-    stored = len(done) - len(told)
-    if not told:
-        return RedirectResponse(f"/batches?stored={stored}", status_code=303)
-    if len(done) == 1 and told[0].is_well:
-        return RedirectResponse(f"/batches/{told[0].batch_id}", status_code=303)
-    status = 422 if any(each.problem for each in told) else 200
-    asks_for_columns = any(each.lacks_columns for each in told)
+    images = [file for file in files if await _is_image(file)]
+    done = [await _take(parts, file, options) for file in files if file not in images]
+    if images:
+        done.append(await _take_images(parts, images, options))
+    if len(done) == 1 and done[0].is_well:
+        return RedirectResponse(f"/batches/{done[0].batch_id}", status_code=303)
+    status = 422 if any(each.problem for each in done) else 200
+    asks_for_columns = any(each.lacks_columns for each in done)
     return parts.pages.page(
-        "submitted",
-        me,
-        status=status,
-        files=told,
-        stored=stored,
-        asks_for_columns=asks_for_columns,
+        "submitted", me, status=status, files=done, asks_for_columns=asks_for_columns
     )
 
 
 async def _take(parts: Parts, file: UploadFile, options: Mapping[str, str]) -> Submitted:
-    """Take one file; what is wrong with it does not hold up the others."""
+    """Hand a list or an archive to the fetcher."""
     name = file.filename or "list.txt"
+    return await _submitted(name, parts.fetcher.submit(file.file, name=name, options=options))
+
+
+async def _take_images(
+    parts: Parts, images: Sequence[UploadFile], options: Mapping[str, str]
+) -> Submitted:
+    """Hand images to the fetcher as one batch, in which they keep their names."""
+    name = images[0].filename or "image"
+    if len(images) > 1:
+        name = f"{len(images)} images"
+    content = parts.fetcher.submit(
+        _packed(images), name=name, file_name="images.tar", options={**options, "kind": "upload"}
+    )
+    return await _submitted(name, content)
+
+
+async def _submitted(name: str, answer: Awaitable[dict[str, Any]]) -> Submitted:
+    """Return what became of a file; what is wrong with it does not hold up the others."""
     try:
-        content, known = await _read_image(file, parts.settings.max_object_bytes)
-        if known:
-            await _store(parts, content, known)
-            return Submitted(name)
-        answer = await parts.fetcher.submit(file.file, file_name=name, options=options)
+        told = await answer
     except FetcherRefusedError as error:
         return Submitted(name, rejected=error.rejected, problem=str(error))
     except FetcherUnavailableError:
         return Submitted(name, problem="the fetcher does not answer; try again shortly")
-    except ProblemError as error:
-        return Submitted(name, problem=error.detail)
-    rejected, count = answer.get("rejected") or [], int(answer.get("rejected_count") or 0)
-    reading = answer.get("reading") or {}
-    return Submitted(name, str(answer["batch_id"]), rejected, count, reading=reading)
+    rejected, count = told.get("rejected") or [], int(told.get("rejected_count") or 0)
+    reading = told.get("reading") or {}
+    return Submitted(name, str(told["batch_id"]), rejected, count, reading=reading)
 
 
-async def _read_image(file: UploadFile, limit: int) -> tuple[bytes, ImageFormat | None]:
-    """Return the content of a file and its format; without one it is no image, and may be a list.
-
-    WebP, and TIFF whose directory is at its end, are only known whole.
-
-    Raises:
-        ProblemError: It is an image of more than ``limit`` bytes.
-    """
-    is_small = (file.size or 0) <= limit
-    content = await file.read(limit if is_small else HEADER_BYTES)
+async def _is_image(file: UploadFile) -> bool:
+    start = await file.read(HEADER_BYTES)
     await file.seek(0)
-    known = await asyncio.to_thread(sniff, content)
-    if content.startswith(PDF_MARK):
-        raise ProblemError(415, "pdf_not_read", PDF_REFUSED)
-    if known and not is_small:
-        raise ProblemError(413, "image_too_large", f"an image has more than {limit} bytes")
-    return content, known
+    return begins_as_image(start)
 
 
-async def _store(parts: Parts, content: bytes, known: ImageFormat) -> None:
-    # By content: whatever name a person's file has, it never replaces another image
-    digest = hashlib.sha256(content).hexdigest()
-    if await Forgotten(parts.index.forgotten).has_image(digest):
-        raise ProblemError(422, FORGOTTEN, "somebody had this image forgotten: it is not stored")
-    key = f"uploads/{digest}.{known.extension}"
-    await parts.store.write(key, content, content_type=known.content_type, metadata={})
+async def _packed(images: Sequence[UploadFile]) -> AsyncIterator[bytes]:
+    """Yield images as a tar, each under a name of its own."""
+    taken: set[str] = set()
+    for number, image in enumerate(images, start=1):
+        name = (image.filename or "image").replace("\\", "/").rpartition("/")[2]
+        if name in taken:
+            name = f"{number} {name}"
+        taken.add(name)
+        content = await image.read()
+        yield tar_header(name, len(content)) + content + tar_padding(len(content))
+    yield END

@@ -1,0 +1,69 @@
+"""Where items are that have no URL of their own: members of archives, and files that were sent.
+
+A member is at the archive's URL and ``#member``. A file that was sent is at
+``submitted:<digest>/<file name>``, and a member of it at that and ``#member``. The digest is one
+that nobody can tell who has neither the file nor the list of a batch made of it: whoever knows the
+address may read the file (docs/decisions/0035-submitted-files.md).
+"""
+
+import re
+from pathlib import PurePosixPath
+from urllib.parse import quote, unquote
+
+from services.common.domain.provenance import SUBMITTED
+
+_ENDS = (".zip", ".tar", ".tgz", ".tar.gz")
+_ALL_ENDS = re.compile(
+    r"(\.(zip|tar|tgz|txt|csv|tsv|tab|json|jsonl|ndjson|parquet))?(\.gz)?$", re.IGNORECASE
+)
+_SUBMITTED = re.compile(rf"{SUBMITTED}([0-9a-f]{{64}})/([A-Za-z0-9%._~-]+)(#[!-~]+)?")
+
+
+def member_url(archive_url: str, name: str) -> str:
+    """Return the source URL of a member."""
+    return f"{archive_url}#{quote(name, safe='/')}"
+
+
+def split_member(url: str) -> tuple[str, str]:
+    """Return the archive's URL and the member's name; the latter is empty for any other URL."""
+    archive_url, _, member = url.partition("#")
+    return archive_url, unquote(member)
+
+
+def is_archive_path(path: str) -> bool:
+    """Return whether a URL's path ends as an archive's does: its fragment then names a member."""
+    return path.lower().endswith(_ENDS)
+
+
+def submitted_url(digest: str, file_name: str) -> str:
+    """Return the address of a file that was sent."""
+    return f"{SUBMITTED}{digest}/{quote(file_name, safe='') or 'file'}"
+
+
+def is_submitted(url: str) -> bool:
+    """Return whether an address says that it is of a file that was sent."""
+    return url.startswith(SUBMITTED)
+
+
+def submitted_digest(url: str) -> str | None:
+    """Return which submitted file an address is of, or None where it is not well-formed."""
+    found = _SUBMITTED.fullmatch(url)
+    return found[1] if found else None
+
+
+def own_name(url: str) -> str | None:
+    """Return what stands for the host of a file that was sent; None: it is of a real host."""
+    return url.partition("/")[0] if is_submitted(url) else None
+
+
+def name_of(url: str) -> str | None:
+    """Return the name that a person knows an item by: path of the member, or name of the file."""
+    address, member = split_member(url)
+    if member:
+        return member
+    return unquote(PurePosixPath(address).name) if is_submitted(url) else None
+
+
+def stem_of(path: str) -> str:
+    """Return the name of a file without folders and endings: ``scans`` of ``a/scans.tar.gz``."""
+    return _ALL_ENDS.sub("", PurePosixPath(path.replace("\\", "/")).name)
