@@ -76,7 +76,7 @@ class Stage:
 
         Args:
             window: Where.
-            at: The how manieth time that it comes there.
+            at: On which pass: 1 is the first.
         """
         place, events = window.value, self.pipeline.events
         programs = self.pipeline.programs.values()

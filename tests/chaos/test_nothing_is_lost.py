@@ -2,7 +2,7 @@
 
 ``pytest tests/chaos`` runs the short form. ``--chaos=long`` runs the long one, which also kills
 programs between two writes (see ``scenes``); ``--chaos=cuts`` runs little else. ``--chaos-seed``
-decides the order, and at which of a sequence's writes its program is killed, and how manieth.
+decides the order, between which two writes of a sequence its program is killed, and on which pass.
 """
 
 import asyncio
