@@ -35,19 +35,3 @@ async def test_list_that_finds_no_room_is_a_problem_that_passes(
             assert (response.status, (await response.json())["code"]) == (503, "no_space")
             assert int(response.headers["Retry-After"]) > 0
         assert (await submit(api, "http://127.0.0.1:1/a"))["accepted"] == 1
-
-
-@pytest.mark.parametrize("content_type", ["application/zip", "application/x-tar"])
-async def test_archive_that_is_sent_as_a_list_is_answered_with_what_to_do(
-    surroundings: Surroundings, content_type: str
-) -> None:
-    headers = {"Content-Type": content_type}
-    async with (
-        running_fetcher(surroundings) as api,
-        api.post("/batches", data=b"PK", headers=headers) as response,
-    ):
-        problem = await response.json()
-
-    assert (response.status, problem["code"]) == (415, "unsupported_list_format")
-    assert "docreco submit FILE" in problem["detail"]
-    assert '{"list_url": "https://…"}' in problem["detail"]
