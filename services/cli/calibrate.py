@@ -17,17 +17,15 @@ from services.cli.output import Output, cell, run, table
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.domain.annotations import collapse
-from services.common.domain.records import Quality
+from services.common.domain.records import Prediction
 from services.common.runtime.settings import MongoSettings
+from services.quality.annotated import Image, annotated
 
 if TYPE_CHECKING:
     from app.engines.fitting import Bin, MethodName
 
 FEWEST = 50
 """Annotated images: with fewer, chance decides what is learnt."""
-FIELDS = {"prediction.text": 1, "prediction.score": 1, "prediction.model_version": 1} | {
-    "annotation.text": 1
-}
 
 
 class Method(StrEnum):
@@ -88,22 +86,34 @@ def calibrate(
 async def collect(images: ImageRepository) -> dict[str, list[Sample]]:
     """Return what annotated images say of each model's own scores, by its version.
 
-    A text is right where it is the annotation, but for composition and spaces.
+    A text is right where it is the annotation, but for composition and spaces. An image counts
+    once for a version, so that no fold is measured on an image of another one; the order is of
+    hashes, so that folds are the same again.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.
     """
     samples: dict[str, list[Sample]] = defaultdict(list)
-    where = {"annotation.quality": Quality.OK.value, "status": "predicted"}
-    async for document in images.find(where, fields=FIELDS):
-        prediction, annotation = document.prediction, document.annotation
-        if prediction is None or annotation is None or not prediction.text:
-            continue
-        version = str(prediction.model_version)
-        if SUFFIX not in version:
-            is_right = collapse(prediction.text) == collapse(annotation.text)
-            samples[version].append(Sample(prediction.score, is_right))
+    async for page in annotated(images, {}):
+        for image in page:
+            for version, prediction in _own_readings(image).items():
+                is_right = collapse(prediction.text) == image.right
+                samples[version].append(Sample(prediction.score, is_right))
     return samples
+
+
+def _own_readings(image: Image) -> dict[str, Prediction]:
+    """Return a prediction of each version that gave its own score; of copies, the first."""
+    found: dict[str, Prediction] = {}
+    for document in (image.document, *image.copies):
+        prediction = document.prediction
+        if (
+            prediction is not None
+            and prediction.text
+            and SUFFIX not in str(prediction.model_version)
+        ):
+            found.setdefault(str(prediction.model_version), prediction)
+    return found
 
 
 @dataclass(frozen=True)

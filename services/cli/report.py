@@ -17,10 +17,13 @@ from services.cli.report_page import as_score, as_share, report_page
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.runtime.settings import MongoSettings
+from services.quality.annotated import right_text
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST = timedelta(days=3660)
-FIELDS = {"prediction": 1, "annotation": 1, "sources.url": 1, "status": 1, "error.code": 1}
+FIELDS = {"prediction": 1, "annotation": 1, "sources.url": 1, "status": 1, "error.code": 1} | {
+    "sha256": 1
+}
 
 
 def report(
@@ -58,14 +61,20 @@ def report(
 async def collect(
     images: ImageRepository, *, since: datetime, until: datetime, low_score: float
 ) -> Figures:
-    """Return the figures of a period, reading each document once.
+    """Return the figures of a period, of each image once, whichever copies of it there are.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.
     """
     figures = Figures(since, until, low_score)
     # What was predicted in the period was indexed in it or later, and that has an index
-    async for document in images.find({"indexed_at": {"$gte": since}}, fields=FIELDS):
+    where, order = {"indexed_at": {"$gte": since}}, [("indexed_at", 1)]
+    # Of copies, those count first whose text a person has written
+    written = {**where, "annotation": {"$ne": None}}
+    async for document in images.find(written, sort=order, fields=FIELDS):
+        if right_text(document) is not None:
+            figures.add(document)
+    async for document in images.find(where, sort=order, fields=FIELDS):
         figures.add(document)
     return figures
 

@@ -9,7 +9,7 @@ from services.common.domain.accuracy import word_errors
 from services.common.domain.image import ImageDocument
 from services.datasets.copies import FIELDS, find_copies, identity_of
 from services.datasets.splits import Split, hosts_of
-from services.quality.annotated import annotated, misreading
+from services.quality.annotated import Image, annotated, misreading
 
 UPLOADED = "(uploaded)"
 
@@ -105,27 +105,33 @@ async def read_annotated(
         UnavailableError: A server is missing.
     """
     fields = {**FIELDS, "history.score": 1}
-    async for page in annotated(images, bucket, fields=fields):
-        labelled = await _only(part, page, images, bucket)
-        documents = [document for document, _ in labelled]
+    async for page in annotated(images, {"bucket": bucket}, fields=fields):
+        chosen = await _only(part, page, images, bucket)
+        documents = [image.document for image in chosen]
         readings = [await reader.read(documents) for reader in readers]
-        for (document, right), *read in zip(labelled, *readings, strict=True):
-            yield tuple(_sample(document, right, each) for each in read)
+        for image, *read in zip(chosen, *readings, strict=True):
+            yield tuple(_sample(image, each) for each in read)
 
 
 async def _only(
-    part: Part | None, page: list[tuple[ImageDocument, str]], images: ImageRepository, bucket: str
-) -> list[tuple[ImageDocument, str]]:
+    part: Part | None, page: list[Image], images: ImageRepository, bucket: str
+) -> list[Image]:
     """Return what belongs to a part, as an export decides it."""
     if part is None:
         return page
-    copies = await find_copies(images, bucket, (str(document.sha256) for document, _ in page))
-    return [each for each in page if part.has(copies.get(str(each[0].sha256), [each[0]]))]
+    hashes = [str(each.document.sha256) for each in page]
+    copies = await find_copies(images, bucket, hashes)
+    return [
+        each
+        for each, sha256 in zip(page, hashes, strict=True)
+        if part.has(copies.get(sha256, each.copies))
+    ]
 
 
-def _sample(document: ImageDocument, right: str, reading: Reading | None) -> Sample | None:
+def _sample(image: Image, reading: Reading | None) -> Sample | None:
     if reading is None:
         return None
+    document, right = image.document, image.right or ""
     read, errors = misreading(reading.text, right=right)
     hosts = hosts_of(document.sources)
     wrong_words, words = word_errors(right=right, read=read)

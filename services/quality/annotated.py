@@ -1,13 +1,16 @@
-"""Images whose text a person has written, and how far a prediction is from it.
+"""Images as samples of quality: each once, however many objects have its bytes.
 
-``docreco evaluate``, the quality page and the metrics of annotated images all count this way.
+``docreco evaluate``, ``docreco calibrate``, the quality page and the metrics of annotated images
+all count this way.
 """
 
-from collections.abc import AsyncIterator, Mapping
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple, Self
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import by_sha256, paginate
+from services.common.adapters.mongo import Document
 from services.common.domain.accuracy import character_errors
 from services.common.domain.annotations import collapse
 from services.common.domain.image import ImageDocument
@@ -15,6 +18,24 @@ from services.common.domain.labels import Label, label_of
 
 FIELDS = dict.fromkeys(("sha256", "status", "annotation", "prediction"), 1)
 """Of a document, what is read here."""
+
+
+class Image(NamedTuple):
+    """Documents of equal bytes, in the order of their keys, and the one that counts for all."""
+
+    copies: Sequence[ImageDocument]
+    document: ImageDocument
+    """The first one whose text a person has written, as in an export; else the first one."""
+    right: str | None
+    """What it reads, in normalised form and never empty; None where nobody has written it."""
+
+    @classmethod
+    def of(cls, copies: Sequence[ImageDocument]) -> Self:
+        """Return the image of at least one document."""
+        for each in copies:
+            if (right := right_text(each)) is not None:
+                return cls(copies, each, right)
+        return cls(copies, copies[0], None)
 
 
 class Misreading(NamedTuple):
@@ -42,18 +63,41 @@ def misreading(read: str, *, right: str) -> Misreading:
 
 
 async def annotated(
-    images: ImageRepository, bucket: str, *, fields: Mapping[str, int] = FIELDS
-) -> AsyncIterator[list[tuple[ImageDocument, str]]]:
-    """Yield predicted images with their right texts, some at a time, in the order of their hashes.
+    images: ImageRepository, where: Document, *, fields: Mapping[str, int] = FIELDS
+) -> AsyncIterator[list[Image]]:
+    """Yield predicted images that have a right text, some at a time, in the order of their hashes.
 
     Args:
         images: The collection.
-        bucket: Whose images count.
+        where: What their documents meet besides.
         fields: Of documents; at least ``FIELDS``.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.
     """
-    where = {"bucket": bucket, "status": "predicted", "annotation": {"$ne": None}}
+    async for page in predicted(images, {**where, "annotation": {"$ne": None}}, fields=fields):
+        yield [each for each in page if each.right is not None]
+
+
+async def predicted(
+    images: ImageRepository, where: Document, *, fields: Mapping[str, int] = FIELDS
+) -> AsyncIterator[list[Image]]:
+    """Yield predicted images, some at a time, in the order of their hashes.
+
+    Args:
+        images: The collection.
+        where: What their documents meet besides.
+        fields: Of documents; at least ``FIELDS``.
+
+    Raises:
+        IndexUnavailableError: MongoDB does not answer.
+    """
+    last: list[ImageDocument] = []
+    where = {**where, "status": "predicted"}
     async for page in paginate(images, where, by_sha256(), fields=fields):
-        yield [(each, right) for each in page.documents if (right := right_text(each)) is not None]
+        documents = [*last, *page.documents]
+        groups = [list(copies) for _, copies in groupby(documents, key=lambda each: each.sha256)]
+        last = groups.pop() if groups else []  # the next page may have more of it
+        yield [Image.of(copies) for copies in groups]
+    if last:
+        yield [Image.of(last)]

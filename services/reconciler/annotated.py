@@ -55,11 +55,11 @@ async def count(images: ImageRepository, bucket: str) -> dict[Model, Tally]:
         IndexUnavailableError: MongoDB does not answer.
     """
     tallies: dict[Model, Tally] = defaultdict(Tally)
-    async for page in annotated(images, bucket):
-        for document, right in page:
-            if (read := document.prediction) is not None:
+    async for page in annotated(images, {"bucket": bucket}):
+        for image in page:
+            if (read := image.document.prediction) is not None:
                 model = Model(str(read.engine), str(read.model_version))
-                tallies[model].add(read.text, right=right)
+                tallies[model].add(read.text, right=image.right or "")
     return dict(tallies)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,11 +11,10 @@ from urllib.parse import urlsplit
 import structlog
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.keyset import by_score, paginate
 from services.common.domain.errors import UnavailableError
 from services.common.domain.image import ImageDocument
 from services.common.runtime.periodic import periodic
-from services.quality.annotated import misreading, right_text
+from services.quality.annotated import Image, misreading, predicted
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -24,7 +23,7 @@ SHOWN = 30
 UPLOADED = "(uploaded)"
 RETRY_SECONDS = 10.0
 """Pause after a count that failed."""
-FIELDS = {"status": 1, "prediction": 1, "annotation": 1, "sources.url": 1}
+FIELDS = {"sha256": 1, "status": 1, "prediction": 1, "annotation": 1, "sources.url": 1}
 
 
 @dataclass
@@ -59,15 +58,15 @@ class Figures:
     models: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     counted_at: datetime = field(default_factory=lambda: datetime.now(tz=UTC))
 
-    def add(self, document: ImageDocument) -> None:
+    def add(self, image: Image) -> None:
         """Count an image that was read."""
-        prediction = document.prediction
+        prediction = image.document.prediction
         if prediction is None:
             return
-        right, score = right_text(document) or "", prediction.score
+        right, score = image.right or "", prediction.score
         errors = misreading(prediction.text, right=right).errors
         band = min(BANDS - 1, int(score * BANDS))
-        hosts = [self.hosts[host] for host in _hosts(document)]
+        hosts = [self.hosts[host] for host in _hosts(image.copies)]
         for tally in (self.total, self.bands[band], self.models[prediction.model], *hosts):
             tally.images += 1
             tally.score_sum += score
@@ -89,9 +88,9 @@ class Figures:
         return sorted(self.models.items(), key=lambda each: (-each[1].images, each[0]))[:SHOWN]
 
 
-def _hosts(document: ImageDocument) -> set[str]:
+def _hosts(copies: Sequence[ImageDocument]) -> set[str]:
     found = set()
-    for source in document.sources:
+    for source in (source for each in copies for source in each.sources):
         with suppress(ValueError):  # somebody's upload may name anything
             found.add(urlsplit(str(source.url)).hostname or UPLOADED)
     return found or {UPLOADED}
@@ -104,9 +103,9 @@ async def count(images: ImageRepository) -> Figures:
         IndexUnavailableError: MongoDB does not answer.
     """
     figures = Figures()
-    async for page in paginate(images, {"status": "predicted"}, by_score(), fields=FIELDS):
-        for document in page.documents:
-            figures.add(document)
+    async for page in predicted(images, {}, fields=FIELDS):
+        for image in page:
+            figures.add(image)
         await asyncio.sleep(0)  # a long count lets requests through
     return figures
 

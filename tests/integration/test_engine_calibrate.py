@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def document(name: str, score: float, text: str, right: str, **changes: Any) -> 
     return {
         "_id": f"raw/{name}.png",
         "status": "predicted",
+        "sha256": sha256(name.encode()).hexdigest(),
         "prediction": {"text": text, "score": score, "model_version": version},
         "annotation": {"text": right, "quality": quality, "by": "a", "at": at},
         **changes,
@@ -138,6 +140,8 @@ async def test_only_annotated_scores_of_the_model_itself_count(
     await store(mongo_settings, sure_of_itself(55, name="other", model_version="other"))
     await store(mongo_settings, [document("blank", 0.0, "", "été")])
     await store(mongo_settings, [{"_id": "raw/new.png", "status": "predicted", "annotation": None}])
+    copies = [{**each, "_id": f"{each['_id']}.copy"} for each in sure_of_itself(60)]
+    await store(mongo_settings, copies)
     out = tmp_path / "calibration.json"
 
     await calibrate("--out", str(out))

@@ -86,6 +86,21 @@ async def test_more_than_a_window_is_counted_once(index: Database) -> None:
     assert (tally.images, tally.errors) == (2 * LIMIT + 1, 2 * LIMIT + 1)
 
 
+async def test_copies_are_counted_once(index: Database) -> None:
+    many = [document(f"{number:04}", "ab", "abc") for number in range(LIMIT - 1)]
+    last = {"sha256": "f" * 64}  # its copies are on both sides of the end of a page
+    copies = [
+        document("z1", "abc", annotation=annotation("", "unreadable"), **last),
+        document("z2", "ab", "abc", **last),
+        document("z3", "abc", "abc", **last),
+    ]
+    await index.images.insert_missing([*many, *copies])
+
+    [tally] = (await count(ImageRepository(index.images), BUCKET)).values()
+
+    assert (tally.images, tally.errors) == (LIMIT, LIMIT)
+
+
 async def test_annotation_of_a_known_prediction_is_shown_and_goes_when_it_is_taken_back(
     index: Database,
 ) -> None:

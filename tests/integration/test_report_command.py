@@ -15,7 +15,9 @@ from services.common.runtime.settings import MongoSettings
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("mongo_environment")]
 
 
-async def store(settings: MongoSettings, *, days_ago: float, score: float, text: str) -> None:
+async def store(
+    settings: MongoSettings, *, days_ago: float, score: float, text: str, **fields: object
+) -> None:
     at = datetime.now(tz=UTC) - timedelta(days=days_ago)
     prediction = {
         "text": text,
@@ -34,6 +36,7 @@ async def store(settings: MongoSettings, *, days_ago: float, score: float, text:
                 "prediction": prediction,
                 "annotation": {"text": "Wikipedia", "quality": "ok", "by": "a", "at": at},
                 "sources": [{"url": f"https://example.org/{text}.png"}],
+                **fields,
             }
         )
 
@@ -49,15 +52,20 @@ async def test_period_is_read_from_the_database_and_written_as_a_page(
     await store(mongo_settings, days_ago=0.1, score=0.2, text="Wikipcdia")
     await store(mongo_settings, days_ago=3, score=0.8, text="Wikipedia")
     await store(mongo_settings, days_ago=30, score=0.1, text="old")
+    same = {"sha256": "ab" * 32}
+    await store(mongo_settings, days_ago=4, score=0.5, text="unwritten", annotation=None, **same)
+    await store(mongo_settings, days_ago=2, score=0.5, text="Wikipedia!", **same)
+    await store(mongo_settings, days_ago=1, score=0.9, text="later copy", **same)
     page = tmp_path / "report.html"
     status, output = await asyncio.to_thread(report, "--json", "--html", str(page))
     assert status == 0
     told = json.loads(output)
-    assert told["predictions"] == 2
+    assert told["predictions"] == 3
     assert told["mean_score"] == pytest.approx(0.5)
     assert told["low_scores"] == 1
-    assert told["character_error_rate"] == pytest.approx(1 / 18)
-    assert [example["prediction"] for example in told["worst"]] == ["Wikipcdia", "Wikipedia"]
+    assert told["character_error_rate"] == pytest.approx(2 / 27)
+    read = [example["prediction"] for example in told["worst"]]
+    assert read == ["Wikipcdia", "Wikipedia!", "Wikipedia"]
     assert "Wikipcdia" in page.read_text()
     assert "raw/old.png" not in page.read_text()
 

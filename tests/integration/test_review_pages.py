@@ -97,7 +97,12 @@ async def test_quality_page_counts_errors_by_score_host_and_model(
     ) as review:
         note = {"text": "abcd", "quality": "ok", "by": "ada", "at": NOW}
         source = {"sources": [{"url": "https://h.example/a", "batch_id": None}]}
-        await review.add(known("abcx", 0.05, annotation=note, **source), known("fine", 0.95))
+        same = {"sha256": "ab" * 32}
+        await review.add(
+            known("a copy", 0.05, sources=[{"url": "https://copy.example/"}], **same),
+            known("abcx", 0.05, annotation=note, **source, **same),
+            known("fine", 0.95),
+        )
         async with review.person() as ada:
 
             async def page() -> str | None:
@@ -107,6 +112,7 @@ async def test_quality_page_counts_errors_by_score_host_and_model(
             html = await eventually(page)
     assert "25.0%" in html
     assert "h.example" in html
+    assert "copy.example" in html
     assert "(uploaded)" in html
     assert "rapidocr 1" in html
 

@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import typer
@@ -28,7 +29,7 @@ def document(score: float, **fields: Any) -> ImageDocument:
         "model_version": fields.pop("model_version", "1"),
         "predicted_at": fields.pop("at", UNTIL - timedelta(hours=1)),
     }
-    return factories.document(prediction=prediction, **fields)
+    return factories.document(prediction=prediction, **{"sha256": uuid4().hex, **fields})
 
 
 def figures(*documents: ImageDocument) -> Figures:
@@ -67,6 +68,10 @@ def test_character_errors_are_of_good_annotations_only() -> None:
     ).total
     assert (total.annotated, total.characters) == (2, 18)
     assert total.error_rate == pytest.approx((1 + 6) / 18)
+
+
+def test_copies_are_one_image() -> None:
+    assert figures(document(0.9, sha256="a"), document(0.1, sha256="a")).total.mean == 0.9
 
 
 def test_models_and_times_are_told_apart() -> None:
@@ -131,7 +136,7 @@ def test_texts_by_strangers_stay_texts(where: str) -> None:
         "id": {"_id": HOSTILE},
         "code": {},
     }
-    rejected = factories.document(status="rejected", error={"code": HOSTILE})
+    rejected = factories.document(sha256=None, status="rejected", error={"code": HOSTILE})
     page = report_page(figures(document(0.1, **hostile[where]), rejected), critical=0.5)
     elements = Elements(page)
     assert not elements.names & {"script", "img", "link", "iframe", "object"}
