@@ -12,12 +12,13 @@ from rich.text import Text
 from app.settings import OcrSettings
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, run, table
-from services.cli.report_figures import Figures, Tally
+from services.cli.report_figures import Figures
 from services.cli.report_page import as_score, as_share, report_page
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.runtime.settings import MongoSettings
 from services.quality.annotated import right_text
+from services.quality.tally import Tally
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST = timedelta(days=3660)
@@ -118,7 +119,7 @@ def worst_table(figures: Figures) -> Table:
 def _row(name: str, tally: Tally) -> list[Text]:
     return [
         cell(name),
-        cell(tally.count),
+        cell(tally.images),
         cell(as_score(tally.mean)),
         cell(f"{tally.low} ({as_share(tally.low_share)})"),
         cell(tally.annotated),

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.common.domain.accuracy import CharacterErrors
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import Prediction
-from services.quality.annotated import misreading, right_text
+from services.quality.annotated import right_text
+from services.quality.tally import Tally, add_to_each
 
 BINS = 20
 WORST = 15
@@ -18,47 +18,6 @@ MOST_BUCKETS = 60
 BUCKET_WIDTHS = tuple(
     timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 180, 360, 720, 1440, 10_080)
 )
-
-
-@dataclass
-class Tally:
-    """Predictions counted together.
-
-    Character errors are counted of annotated images only: edits over the annotations' characters.
-    """
-
-    count: int = 0
-    low: int = 0
-    score_sum: float = 0.0
-    annotated: int = 0
-    characters: int = 0
-    character_errors: int = 0
-
-    @property
-    def mean(self) -> float | None:
-        """Mean score; None without predictions."""
-        return self.score_sum / self.count if self.count else None
-
-    @property
-    def low_share(self) -> float | None:
-        """Share of low scores; None without predictions."""
-        return self.low / self.count if self.count else None
-
-    @property
-    def error_rate(self) -> float | None:
-        """Character error rate; None without annotations."""
-        return self.character_errors / self.characters if self.characters else None
-
-    def document(self) -> Mapping[str, Any]:
-        """Return the figures for machines."""
-        return {
-            "predictions": self.count,
-            "mean_score": self.mean,
-            "low_scores": self.low,
-            "low_score_share": self.low_share,
-            "annotated": self.annotated,
-            "character_error_rate": self.error_rate,
-        }
 
 
 @dataclass(frozen=True)
@@ -107,7 +66,7 @@ class Figures:
     @property
     def per_minute(self) -> float:
         """Predictions per minute over the whole period."""
-        return self.total.count / max(1.0, (self.until - self.since).total_seconds() / 60)
+        return self.total.images / max(1.0, (self.until - self.since).total_seconds() / 60)
 
     def times(self) -> Iterator[datetime]:
         """Yield the begin of each bucket of the period, empty ones too."""
@@ -135,16 +94,9 @@ class Figures:
             *(self.total, self.buckets[bucket]),
             *(self.models[model], self.by_model[model][bucket]),
         )
-        score = prediction.score
-        errors, characters = _character_errors(document, prediction)
-        for tally in tallies:
-            tally.count += 1
-            tally.score_sum += score
-            tally.low += score < self.low_score
-            tally.annotated += characters > 0
-            tally.characters += characters
-            tally.character_errors += errors
-        self.distribution[min(BINS - 1, int(score * BINS))] += 1
+        right = right_text(document)
+        add_to_each(tallies, prediction, right, low_score=self.low_score)
+        self.distribution[min(BINS - 1, int(prediction.score * BINS))] += 1
         self._keep_worst(_example(document, prediction))
 
     def document(self) -> Mapping[str, Any]:
@@ -153,13 +105,13 @@ class Figures:
             "since": self.since.isoformat(),
             "until": self.until.isoformat(),
             "low_score_threshold": self.low_score,
-            **self.total.document(),
+            **_document(self.total),
             "predictions_per_minute": self.per_minute,
             "rejected": dict(self.rejected),
             "score_distribution": self.distribution,
-            "models": {name: tally.document() for name, tally in sorted(self.models.items())},
+            "models": {name: _document(each) for name, each in sorted(self.models.items())},
             "over_time": [
-                {"from": time.isoformat(), **self.buckets[time].document()}
+                {"from": time.isoformat(), **_document(self.buckets[time])}
                 for time in self.times()
                 if time in self.buckets
             ],
@@ -178,7 +130,7 @@ class Figures:
         return datetime.fromtimestamp(at.timestamp() // seconds * seconds, tz=at.tzinfo)
 
     def _keep_worst(self, example: Example) -> None:
-        entry = (-example.score, -self.total.count, example)
+        entry = (-example.score, -self.total.images, example)
         if len(self._worst) < WORST:
             heapq.heappush(self._worst, entry)
         else:
@@ -195,12 +147,16 @@ def figures_of(
     return figures
 
 
-def _character_errors(document: ImageDocument, prediction: Prediction) -> CharacterErrors:
-    right = right_text(document)
-    if right is None:
-        return CharacterErrors(0, 0)
-    errors = misreading(prediction.text, right=right).errors
-    return CharacterErrors(errors, len(right))
+def _document(counted: Tally) -> dict[str, Any]:
+    """Return figures for machines."""
+    return {
+        "predictions": counted.images,
+        "mean_score": counted.mean,
+        "low_scores": counted.low,
+        "low_score_share": counted.low_share,
+        "annotated": counted.annotated,
+        "character_error_rate": counted.error_rate,
+    }
 
 
 def _example(document: ImageDocument, prediction: Prediction) -> Example:

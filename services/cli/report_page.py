@@ -46,7 +46,7 @@ def _numbers(figures: Figures, critical: float) -> list[tuple[str, str, str]]:
     tone = "" if total.mean is None else ("bad" if total.mean < critical else "good")
     return [
         ("Mean score", as_score(total.mean), tone),
-        ("Predictions", f"{total.count:,}", ""),
+        ("Predictions", f"{total.images:,}", ""),
         ("Predictions per minute", f"{figures.per_minute:.2f}", ""),
         (f"Scores under {figures.low_score:g}", f"{total.low:,} ({as_share(total.low_share)})", ""),
         ("Character error rate", as_share(total.error_rate), ""),

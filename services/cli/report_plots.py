@@ -100,7 +100,7 @@ def _over(times: Sequence[datetime], tallies: Any, name: str) -> list[Point]:
 def _rates(figures: Figures, times: Sequence[datetime]) -> list[Point]:
     minutes = figures.width.total_seconds() / 60
     return [
-        (time, figures.buckets[time].count / minutes if time in figures.buckets else 0.0)
+        (time, figures.buckets[time].images / minutes if time in figures.buckets else 0.0)
         for time in times
     ]
 

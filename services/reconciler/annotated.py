@@ -2,14 +2,14 @@
 
 import time
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import structlog
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.errors import UnavailableError
-from services.quality.annotated import annotated, misreading
+from services.quality.annotated import annotated
+from services.quality.tally import Tally, add_to_each
 from services.reconciler.metrics import (
     ANNOTATED_CER,
     ANNOTATED_CHARACTERS,
@@ -28,26 +28,6 @@ class Model(NamedTuple):
     model_version: str
 
 
-@dataclass
-class Tally:
-    """Annotated images that one model has read, counted together."""
-
-    images: int = 0
-    exact: int = 0
-    """Those that are read without an error."""
-    errors: int = 0
-    characters: int = 0
-    """Of the right texts."""
-
-    def add(self, read: str, *, right: str) -> None:
-        """Count an image."""
-        errors = misreading(read, right=right).errors
-        self.images += 1
-        self.exact += errors == 0
-        self.errors += errors
-        self.characters += len(right)
-
-
 async def count(images: ImageRepository, bucket: str) -> dict[Model, Tally]:
     """Count all annotated images by the model of their last prediction, a page in memory.
 
@@ -59,7 +39,7 @@ async def count(images: ImageRepository, bucket: str) -> dict[Model, Tally]:
         for image in page:
             if (read := image.document.prediction) is not None:
                 model = Model(str(read.engine), str(read.model_version))
-                tallies[model].add(read.text, right=image.right or "")
+                add_to_each([tallies[model]], read, image.right)
     return dict(tallies)
 
 
@@ -68,8 +48,8 @@ def publish(tallies: dict[Model, Tally]) -> None:
     for gauge in (ANNOTATED_CER, ANNOTATED_EXACT, ANNOTATED_IMAGES, ANNOTATED_CHARACTERS):
         gauge.clear()
     for model, tally in tallies.items():
-        ANNOTATED_CER.labels(*model).set(tally.errors / tally.characters)
-        ANNOTATED_EXACT.labels(*model).set(tally.exact / tally.images)
+        ANNOTATED_CER.labels(*model).set(tally.error_rate or 0.0)
+        ANNOTATED_EXACT.labels(*model).set(tally.exact_share or 0.0)
         ANNOTATED_IMAGES.labels(*model).set(tally.images)
         ANNOTATED_CHARACTERS.labels(*model).set(tally.characters)
     ANNOTATED_COUNTED.set(time.time())

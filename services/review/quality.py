@@ -14,7 +14,8 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.errors import UnavailableError
 from services.common.domain.image import ImageDocument
 from services.common.runtime.periodic import periodic
-from services.quality.annotated import Image, misreading, predicted
+from services.quality.annotated import Image, predicted
+from services.quality.tally import Tally, add_to_each
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -24,28 +25,6 @@ UPLOADED = "(uploaded)"
 RETRY_SECONDS = 10.0
 """Pause after a count that failed."""
 FIELDS = {"sha256": 1, "status": 1, "prediction": 1, "annotation": 1, "sources.url": 1}
-
-
-@dataclass
-class Tally:
-    """Images counted together."""
-
-    images: int = 0
-    score_sum: float = 0.0
-    annotated: int = 0
-    """Those with a text that a person, or a list, says is right."""
-    errors: int = 0
-    characters: int = 0
-
-    @property
-    def mean(self) -> float | None:
-        """Mean score; None without images."""
-        return self.score_sum / self.images if self.images else None
-
-    @property
-    def error_rate(self) -> float | None:
-        """Wrong characters over those of the right texts; None without such texts."""
-        return self.errors / self.characters if self.characters else None
 
 
 @dataclass
@@ -63,16 +42,10 @@ class Figures:
         prediction = image.document.prediction
         if prediction is None:
             return
-        right, score = image.right or "", prediction.score
-        errors = misreading(prediction.text, right=right).errors
-        band = min(BANDS - 1, int(score * BANDS))
+        band = self.bands[min(BANDS - 1, int(prediction.score * BANDS))]
         hosts = [self.hosts[host] for host in _hosts(image.copies)]
-        for tally in (self.total, self.bands[band], self.models[prediction.model], *hosts):
-            tally.images += 1
-            tally.score_sum += score
-            tally.annotated += bool(right)
-            tally.errors += errors
-            tally.characters += len(right)
+        tallies = (self.total, band, self.models[prediction.model], *hosts)
+        add_to_each(tallies, prediction, image.right)
 
     def by_band(self) -> Iterator[tuple[str, Tally]]:
         """Yield each band of scores, the worst first."""

@@ -11,7 +11,7 @@ from services.common.adapters.keyset import LIMIT
 from services.common.adapters.mongo import Database, open_index
 from services.common.domain.annotations import to_annotation
 from services.common.runtime.settings import MongoSettings
-from services.reconciler.annotated import Model, Tally, count, count_and_publish
+from services.reconciler.annotated import Model, count, count_and_publish
 from tests.support.datasets import annotation, prediction
 
 pytestmark = pytest.mark.integration
@@ -55,10 +55,12 @@ async def test_errors_are_counted_by_the_model_that_has_read_last(index: Databas
         ]
     )
 
-    assert await count(ImageRepository(index.images), BUCKET) == {
-        Model("fake", "fake-1"): Tally(images=3, exact=2, errors=1, characters=23),
-        Model("fake", "0"): Tally(images=1, exact=0, errors=3, characters=9),
-    }
+    counted = await count(ImageRepository(index.images), BUCKET)
+
+    assert {
+        model: (each.images, each.exact, each.errors, each.characters)
+        for model, each in counted.items()
+    } == {Model("fake", "fake-1"): (3, 2, 1, 23), Model("fake", "0"): (1, 0, 3, 9)}
 
 
 async def test_what_has_no_right_text_counts_nothing(index: Database) -> None:

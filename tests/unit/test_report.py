@@ -42,7 +42,7 @@ def annotated(text: str, quality: str = "ok") -> dict[str, Any]:
 
 def test_mean_and_low_scores_are_counted() -> None:
     total = figures(document(0.9), document(0.5), document(0.1)).total
-    assert total.count == 3
+    assert total.images == 3
     assert total.mean == pytest.approx(0.5)
     assert total.low == 1
     assert total.low_share == pytest.approx(1 / 3)
@@ -55,7 +55,7 @@ def test_without_predictions_there_is_no_mean() -> None:
 
 def test_predictions_of_another_time_count_nothing() -> None:
     before, after = SINCE - timedelta(seconds=1), UNTIL + timedelta(seconds=1)
-    assert figures(document(0.9, at=before), document(0.9, at=after)).total.count == 0
+    assert figures(document(0.9, at=before), document(0.9, at=after)).total.images == 0
 
 
 def test_character_errors_are_of_good_annotations_only() -> None:
@@ -83,7 +83,7 @@ def test_models_and_times_are_told_apart() -> None:
         "rapidocr 1": 0.9,
         "rapidocr 2": 0.3,
     }
-    assert [tally.count for tally in counted.buckets.values()] == [1, 1]
+    assert [tally.images for tally in counted.buckets.values()] == [1, 1]
 
 
 @pytest.mark.parametrize(("score", "place"), [(0.0, 0), (0.049, 0), (0.05, 1), (1.0, BINS - 1)])
