@@ -39,13 +39,16 @@ from services.common.runtime.settings import MongoSettings, S3Settings
 
 REJECTED = "rejected"
 SHOWN = 20
+EXAMPLES = 5
+"""Images that are named where all rows of a kind are unknown."""
 KEPT = 1000
 """Rows that are named in the answer; beyond it they are only counted."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 NOT_WELL = (Outcome.CONFLICT.value, Outcome.UNKNOWN.value, REJECTED)
 _UNKNOWN_KINDS = {
     "url": "{} rows name URLs; no image came from any of them",
-    "file": "{} rows name files; none is known by name, key or hash: docreco images shows them",
+    "file": "{} rows name files; none is known by name, key or hash: docreco images --wide shows "
+    "them",
 }
 """What is said once where all rows of a kind are unknown."""
 
@@ -268,6 +271,8 @@ def _for_people(writer: _Writer, report: Report, *, dry_run: bool) -> list[Any]:
         for kind, count in writer.unknown.items()
         if count > 1 and not writer.found[kind]
     }
+    for kind in at_once:
+        at_once[kind] += _examples(writer, kind)
     remarks = [
         each
         for each in writer.remarks
@@ -284,3 +289,14 @@ def _for_people(writer: _Writer, report: Report, *, dry_run: bool) -> list[Any]:
             title += f", the first {SHOWN}"
         shown.append(table(title, ("line", "outcome", "image", "why"), rows))
     return [*shown, *at_once.values(), *reading_for_people(report), words]
+
+
+def _examples(writer: _Writer, kind: str) -> str:
+    """Return the first images of a kind that no row found, in words."""
+    names = [
+        plain(each.where)
+        for each in writer.remarks
+        if each.outcome == Outcome.UNKNOWN and _kind(each.where) == kind
+    ][:EXAMPLES]
+    rest = writer.unknown[kind] - len(names)
+    return f" ({', '.join(names)}{f' and {rest} more' if rest else ''})" if names else ""

@@ -27,7 +27,12 @@ from services.common.domain.tables.table import (
     read_table,
 )
 
-WANTED = Wanted(where=(*KEY_NAMES, *URL_NAMES, *FILE_NAMES), quality=QUALITY_NAMES, needs_text=True)
+WANTED = Wanted(
+    where=(*KEY_NAMES, *URL_NAMES, *FILE_NAMES),
+    quality=QUALITY_NAMES,
+    needs_text=True,
+    option="--{}-column",
+)
 JSON_LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
 _SEPARATORS = {".tsv": "\t", ".tab": "\t"}
 MAX_JSON_BYTES = 64 * 1024 * 1024

@@ -107,6 +107,8 @@ async def addresses(settings: CliSettings) -> list[Finding]:
             ("OCR API", settings.ocr_url, "DOCRECO_OCR_URL", "readyz"),
             ("fetcher", settings.fetcher_url, "DOCRECO_FETCHER_URL", "readyz"),
             ("consumer", settings.consumer_url, "DOCRECO_CONSUMER_URL", "readyz"),
+            ("review page", settings.review_url, "DOCRECO_REVIEW_URL", "readyz"),
+            ("reconciler", settings.reconciler_url, "DOCRECO_RECONCILER_URL", "readyz"),
             ("Prometheus", settings.prometheus_url, "DOCRECO_PROMETHEUS_URL", "-/ready"),
         )
         return await asyncio.gather(

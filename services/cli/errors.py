@@ -78,13 +78,22 @@ class RefusedError(CommandError):
         code: The problem's code, where it is one.
         detail: The problem's words.
         lines: What is wrong with which line of a list.
+        hint: What the person can do about it, where it is not a matter of the token.
     """
 
     def __init__(
-        self, service: str, status: int, *, code: str, detail: str, lines: tuple[str, ...] = ()
+        self,
+        service: str,
+        status: int,
+        *,
+        code: str,
+        detail: str,
+        lines: tuple[str, ...] = (),
+        hint: str = "",
     ) -> None:
         listed = "".join(f"\n  {line}" for line in lines)
-        hint = "Set DOCRECO_FETCHER_TOKEN to its token." if status in {401, 403} else ""
+        if status in {401, 403}:
+            hint = "Set DOCRECO_FETCHER_TOKEN to its token."
         super().__init__(
             f"{service} refused ({status} {code}): {detail}{listed}",
             status=ExitStatus.REFUSED,

@@ -27,6 +27,7 @@ from services.common.domain.tables.table import Report
 SERVICE = "The fetcher"
 PAGE_ITEMS = 500
 SHOWN_LINES = 10
+COLUMN_HINT = "On the command line: --url-column NAME, --text-column NAME."
 LIST_SECONDS = 1800.0
 """So long a list is waited for: the fetcher answers when it has read it whole, and may take minutes
 to get one, or an archive, from its address. Who gave up sooner would submit it twice."""
@@ -292,12 +293,15 @@ async def _refusal(response: aiohttp.ClientResponse) -> RefusedError:
         problem = None
     if not isinstance(problem, Mapping):
         problem = {}
+    listed = problem.get("rejected") or []
+    codes = {each.get("code") for each in listed if isinstance(each, Mapping)}
     return RefusedError(
         SERVICE,
         response.status,
         code=str(problem.get("code", response.reason)),
         detail=str(problem.get("detail", "no details")),
         lines=_lines(problem),
+        hint=COLUMN_HINT if "no_url_column" in codes else "",
     )
 
 
@@ -307,7 +311,9 @@ def _lines(problem: Mapping[str, Any]) -> tuple[str, ...]:
     told = [
         f"line {each['line']}: {each.get('detail') or each.get('code')}"
         for each in listed
-        if isinstance(each, Mapping) and "line" in each
+        if isinstance(each, Mapping)
+        and "line" in each
+        and each.get("detail") != problem.get("detail")  # a list that can't be read at all
     ]
     rest = len(told) - SHOWN_LINES
     return (*told[:SHOWN_LINES], *([f"and {rest} more"] if rest > 0 else []))

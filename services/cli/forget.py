@@ -6,7 +6,7 @@ import typer
 
 from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
-from services.cli.output import Output, cell, run, table
+from services.cli.output import Output, cell, cell_of_lines, run, table
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
 from services.common.domain.redaction import hide_secrets
@@ -42,7 +42,7 @@ def forget(
                     nothing = f"nothing is known of {hide_secrets(what)}"
                     raise CommandError(nothing, status=ExitStatus.REFUSED)
                 if not yes:
-                    output.asides.print(_targets_table(found.targets))
+                    output.asides.print(targets_table(found.targets))
                     asked = f"Delete {len(found.targets)} images and the text of "
                     asked += f"{len(found.submitted.items)} items of batches for ever?"
                     if not typer.confirm(asked, err=True):
@@ -56,13 +56,14 @@ def forget(
     run(output, work)
 
 
-def _targets_table(targets: list[Target]) -> Any:
+def targets_table(targets: list[Target]) -> Any:
+    """Return the table of what is to be deleted."""
     rows = [
         [
             cell(target.key),
             "yes" if target.is_stored else "no",
             cell(target.document.status or "no document"),
-            cell("\n".join(target.document.urls) or "(uploaded)"),
+            cell_of_lines(target.document.urls or ["(uploaded)"]),
         ]
         for target in targets
     ]
@@ -73,7 +74,7 @@ def _for_people(report: Report) -> list[Any]:
     rows = [
         [
             cell(proof["document"]),
-            cell("\n".join(proof["sources"]) or "(uploaded)"),
+            cell_of_lines(proof["sources"] or ["(uploaded)"]),
             cell(proof["removed_at"] or "not yet", "" if proof["removed_at"] else "red"),
             cell(proof["erased_at"] or ""),
         ]

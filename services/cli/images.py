@@ -1,18 +1,26 @@
 """``docreco images``: what is known of the images, the worst read first where asked."""
 
+import csv
+import sys
+from collections.abc import Sequence
 from enum import StrEnum
+from io import StringIO
 from typing import Annotated
 
 import typer
 
 from services.cli.errors import ExitStatus
-from services.cli.output import Output, run
+from services.cli.output import Output, plain, run
 from services.cli.rows import ImageRow, image_row, image_table
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document, open_index
 from services.common.runtime.settings import MongoSettings
 
 NEWEST_FIRST = (("indexed_at", -1), ("_id", 1))
+CSV_COLUMNS = (
+    *("image", "status", "prediction", "score", "annotation", "cer"),
+    *("error_code", "error_detail", "sources_count", "url"),
+)
 WORST_FIRST = (("prediction.score", 1), ("_id", 1))
 
 
@@ -36,10 +44,16 @@ def images(
             "--worst-first", "--worst", help="Lowest scores first, of those that were read."
         ),
     ] = False,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Whole keys, in lines as long as needed.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with whole keys.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
 ) -> None:
     """List images with prediction, score, annotation and character error rate, newest first."""
-    output = Output(as_json=as_json)
+    if as_csv and as_json:
+        raise typer.BadParameter("either --csv or --json, not both")
+    output = Output(as_json=as_json, is_wide=wide)
 
     async def work() -> ExitStatus:
         async with open_index(MongoSettings()) as index:
@@ -52,11 +66,29 @@ def images(
                 worst_first=worst_first,
             )
         order = "lowest scores first" if worst_first else "newest first"
-        shown = image_table(f"{len(rows)} images, {order}", rows) if rows else "No such image."
+        if as_csv:
+            write_csv(rows)
+            return ExitStatus.OK
+        title = f"{len(rows)} images, {order}"
+        shown = image_table(title, rows, is_wide=wide) if rows else "No such image."
         output.answer([row.model_dump() for row in rows], shown)
         return ExitStatus.OK
 
     run(output, work)
+
+
+def write_csv(rows: Sequence[ImageRow]) -> None:
+    """Write rows to standard output; a terminal gets no control characters of strangers."""
+    is_terminal = sys.stdout.isatty()
+    made = StringIO()
+    writer = csv.writer(made)
+    writer.writerow(CSV_COLUMNS)
+    for row in rows:
+        cells = [getattr(row, name) for name in CSV_COLUMNS[:-1]]
+        cells.append(row.sources[0] if row.sources else None)
+        values = ["" if cell is None else str(cell) for cell in cells]
+        writer.writerow(map(plain, values) if is_terminal else values)
+    sys.stdout.write(made.getvalue())
 
 
 async def find_rows(

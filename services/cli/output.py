@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 import unicodedata
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -18,6 +18,8 @@ from rich.text import Text
 
 from services.cli.errors import CommandError, ExitStatus, known_errors
 
+WIDE = 4000
+"""Characters of a line that is not to be folded."""
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that move the cursor, change the direction or the end of a line, or are
@@ -48,6 +50,11 @@ def cell(value: object, style: str = "") -> Text:
     return Text(plain(value), style=style)
 
 
+def cell_of_lines(values: Iterable[object]) -> Text:
+    """Return texts by strangers for one cell of a table, a line each."""
+    return Text("\n".join(plain(value) for value in values))
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Text | str]]) -> Table:
     """Return a table; every cell that is not markup of our own is a ``cell``."""
     made = Table(title=title, title_justify="left", header_style="bold", expand=False)
@@ -64,11 +71,12 @@ class Output:
 
     Args:
         as_json: One JSON document on standard output and nothing else there.
+        is_wide: Lines of the answer may be longer than the terminal is wide.
     """
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, is_wide: bool = False) -> None:
         self.as_json = as_json
-        self.answers = Console(highlight=False)
+        self.answers = Console(highlight=False, width=WIDE if is_wide else None)
         self.asides = Console(stderr=True, highlight=False)
 
     def answer(self, document: object, *people: RenderableType) -> None:

@@ -25,7 +25,7 @@ def reading_for_people(report: Report) -> list[Table | str]:
         if report.note_count > len(rows):
             title += f", the first {len(rows)}"
         shown.append(table(title, ("table", "line", "code", "detail"), rows))
-    words = [f"{report.with_text} of {report.rows} have a text"]
+    words = [f"{report.rows} read, {report.with_text} of them with a text"]
     if report.columns:
         used = ", ".join(f"{name} as {role}" for role, name in report.columns.items())
         words.append(f"columns: {used}")

@@ -86,12 +86,15 @@ def image_row(document: ImageDocument) -> ImageRow:
     )
 
 
-def image_table(title: str, rows: Sequence[ImageRow], *, with_origin: bool = True) -> Table:
+def image_table(
+    title: str, rows: Sequence[ImageRow], *, with_origin: bool = True, is_wide: bool = False
+) -> Table:
     """Return the table of images; with their status and source, or only what was read."""
+    name = "short_image" if with_origin and not is_wide else "image" if is_wide else "label"
     columns = ["image", "prediction", "score", "annotation", "CER"]
     lines = [
         [
-            cell(row.short_image if with_origin else row.label),
+            cell(getattr(row, name)),
             cell("" if row.prediction is None else row.prediction),
             _score(row.score),
             cell("" if row.annotation is None else row.annotation),
@@ -103,7 +106,11 @@ def image_table(title: str, rows: Sequence[ImageRow], *, with_origin: bool = Tru
         columns += ["status", "source"]
         for line, row in zip(lines, rows, strict=True):
             line += [_status(row), _source(row)]
-    return table(title, columns, lines)
+    made = table(title, columns, lines)
+    if name == "short_image" and any(row.short_image != row.image for row in rows):
+        made.caption = "Keys are cut short; --wide, --csv and --json show them whole."
+        made.caption_justify = "left"
+    return made
 
 
 def _source(row: ImageRow) -> Text:

@@ -15,6 +15,10 @@ class CliSettings(BaseSettings):
     consumer_url: HttpUrl = Field(
         HttpUrl("http://127.0.0.1:8083"), description="Health and metrics of the consumer."
     )
+    reconciler_url: HttpUrl = Field(
+        HttpUrl("http://127.0.0.1:8084"), description="Health and metrics of the reconciler."
+    )
+    review_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8082"), description="The review page.")
     prometheus_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:9000"), description="Prometheus.")
     timeout_seconds: float = Field(
         30.0, gt=0, le=3600, description="Limit to connect, and between two reads of an answer."

@@ -128,7 +128,9 @@ async def test_file_is_read_as_its_sender_says(collected: Collected, tmp_path: P
     assert told["reading"]["encoding"] == "cp1250"
     assert told["reading"]["columns"] == {"image": "scan", "text": "texte vérifié"}
     assert told["reading"]["ignored_columns"] == ["n°"]
-    assert "1 of 1 have a text; columns: scan as image, texte vérifié as text" in people[1]
+    assert (
+        "1 read, 1 of them with a text; columns: scan as image, texte vérifié as text" in people[1]
+    )
 
 
 async def test_strict_writes_nothing_of_a_doubtful_file(
@@ -152,7 +154,9 @@ async def test_kind_of_rows_all_unknown_is_told_once(collected: Collected, tmp_p
     status, output = await docreco("annotate", file)
     assert status == 1
     assert "120 rows name files; none is known by name" in output
-    assert "007.jpg" not in output
+    assert "001.jpg, lines/002.jpg" in output
+    assert "005.jpg" not in output
+    assert "and 115 more" in output
     assert "121 rows: 1 written, 120 unknown" in output
 
 
@@ -161,6 +165,7 @@ async def test_kind_of_rows_all_unknown_is_told_once(collected: Collected, tmp_p
     ("content", "words"),
     [
         ("url,score\nhttp://a/,1\n", "no column is named annotation"),
+        ("url,score\nhttp://a/,1\n", "Name it by --text-column\n"),
         ("text,score\na,1\n", "no column is named key"),
         ("alone\n", "its columns are 'alone'"),
         (None, "can't be read"),

@@ -1,7 +1,9 @@
 """``docreco images`` and ``doctor`` against real servers."""
 
+import csv
 import json
 from collections.abc import AsyncIterator
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from tests.support.ocr_api import scripted_ocr_api
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("mongo_environment")]
 
-SERVICES = ("OCR", "FETCHER", "CONSUMER", "PROMETHEUS")
+SERVICES = ("OCR", "FETCHER", "CONSUMER", "REVIEW", "RECONCILER", "PROMETHEUS")
 
 
 @pytest.fixture
@@ -84,6 +86,26 @@ async def test_images_table_shows_hostile_text_harmlessly() -> None:
     assert "\x1b" not in result.stdout
 
 
+async def test_images_shows_whole_keys_where_asked(images: Database) -> None:
+    key = f"raw/fetched/ab/{'ab' * 32}.png"
+    await images.images.insert({"_id": key, "status": "predicted", "sources": []})
+
+    cut, wide = await docreco("images"), await docreco("images", "--wide")
+    rows = list(csv.DictReader(StringIO((await docreco("images", "--csv")).stdout)))
+
+    assert key not in cut.stdout
+    assert "--wide" in cut.stdout
+    assert key in wide.stdout
+    assert "--wide" not in wide.stdout
+    by_image = {row["image"]: row for row in rows}
+    assert key in by_image
+    assert by_image["raw/bad.png"]["prediction"] == "[b]bad\x1b[2J"
+    assert by_image["raw/bad.png"]["score"] == "0.12"
+    assert by_image["raw/bad.png"]["url"] == "http://site.example/bad"
+    assert by_image["raw/broken.png"]["error_code"] == "undecodable_image"
+    assert (await docreco("images", "--csv", "--json")).exit_code == 2
+
+
 @pytest.mark.usefixtures("index")
 async def test_no_images_is_said() -> None:
     result = await docreco("images")
@@ -126,6 +148,8 @@ async def test_doctor_finds_the_servers_well() -> None:
         "OCR API": "ok",
         "fetcher": "ok",
         "consumer": "ok",
+        "review page": "ok",
+        "reconciler": "ok",
         "Prometheus": "unreachable",  # the stand-in has no /-/ready
         "MinIO": "ok",
         "RabbitMQ": "ok",

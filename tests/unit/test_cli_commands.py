@@ -159,6 +159,17 @@ async def test_refused_list_shows_the_lines(fetcher: ScriptedFetcher, url_list: 
     assert "and 2 more" in result.stderr
 
 
+async def test_error_of_a_whole_list_is_shown_once(
+    fetcher: ScriptedFetcher, url_list: Path
+) -> None:
+    words = "no column is named url. Name it by url_column"
+    lines = [{"line": 1, "code": "no_url_column", "detail": words}]
+    fetcher.submission = problem(422, "malformed_list", words, rejected=lines)
+    result = await docreco("submit", url_list)
+    assert result.stderr.count("no column is named url") == 1
+    assert "--url-column NAME" in result.stderr
+
+
 async def test_missing_token_is_said_with_the_setting(
     fetcher: ScriptedFetcher, url_list: Path
 ) -> None:

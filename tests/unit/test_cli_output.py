@@ -18,11 +18,13 @@ from services.cli.errors import (
     known_errors,
     reason_of,
 )
+from services.cli.forget import targets_table
 from services.cli.output import Output, cell, counted, plain, table, to_json
 from services.cli.rows import character_error_rate, image_row, image_table
 from services.cli.settings import CliSettings
 from services.common.domain.errors import IndexUnavailableError
 from services.common.domain.image import ImageDocument
+from services.erasure.removal import Target
 from tests import factories
 
 CLEAR_SCREEN = "\x1b[2J"
@@ -63,6 +65,17 @@ def test_hostile_characters_are_replaced(hostile: str) -> None:
     shown = rendered(table("t", ("image",), [[cell(f"a{hostile}b")]]))
     assert f"a{hostile[0]}" not in shown
     assert "a\N{REPLACEMENT CHARACTER}" in shown
+
+
+def test_urls_of_an_image_stand_on_lines_of_their_own() -> None:
+    urls = ["http://a.test/1", f"http://a.test/{CLEAR_SCREEN}"]
+    document = ImageDocument.model_validate(
+        {"_id": "raw/a.png", "sources": [{"url": url} for url in urls]}
+    )
+    target = Target("a.png", is_stored=True, document=document)
+    shown = rendered(targets_table([target]))
+    assert shown.count("http://a.test/") == 2
+    assert shown.count("\N{REPLACEMENT CHARACTER}") == 1
 
 
 def test_markup_of_strangers_is_shown_as_it_is() -> None:

@@ -36,6 +36,7 @@ class Wanted:
         needs_text: Whether a table without a column of texts is of no use.
         url_column: Name that a person gave for ``where``: no other will do.
         text_column: Likewise.
+        option: How a person names a column, with ``url`` or ``text`` in it.
     """
 
     where: tuple[str, ...]
@@ -44,6 +45,7 @@ class Wanted:
     needs_text: bool = False
     url_column: str | None = None
     text_column: str | None = None
+    option: str = "{}_column"
 
 
 @dataclass(frozen=True)
@@ -154,4 +156,4 @@ def missing(names: Sequence[str], wanted: Wanted) -> str:
         )
     if near := difflib.get_close_matches(known[0], [plain(name) for name in names], 1, 0.5):
         detail += f"; is it {near[0]!r}?"
-    return f"{detail}. Name it by --{option}-column (HTTP: {option}_column)"
+    return f"{detail}. Name it by {wanted.option.format(option)}"
