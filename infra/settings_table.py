@@ -29,8 +29,8 @@ from services.common.runtime.settings import (
     S3Settings,
 )
 from services.consumer.settings import ConsumerSettings
-from services.fetcher.archives.settings import ArchiveSettings
 from services.fetcher.settings import FetcherSettings
+from services.fetcher.sources.archives.settings import ArchiveSettings
 from services.label_studio.settings import LabelStudioSettings
 from services.provisioner.settings import (
     PreflightSettings,

@@ -17,17 +17,10 @@ from services.common.runtime.problems import (
 from services.common.runtime.site_guard import SiteGuard, to_names
 from services.fetcher import schemas
 from services.fetcher.access import require_token
-from services.fetcher.batches import BatchConflictError, Batches, BatchNotFoundError
-from services.fetcher.hosts.repository import HostRepository
-from services.fetcher.ledger import ItemOutcome, RetryScope
-from services.fetcher.list_parameters import ListParameters, check_query, list_body
-from services.fetcher.lists.rows import MalformedListError
-from services.fetcher.openings import Opened, Openings, default_collection
-from services.fetcher.progress import failed_csv, progress_events
-from services.fetcher.references import RETRY_AFTER_SECONDS, References
-from services.fetcher.settings import FetcherSettings
-from services.fetcher.spool import NoSpaceError, Spool
-from services.fetcher.submissions import (
+from services.fetcher.batches.ledger import ItemOutcome, RetryScope
+from services.fetcher.batches.references import RETRY_AFTER_SECONDS, References
+from services.fetcher.batches.repository import BatchConflictError, Batches, BatchNotFoundError
+from services.fetcher.batches.submissions import (
     Description,
     EmptyListError,
     IdempotencyKeyReusedError,
@@ -36,6 +29,13 @@ from services.fetcher.submissions import (
     Submission,
     Submissions,
 )
+from services.fetcher.list_parameters import ListParameters, check_query, list_body
+from services.fetcher.politeness.repository import HostRepository
+from services.fetcher.progress import failed_csv, progress_events
+from services.fetcher.settings import FetcherSettings
+from services.fetcher.sources.lists.rows import MalformedListError
+from services.fetcher.sources.openings import Opened, Openings, default_collection
+from services.fetcher.sources.spool import NoSpaceError, Spool
 from services.fetcher.upload import receive
 
 BatchId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$")]

@@ -9,7 +9,7 @@ from services.common.adapters.rabbitmq.settlement import HOST_HEADER
 from services.common.domain.errors import PermanentError
 from services.common.domain.provenance import KINDS, SourceKind
 from services.common.download.urls import host_of
-from services.fetcher.addresses import name_of, own_name
+from services.fetcher.sources.addresses import name_of, own_name
 
 
 class InvalidJobError(PermanentError):

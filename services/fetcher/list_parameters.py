@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.runtime.problems import ProblemError
-from services.fetcher.lists.documents import MAX_NAME_LENGTH, to_name
+from services.fetcher.sources.lists.documents import MAX_NAME_LENGTH, to_name
 
 SHOWN_UNKNOWN = 20
 

@@ -21,27 +21,27 @@ from services.common.runtime.logs import configure_logging
 from services.common.runtime.server import http_server, serve_until, stop_on_signals
 from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.fetcher.api import build_app
-from services.fetcher.archives.settings import ArchiveSettings
-from services.fetcher.archives.source import ArchiveSource, open_archives
-from services.fetcher.batches import Batches
-from services.fetcher.cancellations import Cancellations
-from services.fetcher.clearing import Clearing
-from services.fetcher.counting import Counting
-from services.fetcher.dispatcher import Dispatcher
-from services.fetcher.expander import Expander
-from services.fetcher.hosts.repository import HostRepository
-from services.fetcher.hosts.scheduler import HostScheduler, SlotLimits
-from services.fetcher.hosts.source import PoliteSource
-from services.fetcher.ledger import Ledger
-from services.fetcher.lists.pages import Pages
+from services.fetcher.batches.cancellations import Cancellations
+from services.fetcher.batches.clearing import Clearing
+from services.fetcher.batches.counting import Counting
+from services.fetcher.batches.dispatcher import Dispatcher
+from services.fetcher.batches.expander import Expander
+from services.fetcher.batches.ledger import Ledger
+from services.fetcher.batches.pages import Pages
+from services.fetcher.batches.references import References
+from services.fetcher.batches.repository import Batches
+from services.fetcher.batches.shares import Shares
+from services.fetcher.batches.submissions import Submissions
 from services.fetcher.metrics import DOWNLOADS
-from services.fetcher.openings import ListLimits, Openings
-from services.fetcher.references import References
+from services.fetcher.politeness.repository import HostRepository
+from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
+from services.fetcher.politeness.source import PoliteSource
 from services.fetcher.settings import FetcherSettings
-from services.fetcher.shares import Shares
-from services.fetcher.spool import Spool
-from services.fetcher.submissions import Submissions
-from services.fetcher.submitted import SubmittedFiles
+from services.fetcher.sources.archives.settings import ArchiveSettings
+from services.fetcher.sources.archives.source import ArchiveSource, open_archives
+from services.fetcher.sources.openings import ListLimits, Openings
+from services.fetcher.sources.spool import Spool
+from services.fetcher.sources.submitted import SubmittedFiles
 from services.fetcher.worker import Worker
 
 PARTITION_PREFETCH = 128

@@ -7,7 +7,7 @@ from io import StringIO
 
 from services.common.adapters.mongo import Document
 from services.common.runtime.periodic import pause
-from services.fetcher.batches import Batch, Batches, BatchState
+from services.fetcher.batches.repository import Batch, Batches, BatchState
 from services.fetcher.schemas import to_status
 
 POLL_SECONDS = 0.5

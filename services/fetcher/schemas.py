@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.common.adapters.mongo import Document
 from services.common.domain.redaction import hide_digest
-from services.fetcher.addresses import name_of
-from services.fetcher.batches import Batch, BatchState
-from services.fetcher.hosts.repository import DelayReason
-from services.fetcher.ledger import ItemOutcome
-from services.fetcher.lists.rows import Rejection
-from services.fetcher.submissions import ListPreview, Submission
+from services.fetcher.batches.ledger import ItemOutcome
+from services.fetcher.batches.repository import Batch, BatchState
+from services.fetcher.batches.submissions import ListPreview, Submission
+from services.fetcher.politeness.repository import DelayReason
+from services.fetcher.sources.addresses import name_of
+from services.fetcher.sources.lists.rows import Rejection
 
 
 class _Model(BaseModel):

@@ -12,9 +12,9 @@ from services.common.domain.tables.list_format import ListFormat
 from services.common.runtime.bodies import bounded_body
 from services.common.runtime.problems import ProblemError
 from services.fetcher.list_parameters import ListParameters, refuse_unknown
-from services.fetcher.lists.formats import OpenList
-from services.fetcher.openings import Opened, Openings, Sent, clean_file_name, too_large
-from services.fetcher.spool import Spool, space_errors
+from services.fetcher.sources.lists.formats import OpenList
+from services.fetcher.sources.openings import Opened, Openings, Sent, clean_file_name, too_large
+from services.fetcher.sources.spool import Spool, space_errors
 
 _MAX_FIELDS = 16
 _MAX_FIELD_BYTES = 64 * 1024

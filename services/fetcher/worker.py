@@ -22,15 +22,15 @@ from services.common.download.errors import (
     RefusedDownloadError,
 )
 from services.common.download.headers import Validators
-from services.fetcher.addresses import is_submitted
-from services.fetcher.cancellations import BatchCancelledError, Cancellations
-from services.fetcher.hosts.scheduler import HostScheduler
-from services.fetcher.hosts.source import Source
+from services.fetcher.batches.cancellations import BatchCancelledError, Cancellations
+from services.fetcher.batches.ledger import CANCELLED, ItemOutcome, Ledger, Result
 from services.fetcher.images import Image, to_image
 from services.fetcher.jobs import Job, parse_job
-from services.fetcher.ledger import CANCELLED, ItemOutcome, Ledger, Result
 from services.fetcher.metrics import DoneCode
-from services.fetcher.spool import NoSpaceError
+from services.fetcher.politeness.scheduler import HostScheduler
+from services.fetcher.politeness.source import Source
+from services.fetcher.sources.addresses import is_submitted
+from services.fetcher.sources.spool import NoSpaceError
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -10,8 +10,8 @@ from services.common.adapters.rabbitmq.settlement import OCR_QUEUES, Delivery, j
 from services.common.adapters.synthetic_events import sequencer_at, stored_notification
 from services.common.domain.errors import InvalidEventError
 from services.common.domain.provenance import FETCH_ID
+from services.fetcher.batches.ledger import ItemOutcome, Ledger, Result
 from services.fetcher.jobs import Job
-from services.fetcher.ledger import ItemOutcome, Ledger, Result
 from tests.chaos.stage import PASSWORD, PATIENCE_SECONDS, Stage, without_events
 from tests.chaos.windows import Window
 from tests.support.review import Person, image_of, open_person

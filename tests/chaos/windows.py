@@ -80,17 +80,17 @@ class Window(Enum):
     PAGE_WRITTEN = Place(
         "page of a list written, list not loaded",
         FETCHER,
-        "services.fetcher.lists.pages:Pages.add",
+        "services.fetcher.batches.pages:Pages.add",
     )
     PAGE_PUBLISHED = Place(
         "page published, progress not noted",
         FETCHER,
-        "services.fetcher.dispatcher:Dispatcher._publish",
+        "services.fetcher.batches.dispatcher:Dispatcher._publish",
     )
     ITEM_NOTED = Place(
         "item noted as queued, image not stored",
         FETCHER,
-        "services.fetcher.ledger:Ledger.queue",
+        "services.fetcher.batches.ledger:Ledger.queue",
     )
     IMAGE_STORED = Place(
         "image stored, item not finished",
@@ -100,7 +100,7 @@ class Window(Enum):
     ITEM_FINISHED = Place(
         "item finished, job not acknowledged",
         FETCHER,
-        "services.fetcher.ledger:Ledger.finish",
+        "services.fetcher.batches.ledger:Ledger.finish",
     )
     JOB_COPIED = Place(
         "job copied for a retry, original not acknowledged",
@@ -111,13 +111,13 @@ class Window(Enum):
     RETRY_ASKED = Place(
         "retry of a batch noted, not carried out",
         FETCHER,
-        "services.fetcher.batches:requeue",
+        "services.fetcher.batches.repository:requeue",
         is_before=True,
     )
     RETRY_DONE = Place(
         "retry of a batch carried out, not noted",
         FETCHER,
-        "services.fetcher.batches:requeue",
+        "services.fetcher.batches.repository:requeue",
     )
     DOCUMENT_WRITTEN = Place(
         "document written, event not acknowledged",

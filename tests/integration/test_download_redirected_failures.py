@@ -8,9 +8,9 @@ from aiohttp import web
 from services.common.download.client import Downloader, open_downloader
 from services.common.download.errors import FailedDownloadError
 from services.common.download.urls import host_of
-from services.fetcher.hosts.host import SILENT_AT_FIRST
-from services.fetcher.hosts.scheduler import SlotLimits
-from services.fetcher.hosts.source import PoliteSource
+from services.fetcher.politeness.host import SILENT_AT_FIRST
+from services.fetcher.politeness.scheduler import SlotLimits
+from services.fetcher.politeness.source import PoliteSource
 from tests.support.adversary import (
     GOOD,
     HOSTILE,

@@ -9,12 +9,12 @@ from typing_extensions import override
 
 from services.common.adapters.mongo import Collection, Filter
 from services.common.domain.errors import IndexUnavailableError
-from services.fetcher import submissions
-from services.fetcher.clearing import Clearing
-from services.fetcher.lists.formats import OpenList
-from services.fetcher.lists.pages import PAGE_ROWS, Pages
-from services.fetcher.lists.rows import Item, Row
-from services.fetcher.submissions import Description, ListClearedError, Submissions
+from services.fetcher.batches import submissions
+from services.fetcher.batches.clearing import Clearing
+from services.fetcher.batches.pages import PAGE_ROWS, Pages
+from services.fetcher.batches.submissions import Description, ListClearedError, Submissions
+from services.fetcher.sources.lists.formats import OpenList
+from services.fetcher.sources.lists.rows import Item, Row
 from tests.support.fetcher import Surroundings
 
 pytestmark = pytest.mark.integration

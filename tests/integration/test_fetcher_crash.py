@@ -29,14 +29,14 @@ from services.common.domain.provenance import from_metadata
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
-from services.fetcher.cancellations import Cancellations
-from services.fetcher.dispatcher import PAGE_ITEMS
-from services.fetcher.hosts.repository import HostRepository
-from services.fetcher.hosts.scheduler import HostScheduler, SlotLimits
-from services.fetcher.hosts.source import Source
+from services.fetcher.batches.cancellations import Cancellations
+from services.fetcher.batches.dispatcher import PAGE_ITEMS
+from services.fetcher.batches.ledger import ItemOutcome, Ledger, RetryScope
 from services.fetcher.jobs import Job
-from services.fetcher.ledger import ItemOutcome, Ledger, RetryScope
-from services.fetcher.spool import NoSpaceError
+from services.fetcher.politeness.repository import HostRepository
+from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
+from services.fetcher.politeness.source import Source
+from services.fetcher.sources.spool import NoSpaceError
 from services.fetcher.worker import MOST_POSTPONED, NO_SPACE_SECONDS, Worker
 from tests.support.fetcher import (
     DEADLINE_SECONDS,

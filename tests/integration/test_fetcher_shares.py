@@ -8,15 +8,15 @@ from typing_extensions import override
 from services.common.adapters.mongo import Document
 from services.common.adapters.rabbitmq.messaging import Publisher, connect, open_channel
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES
-from services.fetcher import shares
-from services.fetcher.counting import Counting
+from services.fetcher.batches import shares
+from services.fetcher.batches.counting import Counting
+from services.fetcher.batches.ledger import ItemOutcome, Ledger, Result, fetch_id
+from services.fetcher.batches.pages import Pages
+from services.fetcher.batches.shares import HELD_SECONDS, Shares
+from services.fetcher.batches.submissions import Description, Submissions
 from services.fetcher.jobs import Job
-from services.fetcher.ledger import ItemOutcome, Ledger, Result, fetch_id
-from services.fetcher.lists.formats import OpenList
-from services.fetcher.lists.pages import Pages
-from services.fetcher.lists.rows import Item
-from services.fetcher.shares import HELD_SECONDS, Shares
-from services.fetcher.submissions import Description, Submissions
+from services.fetcher.sources.lists.formats import OpenList
+from services.fetcher.sources.lists.rows import Item
 from tests.support.fetcher import Surroundings, dispatcher_of
 
 pytestmark = pytest.mark.integration

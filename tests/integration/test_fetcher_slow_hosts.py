@@ -20,10 +20,10 @@ from services.common.adapters.rabbitmq.settlement import DELAY_SECONDS, FETCH_QU
 from services.common.domain.errors import PostponedError
 from services.common.download.errors import FailedDownloadError
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.fetcher.hosts import repository
-from services.fetcher.hosts.host import HostState
-from services.fetcher.hosts.repository import HostRepository
-from services.fetcher.hosts.scheduler import MOST_HELD_SECONDS, HostScheduler, SlotLimits
+from services.fetcher.politeness import repository
+from services.fetcher.politeness.host import HostState
+from services.fetcher.politeness.repository import HostRepository
+from services.fetcher.politeness.scheduler import MOST_HELD_SECONDS, HostScheduler, SlotLimits
 from tests.support.fetcher import (
     Surroundings,
     fetcher_process,

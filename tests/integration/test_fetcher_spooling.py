@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from services.fetcher.archives.settings import ArchiveSettings
+from services.fetcher.sources.archives.settings import ArchiveSettings
 from tests.support.fetcher import Surroundings, running_fetcher, submit
 
 pytestmark = pytest.mark.integration

@@ -15,15 +15,15 @@ from services.cli.main import app as docreco
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, Delivery, judge
 from services.common.domain.errors import IndexUnavailableError
-from services.fetcher.batches import Batches
-from services.fetcher.expander import Expander
+from services.fetcher.batches.expander import Expander
+from services.fetcher.batches.ledger import ItemOutcome, Ledger, Result, RetryScope, fetch_id
+from services.fetcher.batches.pages import Pages, to_page
+from services.fetcher.batches.repository import Batches
+from services.fetcher.batches.requeuing import requeue
+from services.fetcher.batches.submissions import Description, Submissions
 from services.fetcher.jobs import Job
-from services.fetcher.ledger import ItemOutcome, Ledger, Result, RetryScope, fetch_id
-from services.fetcher.lists.formats import OpenList
-from services.fetcher.lists.pages import Pages, to_page
-from services.fetcher.lists.rows import Item
-from services.fetcher.requeuing import requeue
-from services.fetcher.submissions import Description, Submissions
+from services.fetcher.sources.lists.formats import OpenList
+from services.fetcher.sources.lists.rows import Item
 from tests.support.fetcher import (
     Surroundings,
     dispatcher_of,

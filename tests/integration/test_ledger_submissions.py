@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from services.common.adapters.mongo import Database
-from services.fetcher.lists.formats import OpenList
-from services.fetcher.lists.pages import Pages
-from services.fetcher.lists.rows import Item
-from services.fetcher.submissions import Description, IdempotencyKeyReusedError, Submissions
+from services.fetcher.batches.pages import Pages
+from services.fetcher.batches.submissions import Description, IdempotencyKeyReusedError, Submissions
+from services.fetcher.sources.lists.formats import OpenList
+from services.fetcher.sources.lists.rows import Item
 
 pytestmark = pytest.mark.integration
 

@@ -19,10 +19,11 @@ import pytest
 from aiohttp import web
 
 from services.common.domain.provenance import from_metadata
-from services.fetcher import dispatcher, spool
-from services.fetcher.expander import Expander
-from services.fetcher.lists.pages import PAGE_ROWS, Pages
-from services.fetcher.references import FETCHES_AT_ONCE
+from services.fetcher.batches import dispatcher
+from services.fetcher.batches.expander import Expander
+from services.fetcher.batches.pages import PAGE_ROWS, Pages
+from services.fetcher.batches.references import FETCHES_AT_ONCE
+from services.fetcher.sources import spool
 from tests.support.fetcher import (
     Surroundings,
     get_json,
@@ -345,7 +346,7 @@ async def test_cancelled_before_it_is_published_all_of_it_is_cancelled(
 async def test_page_published_again_after_a_crash_doubles_nothing(
     surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.fetcher.lists.pages.PAGE_ROWS", 50)
+    monkeypatch.setattr("services.fetcher.batches.pages.PAGE_ROWS", 50)
     pages = Pages(surroundings.index.lists)
     count = 55
     async with running_fetcher(surroundings) as api:

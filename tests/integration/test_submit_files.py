@@ -19,9 +19,9 @@ import pytest
 
 from infra.local.ports import pick_free_ports
 from services.common.domain.provenance import Provenance, from_metadata
-from services.fetcher.archives import source as archives_source
-from services.fetcher.archives.settings import ArchiveSettings
-from services.fetcher.submitted import digest_of_file
+from services.fetcher.sources.archives import source as archives_source
+from services.fetcher.sources.archives.settings import ArchiveSettings
+from services.fetcher.sources.submitted import digest_of_file
 from tests.support.datasets import answer, docreco
 from tests.support.fetcher import Surroundings, get_json, running_fetcher, wait_done
 from tests.support.web import png

@@ -28,10 +28,10 @@ from services.common.adapters.rabbitmq.messaging import (
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, HOST_HEADER
 from services.common.download.settings import DownloadSettings
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.fetcher.archives.settings import ArchiveSettings
-from services.fetcher.dispatcher import Dispatcher
+from services.fetcher.batches.dispatcher import Dispatcher
 from services.fetcher.main import Configuration, make_dispatcher, run
 from services.fetcher.settings import FetcherSettings
+from services.fetcher.sources.archives.settings import ArchiveSettings
 from tests.support.waiting import eventually
 
 DELAY_MS = 100

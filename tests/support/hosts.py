@@ -2,9 +2,9 @@
 
 from typing_extensions import override
 
-from services.fetcher.hosts.host import HostState
-from services.fetcher.hosts.repository import HostRepository
-from services.fetcher.hosts.scheduler import HostScheduler, SlotLimits
+from services.fetcher.politeness.host import HostState
+from services.fetcher.politeness.repository import HostRepository
+from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
 
 
 class MemoryRepository(HostRepository):

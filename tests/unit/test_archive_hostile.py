@@ -10,11 +10,11 @@ from io import BytesIO
 import pytest
 from typing_extensions import override
 
-from services.fetcher.archives import zip_directory
-from services.fetcher.archives.formats import OpenArchive
-from services.fetcher.archives.members import ArchiveLimits, ArchiveRefusedError
-from services.fetcher.archives.rows import archive_rows
-from services.fetcher.lists.rows import Item, Rejection, Row
+from services.fetcher.sources.archives import zip_directory
+from services.fetcher.sources.archives.formats import OpenArchive
+from services.fetcher.sources.archives.members import ArchiveLimits, ArchiveRefusedError
+from services.fetcher.sources.archives.rows import archive_rows
+from services.fetcher.sources.lists.rows import Item, Rejection, Row
 from tests.support.hostile_archives import (
     END_OF_TAR,
     End,

@@ -15,21 +15,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typing_extensions import override
 
-from services.fetcher.addresses import member_url, split_member
-from services.fetcher.archives import ground_truth, members
-from services.fetcher.archives.contents import MemberReader
-from services.fetcher.archives.formats import OpenArchive
-from services.fetcher.archives.members import (
+from services.fetcher.sources.addresses import member_url, split_member
+from services.fetcher.sources.archives import ground_truth, members
+from services.fetcher.sources.archives.contents import MemberReader
+from services.fetcher.sources.archives.formats import OpenArchive
+from services.fetcher.sources.archives.members import (
     MAX_NAME_LENGTH,
     ArchiveLimits,
     ArchiveRefusedError,
     is_safe,
 )
-from services.fetcher.archives.rows import archive_rows
-from services.fetcher.archives.unpacking import FREE_BYTES, check_size, unzipped
-from services.fetcher.gunzip import GzipError, gunzipped
-from services.fetcher.lists.rows import Item, MalformedListError, Rejection, Row, to_row
-from services.fetcher.spool import Spool
+from services.fetcher.sources.archives.rows import archive_rows
+from services.fetcher.sources.archives.unpacking import FREE_BYTES, check_size, unzipped
+from services.fetcher.sources.gunzip import GzipError, gunzipped
+from services.fetcher.sources.lists.rows import Item, MalformedListError, Rejection, Row, to_row
+from services.fetcher.sources.spool import Spool
 
 LIMITS = ArchiveLimits(members=50, decoded_bytes=1_000_000, ratio=100)
 URL = "https://x.test/scans.zip?v=1"

@@ -21,19 +21,19 @@ from services.common.download.errors import FailedDownloadError, RefusedDownload
 from services.common.download.headers import Validators
 from services.common.runtime.bounded_child import BoundedChild, ChildLimits
 from services.common.runtime.health import health_router
-from services.fetcher import spool
-from services.fetcher.archives import opening, refusals, unpacking
-from services.fetcher.archives import source as archives_source
-from services.fetcher.archives.refusals import KEPT_SECONDS
-from services.fetcher.archives.settings import ArchiveSettings
-from services.fetcher.archives.source import (
+from services.fetcher.sources import spool
+from services.fetcher.sources.archives import opening, refusals, unpacking
+from services.fetcher.sources.archives import source as archives_source
+from services.fetcher.sources.archives.refusals import KEPT_SECONDS
+from services.fetcher.sources.archives.settings import ArchiveSettings
+from services.fetcher.sources.archives.source import (
     FULL_SECONDS,
     IDLE_SECONDS,
     OPENED_AT_ONCE,
     ArchiveSource,
 )
-from services.fetcher.archives.unpacking import fetch_to, unzipped
-from services.fetcher.spool import Spool
+from services.fetcher.sources.archives.unpacking import fetch_to, unzipped
+from services.fetcher.sources.spool import Spool
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow

@@ -10,11 +10,11 @@ import pytest
 from services.cli.annotation_files import Row, open_annotations
 from services.common.domain.tables.columns import FILE_NAMES, KEY_NAMES, TEXT_NAMES, URL_NAMES
 from services.common.domain.tables.list_format import find_format
-from services.fetcher.archives.formats import open_archive
-from services.fetcher.archives.members import ArchiveLimits
-from services.fetcher.archives.rows import archive_rows
-from services.fetcher.lists.formats import open_list
-from services.fetcher.lists.rows import Item
+from services.fetcher.sources.archives.formats import open_archive
+from services.fetcher.sources.archives.members import ArchiveLimits
+from services.fetcher.sources.archives.rows import archive_rows
+from services.fetcher.sources.lists.formats import open_list
+from services.fetcher.sources.lists.rows import Item
 
 PAGE = Path(__file__).parents[2] / "docs" / "data-formats.md"
 LIMITS = ArchiveLimits(members=100, decoded_bytes=10**6, ratio=100)

@@ -17,10 +17,10 @@ from services.cli.folder import files_of, tar_pieces
 from services.common.domain.annotations import UnacceptableAnnotationError, normalise
 from services.common.domain.tables.table import Report
 from services.datasets.manifest import Format, SplitName
-from services.fetcher.archives.formats import OpenArchive
-from services.fetcher.archives.members import ArchiveLimits
-from services.fetcher.archives.rows import archive_rows
-from services.fetcher.lists.rows import Item
+from services.fetcher.sources.archives.formats import OpenArchive
+from services.fetcher.sources.archives.members import ArchiveLimits
+from services.fetcher.sources.archives.rows import archive_rows
+from services.fetcher.sources.lists.rows import Item
 from tests.support.exports import write_images
 
 pytestmark = pytest.mark.slow

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from services.common.adapters.mongo import Document
 from services.common.domain.tables.list_format import ListFormat
-from services.fetcher.lists.formats import open_list
-from services.fetcher.lists.rows import MAX_ANNOTATION_LINES, Item, Rejection, Row, to_row
 from services.fetcher.progress import failed_csv
+from services.fetcher.sources.lists.formats import open_list
+from services.fetcher.sources.lists.rows import MAX_ANNOTATION_LINES, Item, Rejection, Row, to_row
 
 MOST_LINES = "x\n" * (MAX_ANNOTATION_LINES - 1) + "x"
 ODD = st.text(st.sampled_from("a\",;\t\n\r'#= éß日\u2028\x85\x0b\\\ufeff"), max_size=12)

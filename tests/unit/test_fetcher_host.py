@@ -1,6 +1,6 @@
 """How long a host is paused."""
 
-from services.fetcher.hosts.host import LONGEST_PAUSE_SECONDS, Host
+from services.fetcher.politeness.host import LONGEST_PAUSE_SECONDS, Host
 
 
 def test_host_that_throttles_for_weeks_is_asked_every_ten_minutes() -> None:

@@ -26,9 +26,9 @@ from services.common.download.client import Download
 from services.common.download.errors import FailedDownloadError
 from services.common.download.headers import Validators
 from services.common.download.urls import host_of
-from services.fetcher.hosts.scheduler import MOST_HELD_SECONDS, SlotLimits
-from services.fetcher.hosts.source import PoliteSource
 from services.fetcher.main import PARTITION_PREFETCH
+from services.fetcher.politeness.scheduler import MOST_HELD_SECONDS, SlotLimits
+from services.fetcher.politeness.source import PoliteSource
 from tests.support.hosts import make_scheduler
 from tests.support.virtual_time import run_in_virtual_time
 

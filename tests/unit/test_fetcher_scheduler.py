@@ -8,8 +8,8 @@ import pytest
 
 from services.common.domain.errors import PostponedError
 from services.common.download.errors import FailedDownloadError
-from services.fetcher.hosts import scheduler as module
-from services.fetcher.hosts.scheduler import HostScheduler, SlotLimits
+from services.fetcher.politeness import scheduler as module
+from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
 from tests.support.hosts import MemoryRepository, make_scheduler
 from tests.support.waiting import eventually
 

@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from services.common.download.settings import DownloadSettings
-from services.fetcher.archives.settings import ArchiveSettings
 from services.fetcher.settings import FetcherSettings
+from services.fetcher.sources.archives.settings import ArchiveSettings
 
 
 def test_networks_are_read_from_a_comma_separated_variable(monkeypatch: pytest.MonkeyPatch) -> None:

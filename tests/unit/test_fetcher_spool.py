@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.fetcher.spool import NoSpaceError, Spool
+from services.fetcher.sources.spool import NoSpaceError, Spool
 
 
 class Owner:

@@ -11,8 +11,8 @@ import pytest
 
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.list_format import ListFormat
-from services.fetcher.lists.reading import open_bounded
-from services.fetcher.lists.rows import Item, MalformedListError, Row
+from services.fetcher.sources.lists.reading import open_bounded
+from services.fetcher.sources.lists.rows import Item, MalformedListError, Row
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.download.urls import host_of
-from services.fetcher.lists.pages import (
+from services.fetcher.batches.pages import (
     PAGE_CHARACTERS,
     PAGE_ROWS,
     cut,
@@ -14,7 +14,7 @@ from services.fetcher.lists.pages import (
     to_page,
     unpack,
 )
-from services.fetcher.lists.rows import Item
+from services.fetcher.sources.lists.rows import Item
 
 
 @given(st.integers(1, 3000))

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from services.common.domain.tables.list_format import ListFormat, sniff_format
-from services.fetcher.lists import parquet
-from services.fetcher.lists.formats import open_list
-from services.fetcher.lists.rows import Item, MalformedListError, Rejection, Row
+from services.fetcher.sources.lists import parquet
+from services.fetcher.sources.lists.formats import open_list
+from services.fetcher.sources.lists.rows import Item, MalformedListError, Rejection, Row
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,215 @@
+"""Publishes the items of batches as jobs: a transactional outbox.
+
+The batch's document says how far publishing came. It is written after the broker confirmed, so a
+crash in between publishes some items twice, which their worker sees, and never leaves one out.
+Several fetchers share the work by short leases; a lease that ran out in the middle does no harm
+either.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from tenacity import retry_if_exception_type
+
+from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
+from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.domain.errors import UnavailableError
+from services.common.runtime.backoff import retry_for_ever
+from services.common.runtime.settings import AmqpSettings
+from services.fetcher.batches.expander import Expander
+from services.fetcher.batches.ledger import ItemOutcome, Ledger, RetryScope
+from services.fetcher.batches.pages import number_of
+from services.fetcher.batches.requeuing import requeue
+from services.fetcher.batches.shares import MOST_DELAYED, Shares
+from services.fetcher.jobs import Job, job_of
+
+log = structlog.stdlib.get_logger(__name__)
+
+PAGE_ITEMS = 500
+"""Items published before progress is written down, and before it is another batch's turn."""
+MOST_WAITING = 5_000
+"""Jobs that may wait for a fetcher, all batches together, before nothing more is published."""
+LEASE = timedelta(seconds=10)
+POLL_SECONDS = 1.0
+LARGEST_PAUSE_SECONDS = 5.0
+
+
+class Dispatcher:
+    """Publishes what is not published.
+
+    Args:
+        settings: Address of RabbitMQ.
+        queues: Jobs go to their exchange.
+        batches: The ``batches`` collection.
+        ledger: Items.
+        expander: Makes jobs of the batches' lists.
+        shares: Of the room for jobs that wait in RabbitMQ.
+        wake: Set by who has work; it is looked for every ``POLL_SECONDS`` anyway.
+    """
+
+    def __init__(
+        self,
+        settings: AmqpSettings,
+        queues: Queues,
+        *,
+        batches: Collection,
+        ledger: Ledger,
+        expander: Expander,
+        shares: Shares,
+        wake: asyncio.Event,
+    ) -> None:
+        self._settings = settings
+        self._queues = queues
+        self._batches = batches
+        self._ledger = ledger
+        self._expander = expander
+        self._shares = shares
+        self._wake = wake
+        self._owner = secrets.token_hex(8)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Dispatch until ``stop`` is set, reconnecting as needed; a page begun is finished."""
+        retries = retry_for_ever(
+            stop,
+            first=0.2,
+            longest=LARGEST_PAUSE_SECONDS,
+            retry=retry_if_exception_type(UnavailableError),
+            before_sleep=lambda state: log.warning(
+                "dispatching paused", error=str(state.outcome and state.outcome.exception())
+            ),
+        )
+        while not stop.is_set():
+            async for attempt in retries:
+                with attempt:
+                    await self._dispatch_on_one_connection(stop)
+
+    async def _dispatch_on_one_connection(self, stop: asyncio.Event) -> None:
+        if stop.is_set():
+            return
+        async with open_publisher(self._settings) as publisher:
+            while not stop.is_set():
+                self._wake.clear()
+                if not await self.dispatch_page(publisher):
+                    await self._sleep(stop)
+
+    async def _depth(self, publisher: Publisher, queues: Sequence[str]) -> int:
+        return sum(await asyncio.gather(*(publisher.depth(each) for each in queues)))
+
+    async def dispatch_page(self, publisher: Publisher) -> bool:
+        """Publish one page of one batch; return False where there was nothing to do, or no room.
+
+        Raises:
+            UnavailableError: MongoDB or RabbitMQ is missing; the page will be published again.
+        """
+        delayed = await self._depth(publisher, self._queues.delays)
+        if (
+            delayed >= MOST_DELAYED
+            or await self._depth(publisher, self._queues.consumed) >= MOST_WAITING
+        ):
+            return False
+        batch = await self._lease()
+        if batch is None:
+            return False
+        batch_id = batch["_id"]
+        if batch["cancelled_at"] is not None:
+            await self._ledger.cancel(batch_id)
+            await self._release(batch, {"dispatch.done": True})
+        elif batch["requeue"] is not None:
+            await requeue(batch, RetryScope(batch["requeue"]), self._ledger, self._expander)
+            await self._release(batch, {"requeue": None, "dispatch.after": ""})
+        elif not await self._shares.may_publish(batch, delayed=delayed):
+            await self._release(batch, {})
+        elif batch["dispatch"]["after"] is not None:
+            await self._dispatch_again(batch, publisher)
+        else:
+            await self._dispatch_new(batch, publisher)
+        return True
+
+    async def _dispatch_new(self, batch: Document, publisher: Publisher) -> None:
+        """Publish the items of the list's next page."""
+        pages, published = batch["pages"], batch["pages"]["published"]
+        if pages["next"] < pages["count"]:
+            jobs = await self._expander.expand_page(batch)
+            await self._publish(jobs, publisher)
+            published += len(jobs)
+        following = min(pages["next"] + 1, pages["count"])
+        # whatever was asked for in the meantime: the page is written
+        written = {"pages.next": following, "pages.published": published}
+        await self._batches.update_one({"_id": batch["_id"]}, {"$max": written})
+        is_last = following == pages["count"]
+        await self._release(batch, {"dispatch.done": is_last})
+        log.info("dispatched", batch_id=batch["_id"], pages=following, done=is_last)
+
+    async def _dispatch_again(self, batch: Document, publisher: Publisher) -> None:
+        """Publish the items that wait, a page at a time; the rest of the list follows."""
+        after, pages = batch["dispatch"]["after"], batch["pages"]
+        found = self._ledger.items(
+            batch["_id"], outcome=ItemOutcome.QUEUED, after=after, limit=PAGE_ITEMS
+        )
+        jobs = [
+            job_of(batch, item["_id"], item["url"], item["annotation"], number_of(item["page"]))
+            async for item in found
+        ]
+        await self._publish(jobs, publisher)
+        is_last = len(jobs) < PAGE_ITEMS
+        is_done = is_last and pages["next"] >= pages["count"]
+        progress = {
+            "dispatch.done": is_done,
+            "dispatch.after": None if is_last else jobs[-1].fetch_id,
+        }
+        await self._release(batch, progress)
+        log.info("dispatched again", batch_id=batch["_id"], items=len(jobs), done=is_done)
+
+    async def _publish(self, jobs: Sequence[Job], publisher: Publisher) -> None:
+        queues = self._queues
+        await asyncio.gather(
+            *(
+                publisher.publish(
+                    job.body(),
+                    queue=queues.work,
+                    headers=job.headers(),
+                    exchange=queues.exchange,
+                )
+                for job in jobs
+            )
+        )
+
+    async def _lease(self) -> Document | None:
+        """Take the batch that waited longest, of those that are not held."""
+        now = datetime.now(tz=UTC)
+        return await self._batches.find_and_update(
+            {
+                "_id": {"$nin": self._shares.held},
+                "dispatch.done": False,
+                "loaded": True,
+                "$or": [{"dispatch.leased_until": {"$lt": now}}, {"dispatch.owner": self._owner}],
+            },
+            {"$set": {"dispatch.owner": self._owner, "dispatch.leased_until": now + LEASE}},
+            sort=[("dispatch.leased_until", 1)],
+        )
+
+    async def _release(self, batch: Document, progress: Document) -> None:
+        """Write progress down, unless a person asked for something else in the meantime."""
+        mine = {"_id": batch["_id"], "dispatch.owner": self._owner}
+        released = {"dispatch.leased_until": datetime.now(tz=UTC)}
+        is_current = await self._batches.update_one(
+            {**mine, "dispatch.version": batch["dispatch"]["version"]},
+            {"$set": {**progress, **released}},
+        )
+        if not is_current:
+            await self._batches.update_one(mine, {"$set": released})
+
+    async def _sleep(self, stop: asyncio.Event) -> None:
+        woken = asyncio.ensure_future(self._wake.wait())
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait(
+                {woken, stopped}, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            woken.cancel()
+            stopped.cancel()

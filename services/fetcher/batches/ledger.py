@@ -1,0 +1,317 @@
+"""The ``fetches`` collection: one document per batch item, with its outcome.
+
+An item gets its document with its outcome, or with its first failed attempt: until then its list
+says all there is to say. Earlier only where an object refers to it, or its job may be lost.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from services.common.adapters.mongo import Collection, Document, Filter
+from services.common.adapters.request_batcher import Grouped
+from services.common.domain.redaction import hide_digest, hide_secrets
+from services.common.download.headers import Validators
+from services.fetcher.batches.pages import page_id
+from services.fetcher.jobs import Job
+from services.fetcher.metrics import FETCHED_ITEMS, ItemCode
+from services.fetcher.sources.addresses import is_submitted
+
+GROUP_EVERY_SECONDS = 0.05
+"""Items are looked up, and written, so often at most: a request to MongoDB costs as much as two or
+three items in it, and nobody waits for one item."""
+
+
+class ItemOutcome(StrEnum):
+    """What became of a batch item."""
+
+    QUEUED = "queued"
+    STORED = "stored"
+    UNCHANGED = "unchanged"
+    """The same image was there already, from the same URL and with the same annotation."""
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class RetryScope(StrEnum):
+    """Which failed items a retry takes."""
+
+    TRANSIENT = "transient"
+    """Those whose reason may have passed: timeouts, 429, 5xx, …"""
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is written down of an item when it is done; names as in its document."""
+
+    outcome: ItemOutcome
+    code: ItemCode
+    detail: str | None = None
+    is_transient: bool = False
+    """Whether the same item may work later."""
+    http_status: int | None = None
+    size_bytes: int | None = None
+    duration_seconds: float | None = None
+    sha256: str | None = None
+    key: str | None = None
+    validators: Validators | None = None
+    """With which the host is asked whether anything has changed since."""
+
+    def to_fields(self) -> Document:
+        """Return what is written down."""
+        return {**vars(self), "validators": self.validators and asdict(self.validators)}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many items have each outcome, and when the last was done."""
+
+    by_outcome: Mapping[ItemOutcome, int]
+    finished_at: datetime | None
+    failure_codes: Mapping[str, int] = field(default_factory=dict)
+    """Why items failed."""
+    size_bytes: int = 0
+    """Of the images together."""
+
+    @property
+    def queued(self) -> int:
+        """Items that are not done."""
+        return self.by_outcome[ItemOutcome.QUEUED]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there are items, and each has its outcome."""
+        return not self.queued and sum(self.by_outcome.values()) > 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        """Return the counts of both together."""
+        times = [each for each in (self.finished_at, other.finished_at) if each is not None]
+        return Counts(
+            {
+                outcome: count + other.by_outcome[outcome]
+                for outcome, count in self.by_outcome.items()
+            },
+            max(times, default=None),
+            Counter(self.failure_codes) + Counter(other.failure_codes),
+            self.size_bytes + other.size_bytes,
+        )
+
+
+NOTHING = Counts(dict.fromkeys(ItemOutcome, 0), None)
+
+
+def fetch_id(batch_id: str, line: int) -> str:
+    """``_id`` of an item's document; sorts as the list does, and is the same on every attempt."""
+    return f"{batch_id}/{line:010d}"
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What is to be written of an item that is queued."""
+
+    job: Job
+    fields: Document
+    attempts: int
+    finished_at: datetime | None = None
+
+    def to_document(self, source_url: str) -> Document:
+        """Return the document of an item that has none."""
+        job = self.job
+        return {
+            "_id": job.fetch_id,
+            "batch_id": job.batch_id,
+            "page": page_id(job.batch_id, job.page),
+            "url": job.url,
+            "source_url": source_url,
+            "host": job.host,
+            "kind": job.source_kind,
+            "collection": job.collection,
+            "name": job.name,
+            "annotation": job.annotation,
+            "outcome": ItemOutcome.QUEUED,
+            **self.fields,
+            "attempts": self.attempts,
+        }
+
+    def to_update(self) -> tuple[Filter, Document]:
+        """Return what changes the document of an item that has one."""
+        return (
+            {"_id": self.job.fetch_id, "outcome": ItemOutcome.QUEUED},
+            {"$set": self.fields, "$inc": {"attempts": self.attempts}},
+        )
+
+
+class Ledger:
+    """Reads and writes items so that none is counted twice.
+
+    Args:
+        collection: The ``fetches`` collection.
+        redact: Takes the secrets out of a URL that others than the fetcher see.
+    """
+
+    def __init__(self, collection: Collection, redact: Callable[[str], str] = hide_secrets) -> None:
+        self._collection = collection
+        self._redact = redact
+        self._find = Grouped(self._find_each)
+        self._write = Grouped(self._write_each, every_seconds=GROUP_EVERY_SECONDS)
+        self._last_success = Grouped(self._last_success_each, every_seconds=GROUP_EVERY_SECONDS)
+
+    async def find(self, item_id: str) -> Document | None:
+        """Return an item, or None."""
+        return await self._find(item_id)
+
+    async def _find_each(self, item_ids: Sequence[str]) -> Sequence[Document | None]:
+        found = self._collection.find({"_id": {"$in": list(set(item_ids))}})
+        items = {item["_id"]: item async for item in found}
+        return [items.get(item_id) for item_id in item_ids]
+
+    async def finish(self, job: Job, result: Result, *, attempts: int = 1) -> bool:
+        """Record what became of an item; return False where it was queued no more."""
+        finished_at = _now()
+        fields = {**result.to_fields(), "finished_at": finished_at}
+        is_first = await self._write(_Change(job, fields, attempts, finished_at))
+        if is_first:
+            FETCHED_ITEMS.labels(outcome=result.outcome, code=result.code).inc()
+        return is_first
+
+    async def note_attempt(self, job: Job, *, code: str, detail: str) -> None:
+        """Record that an attempt failed and another will follow."""
+        await self._write(_Change(job, {"code": code, "detail": detail}, 1))
+
+    async def queue(self, jobs: Sequence[Job]) -> int:
+        """Write down that items are queued; return how many had no document until then."""
+        nothing_yet = {"code": None, "detail": None}
+        documents = [self._to_document(_Change(job, nothing_yet, 0)) for job in jobs]
+        return len(documents) - len(await self._collection.insert_missing(documents))
+
+    def source_url(self, item: Document) -> str:
+        """Return an item's URL without its secrets: what others see of it."""
+        kept: str | None = item.get("source_url")
+        return kept or self._shown(item["url"])
+
+    def _shown(self, url: str) -> str:
+        return hide_digest(url) if is_submitted(url) else self._redact(url)
+
+    def _to_document(self, change: _Change) -> Document:
+        return change.to_document(self._shown(change.job.url))
+
+    async def _write_each(self, changes: Sequence[_Change]) -> Sequence[bool]:
+        """Write items; return which of them were queued until then."""
+        documents = [self._to_document(each) for each in changes]
+        present = await self._collection.insert_missing(documents)
+        ours = [position not in present for position in range(len(changes))]
+        repeated = sorted(present)
+        matched = await self._collection.update_each(
+            [changes[position].to_update() for position in repeated]
+        )
+        if matched == len(repeated):
+            return [True] * len(changes)
+        # Some were done already, by whom it does not say; a repeated write of ours is still ours
+        items = await self._find_each([changes[position].job.fetch_id for position in repeated])
+        for position, item in zip(repeated, items, strict=True):
+            finished_at = changes[position].finished_at
+            ours[position] = (
+                item is not None
+                and finished_at is not None
+                and item.get("finished_at") == finished_at
+            )
+        return ours
+
+    async def last_success(self, url: str) -> Document | None:
+        """Return the item that last led from a URL to an object, or None."""
+        return await self._last_success(url)
+
+    async def _last_success_each(self, urls: Sequence[str]) -> Sequence[Document | None]:
+        fields = ("_id", "key", "annotation", "sha256", "size_bytes", "validators")
+        first = {each.lstrip("_"): {"$first": f"${each}"} for each in fields}
+        outcomes = [ItemOutcome.STORED, ItemOutcome.UNCHANGED]
+        found = await self._collection.aggregate(
+            [
+                {"$match": {"url": {"$in": list(set(urls))}, "outcome": {"$in": outcomes}}},
+                {"$sort": {"finished_at": -1}},
+                {"$group": {"_id": "$url", **first}},
+            ]
+        )
+        items = {item["_id"]: {**item, "_id": item["id"]} for item in found}
+        return [items.get(url) for url in urls]
+
+    async def count(self, page_ids: Sequence[str]) -> dict[str, Counts]:
+        """Count the items of pages: one without items has ``NOTHING``."""
+        groups = await self._collection.aggregate(
+            [
+                {"$match": {"page": {"$in": list(page_ids)}}},
+                {
+                    "$group": {
+                        "_id": {"page": "$page", "outcome": "$outcome", "code": "$code"},
+                        "items": {"$sum": 1},
+                        "finished_at": {"$max": "$finished_at"},
+                        "size_bytes": {"$sum": "$size_bytes"},
+                    }
+                },
+            ]
+        )
+        counts = dict.fromkeys(page_ids, NOTHING)
+        for group in groups:
+            counts[group["_id"]["page"]] += _of_group(group)
+        return counts
+
+    async def ids(self, page_ids: Sequence[str]) -> set[str]:
+        """Return the ids of the items that pages have so far."""
+        found = self._collection.find({"page": {"$in": list(page_ids)}}, fields={"_id": 1})
+        return {item["_id"] async for item in found}
+
+    async def items(
+        self, batch_id: str, *, outcome: ItemOutcome | None = None, after: str = "", limit: int = 0
+    ) -> AsyncIterator[Document]:
+        """Yield items in the list's order, from behind the id ``after`` (``limit`` 0: all)."""
+        where: Document = {"batch_id": batch_id}
+        if outcome is not None:
+            where["outcome"] = outcome
+        if after:
+            where["_id"] = {"$gt": after}
+        async for item in self._collection.find(where, sort=[("_id", 1)], limit=limit):
+            yield item
+
+    async def count_queued(self, batch_id: str, *, up_to: str, most: int) -> int:
+        """Count queued items up to an id, no further than ``most``."""
+        where = {"batch_id": batch_id, "outcome": ItemOutcome.QUEUED, "_id": {"$lte": up_to}}
+        return await self._collection.count(where, most=most)
+
+    async def requeue(self, batch_id: str, scope: RetryScope) -> int:
+        """Make failed items queued again; return how many."""
+        where: Document = {"batch_id": batch_id, "outcome": ItemOutcome.FAILED}
+        if scope is RetryScope.TRANSIENT:
+            where["is_transient"] = True
+        change = {"$set": {"outcome": ItemOutcome.QUEUED}, "$unset": {"finished_at": ""}}
+        return await self._collection.update_many(where, change)
+
+    async def cancel(self, batch_id: str) -> int:
+        """Make queued items cancelled; return how many."""
+        result = CANCELLED.to_fields() | {"finished_at": datetime.now(tz=UTC)}
+        where = {"batch_id": batch_id, "outcome": ItemOutcome.QUEUED}
+        cancelled = await self._collection.update_many(where, {"$set": result})
+        FETCHED_ITEMS.labels(outcome=CANCELLED.outcome, code=CANCELLED.code).inc(cancelled)
+        return cancelled
+
+
+def _now() -> datetime:
+    """Return the time as MongoDB keeps it: in milliseconds."""
+    now = datetime.now(tz=UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+CANCELLED = Result(ItemOutcome.CANCELLED, "cancelled", "the batch was cancelled")
+
+
+def _of_group(group: Document) -> Counts:
+    outcome, items = ItemOutcome(group["_id"]["outcome"]), group["items"]
+    is_failure = outcome is ItemOutcome.FAILED
+    return Counts(
+        {**NOTHING.by_outcome, outcome: items},
+        group["finished_at"],
+        {group["_id"]["code"]: items} if is_failure else {},
+        group["size_bytes"],
+    )

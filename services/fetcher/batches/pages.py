@@ -1,0 +1,144 @@
+"""The ``lists`` collection: what was submitted, written down whole in a second or so.
+
+A document for each of a million items takes minutes to insert; a page of a thousand rows,
+compressed, is one document. Pages never change: which of them are items in ``fetches`` by now is
+said by their batch, as a position in the order of ``page_at``.
+
+See docs/decisions/0012-lists-stored-as-pages.md.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from math import gcd
+
+from services.common.adapters.mongo import Collection, Document
+from services.common.domain.list_rows import pack_rows, unpack_rows
+from services.common.download.urls import host_of
+from services.fetcher.sources.lists.rows import Item
+
+PAGE_ROWS = 1000
+"""Items of a page; a repeated submission must cut its list as the first one did."""
+PAGE_CHARACTERS = 1024 * 1024
+"""After so many a page ends early: 16 MB is the most that MongoDB takes, whatever is in it."""
+
+_GOLDEN = 0.6180339887
+
+
+@dataclass(frozen=True)
+class Page:
+    """A stretch of a list."""
+
+    number: int
+    """From 0, in the list's order."""
+    first_line: int
+    last_line: int
+    items: int
+    packed: bytes
+
+
+def page_id(batch_id: str, number: int) -> str:
+    """``_id`` of a page's document."""
+    return f"{batch_id}/{number:06d}"
+
+
+def number_of(identity: str) -> int:
+    """Return the number of a page, of its ``page_id``."""
+    return int(identity.rpartition("/")[2])
+
+
+def page_at(position: int, count: int) -> int:
+    """Return which of ``count`` pages is dispatched at a position.
+
+    Multiples of the golden section spread evenly over the list from the start, so that a list
+    sorted by host is not fetched host by host.
+    """
+    return position * _stride(count) % count
+
+
+def to_page(number: int, items: Sequence[Item]) -> Page:
+    """Pack the items of a page, in the order of their lines."""
+    rows = [(item.line, item.url, item.annotation) for item in items]
+    packed = pack_rows(rows)
+    return Page(number, items[0].line, items[-1].line, len(items), packed)
+
+
+def unpack(packed: bytes) -> list[Item]:
+    """Return the items of a page."""
+    return [Item(line, url, annotation) for line, url, annotation in unpack_rows(packed)]
+
+
+def cut(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Cut a list into pages; the same list gives the same pages."""
+    page: list[Item] = []
+    characters = 0
+    for item in items:
+        page.append(item)
+        characters += len(item.url) + len(item.annotation or "")
+        if len(page) >= PAGE_ROWS or characters >= PAGE_CHARACTERS:
+            yield page
+            page, characters = [], 0
+    if page:
+        yield page
+
+
+def mixed_by_host(items: Iterable[Item]) -> list[Item]:
+    """Return items so that hosts take turns: one that is slow holds up no others."""
+    by_host: dict[str, list[Item]] = {}
+    for item in items:
+        by_host.setdefault(host_of(item.url), []).append(item)
+    turns = chain.from_iterable(zip_longest(*by_host.values()))
+    return [item for item in turns if item is not None]
+
+
+class Pages:
+    """Reads and writes pages.
+
+    Args:
+        collection: The ``lists`` collection.
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    async def add(self, batch_id: str, page: Page) -> None:
+        """Write a page down; one that is there already stays as it is."""
+        document: Document = {
+            "_id": page_id(batch_id, page.number),
+            "batch_id": batch_id,
+            "number": page.number,
+            "first_line": page.first_line,
+            "last_line": page.last_line,
+            "items": page.items,
+            "rows": page.packed,
+        }
+        await self._collection.insert_missing([document])
+
+    async def clear(self, batch_id: str) -> int:
+        """Delete all pages of a batch; return how many."""
+        return await self._collection.delete_many({"batch_id": batch_id})
+
+    async def read(self, batch_id: str, number: int) -> list[Item]:
+        """Return the items of a page, in the list's order."""
+        document = await self._collection.find_one({"_id": page_id(batch_id, number)})
+        return unpack(document["rows"]) if document else []
+
+    async def sizes(self, batch_id: str, numbers: Sequence[int]) -> dict[int, int]:
+        """Return how many items pages have."""
+        where = {"_id": {"$in": [page_id(batch_id, number) for number in numbers]}}
+        found = self._collection.find(where, fields={"number": 1, "items": 1})
+        return {page["number"]: page["items"] async for page in found}
+
+    async def find_from(self, batch_id: str, line: int) -> list[tuple[int, int]]:
+        """Return number and size of the pages that hold lines behind ``line``, in their order."""
+        where = {"batch_id": batch_id, "last_line": {"$gt": line}}
+        fields = {"number": 1, "items": 1}
+        found = self._collection.find(where, sort=[("last_line", 1)], fields=fields)
+        return [(page["number"], page["items"]) async for page in found]
+
+
+def _stride(count: int) -> int:
+    stride = max(1, round(count * _GOLDEN))
+    while gcd(stride, count) != 1:
+        stride += 1
+    return stride

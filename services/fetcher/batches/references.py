@@ -1,0 +1,90 @@
+"""Takes lists by reference: a list, or an archive of images, that is fetched from its address."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import IO
+
+from yarl import URL
+
+from services.common.download.errors import FailedDownloadError, RefusedDownloadError
+from services.common.runtime.problems import ProblemError
+from services.fetcher.batches.submissions import Description
+from services.fetcher.list_parameters import ListParameters
+from services.fetcher.sources.archives.unpacking import ByteSource, fetch_to
+from services.fetcher.sources.openings import Opened, Openings, Sent, name_of_url
+from services.fetcher.sources.spool import NoSpaceError, Spool
+
+RETRY_AFTER_SECONDS = 30
+FETCHES_AT_ONCE = 2
+"""Each may take much of the disk for an archive and what gzip made of it."""
+
+
+class References:
+    """Fetches lists.
+
+    Args:
+        source: Downloads.
+        spool: Where they are meanwhile.
+        openings: Opens what was fetched.
+        timeout_seconds: Limit to fetch one.
+    """
+
+    def __init__(
+        self, source: ByteSource, spool: Spool, openings: Openings, *, timeout_seconds: float
+    ) -> None:
+        self._source = source
+        self._spool = spool
+        self._openings = openings
+        self._timeout_seconds = timeout_seconds
+        self._fetching = asyncio.Semaphore(FETCHES_AT_ONCE)
+
+    @asynccontextmanager
+    async def open(
+        self, list_url: str, described: Description, parameters: ListParameters
+    ) -> AsyncIterator[tuple[Opened, Description]]:
+        """Fetch what is at an address, and give it as a list, with what is known of it by now.
+
+        Raises:
+            ProblemError: It cannot be fetched (422, or 502 where that may pass), or is too large.
+            NoSpaceError: There is no room for it now.
+            MalformedListError: It cannot be read; also while its rows are.
+        """
+        async with self._fetching:
+            with self._spool.file() as file:
+                await self._fetch(list_url, file)
+                sent = Sent(file, name_of_url(list_url), url=list_url)
+                said = (list_url, *parameters.given)
+                async with self._openings.open(sent, parameters.list_options, *said) as opened:
+                    known = replace(
+                        described,
+                        name=described.name or opened.contents.name,
+                        content_digest=opened.digest,
+                        list_url=without_secrets(list_url),
+                    )
+                    yield opened, known
+
+    async def _fetch(self, list_url: str, file: IO[bytes]) -> None:
+        try:
+            await fetch_to(
+                file,
+                self._source,
+                list_url,
+                spool=self._spool,
+                max_bytes=self._openings.most_bytes,
+                timeout_seconds=self._timeout_seconds,
+            )
+        except RefusedDownloadError as error:
+            raise ProblemError(422, error.code, f"list_url: {error.detail}") from error
+        except NoSpaceError:
+            raise
+        except FailedDownloadError as error:
+            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            detail = f"list_url: {error.detail}"
+            raise ProblemError(502, error.code, detail, headers=headers) from error
+
+
+def without_secrets(url: str) -> str:
+    """Return a URL without its query, which may hold a signature."""
+    return str(URL(url).with_query(None))

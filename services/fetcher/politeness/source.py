@@ -1,0 +1,71 @@
+"""Downloads that tell the scheduler how each host answered, and its Crawl-delay."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from services.common.download.client import Download
+from services.common.download.errors import (
+    FailedDownloadError,
+    NotModifiedError,
+    RefusedDownloadError,
+)
+from services.common.download.headers import Validators
+from services.common.download.urls import host_of
+from services.fetcher.politeness.scheduler import HostScheduler
+from services.fetcher.sources.addresses import is_submitted
+
+Delay = Callable[[str], Awaitable[float | None]]
+"""Returns how many seconds the host of a URL wants between two requests, where it says so."""
+
+
+class Source(Protocol):
+    """Where images come from."""
+
+    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
+        """Return the content of a URL, or raise NotModifiedError."""
+        ...
+
+
+class PoliteSource:
+    """Tells the scheduler how each host answered.
+
+    Args:
+        source: Downloads.
+        delay: What robots.txt says about that.
+        scheduler: Gives slots, before each download, to who asks for it.
+    """
+
+    def __init__(self, source: Source, delay: Delay, scheduler: HostScheduler) -> None:
+        self._source = source
+        self._delay = delay
+        self._scheduler = scheduler
+
+    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
+        """Return the content of a URL.
+
+        Raises:
+            RefusedDownloadError: It fails every time.
+            FailedDownloadError: It may work later.
+            NotModifiedError: It is what it was, say the validators.
+        """
+        if is_submitted(url):  # no host is asked
+            return await self._source.get(url)
+        host = host_of(url)
+        if not self._scheduler.knows(host) and (seconds := await self._delay(url)):
+            await self._scheduler.set_crawl_delay(host, seconds)
+        try:
+            download = await self._source.get(url, validators=validators)
+        except FailedDownloadError as error:
+            if error.host is not None:  # the one that was asked answered, with a redirect
+                self._scheduler.answered(host)
+            await self._scheduler.failed(error.host or host, error)
+            raise
+        except RefusedDownloadError as error:
+            if error.http_status is not None:
+                self._scheduler.answered(host)
+            raise
+        except NotModifiedError:
+            self._scheduler.answered(host)
+            raise
+        self._scheduler.answered(host)
+        return download

@@ -1,0 +1,310 @@
+"""What is known of the images of an archive: tables, a text beside each image, IAM's lines.txt."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from io import BytesIO
+from itertools import islice
+from pathlib import PurePosixPath
+
+from services.common.domain.annotations import collapse
+from services.common.domain.tables.columns import FILE_NAMES, ReadingOptions, Wanted
+from services.common.domain.tables.json_rows import load_json, read_items, read_json_lines
+from services.common.domain.tables.lines import detect_encoding, open_lines
+from services.common.domain.tables.names import ImageNames, canonical, is_image, without_suffix
+from services.common.domain.tables.records import Damaged
+from services.common.domain.tables.table import (
+    NULL,
+    Note,
+    Report,
+    TableRow,
+    TableSource,
+    read_table,
+)
+from services.common.runtime.bounded_child import InputRefusedError
+from services.fetcher.sources.archives.members import Archive, ArchiveRefusedError
+from services.fetcher.sources.lists.parquet import to_rows
+from services.fetcher.sources.lists.rows import is_text
+
+MAX_TABLE_BYTES = 32 * 1024 * 1024
+"""A table is read whole."""
+MAX_TEXT_BYTES = 64 * 1024
+MAX_TRUTH_BYTES = 64 * 1024 * 1024
+"""All tables and texts of an archive together."""
+
+WANTED = Wanted(where=FILE_NAMES, needs_text=True)
+_JSON_LINES = frozenset({".jsonl", ".ndjson"})
+_TABLES = frozenset({".csv", ".tsv", ".tab", ".json"}) | _JSON_LINES
+_TYPED_LABELS = "metadata.parquet"
+"""Of Hugging Face's imagefolder; any other Parquet file is a list."""
+_IAM_LINE = re.compile(r"(\S+) (?:ok|err) (?:\S+ ){6}(\S.*)")
+"""Id, segmentation, grey level, components, box, then the words with ``|`` between them
+(IAM Handwriting Database 3.0, ascii/lines.txt)."""
+_SHARE = re.compile(r"[01]?\.\d+|[01]")
+"""A coordinate as a share of the image's width or height."""
+_NO_TRUTH = re.compile(r"readme|licen[cs]e|copying|notice|changelog|authors", re.IGNORECASE)
+_COMPANION = re.compile(
+    r"(readme|licen[cs]e|copying|notice|changelog|authors)(\.(md|rst|txt))?"
+    r"|(sha\d+|md5)sums?(\.txt)?|dict\.txt|manifest\.json",
+    re.IGNORECASE,
+)
+
+
+def is_companion(name: str) -> bool:
+    """Return whether a file of this name describes a data set, and is part of no image."""
+    return _COMPANION.fullmatch(PurePosixPath(name).name) is not None
+
+
+def may_annotate(name: str) -> bool:
+    """Return whether a member may hold annotations."""
+    path = PurePosixPath(name)
+    return path.name == _TYPED_LABELS or path.suffix.lower() in _TABLES | {".txt"}
+
+
+class GroundTruth:
+    """Annotations by the images' paths.
+
+    Args:
+        archive: Open.
+        names: Of its members that ``may_annotate``.
+        images: Of its members that are images.
+        report: Told what became of the texts; complete when all images were asked for.
+        options: What the archive's sender says of its tables and texts.
+
+    Raises:
+        ArchiveRefusedError: A table is too large, or all are too much together.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        names: Iterable[str],
+        images: Iterable[str],
+        report: Report,
+        options: ReadingOptions,
+    ) -> None:
+        self._archive = archive
+        self._options = options
+        self._report = report
+        self._bytes_left = MAX_TRUTH_BYTES
+        self._images = ImageNames(list(images))
+        self._beside = dict(_beside(names := list(names), list(images)))
+        self._texts: dict[str, str | None] = {}
+        """Of tables; None where they disagree."""
+        self.used = set(self._beside.values())
+        """Members of which something was understood, or that are known to repeat the others."""
+        self.used.update(_records_of_exports(names))
+        for name in names:
+            if name in self.used:
+                continue
+            if name.lower().endswith(".gt.txt"):
+                self._report.texts_without_image += 1
+                self._note(name, 0, "no_such_image", "there is no image beside it")
+            else:
+                self._add_table(name)
+
+    def of(self, name: str) -> str | None:
+        """Return the annotation of an image, or None.
+
+        Raises:
+            ArchiveRefusedError: The text beside it cannot be read, or all are too much together.
+        """
+        text = self._texts[name] if name in self._texts else self._text_beside(name)
+        self._report.rows += 1
+        self._report.with_text += text is not None
+        return text
+
+    def _text_beside(self, name: str) -> str | None:
+        if (beside := self._beside.get(name)) is None:
+            return None
+        content = self._read(beside, MAX_TEXT_BYTES)
+        encoding = detect_encoding(BytesIO(content), self._options.encoding)
+        text = "".join(line.text for line in open_lines(BytesIO(content), encoding)).strip()
+        if not beside.lower().endswith(".gt.txt") and _holds_boxes(text):
+            self._note(beside, 0, "no_ground_truth", "it holds boxes, not a text")
+            return None
+        if not is_text(text):
+            self._note(beside, 0, "undecodable_row", "it is not valid UTF-8")
+            return None
+        return text or None
+
+    def _add_table(self, name: str) -> None:
+        content = self._read(name, MAX_TABLE_BYTES)
+        report = Report()
+        try:
+            rows = list(_rows(name, content, self._images, report, self._options))
+        except (ValueError, RecursionError) as error:
+            if not (is_companion(name) or _NO_TRUTH.search(PurePosixPath(name).name)):
+                self._note(name, 0, "no_ground_truth", f"not understood: {error}")
+            return
+        found = 0
+        for row in rows:
+            found += self._add_row(name, row)
+        if found or report.columns:
+            self.used.add(name)
+            self._report.tables[name] = {
+                "encoding": report.encoding,
+                "separator": report.separator,
+                "columns": report.columns,
+                "ignored_columns": report.ignored_columns,
+                "rows": report.rows,
+                "images": found,
+            }
+        for note in report.notes:
+            self._note(name, note.line, note.code, note.detail)
+
+    def _add_row(self, table: str, row: TableRow | Damaged) -> int:
+        """Note what a row says; return whether it is of an image."""
+        if isinstance(row, Damaged):
+            self._note(table, row.line, row.code, row.detail)
+            return 0
+        image = self._images.find(row.where, str(PurePosixPath(table).parent))
+        if image is None:
+            if row.text is not None:
+                self._report.texts_without_image += 1
+                detail = f"no image, or several, are named {row.where[:100]!r}"
+                self._note(table, row.line, "no_such_image", detail)
+            return 0
+        if row.text is None:  # a mere list of images: a text may be beside each
+            return 1
+        known = self._texts.setdefault(image, row.text)
+        if known is not None and collapse(known) != collapse(row.text):
+            self._texts[image] = None
+            detail = f"{image[:100]!r} has two texts that differ: none is taken"
+            self._note(table, row.line, "texts_disagree", detail)
+        return 1
+
+    def _note(self, member: str, line: int, code: str, detail: str) -> None:
+        self._report.note(Note(line, code, detail[:300], member))
+
+    def _read(self, name: str, max_bytes: int) -> bytes:
+        content = self._archive.read(name, max_bytes=max_bytes)
+        if len(content) > max_bytes:
+            raise ArchiveRefusedError(f"{name} has more than {max_bytes} bytes"[:300])
+        self._bytes_left -= len(content)
+        if self._bytes_left < 0:
+            detail = f"its tables and texts have more than {MAX_TRUTH_BYTES} bytes together"
+            raise ArchiveRefusedError(detail)
+        return content
+
+
+def _beside(names: list[str], images: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield each image that has a text beside it, and the name of the text.
+
+    ``a.gt.txt`` or ``a.txt`` beside ``a.png``; also beside ``a.nrm.png``, the processed forms of
+    which share their text (OCRopus, GT4HistOCR).
+    """
+    texts = {canonical(name).casefold(): name for name in names if name.lower().endswith(".txt")}
+    for image in images:
+        stem = without_suffix(canonical(image)).casefold()
+        shorter = PurePosixPath(stem)
+        candidates = [f"{stem}.gt.txt", f"{stem}.txt"]
+        if shorter.suffix:
+            candidates.append(f"{shorter.with_suffix('')}.gt.txt")
+        if found := next((texts[each] for each in candidates if each in texts), None):
+            yield image, found
+
+
+def _records_of_exports(names: list[str]) -> Iterator[str]:
+    """Yield the records that ``docreco export`` writes beside its labels: those count."""
+    known = set(names)
+    for name in names:
+        path = PurePosixPath(name)
+        if path.name == "manifest.jsonl" and str(path.with_name("manifest.json")) in known:
+            yield name
+
+
+def _rows(
+    name: str, content: bytes, images: ImageNames, report: Report, options: ReadingOptions
+) -> Iterator[TableRow | Damaged]:
+    """Yield the rows of a table, by its name.
+
+    Raises:
+        ValueError: It is not understood; says why.
+    """
+    suffix = PurePosixPath(name).suffix.lower()
+    file = BytesIO(content)
+    folder = str(PurePosixPath(name).parent)
+    wanted, encoding = options.wanted(WANTED), options.encoding
+    lines = _lines(content, encoding) if suffix == ".txt" else []
+    if suffix == ".json":
+        yield from read_items(_json_items(content), wanted, report)
+    elif suffix in _JSON_LINES:
+        yield from read_json_lines(file, wanted, report, encoding)
+    elif suffix == ".parquet":
+        yield from _parquet_rows(file, wanted, report)
+    elif pairs := _iam_pairs(lines) or _spaced_pairs(lines, images, folder):
+        for row in pairs:
+            report.count(row)
+            yield row
+    else:
+        has_tabs = any("\t" in line for _, line in lines[:10])
+        separator = "\t" if has_tabs or suffix in {".tsv", ".tab"} else None
+        # A list of a training tool has a text in each row, not the missing values of a database
+        null = None if has_tabs else NULL
+        source = TableSource(file, _names_image, separator, encoding, null=null)
+        yield from read_table(source, wanted, report)
+
+
+def _parquet_rows(file: BytesIO, wanted: Wanted, report: Report) -> Iterator[TableRow | Damaged]:
+    # Only here: its library takes long to load
+    from services.fetcher.sources.lists import parquet_reader  # noqa: PLC0415
+
+    try:
+        yield from to_rows(parquet_reader.rows(file, asdict(wanted)), report)
+    except InputRefusedError as error:
+        raise ValueError(str(error)) from error
+
+
+def _names_image(cell: str) -> bool:
+    return is_image(cell.strip().strip('"\ufeff'))
+
+
+def _json_items(content: bytes) -> Iterator[object]:
+    """Yield rows of an array, of ``items``, or of an object whose members are images."""
+    document = load_json(content)
+    if isinstance(document, Mapping) and isinstance(document.get("items"), list):
+        document = document["items"]
+    if isinstance(document, list):
+        return iter(document)
+    if isinstance(document, Mapping) and all(isinstance(text, str) for text in document.values()):
+        return ({"file_name": name, "text": text} for name, text in document.items())
+    raise ValueError("neither an array of objects, nor an object of texts by their images")
+
+
+def _lines(content: bytes, encoding: str | None) -> list[tuple[int, str]]:
+    file = BytesIO(content)
+    lines = open_lines(file, detect_encoding(file, encoding))
+    return [(line.number, line.text.strip()) for line in lines if line.text.strip()]
+
+
+def _iam_pairs(lines: list[tuple[int, str]]) -> list[TableRow]:
+    return [
+        TableRow(number, found[1], found[2].replace("|", " "))
+        for number, line in lines
+        if (found := _IAM_LINE.fullmatch(line))
+    ]
+
+
+def _spaced_pairs(lines: list[tuple[int, str]], images: ImageNames, folder: str) -> list[TableRow]:
+    """Return the rows of a text of lines ``image text``, with a space between them."""
+    lines = [line for line in lines if not line[1].startswith("#")]
+    if any("\t" in line for _, line in islice(lines, 10)):
+        return []
+    pairs = [(number, *line.partition(" ")[::2]) for number, line in lines]
+    known = sum(is_image(name) and images.find(name, folder) is not None for _, name, _ in pairs)
+    if not known or known * 2 < len(pairs):
+        return []
+    return [TableRow(number, name, text.strip() or None) for number, name, text in pairs]
+
+
+def _holds_boxes(text: str) -> bool:
+    """Return whether each line is a class and coordinates, as detectors are trained with."""
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    return bool(lines) and all(
+        len(line) >= 5
+        and line[0].isdigit()
+        and any("." in share for share in line[1:])
+        and all(_SHARE.fullmatch(share) for share in line[1:])
+        for line in lines
+    )

@@ -1,0 +1,100 @@
+"""An archive as a list: an item for each image, at the archive's URL and ``#member``."""
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from services.common.domain.image_formats import begins_as_image
+from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.names import is_image
+from services.common.domain.tables.table import Report
+from services.fetcher.sources.addresses import member_url
+from services.fetcher.sources.archives.formats import OpenArchive
+from services.fetcher.sources.archives.ground_truth import GroundTruth, is_companion, may_annotate
+from services.fetcher.sources.archives.members import (
+    ArchiveLimits,
+    ArchiveRefusedError,
+    Entry,
+    checked,
+    refusal,
+)
+from services.fetcher.sources.lists.rows import Row, check_annotation, reject
+
+_BEGINNING_BYTES = 32
+
+
+def archive_rows(
+    archive: OpenArchive,
+    url: str,
+    limits: ArchiveLimits,
+    report: Report | None = None,
+    options: ReadingOptions | None = None,
+) -> Iterator[Row]:
+    """Yield an item or a rejection for each member; places count as lines, from 1.
+
+    Args:
+        archive: Open.
+        url: Of the archive.
+        limits: Of its members.
+        report: Told what became of its texts; complete when all rows are read.
+        options: What its sender says of its tables and texts.
+
+    Raises:
+        ArchiveRefusedError: The archive as a whole is not taken.
+    """
+    entries = [
+        (place, entry, refusal(place, entry, limits))
+        for place, entry in checked(archive.entries(), limits)
+    ]
+    taken = [entry.name for _, entry, refused in entries if refused is None]
+    images = [name for name in taken if not _is_left_over(name) and _may_be_image(archive, name)]
+    truth = GroundTruth(
+        archive,
+        [name for name in taken if may_annotate(name)],
+        images,
+        report or Report(),
+        options or ReadingOptions(),
+    )
+    known = set(images)
+    seen: set[str] = set()
+    for place, entry, problem in entries:
+        if _is_silent(entry):
+            continue
+        refused = problem
+        if refused is None and entry.name in seen:
+            refused = reject(place, entry.name, "duplicate_member", "another has the same path")
+        elif refused is None and entry.name not in known:
+            detail = "neither its name ends nor its content begins as an image's does"
+            refused = reject(place, entry.name, "not_an_image", detail)
+        seen.add(entry.name)
+        yield refused or check_annotation(place, member_url(url, entry.name), truth.of(entry.name))
+
+
+def _may_be_image(archive: OpenArchive, name: str) -> bool:
+    """Return whether a member may be an image: by its name or, else, by how it begins."""
+    if is_image(name):
+        return True
+    if may_annotate(name) or is_companion(name):
+        return False
+    try:
+        return begins_as_image(archive.read(name, max_bytes=_BEGINNING_BYTES))
+    except ArchiveRefusedError:  # it is broken, and no image that anybody misses
+        return False
+
+
+def _is_left_over(name: str) -> bool:
+    """Return whether macOS and others left a member behind."""
+    return any(
+        part.startswith(("._", "__MACOSX", ".DS_Store")) for part in PurePosixPath(name).parts
+    )
+
+
+def _is_silent(entry: Entry) -> bool:
+    """Return whether nobody misses a member.
+
+    That is: folders, what is left over, annotations, and what describes a data set.
+
+    What became of annotations is in the report.
+    """
+    is_annotation = may_annotate(entry.name) and entry.is_file and entry.is_readable
+    is_quiet = is_annotation or is_companion(entry.name)
+    return entry.is_folder or _is_left_over(entry.name) or is_quiet

@@ -1,0 +1,51 @@
+"""Settings of how much an archive may hold, and take."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.common.download.settings import MEBIBYTE
+from services.fetcher.sources.archives.members import ArchiveLimits
+
+
+class ArchiveSettings(BaseSettings):
+    """Archives of images (``FETCHER_*``)."""
+
+    model_config = SettingsConfigDict(env_prefix="FETCHER_", frozen=True)
+
+    max_archive_bytes: int = Field(1024 * MEBIBYTE, ge=1024, description="Largest archive.")
+    max_archive_members: int = Field(
+        100_000, ge=1, le=1_000_000, description="Most members of an archive."
+    )
+    max_archive_decoded_bytes: int = Field(
+        4096 * MEBIBYTE, ge=1024, description="All members of an archive, decompressed."
+    )
+    max_archive_ratio: int = Field(
+        200,
+        ge=1,
+        description="Bytes of a member for each that it has in its archive; of a .tar.gz: of the "
+        "whole beyond 64 MiB.",
+    )
+    max_spool_bytes: int = Field(
+        8192 * MEBIBYTE,
+        ge=1024,
+        description="Files of lists and archives on this machine's disk (``TMPDIR``) together; "
+        "what finds no room is answered ``no_space``.",
+    )
+
+    @model_validator(mode="after")
+    def _one_has_room(self) -> Self:
+        if self.max_archive_bytes + self.max_archive_decoded_bytes > self.max_spool_bytes:
+            raise ValueError(
+                "max_spool_bytes must have room for an archive and what gzip made of it: "
+                "max_archive_bytes and max_archive_decoded_bytes together"
+            )
+        return self
+
+    @property
+    def limits(self) -> ArchiveLimits:
+        """Those that concern members."""
+        return ArchiveLimits(
+            self.max_archive_members, self.max_archive_decoded_bytes, self.max_archive_ratio
+        )

@@ -1,0 +1,235 @@
+"""Gives the members of archives to the worker as if each were a download of its own.
+
+An archive is downloaded when the first of its members is wanted, and kept on disk for the others;
+a process that takes over after a crash downloads it again.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import IO
+
+from services.common.download.client import Download
+from services.common.download.errors import RefusedDownloadError
+from services.common.download.headers import Validators
+from services.common.runtime.stoppable import Stop, run_stoppable
+from services.fetcher.sources.addresses import split_member
+from services.fetcher.sources.archives.contents import MemberReader
+from services.fetcher.sources.archives.members import ArchiveRefusedError
+from services.fetcher.sources.archives.opening import index_archive
+from services.fetcher.sources.archives.refusals import Refusals
+from services.fetcher.sources.archives.settings import ArchiveSettings
+from services.fetcher.sources.archives.unpacking import Source, check_size, fetch_to, unzipped
+from services.fetcher.sources.lists.rows import MalformedListError
+from services.fetcher.sources.spool import NoSpaceError, Spool
+
+OPENED_AT_ONCE = 2
+"""Each takes a thread of their own, a child process, and the disk for an archive, decompressed."""
+KEPT_ARCHIVES = 2
+"""However long nobody has read them."""
+IDLE_SECONDS = 2.0
+"""So long any archive is kept: items of many come by turns, and a moment apart."""
+FULL_SECONDS = 5.0
+"""So long no archive is downloaded after one that found no room: each item would do it in turn."""
+KEPT_SECONDS = 600.0
+"""After so long an archive is downloaded again: it may be another one by then."""
+_COSTLY_REFUSALS = frozenset({ArchiveRefusedError.code, "too_large"})
+"""Known after a download only; what a host refuses may be asked for again at once."""
+
+
+@dataclass
+class _Kept:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    files: tuple[IO[bytes], ...] = ()
+    """The archive and its index, while it is open."""
+    reader: MemberReader | None = None
+    opened_at: float = 0.0
+    used_at: float = 0.0
+    users: int = 0
+    """Who reads it, and who waits to."""
+
+    def close(self, spool: Spool) -> None:
+        for file in self.files:
+            spool.discard(file)
+        self.files, self.reader = (), None
+
+
+class ArchiveSource:
+    """Downloads URLs, and members of archives.
+
+    Args:
+        source: Downloads.
+        settings: How much an archive may be.
+        spool: Where archives are kept.
+        max_item_bytes: Largest member, decompressed.
+        timeout_seconds: Limit to download an archive.
+        clock: Seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        settings: ArchiveSettings,
+        spool: Spool,
+        *,
+        max_item_bytes: int,
+        timeout_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._settings = settings
+        self._spool = spool
+        self._max_item_bytes = max_item_bytes
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        self._kept: dict[str, _Kept] = {}
+        self._threads = ThreadPoolExecutor(OPENED_AT_ONCE, "archives")
+        self._refusals = Refusals(clock)
+        self._full_until = 0.0
+
+    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
+        """Return the content of a URL, or of a member of the archive there.
+
+        Raises:
+            RefusedDownloadError: It fails every time.
+            FailedDownloadError: It may work later.
+            NotModifiedError: It is what it was, say the validators; never of a member.
+        """
+        archive_url, member = split_member(url)
+        if not member:
+            return await self._source.get(url, validators=validators)
+        try:
+            async with self._opened(archive_url) as reader:
+                content = await asyncio.to_thread(
+                    reader.read, member, max_bytes=self._max_item_bytes
+                )
+        except ArchiveRefusedError as error:
+            raise _refused(error) from error
+        if len(content) > self._max_item_bytes:
+            raise RefusedDownloadError("too_large", f"more than {self._max_item_bytes} bytes")
+        if not content:
+            raise RefusedDownloadError("empty_body", "the member has no content")
+        return Download(content, 200, None)
+
+    def close(self) -> None:
+        """Forget all archives; no member is read any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for kept in self._kept.values():
+            kept.close(self._spool)
+
+    @asynccontextmanager
+    async def _opened(self, url: str) -> AsyncIterator[MemberReader]:
+        kept = self._kept.setdefault(url, _Kept())
+        kept.users += 1
+        try:
+            async with kept.lock:  # one reader at a time: they share a file position
+                if kept.reader is None or self._clock() - kept.opened_at > KEPT_SECONDS:
+                    kept.close(self._spool)
+                    kept.reader = await self._open(url, kept)
+                yield kept.reader
+        finally:
+            kept.users -= 1
+            kept.used_at = self._clock()
+            self._kept[url] = self._kept.pop(url)  # the last used last
+            self._forget(KEPT_ARCHIVES, IDLE_SECONDS)
+
+    async def _open(self, url: str, kept: _Kept) -> MemberReader:
+        self._refusals.check(url)
+        if self._clock() < self._full_until:
+            raise NoSpaceError("another archive has just found no room")
+        try:
+            files, reader = await self._fetch(url)
+        except RefusedDownloadError as error:
+            if error.code in _COSTLY_REFUSALS:
+                self._refusals.add(url, error)
+            raise
+        except NoSpaceError:
+            if not self._forget(0, 0.0):  # else the next one has the room
+                self._full_until = self._clock() + FULL_SECONDS
+            raise
+        kept.files, kept.opened_at = files, self._clock()
+        return reader
+
+    async def _fetch(self, url: str) -> tuple[tuple[IO[bytes], ...], MemberReader]:
+        """Download an archive, decompress and index it."""
+        spool, most = self._spool, self._settings.max_archive_bytes
+        packed = spool.new_file()
+        index = spool.new_file()
+        try:
+            await fetch_to(
+                packed,
+                self._source,
+                url,
+                spool=spool,
+                max_bytes=most,
+                timeout_seconds=self._timeout_seconds,
+            )
+            file, reader = await run_stoppable(
+                self._threads, partial(self._read_index, packed, index)
+            )
+        except BaseException as error:
+            spool.discard(packed)
+            spool.discard(index)
+            if isinstance(error, MalformedListError):
+                raise _refused(error) from error
+            raise
+        return (file, index), reader
+
+    def _read_index(
+        self, packed: IO[bytes], index: IO[bytes], stop: Stop
+    ) -> tuple[IO[bytes], MemberReader]:
+        """Decompress and index an archive; runs in a thread."""
+        spool, limits, packed_bytes = self._spool, self._settings.limits, packed.tell()
+        file = unzipped(packed, spool, lambda _, size: check_size(size, packed_bytes, limits), stop)
+        if file is not packed:
+            spool.discard(packed)
+        try:
+            return file, index_archive(file, limits, spool, index, stop)
+        except BaseException:
+            spool.discard(file)
+            raise
+
+    def _forget(self, most: int, idle_seconds: float) -> int:
+        """Close what nobody uses, but for those that were used last or just now.
+
+        Returns:
+            How many archives were open.
+        """
+        idle = {url: kept for url, kept in self._kept.items() if not kept.users}
+        opened = [url for url, kept in idle.items() if kept.files]
+        since = self._clock() - idle_seconds
+        for place, url in enumerate(reversed(opened)):
+            if place < most or idle[url].used_at > since:
+                del idle[url]
+        closed = sum(bool(kept.files) for kept in idle.values())
+        for url, kept in idle.items():
+            del self._kept[url]
+            kept.close(self._spool)
+        return closed
+
+
+def _refused(error: MalformedListError) -> RefusedDownloadError:
+    return RefusedDownloadError(ArchiveRefusedError.code, error.detail)
+
+
+@asynccontextmanager
+async def open_archives(
+    source: Source,
+    settings: ArchiveSettings,
+    spool: Spool,
+    *,
+    max_item_bytes: int,
+    timeout_seconds: float,
+) -> AsyncIterator[ArchiveSource]:
+    """Give a source of URLs and of members, for the length of an ``async with`` block."""
+    archives = ArchiveSource(
+        source, settings, spool, max_item_bytes=max_item_bytes, timeout_seconds=timeout_seconds
+    )
+    try:
+        yield archives
+    finally:
+        archives.close()

@@ -1,0 +1,87 @@
+"""Lists as JSON documents: ``{"items": [{"url": …, "annotation": …}], "name": …}``, or an array."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from services.common.domain.tables.json_rows import load_json
+from services.common.download.urls import UnacceptableUrlError, to_url
+from services.fetcher.sources.lists.rows import MalformedListError, is_text, reject
+
+MAX_NAME_LENGTH = 200
+_MAX_MEMBERS = 50
+_MAX_MEMBER_LENGTH = 300
+
+
+def load_document(content: bytes) -> Mapping[str, Any]:
+    """Return what was sent as JSON; an array counts as the items of a list.
+
+    Raises:
+        MalformedListError: It is neither an object nor an array.
+    """
+    try:
+        document = load_json(content)
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", 1)
+        detail = f"not valid JSON: {error}"
+        raise MalformedListError(detail, [reject(line, "", "malformed_json", detail)]) from error
+    if isinstance(document, list):
+        return {"items": document}
+    if not isinstance(document, dict):
+        raise MalformedListError('a JSON list is an object: {"items": [{"url": "https://…"}]}')
+    return document
+
+
+def items_of(document: Mapping[str, Any]) -> Sequence[Any]:
+    """Return a list's items as they were sent.
+
+    Raises:
+        MalformedListError: There are none.
+    """
+    items = document.get("items")
+    if not isinstance(items, list):
+        raise MalformedListError('"items" is missing, or is not an array')
+    return items
+
+
+def list_url_of(document: Mapping[str, Any]) -> str | None:
+    """Return the address of the list where one is sent in its place, or None.
+
+    Raises:
+        MalformedListError: It is not an address, or there are items besides.
+    """
+    if "list_url" not in document:
+        return None
+    if "items" in document:
+        raise MalformedListError('either "items" or "list_url", not both')
+    try:
+        return str(to_url(str(document["list_url"])))
+    except UnacceptableUrlError as error:
+        raise MalformedListError(f'"list_url": {error.detail}') from error
+
+
+def members_of(document: Mapping[str, Any]) -> dict[str, str | bool | list[None] | None]:
+    """Return the members besides the list itself, cut short; one that is no scalar is ``[]``."""
+    others = [name for name in document if name not in {"items", "list_url", "name"}]
+    return {
+        name[:_MAX_MEMBER_LENGTH].encode(errors="replace").decode(): _scalar(document[name])
+        for name in others[:_MAX_MEMBERS]
+    }
+
+
+def _scalar(value: object) -> str | bool | list[None] | None:
+    if isinstance(value, str):
+        return value[:_MAX_MEMBER_LENGTH].encode(errors="replace").decode()
+    return value if isinstance(value, bool | None) else []
+
+
+def to_name(name: object) -> str | None:
+    """Check the name that a person gave a list.
+
+    Raises:
+        MalformedListError: It is too long, or not text.
+    """
+    if name is None or name == "":
+        return None
+    if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH or not is_text(name):
+        raise MalformedListError(f'"name" is not a text of at most {MAX_NAME_LENGTH} characters')
+    return name

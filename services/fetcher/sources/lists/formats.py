@@ -1,0 +1,157 @@
+"""How the rows of a list are read, by its format."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from io import BytesIO
+from itertools import islice
+from typing import IO, Any
+
+from services.common.domain.tables.columns import ReadingOptions, find_columns, missing
+from services.common.domain.tables.dialect import NoHeaderError, split
+from services.common.domain.tables.json_rows import read_items, read_json_lines
+from services.common.domain.tables.lines import UnknownEncodingError, detect_encoding, open_lines
+from services.common.domain.tables.list_format import ListFormat, is_json_lines
+from services.common.domain.tables.records import Damaged
+from services.common.domain.tables.table import (
+    Report,
+    TableGivenUpError,
+    TableRow,
+    TableSource,
+    read_table,
+)
+from services.fetcher.sources.lists.documents import (
+    items_of,
+    list_url_of,
+    load_document,
+    members_of,
+    to_name,
+)
+from services.fetcher.sources.lists.parquet import parse_parquet
+from services.fetcher.sources.lists.rows import MalformedListError, Row, reject
+from services.fetcher.sources.lists.table import WANTED, is_url, to_items
+from services.fetcher.sources.lists.text import read_text
+
+_MARKS = " \t\r\n\ufeff"
+
+
+@dataclass(frozen=True)
+class OpenList:
+    """A list whose rows can be read once."""
+
+    name: str | None
+    rows: Iterator[Row]
+    report: Report = field(default_factory=Report)
+    """How it was read; complete when all rows are."""
+    list_url: str | None = None
+    """Where the list is to be had; there are no rows then."""
+    members: Mapping[str, str | bool | list[None] | None] = field(default_factory=dict)
+    """Further members of a JSON document, where its sender may say how to take it."""
+
+
+def open_list(
+    file: IO[bytes], list_format: ListFormat, options: ReadingOptions | None = None
+) -> OpenList:
+    """Begin to read a list from the beginning of ``file``, which the caller closes.
+
+    Raises:
+        MalformedListError: It cannot be read; also while its rows are.
+    """
+    options = options or ReadingOptions()
+    file.seek(0)
+    if list_format is ListFormat.JSON and not is_json_lines(file):
+        return _open_document(file.read(), options)
+    report = Report()
+    if list_format is ListFormat.PARQUET:
+        return OpenList(None, parse_parquet(file, options.wanted(WANTED), report), report)
+    rows = _rows(file, list_format, options, report)
+    return OpenList(None, _refusing(to_items(rows)), report)
+
+
+def _open_document(content: bytes, options: ReadingOptions) -> OpenList:
+    document = _load_document(content, options.encoding)
+    name, list_url, members = (
+        to_name(document.get("name")),
+        list_url_of(document),
+        members_of(document),
+    )
+    report = Report()
+    if list_url is not None:
+        return OpenList(name, iter(()), report, list_url, members)
+
+    def rows() -> Iterator[TableRow | Damaged]:
+        yield from read_items(iter(items_of(document)), options.wanted(WANTED), report)
+
+    return OpenList(name, _refusing(to_items(rows())), report, members=members)
+
+
+def _load_document(content: bytes, encoding: str | None) -> Mapping[str, Any]:
+    """Load a document; the encoding of one that names a list is that of the list."""
+    if encoding is None:
+        return load_document(content)
+    with suppress(MalformedListError):
+        document = load_document(content)
+        if "list_url" in document:
+            return document
+    return load_document(_as_utf8(content, encoding))
+
+
+def _as_utf8(content: bytes, encoding: str) -> bytes:
+    try:
+        return content.decode(detect_encoding(BytesIO(content), encoding)).encode()
+    except ValueError as error:  # of the encoding's name, too
+        raise MalformedListError(f"the list is not {encoding[:40]}: {error}"[:300]) from error
+
+
+def _rows(
+    file: IO[bytes], list_format: ListFormat, options: ReadingOptions, report: Report
+) -> Iterator[TableRow | Damaged]:
+    match list_format:
+        case ListFormat.JSON_LINES | ListFormat.JSON:
+            wanted = options.wanted(WANTED)
+            yield from read_json_lines(file, wanted, report, options.encoding)
+        case ListFormat.TEXT:
+            yield from _text_rows(file, options, report)
+        case _:
+            separator = "\t" if list_format is ListFormat.TSV else None
+            source = TableSource(file, is_url, separator, options.encoding)
+            yield from read_table(source, options.wanted(WANTED), report)
+
+
+def _text_rows(
+    file: IO[bytes], options: ReadingOptions, report: Report
+) -> Iterator[TableRow | Damaged]:
+    encoding = detect_encoding(file, options.encoding)
+    separator = _separator_of_text(file, encoding, options)
+    if separator is None:
+        report.encoding = encoding
+        yield from read_text(open_lines(file, encoding), report)
+    else:
+        source = TableSource(file, is_url, separator, options.encoding)
+        yield from read_table(source, options.wanted(WANTED), report)
+
+
+def _separator_of_text(file: IO[bytes], encoding: str, options: ReadingOptions) -> str | None:
+    """Return the separator where a text file is a table, such as Excel's Unicode text."""
+    lines = (line.text for line in open_lines(file, encoding) if line.text.strip(_MARKS))
+    first = next(islice(lines, 1), "")
+    if "\t" in first.strip():
+        return "\t"
+    for separator in (",", ";"):
+        cells = split(first, separator, is_quoted=True)
+        if len(cells) > 1 and not is_url(cells[0]) and find_columns(cells, options.wanted(WANTED)):
+            return separator
+    if options.url_column or options.text_column:
+        raise NoHeaderError(missing([first.strip()], options.wanted(WANTED)))
+    return None
+
+
+def _refusing(rows: Iterator[Row]) -> Iterator[Row]:
+    """Turn what a reader of tables says of a table as a whole into what a list says."""
+    try:
+        yield from rows
+    except NoHeaderError as error:
+        detail = str(error)
+        raise MalformedListError(detail, [reject(1, "", "no_url_column", detail)]) from error
+    except (TableGivenUpError, UnknownEncodingError) as error:
+        raise MalformedListError(str(error)) from error

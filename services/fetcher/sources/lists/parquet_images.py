@@ -1,0 +1,143 @@
+"""Read images out of Parquet files that hold them, as Hugging Face datasets writes them.
+
+Such a column is a struct of ``bytes`` and ``path``. A bounded child process reads it, in batches,
+so that a file of any size takes the same memory.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from services.common.domain.tables.columns import Wanted, find_column, missing
+from services.common.domain.tables.table import Report
+from services.common.runtime.bounded_child import BoundedChild, ChildLimits, InputRefusedError
+from services.fetcher.sources.lists.parquet import MEMORY_BYTES, results_of
+from services.fetcher.sources.lists.parquet_reader import holds_images, kind_of, refusing, texts_of
+from services.fetcher.sources.lists.rows import Item, check_annotation
+from services.fetcher.sources.lists.table import WANTED
+
+BATCH_ROWS = 16
+MAX_IMAGE_BYTES = 20 * 1024 * 1024
+"""A larger image is rejected, and not sent by the child."""
+MAX_NAME_LENGTH = 1000
+CPU_SECONDS = 3600
+_STREAM_BYTES = 256 * 1024
+"""Read ahead of a column, in place of the whole column of a row group."""
+_TARGET = "services.fetcher.sources.lists.parquet_images:rows_in_child"
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """A row with an image, or with the reason why it is not taken."""
+
+    line: int
+    """Its number, from 1."""
+    name: str
+    """Path as the row says, or its number."""
+    content: bytes
+    annotation: str | None = None
+    code: str = ""
+    """Why the row is rejected; empty: it is not."""
+
+
+@contextmanager
+def open_images(
+    file: IO[bytes], text_column: str | None, report: Report
+) -> Iterator[Iterator[ImageRow] | None]:
+    """Give the images of a Parquet file, or None where it holds none, for a ``with`` block.
+
+    Args:
+        file: Has a file descriptor; not to be used inside the block.
+        text_column: Name of the column of texts; None: a usual name.
+        report: How it was read; complete when all rows are.
+
+    Raises:
+        MalformedListError: It can't be read, or has no such column; also while its rows are.
+    """
+    limits = ChildLimits(MEMORY_BYTES, CPU_SECONDS, max_result_bytes=2 * MAX_IMAGE_BYTES)
+    wanted = asdict(replace(WANTED, text_column=text_column))
+    with BoundedChild(_TARGET, file, limits, wanted) as child:
+        results = results_of(child)
+        columns = next(results)
+        if columns is None:
+            yield None
+            return
+        report.columns, report.ignored_columns = columns["columns"], columns["ignored"]
+        yield _images(results, report)
+
+
+def _images(results: Iterator[Any], report: Report) -> Iterator[ImageRow]:
+    for number, path, content, text, code in results:
+        report.rows += 1
+        name = path or f"row {number}"
+        row = check_annotation(number, name, text)
+        if code or not isinstance(row, Item):
+            report.damaged += 1
+            yield ImageRow(number, name, b"", code=code or "invalid_annotation")
+        else:
+            report.with_text += row.annotation is not None
+            yield ImageRow(number, name, b64decode(content), row.annotation)
+
+
+def rows_in_child(file: IO[bytes], wanted: dict[str, Any]) -> Iterator[Any]:
+    """Yield which columns are used, or None without images; then each row: runs in the child.
+
+    Raises:
+        InputRefusedError: It is not Parquet, or has no column of the given name.
+    """
+    with refusing():
+        yield from _rows(file, Wanted(**wanted))
+
+
+def _rows(file: IO[bytes], wanted: Wanted) -> Iterator[Any]:
+    schema = pq.read_schema(file)
+    images = next((field.name for field in schema if holds_images(field.type)), None)
+    if images is None:
+        yield None
+        return
+    text = _text_column(schema, wanted)
+    names = [name for name in (images, text) if name is not None]
+    yield {
+        "columns": dict(zip(("image", "text"), names, strict=False)),
+        "ignored": [name for name in schema.names if name not in names],
+    }
+    parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=_STREAM_BYTES)
+    number = 0
+    for batch in parquet.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
+        texts = [(None, "")] * batch.num_rows if text is None else texts_of(batch.column(text))
+        for image, (annotation, problem) in zip(batch.column(images), texts, strict=True):
+            number += 1
+            path, content, code = _image(image)
+            yield number, path, content, annotation, code or (problem and "invalid_annotation")
+
+
+def _text_column(schema: pa.Schema, wanted: Wanted) -> str | None:
+    candidates = (wanted.text_column,) if wanted.text_column else wanted.text
+    place = find_column(schema.names, candidates)
+    if place is None and wanted.text_column:
+        raise InputRefusedError(missing(schema.names, wanted))
+    if place is None:
+        return None
+    kind_of(schema.field(place))
+    name: str = schema.names[place]
+    return name
+
+
+def _image(value: pa.StructScalar) -> tuple[str, str, str]:
+    """Return the name of an image, its bytes in base64, and the code of what is wrong."""
+    if not value.is_valid:
+        return "", "", "no_image_bytes"
+    path = value["path"].as_py() if "path" in value else None
+    name = path[:MAX_NAME_LENGTH] if isinstance(path, str) else ""
+    content = value["bytes"]
+    if not content.is_valid:
+        return name, "", "no_image_bytes"
+    buffer = content.as_buffer()
+    if buffer.size > MAX_IMAGE_BYTES:
+        return name, "", "too_large"
+    return name, b64encode(buffer).decode(), ""

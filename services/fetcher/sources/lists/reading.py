@@ -1,0 +1,140 @@
+"""Read a list in a bounded child process, which can be stopped and holds no credentials.
+
+A few bytes can ask for much work: a quote in each line, a JSON document of a million objects.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, replace
+from typing import IO, Any
+
+from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.list_format import ListFormat
+from services.common.domain.tables.table import Note, Report
+from services.common.runtime.bounded_child import BoundedChild, ChildError, ChildLimits, in_pieces
+from services.fetcher.sources.lists.formats import OpenList, open_list
+from services.fetcher.sources.lists.rows import Item, MalformedListError, Rejection, Row
+
+MEBIBYTE = 1024 * 1024
+LIMITS = ChildLimits(memory_bytes=256 * MEBIBYTE, cpu_seconds=600)
+JSON_LIMITS = ChildLimits(memory_bytes=512 * MEBIBYTE, cpu_seconds=120)
+"""A JSON document is in memory as a whole, as Python's objects."""
+ROWS_AT_ONCE = 500
+_MOST_CHARACTERS = 64 * 1024
+"""Of the rows that are sent at once: a result of a child has a limit."""
+_TARGET = "services.fetcher.sources.lists.reading:rows_in_child"
+_ITEM_FIELDS = 3
+
+
+@asynccontextmanager
+async def open_bounded(
+    file: IO[bytes], list_format: ListFormat, options: ReadingOptions, *, max_rows: int
+) -> AsyncIterator[OpenList]:
+    """Give a list whose rows a child process reads, for the length of an ``async with`` block.
+
+    Args:
+        file: Has a file descriptor; not to be used inside the block.
+        list_format: Of the list.
+        options: What its sender says of it.
+        max_rows: Most rows, rejected ones included.
+
+    Raises:
+        MalformedListError: It cannot be read, or takes too much to read; also while its rows are.
+    """
+    if list_format is ListFormat.PARQUET:  # has a child of its own
+        opened = open_list(file, list_format, options)
+        yield replace(opened, rows=counted(opened.rows, max_rows))
+        return
+    limits = JSON_LIMITS if list_format is ListFormat.JSON else LIMITS
+    # Leaving the block kills the child, which ends a thread that waits for it
+    with BoundedChild(_TARGET, file, limits, list_format.value, asdict(options)) as child:
+        yield await asyncio.to_thread(_begin, child, max_rows)
+
+
+def _begin(child: BoundedChild, max_rows: int) -> OpenList:
+    messages = _messages(child)
+    head = next(messages)
+    report = Report()
+    return OpenList(
+        head["name"],
+        counted(_rows(messages, report), max_rows),
+        report,
+        head["list_url"],
+        head["members"],
+    )
+
+
+def counted(rows: Iterator[Row], most: int) -> Iterator[Row]:
+    """Yield rows, up to a limit.
+
+    Raises:
+        MalformedListError: There are more.
+    """
+    for number, row in enumerate(rows, start=1):
+        if number > most:
+            raise MalformedListError(
+                f"the list has more than {most} rows (FETCHER_MAX_LIST_ROWS): send it in parts"
+            )
+        yield row
+
+
+def rows_in_child(file: IO[bytes], list_format: str, options: dict[str, Any]) -> Iterator[Any]:
+    """Yield what a list is, its rows, many at once, and how it was read; runs in the child."""
+    try:
+        opened = open_list(file, ListFormat(list_format), ReadingOptions(**options))
+        yield {"name": opened.name, "list_url": opened.list_url, "members": opened.members}
+        yield from pack(opened.rows)
+        yield {"report": asdict(opened.report)}
+    except MalformedListError as error:
+        yield {"malformed": error.detail, "rejected": [asdict(row) for row in error.rejected]}
+
+
+def _length(row: Row) -> int:
+    if isinstance(row, Item):
+        return len(row.url) + len(row.annotation or "")
+    return len(row.value) + len(row.detail)
+
+
+def _packed(row: Row) -> tuple[Any, ...]:
+    if isinstance(row, Item):
+        return row.line, row.url, row.annotation
+    return row.line, row.value, row.code, row.detail
+
+
+def unpacked(fields: list[Any]) -> Row:
+    """Return a row as a child sent it."""
+    return Item(*fields) if len(fields) == _ITEM_FIELDS else Rejection(*fields)
+
+
+def pack(rows: Iterator[Row]) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield rows as a child sends them."""
+    pieces = in_pieces(rows, _length, most_items=ROWS_AT_ONCE, most_length=_MOST_CHARACTERS)
+    for some in pieces:
+        yield [_packed(row) for row in some]
+
+
+def fill(report: Report, fields: dict[str, Any]) -> None:
+    """Set a report to what a child sent."""
+    for name, value in fields.items():
+        notes = [Note(**note) for note in value] if name == "notes" else value
+        setattr(report, name, notes)
+
+
+def _messages(child: BoundedChild) -> Iterator[Any]:
+    try:
+        for message in child.results():
+            if isinstance(message, dict) and "malformed" in message:
+                rejected = [Rejection(**row) for row in message["rejected"]]
+                raise MalformedListError(message["malformed"], rejected)
+            yield message
+    except ChildError as error:
+        raise MalformedListError(f"the list cannot be read: {error}") from error
+
+
+def _rows(messages: Iterator[Any], report: Report) -> Iterator[Row]:
+    for message in messages:
+        if isinstance(message, dict):
+            fill(report, message["report"])
+        else:
+            yield from map(unpacked, message)

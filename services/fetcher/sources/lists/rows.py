@@ -1,0 +1,124 @@
+"""What a list holds: items to fetch, and rows that cannot be."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.common.domain.annotations import (
+    MAX_ANNOTATION_LENGTH,
+    UnacceptableAnnotationError,
+    normalise,
+)
+from services.common.domain.errors import PermanentError
+from services.common.domain.redaction import hide_secrets
+from services.common.download.urls import UnacceptableUrlError, to_url
+from services.fetcher.sources.addresses import (
+    is_archive_path,
+    member_url,
+    split_member,
+    submitted_digest,
+)
+
+MAX_ANNOTATION_LINES = 100
+"""A text of more is not of one line."""
+SHOWN_VALUE_LENGTH = 100
+"""Characters of a rejected row that are shown to the person who sent it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An image to fetch."""
+
+    line: int
+    """Where it begins in the list, from 1; in a JSON list its place."""
+    url: str
+    """Normalised to ASCII."""
+    annotation: str | None = None
+    """Normalised, never empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A row that is not taken, and why."""
+
+    line: int
+    value: str
+    """The row, cut short."""
+    code: str
+    detail: str
+
+
+Row = Item | Rejection
+
+
+class MalformedListError(PermanentError):
+    """The list as a whole cannot be read.
+
+    Args:
+        detail: What is wrong, for the person who sent it.
+        rejected: Where, as far as lines can be named.
+    """
+
+    code = "malformed_list"
+
+    def __init__(self, detail: str, rejected: Sequence[Rejection] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.rejected = tuple(rejected)
+
+
+def to_row(line: int, url: object, annotation: object = None) -> Row:
+    """Check one item as it was sent; the fragment of an archive's URL names a member of it."""
+    if not isinstance(url, str):
+        return reject(line, "" if url is None else url, "invalid_url", "there is no URL")
+    if submitted_digest(url := url.strip()):  # of a failed.csv
+        return check_annotation(line, url, annotation)
+    try:
+        accepted = to_url(url)
+    except UnacceptableUrlError as error:
+        return reject(line, url, error.code, error.detail)
+    _, member = split_member(url)
+    is_member = member and is_archive_path(accepted.path)
+    kept = member_url(str(accepted), member) if is_member else str(accepted)
+    return check_annotation(line, kept, annotation)
+
+
+def check_annotation(line: int, url: str, annotation: object) -> Row:
+    """Make an item of a URL that is accepted, unless its annotation is not."""
+    problem = _problem(annotation)
+    if problem:
+        return reject(line, annotation, "invalid_annotation", f"the annotation {problem}")
+    try:
+        text = normalise(annotation) if isinstance(annotation, str) else ""
+    except UnacceptableAnnotationError as error:
+        return reject(line, annotation, error.code, f"the annotation is not taken: {error}")
+    return Item(line, url, text or None)
+
+
+def _problem(annotation: object) -> str:
+    """Say what is wrong with an annotation; empty where nothing is."""
+    if annotation is None:
+        return ""
+    if not isinstance(annotation, str):
+        return "is not text"
+    if len(annotation) > MAX_ANNOTATION_LENGTH:
+        return f"has more than {MAX_ANNOTATION_LENGTH} characters"
+    if annotation.count("\n") + annotation.count("\r") >= MAX_ANNOTATION_LINES:
+        return f"has more than {MAX_ANNOTATION_LINES} lines"
+    return "" if is_text(annotation) else "is not valid Unicode"
+
+
+def reject(line: int, value: object, code: str, detail: str) -> Rejection:
+    """Describe a row that is not taken; ``value`` is cut short, and shown without secrets."""
+    text = hide_secrets(str(value).strip())
+    if len(text) > SHOWN_VALUE_LENGTH:
+        text = f"{text[:SHOWN_VALUE_LENGTH]}…"
+    return Rejection(line, text.encode(errors="replace").decode(), code, detail)
+
+
+def is_text(value: str) -> bool:
+    """Return whether ``value`` can be encoded: JSON may hold lone surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,99 @@
+"""Keeps files that are sent, in a bucket of their own, and gives their bytes as a download's."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import IO
+
+from services.common.adapters.object_store import ObjectStore, ObjectTooLargeError
+from services.common.domain.errors import ObjectNotFoundError
+from services.common.download.client import Download
+from services.common.download.errors import RefusedDownloadError
+from services.common.download.headers import Validators
+from services.fetcher.sources.addresses import is_submitted, submitted_digest
+from services.fetcher.sources.archives.unpacking import Source
+
+_BLOCK_BYTES = 1024 * 1024
+_PURPOSE = b"docreco submitted file\0"
+"""Hashed before the bytes: their plain SHA-256 may be published, and must not open the file."""
+
+
+def digest_of_file(file: IO[bytes]) -> str:
+    """Return the key of a file: a hash of all its bytes that only who has them can tell."""
+    file.seek(0)
+    digest = hashlib.sha256(_PURPOSE)
+    while block := file.read(_BLOCK_BYTES):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+class SubmittedFiles:
+    """Downloads URLs, and reads files that were sent.
+
+    Args:
+        source: Downloads.
+        store: The bucket of what was sent.
+        max_item_bytes: Of a file that is an image.
+    """
+
+    def __init__(self, source: Source, store: ObjectStore, *, max_item_bytes: int) -> None:
+        self._source = source
+        self._store = store
+        self._max_item_bytes = max_item_bytes
+
+    async def keep(self, digest: str, file: IO[bytes]) -> None:
+        """Keep a file under its digest, anew where it is there: its days begin again.
+
+        Raises:
+            ObjectStoreUnavailableError: It was not acknowledged.
+        """
+        await self._store.write_file(digest, file)
+
+    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
+        """Return the content of a URL, or of a file that was sent.
+
+        Raises:
+            RefusedDownloadError: It fails every time: also where the file is kept no more.
+            FailedDownloadError: It may work later.
+            NotModifiedError: It is what it was, say the validators.
+            ObjectStoreUnavailableError: The store does not answer.
+        """
+        if not is_submitted(url):
+            return await self._source.get(url, validators=validators)
+        try:
+            stored = await self._store.read(_key(url), max_bytes=self._max_item_bytes)
+        except ObjectNotFoundError as error:
+            raise _gone() from error
+        except ObjectTooLargeError as error:
+            raise RefusedDownloadError("too_large", str(error)) from error
+        return Download(stored.content, 200, None)
+
+    def stream(
+        self, url: str, *, max_bytes: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open a URL, or a file that was sent, and give its bytes in pieces."""
+        if not is_submitted(url):
+            return self._source.stream(url, max_bytes=max_bytes)
+        return self._stream(url)
+
+    @asynccontextmanager
+    async def _stream(self, url: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        try:
+            async with self._store.stream(_key(url)) as pieces:
+                yield pieces
+        except ObjectNotFoundError as error:
+            raise _gone() from error
+
+
+def _key(url: str) -> str:
+    digest = submitted_digest(url)
+    if digest is None:
+        raise RefusedDownloadError("invalid_url", "it is no address of a submitted file")
+    return digest
+
+
+def _gone() -> RefusedDownloadError:
+    return RefusedDownloadError(
+        "submitted_file_gone",
+        "the submitted file that holds it is not kept, or no more: submit that file again",
+    )
