@@ -31,6 +31,8 @@ def forget(
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
+        if not what.strip():
+            raise typer.BadParameter("it is empty", param_hint="URL|KEY")
         with told_of_servers():
             async with (
                 open_object_store(S3Settings()) as store,
@@ -63,7 +65,7 @@ def targets_table(targets: list[Target]) -> Any:
             cell(target.key),
             "yes" if target.is_stored else "no",
             cell(target.document.status or "no document"),
-            cell_of_lines(target.document.urls or ["(uploaded)"]),
+            cell_of_lines(target.document.origins or ["(uploaded)"]),
         ]
         for target in targets
     ]

@@ -19,7 +19,7 @@ from services.common.runtime.settings import MongoSettings
 NEWEST_FIRST = (("indexed_at", -1), ("_id", 1))
 CSV_COLUMNS = (
     *("image", "status", "prediction", "score", "annotation", "cer"),
-    *("error_code", "error_detail", "sources_count", "url"),
+    *("error_code", "error_detail", "sources_count", "collection", "name", "url"),
 )
 WORST_FIRST = (("prediction.score", 1), ("_id", 1))
 

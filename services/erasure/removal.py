@@ -263,7 +263,7 @@ def _proof(document_id: str, target: Target, erased: ImageDocument | None) -> di
     return {
         "document": document_id,
         # Those of an image that was deleted before it was read are written down only then
-        "sources": left.urls or target.document.urls,
+        "sources": left.origins or target.document.origins,
         "sha256": left.sha256,
         "stored_at": left.stored_at,
         "removed_at": left.removed_at,

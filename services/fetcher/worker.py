@@ -269,8 +269,9 @@ class Worker:
 
 
 def _says_no_more(job: Job, earlier: Document) -> bool:
-    """Whether a job brings no other annotation: a list without any must not erase one."""
-    return job.annotation in {None, earlier["annotation"]}
+    """Whether a job brings no other annotation or collection: a list without must not erase one."""
+    is_known = job.collection in {None, earlier.get("collection")}
+    return is_known and job.annotation in {None, earlier["annotation"]}
 
 
 def _blame_no_item_for_a_full_disk(error: Exception, delivery: Delivery) -> None:

@@ -134,6 +134,20 @@ async def test_archive_becomes_a_batch_with_names_and_texts(
     assert await pipeline.texts() == {"a.png": "Où ?", "deep/é b.png": None}
 
 
+async def test_same_file_in_another_collection_is_a_source_of_its_own(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    file = tmp_path / "scans.zip"
+    file.write_bytes(zip_of({"a.png": png(1)}))
+    outcomes = []
+    for collection in ("first", "second", "second"):
+        told = await pipeline.submit(file, "--collection", collection)
+        outcomes.append([name for name, count in told["batch"]["counts"].items() if count])
+        (found,) = (await pipeline.provenances()).values()
+        assert (found.collection, found.name) == (collection, "a.png")
+    assert outcomes == [["stored"], ["stored"], ["unchanged"]]
+
+
 async def test_folder_is_taken_like_an_archive(pipeline: Pipeline, tmp_path: Path) -> None:
     folder = tmp_path / "scans"
     (folder / "lines").mkdir(parents=True)

@@ -48,6 +48,16 @@ def text_of(document: ImageDocument) -> str | None:
     return document.annotation.text if document.annotation else None
 
 
+def test_url_in_many_collections_is_no_placeholder() -> None:
+    document = None
+    for number in range(PLACEHOLDER_SOURCES + 1):
+        source = replace(origin(0, None), collection=f"c{number}")
+        document = apply(apply(document, 2 * number, source), 2 * number + 1, source)
+    assert document is not None
+    assert document.sources_count == PLACEHOLDER_SOURCES + 1
+    assert not document.placeholder
+
+
 @pytest.mark.slow
 def test_document_of_very_many_urls_stays_small() -> None:
     document = of_urls(3 * MOST_SOURCES, "text {}")

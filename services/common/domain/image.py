@@ -118,6 +118,11 @@ class ImageDocument(Record):
         return [each.url for each in self.sources if each.url]
 
     @property
+    def origins(self) -> list[str]:
+        """Where it is from, for people."""
+        return [each.origin for each in self.sources]
+
+    @property
     def is_refused(self) -> bool:
         """Whether the object was deleted because it had been forgotten before."""
         return self.error is not None and self.error.code == FORGOTTEN
@@ -178,7 +183,7 @@ class ImageDocument(Record):
         if source is None or is_known or (is_repeated and count > len(self.sources)):
             return self if self.exists else self.having(sources=self.sources, sources_count=count)
         after = self.having(sources=with_source(self.sources, source), sources_count=count + 1)
-        is_placeholder = source.url is not None and count + 1 > PLACEHOLDER_SOURCES
+        is_placeholder = source.url is not None and len(set(after.urls)) > PLACEHOLDER_SOURCES
         return after.having(placeholder=True) if is_placeholder else after
 
     def with_annotations(self, annotations: Annotations) -> Self:

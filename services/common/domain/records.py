@@ -139,6 +139,11 @@ class Source(Record):
     by: str | None = None
 
     @property
+    def origin(self) -> str:
+        """Where from, for people: the URL, or the name within the collection."""
+        return self.url or ": ".join(filter(None, (self.collection, self.name or self.kind)))
+
+    @property
     def came_at(self) -> datetime | None:
         """When it led here: earlier versions wrote ``fetched_at``."""
         return self.at or self.fetched_at

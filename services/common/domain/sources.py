@@ -62,7 +62,7 @@ def to_source(provenance: Provenance) -> Source | None:
 def is_one_of(source: Source, known: Iterable[Source]) -> bool:
     """Return whether a source says nothing new.
 
-    That is where its URL is known, or its name in its collection; of an object that says nothing
+    That is where its URL, or its name, is known in its collection; of an object that says nothing
     itself, where anything is known.
     """
     if source.url is None and source.batch_id is None:
@@ -71,7 +71,8 @@ def is_one_of(source: Source, known: Iterable[Source]) -> bool:
 
 
 def _identity(source: Source) -> tuple[str | None, ...]:
-    return (source.url,) if source.url else (source.kind, source.collection, source.name)
+    where = (source.url,) if source.url else (source.kind, source.name)
+    return (*where, source.collection)
 
 
 def with_source(known: tuple[Source, ...], source: Source) -> tuple[Source, ...]:

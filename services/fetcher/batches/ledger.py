@@ -30,7 +30,7 @@ class ItemOutcome(StrEnum):
     QUEUED = "queued"
     STORED = "stored"
     UNCHANGED = "unchanged"
-    """The same image was there already, from the same URL and with the same annotation."""
+    """The same image was there already: same URL, annotation and collection."""
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -225,7 +225,7 @@ class Ledger:
         return await self._last_success(url)
 
     async def _last_success_each(self, urls: Sequence[str]) -> Sequence[Document | None]:
-        fields = ("_id", "key", "annotation", "sha256", "size_bytes", "validators")
+        fields = ("_id", "key", "annotation", "collection", "sha256", "size_bytes", "validators")
         first = {each.lstrip("_"): {"$first": f"${each}"} for each in fields}
         outcomes = [ItemOutcome.STORED, ItemOutcome.UNCHANGED]
         found = await self._collection.aggregate(
