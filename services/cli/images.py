@@ -116,4 +116,5 @@ async def find_rows(
         where["sources.collection"] = collection
     sort = WORST_FIRST if worst_first else NEWEST_FIRST
     images = ImageRepository(index.images)
-    return [image_row(each) async for each in images.find(where, sort=sort, limit=limit)]
+    found = images.find(where, sort=sort, limit=limit)
+    return [image_row(each, batch=batch, collection=collection) async for each in found]

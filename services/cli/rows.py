@@ -10,6 +10,7 @@ from rich.text import Text
 
 from services.cli.output import cell, table
 from services.common.domain.image import ImageDocument
+from services.common.domain.records import Source
 
 _HASH = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 
@@ -31,6 +32,8 @@ class ImageRow(BaseModel):
     name: str | None
     """Of the file, or path of the member, by which it came; None: by a URL."""
     collection: str | None
+    origin: str
+    """Where it is from, for people: a URL, or a name in a collection."""
     sources: list[str]
     """URLs it came from, the first of very many; empty where it came by no URL."""
     sources_count: int
@@ -62,8 +65,21 @@ def character_error_rate(annotation: str, prediction: str) -> float:
     return float(jiwer.cer(annotation, prediction))
 
 
-def image_row(document: ImageDocument) -> ImageRow:
-    """Return what a person is shown of a document."""
+def image_row(
+    document: ImageDocument, *, batch: str | None = None, collection: str | None = None
+) -> ImageRow:
+    """Return what a person is shown of a document.
+
+    Args:
+        document: Of the image.
+        batch: Asked for: what came with it is shown first.
+        collection: The same.
+    """
+    asked_for = {batch, collection} - {None}
+    sources = sorted(
+        document.sources, key=lambda each: asked_for.isdisjoint({each.batch_id, each.collection})
+    )
+    first = next((each for each in sources if each.name or each.collection), Source())
     prediction, annotation, error = document.prediction, document.annotation, document.error
     cer = None
     if prediction is not None and annotation is not None:
@@ -75,9 +91,10 @@ def image_row(document: ImageDocument) -> ImageRow:
         score=prediction.score if prediction else None,
         annotation=annotation.text if annotation else None,
         cer=cer,
-        name=next((each.name for each in document.sources if each.name), None),
-        collection=next((each.collection for each in document.sources if each.collection), None),
-        sources=[source.url for source in document.sources if source.url],
+        name=first.name,
+        collection=first.collection,
+        origin=sources[0].origin if sources else "(uploaded)",
+        sources=[source.url for source in sources if source.url],
         sources_count=max(document.sources_count, len(document.sources)),
         placeholder=document.placeholder,
         annotation_conflict=None if annotation else document.annotation_conflict,
@@ -114,14 +131,12 @@ def image_table(
 
 
 def _source(row: ImageRow) -> Text:
-    if not row.sources:
-        return cell(": ".join(filter(None, (row.collection, row.name))) or "(uploaded)")
-    if row.placeholder:
+    if row.placeholder and row.sources:
         conflict = ", which disagree about its text" if row.annotation_conflict else ""
         return cell(
             f"placeholder of {row.sources_count} URLs{conflict}: {row.sources[0]}", "yellow"
         )
-    return cell(row.sources[0])
+    return cell(row.origin)
 
 
 def _score(score: float | None) -> Text:

@@ -169,6 +169,18 @@ def test_row_of_an_upload_is_known_by_its_key() -> None:
     assert "(uploaded)" in rendered(image_table("t", [row]))
 
 
+def test_row_shows_the_source_that_was_asked_for() -> None:
+    known = [
+        {"url": "http://a.test/1"},
+        {"kind": "archive", "collection": "a", "name": "1.png", "batch_id": "b1"},
+        {"kind": "folder", "collection": "b", "name": "2.png", "batch_id": "b2"},
+    ]
+    image = factories.document(sources=known)
+    asked = [image_row(image, collection="b"), image_row(image, batch="b1"), image_row(image)]
+    assert [each.name for each in asked] == ["2.png", "1.png", "1.png"]
+    assert [each.origin for each in asked] == ["b: 2.png", "a: 1.png", "http://a.test/1"]
+
+
 def test_rejected_image_shows_its_reason() -> None:
     error = {"code": "undecodable_image", "detail": "damaged"}
     row = image_row(document(status="rejected", prediction=None, error=error))
