@@ -68,6 +68,6 @@ def as_time(value: object) -> str:
     return f"{value:%Y-%m-%d %H:%M:%S}\u00a0UTC" if isinstance(value, datetime) else ""
 
 
-def is_web_address(value: str) -> bool:
+def is_web_address(value: str | None) -> bool:
     """Whether a link to it is harmless: ``javascript:`` and the like are none."""
-    return value.lower().startswith(("http://", "https://"))
+    return (value or "").lower().startswith(("http://", "https://"))

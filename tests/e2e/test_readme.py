@@ -5,6 +5,7 @@ import re
 import sys
 from hashlib import sha256
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -55,6 +56,8 @@ async def run(block: str, pipeline: Pipeline, folder: Path) -> str:
 async def test_example_works(block: str, pipeline: Pipeline, site: WebSite, tmp_path: Path) -> None:
     url = site.add_body("/a.png", png(1))
     (tmp_path / "urls.csv").write_text(f"url,annotation\n{url},industrie\n")
+    with ZipFile(tmp_path / "scans.zip", "w") as archive:
+        archive.writestr("a.png", png(1))
 
     assert await run(block, pipeline, tmp_path)
 

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import FormData
 
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.images import line_image
@@ -59,12 +58,4 @@ async def test_forgotten_image_is_gone_with_all_that_people_said_of_it(site: Sit
     assert document["status"] == "removed"
     assert (document["prediction"], document["annotation"]) == (None, None)
     assert document["annotation_history"] == []
-
-    async with site.person("bob") as bob:
-        await bob.see("/gallery")
-        upload = FormData({"token": bob.token})
-        upload.add_field("file", line_image("private"), filename="again.png")
-        async with bob.client.post("/submit", data=upload) as response:
-            assert response.status == 422
-            assert "had this image forgotten" in await response.text()
     assert [each.key async for each in site.store.list()] == []

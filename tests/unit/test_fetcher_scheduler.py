@@ -11,6 +11,7 @@ from services.common.download.errors import FailedDownloadError
 from services.fetcher.politeness import scheduler as module
 from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
 from tests.support.hosts import MemoryRepository, make_scheduler
+from tests.support.virtual_time import run_in_virtual_time
 from tests.support.waiting import eventually
 
 
@@ -205,13 +206,15 @@ async def test_jobs_of_a_host_that_keeps_a_request_waiting_are_delayed(
     assert all(isinstance(each, PostponedError) for each in those.errors)
 
 
-async def test_work_for_a_fast_host_is_held_however_much_it_is() -> None:
-    async with crowd(make_scheduler(SlotLimits(1, 1)), "fast") as those:
-        for _ in range(200):
-            those.want("fast")
-        await settle()
+def test_work_for_a_fast_host_is_held_however_much_it_is() -> None:
+    async def errors() -> list[Exception]:
+        async with crowd(make_scheduler(SlotLimits(1, 1)), "fast") as those:
+            for _ in range(200):
+                those.want("fast")
+            await settle()
+        return those.errors
 
-    assert not those.errors
+    assert not run_in_virtual_time(errors())  # what the machine takes is no time of the host
 
 
 async def test_silent_host_is_left_alone_and_its_work_fails_at_once() -> None:
