@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.common.domain.annotations import MAX_ANNOTATION_LENGTH
@@ -369,6 +369,8 @@ def test_every_line_of_a_table_is_accepted_reported_or_inside_a_record(lines: li
 
 @settings(deadline=None)
 @given(st.binary(max_size=2000), st.sampled_from([ListFormat.TEXT, ListFormat.TABLE]))
+@example(b'"', ListFormat.TEXT)
+@example(b"< >", ListFormat.TEXT)
 def test_arbitrary_bytes_are_read_or_malformed_never_a_bug(
     content: bytes, list_format: ListFormat
 ) -> None:

@@ -28,8 +28,8 @@ def _cut(line: str) -> tuple[str, str | None]:
     image's does, and the line does not.
     """
     for first, last in ("<>", '""'):
-        if line.startswith(first) and line.endswith(last):
-            line = line[1:-1].strip()
+        if line.startswith(first) and line.endswith(last) and (inner := line[1:-1].strip()):
+            line = inner
     if COMPLETE.search(bare := line.rstrip(",; ")):
         return bare, None
     url, _, text = line.partition(" ")
