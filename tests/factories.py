@@ -1,8 +1,10 @@
 """Builders of what tests are about: each has usual values, of which a test names its own."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from services.cli.report_figures import Figures
 from services.common.domain.events import EventKind, ObjectEvent
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import Annotation, Prediction, Rejection
@@ -56,3 +58,13 @@ def document(**fields: Any) -> ImageDocument:
         "status": "predicted",
     }
     return ImageDocument.model_validate(usual | fields)
+
+
+def figures(
+    documents: Iterable[ImageDocument], *, since: datetime, until: datetime, low_score: float
+) -> Figures:
+    """Return the figures of documents."""
+    made = Figures(since, until, low_score)
+    for each in documents:
+        made.add(each)
+    return made

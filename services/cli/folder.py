@@ -7,7 +7,7 @@ from pathlib import Path
 
 from services.cli.errors import CommandError, ExitStatus
 from services.common.domain.image_formats import begins_as_image
-from services.common.domain.packing import END, tar_header, tar_padding
+from services.common.domain.packing import END, tar_member
 from services.common.domain.tables.names import is_image
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -60,7 +60,7 @@ def tar_pieces(files: dict[str, Path]) -> Iterator[bytes]:
                     content += file.read(MAX_FILE_BYTES)
         except OSError as error:
             raise _unreadable(path, str(error.strerror)) from error
-        yield tar_header(name, len(content)) + content + tar_padding(len(content))
+        yield tar_member(name, content)
     yield END
 
 

@@ -9,6 +9,7 @@ from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, cell_of_lines, run, table
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
+from services.common.domain.records import UPLOADED
 from services.common.domain.redaction import hide_secrets
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.erasure.forgetting import NOT_COVERED, Forgetting, Report
@@ -65,7 +66,7 @@ def targets_table(targets: list[Target]) -> Any:
             cell(target.key),
             "yes" if target.is_stored else "no",
             cell(target.document.status or "no document"),
-            cell_of_lines(target.document.origins or ["(uploaded)"]),
+            cell_of_lines(target.document.origins or [UPLOADED]),
         ]
         for target in targets
     ]
@@ -76,7 +77,7 @@ def _for_people(report: Report) -> list[Any]:
     rows = [
         [
             cell(proof["document"]),
-            cell_of_lines(proof["sources"] or ["(uploaded)"]),
+            cell_of_lines(proof["sources"] or [UPLOADED]),
             cell(proof["removed_at"] or "not yet", "" if proof["removed_at"] else "red"),
             cell(proof["erased_at"] or ""),
         ]

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -135,16 +135,6 @@ class Figures:
             heapq.heappush(self._worst, entry)
         else:
             heapq.heappushpop(self._worst, entry)
-
-
-def figures_of(
-    documents: Iterable[ImageDocument], *, since: datetime, until: datetime, low_score: float
-) -> Figures:
-    """Return the figures of documents that are at hand."""
-    figures = Figures(since, until, low_score)
-    for document in documents:
-        figures.add(document)
-    return figures
 
 
 def _document(counted: Tally) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from services.cli.output import cell, table
 from services.common.domain.image import ImageDocument
-from services.common.domain.records import Source
+from services.common.domain.records import UPLOADED, Source
 
 _HASH = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 
@@ -93,7 +93,7 @@ def image_row(
         cer=cer,
         name=first.name,
         collection=first.collection,
-        origin=sources[0].origin if sources else "(uploaded)",
+        origin=sources[0].origin if sources else UPLOADED,
         sources=[source.url for source in sources if source.url],
         sources_count=max(document.sources_count, len(document.sources)),
         placeholder=document.placeholder,

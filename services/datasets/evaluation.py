@@ -7,11 +7,10 @@ from typing import NamedTuple, Protocol
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.accuracy import word_errors
 from services.common.domain.image import ImageDocument
+from services.common.domain.records import UPLOADED
 from services.datasets.copies import FIELDS, find_copies, identity_of
 from services.datasets.splits import Split, hosts_of
 from services.quality.annotated import Image, annotated, misreading
-
-UPLOADED = "(uploaded)"
 
 
 class Reading(NamedTuple):

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
+from services.common.domain.records import UPLOADED
 from services.datasets.manifest import Record
 
 PAGE = 500
@@ -158,6 +159,6 @@ def _row(record: Record) -> dict[str, Any]:
         "score": record.score,
         "length": len(record.label),
         "model": f"{record.engine} {record.model_version}" if record.model_version else "none",
-        "host": record.hosts[0] if record.hosts else "(uploaded)",
+        "host": record.hosts[0] if record.hosts else UPLOADED,
         "record": json.dumps(record.model_dump(mode="json"), ensure_ascii=False),
     }

@@ -61,7 +61,7 @@ async def receive(
     content_type = request.headers.get("Content-Type", "")
     is_form = content_type.lower().startswith("multipart/form-data")
     take = _sent_in_form if is_form else _sent_as_body
-    async with take(request, content_type, openings, spool) as got:
+    async with take(request, openings, spool) as got:
         parameters = query.merge(got.fields, where="form")
         async with _opened(openings, got, parameters) as received:
             yield received
@@ -103,7 +103,7 @@ def _kind(list_format: ListFormat | None) -> str | None:
 
 @asynccontextmanager
 async def _sent_in_form(
-    request: Request, _: str, openings: Openings, spool: Spool
+    request: Request, openings: Openings, spool: Spool
 ) -> AsyncIterator[_Request]:
     async with _form(request, openings.most_bytes + _FORM_BYTES, spool) as form:
         refuse_unknown(form, _PARAMETERS | {"file"}, "form")
@@ -119,10 +119,10 @@ async def _sent_in_form(
 
 @asynccontextmanager
 async def _sent_as_body(
-    request: Request, content_type: str, openings: Openings, spool: Spool
+    request: Request, openings: Openings, spool: Spool
 ) -> AsyncIterator[_Request]:
     with spool.file() as body:
-        sent = Sent(body, content_type=content_type)
+        sent = Sent(body, content_type=request.headers.get("Content-Type", ""))
         async with aclosing(bounded_body(request, openings.limit_of(sent), too_large)) as chunks:
             async for chunk in chunks:
                 spool.write(body, chunk)

@@ -13,6 +13,7 @@ import structlog
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.errors import UnavailableError
 from services.common.domain.image import ImageDocument
+from services.common.domain.records import UPLOADED
 from services.common.runtime.periodic import periodic
 from services.quality.annotated import Image, predicted
 from services.quality.tally import Tally, add_to_each
@@ -21,7 +22,6 @@ log = structlog.stdlib.get_logger(__name__)
 
 BANDS = 10
 SHOWN = 30
-UPLOADED = "(uploaded)"
 RETRY_SECONDS = 10.0
 """Pause after a count that failed."""
 FIELDS = {"sha256": 1, "status": 1, "prediction": 1, "annotation": 1, "sources.url": 1}

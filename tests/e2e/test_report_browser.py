@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from infra.local.as_root import install_packages
-from services.cli.report_figures import Figures, figures_of
+from services.cli.report_figures import Figures
 from services.cli.report_page import report_page
 from services.common.domain.image import ImageDocument
+from tests import factories
 
 pytestmark = pytest.mark.e2e
 
@@ -70,7 +71,7 @@ def _figures() -> Figures:
         }
         for number in range(168)
     ]
-    return figures_of(
+    return factories.figures(
         map(ImageDocument.model_validate, documents), since=since, until=UNTIL, low_score=0.5
     )
 

@@ -3,8 +3,6 @@
 import asyncio
 import gzip
 import json
-import tarfile
-import zipfile
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
@@ -24,6 +22,7 @@ from services.fetcher.batches.expander import Expander
 from services.fetcher.batches.pages import PAGE_ROWS, Pages
 from services.fetcher.batches.references import FETCHES_AT_ONCE
 from services.fetcher.sources import spool
+from tests.support.archives import tgz_of, zip_of
 from tests.support.fetcher import (
     Surroundings,
     get_json,
@@ -155,30 +154,12 @@ async def test_same_key_and_address_give_the_same_batch_whatever_is_there_by_now
     assert (changed[0], changed[1]["code"]) == (422, "idempotency_key_reused")
 
 
-def zip_of(**files: bytes) -> bytes:
-    content = BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, body in files.items():
-            archive.writestr(name, body)
-    return content.getvalue()
-
-
-def tar_gz_of(**files: bytes) -> bytes:
-    content = BytesIO()
-    with tarfile.open(fileobj=content, mode="w:gz") as archive:
-        for name, body in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(body)
-            archive.addfile(info, BytesIO(body))
-    return content.getvalue()
-
-
-@pytest.mark.parametrize("make", [zip_of, tar_gz_of])
+@pytest.mark.parametrize("make", [zip_of, tgz_of])
 async def test_members_of_an_archive_are_stored_with_where_they_came_from(
     api: aiohttp.ClientSession, site: WebSite, surroundings: Surroundings, make: Any
 ) -> None:
     content = make(
-        **{
+        {
             "é 1.png": png(1),
             "b.png": png(2),
             "page.png": b"<!doctype html>",
@@ -209,7 +190,7 @@ async def test_archive_that_is_gone_by_the_time_fails_its_items(
     async def handle(_: web.Request) -> web.Response:
         if site.hits["/scans.zip"] > 1:
             return web.Response(status=404)
-        return web.Response(body=zip_of(**{"a.png": png(1)}))
+        return web.Response(body=zip_of({"a.png": png(1)}))
 
     async with running_fetcher(surroundings) as api:
         _, submitted = await post_url(api, site.add("/scans.zip", handle))
@@ -224,7 +205,7 @@ async def test_failed_members_of_an_archive_can_be_submitted_again(
     async def handle(_: web.Request) -> web.Response:
         if site.hits["/scans.zip"] == 2:
             return web.Response(status=404)
-        return web.Response(body=zip_of(**{"x/é 1.png": png(1), "t.csv": b"a.png,b"}))
+        return web.Response(body=zip_of({"x/é 1.png": png(1), "t.csv": b"a.png,b"}))
 
     url = site.add("/scans.zip", handle)
     _, submitted = await post_url(api, url)
@@ -242,7 +223,7 @@ async def test_failed_members_of_an_archive_can_be_submitted_again(
 async def test_disk_that_is_full_is_said_so_and_passes(
     api: aiohttp.ClientSession, site: WebSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = site.add_body("/scans.zip", zip_of(**{"a.png": png(1)}))
+    url = site.add_body("/scans.zip", zip_of({"a.png": png(1)}))
     with monkeypatch.context() as patch:
         patch.setattr(spool, "TemporaryFile", partial(Path("/dev/full").open, "w+b"))
         status, problem = await post_url(api, url)

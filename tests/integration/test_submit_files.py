@@ -4,9 +4,7 @@ import csv
 import hashlib
 import json
 import os
-import tarfile
-import zipfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +20,7 @@ from services.common.domain.provenance import Provenance, from_metadata
 from services.fetcher.sources.archives import source as archives_source
 from services.fetcher.sources.archives.settings import ArchiveSettings
 from services.fetcher.sources.submitted import digest_of_file
+from tests.support.archives import tgz_of, zip_of
 from tests.support.datasets import answer, docreco
 from tests.support.fetcher import Surroundings, get_json, running_fetcher, wait_done
 from tests.support.web import png
@@ -73,24 +72,6 @@ async def pipeline(
 def key_of(content: bytes) -> str:
     digest = hashlib.sha256(content).hexdigest()
     return f"fetched/{digest[:2]}/{digest}.png"
-
-
-def zip_of(files: Mapping[str, bytes]) -> bytes:
-    content = BytesIO()
-    with zipfile.ZipFile(content, "w") as packed:
-        for name, each in files.items():
-            packed.writestr(name, each)
-    return content.getvalue()
-
-
-def tgz_of(files: Mapping[str, bytes]) -> bytes:
-    content = BytesIO()
-    with tarfile.open(fileobj=content, mode="w:gz") as tar:
-        for name, each in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(each)
-            tar.addfile(info, BytesIO(each))
-    return content.getvalue()
 
 
 def parquet_of(images: list[dict[str, Any] | None], **columns: Any) -> bytes:

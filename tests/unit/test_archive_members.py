@@ -30,29 +30,12 @@ from services.fetcher.sources.archives.unpacking import FREE_BYTES, check_size, 
 from services.fetcher.sources.gunzip import GzipError, gunzipped
 from services.fetcher.sources.lists.rows import Item, MalformedListError, Rejection, Row, to_row
 from services.fetcher.sources.spool import Spool
+from tests.support.archives import tar_of, tgz_of, zip_of
 
 LIMITS = ArchiveLimits(members=50, decoded_bytes=1_000_000, ratio=100)
 URL = "https://x.test/scans.zip?v=1"
 ROOM = Spool(2**30)
 IMAGE = bytes(range(256))
-
-
-def zip_of(files: Mapping[str, bytes], *, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    content = BytesIO()
-    with zipfile.ZipFile(content, "w", compression) as archive:
-        for name, body in files.items():
-            archive.writestr(zipfile.ZipInfo(name), body, compression)
-    return content.getvalue()
-
-
-def tar_of(files: Mapping[str, bytes], mode: str = "w") -> bytes:
-    content = BytesIO()
-    with tarfile.open(fileobj=content, mode=mode) as archive:  # type: ignore[call-overload]
-        for name, body in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(body)
-            archive.addfile(info, BytesIO(body))
-    return content.getvalue()
 
 
 def tar_with(info: tarfile.TarInfo) -> bytes:
@@ -87,7 +70,7 @@ def codes_of(content: bytes) -> list[tuple[int, str]]:
 KINDS: list[Callable[[Mapping[str, bytes]], bytes]] = [
     zip_of,
     tar_of,
-    lambda files: tar_of(files, "w:gz"),
+    tgz_of,
 ]
 
 

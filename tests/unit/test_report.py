@@ -11,7 +11,7 @@ import typer
 from typing_extensions import override
 
 from services.cli.report import parse_period
-from services.cli.report_figures import BINS, WORST, Figures, figures_of
+from services.cli.report_figures import BINS, WORST, Figures
 from services.cli.report_page import report_page
 from services.common.domain.image import ImageDocument
 from tests import factories
@@ -33,7 +33,7 @@ def document(score: float, **fields: Any) -> ImageDocument:
 
 
 def figures(*documents: ImageDocument) -> Figures:
-    return figures_of(documents, since=SINCE, until=UNTIL, low_score=0.5)
+    return factories.figures(documents, since=SINCE, until=UNTIL, low_score=0.5)
 
 
 def annotated(text: str, quality: str = "ok") -> dict[str, Any]:

@@ -6,13 +6,9 @@ END = bytes(2 * tarfile.BLOCKSIZE)
 """Ends an archive."""
 
 
-def tar_header(name: str, size: int) -> bytes:
-    """Return what comes before the content of a file; the same file gives the same bytes."""
+def tar_member(name: str, content: bytes) -> bytes:
+    """Return a file with its header and padding; the same file gives the same bytes."""
     info = tarfile.TarInfo(name)
-    info.size = size
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-
-
-def tar_padding(size: int) -> bytes:
-    """Return what comes after a content of ``size`` bytes."""
-    return bytes(-size % tarfile.BLOCKSIZE)
+    info.size = len(content)
+    header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    return header + content + bytes(-len(content) % tarfile.BLOCKSIZE)

@@ -118,6 +118,10 @@ class Rejection(Record):
     detail: str | None = None
 
 
+UPLOADED = "(uploaded)"
+"""Shown in place of a source that is not known, or of the host of one that has no URL."""
+
+
 class Source(Record):
     """One way that an image came here by."""
 

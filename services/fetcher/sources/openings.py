@@ -1,7 +1,6 @@
 """Opens what was sent, or fetched by its address: a list, an archive, or images."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
@@ -38,11 +37,10 @@ from services.fetcher.sources.lists.parquet_images import open_images
 from services.fetcher.sources.lists.reading import counted, open_bounded
 from services.fetcher.sources.lists.rows import Item, MalformedListError
 from services.fetcher.sources.spool import Spool
-from services.fetcher.sources.submitted import SubmittedFiles, digest_of_file
+from services.fetcher.sources.submitted import SubmittedFiles, digest_of_file, hash_of
 
 OPENED_AT_ONCE = 4
 MAX_FILE_NAME = 200
-_BLOCK_BYTES = 1024 * 1024
 _ARCHIVE_TYPES = frozenset({"application/zip", "application/x-zip-compressed", "application/x-tar"})
 
 
@@ -156,7 +154,8 @@ class Openings:
             )
             if whole is not sent.file:
                 stack.callback(self._spool.discard, whole)
-            digest = await asyncio.to_thread(digest_of, whole, *said)
+            # Tells a list from others: all its bytes, and what is said of it
+            digest = await asyncio.to_thread(hash_of, whole, after=repr(said).encode())
             async with self._open_whole(sent, whole, options) as opened:
                 yield replace(opened, digest=digest)
 
@@ -265,15 +264,6 @@ def default_collection(opened: Opened, kind: SourceKind, name: str | None) -> st
             return opened.collection or name or DEFAULT_COLLECTION
         case _:
             return name or opened.collection or DEFAULT_COLLECTION
-
-
-def digest_of(file: IO[bytes], *described: object) -> str:
-    """Return what tells a list from others: a hash of all its bytes, and what is said of it."""
-    file.seek(0)
-    digest = hashlib.sha256(repr(described).encode())
-    while block := file.read(_BLOCK_BYTES):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def clean_file_name(name: str | None) -> str:

@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse
 from starlette.datastructures import UploadFile
 
 from services.common.domain.image_formats import begins_as_image
-from services.common.domain.packing import END, tar_header, tar_padding
+from services.common.domain.packing import END, tar_member
 from services.common.domain.provenance import PLACEHOLDER_SOURCES
 from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted, text_of
@@ -152,6 +152,5 @@ async def _packed(images: Sequence[UploadFile]) -> AsyncIterator[bytes]:
         if name in taken:
             name = f"{number} {name}"
         taken.add(name)
-        content = await image.read()
-        yield tar_header(name, len(content)) + content + tar_padding(len(content))
+        yield tar_member(name, await image.read())
     yield END

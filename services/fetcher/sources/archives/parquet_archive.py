@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import IO
 
-from services.common.domain.packing import END, tar_header, tar_padding
+from services.common.domain.packing import END, tar_member
 from services.fetcher.sources.addresses import member_url
 from services.fetcher.sources.archives.members import ArchiveLimits, is_safe, too_many
 from services.fetcher.sources.archives.unpacking import check_size
@@ -49,7 +49,7 @@ def pack_images(
             raise too_many(limits)
         name = _member_name(row, taken)
         taken.add(name)
-        piece = tar_header(name, len(row.content)) + row.content + tar_padding(len(row.content))
+        piece = tar_member(name, row.content)
         size += len(piece)
         check_size(size, packed_bytes, limits)
         spool.write(archive, piece)
