@@ -1,0 +1,227 @@
+"""The document of a page: where it is from, the lines found on it, and by which runs.
+
+Coordinates are whole pixels of the page as its file is stored and upright, from the top left.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from services.common.domain.records import Record, Rejection, Source, required
+
+Quad = tuple[int, int, int, int, int, int, int, int]
+"""Four corners ``x, y`` of a line: top left, top right, bottom right, bottom left, as it reads."""
+Points = tuple[int, ...]
+"""``x, y`` of each point of a polygon or a baseline, one after the other."""
+
+PAGES_BUCKET = "pages"
+LINES = "lines/"
+"""Begins the keys of the lines of pages, in the bucket of line images."""
+RENDERED = "rendered/"
+"""Begins the keys of the pages of a PDF or TIFF, in the bucket of pages."""
+
+PageStatus = Literal["segmented", "rejected", "removed"]
+LineState = Literal["current", "superseded"]
+Mark = Literal["small", "tall"]
+"""Why a line may be none: shorter than the page's lines are high, or taller than wide."""
+
+_EMPTY_IF_NULL = BeforeValidator(lambda value: () if value is None else value)
+_ID_DIGITS = 16
+_STEPS = 1000
+"""Per side of the page: corners that differ by less give the same line."""
+
+
+class PagePart(Record):
+    """The document that a page is a part of."""
+
+    model_config = required("sha256", "key", "number", "of")
+
+    sha256: str = ""
+    key: str = ""
+    """In the bucket of pages."""
+    number: int = 1
+    """Of the page, from 1."""
+    of: int = 1
+    """Number of the document's pages."""
+
+
+class Run(Record):
+    """One segmentation of a page."""
+
+    model_config = required("id", "detector", "version", "at")
+
+    id: str = ""
+    detector: str = ""
+    version: str = ""
+    """Of the detector, with the settings that change what it finds."""
+    at: datetime | None = None
+    found: int = 0
+    """Lines in all."""
+    kept: int = 0
+    """Of them, lines that an earlier run had found."""
+    new: int = 0
+    gone: int = 0
+    """Lines of earlier runs that this one did not find."""
+    ms: float | None = None
+
+
+class Line(Record):
+    """A line of a page."""
+
+    model_config = required("id", "quad", "order", "state")
+
+    id: str = ""
+    """Of its place on the page; see ``line_id``."""
+    key: str | None = None
+    """In the bucket of line images; None: no picture is stored."""
+    quad: Quad = (0, 0, 0, 0, 0, 0, 0, 0)
+    polygon: Points | None = None
+    """As ground truth gives it; a detector gives the quad alone."""
+    baseline: Points | None = None
+    order: int = 0
+    """Place in reading order, from 0."""
+    score: float | None = None
+    """Of the detector, 0 to 1."""
+    run: str | None = None
+    """``id`` of the run that first found it."""
+    state: LineState = "current"
+    marks: Annotated[tuple[Mark, ...], _EMPTY_IF_NULL] = ()
+    superseded_by: Annotated[tuple[str, ...], _EMPTY_IF_NULL] = ()
+    """Lines of a later run in its place, where it is kept for its annotation."""
+
+
+class TrueLine(Record):
+    """A line as ground truth gives it."""
+
+    model_config = required("text")
+
+    line: str | None = None
+    """``id`` of the page's line that it became; None: none, see ``problem``."""
+    name: str | None = None
+    """Its own id in the file."""
+    region: str | None = None
+    tags: Annotated[tuple[str, ...], _EMPTY_IF_NULL] = ()
+    text: str | None = None
+    """As written, before any rule; None: the line is not transcribed."""
+    problem: str | None = None
+    """Stable code of why it became no line, or got no annotation."""
+
+
+class GroundTruth(Record):
+    """A transcription that came with a page."""
+
+    model_config = required("kind", "sha256", "lines")
+
+    kind: Literal["page", "alto", "text"] = "page"
+    sha256: str = ""
+    """Of the file."""
+    name: str | None = None
+    rules: str | None = None
+    """Name of the rules by which texts became annotations."""
+    licence: str | None = None
+    by: str | None = None
+    lines: Annotated[tuple[TrueLine, ...], _EMPTY_IF_NULL] = ()
+
+
+class PageOfLine(Record):
+    """Where on which page a line image was cut out: ``page`` of its document in ``images``."""
+
+    model_config = required("id", "line")
+
+    id: str = ""
+    """Of the page's document."""
+    line: str = ""
+    document: str | None = None
+    """SHA-256 of the PDF or TIFF that the page is of."""
+    group: str | None = None
+    number: int | None = None
+    """Of the page in its document, from 1."""
+    quad: Quad | None = None
+    order: int | None = None
+    run: str | None = None
+    score: float | None = None
+
+
+class PageDocument(Record):
+    """What is known of one page: a document of ``pages``.
+
+    Where MongoDB has none, it is ``PageDocument.absent``; where only some fields were asked for,
+    the others have their defaults. Also a PDF or TIFF of several pages has one, without lines.
+    """
+
+    model_config = ConfigDict(extra="ignore") | required(
+        *("_id", "revision", "bucket", "key", "sources", "lines", "runs", "status"),
+        *("sequencer", "indexed_at"),
+    )
+
+    id: str = Field(alias="_id")
+    """``bucket/key``."""
+    revision: int | None = None
+    """Number of changes; a writer whose number is not the latest decides again."""
+    bucket: str = ""
+    key: str = ""
+    etag: str | None = None
+    size: int | None = None
+    """Bytes."""
+    content_type: str | None = None
+    sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    document: PagePart | None = None
+    rendered: int | None = None
+    """Of a PDF or TIFF: number of its pages, each of which is a document of its own."""
+    group: str | None = None
+    """What belongs together in a split: the document, or what the importer said."""
+    sources: Annotated[tuple[Source, ...], _EMPTY_IF_NULL] = ()
+    sources_count: Annotated[int, BeforeValidator(lambda value: value or 0)] = 0
+    uploaded_by: str | None = None
+    """User of the event."""
+    stored_at: datetime | None = None
+    indexed_at: datetime | None = None
+    removed_at: datetime | None = None
+    status: Annotated[
+        PageStatus | None, WithJsonSchema({"type": "string", "enum": get_args(PageStatus)})
+    ] = None
+    error: Rejection | None = None
+    runs: Annotated[tuple[Run, ...], _EMPTY_IF_NULL] = ()
+    lines: Annotated[tuple[Line, ...], _EMPTY_IF_NULL] = ()
+    ground_truth: GroundTruth | None = None
+    sequencer: str | None = None
+    """Of the latest event; an older one never overwrites what it left."""
+
+    @classmethod
+    def absent(cls, document_id: str) -> Self:
+        """Return what stands for a document that is not there."""
+        return cls(id=document_id)
+
+    @property
+    def exists(self) -> bool:
+        """Whether MongoDB has it."""
+        return self.status is not None
+
+    @property
+    def current(self) -> list[Line]:
+        """The lines of the page as it is segmented now, in reading order."""
+        lines = [line for line in self.lines if line.state == "current"]
+        return sorted(lines, key=lambda line: line.order)
+
+
+def line_id(points: Sequence[int], width: int, height: int) -> str:
+    """Return the id of a line by its place: 16 hex digits, equal for equal findings.
+
+    Args:
+        points: Its corners, or its polygon.
+        width: Of the page.
+        height: Of the page.
+    """
+    sides = (width, height)
+    rounded = (round(value * _STEPS / sides[at % 2]) for at, value in enumerate(points))
+    return hashlib.sha256(",".join(map(str, rounded)).encode()).hexdigest()[:_ID_DIGITS]
+
+
+def line_key(page_sha256: str, line: str) -> str:
+    """Return the key of a line's image."""
+    return f"{LINES}{page_sha256[:2]}/{page_sha256}/{line}.webp"
