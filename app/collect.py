@@ -1,7 +1,7 @@
-"""Keep the images that the API is sent: written to the bucket; the pipeline does the rest.
+"""Collect the images of API requests: write them to the bucket, where the pipeline takes over.
 
-The answer never waits for it: images wait in a bounded buffer while the bucket does not answer.
-Only what finds no room there, and what still waits at the end, is dropped, and counted.
+Responses never wait for it: images are buffered, within bounds, while the bucket does not answer.
+Images are dropped, and counted, only when the buffer is full or the shutdown times out.
 
 See docs/decisions/0030-collected-api-requests.md.
 """
@@ -30,14 +30,14 @@ from services.common.domain.provenance import Provenance, to_metadata
 log = structlog.stdlib.get_logger(__name__)
 
 ATTEMPTS = 6
-"""In a row for one image; then others get their turn, in case it is this one that is refused."""
+"""Consecutive attempts for one image, before others are tried: this one may be what is refused."""
 LONGEST_PAUSE_SECONDS = 10.0
 LONGEST_DRAIN_SECONDS = 5.0
-"""Of what waits at the end: a bucket that answers needs less, and one that does not needs more."""
+"""Concurrent writes at shutdown."""
 
 
 class Bucket(Protocol):
-    """Where images are written: the object store, whose libraries take long to import."""
+    """The object store as used here; its libraries are slow to import."""
 
     async def head(self, key: str) -> object | None:
         """Return what is known of an object, or None where there is none."""
@@ -64,7 +64,7 @@ class Seen:
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether nothing is known of it but when it came."""
+        """Whether only its time of arrival is known."""
         return self.provenance.source_url is None and self.provenance.annotation is None
 
 
@@ -75,10 +75,10 @@ class Collector:
         open_store: Opens the bucket.
         metrics: Counts what is written, and what is not.
         rate: Share of the images to keep.
-        max_bytes: Most that wait to be written, or are being written.
-        max_images: Most that wait to be written, or are being written.
-        drain_seconds: Limit to write what waits when stopping.
-        longest_pause_seconds: Limit of the pauses before the next attempt, which double.
+        max_bytes: Limit of images waiting to be written or being written.
+        max_images: Limit of the same, in images.
+        drain_seconds: Graceful-shutdown timeout.
+        longest_pause_seconds: Limit of the exponential backoff.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Collector:
         self._pause = wait_random_exponential(max=longest_pause_seconds)
 
     def offer(self, content: bytes, provenance: Provenance) -> None:
-        """Keep an image if its turn comes up; never waits, never raises."""
+        """Enqueue an image if it is sampled; never wait, never raise."""
         if random.random() >= self._rate:  # noqa: S311  which images are kept is no secret
             return
         if len(content) > self._room_bytes or not self._room_images:
@@ -113,7 +113,7 @@ class Collector:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Write for the length of an ``async with`` block, and then what still waits."""
+        """Write in the background during an ``async with`` block; drain the buffer at its end."""
         async with self._open_store() as store:
             writing = asyncio.create_task(self._write_all(store))
             try:
@@ -134,13 +134,15 @@ class Collector:
                 await self._write(store, seen)
             except ObjectStoreUnavailableError as error:
                 self._waiting.put_nowait(seen)  # its room is still its own
-                log.warning("images wait for the bucket", code=error.code, error=str(error))
+                log.warning(
+                    "bucket unavailable, images buffered", code=error.code, error=str(error)
+                )
             except asyncio.CancelledError:
                 self._leave(seen, dropped="stopped")
                 raise
             except Exception:
                 self._leave(seen, dropped="internal_error")
-                log.exception("image not collected")
+                log.exception("image collection failed")
             else:
                 self._leave(seen)
             finally:
@@ -176,7 +178,7 @@ class Collector:
         self._metrics.waiting.inc()
 
     def _leave(self, seen: Seen, *, dropped: str | None = None) -> None:
-        """Free an image's room: it is written, or dropped for this reason."""
+        """Release an image's buffer space: it was written, or dropped for ``reason``."""
         self._room_bytes += len(seen.content)
         self._room_images += 1
         self._metrics.waiting.dec()

@@ -1,4 +1,4 @@
-"""Errors of the OCR API, sorted by whether sending the same request again would help."""
+"""Errors of the OCR API, by whether a retry of the request may succeed."""
 
 from http import HTTPStatus
 
@@ -7,11 +7,11 @@ from services.common.download.errors import FailedDownloadError, RefusedDownload
 from services.common.download.urls import UnacceptableUrlError
 
 INTERNAL_ERROR = "internal_error"
-"""Code of a bug of ours, as ``problems`` answers it."""
+"""Code of an unexpected error, as in ``problems``."""
 
 
 class RefusedError(PermanentError):
-    """The same request is refused every time."""
+    """A retry of the same request can't succeed."""
 
     status: HTTPStatus
 
@@ -31,24 +31,24 @@ class ImageTooLargeError(RefusedError):
 
 
 class UnsupportedMediaTypeError(RefusedError):
-    """The request is no form, or the file is in none of the formats."""
+    """The request is not a form, or the image format is not supported."""
 
     code = "unsupported_media_type"
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 
 
 class UndecodableImageError(RefusedError):
-    """The file is in one of the formats but damaged."""
+    """The file has a supported format but is corrupt."""
 
     code = "undecodable_image"
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
 class SourceRefusedError(RefusedError):
-    """The URL will never give an image; ``code`` is the download's.
+    """Permanent download failure; ``code`` is the download's.
 
     Args:
-        error: What is wrong with the URL, or what the download ended in.
+        error: Of the URL or the download.
     """
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
@@ -59,21 +59,21 @@ class SourceRefusedError(RefusedError):
 
 
 class BusyError(TransientError):
-    """The same request may succeed later."""
+    """A retry of the same request may succeed."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     retry_after_seconds: int
 
 
 class OverloadedError(BusyError):
-    """As much work waits as may wait."""
+    """The queue is full, or the wait would be too long."""
 
     code = "overloaded"
     retry_after_seconds = 1
 
 
 class NotReadyError(BusyError):
-    """The model is loading, or failed to load."""
+    """The model is loading or failed to load."""
 
     code = "not_ready"
     retry_after_seconds = 5
@@ -88,7 +88,7 @@ class UploadTooSlowError(BusyError):
 
 
 class AbandonedError(BusyError):
-    """The client left before its answer; nobody reads this one."""
+    """The client disconnected before the response."""
 
     code = "abandoned"
     status = HTTPStatus.REQUEST_TIMEOUT
@@ -96,10 +96,10 @@ class AbandonedError(BusyError):
 
 
 class SourceFailedError(BusyError):
-    """The URL's host did not give the image, but may later; ``code`` is the download's.
+    """Transient download failure; ``code`` is the download's.
 
     Args:
-        error: What the download ended in.
+        error: Of the download.
     """
 
     def __init__(self, error: FailedDownloadError) -> None:
@@ -120,4 +120,4 @@ ERRORS: tuple[type[PipelineError], ...] = (
     UploadTooSlowError,
     AbandonedError,
 )
-"""Every error that a prediction of an image that was sent can end in."""
+"""Every error of a prediction of an uploaded image."""

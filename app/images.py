@@ -1,4 +1,4 @@
-"""From the bytes of a file to the pixels that an engine reads, whatever the file holds.
+"""Decode an untrusted image file into the pixels that an engine reads.
 
 See docs/decisions/0020-image-cost-limits.md.
 """
@@ -22,12 +22,12 @@ from services.common.domain.normal_form import (
 )
 
 Pixels = NDArray[np.uint8]
-"""Height x width x 3, red, green, blue."""
+"""Height x width x RGB."""
 
 SHORT_SIDE = 384
-"""Pixels: no engine sees more of a line's height, so larger images are reduced towards it."""
+"""Pixels: larger images are downscaled towards it, as engines use less of a line's height."""
 LONG_SIDE, LEAST_SIDE = 16_384, 96
-"""Pixels: a line longer than the one is reduced too, but not below the other's height."""
+"""Pixels: longer lines are downscaled too, but not below the second's height."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LineImage:
     """A decoded image of one line of text."""
 
     pixels: Pixels
-    """Perhaps reduced (``SHORT_SIDE``)."""
+    """Perhaps downscaled (``SHORT_SIDE``)."""
     width: int
     """Pixels of the original, upright."""
     height: int
@@ -43,16 +43,16 @@ class LineImage:
 
 
 def measure(content: bytes, *, max_pixels: int) -> tuple[int, int]:
-    """Return the width and height that a file declares, not yet turned upright.
+    """Return the declared width and height, before EXIF rotation.
 
     Args:
         content: The file; only its header is read.
         max_pixels: Largest width times height.
 
     Raises:
-        UnsupportedMediaTypeError: It is in none of the formats.
+        UnsupportedMediaTypeError: The format is not supported.
         ImageTooLargeError: It has too many pixels.
-        UndecodableImageError: Its header is damaged.
+        UndecodableImageError: Its header is corrupt.
     """
     with _opened(content, max_pixels) as image:
         return image.size
@@ -66,9 +66,9 @@ def decode(content: bytes, *, max_pixels: int) -> LineImage:
         max_pixels: Largest width times height; checked before any pixel is decoded.
 
     Raises:
-        UnsupportedMediaTypeError: It is in none of the formats.
+        UnsupportedMediaTypeError: The format is not supported.
         ImageTooLargeError: It has too many pixels.
-        UndecodableImageError: It is damaged.
+        UndecodableImageError: It is corrupt.
     """
     with _opened(content, max_pixels) as image:
         size = image.size
@@ -80,7 +80,7 @@ def decode(content: bytes, *, max_pixels: int) -> LineImage:
 
 @contextmanager
 def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
-    """Open a file and check its header; whatever Pillow raises becomes an error of ours."""
+    """Open a file and check its header; translate Pillow's errors."""
     if not content:
         raise UndecodableImageError("the file is empty")
     try:
@@ -93,21 +93,21 @@ def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
         raise UndecodableImageError(str(error)) from error
     except UnidentifiedImageError as error:
         names = ", ".join(known.pillow_name for known in FORMATS)
-        raise UnsupportedMediaTypeError(f"the file is none of {names}") from error
+        raise UnsupportedMediaTypeError(f"image format is not one of {names}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLargeError(str(TooManyPixelsError("the image", max_pixels))) from error
     except Exception as error:  # Pillow raises almost anything on a damaged file
-        raise UndecodableImageError(f"the image is damaged: {error}"[:300]) from error
+        raise UndecodableImageError(f"the image is corrupt: {error}"[:300]) from error
 
 
 def _upright(image: Image.Image, size: tuple[int, int]) -> LineImage:
-    """Turn an image that was perhaps decoded smaller than the size that its file declares."""
+    """Rotate an image upright; it may have been decoded smaller than its declared size."""
     width, height = reversed(size) if is_sideways(image) else size
     normal = to_normal_form(image, factor=_reduction(image.size))
     return LineImage(np.asarray(normal), width, height)
 
 
 def _reduction(size: tuple[int, int]) -> int:
-    """Return by how much an image is larger than any engine needs."""
+    """Return the factor by which an image is larger than any engine needs."""
     short, long = min(size), max(size)
     return max(1, short // SHORT_SIDE, min(long // LONG_SIDE, short // LEAST_SIDE))

@@ -1,4 +1,4 @@
-"""Let a client that is refused in the middle of its upload read why."""
+"""Linger on close, so that a client refused in the middle of its upload gets the response."""
 
 import asyncio
 from contextlib import suppress
@@ -11,14 +11,11 @@ _CLOSE = (b"connection", b"close")
 
 
 class LingeringClose:
-    """Take in, and forget, what a client still sends after its answer, for a while.
+    """ASGI middleware: drain the rest of an upload after the response, within limits.
 
     A connection that is closed while bytes arrive is reset (RFC 9112, section 9.6), and many
-    clients then report that instead of the answer. uvicorn closes it so where the client asked for
-    that; from others it takes in the rest by itself.
-
-    Args:
-        app: Answers.
+    clients then report that instead of the response. uvicorn drains by itself, except where the
+    client sent ``Connection: close``.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -43,7 +40,7 @@ class LingeringClose:
 
 
 class _Upload:
-    """What a client sends, until its end is seen."""
+    """The body of a request, read to its end or to the limits."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive

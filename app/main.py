@@ -1,4 +1,4 @@
-"""Start the OCR API: the one place where it is wired together."""
+"""Wire and start the OCR API."""
 
 import asyncio
 import signal
@@ -32,26 +32,26 @@ from services.common.runtime.settings import LogSettings, S3Settings
 
 @dataclass(frozen=True)
 class Configuration:
-    """All settings of this service, but for those of its engine."""
+    """Settings of this service, except its engine's."""
 
     ocr: OcrSettings
     downloads: DownloadSettings
     s3: S3Settings | None
-    """None where no image is collected: then no password of the bucket is needed."""
+    """None if no image is collected: no password of the bucket is needed then."""
 
 
 def configure() -> Configuration:
     """Read all settings.
 
     Raises:
-        pydantic.ValidationError: One is bad.
+        pydantic.ValidationError: A setting is invalid.
     """
     settings = OcrSettings()
     return Configuration(settings, DownloadSettings(), S3Settings() if settings.collect else None)
 
 
 def build(config: Configuration, registry: CollectorRegistry) -> tuple[OcrService, OcrMetrics]:
-    """Wire the service; nothing runs yet.
+    """Wire the service without starting it.
 
     Args:
         config: All settings.
@@ -98,7 +98,7 @@ def _build_collector(
 
 
 def worker() -> FastAPI:
-    """Build the application of one of several processes: its metrics are shown by any of them."""
+    """Build the application of one worker process; each shows the metrics of all."""
     _prepare_process()
     config, shown = configure(), CollectorRegistry()
     MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
@@ -112,7 +112,7 @@ def worker() -> FastAPI:
 
 
 async def run(config: Configuration) -> None:
-    """Serve until SIGTERM or SIGINT; the model loads meanwhile, and ``/readyz`` tells when."""
+    """Serve until SIGTERM or SIGINT; ``/readyz`` is 200 once the model is loaded."""
     stop = stop_on_signals()
     settings = config.ocr
     service, metrics = build(config, REGISTRY)
@@ -142,7 +142,7 @@ def _prepare_process() -> None:
 
 
 def _stop_with(parent: BaseProcess) -> None:
-    """Stop like on SIGTERM when the parent is gone: nobody else would free the port."""
+    """Send this process SIGTERM when its parent is gone, so that the port is freed."""
     loop, sentinel = asyncio.get_running_loop(), parent.sentinel
 
     def stop() -> None:

@@ -16,7 +16,7 @@ from services.common.download.metrics import DownloadMetrics
 from services.common.runtime.metrics import counter_at_zero
 
 DROP_REASONS = ("buffer_full", "stopped", "not_an_image", "internal_error")
-"""Why an image that was to be collected was not."""
+"""Reasons to drop an image that should be collected."""
 _MODEL = ("engine", "model_version")
 _SCORE_EDGES = (*(step / 20 for step in range(1, 20)), 0.98, 0.99, 1.0)
 _WAIT_EDGES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
@@ -25,7 +25,7 @@ _DURATION_EDGES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 1, 
 
 
 class OcrMetrics:
-    """The instruments of one API.
+    """Metrics of one API.
 
     Args:
         registry: Where they are registered, once.
@@ -92,7 +92,7 @@ class OcrMetrics:
         )
         self._shed = Counter(
             "ocr_shed_requests_total",
-            "Images turned away because too much work waits.",
+            "Images rejected because the queue is full or the wait too long.",
             registry=registry,
         )
         self._waits = Histogram(
@@ -106,7 +106,7 @@ class OcrMetrics:
         )
 
     def announce(self, *, engine: str, model_version: str) -> None:
-        """Make a model's series exist at zero: an alert sees the first increase, not a birth."""
+        """Initialise a model's series at zero, so that alerts see the first increase."""
         self._model.labels(engine=engine, model_version=model_version).set(1)
         for metric in (self._scores, self._predictions, self._low_scores, self._durations):
             metric.labels(engine=engine, model_version=model_version)
@@ -121,7 +121,7 @@ class OcrMetrics:
             self._low_scores.labels(**model).inc()
 
     def count_rejection(self, code: str) -> None:
-        """Record a request that ended in an error.
+        """Count a rejected request.
 
         Args:
             code: The error's ``code``.
@@ -137,7 +137,7 @@ class OcrMetrics:
             yield
 
     def show_waiting(self, images: int) -> None:
-        """Show how many images wait to be read."""
+        """Set the number of waiting images."""
         self._waiting.set(images)
 
     def count_batch(self, waits_seconds: Sequence[float]) -> None:
@@ -152,7 +152,7 @@ class OcrMetrics:
 
 
 class CollectMetrics:
-    """The instruments of what is collected.
+    """Metrics of collected images.
 
     Args:
         registry: Where they are registered, once.
@@ -164,7 +164,7 @@ class CollectMetrics:
         )
         self.dropped = counter_at_zero(
             "ocr_collect_dropped_total",
-            "Images of requests that were to be collected and were not.",
+            "Images of requests that should have been collected and were dropped.",
             ["reason"],
             [(reason,) for reason in DROP_REASONS],
             registry=registry,

@@ -1,4 +1,4 @@
-"""What the C libraries of this process are told once, since their own ways do not suit a server."""
+"""Process-wide tuning of glibc malloc and libtiff logging."""
 
 import ctypes
 import re
@@ -11,19 +11,18 @@ _LIBTIFF = re.compile(r"/\S*/libtiff\S*")
 
 
 def return_freed_memory() -> None:
-    """Have glibc give freed pictures back to the system (mallopt(3)).
+    """Make glibc return freed images to the system (mallopt(3)).
 
-    By itself it learns from the first large one to keep them, in each thread's arena.
+    Its dynamic threshold would keep them in each thread's arena after the first large one.
     """
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL("libc.so.6").mallopt(_MMAP_THRESHOLD, 1024 * 1024)
 
 
 def silence_libtiff() -> None:
-    """Have libtiff write nothing to standard error (TIFFSetErrorHandler(3tiff)).
+    """Stop libtiff from writing to standard error (TIFFSetErrorHandler(3tiff)).
 
-    It says what is wrong with each row of a damaged image: a small file would be thousands of lines
-    in the log.
+    It reports each row of a corrupt image: thousands of log lines for a small file.
     """
     with suppress(OSError, AttributeError):  # no /proc, or no libtiff of its own
         if loaded := _LIBTIFF.search(Path("/proc/self/maps").read_text()):

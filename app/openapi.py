@@ -1,4 +1,4 @@
-"""How the OCR API describes itself: what a request may hold, and every problem with an example."""
+"""OpenAPI description of requests, and of every problem with an example."""
 
 from http import HTTPStatus
 from typing import Any
@@ -12,23 +12,23 @@ Responses = dict[int | str, dict[str, Any]]
 
 _IMAGE = {"type": "string", "format": "binary"}
 _TYPES = ", ".join(known.content_type for known in FORMATS)
-"""For people: the API tells the format by the bytes."""
+"""Documentation only: the format is detected from the bytes."""
 _PROVENANCE = {
     "source_url": {
         "type": "string",
-        "description": "Where the image comes from (http or https); kept where it is collected.",
+        "description": "URL of the image (http or https); stored if the image is collected.",
         "example": "https://example.org/line.png",
     },
     "annotation": {
         "type": "string",
-        "description": "The true text, where it is known; kept where the image is collected.",
+        "description": "Reference text; stored if the image is collected.",
         "example": "Wikipedia",
     },
 }
 _COLLECT = {
     "name": "X-DocReco-Collect",
     "in": "header",
-    "description": "`no`: the image is not collected, whatever the settings say.",
+    "description": "`no`: do not collect the image, whatever the settings are.",
     "schema": {"type": "string", "enum": ["yes", "no"]},
     "example": "no",
 }
@@ -82,20 +82,20 @@ BATCH: dict[str, Any] = {
 }
 
 _DETAILS = {
-    HTTPStatus.UNAUTHORIZED: {"unauthorized": "this service wants a bearer token"},
+    HTTPStatus.UNAUTHORIZED: {"unauthorized": "bearer token missing or wrong"},
     HTTPStatus.REQUEST_TIMEOUT: {"upload_too_slow": "the request took more than 30 s to arrive"},
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {
         "image_too_large": "6000 x 5000 is larger than 25000000 pixels in all, or 65535 on a side"
     },
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {
-        "unsupported_media_type": "the file is none of PNG, JPEG, WEBP, TIFF, BMP, GIF"
+        "unsupported_media_type": "image format is not one of PNG, JPEG, WEBP, TIFF, BMP, GIF"
     },
     HTTPStatus.UNPROCESSABLE_ENTITY: {
-        "undecodable_image": "the image is damaged: image file is truncated",
+        "undecodable_image": "the image is corrupt: image file is truncated",
         "invalid_request": "the form's field 'file' is missing",
     },
     HTTPStatus.SERVICE_UNAVAILABLE: {
-        "overloaded": "it would have to wait 1.3 s; try again shortly",
+        "overloaded": "queue is too long (wait 1.3 s); retry later",
         "not_ready": "the model is loading",
     },
 }
@@ -120,7 +120,7 @@ _HAS_RETRY_AFTER = frozenset(
 
 
 def predict_responses() -> Responses:
-    """Return the answers of ``/predict``."""
+    """Return the responses of ``/predict``."""
     example = {"application/json": {"example": PREDICTION_EXAMPLE}}
     statuses = {**_DETAILS, **_OF_URLS}
     problems = {
@@ -130,7 +130,7 @@ def predict_responses() -> Responses:
 
 
 def batch_responses() -> Responses:
-    """Return the answers of ``/predict/batch``."""
+    """Return the responses of ``/predict/batch``."""
     failure = {"error": _problem(HTTPStatus.UNPROCESSABLE_ENTITY, "undecodable_image", "damaged")}
     example = {"application/json": {"example": {"items": [PREDICTION_EXAMPLE, failure]}}}
     return {200: {"model": Predictions, "content": example}, **_problems(_DETAILS)}
@@ -156,7 +156,7 @@ def _response(status: HTTPStatus, codes: dict[str, str]) -> dict[str, Any]:
     if status in _HAS_RETRY_AFTER:
         response["headers"] = {
             "Retry-After": {
-                "description": "Seconds after which to send it again.",
+                "description": "Seconds to wait before a retry.",
                 "schema": {"type": "integer", "minimum": 1},
             }
         }

@@ -1,4 +1,4 @@
-"""The model and its threads: loaded, warmed up, fed from the queue."""
+"""Load and warm up the model, and read queued images in threads."""
 
 import asyncio
 import math
@@ -23,7 +23,7 @@ from services.common.domain.errors import PipelineError
 log = structlog.stdlib.get_logger(__name__)
 
 LARGE_PIXELS = 4_000_000
-"""Images beyond it take up to 280 MB while they are decoded: one at a time."""
+"""Pixels: larger images take up to 280 MB to decode, so one at a time."""
 WARM_UP_WIDTHS = (64, 320, 960, 320)
 """Pixels, at a height of 48; the last one is timed."""
 
@@ -32,10 +32,10 @@ class Predictor:
     """Reads images in threads of its own, so that the event loop stays free.
 
     Args:
-        load: Loads the model; may take long, and may raise anything.
+        load: Loads the model; may be slow and raise any exception.
         queue: Where images wait.
         metrics: Where predictions are counted.
-        threads: Images, or batches of them, read at once.
+        threads: Images, or batches of them, read concurrently.
         max_image_pixels: Largest image.
     """
 
@@ -64,20 +64,20 @@ class Predictor:
 
     @property
     def state(self) -> str:
-        """Whether the model is loading, loaded, or failed to load and why."""
+        """Status of the model: loading, loaded, or why it failed to load."""
         return self._state
 
     @property
     def places(self) -> int:
-        """Images that can be read at once."""
+        """Images that can be read concurrently."""
         return len(self._threads) * self._ready_engine().best_batch
 
     @asynccontextmanager
     async def running(self, *, wait_for_model: bool = False) -> AsyncIterator[None]:
-        """Read images for the length of an ``async with`` block.
+        """Read images during an ``async with`` block.
 
         Args:
-            wait_for_model: Whether the block begins when the model is loaded, or failed to load.
+            wait_for_model: Enter the block only when the model is loaded or failed to load.
         """
         loading = asyncio.create_task(self._load_and_start())
         try:
@@ -90,15 +90,15 @@ class Predictor:
             await asyncio.to_thread(self._join)
 
     async def check(self) -> None:
-        """Raise NotReadyError with the reason unless images can be read."""
+        """Raise NotReadyError with the reason unless the model is loaded."""
         self._ready_engine()
 
     def check_room(self) -> None:
-        """Refuse an image before it is even received.
+        """Raise if an image would be refused, before its body is received.
 
         Raises:
-            OverloadedError: It would have to wait too long.
-            NotReadyError: No image can be read yet.
+            OverloadedError: The queue is full, or the wait too long.
+            NotReadyError: The model is not loaded.
         """
         self._ready_engine()
         self._queue.check_room()
@@ -106,16 +106,16 @@ class Predictor:
     async def predict(
         self, content: bytes, *, when_measured: Callable[[], None] = lambda: None
     ) -> Prediction:
-        """Read the text of an image; cancelled before its turn, it is never computed.
+        """Read the text of an image; a queued read can be cancelled.
 
         Args:
             content: The file.
-            when_measured: Called once its header is found to be an image's.
+            when_measured: Called once its header is valid.
 
         Raises:
             RefusedError: It can never be read.
-            OverloadedError: It would have to wait too long.
-            NotReadyError: No image can be read yet.
+            OverloadedError: The queue is full, or the wait too long.
+            NotReadyError: The model is not loaded.
         """
         self._ready_engine()
         try:
@@ -181,7 +181,7 @@ class Predictor:
             outcomes: list[Prediction | Exception]
             try:
                 outcomes = self._read(engine, batch)
-            except BaseException as error:  # noqa: BLE001  raised again where the jobs are waited for
+            except BaseException as error:  # noqa: BLE001  re-raised to the callers
                 outcomes = [_to_exception(error)] * len(batch)
             finally:
                 self._queue.finish(batch, seconds=time.perf_counter() - started)
@@ -210,7 +210,7 @@ class Predictor:
         try:
             with self._large if is_large else nullcontext():
                 line = decode(job.content, max_pixels=self._max_image_pixels)
-        except Exception as error:  # noqa: BLE001  raised again where the job is waited for
+        except Exception as error:  # noqa: BLE001  re-raised to the caller
             return error
         return _Decoded(line, time.perf_counter() - started)
 
@@ -219,11 +219,11 @@ class Predictor:
 class _Decoded:
     line: LineImage
     seconds: float
-    """That decoding took."""
+    """Time of decoding."""
 
 
 def _warm_up(engine: Engine) -> float:
-    """Read blank lines; return the seconds that a pixel takes."""
+    """Read blank lines; return the seconds per pixel."""
     seconds = 0.0
     for width in WARM_UP_WIDTHS:
         started = time.perf_counter()
@@ -238,19 +238,19 @@ def _read_together(engine: Engine, images: list[Pixels]) -> list[Reading | Excep
             pairs = zip(images, engine.read_many(images), strict=True)
             return [reading for _, reading in pairs]
         except BaseException:
-            log.exception("a batch failed; its images are read one by one")
+            log.exception("batch failed, reading its images one by one")
     return [_read_alone(engine, pixels) for pixels in images]
 
 
 def _read_alone(engine: Engine, pixels: Pixels) -> Reading | Exception:
     try:
         return engine.read(pixels)
-    except BaseException as error:  # noqa: BLE001  raised again where the job is waited for
+    except BaseException as error:  # noqa: BLE001  re-raised to the caller
         return _to_exception(error)
 
 
 def _to_exception(error: BaseException) -> Exception:
-    """Return what asyncio takes: no end of an iterator, nor a panic of a library in Rust."""
+    """Wrap exceptions that asyncio can't carry: StopIteration, and panics of Rust libraries."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     return RuntimeError(repr(error))
@@ -276,5 +276,5 @@ def _outcome(
 
 
 def _bounded(score: float) -> float:
-    """Return a score in [0, 1]; what is not a number is no confidence at all."""
+    """Clamp a score to [0, 1]; NaN counts as 0."""
     return 0.0 if math.isnan(score) else min(max(score, 0.0), 1.0)

@@ -1,4 +1,4 @@
-"""Memory and processor time of all processes of the service, where there are several."""
+"""Process metrics (memory, CPU time) of all worker processes."""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -12,13 +12,12 @@ PROCESSES = Path("/proc")
 
 
 class ProcessesCollector(Collector):
-    """What prometheus_client shows of the process that it runs in, for each of several.
+    """Collect prometheus_client's ``process_*`` metrics for several processes.
 
-    ``process_*`` is labelled by ``pid``: add them up for the service. Nothing where there is no
-    ``/proc``.
+    Labelled by ``pid``: sum them for the service. Empty without ``/proc``.
 
     Args:
-        parent: Process id of the one that started all others.
+        parent: Process id of the supervisor.
     """
 
     def __init__(self, parent: int) -> None:
@@ -26,7 +25,7 @@ class ProcessesCollector(Collector):
 
     @override
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics of the parent and of its children at this moment."""
+        """Return the current metrics of the parent and its children."""
         metrics: dict[str, Metric] = {}
         for pid in (self._parent, *_children(self._parent)):
             for own in ProcessCollector(pid=partial(int, pid), registry=None).collect():
@@ -37,7 +36,7 @@ class ProcessesCollector(Collector):
 
 
 def _children(parent: int) -> Iterator[int]:
-    """Yield the processes that any thread of a process started."""
+    """Yield the ids of child processes."""
     for path in (PROCESSES / str(parent) / "task").glob("*/children"):
         try:
             pids = path.read_text().split()

@@ -1,9 +1,9 @@
-"""The images that wait to be read: how many may, which ones are read together, in which order.
+"""Bounded queue of images to read, with batching and load shedding by predicted wait.
 
-Work is counted in pixels: those of the line scaled to 48 pixels of height, which is what engines
-read, and a share of the file's own, which is what decoding costs. The time that a pixel takes is
-measured all the while, so that how long an image would wait is known when it comes: beyond a limit
-it is turned away at once, and whoever is let in is answered in time, whatever the load.
+Cost is counted in pixels: those of the line scaled to 48 pixels of height, which engines read, and
+a share of the file's own, for decoding. The time per pixel is a moving average, so the wait of a
+new image can be predicted: beyond the limit it is refused at once, and accepted images are read in
+time under any load.
 
 See docs/decisions/0021-load-shedding-by-measured-wait.md.
 """
@@ -21,7 +21,7 @@ from app.errors import OverloadedError
 from app.schemas import Prediction
 
 GATHER_SECONDS = 0.004
-"""How long the first image of a batch waits for others."""
+"""Time to collect a batch."""
 SIMILAR_WIDTHS = 1.5
 """A batch is padded to its widest image, so none is much wider than the first."""
 LINE_HEIGHT = 48
@@ -30,8 +30,8 @@ LONGEST_LINE = 3200
 DECODING_SHARE = 1 / 100
 """A pixel is decoded some 100 times faster than it is read."""
 MEMORY_SECONDS, LARGEST_WEIGHT = 0.4, 0.3
-"""How far the moving average looks back: in time, so that it follows a machine that becomes slow
-as soon as it can, but never by what one odd image took."""
+"""Window of the moving average, and largest weight of one measurement: a slow-down shows soon, an
+outlier counts little."""
 
 
 @dataclass(eq=False)
@@ -68,9 +68,9 @@ class WorkQueue:
     """A bounded queue between the event loop and the threads that read.
 
     Args:
-        threads: How many take from it.
+        threads: Number of consumers.
         max_waiting: Images that may wait.
-        max_wait_seconds: Longest time that an image may have to wait, as far as is known.
+        max_wait_seconds: Limit of the predicted wait.
     """
 
     def __init__(self, *, threads: int, max_waiting: int, max_wait_seconds: float) -> None:
@@ -93,31 +93,31 @@ class WorkQueue:
 
     @property
     def in_work(self) -> int:
-        """Images that wait or are being read, and those whose header is."""
+        """Images that wait, are being read, or whose header is being read."""
         with self._changed:
             return self._in_work()
 
     def set_up(self, *, batch_size: int, seconds_per_pixel: float) -> None:
-        """Say what is known of the model before it has read any image of a request.
+        """Set the model's batch size and speed before the first request.
 
         Args:
-            batch_size: Images that it reads best at once.
-            seconds_per_pixel: Time that it takes, as measured on its warm-up.
+            batch_size: Images that it reads best together.
+            seconds_per_pixel: Measured by the warm-up.
         """
         self._batch_size = batch_size
         self._seconds_per_pixel = seconds_per_pixel
 
     def check_room(self) -> None:
-        """Raise OverloadedError where an image that came now would have to wait too long."""
+        """Raise OverloadedError if a new image would be refused."""
         with self._changed:
             self._check_room(entering=self._entering)
 
     @contextmanager
     def entering(self) -> Iterator[None]:
-        """Keep a place for an image until its header is read and it can be put.
+        """Reserve a place for an image while its header is read.
 
         Raises:
-            OverloadedError: As many wait as may, or it would have to wait too long.
+            OverloadedError: The queue is full, or the wait too long.
         """
         with self._changed:
             self._check_room(entering=self._entering)
@@ -132,7 +132,7 @@ class WorkQueue:
         """Add an image.
 
         Raises:
-            OverloadedError: As many wait as may, or it would have to wait too long.
+            OverloadedError: The queue is full, or the wait too long.
         """
         with self._changed:
             self._check_room(entering=0)  # others' headers are read behind this one's
@@ -140,13 +140,13 @@ class WorkQueue:
             self._changed.notify_all()
 
     def drop(self, job: Job) -> None:
-        """Take an image out that nobody waits for any more; once it is being read, it stays."""
+        """Remove a cancelled image, unless it is being read already."""
         with self._changed:
             if job in self._waiting:
                 self._waiting.remove(job)
 
     def take(self) -> list[Job]:
-        """Wait for images and return those to read together, or none once the queue is closed."""
+        """Wait for the next batch; empty once the queue is closed."""
         with self._taking, self._changed:
             while True:
                 self._changed.wait_for(lambda: self._waiting or self._is_closed)
@@ -159,7 +159,7 @@ class WorkQueue:
                     return batch
 
     def finish(self, batch: list[Job], *, seconds: float) -> None:
-        """Say that images are read, and how long that took."""
+        """Record the duration of a batch."""
         measured = seconds / sum(job.work for job in batch)
         weight = min(LARGEST_WEIGHT, seconds / MEMORY_SECONDS)
         with self._changed:
@@ -167,7 +167,7 @@ class WorkQueue:
             self._seconds_per_pixel += weight * (measured - self._seconds_per_pixel)
 
     def close(self) -> None:
-        """Let the threads end, and cancel what waits."""
+        """End the threads and cancel waiting images."""
         with self._changed:
             self._is_closed = True
             for job in self._waiting:
@@ -176,20 +176,19 @@ class WorkQueue:
             self._changed.notify_all()
 
     def _check_room(self, *, entering: int) -> None:
-        """Refuse an image that would wait for those in work, and for some whose header is read.
+        """Raise OverloadedError if the queue is full, or the predicted wait too long.
 
-        What the latter cost is not known yet: as much as the others do. Were it nothing, many
-        would come in together, only to be turned away once their header is read.
+        An image whose header is still being read counts with the average cost of the others.
         """
         if self._in_work() >= self._threads * self._batch_size + self._max_waiting:
-            raise OverloadedError("as many images wait as may wait; try again shortly")
+            raise OverloadedError("queue is full; retry later")
         if not self._waiting and not entering:  # one that alone takes long is not refused for ever
             return
         known = [job.work for job in (*self._waiting, *self._running)]
         work = sum(known) * (1 + entering / len(known)) if known else 0.0
         wait_seconds = work * self._seconds_per_pixel / self._threads
         if wait_seconds > self._max_wait_seconds:
-            raise OverloadedError(f"it would have to wait {wait_seconds:.1f} s; try again shortly")
+            raise OverloadedError(f"queue is too long (wait {wait_seconds:.1f} s); retry later")
 
     def _in_work(self) -> int:
         return len(self._waiting) + len(self._running) + self._entering
@@ -198,7 +197,7 @@ class WorkQueue:
         return len(self._waiting) >= self._batch_size or self._is_closed
 
     def _pick(self) -> list[Job]:
-        """Take the first that was not cancelled, and what waits behind it that is like it."""
+        """Take the first image that is not cancelled, and later ones of similar width."""
         batch: list[Job] = []
         for job in tuple(self._waiting):
             if len(batch) == self._batch_size:

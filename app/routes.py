@@ -1,4 +1,4 @@
-"""HTTP: requests to calls, results and errors to answers."""
+"""Routes of the OCR API."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -37,7 +37,7 @@ from services.common.runtime.settings import VERSION
 from services.common.runtime.site_guard import SiteGuard, to_names
 
 COLLECT_HEADER = "X-DocReco-Collect"
-"""``no`` from whoever does not want the image to be kept, above all from the consumer."""
+"""``no``: do not collect the image; the consumer sends it."""
 
 T = TypeVar("T")
 
@@ -50,14 +50,14 @@ def create_app(
     *,
     wait_for_model: bool = False,
 ) -> FastAPI:
-    """Build the API; it runs the service while it runs itself.
+    """Build the application, which runs the service in its lifespan.
 
     Args:
         settings: Its limits.
-        service: What reads the images.
-        metrics: Where requests are counted.
-        registry: What ``/metrics`` shows.
-        wait_for_model: Whether connections are accepted only when the model is loaded.
+        service: Reads the images.
+        metrics: Counts requests.
+        registry: Shown by ``/metrics``.
+        wait_for_model: Accept connections only when the model is loaded.
     """
 
     @asynccontextmanager
@@ -135,22 +135,22 @@ def _prediction_router(
 def _may_collect(request: Request) -> bool:
     wish = request.headers.get(COLLECT_HEADER, "yes").strip().lower()
     if wish not in {"yes", "no"}:  # misspelt, a no would be a yes
-        raise InvalidRequestError(f"{COLLECT_HEADER} is yes or no")
+        raise InvalidRequestError(f"{COLLECT_HEADER} must be yes or no")
     return wish == "yes"
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Do work for as long as its client waits for it.
+    """Cancel the work when the client disconnects.
 
     Raises:
-        AbandonedError: The client left; the work was cancelled.
+        AbandonedError: The client disconnected.
     """
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(_departure(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise AbandonedError("the client left before its answer")
+            raise AbandonedError("client disconnected before the response")
         return working.result()
     finally:
         for task in (working, leaving):

@@ -1,4 +1,4 @@
-"""What the OCR API is asked and answers."""
+"""Requests and responses of the OCR API."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,7 +16,7 @@ PREDICTION_EXAMPLE: dict[str, str | float] = {
 
 
 class UrlRequest(BaseModel):
-    """An image to be fetched and read."""
+    """An image to download and read."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -27,31 +27,31 @@ class UrlRequest(BaseModel):
     url: str = Field(
         min_length=1,
         max_length=MAX_URL_LENGTH,
-        description="http or https; fetched under the rules of the fetcher.",
+        description="http or https; downloaded under the rules of the fetcher.",
     )
     annotation: str | None = Field(
-        None, description="The true text, where it is known; kept where images are collected."
+        None, description="Reference text; stored if the image is collected."
     )
 
 
 class Prediction(BaseModel):
-    """The text of one image, and how sure the model is of it."""
+    """The text of one image and its confidence."""
 
     model_config = ConfigDict(frozen=True, json_schema_extra={"example": {**PREDICTION_EXAMPLE}})
 
-    text: str = Field(description="What the model reads; empty where it sees no text.")
+    text: str = Field(description="Recognised text; empty if there is none.")
     score: float = Field(ge=0, le=1, description="Mean confidence of the characters.")
-    engine: str = Field(min_length=1, description="What read the text.")
+    engine: str = Field(min_length=1, description="OCR engine.")
     model_version: str = Field(
         min_length=1,
-        description="Its weights, and all else that changes texts or scores: alphabet, runtime, "
+        description="Weights, and all else that changes texts or scores: alphabet, runtime, "
         "precision, calibration.",
     )
-    width: int = Field(ge=1, description="Pixels, after the rotation that EXIF asks for.")
-    height: int = Field(ge=1, description="Pixels, after the rotation that EXIF asks for.")
+    width: int = Field(ge=1, description="Pixels, after EXIF rotation.")
+    height: int = Field(ge=1, description="Pixels, after EXIF rotation.")
     duration_ms: float = Field(
         ge=0,
-        description="Time to decode and read, without waiting; of images read together, a share.",
+        description="Time to decode and read, without waiting; a share of the batch's time.",
     )
 
 
@@ -61,17 +61,17 @@ class Problem(BaseModel):
     type: str = "about:blank"
     title: str = Field(description="Name of the HTTP status.")
     status: int = Field(description="The HTTP status.")
-    code: str = Field(description="Stable name of the error, for machines.")
-    detail: str = Field(description="What is wrong with this request, for people.")
+    code: str = Field(description="Stable, machine-readable error code.")
+    detail: str = Field(description="Explanation for people.")
 
 
 class Failure(BaseModel):
-    """Why one image of a batch was not read."""
+    """The error of one image of a batch."""
 
     error: Problem
 
 
 class Predictions(BaseModel):
-    """One prediction or error for each image, in their order."""
+    """One prediction or error per image, in order."""
 
     items: list[Prediction | Failure]

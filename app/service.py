@@ -1,4 +1,4 @@
-"""The story of a request, from the bytes that were received to the answer."""
+"""Process a request, from the received bytes to the prediction."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -33,20 +33,20 @@ from services.common.download.urls import UnacceptableUrlError, to_url
 log = structlog.stdlib.get_logger(__name__)
 
 DOWNLOADS = 4
-"""At once, for requests with a URL; their bytes are held only once they are all there."""
+"""Concurrent downloads by URL; their bytes are counted only when complete."""
 CONNECTIONS = 2 * DOWNLOADS
-"""Each may ask for a robots.txt besides."""
+"""One for the image and one for robots.txt, each."""
 
 
 class OcrService:
-    """Reads images that were sent, or whose URL was.
+    """Reads uploaded images, and images by URL.
 
     Args:
         predictor: Reads them.
         metrics: Counts downloads, and the errors of batches' items.
-        downloads: What a download may reach.
+        downloads: Limits of downloads.
         max_image_bytes: Largest file.
-        collector: Keeps them; None: nothing is kept.
+        collector: Collects them; None: off.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class OcrService:
 
     @asynccontextmanager
     async def running(self, *, wait_for_model: bool = False) -> AsyncIterator[None]:
-        """Serve for the length of an ``async with`` block.
+        """Serve during an ``async with`` block.
 
         Args:
-            wait_for_model: Whether the block begins when the model is loaded, or failed to load.
+            wait_for_model: Enter the block only when the model is loaded or failed to load.
         """
         async with (
             open_downloader(
@@ -84,13 +84,13 @@ class OcrService:
             yield
 
     def provenance(self, fields: Mapping[str, str]) -> Provenance:
-        """Return what a request says of its image.
+        """Return the provenance of a request's image.
 
         Args:
-            fields: ``source_url`` and ``annotation``, each where it is known.
+            fields: ``source_url`` and ``annotation``, both optional.
 
         Raises:
-            InvalidRequestError: It is not a URL, or they are too long to be kept.
+            InvalidRequestError: Not a URL, or too long for object metadata.
         """
         source_url, annotation = fields.get("source_url"), fields.get("annotation")
         try:
@@ -99,7 +99,7 @@ class OcrService:
             raise InvalidRequestError(f"source_url: {error.detail}") from error
         origin = Provenance(url, annotation=annotation or None, fetched_at=datetime.now(UTC))
         if self._collector is not None and not _fits(origin):
-            raise InvalidRequestError("source_url and annotation are too long to be kept")
+            raise InvalidRequestError("source_url and annotation are too long to be stored")
         return origin
 
     async def predict(self, content: bytes, origin: Provenance | None) -> Prediction:
@@ -107,11 +107,11 @@ class OcrService:
 
         Args:
             content: The file.
-            origin: What is known of it; None: it is not to be collected.
+            origin: Its provenance; None: do not collect it.
 
         Raises:
-            RefusedError: It can never be read.
-            BusyError: It can't be read now.
+            RefusedError: A retry can't succeed.
+            BusyError: A retry may succeed.
         """
         check_size(content, self._max_image_bytes)
         if self._collector is None or origin is None:
@@ -120,16 +120,16 @@ class OcrService:
         return await self.predictor.predict(content, when_measured=keep)
 
     async def predict_url(self, asked: UrlRequest, hold: Hold, *, may_collect: bool) -> Prediction:
-        """Fetch an image under the fetcher's rules, and read it.
+        """Download an image under the fetcher's rules, and read it.
 
         Args:
             asked: Its address.
             hold: Counts its bytes.
-            may_collect: Whether it may be kept.
+            may_collect: Whether it may be collected.
 
         Raises:
-            RefusedError: It can never be fetched or read.
-            BusyError: It can't be fetched or read now.
+            RefusedError: A retry can't succeed.
+            BusyError: A retry may succeed.
         """
         try:
             known = {"source_url": str(to_url(asked.url)), "annotation": asked.annotation or ""}
@@ -141,11 +141,11 @@ class OcrService:
         return await self.predict(content, origin)
 
     async def predict_all(self, files: list[bytes], origin: Provenance | None) -> Predictions:
-        """Read images, as many at once as the engine can; each has its own prediction or error.
+        """Read images concurrently; return a prediction or an error for each.
 
         Args:
             files: At least one.
-            origin: When they came; None: they are not to be collected.
+            origin: Their provenance; None: do not collect them.
         """
         places = asyncio.Semaphore(self.predictor.places)
 
@@ -158,7 +158,7 @@ class OcrService:
     async def _download(self, url: str) -> bytes:
         assert self._downloader is not None  # noqa: S101  opened by running()
         if self._places.locked():
-            raise OverloadedError("as many images are fetched as may be; try again shortly")
+            raise OverloadedError("too many concurrent URL downloads; retry later")
         async with self._places:
             try:
                 return (await self._downloader.get(url, max_bytes=self._max_image_bytes)).content
@@ -176,7 +176,7 @@ class OcrService:
             self._metrics.count_rejection(error.code)
             return _failure(error.status, error.code, str(error))
         except Exception:
-            log.exception("an image of a batch failed")
+            log.exception("image of a batch failed")
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             return _failure(status, INTERNAL_ERROR, "an error in this service; it has been logged")
 
@@ -187,7 +187,7 @@ class OcrService:
 
 
 def _fits(origin: Provenance) -> bool:
-    """Whether all that is known of an image fits into its metadata."""
+    """Whether a provenance fits into the object's metadata."""
     known = {"source-url": origin.source_url, "annotation": origin.annotation}
     return {name for name, value in known.items() if value is not None} <= to_metadata(
         origin

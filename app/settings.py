@@ -19,10 +19,12 @@ class OcrSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="OCR_", frozen=True, hide_input_in_errors=True)
 
-    host: str = Field("127.0.0.1", description="Address it listens on.")
-    port: Port = Field(8080, description="Port it listens on.")
+    host: str = Field("127.0.0.1", description="Listen address.")
+    port: Port = Field(8080, description="Listen port.")
     api_token: SecretStr | None = Field(
-        None, min_length=8, description="Bearer token that the API wants; none: open to all."
+        None,
+        min_length=8,
+        description="Bearer token required by the API; unset: no authentication.",
     )
     hosts: str = Field(
         "localhost,ocr-api,ocr-api-trocr,gateway",
@@ -33,38 +35,34 @@ class OcrSettings(BaseSettings):
         1,
         ge=1,
         le=64,
-        description="Processes on the port, each with a model and threads of its own.",
+        description="Worker processes on the port, each with its own model and threads.",
     )
-    engine: EngineName = Field("rapidocr", description="What reads the text.")
+    engine: EngineName = Field("rapidocr", description="OCR engine.")
     threads: int = Field(
-        2, ge=1, le=64, description="Images read at once; more than cores slows all of them."
+        2, ge=1, le=64, description="Images read concurrently; more than cores slows all of them."
     )
     max_waiting: int = Field(
-        32, ge=0, le=10_000, description="Images that may wait for a thread; others get a 503."
+        32, ge=0, le=10_000, description="Queue length; further images get a 503."
     )
     max_wait_seconds: float = Field(
         1.0,
         gt=0,
         le=600,
-        description="An image that would have to wait longer, as measured, gets a 503 at once.",
+        description="Longest predicted wait; beyond it an image gets a 503 at once.",
     )
-    max_image_bytes: int = Field(
-        20 * MEBIBYTE, ge=1024, description="A larger file is refused while it is being read."
-    )
-    max_batch_bytes: int = Field(
-        64 * MEBIBYTE, ge=1024, description="A larger batch is refused while it is being read."
-    )
+    max_image_bytes: int = Field(20 * MEBIBYTE, ge=1024, description="Largest image file.")
+    max_batch_bytes: int = Field(64 * MEBIBYTE, ge=1024, description="Largest batch.")
     max_held_bytes: int = Field(
-        128 * MEBIBYTE, ge=1024, description="Bytes of all requests in work; others get a 503."
+        128 * MEBIBYTE,
+        ge=1024,
+        description="Memory for the bodies of all current requests; further ones get a 503.",
     )
     max_image_pixels: int = Field(
-        25_000_000, ge=1, le=80_000_000, description="A larger image is refused before decoding."
+        25_000_000, ge=1, le=80_000_000, description="Largest image, checked before decoding."
     )
-    upload_timeout_seconds: float = Field(
-        30.0, gt=0, le=600, description="Limit to send the image."
-    )
+    upload_timeout_seconds: float = Field(30.0, gt=0, le=600, description="Upload timeout.")
     low_score_threshold: float = Field(
-        0.5, ge=0, le=1, description="A prediction with a lower score counts as low."
+        0.5, ge=0, le=1, description="Predictions with a lower score count as low."
     )
     collect: bool = Field(
         False,
@@ -84,14 +82,12 @@ class OcrSettings(BaseSettings):
         description="Images that wait for the bucket, in each process; while they have no room, "
         "further images are dropped.",
     )
-    drain_seconds: float = Field(
-        20.0, ge=0, le=600, description="Limit to answer what is in work when stopping."
-    )
+    drain_seconds: float = Field(20.0, ge=0, le=600, description="Graceful-shutdown timeout.")
 
 
 def share_metrics(folder: Path) -> None:
-    """Let every process started from here on keep its metrics in a folder.
+    """Make processes started from here on keep their metrics in a folder.
 
-    prometheus_client decides by this variable, when it is imported.
+    prometheus_client reads this variable when it is imported.
     """
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)

@@ -1,4 +1,4 @@
-"""Receive what a request holds, never more of it than allowed."""
+"""Receive the body of a request within limits of size, memory and time."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -22,20 +22,16 @@ from app.schemas import UrlRequest
 from services.common.runtime.bodies import bounded_body
 
 FORM_OVERHEAD_BYTES = 64 * 1024
-"""What a form may hold besides the file: boundaries, headers, other fields."""
+"""Allowance per file for boundaries, headers and other fields."""
 MAX_FIELDS = 8
 MAX_FILES = 64
 
 Hold = Callable[[int], None]
-"""Counts bytes as held; raises OverloadedError where they would be too many."""
+"""Reserves bytes of memory, or raises OverloadedError."""
 
 
 class HeldBytes:
-    """How much all requests together hold in memory.
-
-    Args:
-        most: Bytes.
-    """
+    """Memory budget of all request bodies, in bytes."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -43,13 +39,13 @@ class HeldBytes:
 
     @contextmanager
     def holding(self) -> Iterator[Hold]:
-        """Count a request's bytes until the block ends."""
+        """Yield a function that reserves bytes until the block ends."""
         own = 0
 
         def hold(size: int) -> None:
             nonlocal own
             if self._held + size > self._most:
-                raise OverloadedError("the requests in work hold all the memory; try again shortly")
+                raise OverloadedError("request memory is full (OCR_MAX_HELD_BYTES); retry later")
             self._held += size
             own += size
 
@@ -61,12 +57,12 @@ class HeldBytes:
 
 @dataclass(frozen=True)
 class Limits:
-    """Of the body of one request."""
+    """Limits of the body of one request."""
 
     max_bytes: int
-    """Of its files together; reading stops at the first byte beyond."""
+    """Of all files together."""
     timeout_seconds: float
-    """Until all of it is here."""
+    """To receive the whole body."""
     max_files: int = 1
 
 
@@ -89,11 +85,11 @@ async def receive_form(request: Request, field: str, limits: Limits, hold: Hold)
         hold: Counts its bytes.
 
     Raises:
-        UnsupportedMediaTypeError: The request is not such a form.
+        UnsupportedMediaTypeError: The request is not a multipart form.
         InvalidRequestError: The form is malformed, or has no such field.
         ImageTooLargeError: The files are too large.
         UploadTooSlowError: The body did not arrive in time.
-        OverloadedError: There is no memory for it now.
+        OverloadedError: The memory budget is exhausted.
     """
     if media_type(request) != "multipart/form-data":
         raise UnsupportedMediaTypeError(f"send a form: multipart/form-data with a field {field!r}")
@@ -120,13 +116,13 @@ async def receive_form(request: Request, field: str, limits: Limits, hold: Hold)
 
 
 async def receive_url(request: Request, limits: Limits, hold: Hold) -> UrlRequest:
-    """Return what a JSON body asks for.
+    """Parse a JSON body.
 
     Raises:
         InvalidRequestError: It is not ``{"url": …}``.
-        ImageTooLargeError: It is absurdly long.
-        UploadTooSlowError: It did not arrive in time.
-        OverloadedError: There is no memory for it now.
+        ImageTooLargeError: The body is too long.
+        UploadTooSlowError: The body did not arrive in time.
+        OverloadedError: The memory budget is exhausted.
     """
     async with _deadline(limits):
         pieces = [piece async for piece in _bounded(request, FORM_OVERHEAD_BYTES, hold)]
@@ -155,7 +151,7 @@ async def _deadline(limits: Limits) -> AsyncIterator[None]:
         async with asyncio.timeout(limits.timeout_seconds):
             yield
     except ClientDisconnect as error:
-        raise InvalidRequestError("the client left before the request was complete") from error
+        raise InvalidRequestError("client disconnected before the request was complete") from error
     except TimeoutError as error:
         limit = f"{limits.timeout_seconds:g} s"
         raise UploadTooSlowError(f"the request took more than {limit} to arrive") from error
@@ -174,7 +170,7 @@ async def _to_form(form: FormData, field: str, limits: Limits) -> Form:
 
 async def _file(value: UploadFile | str, field: str) -> bytes:
     if not isinstance(value, UploadFile):
-        raise InvalidRequestError(f"the form's field {field!r} is no file: it has no filename")
+        raise InvalidRequestError(f"the form's field {field!r} is not a file: it has no filename")
     await value.seek(0)  # a form without its last boundary leaves it elsewhere
     return await value.read()
 

@@ -1,4 +1,4 @@
-"""Several processes on one port, watched by a parent that replaces those that die.
+"""Several worker processes on one port, and a supervisor that replaces dead ones.
 
 See docs/decisions/0022-ocr-api-workers.md.
 """
@@ -19,10 +19,10 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class Workers(Multiprocess):
-    """uvicorn's supervisor, told by the system of processes that died.
+    """uvicorn's supervisor, which detects dead workers by their process status.
 
-    Its own way is to ask each over a pipe: a process that dies while it is asked is noticed only
-    when the answer is overdue, and one that is still importing a model's libraries is killed.
+    uvicorn's own check is a ping over a pipe: a death during a ping shows only after its timeout,
+    and a worker that is still importing a model's libraries is killed.
     """
 
     @override
@@ -34,7 +34,7 @@ class Workers(Multiprocess):
             if worker.exitcode == STARTUP_FAILURE:  # as the next one would
                 self.should_exit.set()
                 return
-            log.warning("worker died and is replaced", pid=worker.pid, exit_status=worker.exitcode)
+            log.warning("worker died, replacing it", pid=worker.pid, exit_status=worker.exitcode)
             mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
             self.processes[index] = Process(self.config, self.sockets)
             self.processes[index].start()

@@ -195,7 +195,7 @@ def test_default_routes_of_who_fetches_urls_lead_out(stack: Stack) -> None:
 
 def test_production_does_not_start_with_local_passwords(stack: Stack) -> None:
     arguments = ("run", "--rm", "--no-deps", "-T", "--env", "DOCRECO_ENV=production", "preflight")
-    with pytest.raises(AssertionError, match="set a password of its own"):
+    with pytest.raises(AssertionError, match="replace the default password"):
         stack.run(*arguments)
 
 

@@ -87,7 +87,7 @@ async def test_form_without_a_file_is_invalid(api: Api) -> None:
     async with api.session.post("/predict", data=form) as response:
         body = await response.json(content_type=None)
     assert (response.status, body["code"]) == (422, "invalid_request")
-    assert "no file" in body["detail"]
+    assert "not a file" in body["detail"]
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ async def test_error_of_a_whole_list_is_shown_once(
 async def test_missing_token_is_said_with_the_setting(
     fetcher: ScriptedFetcher, url_list: Path
 ) -> None:
-    fetcher.submission = problem(401, "unauthorized", "this service wants a bearer token")
+    fetcher.submission = problem(401, "unauthorized", "bearer token missing or wrong")
     result = await docreco("submit", url_list)
     assert result.exit_code == 4
     assert "DOCRECO_FETCHER_TOKEN" in result.stderr

@@ -83,7 +83,7 @@ def test_production_does_not_start_with_a_local_password(
     assert main() == 1
     assert not key_file.exists()
     shown = capsys.readouterr().err
-    assert "set a password of its own" in shown
+    assert "replace the default password" in shown
     assert "own-password" not in shown
 
 
@@ -155,7 +155,7 @@ def test_each_service_refuses_the_defaults_in_production(
     settings()
     monkeypatch.setenv("DOCRECO_ENV", "production")
 
-    with pytest.raises(ValidationError, match="set a password of its own"):
+    with pytest.raises(ValidationError, match="replace the default password"):
         settings()
 
 
@@ -265,7 +265,7 @@ def test_database_s_user_needs_a_password(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("MONGO_USER", "root")
     monkeypatch.setenv("MONGO_PASSWORD", "")  # as compose passes on what .env does not set
 
-    with pytest.raises(ValidationError, match="set both or none"):
+    with pytest.raises(ValidationError, match="set both user and password"):
         MongoSettings()
 
 
@@ -279,5 +279,5 @@ def test_database_s_password_may_be_apart_from_its_address(
     assert "own-password-1" not in repr(MongoSettings())
 
     monkeypatch.setenv("MONGO_PASSWORD", "fetcher-local")
-    with pytest.raises(ValidationError, match="set a password of its own"):
+    with pytest.raises(ValidationError, match="replace the default password"):
         MongoSettings()

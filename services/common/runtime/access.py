@@ -1,4 +1,4 @@
-"""Who may use an API: whoever knows its token."""
+"""Bearer-token authentication of an API."""
 
 import hmac
 from collections.abc import Awaitable, Callable
@@ -12,13 +12,13 @@ from services.common.runtime.problems import ProblemError
 
 
 def require_bearer(token: SecretStr | None, *, setting: str) -> Callable[..., Awaitable[None]]:
-    """Build a dependency that refuses requests without the token; without one, all pass.
+    """Build a dependency that requires the token; with None it allows all requests.
 
     Args:
-        token: What requests must carry.
+        token: The expected bearer token.
         setting: Name of the setting it comes from, for the API's documentation.
     """
-    bearer = HTTPBearer(auto_error=False, description=f"{setting}, where it is set.")
+    bearer = HTTPBearer(auto_error=False, description=f"{setting}, if set.")
 
     async def check(
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
@@ -30,7 +30,7 @@ def require_bearer(token: SecretStr | None, *, setting: str) -> Callable[..., Aw
             raise ProblemError(
                 401,
                 "unauthorized",
-                "this service wants a bearer token",
+                "bearer token missing or wrong",
                 headers={"WWW-Authenticate": "Bearer"},
             )
 

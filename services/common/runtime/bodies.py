@@ -1,4 +1,4 @@
-"""Bound the body of a request by the bytes that arrive, whatever its headers say.
+"""Limit the body of a request by the bytes received, not by its headers.
 
 A request with Content-Length and Transfer-Encoding has two lengths (RFC 9112, 6.3): h11, which
 uvicorn runs on, believes the latter, and a limit that reads the former is passed by any body.
@@ -14,7 +14,7 @@ from services.common.runtime.problems import ProblemError
 from services.common.runtime.site_guard import Refuse, as_problem
 
 TooLarge = Callable[[int], Exception]
-"""Makes the error of a body that has more bytes than its limit."""
+"""Builds the error of a body that exceeds its limit."""
 
 
 def too_large(max_bytes: int) -> ProblemError:
@@ -25,10 +25,10 @@ def too_large(max_bytes: int) -> ProblemError:
 async def bounded_body(
     request: Request, max_bytes: int, too_large: TooLarge
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the body of a request in pieces, no more than ``max_bytes`` in all.
+    """Yield the body of a request in chunks, at most ``max_bytes`` in all.
 
     Raises:
-        Exception: What ``too_large`` makes, before the first piece where the request says so.
+        Exception: From ``too_large``; before the first chunk if Content-Length is too large.
     """
     limit = _Limit(max_bytes, too_large)
     limit.check_declared(request.headers)
@@ -41,9 +41,8 @@ class BodyGuard:
     """ASGI middleware: refuse a body whose length is ambiguous, or more than its route takes.
 
     Args:
-        app: Answers what is not refused.
-        limit_of: Most bytes of a body, by the request's path; None: the route has its own limit.
-        refuse: Makes the answer of a refusal.
+        limit_of: Largest body by path; None: the route has its own limit.
+        refuse: Builds the response of a refusal.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class BodyGuard:
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or pass it on with a body that is counted as it arrives."""
+        """Refuse a request, or pass it on with a counted body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

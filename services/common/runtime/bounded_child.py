@@ -23,56 +23,56 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[3]
 _MAIN = "services.common.runtime.bounded_child_main"
 _SHOWN_LENGTH = 300
-"""Characters of an error's text that are kept."""
+"""Limit of an error's text, in characters."""
 
 
 class ChildError(PermanentError):
-    """A child could not read its file: it would fail again."""
+    """A child could not read its file; a retry can't succeed."""
 
     code = "unreadable_input"
 
 
 class InputRefusedError(ChildError):
-    """The file is not acceptable; raised by the function in the child, with the reason."""
+    """The function in the child rejected the file, with a reason."""
 
 
 class ChildLimitError(ChildError):
-    """Reading the file takes more memory or CPU time than the child may have."""
+    """The child exceeded its limit of memory or CPU time."""
 
 
 class ChildCrashedError(ChildError):
-    """The child ended in a way that it should not: an unexpected exception, or a signal."""
+    """The child ended by an unexpected exception or a signal."""
 
 
 class ChildStoppedError(TransientError):
-    """The child was killed by whoever started it."""
+    """The child was killed by ``kill``."""
 
     code = "stopped"
 
 
 @dataclass(frozen=True)
 class ChildLimits:
-    """What a child may take."""
+    """Resource limits of a child process."""
 
     memory_bytes: int
-    """Of the whole process, its libraries included (RLIMIT_DATA)."""
+    """Of the whole process, including libraries (RLIMIT_DATA)."""
     cpu_seconds: int
     max_result_bytes: int = 1024 * 1024
     """Of one result, as JSON."""
 
 
 class BoundedChild:
-    """A child process that applies a function to a file; to be used in a ``with`` block.
+    """A child process that applies a function to a file; a context manager.
 
     Leaving the block kills the child.
 
     Args:
         target: The function, as ``module:name``. It is called with the file, which is open for
-            reading at its beginning, and ``args``; it yields results that JSON can hold.
+            reading at its beginning, and ``args``; it yields JSON-serialisable results.
         file: Has a file descriptor. The child shares its position: use it again afterwards only,
             when it is at its beginning.
         limits: Set before the function's module is imported.
-        args: Further arguments that JSON can hold.
+        args: Further JSON-serialisable arguments.
     """
 
     def __init__(self, target: str, file: IO[bytes], limits: ChildLimits, *args: Any) -> None:
@@ -109,7 +109,7 @@ class BoundedChild:
             self._file.seek(0)
 
     def kill(self) -> None:
-        """Kill the child, from any thread: whoever waits for a result gets ChildStoppedError."""
+        """Kill the child (thread-safe); waiting readers get ChildStoppedError."""
         self._is_stopped = True
         self._process.kill()
 
@@ -119,7 +119,7 @@ class BoundedChild:
         Raises:
             InputRefusedError: The function raised it.
             ChildLimitError: The child exceeded its limits.
-            ChildCrashedError: It ended otherwise before it was done.
+            ChildCrashedError: It ended unexpectedly.
             ChildStoppedError: It was killed by ``kill``.
         """
         stdout = self._process.stdout
@@ -136,9 +136,11 @@ class BoundedChild:
         if self._is_stopped:
             raise ChildStoppedError("reading was stopped")
         if status == -signal.SIGXCPU:
-            raise ChildLimitError(f"reading it takes more than {self._limits.cpu_seconds} s")
+            raise ChildLimitError(
+                f"reading it takes more than {self._limits.cpu_seconds} s of CPU time"
+            )
         if status == -signal.SIGKILL:
-            raise ChildLimitError("reading it takes more memory than there is")
+            raise ChildLimitError("out of memory while reading it")
         if status:
             raise ChildCrashedError(f"reading it failed (exit status {status})")
 
@@ -146,7 +148,7 @@ class BoundedChild:
 def in_pieces(
     items: Iterable[T], length: Callable[[T], int], *, most_items: int, most_length: int
 ) -> Iterator[list[T]]:
-    """Group items in their order, so that no group is too long for one result.
+    """Group items in order, each group short enough for one result.
 
     Args:
         items: Of any number.

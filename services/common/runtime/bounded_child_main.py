@@ -1,6 +1,6 @@
-"""The program of a bounded child: limit this process, apply a function to stdin, print results.
+"""Program of a bounded child: limit this process, apply a function to stdin, print results.
 
-Each line of output is a JSON array of results, or an object that says why there are no more.
+Each line of output is a JSON array of results, or an object with the error that ended it.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The circuit breaker: how long to do nothing when a server is missing."""
+"""Pause consumption while a dependency does not answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,18 +13,18 @@ log = structlog.stdlib.get_logger(__name__)
 
 LARGEST_PAUSE_SECONDS = 15.0
 LARGEST_RETRY_AFTER_SECONDS = 60.0
-"""A server that asks for more is asked again nevertheless."""
+"""Limit of the pause that a server may ask for."""
 CHECK_TIMEOUT_SECONDS = 10.0
 
 Check = Callable[[], Awaitable[None]]
-"""Returns when a server answers; raises while it does not."""
+"""Health check of a server: raises while it does not answer."""
 
 
 class Breaker:
-    """Waits for the server that was missing; longer when pauses follow each other.
+    """Waits for an unavailable dependency, with exponential backoff.
 
     Args:
-        checks: By name of a dependency.
+        checks: By name of the dependency.
     """
 
     def __init__(self, checks: Mapping[str, Check]) -> None:
@@ -32,11 +32,11 @@ class Breaker:
         self._pauses_in_a_row = 0
 
     def reset(self) -> None:
-        """Note that work succeeds again."""
+        """Reset the backoff after successful work."""
         self._pauses_in_a_row = 0
 
     async def pause(self, cause: UnavailableError, stop: asyncio.Event) -> None:
-        """Wait until the missing server answers, or ``stop`` is set."""
+        """Wait until the dependency is healthy or ``stop`` is set."""
         log.warning("paused", dependency=cause.dependency, code=cause.code, error=str(cause))
         self._pauses_in_a_row += 1
         await pause(stop, self._first_wait(cause))
@@ -50,7 +50,7 @@ class Breaker:
         log.info("resuming", dependency=cause.dependency)
 
     def _first_wait(self, cause: UnavailableError) -> float:
-        """Return seconds: at least what the server asked for."""
+        """Return the pause in seconds, at least the server's ``Retry-After``."""
         growing = doubled(0.1, self._pauses_in_a_row, longest=LARGEST_PAUSE_SECONDS)
         asked = min(LARGEST_RETRY_AFTER_SECONDS, cause.retry_after_seconds or 0.0)
         return max(growing, asked)

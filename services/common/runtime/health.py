@@ -1,4 +1,4 @@
-"""``/livez``, ``/readyz`` and ``/metrics``, alike in every service."""
+"""Routes ``/livez``, ``/readyz`` and ``/metrics`` of every service."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from services.common.domain.errors import PipelineError
 
 Check = Callable[[], Awaitable[None]]
-"""Returns where all is well; raises with the reason where it is not."""
+"""Health check: raises with the reason of a failure."""
 
 CHECK_TIMEOUT_SECONDS = 3.0
 PATHS = frozenset({"/livez", "/readyz", "/metrics"})
@@ -20,13 +20,13 @@ _METRICS_EXAMPLE = "# TYPE process_start_time_seconds gauge\nprocess_start_time_
 
 
 class StoppedError(PipelineError):
-    """A background task ended: only a restart mends that."""
+    """A background task ended; the service must be restarted."""
 
     code = "stopped"
 
 
 def running(task: asyncio.Task[None]) -> Check:
-    """Return a check that a background task has not ended."""
+    """Return a check that a background task is running."""
 
     async def check() -> None:
         if task.done():
@@ -44,9 +44,9 @@ def health_router(
     """Build the three routes.
 
     Args:
-        ready: What must answer before work is accepted, by name of the dependency.
-        alive: What only a restart mends, for instance a background task that died.
-        registry: What ``/metrics`` shows.
+        ready: Readiness checks, by name of the dependency.
+        alive: Liveness checks: a failure needs a restart.
+        registry: Shown by ``/metrics``.
     """
     router = APIRouter(tags=["health"])
 
@@ -73,7 +73,7 @@ def health_router(
 
 
 def _answers(*checks: str) -> dict[int | str, dict[str, Any]]:
-    """Describe both answers of a health route to OpenAPI, with examples."""
+    """Describe both responses of a health route for OpenAPI, with examples."""
     well = {"status": "ok", "checks": dict.fromkeys(checks, "ok")}
     ill = {"status": "unavailable", "checks": dict.fromkeys(checks, "no answer within 3 s")}
     return {

@@ -12,7 +12,7 @@ from services.common.runtime.settings import LogSettings
 
 
 def configure_logging(settings: LogSettings, *, service: str) -> None:
-    """Send the service's own logs and its libraries' through structlog to standard error.
+    """Send all logs, also those of libraries, through structlog to standard error.
 
     Args:
         settings: Least level and format.
@@ -60,7 +60,7 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
 
 
 def _hide_secrets(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Take the queries and users of URLs out of a line, whoever put them there."""
+    """Redact queries and user info of URLs in a log line."""
     return {name: _hidden(value) for name, value in event.items()}
 
 

@@ -15,14 +15,14 @@ def counter_at_zero(
 ) -> Counter:
     """Register a counter whose known series exist at zero.
 
-    PromQL's ``increase()`` and ``rate()`` miss the first value of a series: what is counted before
-    a label value was ever scraped does not exist for an alert.
+    PromQL's ``increase()`` and ``rate()`` miss the first value of a series, so alerts would not see
+    what is counted before the first scrape of a label value.
 
     Args:
         name: As Prometheus shows it.
-        documentation: What is counted.
+        documentation: Help text.
         labels: Names of the labels.
-        known: The values of the labels, together, of each series.
+        known: The label values of each series.
         registry: Where it is registered, once.
     """
     counter = Counter(name, documentation, labels, registry=registry)

@@ -1,4 +1,4 @@
-"""Pauses and loops that end when the service stops."""
+"""Periodic work and pauses that end at shutdown."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,13 +20,13 @@ async def periodic(
     seconds: float,
     retry_seconds: float = inf,
 ) -> None:
-    """Do work until ``stop`` is set, with a pause after each time.
+    """Repeat work until ``stop`` is set, with a pause after each run.
 
     Args:
-        work: Returns False where it failed, and is worth an earlier retry.
-        stop: Ends the pause, too; work under way is finished.
+        work: Returns False on failure.
+        stop: Ends the pause, too; a running work is finished.
         seconds: Length of the pause.
-        retry_seconds: Its length after a failure, where that is shorter.
+        retry_seconds: Its length after a failure.
     """
     while not stop.is_set():
         has_failed = await work() is False

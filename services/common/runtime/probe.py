@@ -1,4 +1,4 @@
-"""Say by the exit status whether an address answers 200: the health check of our containers.
+"""Container health check: exit with 0 if an address answers 200.
 
 ``python -m services.common.runtime.probe http://127.0.0.1:8080/readyz``
 """
@@ -11,7 +11,7 @@ TIMEOUT_SECONDS = 4.0
 
 
 def main(url: str) -> int:
-    """Ask once; return the exit status."""
+    """Request the address once; return the exit status."""
     parts = urlsplit(url)
     connection = HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=TIMEOUT_SECONDS)
     try:

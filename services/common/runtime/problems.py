@@ -1,4 +1,4 @@
-"""RFC 9457 problem details: every error answer of every service, with a stable ``code``."""
+"""RFC 9457 problem details: every error response of every service, with a stable ``code``."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -18,7 +18,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class ProblemError(Exception):
-    """An answer other than success, raised anywhere below a route.
+    """An error response, raised anywhere below a route.
 
     Args:
         status: HTTP status.
@@ -46,7 +46,7 @@ class ProblemError(Exception):
 
 
 def problem_response(problem: ProblemError) -> JSONResponse:
-    """Return the ``application/problem+json`` answer (RFC 9457)."""
+    """Return the ``application/problem+json`` response (RFC 9457)."""
     return JSONResponse(
         {
             "type": "about:blank",
@@ -63,7 +63,7 @@ def problem_response(problem: ProblemError) -> JSONResponse:
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Make every error of ``app`` a problem: our own, the framework's and unexpected ones."""
+    """Return all errors of ``app`` as problems: its own, the framework's and unexpected ones."""
 
     @app.exception_handler(ProblemError)
     async def on_problem(_: Request, error: ProblemError) -> JSONResponse:
@@ -72,7 +72,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(UnavailableError)
     async def on_unavailable(_: Request, error: UnavailableError) -> JSONResponse:
         log.warning("dependency unavailable", code=error.code, error=str(error))
-        detail = f"{error.dependency} does not answer; try again shortly"
+        detail = f"{error.dependency} does not answer; retry later"
         return problem_response(ProblemError(503, error.code, detail, headers={"Retry-After": "5"}))
 
     @app.exception_handler(RequestValidationError)

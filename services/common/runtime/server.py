@@ -1,4 +1,4 @@
-"""Run a FastAPI app with uvicorn, beside what else the service does, until asked to stop."""
+"""Run a FastAPI app with uvicorn in the service's event loop."""
 
 import asyncio
 import signal
@@ -10,7 +10,7 @@ from fastapi import FastAPI
 def http_server(
     app: FastAPI, *, host: str, port: int, drain_seconds: float = 20.0
 ) -> uvicorn.Server:
-    """Build a server that leaves signals and logging to the service."""
+    """Build a server without its own handling of signals and logging."""
     config = uvicorn.Config(
         app,
         host=host,
@@ -27,7 +27,7 @@ async def serve_until(stop: asyncio.Event, server: uvicorn.Server) -> None:
     """Serve until ``stop`` is set.
 
     Raises:
-        RuntimeError: The server ended by itself, for instance because its port is in use.
+        RuntimeError: The server ended by itself, for instance as its port is in use.
     """
 
     async def ask_to_stop() -> None:

@@ -1,4 +1,4 @@
-"""Settings that services share, one group a server; docs/configuration.md is made from these."""
+"""Shared settings, one class per server; docs/configuration.md is generated from them."""
 
 from importlib.metadata import version
 from typing import Annotated, Literal
@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 VERSION = version("docreco-pipeline")
-"""Of this project, as pyproject.toml has it."""
+"""Version of this project, from pyproject.toml."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -28,22 +28,22 @@ LOCAL_PASSWORDS = frozenset(
         *("minio-local", "monitoring-local", "review-local"),
     }
 )
-"""What an installation on one machine starts with; everybody can read them here."""
+"""Public default passwords of local installations."""
 
 
 class DeploymentSettings(BaseSettings):
-    """Where this runs (``DOCRECO_*``)."""
+    """Deployment environment (``DOCRECO_*``)."""
 
     model_config = SettingsConfigDict(env_prefix="DOCRECO_", frozen=True)
 
     env: Literal["local", "production"] = Field(
-        "local", description="In production nothing starts with a password of local installations."
+        "local", description="In production no service starts with a default password."
     )
 
 
 def _refuse_local(password: str | None) -> None:
     if DeploymentSettings().env == "production" and (password or "") in LOCAL_PASSWORDS | {""}:
-        raise ValueError("DOCRECO_ENV is production: set a password of its own")
+        raise ValueError("DOCRECO_ENV is production: replace the default password")
 
 
 def _check_password(password: SecretStr) -> SecretStr:
@@ -57,7 +57,7 @@ def _check_amqp_url(url: AmqpDsn) -> AmqpDsn:
 
 
 Password = Annotated[SecretStr, AfterValidator(_check_password)]
-"""Not a local password in production; a default is checked where its field says so."""
+"""Refuse default passwords in production; defaults are checked where ``validate_default``."""
 
 
 class S3Settings(BaseSettings):
@@ -75,16 +75,16 @@ class S3Settings(BaseSettings):
         description="Its password.",
         validate_default=True,
     )
-    bucket: str = Field("raw", min_length=3, max_length=63, description="Bucket that images enter.")
+    bucket: str = Field("raw", min_length=3, max_length=63, description="Bucket of images.")
     submitted_bucket: str = Field(
         "submitted",
         min_length=3,
         max_length=63,
-        description="Bucket where the fetcher keeps the files that it is sent.",
+        description="Bucket of files submitted to the fetcher.",
     )
-    region: str = Field("us-east-1", description="Region named in signatures.")
-    connect_timeout_seconds: float = Field(5.0, gt=0, le=60, description="Limit to connect.")
-    read_timeout_seconds: float = Field(30.0, gt=0, le=600, description="Limit between two reads.")
+    region: str = Field("us-east-1", description="Region for request signatures.")
+    connect_timeout_seconds: float = Field(5.0, gt=0, le=60, description="Connect timeout.")
+    read_timeout_seconds: float = Field(30.0, gt=0, le=600, description="Read timeout.")
 
 
 class AmqpSettings(BaseSettings):
@@ -95,7 +95,7 @@ class AmqpSettings(BaseSettings):
     url: Annotated[AmqpDsn, UrlConstraints(default_path="/"), AfterValidator(_check_amqp_url)] = (
         Field(
             AmqpDsn("amqp://admin:admin@127.0.0.1:5672/"),
-            description="Address with user and password.",
+            description="URL with user and password.",
             repr=False,
             validate_default=True,
         )
@@ -108,7 +108,7 @@ class RabbitmqManagementSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RABBITMQ_MANAGEMENT_", frozen=True)
 
     url: HttpUrl = Field(HttpUrl("http://127.0.0.1:15672"), description="Its address.")
-    user: str = Field("admin", description="A user who may change everything.")
+    user: str = Field("admin", description="Administrator's name.")
     password: Password = Field(
         SecretStr("admin"), description="Its password.", validate_default=True
     )
@@ -123,19 +123,19 @@ class MongoSettings(BaseSettings):
 
     url: MongoDsn = Field(
         MongoDsn("mongodb://127.0.0.1:27017"),
-        description="Address, with user and password where they are not set by themselves.",
+        description="URL; user and password may be set separately.",
         repr=False,
     )
-    user: str | None = Field(None, description="User, of the database ``admin``.")
+    user: str | None = Field(None, description="User, in the database ``admin``.")
     password: Password | None = Field(None, description="Its password.", validate_default=True)
     database: str = Field("docreco", min_length=1, max_length=63, description="Database.")
-    timeout_seconds: float = Field(5.0, gt=0, le=60, description="Limit to find a server.")
+    timeout_seconds: float = Field(5.0, gt=0, le=60, description="Server selection timeout.")
 
     @field_validator("password")
     @classmethod
     def _check_login(cls, password: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
         if "user" in others.data and (others.data["user"] is None) != (password is None):
-            raise ValueError("a user has a password, and a password a user: set both or none")
+            raise ValueError("set both user and password, or neither")
         if password is None and "url" in others.data:
             _refuse_local(others.data["url"].hosts()[0]["password"])
         return password
@@ -146,5 +146,7 @@ class LogSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LOG_", frozen=True)
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Minimum level."
+    )
     format: Literal["json", "console"] = Field("json", description="For machines or for people.")

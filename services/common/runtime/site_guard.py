@@ -1,9 +1,8 @@
 """Refuse requests that a browser sends on behalf of another web site.
 
-Two attacks reach a service without a token from the browser of somebody who may reach it: a
-cross-site request, which needs no preflight where it looks like a form, and DNS rebinding, where
-the attacker's own host name leads to this service. The first is told by ``Sec-Fetch-Site`` and
-``Origin``, the second by ``Host`` alone (docs/security.md).
+Protects services without a token from two attacks through a user's browser: cross-site requests
+(CSRF), detected by ``Sec-Fetch-Site`` and ``Origin``, and DNS rebinding, detected by ``Host``
+(docs/security.md).
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,7 +18,7 @@ from services.common.runtime.problems import ProblemError, problem_response
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_SITES = frozenset({"same-origin", "none"})
-"""Values of ``Sec-Fetch-Site`` of a service's own pages, and of an address that a person typed."""
+"""Values of ``Sec-Fetch-Site`` of own pages and of typed addresses."""
 API_HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -35,22 +34,21 @@ def to_names(listed: str) -> frozenset[str]:
 
 
 async def as_problem(_: Request, error: ProblemError) -> Response:
-    """Answer a refusal as problem+json."""
+    """Return a refusal as problem+json."""
     return problem_response(error)
 
 
 class SiteGuard:
-    """ASGI middleware: refuse what another site may have sent, and send headers of protection.
+    """ASGI middleware: refuse cross-site requests and foreign hosts, add security headers.
 
-    Health and metrics routes are free: they change nothing, and are asked for by address.
+    Health and metrics routes are exempt: they change nothing, and are requested by IP address.
 
     Args:
-        app: Answers what is not refused.
-        hosts: Host names of this service; an IP address always passes, as nobody can rebind it.
-            None: every name passes, because a token is needed that no web page knows.
-        setting: Name of the setting that ``hosts`` comes from.
-        headers: Added to each answer that does not have them.
-        refuse: Makes the answer of a refusal; problem+json unless told otherwise.
+        hosts: Allowed host names; IP addresses are always allowed, as they can't be rebound.
+            None: all are allowed, as requests need a token.
+        setting: Name of the setting of ``hosts``.
+        headers: Defaults for all responses.
+        refuse: Builds the response of a refusal; by default problem+json.
     """
 
     def __init__(
@@ -69,7 +67,7 @@ class SiteGuard:
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or pass it on."""
+        """Refuse a request, or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -93,11 +91,11 @@ class SiteGuard:
             return None
         host = headers.get("host", "").lower()
         if self._hosts is not None and host and not _is_known(host, self._hosts):
-            detail = f"{self._setting} does not have this host name"
+            detail = f"host name not in {self._setting}"
             return ProblemError(421, "unknown_host", detail)
         is_own = _changes_from_own_site if method not in SAFE_METHODS else _reads_from_own_site
         if not is_own(headers, host):
-            return ProblemError(403, "cross_site", "the request comes from another site")
+            return ProblemError(403, "cross_site", "cross-site request refused")
         return None
 
 
@@ -117,7 +115,7 @@ def _is_known(host: str, names: frozenset[str]) -> bool:
 
 
 def _changes_from_own_site(headers: Headers, host: str) -> bool:
-    """Whether a request that changes something is of a page of ours, or of no browser."""
+    """Whether a changing request comes from an own page or not from a browser."""
     if headers.get("sec-fetch-site", "same-origin") != "same-origin":
         return False
     origin = headers.get("origin")
@@ -125,6 +123,6 @@ def _changes_from_own_site(headers: Headers, host: str) -> bool:
 
 
 def _reads_from_own_site(headers: Headers, _: str) -> bool:
-    """Whether a request that only reads is of a page of ours, of no browser, or follows a link."""
+    """Whether a reading request comes from an own page, a link, or not from a browser."""
     site = headers.get("sec-fetch-site", "none")
     return site in OWN_SITES or headers.get("sec-fetch-mode") == "navigate"

@@ -1,4 +1,4 @@
-"""Run work in a thread that ends early when nobody waits for it any more."""
+"""Run work in a thread that ends early when its caller is cancelled."""
 
 import asyncio
 import threading
@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 class WorkStoppedError(TransientError):
-    """Whoever waited for the work has gone."""
+    """The work was cancelled."""
 
     code = "stopped"
 
 
 class Stop:
-    """Asks work in another thread to end: by a flag, or by what ends a blocking call."""
+    """Cancels work in another thread, by a flag or by interrupting a blocking call."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -27,20 +27,20 @@ class Stop:
         self._action: Callable[[], object] | None = None
 
     def set(self) -> None:
-        """Ask the work to end."""
+        """Request cancellation."""
         with self._lock:
             self._is_set = True
             if self._action is not None:
                 self._action()
 
     def check(self) -> None:
-        """Raise WorkStoppedError once the work is to end; to be called now and then."""
+        """Raise WorkStoppedError if cancelled; call it regularly."""
         if self._is_set:
-            raise WorkStoppedError("nobody waits for it any more")
+            raise WorkStoppedError("cancelled")
 
     @contextmanager
     def calling(self, action: Callable[[], object]) -> Iterator[None]:
-        """Have ``action`` called where the work is to end inside this block."""
+        """Call ``action`` on cancellation inside this block."""
         with self._lock:
             self.check()
             self._action = action
@@ -52,7 +52,7 @@ class Stop:
 
 
 async def run_stoppable(executor: Executor, work: Callable[[Stop], T]) -> T:
-    """Run work in a thread of ``executor``; ask it to end where this is cancelled."""
+    """Run work in a thread of ``executor``; forward cancellation to it."""
     stop = Stop()
     try:
         return await asyncio.get_running_loop().run_in_executor(executor, work, stop)
