@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
 
-WANTED = ("*.safetensors", "*.json", "*.txt", "*.model")
+from app.engines.weights import TRAINED_FILE
+
+WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.onnx")
 """All that a model is made of: weights, configuration, vocabulary, SentencePiece. Pickled weights
 (``*.bin``) run whatever is in them when they are loaded, so they are never wanted."""
 
 CONFIGURATION = "config.json"
+RECORD = "model.json"
+"""What is known of a model that was trained here: no part of it, since it changes later."""
 _HASH_LENGTH = 12
 
 
@@ -22,10 +26,15 @@ class LocalModel:
     folder: Path
 
     @property
+    def is_for_default_engine(self) -> bool:
+        """Whether the engine ``rapidocr`` serves it; else it is one for ``trocr``."""
+        return (self.folder / TRAINED_FILE).is_file()
+
+    @property
     def files(self) -> list[Path]:
         """What the model is made of, in a fixed order; downloads' own notes are not."""
         found = {path for pattern in WANTED for path in self.folder.glob(pattern)}
-        return sorted(path for path in found if path.is_file())
+        return sorted(path for path in found if path.is_file() and path.name != RECORD)
 
     @property
     def size_bytes(self) -> int:
@@ -45,16 +54,31 @@ class LocalModel:
 def find_model(name: str, models_folder: Path) -> LocalModel | None:
     """Return the model that a folder or a name in the models folder leads to, if there is one."""
     for folder in (models_folder / name, Path(name)):
-        if (folder / CONFIGURATION).is_file():
+        if any((folder / file).is_file() for file in (CONFIGURATION, TRAINED_FILE)):
             is_inside = folder.resolve().is_relative_to(models_folder.resolve())
             root = models_folder if is_inside else folder.parent
             return LocalModel(folder.resolve().relative_to(root.resolve()).as_posix(), folder)
     return None
 
 
+def trained_model(name: str, models_folder: Path) -> LocalModel:
+    """Return a model that the engine ``rapidocr`` serves.
+
+    Raises:
+        FileNotFoundError: There is none of this name.
+    """
+    model = find_model(name, models_folder)
+    if model is None or not model.is_for_default_engine:
+        raise FileNotFoundError(f"{models_folder} has no model {name} with a {TRAINED_FILE}")
+    return model
+
+
 def models_in(models_folder: Path) -> Iterator[LocalModel]:
     """Yield the models of the models folder by name."""
-    for file in sorted(models_folder.rglob(CONFIGURATION)):
-        inside = file.parent.relative_to(models_folder)
+    found = {
+        file.parent for name in (CONFIGURATION, TRAINED_FILE) for file in models_folder.rglob(name)
+    }
+    for folder in sorted(found):
+        inside = folder.relative_to(models_folder)
         if not any(part.startswith(".") for part in inside.parts):
-            yield LocalModel(inside.as_posix(), file.parent)
+            yield LocalModel(inside.as_posix(), folder)

@@ -1,4 +1,4 @@
-"""PP-OCRv6, the recogniser whose weights are in rapidocr's wheel.
+"""PP-OCRv6, the recogniser whose weights are in rapidocr's wheel, or others trained from them.
 
 Only the weights are rapidocr's: preparing a line and decoding the output are in ``lines``, so that
 the model can be cut to an alphabet and computed by another runtime. With all characters on
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from app.engines.base import Reading
 from app.engines.lines import MIN_MODEL_WIDTH, to_batch, to_reading
+from app.engines.models_folder import trained_model
+from app.engines.promotion import in_service, read_promotions
 from app.engines.runtimes import (
     PROCESSORS,
     Runtime,
@@ -21,8 +23,8 @@ from app.engines.runtimes import (
     declared_flags,
     open_runtime,
 )
-from app.engines.settings import RapidSettings
-from app.engines.weights import load_weights
+from app.engines.settings import ModelsSettings, RapidSettings
+from app.engines.weights import EMBEDDED, load_weights, read_trained
 from app.images import Pixels
 
 
@@ -58,22 +60,40 @@ class RapidEngine:
 
 
 def load(*, threads: int) -> RapidEngine:
-    """Load the weights.
+    """Load the weights that ``OCR_MODEL`` names, the promoted ones, or those of the wheel.
 
     Args:
         threads: How many will read at once.
 
     Raises:
-        FileNotFoundError: The wheel does not hold them; nothing is downloaded instead.
+        FileNotFoundError: They are not there; nothing is downloaded instead.
         UnavailablePrecisionError: ``OCR_PRECISION`` can't be computed here.
     """
     cv2.setNumThreads(1)  # the caller's threads are the parallelism
     settings = RapidSettings()
     form = choose_form(settings, declared_flags(PROCESSORS))
-    weights = load_weights(settings.alphabet)
-    alphabet = "" if settings.alphabet == "all" else f"-{settings.alphabet}"
+    name = wanted_model()
+    if name == EMBEDDED:
+        weights = load_weights(settings.alphabet)
+        alphabet = "" if settings.alphabet == "all" else f"-{settings.alphabet}"
+        identity = f"ppocrv6-small{alphabet}@rapidocr-{version('rapidocr')}"
+    else:
+        model = trained_model(name, ModelsSettings().models)
+        weights, identity = read_trained(model.folder), f"{model.name}@{model.content_hash}"
     return RapidEngine(
         open_runtime(form, weights.model, threads=threads),
         weights.characters,
-        model_version=f"ppocrv6-small{alphabet}@rapidocr-{version('rapidocr')}+{form.name}",
+        model_version=f"{identity}+{form.name}",
     )
+
+
+def wanted_model() -> str:
+    """Return the name of the model that is to be served now.
+
+    Raises:
+        PromotionError: The file of promotions is damaged.
+    """
+    if named := RapidSettings().model:
+        return named
+    promotion = in_service(read_promotions(ModelsSettings().models))
+    return promotion.model if promotion else EMBEDDED

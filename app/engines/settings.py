@@ -20,6 +20,11 @@ class RapidSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="OCR_", frozen=True)
 
+    model: str = Field(
+        "",
+        description="Name of a trained model in the folder of models, or `ppocrv6`, the embedded "
+        "one; empty: what `docreco models promote` has put into service, else the embedded one.",
+    )
     runtime: RuntimeName = Field(
         "onnxruntime",
         description="What computes the embedded model; `auto`: OpenVINO in bfloat16 where the "
@@ -32,8 +37,8 @@ class RapidSettings(BaseSettings):
     )
     alphabet: AlphabetName = Field(
         "latin",
-        description="Characters that may be read: those of Latin scripts, or all 18,710 of the "
-        "model, which takes longer.",
+        description="Characters that the embedded model may read: those of Latin scripts, or all "
+        "18,710, which takes longer. A trained model has an alphabet of its own.",
     )
 
 

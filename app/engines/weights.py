@@ -1,4 +1,4 @@
-"""The weights in rapidocr's wheel, cut to an alphabet.
+"""The weights in rapidocr's wheel, cut to an alphabet, and those that were trained from them.
 
 The model's last layer scores every character of every script: 120 x 18,710 numbers for each step
 along the line. Without the columns of characters that no line here can hold it takes a good part
@@ -6,6 +6,7 @@ of the time less, and no reading is in a script that is not there.
 """
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,11 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from app.engines.alphabet import is_allowed
 from app.engines.settings import AlphabetName
 
+EMBEDDED = "ppocrv6"
+"""What the weights of the wheel are called among models."""
 MODEL_FILE = "PP-OCRv6_rec_small.onnx"
+TRAINED_FILE, CHARACTERS_FILE = "weights.onnx", "characters.txt"
+"""Of a trained model; the characters but for the blank, one a line, in the columns' order."""
 BLANK = ""
 """First of the characters: nothing, or the same character as before goes on (CTC)."""
 
@@ -39,8 +44,12 @@ class UnexpectedModelError(Exception):
     """The wheel holds another model than the one that this code knows."""
 
 
-def load_weights(alphabet: AlphabetName) -> Weights:
+def load_weights(alphabet: AlphabetName, *, also: AbstractSet[str] = frozenset()) -> Weights:
     """Read the weights of the wheel.
+
+    Args:
+        alphabet: Which of its characters are kept.
+        also: Characters that are kept whatever the alphabet, where the model has them.
 
     Raises:
         FileNotFoundError: The wheel does not hold them; nothing is downloaded instead.
@@ -51,11 +60,54 @@ def load_weights(alphabet: AlphabetName) -> Weights:
     kept = [
         number
         for number, each in enumerate(characters)
-        if each == BLANK or is_allowed(each, alphabet)
+        if each == BLANK or each in also or is_allowed(each, alphabet)
     ]
     if len(kept) < len(characters):
-        _keep(model, kept, len(characters))
+        _take(model, kept, len(characters))
     return Weights(model.SerializeToString(), np.array(characters)[kept])
+
+
+def grow(weights: Weights, added: Sequence[str], likes: Sequence[str]) -> Weights:
+    """Return a model with columns for further characters.
+
+    Args:
+        weights: The model.
+        added: Characters that it has not.
+        likes: Of each the character whose column is copied, to begin with: the model has it.
+    """
+    model = onnx.load_from_string(weights.model)
+    columns = {character: number for number, character in enumerate(weights.characters)}
+    count = len(columns)
+    _take(model, [*range(count), *(columns[each] for each in likes)], count)
+    return Weights(model.SerializeToString(), np.append(weights.characters, added))
+
+
+def read_trained(folder: Path) -> Weights:
+    """Read weights that ``write_trained`` wrote.
+
+    Raises:
+        OSError: A file is missing.
+        UnexpectedModelError: The files do not belong together.
+    """
+    model = (folder / TRAINED_FILE).read_bytes()
+    text = (folder / CHARACTERS_FILE).read_text(encoding="utf-8")
+    characters = [BLANK, *text.removesuffix("\n").split("\n")]
+    columns = onnx.load_from_string(model).graph.output[0].type.tensor_type.shape.dim[-1].dim_value
+    if columns != len(characters):
+        raise UnexpectedModelError(
+            f"{folder}: {CHARACTERS_FILE} has {len(characters)} characters with the blank, and "
+            f"{TRAINED_FILE} has {columns} columns"
+        )
+    return Weights(model, np.array(characters))
+
+
+def write_trained(folder: Path, weights: Weights) -> None:
+    """Write weights into a folder."""
+    model = onnx.load_from_string(weights.model)
+    del model.metadata_props[:]  # lists the characters of the wheel
+    (folder / TRAINED_FILE).write_bytes(model.SerializeToString())
+    lines = "".join(f"{each}\n" for each in weights.characters[1:])
+    (folder / CHARACTERS_FILE).write_text(lines, encoding="utf-8", newline="\n")
 
 
 def _model_path() -> Path:
@@ -74,8 +126,8 @@ def _characters(model: ModelProto) -> list[str]:
     return [BLANK, *listed[0].split("\n"), " "]
 
 
-def _keep(model: ModelProto, columns: Sequence[int], count: int) -> None:
-    """Take all but some columns off the last layer, a product and a sum."""
+def _take(model: ModelProto, columns: Sequence[int], count: int) -> None:
+    """Rebuild the last layer, a product and a sum, from some of its columns."""
     ends = [each for each in model.graph.initializer if each.dims and each.dims[-1] == count]
     shapes = sorted(len(each.dims) for each in ends)
     if shapes != [1, 2]:

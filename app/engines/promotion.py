@@ -1,0 +1,96 @@
+"""Which model the default engine serves: one small file in the folder of models.
+
+It lists promotions; the last one that was not rolled back holds, and without one the embedded
+model is served. The file is replaced as a whole, so an API that reads it meanwhile sees the state
+before or after.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+POINTER = "promoted.json"
+KEPT = 100
+"""Promotions that the file remembers."""
+
+
+class PromotionError(Exception):
+    """The file of promotions can't be used; says why."""
+
+
+class Act(BaseModel):
+    """Who changed what is served, when and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at: datetime
+    by: str
+    reason: str
+
+
+class Promotion(BaseModel):
+    """A model that was put into service."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    """Its name in the folder of models, or the embedded model's."""
+    content_hash: str
+    """Of its files when it was promoted; empty for the embedded model."""
+    promoted: Act
+    rolled_back: Act | None = None
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    promotions: list[Promotion]
+
+
+def read_promotions(models: Path) -> list[Promotion]:
+    """Return what was promoted, the latest last; empty where nothing ever was.
+
+    Raises:
+        PromotionError: The file is damaged, or can't be read.
+    """
+    try:
+        return _File.model_validate_json((models / POINTER).read_bytes()).promotions
+    except FileNotFoundError:
+        return []
+    except (OSError, ValidationError) as error:
+        raise PromotionError(f"{models / POINTER} can't be read: {error}") from error
+
+
+def in_service(promotions: list[Promotion]) -> Promotion | None:
+    """Return the promotion that holds; None: the embedded model is served."""
+    return next((each for each in reversed(promotions) if each.rolled_back is None), None)
+
+
+def change_promotions(
+    models: Path, change: Callable[[list[Promotion]], list[Promotion]]
+) -> Promotion | None:
+    """Replace the list by what ``change`` makes of it; return the promotion that holds then.
+
+    Raises:
+        PromotionError: The file is damaged.
+        OSError: It can't be written.
+    """
+    models.mkdir(parents=True, exist_ok=True)
+    lock = os.open(models, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        changed = change(read_promotions(models))[-KEPT:]
+        staged = models / f".{POINTER}.partial"
+        with staged.open("w", encoding="utf-8") as file:
+            file.write(_File(promotions=changed).model_dump_json(indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        staged.rename(models / POINTER)
+        os.fsync(lock)
+    finally:
+        os.close(lock)
+    return in_service(changed)

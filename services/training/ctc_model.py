@@ -1,0 +1,147 @@
+"""The default engine's recogniser as a torch module, from its ONNX file and back into it.
+
+transformers' PP-OCRv6 computes the same layers in the same order as the ONNX graph, so tensors are
+handed over one by one. Training only changes their numbers: the exported graph is the one that was
+read, and is served at the same speed by the same runtime.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import ModelProto, numpy_helper
+from torch import nn
+from transformers.models.pp_ocrv6_small_rec.configuration_pp_ocrv6_small_rec import (
+    PPOCRV6SmallRecConfig,
+)
+from transformers.models.pp_ocrv6_small_rec.modeling_pp_ocrv6_small_rec import (
+    PPOCRV6SmallRecForTextRecognition,
+)
+
+from app.engines.lines import MIN_MODEL_WIDTH, MODEL_HEIGHT
+from app.engines.weights import UnexpectedModelError, Weights
+
+WITH_WEIGHTS = frozenset({"Conv", "BatchNormalization", "MatMul", "Mul", "Add"})
+LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.LayerNorm, nn.Linear)
+NORMALISATIONS = (nn.BatchNorm2d, nn.LayerNorm)
+PIXELS_OF_A_STEP = 8
+"""Columns of the input for each row of the output."""
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """An initializer of the graph and the torch tensor that holds its numbers."""
+
+    name: str
+    tensor: torch.Tensor
+    is_transposed: bool = False
+
+
+class CtcModel:
+    """A recogniser that can be trained.
+
+    Args:
+        weights: ONNX and the characters of its columns, the blank first.
+
+    Raises:
+        UnexpectedModelError: The graph has other layers than PP-OCRv6 small.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self.characters = [str(each) for each in weights.characters]
+        self._graph = onnx.load_from_string(weights.model)
+        config = PPOCRV6SmallRecConfig(head_out_channels=len(self.characters))
+        self.network: Any = PPOCRV6SmallRecForTextRecognition(config).eval()
+        with torch.no_grad():
+            self._slots = _fill_all(self.network, self._graph)
+
+    def logits(self, batch: torch.Tensor) -> torch.Tensor:
+        """Compute N x steps x characters from N x 3 x 48 x width, before the softmax."""
+        features = self.network.model(batch).last_hidden_state
+        encoded = self.network.head.encoder(features).last_hidden_state
+        logits: torch.Tensor = self.network.head.head(encoded)
+        return logits
+
+    def train(self) -> list[nn.Parameter]:
+        """Prepare for training; return the parameters to train.
+
+        Normalisation layers stay as they are: small batches of lines say too little about their
+        statistics, and the backbone's are already folded into the graph's convolutions.
+        """
+        self.network.train()
+        for layer in self.network.modules():
+            if isinstance(layer, NORMALISATIONS):
+                layer.eval().requires_grad_(False)
+        return [each for each in self.network.parameters() if each.requires_grad]
+
+    def export(self) -> Weights:
+        """Return the weights as the engine ``rapidocr`` loads them."""
+        arrays = {each.name: each for each in self._graph.graph.initializer}
+        for slot in self._slots:
+            values = slot.tensor.detach().cpu().numpy()
+            values = (values.T if slot.is_transposed else values).astype(np.float32)
+            content = np.ascontiguousarray(values.reshape(tuple(arrays[slot.name].dims)))
+            arrays[slot.name].CopyFrom(numpy_helper.from_array(content, slot.name))
+        return Weights(self._graph.SerializeToString(), np.array(self.characters))
+
+
+def _fill_all(network: nn.Module, model: ModelProto) -> list[_Slot]:
+    tensors = _initializers(model)
+    try:
+        slots = [slot for layer in _in_order(network) for slot in _fill(layer, tensors)]
+    except (StopIteration, RuntimeError) as error:
+        raise UnexpectedModelError(f"the model is not PP-OCRv6 small: {error}") from error
+    if next(tensors, None) is not None:
+        raise UnexpectedModelError("the model has layers that PP-OCRv6 small has not")
+    return slots
+
+
+def _in_order(network: nn.Module) -> list[nn.Module]:
+    """Return the layers in the order in which they are computed."""
+    layers: list[nn.Module] = []
+    hooks = [
+        layer.register_forward_hook(lambda layer, *_: layers.append(layer))
+        for layer in network.modules()
+        if isinstance(layer, LAYERS)
+    ]
+    network(torch.zeros(1, 3, MODEL_HEIGHT, MIN_MODEL_WIDTH))
+    for hook in hooks:
+        hook.remove()
+    return layers
+
+
+def _initializers(model: ModelProto) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the graph's weights by name, in the order in which they are used."""
+    arrays = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in WITH_WEIGHTS:
+            for name in node.input:
+                if name in arrays and arrays[name].size > 1:  # single numbers are constants
+                    yield name, torch.from_numpy(np.array(arrays[name]))
+
+
+def _fill(layer: nn.Module, tensors: Iterator[tuple[str, torch.Tensor]]) -> list[_Slot]:
+    name, first = next(tensors)
+    if isinstance(layer, nn.BatchNorm2d) and first.ndim == 4:
+        # Folded into the convolution before it; what is left is the bias
+        layer.bias.copy_(first.flatten())
+        layer.running_var.fill_(1 - layer.eps)
+        return [_Slot(name, layer.bias)]
+    is_linear = isinstance(layer, nn.Linear)
+    layer.weight.copy_(first.T if is_linear else first)
+    slots = [_Slot(name, layer.weight, is_transposed=is_linear)]
+    for target in _others(layer):
+        name, values = next(tensors)
+        target.copy_(values.flatten())
+        slots.append(_Slot(name, target))
+    return slots
+
+
+def _others(layer: nn.Module) -> list[torch.Tensor]:
+    """Return the tensors of a layer that follow its weight in the graph."""
+    if isinstance(layer, nn.BatchNorm2d):
+        return [layer.bias, layer.running_mean, layer.running_var]
+    return [] if layer.bias is None else [layer.bias]

@@ -1,0 +1,109 @@
+"""The default engine's weights in torch: what they read there, and back in the engine."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.engines.lines import to_batch
+from app.engines.loading import load_engine
+from app.engines.rapid import RapidEngine
+from app.engines.runtimes import open_onnxruntime
+from app.engines.weights import (
+    UnexpectedModelError,
+    Weights,
+    grow,
+    load_weights,
+    read_trained,
+    write_trained,
+)
+from tests.support.samples import sample_lines
+from tests.support.tiny_trocr import need_trocr
+
+need_trocr()
+
+import torch  # noqa: E402  of the extra
+
+from services.training.ctc_model import CtcModel  # noqa: E402
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::PIL")]
+NEAR = 1e-3
+LINES = 4
+ADDED = "\N{MATHEMATICAL LEFT WHITE SQUARE BRACKET}"
+
+
+def on_torch(model: CtcModel, batch: np.ndarray) -> np.ndarray:
+    torch.set_num_threads(1)  # several wait for each other, for a single line
+    with torch.inference_mode():
+        probabilities: np.ndarray = model.logits(torch.from_numpy(batch)).softmax(-1)[0].numpy()
+    return probabilities
+
+
+@pytest.mark.parametrize("alphabet", ["latin", "all"])
+def test_torch_computes_what_onnxruntime_computes(alphabet: str) -> None:
+    weights = load_weights("all" if alphabet == "all" else "latin")
+    model, run = CtcModel(weights), open_onnxruntime(weights.model)
+
+    for pixels, _ in sample_lines()[:LINES]:
+        batch = to_batch(pixels)
+        one, other = on_torch(model, batch), run(batch)
+        assert np.abs(one - other).max() < NEAR
+        assert (one.argmax(axis=1) == other.argmax(axis=1)).all()
+    assert model.export().model == weights.model
+
+
+def test_trained_weights_are_served_by_the_default_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [pixels for pixels, _ in sample_lines()[:LINES]]
+    embedded = load_engine("rapidocr")
+    weights = load_weights("latin")
+    model = CtcModel(grow(weights, [ADDED], ["["]))
+    with torch.no_grad():
+        for parameter in model.train():
+            parameter.add_(torch.full_like(parameter, 1e-3))
+    model.network.eval()
+    write_trained(tmp_path, model.export())
+    monkeypatch.setenv("OCR_MODEL", str(tmp_path))
+    trained = load_engine("rapidocr")
+    assert isinstance(trained, RapidEngine)
+
+    for pixels in lines:
+        batch = to_batch(pixels)
+        assert np.abs(on_torch(model, batch) - trained._runtime(batch)).max() < NEAR
+    assert [each.text for each in trained.read_many(lines)] != [
+        each.text for each in embedded.read_many(lines)
+    ]
+    assert trained._characters.tolist() == [*weights.characters, ADDED]
+    assert trained.model_version.startswith(f"{tmp_path.name}@")
+    assert trained.model_version.endswith("+onnxruntime-f32")
+
+
+def test_grown_model_reads_what_it_read_before() -> None:
+    weights = load_weights("latin")
+    grown = grow(weights, [ADDED], ["["])
+    [pixels, _], *_ = sample_lines()
+    before = open_onnxruntime(weights.model)(to_batch(pixels))
+    after = open_onnxruntime(grown.model)(to_batch(pixels))
+
+    assert grown.characters.tolist() == [*weights.characters, ADDED]
+    bracket = weights.characters.tolist().index("[")
+    assert np.allclose(after[:, -1], after[:, bracket])
+    assert np.abs(after[:, :-1] - before).max() < 0.01
+
+
+def test_characters_of_labels_are_kept_whatever_the_alphabet() -> None:
+    assert {"\N{GREEK CAPITAL LETTER OMEGA}"} == (
+        {*load_weights("latin", also={"\N{GREEK CAPITAL LETTER OMEGA}", ADDED}).characters}
+        - {*load_weights("latin").characters}
+    )
+
+
+def test_files_of_another_model_are_refused(tmp_path: Path) -> None:
+    weights = load_weights("latin")
+    write_trained(tmp_path, Weights(weights.model, weights.characters[:-1]))
+
+    with pytest.raises(UnexpectedModelError, match=r"characters\.txt has 337 .* 338 columns"):
+        read_trained(tmp_path)
+    with pytest.raises(UnexpectedModelError):
+        CtcModel(Weights(weights.model, weights.characters[:-1]))
