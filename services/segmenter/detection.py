@@ -1,0 +1,187 @@
+"""Find the lines of text on a page.
+
+PP-OCRv6_det_small gives each pixel of the reduced page a probability that it is text
+(differentiable binarization, arXiv:1911.08947); what is connected above a threshold is a line. Its
+weights are in rapidocr's wheel. The settings were chosen by measurement: docs/pages.md.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from services.common.domain.page import Quad
+
+Pixels = NDArray[np.uint8]
+"""Height x width x 3, red, green, blue."""
+ProbabilityMap = NDArray[np.float32]
+"""Height x width."""
+
+MODEL_FILE = "PP-OCRv6_det_small.onnx"
+THRESHOLD = 0.4
+"""Probability of a pixel to be text, from which on it is."""
+LEAST_SCORE = 0.5
+"""Mean probability of a line."""
+GROWTH = 1.4
+"""The model finds the core of a line: each side is moved out by area * growth / perimeter."""
+LEAST_SIDE = 3
+"""Pixels of the reduced page: what is thinner is no text."""
+TALL = 2.0
+"""Height to width from which on a rectangle stands on its side."""
+_STRIDE = 32
+"""The model takes sides that are multiples of it."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A line that a detector found."""
+
+    quad: Quad
+    score: float
+    """0 to 1."""
+
+
+class Detector(Protocol):
+    """Finds lines; safe to use from several threads."""
+
+    name: str
+    version: str
+    """Of all that changes what it finds: weights, libraries, settings."""
+
+    def find(self, pixels: Pixels) -> list[Found]:
+        """Return the lines of an upright page, in any order."""
+        ...
+
+
+class PaddleDetector:
+    """Finds lines by PP-OCRv6_det_small.
+
+    Args:
+        compute: The model: 1 x 3 x height x width in, probabilities out.
+        longest_side: Pixels to which a larger page is reduced.
+    """
+
+    name = "ppocrv6-det-small"
+
+    def __init__(
+        self, compute: Callable[[NDArray[np.float32]], ProbabilityMap], *, longest_side: int
+    ) -> None:
+        self._compute = compute
+        self._longest_side = longest_side
+        self.version = f"rapidocr-{version('rapidocr')}+openvino-f32+side-{longest_side}"
+
+    def find(self, pixels: Pixels) -> list[Found]:
+        """Return the lines of an upright page, in any order."""
+        height, width = pixels.shape[:2]
+        reduced = _reduce(pixels, self._longest_side)
+        probabilities = self._compute(_to_batch(reduced))
+        scale = np.array([width / reduced.shape[1], height / reduced.shape[0]])
+        edge = np.array([width - 1, height - 1])
+        found = []
+        for corners, score in _boxes(probabilities):
+            placed = np.clip(np.rint(corners * scale), 0, edge)
+            found.append(Found(_to_quad(placed), score))
+        return found
+
+
+def load_detector(*, longest_side: int) -> PaddleDetector:
+    """Load the weights of rapidocr's wheel into OpenVINO, one core for each call.
+
+    onnxruntime takes three times as long for this model.
+
+    Raises:
+        FileNotFoundError: The wheel does not hold them; nothing is downloaded instead.
+    """
+    import openvino  # noqa: PLC0415  what only needs the geometry does not load it
+
+    cv2.setNumThreads(1)  # the caller's threads are the parallelism
+    core = openvino.Core()
+    compiled = core.compile_model(
+        core.read_model(_model_path()),
+        "CPU",
+        {
+            "INFERENCE_NUM_THREADS": 1,
+            "INFERENCE_PRECISION_HINT": "f32",  # by itself it chooses by processor
+        },
+    )
+
+    def compute(batch: NDArray[np.float32]) -> ProbabilityMap:
+        request = compiled.create_infer_request()
+        request.infer({0: batch}, share_inputs=True)
+        result: ProbabilityMap = request.get_output_tensor(0).data[0, 0].copy()
+        return result
+
+    return PaddleDetector(compute, longest_side=longest_side)
+
+
+def _model_path() -> Path:
+    spec = find_spec("rapidocr")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("rapidocr is not installed")
+    return Path(spec.origin).parent / "models" / MODEL_FILE
+
+
+def _reduce(pixels: Pixels, longest_side: int) -> Pixels:
+    height, width = pixels.shape[:2]
+    scale = min(1.0, longest_side / max(height, width))
+    sides = (max(_STRIDE, round(side * scale / _STRIDE) * _STRIDE) for side in (width, height))
+    return cv2.resize(pixels, tuple(sides), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def _to_batch(pixels: Pixels) -> NDArray[np.float32]:
+    """Bring pixels to blue, green, red in [-1, 1]."""
+    batch = pixels[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32)
+    batch *= np.float32(2 / 255)
+    batch -= np.float32(1)
+    return batch
+
+
+def _boxes(probabilities: ProbabilityMap) -> list[tuple[NDArray[np.float64], float]]:
+    """Return the corners of the rectangle around each region of text, and its score."""
+    mask = (probabilities > THRESHOLD).astype(np.uint8)
+    contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    boxes = []
+    for contour in contours:
+        center, (width, height), angle = cv2.minAreaRect(contour)
+        if min(width, height) < LEAST_SIDE:
+            continue
+        core = np.asarray(cv2.boxPoints((center, (width, height), angle)), float)
+        score = _mean(probabilities, core)
+        if score < LEAST_SCORE:
+            continue
+        growth = 2 * width * height * GROWTH / (2 * (width + height))
+        grown = cv2.boxPoints((center, (width + growth, height + growth), angle))
+        boxes.append((np.asarray(grown, float), score))
+    return boxes
+
+
+def _mean(probabilities: ProbabilityMap, corners: NDArray[np.float64]) -> float:
+    """Return the mean probability within a rectangle."""
+    height, width = probabilities.shape
+    low = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, (width - 1, height - 1))
+    high = np.clip(np.ceil(corners.max(axis=0)).astype(int), 0, (width - 1, height - 1))
+    part = probabilities[low[1] : high[1] + 1, low[0] : high[0] + 1]
+    mask = np.zeros(part.shape, np.uint8)
+    cv2.fillPoly(mask, [(corners - low).astype(np.int32)], 1)
+    return float(cv2.mean(part, mask)[0])
+
+
+def _to_quad(corners: NDArray[np.float64]) -> Quad:
+    """Put corners, clockwise, into the order of ``Quad``.
+
+    A line reads to the right; one that stands on its side is taken to read upwards, as margins
+    mostly are written.
+    """
+    sides = np.roll(corners, -1, axis=0) - corners
+    first = int(np.argmax(sides[:, 0] - np.abs(sides[:, 1])))
+    lengths = np.roll(np.hypot(*sides.T), -first)
+    if lengths[1] > TALL * lengths[0]:
+        first -= 1
+    (x1, y1), (x2, y2), (x3, y3), (x4, y4) = np.roll(corners, -first, axis=0).astype(int).tolist()
+    return x1, y1, x2, y2, x3, y3, x4, y4

@@ -1,0 +1,46 @@
+"""Pages of text whose lines are known."""
+
+from collections.abc import Sequence
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+LEFT_LINES = (
+    "The first line of the page",
+    "and the second one below it",
+    "a third to have a paragraph",
+)
+RIGHT_LINES = ("Another column begins", "and ends with this line")
+WIDTH, HEIGHT = 1500, 800
+FONT_SIZE = 40
+_LEADING = 90
+_LEFT, _RIGHT, _TOP = 100, 850, 120
+
+
+def draw_page(
+    left: Sequence[str] = LEFT_LINES, right: Sequence[str] = RIGHT_LINES, *, degrees: float = 0.0
+) -> Image.Image:
+    """Draw two columns of text, turned counter-clockwise around the middle of the page."""
+    page = Image.new("RGB", (WIDTH, HEIGHT), "white")
+    draw = ImageDraw.Draw(page)
+    font = ImageFont.load_default(FONT_SIZE)
+    for x, column in ((_LEFT, left), (_RIGHT, right)):
+        for number, text in enumerate(column):
+            draw.text((x, _TOP + number * _LEADING), text, fill="black", font=font)
+    return page.rotate(degrees, resample=Image.Resampling.BICUBIC, fillcolor="white")
+
+
+def page_file(
+    left: Sequence[str] = LEFT_LINES, right: Sequence[str] = RIGHT_LINES, *, form: str = "PNG"
+) -> bytes:
+    """Draw two columns of text into a file."""
+    file = BytesIO()
+    draw_page(left, right).save(file, form)
+    return file.getvalue()
+
+
+def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Return an image as the segmenter takes it."""
+    return np.asarray(image.convert("RGB"))

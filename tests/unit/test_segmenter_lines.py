@@ -1,0 +1,85 @@
+"""Lines are found on a page, put into reading order and cut out."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from services.segmenter.crops import cut_line, encode_line
+from services.segmenter.detection import PaddleDetector, ProbabilityMap, load_detector
+from services.segmenter.reading_order import reading_order
+from tests.support.pages import LEFT_LINES, RIGHT_LINES, draw_page, to_pixels
+
+SIDE = 1280
+
+
+@pytest.fixture(scope="module")
+def detector() -> PaddleDetector:
+    return load_detector(longest_side=SIDE)
+
+
+@pytest.mark.parametrize("degrees", [0, 4, -4])
+def test_every_line_of_a_page_is_found(detector: PaddleDetector, degrees: float) -> None:
+    found = detector.find(to_pixels(draw_page(degrees=degrees)))
+
+    assert len(found) == len(LEFT_LINES) + len(RIGHT_LINES)
+    for line in found:
+        x1, y1, x2, y2, *_ = line.quad
+        assert x2 - x1 > 300
+        assert np.degrees(np.arctan2(y1 - y2, x2 - x1)) == pytest.approx(degrees, abs=1.5)
+
+
+def test_columns_are_read_one_after_the_other(detector: PaddleDetector) -> None:
+    found = detector.find(to_pixels(draw_page()))
+
+    ordered = [found[at].quad[:2] for at in reading_order([line.quad for line in found])]
+
+    assert [x < 500 for x, _ in ordered] == [True] * 3 + [False] * 2
+    assert [y for _, y in ordered[:3]] == sorted(y for _, y in ordered[:3])
+
+
+def test_blank_page_has_no_lines(detector: PaddleDetector) -> None:
+    assert detector.find(to_pixels(draw_page((), ()))) == []
+
+
+def test_tiny_page_is_taken(detector: PaddleDetector) -> None:
+    assert detector.find(np.full((1, 3, 3), 255, np.uint8)) == []
+
+
+def test_line_is_cut_level() -> None:
+    """A black bar on its slant fills the whole picture."""
+    page = np.full((200, 300, 3), 255, np.uint8)
+    quad = (50, 100, 249, 60, 253, 80, 54, 120)
+    import cv2  # noqa: PLC0415
+
+    cv2.fillConvexPoly(page, np.array(quad, np.int32).reshape(4, 2), (0, 0, 0))
+
+    line = cut_line(page, quad)
+
+    assert line.shape == (20, 203, 3)
+    assert line[2:-2, 2:-2].max() < 40
+
+
+def test_line_is_stored_without_loss() -> None:
+    line = np.random.default_rng(7).integers(0, 255, (20, 90, 3), np.uint8)
+
+    with Image.open(BytesIO(encode_line(line))) as image:
+        assert (np.asarray(image.convert("RGB")) == line).all()
+
+
+def test_box_reads_to_the_right_or_upwards() -> None:
+    """A box that stands on its side is taken to read upwards, as margins are mostly written."""
+
+    def compute(_: object) -> ProbabilityMap:
+        probabilities = np.zeros((320, 640), np.float32)
+        probabilities[20:40, 100:500] = 1
+        probabilities[60:300, 20:40] = 1
+        return probabilities
+
+    found = PaddleDetector(compute, longest_side=640).find(np.zeros((320, 640, 3), np.uint8))
+
+    directions = {
+        (int(np.sign(q[2] - q[0])), int(np.sign(q[3] - q[1]))) for q in (f.quad for f in found)
+    }
+    assert directions == {(1, 0), (0, -1)}
