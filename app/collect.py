@@ -133,7 +133,7 @@ class Collector:
             try:
                 await self._write(store, seen)
             except ObjectStoreUnavailableError as error:
-                self._waiting.put_nowait(seen)  # its room is still its own
+                self._waiting.put_nowait(seen)  # its buffer space is still reserved
                 log.warning(
                     "bucket unavailable, images buffered", code=error.code, error=str(error)
                 )
@@ -161,7 +161,7 @@ class Collector:
             reraise=True,
         ):
             with attempt:
-                # Written again, it would be read again, and lose what is known of its source
+                # Writing it again would trigger another reading and overwrite its provenance
                 if seen.is_anonymous and await store.head(key) is not None:
                     return
                 await store.write(

@@ -96,7 +96,7 @@ def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
         raise UnsupportedMediaTypeError(f"image format is not one of {names}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLargeError(str(TooManyPixelsError("the image", max_pixels))) from error
-    except Exception as error:  # Pillow raises almost anything on a damaged file
+    except Exception as error:  # Pillow raises almost anything on a corrupt file
         raise UndecodableImageError(f"the image is corrupt: {error}"[:300]) from error
 
 

@@ -31,7 +31,7 @@ class LingeringClose:
         async def answer(message: Message) -> None:
             is_last = message["type"] == "http.response.body" and not message.get("more_body")
             if is_last and not upload.is_over:
-                await send({**message, "more_body": True})  # all that the client waits for
+                await send({**message, "more_body": True})  # the complete response, for the client
                 await upload.forget()
                 message = {"type": "http.response.body"}
             await send(message)

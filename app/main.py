@@ -84,7 +84,7 @@ def build(config: Configuration, registry: CollectorRegistry) -> tuple[OcrServic
 def _build_collector(
     settings: OcrSettings, s3: S3Settings, registry: CollectorRegistry
 ) -> Collector:
-    # A tenth of the start and 11 MB, for nothing where nobody collects
+    # A tenth of the start-up time and 11 MB, only needed to collect
     from services.common.adapters.object_store import open_object_store  # noqa: PLC0415
 
     return Collector(
@@ -126,7 +126,7 @@ async def run(config: Configuration) -> None:
 def main() -> int:
     """Run the command line; return its exit status."""
     _prepare_process()
-    config = configure()  # also where only the processes need it: a bad setting ends all
+    config = configure()  # also if only the workers need it: refuse to start on an invalid setting
     if config.ocr.workers > 1:
         return serve_with_workers(config.ocr, app="app.main:worker")
     asyncio.run(run(config))
@@ -136,7 +136,7 @@ def main() -> int:
 def _prepare_process() -> None:
     return_freed_memory()
     silence_libtiff()
-    # Damaged images make Pillow warn; the answer to their sender says what is wrong
+    # Pillow warns of corrupt images; the response says what is wrong
     warnings.filterwarnings("ignore", module=r"PIL\.")
     configure_logging(LogSettings(), service="ocr-api")
 

@@ -70,7 +70,7 @@ class OcrMetrics:
         self._add_load(registry)
 
     def _add_load(self, registry: CollectorRegistry) -> None:
-        # The modes say what several processes show together: the sum over those that live
+        # Multiprocess mode: the sum over live processes
         self._model = Gauge(
             "ocr_model_info",
             "The loaded model.",

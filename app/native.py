@@ -24,6 +24,6 @@ def silence_libtiff() -> None:
 
     It reports each row of a corrupt image: thousands of log lines for a small file.
     """
-    with suppress(OSError, AttributeError):  # no /proc, or no libtiff of its own
+    with suppress(OSError, AttributeError):  # no /proc, or libtiff not linked dynamically
         if loaded := _LIBTIFF.search(Path("/proc/self/maps").read_text()):
             ctypes.CDLL(loaded[0]).TIFFSetErrorHandler(None)

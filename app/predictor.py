@@ -59,7 +59,7 @@ class Predictor:
             threading.Thread(target=self._read_all, name=f"ocr-{number}")
             for number in range(threads)
         ]
-        # A hostile header takes some time too, but must not keep images from being read
+        # A hostile header is slow to parse, but must not delay reading
         self._headers = ThreadPoolExecutor(1, thread_name_prefix="header")
 
     @property
@@ -271,7 +271,7 @@ def _outcome(
             height=line.height,
             duration_ms=round(seconds * 1000, 3),
         )
-    except ValueError as error:  # an engine that answers nonsense
+    except ValueError as error:  # a faulty engine
         return error
 
 

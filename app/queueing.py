@@ -135,7 +135,7 @@ class WorkQueue:
             OverloadedError: The queue is full, or the wait too long.
         """
         with self._changed:
-            self._check_room(entering=0)  # others' headers are read behind this one's
+            self._check_room(entering=0)  # reservations come after this one
             self._waiting.append(job)
             self._changed.notify_all()
 
@@ -182,7 +182,7 @@ class WorkQueue:
         """
         if self._in_work() >= self._threads * self._batch_size + self._max_waiting:
             raise OverloadedError("queue is full; retry later")
-        if not self._waiting and not entering:  # one that alone takes long is not refused for ever
+        if not self._waiting and not entering:  # a large image is accepted when idle
             return
         known = [job.work for job in (*self._waiting, *self._running)]
         work = sum(known) * (1 + entering / len(known)) if known else 0.0

@@ -134,7 +134,7 @@ def _prediction_router(
 
 def _may_collect(request: Request) -> bool:
     wish = request.headers.get(COLLECT_HEADER, "yes").strip().lower()
-    if wish not in {"yes", "no"}:  # misspelt, a no would be a yes
+    if wish not in {"yes", "no"}:  # a misspelt "no" must not count as "yes"
         raise InvalidRequestError(f"{COLLECT_HEADER} must be yes or no")
     return wish == "yes"
 

@@ -107,7 +107,7 @@ async def receive_form(request: Request, field: str, limits: Limits, hold: Hold)
             form = await parser.parse()
     except MultiPartException as error:
         raise InvalidRequestError(f"the form is malformed: {error.message}") from error
-    except ValueError as error:  # a character set that cannot decode, for instance
+    except ValueError as error:  # for instance an invalid character set
         raise InvalidRequestError("the form is malformed") from error
     try:
         return await _to_form(form, field, limits)
@@ -171,7 +171,7 @@ async def _to_form(form: FormData, field: str, limits: Limits) -> Form:
 async def _file(value: UploadFile | str, field: str) -> bytes:
     if not isinstance(value, UploadFile):
         raise InvalidRequestError(f"the form's field {field!r} is not a file: it has no filename")
-    await value.seek(0)  # a form without its last boundary leaves it elsewhere
+    await value.seek(0)  # a form without its last boundary leaves the position at the end
     return await value.read()
 
 

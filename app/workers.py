@@ -31,7 +31,7 @@ class Workers(Multiprocess):
             if worker.process.is_alive():
                 continue
             worker.join()
-            if worker.exitcode == STARTUP_FAILURE:  # as the next one would
+            if worker.exitcode == STARTUP_FAILURE:  # a replacement would fail, too
                 self.should_exit.set()
                 return
             log.warning("worker died, replacing it", pid=worker.pid, exit_status=worker.exitcode)

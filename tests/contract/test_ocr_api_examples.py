@@ -6,7 +6,7 @@ import pytest
 
 from app.engines.loading import load_engine
 from infra.local.site import FOLDER
-from services.common.download.answers import to_download_error
+from services.common.download.responses import to_download_error
 from services.common.download.settings import DownloadSettings
 from tests.support.images import line_image, png_header
 from tests.support.running_ocr_api import Api, ready, running_api

@@ -513,7 +513,7 @@ async def test_declared_encoding_of_a_list_is_used(api: aiohttp.ClientSession) -
 
     async with api.post("/batches", data=content, headers=CSV, params={"encoding": "x"}) as refused:
         assert refused.status == 422
-        assert "no encoding named" in (await refused.json())["detail"]
+        assert "unknown encoding" in (await refused.json())["detail"]
 
 
 @pytest.mark.parametrize(

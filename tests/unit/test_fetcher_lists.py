@@ -52,7 +52,7 @@ def test_bad_line_is_reported_and_the_good_ones_go_on() -> None:
 
     assert [type(row) for row in rows] == [Item, Rejection, Item]
     assert rows[1] == Rejection(
-        2, "ftp://x.test/b", "unsupported_scheme", "only http and https are fetched"
+        2, "ftp://x.test/b", "unsupported_scheme", "unsupported scheme: use http or https"
     )
 
 
@@ -176,7 +176,7 @@ def test_record_may_have_as_many_lines_as_the_limit_and_no_more() -> None:
     rejected, *_ = table_rows(table(MAX_RECORD_LINES + 1))
     assert isinstance(rejected, Rejection)
     assert (rejected.line, rejected.code) == (2, "malformed_row")
-    assert "a quote never closed" in rejected.detail
+    assert "a quote unclosed" in rejected.detail
 
 
 def test_text_with_unquoted_commas_is_whole_and_noted() -> None:

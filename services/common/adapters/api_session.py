@@ -1,16 +1,16 @@
-"""A client's session with one of our own HTTP APIs."""
+"""Client session for the project's own HTTP APIs."""
 
 from aiohttp import ClientSession, ClientTimeout
 from pydantic import HttpUrl, SecretStr
 
 
 def api_session(url: HttpUrl, *, token: SecretStr | None, timeout_seconds: float) -> ClientSession:
-    """Return a session whose requests are relative to an API's address; the caller closes it.
+    """Return a session with an API's base URL; the caller closes it.
 
     Args:
         url: Address of the API.
-        token: Sent as bearer token, where there is one.
-        timeout_seconds: Limit to connect, and of a silence; not of a long answer.
+        token: Bearer token, if any.
+        timeout_seconds: Connect and read timeout; there is no total timeout.
     """
     headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
     timeout = ClientTimeout(total=None, connect=timeout_seconds, sock_read=timeout_seconds)

@@ -1,9 +1,8 @@
-"""URLs and images that must not come back, as somebody asked for them to be forgotten.
+"""Block list of forgotten URLs and images.
 
-The collection ``forgotten`` holds SHA-256 hashes alone, of URLs and of the bytes of images: the
-list of what people wanted forgotten is itself worth protecting. It has no key: the fetcher, the
-consumer, the review page and the command line would have to share one, and whoever can read the
-collection can read the proofs of removal, which name the sources, as well.
+The collection ``forgotten`` holds only SHA-256 hashes of URLs and of the bytes of images, as the
+list itself is sensitive. The hashes are not keyed: four programs would have to share the key, and
+readers of the collection can also read the proofs of removal, which name the sources.
 
 See docs/decisions/0032-forgotten-images.md.
 """
@@ -20,7 +19,7 @@ class Forgotten:
     """The ``forgotten`` collection.
 
     Args:
-        collection: Where the hashes are.
+        collection: Of the hashes.
     """
 
     def __init__(self, collection: Collection) -> None:
@@ -30,10 +29,10 @@ class Forgotten:
     async def add(
         self, urls: Iterable[str] = (), images: Mapping[str, Iterable[str]] | None = None
     ) -> None:
-        """Refuse URLs and images from now on.
+        """Block URLs and images.
 
         Args:
-            urls: Which are not fetched again.
+            urls: Not to fetch again.
             images: By the SHA-256 of an image's bytes, those of other files that show the same.
 
         Raises:
@@ -60,7 +59,7 @@ class Forgotten:
         await self._collection.delete_many({"$or": either})
 
     async def has_url(self, url: str) -> bool:
-        """Whether a URL is not to be fetched.
+        """Return whether a URL is blocked.
 
         Raises:
             IndexUnavailableError: MongoDB does not answer.
@@ -68,7 +67,7 @@ class Forgotten:
         return await self._has(_of_url(url))
 
     async def has_image(self, sha256: str | None) -> bool:
-        """Whether an image with these bytes is not to be stored; False where they are unknown.
+        """Return whether an image with these bytes is blocked.
 
         Raises:
             IndexUnavailableError: MongoDB does not answer.

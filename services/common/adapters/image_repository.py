@@ -1,7 +1,7 @@
-"""The ``images`` collection: documents as their type, and the only compare-and-set on them.
+"""Repository of the ``images`` collection: typed documents and the only compare-and-set on them.
 
-Two services write it, the consumer and the review service, beside people's commands. Each writes
-only where nobody has written since it read (the document's ``revision``), and else decides again.
+The consumer, the review service and commands write it, each only if the document's ``revision`` is
+unchanged since it was read; otherwise they read and decide again.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -29,7 +29,7 @@ C = TypeVar("C")
 
 
 class InvalidDocumentError(PermanentError):
-    """A document of ``images`` is not one that this project writes."""
+    """A document of ``images`` does not match its type."""
 
     code = "invalid_document"
 
@@ -37,13 +37,12 @@ class InvalidDocumentError(PermanentError):
 class ImageRepository:
     """Reads and changes the documents of images.
 
-    Every method raises IndexUnavailableError where MongoDB does not answer, and
-    InvalidDocumentError where a document is not of the type.
+    Every method raises IndexUnavailableError if MongoDB does not answer, and InvalidDocumentError
+    if a document does not match the type.
 
     Args:
         collection: ``images``.
-        tombstones: Where annotations are kept whose bytes are gone; only the consumer, which is
-            told of that, has them.
+        tombstones: Stores annotations of removed bytes; only the consumer has it.
     """
 
     def __init__(self, collection: Collection, tombstones: Tombstones | None = None) -> None:
@@ -56,7 +55,7 @@ class ImageRepository:
         return None if found is None else _to_document(found)
 
     async def load(self, document_id: str) -> ImageDocument:
-        """Return a document, or what stands for one that is not there."""
+        """Return a document, or an empty one if it does not exist."""
         return await self.get(document_id) or ImageDocument.absent(document_id)
 
     async def find(
@@ -67,16 +66,16 @@ class ImageRepository:
         limit: int = 0,
         fields: Mapping[str, int] | None = None,
     ) -> AsyncIterator[ImageDocument]:
-        """Yield matching documents, with all or some of their fields (``limit`` 0: all)."""
+        """Yield matching documents, with all or some of their fields (``limit`` 0: no limit)."""
         async for found in self._collection.find(where, sort=sort, limit=limit, fields=fields):
             yield _to_document(found)
 
     async def count(self, where: Filter, *, most: int | None = None) -> int:
-        """Return how many documents match, counting no further than ``most``."""
+        """Count matching documents, up to ``most``."""
         return await self._collection.count(where, most=most)
 
     async def kept(self, document_id: str, sha256: str | None) -> Annotations:
-        """Return the annotations that are kept of these bytes, from when they were here before."""
+        """Return the tombstones of these bytes."""
         if self._tombstones is None:
             return Annotations()
         return await self._tombstones.find(document_id, sha256)
@@ -88,12 +87,12 @@ class ImageRepository:
         *,
         is_inferred: bool = False,
     ) -> C:
-        """Carry out a decision about a document and return its code.
+        """Apply a decision to a document by compare-and-set; return its code.
 
         Args:
             document_id: ``bucket/key``.
-            decide: Makes the decision; again where somebody else has written meanwhile.
-            is_inferred: Whether it follows from a comparison and not from an event.
+            decide: Makes the decision; called again after a conflict.
+            is_inferred: Whether it follows from a comparison, not from an event.
         """
         while True:
             before = await self.load(document_id)
@@ -104,17 +103,17 @@ class ImageRepository:
     async def save(
         self, before: ImageDocument, after: ImageDocument, *, is_inferred: bool = False
     ) -> bool:
-        """Write what differs between two states of a document.
+        """Write the difference of two states of a document by compare-and-set.
 
-        Annotations that are taken away with their bytes are kept aside first.
+        Annotations that are removed with their bytes become tombstones first.
 
         Args:
-            before: As it was read.
-            after: As it is to be; equal, nothing is written.
-            is_inferred: Whether the change follows from a comparison and not from an event.
+            before: As read.
+            after: New state; nothing is written if equal.
+            is_inferred: Whether it follows from a comparison, not from an event.
 
         Returns:
-            Whether it is written; False: somebody else has written since it was read.
+            Whether it was written; False: the document has changed since it was read.
         """
         changed = {
             name
@@ -145,16 +144,16 @@ class ImageRepository:
         dry_run: bool = False,
         etag: str | None = None,
     ) -> Outcome:
-        """Write a person's annotation into a document, unless it says so already.
+        """Save a person's annotation, unless it is unchanged.
 
-        What it replaces goes into ``annotation_history``.
+        The replaced one is added to ``annotation_history``.
 
         Args:
             document_id: ``bucket/key``.
-            annotation: What to write.
+            annotation: The new one.
             overwrite: Whether another person's annotation may be replaced, or which.
-            dry_run: Only tell what would become of it.
-            etag: Of the bytes that the person looked at, where that is known.
+            dry_run: Return the outcome without writing.
+            etag: Of the bytes that the person saw, if known.
         """
 
         def decide(document: ImageDocument) -> Decision[Outcome]:
@@ -164,16 +163,16 @@ class ImageRepository:
         return await self.change(document_id, decide)
 
     async def revert(self, document_id: str, **values: object) -> bool:
-        """Take back an annotation with these fields; False: the image has another by now, or none.
+        """Revert an annotation with these fields; return False if the image has another, or none.
 
-        Whose it is, is said by its ``by`` and ``at``, or its ``origin``. What was taken back goes
-        into ``annotation_history`` with ``undone_at``; what was valid before comes out of it.
+        It is identified by ``by`` and ``at``, or by ``origin``. It moves to ``annotation_history``
+        with ``undone_at``; the previous one is restored from there.
         """
         now = datetime.now(tz=UTC)
         return await self.change(document_id, lambda document: document.reverted(now, **values))
 
     async def erase_annotations(self, document_ids: Iterable[str]) -> None:
-        """Erase what is said of images, and what was said before."""
+        """Erase annotations of images and their history."""
         erased: Document = {"annotation": None, "annotation_history": []}
         has_some = [{"annotation": {"$ne": None}}, {"annotation_history.0": {"$exists": True}}]
         await self._collection.update_many(
@@ -192,9 +191,9 @@ def _to_document(found: Document) -> ImageDocument:
 
 
 def _update(before: ImageDocument, after: ImageDocument, changed: set[str]) -> Document:
-    """Return the update that sets fields; of a list that only grew, what it grew by.
+    """Return the update that sets fields, with ``$push`` for a list that only grew.
 
-    An image may have a thousand sources, and each further one is an event.
+    An image may have a thousand sources, each added by an event.
     """
     fields, grown = after.to_mongo(only=changed), {}
     for name in changed:

@@ -1,6 +1,6 @@
 """The schema of the documents of ``images``, in MongoDB's dialect of JSON Schema.
 
-It follows from the type. The provisioner has MongoDB refuse what does not meet it, and
+It is generated from the type. The provisioner sets it as the collection's validator;
 ``docs/schemas/images.json`` is a copy for readers.
 """
 
@@ -10,18 +10,18 @@ from services.common.adapters.mongo import Document
 from services.common.domain.image import ImageDocument
 
 _KEPT = ("description", "required", "enum", "minimum", "maximum")
-"""Keywords of JSON Schema that MongoDB has, too."""
+"""Keywords of JSON Schema that MongoDB supports."""
 _TYPES = {"integer": ["int", "long"], "number": ["double", "int", "long"], "boolean": "bool"}
 
 
 def image_schema() -> Document:
-    """Return the schema as ``$jsonSchema`` takes it."""
+    """Return the schema for ``$jsonSchema``."""
     schema = ImageDocument.model_json_schema(by_alias=True)
     return _to_bson(schema, schema["$defs"])
 
 
 def _to_bson(node: Document, definitions: Document) -> Document:
-    """Translate a schema: MongoDB knows no references and no formats, but types of its own."""
+    """Translate a schema: MongoDB has its own types, and neither references nor formats."""
     if (reference := node.get("$ref")) is not None:
         node = {**definitions[reference.rpartition("/")[2]], **node}
     made: Document = {}

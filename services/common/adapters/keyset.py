@@ -1,8 +1,8 @@
-"""Keyset pagination: documents in the order of an indexed field.
+"""Keyset pagination over an indexed field.
 
-Each query reads a bounded range of the field, which doubles until a page is full: a filter that
-few documents meet gives a cursor to go on from while it is searched, and no query takes longer
-than all before it together (docs/decisions/0033-keyset-pages-read-ranges.md).
+Each query reads a bounded range of the field, which doubles until a page is full: a selective
+filter yields cursors while it is searched, and no query takes longer than all before it together
+(docs/decisions/0033-keyset-pages-read-ranges.md).
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -26,15 +26,15 @@ def _same(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class SortKey:
-    """A field to sort by; an index leads with it. Documents without it are not found.
+    """A sort field, the first of an index. Documents without it are not found.
 
     Args:
         field: Its path.
-        first: Where the order starts, included.
-        last: Where it ends, included.
-        step: Extent of the first range, and the least; negative for a descending order.
-        decode: From the field's value to what ``step`` can be added to.
-        encode: And back.
+        first: First value, inclusive.
+        last: Last value, inclusive.
+        step: Extent of the first and smallest range; negative for a descending order.
+        decode: Converts the field's value to a number.
+        encode: Converts it back.
     """
 
     field: str
@@ -56,30 +56,30 @@ class SortKey:
 
 
 def by_score(low: float = 0.0, high: float = 1.0) -> SortKey:
-    """Sort by the score of predictions, the worst first."""
+    """Sort by the score of predictions, ascending."""
     return SortKey("prediction.score", low, high, 0.001)
 
 
 def by_score_descending(low: float = 0.0, high: float = 1.0) -> SortKey:
-    """Sort by the score of predictions, the best first."""
+    """Sort by the score of predictions, descending."""
     return SortKey("prediction.score", high, low, -0.001)
 
 
 def by_disagreement() -> SortKey:
-    """Sort images that two model versions read differently, the largest difference first."""
+    """Sort images by the disagreement of two model versions, descending."""
     return SortKey("disagreement", 1.0, 0.0, -0.001)
 
 
 def by_change(now: datetime) -> SortKey:
-    """Sort all documents by their last change, the newest first."""
+    """Sort all documents by their last change, newest first."""
     return SortKey("indexed_at", now + CLOCK_SKEW, LONG_AGO, timedelta(minutes=-1))
 
 
 def by_sha256(start: float = 0.0) -> SortKey:
-    """Sort images by the hash of their bytes: an order that is independent of their contents.
+    """Sort images by their SHA-256, which is independent of their contents.
 
     Args:
-        start: Where in it to begin, from 0 up to 1.
+        start: First position, from 0 up to 1.
     """
     return SortKey("sha256", _to_hash(start), "g", 0.0005, decode=_from_hash, encode=_to_hash)
 
@@ -94,7 +94,7 @@ def _from_hash(text: str) -> float:
 
 @dataclass(frozen=True)
 class Cursor:
-    """A position: behind all documents with a value, or behind one of them."""
+    """A cursor: after all documents with a value, or after one of them."""
 
     value: Any
     document_id: str | None = None
@@ -102,7 +102,7 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Page:
-    """Some documents, in order, and where to go on (None: these were the last)."""
+    """Documents in order, and the next cursor (None: the end)."""
 
     documents: list[ImageDocument]
     next: Cursor | None
@@ -117,15 +117,15 @@ async def paginate(
     limit: int = LIMIT,
     fields: Mapping[str, int] | None = None,
 ) -> AsyncIterator[Page]:
-    """Yield pages of the documents that meet ``where``; some are not full, or empty.
+    """Yield pages of the documents that match ``where``; some are not full, or empty.
 
     Args:
-        images: What is read.
-        where: What documents meet; no condition on the key's field.
-        key: Their order.
-        after: Where to go on.
-        limit: Documents of one page.
-        fields: Which to read, the key's among them; None: all.
+        images: The collection.
+        where: Filter; without a condition on the key's field.
+        key: The sort order.
+        after: The cursor to continue from.
+        limit: Documents per page.
+        fields: Projection with the key's field; None: all.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.
@@ -157,7 +157,7 @@ async def paginate(
 
 
 def cursor_behind(document: ImageDocument, key: SortKey) -> Cursor:
-    """Return the position right behind a document."""
+    """Return the cursor after a document."""
     value: Any = document
     for name in key.field.split("."):
         value = getattr(value, name)
@@ -165,7 +165,7 @@ def cursor_behind(document: ImageDocument, key: SortKey) -> Cursor:
 
 
 def _range(key: SortKey, after: Cursor | None, extent: Any) -> tuple[Document, Any]:
-    """Return what documents of the next range meet, and the last value in it."""
+    """Return the condition of the next range, and its last value."""
     beyond, until = ("$gt", "$lte") if key.direction > 0 else ("$lt", "$gte")
     if after is not None and after.document_id is not None:
         return {key.field: after.value, "_id": {beyond: after.document_id}}, after.value

@@ -1,7 +1,7 @@
-"""MongoDB: the only file that knows the driver.
+"""MongoDB adapter, the only user of the driver.
 
-Motor is at its end of life (docs/decisions/0004-motor-in-one-file.md): everything else sees
-``Database`` and ``Collection``, so that its successor replaces one file.
+Motor is at its end of life (docs/decisions/0004-motor-in-one-file.md): all other code uses
+``Database`` and ``Collection``, so that a new driver changes one file.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -47,7 +47,7 @@ TOMBSTONES = "tombstones"
 FORGOTTEN = "forgotten"
 
 USERS_DATABASE = "admin"
-"""Where MongoDB keeps users unless told otherwise."""
+"""MongoDB's default database of users."""
 
 INDEXES: Mapping[str, Sequence[IndexModel]] = {
     IMAGES: (
@@ -65,7 +65,7 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         ),
         IndexModel([("sources.name", ASCENDING)]),
         IndexModel([("sources.collection", ASCENDING), ("_id", ASCENDING)]),
-        # `_id` last: pages go on behind a document (keyset.py)
+        # `_id` last: the tie-breaker of cursors (keyset.py)
         IndexModel([("indexed_at", ASCENDING), ("_id", ASCENDING)]),
         IndexModel([("prediction.score", ASCENDING), ("_id", ASCENDING)]),
         IndexModel([("sha256", ASCENDING), ("_id", ASCENDING)]),
@@ -101,19 +101,19 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
 
 
 class DuplicateDocumentError(PermanentError):
-    """A document with this ``_id``, or this value of a unique index, is there already."""
+    """A document with this ``_id``, or this value of a unique index, exists already."""
 
     code = "duplicate_document"
 
 
 class DocumentRefusedError(PermanentError):
-    """MongoDB answers, and will never take this document: too large, or not valid."""
+    """MongoDB rejects the document permanently: it is too large or invalid."""
 
     code = "document_refused"
 
 
 class Collection:
-    """One collection; every method raises IndexUnavailableError where MongoDB fails."""
+    """One collection; every method raises IndexUnavailableError if MongoDB fails."""
 
     def __init__(self, collection: AsyncIOMotorCollection[Document]) -> None:
         self._collection = collection
@@ -131,7 +131,7 @@ class Collection:
         limit: int = 0,
         fields: Mapping[str, int] | None = None,
     ) -> AsyncIterator[Document]:
-        """Yield matching documents, read from the server in batches (``limit`` 0: all)."""
+        """Yield matching documents, read in batches (``limit`` 0: no limit)."""
         with _errors():
             cursor = self._collection.find(where, projection=fields, limit=limit)
             if sort:
@@ -140,13 +140,13 @@ class Collection:
                 yield document
 
     async def count(self, where: Filter, *, most: int | None = None) -> int:
-        """Return how many documents match, counting no further than ``most``."""
+        """Count matching documents, up to ``most``."""
         limit: dict[str, Any] = {} if most is None else {"limit": most}
         with _errors():
             return await self._collection.count_documents(where, **limit)
 
     async def size(self) -> int:
-        """Return about how many documents there are, without counting them."""
+        """Return the estimated number of documents."""
         with _errors():
             return await self._collection.estimated_document_count()
 
@@ -154,16 +154,16 @@ class Collection:
         """Insert a document.
 
         Raises:
-            DuplicateDocumentError: It is there already.
+            DuplicateDocumentError: It exists already.
         """
         with _errors():
             await self._collection.insert_one(document)
 
     async def insert_missing(self, documents: Sequence[Document]) -> set[int]:
-        """Insert those documents whose ``_id`` is not there yet; return positions of the others.
+        """Insert documents with a new ``_id``; return the positions of the others.
 
         Raises:
-            DocumentRefusedError: Of some of them; the others may be written.
+            DocumentRefusedError: Some were rejected; the others may be written.
         """
         if not documents:
             return set()
@@ -178,7 +178,7 @@ class Collection:
         return set()
 
     async def update_one(self, where: Filter, change: Document, *, upsert: bool = False) -> bool:
-        """Change one matching document; return whether one matched or was inserted.
+        """Update one matching document; return whether one matched or was inserted.
 
         Raises:
             DuplicateDocumentError: The upsert met a document that ``where`` excludes.
@@ -188,10 +188,10 @@ class Collection:
             return result.matched_count > 0 or result.upserted_id is not None
 
     async def update_each(self, changes: Sequence[tuple[Filter, Document]]) -> int:
-        """Change one matching document for each filter, in any order; return how many matched.
+        """Update one document per filter, unordered; return how many matched.
 
         Raises:
-            DocumentRefusedError: Of some of them; the others may be written.
+            DocumentRefusedError: Some were rejected; the others may be written.
         """
         if not changes:
             return 0
@@ -201,7 +201,7 @@ class Collection:
             return result.matched_count
 
     async def update_many(self, where: Filter, change: Document) -> int:
-        """Change all matching documents; return how many were changed."""
+        """Update all matching documents; return how many were changed."""
         with _errors():
             result = await self._collection.update_many(where, change)
             return int(result.modified_count)
@@ -215,14 +215,14 @@ class Collection:
     async def find_and_update(
         self, where: Filter, change: Document, *, sort: Sort = ()
     ) -> Document | None:
-        """Change one matching document and return it as it is then, or None."""
+        """Update one matching document and return its new state, or None."""
         with _errors():
             return await self._collection.find_one_and_update(
                 where, change, sort=list(sort) or None, return_document=ReturnDocument.AFTER
             )
 
     async def aggregate(self, stages: Sequence[Mapping[str, Any]]) -> list[Document]:
-        """Run an aggregation and return all it gives: for small results only."""
+        """Run an aggregation and return its (small) result."""
         with _errors():
             return await self._collection.aggregate(list(stages)).to_list(None)
 
@@ -251,7 +251,7 @@ class Database:
         return self._database.name
 
     async def create_or_update(self, create: Document, update: Document) -> None:
-        """Run an administrator's command that makes a user or role, or the one that changes it."""
+        """Create a user or role by command, or update an existing one."""
         users = self._database.client[USERS_DATABASE]
         with _errors():
             try:
@@ -267,7 +267,7 @@ class Database:
             await self._database.command("ping")
 
     async def create_indexes(self) -> list[str]:
-        """Create the indexes that are missing; return the names of all."""
+        """Create missing indexes; return the names of all."""
         names: list[str] = []
         with _errors():
             for collection, models in INDEXES.items():
@@ -276,9 +276,9 @@ class Database:
         return names
 
     async def require_schema(self, collection: str, schema: Document) -> None:
-        """Have MongoDB refuse documents of a collection that do not meet a JSON schema.
+        """Set a JSON schema as the validator of a collection.
 
-        One that did not meet it before may still be changed.
+        Existing invalid documents may still be updated.
         """
         command = {"collMod": collection, "validator": {"$jsonSchema": schema}}
         with _errors():
@@ -287,7 +287,7 @@ class Database:
 
 @asynccontextmanager
 async def open_index(settings: MongoSettings) -> AsyncIterator[Database]:
-    """Open a client for the length of an ``async with`` block; nothing is sent yet."""
+    """Open a client for an ``async with`` block; it connects lazily."""
     timeout_ms = int(settings.timeout_seconds * 1000)
     login: dict[str, Any] = {}
     if settings.user is not None and settings.password is not None:
@@ -309,13 +309,13 @@ async def open_index(settings: MongoSettings) -> AsyncIterator[Database]:
 
 _DUPLICATE_KEY = 11000
 _EXISTS = frozenset({51002, 51003})
-"""MongoDB's codes for a role, or a user, that is there already."""
+"""MongoDB's codes for an existing role or user."""
 _REFUSALS = frozenset({121, 10334, 17280, 17419})
-"""MongoDB's codes for a document that is not valid, or too large (whole, key, or as changed)."""
+"""MongoDB's codes for a document that is invalid or too large (document, key, or update)."""
 
 
 def _is_refused_in_part(error: PyMongoError) -> bool:
-    """Whether all that went wrong with a bulk of writes is that documents are refused."""
+    """Whether all errors of a bulk write are rejected documents."""
     if not isinstance(error, BulkWriteError) or error.details.get("writeConcernErrors"):
         return False
     problems = error.details.get("writeErrors", [])
@@ -327,9 +327,9 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except DuplicateKeyError as error:
-        raise DuplicateDocumentError("a document with this identity exists") from error
+        raise DuplicateDocumentError("document exists already") from error
     except (BSONError, OverflowError, UnicodeError) as error:
-        # no server was asked: a value that BSON has no form for
+        # raised by the client: a value that BSON can't encode
         raise DocumentRefusedError(f"{type(error).__name__}: {error}"[:500]) from error
     except PyMongoError as error:
         if (

@@ -1,4 +1,4 @@
-"""MinIO, or any S3 server: the only file that knows the client."""
+"""Adapter of MinIO or any S3 server, the only user of the client."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -32,10 +32,10 @@ NOTIFIED_EVENTS: tuple["EventType", ...] = (
     "s3:ObjectCreated:Copy",
     "s3:ObjectRemoved:*",
 )
-"""``s3:ObjectCreated:*`` would also mean changed tags: the same bytes, predicted again."""
+"""Not ``s3:ObjectCreated:*``: it includes changed tags, which need no new prediction."""
 
 _SERVER_FAULTS = (BotoCoreError, HTTPClientError, aiohttp.ClientError, OSError, TimeoutError)
-"""aiohttp's own is let through by aiobotocore where a body ends early."""
+"""aiobotocore passes aiohttp's own error on if a body ends early."""
 
 _ATTEMPTS = 3
 """Of a request."""
@@ -43,14 +43,14 @@ _SLOWEST_BYTES_PER_SECOND = 100_000
 
 _PIECE_BYTES = 1024 * 1024
 _PART_BYTES = 8 * 1024 * 1024
-"""S3 takes no less than 5 MiB but for the last, and 10,000 parts."""
+"""S3 requires at least 5 MiB, except for the last part, and at most 10,000 parts."""
 
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What a store knows of an object."""
+    """Metadata of an object."""
 
     key: str
     etag: str
@@ -64,14 +64,14 @@ class ObjectInfo:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object and its bytes, of one and the same version."""
+    """An object and its bytes, of the same version."""
 
     info: ObjectInfo
     content: bytes
 
 
 class ObjectTooLargeError(PermanentError):
-    """The object is larger than the reader takes."""
+    """The object exceeds the reader's limit."""
 
     code = "image_too_large"
 
@@ -86,7 +86,7 @@ class ObjectStore:
     Args:
         client: Open S3 client; the caller closes it.
         bucket: Its name.
-        write_timeout_seconds: Limit to write an object, beside the time that its bytes take.
+        write_timeout_seconds: Limit to write an object, plus the transfer time of its bytes.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class ObjectStore:
         Raises:
             ObjectNotFoundError: No object has this key.
             ObjectTooLargeError: It has more than ``max_bytes``; nothing was read.
-            ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+            ObjectStoreUnavailableError: The server does not answer or reports an error.
         """
         async with self._errors(key):
             response = await self.client.get_object(Bucket=self.bucket, Key=key)
@@ -117,10 +117,10 @@ class ObjectStore:
                 return StoredObject(info, await body.read())
 
     async def head(self, key: str) -> ObjectInfo | None:
-        """Return what is known of an object, or None where there is none.
+        """Return an object's metadata, or None if it does not exist.
 
         Raises:
-            ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+            ObjectStoreUnavailableError: The server does not answer or reports an error.
         """
         try:
             async with self._errors(key):
@@ -136,18 +136,18 @@ class ObjectStore:
         content_type: str,
         metadata: Mapping[str, str],
     ) -> str:
-        """Write an object, replacing what has its key, and return its ETag.
+        """Write or replace an object; return its ETag.
 
         Args:
             key: Of the object.
             content: Its bytes.
             content_type: Of its bytes.
-            metadata: Of its user: names and ASCII values.
+            metadata: User metadata, in ASCII.
 
         Raises:
-            ObjectStoreUnavailableError: It was not acknowledged; it may still be there.
+            ObjectStoreUnavailableError: It was not acknowledged; it may exist nevertheless.
         """
-        # No other limit concerns a server that takes no more bytes: those are on what is read
+        # The client has read timeouts only, no write timeout
         limit = self._write_timeout_seconds + len(content) / _SLOWEST_BYTES_PER_SECOND
         async with self._errors(key), asyncio.timeout(limit):
             response = await self.client.put_object(
@@ -161,11 +161,11 @@ class ObjectStore:
 
     @asynccontextmanager
     async def stream(self, key: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Give an object's bytes in pieces, for the length of an ``async with`` block.
+        """Stream an object's bytes in an ``async with`` block.
 
         Raises:
             ObjectNotFoundError: No object has this key.
-            ObjectStoreUnavailableError: The server does not answer, also while pieces are read.
+            ObjectStoreUnavailableError: The server does not answer; also while reading.
         """
         async with self._errors(key):
             response = await self.client.get_object(Bucket=self.bucket, Key=key)
@@ -173,7 +173,7 @@ class ObjectStore:
                 yield body.iter_chunks(_PIECE_BYTES)
 
     async def write_file(self, key: str, file: IO[bytes]) -> None:
-        """Write an object of any length, in parts of 8 MiB; it is there whole or not at all.
+        """Write an object of any length by a multipart upload, atomically.
 
         Args:
             key: Of the object.
@@ -202,21 +202,21 @@ class ObjectStore:
                 raise
 
     async def delete(self, key: str) -> None:
-        """Delete an object; one that is not there is no error.
+        """Delete an object, if it exists.
 
         Raises:
-            ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+            ObjectStoreUnavailableError: The server does not answer or reports an error.
         """
         async with self._errors(key):
             await self.client.delete_object(Bucket=self.bucket, Key=key)
 
     async def address(self, key: str, *, seconds: int) -> str:
-        """Return an address by which anybody may read an object for a while; nothing is sent."""
+        """Return a presigned URL to read an object."""
         where = {"Bucket": self.bucket, "Key": key}
         return await self.client.generate_presigned_url("get_object", where, ExpiresIn=seconds)
 
     async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
-        """Yield every object whose key begins with ``prefix``, read in pages of 1,000.
+        """Yield every object with a key prefix, read in pages of 1,000.
 
         Keys are in the order of their UTF-8 bytes.
 
@@ -224,7 +224,7 @@ class ObjectStore:
         milliseconds.
 
         Raises:
-            ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+            ObjectStoreUnavailableError: The server does not answer or reports an error.
         """
         async with self._errors(""):
             pages = self.client.get_paginator("list_objects_v2").paginate(
@@ -237,24 +237,24 @@ class ObjectStore:
                     )
 
     async def now(self) -> datetime:
-        """Return the server's own time, in whole seconds: the clock that objects are dated by.
+        """Return the server's time in whole seconds, the clock of object timestamps.
 
         Raises:
-            ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+            ObjectStoreUnavailableError: The server does not answer or reports an error.
         """
         async with self._errors(""):
             response = await self.client.head_bucket(Bucket=self.bucket)
             return parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
 
     async def erase(self, key: str, *, etag: str | None = None) -> int:
-        """Delete every version and delete marker of a key; return how many there were.
+        """Delete every version and delete marker of a key; return their number.
 
         Args:
             key: Of the object.
-            etag: Of the versions that are meant; None: all, and the delete markers.
+            etag: Of the versions to delete; None: all, and the delete markers.
 
         Raises:
-            ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+            ObjectStoreUnavailableError: The server does not answer or reports an error.
         """
         async with self._errors(""):
             pages = self.client.get_paginator("list_object_versions").paginate(
@@ -273,12 +273,12 @@ class ObjectStore:
     async def set_up(
         self, *, notification_arn: str | None = None, kept_days: int | None = None
     ) -> None:
-        """Make the bucket private and encrypted; what is right already stays.
+        """Make the bucket private and encrypted (idempotent).
 
         Args:
-            notification_arn: MinIO's name of the AMQP target that is told of its objects,
+            notification_arn: MinIO's name of the AMQP target of its events,
                 ``arn:minio:sqs::RAW:amqp``.
-            kept_days: After so long objects are deleted; None: never.
+            kept_days: Expiry of objects; None: never.
 
         Raises:
             ObjectStoreUnavailableError: The server does not answer, or refuses.
@@ -328,15 +328,15 @@ class ObjectStore:
 
 
 def sibling(store: ObjectStore, bucket: str) -> ObjectStore:
-    """Return another bucket of the same server, by the same connections."""
+    """Return another bucket that shares the connections."""
     return ObjectStore(store.client, bucket)
 
 
 @asynccontextmanager
 async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
-    """Open a client for the length of an ``async with`` block; nothing is sent yet.
+    """Open a client for an ``async with`` block; it connects lazily.
 
-    The server is connected to directly, whatever proxy the environment names.
+    Proxies of the environment are ignored.
     """
     async with _session().create_client(
         "s3",
@@ -348,9 +348,9 @@ async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
             connect_timeout=settings.connect_timeout_seconds,
             read_timeout=settings.read_timeout_seconds,
             max_pool_connections=64,
-            proxies={},  # None, the default, would take those of the environment
+            proxies={},  # the default, None, uses those of the environment
             retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-            signature_version="s3v4",  # else presigned addresses are of version 2
+            signature_version="s3v4",  # the default presigns with version 2
             s3={"addressing_style": "path"},
         ),
     ) as client:
@@ -364,7 +364,7 @@ async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
 
 @cache
 def _session() -> AioSession:
-    """Return the one session: each reads megabytes of descriptions before its first client."""
+    """Return the shared session: each loads megabytes of service descriptions."""
     return get_session()
 
 

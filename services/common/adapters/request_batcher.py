@@ -1,4 +1,4 @@
-"""Many small requests to a server as few large ones, without waiting for company."""
+"""Batch concurrent single-item requests into one bulk request (DataLoader pattern)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,16 +13,15 @@ MOST_TOGETHER = 200
 
 
 class Grouped(Generic[T, R]):
-    """Does what was asked for while the group before was under way in one go.
+    """Batches the requests that arrive while the previous batch runs.
 
-    The first request starts at once, so a lone one waits for nobody. Where a group is refused
-    because of one member, each is done alone, so ``do`` must bear repetition.
+    A single request starts at once. If a batch is refused because of one member, each is done
+    alone, so ``do`` must be idempotent.
 
     Args:
-        do: Returns one answer for each request, in their order.
-        most: Requests of a group.
-        every_seconds: Least time from the start of one group to the next: a stream of requests to
-            a fast server becomes larger groups, not more.
+        do: Returns one result per request, in order.
+        most: Largest batch.
+        every_seconds: Minimum time between the starts of two batches, for larger batches.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class Grouped(Generic[T, R]):
         self._running: asyncio.Task[None] | None = None
 
     async def __call__(self, request: T) -> R:
-        """Return the answer to one request, or raise what ``do`` raised."""
+        """Return the result of one request, or raise what ``do`` raised."""
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answer))
         if self._running is None:
@@ -73,7 +72,7 @@ class Grouped(Generic[T, R]):
                 return
             for each in group:
                 await self._answer([each])
-        except Exception as error:  # noqa: BLE001 - it is raised to each who asked
+        except Exception as error:  # noqa: BLE001 - re-raised to each caller
             _fail(group, error)
         else:
             for (_, future), answer in zip(group, answers, strict=True):

@@ -1,15 +1,14 @@
-"""Notifications that this project makes itself, for states of objects whose own event is missing.
+"""Synthetic events, for states of objects whose own event is missing.
 
-They are what ``events`` parses, so that one consumer path handles both kinds. A message says where
-it came from in its ``x-origin`` header.
+They have the form that ``events`` parses, so that one consumer path handles both kinds. The header
+``x-origin`` names their source.
 
 **Sequencers.** MinIO's sequencer is the object's modification time in nanoseconds (measured); a
-listing has the same time cut to milliseconds. A made event must never hide a real one that still
-comes, and must not be hidden by what the document already shows. So its sequencer is the listed
-time rounded *down* (the real event of the same write is then the later one, and completes the
-document with its user), or the document's own where that is greater (an equal sequencer is not
-older). A removal carries the document's own sequencer: it ends the state that was compared and
-none that came after.
+listing truncates it to milliseconds. A synthetic event must neither supersede a later real one nor
+be older than the document. So its sequencer is the listed time rounded *down* (the real event of
+the same write is then later, and adds the user to the document), or the document's own if that is
+greater (an equal sequencer is not older). A removal has the document's own sequencer: it removes
+the compared state, but no later one.
 """
 
 import json
@@ -23,7 +22,7 @@ from services.common.domain.events import sequence_order
 
 ORIGIN_HEADER = "x-origin"
 INFERRED = "reconciler"
-"""Value of ``x-origin``: concluded from a comparison; nobody says that it was meant so."""
+"""Value of ``x-origin``: inferred from a comparison, so it may be unintended."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -54,7 +53,7 @@ def sequencer_at(time: datetime) -> str:
 
 
 def time_of(sequencer: str) -> datetime:
-    """Return when the object of a MinIO sequencer was modified, cut to milliseconds."""
+    """Return the modification time of a MinIO sequencer, truncated to milliseconds."""
     milliseconds = int(sequencer, 16) // 1_000_000
     try:
         return _EPOCH + timedelta(milliseconds=milliseconds)
@@ -63,7 +62,7 @@ def time_of(sequencer: str) -> datetime:
 
 
 def latest(*sequencers: str | None) -> str:
-    """Return the greatest of sequencers, at least one of which must be given."""
+    """Return the greatest of the sequencers; at least one is required."""
     return max((each for each in sequencers if each), key=sequence_order)
 
 

@@ -1,8 +1,8 @@
-"""Annotations of images that are gone, kept aside so that they come back with the image.
+"""Tombstones: annotations of removed images, restored when the image comes back.
 
-An object that is deleted, lost with its disk or replaced takes its annotation out of ``images``.
-Before that, the consumer copies the annotation and its history into ``tombstones``, one document
-for each key and its bytes. When the same bytes are stored under the key again, they are restored.
+When an object is deleted, lost or replaced, its annotation leaves ``images``. Before that, the
+consumer copies the annotation and its history into ``tombstones``, one document per key and bytes.
+When the same bytes are stored under the key again, they are restored.
 """
 
 from collections.abc import Iterable
@@ -20,9 +20,9 @@ class Tombstones:
     """The ``tombstones`` collection.
 
     Args:
-        collection: An index deletes what has expired.
-        kept_for: How long annotations are kept; zero keeps none.
-        forgotten: Images of which none are kept.
+        collection: Has a TTL index.
+        kept_for: Time to expiry; zero: none are stored.
+        forgotten: Images whose annotations are not stored.
     """
 
     collection: Collection
@@ -30,12 +30,12 @@ class Tombstones:
     forgotten: Forgotten
 
     async def keep(self, document: ImageDocument, *, is_inferred: bool) -> None:
-        """Copy the annotations of a document of ``images``; repeated, it changes nothing.
+        """Copy the annotations of a document of ``images`` (idempotent).
 
         Args:
-            document: As it was read; of two states of it, the later one stays.
-            is_inferred: Whether the loss of its bytes is only concluded from a comparison. Then
-                the copy does not expire: an inference erases no human work.
+            document: As read; a later state replaces an earlier one.
+            is_inferred: Whether the loss of its bytes was inferred from a comparison. Then the
+                copy does not expire, as people's work must not be lost by an inference.
 
         Raises:
             IndexUnavailableError: MongoDB does not answer.
@@ -59,10 +59,10 @@ class Tombstones:
         try:
             await self.collection.update_one(where, {"$set": fields}, upsert=True)
         except DuplicateDocumentError:
-            return  # This state, or a later one, is there
+            return  # This state, or a later one, is stored already
 
     async def find(self, document_id: str, sha256: str | None) -> Annotations:
-        """Return what is kept of an image with these bytes.
+        """Return the tombstones of an image with these bytes.
 
         Raises:
             IndexUnavailableError: MongoDB does not answer.
@@ -79,7 +79,7 @@ class Tombstones:
 async def erase_tombstones(
     tombstones: Collection, *, documents: Iterable[str], hashes: Iterable[str]
 ) -> int:
-    """Delete what is kept of documents, and of all with the same bytes; return how many.
+    """Delete the tombstones of documents and of all with the same bytes; return their number.
 
     Args:
         tombstones: The collection.

@@ -1,4 +1,4 @@
-"""How much of a text was read right, against what a person says is right."""
+"""Character and word error counts of a hypothesis against a reference."""
 
 from typing import NamedTuple
 
@@ -6,16 +6,16 @@ import jiwer
 
 
 class CharacterErrors(NamedTuple):
-    """Counts whose sums over many images give their character error rate."""
+    """Counts to sum over images for a character error rate."""
 
     errors: int
     """Characters to substitute, delete and insert (Levenshtein)."""
     characters: int
-    """Length of the right text; 0 where there is none."""
+    """Length of the reference; 0 if there is none."""
 
 
 def character_errors(*, right: str | None, read: str) -> CharacterErrors:
-    """Return edits and length; (0, 0) where nobody says what is right."""
+    """Return edits and length; (0, 0) without a reference."""
     if not right:
         return CharacterErrors(0, 0)
     compared = jiwer.process_characters(right, read)
@@ -24,23 +24,23 @@ def character_errors(*, right: str | None, read: str) -> CharacterErrors:
 
 
 def similarity(one: str, other: str) -> float:
-    """Return 1 less the edits between two texts over the length of the longer one."""
+    """Return the similarity: 1 - edits / length of the longer text."""
     if not one or not other:
         return float(one == other)
     return 1 - character_errors(right=one, read=other).errors / max(len(one), len(other))
 
 
 class WordErrors(NamedTuple):
-    """Counts whose sums over many images give their word error rate."""
+    """Counts to sum over images for a word error rate."""
 
     errors: int
     """Words to substitute, delete and insert."""
     words: int
-    """Words of the right text."""
+    """Words of the reference."""
 
 
 def word_errors(*, right: str, read: str) -> WordErrors:
-    """Return edits and number of words; words are what spaces are between."""
+    """Return edits and number of words, separated by spaces."""
     compared = jiwer.process_words(right, read)
     errors = compared.substitutions + compared.deletions + compared.insertions
     return WordErrors(errors, len(right.split()))

@@ -1,7 +1,7 @@
-"""What is said of an image now, and what was said before: how both change.
+"""The valid annotation of an image and its history.
 
-A person's annotation stays, whatever lists say. Of two lists the later one counts, unless the
-image is a placeholder: then texts that differ are no ground truth.
+A person's annotation takes precedence over lists. Of two lists the later one is valid, unless the
+image is a placeholder: then differing texts are not ground truth.
 """
 
 from datetime import datetime
@@ -12,25 +12,25 @@ from services.common.domain.provenance import Provenance
 from services.common.domain.records import Annotation
 
 MOST_EARLIER = 100
-"""Annotations in ``annotation_history``; ``annotation_history_count`` goes on."""
+"""Limit of ``annotation_history``; ``annotation_history_count`` has none."""
 API = "api"
-"""Instead of a batch, where an annotation came with a request to the OCR API."""
+"""Batch id of annotations that came with a request to the OCR API."""
 
 
 class Annotations(NamedTuple):
-    """The valid annotation, and the earlier ones, earliest first."""
+    """The valid annotation, and the earlier ones, oldest first."""
 
     current: Annotation | None = None
     earlier: tuple[Annotation, ...] = ()
 
     def replaced_by(self, annotation: Annotation | None) -> "Annotations":
-        """Return these with another valid annotation; the one before it is an earlier one."""
+        """Return these with a new valid annotation; the previous one joins the history."""
         if self.current is None or annotation == self.current:
             return Annotations(annotation, self.earlier)
         return Annotations(annotation, (*self.earlier, self.current))
 
     def of_other_bytes(self, now: datetime) -> "Annotations":
-        """Return these once the bytes gave way to others: none is valid again, by undo or else."""
+        """Return these after the bytes were replaced: none can become valid again."""
         ended = self.earlier if self.current is None else (*self.earlier, self.current)
         return Annotations(
             None,
@@ -41,13 +41,13 @@ class Annotations(NamedTuple):
         )
 
     def or_else(self, kept: "Annotations") -> "Annotations":
-        """Return these, or where there are none what is kept of the same bytes."""
+        """Return these, or the tombstones of the same bytes if there are none."""
         return Annotations(self.current or kept.current, self.earlier or kept.earlier)
 
     def with_given(self, provenance: Provenance, now: datetime) -> "Annotations":
-        """Add the text that came with an event, unless a person has written another.
+        """Add an event's text, unless a person has annotated the image.
 
-        What anyone sends to the OCR API does not replace what a list said.
+        A text from the OCR API does not replace one from a list.
         """
         came, current = _given(provenance, now), self.current
         if came is None:
@@ -61,9 +61,9 @@ class Annotations(NamedTuple):
         return self.replaced_by(came)
 
     def with_late(self, provenance: Provenance, now: datetime) -> "Annotations":
-        """Add the text of an event that is older than what a placeholder's document shows.
+        """Add the text of an outdated event to a placeholder.
 
-        It replaces nothing, but may differ from what others say.
+        It replaces nothing, but may conflict with other texts.
         """
         late = _given(provenance, now)
         if late is None or (self.current is not None and not self.current.is_given):
@@ -74,7 +74,7 @@ class Annotations(NamedTuple):
         return Annotations(self.current, (*self.earlier, late)).without_dispute(now)
 
     def without_dispute(self, now: datetime) -> "Annotations":
-        """Make a list's text an earlier one where other lists' texts differ from it."""
+        """Move a list's text to the history if other lists' texts differ from it."""
         current = self.current
         if current is not None and not current.is_given:
             return self
@@ -84,7 +84,7 @@ class Annotations(NamedTuple):
         if len(given.given_texts) < 2:
             return self
         if len(self.earlier) >= MOST_EARLIER and len(self.given_texts) > 1:
-            return Annotations(None, self.earlier)  # enough is known of the dispute
+            return Annotations(None, self.earlier)  # the conflict is recorded
         disputed = (
             each.having(disputed_at=now) if each.is_given and not each.disputed_at else each
             for each in given.earlier
@@ -92,7 +92,7 @@ class Annotations(NamedTuple):
         return Annotations(None, tuple(disputed))
 
     def reverted(self, now: datetime) -> "Annotations":
-        """Take the valid annotation back: the last one before it that has not ended is valid."""
+        """Revert the valid annotation to the last earlier one that has not ended."""
         if self.current is None:
             return self
         valid = [at for at, each in enumerate(self.earlier) if not each.has_ended]
@@ -101,7 +101,7 @@ class Annotations(NamedTuple):
         return Annotations(again, (*left, self.current.having(undone_at=now)))
 
     def kept(self) -> tuple[Annotation, ...]:
-        """Return the earlier annotations that a document keeps: people's longer than lists'."""
+        """Truncate the history: lists' annotations are dropped before people's."""
         surplus = max(0, len(self.earlier) - MOST_EARLIER)
         by_worth = sorted(range(len(self.earlier)), key=lambda at: not self.earlier[at].is_given)
         gone = set(by_worth[:surplus])
@@ -109,7 +109,7 @@ class Annotations(NamedTuple):
 
     @property
     def given_texts(self) -> set[str]:
-        """What lists said of these bytes before, in the form in which texts are compared."""
+        """Earlier texts of lists for these bytes, normalised."""
         return {
             collapse(each.text)
             for each in self.earlier
@@ -118,7 +118,7 @@ class Annotations(NamedTuple):
 
     @property
     def is_disputed(self) -> bool:
-        """Whether lists differ about the text, and nothing is valid."""
+        """Whether lists' texts conflict and none is valid."""
         return self.current is None and len(self.given_texts) > 1
 
 

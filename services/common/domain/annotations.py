@@ -1,4 +1,4 @@
-"""What a person, or a list, says an image reads: the form of the text, and what is acceptable."""
+"""Annotations: normalisation and validation of texts by people and lists."""
 
 import re
 import unicodedata
@@ -11,44 +11,44 @@ from services.common.domain.records import BY_BATCH, Annotation, Quality
 
 NORMALISATION = 2
 """Version of ``normalise``; stored with every annotation and named in every export. Version 1 was
-plain NFC, which replaces CJK compatibility ideographs; an annotation without a version has it."""
+plain NFC, which replaces CJK compatibility ideographs; it is the default of old annotations."""
 
 Replaces = Callable[[Annotation], bool]
-"""Whether an annotation, as it is in its document, may be replaced."""
+"""Whether an existing annotation may be replaced."""
 
 MAX_ANNOTATION_LENGTH = 10_000
 """Characters of one line's text."""
 
 _CONTROL = frozenset({"Cc", "Cs"})
-"""Unicode categories that no text on an image has (UAX 44, table 12); format characters stay:
-some scripts are spelled with them."""
+"""Unicode categories that are not allowed (UAX 44, table 12); format characters are, as some
+scripts need them."""
 _COMPATIBILITY_IDEOGRAPHS = re.compile("([\uf900-\ufaff\U0002f800-\U0002fa1f]+)")
-"""NFC replaces them by unified ideographs (Unicode 17, chapter 18), which look different: they are
-variants that names of people and places are written with."""
+"""NFC replaces them by unified ideographs (Unicode 17, chapter 18), which look different: variants
+in names of people and places."""
 _BYTE_ORDER_MARK = "\ufeff"
-"""No part of a text: the word joiner has replaced its other meaning (Unicode 3.2)."""
+"""Never part of a text: the word joiner has replaced its other meaning (Unicode 3.2)."""
 
 
 class Outcome(StrEnum):
-    """What became of an annotation."""
+    """Outcome of saving an annotation."""
 
     WRITTEN = "written"
     UNCHANGED = "unchanged"
     CONFLICT = "conflict"
-    """The image has another one, which stays."""
+    """The image has another one, which is kept."""
     UNKNOWN = "unknown"
-    """There is no such image, or it was removed, or its bytes are others now."""
+    """The image does not exist, was removed, or has other bytes now."""
 
 
 class UnacceptableAnnotationError(PermanentError):
-    """The text can't be the annotation of an image."""
+    """The annotation is invalid."""
 
     code = "invalid_annotation"
 
 
 def compose(text: str) -> str:
     """Return text in NFC, except that CJK compatibility ideographs stay; idempotent."""
-    # An ideograph neither reorders nor composes with what is beside it: parts are independent
+    # Ideographs neither reorder nor compose with neighbours: parts are independent
     parts = _COMPATIBILITY_IDEOGRAPHS.split(text)
     return "".join(
         part if place % 2 else unicodedata.normalize("NFC", part)
@@ -57,27 +57,29 @@ def compose(text: str) -> str:
 
 
 def collapse(text: str) -> str:
-    """Return text in the form of ``normalise``, whatever is in it; idempotent, never fails."""
+    """Return text in the form of ``normalise``, without validation; idempotent."""
     return compose(" ".join(text.replace(_BYTE_ORDER_MARK, "").split()))
 
 
 def normalise(text: str) -> str:
     """Return the form in which texts are stored, compared and exported.
 
-    Version 2: composed characters (see ``compose``); every run of white space is one space, none
-    at the ends; no byte order mark. Case, punctuation and compatibility characters stay as they
-    are: they are what the image shows.
+    Version 2: composed characters (see ``compose``); white space is collapsed and stripped; no byte
+    order mark. Case, punctuation and compatibility characters are unchanged, as the image shows
+    them.
 
     Raises:
         UnacceptableAnnotationError: It has a control character, or is too long.
     """
-    # Before spaces are made single: Python's white space includes the separators of ASCII
+    # Before white space is collapsed, which in Python includes the separators of ASCII
     strange = next((each for each in text if _is_control(each)), None)
     if strange is not None:
-        raise UnacceptableAnnotationError(f"there is a control character: U+{ord(strange):04X}")
+        raise UnacceptableAnnotationError(
+            f"text contains a control character: U+{ord(strange):04X}"
+        )
     collapsed = collapse(text)
     if len(collapsed) > MAX_ANNOTATION_LENGTH:
-        raise UnacceptableAnnotationError(f"more than {MAX_ANNOTATION_LENGTH} characters")
+        raise UnacceptableAnnotationError(f"text has more than {MAX_ANNOTATION_LENGTH} characters")
     return collapsed
 
 
@@ -89,21 +91,21 @@ def to_annotation(
     at: datetime | None = None,
     origin: str = "",
 ) -> Annotation:
-    """Check what a person says of an image.
+    """Validate a person's annotation.
 
     Raises:
-        UnacceptableAnnotationError: The text is none, or missing where the quality is ok, the
-            quality is unknown, or the name is reserved for lists.
+        UnacceptableAnnotationError: The text is invalid, or missing with quality ok; the quality
+            is unknown, or the name is reserved for lists.
     """
     known = (quality or "").strip().lower() or Quality.OK.value
     if known not in set(Quality):
-        raise UnacceptableAnnotationError(f"the quality is none of {', '.join(Quality)}")
+        raise UnacceptableAnnotationError(f"quality must be one of {', '.join(Quality)}")
     name = normalise(by)
     if not name or name.startswith(BY_BATCH):
-        raise UnacceptableAnnotationError(f"a name is not empty and does not begin by {BY_BATCH}")
+        raise UnacceptableAnnotationError(f"name must not be empty or start with '{BY_BATCH}'")
     normalised = normalise(text or "")
     if known == Quality.OK and not normalised:
-        raise UnacceptableAnnotationError("there is no text, and the quality is ok")
+        raise UnacceptableAnnotationError("text must not be empty if the quality is ok")
     annotation = Annotation(
         text=normalised,
         quality=Quality(known),
@@ -115,14 +117,14 @@ def to_annotation(
 
 
 def given_annotation(text: str, *, batch: str, at: datetime) -> Annotation:
-    """Return the annotation of a text that came with a list or an object.
+    """Return the annotation of a text from a list or an object.
 
-    A control character in it is kept, and excludes it from exports: the image is known already.
+    A control character in it is kept, but excludes the image from exports.
 
     Args:
-        text: As it came.
-        batch: Id of the batch, or what stands for it.
-        at: When it was said.
+        text: As received.
+        batch: Id of the batch, or its substitute.
+        at: Time of the annotation.
     """
     return Annotation(
         text=collapse(text),

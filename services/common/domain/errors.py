@@ -1,42 +1,42 @@
-"""Every error this project raises on purpose, sorted by one question: would a retry help?
+"""Errors of this project, by whether a retry may succeed.
 
 * PermanentError: the same input fails every time. Record the reason.
-* TransientError: this one item may succeed later. Retry it after a delay.
-* PostponedError: nothing was tried yet; come again after a delay.
-* UnavailableError: a server is down, so every item would fail. Stop, wait, go on.
+* * TransientError: this item may succeed later. Retry it after a delay.
+* PostponedError: not tried yet. Try it after a delay.
+* UnavailableError: a server is down, so every item would fail. Pause consuming.
 
-Whatever is none of these is a bug in this project.
+Any other exception is a bug in this project.
 """
 
 
 class PipelineError(Exception):
-    """Base of the errors that this project raises on purpose."""
+    """Base of this project's errors."""
 
     code: str
     """Stable name of the error: metric label, log field, problem+json code, reason in MongoDB."""
 
     @classmethod
     def codes(cls) -> frozenset[str]:
-        """Return the codes of this error and of all below it that this process has imported."""
+        """Return the codes of this class and its imported subclasses."""
         own = {cls.code} if hasattr(cls, "code") else set()
         return frozenset(own.union(*(each.codes() for each in cls.__subclasses__())))
 
 
 class PermanentError(PipelineError):
-    """The same input fails every time: record the reason, do not retry."""
+    """A retry can't succeed: record the reason."""
 
 
 class TransientError(PipelineError):
-    """The same input may succeed later: retry it after a delay."""
+    """A retry after a delay may succeed."""
 
 
 class PostponedError(PipelineError):
-    """It cannot be tried yet: the same attempt is due after a delay.
+    """The attempt is postponed.
 
     Args:
-        reason: What it waits for.
-        seconds: How long that will take.
-        is_reserved: Whether it is expected then, and not before; else it counts how often it waits.
+        reason: Of the wait.
+        seconds: Length of the wait.
+        is_reserved: Whether a slot is reserved for that time; otherwise its waits are counted.
     """
 
     code = "postponed"
@@ -48,17 +48,17 @@ class PostponedError(PipelineError):
 
 
 class UnavailableError(PipelineError):
-    """A server this service needs does not answer: no input can succeed until it does."""
+    """A dependency does not answer: no input can succeed until it does."""
 
     dependency: str
-    """Name of the server, as /readyz shows it."""
+    """Name of the server, as in /readyz."""
 
     retry_after_seconds: float | None = None
-    """What the server said about when to come again."""
+    """The server's ``Retry-After``."""
 
 
 class InvalidEventError(PermanentError):
-    """The message body is not a bucket notification that this project understands."""
+    """The message body is not a valid bucket notification."""
 
     code = "invalid_event"
 
@@ -75,11 +75,11 @@ class ObjectNotFoundError(PermanentError):
 
 
 class PredictionRefusedError(PermanentError):
-    """The OCR API will never read this image.
+    """The OCR API refused this image permanently.
 
     Args:
         code: The API's own problem code, for instance ``undecodable_image``.
-        detail: What it said about the image.
+        detail: Its explanation.
     """
 
     def __init__(self, code: str, detail: str) -> None:

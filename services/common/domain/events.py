@@ -1,8 +1,8 @@
-"""MinIO's bucket notifications, as they arrive through RabbitMQ.
+"""MinIO's bucket notifications, received through RabbitMQ.
 
-Format: the S3 event message structure, with MinIO's own habits (measured bodies in
-tests/contract/minio_events): keys are query-escaped inside the record, a zero-byte object has no
-``size``, and tag changes count as ``ObjectCreated``.
+Format: the S3 event message structure, with MinIO's deviations (recorded bodies in
+tests/contract/minio_events): keys are query-escaped, a zero-byte object has no ``size``, and tag
+changes count as ``ObjectCreated``.
 """
 
 from dataclasses import dataclass, field
@@ -20,12 +20,12 @@ _REMOVED = frozenset({"Delete", "DeleteMarkerCreated", "DeleteAllVersions"})
 
 
 class EventKind(StrEnum):
-    """What an event means to this project."""
+    """Kind of an event."""
 
     CREATED = "created"
     REMOVED = "removed"
     IGNORED = "ignored"
-    """Nothing about the bytes changed (tags), or nothing was there (NoOP)."""
+    """The bytes are unchanged (tags), or there are none (NoOP)."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ObjectEvent:
     key: str
     """Object key, not escaped."""
     sequencer: str
-    """Hexadecimal; of two events of one key the greater is the later (see ``sequence_order``)."""
+    """Hexadecimal; orders the events of a key (see ``sequence_order``)."""
     occurred_at: AwareDatetime
     etag: str | None = None
     size: int | None = None
@@ -47,7 +47,7 @@ class ObjectEvent:
     content_type: str | None = None
     uploaded_by: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
-    """User metadata, names in lower case without ``x-amz-meta-``, values as sent."""
+    """User metadata, names in lower case without ``x-amz-meta-``, raw values."""
 
     @property
     def document_id(self) -> str:
@@ -56,7 +56,7 @@ class ObjectEvent:
 
 
 def sequence_order(sequencer: str) -> tuple[int, str]:
-    """Sort key of a sequencer: hexadecimal numbers of any length, compared as numbers."""
+    """Sort key of a sequencer, a hexadecimal number of any length."""
     digits = sequencer.lstrip("0").upper()
     return len(digits), digits
 

@@ -1,8 +1,8 @@
-"""The document of an image: what is known of it, and what people and sources make of it.
+"""The image document and its rules for annotations and sources.
 
-Each rule returns the document as it is from then on, so that a writer who lost a race decides
-again from the new state (see ``adapters.image_repository``). Times are UTC; MongoDB keeps
-milliseconds. What events make of a document is decided in ``services.consumer.documents``.
+Each rule returns a new document, so that a writer that lost a compare-and-set decides again from
+the new state (see ``adapters.image_repository``). Times are UTC; MongoDB stores milliseconds. The
+rules for events are in ``services.consumer.documents``.
 """
 
 from datetime import datetime
@@ -24,11 +24,11 @@ from services.common.domain.records import (
 from services.common.domain.sources import is_one_of, to_source, with_source
 
 MOST_PREDICTIONS = 100
-"""Predictions in ``history``; ``history_count`` goes on."""
+"""Limit of ``history``; ``history_count`` has none."""
 SOURCES_DISAGREE = "sources_disagree"
-"""``annotation_conflict`` of a placeholder without an annotation: lists differ about its text."""
+"""``annotation_conflict`` of a placeholder whose lists' texts conflict."""
 FORGOTTEN: Final = "forgotten"
-"""Code of an item, an event or a document that is refused, as somebody had the image forgotten."""
+"""Code of an item, event or document of a forgotten image."""
 
 Status = Literal["predicted", "rejected", "removed"]
 C = TypeVar("C")
@@ -38,18 +38,18 @@ Count = Annotated[int, _ZERO_IF_NULL]
 
 
 class Decision(NamedTuple, Generic[C]):
-    """What to do with a document."""
+    """A decision about a document."""
 
     code: C
     document: "ImageDocument"
-    """As it is from then on; the same as before leaves it alone."""
+    """The new state; unchanged, nothing is written."""
 
 
 class ImageDocument(Record):
-    """What is known of one object of the bucket: a document of ``images``.
+    """One object of the bucket: a document of ``images``.
 
-    Where MongoDB has none, it is ``ImageDocument.absent``; where only some fields were asked for,
-    the others have their defaults.
+    ``ImageDocument.absent`` stands for a missing document; fields that were not projected have
+    their defaults.
     """
 
     model_config = ConfigDict(extra="ignore") | required(
@@ -60,7 +60,7 @@ class ImageDocument(Record):
     id: str = Field(alias="_id")
     """``bucket/key``."""
     revision: int | None = None
-    """Number of changes; a writer whose number is not the latest decides again."""
+    """Number of changes, compared by compare-and-set."""
     bucket: str = ""
     key: str = ""
     etag: str | None = None
@@ -72,9 +72,9 @@ class ImageDocument(Record):
     height: int | None = None
     sources: Annotated[tuple[Source, ...], _EMPTY_IF_NULL] = ()
     sources_count: Count = 0
-    """Sources that led here, those that the document does not keep included."""
+    """Number of sources, including those that the document does not store."""
     placeholder: bool = False
-    """Whether very many URLs lead here: a logo, or "photo unavailable"."""
+    """Whether very many URLs lead here, as to a logo or "photo unavailable"."""
     uploaded_by: str | None = None
     """User of the event."""
     stored_at: datetime | None = None
@@ -86,25 +86,25 @@ class ImageDocument(Record):
     annotation_conflict: str | None = None
     prediction: Prediction | None = None
     history: Annotated[tuple[Prediction, ...], _EMPTY_IF_NULL] = ()
-    """Earlier predictions of the same bytes, earliest first."""
+    """Earlier predictions of the same bytes, oldest first."""
     history_count: Count = 0
     disagreement: float | None = None
-    """How far the last prediction is from the one before, 0 to 1; None: they are the same."""
+    """Difference of the last two predictions, 0 to 1; None: equal."""
     error: Rejection | None = None
     status: Annotated[
         Status | None, WithJsonSchema({"type": "string", "enum": get_args(Status)})
     ] = None
     sequencer: str | None = None
-    """Of the latest event; an older one never overwrites what it left."""
+    """Of the latest event; older events never overwrite it."""
 
     @classmethod
     def absent(cls, document_id: str) -> Self:
-        """Return what stands for a document that is not there."""
+        """Return the substitute of a missing document."""
         return cls(id=document_id)
 
     @property
     def exists(self) -> bool:
-        """Whether MongoDB has it."""
+        """Whether it is stored in MongoDB."""
         return self.status is not None
 
     @property
@@ -119,16 +119,16 @@ class ImageDocument(Record):
 
     @property
     def origins(self) -> list[str]:
-        """Where it is from, for people."""
+        """Its source, for display."""
         return [each.origin for each in self.sources]
 
     @property
     def is_refused(self) -> bool:
-        """Whether the object was deleted because it had been forgotten before."""
+        """Whether the object was deleted because the image is forgotten."""
         return self.error is not None and self.error.code == FORGOTTEN
 
     def ends_bytes(self, after: Self) -> bool:
-        """Return whether a change takes away the bytes that the annotations are of."""
+        """Return whether a change removes the bytes of the annotations."""
         return self.exists and (after.sha256 != self.sha256 or after.status == "removed")
 
     def annotated(
@@ -138,12 +138,12 @@ class ImageDocument(Record):
         overwrite: bool | Replaces = False,
         etag: str | None = None,
     ) -> Decision[Outcome]:
-        """Decide what an annotation by a person makes of it.
+        """Decide about a person's annotation.
 
         Args:
-            annotation: What they say.
+            annotation: The new one.
             overwrite: Whether another person's annotation may be replaced, or which.
-            etag: Of the bytes that they looked at, where that is known.
+            etag: Of the bytes that the person saw, if known.
         """
         is_other = etag is not None and self.etag != etag
         if not self.exists or self.status == "removed" or is_other:
@@ -157,25 +157,25 @@ class ImageDocument(Record):
         return Decision(Outcome.WRITTEN, self._annotated(self.annotations.replaced_by(annotation)))
 
     def reverted(self, now: datetime, **values: object) -> Decision[bool]:
-        """Decide what taking back an annotation with these fields makes of it.
+        """Decide about reverting an annotation with these fields to the one before.
 
-        False: the image has another one by now, or none. The one before it is valid again.
+        False: the image has another one, or none.
         """
         if self.annotation is None or not self.annotation.matches(**values):
             return Decision(False, self)
         return Decision(True, self._annotated(self.annotations.reverted(now)))
 
     def has_reverted(self, **values: object) -> bool:
-        """Return whether an annotation with these fields is one that was taken back."""
+        """Return whether an annotation with these fields was reverted."""
         return any(each.undone_at and each.matches(**values) for each in self.annotation_history)
 
     def with_source(self, provenance: Provenance, *, is_repeated: bool = False) -> Self:
         """Add a source, unless it is known.
 
         Args:
-            provenance: Where the image came from this time.
-            is_repeated: Whether this very event is in the document: where it does not keep all
-                sources it can't tell, and a source that comes again is counted again.
+            provenance: Of the event.
+            is_repeated: Whether this event is in the document already; otherwise a source that it
+                does not store is counted again.
         """
         count = max(self.sources_count, len(self.sources))
         source = to_source(provenance)
@@ -187,7 +187,7 @@ class ImageDocument(Record):
         return after.having(placeholder=True) if is_placeholder else after
 
     def with_annotations(self, annotations: Annotations) -> Self:
-        """Set annotations, and whether lists differ about a placeholder's text."""
+        """Set annotations, and whether lists conflict about a placeholder's text."""
         is_disputed = self.placeholder and annotations.is_disputed
         conflict = SOURCES_DISAGREE if is_disputed else None
         after = self._annotated(annotations)
@@ -195,13 +195,13 @@ class ImageDocument(Record):
         return after if is_same else after.having(annotation_conflict=conflict)
 
     def with_earlier(self, prediction: Prediction) -> Self:
-        """Add a prediction that another one replaces to the earlier ones of the same bytes."""
+        """Add a replaced prediction to the history."""
         count = max(self.history_count, len(self.history)) + 1
         history = (*self.history, prediction)[-MOST_PREDICTIONS:]
         return self.having(history=history, history_count=count)
 
     def without_history(self) -> Self:
-        """Erase the earlier predictions, where there are any."""
+        """Erase the earlier predictions."""
         erased = {"history": (), "history_count": 0, "disagreement": None}
         return self.having(**erased) if self.history else self
 

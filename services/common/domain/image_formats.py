@@ -1,4 +1,4 @@
-"""Which image formats the project reads, and how it tells them apart: by content, never by name."""
+"""Supported image formats, detected by content."""
 
 import struct
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from typing_extensions import override
 from services.common.domain.errors import PermanentError
 
 MAX_READS = 30_000
-"""Of parts of a file. Pillow reads segment by segment; 20 MB of empty ones take it 10 s, 700 MB."""
+"""Limit of segments of a file: 20 MB of empty ones take Pillow 10 s and 700 MB."""
 MAX_TAGS = 4_000
-"""Of a TIFF's directory; real ones have some dozens."""
+"""Entries of a TIFF's directory; real ones have some dozens."""
 
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 """Tags of TIFF 6.0, section 15."""
 _RAW = frozenset({1, 2, 7})
-"""Types of values that Pillow keeps as they are (bytes, text): a colour profile may be long."""
+"""Types that Pillow does not unpack (bytes, text): a colour profile may be long."""
 
 
 class TooManyPartsError(PermanentError):
-    """The file has more parts than any real image, each of which costs time."""
+    """The file has more segments than any real image."""
 
     code = "too_many_parts"
 
@@ -54,11 +54,11 @@ FORMATS = (
 CONTENT_TYPES = tuple(known.content_type for known in FORMATS)
 PILLOW_NAMES = tuple(known.pillow_name for known in FORMATS)
 BY_PILLOW_NAME = {known.pillow_name: known for known in FORMATS}
-BY_PILLOW_NAME["MPO"] = BY_PILLOW_NAME["JPEG"]  # what phones write: a JPEG with more behind it
+BY_PILLOW_NAME["MPO"] = BY_PILLOW_NAME["JPEG"]  # written by phones: a JPEG with appended data
 
 
 class _File(BytesIO):
-    """A file in memory that may be read only so often."""
+    """A file in memory with a limited number of reads."""
 
     _reads = 0
 
@@ -71,17 +71,17 @@ class _File(BytesIO):
 
 
 def begins_as_image(start: bytes) -> bool:
-    """Return whether a file that begins so may be an image: cheaper and looser than ``sniff``."""
+    """Return whether a file may be an image by its first bytes, cheaper than ``sniff``."""
     is_webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
     is_bmp = start[:2] == b"BM" and start[6:10] == bytes(4)
     return start.startswith(_MARKS) or is_webp or is_bmp
 
 
 def sniff(content: bytes) -> ImageFormat | None:
-    """Return the format that the first bytes declare, or None where it is none of ours.
+    """Return the format declared by the header, or None if it is not supported.
 
-    Only the header is read, so a truncated image still has its format (but for WebP, which Pillow
-    opens whole or not at all). Never raises on bad bytes; a header of too many parts has no format.
+    A truncated image still has its format (except WebP, which Pillow opens only when complete).
+    Never raises on bad bytes; a header of too many parts has no format.
     """
     try:
         with open_image(content) as image:
@@ -91,25 +91,25 @@ def sniff(content: bytes) -> ImageFormat | None:
 
 
 def open_image(content: bytes) -> Image.Image:
-    """Open an image of a stranger: header now, pixels when loaded, both under the same limit.
+    """Open an untrusted image: the header now, pixels when loaded, with a common limit of reads.
 
     Raises:
         TooManyPartsError: It has more than ``MAX_READS`` parts; so may ``load`` raise.
-        PIL.UnidentifiedImageError: It is in none of the formats.
-        Exception: Pillow raises almost anything on a damaged file.
+        PIL.UnidentifiedImageError: The format is not supported.
+        Exception: Pillow raises almost anything on a corrupt file.
     """
     _check_directory(content)
     return Image.open(_File(content), formats=PILLOW_NAMES)
 
 
 def tile_pixels(image: Image.Image) -> int:
-    """Return the pixels of a TIFF's tile: declared apart from the image's, it may be any number."""
+    """Return the pixels of a TIFF's tile, which are declared independently of the image's size."""
     tags = getattr(image, "tag_v2", {})
     return int(tags.get(_TILE_WIDTH, 1)) * int(tags.get(_TILE_LENGTH, 1))
 
 
 def _check_directory(content: bytes) -> None:
-    """Refuse a TIFF whose first directory (TIFF 6.0, section 2) is too long, or one of its lists.
+    """Refuse a TIFF if its first directory (TIFF 6.0, section 2), or a list in it, is too long.
 
     Pillow unpacks both when it opens the file: 2 million strips take it 7 s and 700 MB.
     """
@@ -128,8 +128,8 @@ def _check_directory(content: bytes) -> None:
         rows = struct.iter_unpack(order + entry, listed)
         values = [number for _, kind, number in rows if kind not in _RAW]
     except (struct.error, OverflowError):
-        return  # damaged: Pillow says how
-    # More values than the file has bytes are not there to unpack
+        return  # corrupt: Pillow reports it
+    # Pillow does not unpack more values than the file has bytes
     if len(listed) > MAX_TAGS * struct.calcsize(order + entry) or any(
         MAX_READS < value <= len(content) for value in values
     ):

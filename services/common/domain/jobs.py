@@ -1,4 +1,4 @@
-"""Work that a person asks the consumer for, beside what bucket notifications bring."""
+"""Jobs of the consumer that people queue, beside bucket notifications."""
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -6,20 +6,20 @@ from services.common.domain.errors import InvalidEventError
 from services.common.domain.image import ImageDocument
 
 _MARK = b'{"repredict":'
-"""How a job's body begins; no notification does."""
+"""First bytes of a job's body; no notification starts with them."""
 
 
 class RepredictJob(BaseModel):
-    """Read an image again, unless its document has changed since the job was made."""
+    """Job to read an image again, unless its document has changed since."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     document_id: str = Field(min_length=1)
     key: str = Field(min_length=1)
     etag: str
-    """Of the bytes that the document is about."""
+    """Of the document's bytes."""
     replaces: AwareDatetime | None
-    """``predicted_at`` of the prediction that is to be replaced; None where there is none."""
+    """``predicted_at`` of the prediction to replace; None if there is none."""
 
     def body(self) -> bytes:
         """Return the message body."""
@@ -31,7 +31,7 @@ class _Body(BaseModel):
 
 
 def job_for(document: ImageDocument) -> RepredictJob:
-    """Return the job for a document, which has bytes, as it is now."""
+    """Return the job for a document in its current state."""
     return RepredictJob(
         document_id=document.id,
         key=document.key,
@@ -41,10 +41,10 @@ def job_for(document: ImageDocument) -> RepredictJob:
 
 
 def parse_job(body: bytes) -> RepredictJob | None:
-    """Return the job of a message body, or None where it is something else.
+    """Parse a job, or return None for another message.
 
     Raises:
-        InvalidEventError: It says that it is a job, and is not a valid one.
+        InvalidEventError: The job is invalid.
     """
     if not body.startswith(_MARK):
         return None

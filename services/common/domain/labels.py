@@ -1,6 +1,6 @@
-"""What an image is taught to read as: the label of a document, or why it has none.
+"""Choose the training label of an image, or the reason for none.
 
-docs/decisions/0017-labels-and-their-agreement.md has the reasons.
+See docs/decisions/0017-labels-and-their-agreement.md.
 """
 
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ from services.common.domain.records import Quality
 
 
 class Origin(StrEnum):
-    """Who says what an image reads."""
+    """Origin of a label."""
 
     ANNOTATION = "annotation"
     PREDICTION = "prediction"
 
 
 class Exclusion(StrEnum):
-    """Why a document is not in an export."""
+    """Reason to exclude a document from an export."""
 
     UNREADABLE = "unreadable"
     NOT_A_LINE = "not_a_line"
     NOT_READ = "not_read"
-    """Rejected: no training tool could read it either."""
+    """Rejected as unreadable."""
     NOT_ANNOTATED = "not_annotated"
     SOURCES_DISAGREE = "sources_disagree"
-    """A placeholder to which very many URLs lead, whose lists differ about its text."""
+    """A placeholder of very many URLs, whose lists' texts conflict."""
     LOW_AGREEMENT = "low_agreement"
     NO_TEXT = "no_text"
     INVALID_TEXT = "invalid_text"
@@ -40,7 +40,7 @@ class Exclusion(StrEnum):
 
 @dataclass(frozen=True)
 class Label:
-    """What an image reads."""
+    """Training label of an image."""
 
     text: str
     """Normalised, never empty."""
@@ -52,12 +52,12 @@ class Label:
 def label_of(
     document: ImageDocument, *, only_annotated: bool, min_agreement: float
 ) -> Label | Exclusion:
-    """Return the label of an image: the annotation, else the prediction where models agree.
+    """Return the label of an image: its annotation, or a prediction of enough agreement.
 
     Args:
         document: Of ``images``.
         only_annotated: Whether a prediction is never a label.
-        min_agreement: Least agreement of a predicted label, 0 to 1.
+        min_agreement: Minimum agreement of a predicted label, 0 to 1.
     """
     annotation, prediction = document.annotation, document.prediction
     if document.status != "predicted":
@@ -76,10 +76,10 @@ def label_of(
 
 
 def agreement(document: ImageDocument) -> float:
-    """Return how far a prediction is borne out, 0 to 1.
+    """Return the agreement of a prediction, 0 to 1.
 
-    That is its score, or less where another model version read something else: then the least
-    similarity between its text and what another version read last.
+    It is the score, or the smallest similarity to the last text of another model version if that is
+    less.
     """
     prediction = document.prediction
     if prediction is None:

@@ -1,4 +1,4 @@
-"""How the rows of a list are packed in a document of the collection ``lists``."""
+"""Encode the rows of a list in a document of the collection ``lists``."""
 
 import json
 import zlib
@@ -10,10 +10,10 @@ _FAST = 1
 
 
 def pack_rows(rows: Iterable[ListRow]) -> bytes:
-    """Return rows as they are stored."""
+    """Encode rows for storage."""
     return zlib.compress(json.dumps(list(rows), ensure_ascii=False).encode(), _FAST)
 
 
 def unpack_rows(packed: bytes) -> list[ListRow]:
-    """Return stored rows."""
+    """Decode stored rows."""
     return [(line, url, text) for line, url, text in json.loads(zlib.decompress(packed))]

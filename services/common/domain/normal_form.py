@@ -1,4 +1,4 @@
-"""The one form in which everybody sees an image: OCR engines, annotators and training tools.
+"""The normal form of images, common to OCR engines, annotators and training tools.
 
 It is the first frame, upright, 8-bit red, green and blue (or grey, in a file), on white. Colour
 profiles are not applied: no engine and no common training tool does so.
@@ -28,11 +28,11 @@ from services.common.domain.image_formats import (
 LONGEST_SIDE = 65_535
 """Pixels: the limit of JPEG, applied to the formats that have none."""
 MAX_PIXELS = 80_000_000
-"""As many as the OCR API can be set to read."""
+"""Upper limit of ``OCR_MAX_IMAGE_PIXELS``."""
 MAX_SCANS = 100
 """A progressive JPEG has about 10; each one costs a pass over the whole image."""
 BAND_ROWS = 64
-"""Of a large image that are reduced at a time."""
+"""Pixels of a large image to downscale at a time."""
 
 SHOWN = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
 """Content types that every browser shows."""
@@ -50,27 +50,27 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What undoes each EXIF orientation."""
+"""Inverse of each EXIF orientation."""
 _SIDEWAYS = frozenset({5, 6, 7, 8})
 _METADATA_CHUNKS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
-"""Where a PNG may declare an orientation; Pillow decodes all of it to look behind the pixels."""
+"""Chunks that may declare a PNG's orientation; after the pixels Pillow finds them by decoding."""
 _DEEP = ("I", "F")
 _PLAIN = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
 _GREY = frozenset({"1", "L", "LA", "LAB"})
 _FULL_SCALES = (1.0, 255.0, 4095.0, 65535.0)
-"""White in images of fractions, 8, 12 and 16 bits: scanners store 12 bits in 16."""
+"""White level of images in fractions, 8, 12 and 16 bits: scanners store 12 bits in 16."""
 _COMPRESS_LEVEL = 3
 """Of PNG files: higher levels take several times as long for a few per cent."""
 
 
 class NoImageError(PermanentError):
-    """The bytes are no image in one of the formats, or damaged."""
+    """The bytes are not an image of a supported format, or corrupt."""
 
     code = "not_an_image"
 
 
 class TooManyPixelsError(PermanentError):
-    """The image is larger than is read."""
+    """The image exceeds the limit of pixels."""
 
     code = "image_too_large"
 
@@ -81,12 +81,12 @@ class TooManyPixelsError(PermanentError):
 
 
 class Difference(StrEnum):
-    """Why a common reader sees other pixels in a file than the OCR API does."""
+    """Reason why common readers decode a file differently than the OCR API."""
 
     ORIENTATION = "orientation"
     """Many readers ignore EXIF."""
     TRANSPARENCY = "transparency"
-    """Most readers drop the alpha channel: what is transparent becomes black."""
+    """Most readers drop the alpha channel, so transparent areas become black."""
     DEPTH = "depth"
     """More than 8 bits: readers clip them, or divide by another number."""
     COLOURS = "colours"
@@ -107,7 +107,7 @@ class NormalFile:
 
 
 def check_cost(image: Image.Image, content: bytes, max_pixels: int) -> None:
-    """Refuse what would cost too much to decode, from the header alone.
+    """Refuse images that are too expensive to decode, by the header.
 
     Raises:
         TooManyPixelsError: It has too many pixels.
@@ -116,9 +116,9 @@ def check_cost(image: Image.Image, content: bytes, max_pixels: int) -> None:
     """
     width, height = image.size
     if width < 1 or height < 1:
-        raise ValueError(f"it has no pixels: {width} x {height}")
+        raise ValueError(f"the image has no pixels: {width} x {height}")
     if image.format == "WEBP":
-        max_pixels //= 2  # decoding one takes 15 bytes a pixel, twice what others do
+        max_pixels //= 2  # decoding one takes 15 bytes a pixel, twice as much as others
     if width * height > max_pixels or max(width, height) > LONGEST_SIDE:
         raise TooManyPixelsError(f"{width} x {height}", max_pixels)
     if image.format in {"JPEG", "MPO"} and content.count(_START_OF_SCAN) > MAX_SCANS:
@@ -128,12 +128,12 @@ def check_cost(image: Image.Image, content: bytes, max_pixels: int) -> None:
 
 
 def is_sideways(image: Image.Image) -> bool:
-    """Whether width and height change places when an image is turned upright."""
+    """Whether EXIF rotation swaps width and height."""
     return _orientation(image) in _SIDEWAYS
 
 
 def reduced_size(size: tuple[int, int], factor: int) -> tuple[int, int]:
-    """Return the size of an image that is reduced by a factor."""
+    """Return the size of an image downscaled by a factor."""
     width, height = size
     return ceil(width / factor), ceil(height / factor)
 
@@ -143,7 +143,7 @@ def to_normal_form(image: Image.Image, *, factor: int = 1) -> Image.Image:
 
     Args:
         image: Its first frame.
-        factor: By which width and height are reduced.
+        factor: Divisor of width and height.
     """
     flat = _flat(image, factor)
     turn = _TURNS.get(_orientation(image))
@@ -153,17 +153,17 @@ def to_normal_form(image: Image.Image, *, factor: int = 1) -> Image.Image:
 def to_normal_file(
     content: bytes, *, readable: Container[str], max_pixels: int = MAX_PIXELS
 ) -> NormalFile:
-    """Return the file itself where every reader sees its normal form in it, else a PNG of that.
+    """Return the file itself if readers decode it to the normal form, otherwise a PNG of that.
 
-    It may take seconds: call it in a thread.
+    Takes up to seconds: call it in a thread.
 
     Args:
         content: The file.
-        readable: Content types that the readers know.
-        max_pixels: Largest width times height of an image that has to be decoded.
+        readable: Content types that the readers support.
+        max_pixels: Largest width times height to decode.
 
     Raises:
-        NoImageError: It is no image, or it is damaged.
+        NoImageError: It is not an image, or corrupt.
         TooManyPixelsError: It has to be decoded, and is too large for that.
     """
     with _opened(content, max_pixels) as image:
@@ -175,9 +175,9 @@ def to_normal_file(
 
 
 def is_shown_alike(content: bytes) -> bool:
-    """Whether every browser shows a file itself with the pixels that the OCR API reads.
+    """Return whether browsers show a file with the pixels that the OCR API reads.
 
-    It may take seconds: call it in a thread.
+    Takes up to seconds: call it in a thread.
     """
     try:
         with _opened(content, MAX_PIXELS) as image:
@@ -185,12 +185,12 @@ def is_shown_alike(content: bytes) -> bool:
     except (NoImageError, TooManyPixelsError):
         return False
     is_turned_jpeg = difference is Difference.ORIENTATION and content.startswith(_START_OF_JPEG)
-    return difference is None or is_turned_jpeg  # browsers turn a JPEG upright
+    return difference is None or is_turned_jpeg  # browsers apply the EXIF orientation of a JPEG
 
 
 @contextmanager
 def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
-    """Open a file; whatever Pillow raises becomes an error of ours."""
+    """Open a file; translate Pillow's errors."""
     try:
         with open_image(content) as image:
             yield image
@@ -199,15 +199,15 @@ def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixelsError("the image", max_pixels) from error
     except UnidentifiedImageError as error:
-        raise NoImageError("the file is not an image in one of our formats") from error
-    except Exception as error:  # Pillow raises almost anything on a damaged file
+        raise NoImageError("unsupported image format") from error
+    except Exception as error:  # Pillow raises almost anything on a corrupt file
         raise NoImageError(f"the image is damaged: {error}"[:300]) from error
 
 
 def _difference(
     image: Image.Image, content: bytes, readable: Container[str], max_pixels: int
 ) -> Difference | None:
-    """Compare by the header where that says enough."""
+    """Compare by the header if that is sufficient."""
     declared = _declared_difference(image, readable)
     if declared is not None:
         return declared
@@ -219,7 +219,7 @@ def _difference(
 def _declared_difference(image: Image.Image, readable: Container[str]) -> Difference | None:
     if BY_PILLOW_NAME[image.format or ""].content_type not in readable:
         return Difference.FORMAT
-    # Of a TIFF everybody reads the first page, and counting pages reads the whole file
+    # All readers use the first page of a TIFF, and counting pages reads the whole file
     if image.format in {"GIF", "PNG", "WEBP"} and getattr(image, "is_animated", False):
         return Difference.ANIMATION
     if image.mode.startswith(_DEEP):
@@ -236,7 +236,7 @@ def _is_turned(image: Image.Image, content: bytes, max_pixels: int) -> bool:
 
 
 def _transparency(image: Image.Image, content: bytes, max_pixels: int) -> Difference | None:
-    """Look for a pixel that is not opaque: many images have an alpha channel for nothing."""
+    """Return whether a pixel is not opaque: many alpha channels are fully opaque."""
     if not image.has_transparency_data:
         return None
     check_cost(image, content, max_pixels)
@@ -257,13 +257,13 @@ def _to_png(image: Image.Image) -> bytes:
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # noqa: BLE001  damaged EXIF does not make the pixels unreadable
+    except Exception:  # noqa: BLE001  pixels are readable despite corrupt EXIF
         return 1
     return value if isinstance(value, int) else 1
 
 
 def _flat(image: Image.Image, factor: int) -> Image.Image:
-    """Return 8-bit red, green, blue, reduced; a large image is never there twice as a whole."""
+    """Return downscaled 8-bit RGB without copying a large image as a whole."""
     if image.mode.startswith(_DEEP):
         return _to_8_bits(image, factor).convert("RGB")
     if factor == 1:
@@ -277,7 +277,7 @@ def _flat(image: Image.Image, factor: int) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Return 8-bit red, green, blue; what is transparent becomes white."""
+    """Return 8-bit RGB on a white background."""
     if image.mode == "LAB":
         image = image.getchannel("L")
     elif image.has_transparency_data:
@@ -289,7 +289,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image, factor: int) -> Image.Image:
-    """Scale 16-bit, 32-bit and floating point greys; Pillow's own conversion cuts them off."""
+    """Scale 16-bit, 32-bit and floating point greys; Pillow's conversion clips them."""
     deep = image if image.mode in {"I", "F"} else image.convert("I")
     scales = _FULL_SCALES if deep.mode == "F" else _FULL_SCALES[1:]
     _, brightest = cast("tuple[float, float]", deep.getextrema())

@@ -19,9 +19,9 @@ Points = tuple[int, ...]
 
 PAGES_BUCKET = "pages"
 LINES = "lines/"
-"""Begins the keys of the lines of pages, in the bucket of line images."""
+"""Key prefix of the lines of pages, in the bucket of line images."""
 RENDERED = "rendered/"
-"""Begins the keys of the pages of a PDF or TIFF, in the bucket of pages."""
+"""Key prefix of the pages of a PDF or TIFF, in the bucket of pages."""
 
 PageStatus = Literal["segmented", "rejected", "removed"]
 LineState = Literal["current", "superseded"]
@@ -146,10 +146,10 @@ class PageOfLine(Record):
 
 
 class PageDocument(Record):
-    """What is known of one page: a document of ``pages``.
+    """One page: a document of ``pages``.
 
-    Where MongoDB has none, it is ``PageDocument.absent``; where only some fields were asked for,
-    the others have their defaults. Also a PDF or TIFF of several pages has one, without lines.
+    ``PageDocument.absent`` stands for a missing document; fields that were not projected have
+    their defaults. Also a PDF or TIFF of several pages has one, without lines.
     """
 
     model_config = ConfigDict(extra="ignore") | required(
@@ -160,7 +160,7 @@ class PageDocument(Record):
     id: str = Field(alias="_id")
     """``bucket/key``."""
     revision: int | None = None
-    """Number of changes; a writer whose number is not the latest decides again."""
+    """Number of changes, compared by compare-and-set."""
     bucket: str = ""
     key: str = ""
     etag: str | None = None
@@ -190,16 +190,16 @@ class PageDocument(Record):
     lines: Annotated[tuple[Line, ...], _EMPTY_IF_NULL] = ()
     ground_truth: GroundTruth | None = None
     sequencer: str | None = None
-    """Of the latest event; an older one never overwrites what it left."""
+    """Of the latest event; older events never overwrite it."""
 
     @classmethod
     def absent(cls, document_id: str) -> Self:
-        """Return what stands for a document that is not there."""
+        """Return the substitute of a missing document."""
         return cls(id=document_id)
 
     @property
     def exists(self) -> bool:
-        """Whether MongoDB has it."""
+        """Whether it is stored in MongoDB."""
         return self.status is not None
 
     @property

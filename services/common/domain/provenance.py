@@ -6,43 +6,43 @@ from typing import Literal, cast, get_args
 from urllib.parse import quote, unquote
 
 MAX_METADATA_BYTES = 1700
-"""S3 allows 2 KiB of user metadata, names included; the rest is for ``fetch-id`` and to spare."""
+"""S3 allows 2 KiB of user metadata, names included; the rest is reserved for ``fetch-id``."""
 FETCH_ID = "fetch-id"
-"""Name of what says where the values are that do not fit."""
+"""Metadata name of the reference to values that do not fit."""
 
 SUBMITTED = "submitted:"
-"""Begins the address of what came in a file that was sent to the fetcher: that is no URL."""
+"""Prefix of addresses of submitted files, which are not URLs."""
 DEFAULT_COLLECTION = "default"
 UPLOADS = "uploads"
-"""Collection of single images that nobody named one for."""
+"""Default collection of single images."""
 SourceKind = Literal["url", "archive", "folder", "upload", "console", "api"]
-"""By which way an image came: from a list of URLs, an archive, a folder, as a file by itself, by
-the store's console (or whatever else writes to the bucket), with a request to the OCR API."""
+"""Origins of images: a list of URLs, an archive, a folder, a single file, the store's console (or
+another writer of the bucket), a request to the OCR API."""
 KINDS = frozenset(get_args(SourceKind))
 
 PLACEHOLDER_SOURCES = 100
-"""An image that more URLs lead to is shown as a placeholder: a logo, or "photo unavailable"."""
+"""Images of more URLs are shown as placeholders: a logo, or "photo unavailable"."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a stored image came from; every field is None for a plain upload."""
+    """Origin of a stored image; all fields are None for a plain upload."""
 
     source_url: str | None = None
-    """ASCII, percent-encoded where the URL itself is."""
+    """ASCII, percent-encoded like the URL."""
     batch_id: str | None = None
     annotation: str | None = None
     fetched_at: datetime | None = None
     fetch_id: str | None = None
-    """``_id`` in ``fetches``; in metadata only where something is too long for a header."""
+    """``_id`` in ``fetches``; in metadata only if a value is too long for a header."""
     kind: SourceKind | None = None
     collection: str | None = None
     name: str | None = None
-    """Of the file, or path of the member, as it was given."""
+    """Of the file, or path of the member, as given."""
 
 
 def to_metadata(provenance: Provenance) -> dict[str, str]:
-    """Encode as user metadata; where something does not fit, ``fetch-id`` says where it is."""
+    """Encode as user metadata; ``fetch-id`` refers to values that do not fit."""
     metadata: dict[str, str] = {}
     if provenance.batch_id is not None:
         metadata["batch-id"] = provenance.batch_id
@@ -67,7 +67,7 @@ def to_metadata(provenance: Provenance) -> dict[str, str]:
 
 
 def from_metadata(metadata: dict[str, str]) -> Provenance:
-    """Decode user metadata; a value that anybody else wrote badly is left out, never an error."""
+    """Decode user metadata; invalid values of other writers are left out."""
     kind = metadata.get("kind")
     return Provenance(
         source_url=metadata.get("source-url") or None,

@@ -1,7 +1,7 @@
-"""The parts of an image's document: frozen values that keep what they do not know.
+"""The parts of an image document: frozen values that keep unknown fields.
 
-A field that was never set is not written, and a field of another version of this project is kept:
-a value goes back to MongoDB as it came from there.
+Unset fields are not written, and fields of other versions of this project are kept, so a value
+round-trips through MongoDB unchanged.
 """
 
 from datetime import datetime
@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 BY_BATCH = "batch:"
-"""Begins ``Annotation.by`` of a text that came with a list; any other value is a person's."""
+"""Prefix of ``Annotation.by`` of a list's text; other values are people."""
 
 
 class Record(BaseModel):
@@ -22,7 +22,7 @@ class Record(BaseModel):
     )
 
     def having(self, **changes: object) -> Self:
-        """Return a copy with other values of some fields; they are not validated.
+        """Return a copy with changed fields, without validation.
 
         Raises:
             TypeError: There is no such field.
@@ -32,12 +32,12 @@ class Record(BaseModel):
         return self.model_copy(update=changes)
 
     def to_mongo(self, only: set[str] | None = None) -> dict[str, Any]:
-        """Return the fields that are set, all or some of them, as MongoDB stores them."""
+        """Return all or some of the set fields, as stored in MongoDB."""
         return self.model_dump(include=only, by_alias=True, exclude_unset=True)
 
 
 class Quality(StrEnum):
-    """What a person says of an image."""
+    """Quality of an image, judged by a person."""
 
     OK = "ok"
     UNREADABLE = "unreadable"
@@ -45,12 +45,12 @@ class Quality(StrEnum):
 
 
 def required(*names: str) -> ConfigDict:
-    """Say which fields every document in MongoDB has; a projection may leave them out."""
+    """Mark the fields of every stored document as required; projections may omit them."""
     return ConfigDict(json_schema_extra={"required": list(names)})
 
 
 class Annotation(Record):
-    """What a person, or a list, says that an image reads."""
+    """Text of an image by a person or a list."""
 
     model_config = required("text", "quality", "by", "at")
 
@@ -58,27 +58,27 @@ class Annotation(Record):
     """Normalised; may be empty unless the quality is ok."""
     quality: Quality = Quality.OK
     by: str = ""
-    """A person, or ``batch:`` and the id of the batch that the text came with."""
+    """A person, or ``batch:`` and the id of the text's batch."""
     at: datetime | None = None
     normalisation: int | None = None
-    """Version of ``annotations.normalise`` that the text went through; missing: version 1."""
+    """Version of ``annotations.normalise`` applied to the text; missing: version 1."""
     origin: str = ""
-    """Address of where it was said, outside this project."""
+    """URL of the annotation outside this project."""
     bytes_replaced_at: datetime | None = None
-    """Of an earlier annotation: when the bytes that it is of gave way to others under the key."""
+    """Of an earlier annotation: when its bytes were replaced under the key."""
     disputed_at: datetime | None = None
-    """Of an earlier annotation: when lists were found to differ about a placeholder."""
+    """Of an earlier annotation: when lists were found to conflict about a placeholder."""
     undone_at: datetime | None = None
-    """Of an earlier annotation: when it was taken back."""
+    """Of an earlier annotation: when it was reverted."""
 
     @property
     def is_given(self) -> bool:
-        """Whether it came with a list, and no person has looked at the image."""
+        """Whether it came with a list, unchecked by a person."""
         return self.by.startswith(BY_BATCH)
 
     @property
     def has_ended(self) -> bool:
-        """Whether it never becomes valid again."""
+        """Whether it can't become valid again."""
         return bool(self.undone_at or self.bytes_replaced_at or self.disputed_at)
 
     def matches(self, **values: object) -> bool:
@@ -87,7 +87,7 @@ class Annotation(Record):
 
 
 class Prediction(Record):
-    """What a model has read in an image."""
+    """A model's reading of an image."""
 
     model_config = required("text", "score", "engine", "model_version", "predicted_at")
 
@@ -100,17 +100,17 @@ class Prediction(Record):
 
     @property
     def model(self) -> str:
-        """Engine and version, as people and Label Studio are shown them."""
+        """Engine and version, for display and Label Studio."""
         return f"{self.engine} {self.model_version}"
 
     def is_like(self, other: "Prediction") -> bool:
-        """Return whether the same model has read the same text."""
+        """Return whether model and text are the same."""
         mine, theirs = ((each.model_version, each.engine, each.text) for each in (self, other))
         return mine == theirs
 
 
 class Rejection(Record):
-    """Why an image can't be read."""
+    """Reason why an image can't be read."""
 
     model_config = required("code", "detail")
 
@@ -119,11 +119,11 @@ class Rejection(Record):
 
 
 UPLOADED = "(uploaded)"
-"""Shown in place of a source that is not known, or of the host of one that has no URL."""
+"""Shown for an unknown source, or as the host of one without URL."""
 
 
 class Source(Record):
-    """One way that an image came here by."""
+    """One source of an image."""
 
     kind: str | None = None
     """``url``, ``archive``, ``folder``, ``upload``, ``console``, ``api`` or ``page``."""
@@ -134,9 +134,9 @@ class Source(Record):
     batch_id: str | None = None
     fetched_at: datetime | None = None
     group: str | None = None
-    """The document, page or writer that the image is a part of."""
+    """The document, page or writer of the image."""
     split: str | None = None
-    """``train``, ``validation`` or ``test``, where the data set says so."""
+    """``train``, ``validation`` or ``test``, if the data set specifies it."""
     metadata: dict[str, JsonValue] | None = None
     licence: str | None = None
     at: datetime | None = None
@@ -144,10 +144,10 @@ class Source(Record):
 
     @property
     def origin(self) -> str:
-        """Where from, for people: the URL, or the name within the collection."""
+        """The URL, or the name within the collection, for display."""
         return self.url or ": ".join(filter(None, (self.collection, self.name or self.kind)))
 
     @property
     def came_at(self) -> datetime | None:
-        """When it led here: earlier versions wrote ``fetched_at``."""
+        """Its time; earlier versions wrote ``fetched_at``."""
         return self.at or self.fetched_at

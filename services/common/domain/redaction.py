@@ -1,11 +1,10 @@
-"""Takes secrets out of URLs that are kept or shown.
+"""Redact secrets in URLs that are stored or shown.
 
 See docs/decisions/0015-source-urls-without-secrets.md.
 
-``Redactor`` makes the form that is kept: only the values of what looks like a secret go. Whoever
-has no settings of the fetcher reads that form where the fetcher stored it, or uses one of two
-functions that need none: ``hide_secrets`` for text that people see, ``may_be_kept_as`` to find
-what was kept of a URL.
+``Redactor`` makes the stored form: only values that look like secrets are removed. Code without the
+fetcher's settings reads the stored form, or uses ``hide_secrets`` for displayed text and
+``may_be_kept_as`` to find the stored form of a URL.
 """
 
 import re
@@ -17,13 +16,13 @@ from services.common.domain.provenance import SUBMITTED
 REDACTED = "REDACTED"
 _USER = re.compile(r"(?<=//)[^/?#@\s]*@")
 _DEEPEST_ENCODING = 3
-"""So often a URL within a URL is decoded: two levels are seen in the wild."""
+"""Levels of URLs within URLs to decode; two occur in practice."""
 _LONG_NAME = 5
-"""Characters of a listed name from which other words may end in it: ``accesstoken``."""
+"""Minimum length of a listed name that also matches as a suffix: ``accesstoken``."""
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_a-zA-Z]+")
 _INNER = re.compile(r"(?:^|[?&;#~,{])\s*([^=?&;#~,{]*)=")
 _JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
-"""Whatever the parameter's name is (RFC 7519)."""
+"""A JWT, redacted under any parameter name (RFC 7519)."""
 _SHOWN_SECRETS = re.compile(
     r"(?<=\?)[^\s'\"<>]+|(?<=[#;])[^\s'\"<>#;=]+=[^\s'\"<>]+|(?<=//)[^/?#@\s]*(?=@)"
 )
@@ -31,30 +30,30 @@ _SUBMITTED_DIGEST = re.compile(rf"{SUBMITTED}[0-9a-f]{{64}}/")
 
 
 def hide_secrets(text: str) -> str:
-    """Return text for people without the query, parameters and user of any URL in it."""
+    """Remove query, parameters and user info of all URLs in a text."""
     return _SHOWN_SECRETS.sub("…", hide_digest(text))
 
 
 def hide_digest(text: str) -> str:
-    """Return text without what opens a submitted file, of any address of one in it."""
+    """Remove the secret part of addresses of submitted files in a text."""
     return _SUBMITTED_DIGEST.sub(SUBMITTED, text)
 
 
 def may_be_kept_as(url: str, kept: str) -> bool:
-    """Whether a redacted URL may be what was kept of ``url``, whichever names were redacted."""
+    """Return whether a redacted URL may be the stored form of ``url``, for any redacted names."""
     parts = (re.escape(part) for part in kept.split(f"={REDACTED}"))
     return re.fullmatch("=[^&;#]*".join(parts), _USER.sub("", url, count=1)) is not None
 
 
 def beginning(url: str) -> str:
-    """Return the part of a URL that no redaction changes: up to its first parameter."""
+    """Return the part of a URL that is never redacted: up to its first parameter."""
     return re.split("[?;#]", _USER.sub("", url, count=1), maxsplit=1)[0]
 
 
 class Redactor:
-    """Replaces the values of some parameters.
+    """Redacts the values of some parameters.
 
-    A parameter is meant where its name, one of its words, or several in a row, are a listed name:
+    A parameter matches if its name, one of its words, or several in a row, are a listed name:
     ``auth`` means ``X-Auth-User``, ``api_key`` means ``myApiKey[]``. Words may also end in a
     listed name of five letters or more. Case and separators do not matter.
 
@@ -68,8 +67,8 @@ class Redactor:
     def redact(self, url: str) -> str:
         """Return a URL without the secrets in path parameters, query, fragment, and its user.
 
-        Everything else stays as it is, byte by byte; redacting twice changes nothing more. A value
-        that holds a URL with a secret of its own is replaced as a whole.
+        Everything else is unchanged, byte by byte; the function is idempotent. A value that holds a
+        URL with a secret is replaced as a whole.
         """
         rest, mark, fragment = _USER.sub("", url, count=1).partition("#")
         path, question, query = rest.partition("?")

@@ -1,7 +1,7 @@
-"""Which sources a document keeps: a bounded number, however many URLs lead to the image.
+"""Bounded list of the sources of an image document.
 
-Hosts answer every missing image with the same picture, so one document may have a hundred
-thousand sources. The ledger of the fetcher (``fetches``) has those that its document has not.
+Hosts may answer every missing image with the same picture, so one document may have a hundred
+thousand sources. The fetcher's collection ``fetches`` has the others.
 
 See docs/decisions/0029-placeholder-images.md.
 """
@@ -16,17 +16,17 @@ from services.common.domain.provenance import UPLOADS, Provenance
 from services.common.domain.records import Source
 
 MOST_SOURCES = 1000
-"""Sources that a document keeps; ``sources_count`` goes on."""
+"""Limit of stored sources; ``sources_count`` has none."""
 
 
 COLLECTED, FETCHED = "api/", "fetched/"
-"""Begin the keys of what the OCR API and the fetcher store."""
+"""Key prefixes of objects stored by the OCR API and the fetcher."""
 _OF_REVIEW_PAGE = re.compile(r"uploads/[0-9a-f]{64}\.[a-z]+")
-"""Keys that the page of earlier versions made."""
+"""Keys made by the review page of earlier versions."""
 
 
 def completed(provenance: Provenance, key: str, at: datetime) -> Provenance:
-    """Say by which way an object came that does not say so itself, by its key; ``at``: when."""
+    """Infer the origin of an object without metadata from its key; ``at``: its time."""
     if provenance.kind is not None:
         return provenance
     if provenance.fetched_at is None and not key.startswith(FETCHED):
@@ -45,7 +45,7 @@ def completed(provenance: Provenance, key: str, at: datetime) -> Provenance:
 
 
 def to_source(provenance: Provenance) -> Source | None:
-    """Return what a document keeps of where an image came from; None: nothing is known."""
+    """Return the source to store for an image; None: unknown."""
     if provenance.kind is None and provenance.source_url is None:
         return None
     known = {
@@ -60,10 +60,9 @@ def to_source(provenance: Provenance) -> Source | None:
 
 
 def is_one_of(source: Source, known: Iterable[Source]) -> bool:
-    """Return whether a source says nothing new.
+    """Return whether a source is a duplicate.
 
-    That is where its URL, or its name, is known in its collection; of an object that says nothing
-    itself, where anything is known.
+    It is if its URL or name is known in its collection; without metadata, if any source is known.
     """
     if source.url is None and source.batch_id is None:
         return any(True for _ in known)
@@ -76,9 +75,9 @@ def _identity(source: Source) -> tuple[str | None, ...]:
 
 
 def with_source(known: tuple[Source, ...], source: Source) -> tuple[Source, ...]:
-    """Add a source where there is room, or as the first of its batch.
+    """Add a source below the limit, or as the first of its batch.
 
-    The images of a batch are found by their sources, so each batch keeps one at least.
+    The images of a batch are found by their sources, so at least one per batch is stored.
     """
     if len(known) < MOST_SOURCES:
         return (*known, source)

@@ -1,4 +1,4 @@
-"""Fetch one URL: safely, within its limits, and with a stable code for whatever goes wrong."""
+"""Download one URL safely, within limits, with a stable code for each failure."""
 
 import asyncio
 import ssl
@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from services.common.domain.image_formats import CONTENT_TYPES
-from services.common.download.answers import check_robots_tag, check_status
 from services.common.download.errors import (
     FailedDownloadError,
     NotModifiedError,
@@ -23,10 +22,11 @@ from services.common.download.errors import (
 )
 from services.common.download.guard import AddressGuard
 from services.common.download.headers import Validators, clean_date, clean_etag
+from services.common.download.large_bodies import LargeBodyLimiter
 from services.common.download.metrics import DownloadMetrics
 from services.common.download.resolver import open_resolver
+from services.common.download.responses import check_robots_tag, check_status
 from services.common.download.robots import RobotsPolicy
-from services.common.download.room import Room
 from services.common.download.settings import DownloadSettings
 from services.common.download.transport import Body, Transport
 from services.common.download.urls import host_of, to_url
@@ -35,9 +35,9 @@ _MOST_HEADERS = 128
 _LONGEST_HEADER = 8190
 
 SMALL_BYTES = 1024 * 1024
-"""A body may have so many however many others are in memory; lines of text have a tenth of it."""
+"""Bodies up to this size need no slot of ``LargeBodyLimiter``; a line of text has a tenth of it."""
 LARGE_AT_ONCE = 8
-"""Larger ones in memory: a few hosts with large photos would else fill it."""
+"""Limit of larger bodies in memory: a few hosts with large photos could fill it."""
 
 
 @dataclass(frozen=True)
@@ -47,31 +47,31 @@ class Download:
     content: bytes
     http_status: int
     content_type: str | None
-    """As the host claims."""
+    """As declared by the host."""
     etag: str | None = None
-    """None where it is none that may be sent back."""
+    """None if it is not valid for a conditional request."""
     last_modified: str | None = None
     robots_tag: str | None = None
-    """All of its X-Robots-Tag, cut short."""
+    """X-Robots-Tag, truncated."""
     final_url: str | None = None
-    """Where redirects led to; its query may hold secrets."""
+    """URL after redirects; its query may hold secrets."""
 
     @property
     def validators(self) -> Validators | None:
-        """To ask for news with, the next time; None where the host gave none."""
+        """For the next conditional request; None if the host sent none."""
         if not (self.etag or self.last_modified):
             return None
         return Validators(self.etag, self.last_modified, self.final_url)
 
 
 class Downloader:
-    """Downloads what hosts let a robot have.
+    """Downloads URLs that robots.txt allows.
 
     Args:
         transport: Sends the requests.
         settings: Limits.
-        robots: What hosts allow; None: not to be asked.
-        metrics: Counts what is fetched.
+        robots: Checks robots.txt; None: ignored.
+        metrics: Counts downloads.
     """
 
     def __init__(
@@ -85,25 +85,24 @@ class Downloader:
         self._settings = settings
         self._robots = robots
         self._seconds = metrics.seconds
-        self._room = Room(LARGE_AT_ONCE)
+        self._large_bodies = LargeBodyLimiter(LARGE_AT_ONCE)
 
     async def get(
         self, url: str, *, max_bytes: int | None = None, validators: Validators | None = None
     ) -> Download:
-        """Fetch a URL whole, following redirects.
+        """Download a URL, following redirects.
 
-        Where others hold many large bodies, one of more than ``SMALL_BYTES`` is waited for until
-        the tasks that have them end.
+        A body of more than ``SMALL_BYTES`` waits for a slot of ``LargeBodyLimiter``.
 
         Args:
             url: http or https.
-            max_bytes: Most bytes of its body; by default those of an image.
-            validators: Of an earlier download: only what has changed since is fetched.
+            max_bytes: Largest body; by default that of an image.
+            validators: Of an earlier download, for a conditional request.
 
         Raises:
-            RefusedDownloadError: It fails every time.
-            FailedDownloadError: It may work later.
-            NotModifiedError: It is what it was, say the validators.
+            RefusedDownloadError: Permanent failure.
+            FailedDownloadError: Transient failure.
+            NotModifiedError: Unchanged since ``validators``.
         """
         started = time.perf_counter()
         limit = self._settings.max_item_bytes if max_bytes is None else max_bytes
@@ -118,7 +117,7 @@ class Downloader:
                 content = await self._whole(body, deadline)
         if not content:
             raise RefusedDownloadError(
-                "empty_body", "the answer has no content", http_status=body.http_status
+                "empty_body", "the response has no content", http_status=body.http_status
             )
         self._seconds.observe(time.perf_counter() - started)
         return _to_download(content, response)
@@ -129,18 +128,18 @@ class Downloader:
             pieces.append(piece)
             size += len(piece)
             if size > SMALL_BYTES:
-                await self._room.enter(deadline)
+                await self._large_bodies.acquire(deadline)
         return b"".join(pieces)
 
     @asynccontextmanager
     async def stream(self, url: str, *, max_bytes: int) -> AsyncIterator[Body]:
-        """Open a URL, following redirects, and give its body in pieces, as it comes.
+        """Open a URL, following redirects, and stream its body.
 
-        Its total time is the caller's to limit.
+        The caller limits the total time.
 
         Raises:
-            RefusedDownloadError: It fails every time; also while it is read.
-            FailedDownloadError: It may work later; also while it is read.
+            RefusedDownloadError: Permanent failure; also while reading.
+            FailedDownloadError: Transient failure; also while reading.
         """
         hops: list[URL] = []
         async with AsyncExitStack() as stack:
@@ -151,10 +150,9 @@ class Downloader:
             yield body
 
     async def delay(self, url: str) -> float | None:
-        """Return how many seconds a host wants between two requests, or None if it does not say.
+        """Return the ``Crawl-delay`` of a host in seconds, or None.
 
-        Its robots.txt is fetched where it is not known; whatever goes wrong with that is None here,
-        and what it means is said by ``get``.
+        Fetches its robots.txt if unknown; failures give None here and are raised by ``get``.
         """
         return await self._robots.delay(url) if self._robots else None
 
@@ -184,14 +182,14 @@ async def open_downloader(
     resolver: AbstractResolver | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Downloader]:
-    """Open a client for the length of an ``async with`` block.
+    """Open a client for an ``async with`` block.
 
     Args:
         settings: Limits.
-        connections: Most connections at once.
-        metrics: Counts what is fetched; None: nobody sees it.
-        resolver: Finds the addresses of names; by default the system's.
-        tls: Knows whom to trust; by default the system's authorities.
+        connections: Limit of connections.
+        metrics: Counts downloads; None: not exported.
+        resolver: Of names; by default the system's.
+        tls: TLS context; by default the system's authorities.
     """
     guard = AddressGuard(settings.allowed_private_networks)
     metrics = metrics or DownloadMetrics(CollectorRegistry(), service="unseen")
@@ -205,10 +203,10 @@ async def open_downloader(
                 ssl=tls or True,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,  # it takes a gzip that breaks off for a whole one: see Body
-            trust_env=False,  # a proxy would connect in our place, past the guard
+            auto_decompress=False,  # it accepts a truncated gzip body: see Body
+            trust_env=False,  # a proxy would bypass the address guard
             timeout=aiohttp.ClientTimeout(
-                total=None,  # of the whole chain of redirects: see Downloader.get
+                total=None,  # covers the whole chain of redirects: see Downloader.get
                 sock_connect=settings.connect_timeout_seconds,
                 sock_read=settings.idle_timeout_seconds,
             ),
@@ -235,7 +233,7 @@ async def open_downloader(
 
 @contextmanager
 def _blamed(hops: Sequence[URL]) -> Iterator[None]:
-    """Note in a failure whose it is, where redirects led to another host."""
+    """Record in a failure the redirect's host that caused it."""
     try:
         yield
     except FailedDownloadError as error:

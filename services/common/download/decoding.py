@@ -1,7 +1,7 @@
-"""Undo content codings (RFC 9110, 8.4.1), within limits.
+"""Decode content codings (RFC 9110, 8.4.1), within limits.
 
-None is requested, as images are compressed already. Some servers compress all the same, and some
-name a coding that they did not apply: the first bytes decide.
+None is requested, as images are compressed already. Some servers compress nevertheless, and some
+declare a coding that they did not apply: the first bytes decide.
 """
 
 import re
@@ -16,37 +16,36 @@ _DEFLATE_MARK = 8
 _GZIP_BITS, _ZLIB_BITS, _RAW_BITS = 31, 15, -15
 
 _NO_CODINGS = frozenset({"", "identity", "aws-chunked"})
-"""``aws-chunked`` is of uploads to S3; some stores keep it, with bytes that are whole."""
+"""``aws-chunked`` belongs to S3 uploads; some stores keep it although the bytes are decoded."""
 _GZIP = frozenset({"gzip", "x-gzip"})
 _REGISTERED = _GZIP | {"deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz", "exi"}
-"""IANA's HTTP Content Coding Registry. Any other name is a mistake, such as a character set's."""
+"""IANA's HTTP Content Coding Registry; other names (such as character sets) are ignored."""
 _HEAD_BYTES = 512
 _SIGNATURE = re.compile(
     rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|II[*+]\0|MM\0[*+]"
     rb"|BM....\0\0\0\0|PK\x03\x04|PAR1",
     re.DOTALL,
 )
-"""Beginnings of images, zip archives and Parquet; no coding above gives them."""
+"""Magic numbers of images, zip archives and Parquet; none is produced by these codings."""
 _NOT_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 class Decoder(Protocol):
-    """Turns what is received into what was meant."""
+    """Streaming decoder of a body."""
 
     def decode(self, received: bytes) -> Iterator[bytes]:
-        """Give pieces of limited size."""
+        """Yield decoded chunks of limited size."""
         ...
 
     def finish(self) -> Iterator[bytes]:
-        """Give what is left, and check that all is there."""
+        """Yield the rest and check completeness."""
         ...
 
 
 def decoder_for(codings: str) -> Decoder:
-    """Return what undoes a Content-Encoding.
+    """Return the decoder of a Content-Encoding.
 
-    The decoder refuses what it can't undo (code ``unsupported_encoding``) once it has seen the
-    first bytes.
+    After the first bytes it raises ``unsupported_encoding`` for a coding that it can't decode.
     """
     names = [
         name for part in codings.split(",") if (name := part.strip().lower()) not in _NO_CODINGS
@@ -61,15 +60,15 @@ class _AsItIs:
         yield received
 
     def finish(self) -> Iterator[bytes]:
-        """Whether all is there, the client has seen."""
+        """Do nothing: the client checks completeness."""
         yield from ()
 
 
 class _Decoder:
-    """Undoes one coding, or none where the first bytes prove that it was not applied.
+    """Decodes one coding, or passes bytes on if the first ones show that it was not applied.
 
     Args:
-        names: Of the codings, in the order in which they are said to be applied.
+        names: Of the codings, in the declared order.
     """
 
     def __init__(self, names: list[str]) -> None:
@@ -109,7 +108,7 @@ class _Decoder:
 
 
 class _Inflater:
-    """Undoes gzip, zlib, and the bare deflate that some servers send in its place."""
+    """Decodes gzip, zlib, and the raw deflate that some servers send instead."""
 
     def __init__(self, *, is_gzip: bool) -> None:
         self._is_gzip = is_gzip

@@ -1,4 +1,4 @@
-"""Why an image could not be fetched, sorted by whether another attempt may help."""
+"""Errors of downloads, by whether a retry may succeed."""
 
 from typing import Literal
 
@@ -41,20 +41,20 @@ DownloadCode = Literal[
     "unsupported_scheme",
     "url_too_long",
 ]
-"""Why an image could not be fetched: a label of metrics, whose series exist at zero."""
+"""Error codes of downloads: a metric label, whose series exist at zero."""
 ANY_NUMBER = 100
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 LONGEST_DETAIL = 500
-"""Characters of a detail: part of it may be a host's own words."""
+"""Limit of a detail in characters: a part may come from the host."""
 
 
 class RefusedDownloadError(PermanentError):
-    """The same URL fails every time.
+    """Permanent failure: a retry can't succeed.
 
     Args:
         code: Stable name, for instance ``not_found``.
         detail: One sentence for the person who sent the list.
-        http_status: What the host answered, where it did.
+        http_status: Of the response, if any.
     """
 
     def __init__(self, code: DownloadCode, detail: str, *, http_status: int | None = None) -> None:
@@ -65,17 +65,17 @@ class RefusedDownloadError(PermanentError):
 
 
 class FailedDownloadError(TransientError):
-    """The same URL may work later.
+    """Transient failure: a retry may succeed.
 
     Args:
         code: Stable name, for instance ``timeout``.
         detail: One sentence for the person who sent the list.
-        http_status: What the host answered, where it did.
-        most_attempts: After so many it is no use: a person should not wait minutes for a dead host.
-        retry_after_seconds: How long the host wants to be left alone, where it said so.
+        http_status: Of the response, if any.
+        most_attempts: Limit of attempts: people should not wait minutes for a dead host.
+        retry_after_seconds: Of the host's ``Retry-After``, if any.
 
     Attributes:
-        host: Whose failure it is, where redirects led to it; None: of the host that was asked.
+        host: The redirect's host that failed; None: the requested one.
     """
 
     def __init__(
@@ -97,11 +97,11 @@ class FailedDownloadError(TransientError):
 
 
 class NotModifiedError(PipelineError):
-    """The host says that what was fetched before is still what it has: there is no body.
+    """The content is unchanged since the earlier download; there is no body.
 
     Args:
-        http_status: What the host answered.
-        validators: To ask with the next time.
+        http_status: Of the response.
+        validators: For the next conditional request.
     """
 
     code = "not_modified"
@@ -116,10 +116,10 @@ DownloadError = RefusedDownloadError | FailedDownloadError
 
 
 def to_detail(text: str) -> str:
-    """Return one printable line that any store can hold, cut short, with no query of a URL.
+    """Return one printable, truncated line without queries of URLs.
 
-    A host may send anything: its bytes that are no text arrive as lone surrogates (PEP 383), which
-    neither MongoDB nor JSON takes.
+    Bytes of a host that are not text arrive as lone surrogates (PEP 383), which neither MongoDB nor
+    JSON accepts.
     """
     line = hide_secrets(" ".join(text.split()))
     cut = line if len(line) <= LONGEST_DETAIL else f"{line[:LONGEST_DETAIL]}…"

@@ -1,7 +1,7 @@
-"""Which addresses may be connected to: public ones, and what the settings allow besides.
+"""SSRF guard: allow connections to public addresses and those of the settings only.
 
-The check sees the address of each new connection itself, after DNS and after each redirect, so that
-no name, literal or answer that changes in between leads past it.
+The address of each new connection is checked, after DNS and after each redirect, so neither DNS
+rebinding nor unusual spellings of an address bypass it.
 """
 
 import socket
@@ -12,13 +12,13 @@ from typing import Any
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]
-"""As ``socket.getaddrinfo`` gives it."""
+"""An item of ``socket.getaddrinfo``."""
 
 _GLOBAL_UNICAST_6 = IPv6Network("2000::/3")
 _NEVER_PUBLIC = tuple(
     ip_network(network)
     for network in (
-        # IANA's special-purpose registries (RFC 6890), spelt out where ``is_global`` differs
+        # IANA's special-purpose registries (RFC 6890), listed where ``is_global`` differs
         # between Python versions
         "0.0.0.0/8",
         "10.0.0.0/8",
@@ -47,8 +47,8 @@ _NEVER_PUBLIC = tuple(
 class ForbiddenAddressError(OSError):
     """The address is not public and not allowed.
 
-    An OSError with always the same text: the connector tries a name's next address after it, and
-    hands this very error on where every address ends so.
+    An OSError: the connector then tries the name's next address, and raises this error after the
+    last one.
     """
 
     def __init__(self, address: str) -> None:
@@ -57,17 +57,17 @@ class ForbiddenAddressError(OSError):
 
 
 class AddressGuard:
-    """Decides on addresses.
+    """Checks addresses.
 
     Args:
-        allowed: Networks that may be reached although they are not public.
+        allowed: Non-public networks that are allowed.
     """
 
     def __init__(self, allowed: Sequence[Network] = ()) -> None:
         self._allowed = tuple(allowed)
 
     def allows(self, text: str) -> bool:
-        """Return whether a literal address may be connected to; what is none may not."""
+        """Return whether an address is allowed; invalid ones are not."""
         try:
             address = ip_address(text)
         except ValueError:
@@ -82,10 +82,10 @@ class AddressGuard:
         return not is_mapped and _is_public(address)
 
     def open_socket(self, info: AddressInfo) -> socket.socket:
-        """Make the socket of a new connection; aiohttp's ``socket_factory``.
+        """Create the socket of a new connection; aiohttp's ``socket_factory``.
 
         Raises:
-            ForbiddenAddressError: Its address may not be connected to.
+            ForbiddenAddressError: Its address is not allowed.
         """
         family, kind, protocol, _, address = info
         if not self.allows(str(address[0])):

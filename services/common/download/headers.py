@@ -1,4 +1,4 @@
-"""What headers of an answer mean to whoever fetches it again.
+"""Response headers: validators, Retry-After and X-Robots-Tag.
 
 See docs/decisions/0014-conditional-requests.md.
 """
@@ -12,28 +12,28 @@ from email.utils import parsedate_to_datetime
 from yarl import URL
 
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
-"""A host that wants to be left alone for a year is asked again after an hour."""
+"""Limit of ``Retry-After``."""
 
 _ETAG = re.compile(r'(?:W/)?"[!#-~]{0,256}"')
 _HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT")
 _LONGEST_DATE = 40
 _ROBOT = re.compile(r"\*|(?=.*[a-z])[!#-'+.^-z|~0-9-]+")
-"""A product token (RFC 9110, 5.6.2): no spaces, so that no date with a comma counts as one."""
+"""A product token (RFC 9110, 5.6.2): without spaces, so that a date with a comma is not one."""
 _OPT_OUT = frozenset({"noai", "noimageai"})
 _WITH_VALUE = frozenset(
     {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"}
 )
-"""Rules written as ``name: value``, which is how a robot's name is written as well."""
+"""Rules of the form ``name: value``, which is also the form of a robot's name."""
 
 
 @dataclass(frozen=True)
 class Validators:
-    """What tells whether a resource is still the one fetched before (RFC 9110, 8.8).
+    """Validators of a downloaded resource (RFC 9110, 8.8).
 
     Args:
         etag: Strong or weak, as received.
         last_modified: As received.
-        url: Where they came from, after redirects; None: from the URL that is asked for.
+        url: Their origin after redirects; None: the requested URL.
     """
 
     etag: str | None = None
@@ -41,11 +41,10 @@ class Validators:
     url: str | None = None
 
     def conditions(self, url: URL, *, is_first: bool) -> dict[str, str]:
-        """Return the headers that ask one URL of a chain of redirects for news only.
+        """Return the headers of a conditional request to one URL of a chain of redirects.
 
-        They are for the resource they came from alone: the tag of another one says nothing, might
-        be the same by chance, and would tell one host what another one said. Whatever is not
-        exactly what a host may send (RFC 9110) is left out.
+        They are sent only to the resource they came from, as a tag may equal another's by chance
+        and would disclose one host's response to another. Invalid values (RFC 9110) are left out.
         """
         if str(url) != self.url if self.url else not is_first:
             return {}
@@ -58,7 +57,7 @@ class Validators:
 
 
 def clean_etag(value: str | None) -> str | None:
-    """Return an entity tag that may be kept and sent back, or None."""
+    """Return a valid entity tag, or None."""
     return value if value and _ETAG.fullmatch(value) else None
 
 
@@ -68,14 +67,14 @@ def clean_date(value: str | None) -> str | None:
 
 
 def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Return how long a host wants to be left alone (RFC 9110, 10.2.3), an hour at most.
+    """Return the ``Retry-After`` of a response (RFC 9110, 10.2.3), an hour at most.
 
     Args:
-        headers: Of its answer.
+        headers: Of the response.
         now: Time, for tests.
 
     Returns:
-        Seconds; None where it does not say, or not so that it can be understood.
+        Seconds; None if it is missing or invalid.
     """
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
@@ -91,17 +90,17 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None)
 
 
 def opts_out(lines: Iterable[str], agent: str) -> bool:
-    """Return whether X-Robots-Tag keeps an image from being learnt from: ``noai``, ``noimageai``.
+    """Return whether X-Robots-Tag forbids training on an image: ``noai``, ``noimageai``.
 
     Args:
-        lines: The header's values, one a time that it was sent.
-        agent: The robot's own name; rules for another robot do not concern it.
+        lines: The header's values, one per occurrence.
+        agent: The robot's name; rules for other robots are ignored.
     """
     return any(_OPT_OUT & _rules_for(line, agent.lower()) for line in lines)
 
 
 def _rules_for(line: str, agent: str) -> set[str]:
-    """Return the rules of ``noindex, otherbot: noai, nofollow`` that concern a robot."""
+    """Return the rules of ``noindex, otherbot: noai, nofollow`` that apply to a robot."""
     rules: set[str] = set()
     concerns = True
     for part in line.lower().split(","):

@@ -1,4 +1,4 @@
-"""What downloads count: each service under a name of its own, so that sums hold its own alone."""
+"""Metrics of downloads, with a name per service."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -6,7 +6,7 @@ _EDGES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class DownloadMetrics:
-    """The instruments of one service's downloads.
+    """Metrics of one service's downloads.
 
     Args:
         registry: Where they are registered, once.

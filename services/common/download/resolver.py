@@ -1,4 +1,4 @@
-"""The system's name resolution, on threads of its own."""
+"""System name resolution on its own threads."""
 
 import asyncio
 import socket
@@ -10,17 +10,17 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from typing_extensions import override
 
 RESOLVING_AT_ONCE = 64
-"""A name whose server does not answer holds a thread for 10 to 20 s, whoever gave up on it."""
+"""A name whose server does not answer blocks a thread for 10 to 20 s, even after cancellation."""
 
 
 class SystemResolver(AbstractResolver):
-    """Asks ``getaddrinfo``, as aiohttp does where it is given nothing else.
+    """Resolves names by ``getaddrinfo``, like aiohttp's default resolver.
 
-    That would use the loop's few threads, which read files and unpack archives too: some names that
-    nobody answers for would hold up everything.
+    That one uses the loop's few threads, which also read files and unpack archives: a few
+    unresponsive name servers would block them all.
 
     Args:
-        threads: Whose threads wait.
+        threads: Executor of the look-ups.
     """
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
@@ -55,12 +55,12 @@ class SystemResolver(AbstractResolver):
 
     @override
     async def close(self) -> None:
-        """Leave the threads to whoever made them."""
+        """Do nothing: the threads belong to the caller."""
 
 
 @contextmanager
 def open_resolver() -> Iterator[SystemResolver]:
-    """Resolve names for the length of a ``with`` block; who still waits then is left alone."""
+    """Yield a resolver; look-ups still running at the end are abandoned."""
     threads = ThreadPoolExecutor(RESOLVING_AT_ONCE, thread_name_prefix="dns")
     try:
         yield SystemResolver(threads)

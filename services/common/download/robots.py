@@ -1,4 +1,4 @@
-"""What hosts let robots fetch: the Robots Exclusion Protocol (RFC 9309).
+"""Robots Exclusion Protocol (RFC 9309).
 
 See docs/decisions/0016-robots-txt.md.
 """
@@ -15,61 +15,61 @@ from dataclasses import dataclass, field
 from protego import Protego
 from yarl import URL
 
-from services.common.download.answers import check_status
 from services.common.download.errors import (
     DownloadError,
     FailedDownloadError,
     RefusedDownloadError,
 )
+from services.common.download.responses import check_status
 from services.common.download.transport import Body, Transport
 from services.common.download.urls import to_url
 
 LARGEST_BYTES = 500 * 1024
-"""What must be read of a file at least (RFC 9309, 2.5); nothing after it is."""
+"""Parsing limit of a file (RFC 9309, 2.5)."""
 KEPT_SECONDS = 24 * 3600.0
-"""No longer, says RFC 9309, 2.4."""
+"""Longest cache time (RFC 9309, 2.4)."""
 UNAVAILABLE_SECONDS = 60.0
-"""Until a host whose robots.txt is out of order is asked for it again."""
+"""Cache time of an unavailable robots.txt."""
 UNREACHABLE_SECONDS = 1.0
-"""Long enough that who asks about a delay and then for a URL waits for a dead host once; shorter
-than any pause before another attempt."""
+"""Cache time of an unresponsive host: covers the look-up of the delay and of the URL, but ends
+before any retry."""
 LONGEST_DELAY_SECONDS = 300.0
-"""A host that wants an hour between two requests gets fewer, not none."""
+"""Limit of ``Crawl-delay``."""
 
 _MOST_ORIGINS = 10_000
 _MOST_CHARACTERS = 2 * 1024 * 1024
-"""Of all files kept; their rules take about twenty times as many bytes."""
+"""Cache size, in bytes of files; parsed rules take about twenty times as many."""
 _READ_IN_PLACE_CHARACTERS = 8 * 1024
-"""Longer files are read and matched in a thread: 500 KiB of wildcards and a URL as long as it may
-be take most of a second, and would hold up every other download.
+"""Longer files are parsed and matched in a thread: 500 KiB of wildcards and a URL of the maximum
+length take most of a second, which would block all other downloads.
 """
 _UNREACHABLE = frozenset(
     {"connection_failed", "dns_failure", "forbidden_address", "timeout", "tls_error"}
 )
-"""Say more of a host than that its robots.txt is not to be had."""
+"""Codes that describe the host better than ``robots_unavailable``."""
 
 
 @dataclass(frozen=True)
 class _Rules:
-    """What one origin allows."""
+    """The rules of one origin."""
 
     parsed: Protego | None = None
-    """None: everything."""
+    """None: all is allowed."""
     error: DownloadError | None = None
-    """Why nothing is known, and so nothing allowed."""
+    """Error that makes the rules unknown, so nothing is allowed."""
     size: int = 0
     """Characters."""
     kept_seconds: float = KEPT_SECONDS
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """A file made to be slow takes one thread, not all."""
+    """Serialises matching per origin, so that a pathological file blocks one thread only."""
 
 
 class RobotsPolicy:
-    """Asks each origin once a day what it allows.
+    """Fetches and caches the robots.txt of each origin for a day.
 
     Args:
         transport: Fetches robots.txt.
-        agent: Name that robots.txt may call the fetcher by.
+        agent: The fetcher's name in robots.txt.
         timeout_seconds: Limit to fetch one.
         clock: Seconds that only go forward.
     """
@@ -89,22 +89,22 @@ class RobotsPolicy:
         self._under_way: dict[URL, asyncio.Task[_Rules]] = {}
 
     async def check(self, url: URL) -> None:
-        """Return where a URL may be fetched.
+        """Raise unless a URL may be fetched.
 
         Raises:
-            RefusedDownloadError: It may not, or its host cannot be fetched from at all.
-            FailedDownloadError: It is not known whether it may.
+            RefusedDownloadError: It is disallowed, or its host can't be reached permanently.
+            FailedDownloadError: robots.txt is unavailable.
         """
         rules = await self._rules(url.origin())
         if rules.error:
             raise _renewed(rules.error)
         if rules.parsed and not await self._allows(rules, rules.parsed, str(url)):
-            raise RefusedDownloadError("robots_disallowed", "the host's robots.txt disallows it")
+            raise RefusedDownloadError("robots_disallowed", "disallowed by robots.txt")
 
     async def delay(self, url: str) -> float | None:
-        """Return how many seconds a host wants between two requests, or None if it does not say.
+        """Return the ``Crawl-delay`` of a host in seconds, or None.
 
-        Its robots.txt is fetched where it is not known. Never raises a DownloadError.
+        Fetches its robots.txt if unknown. Never raises a DownloadError.
 
         Args:
             url: An accepted URL.
@@ -121,7 +121,7 @@ class RobotsPolicy:
         return min(longest, LONGEST_DELAY_SECONDS) if longest > 0 else None
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel running requests."""
         tasks = tuple(self._under_way.values())
         for task in tasks:
             task.cancel()
@@ -136,7 +136,7 @@ class RobotsPolicy:
             task = asyncio.create_task(self._load(origin))
             self._under_way[origin] = task
             task.add_done_callback(lambda _: self._under_way.pop(origin))
-        return await asyncio.shield(task)  # others wait for it too
+        return await asyncio.shield(task)  # it is shared with other callers
 
     async def _load(self, origin: URL) -> _Rules:
         asked: list[URL] = []
@@ -156,7 +156,7 @@ class RobotsPolicy:
 
     async def _fetch(self, url: URL, asked: list[URL]) -> str:
         async def note(hop: URL) -> None:
-            asked.append(hop)  # and no more: nothing says whether robots.txt may be fetched
+            asked.append(hop)  # robots.txt itself needs no permission
 
         async with AsyncExitStack() as stack:
             response = await self._transport.open(url, stack, note)
@@ -178,7 +178,7 @@ class RobotsPolicy:
 
 
 class _Cache:
-    """Rules by origin, the least recently used going first."""
+    """LRU cache of rules by origin."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -210,10 +210,9 @@ class _Cache:
 
 
 def _without_file(error: DownloadError, *, was_redirected: bool) -> _Rules:
-    """Return what is allowed where no robots.txt was received (RFC 9309, 2.3.1).
+    """Return the rules if no robots.txt was received (RFC 9309, 2.3.1).
 
-    A host that answers 429 is treated as one that is out of order, as Google does, not as one that
-    has no file.
+    A 429 counts as unavailable, as for Google, not as a missing file.
     """
     if error.code in _UNREACHABLE and not was_redirected:
         return _Rules(error=error, kept_seconds=UNREACHABLE_SECONDS)
@@ -223,7 +222,7 @@ def _without_file(error: DownloadError, *, was_redirected: bool) -> _Rules:
     pause = getattr(error, "retry_after_seconds", None)
     unavailable = FailedDownloadError(
         "robots_unavailable",
-        f"its robots.txt, which may forbid it, could not be had: {error.code}",
+        f"robots.txt unavailable: {error.code}",
         http_status=error.http_status,
         retry_after_seconds=pause,
     )
@@ -231,7 +230,7 @@ def _without_file(error: DownloadError, *, was_redirected: bool) -> _Rules:
 
 
 def _renewed(error: DownloadError) -> DownloadError:
-    """Return an error like one that was raised before: it must not be raised twice."""
+    """Return a copy of an error, as an instance must not be raised twice."""
     if isinstance(error, RefusedDownloadError):
         return RefusedDownloadError(error.code, error.detail, http_status=error.http_status)
     return FailedDownloadError(

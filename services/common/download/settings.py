@@ -1,4 +1,4 @@
-"""What a download may reach, how much and how long, and whose wishes it heeds."""
+"""Settings of downloads: allowed addresses, limits, robots rules."""
 
 import re
 from ipaddress import IPv4Network, IPv6Network
@@ -25,42 +25,38 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class DownloadSettings(BaseSettings):
-    """What a download may reach, and how much and how long (``FETCHER_*``)."""
+    """Download limits and rules (``FETCHER_*``)."""
 
     model_config = SettingsConfigDict(env_prefix="FETCHER_", frozen=True)
 
     allowed_private_networks: Networks = Field(
-        (), description="The only non-public addresses to fetch from: CIDRs, comma-separated."
+        (), description="Non-public networks to fetch from: CIDRs, comma-separated."
     )
     max_item_bytes: int = Field(
         20 * MEBIBYTE, ge=1024, description="Largest image, in bytes after decompression."
     )
-    connect_timeout_seconds: float = Field(10.0, gt=0, le=60, description="Limit to connect.")
-    idle_timeout_seconds: float = Field(
-        10.0, gt=0, le=600, description="Limit between two reads of a body."
-    )
+    connect_timeout_seconds: float = Field(10.0, gt=0, le=60, description="Connect timeout.")
+    idle_timeout_seconds: float = Field(10.0, gt=0, le=600, description="Read timeout of a body.")
     total_timeout_seconds: float = Field(
-        30.0, gt=0, le=3600, description="Limit of a whole download, redirects included."
+        30.0, gt=0, le=3600, description="Total timeout of a download, redirects included."
     )
-    max_redirects: int = Field(5, ge=0, le=20, description="Redirects followed.")
+    max_redirects: int = Field(5, ge=0, le=20, description="Limit of redirects.")
     user_agent: str = Field(
         f"docreco-fetcher/{VERSION}",
         pattern=r"^[A-Za-z_-]+[!-~]*( [!-~]+)*$",
-        description="Name told to hosts; robots.txt knows the fetcher by the letters it begins "
-        "with.",
+        description="User-Agent; its leading letters are the name in robots.txt.",
     )
     contact: str = Field(
         "",
         pattern=r"^[!-'*-~]*$",
-        description="Address or page told to hosts, for their complaints.",
+        description="Contact address or page in the User-Agent, for complaints of hosts.",
     )
     robots: Literal["obey", "ignore"] = Field(
-        "obey", description="What to do about a host's robots.txt."
+        "obey", description="Handling of a host's robots.txt."
     )
     robots_tag: Literal["obey", "ignore"] = Field(
         "obey",
-        description="What to do about X-Robots-Tag: noai or noimageai; obeyed, the image is not "
-        "kept.",
+        description="Handling of X-Robots-Tag: noai or noimageai; obeyed, the image is not stored.",
     )
     redact_query: Names = Field(
         (
@@ -76,7 +72,7 @@ class DownloadSettings(BaseSettings):
 
     @property
     def robots_agent(self) -> str:
-        """The name that robots.txt and X-Robots-Tag may call the fetcher by (RFC 9309, 2.2.1)."""
+        """The fetcher's product token in robots.txt and X-Robots-Tag (RFC 9309, 2.2.1)."""
         found = re.match(r"[A-Za-z_-]+", self.user_agent)
         assert found  # noqa: S101  see the pattern of user_agent
         return found[0]

@@ -1,4 +1,4 @@
-"""Opens URLs, hop by hop: each redirect is a request of its own, to be allowed like the first."""
+"""Open URLs hop by hop: each redirect is checked like the first request."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -8,18 +8,18 @@ import aiohttp
 from typing_extensions import override
 from yarl import URL
 
-from services.common.download.answers import redirect_target, to_download_error
 from services.common.download.decoding import decoder_for
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
 from services.common.download.metrics import DownloadMetrics
+from services.common.download.responses import redirect_target, to_download_error
 from services.common.download.settings import DownloadSettings
 from services.common.download.urls import UnacceptableUrlError
 
 _CHUNK_BYTES = 64 * 1024
 
 Permit = Callable[[URL], Awaitable[None]]
-"""Returns where a URL may be asked for; raises a DownloadError where it may not."""
+"""Raises a DownloadError unless a URL may be requested."""
 
 
 class Transport:
@@ -31,7 +31,7 @@ class Transport:
         metrics: Counts the bytes of bodies.
 
     Attributes:
-        received: Counts the bytes of bodies, as they come.
+        received: Counts received bytes of bodies.
     """
 
     def __init__(
@@ -47,16 +47,16 @@ class Transport:
     async def open(
         self, url: URL, stack: AsyncExitStack, permit: Permit, validators: Validators | None = None
     ) -> aiohttp.ClientResponse:
-        """Return the answer that redirects lead to, whatever its status.
+        """Return the response after redirects, with any status.
 
         Args:
-            url: Where to begin.
-            stack: Closes the answers.
-            permit: Asked before each request.
-            validators: For a request that is conditional.
+            url: First URL.
+            stack: Closes the responses.
+            permit: Called before each request.
+            validators: For a conditional request.
 
         Raises:
-            RefusedDownloadError: A redirect leads nowhere, or to what is not fetched.
+            RefusedDownloadError: A redirect is invalid or not allowed.
         """
         for hop in range(self._settings.max_redirects + 1):
             await permit(url)
@@ -67,7 +67,7 @@ class Transport:
             target = redirect_target(response)
             if target is None:
                 return response
-            response.close()  # a redirect's body is of no interest, and may have no end
+            response.close()  # the body of a redirect is not needed and may be endless
             url = target
         raise RefusedDownloadError(
             "too_many_redirects", f"more than {self._settings.max_redirects} redirects"
@@ -75,7 +75,7 @@ class Transport:
 
     @contextmanager
     def sorted_errors(self) -> Iterator[None]:
-        """Turn what the client raises into download errors."""
+        """Translate the client's exceptions into download errors."""
         try:
             yield
         except UnacceptableUrlError as error:
@@ -85,21 +85,21 @@ class Transport:
 
 
 class Body(AsyncIterator[bytes]):
-    """A body in pieces, as it comes, after decompression.
+    """A streamed body, after decompression.
 
     Args:
-        response: An answer whose status is good.
-        transport: It came by.
-        max_bytes: More is refused.
+        response: A successful response.
+        transport: Its transport.
+        max_bytes: Limit.
 
     Attributes:
-        http_status: What the host answered.
-        content_type: As the host claims.
-        final_url: Where redirects led to.
+        http_status: Of the response.
+        content_type: As declared by the host.
+        final_url: After redirects.
 
     Raises:
-        RefusedDownloadError: At once: it is too large, as announced. While it is read: it is
-            compressed in an unknown way.
+        RefusedDownloadError: At once: the declared length is too large. While reading: the coding
+            is unsupported.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Body(AsyncIterator[bytes]):
     def _limited(self, pieces: Iterator[bytes], received_bytes: int) -> Iterator[bytes]:
         for piece in pieces:
             self._size += len(piece)
-            # packed bytes count too: they may be endless and hold nothing
+            # compressed bytes count too: they may be endless and decode to nothing
             if max(self._size, received_bytes) > self._max_bytes:
                 raise self._too_large()
             if piece:

@@ -1,4 +1,4 @@
-"""Which URLs are fetched at all: of a list and of every redirect alike."""
+"""Validate URLs, of lists and of redirects alike."""
 
 import re
 from contextlib import suppress
@@ -20,16 +20,16 @@ _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _AUTHORITY = re.compile(r"[^:/?#]+://[^/?#]*")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PATH_CHARACTERS = "%/:@!$&'()*+,;=-._~"
-"""What a path may hold as it is, beside letters and digits (RFC 3986, 3.3)."""
+"""Characters of a path that need no encoding, beside letters and digits (RFC 3986, 3.3)."""
 _QUERY_CHARACTERS = _PATH_CHARACTERS + "?"
 
 
 class UnacceptableUrlError(PermanentError):
-    """The URL is not one to fetch.
+    """The URL is not acceptable.
 
     Args:
         code: ``invalid_url``, ``unsupported_scheme``, ``credentials_in_url`` or ``url_too_long``.
-        detail: What is wrong with it; never holds the URL itself.
+        detail: Reason; never holds the URL itself.
     """
 
     def __init__(self, code: DownloadCode, detail: str) -> None:
@@ -41,18 +41,18 @@ class UnacceptableUrlError(PermanentError):
 def to_url(text: str) -> URL:
     """Parse an absolute http or https URL to ASCII, as it was written, without its fragment.
 
-    The host is in IDNA form. What is valid in path and query stays as it is, percent-encoding
-    included: hosts that sign URLs compare them byte for byte. Only what is not valid there is
-    percent-encoded (RFC 3986), and dot segments are removed, as browsers do.
+    The host is in IDNA form. Valid characters of path and query are unchanged, percent-encoding
+    included: hosts that sign URLs compare them byte for byte. Invalid ones are percent-encoded
+    (RFC 3986), and dot segments are removed, as browsers do.
 
     Raises:
-        UnacceptableUrlError: It is not one to fetch.
+        UnacceptableUrlError: It is not acceptable.
     """
     text = text.strip()
     if not text:
-        raise UnacceptableUrlError("invalid_url", "it is empty")
+        raise UnacceptableUrlError("invalid_url", "URL is empty")
     if len(text) > MAX_URL_LENGTH:
-        raise UnacceptableUrlError("url_too_long", f"more than {MAX_URL_LENGTH} characters")
+        raise UnacceptableUrlError("url_too_long", f"URL has more than {MAX_URL_LENGTH} characters")
     check_characters(text)
     try:
         text.encode()  # yarl would drop a lone surrogate
@@ -63,7 +63,7 @@ def to_url(text: str) -> URL:
     _check(url, port)
     url = _as_written(text, url)
     if len(str(url)) > MAX_URL_LENGTH:
-        raise UnacceptableUrlError("url_too_long", f"more than {MAX_URL_LENGTH} characters")
+        raise UnacceptableUrlError("url_too_long", f"URL has more than {MAX_URL_LENGTH} characters")
     return url
 
 
@@ -74,25 +74,25 @@ def check_characters(text: str) -> None:
         UnacceptableUrlError: It holds one.
     """
     if _CONTROL.search(text.replace(" ", "")):
-        raise UnacceptableUrlError("invalid_url", "it holds a control character")
+        raise UnacceptableUrlError("invalid_url", "URL contains a control character")
 
 
 def spellings(url: str) -> set[str]:
-    """Return the forms in which a URL may have been kept, for a look-up by any of them.
+    """Return the forms in which a URL may have been stored, for a look-up by any of them.
 
     As it is given, as it is requested, and normalised (RFC 3986, 6.2.2).
     """
     forms = {url}
-    with suppress(UnacceptableUrlError):  # somebody's upload may name what is not fetched
+    with suppress(UnacceptableUrlError):  # the metadata of an upload may hold an unacceptable URL
         requested = str(to_url(url))
         forms |= {requested, str(URL(requested))}
     return forms
 
 
 def _as_written(text: str, url: URL) -> URL:
-    """Return a parsed URL with path and query as they were written.
+    """Return a parsed URL with the original path and query.
 
-    One with dot segments stays normalised: what is sent is then not what was written anyway.
+    A path with dot segments stays normalised.
     """
     authority = _AUTHORITY.match(text)
     rest = text[authority.end() :].partition("#")[0] if authority else ""
@@ -108,14 +108,14 @@ def _as_written(text: str, url: URL) -> URL:
 
 
 def _quoted(text: str, valid: str) -> str:
-    """Percent-encode what is not valid in a part of a URL, a stray percent sign included."""
+    """Percent-encode invalid characters in a part of a URL, including stray percent signs."""
     return quote(_STRAY_PERCENT.sub("%25", text), safe=valid)
 
 
 def host_of(url: str) -> str:
-    """Return the host of an accepted URL as it is asked for: ``example.org``, ``[::1]:8080``.
+    """Return the host and port of an accepted URL: ``example.org``, ``[::1]:8080``.
 
-    A dot at the end of a name makes no other host of it.
+    A trailing dot of a name is dropped.
     """
     host = url.partition("://")[2].partition("/")[0].partition("?")[0].lower()
     name, colon, port = host.partition(".:")
@@ -124,19 +124,19 @@ def host_of(url: str) -> str:
 
 def _check(url: URL, port: int | None) -> None:
     if not url.scheme:
-        raise UnacceptableUrlError("invalid_url", "it does not begin with http:// or https://")
+        raise UnacceptableUrlError("invalid_url", "URL must start with http:// or https://")
     if url.scheme not in {"http", "https"}:
-        raise UnacceptableUrlError("unsupported_scheme", "only http and https are fetched")
+        raise UnacceptableUrlError("unsupported_scheme", "unsupported scheme: use http or https")
     if url.raw_user is not None or url.raw_password is not None:
-        raise UnacceptableUrlError("credentials_in_url", "it holds a user name or password")
+        raise UnacceptableUrlError("credentials_in_url", "URL must not contain credentials")
     if not url.raw_host:
-        raise UnacceptableUrlError("invalid_url", "it has no host")
+        raise UnacceptableUrlError("invalid_url", "URL has no host")
     if not _is_host(url.raw_host):
-        raise UnacceptableUrlError("invalid_url", "its host is not a name or an address")
+        raise UnacceptableUrlError("invalid_url", "host is not a valid name or address")
     if port == 0:
-        raise UnacceptableUrlError("invalid_url", "its port is 0")
+        raise UnacceptableUrlError("invalid_url", "port must not be 0")
     if len(str(url)) > MAX_URL_LENGTH:
-        raise UnacceptableUrlError("url_too_long", f"more than {MAX_URL_LENGTH} characters")
+        raise UnacceptableUrlError("url_too_long", f"URL has more than {MAX_URL_LENGTH} characters")
 
 
 def _is_host(host: str) -> bool:

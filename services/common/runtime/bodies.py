@@ -70,7 +70,7 @@ class BodyGuard:
                 limit.check_declared(headers)
         except ProblemError as error:
             response = await self._refuse(Request(scope, receive), error)
-            response.headers["Connection"] = "close"  # what follows may be taken for a request
+            response.headers["Connection"] = "close"  # against request smuggling
             await response(scope, receive, send)
             return
         await self._app(scope, receive if limit is None else limit.counting(receive), send)

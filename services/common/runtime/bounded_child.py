@@ -104,7 +104,7 @@ class BoundedChild:
         self.kill()
         self._process.__exit__(kind, error, trace)
         if not self._file.closed:
-            # Drop what Python has buffered: it takes the position for the one before the child
+            # Drop Python's buffer, whose position is the one before the child
             self._file.seek(0, os.SEEK_END)
             self._file.seek(0)
 

@@ -31,17 +31,17 @@ def main(target: str, memory_bytes: int, cpu_seconds: int, args: list[Any]) -> N
         _tell("refused", str(error))
     except MemoryError:
         _tell("memory", "")
-    except Exception as error:  # noqa: BLE001 - what a parser raises on hostile input is an answer
+    except Exception as error:  # noqa: BLE001 - parsers raise anything on hostile input
         _tell("crashed", f"{type(error).__name__}: {error}")
 
 
 def _limit(memory_bytes: int, cpu_seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    # The soft limit sends SIGXCPU, which says why; the hard one kills
+    # The soft limit sends SIGXCPU, which identifies the reason; the hard one kills
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # it writes to a pipe alone
-    with suppress(OSError):  # where memory runs out, the service is not the one to be killed
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # it only writes to a pipe
+    with suppress(OSError):  # the out-of-memory killer takes the child, not the service
         _OOM_SCORE.write_text("1000")
 
 

@@ -44,7 +44,7 @@ class Breaker:
         async for attempt in retry_for_ever(stop, first=0.5, longest=LARGEST_PAUSE_SECONDS):
             with attempt:
                 if check is not None and not stop.is_set():
-                    # A stopped server accepts connections and never answers
+                    # A suspended server accepts connections and never answers
                     async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
                         await check()
         log.info("resuming", dependency=cause.dependency)

@@ -98,6 +98,6 @@ async def _outcome(check: Check) -> str:
             await check()
     except TimeoutError:
         return f"no answer within {CHECK_TIMEOUT_SECONDS:g} s"
-    except Exception as error:  # noqa: BLE001  whatever is wrong is the answer
+    except Exception as error:  # noqa: BLE001  any failure is reported
         return f"{type(error).__name__}: {error}"[:300]
     return "ok"

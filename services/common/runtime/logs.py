@@ -36,7 +36,7 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
     )
     structlog.configure(
         processors=[
-            structlog.stdlib.filter_by_level,  # or what nobody reads is made all the same
+            structlog.stdlib.filter_by_level,  # skip formatting of records below the level
             *shared,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],

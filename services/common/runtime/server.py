@@ -36,7 +36,7 @@ async def serve_until(stop: asyncio.Event, server: uvicorn.Server) -> None:
 
     watcher = asyncio.create_task(ask_to_stop())
     try:
-        # _serve leaves signal handlers alone; serve() would take them from the service
+        # serve() would replace the service's signal handlers, _serve() does not
         await server._serve()  # noqa: SLF001
     finally:
         watcher.cancel()

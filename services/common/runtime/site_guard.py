@@ -103,7 +103,7 @@ def _is_known(host: str, names: frozenset[str]) -> bool:
     """Whether the host of a ``Host`` header is listed, or is an IP address."""
     try:
         name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
-    except ValueError:  # a bracket too few
+    except ValueError:  # unbalanced bracket
         return False
     if name in names:
         return True

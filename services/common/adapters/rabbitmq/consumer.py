@@ -1,4 +1,4 @@
-"""Takes the deliveries of a work queue, or of its partitions, and settles each exactly once."""
+"""Consume a work queue, or its partitions, and settle each delivery exactly once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -44,24 +44,24 @@ log = structlog.stdlib.get_logger(__name__)
 
 CANCEL_AGAIN_SECONDS = 1.0
 IDLE_POLL_SECONDS = 0.25
-"""Between two looks whether there is time for work that can wait."""
+"""Interval to check whether the preferred queue is idle."""
 Settled = Callable[[Outcome, str], None]
-"""Told once a delivery: its outcome and code."""
+"""Called once per delivery with its outcome and code."""
 StopFeed = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Consumer:
-    """Hands the deliveries of one work queue to a handler and settles each exactly once.
+    """Passes the deliveries of one work queue to a handler and settles each exactly once.
 
     Args:
         settings: Address of RabbitMQ.
         queues: The work queue and where failures go.
-        handle: Does the work of one delivery; as many run at once as are held.
-        prefetch: Deliveries held at once, of each partition where there are partitions.
-        checks: By name of a dependency: returns when it answers again, raises while it does not.
-        on_settled: Told the outcome of each delivery.
-        on_takeover: Called before the first delivery of a partition that another process had.
-        behind: Whose work goes first: a delivery is taken only while it has nothing to do.
+        handle: Processes one delivery; concurrency is ``prefetch``.
+        prefetch: Unsettled deliveries, per partition if there are partitions.
+        checks: Health checks, by name of the dependency.
+        on_settled: Called with the outcome of each delivery.
+        on_takeover: Called before the first delivery of a partition from another process.
+        behind: A preferred consumer: deliveries are taken only while it is idle.
     """
 
     def __init__(
@@ -88,18 +88,18 @@ class Consumer:
         self._state = "not connected yet"
 
     async def check(self) -> None:
-        """Raise BrokerUnavailableError unless deliveries are being taken."""
+        """Raise BrokerUnavailableError unless consuming."""
         if self._state:
             raise BrokerUnavailableError(self._state)
 
     async def run(self, stop: asyncio.Event, *, drain_seconds: float = 20.0) -> None:
         """Consume until ``stop`` is set, reconnecting and pausing as needed.
 
-        On the way out no further delivery is taken, those in flight get ``drain_seconds`` to
-        finish, and what is left then stays unsettled.
+        On shutdown no further delivery is taken, those in flight get ``drain_seconds`` to finish,
+        and the rest stays unsettled.
 
         Raises:
-            Exception: A bug in settling: nothing more can be promised, so the process must end.
+            Exception: A bug in settling; the process must end.
         """
         try:
             while not stop.is_set():
@@ -119,7 +119,7 @@ class Consumer:
     async def _consume_once(
         self, stop: asyncio.Event, drain_seconds: float
     ) -> UnavailableError | None:
-        """Consume on one connection; return why it ended (None: asked to stop)."""
+        """Consume on one connection; return the error that ended it (None: stopped)."""
         async with connect(self._settings) as connection:
             session = Session(Publisher(await open_channel(connection, confirms=True)))
             channel = await open_channel(connection, confirms=False)
@@ -139,12 +139,14 @@ class Consumer:
             if self._in_flight and not session.is_lost:
                 await asyncio.wait(self._in_flight, timeout=drain_seconds)
             if self._queues.partitions:
-                for task in self._in_flight:  # with the connection its hosts go to another process
+                for (
+                    task
+                ) in self._in_flight:  # closing the connection hands its hosts to another process
                     task.cancel()
             return session.cause
 
     async def _feed(self, connection: Connection, channel: Channel, session: Session) -> StopFeed:
-        """Begin to take deliveries; return what ends it."""
+        """Start consuming; return the function that stops it."""
         if self._queues.partitions:
             return await self._share(connection, channel, session)
         queue = await channel.get_queue(self._queues.work)
@@ -163,7 +165,7 @@ class Consumer:
         return cancel
 
     async def _share(self, connection: Connection, channel: Channel, session: Session) -> StopFeed:
-        """Begin to take the deliveries of a fair share of the partitions."""
+        """Start consuming a fair share of the partitions."""
         partitions = Partitions(
             connection,
             self._queues,
@@ -177,7 +179,7 @@ class Consumer:
         task.add_done_callback(session.check_task)
 
         async def end() -> None:
-            # Where the connection is lost another process works on the same hosts by now
+            # After a lost connection another process may already work on the same hosts
             partitions.leave(at_once=session.is_lost)
             await _cancel(task)
 
@@ -186,7 +188,7 @@ class Consumer:
     def _pull(
         self, channel: Channel, queue: Queue, session: Session, first: "Consumer"
     ) -> StopFeed:
-        """Begin to take deliveries one by one, none of them while ``first`` has work."""
+        """Start consuming one by one, only while ``first`` is idle."""
 
         async def pull() -> None:
             while True:
@@ -210,12 +212,12 @@ class Consumer:
         return end
 
     async def has_nothing_to_do(self, channel: Channel) -> bool:
-        """Whether no delivery waits in the work queue and none is in work here."""
+        """Whether the work queue is empty and nothing is in flight here."""
         is_idle = not self._state and not self._in_flight
         return is_idle and await depth_of(channel, self._queues.work) == 0
 
     def _start(self, message: Message, session: Session) -> Work:
-        """Begin the work of a delivery; ``run`` waits for it."""
+        """Start processing a delivery; ``run`` waits for it."""
         work = Work()
         task = asyncio.create_task(self._settle(message, session, work))
         work.task = task
@@ -232,7 +234,7 @@ class Consumer:
             else:
                 outcome, code = await self._work(message, delivery, session, work)
         except (*BROKER_ERRORS, BrokerUnavailableError) as error:
-            # Unsettled, so it comes again: the handler is idempotent.
+            # Unsettled, so it is redelivered: the handler is idempotent.
             log.warning("delivery not settled", error=f"{type(error).__name__}: {error}")
             outcome, code = Outcome.LOST, BrokerUnavailableError.code
             session.trip(BrokerUnavailableError(str(error)))
@@ -247,12 +249,12 @@ class Consumer:
             return await self._send_on(message, postpone(error, delivery, self._queues), session)
         except UnavailableError as error:
             session.trip(error)
-            await session.consuming_stopped.wait()  # else it would come back at once
+            await session.consuming_stopped.wait()  # otherwise it would be redelivered at once
             if is_worn_out(delivery):
                 return await self._send_on(message, judge(error, delivery, self._queues), session)
             if verdict := returned(delivery, self._queues):
                 return await self._send_on(message, verdict, session)
-            # MOST_RETURNS needs the count of deliveries, to which RabbitMQ 4.3 adds no nack
+            # MOST_RETURNS needs the delivery count, which RabbitMQ 4.3 does not raise on nack
             await message.reject(requeue=True)
             return Outcome.RETURNED, error.code
         except Exception as error:
@@ -273,7 +275,7 @@ class Consumer:
     async def _send_on(
         self, message: Message, verdict: Verdict, session: Session
     ) -> tuple[Outcome, str]:
-        """Have RabbitMQ confirm the copy before the original goes."""
+        """Publish the copy with confirmation, then acknowledge the original."""
         await session.publisher.publish(message.body, queue=verdict.queue, headers=verdict.headers)
         await message.ack()
         return verdict.outcome, verdict.code
@@ -282,8 +284,8 @@ class Consumer:
 async def _cancel(task: asyncio.Task[None]) -> None:
     """Cancel a task and wait for its end.
 
-    Before Python 3.12 ``wait_for`` loses a cancellation where its answer comes in the same moment,
-    so a task that uses it may have to be told again.
+    Before Python 3.12 ``wait_for`` loses a cancellation that coincides with its result, so the task
+    may have to be cancelled again.
     """
     while not task.done():
         task.cancel()

@@ -1,6 +1,6 @@
-"""RabbitMQ's client: connect, publish with confirmation, look at a queue (see also ``consuming``).
+"""RabbitMQ client: connect, publish with confirmation, inspect queues.
 
-Nothing is declared here: ``rabbitmq/definitions.json`` is the only place that does.
+Queues are declared in ``rabbitmq/definitions.json`` only.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ BROKER_ERRORS = (AMQPException, ChannelInvalidStateError, OSError, TimeoutError)
 
 @asynccontextmanager
 async def connect(settings: AmqpSettings) -> AsyncIterator[Connection]:
-    """Connect for the length of an ``async with`` block; a lost connection is not reopened.
+    """Connect for an ``async with`` block; a lost connection is not reopened.
 
     Raises:
         BrokerUnavailableError: RabbitMQ does not answer.
@@ -50,13 +50,13 @@ async def connect(settings: AmqpSettings) -> AsyncIterator[Connection]:
 
 
 class Publisher:
-    """Publishes with confirmation; many may be under way at once."""
+    """Publishes with confirmation; safe for concurrent use."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
     async def depth(self, queue: str) -> int:
-        """Return how many messages wait in a queue.
+        """Return the number of ready messages in a queue.
 
         Raises:
             BrokerUnavailableError: RabbitMQ does not answer, or has no such queue.
@@ -72,16 +72,16 @@ class Publisher:
         headers: Mapping[str, Any] | None = None,
         exchange: str = "",
     ) -> None:
-        """Put a persistent message into ``queue`` and wait for its confirmation.
+        """Publish a persistent message and wait for its confirmation.
 
         Args:
             body: The message.
-            queue: Its name; of ``exchange`` the routing key.
+            queue: Its name; the routing key if ``exchange`` is set.
             headers: Of the message.
-            exchange: Which chooses the queue.
+            exchange: Routes to a queue.
 
         Raises:
-            BrokerUnavailableError: It was not confirmed; it may still arrive.
+            BrokerUnavailableError: It was not confirmed; it may arrive nevertheless.
         """
         message = aio_pika.Message(
             body,
@@ -98,7 +98,7 @@ class Publisher:
 
 @asynccontextmanager
 async def open_publisher(settings: AmqpSettings) -> AsyncIterator[Publisher]:
-    """Connect for the length of an ``async with`` block; a lost connection is not reopened.
+    """Connect for an ``async with`` block; a lost connection is not reopened.
 
     Raises:
         BrokerUnavailableError: RabbitMQ does not answer.
@@ -109,22 +109,22 @@ async def open_publisher(settings: AmqpSettings) -> AsyncIterator[Publisher]:
 
 @dataclass(frozen=True)
 class HeldMessage:
-    """A message that nobody else is given while it is looked at."""
+    """A message held exclusively while it is inspected."""
 
     body: bytes
     headers: Mapping[str, Any]
     drop: Callable[[], Awaitable[None]]
-    """Takes it out of its queue for ever."""
+    """Removes it from its queue."""
 
 
 @asynccontextmanager
 async def open_queue(
     settings: AmqpSettings, queue: str
 ) -> AsyncIterator[AsyncIterator[HeldMessage]]:
-    """Look at the messages that a queue holds now, oldest first, one by one.
+    """Iterate over the current messages of a queue, oldest first.
 
-    What is not dropped goes back at the end of the ``async with`` block, in its order, however
-    the block ends: RabbitMQ takes it back with the channel.
+    Messages that are not dropped return in order at the end of the ``async with`` block, as their
+    channel is closed.
 
     Raises:
         BrokerUnavailableError: RabbitMQ does not answer, or has no such queue.
@@ -146,7 +146,7 @@ async def open_queue(
 
 @contextmanager
 def broker_errors(queue: str = "") -> Iterator[None]:
-    """Turn what the client raises where RabbitMQ fails into BrokerUnavailableError."""
+    """Translate the client's errors into BrokerUnavailableError."""
     try:
         yield
     except (*BROKER_ERRORS, DeliveryError) as error:
@@ -155,19 +155,19 @@ def broker_errors(queue: str = "") -> Iterator[None]:
 
 
 async def depth_of(channel: Channel, queue: str) -> int:
-    """Return how many messages wait in a queue."""
+    """Return the number of ready messages in a queue."""
     declared = await channel.declare_queue(queue, passive=True, timeout=CONNECT_TIMEOUT_SECONDS)
     return declared.declaration_result.message_count or 0
 
 
 async def consumers_of(channel: Channel, queue: str) -> int:
-    """Return how many consumers a queue has (of one with a single active consumer: 1 at most)."""
+    """Return the number of consumers of a queue (at most 1 with single active consumer)."""
     declared = await channel.declare_queue(queue, passive=True, timeout=CONNECT_TIMEOUT_SECONDS)
     return declared.declaration_result.consumer_count or 0
 
 
 async def open_channel(connection: Connection, *, confirms: bool) -> Channel:
-    """Open a channel; with ``confirms``, publishing to no queue is an error."""
+    """Open a channel; with ``confirms``, an unroutable message is an error."""
     with broker_errors():
         channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
         await channel.initialize(timeout=CONNECT_TIMEOUT_SECONDS)

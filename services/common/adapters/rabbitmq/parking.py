@@ -1,4 +1,4 @@
-"""The parking queues: what gave up, why, and how it tries again or goes for good."""
+"""Dead-letter ("parking") queues: list, replay or drop their messages."""
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -28,20 +28,20 @@ from services.common.domain.redaction import hide_secrets
 from services.common.runtime.settings import AmqpSettings
 
 DELIVERY_LIMIT = "delivery_limit"
-"""Code of a message that RabbitMQ parked: it came back too often, as its consumers died of it."""
+"""Code of a message that RabbitMQ parked at its delivery limit, as it killed its consumers."""
 LONGEST_SUBJECT = 300
 
 
 @dataclass(frozen=True)
 class ParkedMessage:
-    """A message in a parking queue, as people see it."""
+    """A parked message, for display."""
 
     id: str
-    """Short, and the same at every look."""
+    """Short and stable."""
     code: str
     reason: str
     subject: str
-    """What it is about, as far as its body says: a document's ``_id``, a URL, or nothing."""
+    """Its subject: a document's ``_id``, a URL, or empty."""
     parked_at: datetime | None
     first_failure: str | None
     attempts: int
@@ -54,10 +54,10 @@ Wanted = Callable[[ParkedMessage], bool]
 
 
 def parked_message(held: HeldMessage) -> ParkedMessage:
-    """Read a message's headers, whoever parked it."""
+    """Parse a message parked by a consumer or by RabbitMQ."""
     headers = dict(held.headers)
     code, reason, parked_at = _verdict(headers)
-    # Headers that RabbitMQ changes at every look are no part of the identity
+    # Headers that RabbitMQ changes on redelivery are not part of the identity
     identity = sha256(held.body + str(parked_at).encode()).hexdigest()[:16]
     return ParkedMessage(
         id=identity,
@@ -76,7 +76,7 @@ def parked_message(held: HeldMessage) -> ParkedMessage:
 async def look(
     settings: AmqpSettings, queues: Queues, wanted: Wanted, *, limit: int = 0
 ) -> list[ParkedMessage]:
-    """Return the parked messages that are wanted, oldest first (``limit`` 0: all).
+    """Return matching parked messages, oldest first (``limit`` 0: no limit).
 
     Raises:
         BrokerUnavailableError: RabbitMQ does not answer.
@@ -88,10 +88,10 @@ async def look(
 async def replay(
     settings: AmqpSettings, queues: Queues, wanted: Wanted, *, limit: int = 0
 ) -> list[ParkedMessage]:
-    """Put parked messages back into the work queue and return them.
+    """Move parked messages back to the work queue and return them.
 
-    Each is confirmed there before it leaves the parking queue: a kill in between doubles it, and
-    loses nothing.
+    Each is confirmed there before it leaves the parking queue: a crash in between duplicates it,
+    but never loses it.
 
     Raises:
         BrokerUnavailableError: RabbitMQ does not answer.
@@ -111,7 +111,7 @@ async def replay(
 async def drop(
     settings: AmqpSettings, queues: Queues, wanted: Wanted, *, limit: int = 0
 ) -> list[ParkedMessage]:
-    """Take parked messages out for ever and return them.
+    """Delete parked messages and return them.
 
     Raises:
         BrokerUnavailableError: RabbitMQ does not answer.
@@ -151,22 +151,22 @@ async def _replay_one(publisher: Publisher, queues: Queues, message: ParkedMessa
 
 
 def _verdict(headers: dict[str, Any]) -> tuple[str, str, datetime | None]:
-    """Return code, reason and time of the parking itself, not of an earlier retry."""
+    """Return code, reason and time of parking, not of an earlier retry."""
     if (parked_at := _time(headers.get(PARKED_AT_HEADER))) is not None:
         code = _text(headers.get(CODE_HEADER)) or "unknown"
         return code, _text(headers.get(REASON_HEADER)) or "", parked_at
     deaths = headers.get("x-death")
     death = deaths[0] if isinstance(deaths, list) and deaths else None
     if not isinstance(death, dict) or death.get("reason") != DELIVERY_LIMIT:
-        return "unknown", "parked by nobody of this project", None
+        return "unknown", "parked by an unknown program", None
     last = _text(headers.get(REASON_HEADER))
-    came = f"came back to {death.get('queue')} too often: its consumers died or lost the connection"
+    came = f"returned to {death.get('queue')} too often: its consumers died or lost the connection"
     reason = f"{came}; before that: {last}" if last else came
     return DELIVERY_LIMIT, reason, _time(death.get("time"))
 
 
 def _subject(body: bytes) -> str:
-    """Return the first thing that a body names, without judging the rest of it."""
+    """Return the subject named in a body, without validating the rest."""
     try:
         content = json.loads(body)
     except ValueError:

@@ -1,13 +1,13 @@
 """Partitions of a work queue: each has one active consumer, and processes share them evenly.
 
-RabbitMQ gives all of a queue's messages to the consumer that subscribed first
-(``x-single-active-consumer``), and to the next in line when that one goes, also when it is killed.
-What is left to do here is to share: a process that is active on more partitions than is fair hands
-some over. It finishes what it began of them first, so that nobody else works on the same hosts
-meanwhile, gives back what it only holds, and queues up again at the end of the line.
+RabbitMQ delivers all messages of a queue to its single active consumer, the first to subscribe
+(``x-single-active-consumer``), and fails over to the next one. This module balances: a process that
+is active on more than its fair share of partitions hands some over. It first finishes the work that
+it began, so that no other process works on the same hosts meanwhile, returns unstarted deliveries,
+and subscribes again as the last in line.
 
-RabbitMQ counts no waiting consumers of such a queue, so each process also subscribes to the
-``members`` queue, in which there is never a message: its consumers are the processes.
+RabbitMQ does not count inactive consumers, so each process also subscribes to the always empty
+``members`` queue, whose consumers are the processes.
 
 See docs/decisions/0013-hosts-partitioned-by-hash.md.
 """
@@ -33,9 +33,9 @@ from services.common.adapters.rabbitmq.settlement import Queues
 log = structlog.stdlib.get_logger(__name__)
 
 SHARE_EVERY_SECONDS = 2.0
-"""Between two looks whether other processes want a share."""
+"""Interval of balancing."""
 HAND_OVER_SECONDS = 30.0
-"""Limit to finish what was begun of a partition before it is handed over unfinished."""
+"""Timeout to finish begun work before a partition is handed over."""
 
 
 class Work:
@@ -46,7 +46,7 @@ class Work:
         self.task: asyncio.Task[None]
 
     def begin(self) -> None:
-        """Note that it waits for its turn no more."""
+        """Mark the work as begun: it no longer waits for a slot."""
         self.has_begun = True
 
 
@@ -54,15 +54,15 @@ Start = Callable[[Message], Work]
 
 
 class Partition:
-    """One partition, on a channel of its own.
+    """One partition, on its own channel.
 
     Args:
         name: Its queue.
         connection: Open; the caller closes it.
-        start: Begins the work of a delivery.
-        lost: Told why nothing will arrive any more.
+        start: Starts processing a delivery.
+        lost: Called with the reason when the subscription ends.
         taken_over: Called before its first delivery: until then another process had its hosts.
-        prefetch: Deliveries held at once.
+        prefetch: Unsettled deliveries.
     """
 
     def __init__(
@@ -84,15 +84,15 @@ class Partition:
         self._channel: Channel | None = None
         self._works: set[Work] = set()
         self.is_active = False
-        """Whether this process is known to be its active consumer: it was given work."""
+        """Whether this process is its active consumer, known from a delivery."""
 
     @property
     def begun(self) -> int:
-        """How many works have begun."""
+        """Number of deliveries whose work has begun."""
         return sum(work.has_begun for work in self._works)
 
     async def subscribe(self) -> None:
-        """Queue up for this partition's work."""
+        """Subscribe to this partition."""
         channel = await open_channel(self._connection, confirms=False)
         self._channel = channel
         await channel.set_qos(prefetch_count=self._prefetch)
@@ -105,7 +105,7 @@ class Partition:
         await queue.consume(partial(self._accept, channel))
 
     async def hand_over(self) -> None:
-        """Let the next in line work on it, and queue up again."""
+        """Hand it over to the next consumer, and subscribe again."""
         channel = self._channel
         self.leave()
         if left := [work.task for work in self._works]:
@@ -117,9 +117,9 @@ class Partition:
         await self.subscribe()
 
     def leave(self, *, at_once: bool = False) -> None:
-        """Begin nothing more; with ``at_once`` drop what was begun too: others may do it now.
+        """Stop consuming; with ``at_once`` cancel begun work, too.
 
-        What is not settled comes back to its queue with the channel's end.
+        Unsettled deliveries return to the queue when the channel closes.
         """
         self._channel = None
         self.is_active = False
@@ -129,7 +129,7 @@ class Partition:
 
     async def _accept(self, channel: Channel, message: Message) -> None:
         if channel is not self._channel:
-            return  # on its way while this process left: it goes back with the channel
+            return  # was in transit during the handover: it returns with the channel
         if not self.is_active:
             self.is_active = True
             self._taken_over()
@@ -148,10 +148,10 @@ class Partitions:
     Args:
         connection: Open; the caller closes it.
         queues: Names of partitions and of the members' queue.
-        start: Begins the work of a delivery.
-        lost: Told why nothing will arrive any more.
+        start: Starts processing a delivery.
+        lost: Called with the reason when a subscription ends.
         taken_over: Called before the first delivery of each partition.
-        prefetch: Deliveries held at once of each partition.
+        prefetch: Unsettled deliveries per partition.
     """
 
     def __init__(
@@ -179,16 +179,16 @@ class Partitions:
         ]
 
     async def subscribe(self, channel: Channel) -> None:
-        """Become a member and queue up for every partition's work.
+        """Become a member and subscribe to every partition.
 
         Args:
-            channel: On which this process is a member.
+            channel: Of the membership.
         """
         await (await channel.get_queue(self._members)).consume(_ignore)
         await asyncio.gather(*(partition.subscribe() for partition in self._partitions))
 
     async def share(self, channel: Channel) -> None:
-        """Hand over what is more than a fair share, for ever."""
+        """Balance forever: hand over partitions beyond the fair share."""
         while True:
             await asyncio.sleep(SHARE_EVERY_SECONDS)
             members = max(1, await consumers_of(channel, self._members))
@@ -197,16 +197,18 @@ class Partitions:
             if excess <= 0:
                 continue
             handed = sorted(active, key=lambda partition: partition.begun)[:excess]
-            log.info("handing over", partitions=[each.name for each in handed], members=members)
+            log.info(
+                "handing over partition", partitions=[each.name for each in handed], members=members
+            )
             await asyncio.gather(*(partition.hand_over() for partition in handed))
 
     def leave(self, *, at_once: bool) -> None:
-        """Begin nothing more of any partition; its end of the connection gives the rest back."""
+        """Stop consuming all partitions; closing the connection returns the rest."""
         for partition in self._partitions:
             partition.leave(at_once=at_once)
 
 
 async def _ignore(message: Message) -> None:
-    """Take away what does not belong into the members' queue."""
+    """Discard a stray message of the members' queue."""
     with suppress(*BROKER_ERRORS):
         await message.ack()

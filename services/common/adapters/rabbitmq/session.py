@@ -1,4 +1,4 @@
-"""One connection's session of consuming: what ends it, and why."""
+"""Consuming session on one connection, ended by the first failure."""
 
 import asyncio
 
@@ -12,10 +12,10 @@ from services.common.domain.errors import BrokerUnavailableError, UnavailableErr
 
 
 class Session:
-    """What the deliveries of one connection share.
+    """State shared by the deliveries of one connection.
 
     Args:
-        publisher: Sends on what is not settled by an acknowledgement.
+        publisher: Publishes copies for retry or parking.
     """
 
     def __init__(self, publisher: Publisher) -> None:
@@ -29,8 +29,8 @@ class Session:
     async def watch(self, connection: Connection, channel: Channel) -> None:
         """End the session when its connection or channel closes, or its queue goes away.
 
-        RabbitMQ closes the channel alone where a delivery is held for too long, and cancels the
-        consumer alone where its queue is deleted: nothing would ever arrive again.
+        RabbitMQ closes only the channel if a delivery is held too long, and cancels only the
+        consumer if its queue is deleted.
         """
         connection.close_callbacks.add(lambda *_: self.lose("connection lost"))
         channel.close_callbacks.add(lambda *_: self.lose("channel lost"))
@@ -38,12 +38,12 @@ class Session:
         underlay.on_consumer_cancel_callbacks.add(lambda _: self.lose("queue is gone"))
 
     def trip(self, cause: UnavailableError) -> None:
-        """End the session because something that the work needs does not answer."""
+        """End the session because a dependency is unavailable."""
         self.cause = self.cause or cause
         self.ended.set()
 
     def check_task(self, task: asyncio.Task[None]) -> None:
-        """End the session for good where a task of it died: its delivery is never settled."""
+        """End the session if one of its tasks failed: its delivery is never settled."""
         if task.cancelled() or (error := task.exception()) is None:
             return
         if isinstance(error, UnavailableError):
@@ -55,6 +55,6 @@ class Session:
             self.ended.set()
 
     def lose(self, what: str) -> None:
-        """End the session: what it holds is delivered again."""
+        """End the session; unsettled deliveries are redelivered."""
         self.is_lost = True
         self.trip(BrokerUnavailableError(what))

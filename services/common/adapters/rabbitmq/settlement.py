@@ -1,13 +1,13 @@
-"""What becomes of a delivery: the decision, apart from the client that carries it out.
+"""Retry policy: decide what happens to a delivery, without I/O.
 
-* the handler returned: acknowledged;
+* * the handler returned: acknowledged;
 * ``TransientError``: a copy goes to the next delay queue, then the original is acknowledged;
   after the last delay, to the parking queue with the reason;
-* ``PostponedError``: a copy goes to the delay queue that fits, and counts as no attempt;
-* ``PermanentError``, or a bug of ours: to the parking queue with the reason;
-* ``UnavailableError``: consuming stops, the delivery returns to its queue, and consuming goes on
-  when the server that was missing answers again;
-* cancelled: left unsettled, so RabbitMQ delivers it again.
+* * ``PostponedError``: a copy goes to a matching delay queue, without counting as an attempt;
+* * ``PermanentError``, or an unexpected exception: to the parking queue with the reason;
+* * ``UnavailableError``: consuming stops, the delivery returns to its queue, and consuming resumes
+  when the dependency answers again;
+* * cancelled: left unsettled, so RabbitMQ redelivers it.
 """
 
 import time
@@ -33,15 +33,15 @@ PARKED_AT_HEADER = "x-parked-at"
 CODE_HEADER = "x-code"
 REASON_HEADER = "x-reason"
 POSTPONED_HEADER = "x-postponed"
-"""How often it was delayed without being tried, for want of room."""
+"""Number of delays without an attempt, for lack of capacity."""
 DUE_HEADER = "x-due"
-"""When it may be tried, in seconds of Unix time, where it was delayed until then."""
+"""Unix time of the next attempt, if it was postponed."""
 DELAY_SECONDS = (5.0, 60.0, 600.0)
-"""Of the delay queues, in order; as in ``rabbitmq/definitions.json``."""
+"""Delays of the delay queues, in order; as in ``rabbitmq/definitions.json``."""
 MOST_LATE = 0.1
-"""A delay may be longer than the wait by so much of it: one round costs less than several."""
+"""Tolerated excess of a delay, as a share of the wait: one round is cheaper than several."""
 HOST_HEADER = "x-host"
-"""What ``fetch.hosts`` hashes: all work on one host is in one queue, and so in one process."""
+"""Hashed by ``fetch.hosts``, so all jobs of a host are in one queue and one process."""
 REPLAYS_HEADER = "x-replays"
 REPLAYED_AT_HEADER = "x-replayed-at"
 PREVIOUS_CODE_HEADER = "x-previous-code"
@@ -49,33 +49,33 @@ PREVIOUS_REASON_HEADER = "x-previous-reason"
 COPIES_HEADER = "x-returned-copies"
 RENEWALS_HEADER = "x-renewals"
 DELIVERY_COUNT_HEADER = "x-delivery-count"
-"""A quorum queue's own count of how often it delivered a message before."""
+"""A quorum queue's count of earlier deliveries of a message."""
 MOST_RETURNS = 20
-"""So often a delivery returns to its queue at once; then a copy rests in the longest delay.
+"""Immediate redeliveries before a copy goes to the longest delay queue.
 
 Far below the ``x-delivery-limit`` of ``rabbitmq/definitions.json``, at which RabbitMQ parks a
 message without a reason: that limit is for messages that kill their consumer.
 """
 MOST_COPIES = 3
-"""So often a copy rests; a server that was away returns a delivery once, however long it was."""
+"""Limit of such copies; an outage returns a delivery once, however long it lasts."""
 RENEWED_RETURNS = 50
-"""So often a partition's message returns; then a copy without that count takes its place.
+"""Redeliveries of a partition's message before a copy with a new count replaces it.
 
-RabbitMQ counts each time that a partition changes hands while a message only waits in it for its
-host's turn, and would park it at the limit though nothing is wrong with it.
+RabbitMQ counts each handover of a partition in which a message only waits for its host, and would
+park a good message at the limit.
 """
 MOST_RENEWALS = 10
-"""So often a copy takes its place: one that kills its consumer is parked all the same."""
+"""Limit of such replacements, so that a message that kills its consumer is parked."""
 LONGEST_REASON = 1000
 BUG = "bug"
-"""Code of what is none of the errors that this project raises on purpose."""
+"""Code of an unexpected exception."""
 RETURNED_OFTEN, RENEWED = "returned_often", "renewed"
 BY_BROKER = frozenset({DELIVERY_COUNT_HEADER, "x-death"})
-"""Headers of RabbitMQ's own, beside all that begin with ``x-first-death-`` or ``x-last-death-``."""
+"""Headers set by RabbitMQ, beside ``x-first-death-*`` and ``x-last-death-*``."""
 
 
 class Outcome(StrEnum):
-    """What became of a delivery."""
+    """Outcome of a delivery."""
 
     ACKED = "acked"
     RETRIED = "retried"
@@ -83,33 +83,33 @@ class Outcome(StrEnum):
     PARKED = "parked"
     RETURNED = "returned"
     LOST = "lost"
-    """The connection went before it was settled: RabbitMQ delivers it again."""
+    """The connection was lost before it was settled: RabbitMQ redelivers it."""
 
 
 @dataclass(frozen=True)
 class Queues:
-    """A work queue and where its failures go; names as in ``rabbitmq/definitions.json``."""
+    """A work queue with its delay and parking queues; names as in ``rabbitmq/definitions.json``."""
 
     work: str
     delays: tuple[str, ...]
-    """Delay queues in order; each sends back to ``work`` when its time has passed."""
+    """Delay queues in order; expired messages return to ``work``."""
     parked: str
     exchange: str = ""
-    """Work is published to it; empty: straight to ``work``."""
+    """Exchange to publish to; empty: directly to ``work``."""
     partitions: tuple[str, ...] = ()
-    """Queues that ``exchange`` divides the work among, each with one active consumer at a time."""
+    """Queues bound to ``exchange``, each with a single active consumer."""
     members: str = ""
-    """Queue without messages: its consumers are the processes that share the partitions."""
+    """Queue without messages, whose consumers are the processes that share the partitions."""
 
     @property
     def consumed(self) -> tuple[str, ...]:
-        """The queues that work is taken from."""
+        """The queues to consume."""
         return self.partitions or (self.work,)
 
 
 OCR_QUEUES = Queues("ocr.jobs", ("ocr.retry.5s", "ocr.retry.1m", "ocr.retry.10m"), "ocr.parked")
 REPREDICT_QUEUES = Queues("ocr.repredict", OCR_QUEUES.delays, OCR_QUEUES.parked)
-"""Images that are read again while no other waits; a retry comes back through ``ocr.jobs``."""
+"""Images to read again when ``ocr.jobs`` is idle; retries return through ``ocr.jobs``."""
 FETCH_QUEUES = Queues(
     "fetch.jobs",
     ("fetch.retry.5s", "fetch.retry.1m", "fetch.retry.10m"),
@@ -122,7 +122,7 @@ FETCH_QUEUES = Queues(
 
 @dataclass(frozen=True)
 class Delivery:
-    """A message as a handler sees it."""
+    """A message as passed to a handler."""
 
     body: bytes
     attempt: int = 1
@@ -130,12 +130,12 @@ class Delivery:
     is_last_attempt: bool = False
     headers: Mapping[str, Any] = field(default_factory=dict)
     begin: Callable[[], None] = lambda: None
-    """To be called by a handler of partitions once the work begins: while it only waits for its
-    turn, the delivery may be taken away and given to another process."""
+    """Called by a handler of partitions when the work begins; before that, the delivery may be
+    handed over to another process."""
 
     @property
     def is_fresh(self) -> bool:
-        """Whether nobody was given this message, or a copy of it, before."""
+        """Whether neither this message nor a copy of it was delivered before."""
         headers = self.headers
         return self.attempt == 1 and not any(
             headers.get(name)
@@ -147,23 +147,23 @@ class Delivery:
 
     @property
     def postponed(self) -> int:
-        """How often it was delayed without being tried, for want of room."""
+        """Number of delays without an attempt."""
         return _count(self.headers, POSTPONED_HEADER)
 
     @property
     def due_in(self) -> float:
-        """Seconds until it may be tried."""
+        """Seconds until the next attempt."""
         remaining = _count(self.headers, DUE_HEADER) - time.time()
         return min(max(remaining, 0.0), DELAY_SECONDS[-1])
 
 
 Handler = Callable[[Delivery], Awaitable[str]]
-"""Does the work and returns its code, the metric label: ``predicted``, ``rejected``, …"""
+"""Processes a delivery and returns its code, a metric label: ``predicted``, ``rejected``, …"""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Where a copy of a failed delivery goes before the original is acknowledged."""
+    """Destination and headers of the copy of a failed delivery."""
 
     outcome: Outcome
     code: str
@@ -172,16 +172,16 @@ class Verdict:
 
 
 def to_delivery(body: bytes, headers: Mapping[str, Any], queues: Queues) -> Delivery:
-    """Read the attempt from the headers; a foreign or missing value counts as the first."""
+    """Read the attempt from the headers; a missing or invalid value counts as the first."""
     value = headers.get(ATTEMPT_HEADER)
     attempt = value if isinstance(value, int) and value > 0 else 1
     return Delivery(body, attempt, attempt > len(queues.delays), dict(headers))
 
 
 def postpone(error: PostponedError, delivery: Delivery, queues: Queues) -> Verdict:
-    """Decide where a delivery waits until it may be tried.
+    """Choose the delay queue of a postponed delivery.
 
-    The longest delay that fits takes it; what is left of the wait then takes another round.
+    The longest delay that fits; the rest of the wait takes another round.
     """
     headers = own_headers(delivery.headers)
     if error.is_reserved:
@@ -195,13 +195,13 @@ def postpone(error: PostponedError, delivery: Delivery, queues: Queues) -> Verdi
 
 
 def judge(error: Exception, delivery: Delivery, queues: Queues) -> Verdict:
-    """Decide where a failed delivery goes.
+    """Decide between retry and parking of a failed delivery.
 
     Args:
-        error: What the handler raised; an ``UnavailableError`` only of a delivery that
-            ``is_worn_out``, else see ``returned``.
-        delivery: The delivery that failed.
-        queues: Where it may go.
+        error: Raised by the handler; an ``UnavailableError`` only if ``is_worn_out``, otherwise see
+            ``returned``.
+        delivery: The failed delivery.
+        queues: Its queues.
     """
     code = error.code if isinstance(error, PipelineError) else BUG
     reason = str(error) if isinstance(error, PermanentError | TransientError) else _last_line(error)
@@ -220,7 +220,7 @@ def judge(error: Exception, delivery: Delivery, queues: Queues) -> Verdict:
 
 
 def returned(delivery: Delivery, queues: Queues) -> Verdict | None:
-    """Decide about a delivery that could not be tried: None returns it to its queue as it is."""
+    """Decide about a delivery that could not be tried; None: requeue it unchanged."""
     if _count(delivery.headers, DELIVERY_COUNT_HEADER) < MOST_RETURNS:
         return None
     copies = _count(delivery.headers, COPIES_HEADER) + 1
@@ -229,7 +229,7 @@ def returned(delivery: Delivery, queues: Queues) -> Verdict | None:
 
 
 def renewed(delivery: Delivery, queues: Queues) -> Verdict | None:
-    """Decide whether a copy takes a message's place before it is worked on: None where not."""
+    """Decide whether a copy with a new delivery count replaces a message; None: no."""
     renewals = _count(delivery.headers, RENEWALS_HEADER)
     is_worn = _count(delivery.headers, DELIVERY_COUNT_HEADER) >= RENEWED_RETURNS
     if not (queues.partitions and is_worn and renewals < MOST_RENEWALS):
@@ -239,7 +239,7 @@ def renewed(delivery: Delivery, queues: Queues) -> Verdict | None:
 
 
 def is_worn_out(delivery: Delivery) -> bool:
-    """Whether a delivery has returned, and rested, as often as it may."""
+    """Whether a delivery has exhausted its returns and copies."""
     return (
         _count(delivery.headers, COPIES_HEADER) >= MOST_COPIES
         and _count(delivery.headers, DELIVERY_COUNT_HEADER) >= MOST_RETURNS
@@ -247,7 +247,7 @@ def is_worn_out(delivery: Delivery) -> bool:
 
 
 def possible_settlements(handled: Iterable[str]) -> Iterator[tuple[Outcome, str]]:
-    """Yield every outcome and code that a delivery can be settled with.
+    """Yield every possible outcome and code of a delivery.
 
     Args:
         handled: The codes that the handler returns.
@@ -266,10 +266,10 @@ def possible_settlements(handled: Iterable[str]) -> Iterator[tuple[Outcome, str]
 
 
 def own_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the headers without RabbitMQ's own: a copy has a history of its own.
+    """Return the headers for a copy, without those set by RabbitMQ.
 
-    RabbitMQ drops a message without a word that would enter a queue in whose name it has died
-    before, and shows a stale count where it has none yet.
+    RabbitMQ silently drops a message that enters a queue where it was dead-lettered before, and
+    keeps a stale count.
     """
     return {
         name: value
@@ -279,15 +279,15 @@ def own_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def replay_headers(headers: Mapping[str, Any], *, code: str, reason: str) -> dict[str, Any]:
-    """Return the headers with which a parked message tries again.
+    """Return the headers of a replayed message.
 
-    It begins at the first attempt; when it failed first, why it was parked and how often it was
-    replayed stay.
+    It starts at the first attempt; the time of the first failure, the reason of parking and the
+    number of replays are kept.
 
     Args:
         headers: As parked.
-        code: Why it was parked.
-        reason: The same in words.
+        code: Of parking.
+        reason: Of parking.
     """
     dropped = {
         *(ATTEMPT_HEADER, COPIES_HEADER, POSTPONED_HEADER, RENEWALS_HEADER, DUE_HEADER),

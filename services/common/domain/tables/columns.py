@@ -1,4 +1,4 @@
-"""Find out what the columns of a table are: by names of well-known data sets, or by given ones."""
+"""Detect the columns of a table by names of well-known data sets, or by given names."""
 
 import difflib
 import re
@@ -28,15 +28,15 @@ _SEPARATORS = re.compile(r"[\s.\-]+")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which columns a reader of tables needs.
+    """Columns that a reader of tables needs.
 
     Args:
-        where: Names, in order of preference, of the column that says which image.
-        text: Of the one that says what is written there; None: it may be missing.
-        needs_text: Whether a table without a column of texts is of no use.
-        url_column: Name that a person gave for ``where``: no other will do.
+        where: Names of the image column, in order of preference.
+        text: Names of the text column; None: optional.
+        needs_text: Whether the text column is required.
+        url_column: Name given by a person for ``where``, exclusively.
         text_column: Likewise.
-        option: How a person names a column, with ``url`` or ``text`` in it.
+        option: Option to name a column, formatted with ``url`` or ``text``.
     """
 
     where: tuple[str, ...]
@@ -50,12 +50,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """What a person says of a file of rows.
+    """Explicit format of a file of rows.
 
     Args:
-        encoding: Of its text; None: found.
-        url_column: Name of the column that says which image; None: a usual name.
-        text_column: Of the column of texts.
+        encoding: Of its text; None: detected.
+        url_column: Name of the image column; None: a usual name.
+        text_column: Name of the text column.
     """
 
     encoding: str | None = None
@@ -64,11 +64,11 @@ class ReadingOptions:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """What tells this file from the same bytes read in another way; nothing by default."""
+        """Identity of this way to read the bytes; empty by default."""
         return tuple(f"{name}={value}" for name, value in asdict(self).items() if value)
 
     def wanted(self, usual: Wanted) -> Wanted:
-        """Return what columns to look for, where ``usual`` holds for those that are not named."""
+        """Return the columns to look for; ``usual`` is the default of those not named."""
         return replace(usual, url_column=self.url_column, text_column=self.text_column)
 
 
@@ -80,11 +80,11 @@ class Columns:
     text: int | None
     quality: int | None
     names: tuple[str, ...]
-    """All columns' names; empty where the table has none and is read by position."""
+    """Names of all columns; empty if the table has none and is read by position."""
 
     @property
     def used(self) -> dict[str, str]:
-        """Names of the columns by what they are used as."""
+        """Names of the columns by role."""
         places = {"image": self.where, "text": self.text, "quality": self.quality}
         return {
             role: self.names[place]
@@ -94,20 +94,20 @@ class Columns:
 
     @property
     def ignored(self) -> list[str]:
-        """Names of the columns that are not used."""
+        """Names of unused columns."""
         used = {self.where, self.text, self.quality}
         return [name for place, name in enumerate(self.names) if place not in used]
 
 
 def plain(name: str) -> str:
-    """Return a column's name without case, accents, spaces, and what stands in parentheses."""
+    """Return a column's name without case, accents, spaces and parentheses."""
     name = unicodedata.normalize("NFKD", _PARENTHESES.sub("", name).strip().casefold())
     name = "".join(each for each in name if not unicodedata.combining(each))
     return _SEPARATORS.sub("_", name.strip("\ufeff \"'")).rstrip("_") or name
 
 
 def find_column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
-    """Return the place of the first of the wanted names, in whatever case and spelling."""
+    """Return the index of the first wanted name, ignoring case and spelling."""
     known: dict[str, int] = {}
     for place, name in enumerate(names):
         known.setdefault(plain(name), place)
@@ -115,7 +115,7 @@ def find_column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
 
 
 def find_columns(names: Sequence[str], wanted: Wanted) -> Columns | None:
-    """Return what the columns of a header are, or None where one that is needed is not there."""
+    """Return the columns of a header, or None if a required one is missing."""
     where = _place(names, wanted.url_column, wanted.where)
     text = _place(names, wanted.text_column, wanted.text)
     if where is None or (text is None and (wanted.needs_text or wanted.text_column)):
@@ -139,7 +139,7 @@ def shown(names: Sequence[str]) -> str:
 
 
 def missing(names: Sequence[str], wanted: Wanted) -> str:
-    """Say which column is missing, which there are, and which of them is meant perhaps."""
+    """Describe the missing column, the existing ones and a similar one."""
     has_where = _place(names, wanted.url_column, wanted.where) is not None
     given, known, option = (
         (wanted.text_column, wanted.text, "text")

@@ -1,8 +1,8 @@
-"""Find out how a table is written: its separator, whether quotes mean something, its header.
+"""Detect the dialect of a table: separator, quoting, header.
 
-The file's name says it where it does. Else each separator is tried on the first rows: the one whose
-header names the columns, and whose rows have as many cells as their header, is it. Counting
-characters in one line would take a comma in a URL for a separator.
+The file's name may specify it. Otherwise each separator is tried on the first rows; the best one
+has a header that names the columns, and rows with as many cells. Counting characters in one line
+would take a comma in a URL for a separator.
 """
 
 import csv
@@ -18,38 +18,38 @@ HEADER_ROWS = 10
 """Titles and comments that may stand above the header."""
 SEPARATORS = (",", ";", "\t", "|")
 _SEP_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
-"""Excel's own way to name the separator, in the first line."""
+"""Excel's declaration of the separator in the first line."""
 COMPLETE = re.compile(r"[^\s?#]\.(png|jpe?g|webp|tiff?|bmp|gif)([?#]\S*)?$", re.IGNORECASE)
 _NUMBERS = re.compile(r"[\d\s.,;:xX*%+-]*")
 
 
 class NoHeaderError(ValueError):
-    """No column of the table names an image; says which columns there are."""
+    """The table has no image column; the message lists its columns."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a table is written."""
+    """Dialect of a table."""
 
     separator: str | None
     """None: each line is one cell."""
     is_quoted: bool
     columns: Columns
     first_row: int
-    """Place of the first row of data among the lines that are not blank, from 0."""
+    """Index of the first data row among non-blank lines."""
     skipped: int = 0
-    """Lines above the header that are no rows: titles, comments, ``sep=``."""
+    """Lines above the header: titles, comments, ``sep=``."""
 
 
 @dataclass(frozen=True)
 class Hints:
-    """What is known of a table beforehand.
+    """Known properties of a table.
 
     Args:
-        separator: That its name or its content type says.
-        is_quoted: Whether quotes mean something where the separator is a tab: in TSV they are
-            characters like any other, in what spreadsheets write they are not.
-        is_nameless: Says of a first cell that it names an image, so that there is no header.
+        separator: From its name or content type.
+        is_quoted: Whether quotes have a meaning if the separator is a tab: not in TSV, but in files
+            of spreadsheets.
+        is_nameless: Whether a first cell names an image, so that there is no header.
     """
 
     separator: str | None
@@ -58,10 +58,10 @@ class Hints:
 
 
 def find_dialect(sample: Sequence[str], wanted: Wanted, hints: Hints) -> Dialect:
-    """Return how a table is written, by its first lines that are not blank.
+    """Detect the dialect from the first non-blank lines.
 
     Raises:
-        NoHeaderError: It has a header, and no column that is needed.
+        NoHeaderError: It has a header without a required column.
     """
     named = _SEP_LINE.fullmatch(sample[0].strip("\ufeff")) if sample else None
     start = 1 if named else 0
@@ -80,7 +80,7 @@ def find_dialect(sample: Sequence[str], wanted: Wanted, hints: Hints) -> Dialect
 
 
 def split(line: str, separator: str | None, *, is_quoted: bool) -> list[str]:
-    """Return the cells of one line, for a first look: a quote may end in another line."""
+    """Split one line into cells, roughly: a quote may end in another line."""
     if separator is None:
         return [line.strip()]
     try:
@@ -99,14 +99,14 @@ def split(line: str, separator: str | None, *, is_quoted: bool) -> list[str]:
 
 
 def is_quoted(separator: str | None, hints: Hints) -> bool:
-    """Return whether quotes mean something in a table of this separator."""
+    """Return whether quotes have a meaning with this separator."""
     return separator is not None and (separator != "\t" or hints.is_quoted)
 
 
 def _with_header(
     sample: Sequence[str], start: int, separator: str, wanted: Wanted, hints: Hints
 ) -> Dialect | None:
-    """Return the dialect of a separator, if one of the first lines is a header by it."""
+    """Return the dialect of a separator if one of the first lines is a header with it."""
     quoted = is_quoted(separator, hints)
     for place, line in enumerate(sample[start : start + HEADER_ROWS], start):
         cells = split(line, separator, is_quoted=quoted)
@@ -123,7 +123,7 @@ def _is_header(cells: Sequence[str]) -> bool:
 
 
 def _fit(sample: Sequence[str], dialect: Dialect) -> tuple[int, float, int]:
-    """Return how well rows and header agree: columns found, share of rows, rank of separator."""
+    """Rate the match of rows and header: columns found, share of rows, rank of separator."""
     separator, width = dialect.separator or "", len(dialect.columns.names)
     rows = [
         split(line, separator, is_quoted=dialect.is_quoted) for line in sample[dialect.first_row :]
@@ -160,9 +160,9 @@ def _by_position(wanted: Wanted, width: int) -> Columns:
 
 
 def _separator_of_rows(lines: Sequence[str], hints: Hints) -> str | None:
-    """Return the separator of a table without header, or None where each line is one cell.
+    """Return the separator of a table without header, or None if each line is one cell.
 
-    The first cell has to be whole: a file name or URL that goes on behind the separator is not.
+    The first cell must be complete: not a file name or URL that goes on after the separator.
     """
     whole_lines = _completeness([line.strip() for line in lines])
     found: list[tuple[float, float, str]] = []
@@ -181,7 +181,7 @@ def _separator_of_rows(lines: Sequence[str], hints: Hints) -> str | None:
 
 
 def _image_of(row: Sequence[str], separator: str) -> str:
-    """Return the first cell, or what of the first cells is a URL together: one may hold commas."""
+    """Return the first cell, or the first cells that form a URL, which may hold commas."""
     if "://" in row[0]:
         for place in range(1, len(row)):
             if COMPLETE.search(joined := separator.join(row[:place]).strip()):
@@ -190,14 +190,14 @@ def _image_of(row: Sequence[str], separator: str) -> str:
 
 
 def _completeness(cells: Sequence[str]) -> float:
-    """Return the share of cells that end as an image's name or URL does."""
+    """Return the share of cells that end like an image's name or URL."""
     return sum(bool(COMPLETE.search(cell)) for cell in cells) / max(len(cells), 1)
 
 
 def _agreement(rows: Sequence[Sequence[str]], separator: str) -> float:
-    """Return how far rows look like image and text, where names do not tell.
+    """Rate rows as image and text, without names.
 
-    A semicolon may be part of a URL, so each row has to have it; numbers alone are no texts.
+    A semicolon may be part of a URL, so each row must have it; numbers alone are not texts.
     """
     pairs = [row for row in rows if len(row) == 2]
     if not pairs or mode(len(row) for row in rows) > 2:

@@ -1,4 +1,4 @@
-"""Read rows out of JSON: an object a row, in lines, in an array, or under ``items``."""
+"""Read rows from JSON: one object per row, in lines, in an array, or under ``items``."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ MAX_IGNORED = 50
 
 
 def load_json(content: str | bytes) -> Any:
-    """Parse JSON; numbers stay as they are written, since they may be labels: ``1.50``.
+    """Parse JSON; numbers keep their spelling, as they may be labels: ``1.50``.
 
     Raises:
         ValueError: It is not JSON.
@@ -33,16 +33,16 @@ def load_json(content: str | bytes) -> Any:
 def read_json_lines(
     file: IO[bytes], wanted: Wanted, report: Report, encoding: str | None = None
 ) -> Iterator[TableRow | Damaged]:
-    """Yield each line that is not blank, nor a bracket of an array with an object a line.
+    """Yield each line except blank ones and brackets of an array with one object per line.
 
     Args:
         file: Stays open.
         wanted: Members to look for.
-        report: How it was read; complete when all rows are.
-        encoding: That its sender declared.
+        report: Filled while reading.
+        encoding: Declared by the sender.
 
     Raises:
-        UnknownEncodingError: There is no encoding of the declared name.
+        UnknownEncodingError: The declared encoding does not exist.
     """
     report.encoding = detect_encoding(file, encoding)
     for line in open_lines(file, report.encoding, only_line_feeds=True):
@@ -56,7 +56,7 @@ def read_json_lines(
 def read_items(
     items: Iterator[Any], wanted: Wanted, report: Report
 ) -> Iterator[TableRow | Damaged]:
-    """Yield each element; its place counts as its line."""
+    """Yield each element; its position counts as its line."""
     for place, item in enumerate(items, start=1):
         row = _to_row(place, item, wanted, report)
         report.count(row)
@@ -79,7 +79,7 @@ def _from_line(line: Line, wanted: Wanted, report: Report) -> TableRow | Damaged
 
 def _to_row(place: int, item: object, wanted: Wanted, report: Report) -> TableRow | Damaged:
     if not isinstance(item, Mapping):
-        return Damaged(place, str(item), "malformed_row", 'an item is an object with a "url"')
+        return Damaged(place, str(item), "malformed_row", 'an item must be an object with a "url"')
     names = [str(name) for name in item]
     columns = _columns(names, wanted, report)
     if columns is None:
@@ -104,9 +104,9 @@ def _to_row(place: int, item: object, wanted: Wanted, report: Report) -> TableRo
 
 
 def _columns(names: list[str], wanted: Wanted, report: Report) -> Columns | None:
-    """Return what members of an object are; a name that a role has had before is the only one.
+    """Return the roles of an object's members; a role keeps its first name.
 
-    Else the guess in one member would be taken where the text in another is left out.
+    Otherwise a guess in one member could replace a missing text in another.
     """
     where, text = report.columns.get("image"), report.columns.get("text")
     if where is not None and where not in names:
@@ -127,9 +127,9 @@ def _describe(report: Report, used: Mapping[str, str], ignored: list[str]) -> No
 
 
 def _donut_text(ground_truth: str) -> str | None:
-    """Return the text in Donut's column ``ground_truth``, which is JSON itself; None: a form's.
+    """Return the text of Donut's column ``ground_truth``, which is JSON itself; None: a form's.
 
-    Its data sets hold ``{"gt_parse": {"text_sequence": "…"}}`` where a text is to be read
+    For a text its data sets have ``{"gt_parse": {"text_sequence": "…"}}``
     (clovaai/donut, README, "Data").
     """
     try:

@@ -1,7 +1,7 @@
-"""Read the lines of a text file of any size, one at a time, in whatever encoding it is.
+"""Stream the lines of a text file of any size in a detected encoding.
 
-A text file of people rarely says its encoding. What is found is reported, and a single damaged row
-of a UTF-8 file is a damaged row, not a reason to read all others by another code page.
+The detected encoding is reported. A single damaged row of a UTF-8 file does not change the encoding
+of all others.
 """
 
 import codecs
@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from typing import IO
 
 MAX_LINE_LENGTH = 32_768
-"""Characters; a longer line is no row of any list."""
+"""Characters; longer lines are rejected."""
 
 UTF8 = "utf-8-sig"
 _LEGACY = "cp1252"
@@ -29,11 +29,11 @@ _MARKS = (
     (codecs.BOM_UTF8, UTF8),
 )
 _UNDECODABLE = re.compile("[\udc80-\udcff]")
-"""Bytes that Python's error handler ``surrogateescape`` kept."""
+"""Bytes kept by Python's error handler ``surrogateescape``."""
 
 
 class UnknownEncodingError(ValueError):
-    """The name is not one of an encoding of text."""
+    """The name is not a text encoding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +44,20 @@ class Line:
     """From 1."""
     text: str
     is_whole: bool = True
-    """False where only its first ``MAX_LINE_LENGTH`` characters are here."""
+    """False if it was truncated to ``MAX_LINE_LENGTH`` characters."""
 
     @property
     def undecodable(self) -> str | None:
-        """The first byte that is not valid in the file's encoding, as ``0xE9``; None: all are."""
+        """The first byte that is invalid in the file's encoding, as ``0xE9``; None: none."""
         found = _UNDECODABLE.search(self.text)
         return f"0x{ord(found[0]) - 0xDC00:02X}" if found else None
 
 
 def detect_encoding(file: IO[bytes], declared: str | None = None) -> str:
-    """Return the encoding of a whole file, which is left at its beginning.
+    """Detect the encoding of a file and rewind it.
 
-    Its byte order mark says so, else whoever sent it (``declared``). Without both it is UTF-8 where
-    that is valid, or is in more rows with accents than it is not; else Windows-1252, or Latin-1
-    where bytes have no meaning in that.
+    In this order: byte order mark, ``declared``, UTF-8 if it is valid (or valid in most rows with
+    accents), Windows-1252, Latin-1 if bytes are undefined in that.
 
     Raises:
         UnknownEncodingError: There is no encoding of the declared name.
@@ -78,14 +77,14 @@ def detect_encoding(file: IO[bytes], declared: str | None = None) -> str:
 
 
 def open_lines(file: IO[bytes], encoding: str, *, only_line_feeds: bool = False) -> Iterator[Line]:
-    """Yield the lines of a file from its beginning; of a line that is too long only the beginning.
+    """Yield the lines of a file, too long ones truncated.
 
-    Bytes that are not valid stay in the text, as ``Line.undecodable`` tells.
+    Invalid bytes stay in the text, see ``Line.undecodable``.
 
     Args:
         file: Stays open.
-        encoding: Of ``detect_encoding``.
-        only_line_feeds: Whether a carriage return alone ends no line, as in JSON lines.
+        encoding: From ``detect_encoding``.
+        only_line_feeds: Whether a carriage return alone does not end a line, as in JSON lines.
     """
     # UTF-16 and UTF-32 have no error handler that keeps their bytes
     is_wide = encoding.startswith(("utf-16", "utf-32"))
@@ -100,7 +99,7 @@ def open_lines(file: IO[bytes], encoding: str, *, only_line_feeds: bool = False)
 
 
 def _bounded(text: IO[str], *, replaced: str | None) -> Iterator[Line]:
-    """Yield lines; ``replaced`` is what a decoder left in place of bytes that are not valid."""
+    """Yield lines; ``replaced`` is the decoder's substitute for invalid bytes."""
     number = 0
     while line := text.readline(MAX_LINE_LENGTH):
         number += 1
@@ -117,7 +116,7 @@ def _ends(text: str) -> bool:
 
 
 def _unmarked_utf16(file: IO[bytes]) -> str | None:
-    """Return the encoding of UTF-16 that has no byte order mark, which every other byte shows."""
+    """Detect UTF-16 without byte order mark by its null bytes."""
     start = file.read(_SAMPLE_BYTES)
     file.seek(0)
     even, odd = start[::2], start[1::2]
@@ -135,7 +134,7 @@ def _checked(declared: str) -> str:
         )  # refuses those of bytes to bytes, such as base64
         found = codecs.lookup(name).name
     except (LookupError, ValueError) as error:
-        raise UnknownEncodingError(f"there is no encoding named {declared[:50]!r}") from error
+        raise UnknownEncodingError(f"unknown encoding {declared[:50]!r}") from error
     return UTF8 if found in {"utf-8", "ascii"} else found
 
 
@@ -154,7 +153,7 @@ def _decodes(file: IO[bytes], encoding: str) -> bool:
 
 
 def _is_damaged_utf8(file: IO[bytes]) -> bool:
-    """Return whether more lines prove a file to be UTF-8 than speak against it."""
+    """Return whether more non-ASCII lines are valid UTF-8 than invalid."""
     good = bad = 0
     while line := file.readline(_BLOCK_BYTES):
         if line.isascii():

@@ -1,4 +1,4 @@
-"""Formats of lists: found by a file's name and content type, or by how its content begins."""
+"""Formats of lists, detected by file name, content type or first bytes."""
 
 import json
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
@@ -8,7 +8,7 @@ from typing import IO
 
 
 class ListFormat(StrEnum):
-    """How a list is written."""
+    """Format of a list."""
 
     TEXT = "text"
     TABLE = "table"
@@ -22,7 +22,7 @@ _BY_CONTENT_TYPE = {
     "text/plain": ListFormat.TEXT,
     "text/csv": ListFormat.TABLE,
     "application/csv": ListFormat.TABLE,
-    "application/vnd.ms-excel": ListFormat.TABLE,  # what browsers on Windows call a .csv
+    "application/vnd.ms-excel": ListFormat.TABLE,  # sent by browsers on Windows for .csv
     "text/tab-separated-values": ListFormat.TSV,
     "application/json": ListFormat.JSON,
     "application/jsonl": ListFormat.JSON_LINES,
@@ -45,9 +45,9 @@ _SNIFFED_BYTES = 64 * 1024
 
 
 def find_format(*, content_type: str | None, file_name: str | None = None) -> ListFormat | None:
-    """Return the format that a file's name or else its content type says, or None.
+    """Return the format by file name or content type, or None.
 
-    A name may end in ``.gz`` besides: ``list.csv.gz``.
+    A suffix ``.gz`` is ignored: ``list.csv.gz``.
     """
     name = (file_name or "").lower().removesuffix(".gz")
     by_suffix = _BY_SUFFIX.get(PurePath(name).suffix)
@@ -56,7 +56,7 @@ def find_format(*, content_type: str | None, file_name: str | None = None) -> Li
 
 
 def sniff_format(file: IO[bytes]) -> ListFormat:
-    """Return the format that a list seems to have by its beginning."""
+    """Guess the format from the first bytes."""
     file.seek(0)
     start = file.read(_SNIFFED_BYTES)
     if start.startswith(PARQUET_MARK):
@@ -75,7 +75,7 @@ def sniff_format(file: IO[bytes]) -> ListFormat:
 
 
 def is_json_lines(file: IO[bytes]) -> bool:
-    """Return whether a file that is called JSON holds an object a line."""
+    """Return whether a JSON file has one object per line."""
     start = file.read(_SNIFFED_BYTES).decode("utf-8-sig", errors="replace")
     file.seek(0)
     first, _, second = start.lstrip().partition("\n")

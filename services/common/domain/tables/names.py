@@ -1,4 +1,4 @@
-"""Find the image that a name in a table means, however the two are spelled."""
+"""Match names in tables to images, despite different spellings."""
 
 import re
 from collections import Counter
@@ -13,19 +13,19 @@ _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
 def canonical(name: str) -> str:
-    """Return a path in one spelling: composed characters, slashes, nothing before it."""
+    """Normalise a path: composed characters, slashes, no prefix."""
     name = compose(name.strip()).replace("\\", "/")
     parts = [part for part in _DRIVE.sub("", name).split("/") if part not in {"", "."}]
     return "/".join(parts)
 
 
 def is_image(name: str) -> bool:
-    """Return whether a name ends as an image's does."""
+    """Return whether a name has the suffix of an image."""
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def without_suffix(name: str) -> str:
-    """Return a path without the suffix of its image; a name without one stays."""
+    """Return a path without an image suffix."""
     return name[: -len(PurePosixPath(name).suffix)] if is_image(name) else name
 
 
@@ -39,23 +39,23 @@ class ImageNames:
     def __init__(self, names: Iterable[str]) -> None:
         names = list(names)
         self._by_key: dict[str, str | None] = {}
-        """By each spelling; None where it means several."""
+        """By spelling; None if ambiguous."""
         for name in names:
             for key in dict.fromkeys(_keys(canonical(name))):
                 known = self._by_key.setdefault(key, name)
                 if known != name:
                     self._by_key[key] = None
         paths = Counter(canonical(name) for name in names)
-        for name in names:  # the exact path means this image, whatever else it may mean
+        for name in names:  # an exact path is never ambiguous
             path = canonical(name)
             self._by_key[f"path:{path}"] = name if paths[path] == 1 else None
 
     def find(self, name: str, folder: str = "") -> str | None:
-        """Return the path of the image that a name means, or None: of no image, or of several.
+        """Return the path of the image of a name, or None if there is none or several.
 
         Args:
-            name: As a table in ``folder`` says: relative to the folder or to the top, with or
-                without folders and suffix, in any case where that is unambiguous.
+            name: In a table in ``folder``: relative to the folder or to the top, with or without
+                folders and suffix, in any case if unambiguous.
             folder: Of the table.
         """
         found = self._find(name, folder)
@@ -75,7 +75,7 @@ class ImageNames:
 
 
 def _agree(image: str, *wanted: str) -> bool:
-    """Return whether one path is the end of the other: a folder may lack, but not be another."""
+    """Return whether one path is a suffix of the other."""
     parts = without_suffix(canonical(image).casefold()).split("/")
     for name in wanted:
         asked = without_suffix(name.casefold()).split("/")
@@ -96,7 +96,7 @@ def _keys(path: str) -> Iterator[str]:
 
 
 def _lookups(path: str) -> Iterator[str]:
-    """Yield what a name may be found by, the most exact first."""
+    """Yield the look-up spellings of a name, the most exact first."""
     folded = path.casefold()
     yield f"folded:{folded}"
     name = PurePosixPath(folded).name

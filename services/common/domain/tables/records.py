@@ -1,4 +1,4 @@
-"""Cut lines into the records of a table, whatever is wrong with some of them."""
+"""Split lines into the records of a table, tolerating damaged ones."""
 
 import csv
 from collections import deque
@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from services.common.domain.tables.lines import MAX_LINE_LENGTH, Line
 
 MARK = "\ufeff"
-"""Byte order mark; files that were put one behind the other have it within, too."""
+"""Byte order mark; also within concatenated files."""
 MAX_RECORD_LINES = 100
-"""Lines of one record, by the line ends in its quotes."""
+"""Limit of lines in one (quoted) record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Record:
     """Number of its first line."""
     cells: list[str]
     raw: str | None
-    """Its line, where it has but one and no quote: what its cells were cut from."""
+    """Its line, if it has only one and no quote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,10 @@ class _TooLongError(Exception):
 
 
 class _Feeder:
-    """Hands lines to the CSV reader, and can take back those of a record that failed.
+    """Feeds lines to the CSV reader, and can rewind after a failed record.
 
-    A quote that is never closed swallows all that follows; only its own line shall be lost. So
-    lines are read again, and the length of a record must have a limit: else a table with such a
-    quote in each line would take time by the square of its length.
+    An unclosed quote would consume the rest of the file, so the lines after it are read again. The
+    length of a record is limited, as a table of unclosed quotes would take quadratic time.
     """
 
     def __init__(self, lines: Iterable[Line]) -> None:
@@ -67,13 +66,13 @@ class _Feeder:
         self._taken_length += len(line.text)
         if len(self.taken) > MAX_RECORD_LINES or self._taken_length > MAX_LINE_LENGTH:
             detail = f"more than {MAX_RECORD_LINES} lines or {MAX_LINE_LENGTH} characters"
-            raise _TooLongError(f"{detail}; is a quote never closed?")
+            raise _TooLongError(f"{detail}; is a quote unclosed?")
         if not line.is_whole:
-            raise _TooLongError("a line is too long")
+            raise _TooLongError("line is too long")
         return line.text
 
     def begin(self) -> None:
-        """Forget the lines taken: a record begins."""
+        """Start a record: forget the lines of the last one."""
         self.taken.clear()
         self._taken_length = 0
 
@@ -84,7 +83,7 @@ class _Feeder:
 def read_records(
     lines: Iterable[Line], separator: str, *, is_quoted: bool
 ) -> Iterator[Record | Damaged]:
-    """Yield the records of CSV (RFC 4180), or of lines in which quotes mean nothing."""
+    """Yield the records of CSV (RFC 4180), with or without quoting."""
     feeder = _Feeder(lines)
     reader = csv.reader(
         feeder,
@@ -111,7 +110,7 @@ def read_records(
 
 
 def read_lines(lines: Iterable[Line]) -> Iterator[Record | Damaged]:
-    """Yield each line that is not blank as a record of one cell."""
+    """Yield each non-blank line as a record of one cell."""
     for line in lines:
         text = line.text.removeprefix(MARK).strip()
         if not line.is_whole:

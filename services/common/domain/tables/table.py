@@ -1,7 +1,7 @@
-"""One reader of tables, for URL lists, for ground truth in archives, and for files of annotations.
+"""Reader of tables: URL lists, ground truth in archives, annotation files.
 
-A row is an image and what is written there. Nothing is dropped in silence: the report says which
-columns were used as what, which were not, and which rows were read in another way than they seem.
+A row is an image and its text. Nothing is dropped silently: the report has the used and unused
+columns, and the rows that were interpreted.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,18 +22,18 @@ from services.common.domain.tables.records import Damaged, Record, read_lines, r
 
 MAX_NOTES = 100
 MAX_DAMAGED = 10_000
-"""Rows that can't be read, after which a table in which they are the most is given up."""
+"""Unreadable rows after which a table is given up if they are the majority."""
 NULL = r"\N"
-"""How dumps of databases write a missing value."""
+"""NULL in database dumps."""
 
 
 class TableGivenUpError(ValueError):
-    """So many rows can't be read that it is no table."""
+    """Most rows can't be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """What a row says of an image."""
+    """An image and its text, from one row."""
 
     line: int
     where: str
@@ -43,13 +43,13 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something about a row that a person should know, though the row is taken."""
+    """A warning about an accepted row."""
 
     line: int
     code: str
-    """``cells_joined``: the text had separators in it, without quotes. ``duplicate_column``: only
-    the first column of that name is read. Of archives and folders also ``no_such_image``,
-    ``no_ground_truth``, ``texts_disagree``, or that of a damaged row."""
+    """``cells_joined``: the text had unquoted separators. ``duplicate_column``: only the first
+    column of that name is read. Of archives and folders also ``no_such_image``,
+    ``no_ground_truth``, ``texts_disagree``, or the code of a damaged row."""
     detail: str
     member: str | None = None
     """Path of the table, in an archive or a folder."""
@@ -57,25 +57,25 @@ class Note:
 
 @dataclass
 class Report:
-    """How a table was read; complete when all rows are."""
+    """Report about a table, complete after the last row."""
 
     encoding: str | None = None
     separator: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
-    """Names of those that are used, by what they are used as; empty where they have none."""
+    """Names of used columns by role; empty without a header."""
     ignored_columns: list[str] = field(default_factory=list)
     skipped_lines: int = 0
-    """Above the header: titles, comments."""
+    """Lines above the header: titles, comments."""
     rows: int = 0
     with_text: int = 0
     damaged: int = 0
     blank_rows: int = 0
-    """Rows of separators alone, as spreadsheets leave them."""
+    """Rows of separators only, as written by spreadsheets."""
     notes: list[Note] = field(default_factory=list)
     """The first ``MAX_NOTES``."""
     note_count: int = 0
     texts_without_image: int = 0
-    """Of an archive or a folder: texts that found no image, or several."""
+    """Of an archive or a folder: texts without an unambiguous image."""
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of an archive or a folder: columns and encoding by the tables' paths."""
 
@@ -90,7 +90,7 @@ class Report:
             self.with_text += 1
 
     def note(self, note: Note) -> None:
-        """Keep a note while there is room, and count it."""
+        """Count a note, and keep it below the limit."""
         self.note_count += 1
         if len(self.notes) < MAX_NOTES:
             self.notes.append(note)
@@ -98,14 +98,14 @@ class Report:
 
 @dataclass(frozen=True)
 class TableSource:
-    """A file, and what is known of it.
+    """A file and its known properties.
 
     Args:
         file: Stays open.
-        separator: That its name or content type says; None: by its rows.
-        encoding: That its sender declared.
-        is_nameless: Says of a first cell that the table has no header.
-        null: How a missing text is written; None: no text means that.
+        separator: From its name or content type; None: detected.
+        encoding: Declared by the sender.
+        is_nameless: Whether a first cell means that the table has no header.
+        null: Text of a missing value, if any.
     """
 
     file: IO[bytes]
@@ -116,11 +116,11 @@ class TableSource:
 
 
 def read_table(source: TableSource, wanted: Wanted, report: Report) -> Iterator[TableRow | Damaged]:
-    """Yield each row of a table, once; ``report`` tells how.
+    """Yield each row of a table, and fill ``report``.
 
     Raises:
-        NoHeaderError: No column is what is needed.
-        TableGivenUpError: Most of very many rows can't be read.
+        NoHeaderError: A required column is missing.
+        TableGivenUpError: Most rows can't be read.
         UnknownEncodingError: There is no encoding of the declared name.
     """
     encoding = detect_encoding(source.file, source.encoding)
@@ -128,7 +128,7 @@ def read_table(source: TableSource, wanted: Wanted, report: Report) -> Iterator[
     sample = _sample(open_lines(source.file, encoding))
     if not sample:
         return
-    # Excel's Unicode text is UTF-16 with tabs, and quotes that mean something
+    # Excel's Unicode text is UTF-16 with tabs and quoting
     quoted = source.separator != "\t" or encoding.startswith("utf-16")
     hints = Hints(source.separator, quoted, source.is_nameless)
     dialect = find_dialect([line.text for line in sample], wanted, hints)
@@ -178,7 +178,7 @@ def _describe(report: Report, dialect: Dialect, header: int) -> None:
 
 
 def note_other_text(report: Report, name: str, *, line: int) -> None:
-    """Note a column that is ignored and may be the text as well as the one that is taken."""
+    """Note an ignored column that may be the text, too."""
     taken = report.columns.get("text")
     if taken is not None and plain(name) in TEXT_NAMES and plain(name) != plain(taken):
         detail = f"{taken[:100]!r} is taken as the text, and {name[:100]!r} is not"
@@ -202,7 +202,7 @@ def _to_row(
         return _joined(record, dialect, width, report)
     text = _cell(cells, columns.text)
     if text is not None and not dialect.is_quoted and _is_quoted_as_csv(text):
-        detail = "quotes are characters in this table; a .csv would be read without them"
+        detail = "quotes are part of the text in this table; name it .csv to remove them"
         report.note(Note(record.line, "quotes_kept", detail))
     return TableRow(
         record.line,
@@ -213,10 +213,9 @@ def _to_row(
 
 
 def _joined(record: Record, dialect: Dialect, width: int, report: Report) -> TableRow | Damaged:
-    """Read a row of too many cells: what is behind the last separator is one text, or nothing is.
+    """Read a row of too many cells, if the text is the last column.
 
-    A text with separators and without quotes is whole where it stands last; else nobody can tell
-    where it ends.
+    An unquoted text with separators is only unambiguous in the last column.
     """
     columns: Columns = dialect.columns
     separator = dialect.separator
@@ -232,7 +231,7 @@ def _joined(record: Record, dialect: Dialect, width: int, report: Report) -> Tab
 
 
 def _joined_url(record: Record, separator: str, width: int, report: Report) -> TableRow | Damaged:
-    """Read a row whose URL may have separators in it: it ends where it is an image's."""
+    """Read a row whose URL may contain separators: it ends with an image suffix."""
     parts = (record.raw or "").split(separator)
     for place in range(2, len(parts) if width == 2 else 0):
         where, text = separator.join(parts[:place]).strip(), separator.join(parts[place:])

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import IO, Protocol
 
-from services.common.download.answers import DEAD_HOST_ATTEMPTS
 from services.common.download.client import Download
 from services.common.download.errors import FailedDownloadError
 from services.common.download.headers import Validators
+from services.common.download.responses import DEAD_HOST_ATTEMPTS
 from services.common.runtime.stoppable import Stop
 from services.fetcher.sources.archives.formats import SNIFFED_BYTES
 from services.fetcher.sources.archives.members import ArchiveLimits, ArchiveRefusedError

@@ -1,4 +1,4 @@
-"""What a host's answer, or its silence, means."""
+"""Translate responses and client exceptions into download errors."""
 
 import os
 import re
@@ -25,7 +25,7 @@ from services.common.download.urls import UnacceptableUrlError, check_characters
 log = structlog.stdlib.get_logger(__name__)
 
 DEAD_HOST_ATTEMPTS = 2
-"""One quick retry, then give up: what does not answer twice will rarely answer in a minute."""
+"""Attempts at an unresponsive host: it rarely recovers within a minute."""
 
 _RAW_BYTE = re.compile("[\udc80-\udcff]")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -37,9 +37,9 @@ _NOT_YET = frozenset(
         HTTPStatus.TOO_EARLY,
     }
 )
-"""Statuses that mean: not now (RFC 9110, 15.3.3 and 15.5.9; RFC 4918, 11.3; RFC 8470, 5.2)."""
+"""Transient statuses (RFC 9110, 15.3.3 and 15.5.9; RFC 4918, 11.3; RFC 8470, 5.2)."""
 _LIMITS = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.REQUEST_ENTITY_TOO_LARGE})
-"""Statuses that are a rate limit where the host says when to come back."""
+"""Statuses that mean rate limiting if ``Retry-After`` is present."""
 _CODES: Mapping[int, DownloadCode] = {
     401: "forbidden",
     403: "forbidden",
@@ -51,10 +51,10 @@ _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", sock
 
 
 def redirect_target(response: aiohttp.ClientResponse) -> URL | None:
-    """Return where an answer redirects to, or None where it is none.
+    """Return the target of a redirect, or None if the response is none.
 
     Raises:
-        RefusedDownloadError: It redirects to what is not fetched.
+        RefusedDownloadError: The target is not an acceptable URL.
     """
     if response.status not in _REDIRECTS:
         return None
@@ -63,15 +63,15 @@ def redirect_target(response: aiohttp.ClientResponse) -> URL | None:
         return _resolve(location, response.url) if location else _nowhere()
     except UnacceptableUrlError as error:
         code = "bad_redirect" if error.code == "invalid_url" else error.code
-        detail = f"redirected to a URL that is not fetched: {error.detail}"
+        detail = f"redirected to an unacceptable URL: {error.detail}"
         raise RefusedDownloadError(code, detail, http_status=response.status) from error
     except ValueError as error:
-        detail = f"redirected to what is no URL: {error}"
+        detail = f"redirected to an invalid URL: {error}"
         raise RefusedDownloadError("bad_redirect", detail, http_status=response.status) from error
 
 
 def _resolve(location: str, base: URL) -> URL:
-    """Resolve a Location header, which may hold bytes that are no UTF-8 (RFC 9110, 10.2.2).
+    """Resolve a Location header, which may hold bytes that are not UTF-8 (RFC 9110, 10.2.2).
 
     aiohttp gives such bytes as lone surrogates; they are sent percent-encoded, as they came.
     """
@@ -81,14 +81,14 @@ def _resolve(location: str, base: URL) -> URL:
 
 
 def _nowhere() -> URL:
-    raise UnacceptableUrlError("invalid_url", "there is no Location")
+    raise UnacceptableUrlError("invalid_url", "Location is missing")
 
 
 def check_status(response: aiohttp.ClientResponse) -> None:
-    """Return where the answer has the content that was asked for.
+    """Raise unless the response has the requested content.
 
     Raises:
-        RefusedDownloadError, FailedDownloadError: It has not.
+        RefusedDownloadError, FailedDownloadError: It has another status.
     """
     status = response.status
     if status in {HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION}:
@@ -105,7 +105,7 @@ def check_status(response: aiohttp.ClientResponse) -> None:
 
 
 def _code_of_later(status: int, retry_after: float | None) -> DownloadCode | None:
-    """Return the code of an answer that means "later", or None where it is final."""
+    """Return the code of a transient response, or None if it is final."""
     if status in _NOT_YET:
         return "host_not_ready"
     if status == HTTPStatus.TOO_MANY_REQUESTS or (status in _LIMITS and retry_after is not None):
@@ -114,18 +114,18 @@ def _code_of_later(status: int, retry_after: float | None) -> DownloadCode | Non
 
 
 def check_robots_tag(response: aiohttp.ClientResponse, agent: str) -> None:
-    """Return where the answer does not forbid to learn from its content.
+    """Raise if X-Robots-Tag forbids training on the content.
 
     Raises:
         RefusedDownloadError: It does.
     """
     if opts_out(response.headers.getall("X-Robots-Tag", ()), agent):
-        detail = "the host's X-Robots-Tag keeps its content from being learnt from"
+        detail = "the host's X-Robots-Tag forbids training on its content"
         raise RefusedDownloadError("robots_tag", detail, http_status=response.status)
 
 
 def to_download_error(error: Exception, settings: DownloadSettings) -> DownloadError:
-    """Sort what the client raised."""
+    """Translate an exception of the client."""
     if isinstance(error, TimeoutError):
         detail = (
             f"no answer within {settings.connect_timeout_seconds:g} s to connect, "
@@ -136,12 +136,12 @@ def to_download_error(error: Exception, settings: DownloadSettings) -> DownloadE
     if isinstance(error, aiohttp.ClientConnectorError):
         return _not_connected(error)
     if isinstance(error, aiohttp.ClientPayloadError):
-        return FailedDownloadError("incomplete_body", "the answer broke off, or is garbled")
+        return FailedDownloadError("incomplete_body", "incomplete or corrupt response body")
     if isinstance(error, aiohttp.ClientConnectionError | OSError):
         return FailedDownloadError(
-            "connection_failed", "the connection was lost", most_attempts=DEAD_HOST_ATTEMPTS
+            "connection_failed", "connection lost", most_attempts=DEAD_HOST_ATTEMPTS
         )
-    # its text would name the URL, with all that is in its query
+    # its text holds the URL with its query
     reason = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
     return RefusedDownloadError("invalid_response", f"not valid HTTP: {reason}"[:300])
 
@@ -149,20 +149,20 @@ def to_download_error(error: Exception, settings: DownloadSettings) -> DownloadE
 def _not_connected(error: aiohttp.ClientConnectorError) -> DownloadError:
     cause = error.os_error
     if isinstance(cause, ForbiddenAddressError):
-        # where an internal name leads is for the log: strangers read the detail
+        # log the address of an internal name, but don't disclose it in the detail
         log.info("address is not public", host=error.host, address=cause.address)
         detail = f"{error.host} is not at a public address"
         return RefusedDownloadError("forbidden_address", detail)
     if isinstance(error, aiohttp.ClientSSLError):
-        return RefusedDownloadError("tls_error", f"no trusted connection: {error}"[:300])
+        return RefusedDownloadError("tls_error", f"TLS certificate not trusted: {error}"[:300])
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         if cause.errno in _NO_SUCH_NAME:
-            return RefusedDownloadError("dns_failure", f"there is no host {error.host}")
+            return RefusedDownloadError("dns_failure", f"unknown host {error.host}")
         return FailedDownloadError(
             "dns_failure",
-            f"the address of {error.host} could not be found: {cause.strerror or cause}",
+            f"name resolution of {error.host} failed: {cause.strerror or cause}",
             most_attempts=DEAD_HOST_ATTEMPTS,
         )
-    reason = os.strerror(cause.errno) if cause.errno else "no connection could be made"
+    reason = os.strerror(cause.errno) if cause.errno else "connection failed"
     detail = f"{error.host} port {error.port}: {reason}"
     return FailedDownloadError("connection_failed", detail, most_attempts=DEAD_HOST_ATTEMPTS)

@@ -1,26 +1,24 @@
-"""Room in memory for large bodies: many small ones at once are cheap, as many large are not."""
+"""Limit of large bodies in memory."""
 
 import asyncio
 
 
-class Room:
-    """Lets some tasks hold a large body each; a task that has room keeps it until it ends.
-
-    What a task downloads it holds after the download, too, until it is done with it.
+class LargeBodyLimiter:
+    """Limits the tasks that hold a large body; a task keeps its slot until it ends.
 
     Args:
-        tasks: Most at once.
+        tasks: Number of slots.
     """
 
     def __init__(self, tasks: int) -> None:
         self._free = asyncio.Semaphore(tasks)
         self._holders: set[asyncio.Task[object]] = set()
 
-    async def enter(self, deadline: asyncio.Timeout) -> None:
-        """Wait until the current task may hold a large body.
+    async def acquire(self, deadline: asyncio.Timeout) -> None:
+        """Wait for a slot of the current task.
 
         Args:
-            deadline: Of the download, which stands still meanwhile: no host is to blame for that.
+            deadline: Of the download; suspended meanwhile, as the wait is not the host's fault.
         """
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         if task is None or task in self._holders:
@@ -29,10 +27,10 @@ class Room:
         deadline.reschedule(None)
         await self._free.acquire()
         self._holders.add(task)
-        task.add_done_callback(self._leave)
+        task.add_done_callback(self._release)
         if ends is not None:
             deadline.reschedule(ends + loop.time() - began)
 
-    def _leave(self, task: asyncio.Task[object]) -> None:
+    def _release(self, task: asyncio.Task[object]) -> None:
         self._holders.discard(task)
         self._free.release()
