@@ -1,4 +1,4 @@
-"""Example receiver of Alertmanager's webhooks: a line of JSON for each alert, on standard output.
+"""Example receiver of Alertmanager's webhooks: prints a line of JSON per alert.
 
 ``python -m services.alert_receiver.main --port 9095``. Replace it by e-mail, chat or a pager; the
 body is Alertmanager's webhook format, version 4.
@@ -37,7 +37,7 @@ class Alert(BaseModel):
 
 
 class Notification(BaseModel):
-    """What Alertmanager posts."""
+    """Webhook body of Alertmanager."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,7 +46,7 @@ class Notification(BaseModel):
 
 
 def create_app() -> FastAPI:
-    """Build the receiver; its path after the host may be anything, and is logged."""
+    """Build the receiver, which accepts and logs any path."""
     app = FastAPI(title="DocReco alert receiver", openapi_url=None)
     app.include_router(health_router(ready={}))
 
@@ -73,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m services.alert_receiver.main", description=__doc__
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=9095, help="port to listen on")
+    parser.add_argument("--host", default="127.0.0.1", help="listen address")
+    parser.add_argument("--port", type=int, default=9095, help="listen port")
     parsed = parser.parse_args(arguments)
     configure_logging(LogSettings(), service="alert-webhook")
     uvicorn.run(create_app(), host=parsed.host, port=parsed.port, log_config=None, access_log=False)

@@ -1,6 +1,6 @@
-"""What an event or a reading makes of the document of an image: pure decisions.
+"""Decide how events and readings change an image document: pure functions.
 
-Each is made about the document as it is, and made again where another writer was faster.
+Each decision is based on the current document, and is repeated after a conflict.
 
 See docs/decisions/0002-at-least-once-and-idempotent.md.
 """
@@ -29,21 +29,21 @@ Code = Literal[
     "folder",
     "ignored",
 ]
-"""What became of an event or a job."""
+"""Outcome of an event or a job."""
 HANDLED = frozenset(get_args(Code))
-"""Codes that the work on a delivery can end with."""
+"""Codes of handled deliveries."""
 NONE_KEPT = Annotations()
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What came of reading an object's bytes."""
+    """Result of reading an object's bytes."""
 
     etag: str
     size: int
     content_type: str | None
     sha256: str | None
-    """Hexadecimal; None where the object was too large to read."""
+    """Hexadecimal; None if the object was too large to read."""
     result: Prediction | Rejection
     width: int | None = None
     """Pixels; None for a rejection."""
@@ -51,19 +51,19 @@ class Reading:
 
     @property
     def is_forgotten(self) -> bool:
-        """Whether these bytes must not be stored."""
+        """Whether these bytes are forgotten."""
         return isinstance(self.result, Rejection) and self.result.code == FORGOTTEN
 
 
 def is_older(event: ObjectEvent, document: ImageDocument) -> bool:
-    """Whether ``document`` already shows a later state of the object than ``event``."""
+    """Whether ``document`` has a later state of the object than ``event``."""
     if not document.sequencer:
         return False
     return sequence_order(event.sequencer) < sequence_order(document.sequencer)
 
 
 def needs_reading(event: ObjectEvent, document: ImageDocument) -> bool:
-    """Whether the object's bytes must be read and recognised to decide about ``event``."""
+    """Whether ``event`` requires reading the object's bytes."""
     if is_older(event, document):
         return False
     return document.status != "predicted" or document.etag != event.etag
@@ -72,10 +72,10 @@ def needs_reading(event: ObjectEvent, document: ImageDocument) -> bool:
 def provenance_of(
     reading: Reading | None, event: ObjectEvent, provenance: Provenance
 ) -> Provenance:
-    """Return what an event says of the bytes that were read.
+    """Return an event's provenance for the bytes that were read.
 
-    Where the object was written again since, the text that came with its first bytes is no label
-    of the others; the event of those follows.
+    If the object was overwritten since, the text of its first bytes is not a label of the new ones,
+    whose event follows.
     """
     if reading is None or event.etag in {None, reading.etag}:
         return provenance
@@ -91,19 +91,19 @@ def stored(
     *,
     kept: Annotations = NONE_KEPT,
 ) -> Decision[Code]:
-    """Decide what an object that was written makes of its document.
+    """Decide about a written object.
 
     Args:
-        document: As it is.
-        event: That the object was written.
-        provenance: Where the event says it is from.
-        reading: Of its bytes; None where ``needs_reading`` says that none is needed.
+        document: Current state.
+        event: Of the write.
+        provenance: Of the event.
+        reading: Of its bytes; None if ``needs_reading`` is False.
         now: The time.
-        kept: The annotations of the bytes that were read, from when they were here before.
+        kept: The tombstones of the bytes that were read.
     """
     sourced = document.with_source(provenance, is_repeated=event.sequencer == document.sequencer)
     if is_older(event, document):
-        # Late, but where the image came from is still owed
+        # Outdated, but its source is still recorded
         return Decision("stale", _with_late_text(sourced, event, provenance, now))
     if reading is not None and reading.is_forgotten:
         return refused(_after_event(sourced, event, now), reading, now)
@@ -125,7 +125,7 @@ def stored(
 
 
 def removed(document: ImageDocument, event: ObjectEvent, now: datetime) -> Decision[Code]:
-    """Decide what a removal makes of a document: what was read goes, where it came from stays."""
+    """Decide about a removal: predictions are erased, sources are kept."""
     if is_older(event, document):
         return Decision("stale", document)
     if not document.exists and event.key.endswith("/"):
@@ -149,7 +149,7 @@ def removed(document: ImageDocument, event: ObjectEvent, now: datetime) -> Decis
 
 
 def refused(document: ImageDocument, reading: Reading, now: datetime) -> Decision[Code]:
-    """Decide what forgotten bytes that came again make of a document: a proof of removal.
+    """Decide about forgotten bytes that came again: the document becomes a proof of removal.
 
     See docs/decisions/0032-forgotten-images.md.
     """
@@ -160,9 +160,9 @@ def refused(document: ImageDocument, reading: Reading, now: datetime) -> Decisio
 def gone(
     document: ImageDocument, event: ObjectEvent, provenance: Provenance, now: datetime
 ) -> Decision[Code]:
-    """Decide what an object that was deleted before it was read makes of its document.
+    """Decide about an object that was deleted before it was read.
 
-    The event of the deletion follows and knows no source: only here it gets into the proof.
+    Its source is recorded for the proof of removal, as the event of the deletion has none.
     """
     sourced = document.with_source(provenance)
     if document.exists:
@@ -175,9 +175,9 @@ def gone(
 
 
 def reason_not_to(document: ImageDocument, job: RepredictJob) -> Code | None:
-    """Return why a job has nothing to do any more, or None where it has.
+    """Return why a job is obsolete, or None.
 
-    The job may have been delivered before, or the object removed, replaced or read since.
+    It may have been delivered before, or the object removed, replaced or read since.
     """
     if not document.exists or document.status == "removed":
         return "gone"
@@ -190,12 +190,12 @@ def reason_not_to(document: ImageDocument, job: RepredictJob) -> Code | None:
 def repredicted(
     document: ImageDocument, job: RepredictJob, reading: Reading, now: datetime
 ) -> Decision[Code]:
-    """Decide what a second reading makes of a document: its prediction goes into ``history``."""
+    """Decide about a new reading: the old prediction moves to ``history``."""
     reason = reason_not_to(document, job)
     if reason is not None:
         return Decision(reason, document)
     if reading.etag != job.etag:
-        return Decision("stale", document)  # replaced since; the event of that follows
+        return Decision("stale", document)  # replaced since; its event follows
     if reading.is_forgotten:
         return refused(document, reading, now)
     earlier, result = document.prediction, reading.result
@@ -208,7 +208,7 @@ def repredicted(
 def _of_bytes(
     document: ImageDocument, reading: Reading, kept: Annotations, now: datetime
 ) -> Annotations:
-    """Return the annotations of the bytes that were read; an ETag may differ for equal bytes."""
+    """Return the annotations of the bytes that were read; equal bytes may have several ETags."""
     annotations = document.annotations
     if document.exists and document.sha256 != reading.sha256:
         annotations = annotations.of_other_bytes(now)
@@ -229,7 +229,7 @@ def _after_event(document: ImageDocument, event: ObjectEvent, now: datetime) -> 
 def _with_late_text(
     document: ImageDocument, event: ObjectEvent, provenance: Provenance, now: datetime
 ) -> ImageDocument:
-    """Add what an event says of a placeholder that shows a later one."""
+    """Add an outdated event's source and text to a placeholder."""
     is_of_its_bytes = event.etag is not None and event.etag == document.etag
     if document.status == "removed" or not is_of_its_bytes or not document.placeholder:
         return document
@@ -238,7 +238,7 @@ def _with_late_text(
 
 
 def _with_reading(document: ImageDocument, reading: Reading) -> ImageDocument:
-    """Set what a reading alone decides, and how far it is from the prediction before."""
+    """Set the fields of a reading, and its disagreement with the last prediction."""
     prediction = reading.result if isinstance(reading.result, Prediction) else None
     after = document.having(
         etag=reading.etag,

@@ -1,4 +1,4 @@
-"""Start the consumer: the one place where it is wired together."""
+"""Wire and run the consumer."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The OCR API, as the consumer calls it."""
+"""Client of the OCR API."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,30 +27,30 @@ from services.consumer.settings import ConsumerSettings
 
 _REFUSALS = frozenset({413, 415, 422})
 _OF_THE_IMAGE = frozenset({"image_too_large", "unsupported_media_type", "undecodable_image"})
-"""Codes by which the API says that it will never read an image."""
+"""Codes of permanently refused images."""
 _LONGEST_DETAIL = 500
 _JITTER = wait_random(0.1, 1)
 OVERLOAD_ATTEMPTS = 5
 LARGEST_WAIT_SECONDS = 10.0
 _READY_TIMEOUT = aiohttp.ClientTimeout(total=3)
 _NOT_COLLECTED = {"X-DocReco-Collect": "no"}
-"""The image is in the bucket already: kept by the API, it would come back here as a new one."""
+"""The image is in the bucket already and must not be collected again."""
 
 
 class OcrFailedError(TransientError):
-    """The API is up but failed on this image: an error, no answer in time, or nonsense."""
+    """The API is ready but failed on this image: an error, a timeout or an invalid response."""
 
     code = "ocr_failed"
 
 
 class OcrOverloadedError(OcrUnavailableError):
-    """The API serves others, and has no room for this image now."""
+    """The API is overloaded."""
 
     code = "ocr_overloaded"
 
 
 class OcrAnswer(BaseModel):
-    """What the API read in an image."""
+    """Prediction of the API."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -65,7 +65,7 @@ class OcrAnswer(BaseModel):
     duration_ms: float = Field(ge=0)
 
     def to_prediction(self, at: datetime) -> Prediction:
-        """Return what a document keeps of it."""
+        """Return the prediction for the document."""
         fields = self.model_dump(exclude={"width", "height"})
         return Prediction(**fields, predicted_at=at)
 
@@ -81,15 +81,15 @@ class OcrClient:
         self._session = session
 
     async def predict(self, image: bytes) -> OcrAnswer:
-        """Ask for the text of an image; where the API has no room, wait for it in line.
+        """Request the prediction of an image; retry while the API is overloaded.
 
-        Waiting here holds one place among the images in work, so that the consumer goes as fast
-        as the API does; stopping the whole consumer would idle it.
+        Waiting here occupies one slot of the consumer (back-pressure), instead of pausing all of
+        it.
 
         Raises:
-            PredictionRefusedError: The API will never read this image.
-            OcrFailedError: It failed on this image; later it may not.
-            OcrUnavailableError: It can serve no image now.
+            PredictionRefusedError: Permanent failure.
+            OcrFailedError: Transient failure of this image.
+            OcrUnavailableError: The API does not answer.
         """
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(OcrOverloadedError),
@@ -103,7 +103,7 @@ class OcrClient:
 
     async def _predict(self, image: bytes) -> OcrAnswer:
         form = aiohttp.FormData()
-        # the API tells the format by the bytes; the uploader's content type could be anything
+        # the API detects the format; the uploader's content type is untrusted
         form.add_field("file", image, filename="image", content_type="application/octet-stream")
         try:
             async with self._session.post("/predict", data=form) as response:
@@ -124,11 +124,11 @@ class OcrClient:
             raise _no_service(body, _seconds(retry_after))
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise await self._blame(f"HTTP {status}")
-        # Any other 4xx means that we call it wrongly (address, token), whatever the image
-        raise OcrUnavailableError(f"HTTP {status}: is this the OCR API, and the token right?")
+        # Any other 4xx means a wrong configuration (address, token)
+        raise OcrUnavailableError(f"HTTP {status}: check CONSUMER_OCR_URL and the token")
 
     async def check(self) -> None:
-        """Raise OcrUnavailableError unless the API says that it is ready."""
+        """Raise OcrUnavailableError unless the API is ready."""
         try:
             async with self._session.get("/readyz", timeout=_READY_TIMEOUT) as response:
                 if response.status != HTTPStatus.OK:
@@ -142,10 +142,10 @@ class OcrClient:
         except ValidationError as error:
             problem = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in problem["loc"])
-            raise OcrFailedError(f"answer not understood: {where}: {problem['msg']}") from error
+            raise OcrFailedError(f"invalid response: {where}: {problem['msg']}") from error
 
     async def _blame(self, what: str) -> OcrFailedError | OcrUnavailableError:
-        """Say whose fault a failure was: this image's, where the API is ready for others."""
+        """Classify a failure: it is this image's if the API is ready for others."""
         try:
             await self.check()
         except OcrUnavailableError as error:
@@ -155,7 +155,7 @@ class OcrClient:
 
 @asynccontextmanager
 async def open_ocr_client(settings: ConsumerSettings) -> AsyncIterator[OcrClient]:
-    """Open a client for the length of an ``async with`` block; nothing is sent yet."""
+    """Open a client for an ``async with`` block; it connects lazily."""
     headers = {**_NOT_COLLECTED}
     if settings.ocr_api_token is not None:
         headers["Authorization"] = f"Bearer {settings.ocr_api_token.get_secret_value()}"
@@ -185,16 +185,16 @@ def _no_service(body: bytes, retry_after: float | None) -> OcrUnavailableError:
 
 
 def _asked_for(state: RetryCallState) -> float:
-    """Return the seconds that the API asked for, and up to one more: not all at once again."""
+    """Return the API's ``Retry-After`` in seconds, with jitter."""
     error = state.outcome.exception() if state.outcome is not None else None
     asked = error.retry_after_seconds if isinstance(error, OcrUnavailableError) else None
     return min(LARGEST_WAIT_SECONDS, asked or 0.0) + _JITTER(state)
 
 
 def _refusal(body: bytes) -> PredictionRefusedError | None:
-    """Return why the API will never read the image; None where it says nothing of the image.
+    """Return the reason of a permanent refusal, or None.
 
-    A gateway, or another service at this address, answers 413 and 422 as well.
+    A gateway, or another service at this address, may answer 413 and 422 as well.
     """
     try:
         problem = _Problem.model_validate_json(body)

@@ -17,28 +17,26 @@ class ConsumerSettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    host: str = Field("127.0.0.1", description="Address of health and metrics.")
-    port: Port = Field(8083, description="Port of health and metrics.")
-    ocr_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8080"), description="The OCR API.")
+    host: str = Field("127.0.0.1", description="Listen address of health and metrics.")
+    port: Port = Field(8083, description="Listen port of health and metrics.")
+    ocr_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8080"), description="URL of the OCR API.")
     ocr_api_token: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("CONSUMER_OCR_API_TOKEN", "OCR_API_TOKEN"),
-        description="Its token, where it wants one; by default `OCR_API_TOKEN`.",
+        description="Token of the OCR API; by default `OCR_API_TOKEN`.",
     )
-    ocr_timeout_seconds: float = Field(30.0, gt=0, le=600, description="Limit of one prediction.")
-    prefetch: int = Field(8, ge=1, le=1000, description="Images in work at once.")
+    ocr_timeout_seconds: float = Field(30.0, gt=0, le=600, description="Timeout of one prediction.")
+    prefetch: int = Field(8, ge=1, le=1000, description="Images processed concurrently.")
     repredict_prefetch: int = Field(
-        4, ge=1, le=1000, description="Images read again at once, while no fresh one waits."
+        4, ge=1, le=1000, description="Images read again concurrently, while no new one waits."
     )
     max_object_bytes: int = Field(
-        20 * 1024 * 1024, ge=1024, description="A larger object is rejected unread."
+        20 * 1024 * 1024, ge=1024, description="Largest object; larger ones are rejected unread."
     )
     annotations_kept_days: float = Field(
         30.0,
         ge=0,
         le=3650,
-        description="How long the annotation of a deleted image is kept, to come back with it.",
+        description="Retention of the annotation of a deleted image, restored with it.",
     )
-    drain_seconds: float = Field(
-        20.0, ge=0, le=600, description="Limit to finish what is in work when stopping."
-    )
+    drain_seconds: float = Field(20.0, ge=0, le=600, description="Graceful-shutdown timeout.")

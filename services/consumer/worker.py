@@ -1,4 +1,4 @@
-"""What the consumer does with one delivery, top to bottom.
+"""Process one delivery of the consumer.
 
 See docs/decisions/0002-at-least-once-and-idempotent.md.
 """
@@ -44,23 +44,23 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 FETCHED_PREFIX = "fetched/"
-"""Of the keys that the fetcher makes of an image's hash."""
+"""Prefix of the fetcher's keys, which end in the image's hash."""
 FORGOTTEN_DETAIL = (
-    "somebody had this image forgotten, so it was deleted again; "
+    "this image is forgotten, so it was deleted again; "
     "`docreco forget KEY --allow-again` lets it be stored"
 )
 MOST_EARLIER = 20
-"""Earlier fetches of the same bytes that are looked up."""
+"""Limit of earlier fetches to look up."""
 
 
 class ForeignEventError(PermanentError):
-    """The event is of another bucket than ours."""
+    """The event belongs to another bucket."""
 
     code = "foreign_event"
 
 
 class FetchNotFoundError(TransientError):
-    """An object refers to a fetch that is not written down, or not yet."""
+    """An object refers to a fetch that is not recorded (yet)."""
 
     code = "fetch_not_found"
 
@@ -77,11 +77,11 @@ class Worker:
     """Turns bucket notifications into documents.
 
     Args:
-        store: The bucket that events are of.
+        store: The bucket of the events.
         recogniser: The OCR API.
-        images: Where documents go.
-        fetches: Where the fetcher keeps what is too long for an object's metadata.
-        forgotten: Images that are deleted again.
+        images: Repository of documents.
+        fetches: The fetcher's collection, with values too long for object metadata.
+        forgotten: Images to delete again.
         max_object_bytes: Larger objects are rejected unread.
     """
 
@@ -103,12 +103,12 @@ class Worker:
         self._max_object_bytes = max_object_bytes
 
     async def handle(self, delivery: Delivery) -> Code:
-        """Index every record of a notification, or do a job; return the code of the last.
+        """Process every record of a notification, or a job; return the code of the last.
 
         Raises:
-            InvalidEventError, ForeignEventError: The message is none of ours.
-            TransientError: One image failed and may not fail later.
-            UnavailableError: A server is missing.
+            InvalidEventError, ForeignEventError: The message is not valid here.
+            TransientError: One image failed; a retry may succeed.
+            UnavailableError: A server does not answer.
         """
         if (job := parse_job(delivery.body)) is not None:
             return await self._predict_again(job)
@@ -120,7 +120,7 @@ class Worker:
                 is_inferred=delivery.headers.get(ORIGIN_HEADER) == INFERRED,
             )
             if code in {"predicted", "rejected"} and ORIGIN_HEADER not in delivery.headers:
-                # Of what the reconciler found, the age says nothing of how long events take
+                # The age of the reconciler's events is not the latency of the pipeline
                 age = datetime.now(tz=UTC) - event.occurred_at
                 IMAGE_AGE_SECONDS.observe(max(0.0, age.total_seconds()))
             log.info("handled", event_name=event.name, id=event.document_id, code=code)
@@ -130,11 +130,11 @@ class Worker:
         self, event: ObjectEvent, *, is_last_attempt: bool, is_inferred: bool
     ) -> Code:
         if event.bucket != self._store.bucket:
-            raise ForeignEventError(f"bucket {event.bucket!r}, ours is {self._store.bucket!r}")
+            raise ForeignEventError(f"bucket is {event.bucket!r}, expected {self._store.bucket!r}")
         match event.kind:
             case EventKind.CREATED:
                 if event.key.endswith("/") and not event.size:
-                    return "folder"  # the console's way to make an empty folder
+                    return "folder"  # an empty folder of the console
                 provenance = await self._provenance(event, is_last_attempt=is_last_attempt)
                 earlier = await self._earlier(event)
                 codes = [
@@ -148,10 +148,10 @@ class Worker:
                 return "ignored"
 
     async def _earlier(self, event: ObjectEvent) -> list[Provenance]:
-        """Return from where the same bytes were fetched before the first event of theirs.
+        """Return sources from which the same bytes were fetched before their first event.
 
-        MinIO may lose the event of an object when it is killed. The fetcher writes equal bytes of
-        another URL to the same key, whose event then says nothing of the first.
+        MinIO may lose an event when it is killed. The fetcher writes equal bytes of another URL to
+        the same key, whose event does not mention the first URL.
         """
         if not event.key.startswith(FETCHED_PREFIX) or await self._images.get(event.document_id):
             return []
@@ -162,7 +162,7 @@ class Worker:
     async def _stored(
         self, event: ObjectEvent, provenance: Provenance, *, is_inferred: bool
     ) -> Code:
-        """Decide about an object that was written, as often as somebody else is faster."""
+        """Decide about a written object, again after each conflict."""
         reading, kept = None, NONE_KEPT
         while True:
             document = await self._images.load(event.document_id)
@@ -177,7 +177,7 @@ class Worker:
             code, after = documents.stored(document, event, known, reading, now, kept=kept)
             if not await self._images.save(document, after, is_inferred=is_inferred):
                 continue
-            # What is being forgotten meanwhile had no document yet by which it could be found
+            # A concurrent removal can't find the image without a document
             is_new = code in {"predicted", "rejected"}
             if not is_new or not await self._forgotten.has_image(after.sha256):
                 break
@@ -222,7 +222,7 @@ class Worker:
         return code
 
     async def _read(self, key: str) -> Reading:
-        """Read the object's bytes and have their text recognised."""
+        """Read the object's bytes and request their prediction."""
         try:
             stored = await self._store.read(key, max_bytes=self._max_object_bytes)
         except ObjectTooLargeError as error:
@@ -239,28 +239,28 @@ class Worker:
         return _reading(stored.info, sha256, prediction, (answer.width, answer.height))
 
     async def _provenance(self, event: ObjectEvent, *, is_last_attempt: bool) -> Provenance:
-        """Return where an object is from.
+        """Return an object's provenance.
 
         Raises:
-            FetchNotFoundError: It is said elsewhere, and may be there soon.
+            FetchNotFoundError: The referenced fetch is not recorded (yet).
         """
         provenance = from_metadata(event.metadata)
         if provenance.fetch_id is None:
             return completed(provenance, event.key, event.occurred_at)
         fetch = await self._fetches.find_one({"_id": provenance.fetch_id})
         if fetch is None:
-            if is_last_attempt:  # an image without its source is an image all the same
+            if is_last_attempt:  # index the image without its source
                 log.warning("fetch not found", id=event.document_id, fetch_id=provenance.fetch_id)
                 return provenance
-            raise FetchNotFoundError(f"no fetch {provenance.fetch_id!r}"[:200])
+            raise FetchNotFoundError(f"fetch {provenance.fetch_id!r} not found"[:200])
         known = _of_fetch(fetch, provenance.fetched_at)
         return replace(known, source_url=provenance.source_url or known.source_url)
 
 
 def _of_fetch(fetch: Document, at: datetime | None) -> Provenance:
-    """Return where an image is from, as the fetcher's ledger says.
+    """Return the provenance in a document of ``fetches``.
 
-    The URL is as the fetcher redacted it; one of before it did so loses its whole query.
+    Its URL is redacted by the fetcher; the query of an older, unredacted one is removed.
     """
     url = str(fetch.get("source_url") or beginning(fetch["url"]))
     return Provenance(

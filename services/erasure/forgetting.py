@@ -1,4 +1,4 @@
-"""Forget images on request, everywhere this pipeline keeps something of them, and prove it."""
+"""Forget images on request: erase all stored data about them, and return a proof."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -26,18 +26,18 @@ from services.erasure.submitted import (
 )
 
 NOT_COVERED = (
-    "exports made before hold the image and its annotation: delete them by hand",
+    "earlier exports hold the image and its annotation: delete them by hand",
     "tasks in Label Studio show it until the next `docreco label-studio push`, which deletes them",
-    "files that show the same in other bytes (scaled, cropped, stored anew) are other images",
-    "objects too large to be read (CONSUMER_MAX_OBJECT_BYTES) are not known by their bytes",
+    "files with other bytes (scaled, cropped, re-encoded) count as other images",
+    "objects larger than CONSUMER_MAX_OBJECT_BYTES are not identified by their bytes",
     "backups of MinIO, MongoDB and RabbitMQ, and browsers' caches (two minutes)",
 )
-"""What is left to the person who forgets."""
+"""Remaining copies, for the person who forgets."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What is to be forgotten."""
+    """Targets to forget."""
 
     targets: list[Target]
     submitted: Submitted
@@ -49,16 +49,16 @@ class Found:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is known of it."""
+        """Whether nothing was found."""
         return not self.targets and not self.submitted.items
 
 
 @dataclass(frozen=True)
 class Report:
-    """The proof."""
+    """The proof of erasure."""
 
     proofs: list[dict[str, Any]]
-    """One for each object."""
+    """One per object."""
     erased: Erased
 
     @property
@@ -67,7 +67,7 @@ class Report:
         return all(proof["removed_at"] is not None for proof in self.proofs)
 
     def to_answer(self) -> dict[str, Any]:
-        """Return all of it, for machines."""
+        """Return it as JSON-serialisable values."""
         return {
             "is_done": self.is_done,
             "proofs": self.proofs,
@@ -78,7 +78,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Forgetting:
-    """The servers that images are forgotten on."""
+    """The servers to erase from."""
 
     store: ObjectStore
     index: Database
@@ -87,18 +87,18 @@ class Forgetting:
     fetch_queues: Queues = FETCH_QUEUES
 
     async def find(self, what: str) -> Found:
-        """Return what a URL led to, or what has a key (with or without the bucket before it).
+        """Find objects by a URL or key (with or without bucket).
 
         Raises:
-            UnavailableError: A server is missing.
+            UnavailableError: A server does not answer.
         """
         return await self.with_submitted(what, await find_targets(self.store, self.index, what))
 
     async def with_submitted(self, what: str, targets: list[Target]) -> Found:
-        """Return objects together with what was submitted about them.
+        """Add what was submitted about objects.
 
         Raises:
-            UnavailableError: A server is missing.
+            UnavailableError: A server does not answer.
         """
         found = Found(targets, Submitted(frozenset(), frozenset(), {}))
         kept = {url for each in targets for url in each.document.urls}
@@ -110,22 +110,22 @@ class Forgetting:
     ) -> Report:
         """Erase it, wait for the consumer to erase its documents, and return the proof.
 
-        URLs and bytes are blocked first, lest a batch that runs, or an event under way, brings the
-        image back.
+        URLs and bytes are blocked first, so that no running batch or pending event restores the
+        image.
 
         Args:
             found: What to erase.
-            wait_seconds: Limit of waiting for the documents.
-            may_come_again: Whether it may be fetched and stored again, also if it was not to be.
+            wait_seconds: Timeout of waiting for the documents.
+            may_come_again: Whether it may be fetched and stored again.
 
         Raises:
-            UnavailableError: A server is missing; the same may be done again.
+            UnavailableError: A server does not answer; repeat the call.
         """
         if may_come_again:
             await Forgotten(self.index.forgotten).remove(found.submitted.all_urls, found.hashes)
         else:
             await self._block(found)
-            # The consumer looks after writing a document: what it had not seen blocked is there
+            # The consumer checks after writing a document, so all that it missed are stored by now
             copies = await find_copies(
                 self.store, self.index, found.hashes, {each.key for each in found.targets}
             )
@@ -143,7 +143,7 @@ class Forgetting:
             queues=self.ocr_queues,
         )
         proofs = await prove(found.targets, self.store, self.index, wait_seconds=wait_seconds)
-        # Again: somebody may have been looking at them, and so have held them
+        # Again: messages may have been held by an inspection
         for queue, count in (await self._drop_parked(found)).items():
             erased.parked[queue] += count
         return Report(proofs, erased)

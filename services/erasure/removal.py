@@ -1,4 +1,4 @@
-"""Removal on request: an image goes with all that was read in it, and the proof stays."""
+"""Removal on request: delete an image and its predictions, keep the proof."""
 
 import asyncio
 import hashlib
@@ -28,19 +28,19 @@ from services.common.runtime.settings import AmqpSettings
 ORIGIN = "forget"
 POLL_SECONDS = 0.2
 MOST_BYTES_READ = 64 * 2**20
-"""Larger objects are no images that anything here stores by their bytes."""
+"""Larger objects have no key that is derived from their bytes."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """One object that is to go, and its document."""
+    """An object to remove, and its document."""
 
     key: str
     is_stored: bool
     document: ImageDocument
     """May be absent."""
     read_sha256: str | None = None
-    """Of the bytes as they were read here, where their document does not have it."""
+    """Of the bytes read here, if the document has none."""
 
     @property
     def sha256(self) -> str | None:
@@ -54,12 +54,12 @@ class Target:
 
 
 async def find_targets(store: ObjectStore, index: Database, what: str) -> list[Target]:
-    """Return what a URL led to, or what has a key (with or without the bucket before it).
+    """Find objects by a URL or key (with or without bucket).
 
-    The same bytes may be there under other keys, from other ways in: they are targets as well.
+    The same bytes under other keys are included.
 
     Raises:
-        UnavailableError: A server is missing.
+        UnavailableError: A server does not answer.
     """
     if what.startswith(("http://", "https://")):
         keys = await _keys_from(index, what)
@@ -76,10 +76,10 @@ async def find_targets(store: ObjectStore, index: Database, what: str) -> list[T
 async def find_copies(
     store: ObjectStore, index: Database, hashes: set[str], known: set[str]
 ) -> list[Target]:
-    """Return objects with some bytes, but those under known keys.
+    """Return objects with the given bytes, except those under known keys.
 
     Raises:
-        UnavailableError: A server is missing.
+        UnavailableError: A server does not answer.
     """
     where = {"sha256": {"$in": sorted(hashes)}, "status": {"$ne": "removed"}}
     copies = ImageRepository(index.images).find(where, fields={"key": 1})
@@ -89,17 +89,17 @@ async def find_copies(
 
 
 async def other_files(store: ObjectStore, target: Target) -> set[str]:
-    """Return the SHA-256 of other files that exports may have made of an image.
+    """Return the SHA-256 of files that exports may have derived from an image.
 
     Raises:
-        ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+        ObjectStoreUnavailableError: The server does not answer or reports an error.
     """
     if not target.is_stored or target.document.status != "predicted":
         return set()
     try:
         content = (await store.read(target.key, max_bytes=MOST_BYTES_READ)).content
         file = await asyncio.to_thread(to_normal_file, content, readable=TRAINABLE)
-    except PermanentError:  # gone, too large or no image: then no export had it
+    except PermanentError:  # missing, too large or not an image: no export has it
         return set()
     return {hashlib.sha256(file.content).hexdigest()}
 
@@ -109,7 +109,7 @@ async def _unread_copies(
 ) -> AsyncIterator[Target]:
     """Yield objects with the same bytes that the consumer has not read yet.
 
-    Their keys say which bytes they are of; anybody may have chosen one, so they are read.
+    Their keys name the hash, but are untrusted, so the bytes are read.
     """
     for digest in sorted(hashes):
         for prefix in (f"fetched/{digest[:2]}/", "api/", "uploads/"):
@@ -126,17 +126,16 @@ async def _target(store: ObjectStore, index: Database, key: str) -> Target:
     info = await store.head(key)
     digest = None
     if info is not None and document.sha256 is None and info.size <= MOST_BYTES_READ:
-        with suppress(ObjectNotFoundError, ObjectTooLargeError):  # it is gone or changed by now
+        with suppress(ObjectNotFoundError, ObjectTooLargeError):  # removed or changed meanwhile
             stored = await store.read(key, max_bytes=MOST_BYTES_READ)
             digest = hashlib.sha256(stored.content).hexdigest()
     return Target(key, info is not None, document, digest)
 
 
 async def _keys_from(index: Database, url: str) -> set[str]:
-    """Return the keys of a URL's images, those without a document yet included.
+    """Return the keys of a URL's images, including those without a document yet.
 
-    A URL with a secret is known as such to the fetcher's ledger alone; where it is there no more,
-    what the same URL without its secret led to is meant.
+    Only ``fetches`` has URLs with secrets; if it is no longer there, the redacted URL is looked up.
     """
     forms = spellings(url)
     given = {"$in": sorted(forms)}
@@ -154,7 +153,7 @@ async def _keys_with_source(index: Database, urls: set[str]) -> set[str]:
 
 
 async def _keys_kept_of(index: Database, urls: set[str]) -> set[str]:
-    """Return the keys of images whose source may be one of these, with some values redacted."""
+    """Return the keys of images whose redacted source may be one of these."""
     starts = "|".join(sorted({re.escape(beginning(each)) for each in urls}))
     where = {"sources.url": {"$regex": f"^(?:{starts})[?;#].*={REDACTED}"}}
     return {
@@ -173,12 +172,12 @@ async def remove(
     amqp: AmqpSettings,
     queues: Queues = OCR_QUEUES,
 ) -> None:
-    """Delete objects, whose own events erase the rest; queue a removal for what was gone before.
+    """Delete objects, whose events erase the rest; queue a removal for missing ones.
 
-    Annotations are erased first, so that none is kept aside when those events come.
+    Annotations are erased first, so that those events create no tombstones.
 
     Raises:
-        UnavailableError: A server is missing; the command may be given again.
+        UnavailableError: A server does not answer; repeat the call.
     """
     await _erase_annotations(targets, store, index)
     for target in targets:
@@ -198,7 +197,7 @@ async def remove(
 
 
 async def drop_parked_events(amqp: AmqpSettings, queues: Queues, ids: set[str]) -> int:
-    """Drop parked messages about documents: they hold source and annotation. Return how many.
+    """Drop parked messages about documents, which hold source and annotation; return their number.
 
     Raises:
         BrokerUnavailableError: RabbitMQ does not answer.
@@ -210,12 +209,12 @@ async def drop_parked_events(amqp: AmqpSettings, queues: Queues, ids: set[str]) 
 async def prove(
     targets: list[Target], store: ObjectStore, index: Database, *, wait_seconds: float
 ) -> list[dict[str, Any]]:
-    """Wait for every document to be erased; return what is left of each as its proof.
+    """Wait for every document to be erased; return the proofs.
 
-    Without an erased document within ``wait_seconds`` a proof's ``removed_at`` is None.
+    ``removed_at`` is None for documents not erased within ``wait_seconds``.
 
     Raises:
-        UnavailableError: A server is missing.
+        UnavailableError: A server does not answer.
     """
     images = ImageRepository(index.images)
     deadline = asyncio.get_running_loop().time() + wait_seconds
@@ -223,7 +222,7 @@ async def prove(
     for target in targets:
         where: Document = {"_id": f"{store.bucket}/{target.key}", "status": "removed"}
         if target.says_removed and target.is_stored:
-            # It came back without its document saying so: only a later removal is the proof
+            # It was restored without a new document state: only a later removal is the proof
             where["sequencer"] = {"$ne": target.document.sequencer}
         document = await anext(images.find(where), None)
         while document is None and asyncio.get_running_loop().time() < deadline:
@@ -231,14 +230,14 @@ async def prove(
             document = await anext(images.find(where), None)
         is_gone = await store.head(target.key) is None
         proofs.append(_proof(where["_id"], target, document if is_gone else None))
-    # An image that had no document before may have brought an annotation of its own
+    # An image that had no document before may have an annotation
     await _erase_annotations(targets, store, index)
     await _note_hashes(targets, store, index)
     return proofs
 
 
 async def _note_hashes(targets: list[Target], store: ObjectStore, index: Database) -> None:
-    """Write the hash of bytes that nobody else has read into the proof: by it they are allowed."""
+    """Add the hash of bytes read only here to the proof, so that they can be allowed again."""
     for target in targets:
         document_id = f"{store.bucket}/{target.key}"
         await ImageRepository(index.images).change(document_id, partial(_with_hash, target))
@@ -262,7 +261,7 @@ def _proof(document_id: str, target: Target, erased: ImageDocument | None) -> di
     left = erased or ImageDocument.absent(document_id)
     return {
         "document": document_id,
-        # Those of an image that was deleted before it was read are written down only then
+        # The sources of an image that was deleted before it was read are recorded late
         "sources": left.origins or target.document.origins,
         "sha256": left.sha256,
         "stored_at": left.stored_at,

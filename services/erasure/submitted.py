@@ -1,8 +1,8 @@
-"""What was submitted about images that are to be forgotten: its text goes, its outcome stays.
+"""Erase submitted texts and URLs about forgotten images; outcomes are kept.
 
-A list holds URLs, which may be keys to the image, and annotations, which say what is in it. They
-are in ``fetches``, one document for each item with an outcome, in the packed rows of ``lists``, and
-in messages that gave up. The URL stays without its secrets: it is part of the proof.
+URLs, which may give access to the image, and annotations are in ``fetches``, one document per item
+with an outcome, in the rows of ``lists``, and in parked messages. The redacted URL is kept: it is
+part of the proof.
 """
 
 import json
@@ -26,18 +26,18 @@ FIELDS = {"url": 1, "source_url": 1, "sha256": 1}
 
 @dataclass(frozen=True)
 class Submitted:
-    """Items of batches, and the URLs that they are about."""
+    """Items of batches, and their URLs."""
 
     urls: frozenset[str]
-    """Real ones, and as they were kept where the real one is not known."""
+    """Original URLs, or the stored ones if the original is unknown."""
     shown: frozenset[str]
-    """The same without their secrets."""
+    """The same, redacted."""
     items: Mapping[str, Document]
     """Those in ``fetches``, by their ``_id``."""
 
     @property
     def all_urls(self) -> frozenset[str]:
-        """URLs with and without their secrets."""
+        """Original and redacted URLs."""
         return self.urls | self.shown
 
     def has(self, url: str) -> bool:
@@ -47,7 +47,7 @@ class Submitted:
 
 @dataclass
 class Erased:
-    """What was looked at, and what was erased there."""
+    """Report of what was searched and erased."""
 
     items: int = 0
     """Documents of ``fetches``."""
@@ -56,22 +56,22 @@ class Erased:
     pages_looked_at: int = 0
     """Of lists: all there are."""
     urls_blocked: int = 0
-    """URLs, with and without secrets, that the fetcher refuses from now on."""
+    """Original and redacted URLs that are blocked now."""
     images_blocked: int = 0
-    """Images whose bytes are refused from now on, whichever way they come."""
+    """Images whose bytes are blocked now."""
     parked: dict[str, int] = field(default_factory=dict)
-    """Messages dropped, by their queue."""
+    """Dropped messages by queue."""
 
 
 async def find_submitted(
     index: Database, what: str, *, hashes: AbstractSet[str], kept: AbstractSet[str]
 ) -> Submitted:
-    """Return what was submitted about images.
+    """Find what was submitted about images.
 
     Args:
-        index: Where it is.
+        index: The database.
         what: A URL, or the key of an image.
-        hashes: SHA-256 of the images' bytes: also what led to them by another URL is meant.
+        hashes: SHA-256 of the images' bytes, to include other URLs of them.
         kept: Source URLs of their documents.
 
     Raises:
@@ -80,7 +80,7 @@ async def find_submitted(
     given = spellings(what) if what.startswith(("http://", "https://")) else set()
     items = {each["_id"]: each async for each in _items(index, given, hashes)}
     real = {each["url"] for each in items.values()}
-    # Of two URLs that differ in their secrets alone, only the one that led here
+    # Of two URLs that differ only in secrets, only the one that led here
     unknown = {each for each in kept if not any(may_be_kept_as(url, each) for url in real)}
     items |= {each["_id"]: each async for each in _items(index, unknown - given, frozenset())}
     shown = {each.get("source_url") or each["url"] for each in items.values()}
@@ -92,7 +92,7 @@ async def erase_submitted(index: Database, submitted: Submitted) -> Erased:
     """Erase what was submitted about images.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer; the same may be done again.
+        IndexUnavailableError: MongoDB does not answer; repeat the call.
     """
     erased = Erased()
     for item in submitted.items.values():
@@ -112,7 +112,7 @@ async def erase_submitted(index: Database, submitted: Submitted) -> Erased:
 
 
 async def drop_parked(amqp: AmqpSettings, queues: Queues, submitted: Submitted) -> int:
-    """Drop messages of downloads that gave up: they hold URL and annotation. Return how many.
+    """Drop parked messages of downloads, which hold URL and annotation; return their number.
 
     Raises:
         BrokerUnavailableError: RabbitMQ does not answer.
@@ -130,7 +130,7 @@ async def drop_parked(amqp: AmqpSettings, queues: Queues, submitted: Submitted) 
 async def _items(
     index: Database, urls: AbstractSet[str], hashes: AbstractSet[str]
 ) -> AsyncIterator[Document]:
-    """Yield items of URLs, some of which are without their secrets, or with these bytes."""
+    """Yield items by (original or redacted) URL or by hash."""
     starts = [_start(each) for each in sorted(urls) if beginning(each) != each]
     either: list[Document] = [
         {"url": {"$in": sorted(urls)}},
@@ -143,7 +143,7 @@ async def _items(
 
 
 def _start(url: str) -> str:
-    """Return a pattern of what may be the same URL, where one of both is without its secrets."""
+    """Return a pattern that matches a URL and its redacted form."""
     rest = "" if REDACTED in url else f".*={REDACTED}"
     return f"^{re.escape(beginning(url))}[?;#]{rest}"
 

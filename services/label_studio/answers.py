@@ -1,4 +1,4 @@
-"""What people said in a task, as an annotation of ours."""
+"""Convert Label Studio's annotations of a task."""
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -13,7 +13,7 @@ from services.label_studio.schemas import Task
 from services.label_studio.tasks import QUALITY, TEXT
 
 MAX_RESULTS = 100
-"""Of one annotation: the configuration of the project allows two."""
+"""Limit of results in one annotation; the project's configuration allows two."""
 MAX_NAME_LENGTH = 200
 
 
@@ -32,24 +32,24 @@ class _Result(BaseModel):
 
 
 def latest(task: Task) -> schemas.Annotation | None:
-    """Return what counts of what people said: a ground truth, else the latest; None: nothing.
+    """Return the valid annotation: a ground truth, otherwise the latest; None: none.
 
-    Who skips a task says nothing.
+    Skipped tasks do not count.
     """
     said = [each for each in task.annotations if not each.was_cancelled]
     return max(said, key=lambda each: (each.ground_truth, each.updated_at, each.id), default=None)
 
 
 def to_ours(said: schemas.Annotation, name: str, origin: str) -> Annotation:
-    """Return an annotation in our form.
+    """Convert an annotation.
 
     Args:
-        said: In Label Studio's.
-        name: Who said it.
-        origin: Address of the task.
+        said: Label Studio's.
+        name: Of its author.
+        origin: URL of the task.
 
     Raises:
-        UnacceptableAnnotationError: It is in no form that the project's configuration gives.
+        UnacceptableAnnotationError: It does not match the project's configuration.
     """
     if len(said.result) > MAX_RESULTS:
         raise UnacceptableAnnotationError(f"more than {MAX_RESULTS} results")
@@ -62,23 +62,23 @@ def to_ours(said: schemas.Annotation, name: str, origin: str) -> Annotation:
         raise UnacceptableAnnotationError("more than one quality")
     quality = qualities[0] if qualities else Quality.OK.value
     text = _text(results) if quality == Quality.OK else ""
-    # MongoDB keeps milliseconds: what is compared with it must not be later by some micro ones
+    # Truncate to MongoDB's milliseconds, for comparisons
     at = said.updated_at.replace(microsecond=said.updated_at.microsecond // 1000 * 1000)
     return to_annotation(text, quality, by=name[:MAX_NAME_LENGTH], at=at, origin=origin)
 
 
 def replaces(annotation: Annotation, site: str, *, overwrite: bool, is_listed: bool) -> Replaces:
-    """Return which annotations this one replaces.
+    """Return which annotations this one may replace.
 
-    Of the same task: Label Studio knows which of its annotations counts. Of another task there: an
-    earlier one. Of anybody else: none, or an earlier one where that is wanted.
+    Of the same task: all, as Label Studio knows the valid one. Of another task: earlier ones. Of
+    other origins: none, or earlier ones with ``overwrite``.
 
     Args:
         annotation: The one to write.
-        site: Beginning of what all tasks of this Label Studio have as origin.
-        overwrite: Whether others' are replaced.
-        is_listed: Whether a listing has it, which is some seconds old: what the same task said
-            later is not replaced.
+        site: Common prefix of the origins of this Label Studio.
+        overwrite: Whether annotations of other origins are replaced.
+        is_listed: Whether it comes from a listing, which is some seconds old: later annotations of
+            the same task are kept.
     """
 
     def may_replace(current: Annotation) -> bool:

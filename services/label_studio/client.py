@@ -1,7 +1,7 @@
 """Client of Label Studio's HTTP API: the requests of its SDK that are needed here.
 
-Why not the SDK itself: docs/decisions/0025-label-studio-over-http.md. What it sends for the same
-calls is recorded in tests/contract/label_studio, and this client is held to it.
+It replaces the SDK (docs/decisions/0025-label-studio-over-http.md), and is tested against the
+SDK's recorded requests in tests/contract/label_studio.
 """
 
 import json
@@ -31,7 +31,7 @@ from services.label_studio.transport import Transport
 PAGE_ITEMS = 100
 MAX_PROJECT_PAGES = 100
 LIMITS_OF_ALL = 10
-"""How many times as long as between two reads a whole answer may take."""
+"""Total timeout, in read timeouts."""
 WEBHOOK_ACTIONS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
 
 Model = TypeVar("Model")
@@ -39,14 +39,14 @@ Fields = Literal["all", "task_only"]
 
 
 class LabelStudio:
-    """Asks Label Studio.
+    """Client of Label Studio.
 
-    Every method raises LabelStudioUnavailableError where it does not answer, and
-    LabelStudioRefusedError where it refuses or its answer is not understood.
+    Every method raises LabelStudioUnavailableError if it does not answer, and
+    LabelStudioRefusedError if it refuses or its response is invalid.
 
     Args:
         transport: Sends requests.
-        url: Address of Label Studio, without ``/`` at its end.
+        url: Of Label Studio, without trailing slash.
     """
 
     def __init__(self, transport: Transport, url: str) -> None:
@@ -54,7 +54,7 @@ class LabelStudio:
         self.url = url
 
     async def find_project(self, title: str) -> Project | None:
-        """Return the project with this title, the oldest of several, or None."""
+        """Return the (oldest) project with this title, or None."""
         found: list[Project] = []
         for page in range(1, MAX_PROJECT_PAGES):
             params = {"page": page, "page_size": PAGE_ITEMS, "title": title}
@@ -72,9 +72,9 @@ class LabelStudio:
     async def tasks(
         self, project: int, *, fields: Fields, since: datetime | None = None
     ) -> AsyncGenerator[list[Task | None], None]:
-        """Yield a project's tasks, those that changed after a time, in pages; None: not a task.
+        """Yield pages of a project's tasks, all or those changed after a time; None: invalid.
 
-        Asked for by their numbers, not by pages, which move while others add and delete.
+        Paginated by task id, as numbered pages shift while tasks are added and deleted.
         """
         last = 0
         while True:
@@ -94,7 +94,7 @@ class LabelStudio:
             last = max(numbers)
 
     async def task(self, task: int) -> Task | None:
-        """Return a task with its annotations and who made them, or None where there is none."""
+        """Return a task with its annotations and their authors, or None."""
         try:
             return to_task(await self._ask("GET", f"api/tasks/{task}/"))
         except LabelStudioRefusedError as error:
@@ -112,7 +112,7 @@ class LabelStudio:
         await self._ask("PATCH", f"api/tasks/{task}/", body={"data": data})
 
     async def delete_task(self, task: int) -> None:
-        """Delete a task; one that is not there is no error."""
+        """Delete a task, if it exists."""
         try:
             await self._ask("DELETE", f"api/tasks/{task}/")
         except LabelStudioRefusedError as error:
@@ -133,12 +133,12 @@ class LabelStudio:
         await self._ask("PATCH", f"api/predictions/{number}/", body=prediction)
 
     async def users(self) -> dict[int, User]:
-        """Return the accounts by their numbers."""
+        """Return the accounts by id."""
         users = _parsed(list[User], await self._ask("GET", "api/users/"))
         return {user.id: user for user in users}
 
     async def now(self) -> datetime | None:
-        """Return the server's own time, in whole seconds, or None where it does not say so."""
+        """Return the server's time in whole seconds, or None."""
         await self._ask("GET", "api/version/")
         return self._transport.answered_at
 
@@ -148,12 +148,12 @@ class LabelStudio:
         return _parsed(list[Webhook], answer)
 
     async def create_webhook(self, project: int, url: str, secret: str) -> None:
-        """Have an address told of annotations in a project."""
+        """Create a webhook for annotations in a project."""
         body = {**_webhook(url, secret), "project": project}
         await self._ask("POST", "api/webhooks/", body=body)
 
     async def update_webhook(self, number: int, url: str, secret: str) -> None:
-        """Change a webhook."""
+        """Update a webhook."""
         await self._ask("PATCH", f"api/webhooks/{number}/", body=_webhook(url, secret))
 
     async def _ask(self, method: str, path: str, **request: Any) -> Any:
@@ -162,13 +162,13 @@ class LabelStudio:
 
 @asynccontextmanager
 async def open_label_studio(settings: LabelStudioSettings) -> AsyncIterator[LabelStudio]:
-    """Open a client for the length of an ``async with`` block; nothing is sent yet.
+    """Open a client for an ``async with`` block; it connects lazily.
 
     Raises:
-        LabelStudioNotSetError: The settings have no address or no token.
+        LabelStudioNotSetError: URL or token is not set.
     """
     if settings.url is None or settings.token is None:
-        raise LabelStudioNotSetError("LABEL_STUDIO_URL and LABEL_STUDIO_TOKEN are not both set")
+        raise LabelStudioNotSetError("LABEL_STUDIO_URL and LABEL_STUDIO_TOKEN must both be set")
     limit = settings.timeout_seconds
     timeout = ClientTimeout(total=limit * LIMITS_OF_ALL, connect=limit, sock_read=limit)
     url = str(settings.url).rstrip("/")
@@ -177,7 +177,7 @@ async def open_label_studio(settings: LabelStudioSettings) -> AsyncIterator[Labe
 
 
 def _query(last: int, since: datetime | None) -> str:
-    """Return which tasks are asked for, in the form of a view of the data manager."""
+    """Return the filter of tasks, as a view of the data manager."""
     items = [{"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": last}]
     if since is not None:
         items.append(
@@ -214,4 +214,4 @@ def _parsed(kind: type[Model], answer: Any) -> Model:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise LabelStudioRefusedError(0, f"its answer: {where}: {first['msg']}") from error
+        raise LabelStudioRefusedError(0, f"invalid response: {where}: {first['msg']}") from error

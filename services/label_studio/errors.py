@@ -1,14 +1,14 @@
-"""What can be wrong with Label Studio."""
+"""Errors of Label Studio."""
 
 from services.common.domain.errors import PermanentError, UnavailableError
 
 
 class LabelStudioUnavailableError(UnavailableError):
-    """Label Studio does not answer, or answers with an error of its own.
+    """Label Studio does not answer, or reports a server error.
 
     Args:
-        message: What it said.
-        retry_after_seconds: When to come again, where it said so.
+        message: Its explanation.
+        retry_after_seconds: Its ``Retry-After``.
     """
 
     code = "label_studio_unavailable"
@@ -20,11 +20,11 @@ class LabelStudioUnavailableError(UnavailableError):
 
 
 class LabelStudioRefusedError(PermanentError):
-    """Label Studio answers, and refuses, or answers what is not understood.
+    """Label Studio refuses the request, or its response is invalid.
 
     Args:
-        status: HTTP status; 0 where the answer is not understood.
-        detail: What it said.
+        status: HTTP status; 0 for an invalid response.
+        detail: Its explanation.
     """
 
     code = "refused_by_label_studio"
@@ -35,6 +35,6 @@ class LabelStudioRefusedError(PermanentError):
 
 
 class LabelStudioNotSetError(PermanentError):
-    """The settings do not say where Label Studio is, or who asks."""
+    """URL or token of Label Studio is not set."""
 
     code = "label_studio_not_set"

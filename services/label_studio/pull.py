@@ -1,7 +1,6 @@
-"""Annotations from Label Studio, by the same way that all others are written.
+"""Pull annotations from Label Studio.
 
-Repeated, it changes nothing: each task is read as it is now, and what its image says already is
-not written again.
+Idempotent: the current state of each task is read, and unchanged annotations are not written again.
 """
 
 from collections import Counter
@@ -21,26 +20,26 @@ from services.label_studio.errors import LabelStudioRefusedError
 from services.label_studio.schemas import Task, User
 
 OVERLAP = timedelta(seconds=60)
-"""How long a change may be on its way before it is in a listing."""
+"""Delay until a change appears in a listing."""
 KEPT_REMARKS = 1000
 
 
 class Result(StrEnum):
-    """What became of a task, where it is not what became of an annotation (``Outcome``)."""
+    """Result of pulling a task, beside the outcomes of annotations (``Outcome``)."""
 
     WITHDRAWN = "withdrawn"
-    """Deleted there, or skipped since: it is taken back here."""
+    """Deleted or skipped there: reverted here."""
     OPEN = "open"
-    """Nobody has said anything, or all have skipped it."""
+    """Not annotated, or skipped by all."""
     REJECTED = "rejected"
-    """What was said can't be an annotation."""
+    """The annotation is invalid."""
     FOREIGN = "foreign"
-    """Not a task of ours."""
+    """Not pushed by this project."""
 
 
 @dataclass(frozen=True)
 class Remark:
-    """What a person has to know about a task."""
+    """A message about a task."""
 
     task: int
     outcome: str
@@ -50,28 +49,28 @@ class Remark:
 
 @dataclass
 class Report:
-    """What was done."""
+    """Report of a pull."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """Tasks by what became of them."""
+    """Number of tasks by result."""
     remarks: list[Remark] = field(default_factory=list)
-    """The first ones, where there are very many."""
+    """The first ones, if there are very many."""
 
     def note(self, task: Task, outcome: str, detail: str = "") -> None:
-        """Count a task, and keep what is to be said of it."""
+        """Count a task and its message."""
         self.counts[outcome] += 1
         if detail and len(self.remarks) < KEPT_REMARKS:
             self.remarks.append(Remark(task.id, outcome, task.text("image_id"), detail))
 
 
 DETAILS: dict[str, str] = {
-    Outcome.CONFLICT: "the image has another annotation, which stays",
-    Outcome.UNKNOWN: "no such image, or it was removed or replaced",
+    Outcome.CONFLICT: "the image has another annotation, which is kept",
+    Outcome.UNKNOWN: "the image does not exist, or was removed or replaced",
 }
 
 
 class _OvertakenError(Exception):
-    """A listing shows less than what its task has said here by now: a webhook may be faster."""
+    """A listing is older than a state of the task that a webhook has already delivered."""
 
 
 @dataclass
@@ -79,14 +78,14 @@ class Pull:
     """Reads one project.
 
     Args:
-        studio: Where from.
-        index: Where to.
-        project: Its number.
-        overwrite: Whether earlier annotations that others made here are replaced.
-        is_dry_run: Only tell what would be done.
-        is_told: Whether a person sees the report: else a run with remarks does not count as one,
-            and the next one tells them again.
-        on_progress: Told after each page.
+        studio: Source.
+        index: Target.
+        project: Its id.
+        overwrite: Whether earlier annotations made here are replaced.
+        is_dry_run: Report without writing.
+        is_told: Whether a person sees the report; otherwise a run with messages does not count, so
+            that the next one repeats them.
+        on_progress: Called after each page.
     """
 
     studio: LabelStudio
@@ -99,10 +98,10 @@ class Pull:
     _users: dict[int, User] | None = None
 
     async def changed(self, *, everything: bool = False) -> Report:
-        """Read the tasks that changed since the last time, or all.
+        """Pull the tasks that changed since the last run, or all.
 
         Raises:
-            UnavailableError: A server is missing; what was done is done.
+            UnavailableError: A server does not answer; finished tasks remain.
             LabelStudioRefusedError: Label Studio refuses.
         """
         report, name = Report(), f"{self._site}{self.project}"
@@ -118,16 +117,16 @@ class Pull:
             self.on_progress(report)
         is_done = self.is_told or not report.remarks
         if begun is not None and is_done and not self.is_dry_run:
-            # By the clock that dates the tasks, and before the first of them was read
+            # The server's clock, which dates the tasks, before the first of them is read
             pulled = {"$set": {"pulled_to": begun - OVERLAP, "at": datetime.now(tz=UTC)}}
             await self.index.label_studio.update_one({"_id": name}, pulled, upsert=True)
         return report
 
     async def task(self, number: int) -> Report:
-        """Read one task; one that is not there, or of another project, is left alone.
+        """Pull one task; ignore missing ones and those of other projects.
 
         Raises:
-            UnavailableError: A server is missing.
+            UnavailableError: A server does not answer.
             LabelStudioRefusedError: Label Studio refuses.
         """
         report = Report()
@@ -152,7 +151,7 @@ class Pull:
         origin = f"{self._site}{self.project}/data?task={task.id}"
         said = latest(task)
         if said is None and task.hides_some:
-            report.note(task, Result.OPEN, "this account is not shown its annotations")
+            report.note(task, Result.OPEN, "annotations are not visible for this account")
             return
         outcome: Outcome | Result
         try:
@@ -199,16 +198,16 @@ class Pull:
         if is_listed:
             raise _OvertakenError
         while not self.is_dry_run and await self._images.revert(image, origin=origin):
-            pass  # also what the same task said earlier
+            pass  # also earlier annotations of the same task
         return Result.WITHDRAWN
 
     async def _has_said(self, image: str, origin: str) -> bool:
-        """Whether an image's annotation is of this task."""
+        """Whether an image's annotation comes from this task."""
         ours = {"_id": image, "annotation.origin": origin}
         return await self._images.count(ours, most=1) > 0
 
     async def _name(self, said: schemas.Annotation) -> str:
-        """Return who said it; a listing has the number only."""
+        """Return the author; a listing has only the id."""
         who = said.completed_by
         if isinstance(who, User):
             return who.name

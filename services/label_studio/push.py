@@ -1,6 +1,6 @@
-"""Images to Label Studio: the worst first, and only what is new or has changed there.
+"""Push images to Label Studio: the lowest scores first, and only new or changed ones.
 
-What is there already, Label Studio itself says: nothing is remembered here that could be wrong.
+The existing tasks are read from Label Studio; no state is stored here.
 """
 
 import asyncio
@@ -21,50 +21,50 @@ from services.label_studio.schemas import Task
 from services.label_studio.tasks import Addresses, pushed, to_data, to_prediction, to_task
 
 AT_ONCE = 100
-"""Tasks in one request, and documents in one look."""
+"""Tasks per request, and documents per query."""
 READ_AT_ONCE = 8
-"""Images whose files are looked at."""
+"""Images whose files are checked concurrently."""
 MAX_OBJECT_BYTES = 32 * 1024 * 1024
 FIELDS = dict.fromkeys(("key", "etag", "sources", "prediction"), 1)
-"""Of a document, what its task is made of."""
+"""Fields of a document that its task needs."""
 
 
 class Fate(StrEnum):
-    """What becomes of a task, or of an image that has none."""
+    """Action on a task, or on an image without one."""
 
     CREATED = "created"
     UPDATED = "updated"
     DELETED = "deleted"
-    """Its image was removed or replaced, or has another task."""
+    """Delete: its image was removed or replaced, or has another task."""
     UNCHANGED = "unchanged"
     ANNOTATED = "annotated"
-    """Nothing to push again: somebody has said what the image reads."""
+    """The image is annotated: nothing to push."""
     FOREIGN = "foreign"
-    """Not a task of ours; it is left alone."""
+    """Not pushed by this project; ignored."""
     NOT_SHOWN = "not_shown"
-    """No task: a browser would show other pixels than the OCR API reads, or none."""
+    """No task: browsers show other pixels than the OCR API reads, or none."""
 
 
 @dataclass
 class Report:
-    """What was done."""
+    """Report of a push."""
 
     counts: Counter[Fate] = field(default_factory=Counter)
     open_tasks: int = 0
-    """Tasks of images that nobody has annotated."""
+    """Tasks of images without annotation."""
 
 
 @dataclass(frozen=True)
 class Push:
-    """Brings one project up to date.
+    """Synchronises one project.
 
     Args:
-        studio: Where to.
-        images: What is known.
-        addresses: By what browsers read images.
-        store: The bucket of images, as this machine reaches it.
-        is_dry_run: Only tell what would be done.
-        on_progress: Told after each step.
+        studio: Target.
+        images: Source.
+        addresses: URLs of images for browsers.
+        store: The bucket of images, as reached from here.
+        is_dry_run: Report without writing.
+        on_progress: Called after each step.
     """
 
     studio: LabelStudio
@@ -78,8 +78,8 @@ class Push:
         """Update, delete and add tasks.
 
         Args:
-            project: Its number; None: it is to be created, so there are no tasks yet.
-            limit: Open tasks that the project is to have; annotated ones make room.
+            project: Its id; None: not created yet, so without tasks.
+            limit: Number of open tasks in the project.
 
         Raises:
             UnavailableError: A server is missing; what was done is done.
@@ -101,7 +101,7 @@ class Push:
         return report
 
     async def _listed(self, project: int, report: Report) -> dict[str, list[Task]]:
-        """Return all tasks of ours by their image; of several those with annotations first."""
+        """Return all own tasks by image, those with annotations first."""
         listed: dict[str, list[Task]] = {}
         async for page in self.studio.tasks(project, fields="task_only"):
             for task in page:
@@ -114,7 +114,7 @@ class Push:
         return listed
 
     async def _bring_up_to_date(self, listed: dict[str, list[Task]], report: Report) -> set[str]:
-        """Return the images that have a task then."""
+        """Return the images that have a task afterwards."""
         kept: set[str] = set()
         found = self.images.find({"_id": {"$in": sorted(listed)}})
         documents = {document.id: document async for document in found}
@@ -149,7 +149,7 @@ class Push:
         return Fate.UNCHANGED if is_same and is_fresh else Fate.UPDATED
 
     async def _fate_of_second(self, task: Task) -> Fate:
-        """Look again: a long listing is old, and what somebody has said since would be lost."""
+        """Read the task again: a long listing is outdated, and new annotations would be lost."""
         now = await self.studio.task(task.id)
         is_annotated = now is not None and (now.total_annotations or now.annotations)
         return Fate.ANNOTATED if is_annotated else Fate.DELETED
@@ -161,7 +161,7 @@ class Push:
             await self._update(task, document)
 
     async def _update(self, task: Task, document: ImageDocument) -> None:
-        """Write the prediction, then the data: only these say that all of it is there."""
+        """Write the prediction, then the data, which marks the task as complete."""
         kind = self.addresses.kind
         if task.text("pushed") != pushed(document, kind):
             prediction = to_prediction(document)
@@ -177,7 +177,7 @@ class Push:
     async def _missing(
         self, there: set[str], count: int, report: Report
     ) -> AsyncIterator[list[ImageDocument]]:
-        """Yield images that nobody has annotated and that have no task, the worst score first."""
+        """Yield images without annotation and task, the lowest score first."""
         if count <= 0:
             return
         chunk: list[ImageDocument] = []
@@ -204,7 +204,7 @@ class Push:
                         report.counts[Fate.NOT_SHOWN] += 1
 
     async def _is_shown(self, document: ImageDocument) -> bool:
-        """Whether a browser shows an image's own file with the pixels that the OCR API reads."""
+        """Whether browsers show an image's file with the pixels that the OCR API reads."""
         try:
             stored = await self.store.read(document.key, max_bytes=MAX_OBJECT_BYTES)
             return await asyncio.to_thread(is_shown_alike, stored.content)
@@ -215,7 +215,7 @@ class Push:
 
 
 def _is_of(document: ImageDocument | None, task: Task) -> bool:
-    """Whether an image is there with the bytes that a task shows."""
+    """Whether an image exists with the bytes of a task."""
     if document is None or document.status != "predicted":
         return False
     return document.etag == task.text("etag")

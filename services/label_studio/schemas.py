@@ -1,4 +1,4 @@
-"""What Label Studio answers, as far as it is read here; all of it is a stranger's word."""
+"""Responses of Label Studio: untrusted input, validated per item."""
 
 import re
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 MAX_ANNOTATIONS = 1000
 """Of one task."""
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-"""JSON may have it; MongoDB and UTF-8 have no form for it."""
+"""Lone surrogates: valid in JSON, but not in UTF-8 or MongoDB."""
 
 
 class _Answer(BaseModel):
@@ -30,17 +30,17 @@ class User(_Answer):
 
     @property
     def name(self) -> str:
-        """What is known of who it is."""
+        """E-mail address or id, for display."""
         return self.email.strip() or f"user {self.id}"
 
 
 class Annotation(_Answer):
-    """What one person said in a task."""
+    """Annotation of a task."""
 
     id: int = Field(ge=1)
     result: list[Any] = Field(default_factory=list)
     completed_by: User | Annotated[int, Field(ge=1)] | None = None
-    """Listings have the number only."""
+    """Listings have only the id."""
     was_cancelled: bool = False
     """Whether the person skipped the task."""
     ground_truth: bool = False
@@ -48,36 +48,36 @@ class Annotation(_Answer):
 
 
 class Task(_Answer):
-    """A task; its annotations only where all fields were asked for."""
+    """A task; with annotations only if all fields were requested."""
 
     id: int = Field(ge=1)
     project: int
     data: dict[str, Any]
     total_annotations: int = 0
-    """Those of people who skipped it do not count."""
+    """Without skipped ones."""
     annotations: list[Annotation] = Field(default_factory=list, max_length=MAX_ANNOTATIONS)
 
     @property
     def hides_some(self) -> bool:
-        """Whether it has annotations that are not told, or may have some."""
+        """Whether it has, or may have, annotations that are not listed."""
         told = sum(not each.was_cancelled for each in self.annotations)
         return "annotations" not in self.model_fields_set or self.total_annotations > told
 
     def text(self, name: str) -> str:
-        """Return a field of the data that is text, of whole characters; empty where it is none."""
+        """Return a text field of the data; empty if it is not valid text."""
         value = self.data.get(name)
         return value if isinstance(value, str) and not _LONE_SURROGATE.search(value) else ""
 
 
 class Prediction(_Answer):
-    """What a model said in a task."""
+    """Prediction of a task."""
 
     id: int = Field(ge=1)
     model_version: str | None = None
 
 
 class Page(_Answer):
-    """A part of a listing; each item is read for itself, lest one spoil all."""
+    """A page of a listing; items are validated one by one."""
 
     items: list[Any] = Field(validation_alias="tasks")
 
@@ -90,20 +90,20 @@ class Projects(_Answer):
 
 
 class Webhook(_Answer):
-    """Who is told of what happens in a project."""
+    """Webhook of a project."""
 
     id: int = Field(ge=1)
     url: str
 
 
 class Access(_Answer):
-    """What a personal access token is exchanged for."""
+    """Access token obtained for a personal access token."""
 
     access: str = Field(min_length=1)
 
 
 def to_task(item: Any) -> Task | None:
-    """Return a task of a listing, or None where it is not understood."""
+    """Return a task of a listing, or None if it is invalid."""
     try:
         return Task.model_validate(item)
     except ValidationError:

@@ -10,7 +10,7 @@ DAY_SECONDS = 86_400
 
 def _check_url(url: HttpUrl | None) -> HttpUrl | None:
     if url is not None and (url.username or url.password):
-        raise ValueError("it has a user or a password, and is kept with every annotation")
+        raise ValueError("URL must not contain credentials: it is stored with every annotation")
     return url
 
 
@@ -22,16 +22,16 @@ class LabelStudioSettings(BaseSettings):
     )
 
     url: Annotated[HttpUrl | None, AfterValidator(_check_url)] = Field(
-        None, description="Address of Label Studio; none: it is not used."
+        None, description="URL of Label Studio; unset: not used."
     )
     token: SecretStr | None = Field(
-        None, min_length=8, description="Access token of an account: personal, or a legacy one."
+        None, min_length=8, description="Access token of an account: personal or legacy."
     )
     project: str = Field(
         "DocReco",
         min_length=3,
         max_length=50,
-        description="Title of the project; push creates it where there is none.",
+        description="Title of the project; push creates it if needed.",
     )
     addresses: Literal["presigned", "s3"] = Field(
         "presigned",
@@ -42,11 +42,11 @@ class LabelStudioSettings(BaseSettings):
         7 * DAY_SECONDS,
         ge=60,
         le=7 * DAY_SECONDS,
-        description="How long a presigned address is valid; push renews it in its second half.",
+        description="Validity of presigned URLs; push renews them in the second half.",
     )
     s3_endpoint_url: HttpUrl | None = Field(
         None,
-        description="Address of the S3 API as annotators' browsers reach it, where it differs.",
+        description="URL of the S3 API for annotators' browsers, if different.",
     )
     timeout_seconds: float = Field(
         30.0,
@@ -58,5 +58,5 @@ class LabelStudioSettings(BaseSettings):
     webhook_secret: SecretStr | None = Field(
         None,
         min_length=16,
-        description="What webhooks carry as bearer token; none: review takes no webhooks.",
+        description="Bearer token of webhooks; unset: webhooks are not accepted.",
     )

@@ -1,7 +1,7 @@
-"""The task that Label Studio gets of an image.
+"""Build Label Studio's task of an image.
 
-``data`` of a task is what annotators' browsers are sent, so nothing is in it that they need not
-know. ``pushed`` says what was pushed: equal, there is nothing to push again.
+``data`` is sent to annotators' browsers, so it has only what they need. ``pushed`` is a digest of
+the pushed state.
 """
 
 import hashlib
@@ -17,29 +17,29 @@ from services.common.domain.records import Prediction
 from services.label_studio.settings import LabelStudioSettings
 
 LABEL_CONFIG = (files(__package__) / "labeling.xml").read_text()
-"""What an annotator sees; the names below are in it."""
+"""Labeling configuration; it uses the names below."""
 IMAGE, TEXT, QUALITY = "image", "text", "quality"
 SHOWN_SOURCES = 20
-"""URLs of an image that many lists have."""
+"""Limit of URLs shown."""
 FORM = 1
-"""Version of a task's data: another one is pushed again."""
+"""Version of a task's data; older ones are pushed again."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """By what a browser reads an image."""
+    """URL of an image for browsers."""
 
     url: str
     valid_until: datetime | None = None
-    """None: as long as the object is there."""
+    """None: as long as the object exists."""
 
 
 class Addresses:
-    """Makes addresses of images.
+    """Builds URLs of images.
 
     Args:
-        settings: Of which kind, and how long they are valid.
-        store: Signs them; its address is the one that browsers reach.
+        settings: Their kind and validity.
+        store: Signs them; its URL is the one for browsers.
     """
 
     def __init__(self, settings: LabelStudioSettings, store: ObjectStore) -> None:
@@ -48,7 +48,7 @@ class Addresses:
         self._store = store
 
     async def of(self, document: ImageDocument) -> Address:
-        """Return the address of an image, valid from now on."""
+        """Return the URL of an image, valid from now on."""
         key = document.key
         if not self._is_presigned:
             return Address(f"s3://{self._store.bucket}/{key}")
@@ -56,7 +56,7 @@ class Addresses:
         return Address(await self._store.address(key, seconds=self._seconds), until)
 
     def is_fresh(self, valid_until: str) -> bool:
-        """Whether an address that was pushed is valid for half of its time yet."""
+        """Whether a pushed URL has more than half of its validity left."""
         if not self._is_presigned:
             return True
         try:
@@ -67,16 +67,16 @@ class Addresses:
 
     @property
     def kind(self) -> str:
-        """What addresses have in common: where it is another, all tasks get new ones."""
+        """Common properties of all URLs; after a change all tasks are pushed again."""
         return f"{self._is_presigned} {self._store.client.meta.endpoint_url} {self._store.bucket}"
 
 
 def to_task(document: ImageDocument, address: Address, kind: str) -> dict[str, Any]:
-    """Return the task of an image that was read, with its prediction.
+    """Return the task of a predicted image.
 
     Args:
         document: Of the image.
-        address: By what it is read.
+        address: Of the image.
         kind: Of addresses.
     """
     return {"data": to_data(document, address, kind), "predictions": [to_prediction(document)]}
@@ -95,7 +95,7 @@ def to_data(document: ImageDocument, address: Address, kind: str) -> dict[str, A
 
 
 def to_prediction(document: ImageDocument) -> dict[str, Any]:
-    """Return what the model says, in Label Studio's form."""
+    """Return the prediction in Label Studio's form."""
     prediction = document.prediction or Prediction()
     return {
         "model_version": prediction.model,
@@ -113,7 +113,7 @@ def to_prediction(document: ImageDocument) -> dict[str, Any]:
 
 
 def pushed(document: ImageDocument, kind: str) -> str:
-    """Return a digest of all in a task that may change, but for how long its address is valid."""
+    """Return a digest of a task's variable parts, except the validity of its URL."""
     parts = [FORM, kind, document.etag, _sources(document), to_prediction(document)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -1,4 +1,4 @@
-"""Requests to Label Studio: who asks, how often, and how much of an answer is read."""
+"""HTTP transport to Label Studio: authentication, retries and size limits."""
 
 import json
 from collections.abc import Mapping
@@ -24,19 +24,19 @@ from services.label_studio.schemas import Access
 ATTEMPTS = 4
 MAX_WAIT_SECONDS = 60.0
 MAX_ANSWER_BYTES = 64 * 2**20
-"""Unpacked: a page of tasks has some hundred kilobytes."""
+"""Decompressed: a page of tasks has some hundred kilobytes."""
 NOT_NOW = frozenset({429, 503})
-"""Nothing was done: also what must not be done twice may be asked again."""
+"""Nothing was executed: any request may be repeated."""
 SHOWN_CHARACTERS = 300
 _BACKOFF = wait_exponential_jitter(multiplier=0.2, max=10, jitter=0.2)
 
 
 class AnswerLostError(LabelStudioUnavailableError):
-    """It may have been done: only what may be done twice is asked again."""
+    """The request may have been executed: only idempotent ones are repeated."""
 
 
 class Transport:
-    """Sends requests and reads answers.
+    """Sends requests and reads responses.
 
     A personal access token is a refresh token (JWT): it is exchanged for one of a few minutes.
 
@@ -51,7 +51,7 @@ class Transport:
         self._is_refresh_token = self._token.count(".") == 2
         self._access = ""
         self.answered_at: datetime | None = None
-        """When the last answer was sent, by the server's clock."""
+        """Time of the last response, by the server's clock."""
 
     async def ask(
         self,
@@ -61,17 +61,17 @@ class Transport:
         params: Mapping[str, Any] | None = None,
         body: Any = None,
     ) -> Any:
-        """Send a request, again where that may help; return the answer, parsed.
+        """Send a request with retries; return the parsed response.
 
         Args:
-            method: Any but POST may be done twice.
-            path: Without ``/`` at its beginning.
+            method: Idempotent, except POST.
+            path: Without leading slash.
             params: Query.
             body: JSON.
 
         Raises:
-            LabelStudioUnavailableError: It does not answer, or answers 5xx, or not now.
-            LabelStudioRefusedError: It answers, and refuses.
+            LabelStudioUnavailableError: It does not answer, or answers 429 or 5xx.
+            LabelStudioRefusedError: It refuses the request.
         """
 
         def is_worth_it(error: BaseException) -> bool:
@@ -106,7 +106,7 @@ class Transport:
         try:
             self._access = Access.model_validate(answer).access
         except ValidationError as error:
-            raise LabelStudioRefusedError(0, "its answer has no access token") from error
+            raise LabelStudioRefusedError(0, "the response has no access token") from error
 
     async def _send(
         self,
@@ -131,7 +131,9 @@ class Transport:
         try:
             return json.loads(content) if content else None
         except (ValueError, RecursionError) as error:
-            raise LabelStudioRefusedError(0, f"{method} /{path}: its answer is no JSON") from error
+            raise LabelStudioRefusedError(
+                0, f"{method} /{path}: the response is not JSON"
+            ) from error
 
 
 async def _read(response: ClientResponse) -> bytes:
@@ -139,7 +141,7 @@ async def _read(response: ClientResponse) -> bytes:
     async for part in response.content.iter_any():
         content += part
         if len(content) > MAX_ANSWER_BYTES:
-            detail = f"its answer has more than {MAX_ANSWER_BYTES} bytes"
+            detail = f"the response has more than {MAX_ANSWER_BYTES} bytes"
             raise LabelStudioRefusedError(0, detail)
     return bytes(content)
 
@@ -149,7 +151,7 @@ def _check(response: ClientResponse, content: bytes) -> None:
     if status < HTTPStatus.MULTIPLE_CHOICES:
         return
     if status < HTTPStatus.BAD_REQUEST:
-        detail = "it leads to another address: set LABEL_STUDIO_URL to that"
+        detail = "redirected: set LABEL_STUDIO_URL to the target"
         raise LabelStudioRefusedError(status, detail)
     detail = _detail_of(content) or response.reason or ""
     if status in NOT_NOW:

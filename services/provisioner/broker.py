@@ -1,4 +1,4 @@
-"""RabbitMQ's set-up through its management API (HTTP API reference: ``/api/definitions``)."""
+"""Set up RabbitMQ through its management API (HTTP API reference: ``/api/definitions``)."""
 
 import json
 from http import HTTPStatus
@@ -13,18 +13,18 @@ _TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 
 class DefinitionsRefusedError(PermanentError):
-    """RabbitMQ refuses the definitions, or has a queue or exchange of that name otherwise."""
+    """RabbitMQ refuses the definitions, or has a queue or exchange with other properties."""
 
     code = "definitions_refused"
 
 
 async def apply_definitions(settings: RabbitmqManagementSettings, definitions: bytes) -> None:
-    """Declare what ``definitions`` (JSON) lists; what is there already stays.
+    """Declare the objects of ``definitions`` (JSON); existing ones are kept.
 
     Raises:
         BrokerUnavailableError: The management API does not answer.
-        DefinitionsRefusedError: It answers, and refuses; or something of the same name has
-            other properties, which RabbitMQ's import passes over in silence.
+        DefinitionsRefusedError: It refuses; or an object of the same name has other properties,
+            which RabbitMQ's import ignores silently.
     """
     login = aiohttp.encode_basic_auth(settings.user, settings.password.get_secret_value())
     url = f"{str(settings.url).rstrip('/')}/api/definitions"

@@ -1,4 +1,4 @@
-"""RabbitMQ's users, one a service, as definitions: each may do what its work needs and no more."""
+"""RabbitMQ users with least privileges, one per service, as definitions."""
 
 import json
 import re
@@ -11,17 +11,17 @@ from services.provisioner.settings import UsersSettings
 VHOST = "/"
 NOTHING = "^$"
 DEFAULT_EXCHANGE = r"^amq\.default$"
-"""What publishing straight to a queue asks for; RabbitMQ has no finer right."""
+"""Required to publish directly to a queue; RabbitMQ has no finer permission."""
 
 
 def with_users(definitions: bytes, users: UsersSettings) -> bytes:
     """Add the users and their permissions to definitions (JSON).
 
-    MinIO declares its exchange again at every event, so it may configure that one exchange.
+    MinIO redeclares its exchange at every event, so it may configure that one.
 
-    Who asks for the depth of a queue needs some right to it (RabbitMQ 4.2.8, 4.3.1 and later). For
-    a queue that a service does not consume this is ``write``: it allows nothing but to bind the
-    queue to an exchange, for which ``read`` on that exchange is needed too.
+    Reading the depth of a queue needs some permission (RabbitMQ 4.2.8, 4.3.1 and later). For a
+    queue that a service does not consume it is ``write``: alone it allows nothing, as binding the
+    queue also needs ``read`` on the exchange.
     """
     merged = json.loads(definitions)
     merged["users"] = []
@@ -48,9 +48,9 @@ def with_users(definitions: bytes, users: UsersSettings) -> bytes:
     )
     for name, password, consumed, measured in (
         ("consumer", users.consumer_password, (OCR_QUEUES.work, REPREDICT_QUEUES.work), ()),
-        # What a person decides about is left alone, so it must be seen
+        # To skip parked images, it must read the parking queue
         ("reconciler", users.reconciler_password, (OCR_QUEUES.parked,), (OCR_QUEUES.work,)),
-        # What is deleted on request may wait there with its source and annotation
+        # To remove parked messages of deleted images, which hold source and annotation
         ("review", users.review_password, (OCR_QUEUES.parked, FETCH_QUEUES.parked), ()),
     ):
         write = _any_of(DEFAULT_EXCHANGE, *_names(*measured))

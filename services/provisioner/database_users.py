@@ -1,4 +1,4 @@
-"""MongoDB's users, one a service, each with a role that allows what its work needs and no more.
+"""MongoDB users with least privileges, one per service.
 
 Users and roles are in the database ``admin``, where clients look for them by default.
 """
@@ -39,11 +39,11 @@ RIGHTS: Mapping[str, Mapping[str, Sequence[str]]] = {
         TOMBSTONES: ("find", "remove"),
     },
 }
-"""The actions that each service is allowed, by collection; a test compares with the code."""
+"""Allowed actions of each service by collection; a test compares them with the code."""
 
 
 async def apply_database_users(database: Database, users: UsersSettings) -> None:
-    """Create the users whose password is set, and their roles; what is there is replaced.
+    """Create or replace the users whose password is set, and their roles.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer, or refuses.
@@ -53,7 +53,7 @@ async def apply_database_users(database: Database, users: UsersSettings) -> None
 
 
 def user_commands(database: str, users: UsersSettings) -> Iterator[tuple[Document, Document]]:
-    """Yield the commands that make each role and user, and those that change it where it exists."""
+    """Yield the commands that create each role and user, and those that update it."""
     passwords = {
         "fetcher": users.fetcher_password,
         "consumer": users.consumer_password,

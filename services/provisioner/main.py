@@ -1,7 +1,7 @@
-"""Set the servers up: exchanges, queues, users, the bucket and its notifications, the indexes.
+"""Set up the servers: exchanges, queues, users, buckets and notifications, indexes.
 
-``python -m services.provisioner.main`` does it once and ends; every step may be repeated at any
-time. Queues come before the notification rule: MinIO loses what no queue takes.
+``python -m services.provisioner.main`` runs once; every step is idempotent. Queues come before the
+notification rule, as MinIO loses events without a queue.
 
 See docs/decisions/0003-durable-notifications.md.
 """
@@ -52,15 +52,15 @@ async def provision(
     """Set all servers up, waiting for each to answer.
 
     Args:
-        settings: What is set up, and how long to wait.
-        management: RabbitMQ, as its administrator.
-        s3: MinIO, as its administrator.
-        mongo: MongoDB, as its administrator where it asks for passwords.
-        users: Passwords of the services' own users; by default as the environment has them.
+        settings: Of the provisioner.
+        management: RabbitMQ, as administrator.
+        s3: MinIO, as administrator.
+        mongo: MongoDB, as administrator if it requires authentication.
+        users: Passwords of the services' users; by default from the environment.
 
     Raises:
         UnavailableError: A server did not answer within ``wait_seconds``.
-        PermanentError: A server refuses what it is asked.
+        PermanentError: A server refuses a request.
     """
     users = users or UsersSettings()
     declared = await asyncio.to_thread(settings.definitions.read_bytes)
@@ -103,7 +103,7 @@ def main() -> int:
     try:
         asyncio.run(work)
     except PipelineError as error:
-        log.error("not set up", code=error.code, error=str(error))  # noqa: TRY400  no bug of ours
+        log.error("not set up", code=error.code, error=str(error))  # noqa: TRY400  not a bug
         return 1
     return 0
 

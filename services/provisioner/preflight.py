@@ -1,9 +1,8 @@
 """Check an installation before its servers start, and make the key that encrypts its objects.
 
-``python -m services.provisioner.preflight``. It refuses configuration that the servers cannot read
-and, in production, the passwords of local installations and ports that are published without a
-token, a login or a password. The key is made once: without it no object can be read, so it belongs
-to the backup.
+``python -m services.provisioner.preflight``. It rejects configuration files that the servers
+can't read and, in production, default passwords and published ports without token, login or
+password. The key is generated once: without it no object can be read, so it belongs to the backup.
 
 See docs/decisions/0009-passwords-and-encryption-key.md.
 """
@@ -36,7 +35,7 @@ GROUPS: tuple[type[BaseSettings], ...] = (
     *(DeploymentSettings, ServerPasswords, UsersSettings, MongoSettings),
     *(AccessSettings, PreflightSettings),
 )
-"""Settings that are checked before anything starts."""
+"""Settings to check before the start."""
 NAMES_IN_ENV_FILE = {
     "USERS_MINIO_PASSWORD": "MINIO_AMQP_PASSWORD",
     "PREFLIGHT_KMS_KEY": "MINIO_KMS_SECRET_KEY",
@@ -46,26 +45,26 @@ NAMES_IN_ENV_FILE = {
 }
 KEY_BYTES = 32
 READABLE_BY_ALL = 0o444
-"""The folder protects it: only its owner, who is the user that MinIO runs as, may enter."""
+"""The folder protects it: only its owner, MinIO's user, may enter."""
 
 
 class KeyConflictError(PermanentError):
-    """The key that is set is none, or is not the one that encrypted what is stored."""
+    """The configured key is malformed, or differs from the one in use."""
 
     code = "kms_key_conflict"
 
 
 class UnreadableFilesError(PermanentError):
-    """The servers, which run as users of their own, cannot read their configuration."""
+    """The servers' users can't read their configuration."""
 
     code = "unreadable_configuration"
 
 
 def check_readable(folder: Path) -> None:
-    """Check that everybody may read all files in a folder, and enter all folders.
+    """Check that all users may read all files and enter all folders.
 
     Raises:
-        UnreadableFilesError: They may not, as after a clone made with ``umask 077``.
+        UnreadableFilesError: They may not, as after a clone with ``umask 077``.
     """
     unreadable = [folder] if not _is_readable(folder) else []
     for root, folders, files in os.walk(folder):
@@ -86,11 +85,11 @@ def _is_readable(path: Path) -> bool:
 
 
 def keep_key(path: Path, given: SecretStr | None) -> bool:
-    """Make sure that the key is in its file; return whether it is new there.
+    """Ensure that the key file exists; return whether it was created.
 
     Args:
-        path: The file, in a folder that outlives the servers.
-        given: A key made elsewhere, ``name:base64 of 32 bytes``.
+        path: The file, in a persistent folder.
+        given: An existing key, ``name:base64 of 32 bytes``.
 
     Raises:
         KeyConflictError: ``given`` is malformed, or another key is in use.
@@ -101,7 +100,7 @@ def keep_key(path: Path, given: SecretStr | None) -> bool:
     if path.exists():
         if key not in {None, path.read_text()}:
             raise KeyConflictError(
-                f"{path} holds another key: what is stored could not be read any more"
+                f"{path} holds another key: stored objects would become unreadable"
             )
         return False
     new = path.with_name(f"{path.name}.new")
@@ -120,11 +119,11 @@ def _check(key: str) -> None:
     except binascii.Error:
         is_right = False
     if not is_right:
-        raise KeyConflictError("the key is not of the form name:base64 of 32 bytes")
+        raise KeyConflictError("the key must have the form name:base64 of 32 bytes")
 
 
 def refusals() -> list[str]:
-    """Return what must be set otherwise before anything may start: all of it, one line each."""
+    """Return all settings that prevent the start, one line each."""
     found = []
     for group in GROUPS:
         try:
@@ -139,7 +138,7 @@ def refusals() -> list[str]:
 
 
 def _name_in_env_file(setting: str) -> str:
-    """Return the name that a setting of the compose file's one-shot services has in ``.env``."""
+    """Return a setting's name in ``.env``."""
     return NAMES_IN_ENV_FILE.get(setting, setting.removeprefix("USERS_"))
 
 

@@ -11,7 +11,7 @@ from services.common.runtime.settings import LOCAL_PASSWORDS, DeploymentSettings
 
 URL_SAFE = re.compile(r"[A-Za-z0-9._~-]+")
 LEAST_CHARACTERS = 8
-"""Of a password or token; MinIO asks for as many."""
+"""Minimum length of a password or token, as required by MinIO."""
 
 
 def _check_url_safe(password: SecretStr) -> SecretStr:
@@ -26,30 +26,31 @@ ServicePassword = (
 
 
 class UsersSettings(BaseSettings):
-    """The services' own users in RabbitMQ and MinIO (``USERS_*``); without password: not made."""
+    """Users of the services in RabbitMQ and MinIO (``USERS_*``), created if a password is set."""
 
     model_config = SettingsConfigDict(env_prefix="USERS_", frozen=True, hide_input_in_errors=True)
 
     ocr_api_password: ServicePassword = Field(
-        None, description="Of ``ocr-api`` in MinIO, who writes the images of requests."
+        None, description="Of ``ocr-api`` in MinIO, which writes the images of requests."
     )
     fetcher_password: ServicePassword = Field(
-        None, description="Of ``fetcher``, who writes images and publishes work."
+        None, description="Of ``fetcher``, which writes images and publishes work."
     )
     consumer_password: ServicePassword = Field(
-        None, description="Of ``consumer``, who reads images and takes their events."
+        None, description="Of ``consumer``, which reads images and consumes their events."
     )
     reconciler_password: ServicePassword = Field(
-        None, description="Of ``reconciler``, who looks at images and queues what has no event."
+        None, description="Of ``reconciler``, which lists images and queues missing events."
     )
     review_password: ServicePassword = Field(
-        None, description="Of ``review``, who shows images, stores uploads and deletes on request."
+        None,
+        description="Of ``review``, which shows images, stores uploads and deletes on request.",
     )
     minio_password: ServicePassword = Field(
-        None, description="Of ``minio`` in RabbitMQ, who publishes events."
+        None, description="Of ``minio`` in RabbitMQ, which publishes events."
     )
     monitoring_password: ServicePassword = Field(
-        None, description="Of ``monitoring`` in RabbitMQ, who sees its queues."
+        None, description="Of ``monitoring`` in RabbitMQ, which reads its queues."
     )
 
 
@@ -65,13 +66,13 @@ class ProvisionerSettings(BaseSettings):
         "arn:minio:sqs::RAW:amqp", description="MinIO's name of its AMQP target."
     )
     submitted_kept_days: int = Field(
-        14, ge=1, le=3650, description="So long files are kept that the fetcher was sent."
+        14, ge=1, le=3650, description="Retention of files submitted to the fetcher."
     )
     mongo_users: bool = Field(
-        False, description="Whether users of the services' own are made in MongoDB, too."
+        False, description="Whether users of the services are created in MongoDB, too."
     )
     wait_seconds: float = Field(
-        120.0, ge=0, le=3600, description="Limit to wait for each server to answer."
+        120.0, ge=0, le=3600, description="Timeout to wait for each server."
     )
 
 
@@ -83,18 +84,19 @@ class PreflightSettings(BaseSettings):
     )
 
     kms_key_file: Path = Field(
-        Path("minio-kms-key"), description="Where the key is kept that encrypts all objects."
+        Path("minio-kms-key"), description="File of the key that encrypts all objects."
     )
     kms_key: SecretStr | None = Field(
-        None, description="The key, ``name:base64 of 32 bytes``; none: made at the first start."
+        None,
+        description="The key, ``name:base64 of 32 bytes``; unset: generated at the first start.",
     )
     configuration: Path | None = Field(
-        None, description="Folder of the servers' configuration that all must be able to read."
+        None, description="Folder of the servers' configuration, which must be world-readable."
     )
 
 
 class ServerPasswords(BaseSettings):
-    """Passwords of the servers' administrators, under the names that the servers give them."""
+    """Passwords of the servers' administrators, named as by the servers."""
 
     model_config = SettingsConfigDict(frozen=True, hide_input_in_errors=True)
 
@@ -108,12 +110,12 @@ class ServerPasswords(BaseSettings):
         SecretStr("admin"), description="Grafana.", validate_default=True
     )
     mongo_root_password: Password = Field(
-        SecretStr(""), description="MongoDB; none: it asks for no login.", validate_default=True
+        SecretStr(""), description="MongoDB; unset: no authentication.", validate_default=True
     )
 
 
 class AccessSettings(BaseSettings):
-    """What clients of published ports must send, and whether what they send is kept."""
+    """Authentication of published ports, and collection of requests."""
 
     model_config = SettingsConfigDict(
         frozen=True, hide_input_in_errors=True, env_ignore_empty=True, validate_default=True
@@ -123,7 +125,7 @@ class AccessSettings(BaseSettings):
     ocr_api_token: SecretStr | None = Field(None, description="port 8080 (OCR API)")
     review_login_password: SecretStr | None = Field(None, description="port 8082 (review page)")
     ocr_collect: bool | None = Field(
-        None, description="Whether the images that the OCR API is sent are kept."
+        None, description="Whether images sent to the OCR API are collected."
     )
 
     @field_validator("fetcher_api_token", "ocr_api_token", "review_login_password")

@@ -1,4 +1,4 @@
-"""MinIO's users, one a service, each with a policy of what its work needs and no more.
+"""MinIO users with least privileges, one per service.
 
 The administration API is MinIO's own, not S3's.
 """
@@ -24,15 +24,15 @@ COLLECTED = "api/*"
 def policies(bucket: str, submitted: str) -> dict[str, dict[str, Any]]:
     """Return each service's policy by its user's name.
 
-    Most may list the bucket: other stores than MinIO answer 403 and not 404 for a missing object
-    without that right. The OCR API, which decodes what strangers send, may not, and sees what it
-    wrote itself alone. The reconciler asks for objects' metadata, for which S3 has no finer right
-    than reading. The review page deletes on request, every version of an object; the consumer
-    deletes what was forgotten and came back. What was submitted is the fetcher's alone.
+    Most may list the bucket: without that right, stores other than MinIO answer 403 instead of 404
+    for a missing object. The OCR API, which decodes untrusted files, may not, and reads its own
+    objects only. The reconciler needs objects' metadata, which in S3 requires the right to read.
+    The review page deletes all versions of an object on request; the consumer deletes forgotten
+    images that came back. Submitted files belong to the fetcher alone.
 
     Args:
-        bucket: That images enter.
-        submitted: Of the files that the fetcher was sent.
+        bucket: Of images.
+        submitted: Bucket of submitted files.
     """
     everything = f"arn:aws:s3:::{bucket}/*"
     fetched = f"arn:aws:s3:::{bucket}/{FETCHED}"
@@ -77,9 +77,9 @@ def _statements(*rights: tuple[list[str], str]) -> dict[str, Any]:
 
 
 def apply_store_users(settings: S3Settings, users: UsersSettings) -> None:
-    """Create the users whose password is set, and their policies; what is there is replaced.
+    """Create or replace the users whose password is set, and their policies.
 
-    It blocks: call it in a thread.
+    Blocking: call it in a thread.
 
     Args:
         settings: MinIO, with its administrator's credentials.

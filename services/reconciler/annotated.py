@@ -1,4 +1,4 @@
-"""How well each model version reads what people have annotated, whenever they did so."""
+"""Error rates of each model version on all annotated images."""
 
 import time
 from collections import defaultdict
@@ -22,14 +22,14 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class Model(NamedTuple):
-    """Who has read an image last."""
+    """Engine and version of an image's last prediction."""
 
     engine: str
     model_version: str
 
 
 async def count(images: ImageRepository, bucket: str) -> dict[Model, Tally]:
-    """Count all annotated images by the model of their last prediction, a page in memory.
+    """Count all annotated images by the model of their last prediction, page by page.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.
@@ -44,7 +44,7 @@ async def count(images: ImageRepository, bucket: str) -> dict[Model, Tally]:
 
 
 def publish(tallies: dict[Model, Tally]) -> None:
-    """Show a count; a model of which no image is left is not shown any more."""
+    """Set the gauges; remove models without images."""
     for gauge in (ANNOTATED_CER, ANNOTATED_EXACT, ANNOTATED_IMAGES, ANNOTATED_CHARACTERS):
         gauge.clear()
     for model, tally in tallies.items():
@@ -56,14 +56,14 @@ def publish(tallies: dict[Model, Tally]) -> None:
 
 
 async def count_and_publish(images: ImageRepository, bucket: str) -> bool:
-    """Count and show; return whether it went well."""
+    """Count and set the gauges; return whether it succeeded."""
     try:
         publish(await count(images, bucket))
     except UnavailableError as error:
         log.warning("annotated images not counted", code=error.code, error=str(error))
         return False
     except Exception:
-        # A document that nobody of ours wrote must not end what finds lost images
+        # A foreign document must not stop the search for lost images
         log.exception("annotated images not counted")
         return False
     return True

@@ -1,4 +1,4 @@
-"""What an object and a document say of each other: pure decisions."""
+"""Compare an object with its document: pure decisions."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -12,35 +12,35 @@ from services.common.domain.image import ImageDocument
 _MILLISECOND = timedelta(milliseconds=1)
 
 FEWEST_REMOVALS, MOST_REMOVALS = 5, 10_000
-"""Least and greatest number of removals that a pass queues by itself; see ``most_removals``."""
+"""Bounds of the removals that a pass queues by itself; see ``most_removals``."""
 REMOVED_SHARE = 0.01
 
 
 class State(StrEnum):
-    """What was found of one key."""
+    """Result of comparing one key."""
 
     IN_ORDER = "in_order"
     MISSING = "missing"
     """An object without a document."""
     CHANGED = "changed"
-    """An object that was written, or came back, after what its document shows."""
+    """An object newer than its document, or restored."""
     GONE = "gone"
-    """A document whose object is not there, and that does not say so."""
+    """A document whose object is missing, and that is not marked removed."""
     REMOVED = "removed"
-    """A document that says so: the proof of a removal."""
+    """A document marked removed: the proof of a removal."""
     YOUNG = "young"
-    """Different, but it changed so lately that its event is on the way."""
+    """Different, but changed so recently that its event is in flight."""
     PARKED = "parked"
-    """Different, and its event waits in the parking queue for a person."""
+    """Different, and its event is parked."""
     FOLDER = "folder"
-    """The console's empty folder: no image."""
+    """The console's empty folder, not an image."""
 
 
 TO_QUEUE = frozenset({State.MISSING, State.CHANGED, State.GONE})
 
 
 class Pair(NamedTuple):
-    """An object and a document of the same key, at least one of which is there."""
+    """An object and a document of the same key; at least one exists."""
 
     key: str
     listed: ObjectInfo | None
@@ -50,10 +50,10 @@ class Pair(NamedTuple):
 async def pairs(
     objects: AsyncIterator[ObjectInfo], documents: AsyncIterator[ImageDocument]
 ) -> AsyncIterator[Pair]:
-    """Merge two streams that are ordered by key, holding one of each at a time.
+    """Merge two streams that are sorted by key, in constant memory.
 
-    Both orders are of UTF-8 bytes. Were they not, a pair would come as two halves; nothing is
-    done about a half before both are looked up once more.
+    Both are sorted by UTF-8 bytes. With another order a pair would come as two halves, both of
+    which are looked up again before anything is done.
     """
     listed = await anext(objects, None)
     document = await anext(documents, None)
@@ -78,7 +78,7 @@ async def pairs(
 
 
 def judge(pair: Pair, cutoff: datetime) -> State:
-    """Decide about a pair; what changed after ``cutoff`` is in flight."""
+    """Decide about a pair; changes after ``cutoff`` are in flight."""
     state = _difference(pair)
     if state not in TO_QUEUE:
         return state
@@ -90,10 +90,10 @@ def judge(pair: Pair, cutoff: datetime) -> State:
 
 
 def most_removals(documents: int) -> int:
-    """Return how many removals a pass may queue without a person: 1 %, or a few of a few.
+    """Return the number of removals that a pass may queue without confirmation: 1 %, within bounds.
 
     Args:
-        documents: Of images that are not removed.
+        documents: Number of images that are not removed.
     """
     return min(MOST_REMOVALS, max(FEWEST_REMOVALS, int(documents * REMOVED_SHARE)))
 
@@ -113,7 +113,7 @@ def _difference(pair: Pair) -> State:
 
 
 def _is_later(listed: ObjectInfo, document: ImageDocument) -> bool:
-    """Whether the object was written again: the same bytes may have come from another source."""
+    """Whether the object was rewritten: the same bytes may come from another source."""
     sequencer = document.sequencer
     return sequencer is None or listed.stored_at - time_of(sequencer) >= _MILLISECOND
 

@@ -1,4 +1,4 @@
-"""Start the reconciler: a pass now and one every interval, and a count of annotated images."""
+"""Run the reconciler: a pass at start and every interval, and a count of annotated images."""
 
 import asyncio
 import time
@@ -35,11 +35,11 @@ from services.reconciler.walk import Report, make_pass
 log = structlog.stdlib.get_logger(__name__)
 
 RETRY_SECONDS = 60.0
-"""From a pass or count that failed to the next."""
+"""Pause after a failed pass or count."""
 
 
 async def run(settings: ReconcilerSettings) -> None:
-    """Make passes until SIGTERM or SIGINT; one under way is given up, as the next repeats it."""
+    """Run passes until SIGTERM or SIGINT; a running pass is cancelled, as the next repeats it."""
     stop = stop_on_signals()
     amqp = AmqpSettings()
     INTERVAL_SECONDS.set(settings.interval_seconds)
@@ -74,7 +74,7 @@ async def run(settings: ReconcilerSettings) -> None:
 async def compare_and_publish(
     settings: ReconcilerSettings, *, store: ObjectStore, index: Database, amqp: AmqpSettings
 ) -> bool:
-    """Make a pass and show what it found; return whether it went well."""
+    """Run a pass and set the metrics; return whether it succeeded."""
     try:
         images = ImageRepository(index.images)
         report = await make_pass(settings, store=store, images=images, amqp=amqp, queues=OCR_QUEUES)

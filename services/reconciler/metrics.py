@@ -7,29 +7,27 @@ from services.reconciler.compare import TO_QUEUE
 
 OBJECTS = Gauge(
     "reconciler_objects",
-    "Objects and documents of the last finished pass, by what was found of them.",
+    "Objects and documents of the last finished pass, by result.",
     ["state"],
 )
 QUEUED = counter_at_zero(
     "reconciler_queued_total",
-    "Notifications made for what had none, by what was found.",
+    "Synthetic events queued, by result of the comparison.",
     ["state"],
     [(state,) for state in sorted(TO_QUEUE)],
 )
 PASSES = counter_at_zero(
-    "reconciler_passes_total", "Passes, by how they ended.", ["outcome"], [("done",), ("failed",)]
+    "reconciler_passes_total", "Passes, by outcome.", ["outcome"], [("done",), ("failed",)]
 )
 REMOVALS_HELD = Gauge(
     "reconciler_removals_held",
-    "Removals that the last finished pass did not queue, as too many objects were gone.",
+    "Removals that the last finished pass did not queue, as too many objects are missing.",
 )
 LAST_SUCCESS = Gauge(
-    "reconciler_last_success_timestamp_seconds", "When the last pass finished, in Unix time."
+    "reconciler_last_success_timestamp_seconds", "Unix time of the end of the last pass."
 )
-PASS_SECONDS = Gauge("reconciler_pass_duration_seconds", "How long the last finished pass took.")
-INTERVAL_SECONDS = Gauge(
-    "reconciler_interval_seconds", "From the end of a pass to the next, as it is set."
-)
+PASS_SECONDS = Gauge("reconciler_pass_duration_seconds", "Duration of the last finished pass.")
+INTERVAL_SECONDS = Gauge("reconciler_interval_seconds", "Configured pause between two passes.")
 
 _MODEL = ("engine", "model_version")
 
@@ -51,5 +49,5 @@ ANNOTATED_CHARACTERS = Gauge(
 )
 ANNOTATED_COUNTED = Gauge(
     "reconciler_annotated_counted_timestamp_seconds",
-    "When the annotated images were counted last, in Unix time.",
+    "Unix time of the last count of annotated images.",
 )

@@ -1,4 +1,4 @@
-"""One pass: the bucket beside ``images``, in constant memory; what differs is queued."""
+"""One pass: compare the bucket with ``images`` in constant memory, and queue differences."""
 
 import asyncio
 from collections import Counter
@@ -39,40 +39,40 @@ from services.reconciler.settings import ReconcilerSettings
 log = structlog.stdlib.get_logger(__name__)
 
 CONFIRMED = "operator"
-"""Value of ``x-origin`` where a person has said that what is gone is meant to be gone."""
+"""Value of ``x-origin`` if a person has confirmed that missing objects were removed on purpose."""
 DOCUMENT_PAGE = 1000
 MOST_PARKED = 200_000
-"""Parked messages that are remembered, in some 60 MB; with more, a pass only counts."""
+"""Limit of remembered parked messages (60 MB); with more, a pass only counts."""
 ROOM_POLL_SECONDS = 1.0
 
 Parked = set[tuple[str, str | None]]
-"""Of each parked notification: ``_id`` and ETag; of a removal, no ETag."""
+"""``_id`` and ETag of each parked notification; a removal has no ETag."""
 
 
 @dataclass
 class Report:
-    """What a pass found and did."""
+    """Report of a pass."""
 
     found: Counter[State] = field(default_factory=Counter)
     queued: int = 0
     held: int = 0
-    """Removals that were not queued: too many objects are gone for a person not to look."""
+    """Removals not queued, as so many missing objects need a person's confirmation."""
     objects: int = 0
     documents: int = 0
     seconds: float = 0.0
 
 
 class Reconciler:
-    """Compares the bucket with its documents and queues what has no event.
+    """Compares the bucket with its documents and queues missing events.
 
     Args:
         store: The bucket.
         images: Its documents; only read.
-        publisher: Where notifications go; None only counts (a dry run).
-        queues: Where images wait, and where they are parked.
+        publisher: Of synthetic events; None: count only (dry run).
+        queues: Work and parking queue of images.
         settings: Age limit and pace.
-        allows_gone: Whether a person has said that what is gone is meant to be gone.
-        on_progress: Told the report so far, now and then.
+        allows_gone: Whether a person has confirmed the removals.
+        on_progress: Called regularly with the report so far.
     """
 
     def __init__(
@@ -93,17 +93,17 @@ class Reconciler:
         self._settings = settings
         self._allows_gone = allows_gone
         self._gone: list[Pair] = []
-        """What a pass found to be gone, without what is known of it; as many as may be queued."""
+        """Missing objects found by a pass, up to the limit of removals."""
         self._on_progress = on_progress
 
     async def run(self, parked: Parked) -> Report:
-        """Make one pass; it may be cancelled at any time and made again.
+        """Run one pass; it can be cancelled and repeated at any time.
 
         Args:
-            parked: Left alone: a person decides about these.
+            parked: Skipped: a person decides about these.
 
         Raises:
-            UnavailableError: A server is missing.
+            UnavailableError: A server does not answer.
         """
         report = Report()
         began = asyncio.get_running_loop().time()
@@ -132,7 +132,7 @@ class Reconciler:
         return report
 
     async def _documents(self) -> AsyncGenerator[ImageDocument, None]:
-        """Yield the bucket's documents by ``_id``; by pages, as a cursor dies of waiting."""
+        """Yield the bucket's documents by ``_id``, in pages, as idle cursors expire."""
         last, end = f"{self._store.bucket}/", f"{self._store.bucket}0"  # "0" follows "/"
         fields = {"key": 1, "etag": 1, "status": 1, "sequencer": 1}
         while True:
@@ -162,7 +162,7 @@ class Reconciler:
     async def _settle_one(
         self, before: Pair, cutoff: datetime, parked: Parked, report: Report
     ) -> None:
-        """Look once more, as events may have come meanwhile; queue what still differs."""
+        """Verify, as events may have arrived meanwhile; queue what still differs."""
         pair = await self._look_again(before)
         state = State.IN_ORDER if pair is None else judge(pair, cutoff)
         if pair is None or state not in TO_QUEUE:
@@ -180,16 +180,19 @@ class Reconciler:
             self._gone.append(Pair(pair.key, None, None))
 
     async def _settle_gone(self, cutoff: datetime, report: Report) -> None:
-        """Queue what is gone, or nothing of it where that is more than a pass may remove.
+        """Queue removals, or none if they exceed the limit.
 
-        An empty or older bucket looks like this, and what follows from it must not erase what
-        people wrote.
+        An empty or restored older bucket looks like this, and must not erase annotations.
         """
         gone = report.found[State.GONE]
         documents = report.documents - report.found[State.REMOVED]
         if gone > most_removals(documents) and not self._allows_gone:
             report.held = gone
-            log.warning("removals held: see docreco reconcile", gone=gone, documents=documents)
+            log.warning(
+                "too many removals, not queued: run docreco reconcile",
+                gone=gone,
+                documents=documents,
+            )
             return
         for first in range(0, len(self._gone), self._settings.parallel):
             await self._wait_for_room()
@@ -198,7 +201,7 @@ class Reconciler:
             self._on_progress(report)
 
     async def _queue_gone(self, before: Pair, cutoff: datetime, report: Report) -> None:
-        """Look a last time, as the pass may have taken long."""
+        """Verify again, as the pass may have taken long."""
         pair = await self._look_again(before)
         if pair is not None and judge(pair, cutoff) is State.GONE:
             await self._queue(pair, report)
@@ -213,29 +216,29 @@ class Reconciler:
         report.queued += 1
 
     async def _look_again(self, before: Pair) -> Pair | None:
-        """Return the pair as it is now, with the object's metadata; None: neither is there."""
+        """Return the current pair with the object's metadata; None: neither exists."""
         document = await self._images.get(f"{self._store.bucket}/{before.key}")
         now = await self._store.head(before.key)
         if now is None and document is None:
             return None
         if now is None or before.listed is None:
             return Pair(before.key, now, document)
-        # A HEAD's time is cut to seconds, a listing's to milliseconds
+        # HEAD truncates times to seconds, a listing to milliseconds
         if now.etag == before.listed.etag and now.stored_at == _whole(before.listed.stored_at):
             now = replace(now, stored_at=before.listed.stored_at)
         return Pair(before.key, now, document)
 
     async def _wait_for_room(self) -> None:
-        """Wait while images wait: a backfill must not stand in the way of what is fresh."""
+        """Wait while the queue is long: a backfill must not delay new images."""
         if self._publisher is None:
             return
         most, work = self._settings.max_waiting, self._queues.work
-        while await self._publisher.depth(work) >= most:  # noqa: ASYNC110  others empty it
+        while await self._publisher.depth(work) >= most:  # noqa: ASYNC110  emptied by other processes
             await asyncio.sleep(ROOM_POLL_SECONDS)
 
 
 def notification_for(bucket: str, pair: Pair) -> bytes:
-    """Return the notification that brings the document where the object is (see ``synthetic``)."""
+    """Return the synthetic event that aligns the document with the object."""
     shown = pair.document.sequencer if pair.document is not None else None
     if pair.listed is not None:
         sequencer = latest(sequencer_at(pair.listed.stored_at), shown)
@@ -255,15 +258,15 @@ async def make_pass(
     allows_gone: bool = False,
     on_progress: Callable[[Report], None] = lambda _: None,
 ) -> Report:
-    """Connect to RabbitMQ and make one pass.
+    """Connect to RabbitMQ and run one pass.
 
     Raises:
-        UnavailableError: A server is missing; what was queued until then is queued.
+        UnavailableError: A server does not answer; events queued so far remain.
     """
     parked = await parked_notifications(amqp, queues)
     if is_blind := len(parked) >= MOST_PARKED:
-        # what is parked beyond them would be queued again, and parked again, in every pass
-        log.warning("too much is parked: nothing is queued", parked=len(parked))
+        # further parked events would be queued and parked again in every pass
+        log.warning("too many parked messages, nothing is queued", parked=len(parked))
     async with AsyncExitStack() as stack:
         publisher = None
         if not (is_dry_run or is_blind):
@@ -281,7 +284,7 @@ async def make_pass(
 
 
 async def parked_notifications(settings: AmqpSettings, queues: Queues) -> Parked:
-    """Return what the parking queue holds; its messages stay there.
+    """Return the parked notifications; the messages stay in the queue.
 
     Raises:
         BrokerUnavailableError: RabbitMQ does not answer.
@@ -299,7 +302,7 @@ def _events(body: bytes) -> list[ObjectEvent]:
     try:
         return parse_notification(body)
     except PipelineError:
-        return []  # parked because it is none
+        return []  # parked as an invalid event
 
 
 def _identity(event: ObjectEvent) -> tuple[str, str | None]:

@@ -357,10 +357,10 @@ async def test_command_says_what_to_do(
     assert (status, "docreco label-studio push makes it" in said) == (4, True)
     studio.faults = [web.Response(status=301, headers={"Location": "https://other.example/"})]
     status, said = await docreco("label-studio", "pull")
-    assert (status, "set LABEL_STUDIO_URL to that" in said) == (4, True)
+    assert (status, "set LABEL_STUDIO_URL to the target" in said) == (4, True)
     studio.faults = [web.Response(text="<html>")]
     status, said = await docreco("label-studio", "pull")
-    assert (status, "no JSON" in said) == (4, True)
+    assert (status, "is not JSON" in said) == (4, True)
     studio.faults = [web.json_response({"results": [], "padding": "x" * 10_000})]
     monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 9_000)
     status, said = await docreco("label-studio", "pull")
@@ -370,11 +370,11 @@ async def test_command_says_what_to_do(
     assert (status, "Set LABEL_STUDIO_TOKEN" in said) == (4, True)
     monkeypatch.setenv("LABEL_STUDIO_URL", studio.url.replace("//", "//ada:secret@"))
     status, said = await docreco("label-studio", "push")
-    assert (status, "it has a user or a password" in said, "secret" in said) == (5, True, False)
+    assert (status, "must not contain credentials" in said, "secret" in said) == (5, True, False)
     monkeypatch.delenv("LABEL_STUDIO_TOKEN")
     monkeypatch.setenv("LABEL_STUDIO_URL", studio.url)
     status, said = await docreco("label-studio", "push")
-    assert (status, "LABEL_STUDIO_TOKEN are not both set" in said) == (5, True)
+    assert (status, "LABEL_STUDIO_TOKEN must both be set" in said) == (5, True)
 
 
 @pytest.mark.usefixtures("collected")
