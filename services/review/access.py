@@ -1,4 +1,4 @@
-"""What routes depend on: the parts of the service, who asks, and a form that is really theirs."""
+"""Dependencies of routes: application state, current user, CSRF-checked form."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ from services.review.settings import ReviewSettings
 
 @dataclass(frozen=True)
 class Parts:
-    """All that routes use."""
+    """Application state."""
 
     settings: ReviewSettings
     sessions: Sessions
@@ -51,7 +51,7 @@ class Parts:
 
 
 class LoginRequiredError(Exception):
-    """Nobody is logged in."""
+    """The user is not logged in."""
 
 
 def _parts(request: Request) -> Parts:
@@ -75,7 +75,7 @@ Me = Annotated[Session, Depends(_session)]
 async def _posted(request: Request, parts: Of, me: Me) -> AsyncIterator[FormData]:
     async with request.form() as form:
         if not parts.sessions.is_token(me, text_of(form, "token")):
-            detail = "the form is not of this login: load the page again"
+            detail = "the form belongs to another login: reload the page"
             raise ProblemError(403, "wrong_token", detail)
         yield form
 
@@ -84,6 +84,6 @@ Posted = Annotated[FormData, Depends(_posted)]
 
 
 def text_of(form: FormData, name: str) -> str:
-    """Return a field's text; empty where it is missing, or a file."""
+    """Return a field's text; empty if it is missing or a file."""
     value = form.get(name)
     return value if isinstance(value, str) else ""

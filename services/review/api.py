@@ -1,4 +1,4 @@
-"""The application: routes, what guards them, and errors as pages."""
+"""Build the application: routes, middleware, error pages."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -41,10 +41,10 @@ def build_app(
     """Build the application.
 
     Args:
-        parts: What it is made of.
+        parts: Application state.
         ready: For /readyz.
         alive: For /livez.
-        webhooks: Routes for programs, which guard themselves.
+        webhooks: Routes for programs, with their own authentication.
     """
     app = FastAPI(title="DocReco review", openapi_url=None)
     app.state.parts = parts
@@ -93,7 +93,7 @@ def _page_of_error(parts: Parts) -> Callable[[Request, Exception], Awaitable[Res
 
 
 def _said_of(error: Exception) -> tuple[int, str, str]:
-    """Return status, code and a sentence for the person."""
+    """Return status, code and message of an error."""
     match error:
         case ProblemError():
             return error.status, error.code, error.detail
@@ -101,8 +101,8 @@ def _said_of(error: Exception) -> tuple[int, str, str]:
             return 422, error.code, str(error)
         case UnavailableError():
             log.warning("dependency unavailable", code=error.code, error=str(error))
-            return 503, error.code, f"{error.dependency} does not answer; try again shortly"
+            return 503, error.code, f"{error.dependency} does not answer; retry later"
         case HTTPException():
             return error.status_code, "http_error", str(error.detail)
         case _:
-            return 422, "invalid_request", "the address or the form is not as expected"
+            return 422, "invalid_request", "invalid address or form"

@@ -24,11 +24,11 @@ class FetcherUnavailableError(UnavailableError):
 
 
 class FetcherRefusedError(PermanentError):
-    """The fetcher does not take it.
+    """The fetcher refuses the submission.
 
     Args:
-        message: What it said.
-        rejected: Of a list, the lines that it did not take.
+        message: Its explanation.
+        rejected: Rejected lines of a list.
     """
 
     code = "refused_by_fetcher"
@@ -39,7 +39,7 @@ class FetcherRefusedError(PermanentError):
 
 
 class Fetcher:
-    """Asks the fetcher; every method raises the two errors above."""
+    """Client of the fetcher; every method may raise the two errors above."""
 
     def __init__(self, session: ClientSession) -> None:
         self._session = session
@@ -52,19 +52,19 @@ class Fetcher:
         file_name: str | None = None,
         options: Mapping[str, str],
     ) -> dict[str, Any]:
-        """Send a file; the ending of its name says its format, ``options`` how to take it."""
-        form = FormData(quote_fields=False)  # or names would be percent-encoded
+        """Submit a file; its format follows from the suffix of its name."""
+        form = FormData(quote_fields=False)  # otherwise names would be percent-encoded
         form.add_field("name", name[:200])
         form.add_field("file", content, filename=file_name or name)
         return await self._ask("POST", "batches", data=form, params=dict(options))
 
     async def batches(self, cursor: str | None = None) -> dict[str, Any]:
-        """Return a page of batches, the newest first."""
+        """Return a page of batches, newest first."""
         params = {"limit": str(SHOWN_BATCHES)} | ({"cursor": cursor} if cursor else {})
         return await self._ask("GET", "batches", params=params)
 
     async def batch(self, batch_id: str) -> dict[str, Any]:
-        """Return how far a batch is."""
+        """Return the progress of a batch."""
         return await self._ask("GET", f"batches/{quote(batch_id, safe='')}")
 
     async def failures(self, batch_id: str) -> list[dict[str, Any]]:
@@ -79,7 +79,7 @@ class Fetcher:
             async with self._session.request(method, path, **request) as response:
                 answer = await response.json(content_type=None)
                 if response.status >= 500:
-                    raise FetcherUnavailableError(f"it answers {response.status}")
+                    raise FetcherUnavailableError(f"unexpected status {response.status}")
                 if not response.ok:
                     detail = str(answer.get("detail", response.reason))
                     raise FetcherRefusedError(detail, answer.get("rejected"))
@@ -90,7 +90,7 @@ class Fetcher:
 
 @asynccontextmanager
 async def open_fetcher(settings: ReviewSettings) -> AsyncIterator[Fetcher]:
-    """Open a client for the length of an ``async with`` block; nothing is sent yet."""
+    """Open a client for an ``async with`` block; it connects lazily."""
     async with api_session(
         settings.fetcher_url,
         token=settings.fetcher_token,

@@ -1,4 +1,4 @@
-"""Which images the gallery shows."""
+"""Select the images of the gallery."""
 
 import json
 import re
@@ -45,7 +45,7 @@ FIELDS = dict.fromkeys(
 
 
 class Order(StrEnum):
-    """In which order images come."""
+    """Sort order of images."""
 
     NEWEST = "newest"
     WORST = "worst"
@@ -53,7 +53,7 @@ class Order(StrEnum):
 
 
 class SearchedField(StrEnum):
-    """What is searched for a text."""
+    """Fields searched for a text."""
 
     PREDICTION = "prediction.text"
     ANNOTATION = "annotation.text"
@@ -73,7 +73,7 @@ Score = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_n
 
 
 class Filters(BaseModel):
-    """What the form of the gallery says."""
+    """Filters of the gallery's form."""
 
     order: Order = Order.NEWEST
     status: Literal["", "predicted", "rejected", "removed"] = ""
@@ -87,33 +87,33 @@ class Filters(BaseModel):
     cursor: Annotated[str, Field(max_length=4000)] = ""
 
     def link(self, cursor: str) -> dict[str, str]:
-        """Return the parameters of the page that begins at a cursor."""
+        """Return the query parameters of the page after a cursor."""
         given = self.model_dump(mode="json", exclude_defaults=True) | {"cursor": cursor}
         return {name: str(value) for name, value in given.items()}
 
 
 class InvalidCursorError(PermanentError):
-    """The cursor is not one of ours."""
+    """The cursor is invalid."""
 
     code = "invalid_cursor"
 
 
 @dataclass(frozen=True)
 class GalleryPage:
-    """Some images."""
+    """A page of images."""
 
     documents: list[ImageDocument]
     next: str | None
-    """Cursor of what follows; None at the end."""
+    """Cursor of the next page; None at the end."""
     is_cut: bool
-    """Whether time was over before the page was full."""
+    """Whether the search timed out before the page was full."""
 
 
 async def find_page(images: ImageRepository, filters: Filters) -> GalleryPage:
-    """Return the images that the filters ask for.
+    """Return the images that match the filters.
 
     Raises:
-        InvalidCursorError: The filters' cursor is not one.
+        InvalidCursorError: The cursor is invalid.
         IndexUnavailableError: MongoDB does not answer.
     """
     key, deadline = _sort_key(filters), monotonic() + SEARCH_SECONDS
@@ -133,7 +133,7 @@ async def find_page(images: ImageRepository, filters: Filters) -> GalleryPage:
 
 
 def where(filters: Filters) -> Document:
-    """Return what images meet, beside a range of the sort key."""
+    """Return the filter of images, beside the range of the sort key."""
     conditions: Document = {}
     if filters.status:
         conditions["status"] = filters.status
@@ -152,17 +152,17 @@ def where(filters: Filters) -> Document:
 
 
 def encode(cursor: Cursor) -> str:
-    """Return a cursor as part of an address."""
+    """Encode a cursor for a URL."""
     value = cursor.value
     said = value.isoformat() if isinstance(value, datetime) else value
     return urlsafe_b64encode(json.dumps([said, cursor.document_id]).encode()).decode()
 
 
 def decode(text: str, key: SortKey) -> Cursor:
-    """Return the cursor that an address holds.
+    """Decode a cursor of a URL.
 
     Raises:
-        InvalidCursorError: It is not one of this sort key.
+        InvalidCursorError: It is invalid for this sort key.
     """
     try:
         said, document_id = json.loads(urlsafe_b64decode(text))
@@ -170,7 +170,7 @@ def decode(text: str, key: SortKey) -> Cursor:
         value: Any = datetime.fromisoformat(said).astimezone(UTC) if is_time else float(said)
         key.end_of(value, key.step)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise InvalidCursorError("this is not an address that the gallery gave") from error
+        raise InvalidCursorError("invalid cursor in the address") from error
     return Cursor(value, None if document_id is None else str(document_id))
 
 

@@ -1,4 +1,4 @@
-"""What bodies the pages take, and what every answer carries."""
+"""Limits of request bodies, and security headers of responses."""
 
 from collections.abc import Awaitable, Callable
 
@@ -10,9 +10,9 @@ from services.common.runtime.site_guard import SiteGuard
 UPLOAD_PATH = "/submit"
 WEBHOOK_PATH = "/webhooks/label-studio"
 MAX_EVENT_BYTES = 2**20
-"""It says all of an annotation, its task and its project: some kilobytes."""
+"""Largest webhook: annotation, task and project take some kilobytes."""
 MAX_FORM_BYTES = 16 * 1024
-"""Of all other forms: the login's is read from anybody."""
+"""Largest body of all other forms; that of the login is unauthenticated."""
 POLICY = "; ".join(
     (
         *("default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self'"),
@@ -23,7 +23,7 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # Not no-referrer: browsers would call the origin of our own forms null
+    # Not no-referrer: browsers would send a null origin with our own forms
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -39,13 +39,13 @@ def install_guard(
     max_upload_bytes: int,
     refuse: Callable[[Request, Exception], Awaitable[Response]],
 ) -> None:
-    """Refuse what another site may have sent, and send the headers that keep a page to itself.
+    """Add body limits, protection against cross-site requests, and security headers.
 
     Args:
-        app: Where to.
-        hosts: Names of this service: another name that leads here may be a stranger's page.
-        max_upload_bytes: Largest body that ``/submit`` takes.
-        refuse: Says what is wrong.
+        app: The application.
+        hosts: Allowed host names (DNS-rebinding protection).
+        max_upload_bytes: Largest body of ``/submit``.
+        refuse: Builds the response of a refusal.
     """
     limits = {UPLOAD_PATH: max_upload_bytes, WEBHOOK_PATH: MAX_EVENT_BYTES}
     app.add_middleware(

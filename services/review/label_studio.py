@@ -1,7 +1,7 @@
-"""Label Studio's webhooks: what they say is only which task is to be read.
+"""Label Studio's webhooks, which only name the task to pull.
 
-Label Studio waits a second for an answer, and sends nothing twice. So an event is noted and
-answered at once, and the task is read afterwards; what gets lost is found by
+Label Studio waits a second for the response, and does not retry. So an event is queued and answered
+at once, and the task is pulled afterwards; lost events are covered by
 ``docreco label-studio pull``.
 """
 
@@ -25,21 +25,21 @@ from services.review.metrics import LABEL_STUDIO_TASKS
 log = structlog.stdlib.get_logger(__name__)
 
 MAX_WAITING = 100
-"""Tasks; beyond it all that changed is read at once."""
+"""Limit of queued tasks; beyond it all changes are pulled together."""
 MAX_TRIES = 10
-"""To read what Label Studio can't show though it answers; ``docreco label-studio pull`` tells."""
+"""Attempts to read a task that Label Studio can't return."""
 
 MAX_TOLD = 20
-"""Remarks of one look in the log."""
+"""Limit of logged messages per pull."""
 
 
 class Inbox:
-    """Tasks that are to be read, each once however often it is named.
+    """Set of tasks to pull.
 
     Args:
-        studio: Where from.
-        index: Where to.
-        title: Of the project; tasks of others are left alone.
+        studio: Source.
+        index: Target.
+        title: Of the project; tasks of others are ignored.
     """
 
     def __init__(self, studio: LabelStudio, index: Database, title: str) -> None:
@@ -52,7 +52,7 @@ class Inbox:
         self._breaker = Breaker({"mongodb": index.check})
 
     def note(self, task: int | None) -> None:
-        """Have a task read, or all that changed."""
+        """Queue a task, or all changes."""
         if len(self._waiting) >= MAX_WAITING:
             self._waiting.clear()
             task = None
@@ -60,7 +60,7 @@ class Inbox:
         self._arrived.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Read what is noted until ``stop`` is set."""
+        """Pull queued tasks until ``stop`` is set."""
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(self._read_all(stop))
             await stop.wait()
@@ -122,7 +122,7 @@ class _Named(BaseModel):
 
 
 class Event(BaseModel):
-    """What is read of an event; events of deleted annotations do not say of which task."""
+    """Webhook event; those of deleted annotations do not name the task."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -131,7 +131,7 @@ class Event(BaseModel):
 
 
 def webhook_router(inbox: Inbox, secret: SecretStr) -> APIRouter:
-    """Build the route; who sends a webhook has no login, and knows a secret."""
+    """Build the route, which is authenticated by a secret."""
     knows_secret = Depends(require_bearer(secret, setting="LABEL_STUDIO_WEBHOOK_SECRET"))
     router = APIRouter()
 

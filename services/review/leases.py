@@ -1,4 +1,4 @@
-"""Whose turn an image is: two people never look at the same one."""
+"""Leases of images, so that two people never annotate the same one."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -8,32 +8,32 @@ from services.common.adapters.mongo import Collection, DuplicateDocumentError
 from services.review.metrics import LEASES
 
 KEPT = timedelta(days=1)
-"""How long it is remembered who skipped or annotated an image."""
+"""Retention of who skipped or annotated an image."""
 _NOT_ANSWERING = {"answering_by": "", "answering_at": ""}
 
 
 class Answer(NamedTuple):
-    """That a session annotated an image, or began to."""
+    """A session's annotation of an image, finished or begun."""
 
     image: str
     at: datetime
-    """As in the annotation: it tells whether that was written."""
+    """As in the annotation, to check whether it was written."""
 
 
 @dataclass(frozen=True)
 class Leases:
-    """One document an image that somebody looks at, skipped or annotated lately.
+    """Leases, skips and recent annotations, one document per image.
 
     Args:
-        collection: ``review_leases``; an index deletes what is older than a day.
-        seconds: How long an image is one session's without a sign of it.
+        collection: ``review_leases``, with a TTL index of a day.
+        seconds: Duration of a lease.
     """
 
     collection: Collection
     seconds: float
 
     async def take(self, image: str, session: str) -> bool:
-        """Get an image, or get it for longer; False: it is another's.
+        """Acquire or renew a lease; return False if another session has it.
 
         Raises:
             IndexUnavailableError: MongoDB does not answer.
@@ -51,25 +51,25 @@ class Leases:
         return is_taken
 
     async def keep(self, images: list[str], session: str) -> None:
-        """Get for longer what a session still has of some images."""
+        """Renew a session's leases of some images."""
         now = datetime.now(tz=UTC)
         where = {"_id": {"$in": images}, "session": session}
         await self.collection.update_many(where, {"$set": self._until(session, now)})
 
     async def taken(self, session: str) -> set[str]:
-        """Return the images that a session can't get now."""
+        """Return the images that are not available to a session."""
         now = datetime.now(tz=UTC)
         others = self.collection.find({"until": {"$gt": now}, "session": {"$ne": session}})
         skipped = self.collection.find({"skipped": session})
         return {each["_id"] async for each in others} | {each["_id"] async for each in skipped}
 
     async def release(self, image: str, session: str) -> None:
-        """Give an image back."""
+        """Release a lease."""
         where = {"_id": image, "session": session}
         await self.collection.update_one(where, {"$set": {"until": datetime.now(tz=UTC)}})
 
     async def skip(self, image: str, session: str) -> None:
-        """Give an image back, and never get it again: others may."""
+        """Release a lease, and exclude the image for this session."""
         now = datetime.now(tz=UTC)
         await self.collection.update_one(
             {"_id": image, "session": session},
@@ -78,25 +78,25 @@ class Leases:
         LEASES.labels(outcome="skipped").inc()
 
     async def begin(self, answer: Answer, session: str) -> None:
-        """Note that a session is about to annotate an image: should it end there, Undo knows."""
+        """Record the start of an annotation, so that Undo works after a crash."""
         fields = {"answering_by": session, "answering_at": answer.at}
         change = {"$set": {**fields, "expires_at": datetime.now(tz=UTC) + KEPT}}
         await self.collection.update_one({"_id": answer.image}, change, upsert=True)
 
     async def begun(self, image: str, session: str) -> Answer | None:
-        """Return an answer to an image that a session began and that was cut short."""
+        """Return a session's interrupted annotation of an image."""
         found = await self.collection.find_one({"_id": image, "answering_by": session})
         return None if found is None else Answer(image, found["answering_at"])
 
     async def done(self, answer: Answer, session: str) -> None:
-        """Give an image back as annotated, so that it can be undone."""
+        """Release a lease as annotated, for Undo."""
         now = datetime.now(tz=UTC)
         fields = {"until": now, "session": None, "done_by": session, "done_at": answer.at}
         change = {"$set": {**fields, "expires_at": now + KEPT}, "$unset": _NOT_ANSWERING}
         await self.collection.update_one({"_id": answer.image}, change, upsert=True)
 
     async def last_done(self, session: str) -> Answer | None:
-        """Return what a session annotated last, or began to, and has not undone."""
+        """Return a session's last annotation, finished or begun, that is not undone."""
         answers = [
             Answer(str(each["_id"]), each[f"{name}_at"])
             for name in ("done", "answering")
@@ -107,7 +107,7 @@ class Leases:
         return max(answers, key=lambda answer: answer.at, default=None)
 
     async def undone(self, answer: Answer, session: str) -> None:
-        """Forget that a session annotated an image, or began to."""
+        """Delete the record of a session's annotation."""
         for name in ("done", "answering"):
             where = {"_id": answer.image, f"{name}_by": session, f"{name}_at": answer.at}
             change = {"$unset": {f"{name}_by": "", f"{name}_at": ""}}

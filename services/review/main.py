@@ -1,4 +1,4 @@
-"""Start the review page: the one place where it is wired together."""
+"""Wire and run the review page."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -99,7 +99,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
 async def _open_inbox(
     settings: LabelStudioSettings, index: Database
 ) -> AsyncIterator[Inbox | None]:
-    """Open what reads the tasks that webhooks name; None without a secret that they carry."""
+    """Open the reader of webhooks' tasks; None without a webhook secret."""
     if settings.webhook_secret is None:
         yield None
         return

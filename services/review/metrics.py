@@ -14,7 +14,7 @@ from services.label_studio.pull import Result
 
 STATIC_ROUTE = "/static"
 NO_ROUTE = "none"
-"""Label of a request that no route is for: its path is whatever a stranger makes of it."""
+"""Label of requests without a route, whose paths are untrusted."""
 
 REQUESTS = Counter(
     "review_requests_total", "Requests answered, health routes left out.", ["route", "status"]
@@ -27,27 +27,27 @@ DURATIONS = Histogram(
 )
 ANNOTATIONS = counter_at_zero(
     "review_annotations_total",
-    "Annotations written, by what they say of the image.",
+    "Annotations written, by quality.",
     ["quality"],
     [(quality,) for quality in Quality],
 )
-UNDONE = Counter("review_annotations_undone_total", "Annotations taken back.")
+UNDONE = Counter("review_annotations_undone_total", "Annotations undone.")
 LEASES = counter_at_zero(
     "review_leases_total",
-    "Images asked for by somebody, by whether they got them, and those they skipped.",
+    "Leases of images: taken, refused, and skipped.",
     ["outcome"],
     [("taken",), ("refused",), ("skipped",)],
 )
 LABEL_STUDIO_TASKS = counter_at_zero(
     "review_label_studio_tasks_total",
-    "Tasks of Label Studio read because of a webhook, by what became of them.",
+    "Tasks of Label Studio pulled because of a webhook, by outcome.",
     ["outcome"],
     [(outcome,) for outcome in (*Result, *Outcome)],
 )
 
 
 def install_metrics(app: FastAPI) -> None:
-    """Count every request; to be called after all other middleware, to be outside of it."""
+    """Count every request; add it last, as the outermost middleware."""
 
     @app.middleware("http")
     async def measure(request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -65,7 +65,7 @@ def install_metrics(app: FastAPI) -> None:
 
 
 def _route_of(request: Request) -> str:
-    """Return the route's own path, with names in place of values."""
+    """Return the route's path template."""
     if request.url.path.startswith(f"{STATIC_ROUTE}/"):
         return STATIC_ROUTE
     return str(getattr(request.scope.get("route"), "path", NO_ROUTE))

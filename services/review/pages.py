@@ -1,4 +1,4 @@
-"""HTML from templates: whatever strangers wrote is escaped."""
+"""Render HTML templates, with untrusted text escaped."""
 
 import re
 from datetime import datetime
@@ -17,7 +17,7 @@ class Pages:
     """Renders templates.
 
     Args:
-        sessions: Makes the token of the forms.
+        sessions: Makes the forms' token.
     """
 
     def __init__(self, sessions: Sessions) -> None:
@@ -44,22 +44,22 @@ class Pages:
 
 
 def as_typed(text: str) -> str:
-    """Return text without control characters, which nobody could see and take out."""
+    """Return text without (invisible) control characters."""
     return CONTROL.sub(" ", text)
 
 
 def as_score(value: object) -> str:
-    """Return a score in words, whatever stands in its place."""
+    """Format a score; accept invalid values."""
     return f"{value:.3f}" if isinstance(value, float | int) else ABSENT
 
 
 def as_share(value: float | None) -> str:
-    """Return a share in words."""
+    """Format a share."""
     return ABSENT if value is None else f"{value:.1%}"
 
 
 def as_time(value: object) -> str:
-    """Return a time, or what a service says is one, in words."""
+    """Format a time; accept invalid values."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -69,5 +69,5 @@ def as_time(value: object) -> str:
 
 
 def is_web_address(value: str | None) -> bool:
-    """Whether a link to it is harmless: ``javascript:`` and the like are none."""
+    """Whether a URL is safe to link: not ``javascript:`` or the like."""
     return (value or "").lower().startswith(("http://", "https://"))

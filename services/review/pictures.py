@@ -1,4 +1,4 @@
-"""An image as a browser can show it.
+"""Convert images for browsers.
 
 See docs/decisions/0019-images-through-the-review-page.md.
 """
@@ -14,11 +14,11 @@ from services.common.domain.normal_form import (
 )
 
 MAX_PIXELS = 25_000_000
-"""As many as the OCR API reads."""
+"""Limit of the OCR API."""
 
 
 class NotShownError(PermanentError):
-    """The object is no image, or can't be converted."""
+    """The object is not an image, or can't be converted."""
 
     code = "not_an_image"
 
@@ -29,16 +29,16 @@ class Picture:
 
     content: bytes
     content_type: str
-    """Of what the bytes are, whatever the object's own says."""
+    """Of the bytes, not the object's."""
 
 
 def to_picture(content: bytes) -> Picture:
     """Return an image for a browser, with the pixels that the OCR API reads.
 
-    What browsers would show differently, or not at all, becomes PNG. It may block for long.
+    Images that browsers show differently are converted to PNG. Blocking: call it in a thread.
 
     Raises:
-        NotShownError: It is none.
+        NotShownError: It can't be shown.
     """
     try:
         file = to_normal_file(content, readable=SHOWN, max_pixels=MAX_PIXELS)

@@ -1,4 +1,4 @@
-"""How good the predictions are: figures over all images, counted now and then, not at each look."""
+"""Quality figures of all predictions, counted periodically."""
 
 import asyncio
 from collections import defaultdict
@@ -23,7 +23,7 @@ log = structlog.stdlib.get_logger(__name__)
 BANDS = 10
 SHOWN = 30
 RETRY_SECONDS = 10.0
-"""Pause after a count that failed."""
+"""Pause after a failed count."""
 FIELDS = {"sha256": 1, "status": 1, "prediction": 1, "annotation": 1, "sources.url": 1}
 
 
@@ -38,7 +38,7 @@ class Figures:
     counted_at: datetime = field(default_factory=lambda: datetime.now(tz=UTC))
 
     def add(self, image: Image) -> None:
-        """Count an image that was read."""
+        """Count a predicted image."""
         prediction = image.document.prediction
         if prediction is None:
             return
@@ -48,7 +48,7 @@ class Figures:
         add_to_each(tallies, prediction, image.right)
 
     def by_band(self) -> Iterator[tuple[str, Tally]]:
-        """Yield each band of scores, the worst first."""
+        """Yield the bands of scores, lowest first."""
         for number, tally in enumerate(self.bands):
             yield f"{number / BANDS:.1f} to {(number + 1) / BANDS:.1f}", tally
 
@@ -64,13 +64,13 @@ class Figures:
 def _hosts(copies: Sequence[ImageDocument]) -> set[str]:
     found = set()
     for source in (source for each in copies for source in each.sources):
-        with suppress(ValueError):  # somebody's upload may name anything
+        with suppress(ValueError):  # metadata of uploads is untrusted
             found.add(urlsplit(str(source.url)).hostname or UPLOADED)
     return found or {UPLOADED}
 
 
 async def count(images: ImageRepository) -> Figures:
-    """Count all images that were read.
+    """Count all predicted images.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.
@@ -79,7 +79,7 @@ async def count(images: ImageRepository) -> Figures:
     async for page in predicted(images, {}, fields=FIELDS):
         for image in page:
             figures.add(image)
-        await asyncio.sleep(0)  # a long count lets requests through
+        await asyncio.sleep(0)  # yield to requests during a long count
     return figures
 
 
@@ -87,7 +87,7 @@ class Quality:
     """The last count.
 
     Args:
-        images: What is counted.
+        images: The collection.
         refresh_seconds: Pause between two counts.
     """
 
@@ -97,7 +97,7 @@ class Quality:
         self.figures: Figures | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Count again and again until ``stop`` is set."""
+        """Count periodically until ``stop`` is set."""
         await periodic(
             self._count, stop, seconds=self._refresh_seconds, retry_seconds=RETRY_SECONDS
         )
@@ -109,6 +109,6 @@ class Quality:
             log.warning("figures not counted", code=error.code, error=str(error))
             return False
         except Exception:
-            # A document that nobody of ours wrote must not end the whole page
+            # A foreign document must not stop the page
             log.exception("figures not counted")
         return True

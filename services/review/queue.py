@@ -1,4 +1,4 @@
-"""The queue: which image a person sees next."""
+"""Queue of images to annotate."""
 
 import asyncio
 import random
@@ -28,11 +28,11 @@ from services.review.metrics import ANNOTATIONS, UNDONE
 from services.review.sessions import Session
 
 SEARCH_SECONDS = 5.0
-"""A page shows what was found in this time, and how to go on."""
+"""Timeout of a search; the page then offers to continue it."""
 
 
 class Mode(StrEnum):
-    """In which order images come."""
+    """Sort order of images."""
 
     WORST = "worst"
     DISAGREEMENT = "disagreement"
@@ -41,35 +41,35 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class Wish:
-    """Which images a person wants to see."""
+    """Filter of the queue."""
 
     mode: Mode = Mode.WORST
     batch: str = ""
     host: str = ""
     after: Cursor | None = None
-    """Where an earlier search ended before it had found one."""
+    """Cursor of an earlier search that timed out."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """The image to look at, and the one after it, which is loaded meanwhile."""
+    """The current image, and the next one to preload."""
 
     now: ImageDocument | None
     next: ImageDocument | None
     is_cut: bool = False
-    """Whether the search ended by time: there may be images yet."""
+    """Whether the search timed out: there may be further images."""
     after: Cursor | None = None
-    """Where to go on then; None: at the begin, which is another one each time."""
+    """Cursor to continue from; None: a new random start."""
 
 
 @dataclass(frozen=True)
 class Queue:
-    """Hands images out.
+    """Assigns images to people.
 
     Args:
-        images: Where they are known.
-        leases: Whose they are.
-        turns: Those who look for an image at the same time would try the same ones.
+        images: Repository of images.
+        leases: Of images.
+        turns: Serialises searches, which would try the same images.
     """
 
     images: ImageRepository
@@ -77,12 +77,12 @@ class Queue:
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def task(self, session: Session, wish: Wish, *expected: str) -> Task:
-        """Return what a person does now, and next.
+        """Return the current and the next image of a person.
 
         Args:
-            session: Whose it is.
-            wish: What they want to see.
-            expected: Images that come first, where nobody else has them.
+            session: Id of the session.
+            wish: The filter.
+            expected: Preferred images, if available.
 
         Raises:
             IndexUnavailableError: MongoDB does not answer.
@@ -110,10 +110,10 @@ class Queue:
     async def answer(
         self, session: Session, image: str, *, text: str, quality: Quality, etag: str
     ) -> Outcome:
-        """Write what a person says of an image, and give it back.
+        """Save an annotation and release the lease.
 
         Raises:
-            UnacceptableAnnotationError: The text can't be an annotation.
+            UnacceptableAnnotationError: The annotation is invalid.
             IndexUnavailableError: MongoDB does not answer.
         """
         answer = Answer(image, _now())
@@ -135,10 +135,10 @@ class Queue:
     async def _is_finished(
         self, session: Session, said: Annotation, image: str, *, etag: str
     ) -> bool:
-        """Return whether this answer was written already, and finish it.
+        """Finish an interrupted annotation; return whether it was saved already.
 
-        It was cut short, so its person was not told, and gives it again. Where they say something
-        else this time, what was written is taken back.
+        The person repeats it, as they saw no confirmation. If the new text differs, the saved one
+        is reverted.
         """
         earlier = await self.leases.begun(image, session.id)
         if earlier is None:
@@ -153,7 +153,7 @@ class Queue:
         return False
 
     async def undo(self, session: Session) -> str | None:
-        """Take back what a session annotated last; return the image, which is that person's now.
+        """Revert a session's last annotation; return the image, leased to the session.
 
         Raises:
             IndexUnavailableError: MongoDB does not answer.
@@ -163,7 +163,7 @@ class Queue:
             is_reverted = await self.images.revert(last.image, **mine)
             if is_reverted:
                 UNDONE.inc()
-            # An Undo may have been cut short, and its person was not told what it did
+            # An earlier Undo may have been interrupted before its confirmation
             document = await self.images.load(last.image)
             is_undone = is_reverted or document.has_reverted(**mine)
             await self.leases.undone(last, session.id)
@@ -172,10 +172,10 @@ class Queue:
         return None
 
     async def _take(self, image: str, session: Session) -> ImageDocument | None:
-        """Return an image that is this session's from now on, and not annotated."""
+        """Lease an image without annotation to this session."""
         if not await self.leases.take(image, session.id):
             return None
-        # Read after the lease: who had it before may have annotated it
+        # Read after the lease: the last holder may have annotated it
         document = await self.images.get(image)
         if document is None or not is_open(document):
             await self.leases.release(image, session.id)
@@ -183,7 +183,7 @@ class Queue:
         return document
 
     async def _candidates(self, wish: Wish, taken: set[str]) -> AsyncIterator[str | Cursor]:
-        """Yield images; at last, where time was over before the end, how far the search came."""
+        """Yield images, and finally the cursor if the search timed out."""
         deadline, after = monotonic() + SEARCH_SECONDS, wish.after
         for key in sort_keys(wish.mode):
             fields = {key.field: 1}
@@ -197,7 +197,7 @@ class Queue:
 
 
 def _now() -> datetime:
-    """Return the time as MongoDB keeps it: to milliseconds."""
+    """Return the time in MongoDB's precision of milliseconds."""
     now = datetime.now(tz=UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
@@ -210,12 +210,12 @@ def _to_task(
 
 
 def is_open(document: ImageDocument) -> bool:
-    """Whether an image was read and nobody has said anything of it."""
+    """Whether an image has a prediction and no annotation."""
     return document.status == "predicted" and document.annotation is None
 
 
 def from_host(host: str) -> Document:
-    """Return what images of a source host meet."""
+    """Return the filter for images of a source host."""
     name = re.escape(host)
     return {
         "sources.url": {
@@ -226,9 +226,9 @@ def from_host(host: str) -> Document:
 
 
 def sort_keys(mode: Mode) -> list[SortKey]:
-    """Return the orders in which images come, one after the other."""
+    """Return the sort keys of the passes over the images."""
     if mode is Mode.RANDOM:
-        start = random.random()  # noqa: S311  nobody gains by guessing it
+        start = random.random()  # noqa: S311  not security-relevant
         return [by_sha256(start), by_sha256()]
     return [by_disagreement() if mode is Mode.DISAGREEMENT else by_score()]
 

@@ -1,4 +1,4 @@
-"""Who is at the browser: a signed cookie, and the token that its forms carry."""
+"""Login sessions: signed cookies and CSRF tokens."""
 
 import binascii
 import hashlib
@@ -30,35 +30,35 @@ class Session:
 
     id: str
     name: str
-    """What ``annotation.by`` says."""
+    """Stored in ``annotation.by``."""
     expires: float
     """Unix time."""
 
 
 class Sessions:
-    """Makes and reads cookies.
+    """Signs and verifies cookies.
 
     Args:
-        password: Cookies end when it changes; without one they end with this process.
-        seconds: How long a login lasts.
+        password: Cookies expire when it changes; without one, with this process.
+        seconds: Validity of a login.
     """
 
     def __init__(self, password: SecretStr | None, *, seconds: float) -> None:
         self.seconds = seconds
         self._password = password
         seed = password.get_secret_value() if password else secrets.token_hex(32)
-        # Slow (32 MiB, some 0.1 s), as whoever has a cookie may test passwords by it (RFC 7914)
+        # Slow (32 MiB, some 0.1 s), as a cookie allows offline guesses of passwords (RFC 7914)
         self._key = hashlib.scrypt(
             seed.encode(), salt=b"docreco review session", n=2**15, r=8, p=1, maxmem=64 * 2**20
         )[:32]
 
     @property
     def wants_password(self) -> bool:
-        """Whether a login needs one."""
+        """Whether a login needs a password."""
         return self._password is not None
 
     def accepts(self, password: str) -> bool:
-        """Whether this is the password; everything is, where there is none."""
+        """Whether this is the password; always true if none is set."""
         if self._password is None:
             return True
         return hmac.compare_digest(password.encode(), self._password.get_secret_value().encode())
@@ -67,7 +67,7 @@ class Sessions:
         """Begin a login.
 
         Raises:
-            UnacceptableAnnotationError: The name can't sign an annotation.
+            UnacceptableAnnotationError: The name is invalid for annotations.
         """
         by = to_annotation("", "unreadable", by=name[:100]).by
         return Session(secrets.token_urlsafe(18), by, time.time() + self.seconds)
@@ -79,7 +79,7 @@ class Sessions:
         return f"{body}.{self._sign(body)}"
 
     def read(self, cookie: str | None) -> Session | None:
-        """Return the session of a cookie, or None where it is not ours or is over."""
+        """Return the session of a cookie, or None if it is invalid or expired."""
         body, _, signature = (cookie or "").rpartition(".")
         if not body or not hmac.compare_digest(self._sign(body).encode(), signature.encode()):
             return None
@@ -90,11 +90,11 @@ class Sessions:
         return session if session.expires > time.time() else None
 
     def token(self, session: Session) -> str:
-        """Return what the forms of a session carry, which no other site can know."""
+        """Return the CSRF token of a session."""
         return self._sign(f"form {session.id}")
 
     def is_token(self, session: Session, given: str) -> bool:
-        """Whether ``given`` is the token of a session."""
+        """Whether ``given`` is the CSRF token of a session."""
         return hmac.compare_digest(self.token(session).encode(), given.encode())
 
     def _sign(self, text: str) -> str:
@@ -102,17 +102,17 @@ class Sessions:
 
 
 class EndedSessions:
-    """Sessions that were logged out before their time, for all processes and after a restart.
+    """Revoked sessions, shared by all processes and kept over restarts.
 
     Args:
-        collection: ``review_leases``, whose index deletes what has expired.
+        collection: ``review_leases``, with a TTL index.
     """
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
 
     async def add(self, session: Session) -> None:
-        """End a session; its cookie is nobody's from now on.
+        """Revoke a session.
 
         Raises:
             IndexUnavailableError: MongoDB does not answer.
@@ -122,7 +122,7 @@ class EndedSessions:
             await self._collection.insert({"_id": _ended(session), "expires_at": expires_at})
 
     async def has(self, session: Session) -> bool:
-        """Whether a session was ended.
+        """Whether a session was revoked.
 
         Raises:
             IndexUnavailableError: MongoDB does not answer.
@@ -131,13 +131,13 @@ class EndedSessions:
 
 
 class PasswordGuesses:
-    """Counts wrong passwords within a minute: few from one address, more from all together.
+    """Rate limit of wrong passwords per minute, for one address and for all.
 
-    Whoever guesses keeps out those who share the address, and all only from many addresses.
+    An attacker locks out those with the same address, and everybody only from many addresses.
 
     Args:
-        of_address: How many one address may try.
-        of_all: How many all may.
+        of_address: Limit of one address.
+        of_all: Limit of all.
     """
 
     def __init__(self, *, of_address: int, of_all: int) -> None:
@@ -146,11 +146,11 @@ class PasswordGuesses:
         self._addresses: OrderedDict[str, AsyncLimiter] = OrderedDict()
 
     def may_try(self, address: str) -> bool:
-        """Whether a password from an address is looked at; else not even the right one."""
+        """Whether a password from an address is checked; if not, it is refused."""
         return self._all.has_capacity() and self._limiter(address).has_capacity()
 
     async def count(self, address: str) -> None:
-        """Note that a password was wrong."""
+        """Record a wrong password."""
         await self._all.acquire()
         await self._limiter(address).acquire()
 
@@ -164,7 +164,7 @@ class PasswordGuesses:
 
 
 def _network(address: str) -> str:
-    """Return who is counted as one: an IPv4 address, or an IPv6 network of one customer."""
+    """Return the unit of counting: an IPv4 address, or the IPv6 network of a customer."""
     try:
         ip = ip_address(address)
     except ValueError:

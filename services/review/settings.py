@@ -18,30 +18,28 @@ class ReviewSettings(BaseSettings):
         env_prefix="REVIEW_", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
     )
 
-    host: str = Field("127.0.0.1", description="Address of the page.")
-    port: Port = Field(8082, description="Port of the page.")
+    host: str = Field("127.0.0.1", description="Listen address.")
+    port: Port = Field(8082, description="Listen port.")
     hosts: str = Field(
         "127.0.0.1,localhost",
         description="Host names by which browsers may ask for it, comma-separated; an IP address "
         "always passes.",
     )
     login_password: SecretStr | None = Field(
-        None, min_length=8, description="Asked for at login; none: only a name is asked for."
+        None, min_length=8, description="Login password; unset: only a name is asked for."
     )
-    session_hours: float = Field(12.0, gt=0, le=720, description="How long a login lasts.")
+    session_hours: float = Field(12.0, gt=0, le=720, description="Validity of a login.")
     lease_seconds: float = Field(
-        120.0, ge=1, le=3600, description="How long an image is one person's after its last sign."
+        120.0, ge=1, le=3600, description="Duration of the lease of an image."
     )
     fetcher_url: HttpUrl = Field(
-        HttpUrl("http://127.0.0.1:8081"), description="Address of the fetcher, who takes lists."
+        HttpUrl("http://127.0.0.1:8081"), description="URL of the fetcher."
     )
-    fetcher_token: SecretStr | None = Field(None, description="Its token, where it wants one.")
+    fetcher_token: SecretStr | None = Field(None, description="Token of the fetcher.")
     fetcher_timeout_seconds: float = Field(
-        30.0, gt=0, le=600, description="Limit to wait for its next answer."
+        30.0, gt=0, le=600, description="Timeout of the fetcher's responses."
     )
-    max_upload_bytes: int = Field(
-        64 * MEBIBYTE, ge=1024, description="All that is dropped at once, in bytes."
-    )
+    max_upload_bytes: int = Field(64 * MEBIBYTE, ge=1024, description="Largest upload, in bytes.")
     max_object_bytes: int = Field(20 * MEBIBYTE, ge=1024, description="Largest image, in bytes.")
     quality_refresh_seconds: float = Field(
         300.0, gt=0, le=86_400, description="Pause between two counts of the quality figures."

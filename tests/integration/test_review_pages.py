@@ -63,7 +63,7 @@ async def test_hostile_addresses_are_refused_as_a_page(ada: Person) -> None:
         async with ada.client.get(path) as response:
             assert response.status in {404, 422}, path
             assert response.headers["Content-Type"].startswith("text/html")
-            assert "That did not work" in await response.text()
+            assert "<h1>Error</h1>" in await response.text()
 
 
 async def test_correction_on_the_images_page_keeps_the_earlier_one(
@@ -138,7 +138,7 @@ async def test_list_and_images_that_are_dropped_are_submitted(
         async with ada.client.post("/submit", data=form) as response:
             html = await response.text()
             assert response.status == 200
-        assert "Lines that were not taken: 1" in html
+        assert "Rejected lines: 1" in html
         assert "ftp://no/" in html
         progress = html.partition('href="/batches/2')[2].partition('"')[0]
 
@@ -247,4 +247,4 @@ async def test_upload_that_is_too_large_is_refused_at_once(
         form.add_field("file", bytes(4096), filename="a.png")
         async with ada.client.post("/submit", data=form) as response:
             assert response.status == 413
-            assert "That did not work" in await response.text()
+            assert "<h1>Error</h1>" in await response.text()

@@ -126,7 +126,7 @@ async def test_second_answer_to_one_image_does_not_replace_the_first(site: Site)
         await ada.do(task, "save", "ada's")
         fields = {**fields_of(task), "action": "save", "text": "bob's"}
         said = await bob.send("/queue/answer", {**fields, "token": bob.token})
-    assert "theirs stays" in said
+    assert "theirs is kept" in said
     assert (await site.document(image_of(task)))["annotation"]["text"] == "ada's"
 
 

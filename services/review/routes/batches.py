@@ -1,4 +1,4 @@
-"""Batches and their progress; what is dropped onto the page."""
+"""Routes of batches and uploads."""
 
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ from services.review.access import Me, Of, Parts, Posted, text_of
 from services.review.fetcher import FetcherRefusedError, FetcherUnavailableError
 
 HEADER_BYTES = 32
-"""Enough to tell whether a file is an image."""
+"""First bytes read to detect an image."""
 
 LIST_OPTIONS = ("collection", "url_column", "text_column", "encoding")
-"""Fields of the form that the fetcher is given."""
+"""Form fields passed on to the fetcher."""
 
 BatchId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$")]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9A-Za-z/-]{1,100}$")]
@@ -28,46 +28,46 @@ router = APIRouter()
 
 @dataclass(frozen=True)
 class Submitted:
-    """What became of a file that was dropped."""
+    """Result of an uploaded file."""
 
     name: str
     batch_id: str = ""
-    """Of a list that was taken."""
+    """Of an accepted list."""
     rejected: list[dict[str, Any]] = field(default_factory=list)
-    """The first lines that were not."""
+    """The first rejected lines."""
     rejected_count: int = 0
     problem: str = ""
-    """Why the file was not taken at all."""
+    """Reason of a refused file."""
     reading: dict[str, Any] = field(default_factory=dict)
-    """How a list was read."""
+    """The fetcher's reading report of a list."""
 
     @property
     def is_well(self) -> bool:
-        """Whether there is nothing to tell of it."""
+        """Whether there is nothing to report."""
         return not (self.problem or self.rejected_count or self._has_reading)
 
     @property
     def _has_reading(self) -> bool:
-        """Whether a person should see that it was read as it was meant: columns, accents, notes."""
+        """Whether a person should check the reading: columns, accents, notes."""
         is_plain = self.reading.get("encoding") in {None, "utf-8-sig"}
         return bool(self.reading.get("columns") or self.reading.get("notes")) or not is_plain
 
     @property
     def lacks_columns(self) -> bool:
-        """Whether its header was not understood."""
+        """Whether its columns must be named."""
         return any(each.get("code") == "no_url_column" for each in self.rejected)
 
 
 @router.get("/batches")
 async def batches_page(parts: Of, me: Me, cursor: Cursor = None) -> Response:
-    """Show batches, the newest first, and where to drop lists and images."""
+    """Show batches, newest first, and the upload form."""
     found = await parts.fetcher.batches(cursor)
     return parts.pages.page("batches", me, found=found)
 
 
 @router.get("/batches/{batch_id}")
 async def batch_page(parts: Of, me: Me, batch_id: BatchId) -> Response:
-    """Show how far a batch is and what failed."""
+    """Show progress and failures of a batch."""
     try:
         batch = await parts.fetcher.batch(batch_id)
         failures = await parts.fetcher.failures(batch_id) if batch["counts"]["failed"] else []
@@ -86,12 +86,12 @@ async def batch_page(parts: Of, me: Me, batch_id: BatchId) -> Response:
 
 @router.post("/submit")
 async def submit(parts: Of, me: Me, form: Posted) -> Response:
-    """Give lists, archives and images to the fetcher; tell what was not taken."""
+    """Submit lists, archives and images to the fetcher; show refused ones."""
     files = [
         each for each in form.getlist("file") if isinstance(each, UploadFile) and each.filename
     ]
     if not files:
-        raise ProblemError(422, "no_file", "there is no file")
+        raise ProblemError(422, "no_file", "no file was sent")
     options = {name: value for name in LIST_OPTIONS if (value := text_of(form, name).strip())}
     images = [file for file in files if await _is_image(file)]
     done = [await _take(parts, file, options) for file in files if file not in images]
@@ -107,7 +107,7 @@ async def submit(parts: Of, me: Me, form: Posted) -> Response:
 
 
 async def _take(parts: Parts, file: UploadFile, options: Mapping[str, str]) -> Submitted:
-    """Hand a list or an archive to the fetcher."""
+    """Submit a list or an archive to the fetcher."""
     name = file.filename or "list.txt"
     return await _submitted(name, parts.fetcher.submit(file.file, name=name, options=options))
 
@@ -115,7 +115,7 @@ async def _take(parts: Parts, file: UploadFile, options: Mapping[str, str]) -> S
 async def _take_images(
     parts: Parts, images: Sequence[UploadFile], options: Mapping[str, str]
 ) -> Submitted:
-    """Hand images to the fetcher as one batch, in which they keep their names."""
+    """Submit images to the fetcher as one batch, with their names."""
     name = images[0].filename or "image"
     if len(images) > 1:
         name = f"{len(images)} images"
@@ -126,13 +126,13 @@ async def _take_images(
 
 
 async def _submitted(name: str, answer: Awaitable[dict[str, Any]]) -> Submitted:
-    """Return what became of a file; what is wrong with it does not hold up the others."""
+    """Return the result of a file; an error does not affect the others."""
     try:
         told = await answer
     except FetcherRefusedError as error:
         return Submitted(name, rejected=error.rejected, problem=str(error))
     except FetcherUnavailableError:
-        return Submitted(name, problem="the fetcher does not answer; try again shortly")
+        return Submitted(name, problem="the fetcher does not answer; retry later")
     rejected, count = told.get("rejected") or [], int(told.get("rejected_count") or 0)
     reading = told.get("reading") or {}
     return Submitted(name, str(told["batch_id"]), rejected, count, reading=reading)
@@ -145,7 +145,7 @@ async def _is_image(file: UploadFile) -> bool:
 
 
 async def _packed(images: Sequence[UploadFile]) -> AsyncIterator[bytes]:
-    """Yield images as a tar, each under a name of its own."""
+    """Stream images as a tar archive with unique names."""
     taken: set[str] = set()
     for number, image in enumerate(images, start=1):
         name = (image.filename or "image").replace("\\", "/").rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Gallery, an image's own page, and its bytes."""
+"""Routes of the gallery, an image's page and its bytes."""
 
 import asyncio
 from typing import Annotated
@@ -25,7 +25,7 @@ from services.review.metrics import ANNOTATIONS
 from services.review.pictures import NotShownError, to_picture
 
 SECONDS_IN_BROWSER = 120
-"""Long enough that an image loaded ahead need not be loaded again."""
+"""Browser cache time, for preloaded images."""
 PROOF_SECONDS = 10.0
 CONTENT_HEADERS = {
     "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -40,37 +40,37 @@ router = APIRouter()
 
 @router.get("/gallery")
 async def gallery_page(parts: Of, me: Me, filters: Annotated[Filters, Query()]) -> Response:
-    """Show images that meet some filters."""
+    """Show images that match the filters."""
     page = await find_page(parts.images, filters)
     return parts.pages.page("gallery", me, filters=filters, page=page)
 
 
 @router.get("/image")
 async def image_page(parts: Of, me: Me, id: ImageId, said: str = "") -> Response:  # noqa: A002
-    """Show all that is known of an image."""
+    """Show an image's details."""
     document = await _document(parts, id)
-    message = {"saved": "Saved.", "unchanged": "It says so already."}.get(said, "")
+    message = {"saved": "Saved.", "unchanged": "It is unchanged."}.get(said, "")
     return parts.pages.page("image", me, image=document, message=message, proofs=None)
 
 
 @router.get("/content")
 async def content(parts: Of, _: Me, id: ImageId, etag: ETag) -> Response:  # noqa: A002
-    """Send an image's bytes: no browser reaches MinIO where its address is a container's.
+    """Serve an image's bytes, as browsers may not reach MinIO.
 
-    Only those with the ETag that the page knows: what a person says is said of these.
+    Only with the page's ETag, as annotations refer to these bytes.
     """
     document = await _document(parts, id)
     if document.status == "rejected":
-        # What the OCR API refused may have been made to cost a reader time, here or in a browser
-        raise ProblemError(415, "rejected", "an image that was rejected is not shown")
+        # A rejected image may be hostile to decoders, here or in a browser
+        raise ProblemError(415, "rejected", "rejected images are not shown")
     try:
         stored = await parts.store.read(document.key, max_bytes=parts.settings.max_object_bytes)
         if stored.info.etag != etag:
-            raise ProblemError(409, "changed", "the image was replaced meanwhile")
+            raise ProblemError(409, "changed", "the image was replaced")
         async with parts.conversions:
             picture = await asyncio.to_thread(to_picture, stored.content)
     except ObjectNotFoundError as error:
-        raise ProblemError(404, error.code, "the object is gone") from error
+        raise ProblemError(404, error.code, "the object does not exist any longer") from error
     except (NotShownError, ObjectTooLargeError) as error:
         raise ProblemError(415, error.code, str(error)) from error
     return Response(picture.content, media_type=picture.content_type, headers=CONTENT_HEADERS)
@@ -78,7 +78,7 @@ async def content(parts: Of, _: Me, id: ImageId, etag: ETag) -> Response:  # noq
 
 @router.post("/image/annotate")
 async def correct(parts: Of, me: Me, form: Posted) -> Response:
-    """Write an annotation, also over another person's."""
+    """Save an annotation, also over another person's."""
     image = text_of(form, "id")
     document = await _document(parts, image)
     quality = text_of(form, "quality")
@@ -93,7 +93,7 @@ async def correct(parts: Of, me: Me, form: Posted) -> Response:
     etag = text_of(form, "etag")
     outcome = await parts.images.annotate(image, said, overwrite=True, etag=etag)
     if outcome is Outcome.UNKNOWN:
-        raise ProblemError(409, "changed", "the image was removed or replaced meanwhile")
+        raise ProblemError(409, "changed", "the image was removed or replaced")
     if outcome is Outcome.WRITTEN:
         ANNOTATIONS.labels(quality=said.quality).inc()
     word = "saved" if outcome is Outcome.WRITTEN else "unchanged"
@@ -106,9 +106,9 @@ async def forget(parts: Of, me: Me, form: Posted) -> Response:
     """Delete an image, and show the proof."""
     document = await _document(parts, text_of(form, "id"))
     if text_of(form, "sure") != "yes":
-        raise ProblemError(422, "not_confirmed", "tick the box: what is deleted does not come back")
+        raise ProblemError(422, "not_confirmed", "tick the box: a deletion can't be undone")
     targets = await find_targets(parts.store, parts.index, document.key)
-    # Somebody may have named an object as another's document: only these bytes were looked at
+    # Another object may have the key of this document: only the shown bytes are meant
     targets = [
         each
         for each in targets
@@ -126,5 +126,5 @@ async def forget(parts: Of, me: Me, form: Posted) -> Response:
 async def _document(parts: Parts, image: str) -> ImageDocument:
     document = await parts.images.get(image)
     if document is None:
-        raise ProblemError(404, "image_not_found", "there is no such image")
+        raise ProblemError(404, "image_not_found", "no such image")
     return document

@@ -12,27 +12,27 @@ router = APIRouter()
 
 @router.get("/login")
 async def login_page(parts: Of, then: str = "/queue") -> Response:
-    """Ask who is there."""
+    """Show the login form."""
     return _login(parts, then)
 
 
 @router.post("/login")
 async def login(request: Request, parts: Of) -> Response:
-    """Begin a session, and go to where the person wanted to."""
+    """Begin a session, and redirect to the requested page."""
     async with request.form() as form:
         then, name, password = (text_of(form, each) for each in ("then", "name", "password"))
     address = request.client.host if request.client else ""
     if not parts.guesses.may_try(address):
-        # Not even the right one: else guesses at the same time would be without a limit
-        problem = "Too many wrong passwords were tried: try again in a minute."
+        # Not even the right one: otherwise concurrent guesses would be unlimited
+        problem = "Too many wrong passwords: try again in a minute."
         return _login(parts, then, name=name, problem=problem, status=429)
     if not parts.sessions.accepts(password):
         await parts.guesses.count(address)
-        return _login(parts, then, name=name, problem="The password is wrong.", status=403)
+        return _login(parts, then, name=name, problem="Wrong password.", status=403)
     try:
         session = parts.sessions.start(name)
     except UnacceptableAnnotationError:
-        problem = "Give a name: it is written on what you annotate."
+        problem = "Enter a name: it is stored with your annotations."
         return _login(parts, then, problem=problem, status=422)
     response = RedirectResponse(_inside(then), status_code=303)
     response.set_cookie(
@@ -48,7 +48,7 @@ async def login(request: Request, parts: Of) -> Response:
 
 @router.post("/logout")
 async def logout(parts: Of, me: Me, _: Posted) -> Response:
-    """End the session, also for whoever has a copy of its cookie."""
+    """End the session, also for copies of its cookie."""
     await parts.ended.add(me)
     response = RedirectResponse("/login", status_code=303)
     response.delete_cookie(COOKIE)
@@ -70,13 +70,13 @@ def _login(
 
 
 def _is_encrypted(request: Request) -> bool:
-    """Whether the browser speaks TLS, with whatever ends it before this service."""
-    # Who makes the header up only gets a cookie that is sent less often
+    """Whether the browser uses TLS, also if a proxy terminates it."""
+    # A forged header only restricts the sender's own cookie
     forwarded = request.headers.get("x-forwarded-proto", "")
     return "https" in {request.url.scheme, forwarded.rpartition(",")[2].strip().lower()}
 
 
 def _inside(path: str) -> str:
-    """Return a path of this site, whatever somebody made of the address."""
+    """Return a path of this site, against open redirects."""
     is_ours = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
     return path if is_ours else "/queue"

@@ -1,4 +1,4 @@
-"""The queue's page."""
+"""Routes of the queue."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -17,13 +17,13 @@ from services.review.queue import Mode, Task, Wish, sort_keys
 from services.review.sessions import Session
 
 KEEP_AFTER = 0.375
-"""Part of a lease after which a page asks for another: one such question may get lost."""
+"""Share of a lease after which a page renews it, so that one lost request does no harm."""
 
 router = APIRouter()
 
 
 class Action(StrEnum):
-    """What a key or a button does."""
+    """Action of a key or button."""
 
     SAVE = "save"
     UNREADABLE = "unreadable"
@@ -40,13 +40,13 @@ QUALITIES = {
 MESSAGES = {
     Outcome.WRITTEN: "",
     Outcome.UNCHANGED: "",
-    Outcome.CONFLICT: "Somebody has annotated that image meanwhile; theirs stays.",
-    Outcome.UNKNOWN: "That image was removed or replaced meanwhile.",
+    Outcome.CONFLICT: "Another person annotated that image; theirs is kept.",
+    Outcome.UNKNOWN: "That image was removed or replaced.",
 }
 
 
 class WishForm(BaseModel):
-    """Which images a person wants to see, as the address says."""
+    """Filter of the queue in the address."""
 
     mode: Mode = Mode.WORST
     batch: Text = ""
@@ -55,10 +55,10 @@ class WishForm(BaseModel):
 
     @property
     def wish(self) -> Wish:
-        """The same for the queue.
+        """Convert it for the queue.
 
         Raises:
-            InvalidCursorError: The cursor is not one.
+            InvalidCursorError: The cursor is invalid.
         """
         is_given = self.cursor and self.mode is not Mode.RANDOM
         after = decode(self.cursor, sort_keys(self.mode)[0]) if is_given else None
@@ -67,7 +67,7 @@ class WishForm(BaseModel):
 
 @router.get("/")
 async def start(_: Me) -> Response:
-    """Lead to the queue."""
+    """Redirect to the queue."""
     return RedirectResponse("/queue", status_code=303)
 
 
@@ -81,13 +81,13 @@ async def queue_page(parts: Of, me: Me, form: Annotated[WishForm, Query()]) -> R
 
 @router.post("/queue/keep", status_code=204)
 async def keep(parts: Of, me: Me, form: Posted) -> None:
-    """Keep the images that the person has before them."""
+    """Renew the leases of the shown images."""
     await parts.queue.leases.keep([text_of(form, "id"), text_of(form, "next")], me.id)
 
 
 @router.post("/queue/answer")
 async def answer(request: Request, parts: Of, me: Me, form: Posted) -> Response:
-    """Do what a key says, and show the next image."""
+    """Perform an action, and show the next image."""
     wish = WishForm.model_validate(
         {name: text_of(form, name) for name in ("mode", "batch", "host", "cursor")}
     ).wish
@@ -122,12 +122,12 @@ def _page(
 
 
 async def _act(parts: Parts, me: Session, form: FormData) -> tuple[str, str | None, list[str]]:
-    """Do it; return what to say, the text to go on with, and which images come first then."""
+    """Perform it; return message, text and preferred next images."""
     image, later, text = (text_of(form, name) for name in ("id", "next", "text"))
     action = _action_of(form)
     if action is Action.UNDO:
         if (undone := await parts.queue.undo(me)) is None:
-            return "There is nothing to undo.", text, [image, later]
+            return "Nothing to undo.", text, [image, later]
         await parts.queue.leases.release(later, me.id)
         return "Undone: the image is as it was before.", None, [undone, image]
     if action is Action.SKIP:
@@ -146,4 +146,4 @@ def _action_of(form: FormData) -> Action:
     try:
         return Action(text_of(form, "action"))
     except ValueError as error:
-        raise ProblemError(422, "invalid_request", "there is no such key or button") from error
+        raise ProblemError(422, "invalid_request", "unknown action") from error

@@ -1,5 +1,5 @@
 "use strict";
-// Keys of the queue, what is dropped onto the page, and what went wrong: all that htmx has no words for.
+// Keys of the queue, drag and drop, and error messages: what htmx does not cover.
 
 const trouble = (text) => {
   const place = document.getElementById("trouble");
@@ -7,14 +7,14 @@ const trouble = (text) => {
   place.hidden = text === "";
 };
 
-// Enter that is held down would accept what nobody has seen
+// A repeated Enter would accept images that are not shown yet
 document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && event.repeat && event.target.closest("#answer")) event.preventDefault();
 });
 
 document.addEventListener("keydown", (event) => {
   if (!event.altKey || event.ctrlKey || event.metaKey || event.repeat) return;
-  // By place on the keyboard: with Alt, the letter is another one on some systems
+  // By key position: with Alt the letter differs on some systems
   const button = document.querySelector(`button[data-key="${event.code}"]`);
   if (!button) return;
   event.preventDefault();
@@ -28,12 +28,12 @@ document.addEventListener("htmx:load", () => {
   text.setSelectionRange(text.value.length, text.value.length);
 });
 document.addEventListener("htmx:beforeRequest", () => trouble(""));
-document.addEventListener("htmx:sendError", () => trouble("The server does not answer. What you did last may not be saved: do it again."));
+document.addEventListener("htmx:sendError", () => trouble("The server does not answer. The last action may not be saved: repeat it."));
 document.addEventListener("htmx:responseError", (event) => {
   const { status } = event.detail.xhr;
   trouble(status >= 500
-    ? `The server failed (${status}). What you did last may not be saved: do it again.`
-    : `The server refused it (${status}); nothing was saved. Load the page again.`);
+    ? `The server failed (${status}). The last action may not be saved: repeat it.`
+    : `The server refused it (${status}); nothing was saved. Reload the page.`);
 });
 
 document.addEventListener("dragover", (event) => {
