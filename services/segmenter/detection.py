@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.common.domain.page import Quad
+from services.segmenter.joining import Box, join_pieces
 
 Pixels = NDArray[np.uint8]
 """Height x width x 3, red, green, blue."""
@@ -34,6 +35,8 @@ LEAST_SIDE = 3
 """Pixels of the reduced page: what is thinner is no text."""
 TALL = 2.0
 """Height to width from which on a rectangle stands on its side."""
+REVISION = 1
+"""Of what is done with the model's output: raised by whoever changes what is found."""
 _STRIDE = 32
 """The model takes sides that are multiples of it."""
 
@@ -74,7 +77,9 @@ class PaddleDetector:
     ) -> None:
         self._compute = compute
         self._longest_side = longest_side
-        self.version = f"rapidocr-{version('rapidocr')}+openvino-f32+side-{longest_side}"
+        self.version = (
+            f"rapidocr-{version('rapidocr')}+openvino-f32+side-{longest_side}+r{REVISION}"
+        )
 
     def find(self, pixels: Pixels) -> list[Found]:
         """Return the lines of an upright page, in any order."""
@@ -84,9 +89,9 @@ class PaddleDetector:
         scale = np.array([width / reduced.shape[1], height / reduced.shape[0]])
         edge = np.array([width - 1, height - 1])
         found = []
-        for corners, score in _boxes(probabilities):
-            placed = np.clip(np.rint(corners * scale), 0, edge)
-            found.append(Found(_to_quad(placed), score))
+        for box in join_pieces(_boxes(probabilities)):
+            placed = np.clip(np.rint(box.corners * scale), 0, edge)
+            found.append(Found(_to_quad(placed), box.score))
         return found
 
 
@@ -142,26 +147,25 @@ def _to_batch(pixels: Pixels) -> NDArray[np.float32]:
     return batch
 
 
-def _boxes(probabilities: ProbabilityMap) -> list[tuple[NDArray[np.float64], float]]:
-    """Return the corners of the rectangle around each region of text, and its score."""
+def _boxes(probabilities: ProbabilityMap) -> list[Box]:
+    """Return the rectangle around each region of text."""
     mask = (probabilities > THRESHOLD).astype(np.uint8)
     contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     boxes = []
     for contour in contours:
-        center, (width, height), angle = cv2.minAreaRect(contour)
-        if min(width, height) < LEAST_SIDE:
+        core = Box.around(contour.astype(np.float32), 0.0)
+        if min(core.width, core.height) < LEAST_SIDE:
             continue
-        core = np.asarray(cv2.boxPoints((center, (width, height), angle)), float)
-        score = _mean(probabilities, core)
-        if score < LEAST_SCORE:
-            continue
-        growth = 2 * width * height * GROWTH / (2 * (width + height))
-        grown = cv2.boxPoints((center, (width + growth, height + growth), angle))
-        boxes.append((np.asarray(grown, float), score))
+        score = _mean(probabilities, core.corners)
+        if score >= LEAST_SCORE:
+            growth = core.width * core.height * GROWTH / (core.width + core.height)
+            boxes.append(
+                core._replace(width=core.width + growth, height=core.height + growth, score=score)
+            )
     return boxes
 
 
-def _mean(probabilities: ProbabilityMap, corners: NDArray[np.float64]) -> float:
+def _mean(probabilities: ProbabilityMap, corners: NDArray[np.float32]) -> float:
     """Return the mean probability within a rectangle."""
     height, width = probabilities.shape
     low = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, (width - 1, height - 1))

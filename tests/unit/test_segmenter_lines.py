@@ -2,12 +2,14 @@
 
 from io import BytesIO
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from services.segmenter.crops import cut_line, encode_line
 from services.segmenter.detection import PaddleDetector, ProbabilityMap, load_detector
+from services.segmenter.joining import Box, join_pieces
 from services.segmenter.reading_order import reading_order
 from tests.support.pages import LEFT_LINES, RIGHT_LINES, draw_page, to_pixels
 
@@ -47,12 +49,30 @@ def test_tiny_page_is_taken(detector: PaddleDetector) -> None:
     assert detector.find(np.full((1, 3, 3), 255, np.uint8)) == []
 
 
+@pytest.mark.parametrize(
+    ("pieces", "joined"),
+    [
+        ([Box(100, 50, 100, 20, 0, 1), Box(209, 50, 100, 20, 0, 1)], 1),
+        (
+            [Box(100, 50, 100, 20, 0, 1), Box(209, 55, 100, 16, 3, 1), Box(318, 60, 100, 20, 0, 1)],
+            1,
+        ),
+        ([Box(100, 50, 100, 20, 0, 1), Box(215, 50, 100, 20, 0, 1)], 2),  # too far
+        ([Box(100, 50, 100, 20, 0, 1), Box(209, 60, 100, 20, 0, 1)], 2),  # the line below
+        ([Box(100, 50, 100, 20, 0, 1), Box(209, 50, 100, 44, 0, 1)], 1),  # a capital
+        ([Box(100, 50, 100, 20, 0, 1), Box(205, 50, 100, 20, 40, 1)], 2),  # leans too much
+        ([Box(100, 50, 20, 100, 0, 1), Box(121, 50, 20, 100, 0, 1)], 2),  # on their sides
+    ],
+)
+def test_pieces_of_a_line_are_joined(pieces: list[Box], joined: int) -> None:
+    assert len(join_pieces(pieces)) == joined
+    assert len(join_pieces(pieces[::-1])) == joined
+
+
 def test_line_is_cut_level() -> None:
     """A black bar on its slant fills the whole picture."""
     page = np.full((200, 300, 3), 255, np.uint8)
     quad = (50, 100, 249, 60, 253, 80, 54, 120)
-    import cv2  # noqa: PLC0415
-
     cv2.fillConvexPoly(page, np.array(quad, np.int32).reshape(4, 2), (0, 0, 0))
 
     line = cut_line(page, quad)
