@@ -30,7 +30,7 @@ from services.common.domain.annotations import (
     UnacceptableAnnotationError,
     to_annotation,
 )
-from services.common.domain.records import Annotation
+from services.common.domain.records import Annotation, How
 from services.common.domain.redaction import hide_secrets
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.table import Report
@@ -200,7 +200,7 @@ class _Writer:
             self._note(Remark(row.line, REJECTED, "", row.detail))
             return
         try:
-            annotation = to_annotation(row.text, row.quality, by=self._by)
+            annotation = to_annotation(row.text, row.quality, by=self._by, how=How.GIVEN)
         except UnacceptableAnnotationError as error:
             self._note(Remark(row.line, REJECTED, row.where, str(error)))
             return

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from app.engines.calibration import SUFFIX, Calibration
 from services.cli.errors import CommandError, ExitStatus
+from services.cli.options import OnlyCorrected
 from services.cli.output import Output, cell, run, table
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
@@ -59,6 +60,7 @@ def calibrate(
     model_version: Annotated[
         str | None, typer.Option(help="Which model; without it the one with most annotations.")
     ] = None,
+    only_corrected: OnlyCorrected = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Fit scores to how often the text is right; OCR_CALIBRATION then names the file."""
@@ -66,7 +68,7 @@ def calibrate(
 
     async def work() -> ExitStatus:
         async with open_index(MongoSettings()) as index:
-            samples = await collect(ImageRepository(index.images))
+            samples = await collect(ImageRepository(index.images), only_corrected=only_corrected)
         version = _chosen(samples, model_version)
         fitted = fit_to(samples[version], method, version)
         _check(fitted)
@@ -83,7 +85,9 @@ def calibrate(
     run(output, work)
 
 
-async def collect(images: ImageRepository) -> dict[str, list[Sample]]:
+async def collect(
+    images: ImageRepository, *, only_corrected: bool = False
+) -> dict[str, list[Sample]]:
     """Return what annotated images say of each model's own scores, by its version.
 
     A text is right where it is the annotation, but for composition and spaces. An image counts
@@ -94,7 +98,7 @@ async def collect(images: ImageRepository) -> dict[str, list[Sample]]:
         IndexUnavailableError: MongoDB does not answer.
     """
     samples: dict[str, list[Sample]] = defaultdict(list)
-    async for page in annotated(images, {}):
+    async for page in annotated(images, {}, only_corrected=only_corrected):
         for image in page:
             for version, prediction in _own_readings(image).items():
                 is_right = collapse(prediction.text) == image.right

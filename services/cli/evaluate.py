@@ -11,6 +11,7 @@ from rich.console import Console
 from app.settings import EngineName, OcrSettings
 from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
+from services.cli.options import OnlyCorrected
 from services.cli.output import Output, cell, run, table
 from services.cli.report import write_page
 from services.cli.watch import progress_bar
@@ -54,6 +55,7 @@ def evaluate(
     group_by_source: Annotated[
         bool, typer.Option("--group-by-source", help="As that export was asked for.")
     ] = False,
+    only_corrected: OnlyCorrected = False,
     html: Annotated[Path | None, typer.Option(help="Write a page with plots there.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
@@ -74,7 +76,9 @@ def evaluate(
             async with open_object_store(settings) as store, open_index(MongoSettings()) as index:
                 readers = [await _reader(name, store) for name in names]
                 images = ImageRepository(index.images)
-                annotated = read_annotated(images, settings.bucket, readers, which)
+                annotated = read_annotated(
+                    images, settings.bucket, readers, which, only_corrected=only_corrected
+                )
                 models = await _collect(annotated, readers, output.asides, part)
         _answer(output, models, html)
         return ExitStatus.OK
@@ -168,10 +172,15 @@ def _for_people(
     ]
     shown: list[Any] = [table("Against what people say", columns, rows)]
     first = next(iter(qualities.values()))
-    for title, groups in (("By length", first.by_length), ("By source", first.by_host)):
+    for title, groups in (
+        ("By length", first.by_length),
+        ("By source", first.by_host),
+        ("By how the text came about", first.by_how),
+    ):
         lines = [
             [cell(name), cell(each.images), cell(f"{each.cer:.1%}"), cell(f"{each.exact:.1%}")]
             for name, each in groups.items()
         ]
         shown.append(table(title, ["", "images", "CER", "exact"], lines))
+    shown += [first.remark] if first.remark else []
     return shown if comparison is None else [*shown, *comparison.verdicts]

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
+from services.cli.options import OnlyCorrected
 from services.cli.output import Output, cell, counted, run, table
 from services.cli.watch import progress_bar
 from services.common.adapters.image_repository import ImageRepository
@@ -40,6 +41,7 @@ def export(
     only_annotated: Annotated[
         bool, typer.Option("--only-annotated", help="No label that only a model says.")
     ] = False,
+    only_corrected: OnlyCorrected = False,
     split: Annotated[str, typer.Option(help="Shares of train, validation, test.")] = "80/10/10",
     group_by_source: Annotated[
         bool, typer.Option("--group-by-source", help="All images of a host in one split.")
@@ -61,6 +63,7 @@ def export(
             bucket=bucket,
             since=parse_date(since),
             only_annotated=only_annotated,
+            only_corrected=only_corrected,
             min_agreement=min_agreement,
             split=_checked_split(split),
             group_by_source=group_by_source,

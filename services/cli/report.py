@@ -53,7 +53,9 @@ def report(
         if html is not None:
             write_page(html, report_page(figures, critical=critical))
             output.asides.print(cell(f"written: {html}"))
-        output.answer(figures.document(), figure_table(figures, since), worst_table(figures))
+        remarks = [figures.remark] if figures.remark else []
+        first = figure_table(figures, since)
+        output.answer(figures.document(), first, *remarks, worst_table(figures))
         return ExitStatus.OK
 
     run(output, work)
@@ -98,6 +100,7 @@ def figure_table(figures: Figures, since: str) -> Table:
     columns = ["model", "predictions", "mean score", "low scores", "annotated", "CER"]
     rows = [_row("all", figures.total)]
     rows += [_row(name, tally) for name, tally in sorted(figures.models.items())]
+    rows += [_row(f"text {name}", tally) for name, tally in sorted(figures.hows.items())]
     title = f"The last {since}: {figures.per_minute:.2f} predictions per minute, "
     return table(f"{title}{figures.rejected.total()} images rejected", columns, rows)
 

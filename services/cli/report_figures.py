@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.common.domain.image import ImageDocument
-from services.common.domain.records import Prediction
-from services.quality.annotated import right_text
-from services.quality.tally import Tally, add_to_each
+from services.common.domain.records import How, Prediction
+from services.quality.annotated import how_of, right_text
+from services.quality.tally import Tally, accepted_remark, add_to_each
 
 BINS = 20
 WORST = 15
@@ -47,6 +47,8 @@ class Figures:
     total: Tally = field(default_factory=Tally)
     buckets: dict[datetime, Tally] = field(default_factory=lambda: defaultdict(Tally))
     models: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    hows: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    """Annotated images by how their text came about."""
     by_model: dict[str, dict[datetime, Tally]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(Tally))
     )
@@ -67,6 +69,11 @@ class Figures:
     def per_minute(self) -> float:
         """Predictions per minute over the whole period."""
         return self.total.images / max(1.0, (self.until - self.since).total_seconds() / 60)
+
+    @property
+    def remark(self) -> str:
+        """What texts that were only accepted do to the error rate."""
+        return accepted_remark(self.total, self.hows.get(How.ACCEPTED, Tally()))
 
     def times(self) -> Iterator[datetime]:
         """Yield the begin of each bucket of the period, empty ones too."""
@@ -90,11 +97,12 @@ class Figures:
         if at is None or not self.since <= at <= self.until or not self._is_first(document):
             return
         bucket = self._bucket(at)
+        right = right_text(document)
         tallies = (
             *(self.total, self.buckets[bucket]),
             *(self.models[model], self.by_model[model][bucket]),
+            *([self.hows[how_of(document)]] if right else []),
         )
-        right = right_text(document)
         add_to_each(tallies, prediction, right, low_score=self.low_score)
         self.distribution[min(BINS - 1, int(prediction.score * BINS))] += 1
         self._keep_worst(_example(document, prediction))
@@ -110,6 +118,7 @@ class Figures:
             "rejected": dict(self.rejected),
             "score_distribution": self.distribution,
             "models": {name: _document(each) for name, each in sorted(self.models.items())},
+            "annotations": {name: _document(each) for name, each in sorted(self.hows.items())},
             "over_time": [
                 {"from": time.isoformat(), **_document(self.buckets[time])}
                 for time in self.times()

@@ -4,11 +4,19 @@ import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from services.common.domain.records import UNKNOWN_HOW, How
 from services.datasets.manifest import Format, Manifest
 from services.datasets.plan import Plan
 from services.datasets.selection import filter_of
 
 SHOWN_HOSTS = 50
+MEANINGS = {
+    How.GIVEN: "came with a list or a file",
+    How.ACCEPTED: "a person saved a prediction as it was shown",
+    How.CORRECTED: "a person was shown a prediction and wrote another text",
+    How.TRANSCRIBED: "a person wrote it and was shown no prediction",
+    UNKNOWN_HOW: "a person, before it was recorded how",
+}
 
 _PATTERNS = {Format.HF: "{}/**", Format.PARQUET: "data/{}-*.parquet"}
 """Where Hugging Face datasets finds each split."""
@@ -32,6 +40,8 @@ def data_card(manifest: Manifest, plan: Plan) -> str:
         filter=filter_of(manifest.query),
         paths={name: pattern.format(name) for name in manifest.splits} if pattern else {},
         origins=plan.counts("origin"),
+        meanings=MEANINGS,
+        hows=plan.counts("how"),
         models=plan.counts("model"),
         hosts=plan.counts("host", most=SHOWN_HOSTS),
         shown_hosts=SHOWN_HOSTS,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.image import ImageDocument
@@ -37,17 +38,24 @@ async def find_copies(
 
 
 def decide(
-    copies: Sequence[ImageDocument], *, only_annotated: bool, min_agreement: float
+    copies: Sequence[ImageDocument],
+    *,
+    only_annotated: bool,
+    min_agreement: float,
+    only_corrected: bool = False,
 ) -> tuple[ImageDocument, Label] | Exclusion:
     """Return what an image reads and the document that says so, or why it has no label.
 
     A text that a person has written for any copy counts most, then that a person has found one
     to be no text, then a prediction; among equals, the first key.
     """
-    labels = [
-        (each, label_of(each, only_annotated=only_annotated, min_agreement=min_agreement))
-        for each in copies
-    ]
+    label = partial(
+        label_of,
+        only_annotated=only_annotated,
+        min_agreement=min_agreement,
+        only_corrected=only_corrected,
+    )
+    labels = [(each, label(each)) for each in copies]
     labelled = [(each, label) for each, label in labels if isinstance(label, Label)]
     written = [pair for pair in labelled if pair[1].origin is Origin.ANNOTATION]
     refused = [quality for each in copies if (quality := _refusal(each))]

@@ -7,10 +7,10 @@ from typing import NamedTuple, Protocol
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.accuracy import word_errors
 from services.common.domain.image import ImageDocument
-from services.common.domain.records import UPLOADED
+from services.common.domain.records import UNKNOWN_HOW, UPLOADED
 from services.datasets.copies import FIELDS, find_copies, identity_of
 from services.datasets.splits import Split, hosts_of
-from services.quality.annotated import Image, annotated, misreading
+from services.quality.annotated import Image, annotated, how_of, misreading
 
 
 class Reading(NamedTuple):
@@ -35,6 +35,8 @@ class Sample:
     word_errors: int
     words: int
     """Of the right text."""
+    how: str = UNKNOWN_HOW
+    """How the right text came about."""
 
     @property
     def is_exact(self) -> bool:
@@ -94,17 +96,24 @@ def stored_reading(document: ImageDocument, version: str | None) -> Reading | No
 
 
 async def read_annotated(
-    images: ImageRepository, bucket: str, readers: Sequence[Reader], part: Part | None = None
+    images: ImageRepository,
+    bucket: str,
+    readers: Sequence[Reader],
+    part: Part | None = None,
+    *,
+    only_corrected: bool = False,
 ) -> AsyncIterator[tuple[Sample | None, ...]]:
     """Yield each image whose text a person has written, with what each reader makes of it.
 
-    None stands for a reader that has not read it, or can't.
+    None stands for a reader that has not read it, or can't. With ``only_corrected``, a prediction
+    that a person accepted is no such text.
 
     Raises:
         UnavailableError: A server is missing.
     """
     fields = {**FIELDS, "history.score": 1}
-    async for page in annotated(images, {"bucket": bucket}, fields=fields):
+    where = {"bucket": bucket}
+    async for page in annotated(images, where, fields=fields, only_corrected=only_corrected):
         chosen = await _only(part, page, images, bucket)
         documents = [image.document for image in chosen]
         readings = [await reader.read(documents) for reader in readers]
@@ -143,4 +152,5 @@ def _sample(image: Image, reading: Reading | None) -> Sample | None:
         errors=errors,
         word_errors=wrong_words,
         words=words,
+        how=how_of(document),
     )

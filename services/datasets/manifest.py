@@ -13,6 +13,7 @@ from services.common.domain.annotations import NORMALISATION
 from services.common.domain.errors import PermanentError
 from services.common.domain.labels import Origin
 from services.common.domain.normal_form import Difference
+from services.common.domain.records import How
 
 FILE = "manifest.json"
 RECORDS_FILE = "manifest.jsonl"
@@ -59,6 +60,8 @@ class Record(BaseModel):
     model_version: str | None
     hosts: list[str]
     """Where the image came from; empty for an upload."""
+    how: How | None = None
+    """How an annotation came about, where that is known."""
     normalisation: int = NORMALISATION
     rewritten: Difference | None = None
     """Why the image's file is a PNG of its normal form rather than the bytes collected."""
@@ -74,6 +77,7 @@ class Query(BaseModel):
     since: datetime | None = None
     """Only images stored then or later."""
     only_annotated: bool = False
+    only_corrected: bool = False
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
     split: str = "80/10/10"
     group_by_source: bool = False

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
-from services.common.domain.records import UPLOADED
+from services.common.domain.labels import Origin
+from services.common.domain.records import UNKNOWN_HOW, UPLOADED
 from services.datasets.manifest import Record
 
 PAGE = 500
@@ -26,13 +27,13 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 _TABLE = """
 CREATE TABLE records (
     sha256 TEXT PRIMARY KEY, state TEXT, split TEXT, origin TEXT, score REAL, length INTEGER,
-    model TEXT, host TEXT, record TEXT, rewritten TEXT
+    model TEXT, host TEXT, how TEXT, record TEXT, rewritten TEXT
 ) WITHOUT ROWID
 """
 _SEEN = "CREATE TABLE seen (sha256 TEXT PRIMARY KEY) WITHOUT ROWID"
 _ADD = """
 INSERT INTO records
-VALUES (:sha256, :state, :split, :origin, :score, :length, :model, :host, :record, NULL)
+VALUES (:sha256, :state, :split, :origin, :score, :length, :model, :host, :how, :record, NULL)
 ON CONFLICT (sha256) DO NOTHING
 """
 
@@ -144,9 +145,8 @@ class Plan:
         return Spread(float(least), float(median), float(mean), float(most))
 
 
-_COLUMNS = {
-    name: name for name in ("split", "origin", "score", "length", "model", "host", "rewritten")
-}
+_NAMES = ("split", "origin", "score", "length", "model", "host", "how", "rewritten")
+_COLUMNS = {name: name for name in _NAMES}
 """Columns that may be asked for: names can't be parameters of a statement."""
 
 
@@ -159,6 +159,7 @@ def _row(record: Record) -> dict[str, Any]:
         "score": record.score,
         "length": len(record.label),
         "model": f"{record.engine} {record.model_version}" if record.model_version else "none",
+        "how": (record.how or UNKNOWN_HOW) if record.origin is Origin.ANNOTATION else None,
         "host": record.hosts[0] if record.hosts else UPLOADED,
         "record": json.dumps(record.model_dump(mode="json"), ensure_ascii=False),
     }

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from typing_extensions import override
 
+from services.common.domain.records import How
 from services.datasets.evaluation import Sample
+from services.quality.tally import Tally, accepted_remark
 
 SEED = 1
 RESAMPLES = 2000
@@ -83,6 +85,10 @@ class Quality:
     bins: list[Bin]
     by_host: dict[str, Rates]
     by_length: dict[str, Rates]
+    by_how: dict[str, Rates]
+    """By how the right text came about."""
+    remark: str
+    """What texts that were only accepted do to the error rate."""
     worst: list[Sample]
 
 
@@ -133,6 +139,10 @@ def quality_of(samples: Sequence[Sample]) -> Quality:
         bins=bins,
         by_host={name: hosts[name] for name in frequent},
         by_length={name: bands[name] for name in map(band_name, BANDS) if name in bands},
+        by_how=_by(samples, lambda each: each.how),
+        remark=accepted_remark(
+            _tally(samples), _tally([each for each in samples if each.how == How.ACCEPTED])
+        ),
         worst=sorted(samples, key=_badness)[:WORST],
     )
 
@@ -196,6 +206,14 @@ def _by(samples: Sequence[Sample], name: Callable[[Sample], str]) -> dict[str, R
         )
         for key, group in groups.items()
     }
+
+
+def _tally(samples: Sequence[Sample]) -> Tally:
+    return Tally(
+        annotated=len(samples),
+        errors=sum(each.errors for each in samples),
+        characters=sum(len(each.right) for each in samples),
+    )
 
 
 def _column(samples: Sequence[Sample], value: Callable[[Sample], float]) -> Floats:

@@ -24,7 +24,7 @@ def filter_of(query: Query) -> Document:
     }
     if query.since is not None:
         where["stored_at"] = {"$gte": query.since}
-    if query.only_annotated:
+    if query.only_annotated or query.only_corrected:
         # Those whose sources disagree are not in it, and counted
         where["$or"] = [{"annotation": {"$ne": None}}, {"annotation_conflict": {"$ne": None}}]
     return where
@@ -58,7 +58,12 @@ async def select(images: ImageRepository, query: Query, plan: Plan) -> Counter[s
 
 def to_record(copies: Sequence[ImageDocument], query: Query, split: Split) -> Record | Exclusion:
     """Return what an export holds of an image, given all its documents, or why nothing."""
-    decided = decide(copies, only_annotated=query.only_annotated, min_agreement=query.min_agreement)
+    decided = decide(
+        copies,
+        only_annotated=query.only_annotated,
+        min_agreement=query.min_agreement,
+        only_corrected=query.only_corrected,
+    )
     if isinstance(decided, Exclusion):
         return decided
     document, label = decided
@@ -72,6 +77,7 @@ def to_record(copies: Sequence[ImageDocument], query: Query, split: Split) -> Re
             "label": label.text,
             "origin": label.origin,
             "agreement": label.agreement,
+            "how": document.annotation and document.annotation.known_how,
             "score": document.prediction and prediction.score,
             "engine": prediction.engine,
             "model_version": prediction.model_version,

@@ -1,5 +1,7 @@
 """Convert Label Studio's annotations of a task."""
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.common.domain.annotations import (
@@ -54,7 +56,7 @@ def to_ours(said: schemas.Annotation, name: str, origin: str) -> Annotation:
     if len(said.result) > MAX_RESULTS:
         raise UnacceptableAnnotationError(f"more than {MAX_RESULTS} results")
     try:
-        results = [_Result.model_validate(each) for each in said.result]
+        results = _results(said.result)
     except ValidationError as error:
         raise UnacceptableAnnotationError("a result is not in Label Studio's form") from error
     qualities = [each for one in results if one.from_name == QUALITY for each in one.value.choices]
@@ -65,6 +67,17 @@ def to_ours(said: schemas.Annotation, name: str, origin: str) -> Annotation:
     # Truncate to MongoDB's milliseconds, for comparisons
     at = said.updated_at.replace(microsecond=said.updated_at.microsecond // 1000 * 1000)
     return to_annotation(text, quality, by=name[:MAX_NAME_LENGTH], at=at, origin=origin)
+
+
+def shown_in(task: Task) -> list[str] | None:
+    """Return the predictions that people were shown in a task; None: it is not known which."""
+    if task.predictions is None:
+        return None
+    try:
+        said = [schemas.Prediction.model_validate(each) for each in task.predictions]
+        return [_text(_results(each.result)) for each in said]
+    except (ValidationError, UnacceptableAnnotationError):
+        return None  # somebody else's predictions
 
 
 def replaces(annotation: Annotation, site: str, *, overwrite: bool, is_listed: bool) -> Replaces:
@@ -88,6 +101,10 @@ def replaces(annotation: Annotation, site: str, *, overwrite: bool, is_listed: b
         return is_earlier and (overwrite or current.origin.startswith(site))
 
     return may_replace
+
+
+def _results(said: list[Any]) -> list[_Result]:
+    return [_Result.model_validate(each) for each in said]
 
 
 def _text(results: list[_Result]) -> str:

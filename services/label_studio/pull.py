@@ -14,7 +14,7 @@ from services.common.adapters.mongo import Database, DocumentRefusedError
 from services.common.domain.annotations import Outcome, UnacceptableAnnotationError
 from services.common.domain.records import Annotation
 from services.label_studio import schemas
-from services.label_studio.answers import latest, replaces, to_ours
+from services.label_studio.answers import latest, replaces, shown_in, to_ours
 from services.label_studio.client import LabelStudio
 from services.label_studio.errors import LabelStudioRefusedError
 from services.label_studio.schemas import Task, User
@@ -159,7 +159,7 @@ class Pull:
                 outcome = await self._withdraw(image, origin, is_listed=is_listed)
             else:
                 annotation = to_ours(said, await self._name(said), origin)
-                outcome = await self._write(image, annotation, etag, is_listed=is_listed)
+                outcome = await self._write(task, annotation, is_listed=is_listed)
         except _OvertakenError:
             await self._take_anew(task, report)
         except (UnacceptableAnnotationError, DocumentRefusedError) as error:
@@ -174,9 +174,8 @@ class Pull:
         else:
             await self._take(task, report)
 
-    async def _write(
-        self, image: str, annotation: Annotation, etag: str, *, is_listed: bool
-    ) -> Outcome:
+    async def _write(self, task: Task, annotation: Annotation, *, is_listed: bool) -> Outcome:
+        image = task.text("image_id")
         may_replace = replaces(
             annotation, self._site, overwrite=self.overwrite, is_listed=is_listed
         )
@@ -185,7 +184,8 @@ class Pull:
             annotation,
             overwrite=may_replace,
             dry_run=self.is_dry_run,
-            etag=etag,
+            etag=task.text("etag"),
+            shown=shown_in(task),
         )
         is_conflict = is_listed and outcome is Outcome.CONFLICT
         if is_conflict and await self._has_said(image, annotation.origin):

@@ -56,6 +56,8 @@ class Task(_Answer):
     total_annotations: int = 0
     """Without skipped ones."""
     annotations: list[Annotation] = Field(default_factory=list, max_length=MAX_ANNOTATIONS)
+    predictions: list[Any] | None = None
+    """None: it is not said which there are."""
 
     @property
     def hides_some(self) -> bool:
@@ -74,6 +76,7 @@ class Prediction(_Answer):
 
     id: int = Field(ge=1)
     model_version: str | None = None
+    result: list[Any] = Field(default_factory=list)
 
 
 class Page(_Answer):

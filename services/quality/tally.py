@@ -47,6 +47,25 @@ class Tally:
         return self.exact / self.annotated if self.annotated else None
 
 
+def accepted_remark(total: Tally, accepted: Tally) -> str:
+    """Return what texts that were only accepted do to an error rate; empty without any.
+
+    Args:
+        total: All images.
+        accepted: Those of them whose text is a prediction that a person accepted.
+    """
+    if not accepted.annotated:
+        return ""
+    others = Tally(
+        errors=total.errors - accepted.errors, characters=total.characters - accepted.characters
+    )
+    rest = "unknown" if others.error_rate is None else f"{others.error_rate:.1%}"
+    return (
+        f"{accepted.annotated} of {total.annotated} texts are predictions that a person accepted "
+        f"as shown, which makes the character error rate too low: without them it is {rest}."
+    )
+
+
 def add_to_each(
     tallies: Iterable[Tally], prediction: Prediction, right: str | None, *, low_score: float = 0.0
 ) -> None:

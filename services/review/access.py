@@ -83,6 +83,11 @@ async def _posted(request: Request, parts: Of, me: Me) -> AsyncIterator[FormData
 Posted = Annotated[FormData, Depends(_posted)]
 
 
+def shown_in(form: FormData) -> list[str] | None:
+    """Return the prediction that a page showed; None where its form does not say."""
+    return [text_of(form, "shown")] if "shown" in form else None
+
+
 def text_of(form: FormData, name: str) -> str:
     """Return a field's text; empty if it is missing or a file."""
     value = form.get(name)

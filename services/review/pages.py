@@ -1,16 +1,15 @@
 """Render HTML templates, with untrusted text escaped."""
 
-import re
 from datetime import datetime
 from typing import Any
 
 from fastapi.responses import HTMLResponse
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 
+from services.common.domain.annotations import as_typed
 from services.review.sessions import Session, Sessions
 
 ABSENT = "none"
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Pages:
@@ -41,11 +40,6 @@ class Pages:
         source = self._environment.get_template(f"{template}.html.j2")
         html = source.render(session=session, token=token, here=template, **context)
         return HTMLResponse(html, status_code=status)
-
-
-def as_typed(text: str) -> str:
-    """Return text without (invisible) control characters."""
-    return CONTROL.sub(" ", text)
 
 
 def as_score(value: object) -> str:

@@ -13,10 +13,10 @@ import structlog
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.errors import UnavailableError
 from services.common.domain.image import ImageDocument
-from services.common.domain.records import UPLOADED
+from services.common.domain.records import UPLOADED, How
 from services.common.runtime.periodic import periodic
-from services.quality.annotated import Image, predicted
-from services.quality.tally import Tally, add_to_each
+from services.quality.annotated import Image, how_of, predicted
+from services.quality.tally import Tally, accepted_remark, add_to_each
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -35,6 +35,8 @@ class Figures:
     bands: list[Tally] = field(default_factory=lambda: [Tally() for _ in range(BANDS)])
     hosts: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     models: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    hows: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    """Annotated images by how their text came about."""
     counted_at: datetime = field(default_factory=lambda: datetime.now(tz=UTC))
 
     def add(self, image: Image) -> None:
@@ -44,13 +46,19 @@ class Figures:
             return
         band = self.bands[min(BANDS - 1, int(prediction.score * BANDS))]
         hosts = [self.hosts[host] for host in _hosts(image.copies)]
-        tallies = (self.total, band, self.models[prediction.model], *hosts)
+        how = [self.hows[how_of(image.document)]] if image.right else []
+        tallies = (self.total, band, self.models[prediction.model], *hosts, *how)
         add_to_each(tallies, prediction, image.right)
 
     def by_band(self) -> Iterator[tuple[str, Tally]]:
         """Yield the bands of scores, lowest first."""
         for number, tally in enumerate(self.bands):
             yield f"{number / BANDS:.1f} to {(number + 1) / BANDS:.1f}", tally
+
+    @property
+    def remark(self) -> str:
+        """What texts that were only accepted do to the error rate."""
+        return accepted_remark(self.total, self.hows.get(How.ACCEPTED, Tally()))
 
     def by_host(self) -> list[tuple[str, Tally]]:
         """Return the hosts with most images."""

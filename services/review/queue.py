@@ -3,7 +3,7 @@
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -108,9 +108,24 @@ class Queue:
         return _to_task(got)
 
     async def answer(
-        self, session: Session, image: str, *, text: str, quality: Quality, etag: str
+        self,
+        session: Session,
+        image: str,
+        *,
+        text: str,
+        quality: Quality,
+        etag: str,
+        shown: Sequence[str] | None = None,
     ) -> Outcome:
         """Save an annotation and release the lease.
+
+        Args:
+            session: Whose answer it is.
+            image: Id of its document.
+            text: What they say it reads.
+            quality: What they say of it.
+            etag: Of the bytes that they looked at.
+            shown: Predictions that their page showed; None: it does not say.
 
         Raises:
             UnacceptableAnnotationError: The annotation is invalid.
@@ -123,7 +138,7 @@ class Queue:
         if await self._is_finished(session, said, image, etag=etag):
             return Outcome.UNCHANGED
         await self.leases.begin(answer, session.id)
-        outcome = await self.images.annotate(image, said, etag=etag)
+        outcome = await self.images.annotate(image, said, etag=etag, shown=shown)
         if outcome is Outcome.WRITTEN:
             ANNOTATIONS.labels(quality=quality).inc()
             await self.leases.done(answer, session.id)

@@ -8,7 +8,7 @@ FIELDS = {
     "": "_id bucket key etag size content_type sha256 width height sources sources_count"
     " uploaded_by stored_at indexed_at annotation prediction status error sequencer",
     "sources": "kind collection name url batch_id group split metadata licence at by",
-    "annotation": "text quality by at",
+    "annotation": "text quality by at how",
     "prediction": "text score engine model_version predicted_at duration_ms",
     "error": "code detail",
 }
@@ -28,5 +28,7 @@ def test_schema_has_the_values_of_the_contract() -> None:
     properties = image_schema()["properties"]
 
     assert set(properties["status"]["enum"]) == {"predicted", "rejected", "removed"}
+    hows = {"given", "accepted", "corrected", "transcribed"}
+    assert set(properties["annotation"]["properties"]["how"]["enum"]) == {*hows, None}
     qualities = properties["annotation"]["properties"]["quality"]["enum"]
     assert set(qualities) == {"ok", "unreadable", "not_a_line"}

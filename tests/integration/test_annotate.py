@@ -34,6 +34,7 @@ async def test_file_annotates_by_url_and_key(collected: Collected, tmp_path: Pat
         written = (await collected.document(key))["annotation"]
         assert written["text"] == 'l\'été; "vert"'
         assert (written["quality"], written["by"], written["normalisation"]) == ("ok", "ada", 2)
+        assert written["how"] == "given"
     assert (await collected.document("3.png"))["annotation"]["quality"] == "unreadable"
     assert (await collected.document("4.png"))["annotation"]["text"] == "quatre"
     assert (await answer("annotate", file, "--by", "bob"))["unchanged"] == 4

@@ -53,6 +53,23 @@ async def test_last_predictions_are_measured() -> None:
     assert told["by_host"]["b.example"]["exact"] == 1
 
 
+async def test_accepted_texts_are_left_out_where_asked(collected: Collected) -> None:
+    for key, how in (("industrie.png", "accepted"), ("Wikipedia.png", "corrected")):
+        said = (await collected.document(key))["annotation"]
+        await collected.set(key, annotation=said | {"how": how})
+
+    every = (await answer("evaluate"))["models"]["last predictions"]
+    some = (await answer("evaluate", "--only-corrected"))["models"]["last predictions"]
+
+    assert {how: each["images"] for how, each in every["by_how"].items()} == {
+        "accepted": 1,
+        "corrected": 1,
+        "unknown": 2,
+    }
+    assert "without them it is 4.8%" in every["remark"]
+    assert (some["images"], some["cer"]["value"]) == (1, pytest.approx(1 / 9))
+
+
 @pytest.mark.usefixtures("collected")
 async def test_versions_are_compared_on_what_both_have_read(tmp_path: Path) -> None:
     page = tmp_path / "page.html"

@@ -177,6 +177,21 @@ async def test_only_annotated_images_where_asked(tmp_path: Path) -> None:
     assert {record["origin"] for record in records(out)} == {"annotation"}
 
 
+async def test_accepted_texts_are_left_out_where_asked(some: Collected, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    for key, text, how in (
+        ("0.png", "read 0", "accepted"),
+        ("right.jpg", "ríght line", "corrected"),
+    ):
+        await some.set(key, annotation=annotation(text) | {"how": how})
+
+    told = await answer("export", "--format", "hf", "--out", out, "--only-corrected")
+    assert told["excluded"]["not_corrected"] == 2
+    assert [(each["label"], each["how"]) for each in records(out)] == [("ríght line", "corrected")]
+    await answer("export", "--format", "hf", "--out", out)
+    assert "| accepted | 1 | a person saved a prediction" in (out / "README.md").read_text()
+
+
 async def test_images_since_a_date(collected: Collected, tmp_path: Path) -> None:
     await collected.add("old.png", "old", stored_at=STORED_AT)
     await collected.add("new.png", "new", stored_at=STORED_AT.replace(day=20))

@@ -211,6 +211,7 @@ async def test_annotations_come_back_with_who_and_when(
         "quality": "ok",
         "by": "ada@example.org",
         "at": at.replace(microsecond=at.microsecond // 1000 * 1000),
+        "how": "corrected",
         "normalisation": NORMALISATION,
         "origin": f"{studio.url}/projects/1/data?task={task_of(studio, 'text.png')['id']}",
     }
@@ -220,6 +221,23 @@ async def test_annotations_come_back_with_who_and_when(
     assert (photo["quality"], photo["by"]) == ("not_a_line", "user 99")
     assert done(await pull("--all")) == {"unchanged": 3, "open": 2}
     assert await annotation_of(collected, "text.png") == written
+
+
+async def test_predictions_of_a_task_tell_how_its_text_was_made(
+    collected: Collected, studio: LabelStudioFake
+) -> None:
+    for key in ("accepted.png", "foreign.png"):
+        await collected.add(key, "line")
+    await push()
+    for key in ("accepted.png", "foreign.png"):
+        says(studio, key, "line")
+    other = {"result": [{"from_name": "text", "value": {"text": ["another model's"]}}]}
+    studio.add_prediction(task_of(studio, "foreign.png")["id"], other)
+
+    await pull()
+
+    said = [await annotation_of(collected, key) for key in ("accepted.png", "foreign.png")]
+    assert [each.get("how") for each in said] == ["accepted", None]
 
 
 async def test_later_pull_reads_only_what_changed_since(

@@ -95,13 +95,13 @@ async def test_quality_page_counts_errors_by_score_host_and_model(
     async with open_review(
         s3_settings, mongo_settings, amqp_settings, quality_refresh_seconds=0.1
     ) as review:
-        note = {"text": "abcd", "quality": "ok", "by": "ada", "at": NOW}
+        note = {"text": "abcd", "quality": "ok", "by": "ada", "at": NOW, "how": "corrected"}
         source = {"sources": [{"url": "https://h.example/a", "batch_id": None}]}
         same = {"sha256": "ab" * 32}
         await review.add(
             known("a copy", 0.05, sources=[{"url": "https://copy.example/"}], **same),
             known("abcx", 0.05, annotation=note, **source, **same),
-            known("fine", 0.95),
+            known("fine", 0.95, annotation=note | {"text": "fine", "how": "accepted"}),
         )
         async with review.person() as ada:
 
@@ -110,7 +110,9 @@ async def test_quality_page_counts_errors_by_score_host_and_model(
                 return html if "2 images were read" in html else None
 
             html = await eventually(page)
-    assert "25.0%" in html
+    assert "1 of 2 texts are predictions that a person accepted as shown" in html
+    assert "without them it is 25.0%" in html
+    assert "the character error rate (CER) is 12.5%" in html
     assert "h.example" in html
     assert "copy.example" in html
     assert "(uploaded)" in html

@@ -57,6 +57,21 @@ async def test_prediction_with_control_characters_can_be_accepted(site: Site) ->
     assert (await site.document(image_of(task)))["annotation"]["text"] == "a b\u200dc"
 
 
+async def test_prediction_that_is_saved_as_shown_is_only_accepted(site: Site) -> None:
+    await site.add(known("right", 0.1), known("wrong", 0.2), known("", 0.3, key="blank.png"))
+    async with site.person() as ada:
+        first = await ada.see("/queue")
+        second = await ada.do(first, "save")
+        newer = {**known("better", 0.9)["prediction"], "model_version": "2"}
+        history = [(await site.document(image_of(second)))["prediction"]]
+        changed = {"prediction": newer, "history": history}
+        await site.index.images.update_one({"_id": image_of(second)}, {"$set": changed})
+        third = await ada.do(second, "save", "better")
+        await ada.do(third, "save", "from nothing")
+    hows = [(await site.document(image_of(each)))["annotation"] for each in (first, second, third)]
+    assert [each["how"] for each in hows] == ["accepted", "corrected", "transcribed"]
+
+
 @pytest.mark.parametrize("quality", ["unreadable", "not_a_line"])
 async def test_image_without_a_text_keeps_none(site: Site, quality: str) -> None:
     await site.add(known("misread", 0.1))

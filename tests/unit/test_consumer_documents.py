@@ -46,6 +46,7 @@ def test_new_image_gets_the_whole_document() -> None:
             "quality": "ok",
             "by": "batch:b1",
             "at": NOW,
+            "how": "given",
             "normalisation": NORMALISATION,
         },
         "prediction": {

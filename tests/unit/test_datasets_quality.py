@@ -71,6 +71,20 @@ def test_hosts_and_lengths_have_figures_of_their_own() -> None:
     ]
 
 
+def test_texts_that_were_only_accepted_are_told_apart() -> None:
+    accepted = replace(sample("abcd", "abcd"), how="accepted")
+    quality = quality_of([accepted, replace(sample("efgh", "efgx"), how="corrected")])
+
+    assert {how: each.cer for how, each in quality.by_how.items()} == {
+        "accepted": 0,
+        "corrected": 0.25,
+    }
+    assert quality.remark.startswith("1 of 2 texts are predictions that a person accepted")
+    assert quality.remark.endswith("without them it is 25.0%.")
+    assert quality_of([accepted]).remark.endswith("without them it is unknown.")
+    assert quality_of([sample("a", "b")]).remark == ""
+
+
 def test_better_model_is_told_from_chance() -> None:
     good, bad = samples(300, wrong=0.1, seed=1), samples(300, wrong=0.3, seed=2)
     compared = compare(good, bad)

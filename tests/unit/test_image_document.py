@@ -6,7 +6,8 @@ import pytest
 
 from services.common.domain.annotations import Outcome, to_annotation
 from services.common.domain.image import ImageDocument
-from tests.factories import NOW, annotation, document
+from services.common.domain.records import How
+from tests.factories import NOW, annotation, document, prediction
 
 GIVEN = to_annotation("ét é", by="ada")
 
@@ -32,6 +33,44 @@ def test_annotation_meets_a_document(before: ImageDocument, outcome: Outcome) ->
 
     assert code is outcome
     assert after == (before.having(annotation=GIVEN) if code is Outcome.WRITTEN else before)
+
+
+@pytest.mark.parametrize(
+    ("shown", "typed", "how"),
+    [
+        (["now"], "now", How.ACCEPTED),
+        (["now"], "NOW", How.CORRECTED),
+        (["a b\r\n"], "a b", How.ACCEPTED),
+        (["earlier"], "earlier", How.ACCEPTED),
+        (["earlier"], "now", How.CORRECTED),
+        (["", "now"], "now", How.ACCEPTED),
+        ([""], "anything", How.TRANSCRIBED),
+        ([], "now", How.TRANSCRIBED),
+        (["invented"], "now", None),
+        (None, "now", None),
+    ],
+)
+def test_way_to_a_text_is_judged_by_what_was_shown(
+    shown: list[str] | None, typed: str, how: How | None
+) -> None:
+    readings = [prediction(text) for text in ("earlier", "a\x01 b\n", "")]
+    before = document(prediction=prediction("now"), history=readings)
+
+    after = before.annotated(to_annotation(typed, by="ada"), shown=shown).document
+
+    assert after.annotation is not None
+    assert after.annotation.how is how
+
+
+def test_judgement_without_a_text_has_no_way_to_it() -> None:
+    said = to_annotation("", "unreadable", by="ada")
+    after = document(prediction=prediction("")).annotated(said, shown=[""]).document
+    assert after.annotation == said
+
+
+@pytest.mark.parametrize(("by", "how"), [("batch:7", How.GIVEN), ("ada", None)])
+def test_earlier_versions_annotation_is_given_or_unknown(by: str, how: How | None) -> None:
+    assert annotation("a", by=by).known_how is how
 
 
 def test_conflict_is_written_over_where_asked() -> None:

@@ -46,6 +46,26 @@ def test_document_without_a_label_has_a_reason(fields: dict[str, Any], reason: E
     assert label(document(**fields)) is reason
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"how": "accepted"}, Exclusion.NOT_CORRECTED),
+        ({}, Exclusion.NOT_CORRECTED),
+        ({"how": "corrected"}, None),
+        ({"how": "transcribed"}, None),
+        ({"how": "given"}, None),
+        ({"by": "batch:of an earlier version"}, None),
+        (None, Exclusion.NOT_ANNOTATED),
+    ],
+)
+def test_accepted_prediction_is_no_corrected_text(
+    said: dict[str, str] | None, reason: Exclusion | None
+) -> None:
+    of = document(annotation=None if said is None else annotation("a") | said)
+    found = label_of(of, only_annotated=False, min_agreement=0, only_corrected=True)
+    assert found == (reason or Label("a", Origin.ANNOTATION, None))
+
+
 def test_prediction_is_the_label_unless_only_annotations_count() -> None:
     assert label(document()) == Label("industrie", Origin.PREDICTION, 0.95)
     assert label(document(), only_annotated=True) is Exclusion.NOT_ANNOTATED

@@ -4,7 +4,7 @@ The consumer, the review service and commands write it, each only if the documen
 unchanged since it was read; otherwise they read and decide again.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -143,6 +143,7 @@ class ImageRepository:
         overwrite: bool | Replaces = False,
         dry_run: bool = False,
         etag: str | None = None,
+        shown: Sequence[str] | None = None,
     ) -> Outcome:
         """Save a person's annotation, unless it is unchanged.
 
@@ -154,10 +155,11 @@ class ImageRepository:
             overwrite: Whether another person's annotation may be replaced, or which.
             dry_run: Return the outcome without writing.
             etag: Of the bytes that the person saw, if known.
+            shown: Predictions that the person was shown; None: unknown.
         """
 
         def decide(document: ImageDocument) -> Decision[Outcome]:
-            decision = document.annotated(annotation, overwrite=overwrite, etag=etag)
+            decision = document.annotated(annotation, overwrite=overwrite, etag=etag, shown=shown)
             return Decision(decision.code, document) if dry_run else decision
 
         return await self.change(document_id, decide)

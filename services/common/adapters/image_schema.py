@@ -28,6 +28,9 @@ def _to_bson(node: Document, definitions: Document) -> Document:
     for each in node.get("anyOf", []):  # a type, or null
         part = _to_bson(each, definitions)
         made |= {**part, "bsonType": [*_types(made), *_types(part)]}
+    # MongoDB holds a value of any type against it
+    if "enum" in made and "null" in made["bsonType"]:
+        made["enum"] = [*made["enum"], None]
     made |= {name: node[name] for name in _KEPT if name in node}
     if (kind := node.get("type")) is not None:
         made["bsonType"] = "date" if node.get("format") == "date-time" else _TYPES.get(kind, kind)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from services.common.domain.errors import PermanentError
-from services.common.domain.records import BY_BATCH, Annotation, Quality
+from services.common.domain.records import BY_BATCH, Annotation, How, Quality
 
 NORMALISATION = 2
 """Version of ``normalise``; stored with every annotation and named in every export. Version 1 was
@@ -25,6 +25,7 @@ scripts need them."""
 _COMPATIBILITY_IDEOGRAPHS = re.compile("([\uf900-\ufaff\U0002f800-\U0002fa1f]+)")
 """NFC replaces them by unified ideographs (Unicode 17, chapter 18), which look different: variants
 in names of people and places."""
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BYTE_ORDER_MARK = "\ufeff"
 """Never part of a text: the word joiner has replaced its other meaning (Unicode 3.2)."""
 
@@ -61,6 +62,11 @@ def collapse(text: str) -> str:
     return compose(" ".join(text.replace(_BYTE_ORDER_MARK, "").split()))
 
 
+def as_typed(text: str) -> str:
+    """Return text without control characters, which nobody could see and take out."""
+    return _CONTROL_CHARACTERS.sub(" ", text)
+
+
 def normalise(text: str) -> str:
     """Return the form in which texts are stored, compared and exported.
 
@@ -90,6 +96,7 @@ def to_annotation(
     by: str,
     at: datetime | None = None,
     origin: str = "",
+    how: How | None = None,
 ) -> Annotation:
     """Validate a person's annotation.
 
@@ -113,7 +120,8 @@ def to_annotation(
         at=at or datetime.now(tz=UTC),
         normalisation=NORMALISATION,
     )
-    return annotation.having(origin=origin) if origin else annotation
+    known_too = {"origin": origin, "how": how}
+    return annotation.having(**{name: value for name, value in known_too.items() if value})
 
 
 def given_annotation(text: str, *, batch: str, at: datetime) -> Annotation:
@@ -131,6 +139,7 @@ def given_annotation(text: str, *, batch: str, at: datetime) -> Annotation:
         quality=Quality.OK,
         by=f"{BY_BATCH}{batch}",
         at=at,
+        how=How.GIVEN,
         normalisation=NORMALISATION,
     )
 

@@ -5,17 +5,20 @@ the new state (see ``adapters.image_repository``). Times are UTC; MongoDB stores
 rules for events are in ``services.consumer.documents``.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Final, Generic, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from services.common.domain.annotation_history import Annotations
-from services.common.domain.annotations import Outcome, Replaces, collapse
+from services.common.domain.annotations import Outcome, Replaces, as_typed, collapse
 from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance
 from services.common.domain.records import (
     Annotation,
+    How,
     Prediction,
+    Quality,
     Record,
     Rejection,
     Source,
@@ -137,6 +140,7 @@ class ImageDocument(Record):
         *,
         overwrite: bool | Replaces = False,
         etag: str | None = None,
+        shown: Sequence[str] | None = None,
     ) -> Decision[Outcome]:
         """Decide about a person's annotation.
 
@@ -144,7 +148,10 @@ class ImageDocument(Record):
             annotation: The new one.
             overwrite: Whether another person's annotation may be replaced, or which.
             etag: Of the bytes that the person saw, if known.
+            shown: Predictions that the person was shown; None: unknown.
         """
+        if shown is not None and (how := self._how(annotation, shown)):
+            annotation = annotation.having(how=how)
         is_other = etag is not None and self.etag != etag
         if not self.exists or self.status == "removed" or is_other:
             return Decision(Outcome.UNKNOWN, self)
@@ -211,6 +218,21 @@ class ImageDocument(Record):
         if self.annotation_history:
             after = after.having(annotation_history=(), annotation_history_count=0)
         return after.having(annotation_conflict=None) if self.annotation_conflict else after
+
+    def _how(self, annotation: Annotation, shown: Sequence[str]) -> How | None:
+        """Return how a person came to a text; None: they were shown what no model has read here.
+
+        The prediction may be another one by now: then the one that they saw is an earlier one.
+        """
+        if annotation.quality is not Quality.OK:
+            return None
+        readings = [*self.history, *([self.prediction] if self.prediction else [])]
+        seen = {collapse(as_typed(each)) for each in shown}
+        if not seen <= {collapse(as_typed(each.text)) for each in readings}:
+            return None
+        if annotation.text in seen:
+            return How.ACCEPTED
+        return How.CORRECTED if any(seen) else How.TRANSCRIBED
 
     def _annotated(self, annotations: Annotations) -> Self:
         after = self.having(annotation=annotations.current)

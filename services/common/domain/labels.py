@@ -13,7 +13,7 @@ from services.common.domain.annotations import (
     normalise,
 )
 from services.common.domain.image import ImageDocument
-from services.common.domain.records import Quality
+from services.common.domain.records import Annotation, How, Quality
 
 
 class Origin(StrEnum):
@@ -31,6 +31,8 @@ class Exclusion(StrEnum):
     NOT_READ = "not_read"
     """Rejected as unreadable."""
     NOT_ANNOTATED = "not_annotated"
+    NOT_CORRECTED = "not_corrected"
+    """A person accepted a prediction, or it is not known whether."""
     SOURCES_DISAGREE = "sources_disagree"
     """A placeholder of very many URLs, whose lists' texts conflict."""
     LOW_AGREEMENT = "low_agreement"
@@ -50,7 +52,11 @@ class Label:
 
 
 def label_of(
-    document: ImageDocument, *, only_annotated: bool, min_agreement: float
+    document: ImageDocument,
+    *,
+    only_annotated: bool,
+    min_agreement: float,
+    only_corrected: bool = False,
 ) -> Label | Exclusion:
     """Return the label of an image: its annotation, or a prediction of enough agreement.
 
@@ -58,16 +64,15 @@ def label_of(
         document: Of ``images``.
         only_annotated: Whether a prediction is never a label.
         min_agreement: Minimum agreement of a predicted label, 0 to 1.
+        only_corrected: Whether an accepted prediction is no label.
     """
     annotation, prediction = document.annotation, document.prediction
     if document.status != "predicted":
         return Exclusion.NOT_READ
     if annotation is not None:
-        if annotation.quality is not Quality.OK:
-            return Exclusion(annotation.quality)
-        return _label(annotation.text, Origin.ANNOTATION, None)
+        return _annotated(annotation, only_corrected=only_corrected)
     is_disputed = bool(document.annotation_conflict)
-    if only_annotated or is_disputed:
+    if only_annotated or only_corrected or is_disputed:
         return Exclusion.SOURCES_DISAGREE if is_disputed else Exclusion.NOT_ANNOTATED
     agreed = agreement(document)
     if prediction is None or agreed < min_agreement:
@@ -92,6 +97,14 @@ def agreement(document: ImageDocument) -> float:
     text = collapse(prediction.text)
     similarities = [similarity(text, collapse(other)) for other in others.values()]
     return min([prediction.score, *similarities])
+
+
+def _annotated(annotation: Annotation, *, only_corrected: bool) -> Label | Exclusion:
+    if annotation.quality is not Quality.OK:
+        return Exclusion(annotation.quality)
+    if only_corrected and annotation.known_how in {None, How.ACCEPTED}:
+        return Exclusion.NOT_CORRECTED
+    return _label(annotation.text, Origin.ANNOTATION, None)
 
 
 def _label(text: str, origin: Origin, agreed: float | None) -> Label | Exclusion:

@@ -44,6 +44,23 @@ class Quality(StrEnum):
     NOT_A_LINE = "not_a_line"
 
 
+class How(StrEnum):
+    """How the text of an annotation came about."""
+
+    GIVEN = "given"
+    """With a list or a file."""
+    ACCEPTED = "accepted"
+    """A person saved a prediction as it was shown to them."""
+    CORRECTED = "corrected"
+    """A person was shown a prediction, and wrote another text."""
+    TRANSCRIBED = "transcribed"
+    """A person wrote it, and was shown no prediction."""
+
+
+UNKNOWN_HOW = "unknown"
+"""Shown of an annotation of which it is not known how its text came about."""
+
+
 def required(*names: str) -> ConfigDict:
     """Mark the fields of every stored document as required; projections may omit them."""
     return ConfigDict(json_schema_extra={"required": list(names)})
@@ -60,6 +77,8 @@ class Annotation(Record):
     by: str = ""
     """A person, or ``batch:`` and the id of the text's batch."""
     at: datetime | None = None
+    how: How | None = None
+    """None: there is no text, or nothing proves which prediction the person was shown."""
     normalisation: int | None = None
     """Version of ``annotations.normalise`` applied to the text; missing: version 1."""
     origin: str = ""
@@ -75,6 +94,11 @@ class Annotation(Record):
     def is_given(self) -> bool:
         """Whether it came with a list, unchecked by a person."""
         return self.by.startswith(BY_BATCH)
+
+    @property
+    def known_how(self) -> How | None:
+        """How its text came about; of what an earlier version wrote, lists' texts are known."""
+        return self.how or (How.GIVEN if self.is_given else None)
 
     @property
     def has_ended(self) -> bool:

@@ -19,7 +19,7 @@ from services.common.domain.records import Quality
 from services.common.runtime.problems import ProblemError
 from services.erasure.forgetting import Forgetting
 from services.erasure.removal import find_targets
-from services.review.access import Me, Of, Parts, Posted, text_of
+from services.review.access import Me, Of, Parts, Posted, shown_in, text_of
 from services.review.gallery import Filters, find_page
 from services.review.metrics import ANNOTATIONS
 from services.review.pictures import NotShownError, to_picture
@@ -91,7 +91,9 @@ async def correct(parts: Of, me: Me, form: Posted) -> Response:
             "image", me, status=422, image=document, message=message, proofs=None
         )
     etag = text_of(form, "etag")
-    outcome = await parts.images.annotate(image, said, overwrite=True, etag=etag)
+    outcome = await parts.images.annotate(
+        image, said, overwrite=True, etag=etag, shown=shown_in(form)
+    )
     if outcome is Outcome.UNKNOWN:
         raise ProblemError(409, "changed", "the image was removed or replaced")
     if outcome is Outcome.WRITTEN:

@@ -11,7 +11,7 @@ from starlette.datastructures import FormData
 from services.common.domain.annotations import Outcome, UnacceptableAnnotationError
 from services.common.domain.records import Quality
 from services.common.runtime.problems import ProblemError
-from services.review.access import Me, Of, Parts, Posted, text_of
+from services.review.access import Me, Of, Parts, Posted, shown_in, text_of
 from services.review.gallery import Text, decode, encode
 from services.review.queue import Mode, Task, Wish, sort_keys
 from services.review.sessions import Session
@@ -135,7 +135,12 @@ async def _act(parts: Parts, me: Session, form: FormData) -> tuple[str, str | No
         return "", None, [later]
     try:
         outcome = await parts.queue.answer(
-            me, image, text=text, quality=QUALITIES[action], etag=text_of(form, "etag")
+            me,
+            image,
+            text=text,
+            quality=QUALITIES[action],
+            etag=text_of(form, "etag"),
+            shown=shown_in(form),
         )
     except UnacceptableAnnotationError as error:
         return f"Not saved: {error}.", text, [image, later]
