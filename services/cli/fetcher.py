@@ -27,7 +27,8 @@ from services.common.domain.tables.table import Report
 SERVICE = "The fetcher"
 PAGE_ITEMS = 500
 SHOWN_LINES = 10
-COLUMN_HINT = "On the command line: --url-column NAME, --text-column NAME."
+COLUMN_HINT = "On the command line: --url-column NAME, --text-column NAME, "
+"--group-column NAME."
 LIST_SECONDS = 1800.0
 """So long a list is waited for: the fetcher answers when it has read it whole, and may take minutes
 to get one, or an archive, from its address. Who gave up sooner would submit it twice."""
@@ -94,6 +95,8 @@ class ListRequest:
     encoding: str | None = None
     url_column: str | None = None
     text_column: str | None = None
+    group_column: str | None = None
+    licence: str | None = None
     kind: str | None = None
     strict: bool = False
     dry_run: bool = False

@@ -1,5 +1,8 @@
 """How a list, or texts of images, were read, for a person to see that it was meant so."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.table import Table
 
 from services.cli.output import cell, plain, table
@@ -29,8 +32,8 @@ def reading_for_people(report: Report) -> list[Table | str]:
     if report.columns:
         used = ", ".join(f"{name} as {role}" for role, name in report.columns.items())
         words.append(f"columns: {used}")
-    if report.ignored_columns:
-        words.append(f"ignored: {', '.join(report.ignored_columns)}")
+    others = {"metadata": report.metadata_columns, "ignored": report.ignored_columns}
+    words += [f"{kept}: {', '.join(names)}" for kept, names in others.items() if names]
     words += [_of_table(name, said) for name, said in report.tables.items()]
     if report.encoding and report.encoding != "utf-8-sig":
         words.append(f"read as {report.encoding}: look at the accents")
@@ -42,12 +45,12 @@ def reading_for_people(report: Report) -> list[Table | str]:
     return shown
 
 
-def _of_table(name: str, said: dict[str, object]) -> str:
-    columns, ignored = said["columns"], said["ignored_columns"]
-    used = columns.values() if isinstance(columns, dict) else ()
+def _of_table(name: str, said: Mapping[str, Any]) -> str:
     words = f"{name}: {said['images']} of {said['rows']} rows"
-    if used:
-        words += f", columns {', '.join(used)}"
-    if isinstance(ignored, list) and ignored:
+    if used := said["columns"]:
+        words += f", columns {', '.join(f'{column} as {role}' for role, column in used.items())}"
+    if kept := said.get("metadata_columns"):
+        words += f", metadata {', '.join(kept)}"
+    if ignored := said["ignored_columns"]:
         words += f", ignored {', '.join(ignored)}"
     return words

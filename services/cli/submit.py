@@ -81,6 +81,16 @@ def submit(
     text_column: Annotated[
         str | None, typer.Option(help="Name of the column of texts; by default found.")
     ] = None,
+    group_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the column that says of which document, page or writer an image is; by "
+            "default found."
+        ),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Of all images whose row says none, such as CC-BY-4.0.")
+    ] = None,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Take all as it stands, or nothing."),
@@ -99,7 +109,9 @@ def submit(
 
     async def work() -> ExitStatus:
         request = ListRequest(
-            *(name, collection, encoding, url_column, text_column), strict=strict, dry_run=dry_run
+            *(name, collection, encoding, url_column, text_column, group_column, licence),
+            strict=strict,
+            dry_run=dry_run,
         )
         settings = CliSettings()
         async with open_fetcher(settings) as fetcher:

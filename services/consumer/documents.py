@@ -142,9 +142,9 @@ def removed(document: ImageDocument, event: ObjectEvent, now: datetime) -> Decis
             prediction=None,
             error=document.error if document.is_refused else None,
             indexed_at=now,
-            sources=document.sources,
         )
     )
+    after = after.having(sources=after.sources)  # also where there are none
     return Decision("removed", after)
 
 

@@ -17,6 +17,7 @@ from services.common.adapters.object_store import ObjectInfo, ObjectStore, Objec
 from services.common.adapters.rabbitmq.settlement import Delivery
 from services.common.adapters.synthetic_events import INFERRED, ORIGIN_HEADER
 from services.common.domain.annotations import collapse
+from services.common.domain.details import Details
 from services.common.domain.errors import (
     ObjectNotFoundError,
     PermanentError,
@@ -272,6 +273,8 @@ def _of_fetch(fetch: Document, at: datetime | None) -> Provenance:
         kind=fetch.get("kind") or "url",
         collection=fetch.get("collection"),
         name=fetch.get("name"),
+        details=Details.from_fields(fetch),
+        by=fetch.get("by"),
     )
 
 

@@ -96,7 +96,7 @@ async def erase_submitted(index: Database, submitted: Submitted) -> Erased:
     """
     erased = Erased()
     for item in submitted.items.values():
-        gone: Document = {"annotation": None, "validators": None, "detail": None}
+        gone: Document = dict.fromkeys(("annotation", "validators", "detail", "metadata", "group"))
         gone["url"] = gone["source_url"] = item.get("source_url") or item["url"]
         erased.items += await index.fetches.update_one({"_id": item["_id"]}, {"$set": gone})
     shown = {item["url"]: item.get("source_url") for item in submitted.items.values()}
@@ -157,8 +157,8 @@ def _is_one_of(url: str, urls: AbstractSet[str]) -> bool:
 
 
 def _without_text(row: ListRow, shown: Mapping[str, str | None]) -> ListRow:
-    line, url, _ = row
-    return line, shown.get(url) or url, None
+    line, url, *_ = row
+    return line, shown.get(url) or url, None, {}
 
 
 def _job(body: bytes) -> dict[str, Any]:

@@ -135,6 +135,8 @@ def _add_submission(
                 digest=opened.digest,
                 name=parameters.name or opened.contents.name,
                 idempotency_key=idempotency_key,
+                licence=parameters.licence,
+                by=parameters.by,
             )
             list_url = opened.contents.list_url
             if list_url is None:

@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from services.common.adapters.rabbitmq.settlement import HOST_HEADER
+from services.common.domain.details import NO_DETAILS, Details
 from services.common.domain.errors import PermanentError
 from services.common.domain.provenance import KINDS, SourceKind
 from services.common.download.urls import host_of
 from services.fetcher.sources.addresses import name_of, own_name
+from services.fetcher.sources.lists.rows import Item
 
 
 class InvalidJobError(PermanentError):
@@ -31,6 +33,9 @@ class Job:
     kind: SourceKind = "url"
     """By which way its batch came."""
     collection: str | None = None
+    details: Details = NO_DETAILS
+    by: str | None = None
+    """Who submitted its batch."""
 
     @property
     def host(self) -> str:
@@ -58,12 +63,15 @@ class Job:
         return {HOST_HEADER: self.host}
 
 
-def job_of(
-    batch: Mapping[str, Any], fetch_id: str, url: str, annotation: str | None, page: int
-) -> Job:
-    """Return the job of an item; a batch of an earlier version has no kind and no collection."""
+def job_of(batch: Mapping[str, Any], fetch_id: str, item: Item, page: int) -> Job:
+    """Return the job of an item.
+
+    A batch of an earlier version has no kind, collection or licence, and nobody who submitted it.
+    """
+    details = item.details.completed_by(Details(licence=batch.get("licence")))
     kind, collection = batch.get("kind", "url"), batch.get("collection")
-    return Job(fetch_id, batch["_id"], url, annotation, page, kind, collection)
+    known = (fetch_id, batch["_id"], item.url, item.annotation, page)
+    return Job(*known, kind, collection, details, batch.get("by"))
 
 
 def parse_job(body: bytes) -> Job:
@@ -77,13 +85,14 @@ def parse_job(body: bytes) -> Job:
         values: list[Any] = [content[name] for name in ("fetch_id", "batch_id", "url")]
         annotation, page = content.get("annotation"), content.get("page", 0)
         kind, collection = content.get("kind", "url"), content.get("collection")
+        details, by = Details.from_fields(content.get("details") or {}), content.get("by")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidJobError(f"not a job: {error!r}"[:200]) from error
     if not all(isinstance(value, str) for value in values):
         raise InvalidJobError("fetch_id, batch_id and url are text")
     if not isinstance(annotation, str | None) or not isinstance(page, int):
         raise InvalidJobError("annotation is not text, or page is no number")
-    if kind not in KINDS or not isinstance(collection, str | None):
-        raise InvalidJobError("kind is none that there is, or collection is not text")
+    if kind not in KINDS or not all(isinstance(value, str | None) for value in (collection, by)):
+        raise InvalidJobError("kind is none that there is, or collection or by is not text")
     fetch_id, batch_id, url = values
-    return Job(fetch_id, batch_id, url, annotation, page, kind, collection)
+    return Job(fetch_id, batch_id, url, annotation, page, kind, collection, details, by)

@@ -31,6 +31,21 @@ class ListParameters(BaseModel):
     text_column: str | None = Field(
         None, min_length=1, max_length=200, description="Name of the column of annotations."
     )
+    group_column: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Name of the column that says of which document, page or writer an image is.",
+    )
+    licence: str | None = Field(
+        None,
+        min_length=1,
+        max_length=300,
+        description="Of all images whose row says none; `CC-BY-4.0`.",
+    )
+    by: str | None = Field(
+        None, min_length=1, max_length=200, description="Who submits it, for people."
+    )
     strict: bool = Field(
         default=False,
         description="Whether to refuse the list where a row is rejected, or something of it "
@@ -51,7 +66,7 @@ class ListParameters(BaseModel):
         description="What an archive was made of to be sent: a `folder`, or files (`upload`).",
     )
 
-    @field_validator("name", "collection")
+    @field_validator("name", "collection", "licence", "by")
     @classmethod
     def _check_name(cls, name: str | None) -> str | None:
         return to_name(name)
@@ -59,12 +74,12 @@ class ListParameters(BaseModel):
     @property
     def list_options(self) -> ReadingOptions:
         """How to read the list."""
-        return ReadingOptions(self.encoding, self.url_column, self.text_column)
+        return ReadingOptions(self.encoding, self.url_column, self.text_column, self.group_column)
 
     @property
     def given(self) -> tuple[str, ...]:
         """What tells this list from the same bytes taken in another way; nothing by default."""
-        ours = {"collection": self.collection, "kind": self.kind}
+        ours = {"collection": self.collection, "kind": self.kind, "licence": self.licence}
         said = tuple(f"{name}={value}" for name, value in ours.items() if value)
         return (*self.list_options.given, *said)
 
@@ -104,6 +119,7 @@ def list_body() -> dict[str, Any]:
         "type": "object",
         "required": ["url"],
         "properties": {"url": {"type": "string"}, "annotation": {"type": ["string", "null"]}},
+        "description": "Further members are kept: group, split, licence, and any metadata.",
     }
     document = {
         "type": "object",

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import json
 from collections.abc import AsyncIterator
 from io import StringIO
 
@@ -49,10 +50,13 @@ async def failed_csv(
     Where it is for a spreadsheet, what one would take for a formula begins with an apostrophe;
     that list must not be submitted again.
     """
-    yield _csv_row(["url", "annotation", "code", "detail", "attempts"])
+    said = ("group", "split", "licence")
+    yield _csv_row(["url", "annotation", "code", "detail", "attempts", *said, "metadata"])
     async for item in items:
         cells = (item["url"], item["annotation"], item["code"], item["detail"], item["attempts"])
         texts = ["" if cell is None else str(cell) for cell in cells]
+        texts += [item.get(name) or "" for name in said]
+        texts.append(json.dumps(kept, ensure_ascii=False) if (kept := item.get("metadata")) else "")
         yield _csv_row([_as_text(text) for text in texts] if for_spreadsheet else texts)
 
 

@@ -47,6 +47,7 @@ class Reading(_Model):
     encoding: str | None = Field(None, description="Of its text.")
     separator: str | None = None
     columns: dict[str, str] = Field({}, description="Names of columns by what they are used as.")
+    metadata_columns: list[str] = Field([], description="Those that are kept with each image.")
     ignored_columns: list[str] = []
     skipped_lines: int = Field(0, description="Above the header: titles, comments.")
     blank_rows: int = 0

@@ -12,6 +12,7 @@ from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.mongo import Document
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.settlement import Delivery, is_worn_out
+from services.common.domain.details import Details
 from services.common.domain.errors import PostponedError, UnavailableError
 from services.common.domain.image import FORGOTTEN
 from services.common.domain.provenance import FETCH_ID, Provenance, to_metadata
@@ -112,6 +113,7 @@ class Worker:
             UnavailableError: A server of ours is missing, and the job may be returned once more.
         """
         job = parse_job(delivery.body)
+        job = replace(job, details=job.details.redacted(self._redact))
         try:
             if not await self._cancellations.is_cancelled(job.batch_id):  # before it costs more
                 await self._scheduler.delay_unless_due(job.host, due_in=delivery.due_in)
@@ -256,6 +258,8 @@ class Worker:
             kind=job.source_kind,
             collection=job.collection,
             name=job.name,
+            details=job.details,
+            by=job.by,
         )
         metadata = to_metadata(provenance)
         if FETCH_ID in metadata:  # who is told of the object looks there, at once
@@ -269,9 +273,11 @@ class Worker:
 
 
 def _says_no_more(job: Job, earlier: Document) -> bool:
-    """Whether a job brings no other annotation or collection: a list without must not erase one."""
+    """Whether a job brings nothing new but its batch: a list without a text must not erase one."""
     is_known = job.collection in {None, earlier.get("collection")}
-    return is_known and job.annotation in {None, earlier["annotation"]}
+    known = Details.from_fields(earlier)
+    has_details = job.details.completed_by(known) == known
+    return is_known and has_details and job.annotation in {None, earlier["annotation"]}
 
 
 def _blame_no_item_for_a_full_disk(error: Exception, delivery: Delivery) -> None:

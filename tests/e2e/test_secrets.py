@@ -55,6 +55,7 @@ def add_pages(site: WebSite) -> list[dict[str, str]]:
         "moved": f"refresh_token={secret('moved')}",
     }
     items = [{"url": f"{site.url(f'/{RUN}/{name}')}?{queries[name]}"} for name in queries]
+    items[0]["thumbnail"] = f"http://example.org/small?token={secret('metadata')}"
     return [*items, {"url": f"http://ada:{secret('user')}@example.org/a.png"}]
 
 
@@ -160,5 +161,8 @@ async def test_secrets_stay_where_they_are_needed(
 
 
 def _all_secrets() -> list[str]:
-    names = ("query", "long", "missing", "moved", "location", "listed", "reference", "user", "api")
+    names = (
+        *("query", "long", "missing", "moved", "location", "listed", "reference", "user", "api"),
+        "metadata",
+    )
     return [*map(secret, names), *(each for each in PASSWORDS.values() if "s3cret" in each)]

@@ -468,7 +468,7 @@ async def test_answer_tells_how_a_list_was_read(api: aiohttp.ClientSession) -> N
 
     assert (reading["rows"], reading["with_text"]) == (2, 1)
     assert reading["columns"] == {"image": "lien_scan", "text": "texte_verifie"}
-    assert reading["ignored_columns"] == ["fonds"]
+    assert (reading["metadata_columns"], reading["ignored_columns"]) == (["fonds"], [])
     assert (reading["separator"], reading["encoding"]) == (";", "utf-8-sig")
     assert [(note["line"], note["code"]) for note in reading["notes"]] == [(2, "cells_joined")]
 

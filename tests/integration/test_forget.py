@@ -69,9 +69,11 @@ class Site:
         """Add an item of a batch, in ``fetches`` and alone on a page of ``lists``."""
         number = await self.index.lists.count({})
         page = {"_id": f"b1/{number:06d}", "batch_id": "b1", "page": f"b1/{number:06d}"}
-        row = (number, url, "its text")
-        await self.index.lists.insert({**page, "rows": pack_rows([row, (99, OTHER, "kept")])})
+        said: dict[str, Any] = {"group": "7"}
+        rows: list[ListRow] = [(number, url, "its text", said), (99, OTHER, "kept", said)]
+        await self.index.lists.insert({**page, "rows": pack_rows(rows)})
         item = {"_id": f"b1/{number}", "url": url, "annotation": "its text", "source_url": url}
+        item |= said
         await self.index.fetches.insert({**item, **fields})
 
     async def rows(self) -> list[ListRow]:
@@ -322,14 +324,15 @@ async def test_submitted_text_is_erased_and_all_that_was_looked_at_is_told(site:
 
     assert report.is_done
     items = [each async for each in site.index.fetches.find({}, sort=[("_id", 1)])]
-    assert [(each["url"], each["annotation"]) for each in items] == [
-        (URL, None),
-        (kept, None),
-        ("http://example.test/not.png", "its text"),
+    assert [(each["url"], each["annotation"], each["group"]) for each in items] == [
+        (URL, None, None),
+        (kept, None, None),
+        ("http://example.test/not.png", "its text", "7"),
     ]
     rows = [row[1:] for row in await site.rows() if row[0] != 99]
-    assert rows == [(URL, None), (kept, None), ("http://example.test/not.png", "its text")]
-    assert (OTHER, "kept") in [row[1:] for row in await site.rows()]
+    not_meant = ("http://example.test/not.png", "its text", {"group": "7"})
+    assert rows == [(URL, None, {}), (kept, None, {}), not_meant]
+    assert (OTHER, "kept", {"group": "7"}) in [row[1:] for row in await site.rows()]
     left = await look(site.amqp, site.fetch_queues, lambda _: True)
     assert [message.subject for message in left] == [OTHER]
     looked_at = report.to_answer()["looked_at"]

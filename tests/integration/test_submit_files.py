@@ -157,7 +157,9 @@ async def test_folder_is_taken_like_an_archive(pipeline: Pipeline, tmp_path: Pat
     assert [each["value"] for each in submission["rejected"]] == ["notes.docx"]
     reading = submission["reading"]
     assert (reading["rows"], reading["with_text"], reading["texts_without_image"]) == (5, 3, 1)
-    assert reading["tables"]["labels.csv"]["ignored_columns"] == ["document"]
+    assert reading["tables"]["labels.csv"]["columns"]["group"] == "document"
+    groups = {each.name: each.details.group for each in (await pipeline.provenances()).values()}
+    assert (groups["lines/a.png"], groups["lines/b.png"]) == ("7", "8")
     assert [note["code"] for note in reading["notes"]] == ["no_such_image"]
 
 
@@ -194,8 +196,10 @@ async def test_parquet_of_images_becomes_a_batch(pipeline: Pipeline, tmp_path: P
     assert told["failure_codes"] == {"not_an_image": 1}
     submission = told["submission"]
     assert [each["code"] for each in submission["rejected"]] == ["no_image_bytes"] * 2
-    assert submission["reading"]["columns"] == {"image": "image", "text": "text"}
-    assert submission["reading"]["ignored_columns"] == ["writer"]
+    used = {"image": "image", "text": "text", "group": "writer"}
+    assert submission["reading"]["columns"] == used
+    found = (await pipeline.provenances()).values()
+    assert {each.details.group for each in found} == {"ada"}
     expected = {f"{each}.png": f"line {each}" for each in range(1, 41)}
     assert await pipeline.texts() == expected | {"row 41.png": "line 41"}
     status, output = await docreco("submit", file, "--strict")

@@ -7,6 +7,7 @@ import bson
 import pytest
 
 from services.common.domain.annotation_history import MOST_EARLIER
+from services.common.domain.details import Details
 from services.common.domain.events import EventKind, ObjectEvent
 from services.common.domain.image import SOURCES_DISAGREE, ImageDocument
 from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance
@@ -56,6 +57,37 @@ def test_url_in_many_collections_is_no_placeholder() -> None:
     assert document is not None
     assert document.sources_count == PLACEHOLDER_SOURCES + 1
     assert not document.placeholder
+
+
+def test_source_that_comes_again_says_more_of_itself() -> None:
+    url, document = origin(5, None), None
+    for number, (late, details) in enumerate(
+        [
+            (0, Details("g1", metadata={"n": 1, "x": 1})),
+            (1, Details(metadata={"n": 2})),
+            (-1, Details("late", licence="CC0", metadata={"n": 0})),
+        ]
+    ):
+        at = NOW + timedelta(seconds=late)
+        document = apply(document, number, replace(url, fetched_at=at, details=details))
+
+    assert document is not None
+    (source,) = document.sources
+    kept = (source.group, source.licence, source.metadata)
+    assert kept == ("g1", "CC0", {"n": 2, "x": 1})
+
+
+def test_removal_erases_what_sources_say() -> None:
+    said = Details("g1", "train", "CC0", {"text": "said twice"})
+    document = apply(None, 1, replace(origin(1, None), details=said))
+    (source,) = documents.removed(document, event(2), NOW).document.sources
+
+    assert (source.group, source.metadata) == (None, None)
+    assert (source.url, source.split, source.licence) == (
+        origin(1, None).source_url,
+        "train",
+        "CC0",
+    )
 
 
 @pytest.mark.slow

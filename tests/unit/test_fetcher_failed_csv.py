@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.common.adapters.mongo import Document
+from services.common.domain.details import to_details
 from services.common.domain.tables.list_format import ListFormat
 from services.fetcher.progress import failed_csv
 from services.fetcher.sources.lists.formats import open_list
@@ -21,26 +22,29 @@ ODD = st.text(st.sampled_from("a\",;\t\n\r'#= éß日\u2028\x85\x0b\\\ufeff"), m
 async def listed_again(items: Sequence[Item]) -> list[Row]:
     async def failed() -> AsyncIterator[Document]:
         for item in items:
-            told = {"code": "timeout", "detail": 'no "answer", yet', "attempts": 2}
-            yield {"url": item.url, "annotation": item.annotation, **told}
+            told: Document = {"code": "timeout", "detail": 'no "answer", yet', "attempts": 2}
+            told |= {"url": item.url, "annotation": item.annotation, **item.details.to_fields()}
+            yield told
 
     text = "".join([row async for row in failed_csv(failed())])
     return list(open_list(BytesIO(text.encode()), ListFormat.TABLE).rows)
 
 
 @settings(max_examples=50)
-@example([MOST_LINES, "after it"])
-@example([MOST_LINES.replace("\n", "\r")])
-@given(st.lists(ODD, max_size=4))
-async def test_every_item_that_was_taken_is_taken_again(annotations: list[str]) -> None:
-    rows = [to_row(1, "https://h.test/a,%22b", annotation) for annotation in annotations]
+@example([MOST_LINES, "after it"], "")
+@example([MOST_LINES.replace("\n", "\r")], "")
+@given(st.lists(ODD, max_size=4), ODD)
+async def test_every_item_that_was_taken_is_taken_again(annotations: list[str], odd: str) -> None:
+    details, _ = to_details(odd, "test", odd, [("n", 7), (odd, {"x": odd})])
+    rows = [to_row(1, "https://h.test/a,%22b", annotation, details) for annotation in annotations]
     items = [row for row in rows if isinstance(row, Item)]
     assert len(items) == len(rows)
 
     again = await listed_again(items)
 
-    told = [(each.url, each.annotation) for each in items]
-    assert [isinstance(row, Item) and (row.url, row.annotation) for row in again] == told
+    told = [(each.url, each.annotation, each.details) for each in items]
+    found = [row for row in again if isinstance(row, Item)]
+    assert [(row.url, row.annotation, row.details) for row in found] == told
 
 
 @pytest.mark.parametrize("formula", ["=1+1", "@SUM(1)", "+1", "-1", "\t=1", "\r=1"])

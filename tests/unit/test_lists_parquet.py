@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from services.common.domain.details import Details
 from services.common.domain.tables.list_format import ListFormat, sniff_format
 from services.fetcher.sources.lists import parquet
 from services.fetcher.sources.lists.formats import open_list
@@ -33,7 +34,7 @@ def test_columns_are_found_by_forgiving_names(names: tuple[str, str]) -> None:
         {"id": [1, 2], names[0]: ["http://x.test/a", "ftp://b"], names[1]: ['é, "b"', None]}
     )
 
-    assert rows[0] == Item(1, "http://x.test/a", 'é, "b"')
+    assert rows[0] == Item(1, "http://x.test/a", 'é, "b"', Details(metadata={"id": 1}))
     assert isinstance(rows[1], Rejection)
     assert (rows[1].line, rows[1].code) == (2, "unsupported_scheme")
 

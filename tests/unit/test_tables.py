@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.common.domain.details import Details
 from services.common.domain.tables.columns import Wanted
 from services.common.domain.tables.dialect import NoHeaderError
 from services.common.domain.tables.json_rows import read_items
@@ -133,11 +134,13 @@ def test_encoding_that_there_is_none_of_is_told() -> None:
 
 
 def test_columns_that_are_used_and_ignored_are_told() -> None:
-    _, report = read(f"id,Image URL,Transcription,page\n1,{A},Haus,7\n")
+    (row,), report = read(f"id,Image URL,Transcription,page\n1,{A},Haus,7\n")
 
-    assert report.columns == {"image": "Image URL", "text": "Transcription"}
-    assert report.ignored_columns == ["id", "page"]
+    used = {"image": "Image URL", "text": "Transcription", "group": "page"}
+    assert (report.columns, report.metadata_columns) == (used, ["id"])
     assert (report.rows, report.with_text) == (1, 1)
+    assert isinstance(row, TableRow)
+    assert row.details == Details("7", metadata={"id": "1"})
 
 
 def test_columns_can_be_named_by_a_person() -> None:
@@ -242,7 +245,8 @@ def test_url_that_may_end_anywhere_is_rejected() -> None:
 def test_second_column_that_may_be_the_text_is_noted() -> None:
     rows, report = read(f"url,label,transcription\n{A},handwritten,Bonjour\n")
 
-    assert rows == [TableRow(2, A, "Bonjour")]
+    details = Details(metadata={"label": "handwritten"})
+    assert rows == [TableRow(2, A, "Bonjour", details=details)]
     assert [note.code for note in report.notes] == ["several_text_columns"]
 
 
@@ -271,5 +275,10 @@ def test_json_takes_one_member_for_a_role_in_all_rows() -> None:
 
     rows = list(read_items(iter(lines), WANTED, report))
 
-    assert rows == [TableRow(1, A, "right"), TableRow(2, B, None), TableRow(3, "", None)]
+    guess = Details(metadata={"text": "guess"})
+    assert rows == [
+        TableRow(1, A, "right", details=guess),
+        TableRow(2, B, None, details=guess),
+        TableRow(3, "", None),
+    ]
     assert [note.code for note in report.notes] == ["several_text_columns"]

@@ -24,7 +24,7 @@ from services.common.domain.records import (
     Source,
     required,
 )
-from services.common.domain.sources import is_one_of, to_source, with_source
+from services.common.domain.sources import is_one_of, to_source, with_details, with_source
 
 MOST_PREDICTIONS = 100
 """Limit of ``history``; ``history_count`` has none."""
@@ -188,7 +188,9 @@ class ImageDocument(Record):
         source = to_source(provenance)
         is_known = source is not None and is_one_of(source, self.sources)
         if source is None or is_known or (is_repeated and count > len(self.sources)):
-            return self if self.exists else self.having(sources=self.sources, sources_count=count)
+            known = self.sources if source is None else with_details(self.sources, source)
+            is_same = self.exists and known == self.sources
+            return self if is_same else self.having(sources=known, sources_count=count)
         after = self.having(sources=with_source(self.sources, source), sources_count=count + 1)
         is_placeholder = source.url is not None and len(set(after.urls)) > PLACEHOLDER_SOURCES
         return after.having(placeholder=True) if is_placeholder else after
@@ -213,8 +215,11 @@ class ImageDocument(Record):
         return self.having(**erased) if self.history else self
 
     def without_annotations(self) -> Self:
-        """Erase the annotation and the earlier ones."""
+        """Erase the annotation, the earlier ones, and what sources say beside their origin."""
         after = self.having(annotation=None)
+        if any(each.metadata or each.group for each in self.sources):
+            erased = (each.having(metadata=None, group=None) for each in self.sources)
+            after = after.having(sources=tuple(erased))
         if self.annotation_history:
             after = after.having(annotation_history=(), annotation_history_count=0)
         return after.having(annotation_conflict=None) if self.annotation_conflict else after

@@ -3,17 +3,20 @@
 import json
 import zlib
 from collections.abc import Iterable
+from typing import Any
 
-ListRow = tuple[int, str, str | None]
-"""Line, URL and annotation."""
+ListRow = tuple[int, str, str | None, dict[str, Any]]
+"""Line, URL, annotation, and the fields of ``Details`` that are said."""
 _FAST = 1
 
 
 def pack_rows(rows: Iterable[ListRow]) -> bytes:
     """Encode rows for storage."""
-    return zlib.compress(json.dumps(list(rows), ensure_ascii=False).encode(), _FAST)
+    short = [row if row[3] else row[:3] for row in rows]
+    return zlib.compress(json.dumps(short, ensure_ascii=False).encode(), _FAST)
 
 
 def unpack_rows(packed: bytes) -> list[ListRow]:
     """Decode stored rows."""
-    return [(line, url, text) for line, url, text in json.loads(zlib.decompress(packed))]
+    rows = json.loads(zlib.decompress(packed))
+    return [(line, url, text, *(more or ({},))) for line, url, text, *more in rows]

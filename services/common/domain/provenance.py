@@ -1,9 +1,12 @@
 """User metadata of an object in ``raw``: where the image came from, as header-safe ASCII."""
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, cast, get_args
 from urllib.parse import quote, unquote
+
+from services.common.domain.details import NO_DETAILS, Details, to_details
 
 MAX_METADATA_BYTES = 1700
 """S3 allows 2 KiB of user metadata, names included; the rest is reserved for ``fetch-id``."""
@@ -39,6 +42,9 @@ class Provenance:
     collection: str | None = None
     name: str | None = None
     """Of the file, or path of the member, as given."""
+    details: Details = NO_DETAILS
+    by: str | None = None
+    """Who brought it here."""
 
 
 def to_metadata(provenance: Provenance) -> dict[str, str]:
@@ -50,11 +56,18 @@ def to_metadata(provenance: Provenance) -> dict[str, str]:
         metadata["fetched-at"] = provenance.fetched_at.isoformat()
     if provenance.kind is not None:
         metadata["kind"] = provenance.kind
+    details = provenance.details
+    kept = None if details.metadata is None else json.dumps(details.metadata, separators=(",", ":"))
     long_values = {
         "source-url": provenance.source_url,
         "annotation": _quoted(provenance.annotation),
         "collection": _quoted(provenance.collection),
         "name": _quoted(provenance.name),
+        "group": _quoted(details.group),
+        "split": details.split,
+        "licence": _quoted(details.licence),
+        "by": _quoted(provenance.by),
+        "metadata": _quoted(kept),
     }
     for name, value in long_values.items():
         if value is None:
@@ -69,6 +82,10 @@ def to_metadata(provenance: Provenance) -> dict[str, str]:
 def from_metadata(metadata: dict[str, str]) -> Provenance:
     """Decode user metadata; invalid values of other writers are left out."""
     kind = metadata.get("kind")
+    group, licence, kept = (
+        _unquoted(metadata.get(name)) for name in ("group", "licence", "metadata")
+    )
+    details, _ = to_details(group, metadata.get("split"), licence, [("metadata", kept)])
     return Provenance(
         source_url=metadata.get("source-url") or None,
         batch_id=metadata.get("batch-id") or None,
@@ -78,6 +95,8 @@ def from_metadata(metadata: dict[str, str]) -> Provenance:
         kind=cast("SourceKind", kind) if kind in KINDS else None,
         collection=_unquoted(metadata.get("collection")),
         name=_unquoted(metadata.get("name")),
+        details=details,
+        by=_unquoted(metadata.get("by")),
     )
 
 

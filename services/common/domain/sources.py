@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
+from services.common.domain.details import NO_DETAILS, Details
 from services.common.domain.provenance import UPLOADS, Provenance
 from services.common.domain.records import Source
 
@@ -54,7 +55,9 @@ def to_source(provenance: Provenance) -> Source | None:
         "name": provenance.name,
         "url": provenance.source_url,
         "batch_id": provenance.batch_id,
+        **provenance.details.to_fields(),
         "at": provenance.fetched_at,
+        "by": provenance.by,
     }
     return Source.model_validate({name: value for name, value in known.items() if value})
 
@@ -67,6 +70,25 @@ def is_one_of(source: Source, known: Iterable[Source]) -> bool:
     if source.url is None and source.batch_id is None:
         return any(True for _ in known)
     return any(_identity(each) == _identity(source) for each in known)
+
+
+def with_details(known: tuple[Source, ...], source: Source) -> tuple[Source, ...]:
+    """Add what a source that is known says by now of group, split, licence and metadata."""
+    said = Details.from_fields(vars(source))
+    if said == NO_DETAILS:
+        return known
+    return tuple(
+        _completed(each, source, said) if _identity(each) == _identity(source) else each
+        for each in known
+    )
+
+
+def _completed(known: Source, source: Source, said: Details) -> Source:
+    """Return a source with both details: where they differ, what was said later is right."""
+    before = Details.from_fields(vars(known))
+    is_later = not (known.came_at and source.came_at and source.came_at < known.came_at)
+    both = said.completed_by(before) if is_later else before.completed_by(said)
+    return known if both == before else known.having(**both.to_fields())
 
 
 def _identity(source: Source) -> tuple[str | None, ...]:

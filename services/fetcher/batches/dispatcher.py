@@ -21,7 +21,7 @@ from services.common.domain.errors import UnavailableError
 from services.common.runtime.backoff import retry_for_ever
 from services.common.runtime.settings import AmqpSettings
 from services.fetcher.batches.expander import Expander
-from services.fetcher.batches.ledger import ItemOutcome, Ledger, RetryScope
+from services.fetcher.batches.ledger import ItemOutcome, Ledger, RetryScope, item_of
 from services.fetcher.batches.pages import number_of
 from services.fetcher.batches.requeuing import requeue
 from services.fetcher.batches.shares import MOST_DELAYED, Shares
@@ -151,7 +151,7 @@ class Dispatcher:
             batch["_id"], outcome=ItemOutcome.QUEUED, after=after, limit=PAGE_ITEMS
         )
         jobs = [
-            job_of(batch, item["_id"], item["url"], item["annotation"], number_of(item["page"]))
+            job_of(batch, item["_id"], item_of(item), number_of(item["page"]))
             async for item in found
         ]
         await self._publish(jobs, publisher)

@@ -46,6 +46,6 @@ class Expander:
     async def _jobs(self, batch: Document, number: int) -> list[Job]:
         items = await self._pages.read(batch["_id"], number)
         return [
-            job_of(batch, fetch_id(batch["_id"], item.line), item.url, item.annotation, number)
+            job_of(batch, fetch_id(batch["_id"], item.line), item, number)
             for item in mixed_by_host(items)
         ]

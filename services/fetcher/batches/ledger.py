@@ -12,12 +12,14 @@ from enum import StrEnum
 
 from services.common.adapters.mongo import Collection, Document, Filter
 from services.common.adapters.request_batcher import Grouped
+from services.common.domain.details import Details
 from services.common.domain.redaction import hide_digest, hide_secrets
 from services.common.download.headers import Validators
 from services.fetcher.batches.pages import page_id
 from services.fetcher.jobs import Job
 from services.fetcher.metrics import FETCHED_ITEMS, ItemCode
 from services.fetcher.sources.addresses import is_submitted
+from services.fetcher.sources.lists.rows import Item
 
 GROUP_EVERY_SECONDS = 0.05
 """Items are looked up, and written, so often at most: a request to MongoDB costs as much as two or
@@ -108,6 +110,12 @@ def fetch_id(batch_id: str, line: int) -> str:
     return f"{batch_id}/{line:010d}"
 
 
+def item_of(document: Document) -> Item:
+    """Return an item as its list had it."""
+    line = int(document["_id"].rpartition("/")[2])
+    return Item(line, document["url"], document["annotation"], Details.from_fields(document))
+
+
 @dataclass(frozen=True)
 class _Change:
     """What is to be written of an item that is queued."""
@@ -117,8 +125,8 @@ class _Change:
     attempts: int
     finished_at: datetime | None = None
 
-    def to_document(self, source_url: str) -> Document:
-        """Return the document of an item that has none."""
+    def to_document(self, source_url: str, details: Details) -> Document:
+        """Return the document of an item that has none; both are without secrets."""
         job = self.job
         return {
             "_id": job.fetch_id,
@@ -131,6 +139,8 @@ class _Change:
             "collection": job.collection,
             "name": job.name,
             "annotation": job.annotation,
+            **details.to_fields(),
+            **({"by": job.by} if job.by else {}),
             "outcome": ItemOutcome.QUEUED,
             **self.fields,
             "attempts": self.attempts,
@@ -196,7 +206,8 @@ class Ledger:
         return hide_digest(url) if is_submitted(url) else self._redact(url)
 
     def _to_document(self, change: _Change) -> Document:
-        return change.to_document(self._shown(change.job.url))
+        job = change.job
+        return change.to_document(self._shown(job.url), job.details.redacted(self._redact))
 
     async def _write_each(self, changes: Sequence[_Change]) -> Sequence[bool]:
         """Write items; return which of them were queued until then."""
@@ -225,7 +236,10 @@ class Ledger:
         return await self._last_success(url)
 
     async def _last_success_each(self, urls: Sequence[str]) -> Sequence[Document | None]:
-        fields = ("_id", "key", "annotation", "collection", "sha256", "size_bytes", "validators")
+        fields = (
+            *("_id", "key", "annotation", "collection", "sha256", "size_bytes", "validators"),
+            *("group", "split", "licence", "metadata"),
+        )
         first = {each.lstrip("_"): {"$first": f"${each}"} for each in fields}
         outcomes = [ItemOutcome.STORED, ItemOutcome.UNCHANGED]
         found = await self._collection.aggregate(

@@ -58,14 +58,13 @@ def page_at(position: int, count: int) -> int:
 
 def to_page(number: int, items: Sequence[Item]) -> Page:
     """Pack the items of a page, in the order of their lines."""
-    rows = [(item.line, item.url, item.annotation) for item in items]
-    packed = pack_rows(rows)
+    packed = pack_rows(item.packed for item in items)
     return Page(number, items[0].line, items[-1].line, len(items), packed)
 
 
 def unpack(packed: bytes) -> list[Item]:
     """Return the items of a page."""
-    return [Item(line, url, annotation) for line, url, annotation in unpack_rows(packed)]
+    return [Item.unpacked(row) for row in unpack_rows(packed)]
 
 
 def cut(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -74,7 +73,7 @@ def cut(items: Iterable[Item]) -> Iterator[list[Item]]:
     characters = 0
     for item in items:
         page.append(item)
-        characters += len(item.url) + len(item.annotation or "")
+        characters += item.length
         if len(page) >= PAGE_ROWS or characters >= PAGE_CHARACTERS:
             yield page
             page, characters = [], 0

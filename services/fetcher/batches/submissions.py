@@ -95,6 +95,8 @@ class Description:
         list_url: Where the list is from, without secrets.
         kind: By which way its images come.
         collection: What they belong to.
+        licence: Of the images whose row says none.
+        by: Who sends it.
     """
 
     digest: str
@@ -104,6 +106,8 @@ class Description:
     list_url: str | None = None
     kind: SourceKind = "url"
     collection: str = DEFAULT_COLLECTION
+    licence: str | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -296,6 +300,8 @@ def _to_document(described: Description) -> Document:
         "list_url": described.list_url,
         "kind": described.kind,
         "collection": described.collection,
+        "licence": described.licence,
+        "by": described.by,
         "created_at": now,
         "digest": described.digest,
         "content_digest": described.content_digest,

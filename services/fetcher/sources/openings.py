@@ -213,7 +213,7 @@ class Openings:
         if start.startswith(PARQUET_MARK) and sent.url is None and not options.url_column:
             report = Report()
             digest = await asyncio.to_thread(digest_of_file, whole)
-            found = open_images(whole, options.text_column, report)
+            found = open_images(whole, options, report)
             with self._spool.file() as archive, ExitStack() as stack:
                 images = await asyncio.to_thread(stack.enter_context, found)
                 if images is not None:

@@ -18,7 +18,9 @@ from services.review.fetcher import FetcherRefusedError, FetcherUnavailableError
 HEADER_BYTES = 32
 """First bytes read to detect an image."""
 
-LIST_OPTIONS = ("collection", "url_column", "text_column", "encoding")
+LIST_OPTIONS = (
+    *("collection", "licence", "url_column", "text_column", "group_column", "encoding"),
+)
 """Form fields passed on to the fetcher."""
 
 BatchId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$")]
@@ -93,6 +95,7 @@ async def submit(parts: Of, me: Me, form: Posted) -> Response:
     if not files:
         raise ProblemError(422, "no_file", "no file was sent")
     options = {name: value for name in LIST_OPTIONS if (value := text_of(form, name).strip())}
+    options["by"] = me.name
     images = [file for file in files if await _is_image(file)]
     done = [await _take(parts, file, options) for file in files if file not in images]
     if images:

@@ -3,8 +3,19 @@
 import difflib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+
+from services.common.domain.details import (
+    MAX_KEY_LENGTH,
+    MAX_KEYS,
+    NO_DETAILS,
+    Details,
+    to_details,
+    to_key,
+    to_name,
+    to_split,
+)
 
 URL_NAMES = (
     *("url", "image_url", "img_url", "source_url", "file_url", "download_url", "original_url"),
@@ -21,6 +32,15 @@ TEXT_NAMES = (
     *("transcriptions", "labels"),
 )
 QUALITY_NAMES = ("quality",)
+GROUP_NAMES = (
+    *("group", "group_id", "document", "document_id", "writer", "writer_id", "page", "page_id"),
+)
+SPLIT_NAMES = ("split", "part", "subset")
+LICENCE_NAMES = ("licence", "license")
+FAILURE_NAMES = frozenset({"code", "detail", "attempts"})
+"""Columns of ``failed.csv``, beside those of a list: no metadata, where all of them are there."""
+NULL = r"\N"
+"""How dumps of databases write a missing value."""
 SHOWN_NAMES = 12
 _PARENTHESES = re.compile(r"\([^)]*\)|\[[^]]*\]")
 _SEPARATORS = re.compile(r"[\s.\-]+")
@@ -34,8 +54,11 @@ class Wanted:
         where: Names of the image column, in order of preference.
         text: Names of the text column; None: optional.
         needs_text: Whether the text column is required.
+        has_details: Whether the other columns are read, too.
         url_column: Name given by a person for ``where``, exclusively.
         text_column: Likewise.
+        group: Names of the column of groups.
+        group_column: Likewise.
         option: Option to name a column, formatted with ``url`` or ``text``.
     """
 
@@ -43,8 +66,11 @@ class Wanted:
     text: tuple[str, ...] = TEXT_NAMES
     quality: tuple[str, ...] = ()
     needs_text: bool = False
+    has_details: bool = False
     url_column: str | None = None
     text_column: str | None = None
+    group: tuple[str, ...] = GROUP_NAMES
+    group_column: str | None = None
     option: str = "{}_column"
 
 
@@ -56,11 +82,13 @@ class ReadingOptions:
         encoding: Of its text; None: detected.
         url_column: Name of the image column; None: a usual name.
         text_column: Name of the text column.
+        group_column: Name of the column of documents, pages or writers.
     """
 
     encoding: str | None = None
     url_column: str | None = None
     text_column: str | None = None
+    group_column: str | None = None
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -69,7 +97,17 @@ class ReadingOptions:
 
     def wanted(self, usual: Wanted) -> Wanted:
         """Return the columns to look for; ``usual`` is the default of those not named."""
-        return replace(usual, url_column=self.url_column, text_column=self.text_column)
+        return replace(
+            usual,
+            url_column=self.url_column,
+            text_column=self.text_column,
+            group_column=self.group_column,
+        )
+
+    @property
+    def names_columns(self) -> bool:
+        """Whether a column is named, so that a header is required."""
+        return bool(self.url_column or self.text_column or self.group_column)
 
 
 @dataclass(frozen=True)
@@ -81,11 +119,17 @@ class Columns:
     quality: int | None
     names: tuple[str, ...]
     """Names of all columns; empty if the table has none and is read by position."""
+    group: int | None = None
+    split: int | None = None
+    licence: int | None = None
+    metadata: tuple[int, ...] = ()
+    """Columns stored under their own names."""
 
     @property
     def used(self) -> dict[str, str]:
         """Names of the columns by role."""
         places = {"image": self.where, "text": self.text, "quality": self.quality}
+        places |= {"group": self.group, "split": self.split, "licence": self.licence}
         return {
             role: self.names[place]
             for role, place in places.items()
@@ -93,10 +137,40 @@ class Columns:
         }
 
     @property
+    def kept(self) -> list[str]:
+        """Names of metadata columns."""
+        return [self.names[place] for place in self.metadata]
+
+    @property
     def ignored(self) -> list[str]:
         """Names of unused columns."""
-        used = {self.where, self.text, self.quality}
+        roles = (self.where, self.text, self.quality, self.group, self.split, self.licence)
+        used = {*roles, *self.metadata}
         return [name for place, name in enumerate(self.names) if place not in used]
+
+    def details(self, values: Sequence[object]) -> tuple[Details, str]:
+        """Return the details of a row, and what was dropped and why (empty: nothing).
+
+        An invalid group, split or licence is metadata.
+        """
+        roles = (self.group, self.split, self.licence)
+        if not self.metadata and roles == (None, None, None):
+            return NO_DETAILS, ""
+        group, split, licence = (_value(values, place) for place in roles)
+        others = [(self.names[place], _value(values, place)) for place in self.metadata]
+        for place, value, known in (
+            (self.group, group, to_name),
+            (self.split, split, to_split),
+            (self.licence, licence, to_name),
+        ):
+            if place is not None and known(value) is None:
+                others.append((self.names[place], value))
+        return to_details(group, split, licence, others)
+
+
+def _value(values: Sequence[object], place: int | None) -> object:
+    value = values[place] if place is not None and place < len(values) else None
+    return None if value == NULL else value
 
 
 def plain(name: str) -> str:
@@ -108,27 +182,64 @@ def plain(name: str) -> str:
 
 def find_column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
     """Return the index of the first wanted name, ignoring case and spelling."""
+    return _first(_places(names), wanted)
+
+
+def _places(names: Sequence[str]) -> dict[str, int]:
     known: dict[str, int] = {}
     for place, name in enumerate(names):
         known.setdefault(plain(name), place)
+    return known
+
+
+def _first(known: Mapping[str, int], wanted: Sequence[str]) -> int | None:
     return next((known[name] for name in map(plain, wanted) if name in known), None)
 
 
 def find_columns(names: Sequence[str], wanted: Wanted) -> Columns | None:
     """Return the columns of a header, or None if a required one is missing."""
-    where = _place(names, wanted.url_column, wanted.where)
-    text = _place(names, wanted.text_column, wanted.text)
-    if where is None or (text is None and (wanted.needs_text or wanted.text_column)):
+    known = _places(names)
+    where = _place(names, known, wanted.url_column, wanted.where)
+    text = _place(names, known, wanted.text_column, wanted.text)
+    quality = _first(known, wanted.quality)
+    if where is None or (text is None and wanted.text_column):
         return None
-    if text == where:
-        text = None
-    return Columns(where, text, find_column(names, wanted.quality), tuple(names))
+    columns = Columns(where, None if text == where else text, quality, tuple(names))
+    if wanted.has_details:
+        columns = _with_details(columns, known, wanted)
+    if wanted.group_column and columns.group is None:
+        return None
+    has_details = {columns.group, columns.split, columns.licence} != {None}
+    return None if text is None and wanted.needs_text and not has_details else columns
 
 
-def _place(names: Sequence[str], given: str | None, known: Sequence[str]) -> int | None:
+def _with_details(columns: Columns, known: Mapping[str, int], wanted: Wanted) -> Columns:
+    """Add the columns that are neither image nor text; the first of several with a key is used."""
+    names, used = columns.names, {columns.where, columns.text, columns.quality}
+    roles = (
+        _place(names, known, wanted.group_column, wanted.group),
+        _first(known, SPLIT_NAMES),
+        _first(known, LICENCE_NAMES),
+    )
+    group, split, licence = (None if place in used else place for place in roles)
+    used |= {group, split, licence}
+    taken = {names[place] for place in used if place is not None}
+    taken |= FAILURE_NAMES if set(names) >= FAILURE_NAMES else set()
+    keys: dict[str, int] = {}
+    for place, name in enumerate(names):
+        is_free = place not in used and name not in taken and len(keys) < MAX_KEYS
+        if is_free and 0 < len(key := to_key(name)) <= MAX_KEY_LENGTH:
+            keys.setdefault(key, place)
+    places = tuple(keys.values())
+    return replace(columns, group=group, split=split, licence=licence, metadata=places)
+
+
+def _place(
+    names: Sequence[str], known: Mapping[str, int], given: str | None, usual: Sequence[str]
+) -> int | None:
     if given is None:
-        return find_column(names, known)
-    return list(names).index(given) if given in names else find_column(names, [given])
+        return _first(known, usual)
+    return list(names).index(given) if given in names else _first(known, [given])
 
 
 def shown(names: Sequence[str]) -> str:
@@ -140,20 +251,24 @@ def shown(names: Sequence[str]) -> str:
 
 def missing(names: Sequence[str], wanted: Wanted) -> str:
     """Describe the missing column, the existing ones and a similar one."""
-    has_where = _place(names, wanted.url_column, wanted.where) is not None
-    given, known, option = (
-        (wanted.text_column, wanted.text, "text")
-        if has_where
-        else (wanted.url_column, wanted.where, "url")
+    known = _places(names)
+    has_where = _place(names, known, wanted.url_column, wanted.where) is not None
+    has_group = _place(names, known, wanted.group_column, wanted.group) is not None
+    given, usual, option = (
+        (wanted.url_column, wanted.where, "url")
+        if not has_where
+        else (wanted.group_column, wanted.group, "group")
+        if wanted.group_column and not has_group
+        else (wanted.text_column, wanted.text, "text")
     )
     if given is not None:
         return f"no column is named {given[:100]!r}; {shown(names)}"
-    detail = f"no column is named {', '.join(known[:5])} or alike; {shown(names)}"
-    if not has_where and (place := find_column(names, FILE_NAMES)) is not None:
+    detail = f"no column is named {', '.join(usual[:5])} or alike; {shown(names)}"
+    if not has_where and (place := _first(known, FILE_NAMES)) is not None:
         return (
             f"{detail}. The column {names[place][:100]!r} names files: submit the folder or the "
             "archive that holds them"
         )
-    if near := difflib.get_close_matches(known[0], [plain(name) for name in names], 1, 0.5):
+    if near := difflib.get_close_matches(usual[0], list(known), 1, 0.5):
         detail += f"; is it {near[0]!r}?"
     return f"{detail}. Name it by {wanted.option.format(option)}"

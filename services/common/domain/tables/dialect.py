@@ -146,7 +146,7 @@ def _without_header(
             (split(lines[0], each, is_quoted=True) for each in SEPARATORS), key=len, default=[]
         )
         raise NoHeaderError(missing(best or [lines[0].strip()], wanted))
-    if wanted.url_column or wanted.text_column:
+    if wanted.url_column or wanted.text_column or wanted.group_column:
         raise NoHeaderError("columns are named, but the table has no header")
     separator = given if given is not None else _separator_of_rows(lines, hints)
     width = 1 if separator is None else 2

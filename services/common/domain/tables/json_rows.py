@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import IO, Any
 
+from services.common.domain.details import JsonNumber
 from services.common.domain.tables.columns import (
     Columns,
     Wanted,
@@ -14,10 +15,7 @@ from services.common.domain.tables.columns import (
 )
 from services.common.domain.tables.lines import MAX_LINE_LENGTH, Line, detect_encoding, open_lines
 from services.common.domain.tables.records import Damaged
-from services.common.domain.tables.table import Report, TableRow, note_other_text
-
-MAX_IGNORED = 50
-"""Names of members that are reported."""
+from services.common.domain.tables.table import Report, TableRow
 
 
 def load_json(content: str | bytes) -> Any:
@@ -27,7 +25,9 @@ def load_json(content: str | bytes) -> Any:
         ValueError: It is not JSON.
         RecursionError: It is nested too deeply.
     """
-    return json.loads(content, parse_float=str, parse_int=str, parse_constant=lambda _: None)
+    return json.loads(
+        content, parse_float=JsonNumber, parse_int=JsonNumber, parse_constant=lambda _: None
+    )
 
 
 def read_json_lines(
@@ -86,7 +86,7 @@ def _to_row(place: int, item: object, wanted: Wanted, report: Report) -> TableRo
         if find_column(names, wanted.where) is None or "image" in report.columns:
             return TableRow(place, "", None)
         return Damaged(place, str(item), "malformed_row", missing(names, wanted))
-    _describe(report, columns.used, columns.ignored)
+    report.describe(columns, line=0)
     values = list(item.values())
     where, text, quality = (
         None if at is None else values[at] for at in (columns.where, columns.text, columns.quality)
@@ -100,7 +100,9 @@ def _to_row(place: int, item: object, wanted: Wanted, report: Report) -> TableRo
         if text is None:
             return Damaged(place, str(item), "invalid_annotation", problem)
     quality = quality if isinstance(quality, str) else None
-    return TableRow(place, (where or "").strip(), text if text and text.strip() else None, quality)
+    text = text if text and text.strip() else None
+    details = report.noted(place, *columns.details(values))
+    return TableRow(place, (where or "").strip(), text, quality, details)
 
 
 def _columns(names: list[str], wanted: Wanted, report: Report) -> Columns | None:
@@ -108,22 +110,15 @@ def _columns(names: list[str], wanted: Wanted, report: Report) -> Columns | None
 
     Otherwise a guess in one member could replace a missing text in another.
     """
-    where, text = report.columns.get("image"), report.columns.get("text")
+    where, text, group = map(report.columns.get, ("image", "text", "group"))
     if where is not None and where not in names:
         return None
-    if text is None:
-        return find_columns(names, replace(wanted, url_column=where or wanted.url_column))
-    others = replace(wanted, url_column=where, text_column=None, needs_text=False, text=(text,))
-    return find_columns(names, others)
-
-
-def _describe(report: Report, used: Mapping[str, str], ignored: list[str]) -> None:
-    for role, name in used.items():
-        report.columns.setdefault(role, name)
-    for name in ignored:
-        if len(report.ignored_columns) < MAX_IGNORED and name not in report.ignored_columns:
-            note_other_text(report, name, line=0)
-            report.ignored_columns.append(name)
+    wanted = replace(wanted, url_column=where or wanted.url_column)
+    if group is not None:
+        wanted = replace(wanted, group_column=None, group=(group,))
+    if text is not None:
+        wanted = replace(wanted, text_column=None, needs_text=False, text=(text,))
+    return find_columns(names, wanted)
 
 
 def _donut_text(ground_truth: str) -> str | None:

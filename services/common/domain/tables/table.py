@@ -4,12 +4,13 @@ A row is an image and its text. Nothing is dropped silently: the report has the 
 columns, and the rows that were interpreted.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO, Any
 
-from services.common.domain.tables.columns import TEXT_NAMES, Columns, Wanted, plain
+from services.common.domain.details import MAX_KEYS, NO_DETAILS, Details
+from services.common.domain.tables.columns import NULL, TEXT_NAMES, Columns, Wanted, plain
 from services.common.domain.tables.dialect import (
     COMPLETE,
     SAMPLE_ROWS,
@@ -23,8 +24,8 @@ from services.common.domain.tables.records import Damaged, Record, read_lines, r
 MAX_NOTES = 100
 MAX_DAMAGED = 10_000
 """Unreadable rows after which a table is given up if they are the majority."""
-NULL = r"\N"
-"""NULL in database dumps."""
+MAX_COLUMNS = 50
+"""Reported names of columns, where each row has its own."""
 
 
 class TableGivenUpError(ValueError):
@@ -39,6 +40,7 @@ class TableRow:
     where: str
     text: str | None
     quality: str | None = None
+    details: Details = NO_DETAILS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,9 @@ class Note:
     line: int
     code: str
     """``cells_joined``: the text had unquoted separators. ``duplicate_column``: only the first
-    column of that name is read. Of archives and folders also ``no_such_image``,
-    ``no_ground_truth``, ``texts_disagree``, or the code of a damaged row."""
+    column of that name is read. ``metadata_dropped``: a value was not stored. Of archives and
+    folders also ``no_such_image``, ``no_ground_truth``, ``texts_disagree``,
+    ``metadata_disagrees``, or the code of a damaged row."""
     detail: str
     member: str | None = None
     """Path of the table, in an archive or a folder."""
@@ -63,6 +66,8 @@ class Report:
     separator: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
     """Names of used columns by role; empty without a header."""
+    metadata_columns: list[str] = field(default_factory=list)
+    """Names of columns stored as metadata."""
     ignored_columns: list[str] = field(default_factory=list)
     skipped_lines: int = 0
     """Lines above the header: titles, comments."""
@@ -94,6 +99,38 @@ class Report:
         self.note_count += 1
         if len(self.notes) < MAX_NOTES:
             self.notes.append(note)
+
+    def describe(self, columns: Columns, *, line: int) -> None:
+        """Tell what columns are used as, kept or ignored; what was told before stays.
+
+        Args:
+            columns: Of the table, or of one row where each has its own.
+            line: Of the header; 0: there is none.
+        """
+        for role, name in columns.used.items():
+            self.columns.setdefault(role, name)
+        self._tell(self.metadata_columns, columns.kept, line)
+        self._tell(self.ignored_columns, columns.ignored, line)
+        if len(columns.kept) >= MAX_KEYS and columns.ignored and line:
+            detail = f"of the further columns the first {MAX_KEYS} are kept"
+            self.note(Note(line, "metadata_dropped", detail))
+
+    def noted(self, line: int, details: Details, problem: str) -> Details:
+        """Return what a row says beside its text, and note what of it is dropped, if anything."""
+        if problem:
+            self.note(Note(line, "metadata_dropped", problem[:300]))
+        return details
+
+    def _tell(self, told: list[str], names: Sequence[str], line: int) -> None:
+        """Add names of columns; note those that may be the text as well as the one taken."""
+        taken = self.columns.get("text", "")
+        for name in names:
+            if name in told or len(told) >= MAX_COLUMNS:
+                continue
+            told.append(name)
+            if taken and plain(name) in TEXT_NAMES and plain(name) != plain(taken):
+                detail = f"{taken[:100]!r} is taken as the text, and {name[:100]!r} is not"
+                self.note(Note(line, "several_text_columns", detail))
 
 
 @dataclass(frozen=True)
@@ -165,24 +202,14 @@ def _records(lines: Iterator[Line], dialect: Dialect) -> Iterator[Record | Damag
 
 def _describe(report: Report, dialect: Dialect, header: int) -> None:
     report.separator = dialect.separator
-    report.columns = dialect.columns.used
-    report.ignored_columns = dialect.columns.ignored
     report.skipped_lines = dialect.skipped
-    for name in dialect.columns.ignored:
-        note_other_text(report, name, line=header)
-    names = [plain(name) for name in dialect.columns.names]
-    for name in dialect.columns.used.values():
+    columns = dialect.columns
+    report.describe(columns, line=header)
+    names = [plain(name) for name in columns.names]
+    for name in (*columns.used.values(), *columns.kept):
         if names.count(plain(name)) > 1:
             detail = f"several columns are named {name[:100]!r}: the first is read"
             report.note(Note(header, "duplicate_column", detail))
-
-
-def note_other_text(report: Report, name: str, *, line: int) -> None:
-    """Note an ignored column that may be the text, too."""
-    taken = report.columns.get("text")
-    if taken is not None and plain(name) in TEXT_NAMES and plain(name) != plain(taken):
-        detail = f"{taken[:100]!r} is taken as the text, and {name[:100]!r} is not"
-        report.note(Note(line, "several_text_columns", detail))
 
 
 def _to_row(
@@ -209,6 +236,7 @@ def _to_row(
         (_cell(cells, columns.where) or "").strip(),
         None if text is None or not text.strip() or text.strip() == null else text,
         _cell(cells, columns.quality),
+        report.noted(record.line, *columns.details(cells)),
     )
 
 
@@ -226,7 +254,9 @@ def _joined(record: Record, dialect: Dialect, width: int, report: Report) -> Tab
             return _joined_url(record, separator, width, report)
         detail = f"{len(record.cells)} cells in a table of {width} columns: the last are one text"
         report.note(Note(record.line, "cells_joined", detail))
-        return TableRow(record.line, (where or "").strip(), text, _cell(before, columns.quality))
+        details = report.noted(record.line, *columns.details(before))
+        quality = _cell(before, columns.quality)
+        return TableRow(record.line, (where or "").strip(), text, quality, details)
     return _too_many(record, separator, width)
 
 

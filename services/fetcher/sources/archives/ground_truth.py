@@ -8,13 +8,13 @@ from itertools import islice
 from pathlib import PurePosixPath
 
 from services.common.domain.annotations import collapse
-from services.common.domain.tables.columns import FILE_NAMES, ReadingOptions, Wanted
+from services.common.domain.details import NO_DETAILS, Details
+from services.common.domain.tables.columns import FILE_NAMES, NULL, ReadingOptions, Wanted
 from services.common.domain.tables.json_rows import load_json, read_items, read_json_lines
 from services.common.domain.tables.lines import detect_encoding, open_lines
 from services.common.domain.tables.names import ImageNames, canonical, is_image, without_suffix
 from services.common.domain.tables.records import Damaged
 from services.common.domain.tables.table import (
-    NULL,
     Note,
     Report,
     TableRow,
@@ -32,7 +32,7 @@ MAX_TEXT_BYTES = 64 * 1024
 MAX_TRUTH_BYTES = 64 * 1024 * 1024
 """All tables and texts of an archive together."""
 
-WANTED = Wanted(where=FILE_NAMES, needs_text=True)
+WANTED = Wanted(where=FILE_NAMES, needs_text=True, has_details=True)
 _JSON_LINES = frozenset({".jsonl", ".ndjson"})
 _TABLES = frozenset({".csv", ".tsv", ".tab", ".json"}) | _JSON_LINES
 _TYPED_LABELS = "metadata.parquet"
@@ -91,6 +91,7 @@ class GroundTruth:
         self._beside = dict(_beside(names := list(names), list(images)))
         self._texts: dict[str, str | None] = {}
         """Of tables; None where they disagree."""
+        self._details: dict[str, Details] = {}
         self.used = set(self._beside.values())
         """Members of which something was understood, or that are known to repeat the others."""
         self.used.update(_records_of_exports(names))
@@ -103,8 +104,8 @@ class GroundTruth:
             else:
                 self._add_table(name)
 
-    def of(self, name: str) -> str | None:
-        """Return the annotation of an image, or None.
+    def of(self, name: str) -> tuple[str | None, Details]:
+        """Return the annotation of an image, or None, and what else is said of it.
 
         Raises:
             ArchiveRefusedError: The text beside it cannot be read, or all are too much together.
@@ -112,7 +113,7 @@ class GroundTruth:
         text = self._texts[name] if name in self._texts else self._text_beside(name)
         self._report.rows += 1
         self._report.with_text += text is not None
-        return text
+        return text, self._details.get(name, NO_DETAILS)
 
     def _text_beside(self, name: str) -> str | None:
         if (beside := self._beside.get(name)) is None:
@@ -146,12 +147,14 @@ class GroundTruth:
                 "encoding": report.encoding,
                 "separator": report.separator,
                 "columns": report.columns,
+                "metadata_columns": report.metadata_columns,
                 "ignored_columns": report.ignored_columns,
                 "rows": report.rows,
                 "images": found,
             }
         for note in report.notes:
             self._note(name, note.line, note.code, note.detail)
+        self._report.note_count += report.note_count - len(report.notes)
 
     def _add_row(self, table: str, row: TableRow | Damaged) -> int:
         """Note what a row says; return whether it is of an image."""
@@ -165,6 +168,7 @@ class GroundTruth:
                 detail = f"no image, or several, are named {row.where[:100]!r}"
                 self._note(table, row.line, "no_such_image", detail)
             return 0
+        self._add_details(table, row, image)
         if row.text is None:  # a mere list of images: a text may be beside each
             return 1
         known = self._texts.setdefault(image, row.text)
@@ -173,6 +177,16 @@ class GroundTruth:
             detail = f"{image[:100]!r} has two texts that differ: none is taken"
             self._note(table, row.line, "texts_disagree", detail)
         return 1
+
+    def _add_details(self, table: str, row: TableRow, image: str) -> None:
+        """Keep what rows say of an image beside its text; where they differ, the first is right."""
+        known = self._details.get(image, NO_DETAILS)
+        both = known.completed_by(row.details)
+        if both != row.details.completed_by(known):
+            detail = f"other metadata of {image[:100]!r} is here before: that is kept"
+            self._note(table, row.line, "metadata_disagrees", detail)
+        if both != NO_DETAILS:
+            self._details[image] = both
 
     def _note(self, member: str, line: int, code: str, detail: str) -> None:
         self._report.note(Note(line, code, detail[:300], member))

@@ -53,7 +53,7 @@ def pack_images(
         size += len(piece)
         check_size(size, packed_bytes, limits)
         spool.write(archive, piece)
-        yield Item(row.line, member_url(address, name), row.annotation)
+        yield Item(row.line, member_url(address, name), row.annotation, row.details)
     spool.write(archive, END)
     spool.flush(archive)
 

@@ -66,7 +66,11 @@ def archive_rows(
             detail = "neither its name ends nor its content begins as an image's does"
             refused = reject(place, entry.name, "not_an_image", detail)
         seen.add(entry.name)
-        yield refused or check_annotation(place, member_url(url, entry.name), truth.of(entry.name))
+        if refused is None:
+            text, details = truth.of(entry.name)
+            yield check_annotation(place, member_url(url, entry.name), text, details)
+        else:
+            yield refused
 
 
 def _may_be_image(archive: OpenArchive, name: str) -> bool:

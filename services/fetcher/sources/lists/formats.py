@@ -141,7 +141,7 @@ def _separator_of_text(file: IO[bytes], encoding: str, options: ReadingOptions) 
         cells = split(first, separator, is_quoted=True)
         if len(cells) > 1 and not is_url(cells[0]) and find_columns(cells, options.wanted(WANTED)):
             return separator
-    if options.url_column or options.text_column:
+    if options.names_columns:
         raise NoHeaderError(missing([first.strip()], options.wanted(WANTED)))
     return None
 

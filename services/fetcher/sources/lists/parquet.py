@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import IO, Any
 
-from services.common.domain.tables.columns import Wanted
+from services.common.domain.details import Details
+from services.common.domain.tables.columns import Columns, Wanted
 from services.common.domain.tables.records import Damaged
 from services.common.domain.tables.table import Report, TableRow
 from services.common.runtime.bounded_child import BoundedChild, ChildError, ChildLimits
@@ -49,17 +50,25 @@ def results_of(child: BoundedChild) -> Iterator[Any]:
         raise MalformedListError(f"not a Parquet file that can be read: {error}") from error
 
 
+def describe(report: Report, columns: dict[str, Any]) -> None:
+    """Tell what the columns that a child has found are used as."""
+    names, metadata = tuple(columns.pop("names")), tuple(columns.pop("metadata"))
+    report.describe(Columns(names=names, metadata=metadata, **columns), line=1)
+
+
 def to_rows(results: Iterable[Any], report: Report) -> Iterator[TableRow | Damaged]:
     """Yield the rows that ``parquet_reader`` has read."""
     for result in results:
         if isinstance(result, dict):
-            report.columns, report.ignored_columns = result["columns"], result["ignored"]
+            describe(report, result)
             continue
-        for line, where, text, problem in result:
+        for line, where, text, problem, said, dropped in result:
             row: TableRow | Damaged
             if problem:
                 row = Damaged(line, where or "", "invalid_annotation", problem)
             else:
-                row = TableRow(line, (where or "").strip(), text if text and text.strip() else None)
+                text_ = text if text and text.strip() else None
+                details = report.noted(line, Details.from_fields(said), dropped)
+                row = TableRow(line, (where or "").strip(), text_, details=details)
             report.count(row)
             yield row

@@ -13,11 +13,20 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.common.domain.tables.columns import Wanted, find_column, missing
+from services.common.domain.details import NO_DETAILS, Details
+from services.common.domain.tables.columns import ReadingOptions, Wanted, find_columns, missing
 from services.common.domain.tables.table import Report
 from services.common.runtime.bounded_child import BoundedChild, ChildLimits, InputRefusedError
-from services.fetcher.sources.lists.parquet import MEMORY_BYTES, results_of
-from services.fetcher.sources.lists.parquet_reader import holds_images, kind_of, refusing, texts_of
+from services.fetcher.sources.lists.parquet import MEMORY_BYTES, describe, results_of
+from services.fetcher.sources.lists.parquet_reader import (
+    annotations_of,
+    details_of,
+    holds_images,
+    kind_of,
+    names_of,
+    refusing,
+    without_unsaid,
+)
 from services.fetcher.sources.lists.rows import Item, check_annotation
 from services.fetcher.sources.lists.table import WANTED
 
@@ -41,47 +50,48 @@ class ImageRow:
     """Path as the row says, or its number."""
     content: bytes
     annotation: str | None = None
+    details: Details = NO_DETAILS
     code: str = ""
     """Why the row is rejected; empty: it is not."""
 
 
 @contextmanager
 def open_images(
-    file: IO[bytes], text_column: str | None, report: Report
+    file: IO[bytes], options: ReadingOptions, report: Report
 ) -> Iterator[Iterator[ImageRow] | None]:
     """Give the images of a Parquet file, or None where it holds none, for a ``with`` block.
 
     Args:
         file: Has a file descriptor; not to be used inside the block.
-        text_column: Name of the column of texts; None: a usual name.
+        options: Which columns are the texts and the groups.
         report: How it was read; complete when all rows are.
 
     Raises:
         MalformedListError: It can't be read, or has no such column; also while its rows are.
     """
     limits = ChildLimits(MEMORY_BYTES, CPU_SECONDS, max_result_bytes=2 * MAX_IMAGE_BYTES)
-    wanted = asdict(replace(WANTED, text_column=text_column))
-    with BoundedChild(_TARGET, file, limits, wanted) as child:
+    with BoundedChild(_TARGET, file, limits, asdict(options.wanted(WANTED))) as child:
         results = results_of(child)
         columns = next(results)
         if columns is None:
             yield None
             return
-        report.columns, report.ignored_columns = columns["columns"], columns["ignored"]
+        describe(report, columns)
         yield _images(results, report)
 
 
 def _images(results: Iterator[Any], report: Report) -> Iterator[ImageRow]:
-    for number, path, content, text, code in results:
+    for number, path, content, text, code, said, dropped in results:
         report.rows += 1
         name = path or f"row {number}"
+        details = report.noted(number, Details.from_fields(said), dropped)
         row = check_annotation(number, name, text)
         if code or not isinstance(row, Item):
             report.damaged += 1
             yield ImageRow(number, name, b"", code=code or "invalid_annotation")
         else:
             report.with_text += row.annotation is not None
-            yield ImageRow(number, name, b64decode(content), row.annotation)
+            yield ImageRow(number, name, b64decode(content), row.annotation, details)
 
 
 def rows_in_child(file: IO[bytes], wanted: dict[str, Any]) -> Iterator[Any]:
@@ -100,32 +110,25 @@ def _rows(file: IO[bytes], wanted: Wanted) -> Iterator[Any]:
     if images is None:
         yield None
         return
-    text = _text_column(schema, wanted)
-    names = [name for name in (images, text) if name is not None]
-    yield {
-        "columns": dict(zip(("image", "text"), names, strict=False)),
-        "ignored": [name for name in schema.names if name not in names],
-    }
+    wanted = replace(wanted, url_column=images)
+    columns = find_columns(schema.names, wanted)
+    if columns is None:
+        raise InputRefusedError(missing(schema.names, wanted))
+    if columns.text is not None:
+        kind_of(schema.field(columns.text))
+    columns = without_unsaid(columns, schema)
+    yield asdict(columns)
+    names = names_of(columns)
     parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=_STREAM_BYTES)
     number = 0
     for batch in parquet.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
-        texts = [(None, "")] * batch.num_rows if text is None else texts_of(batch.column(text))
-        for image, (annotation, problem) in zip(batch.column(images), texts, strict=True):
+        texts, said = annotations_of(batch, columns), details_of(batch, columns)
+        found = zip(batch.column(images), texts, said, strict=True)
+        for image, (annotation, problem), details in found:
             number += 1
             path, content, code = _image(image)
-            yield number, path, content, annotation, code or (problem and "invalid_annotation")
-
-
-def _text_column(schema: pa.Schema, wanted: Wanted) -> str | None:
-    candidates = (wanted.text_column,) if wanted.text_column else wanted.text
-    place = find_column(schema.names, candidates)
-    if place is None and wanted.text_column:
-        raise InputRefusedError(missing(schema.names, wanted))
-    if place is None:
-        return None
-    kind_of(schema.field(place))
-    name: str = schema.names[place]
-    return name
+            code = code or (problem and "invalid_annotation")
+            yield number, path, content, annotation, code, *details
 
 
 def _image(value: pa.StructScalar) -> tuple[str, str, str]:

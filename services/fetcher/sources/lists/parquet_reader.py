@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import date
 from typing import IO, Any
 
@@ -10,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from services.common.domain.annotations import MAX_ANNOTATION_LENGTH
-from services.common.domain.tables.columns import Wanted, find_columns, missing
+from services.common.domain.details import Details
+from services.common.domain.tables.columns import Columns, Wanted, find_columns, missing
 from services.common.download.urls import MAX_URL_LENGTH
 from services.common.runtime.bounded_child import InputRefusedError, in_pieces
 
@@ -19,9 +21,10 @@ _MOST = max(MAX_URL_LENGTH, MAX_ANNOTATION_LENGTH) + 1
 
 
 def rows(file: IO[bytes], wanted: dict[str, Any]) -> Iterator[Any]:
-    """Yield which columns are used, then lists of rows: number, URL, annotation, problem.
+    """Yield which columns are used, then lists of rows.
 
-    Texts that are too long are cut.
+    Of each its number, URL, annotation and what is wrong with one of both, then the fields of its
+    ``Details`` and what of those was dropped. Texts that are too long are cut.
 
     Raises:
         InputRefusedError: It is not Parquet, or has no such columns.
@@ -46,28 +49,93 @@ def _rows(file: IO[bytes], wanted: Wanted) -> Iterator[Any]:
     columns = find_columns(schema.names, wanted)
     if columns is None:
         raise InputRefusedError(missing(schema.names, wanted))
-    names = [schema.names[place] for place in (columns.where, columns.text) if place is not None]
-    kinds = [kind_of(schema.field(name)) for name in names]
-    if not (_is_text(kinds[0]) or pa.types.is_null(kinds[0]) or pa.types.is_binary(kinds[0])):
-        raise InputRefusedError(_no_text(names[0], kinds[0]))
-    yield {"columns": columns.used, "ignored": columns.ignored}
+    columns = without_unsaid(columns, schema)
+    kinds = {
+        place: kind_of(schema.field(place))
+        for place in (columns.where, columns.text)
+        if place is not None
+    }
+    where = kinds[columns.where]
+    if not (_is_text(where) or pa.types.is_null(where) or pa.types.is_binary(where)):
+        raise InputRefusedError(_no_text(schema.names[columns.where], where))
+    yield asdict(columns)
     # as a dictionary, a long text that repeats is in memory once
-    texts = [name for name, kind in zip(names, kinds, strict=True) if _is_text(kind)]
+    names = names_of(columns)
+    texts = [name for name in names if _is_text(schema.field(name).type)]
     parquet = pq.ParquetFile(file, read_dictionary=texts, pre_buffer=False)
     number = 0
     for batch in parquet.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
-        values = [texts_of(batch.column(name)) for name in names]
-        if len(values) == 1:
-            values.append([(None, "")] * batch.num_rows)
+        urls = texts_of(batch.column(columns.names[columns.where]))
+        annotations = annotations_of(batch, columns)
         found = []
-        for (url, url_problem), (annotation, problem) in zip(*values, strict=True):
+        for (url, url_problem), (annotation, problem), details in zip(
+            urls, annotations, details_of(batch, columns), strict=True
+        ):
             number += 1
-            found.append((number, url, annotation, url_problem or problem))
+            found.append((number, url, annotation, url_problem or problem, *details))
         yield from in_pieces(found, _length, most_items=BATCH_ROWS, most_length=_MOST)
 
 
-def _length(row: tuple[int, Any, Any, str]) -> int:
-    return len(row[1] or "") + len(row[2] or "")
+def _length(row: tuple[int, Any, Any, str, dict[str, Any], str]) -> int:
+    _, url, annotation, _, details, _ = row
+    return len(url or "") + len(annotation or "") + Details.from_fields(details).length
+
+
+def without_unsaid(columns: Columns, schema: pa.Schema) -> Columns:
+    """Return columns without those of values that JSON has no form for, such as bytes."""
+    said = tuple(place for place in columns.metadata if _has_json(schema.field(place).type))
+    return replace(columns, metadata=said)
+
+
+def names_of(columns: Columns) -> list[str]:
+    """Return the names of the columns that are read."""
+    roles = (columns.where, columns.text, columns.group, columns.split, columns.licence)
+    places = (*(place for place in roles if place is not None), *columns.metadata)
+    return [columns.names[place] for place in places]
+
+
+def annotations_of(batch: pa.RecordBatch, columns: Columns) -> list[tuple[str | None, str]]:
+    """Return the texts of rows, each with what is wrong with it."""
+    if columns.text is None:
+        return [(None, "")] * batch.num_rows
+    return texts_of(batch.column(columns.names[columns.text]))
+
+
+def details_of(batch: pa.RecordBatch, columns: Columns) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the fields of the ``Details`` of rows, each with what of them was dropped."""
+    nothing = [None] * batch.num_rows
+    places = {columns.group, columns.split, columns.licence, *columns.metadata}
+    values = [
+        _values_of(batch.column(name)) if place in places else nothing
+        for place, name in enumerate(columns.names)
+    ]
+    for row in zip(*values, strict=True):
+        details, problem = columns.details(row)
+        yield details.to_fields(), problem
+
+
+def _values_of(column: pa.Array) -> list[Any]:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if _is_text(kind):
+        return [value for value, _ in texts_of(column)]
+    if pa.types.is_temporal(kind):
+        column = column.cast(pa.string())  # a nanosecond has no form in Python
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def _has_json(kind: pa.DataType, *, is_within: bool = False) -> bool:
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _has_json(kind.value_type)
+    if types.is_struct(kind):
+        return all(_has_json(each.type, is_within=True) for each in kind)
+    if types.is_list(kind) or types.is_large_list(kind):
+        return _has_json(kind.value_type, is_within=True)
+    is_time = types.is_timestamp(kind) or types.is_date(kind) or types.is_time(kind)
+    is_number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+    is_plain = _is_text(kind) or types.is_null(kind) or types.is_boolean(kind)
+    return is_plain or is_number or (is_time and not is_within)
 
 
 def kind_of(field: pa.Field) -> pa.DataType:

@@ -24,7 +24,6 @@ ROWS_AT_ONCE = 500
 _MOST_CHARACTERS = 64 * 1024
 """Of the rows that are sent at once: a result of a child has a limit."""
 _TARGET = "services.fetcher.sources.lists.reading:rows_in_child"
-_ITEM_FIELDS = 3
 
 
 @asynccontextmanager
@@ -91,20 +90,21 @@ def rows_in_child(file: IO[bytes], list_format: str, options: dict[str, Any]) ->
 
 
 def _length(row: Row) -> int:
-    if isinstance(row, Item):
-        return len(row.url) + len(row.annotation or "")
-    return len(row.value) + len(row.detail)
+    return row.length if isinstance(row, Item) else len(row.value) + len(row.detail)
 
 
 def _packed(row: Row) -> tuple[Any, ...]:
     if isinstance(row, Item):
-        return row.line, row.url, row.annotation
+        return row.packed
     return row.line, row.value, row.code, row.detail
 
 
 def unpacked(fields: list[Any]) -> Row:
     """Return a row as a child sent it."""
-    return Item(*fields) if len(fields) == _ITEM_FIELDS else Rejection(*fields)
+    line, value, third, last = fields
+    if isinstance(last, dict):
+        return Item.unpacked((line, value, third, last))
+    return Rejection(line, value, third, last)
 
 
 def pack(rows: Iterator[Row]) -> Iterator[list[tuple[Any, ...]]]:

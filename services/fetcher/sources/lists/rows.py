@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from services.common.domain.annotations import (
     MAX_ANNOTATION_LENGTH,
     UnacceptableAnnotationError,
     normalise,
 )
+from services.common.domain.details import NO_DETAILS, Details
 from services.common.domain.errors import PermanentError
+from services.common.domain.list_rows import ListRow
 from services.common.domain.redaction import hide_secrets
 from services.common.download.urls import UnacceptableUrlError, to_url
 from services.fetcher.sources.addresses import (
@@ -34,6 +37,24 @@ class Item:
     """Normalised to ASCII."""
     annotation: str | None = None
     """Normalised, never empty."""
+    details: Details = NO_DETAILS
+    """What else is said of it."""
+
+    @property
+    def length(self) -> int:
+        """Characters of it all, more or less."""
+        return len(self.url) + len(self.annotation or "") + self.details.length
+
+    @property
+    def packed(self) -> ListRow:
+        """Return it as a list's page holds it, and as a child process sends it."""
+        return self.line, self.url, self.annotation, self.details.to_fields()
+
+    @classmethod
+    def unpacked(cls, row: ListRow) -> Self:
+        """Return an item of what ``packed`` gave."""
+        line, url, annotation, details = row
+        return cls(line, url, annotation, Details.from_fields(details) if details else NO_DETAILS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +87,12 @@ class MalformedListError(PermanentError):
         self.rejected = tuple(rejected)
 
 
-def to_row(line: int, url: object, annotation: object = None) -> Row:
+def to_row(line: int, url: object, annotation: object = None, details: Details = NO_DETAILS) -> Row:
     """Check one item as it was sent; the fragment of an archive's URL names a member of it."""
     if not isinstance(url, str):
         return reject(line, "" if url is None else url, "invalid_url", "there is no URL")
     if submitted_digest(url := url.strip()):  # of a failed.csv
-        return check_annotation(line, url, annotation)
+        return check_annotation(line, url, annotation, details)
     try:
         accepted = to_url(url)
     except UnacceptableUrlError as error:
@@ -79,10 +100,10 @@ def to_row(line: int, url: object, annotation: object = None) -> Row:
     _, member = split_member(url)
     is_member = member and is_archive_path(accepted.path)
     kept = member_url(str(accepted), member) if is_member else str(accepted)
-    return check_annotation(line, kept, annotation)
+    return check_annotation(line, kept, annotation, details)
 
 
-def check_annotation(line: int, url: str, annotation: object) -> Row:
+def check_annotation(line: int, url: str, annotation: object, details: Details = NO_DETAILS) -> Row:
     """Make an item of a URL that is accepted, unless its annotation is not."""
     problem = _problem(annotation)
     if problem:
@@ -91,7 +112,7 @@ def check_annotation(line: int, url: str, annotation: object) -> Row:
         text = normalise(annotation) if isinstance(annotation, str) else ""
     except UnacceptableAnnotationError as error:
         return reject(line, annotation, error.code, f"the annotation is not taken: {error}")
-    return Item(line, url, text or None)
+    return Item(line, url, text or None, details)
 
 
 def _problem(annotation: object) -> str:

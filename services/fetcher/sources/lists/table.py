@@ -7,7 +7,7 @@ from services.common.domain.tables.records import Damaged
 from services.common.domain.tables.table import TableRow
 from services.fetcher.sources.lists.rows import Row, reject, to_row
 
-WANTED = Wanted(where=URL_NAMES)
+WANTED = Wanted(where=URL_NAMES, has_details=True)
 
 
 def is_url(cell: str) -> bool:
@@ -21,4 +21,4 @@ def to_items(rows: Iterable[TableRow | Damaged]) -> Iterator[Row]:
         if isinstance(row, Damaged):
             yield reject(row.line, row.value, row.code, row.detail)
         else:
-            yield to_row(row.line, row.where or None, row.text)
+            yield to_row(row.line, row.where or None, row.text, row.details)

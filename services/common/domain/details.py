@@ -1,0 +1,205 @@
+"""What a list says of an image beside its text: group, split, licence, and any metadata."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import date, time
+from decimal import Decimal
+from math import isfinite
+from typing import Any, Literal, Self
+
+from pydantic import JsonValue
+
+MAX_KEYS = 32
+"""Of the metadata of one source."""
+MAX_KEY_LENGTH = 100
+MAX_METADATA_BYTES = 8 * 1024
+"""Of the metadata of one source, as JSON in UTF-8."""
+MAX_NAME_LENGTH = 300
+"""Of a group or a licence."""
+_MAX_DEPTH = 5
+_INT64 = 2**63
+
+Split = Literal["train", "validation", "test"]
+_SPLITS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+class JsonNumber(str):
+    """A number as JSON spells it: the text ``1.50`` where it is a label, else a number."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What is known of a source of an image; None where nothing is said."""
+
+    group: str | None = None
+    """The document, page or writer that the image is a part of."""
+    split: Split | None = None
+    licence: str | None = None
+    metadata: Mapping[str, JsonValue] | None = None
+    """Bounded by ``MAX_KEYS`` and ``MAX_METADATA_BYTES``; its keys are MongoDB's."""
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return what is said, by the names of ``Source``."""
+        values = ((each.name, getattr(self, each.name)) for each in fields(self))
+        return {name: value for name, value in values if value is not None}
+
+    @classmethod
+    def from_fields(cls, values: Mapping[str, Any]) -> Self:
+        """Return what fields of a document or a message say; others are left alone."""
+        return cls(**{each.name: values.get(each.name) for each in fields(cls)})
+
+    def completed_by(self, other: "Details") -> "Details":
+        """Return both together; where they differ, this one is right."""
+        if not other.to_fields():
+            return self
+        both = {**other.to_fields(), **self.to_fields()}
+        if self.metadata and other.metadata:
+            both["metadata"] = {**other.metadata, **self.metadata}
+        return Details(**both)
+
+    def redacted(self, redact: Callable[[str], str]) -> "Details":
+        """Return it without the secrets of the URLs in its metadata.
+
+        Args:
+            redact: Takes them out of one URL.
+        """
+        if self.metadata is None:
+            return self
+        kept = {name: _redacted(value, redact) for name, value in self.metadata.items()}
+        return replace(self, metadata=kept)
+
+    @property
+    def length(self) -> int:
+        """Length as JSON, in characters; 0: nothing is said."""
+        said = self.to_fields()
+        return len(json.dumps(said, ensure_ascii=False)) if said else 0
+
+
+NO_DETAILS = Details()
+
+
+def to_details(
+    group: object, split: object, licence: object, others: Iterable[tuple[str, object]]
+) -> tuple[Details, str]:
+    """Return what values of a row say, and what of them was dropped and why (empty: nothing)."""
+    metadata: dict[str, JsonValue] = {}
+    problems: list[str] = []
+    size = 0
+    for name, given in _unfolded(others):
+        key = to_key(name)
+        try:
+            value = to_json(given)
+        except ValueError as error:
+            problems.append(f"{name[:MAX_KEY_LENGTH]!r}: {error}")
+            continue
+        if value is None:
+            continue
+        length = len(json.dumps([key, value], ensure_ascii=False).encode())
+        if not 0 < len(key) <= MAX_KEY_LENGTH or len(metadata) >= MAX_KEYS:
+            problems.append(f"{name[:MAX_KEY_LENGTH]!r}: its name is too long, or one too many")
+        elif size + length > MAX_METADATA_BYTES:
+            problems.append(f"{name[:MAX_KEY_LENGTH]!r}: more than {MAX_METADATA_BYTES} bytes")
+        else:
+            metadata.setdefault(key, value)
+            size += length
+    details = Details(to_name(group), to_split(split), to_name(licence), metadata or None)
+    return details, "; ".join(problems)
+
+
+def to_key(name: str) -> str:
+    """Return the name of a column as a key: dots and dollars mean something to MongoDB."""
+    return name.strip("\ufeff \t").replace(".", "_").replace("$", "_").replace("\0", "")
+
+
+def to_split(value: object) -> Split | None:
+    """Return the split that a value names, or None."""
+    return _SPLITS.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+def to_name(value: object) -> str | None:
+    """Return a value as the name of a group or a licence, or None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | date):
+        return None
+    name = " ".join(str(value).split())
+    return name if 0 < len(name) <= MAX_NAME_LENGTH and _is_text(name) else None
+
+
+def to_json(value: object, depth: int = 0) -> JsonValue:
+    """Return a value of a table as JSON has it; None: it is missing.
+
+    Raises:
+        ValueError: It has no such form; says why.
+    """
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    if isinstance(value, Mapping):
+        return {to_key(str(name)): to_json(each, depth + 1) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(each, depth + 1) for each in value]
+    if isinstance(value, JsonNumber):
+        return _number(float(value) if set(value) & set(".eE") or len(value) > 30 else int(value))
+    if isinstance(value, str):
+        if not _is_text(value):
+            raise ValueError("not valid Unicode")
+        return value if value.strip() else None
+    return _scalar(value)
+
+
+def _scalar(value: object) -> JsonValue:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return _number(value)
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    raise ValueError(f"a value of the type {type(value).__name__}")
+
+
+def _number(value: float) -> JsonValue:
+    """Return a number that MongoDB can hold, or the text of one."""
+    if isinstance(value, int):
+        return value if -_INT64 <= value < _INT64 else str(value)
+    return value if isfinite(value) else None
+
+
+def _redacted(value: JsonValue, redact: Callable[[str], str]) -> JsonValue:
+    if isinstance(value, str):
+        return redact(value) if value.lower().startswith(("http://", "https://")) else value
+    if isinstance(value, list):
+        return [_redacted(each, redact) for each in value]
+    if isinstance(value, dict):
+        return {name: _redacted(each, redact) for name, each in value.items()}
+    return value
+
+
+def _is_text(value: str) -> bool:
+    """Return whether a text can be encoded: JSON may hold lone surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unfolded(others: Iterable[tuple[str, object]]) -> Iterable[tuple[str, object]]:
+    """Yield names and values; those within the column ``metadata``, as exports write it."""
+    for name, value in others:
+        inner = value
+        if name == "metadata" and isinstance(value, str) and value.lstrip().startswith("{"):
+            try:
+                inner = json.loads(value)
+            except (ValueError, RecursionError):
+                inner = value
+        if name == "metadata" and isinstance(inner, Mapping):
+            yield from ((str(key), each) for key, each in inner.items())
+        else:
+            yield name, value
