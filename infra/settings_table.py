@@ -18,7 +18,7 @@ from app.settings import OcrSettings
 from infra.local.settings import LocalSettings, Ports
 from infra.service_settings import compose_settings
 from services.cli.settings import CliSettings
-from services.common.adapters.image_schema import image_schema
+from services.common.adapters.image_schema import image_schema, page_schema
 from services.common.download.settings import DownloadSettings
 from services.common.runtime.settings import (
     AmqpSettings,
@@ -44,7 +44,7 @@ from services.review.settings import ReviewSettings
 ROOT = Path(__file__).parents[1]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 COMPOSE = ROOT / "docker-compose.yml"
-SCHEMA = ROOT / "docs" / "schemas" / "images.json"
+SCHEMAS = ROOT / "docs" / "schemas"
 BEGIN = "<!-- settings: written by python -m infra.settings_table -->"
 END = "<!-- end of settings -->"
 COMPOSE_BEGIN = "# settings: written by python -m infra.settings_table"
@@ -110,8 +110,13 @@ def fresh_files() -> dict[Path, str]:
     return {
         CONFIGURATION: _between(CONFIGURATION.read_text(), BEGIN, END, reference()),
         COMPOSE: _between(COMPOSE.read_text(), COMPOSE_BEGIN, COMPOSE_END, compose_settings()),
-        SCHEMA: json.dumps(image_schema(), indent=2, ensure_ascii=False) + "\n",
+        SCHEMAS / "images.json": _json(image_schema()),
+        SCHEMAS / "pages.json": _json(page_schema()),
     }
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def _between(text: str, begin: str, end: str, made: str) -> str:

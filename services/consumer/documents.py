@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from services.common.domain.accuracy import similarity
 from services.common.domain.annotation_history import Annotations
-from services.common.domain.events import ObjectEvent, sequence_order
+from services.common.domain.events import ObjectEvent
 from services.common.domain.image import FORGOTTEN, Decision, ImageDocument
 from services.common.domain.jobs import RepredictJob
 from services.common.domain.provenance import Provenance
@@ -55,16 +55,9 @@ class Reading:
         return isinstance(self.result, Rejection) and self.result.code == FORGOTTEN
 
 
-def is_older(event: ObjectEvent, document: ImageDocument) -> bool:
-    """Whether ``document`` has a later state of the object than ``event``."""
-    if not document.sequencer:
-        return False
-    return sequence_order(event.sequencer) < sequence_order(document.sequencer)
-
-
 def needs_reading(event: ObjectEvent, document: ImageDocument) -> bool:
     """Whether ``event`` requires reading the object's bytes."""
-    if is_older(event, document):
+    if event.is_older_than(document.sequencer):
         return False
     return document.status != "predicted" or document.etag != event.etag
 
@@ -101,8 +94,10 @@ def stored(
         now: The time.
         kept: The tombstones of the bytes that were read.
     """
-    sourced = document.with_source(provenance, is_repeated=event.sequencer == document.sequencer)
-    if is_older(event, document):
+    sourced = document.with_source(
+        provenance, is_repeated=event.sequencer == document.sequencer
+    ).of_page(provenance.page)
+    if event.is_older_than(document.sequencer):
         # Outdated, but its source is still recorded
         return Decision("stale", _with_late_text(sourced, event, provenance, now))
     if reading is not None and reading.is_forgotten:
@@ -126,7 +121,7 @@ def stored(
 
 def removed(document: ImageDocument, event: ObjectEvent, now: datetime) -> Decision[Code]:
     """Decide about a removal: predictions are erased, sources are kept."""
-    if is_older(event, document):
+    if event.is_older_than(document.sequencer):
         return Decision("stale", document)
     if not document.exists and event.key.endswith("/"):
         return Decision("folder", document)

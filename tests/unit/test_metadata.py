@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.common.domain.page import PageOfLine
 from services.common.domain.provenance import Provenance, from_metadata, to_metadata
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -17,6 +18,35 @@ def test_annotation_survives_the_headers(annotation: str) -> None:
     assert from_metadata(metadata) == Provenance(
         "http://example.test/a%20b", "b1", annotation, NOW, metadata.get("fetch-id")
     )
+
+
+PAGES = st.builds(
+    PageOfLine,
+    id=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50),
+    line=st.from_regex("[0-9a-f]{16}", fullmatch=True),
+    group=st.none() | st.just("pages/scans/\u00e9t\u00e9.pdf"),
+    quad=st.none() | st.tuples(*[st.integers(0, 20_000)] * 8),
+    number=st.none() | st.integers(1, 500),
+    order=st.none() | st.integers(0, 2000),
+    score=st.none() | st.floats(0, 1),
+)
+
+
+@given(PAGES)
+def test_place_on_a_page_survives_the_headers(page: PageOfLine) -> None:
+    metadata = to_metadata(Provenance("http://example.test/", "b1", "text", NOW, page=page))
+
+    assert all(value.isascii() for value in metadata.values())
+    assert from_metadata(metadata).page == page.having(group=page.group or page.id)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"page-id": "pages/a.png"}, {"page-line": "0"}, {"page-id": "", "page-line": "0"}]
+    + [{"page-id": "a", "page-line": "0", "page-quad": text} for text in ("", "1,2", "x" * 8)],
+)
+def test_foreign_place_on_a_page_is_left_out(metadata: dict[str, str]) -> None:
+    assert from_metadata(metadata).page is None
 
 
 def test_plain_upload_has_no_provenance() -> None:

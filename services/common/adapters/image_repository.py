@@ -1,78 +1,31 @@
-"""Repository of the ``images`` collection: typed documents and the only compare-and-set on them.
+"""The ``images`` collection: two services write it, the consumer and the review service."""
 
-The consumer, the review service and commands write it, each only if the document's ``revision`` is
-unchanged since it was read; otherwise they read and decide again.
-"""
-
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
 
-from pydantic import ValidationError
+from typing_extensions import override
 
-from services.common.adapters.mongo import (
-    Collection,
-    Document,
-    DuplicateDocumentError,
-    Filter,
-    Sort,
-)
+from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.repository import Repository
 from services.common.adapters.tombstones import Tombstones
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import Outcome, Replaces
-from services.common.domain.errors import PermanentError
 from services.common.domain.image import Decision, ImageDocument
 from services.common.domain.records import Annotation
 
-C = TypeVar("C")
 
-
-class InvalidDocumentError(PermanentError):
-    """A document of ``images`` does not match its type."""
-
-    code = "invalid_document"
-
-
-class ImageRepository:
-    """Reads and changes the documents of images.
-
-    Every method raises IndexUnavailableError if MongoDB does not answer, and InvalidDocumentError
-    if a document does not match the type.
+class ImageRepository(Repository[ImageDocument]):
+    """Reads and changes the documents of images; see ``Repository``.
 
     Args:
         collection: ``images``.
-        tombstones: Stores annotations of removed bytes; only the consumer has it.
+        tombstones: Where annotations are kept whose bytes are gone; only the consumer, which is
+            told of that, has them.
     """
 
     def __init__(self, collection: Collection, tombstones: Tombstones | None = None) -> None:
-        self._collection = collection
+        super().__init__(collection, ImageDocument)
         self._tombstones = tombstones
-
-    async def get(self, document_id: str) -> ImageDocument | None:
-        """Return a document, or None."""
-        found = await self._collection.find_one({"_id": document_id})
-        return None if found is None else _to_document(found)
-
-    async def load(self, document_id: str) -> ImageDocument:
-        """Return a document, or an empty one if it does not exist."""
-        return await self.get(document_id) or ImageDocument.absent(document_id)
-
-    async def find(
-        self,
-        where: Filter,
-        *,
-        sort: Sort = (),
-        limit: int = 0,
-        fields: Mapping[str, int] | None = None,
-    ) -> AsyncIterator[ImageDocument]:
-        """Yield matching documents, with all or some of their fields (``limit`` 0: no limit)."""
-        async for found in self._collection.find(where, sort=sort, limit=limit, fields=fields):
-            yield _to_document(found)
-
-    async def count(self, where: Filter, *, most: int | None = None) -> int:
-        """Count matching documents, up to ``most``."""
-        return await self._collection.count(where, most=most)
 
     async def kept(self, document_id: str, sha256: str | None) -> Annotations:
         """Return the tombstones of these bytes."""
@@ -80,60 +33,13 @@ class ImageRepository:
             return Annotations()
         return await self._tombstones.find(document_id, sha256)
 
-    async def change(
-        self,
-        document_id: str,
-        decide: Callable[[ImageDocument], Decision[C]],
-        *,
-        is_inferred: bool = False,
-    ) -> C:
-        """Apply a decision to a document by compare-and-set; return its code.
-
-        Args:
-            document_id: ``bucket/key``.
-            decide: Makes the decision; called again after a conflict.
-            is_inferred: Whether it follows from a comparison, not from an event.
-        """
-        while True:
-            before = await self.load(document_id)
-            code, after = decide(before)
-            if await self.save(before, after, is_inferred=is_inferred):
-                return code
-
-    async def save(
-        self, before: ImageDocument, after: ImageDocument, *, is_inferred: bool = False
-    ) -> bool:
-        """Write the difference of two states of a document by compare-and-set.
-
-        Annotations that are removed with their bytes become tombstones first.
-
-        Args:
-            before: As read.
-            after: New state; nothing is written if equal.
-            is_inferred: Whether it follows from a comparison, not from an event.
-
-        Returns:
-            Whether it was written; False: the document has changed since it was read.
-        """
-        changed = {
-            name
-            for name in after.model_fields_set
-            if name not in before.model_fields_set or getattr(after, name) != getattr(before, name)
-        }
-        if not changed:
-            return True
+    @override
+    async def _before_write(
+        self, before: ImageDocument, after: ImageDocument, *, is_inferred: bool
+    ) -> None:
+        """Keep annotations aside that are taken away with their bytes."""
         if self._tombstones is not None and before.ends_bytes(after):
             await self._tombstones.keep(before, is_inferred=is_inferred)
-        return await self._write(before, after, changed)
-
-    async def _write(self, before: ImageDocument, after: ImageDocument, changed: set[str]) -> bool:
-        if before.exists:
-            as_read = {"_id": before.id, "revision": before.revision}
-            return await self._collection.update_one(as_read, _update(before, after, changed))
-        with suppress(DuplicateDocumentError):
-            await self._collection.insert({**after.to_mongo(), "revision": 1})
-            return True
-        return False
 
     async def annotate(
         self,
@@ -181,26 +87,3 @@ class ImageRepository:
             {"_id": {"$in": list(document_ids)}, "$or": has_some},
             {"$set": erased, "$inc": {"revision": 1}},
         )
-
-
-def _to_document(found: Document) -> ImageDocument:
-    try:
-        return ImageDocument.model_validate(found)
-    except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise InvalidDocumentError(f"{found['_id']}: {where}: {problem['msg']}") from error
-
-
-def _update(before: ImageDocument, after: ImageDocument, changed: set[str]) -> Document:
-    """Return the update that sets fields, with ``$push`` for a list that only grew.
-
-    An image may have a thousand sources, each added by an event.
-    """
-    fields, grown = after.to_mongo(only=changed), {}
-    for name in changed:
-        known, value = getattr(before, name), getattr(after, name)
-        if isinstance(known, tuple) and known and value[: len(known)] == known:
-            grown[name] = {"$each": fields.pop(name)[len(known) :]}
-    update: Document = {"$inc": {"revision": 1}}
-    return update | ({"$set": fields} if fields else {}) | ({"$push": grown} if grown else {})

@@ -1,13 +1,15 @@
-"""The schema of the documents of ``images``, in MongoDB's dialect of JSON Schema.
+"""The schemas of ``images`` and ``pages``, in MongoDB's dialect of JSON Schema.
 
-It is generated from the type. The provisioner sets it as the collection's validator;
-``docs/schemas/images.json`` is a copy for readers.
+They are generated from the types. The provisioner sets them as the collections' validators;
+``docs/schemas/`` has copies for readers.
 """
 
 from typing import Any
 
 from services.common.adapters.mongo import Document
 from services.common.domain.image import ImageDocument
+from services.common.domain.page import PageDocument
+from services.common.domain.records import StoredRecord
 
 _KEPT = ("description", "required", "enum", "minimum", "maximum")
 """Keywords of JSON Schema that MongoDB supports."""
@@ -15,8 +17,17 @@ _TYPES = {"integer": ["int", "long"], "number": ["double", "int", "long"], "bool
 
 
 def image_schema() -> Document:
-    """Return the schema for ``$jsonSchema``."""
-    schema = ImageDocument.model_json_schema(by_alias=True)
+    """Return the schema of images for ``$jsonSchema``."""
+    return _schema_of(ImageDocument)
+
+
+def page_schema() -> Document:
+    """Return the schema of pages for ``$jsonSchema``."""
+    return _schema_of(PageDocument)
+
+
+def _schema_of(kind: type[StoredRecord]) -> Document:
+    schema = kind.model_json_schema(by_alias=True)
     return _to_bson(schema, schema["$defs"])
 
 

@@ -37,6 +37,7 @@ Filter = Mapping[str, Any]
 Sort = Sequence[tuple[str, int]]
 
 IMAGES = "images"
+PAGES = "pages"
 BATCHES = "batches"
 FETCHES = "fetches"
 LISTS = "lists"
@@ -70,7 +71,15 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("prediction.score", ASCENDING), ("_id", ASCENDING)]),
         IndexModel([("sha256", ASCENDING), ("_id", ASCENDING)]),
         IndexModel([("disagreement", DESCENDING)], sparse=True),
+        IndexModel([("page.id", ASCENDING)], sparse=True),
         IndexModel([("placeholder", ASCENDING)], sparse=True),
+    ),
+    PAGES: (
+        IndexModel([("sha256", ASCENDING)]),
+        IndexModel([("document.sha256", ASCENDING), ("document.number", ASCENDING)], sparse=True),
+        IndexModel([("sources.url", ASCENDING)]),
+        IndexModel([("sources.batch_id", ASCENDING)]),
+        IndexModel([("indexed_at", ASCENDING), ("_id", ASCENDING)]),
     ),
     BATCHES: (
         IndexModel([("created_at", DESCENDING)]),
@@ -236,6 +245,7 @@ class Database:
             codec_options=options, write_concern=WriteConcern(w="majority", j=True)
         )
         self.images = Collection(self._database[IMAGES])
+        self.pages = Collection(self._database[PAGES])
         self.batches = Collection(self._database[BATCHES])
         self.fetches = Collection(self._database[FETCHES])
         self.lists = Collection(self._database[LISTS])

@@ -46,6 +46,7 @@ _PART_BYTES = 8 * 1024 * 1024
 """S3 requires at least 5 MiB, except for the last part, and at most 10,000 parts."""
 
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+_PRESENT = frozenset({"412", "PreconditionFailed"})
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,30 @@ class ObjectStore:
                 Metadata=dict(metadata),
             )
             return response["ETag"].strip('"')
+
+    async def write_once(
+        self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
+    ) -> bool:
+        """Write an object unless its key is taken; return whether it was written.
+
+        Raises:
+            ObjectStoreUnavailableError: It was not acknowledged; it may still be there.
+        """
+        try:
+            async with self._errors(""):
+                await self.client.put_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    Body=content,
+                    ContentType=content_type,
+                    Metadata=dict(metadata),
+                    IfNoneMatch="*",
+                )
+        except ObjectStoreUnavailableError as error:
+            if _code_of(error.__cause__) not in _PRESENT:
+                raise
+            return False
+        return True
 
     @asynccontextmanager
     async def stream(self, key: str) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -366,6 +391,10 @@ async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
 def _session() -> AioSession:
     """Return the shared session: each loads megabytes of service descriptions."""
     return get_session()
+
+
+def _code_of(error: BaseException | None) -> str | None:
+    return error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
 
 
 def _expiring_after(days: int) -> "LifecycleRuleTypeDef":

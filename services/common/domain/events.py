@@ -54,6 +54,10 @@ class ObjectEvent:
         """``_id`` of the object's document in ``images``."""
         return f"{self.bucket}/{self.key}"
 
+    def is_older_than(self, sequencer: str | None) -> bool:
+        """Return whether a document with this sequencer reflects a later event of the object."""
+        return bool(sequencer) and sequence_order(self.sequencer) < sequence_order(sequencer or "")
+
 
 def sequence_order(sequencer: str) -> tuple[int, str]:
     """Sort key of a sequencer, a hexadecimal number of any length."""

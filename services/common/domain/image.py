@@ -9,19 +9,20 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Final, Generic, Literal, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, WithJsonSchema
 
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import Outcome, Replaces, as_typed, collapse
+from services.common.domain.page import PageOfLine
 from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance
 from services.common.domain.records import (
     Annotation,
     How,
     Prediction,
     Quality,
-    Record,
     Rejection,
     Source,
+    StoredRecord,
     required,
 )
 from services.common.domain.sources import is_one_of, to_source, with_details, with_source
@@ -48,22 +49,18 @@ class Decision(NamedTuple, Generic[C]):
     """The new state; unchanged, nothing is written."""
 
 
-class ImageDocument(Record):
+class ImageDocument(StoredRecord):
     """One object of the bucket: a document of ``images``.
 
     ``ImageDocument.absent`` stands for a missing document; fields that were not projected have
     their defaults.
     """
 
-    model_config = ConfigDict(extra="ignore") | required(
+    model_config = required(
         *("_id", "revision", "bucket", "key", "sources", "prediction", "annotation", "error"),
         *("status", "sequencer", "indexed_at"),
     )
 
-    id: str = Field(alias="_id")
-    """``bucket/key``."""
-    revision: int | None = None
-    """Number of changes, compared by compare-and-set."""
     bucket: str = ""
     key: str = ""
     etag: str | None = None
@@ -78,6 +75,8 @@ class ImageDocument(Record):
     """Number of sources, including those that the document does not store."""
     placeholder: bool = False
     """Whether very many URLs lead here, as to a logo or "photo unavailable"."""
+    page: PageOfLine | None = None
+    """Of a line: where on which page it was cut out."""
     uploaded_by: str | None = None
     """User of the event."""
     stored_at: datetime | None = None
@@ -99,16 +98,6 @@ class ImageDocument(Record):
     ] = None
     sequencer: str | None = None
     """Of the latest event; older events never overwrite it."""
-
-    @classmethod
-    def absent(cls, document_id: str) -> Self:
-        """Return the substitute of a missing document."""
-        return cls(id=document_id)
-
-    @property
-    def exists(self) -> bool:
-        """Whether it is stored in MongoDB."""
-        return self.status is not None
 
     @property
     def annotations(self) -> Annotations:
@@ -194,6 +183,10 @@ class ImageDocument(Record):
         after = self.having(sources=with_source(self.sources, source), sources_count=count + 1)
         is_placeholder = source.url is not None and len(set(after.urls)) > PLACEHOLDER_SOURCES
         return after.having(placeholder=True) if is_placeholder else after
+
+    def of_page(self, page: PageOfLine | None) -> Self:
+        """Set of which page it is a line, if it is one."""
+        return self if page is None else self.having(page=page)
 
     def with_annotations(self, annotations: Annotations) -> Self:
         """Set annotations, and whether lists conflict about a placeholder's text."""

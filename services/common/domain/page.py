@@ -6,11 +6,12 @@ Coordinates are whole pixels of the page as its file is stored and upright, from
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, get_args
+from urllib.parse import quote, unquote
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, ValidationError, WithJsonSchema
 
-from services.common.domain.records import Record, Rejection, Source, required
+from services.common.domain.records import Record, Rejection, Source, StoredRecord, required
 
 Quad = tuple[int, int, int, int, int, int, int, int]
 """Four corners ``x, y`` of a line: top left, top right, bottom right, bottom left, as it reads."""
@@ -145,22 +146,18 @@ class PageOfLine(Record):
     score: float | None = None
 
 
-class PageDocument(Record):
+class PageDocument(StoredRecord):
     """One page: a document of ``pages``.
 
     ``PageDocument.absent`` stands for a missing document; fields that were not projected have
     their defaults. Also a PDF or TIFF of several pages has one, without lines.
     """
 
-    model_config = ConfigDict(extra="ignore") | required(
+    model_config = required(
         *("_id", "revision", "bucket", "key", "sources", "lines", "runs", "status"),
         *("sequencer", "indexed_at"),
     )
 
-    id: str = Field(alias="_id")
-    """``bucket/key``."""
-    revision: int | None = None
-    """Number of changes, compared by compare-and-set."""
     bucket: str = ""
     key: str = ""
     etag: str | None = None
@@ -192,16 +189,6 @@ class PageDocument(Record):
     sequencer: str | None = None
     """Of the latest event; older events never overwrite it."""
 
-    @classmethod
-    def absent(cls, document_id: str) -> Self:
-        """Return the substitute of a missing document."""
-        return cls(id=document_id)
-
-    @property
-    def exists(self) -> bool:
-        """Whether it is stored in MongoDB."""
-        return self.status is not None
-
     @property
     def current(self) -> list[Line]:
         """The lines of the page as it is segmented now, in reading order."""
@@ -225,3 +212,34 @@ def line_id(points: Sequence[int], width: int, height: int) -> str:
 def line_key(page_sha256: str, line: str) -> str:
     """Return the key of a line's image."""
     return f"{LINES}{page_sha256[:2]}/{page_sha256}/{line}.webp"
+
+
+def page_to_metadata(page: PageOfLine) -> dict[str, str]:
+    """Encode as user metadata of a line's object, each name with ``page-`` before it.
+
+    The group is left out where it is the page itself.
+    """
+    known = page.model_dump(exclude_none=True)
+    if page.group == page.id:
+        del known["group"]
+    if page.quad is not None:
+        known["quad"] = ",".join(map(str, page.quad))
+    return {f"page-{name}": quote(str(value), safe="/,") for name, value in known.items()}
+
+
+def page_from_metadata(metadata: dict[str, str]) -> PageOfLine | None:
+    """Decode user metadata of a line's object; None if it is of no page, or invalid."""
+    prefix = "page-"
+    known: dict[str, object] = {
+        name.removeprefix(prefix): unquote(value, errors="replace")
+        for name, value in metadata.items()
+        if name.startswith(prefix)
+    }
+    if not known.get("id") or not known.get("line"):
+        return None
+    if "quad" in known:
+        known["quad"] = str(known["quad"]).split(",")
+    try:
+        return PageOfLine.model_validate({"group": known["id"], **known})
+    except ValidationError:
+        return None

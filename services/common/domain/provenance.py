@@ -7,6 +7,7 @@ from typing import Literal, cast, get_args
 from urllib.parse import quote, unquote
 
 from services.common.domain.details import NO_DETAILS, Details, to_details
+from services.common.domain.page import PageOfLine, page_from_metadata, page_to_metadata
 
 MAX_METADATA_BYTES = 1700
 """S3 allows 2 KiB of user metadata, names included; the rest is reserved for ``fetch-id``."""
@@ -18,9 +19,9 @@ SUBMITTED = "submitted:"
 DEFAULT_COLLECTION = "default"
 UPLOADS = "uploads"
 """Default collection of single images."""
-SourceKind = Literal["url", "archive", "folder", "upload", "console", "api"]
+SourceKind = Literal["url", "archive", "folder", "upload", "console", "api", "page"]
 """Origins of images: a list of URLs, an archive, a folder, a single file, the store's console (or
-another writer of the bucket), a request to the OCR API."""
+another writer of the bucket), a request to the OCR API, a page that it is a line of."""
 KINDS = frozenset(get_args(SourceKind))
 
 PLACEHOLDER_SOURCES = 100
@@ -45,11 +46,13 @@ class Provenance:
     details: Details = NO_DETAILS
     by: str | None = None
     """Who brought it here."""
+    page: PageOfLine | None = None
+    """Of a line that was cut out of a page."""
 
 
 def to_metadata(provenance: Provenance) -> dict[str, str]:
     """Encode as user metadata; ``fetch-id`` refers to values that do not fit."""
-    metadata: dict[str, str] = {}
+    metadata = page_to_metadata(provenance.page) if provenance.page else {}
     if provenance.batch_id is not None:
         metadata["batch-id"] = provenance.batch_id
     if provenance.fetched_at is not None:
@@ -97,6 +100,7 @@ def from_metadata(metadata: dict[str, str]) -> Provenance:
         name=_unquoted(metadata.get("name")),
         details=details,
         by=_unquoted(metadata.get("by")),
+        page=page_from_metadata(metadata),
     )
 
 

@@ -36,6 +36,31 @@ class Record(BaseModel):
         return self.model_dump(include=only, by_alias=True, exclude_unset=True)
 
 
+class StoredRecord(Record):
+    """A document of a collection that several processes write.
+
+    Where MongoDB has none, it is ``absent``; where only some fields were asked for, the others have
+    their defaults.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str = Field(alias="_id")
+    """``bucket/key``."""
+    revision: int | None = None
+    """Number of changes; a writer whose number is not the latest decides again."""
+
+    @classmethod
+    def absent(cls, document_id: str) -> Self:
+        """Return what stands for a document that is not there."""
+        return cls(id=document_id)
+
+    @property
+    def exists(self) -> bool:
+        """Whether MongoDB has it: every document there has a status."""
+        return getattr(self, "status", None) is not None
+
+
 class Quality(StrEnum):
     """Quality of an image, judged by a person."""
 

@@ -25,7 +25,7 @@ LOCAL_PASSWORDS = frozenset(
     {
         *("admin", "minioadmin", "guest", "password"),
         *("consumer-local", "fetcher-local", "ocr-api-local", "reconciler-local"),
-        *("minio-local", "monitoring-local", "review-local"),
+        *("minio-local", "monitoring-local", "review-local", "segmenter-local"),
     }
 )
 """Public default passwords of local installations."""
@@ -76,6 +76,7 @@ class S3Settings(BaseSettings):
         validate_default=True,
     )
     bucket: str = Field("raw", min_length=3, max_length=63, description="Bucket of images.")
+    pages_bucket: str = Field("pages", min_length=3, max_length=63, description="Bucket of pages.")
     submitted_bucket: str = Field(
         "submitted",
         min_length=3,

@@ -1,0 +1,146 @@
+"""Collections whose documents are typed, and the only compare-and-set on them.
+
+Several services write ``images``, beside people's commands. Each writes only where nobody has
+written since it read (the document's ``revision``), and else decides again.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+from pydantic import ValidationError
+
+from services.common.adapters.mongo import (
+    Collection,
+    Document,
+    DuplicateDocumentError,
+    Filter,
+    Sort,
+)
+from services.common.domain.errors import PermanentError
+from services.common.domain.records import StoredRecord
+
+C = TypeVar("C")
+D = TypeVar("D", bound=StoredRecord)
+
+
+class InvalidDocumentError(PermanentError):
+    """A document is not one that this project writes."""
+
+    code = "invalid_document"
+
+
+class Repository(Generic[D]):
+    """Reads and changes the documents of a collection.
+
+    Every method raises IndexUnavailableError where MongoDB does not answer, and
+    InvalidDocumentError where a document is not of the type.
+
+    Args:
+        collection: Where they are.
+        kind: Their type.
+    """
+
+    def __init__(self, collection: Collection, kind: type[D]) -> None:
+        self._collection = collection
+        self._kind = kind
+
+    async def get(self, document_id: str) -> D | None:
+        """Return a document, or None."""
+        found = await self._collection.find_one({"_id": document_id})
+        return None if found is None else self._to_document(found)
+
+    async def load(self, document_id: str) -> D:
+        """Return a document, or an empty one if it does not exist."""
+        return await self.get(document_id) or self._kind.absent(document_id)
+
+    async def find(
+        self,
+        where: Filter,
+        *,
+        sort: Sort = (),
+        limit: int = 0,
+        fields: Mapping[str, int] | None = None,
+    ) -> AsyncIterator[D]:
+        """Yield matching documents, with all or some of their fields (``limit`` 0: no limit)."""
+        async for found in self._collection.find(where, sort=sort, limit=limit, fields=fields):
+            yield self._to_document(found)
+
+    async def count(self, where: Filter, *, most: int | None = None) -> int:
+        """Count matching documents, up to ``most``."""
+        return await self._collection.count(where, most=most)
+
+    async def change(
+        self,
+        document_id: str,
+        decide: Callable[[D], tuple[C, D]],
+        *,
+        is_inferred: bool = False,
+    ) -> C:
+        """Apply a decision to a document by compare-and-set; return its code.
+
+        Args:
+            document_id: ``bucket/key``.
+            decide: Makes the decision; called again after a conflict.
+            is_inferred: Whether it follows from a comparison, not from an event.
+        """
+        while True:
+            before = await self.load(document_id)
+            code, after = decide(before)
+            if await self.save(before, after, is_inferred=is_inferred):
+                return code
+
+    async def save(self, before: D, after: D, *, is_inferred: bool = False) -> bool:
+        """Write the difference of two states of a document by compare-and-set.
+
+        Args:
+            before: As read.
+            after: New state; nothing is written if equal.
+            is_inferred: Whether it follows from a comparison, not from an event.
+
+        Returns:
+            Whether it was written; False: the document has changed since it was read.
+        """
+        changed = {
+            name
+            for name in after.model_fields_set
+            if name not in before.model_fields_set or getattr(after, name) != getattr(before, name)
+        }
+        if not changed:
+            return True
+        await self._before_write(before, after, is_inferred=is_inferred)
+        return await self._write(before, after, changed)
+
+    async def _before_write(self, before: D, after: D, *, is_inferred: bool) -> None:
+        """Do what a change needs first; a repository of its own may have something."""
+
+    async def _write(self, before: D, after: D, changed: set[str]) -> bool:
+        if before.exists:
+            as_read = {"_id": before.id, "revision": before.revision}
+            return await self._collection.update_one(as_read, _update(before, after, changed))
+        with suppress(DuplicateDocumentError):
+            await self._collection.insert({**after.to_mongo(), "revision": 1})
+            return True
+        return False
+
+    def _to_document(self, found: Document) -> D:
+        try:
+            return self._kind.model_validate(found)
+        except ValidationError as error:
+            problem = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(str(part) for part in problem["loc"])
+            raise InvalidDocumentError(f"{found['_id']}: {where}: {problem['msg']}") from error
+
+
+def _update(before: StoredRecord, after: StoredRecord, changed: set[str]) -> Document:
+    """Return the update that sets fields, with ``$push`` for a list that only grew.
+
+    An image may have a thousand sources, each added by an event.
+    """
+    fields, grown = after.to_mongo(only=changed), {}
+    for name in changed:
+        known, value = getattr(before, name), getattr(after, name)
+        if isinstance(known, tuple) and known and value[: len(known)] == known:
+            grown[name] = {"$each": fields.pop(name)[len(known) :]}
+    update: Document = {"$inc": {"revision": 1}}
+    return update | ({"$set": fields} if fields else {}) | ({"$push": grown} if grown else {})
