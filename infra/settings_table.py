@@ -1,4 +1,4 @@
-"""Generate from classes: the reference of settings, the compose file's names of them, the schema.
+"""Generate from classes: the reference of settings, the compose file's names of them, the schemas.
 
 ``python -m infra.settings_table`` writes docs/configuration.md, docker-compose.yml, docs/schemas/;
 ``--check`` only says whether they are up to date (exit status 1 where one is not).
@@ -7,6 +7,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -18,7 +19,7 @@ from app.settings import OcrSettings
 from infra.local.settings import LocalSettings, Ports
 from infra.service_settings import compose_settings
 from services.cli.settings import CliSettings
-from services.common.adapters.image_schema import image_schema, page_schema
+from services.common.adapters.documents import TYPES, schema_of
 from services.common.download.settings import DownloadSettings
 from services.common.runtime.settings import (
     AmqpSettings,
@@ -110,13 +111,12 @@ def fresh_files() -> dict[Path, str]:
     return {
         CONFIGURATION: _between(CONFIGURATION.read_text(), BEGIN, END, reference()),
         COMPOSE: _between(COMPOSE.read_text(), COMPOSE_BEGIN, COMPOSE_END, compose_settings()),
-        SCHEMAS / "images.json": _json(image_schema()),
-        SCHEMAS / "pages.json": _json(page_schema()),
+        **{SCHEMAS / f"{each}.json": _as_json(schema_of(each)) for each in TYPES},
     }
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+def _as_json(schema: Mapping[str, object]) -> str:
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def _between(text: str, begin: str, end: str, made: str) -> str:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from fastapi import FastAPI
 
+from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
@@ -41,7 +42,7 @@ async def run(settings: ConsumerSettings) -> None:
             store=store,
             recogniser=ocr,
             images=ImageRepository(index.images, Tombstones(index.tombstones, kept_for, forgotten)),
-            fetches=index.fetches,
+            fetches=FetchedItems(index.fetches),
             forgotten=forgotten,
             max_object_bytes=settings.max_object_bytes,
         )

@@ -10,14 +10,13 @@ from typing import Protocol
 
 import structlog
 
+from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Collection, Document
 from services.common.adapters.object_store import ObjectInfo, ObjectStore, ObjectTooLargeError
 from services.common.adapters.rabbitmq.settlement import Delivery
 from services.common.adapters.synthetic_events import INFERRED, ORIGIN_HEADER
 from services.common.domain.annotations import collapse
-from services.common.domain.details import Details
 from services.common.domain.errors import (
     ObjectNotFoundError,
     PermanentError,
@@ -27,9 +26,8 @@ from services.common.domain.errors import (
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.domain.image import FORGOTTEN, ImageDocument
 from services.common.domain.jobs import RepredictJob, parse_job
-from services.common.domain.provenance import SUBMITTED, Provenance, from_metadata
+from services.common.domain.provenance import Provenance, from_metadata
 from services.common.domain.records import Prediction, Rejection
-from services.common.domain.redaction import beginning
 from services.common.domain.sources import completed
 from services.consumer import documents
 from services.consumer.documents import NONE_KEPT, Code, Reading, needs_reading, reason_not_to
@@ -92,7 +90,7 @@ class Worker:
         store: ObjectStore,
         recogniser: Recogniser,
         images: ImageRepository,
-        fetches: Collection,
+        fetches: FetchedItems,
         forgotten: Forgotten,
         max_object_bytes: int,
     ) -> None:
@@ -156,9 +154,10 @@ class Worker:
         """
         if not event.key.startswith(FETCHED_PREFIX) or await self._images.get(event.document_id):
             return []
-        where = {"key": event.key, "finished_at": {"$lt": event.occurred_at}}
-        found = self._fetches.find(where, sort=[("finished_at", 1)], limit=MOST_EARLIER)
-        return [_of_fetch(fetch, fetch["finished_at"]) async for fetch in found]
+        found = await self._fetches.that_stored(
+            event.key, before=event.occurred_at, limit=MOST_EARLIER
+        )
+        return [item.provenance(item.finished_at) for item in found]
 
     async def _stored(
         self, event: ObjectEvent, provenance: Provenance, *, is_inferred: bool
@@ -248,34 +247,14 @@ class Worker:
         provenance = from_metadata(event.metadata)
         if provenance.fetch_id is None:
             return completed(provenance, event.key, event.occurred_at)
-        fetch = await self._fetches.find_one({"_id": provenance.fetch_id})
+        fetch = await self._fetches.get(provenance.fetch_id)
         if fetch is None:
             if is_last_attempt:  # index the image without its source
                 log.warning("fetch not found", id=event.document_id, fetch_id=provenance.fetch_id)
                 return provenance
             raise FetchNotFoundError(f"fetch {provenance.fetch_id!r} not found"[:200])
-        known = _of_fetch(fetch, provenance.fetched_at)
+        known = fetch.provenance(provenance.fetched_at)
         return replace(known, source_url=provenance.source_url or known.source_url)
-
-
-def _of_fetch(fetch: Document, at: datetime | None) -> Provenance:
-    """Return the provenance in a document of ``fetches``.
-
-    Its URL is redacted by the fetcher; the query of an older, unredacted one is removed.
-    """
-    url = str(fetch.get("source_url") or beginning(fetch["url"]))
-    return Provenance(
-        source_url=None if url.startswith(SUBMITTED) else url,
-        batch_id=fetch["batch_id"],
-        annotation=fetch.get("annotation"),
-        fetched_at=at,
-        fetch_id=fetch["_id"],
-        kind=fetch.get("kind") or "url",
-        collection=fetch.get("collection"),
-        name=fetch.get("name"),
-        details=Details.from_fields(fetch),
-        by=fetch.get("by"),
-    )
 
 
 def _reading(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document
 from services.common.adapters.object_store import ObjectStore, ObjectTooLargeError
@@ -68,8 +69,8 @@ async def find_targets(store: ObjectStore, index: Database, what: str) -> list[T
     named = [await _target(store, index, key) for key in sorted(keys)]
     found = [each for each in named if each.is_stored or each.document.exists]
     bytes_of = {each.sha256 for each in found if each.sha256 is not None}
-    fetched = index.fetches.find({"url": {"$in": sorted(spellings(what))}}, fields={"sha256": 1})
-    bytes_of |= {each["sha256"] async for each in fetched if each.get("sha256")}
+    fetched = FetchedItems(index.fetches).matching(urls=spellings(what))
+    bytes_of |= {each.sha256 async for each in fetched if each.sha256}
     return found + await find_copies(store, index, bytes_of, keys)
 
 
@@ -138,10 +139,9 @@ async def _keys_from(index: Database, url: str) -> set[str]:
     Only ``fetches`` has URLs with secrets; if it is no longer there, the redacted URL is looked up.
     """
     forms = spellings(url)
-    given = {"$in": sorted(forms)}
     keys = await _keys_with_source(index, forms)
-    fetched = index.fetches.find({"url": given, "key": {"$type": "string"}})
-    keys |= {each["key"] async for each in fetched}
+    fetched = FetchedItems(index.fetches).matching(urls=forms)
+    keys |= {each.key async for each in fetched if each.key}
     if keys:
         return keys
     return await _keys_kept_of(index, forms)

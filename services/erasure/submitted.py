@@ -12,16 +12,16 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.common.adapters.mongo import Database, Document
+from services.common.adapters.fetched_items import FetchedItems
+from services.common.adapters.mongo import Database
 from services.common.adapters.rabbitmq import parking
 from services.common.adapters.rabbitmq.parking import ParkedMessage
 from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.domain.batch_item import BatchItem
 from services.common.domain.list_rows import ListRow, pack_rows, unpack_rows
 from services.common.domain.redaction import REDACTED, beginning, may_be_kept_as
 from services.common.download.urls import spellings
 from services.common.runtime.settings import AmqpSettings
-
-FIELDS = {"url": 1, "source_url": 1, "sha256": 1}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Submitted:
     """Original URLs, or the stored ones if the original is unknown."""
     shown: frozenset[str]
     """The same, redacted."""
-    items: Mapping[str, Document]
+    items: Mapping[str, BatchItem]
     """Those in ``fetches``, by their ``_id``."""
 
     @property
@@ -78,13 +78,13 @@ async def find_submitted(
         IndexUnavailableError: MongoDB does not answer.
     """
     given = spellings(what) if what.startswith(("http://", "https://")) else set()
-    items = {each["_id"]: each async for each in _items(index, given, hashes)}
-    real = {each["url"] for each in items.values()}
+    items = {each.id: each async for each in _items(index, given, hashes)}
+    real = {each.url for each in items.values()}
     # Of two URLs that differ only in secrets, only the one that led here
     unknown = {each for each in kept if not any(may_be_kept_as(url, each) for url in real)}
-    items |= {each["_id"]: each async for each in _items(index, unknown - given, frozenset())}
-    shown = {each.get("source_url") or each["url"] for each in items.values()}
-    urls = given | unknown | {each["url"] for each in items.values()}
+    items |= {each.id: each async for each in _items(index, unknown - given, frozenset())}
+    shown = {each.source_url or each.url for each in items.values()}
+    urls = given | unknown | {each.url for each in items.values()}
     return Submitted(frozenset(urls), frozenset(shown | kept), items)
 
 
@@ -96,10 +96,8 @@ async def erase_submitted(index: Database, submitted: Submitted) -> Erased:
     """
     erased = Erased()
     for item in submitted.items.values():
-        gone: Document = dict.fromkeys(("annotation", "validators", "detail", "metadata", "group"))
-        gone["url"] = gone["source_url"] = item.get("source_url") or item["url"]
-        erased.items += await index.fetches.update_one({"_id": item["_id"]}, {"$set": gone})
-    shown = {item["url"]: item.get("source_url") for item in submitted.items.values()}
+        erased.items += await FetchedItems(index.fetches).erase(item)
+    shown = {item.url: item.source_url for item in submitted.items.values()}
     async for page in index.lists.find({}, fields={"rows": 1}):
         erased.pages_looked_at += 1
         rows = unpack_rows(page["rows"])
@@ -129,16 +127,12 @@ async def drop_parked(amqp: AmqpSettings, queues: Queues, submitted: Submitted) 
 
 async def _items(
     index: Database, urls: AbstractSet[str], hashes: AbstractSet[str]
-) -> AsyncIterator[Document]:
+) -> AsyncIterator[BatchItem]:
     """Yield items by (original or redacted) URL or by hash."""
     starts = [_start(each) for each in sorted(urls) if beginning(each) != each]
-    either: list[Document] = [
-        {"url": {"$in": sorted(urls)}},
-        {"sha256": {"$in": sorted(hashes)}},
-        *({"url": {"$regex": start}} for start in starts),
-    ]
-    async for item in index.fetches.find({"$or": either}, fields=FIELDS):
-        if item.get("sha256") in hashes or _is_one_of(item["url"], urls):
+    found = FetchedItems(index.fetches).matching(urls=urls, patterns=starts, hashes=hashes)
+    async for item in found:
+        if item.sha256 in hashes or _is_one_of(item.url, urls):
             yield item
 
 

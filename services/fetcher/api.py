@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from services.common.domain.batch_item import ItemOutcome
 from services.common.runtime.bodies import BodyGuard
 from services.common.runtime.health import Check, health_router
 from services.common.runtime.problems import (
@@ -17,7 +18,7 @@ from services.common.runtime.problems import (
 from services.common.runtime.site_guard import SiteGuard, to_names
 from services.fetcher import schemas
 from services.fetcher.access import require_token
-from services.fetcher.batches.ledger import ItemOutcome, RetryScope
+from services.fetcher.batches.ledger import RetryScope
 from services.fetcher.batches.references import RETRY_AFTER_SECONDS, References
 from services.fetcher.batches.repository import BatchConflictError, Batches, BatchNotFoundError
 from services.fetcher.batches.submissions import (
@@ -191,7 +192,7 @@ def _add_reading(router: APIRouter, batches: Batches, stop: asyncio.Event) -> No
         page = await batches.items(batch_id, outcome=outcome, after=cursor or "", limit=limit)
         return schemas.ItemPage(
             items=[schemas.to_item(item) for item in page],
-            next=page[-1]["_id"] if len(page) == limit else None,
+            next=page[-1].id if len(page) == limit else None,
         )
 
     @router.get(

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from io import StringIO
 
-from services.common.adapters.mongo import Document
+from services.common.domain.batch_item import BatchItem
 from services.common.runtime.periodic import pause
 from services.fetcher.batches.repository import Batch, Batches, BatchState
 from services.fetcher.schemas import to_status
@@ -43,7 +43,7 @@ async def progress_events(
 
 
 async def failed_csv(
-    items: AsyncIterator[Document], *, for_spreadsheet: bool = False
+    items: AsyncIterator[BatchItem], *, for_spreadsheet: bool = False
 ) -> AsyncIterator[str]:
     """Yield failed items as CSV (RFC 4180) that ``POST /batches`` takes as it is.
 
@@ -53,10 +53,10 @@ async def failed_csv(
     said = ("group", "split", "licence")
     yield _csv_row(["url", "annotation", "code", "detail", "attempts", *said, "metadata"])
     async for item in items:
-        cells = (item["url"], item["annotation"], item["code"], item["detail"], item["attempts"])
+        cells = (item.url, item.annotation, item.code, item.detail, item.attempts)
         texts = ["" if cell is None else str(cell) for cell in cells]
-        texts += [item.get(name) or "" for name in said]
-        texts.append(json.dumps(kept, ensure_ascii=False) if (kept := item.get("metadata")) else "")
+        texts += [item.group or "", item.split or "", item.licence or ""]
+        texts.append(json.dumps(item.metadata, ensure_ascii=False) if item.metadata else "")
         yield _csv_row([_as_text(text) for text in texts] if for_spreadsheet else texts)
 
 

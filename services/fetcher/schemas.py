@@ -6,9 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.common.adapters.mongo import Document
+from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.redaction import hide_digest
-from services.fetcher.batches.ledger import ItemOutcome
 from services.fetcher.batches.repository import Batch, BatchState
 from services.fetcher.batches.submissions import ListPreview, Submission
 from services.fetcher.politeness.repository import DelayReason
@@ -217,14 +216,14 @@ def to_status(batch: Batch) -> BatchStatus:
     )
 
 
-def to_item(document: Document) -> ItemStatus:
+def to_item(item: BatchItem) -> ItemStatus:
     """Convert."""
     return ItemStatus(
-        url=document["source_url"],
-        name=name_of(document["url"]),
-        outcome=document["outcome"],
-        code=document.get("code"),
-        detail=document.get("detail"),
-        key=document.get("key"),
-        attempts=document["attempts"],
+        url=item.source_url or "",
+        name=name_of(item.url),
+        outcome=item.outcome,
+        code=item.code,
+        detail=item.detail,
+        key=item.key,
+        attempts=item.attempts,
     )

@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 import structlog
 
 from services.common.adapters.forgotten import Forgotten
-from services.common.adapters.mongo import Document
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.settlement import Delivery, is_worn_out
-from services.common.domain.details import Details
+from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.errors import PostponedError, UnavailableError
 from services.common.domain.image import FORGOTTEN
 from services.common.domain.provenance import FETCH_ID, Provenance, to_metadata
@@ -24,7 +23,7 @@ from services.common.download.errors import (
 )
 from services.common.download.headers import Validators
 from services.fetcher.batches.cancellations import BatchCancelledError, Cancellations
-from services.fetcher.batches.ledger import CANCELLED, ItemOutcome, Ledger, Result
+from services.fetcher.batches.ledger import CANCELLED, Ledger, Result
 from services.fetcher.images import Image, to_image
 from services.fetcher.jobs import Job, parse_job
 from services.fetcher.metrics import DoneCode
@@ -137,19 +136,19 @@ class Worker:
 
     async def _is_queued(self, job: Job) -> bool:
         item = await self._ledger.find(job.fetch_id)
-        return item is None or item["outcome"] == ItemOutcome.QUEUED
+        return item is None or item.is_queued
 
-    async def _is_news(self, job: Job, earlier: Document) -> bool:
+    async def _is_news(self, job: Job, earlier: BatchItem) -> bool:
         """Whether a job is not the copy of one whose work was done before another item's.
 
         The dispatcher publishes a page again when it was killed before it wrote that down. Such a
         copy looks fresh, and would put its annotation over a later one.
         """
-        if earlier["_id"] == job.fetch_id:
+        if earlier.id == job.fetch_id:
             return False
         return _says_no_more(job, earlier) or await self._is_queued(job)
 
-    async def _finish(self, job: Job, earlier: Document | None, delivery: Delivery) -> str:
+    async def _finish(self, job: Job, earlier: BatchItem | None, delivery: Delivery) -> str:
         result, attempts = await self._attempt(job, earlier, delivery)
         is_first = await self._ledger.finish(job, result, attempts=attempts)
         is_failure = result.outcome is ItemOutcome.FAILED
@@ -163,7 +162,7 @@ class Worker:
         return result.code if is_first else "done_already"
 
     async def _attempt(
-        self, job: Job, earlier: Document | None, delivery: Delivery
+        self, job: Job, earlier: BatchItem | None, delivery: Delivery
     ) -> tuple[Result, int]:
         """Return what became of an item, and how many attempts that took beside earlier ones."""
         started = time.perf_counter()
@@ -196,24 +195,24 @@ class Worker:
         most = min(self._max_attempts, error.most_attempts)
         return delivery.is_last_attempt or delivery.attempt >= most
 
-    async def _download(self, job: Job, earlier: Document | None) -> Image | NotModifiedError:
+    async def _download(self, job: Job, earlier: BatchItem | None) -> Image | NotModifiedError:
         """Return an image, or the host's word that it is the one that is here already."""
-        if earlier is not None and earlier.get("validators") and _says_no_more(job, earlier):
+        if earlier is not None and earlier.validators and _says_no_more(job, earlier):
             try:
                 return await to_image(
-                    await self._source.get(job.url, validators=Validators(**earlier["validators"]))
+                    await self._source.get(job.url, validators=Validators(**earlier.validators))
                 )
             except NotModifiedError as answer:
-                if await self._store.head(earlier["key"]) is not None:
+                if earlier.key and await self._store.head(earlier.key) is not None:
                     return answer
         return await to_image(await self._source.get(job.url))
 
     async def _keep(
-        self, job: Job, earlier: Document | None, image: Image | NotModifiedError
+        self, job: Job, earlier: BatchItem | None, image: Image | NotModifiedError
     ) -> Result:
         """Store an image unless the same URL brought it here before, and say which it was."""
         if isinstance(image, NotModifiedError):
-            return _not_modified(image, earlier or {})
+            return _not_modified(image, earlier)
         code: DoneCode = "stored"
         if await self._is_unchanged(job, earlier, image.key):
             code = "unchanged"
@@ -240,10 +239,10 @@ class Worker:
             if await self._forgotten.has_url(url):
                 raise RefusedDownloadError(FORGOTTEN, _FORGOTTEN_URL)
 
-    async def _is_unchanged(self, job: Job, earlier: Document | None, key: str) -> bool:
+    async def _is_unchanged(self, job: Job, earlier: BatchItem | None, key: str) -> bool:
         return (
             earlier is not None
-            and earlier["key"] == key
+            and earlier.key == key
             and _says_no_more(job, earlier)
             and await self._store.head(key) is not None
         )
@@ -272,12 +271,11 @@ class Worker:
         )
 
 
-def _says_no_more(job: Job, earlier: Document) -> bool:
+def _says_no_more(job: Job, earlier: BatchItem) -> bool:
     """Whether a job brings nothing new but its batch: a list without a text must not erase one."""
-    is_known = job.collection in {None, earlier.get("collection")}
-    known = Details.from_fields(earlier)
-    has_details = job.details.completed_by(known) == known
-    return is_known and has_details and job.annotation in {None, earlier["annotation"]}
+    is_known = job.collection in {None, earlier.collection}
+    has_details = job.details.completed_by(earlier.details) == earlier.details
+    return is_known and has_details and job.annotation in {None, earlier.annotation}
 
 
 def _blame_no_item_for_a_full_disk(error: Exception, delivery: Delivery) -> None:
@@ -285,14 +283,14 @@ def _blame_no_item_for_a_full_disk(error: Exception, delivery: Delivery) -> None
         raise PostponedError(error.detail, seconds=NO_SPACE_SECONDS) from error
 
 
-def _not_modified(answer: NotModifiedError, earlier: Document) -> Result:
+def _not_modified(answer: NotModifiedError, earlier: BatchItem | None) -> Result:
     return Result(
         ItemOutcome.UNCHANGED,
         code=ItemOutcome.UNCHANGED.value,
         http_status=answer.http_status,
         size_bytes=0,
-        sha256=earlier["sha256"],
-        key=earlier["key"],
+        sha256=earlier.sha256 if earlier else None,
+        key=earlier.key if earlier else None,
         validators=answer.validators,
     )
 

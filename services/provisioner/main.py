@@ -19,8 +19,8 @@ from tenacity import (
     wait_exponential,
 )
 
-from services.common.adapters.image_schema import image_schema, page_schema
-from services.common.adapters.mongo import IMAGES, PAGES, open_index
+from services.common.adapters.documents import TYPES, schema_of
+from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store, sibling
 from services.common.domain.errors import PipelineError, UnavailableError
 from services.common.runtime.logs import configure_logging
@@ -75,8 +75,10 @@ async def provision(
             ),
             "buckets' users": partial(asyncio.to_thread, apply_store_users, s3, users),
             "indexes": index.create_indexes,
-            "schema of images": partial(index.require_schema, IMAGES, image_schema()),
-            "schema of pages": partial(index.require_schema, PAGES, page_schema()),
+            **{
+                f"schema of {each}": partial(index.require_schema, each, schema_of(each))
+                for each in TYPES
+            },
         }
         if settings.mongo_users:
             steps["MongoDB's users"] = partial(apply_database_users, index, users)

@@ -8,9 +8,10 @@ from aiohttp import ClientError, web
 
 from services.common.adapters.rabbitmq.settlement import OCR_QUEUES, Delivery, judge
 from services.common.adapters.synthetic_events import sequencer_at, stored_notification
+from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import InvalidEventError
 from services.common.domain.provenance import FETCH_ID
-from services.fetcher.batches.ledger import ItemOutcome, Ledger, Result
+from services.fetcher.batches.ledger import Ledger, Result
 from services.fetcher.jobs import Job
 from tests.chaos.stage import PASSWORD, PATIENCE_SECONDS, Stage, without_events
 from tests.chaos.windows import Window

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import ClientSession
 
-from services.common.adapters.image_schema import image_schema
+from services.common.adapters.documents import schema_of
 from services.common.adapters.mongo import IMAGES
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.datasets import Collected, open_collected
@@ -40,7 +40,7 @@ async def review(
     async with open_review(s3_settings, mongo_settings, amqp_settings) as site:
         await site.store.client.create_bucket(Bucket=site.store.bucket)
         await site.index.create_indexes()
-        await site.index.require_schema(IMAGES, image_schema())
+        await site.index.require_schema(IMAGES, schema_of(IMAGES))
         yield site
 
 

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from typing_extensions import override
 
-from services.common.adapters.image_schema import image_schema
+from services.common.adapters.documents import schema_of
 from services.common.adapters.mongo import IMAGES, Collection, Database, Document, Filter
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.settlement import Outcome, Queues
@@ -93,7 +93,7 @@ async def start(
     amqp_settings: AmqpSettings,
 ) -> AsyncIterator[Start]:
     """Start consumers; each is stopped after the test."""
-    await index.require_schema(IMAGES, image_schema())
+    await index.require_schema(IMAGES, schema_of(IMAGES))
     async with AsyncExitStack() as consumers:
 
         async def start() -> Pipeline:

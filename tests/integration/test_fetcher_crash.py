@@ -24,6 +24,7 @@ from services.common.adapters.rabbitmq.settlement import (
     MOST_RETURNS,
     Delivery,
 )
+from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import ObjectStoreUnavailableError, PostponedError
 from services.common.domain.provenance import from_metadata
 from services.common.download.client import Download
@@ -31,7 +32,7 @@ from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
 from services.fetcher.batches.cancellations import Cancellations
 from services.fetcher.batches.dispatcher import PAGE_ITEMS
-from services.fetcher.batches.ledger import ItemOutcome, Ledger, RetryScope
+from services.fetcher.batches.ledger import Ledger, RetryScope
 from services.fetcher.jobs import Job
 from services.fetcher.politeness.repository import HostRepository
 from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
@@ -226,13 +227,13 @@ async def test_what_an_object_only_refers_to_is_written_down_before_the_object(
     item = await ledger.find(job.fetch_id)
     assert await surroundings.index.fetches.count({}) == written
     if item is not None:
-        assert (item["url"], item["annotation"]) == (job.url, annotation)
-        assert (item["outcome"], item["code"], item["attempts"]) == ("queued", None, 0)
+        assert (item.url, item.annotation) == (job.url, annotation)
+        assert (item.outcome, item.code, item.attempts) == ("queued", None, 0)
     again = Delivery(job.body(), headers={"x-delivery-count": 1})
     assert await make_worker(surroundings, PictureSource()).handle(again) == "stored"
     stored = await ledger.find(job.fetch_id)
     assert stored is not None
-    assert (stored["outcome"], stored["attempts"]) == ("stored", 1)
+    assert (stored.outcome, stored.attempts) == ("stored", 1)
 
 
 async def test_copy_of_a_done_job_puts_no_older_annotation_over_a_later_one(
@@ -247,7 +248,8 @@ async def test_copy_of_a_done_job_puts_no_older_annotation_over_a_later_one(
 
     item = await Ledger(surroundings.index.fetches).find(second.fetch_id)
     assert item is not None
-    stored = await surroundings.store.head(item["key"])
+    assert item.key is not None
+    stored = await surroundings.store.head(item.key)
     assert stored is not None
     assert from_metadata(dict(stored.metadata)).annotation == "later"
     assert codes == ["stored", "stored", "done_already"]
@@ -265,7 +267,7 @@ async def test_bug_of_ours_ends_its_item_and_leaves_its_message_as_evidence(
 
     item = await ledger.find("b/0000000001")
     assert item is not None
-    assert (item["outcome"], item["code"]) == ("failed", "internal_error")
+    assert (item.outcome, item.code) == ("failed", "internal_error")
     assert await worker.handle(replace(job, headers={"x-delivery-count": 1})) == "done_already"
 
 
@@ -281,7 +283,7 @@ async def test_item_whose_outcome_cannot_be_written_down_ends_all_the_same(
 
     item = await ledger.find("b/0000000001")
     assert item is not None
-    assert (item["outcome"], item["code"]) == ("failed", "internal_error")
+    assert (item.outcome, item.code) == ("failed", "internal_error")
 
 
 async def test_item_whose_archive_finds_no_room_waits_for_it_and_does_not_wait_for_ever(
@@ -299,7 +301,7 @@ async def test_item_whose_archive_finds_no_room_waits_for_it_and_does_not_wait_f
 
     item = await ledger.find("b/0000000001")
     assert item is not None
-    assert (item["outcome"], item["code"]) == ("queued", "no_space")
+    assert (item.outcome, item.code) == ("queued", "no_space")
 
 
 async def test_item_whose_job_is_about_to_be_parked_ends_as_failed_and_can_be_retried(
@@ -320,7 +322,7 @@ async def test_item_whose_job_is_about_to_be_parked_ends_as_failed_and_can_be_re
 
     item = await ledger.find("b/0000000001")
     assert item is not None
-    assert (item["outcome"], item["code"]) == ("failed", "gave_up")
+    assert (item.outcome, item.code) == ("failed", "gave_up")
     assert await ledger.requeue("b", RetryScope.TRANSIENT) == 1
 
 

@@ -8,9 +8,10 @@ from typing_extensions import override
 from services.common.adapters.mongo import Document
 from services.common.adapters.rabbitmq.messaging import Publisher, connect, open_channel
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES
+from services.common.domain.batch_item import ItemOutcome
 from services.fetcher.batches import shares
 from services.fetcher.batches.counting import Counting
-from services.fetcher.batches.ledger import ItemOutcome, Ledger, Result, fetch_id
+from services.fetcher.batches.ledger import Ledger, Result, fetch_id
 from services.fetcher.batches.pages import Pages
 from services.fetcher.batches.shares import HELD_SECONDS, Shares
 from services.fetcher.batches.submissions import Description, Submissions

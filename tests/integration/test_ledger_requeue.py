@@ -14,9 +14,10 @@ from typing_extensions import override
 from services.cli.main import app as docreco
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, Delivery, judge
+from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import IndexUnavailableError
 from services.fetcher.batches.expander import Expander
-from services.fetcher.batches.ledger import ItemOutcome, Ledger, Result, RetryScope, fetch_id
+from services.fetcher.batches.ledger import Ledger, Result, RetryScope, fetch_id
 from services.fetcher.batches.pages import Pages, to_page
 from services.fetcher.batches.repository import Batches
 from services.fetcher.batches.requeuing import requeue
@@ -129,7 +130,7 @@ async def test_items_that_wait_to_be_published_or_are_written_down_are_left_alon
     assert await requeue(batch, RetryScope.TRANSIENT, ledger, Expander(pages)) == 0
 
     queued = [item async for item in ledger.items("b", outcome=ItemOutcome.QUEUED)]
-    assert [(each["_id"], each["annotation"], each["attempts"]) for each in queued] == [
+    assert [(each.id, each.annotation, each.attempts) for each in queued] == [
         ("b/0000000004", "note 4", 0),
         ("b/0000000005", "note 5", 0),
     ]

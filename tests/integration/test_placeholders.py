@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.common.adapters.image_schema import image_schema
+from services.common.adapters.documents import schema_of
 from services.common.adapters.mongo import IMAGES
 from services.common.adapters.object_store import ObjectInfo
 from services.common.adapters.rabbitmq.messaging import open_publisher
@@ -32,7 +32,7 @@ async def site(
     monkeypatch.setattr(sources, "MOST_SOURCES", MOST)
     async with open_site(s3_settings, mongo_settings, amqp_settings) as site:
         await site.index.create_indexes()
-        await site.index.require_schema(IMAGES, image_schema())
+        await site.index.require_schema(IMAGES, schema_of(IMAGES))
         yield site
 
 

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from services.cli.images import Status
 from services.cli.repredict import queue_all, selection
+from services.common.adapters.documents import schema_of
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.image_schema import image_schema
 from services.common.adapters.mongo import IMAGES, Database, Document, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
@@ -88,7 +88,7 @@ async def site(
     ):
         await store.client.create_bucket(Bucket=store.bucket)
         await index.create_indexes()
-        await index.require_schema(IMAGES, image_schema())
+        await index.require_schema(IMAGES, schema_of(IMAGES))
         yield Site(store, index, publisher, queues, ocr_api, settlements)
 
 

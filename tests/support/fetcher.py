@@ -17,6 +17,7 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractQueue
 
 from infra.local.ports import pick_free_ports
+from services.common.adapters.documents import TYPES, schema_of
 from services.common.adapters.mongo import Database, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import (
@@ -83,6 +84,8 @@ async def open_surroundings(
         for bucket in (s3.bucket, s3.submitted_bucket):
             await store.client.create_bucket(Bucket=bucket)
         await index.create_indexes()
+        for collection in TYPES:
+            await index.require_schema(collection, schema_of(collection))
         async with await aio_pika.connect(str(amqp.url)) as connection:
             channel = await connection.channel()
             for queue in await _declare_queues(channel, delays_ms):

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import aio_pika
 
+from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database
@@ -113,7 +114,7 @@ def make_worker(ocr: OcrClient, *, store: ObjectStore, index: Database) -> Worke
         store=store,
         recogniser=ocr,
         images=ImageRepository(index.images, tombstones),
-        fetches=index.fetches,
+        fetches=FetchedItems(index.fetches),
         forgotten=forgotten,
         max_object_bytes=100_000,
     )

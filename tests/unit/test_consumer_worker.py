@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from typing_extensions import override
 
+from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection
@@ -132,7 +133,7 @@ class Bench:
             store=cast("ObjectStore", self.store),
             recogniser=self.ocr,
             images=self.documents,
-            fetches=cast("Collection", Nothing()),
+            fetches=FetchedItems(cast("Collection", Nothing())),
             forgotten=Forgotten(cast("Collection", Nothing())),
             max_object_bytes=LIMIT,
         )

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.common.adapters.mongo import Document
-from services.common.domain.details import to_details
+from services.common.domain.batch_item import BatchItem
+from services.common.domain.details import NO_DETAILS, Details, to_details
 from services.common.domain.tables.list_format import ListFormat
 from services.fetcher.progress import failed_csv
 from services.fetcher.sources.lists.formats import open_list
@@ -19,12 +19,17 @@ MOST_LINES = "x\n" * (MAX_ANNOTATION_LINES - 1) + "x"
 ODD = st.text(st.sampled_from("a\",;\t\n\r'#= éß日\u2028\x85\x0b\\\ufeff"), max_size=12)
 
 
+def failed_item(
+    url: str, annotation: str | None, detail: str, details: Details = NO_DETAILS
+) -> BatchItem:
+    said = {"url": url, "annotation": annotation, "code": "timeout", "detail": detail}
+    return BatchItem.model_validate({"_id": "b/1", "attempts": 2, **said, **details.to_fields()})
+
+
 async def listed_again(items: Sequence[Item]) -> list[Row]:
-    async def failed() -> AsyncIterator[Document]:
+    async def failed() -> AsyncIterator[BatchItem]:
         for item in items:
-            told: Document = {"code": "timeout", "detail": 'no "answer", yet', "attempts": 2}
-            told |= {"url": item.url, "annotation": item.annotation, **item.details.to_fields()}
-            yield told
+            yield failed_item(item.url, item.annotation, 'no "answer", yet', item.details)
 
     text = "".join([row async for row in failed_csv(failed())])
     return list(open_list(BytesIO(text.encode()), ListFormat.TABLE).rows)
@@ -49,9 +54,8 @@ async def test_every_item_that_was_taken_is_taken_again(annotations: list[str], 
 
 @pytest.mark.parametrize("formula", ["=1+1", "@SUM(1)", "+1", "-1", "\t=1", "\r=1"])
 async def test_no_cell_for_a_spreadsheet_is_a_formula(formula: str) -> None:
-    async def failed() -> AsyncIterator[Document]:
-        told = {"code": "timeout", "detail": formula, "attempts": 2}
-        yield {"url": "https://h.test/a", "annotation": formula, **told}
+    async def failed() -> AsyncIterator[BatchItem]:
+        yield failed_item("https://h.test/a", formula, formula)
 
     text = "".join([row async for row in failed_csv(failed(), for_spreadsheet=True)])
 

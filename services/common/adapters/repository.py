@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from pydantic import ValidationError
-
+from services.common.adapters.documents import typed
 from services.common.adapters.mongo import (
     Collection,
     Document,
@@ -17,17 +16,10 @@ from services.common.adapters.mongo import (
     Filter,
     Sort,
 )
-from services.common.domain.errors import PermanentError
 from services.common.domain.records import StoredRecord
 
 C = TypeVar("C")
 D = TypeVar("D", bound=StoredRecord)
-
-
-class InvalidDocumentError(PermanentError):
-    """A document is not one that this project writes."""
-
-    code = "invalid_document"
 
 
 class Repository(Generic[D]):
@@ -48,7 +40,7 @@ class Repository(Generic[D]):
     async def get(self, document_id: str) -> D | None:
         """Return a document, or None."""
         found = await self._collection.find_one({"_id": document_id})
-        return None if found is None else self._to_document(found)
+        return None if found is None else typed(self._kind, found)
 
     async def load(self, document_id: str) -> D:
         """Return a document, or an empty one if it does not exist."""
@@ -64,7 +56,7 @@ class Repository(Generic[D]):
     ) -> AsyncIterator[D]:
         """Yield matching documents, with all or some of their fields (``limit`` 0: no limit)."""
         async for found in self._collection.find(where, sort=sort, limit=limit, fields=fields):
-            yield self._to_document(found)
+            yield typed(self._kind, found)
 
     async def count(self, where: Filter, *, most: int | None = None) -> int:
         """Count matching documents, up to ``most``."""
@@ -122,14 +114,6 @@ class Repository(Generic[D]):
             await self._collection.insert({**after.to_mongo(), "revision": 1})
             return True
         return False
-
-    def _to_document(self, found: Document) -> D:
-        try:
-            return self._kind.model_validate(found)
-        except ValidationError as error:
-            problem = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in problem["loc"])
-            raise InvalidDocumentError(f"{found['_id']}: {where}: {problem['msg']}") from error
 
 
 def _update(before: StoredRecord, after: StoredRecord, changed: set[str]) -> Document:

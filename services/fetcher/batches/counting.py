@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from services.common.adapters.mongo import Collection, Document
-from services.fetcher.batches.ledger import NOTHING, Counts, ItemOutcome, Ledger
+from services.common.domain.batch_item import ItemOutcome
+from services.fetcher.batches.ledger import NOTHING, Counts, Ledger
 from services.fetcher.batches.pages import Pages, page_at, page_id
 
 PAGES_AT_ONCE = 50

@@ -17,11 +17,12 @@ from tenacity import retry_if_exception_type
 from services.common.adapters.mongo import Collection, Document
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import UnavailableError
 from services.common.runtime.backoff import retry_for_ever
 from services.common.runtime.settings import AmqpSettings
 from services.fetcher.batches.expander import Expander
-from services.fetcher.batches.ledger import ItemOutcome, Ledger, RetryScope, item_of
+from services.fetcher.batches.ledger import Ledger, RetryScope, row_of
 from services.fetcher.batches.pages import number_of
 from services.fetcher.batches.requeuing import requeue
 from services.fetcher.batches.shares import MOST_DELAYED, Shares
@@ -150,10 +151,7 @@ class Dispatcher:
         found = self._ledger.items(
             batch["_id"], outcome=ItemOutcome.QUEUED, after=after, limit=PAGE_ITEMS
         )
-        jobs = [
-            job_of(batch, item["_id"], item_of(item), number_of(item["page"]))
-            async for item in found
-        ]
+        jobs = [job_of(batch, item.id, row_of(item), number_of(item.page)) async for item in found]
         await self._publish(jobs, publisher)
         is_last = len(jobs) < PAGE_ITEMS
         is_done = is_last and pages["next"] >= pages["count"]

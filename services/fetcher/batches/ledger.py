@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from services.common.adapters.documents import typed
 from services.common.adapters.mongo import Collection, Document, Filter
 from services.common.adapters.request_batcher import Grouped
+from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.details import Details
 from services.common.domain.redaction import hide_digest, hide_secrets
 from services.common.download.headers import Validators
@@ -24,17 +26,6 @@ from services.fetcher.sources.lists.rows import Item
 GROUP_EVERY_SECONDS = 0.05
 """Items are looked up, and written, so often at most: a request to MongoDB costs as much as two or
 three items in it, and nobody waits for one item."""
-
-
-class ItemOutcome(StrEnum):
-    """What became of a batch item."""
-
-    QUEUED = "queued"
-    STORED = "stored"
-    UNCHANGED = "unchanged"
-    """The same image was there already: same URL, annotation and collection."""
-    FAILED = "failed"
-    CANCELLED = "cancelled"
 
 
 class RetryScope(StrEnum):
@@ -110,10 +101,10 @@ def fetch_id(batch_id: str, line: int) -> str:
     return f"{batch_id}/{line:010d}"
 
 
-def item_of(document: Document) -> Item:
+def row_of(item: BatchItem) -> Item:
     """Return an item as its list had it."""
-    line = int(document["_id"].rpartition("/")[2])
-    return Item(line, document["url"], document["annotation"], Details.from_fields(document))
+    line = int(item.id.rpartition("/")[2])
+    return Item(line, item.url, item.annotation, item.details)
 
 
 @dataclass(frozen=True)
@@ -128,23 +119,23 @@ class _Change:
     def to_document(self, source_url: str, details: Details) -> Document:
         """Return the document of an item that has none; both are without secrets."""
         job = self.job
-        return {
-            "_id": job.fetch_id,
-            "batch_id": job.batch_id,
-            "page": page_id(job.batch_id, job.page),
-            "url": job.url,
-            "source_url": source_url,
-            "host": job.host,
-            "kind": job.source_kind,
-            "collection": job.collection,
-            "name": job.name,
-            "annotation": job.annotation,
+        item = BatchItem(
+            id=job.fetch_id,
+            batch_id=job.batch_id,
+            page=page_id(job.batch_id, job.page),
+            url=job.url,
+            source_url=source_url,
+            host=job.host,
+            kind=job.source_kind,
+            collection=job.collection,
+            name=job.name,
+            annotation=job.annotation,
             **details.to_fields(),
-            **({"by": job.by} if job.by else {}),
-            "outcome": ItemOutcome.QUEUED,
-            **self.fields,
-            "attempts": self.attempts,
-        }
+            by=job.by,
+            outcome=ItemOutcome.QUEUED,
+            attempts=self.attempts,
+        )
+        return item.to_mongo() | self.fields
 
     def to_update(self) -> tuple[Filter, Document]:
         """Return what changes the document of an item that has one."""
@@ -169,13 +160,13 @@ class Ledger:
         self._write = Grouped(self._write_each, every_seconds=GROUP_EVERY_SECONDS)
         self._last_success = Grouped(self._last_success_each, every_seconds=GROUP_EVERY_SECONDS)
 
-    async def find(self, item_id: str) -> Document | None:
+    async def find(self, item_id: str) -> BatchItem | None:
         """Return an item, or None."""
         return await self._find(item_id)
 
-    async def _find_each(self, item_ids: Sequence[str]) -> Sequence[Document | None]:
+    async def _find_each(self, item_ids: Sequence[str]) -> Sequence[BatchItem | None]:
         found = self._collection.find({"_id": {"$in": list(set(item_ids))}})
-        items = {item["_id"]: item async for item in found}
+        items = {item["_id"]: typed(BatchItem, item) async for item in found}
         return [items.get(item_id) for item_id in item_ids]
 
     async def finish(self, job: Job, result: Result, *, attempts: int = 1) -> bool:
@@ -197,10 +188,9 @@ class Ledger:
         documents = [self._to_document(_Change(job, nothing_yet, 0)) for job in jobs]
         return len(documents) - len(await self._collection.insert_missing(documents))
 
-    def source_url(self, item: Document) -> str:
+    def source_url(self, item: BatchItem) -> str:
         """Return an item's URL without its secrets: what others see of it."""
-        kept: str | None = item.get("source_url")
-        return kept or self._shown(item["url"])
+        return item.source_url or self._shown(item.url)
 
     def _shown(self, url: str) -> str:
         return hide_digest(url) if is_submitted(url) else self._redact(url)
@@ -225,17 +215,15 @@ class Ledger:
         for position, item in zip(repeated, items, strict=True):
             finished_at = changes[position].finished_at
             ours[position] = (
-                item is not None
-                and finished_at is not None
-                and item.get("finished_at") == finished_at
+                item is not None and finished_at is not None and item.finished_at == finished_at
             )
         return ours
 
-    async def last_success(self, url: str) -> Document | None:
+    async def last_success(self, url: str) -> BatchItem | None:
         """Return the item that last led from a URL to an object, or None."""
         return await self._last_success(url)
 
-    async def _last_success_each(self, urls: Sequence[str]) -> Sequence[Document | None]:
+    async def _last_success_each(self, urls: Sequence[str]) -> Sequence[BatchItem | None]:
         fields = (
             *("_id", "key", "annotation", "collection", "sha256", "size_bytes", "validators"),
             *("group", "split", "licence", "metadata"),
@@ -249,7 +237,7 @@ class Ledger:
                 {"$group": {"_id": "$url", **first}},
             ]
         )
-        items = {item["_id"]: {**item, "_id": item["id"]} for item in found}
+        items = {each["_id"]: typed(BatchItem, {**each, "_id": each["id"]}) for each in found}
         return [items.get(url) for url in urls]
 
     async def count(self, page_ids: Sequence[str]) -> dict[str, Counts]:
@@ -279,7 +267,7 @@ class Ledger:
 
     async def items(
         self, batch_id: str, *, outcome: ItemOutcome | None = None, after: str = "", limit: int = 0
-    ) -> AsyncIterator[Document]:
+    ) -> AsyncIterator[BatchItem]:
         """Yield items in the list's order, from behind the id ``after`` (``limit`` 0: all)."""
         where: Document = {"batch_id": batch_id}
         if outcome is not None:
@@ -287,7 +275,7 @@ class Ledger:
         if after:
             where["_id"] = {"$gt": after}
         async for item in self._collection.find(where, sort=[("_id", 1)], limit=limit):
-            yield item
+            yield typed(BatchItem, item)
 
     async def count_queued(self, batch_id: str, *, up_to: str, most: int) -> int:
         """Count queued items up to an id, no further than ``most``."""

@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from services.common.adapters.mongo import Collection, Document
+from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.errors import PermanentError
 from services.common.domain.provenance import DEFAULT_COLLECTION
 from services.fetcher.batches.counting import UNCOUNTED, Counting
 from services.fetcher.batches.dispatcher import LEASE
 from services.fetcher.batches.expander import Expander
-from services.fetcher.batches.ledger import Counts, ItemOutcome, Ledger, RetryScope
+from services.fetcher.batches.ledger import Counts, Ledger, RetryScope
 from services.fetcher.batches.listing import Listing
 from services.fetcher.batches.pages import Pages
 from services.fetcher.batches.requeuing import requeue
@@ -95,7 +96,7 @@ class Batches:
 
     async def items(
         self, batch_id: str, *, outcome: ItemOutcome | None, after: str, limit: int
-    ) -> list[Document]:
+    ) -> list[BatchItem]:
         """Return a batch's items in the list's order.
 
         Raises:
@@ -104,7 +105,7 @@ class Batches:
         document = await self._document(batch_id)
         return await self._listing.page(document, outcome=outcome, after=after, limit=limit)
 
-    async def failed(self, batch_id: str) -> AsyncIterator[Document]:
+    async def failed(self, batch_id: str) -> AsyncIterator[BatchItem]:
         """Return all failed items of a batch, in the list's order.
 
         Raises:

@@ -1,0 +1,99 @@
+"""The document of an item of a batch: where an image was asked for, and what became of it."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import ConfigDict, Field, JsonValue
+
+from services.common.domain.details import Details, Split
+from services.common.domain.provenance import SUBMITTED, Provenance, SourceKind
+from services.common.domain.records import Record, required
+from services.common.domain.redaction import beginning
+
+
+class ItemOutcome(StrEnum):
+    """What became of a batch item."""
+
+    QUEUED = "queued"
+    STORED = "stored"
+    UNCHANGED = "unchanged"
+    """The same image was there already: same URL, annotation and collection."""
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class BatchItem(Record):
+    """One item of a batch: a document of ``fetches``.
+
+    Where only some fields were asked for, the others have their defaults.
+    """
+
+    model_config = ConfigDict(extra="ignore") | required("_id", "batch_id", "url", "outcome")
+
+    id: str = Field(alias="_id")
+    """``batch_id/line``: sorts as the list does, and is the same on every attempt."""
+    batch_id: str = ""
+    page: str = ""
+    """``_id`` in ``lists``."""
+    url: str = ""
+    """As it is fetched, with its secrets."""
+    source_url: str | None = None
+    """Without its secrets; earlier versions did not write it."""
+    host: str | None = None
+    """Whom the work is about: a host, or a file that was sent."""
+    kind: SourceKind = "url"
+    collection: str | None = None
+    name: str | None = None
+    """Of the file, or path of the member, as given."""
+    annotation: str | None = None
+    group: str | None = None
+    split: Split | None = None
+    licence: str | None = None
+    metadata: dict[str, JsonValue] | None = None
+    by: str | None = None
+    """Who submitted it."""
+    outcome: ItemOutcome = ItemOutcome.QUEUED
+    code: str | None = None
+    """What became of it, or why it failed; of a queued one, why its last attempt failed."""
+    detail: str | None = None
+    is_transient: bool = False
+    """Whether the same item may work later."""
+    http_status: int | None = None
+    size_bytes: int | None = None
+    duration_seconds: float | None = None
+    sha256: str | None = None
+    key: str | None = None
+    """Of its object in the bucket."""
+    validators: dict[str, str | None] | None = None
+    """With which the host is asked whether anything has changed since."""
+    attempts: int = 0
+    finished_at: datetime | None = None
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether it has no outcome yet."""
+        return self.outcome is ItemOutcome.QUEUED
+
+    @property
+    def details(self) -> Details:
+        """What its list says of it beside the text."""
+        return Details.from_fields(vars(self))
+
+    def provenance(self, fetched_at: datetime | None) -> Provenance:
+        """Return where its image is from.
+
+        The URL is as the fetcher redacted it; one of before it did so loses its whole query.
+        """
+        url = self.source_url or beginning(self.url)
+        return Provenance(
+            source_url=None if url.startswith(SUBMITTED) else url,
+            batch_id=self.batch_id,
+            annotation=self.annotation,
+            fetched_at=fetched_at,
+            fetch_id=self.id,
+            kind=self.kind,
+            collection=self.collection,
+            name=self.name,
+            details=self.details,
+            by=self.by,
+        )
