@@ -1,12 +1,13 @@
 """The fetcher's HTTP API."""
 
 import asyncio
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from services.common.domain.batch import Batch, RetryScope
 from services.common.domain.batch_item import ItemOutcome
 from services.common.runtime.bodies import BodyGuard
 from services.common.runtime.health import Check, health_router
@@ -18,16 +19,15 @@ from services.common.runtime.problems import (
 from services.common.runtime.site_guard import SiteGuard, to_names
 from services.fetcher import schemas
 from services.fetcher.access import require_token
-from services.fetcher.batches.ledger import RetryScope
 from services.fetcher.batches.references import RETRY_AFTER_SECONDS, References
-from services.fetcher.batches.repository import BatchConflictError, Batches, BatchNotFoundError
+from services.fetcher.batches.repository import BatchNotFoundError
+from services.fetcher.batches.service import BatchConflictError, Batches
 from services.fetcher.batches.submissions import (
     Description,
     EmptyListError,
     IdempotencyKeyReusedError,
     ListClearedError,
     StrictListError,
-    Submission,
     Submissions,
 )
 from services.fetcher.list_parameters import ListParameters, check_query, list_body
@@ -158,15 +158,15 @@ def _add_submission(
         kind = parameters.kind if is_made and parameters.kind else opened.kind
         named = parameters.collection or default_collection(opened, kind, described.name)
         whole = replace(described, kind=kind, collection=named)
-        submission = await submissions.submit(
+        batch = await submissions.submit(
             opened.contents, whole, strict=parameters.strict, keep=opened.keep
         )
-        return answer(submission, response)
+        return answer(batch, response)
 
-    def answer(submission: Submission, response: Response) -> schemas.Submitted:
-        status_url = _status_url(submission.batch_id)
+    def answer(batch: Batch, response: Response) -> schemas.Submitted:
+        status_url = _status_url(batch.id)
         response.headers["Location"] = status_url
-        return schemas.to_submitted(submission, status_url)
+        return schemas.to_submitted(batch, status_url)
 
 
 def _add_reading(router: APIRouter, batches: Batches, stop: asyncio.Event) -> None:
@@ -175,7 +175,7 @@ def _add_reading(router: APIRouter, batches: Batches, stop: asyncio.Event) -> No
         found = await batches.page(after=cursor, limit=limit)
         return schemas.BatchPage(
             batches=[schemas.to_status(batch) for batch in found],
-            next=found[-1].batch_id if len(found) == limit else None,
+            next=found[-1].batch.id if len(found) == limit else None,
         )
 
     @router.get("/batches/{batch_id}", summary="Show a batch")
@@ -247,13 +247,13 @@ def _status_url(batch_id: str) -> str:
 def _install_own_problems(app: FastAPI) -> None:
     @app.exception_handler(MalformedListError)
     async def on_malformed(_: Request, error: MalformedListError) -> Response:
-        rejected = [row.model_dump() for row in schemas.to_rejected(error.rejected)]
+        rejected = [asdict(row) for row in error.rejected]
         return problem_response(ProblemError(422, error.code, error.detail, rejected=rejected))
 
     @app.exception_handler(EmptyListError)
     @app.exception_handler(StrictListError)
     async def on_refused(_: Request, error: EmptyListError | StrictListError) -> Response:
-        rejected = [row.model_dump() for row in schemas.to_rejected(error.rejections.first)]
+        rejected = [row.model_dump() for row in error.rejections.first]
         count = error.rejections.count
         reading = schemas.Reading.model_validate(error.reading).model_dump()
         return problem_response(

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from services.common.adapters.rabbitmq.settlement import HOST_HEADER
+from services.common.domain.batch import Batch
 from services.common.domain.details import NO_DETAILS, Details
 from services.common.domain.errors import PermanentError
 from services.common.domain.provenance import KINDS, SourceKind
@@ -63,15 +64,11 @@ class Job:
         return {HOST_HEADER: self.host}
 
 
-def job_of(batch: Mapping[str, Any], fetch_id: str, item: Item, page: int) -> Job:
-    """Return the job of an item.
-
-    A batch of an earlier version has no kind, collection or licence, and nobody who submitted it.
-    """
-    details = item.details.completed_by(Details(licence=batch.get("licence")))
-    kind, collection = batch.get("kind", "url"), batch.get("collection")
-    known = (fetch_id, batch["_id"], item.url, item.annotation, page)
-    return Job(*known, kind, collection, details, batch.get("by"))
+def job_of(batch: Batch, fetch_id: str, item: Item, page: int) -> Job:
+    """Return the job of an item; the licence of its batch applies unless it has its own."""
+    details = item.details.completed_by(Details(licence=batch.licence))
+    known = (fetch_id, batch.id, item.url, item.annotation, page)
+    return Job(*known, batch.kind, batch.collection, details, batch.by)
 
 
 def parse_job(body: bytes) -> Job:

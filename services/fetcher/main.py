@@ -29,7 +29,8 @@ from services.fetcher.batches.expander import Expander
 from services.fetcher.batches.ledger import Ledger
 from services.fetcher.batches.pages import Pages
 from services.fetcher.batches.references import References
-from services.fetcher.batches.repository import Batches
+from services.fetcher.batches.repository import BatchRepository
+from services.fetcher.batches.service import Batches
 from services.fetcher.batches.shares import Shares
 from services.fetcher.batches.submissions import Submissions
 from services.fetcher.metrics import DOWNLOADS
@@ -98,9 +99,10 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
     limits = SlotLimits(settings.concurrency, settings.host_concurrency, settings.host_rate)
     async with _open(config, limits) as opened:
         index = opened.index
-        cancellations = Cancellations(index.batches)
+        batches = BatchRepository(index.batches)
+        cancellations = Cancellations(batches)
         clearing = Clearing(
-            index.batches, index.lists, kept_seconds=settings.unfinished_kept_seconds
+            batches, Pages(index.lists), kept_seconds=settings.unfinished_kept_seconds
         )
         scheduler = HostScheduler(limits, HostRepository(index.hosts))
         consumer = _consumer(config, opened, scheduler, cancellations)
@@ -157,13 +159,14 @@ def _ledger(downloads: DownloadSettings, index: Database) -> Ledger:
 def make_dispatcher(config: Configuration, index: Database, wake: asyncio.Event) -> Dispatcher:
     """Return what hands out the items of all batches; nothing is connected yet."""
     ledger, pages = _ledger(config.downloads, index), Pages(index.lists)
+    batches = BatchRepository(index.batches)
     return Dispatcher(
         config.amqp,
         FETCH_QUEUES,
-        batches=index.batches,
+        batches=batches,
         ledger=ledger,
-        expander=Expander(pages),
-        shares=Shares(Counting(index.batches, ledger, pages), ledger),
+        expander=Expander(pages, ledger),
+        shares=Shares(Counting(batches, ledger, pages), ledger),
         wake=wake,
     )
 
@@ -179,7 +182,8 @@ def _app(
 ) -> FastAPI:
     settings, index = config.fetcher, opened.index
     ledger, pages = _ledger(config.downloads, index), Pages(index.lists)
-    submissions = Submissions(index.batches, pages, wake)
+    batches = BatchRepository(index.batches)
+    submissions = Submissions(batches, pages, wake)
     openings = Openings(
         opened.spool,
         lists=ListLimits(settings.max_list_bytes, settings.max_json_bytes, settings.max_list_rows),
@@ -192,7 +196,7 @@ def _app(
     )
     return build_app(
         settings,
-        Batches(index.batches, ledger, pages, wake),
+        Batches(batches, ledger, pages, wake),
         submissions,
         openings=openings,
         references=references,

@@ -6,9 +6,10 @@ import json
 from collections.abc import AsyncIterator
 from io import StringIO
 
+from services.common.domain.batch import BatchState
 from services.common.domain.batch_item import BatchItem
 from services.common.runtime.periodic import pause
-from services.fetcher.batches.repository import Batch, Batches, BatchState
+from services.fetcher.batches.service import Batches, CountedBatch
 from services.fetcher.schemas import to_status
 
 POLL_SECONDS = 0.5
@@ -19,7 +20,7 @@ HEARTBEAT_POLLS = 30
 
 
 async def progress_events(
-    batches: Batches, batch: Batch, stop: asyncio.Event
+    batches: Batches, batch: CountedBatch, stop: asyncio.Event
 ) -> AsyncIterator[str]:
     """Yield server-sent events (HTML Living Standard, 9.2): the batch whenever it changed.
 
@@ -39,7 +40,7 @@ async def progress_events(
             return
         silent_polls += 1
         await pause(stop, POLL_SECONDS)
-        batch = await batches.find(batch.batch_id)
+        batch = await batches.find(batch.batch.id)
 
 
 async def failed_csv(

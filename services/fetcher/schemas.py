@@ -1,31 +1,22 @@
 """What the API answers."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.common.domain.batch import Batch, BatchState, RejectedRow
 from services.common.domain.batch_item import BatchItem, ItemOutcome
+from services.common.domain.provenance import DEFAULT_COLLECTION
 from services.common.domain.redaction import hide_digest
-from services.fetcher.batches.repository import Batch, BatchState
-from services.fetcher.batches.submissions import ListPreview, Submission
+from services.fetcher.batches.service import CountedBatch
+from services.fetcher.batches.submissions import ListPreview
 from services.fetcher.politeness.repository import DelayReason
 from services.fetcher.sources.addresses import name_of
-from services.fetcher.sources.lists.rows import Rejection
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, from_attributes=True)
-
-
-class RejectedRow(_Model):
-    """A row of a list that is not taken."""
-
-    line: int = Field(description="From 1; in a JSON list the place of the item.")
-    value: str = Field(description="The row, cut short.")
-    code: str = Field(examples=["unsupported_scheme"])
-    detail: str
 
 
 class ReadingNote(_Model):
@@ -162,16 +153,16 @@ class Retried(_Model):
     status_url: str
 
 
-def to_submitted(submission: Submission, status_url: str) -> Submitted:
+def to_submitted(batch: Batch, status_url: str) -> Submitted:
     """Convert."""
     return Submitted(
-        batch_id=submission.batch_id,
-        accepted=submission.accepted,
-        rejected=to_rejected(submission.rejections.first),
-        rejected_count=submission.rejections.count,
+        batch_id=batch.id,
+        accepted=batch.accepted,
+        rejected=list(batch.rejected),
+        rejected_count=batch.rejected_count,
         status_url=status_url,
-        encoding=submission.reading.get("encoding"),
-        reading=Reading.model_validate(submission.reading),
+        encoding=batch.reading.encoding,
+        reading=Reading.model_validate(batch.reading),
     )
 
 
@@ -188,31 +179,27 @@ def to_preview(preview: ListPreview) -> Preview:
             for row in preview.first
         ],
         accepted=preview.accepted,
-        rejected=to_rejected(preview.rejections.first),
+        rejected=preview.rejections.first,
         rejected_count=preview.rejections.count,
         reading=Reading.model_validate(preview.reading),
     )
 
 
-def to_rejected(rows: Sequence[Rejection]) -> list[RejectedRow]:
-    """Convert."""
-    return [RejectedRow.model_validate(row) for row in rows]
-
-
-def to_status(batch: Batch) -> BatchStatus:
+def to_status(counted: CountedBatch) -> BatchStatus:
     """Convert; a batch that still runs has no end, whatever its items say."""
+    batch, counts = counted.batch, counted.counts
     return BatchStatus(
-        batch_id=batch.batch_id,
+        batch_id=batch.id,
         name=batch.name,
-        collection=batch.collection,
+        collection=batch.collection or DEFAULT_COLLECTION,
         kind=batch.kind,
         list_url=batch.list_url,
-        state=batch.state,
-        counts=ItemCounts.model_validate(batch.counts.by_outcome),
-        failure_codes=dict(batch.counts.failure_codes),
-        size_bytes=batch.counts.size_bytes,
+        state=counted.state,
+        counts=ItemCounts.model_validate(counts.by_outcome),
+        failure_codes=dict(counts.failure_codes),
+        size_bytes=counts.size_bytes,
         created_at=batch.created_at,
-        finished_at=batch.counts.finished_at if batch.counts.queued == 0 else None,
+        finished_at=counts.finished_at if counts.queued == 0 else None,
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from services.common.adapters.documents import TYPES, schema_of
-from services.common.adapters.mongo import FETCHES, IMAGES, PAGES
+from services.common.adapters.mongo import BATCHES, FETCHES, IMAGES, PAGES
 
 FIELDS = {
     (IMAGES, ""): "_id bucket key etag size content_type sha256 width height sources sources_count"
@@ -18,12 +18,14 @@ FIELDS = {
     (PAGES, "document"): "sha256 key number of",
     (PAGES, "lines"): "id key quad baseline order score run state marks",
     (PAGES, "runs"): "id detector version at found kept new gone ms",
+    (BATCHES, ""): "_id name kind collection list_url created_at cancelled_at accepted",
     (FETCHES, ""): "_id batch_id url outcome code detail key sha256 attempts finished_at",
 }
 VALUES = {
     (IMAGES, "status"): {"predicted", "rejected", "removed"},
     (IMAGES, "annotation", "how"): {"given", "accepted", "corrected", "transcribed", None},
     (IMAGES, "annotation", "quality"): {"ok", "unreadable", "not_a_line"},
+    (BATCHES, "requeue"): {"transient", "all", None},
     (FETCHES, "outcome"): {"queued", "stored", "unchanged", "failed", "cancelled"},
 }
 

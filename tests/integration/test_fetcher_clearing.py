@@ -12,6 +12,7 @@ from services.common.domain.errors import IndexUnavailableError
 from services.fetcher.batches import submissions
 from services.fetcher.batches.clearing import Clearing
 from services.fetcher.batches.pages import PAGE_ROWS, Pages
+from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.submissions import Description, ListClearedError, Submissions
 from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.lists.rows import Item, Row
@@ -37,13 +38,13 @@ def rows(count: int, *, cut_off: bool = False) -> Iterator[Row]:
 @pytest.fixture
 def taken(surroundings: Surroundings) -> Submissions:
     index = surroundings.index
-    return Submissions(index.batches, Pages(index.lists), asyncio.Event())
+    return Submissions(BatchRepository(index.batches), Pages(index.lists), asyncio.Event())
 
 
 @pytest.fixture
 def clearing(surroundings: Surroundings) -> Clearing:
     index = surroundings.index
-    return Clearing(index.batches, index.lists, kept_seconds=KEPT_SECONDS)
+    return Clearing(BatchRepository(index.batches), Pages(index.lists), kept_seconds=KEPT_SECONDS)
 
 
 async def grow_old(surroundings: Surroundings) -> None:
@@ -68,8 +69,8 @@ async def test_unfinished_list_is_cleared_once_it_is_old_and_its_key_begins_anew
     await grow_old(surroundings)
     assert await clearing.clear() == 1
 
-    assert [each["_id"] async for each in index.batches.find({})] == [whole.batch_id]
-    assert await index.lists.count({"batch_id": whole.batch_id}) == 1
+    assert [each["_id"] async for each in index.batches.find({})] == [whole.id]
+    assert await index.lists.count({"batch_id": whole.id}) == 1
     assert await index.lists.count({}) == 1
     assert (await taken.submit(OpenList(None, rows(5)), KEYED)).accepted == 5
 
@@ -119,12 +120,14 @@ async def test_list_whose_clearing_is_cut_off_is_not_gone_on_with_and_is_cleared
     await begin(taken)
     await grow_old(surroundings)
     with pytest.raises(IndexUnavailableError):
-        await Clearing(index.batches, stuck, kept_seconds=KEPT_SECONDS).clear()
+        await Clearing(
+            BatchRepository(index.batches), Pages(stuck), kept_seconds=KEPT_SECONDS
+        ).clear()
 
     whole = await taken.submit(OpenList(None, rows(3)), KEYED)
     assert await clearing.clear() == 1
 
-    assert [each["_id"] async for each in index.batches.find({})] == [whole.batch_id]
+    assert [each["_id"] async for each in index.batches.find({})] == [whole.id]
     assert await index.lists.count({}) == 1
 
 

@@ -24,6 +24,7 @@ from services.common.adapters.rabbitmq.settlement import (
     MOST_RETURNS,
     Delivery,
 )
+from services.common.domain.batch import Batch, RetryScope
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import ObjectStoreUnavailableError, PostponedError
 from services.common.domain.provenance import from_metadata
@@ -32,7 +33,8 @@ from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
 from services.fetcher.batches.cancellations import Cancellations
 from services.fetcher.batches.dispatcher import PAGE_ITEMS
-from services.fetcher.batches.ledger import Ledger, RetryScope
+from services.fetcher.batches.ledger import Ledger
+from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.jobs import Job
 from services.fetcher.politeness.repository import HostRepository
 from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
@@ -184,7 +186,7 @@ def make_worker(surroundings: Surroundings, source: Source) -> Worker:
         scheduler=HostScheduler(SlotLimits(4, 4), HostRepository(surroundings.index.hosts)),
         store=surroundings.store,
         ledger=Ledger(surroundings.index.fetches),
-        cancellations=Cancellations(surroundings.index.batches),
+        cancellations=Cancellations(BatchRepository(surroundings.index.batches)),
         forgotten=Forgotten(surroundings.index.forgotten),
         redact=str,
         max_attempts=3,
@@ -338,7 +340,9 @@ async def test_item_of_a_batch_that_was_called_off_is_not_fetched(
     surroundings: Surroundings,
 ) -> None:
     ledger = Ledger(surroundings.index.fetches)
-    await surroundings.index.batches.insert({"_id": "b", "cancelled_at": datetime.now(tz=UTC)})
+    now = datetime.now(tz=UTC)
+    batch = Batch(id="b", created_at=now, cancelled_at=now)
+    await BatchRepository(surroundings.index.batches).add(batch)
     worker = make_worker(surroundings, BrokenSource())
 
     assert await worker.handle(Delivery(JOB.body())) == "cancelled"

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from services.common.adapters.forgotten import Forgotten
 from services.common.domain.provenance import from_metadata
-from services.fetcher.batches.counting import UNCOUNTED
+from services.fetcher.batches.repository import UNCOUNTED
 from tests.support.fetcher import (
     Surroundings,
     get_json,

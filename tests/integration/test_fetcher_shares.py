@@ -5,14 +5,15 @@ import asyncio
 import pytest
 from typing_extensions import override
 
-from services.common.adapters.mongo import Document
 from services.common.adapters.rabbitmq.messaging import Publisher, connect, open_channel
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES
+from services.common.domain.batch import Batch
 from services.common.domain.batch_item import ItemOutcome
 from services.fetcher.batches import shares
 from services.fetcher.batches.counting import Counting
 from services.fetcher.batches.ledger import Ledger, Result, fetch_id
 from services.fetcher.batches.pages import Pages
+from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.shares import HELD_SECONDS, Shares
 from services.fetcher.batches.submissions import Description, Submissions
 from services.fetcher.jobs import Job
@@ -34,18 +35,16 @@ async def batch_of(surroundings: Surroundings, items: int, *, published: int = 0
     """Write a batch down; its list has one page."""
     rows = iter([Item(line, f"http://x.test/{line}") for line in range(1, items + 1)])
     index = surroundings.index
-    submissions = Submissions(index.batches, Pages(index.lists), asyncio.Event())
-    batch_id = (await submissions.submit(OpenList(None, rows), Description("a list"))).batch_id
+    submissions = Submissions(BatchRepository(index.batches), Pages(index.lists), asyncio.Event())
+    batch_id = (await submissions.submit(OpenList(None, rows), Description("a list"))).id
     if published:
         fields = {"pages.published": published, "pages.next": 1, "pages.count": 2}
         await index.batches.update_one({"_id": batch_id}, {"$set": fields})
     return batch_id
 
 
-async def document(surroundings: Surroundings, batch_id: str) -> Document:
-    found = await surroundings.index.batches.find_one({"_id": batch_id})
-    assert found is not None
-    return found
+async def document(surroundings: Surroundings, batch_id: str) -> Batch:
+    return await BatchRepository(surroundings.index.batches).get(batch_id)
 
 
 async def test_batch_has_as_many_jobs_under_way_as_there_is_room_left(
@@ -53,7 +52,9 @@ async def test_batch_has_as_many_jobs_under_way_as_there_is_room_left(
 ) -> None:
     index, now = surroundings.index, 100.0
     ledger = Ledger(index.fetches)
-    held = Shares(Counting(index.batches, ledger, Pages(index.lists)), ledger, lambda: now)
+    held = Shares(
+        Counting(BatchRepository(index.batches), ledger, Pages(index.lists)), ledger, lambda: now
+    )
     slow = await batch_of(surroundings, 6, published=6)
     other = await document(surroundings, await batch_of(surroundings, 6))
 
@@ -74,7 +75,7 @@ async def test_items_that_are_published_anew_count_as_far_as_they_are(
 ) -> None:
     index = surroundings.index
     ledger = Ledger(index.fetches)
-    held = Shares(Counting(index.batches, ledger, Pages(index.lists)), ledger)
+    held = Shares(Counting(BatchRepository(index.batches), ledger, Pages(index.lists)), ledger)
     batch_id = await batch_of(surroundings, 6, published=6)
     await ledger.queue(
         [Job(fetch_id(batch_id, line), batch_id, "http://x.test/") for line in range(1, 7)]
@@ -83,8 +84,8 @@ async def test_items_that_are_published_anew_count_as_far_as_they_are(
 
     allowed = []
     for after in ("", fetch_id(batch_id, 3), fetch_id(batch_id, 4)):
-        batch["dispatch"]["after"] = after
-        allowed.append(await held.may_publish(batch, delayed=6))
+        at = batch.having(dispatch=batch.dispatch.having(after=after))
+        allowed.append(await held.may_publish(at, delayed=6))
 
     assert allowed == [True, True, False]
 
@@ -108,6 +109,6 @@ async def test_dispatcher_goes_on_with_others_while_a_batch_has_its_share(
         worked = [await dispatcher.dispatch_page(publisher) for _ in range(3)]
 
     assert worked == [True, True, False]
-    assert (await document(surroundings, slow))["pages"]["next"] == 1
-    assert (await document(surroundings, quick))["dispatch"]["done"]
-    assert (await document(surroundings, quick))["pages"]["published"] == 2
+    assert (await document(surroundings, slow)).pages.next == 1
+    assert (await document(surroundings, quick)).dispatch.done
+    assert (await document(surroundings, quick)).pages.published == 2

@@ -14,13 +14,14 @@ from typing_extensions import override
 from services.cli.main import app as docreco
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, Delivery, judge
+from services.common.domain.batch import Batch, PageProgress, RetryScope
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import IndexUnavailableError
 from services.fetcher.batches.expander import Expander
-from services.fetcher.batches.ledger import Ledger, Result, RetryScope, fetch_id
+from services.fetcher.batches.ledger import Ledger, Result, fetch_id
 from services.fetcher.batches.pages import Pages, to_page
-from services.fetcher.batches.repository import Batches
-from services.fetcher.batches.requeuing import requeue
+from services.fetcher.batches.repository import BatchRepository
+from services.fetcher.batches.service import Batches
 from services.fetcher.batches.submissions import Description, Submissions
 from services.fetcher.jobs import Job
 from services.fetcher.sources.lists.formats import OpenList
@@ -54,10 +55,9 @@ def pages(surroundings: Surroundings) -> Pages:
 async def published_batch(surroundings: Surroundings, count: int, **fields: Any) -> str:
     """Write a batch down as it is once its list was published, whose jobs are lost."""
     rows = iter([Item(line, f"http://x.test/{line}", None) for line in range(1, count + 1)])
-    submissions = Submissions(
-        surroundings.index.batches, Pages(surroundings.index.lists), asyncio.Event()
-    )
-    batch_id = (await submissions.submit(OpenList(None, rows), Description("a list"))).batch_id
+    batches, pages = BatchRepository(surroundings.index.batches), Pages(surroundings.index.lists)
+    submissions = Submissions(batches, pages, asyncio.Event())
+    batch_id = (await submissions.submit(OpenList(None, rows), Description("a list"))).id
     done = {"pages.next": 1, "dispatch.done": True, **fields}
     await surroundings.index.batches.update_one({"_id": batch_id}, {"$set": done})
     return batch_id
@@ -124,10 +124,12 @@ async def test_items_that_wait_to_be_published_or_are_written_down_are_left_alon
     stored = Job("b/0000000003", "b", "http://x.test/3", page=2)
     await ledger.finish(stored, Result(ItemOutcome.STORED, "stored"))
     # of the three pages the first and the last are published, and the first is counted for good
-    batch = {"_id": "b", "pages": {"next": 2, "count": 3, "counted": [0]}}
+    progress = PageProgress(next=2, count=3, counted=(0,))
+    batch = Batch(id="b", created_at=datetime.now(tz=UTC), pages=progress)
+    expander = Expander(pages, ledger)
 
-    assert await requeue(batch, RetryScope.TRANSIENT, ledger, Expander(pages)) == 2
-    assert await requeue(batch, RetryScope.TRANSIENT, ledger, Expander(pages)) == 0
+    assert await expander.requeue(batch, RetryScope.TRANSIENT) == 2
+    assert await expander.requeue(batch, RetryScope.TRANSIENT) == 0
 
     queued = [item async for item in ledger.items("b", outcome=ItemOutcome.QUEUED)]
     assert [(each.id, each.annotation, each.attempts) for each in queued] == [
@@ -177,7 +179,7 @@ async def test_retry_counts_what_it_queues_whoever_dispatches_or_counts_in_betwe
     batch_id, wake = await published_batch(surroundings, 1), asyncio.Event()
     await ledger.finish(Job(f"{batch_id}/0000000001", batch_id, "http://x.test/1"), FAILED)
     watched = WatchedLedger(surroundings, wake)
-    batches = Batches(surroundings.index.batches, watched, pages, wake)
+    batches = Batches(BatchRepository(surroundings.index.batches), watched, pages, wake)
 
     assert await batches.retry(batch_id, RetryScope.TRANSIENT) == 1
 

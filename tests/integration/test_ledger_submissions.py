@@ -7,6 +7,7 @@ import pytest
 
 from services.common.adapters.mongo import Database
 from services.fetcher.batches.pages import Pages
+from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.submissions import Description, IdempotencyKeyReusedError, Submissions
 from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.lists.rows import Item
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.integration
 async def test_request_that_comes_second_joins_the_first_only_with_the_same_list(
     index: Database, content: str
 ) -> None:
-    submissions = Submissions(index.batches, Pages(index.lists), asyncio.Event())
+    submissions = Submissions(BatchRepository(index.batches), Pages(index.lists), asyncio.Event())
     is_read, may_end, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
 
     def slowly() -> Iterator[Item]:
@@ -37,7 +38,7 @@ async def test_request_that_comes_second_joins_the_first_only_with_the_same_list
     may_end.set()
 
     if content == "first":
-        assert (await slow).batch_id == first.batch_id
+        assert (await slow).id == first.id
     else:
         with pytest.raises(IdempotencyKeyReusedError):
             await slow

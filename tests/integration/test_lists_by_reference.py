@@ -19,8 +19,10 @@ from aiohttp import web
 from services.common.domain.provenance import from_metadata
 from services.fetcher.batches import dispatcher
 from services.fetcher.batches.expander import Expander
+from services.fetcher.batches.ledger import Ledger
 from services.fetcher.batches.pages import PAGE_ROWS, Pages
 from services.fetcher.batches.references import FETCHES_AT_ONCE
+from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.sources import spool
 from tests.support.archives import tgz_of, zip_of
 from tests.support.fetcher import (
@@ -328,17 +330,17 @@ async def test_page_published_again_after_a_crash_doubles_nothing(
     surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.fetcher.batches.pages.PAGE_ROWS", 50)
-    pages = Pages(surroundings.index.lists)
-    count = 55
+    index, count = surroundings.index, 55
+    batches = BatchRepository(index.batches)
+    expander = Expander(Pages(index.lists), Ledger(index.fetches))
     async with running_fetcher(surroundings) as api:
         # 10.0.0.1 is never connected to
         batch_id = (await submit(api, *["http://10.0.0.1/"] * count))["batch_id"]
         await wait_done(api, batch_id)
+        whole = await batches.get(batch_id)
         for position in (0, 1):
-            document = await surroundings.index.batches.find_one({"_id": batch_id})
-            assert document is not None
-            document["pages"]["next"] = position
-            assert await Expander(pages).expand_page(document)
+            at = whole.having(pages=whole.pages.having(next=position))
+            assert await expander.expand_page(at)
         batch = await get_json(api, f"/batches/{batch_id}")
         async with api.post(f"/batches/{batch_id}/retry?scope=all") as response:
             assert (await response.json())["retried"] == count
@@ -347,6 +349,4 @@ async def test_page_published_again_after_a_crash_doubles_nothing(
     assert batch["counts"]["failed"] == count
     assert again["counts"]["failed"] == count
     assert batch["finished_at"] < again["finished_at"]
-    document = await surroundings.index.batches.find_one({"_id": batch_id})
-    assert document is not None
-    assert sorted(document["pages"]["counted"]) == [0, 1]
+    assert sorted((await batches.get(batch_id)).pages.counted) == [0, 1]

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import ClientSession, FormData
 from pydantic import SecretStr
 
-from services.fetcher.batches.repository import BatchState
+from services.common.domain.batch import BatchState
 from tests.support.fetcher import Surroundings, get_json, running_fetcher
 from tests.support.images import line_image
 from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api

@@ -1,29 +1,36 @@
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.common.domain.batch import Batch, PageProgress
 from services.common.download.urls import host_of
 from services.fetcher.batches.pages import (
     PAGE_CHARACTERS,
     PAGE_ROWS,
     cut,
     mixed_by_host,
-    page_at,
     to_page,
     unpack,
 )
 from services.fetcher.sources.lists.rows import Item
 
 
+def batch_of(pages: int) -> Batch:
+    return Batch(id="b", created_at=datetime.now(tz=UTC), pages=PageProgress(count=pages))
+
+
 @given(st.integers(1, 3000))
 def test_every_page_has_its_turn_once(count: int) -> None:
-    assert sorted(page_at(position, count) for position in range(count)) == list(range(count))
+    batch = batch_of(count)
+
+    assert sorted(batch.page_at(position) for position in range(count)) == list(range(count))
 
 
 def test_first_pages_are_from_all_over_the_list() -> None:
-    first = sorted(page_at(position, 1000) for position in range(20))
+    first = sorted(batch_of(1000).page_at(position) for position in range(20))
 
     assert max(after - before for before, after in pairwise(first)) <= 100
 

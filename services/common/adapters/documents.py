@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from services.common.adapters.mongo import FETCHES, IMAGES, PAGES, Document
+from services.common.adapters.mongo import BATCHES, FETCHES, IMAGES, PAGES, Document
+from services.common.domain.batch import Batch
 from services.common.domain.batch_item import BatchItem
 from services.common.domain.errors import PermanentError
 from services.common.domain.image import ImageDocument
@@ -21,6 +22,7 @@ T = TypeVar("T", bound=Record)
 TYPES: Mapping[str, type[Record]] = {
     IMAGES: ImageDocument,
     PAGES: PageDocument,
+    BATCHES: Batch,
     FETCHES: BatchItem,
 }
 """By their collections."""
@@ -64,6 +66,8 @@ def _to_bson(node: Document, definitions: Document) -> Document:
     for each in node.get("anyOf", []):  # a type, or null
         part = _to_bson(each, definitions)
         made |= {**part, "bsonType": [*_types(made), *_types(part)]}
+    if "enum" in made and "null" in _types(made):
+        made["enum"] = [*made["enum"], None]
     made |= {name: node[name] for name in _KEPT if name in node}
     if (kind := node.get("type")) is not None:
         made["bsonType"] = "date" if node.get("format") == "date-time" else _TYPES.get(kind, kind)

@@ -105,8 +105,8 @@ class PageProgress(Record):
     """Items that are published."""
     counted: tuple[int, ...] = ()
     """Pages whose items all have an outcome; the following holds their sums."""
-    kept: dict[ItemOutcome, int] = dict.fromkeys(ItemOutcome, 0)
-    failure_codes: dict[str, int] = {}
+    kept: dict[ItemOutcome, int] = Field(default_factory=lambda: dict(NOTHING.by_outcome))
+    failure_codes: dict[str, int] = Field(default_factory=dict)
     size_bytes: int = 0
     finished_at: datetime | None = None
 
@@ -146,6 +146,10 @@ class Batch(Record):
     """By which way its images come."""
     collection: str | None = None
     """What they belong to; earlier versions wrote none."""
+    licence: str | None = None
+    """Of the images whose row says none."""
+    by: str | None = None
+    """Who submitted it."""
     created_at: datetime
     digest: str = ""
     """Tells what was sent from anything else: a list, or the address of one."""

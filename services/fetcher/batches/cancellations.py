@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import structlog
 
-from services.common.adapters.mongo import Collection
 from services.common.adapters.request_batcher import Grouped
 from services.common.domain.errors import PipelineError, UnavailableError
 from services.common.runtime.periodic import periodic
+from services.fetcher.batches.repository import BatchRepository
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -28,10 +28,10 @@ class Cancellations:
     """Asks for the batches in work, all at once.
 
     Args:
-        batches: The ``batches`` collection.
+        batches: The batches.
     """
 
-    def __init__(self, batches: Collection) -> None:
+    def __init__(self, batches: BatchRepository) -> None:
         self._batches = batches
         self._answers: dict[str, tuple[float, bool]] = {}
         self._asking = Grouped(self._ask)
@@ -88,8 +88,7 @@ class Cancellations:
                     task.cancel()
 
     async def _ask(self, batch_ids: Sequence[str]) -> Sequence[bool]:
-        where = {"_id": {"$in": list(set(batch_ids))}, "cancelled_at": {"$ne": None}}
-        cancelled = {each["_id"] async for each in self._batches.find(where, fields={"_id": 1})}
+        cancelled = await self._batches.cancelled(set(batch_ids))
         now = time.monotonic()
         self._answers = {key: each for key, each in self._answers.items() if each[0] > now}
         for batch_id in batch_ids:

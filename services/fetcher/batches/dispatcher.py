@@ -9,22 +9,21 @@ either.
 import asyncio
 import secrets
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 import structlog
 from tenacity import retry_if_exception_type
 
-from services.common.adapters.mongo import Collection, Document
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.domain.batch import Batch
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import UnavailableError
 from services.common.runtime.backoff import retry_for_ever
 from services.common.runtime.settings import AmqpSettings
 from services.fetcher.batches.expander import Expander
-from services.fetcher.batches.ledger import Ledger, RetryScope, row_of
+from services.fetcher.batches.ledger import Ledger, row_of
 from services.fetcher.batches.pages import number_of
-from services.fetcher.batches.requeuing import requeue
+from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.shares import MOST_DELAYED, Shares
 from services.fetcher.jobs import Job, job_of
 
@@ -34,7 +33,7 @@ PAGE_ITEMS = 500
 """Items published before progress is written down, and before it is another batch's turn."""
 MOST_WAITING = 5_000
 """Jobs that may wait for a fetcher, all batches together, before nothing more is published."""
-LEASE = timedelta(seconds=10)
+LEASE_SECONDS = 10.0
 POLL_SECONDS = 1.0
 LARGEST_PAUSE_SECONDS = 5.0
 
@@ -45,7 +44,7 @@ class Dispatcher:
     Args:
         settings: Address of RabbitMQ.
         queues: Jobs go to their exchange.
-        batches: The ``batches`` collection.
+        batches: The batches.
         ledger: Items.
         expander: Makes jobs of the batches' lists.
         shares: Of the room for jobs that wait in RabbitMQ.
@@ -57,7 +56,7 @@ class Dispatcher:
         settings: AmqpSettings,
         queues: Queues,
         *,
-        batches: Collection,
+        batches: BatchRepository,
         ledger: Ledger,
         expander: Expander,
         shares: Shares,
@@ -115,52 +114,44 @@ class Dispatcher:
         batch = await self._lease()
         if batch is None:
             return False
-        batch_id = batch["_id"]
-        if batch["cancelled_at"] is not None:
-            await self._ledger.cancel(batch_id)
-            await self._release(batch, {"dispatch.done": True})
-        elif batch["requeue"] is not None:
-            await requeue(batch, RetryScope(batch["requeue"]), self._ledger, self._expander)
-            await self._release(batch, {"requeue": None, "dispatch.after": ""})
-        elif not await self._shares.may_publish(batch, delayed=delayed):
-            await self._release(batch, {})
-        elif batch["dispatch"]["after"] is not None:
-            await self._dispatch_again(batch, publisher)
-        else:
-            await self._dispatch_new(batch, publisher)
+        if batch.cancelled_at is not None:
+            await self._ledger.cancel(batch.id)
+            batch = batch.dispatched()
+        elif batch.requeue is not None:
+            await self._expander.requeue(batch, batch.requeue)
+            batch = batch.requeued()
+        elif await self._shares.may_publish(batch, delayed=delayed):
+            is_again = batch.dispatch.after is not None
+            batch = await (self._dispatch_again if is_again else self._dispatch_new)(
+                batch, publisher
+            )
+        await self._batches.release(batch)
         return True
 
-    async def _dispatch_new(self, batch: Document, publisher: Publisher) -> None:
-        """Publish the items of the list's next page."""
-        pages, published = batch["pages"], batch["pages"]["published"]
-        if pages["next"] < pages["count"]:
-            jobs = await self._expander.expand_page(batch)
-            await self._publish(jobs, publisher)
-            published += len(jobs)
-        following = min(pages["next"] + 1, pages["count"])
-        # whatever was asked for in the meantime: the page is written
-        written = {"pages.next": following, "pages.published": published}
-        await self._batches.update_one({"_id": batch["_id"]}, {"$max": written})
-        is_last = following == pages["count"]
-        await self._release(batch, {"dispatch.done": is_last})
-        log.info("dispatched", batch_id=batch["_id"], pages=following, done=is_last)
+    async def _dispatch_new(self, batch: Batch, publisher: Publisher) -> Batch:
+        """Publish the items of the list's next page; return the batch as it is then."""
+        jobs = await self._expander.expand_page(batch)
+        await self._publish(jobs, publisher)
+        batch = batch.page_published(len(jobs))
+        await self._batches.note_published(batch)
+        done = batch.dispatch.done
+        log.info("dispatched", batch_id=batch.id, pages=batch.pages.next, done=done)
+        return batch
 
-    async def _dispatch_again(self, batch: Document, publisher: Publisher) -> None:
+    async def _dispatch_again(self, batch: Batch, publisher: Publisher) -> Batch:
         """Publish the items that wait, a page at a time; the rest of the list follows."""
-        after, pages = batch["dispatch"]["after"], batch["pages"]
         found = self._ledger.items(
-            batch["_id"], outcome=ItemOutcome.QUEUED, after=after, limit=PAGE_ITEMS
+            batch.id,
+            outcome=ItemOutcome.QUEUED,
+            after=batch.dispatch.after or "",
+            limit=PAGE_ITEMS,
         )
         jobs = [job_of(batch, item.id, row_of(item), number_of(item.page)) async for item in found]
         await self._publish(jobs, publisher)
-        is_last = len(jobs) < PAGE_ITEMS
-        is_done = is_last and pages["next"] >= pages["count"]
-        progress = {
-            "dispatch.done": is_done,
-            "dispatch.after": None if is_last else jobs[-1].fetch_id,
-        }
-        await self._release(batch, progress)
-        log.info("dispatched again", batch_id=batch["_id"], items=len(jobs), done=is_done)
+        batch = batch.published_again(jobs[-1].fetch_id if len(jobs) == PAGE_ITEMS else None)
+        done = batch.dispatch.done
+        log.info("dispatched again", batch_id=batch.id, items=len(jobs), done=done)
+        return batch
 
     async def _publish(self, jobs: Sequence[Job], publisher: Publisher) -> None:
         queues = self._queues
@@ -176,30 +167,9 @@ class Dispatcher:
             )
         )
 
-    async def _lease(self) -> Document | None:
-        """Take the batch that waited longest, of those that are not held."""
-        now = datetime.now(tz=UTC)
-        return await self._batches.find_and_update(
-            {
-                "_id": {"$nin": self._shares.held},
-                "dispatch.done": False,
-                "loaded": True,
-                "$or": [{"dispatch.leased_until": {"$lt": now}}, {"dispatch.owner": self._owner}],
-            },
-            {"$set": {"dispatch.owner": self._owner, "dispatch.leased_until": now + LEASE}},
-            sort=[("dispatch.leased_until", 1)],
-        )
-
-    async def _release(self, batch: Document, progress: Document) -> None:
-        """Write progress down, unless a person asked for something else in the meantime."""
-        mine = {"_id": batch["_id"], "dispatch.owner": self._owner}
-        released = {"dispatch.leased_until": datetime.now(tz=UTC)}
-        is_current = await self._batches.update_one(
-            {**mine, "dispatch.version": batch["dispatch"]["version"]},
-            {"$set": {**progress, **released}},
-        )
-        if not is_current:
-            await self._batches.update_one(mine, {"$set": released})
+    async def _lease(self) -> Batch | None:
+        held = self._shares.held
+        return await self._batches.lease(self._owner, seconds=LEASE_SECONDS, but=held)
 
     async def _sleep(self, stop: asyncio.Event) -> None:
         woken = asyncio.ensure_future(self._wake.wait())

@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator
 
-from services.common.adapters.mongo import Document
+from services.common.domain.batch import Batch, RetryScope
 from services.fetcher.batches.counting import PAGES_AT_ONCE
 from services.fetcher.batches.ledger import Ledger, fetch_id
-from services.fetcher.batches.pages import Pages, mixed_by_host, number_of, page_at, page_id
+from services.fetcher.batches.pages import Pages, mixed_by_host, number_of, page_id
 from services.fetcher.jobs import Job, job_of
 
 
@@ -14,38 +14,51 @@ class Expander:
 
     Args:
         pages: Where they come from.
+        ledger: Items that have a document.
     """
 
-    def __init__(self, pages: Pages) -> None:
+    def __init__(self, pages: Pages, ledger: Ledger) -> None:
         self._pages = pages
+        self._ledger = ledger
 
-    async def expand_page(self, batch: Document) -> list[Job]:
-        """Return the jobs of the next page, mixed by host.
+    async def expand_page(self, batch: Batch) -> list[Job]:
+        """Return the jobs of the next page, mixed by host; none where all are published.
 
         Again and again the same, until ``pages.next`` of the batch is one further.
         """
-        pages = batch["pages"]
-        return await self._jobs(batch, page_at(pages["next"], pages["count"]))
+        following = batch.pages.next
+        if following >= batch.pages.count:
+            return []
+        return await self._jobs(batch, batch.page_at(following))
 
-    async def untouched(self, batch: Document, ledger: Ledger) -> AsyncIterator[list[Job]]:
+    async def requeue(self, batch: Batch, scope: RetryScope) -> int:
+        """Make items of a batch queued again, for the dispatcher to publish; return how many.
+
+        Among them are those that were published and have no document: their jobs may be lost. One
+        that is not comes twice then, and its worker sees that.
+        """
+        requeued = await self._ledger.requeue(batch.id, scope)
+        async for jobs in self._untouched(batch):
+            requeued += await self._ledger.queue(jobs)
+        return requeued
+
+    async def _untouched(self, batch: Batch) -> AsyncIterator[list[Job]]:
         """Yield the jobs of items that were published and have no document, a page at a time."""
-        batch_id, pages = batch["_id"], batch["pages"]
-        published = {page_at(position, pages["count"]) for position in range(pages["next"])}
-        numbers = sorted(published.difference(pages["counted"]))
+        numbers = sorted(batch.uncounted_pages(batch.pages.next))
         for start in range(0, len(numbers), PAGES_AT_ONCE):
             some = numbers[start : start + PAGES_AT_ONCE]
-            sizes = await self._pages.sizes(batch_id, some)
-            found = await ledger.count([page_id(batch_id, each) for each in some])
+            sizes = await self._pages.sizes(batch.id, some)
+            found = await self._ledger.count([page_id(batch.id, each) for each in some])
             for identity, counts in found.items():
                 number = number_of(identity)
-                if sum(counts.by_outcome.values()) < sizes.get(number, 0):
-                    known = await ledger.ids([identity])
+                if counts.total < sizes.get(number, 0):
+                    known = await self._ledger.ids([identity])
                     jobs = await self._jobs(batch, number)
                     yield [job for job in jobs if job.fetch_id not in known]
 
-    async def _jobs(self, batch: Document, number: int) -> list[Job]:
-        items = await self._pages.read(batch["_id"], number)
+    async def _jobs(self, batch: Batch, number: int) -> list[Job]:
+        items = await self._pages.read(batch.id, number)
         return [
-            job_of(batch, fetch_id(batch["_id"], item.line), item, number)
+            job_of(batch, fetch_id(batch.id, item.line), item, number)
             for item in mixed_by_host(items)
         ]

@@ -4,15 +4,14 @@ An item gets its document with its outcome, or with its first failed attempt: un
 says all there is to say. Earlier only where an object refers to it, or its job may be lost.
 """
 
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 
 from services.common.adapters.documents import typed
 from services.common.adapters.mongo import Collection, Document, Filter
 from services.common.adapters.request_batcher import Grouped
+from services.common.domain.batch import NOTHING, Counts, RetryScope
 from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.details import Details
 from services.common.domain.redaction import hide_digest, hide_secrets
@@ -26,14 +25,6 @@ from services.fetcher.sources.lists.rows import Item
 GROUP_EVERY_SECONDS = 0.05
 """Items are looked up, and written, so often at most: a request to MongoDB costs as much as two or
 three items in it, and nobody waits for one item."""
-
-
-class RetryScope(StrEnum):
-    """Which failed items a retry takes."""
-
-    TRANSIENT = "transient"
-    """Those whose reason may have passed: timeouts, 429, 5xx, …"""
-    ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -56,44 +47,6 @@ class Result:
     def to_fields(self) -> Document:
         """Return what is written down."""
         return {**vars(self), "validators": self.validators and asdict(self.validators)}
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How many items have each outcome, and when the last was done."""
-
-    by_outcome: Mapping[ItemOutcome, int]
-    finished_at: datetime | None
-    failure_codes: Mapping[str, int] = field(default_factory=dict)
-    """Why items failed."""
-    size_bytes: int = 0
-    """Of the images together."""
-
-    @property
-    def queued(self) -> int:
-        """Items that are not done."""
-        return self.by_outcome[ItemOutcome.QUEUED]
-
-    @property
-    def is_done(self) -> bool:
-        """Whether there are items, and each has its outcome."""
-        return not self.queued and sum(self.by_outcome.values()) > 0
-
-    def __add__(self, other: "Counts") -> "Counts":
-        """Return the counts of both together."""
-        times = [each for each in (self.finished_at, other.finished_at) if each is not None]
-        return Counts(
-            {
-                outcome: count + other.by_outcome[outcome]
-                for outcome, count in self.by_outcome.items()
-            },
-            max(times, default=None),
-            Counter(self.failure_codes) + Counter(other.failure_codes),
-            self.size_bytes + other.size_bytes,
-        )
-
-
-NOTHING = Counts(dict.fromkeys(ItemOutcome, 0), None)
 
 
 def fetch_id(batch_id: str, line: int) -> str:

@@ -2,7 +2,7 @@
 
 A document for each of a million items takes minutes to insert; a page of a thousand rows,
 compressed, is one document. Pages never change: which of them are items in ``fetches`` by now is
-said by their batch, as a position in the order of ``page_at``.
+said by their batch, as a position in the order of ``Batch.page_at``.
 
 See docs/decisions/0012-lists-stored-as-pages.md.
 """
@@ -10,7 +10,6 @@ See docs/decisions/0012-lists-stored-as-pages.md.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from math import gcd
 
 from services.common.adapters.mongo import Collection, Document
 from services.common.domain.list_rows import pack_rows, unpack_rows
@@ -21,8 +20,6 @@ PAGE_ROWS = 1000
 """Items of a page; a repeated submission must cut its list as the first one did."""
 PAGE_CHARACTERS = 1024 * 1024
 """After so many a page ends early: 16 MB is the most that MongoDB takes, whatever is in it."""
-
-_GOLDEN = 0.6180339887
 
 
 @dataclass(frozen=True)
@@ -45,15 +42,6 @@ def page_id(batch_id: str, number: int) -> str:
 def number_of(identity: str) -> int:
     """Return the number of a page, of its ``page_id``."""
     return int(identity.rpartition("/")[2])
-
-
-def page_at(position: int, count: int) -> int:
-    """Return which of ``count`` pages is dispatched at a position.
-
-    Multiples of the golden section spread evenly over the list from the start, so that a list
-    sorted by host is not fetched host by host.
-    """
-    return position * _stride(count) % count
 
 
 def to_page(number: int, items: Sequence[Item]) -> Page:
@@ -134,10 +122,3 @@ class Pages:
         fields = {"number": 1, "items": 1}
         found = self._collection.find(where, sort=[("last_line", 1)], fields=fields)
         return [(page["number"], page["items"]) async for page in found]
-
-
-def _stride(count: int) -> int:
-    stride = max(1, round(count * _GOLDEN))
-    while gcd(stride, count) != 1:
-        stride += 1
-    return stride

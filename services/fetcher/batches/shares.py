@@ -9,7 +9,7 @@ such batches get one part of ``n + 1`` each, and one part is always left for the
 import time
 from collections.abc import Callable
 
-from services.common.adapters.mongo import Document
+from services.common.domain.batch import Batch
 from services.fetcher.batches.counting import Counting
 from services.fetcher.batches.ledger import Ledger
 
@@ -43,25 +43,25 @@ class Shares:
         self._held = {batch_id: until for batch_id, until in self._held.items() if until > now}
         return list(self._held)
 
-    async def may_publish(self, batch: Document, *, delayed: int) -> bool:
+    async def may_publish(self, batch: Batch, *, delayed: int) -> bool:
         """Return whether a batch may have more jobs under way; else it is ``held``.
 
         Args:
-            batch: Its document.
+            batch: As it was read.
             delayed: Jobs of all batches that wait.
         """
         room = MOST_DELAYED - delayed
         if delayed <= room or await self._under_way(batch, room) < room:
             return True
-        self._held[batch["_id"]] = self._clock() + HELD_SECONDS
+        self._held[batch.id] = self._clock() + HELD_SECONDS
         return False
 
-    async def _under_way(self, batch: Document, most: int) -> int:
+    async def _under_way(self, batch: Batch, most: int) -> int:
         """Count the items that are published and not done, ``most`` of them at least."""
-        after, published = batch["dispatch"]["after"], batch["pages"]["published"]
+        after, published = batch.dispatch.after, batch.pages.published
         if after is not None:  # published anew, in the order of their ids
-            return await self._ledger.count_queued(batch["_id"], up_to=after, most=most)
+            return await self._ledger.count_queued(batch.id, up_to=after, most=most)
         if published < most:
-            return int(published)
+            return published
         counts = await self._counting.count(batch)
-        return counts.queued - (int(batch["accepted"]) - int(published))
+        return counts.queued - (batch.accepted - published)

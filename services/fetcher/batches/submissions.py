@@ -5,15 +5,16 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
-from services.common.adapters.mongo import Collection, Document, DuplicateDocumentError
+from services.common.adapters.mongo import DuplicateDocumentError
+from services.common.domain.batch import Batch, RejectedRow
 from services.common.domain.errors import PermanentError, TransientError
 from services.common.domain.provenance import DEFAULT_COLLECTION, SourceKind
-from services.fetcher.batches.ledger import NOTHING
+from services.common.domain.tables.table import Report
 from services.fetcher.batches.pages import Page, Pages, cut, to_page
+from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.lists.rows import Item, Rejection, Row
 
@@ -26,7 +27,6 @@ READ_AT_ONCE = 4
 
 TOUCHED_SECONDS = 60.0
 """So often who takes a list says that it is in use, lest it be cleared."""
-_LONG_AGO = datetime.fromtimestamp(0, tz=UTC)
 
 
 class IdempotencyKeyReusedError(PermanentError):
@@ -41,12 +41,27 @@ class ListClearedError(TransientError):
     code = "list_cleared"
 
 
+@dataclass
+class Rejections:
+    """The rows of a list that were not taken."""
+
+    first: list[RejectedRow] = field(default_factory=list)
+    """At most ``MAX_REJECTIONS``."""
+    count: int = 0
+
+    def add(self, rejected: Rejection) -> None:
+        """Count a row, and keep it while there is room."""
+        self.count += 1
+        if len(self.first) < MAX_REJECTIONS:
+            self.first.append(RejectedRow.model_validate(rejected))
+
+
 class EmptyListError(PermanentError):
     """Not one row of the list can be fetched."""
 
     code = "empty_list"
 
-    def __init__(self, rejections: "Rejections", reading: dict[str, Any]) -> None:
+    def __init__(self, rejections: Rejections, reading: Report) -> None:
         super().__init__("no row of the list can be fetched")
         self.rejections = rejections
         self.reading = reading
@@ -57,30 +72,14 @@ class StrictListError(PermanentError):
 
     code = "strict_list"
 
-    def __init__(self, submission: "Submission") -> None:
-        reading = submission.reading
+    def __init__(self, rejections: Rejections, reading: Report) -> None:
         super().__init__(
-            f"nothing was taken: {submission.rejections.count} rows are rejected, "
-            f"{reading['note_count']} notes, "
-            f"{reading['texts_without_image']} texts found no image"
+            f"nothing was taken: {rejections.count} rows are rejected, "
+            f"{reading.note_count} notes, "
+            f"{reading.texts_without_image} texts found no image"
         )
-        self.rejections = submission.rejections
+        self.rejections = rejections
         self.reading = reading
-
-
-@dataclass
-class Rejections:
-    """The rows of a list that were not taken."""
-
-    first: list[Rejection] = field(default_factory=list)
-    """At most ``MAX_REJECTIONS``."""
-    count: int = 0
-
-    def add(self, rejected: Rejection) -> None:
-        """Count a row, and keep it while there is room."""
-        self.count += 1
-        if len(self.first) < MAX_REJECTIONS:
-            self.first.append(rejected)
 
 
 @dataclass(frozen=True)
@@ -111,49 +110,38 @@ class Description:
 
 
 @dataclass(frozen=True)
-class Submission:
-    """The answer to a list."""
-
-    batch_id: str
-    accepted: int
-    rejections: Rejections
-    reading: dict[str, Any] = field(default_factory=dict)
-    """A ``Report``: how the list was read; empty where an earlier version took it."""
-
-
-@dataclass(frozen=True)
 class ListPreview:
     """What a list would be taken as."""
 
     first: list[Item]
     accepted: int
     rejections: Rejections
-    reading: dict[str, Any]
+    reading: Report
 
 
 class Submissions:
     """Writes batches and their lists down.
 
     Args:
-        batches: The ``batches`` collection.
+        batches: Where batches are written.
         pages: Their lists.
         wake: Set when a batch has something to be dispatched.
     """
 
-    def __init__(self, batches: Collection, pages: Pages, wake: asyncio.Event) -> None:
+    def __init__(self, batches: BatchRepository, pages: Pages, wake: asyncio.Event) -> None:
         self._batches = batches
         self._pages = pages
         self._wake = wake
         self._threads = ThreadPoolExecutor(READ_AT_ONCE, "lists")
 
-    async def answered(self, described: Description) -> Submission | None:
-        """Return the answer that this key and list had before, or None.
+    async def answered(self, described: Description) -> Batch | None:
+        """Return the batch that this key and list made before, or None.
 
         Raises:
             IdempotencyKeyReusedError: The key belongs to another list.
         """
         known = await self._known(described)
-        return _to_submission(known) if known is not None and known["loaded"] else None
+        return known if known is not None and known.loaded else None
 
     async def preview(self, opened: OpenList) -> ListPreview:
         """Read a list and keep nothing of it.
@@ -172,7 +160,7 @@ class Submissions:
                         first.append(row)
                 else:
                     rejections.add(row)
-            return ListPreview(first, accepted, rejections, asdict(opened.report))
+            return ListPreview(first, accepted, rejections, opened.report)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, read)
 
@@ -183,10 +171,10 @@ class Submissions:
         *,
         strict: bool = False,
         keep: Callable[[], Awaitable[None]] | None = None,
-    ) -> Submission:
+    ) -> Batch:
         """Write a batch and its list down; when this returns, nothing of it can be lost.
 
-        The same key and list again give the same answer, and go on where a crash cut them off.
+        The same key and list again give the same batch, and go on where a crash cut them off.
 
         Args:
             opened: Its rows are read in a thread, since they come from another process.
@@ -203,79 +191,73 @@ class Submissions:
             MalformedListError: Reading its rows said so.
         """
         known = await self._known(described)
-        if known is not None and known["loaded"]:
-            return _to_submission(known)
-        batch_id = await self._join(known, described) if known else None
-        count, accepted, rejections, touched = 0, 0, Rejections(), time.monotonic()
-        pages, loop = _pages(opened.rows, rejections), asyncio.get_running_loop()
+        if known is not None and known.loaded:
+            return known
+        rejections = Rejections()
+        batch = await self._write_pages(opened.rows, described, known, rejections)
+        reading = opened.report
+        if batch is None:
+            raise EmptyListError(rejections, reading)
+        if strict and (rejections.count or reading.note_count or reading.texts_without_image):
+            await self._pages.clear(batch.id)
+            await self._batches.delete_unfinished(batch.id)
+            raise StrictListError(rejections, reading)
+        if keep is not None:
+            await keep()
+        first, count = tuple(rejections.first), rejections.count
+        batch = batch.having(rejected=first, rejected_count=count, reading=reading)
+        if not await self._batches.load(batch):
+            await self._pages.clear(batch.id)  # those that came after the others were cleared
+            raise ListClearedError("the list took too long: send it again")
+        self._wake.set()
+        return batch
+
+    async def _write_pages(
+        self,
+        rows: Iterator[Row],
+        described: Description,
+        known: Batch | None,
+        rejections: Rejections,
+    ) -> Batch | None:
+        """Write the pages of a list down; return its batch, or None where no row is taken."""
+        batch = await self._join(known, described) if known else None
+        count, accepted, touched = 0, 0, time.monotonic()
+        pages, loop = _pages(rows, rejections), asyncio.get_running_loop()
         while page := await loop.run_in_executor(self._threads, next, pages, None):
-            batch_id = batch_id or await self._begin(described)
-            await self._pages.add(batch_id, page)
+            batch = batch or await self._begin(described)
+            await self._pages.add(batch.id, page)
             count += 1
             accepted += page.items
             if time.monotonic() - touched > TOUCHED_SECONDS:
                 touched = time.monotonic()
-                await self._touch(batch_id)
-        reading = asdict(opened.report)
-        if batch_id is None:
-            raise EmptyListError(rejections, reading)
-        submission = Submission(batch_id, accepted, rejections, reading)
-        if strict and (rejections.count or reading["note_count"] or reading["texts_without_image"]):
-            await self._pages.clear(batch_id)
-            await self._batches.delete_many({"_id": batch_id, "loaded": False})
-            raise StrictListError(submission)
-        if keep is not None:
-            await keep()
-        await self._finish(batch_id, count, submission)
-        return submission
+                await self._batches.touch(batch.id)
+        return batch and batch.having(accepted=accepted, pages=batch.pages.having(count=count))
 
-    async def _finish(self, batch_id: str, count: int, submission: Submission) -> None:
-        """Note that all pages of a list are written down; another may have done so."""
-        whole = {
-            "loaded": True,
-            "accepted": submission.accepted,
-            "pages.count": count,
-            "rejected": [asdict(row) for row in submission.rejections.first],
-            "rejected_count": submission.rejections.count,
-            "reading": submission.reading,
-        }
-        where = {"_id": batch_id, "loaded": False, "is_given_up": False}
-        is_ours = await self._batches.update_one(where, {"$set": whole})
-        if not is_ours and not await self._batches.count({"_id": batch_id, "loaded": True}):
-            await self._pages.clear(batch_id)  # those that came after the others were cleared
-            raise ListClearedError("the list took too long: send it again")
-        self._wake.set()
-
-    async def _known(self, described: Description) -> Document | None:
+    async def _known(self, described: Description) -> Batch | None:
         if described.idempotency_key is None:
             return None
-        known = await self._batches.find_one({"idempotency_key": described.idempotency_key})
-        if known is not None and known["digest"] != described.digest:
+        known = await self._batches.with_key(described.idempotency_key)
+        if known is not None and known.digest != described.digest:
             raise IdempotencyKeyReusedError("this Idempotency-Key came with another list before")
         return known
 
-    async def _begin(self, described: Description) -> str:
-        document = _to_document(described)
+    async def _begin(self, described: Description) -> Batch:
+        batch = _new_batch(described)
         try:
-            await self._batches.insert(document)
+            await self._batches.add(batch)
         except DuplicateDocumentError:  # the same request is under way elsewhere: join in
             known = await self._known(described)
             joined = await self._join(known, described) if known else None
             if joined is None:
                 raise
             return joined
-        return str(document["_id"])
+        return batch
 
-    async def _join(self, known: Document, described: Description) -> str | None:
-        """Go on with a batch whose list is this very one; return its id, or None: it is cleared."""
-        if known["content_digest"] != described.content_digest:
+    async def _join(self, known: Batch, described: Description) -> Batch | None:
+        """Go on with a batch whose list is this very one; return it, or None: it is cleared."""
+        if known.content_digest != described.content_digest:
             raise IdempotencyKeyReusedError("the list at this address is another one by now")
-        return str(known["_id"]) if await self._touch(known["_id"]) else None
-
-    async def _touch(self, batch_id: str) -> bool:
-        """Say that a list is in use; return whether it is there."""
-        now = {"$set": {"touched_at": datetime.now(tz=UTC)}}
-        return await self._batches.update_one({"_id": batch_id, "is_given_up": False}, now)
+        return known if await self._batches.touch(known.id) else None
 
 
 def _pages(rows: Iterator[Row], rejections: Rejections) -> Iterator[Page]:
@@ -292,49 +274,7 @@ def _pages(rows: Iterator[Row], rejections: Rejections) -> Iterator[Page]:
         yield to_page(number, page)
 
 
-def _to_document(described: Description) -> Document:
+def _new_batch(described: Description) -> Batch:
     now = datetime.now(tz=UTC)
-    document: Document = {
-        "_id": f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(6)}",  # sorts by time
-        "name": described.name,
-        "list_url": described.list_url,
-        "kind": described.kind,
-        "collection": described.collection,
-        "licence": described.licence,
-        "by": described.by,
-        "created_at": now,
-        "digest": described.digest,
-        "content_digest": described.content_digest,
-        "loaded": False,
-        "touched_at": now,
-        "is_given_up": False,
-        "cancelled_at": None,
-        "requeue": None,
-        "pages": {
-            "count": 0,
-            "next": 0,
-            "published": 0,
-            "counted": [],
-            "kept": dict(NOTHING.by_outcome),
-            "failure_codes": {},
-            "size_bytes": 0,
-            "finished_at": None,
-        },
-        "dispatch": {
-            "done": False,
-            "after": None,
-            "version": 0,
-            "owner": None,
-            "leased_until": _LONG_AGO,
-        },
-    }
-    if described.idempotency_key is not None:  # its index is sparse: null would be a value
-        document["idempotency_key"] = described.idempotency_key
-    return document
-
-
-def _to_submission(document: Document) -> Submission:
-    rejected = [Rejection(**row) for row in document["rejected"]]
-    rejections = Rejections(rejected, document["rejected_count"])
-    reading = document.get("reading", {})
-    return Submission(document["_id"], document["accepted"], rejections, reading)
+    batch_id = f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(6)}"  # sorts by time
+    return Batch(id=batch_id, created_at=now, touched_at=now, **vars(described))
