@@ -15,11 +15,13 @@ from rich.progress import Progress, TaskID
 
 from infra.local.errors import LocalError
 from infra.local.site import FOLDER, LIST_NAME, absolute_list, site_url
-from services.cli.fetcher import Batch, FetcherClient, Item, ListRequest, Submission, polled
+from services.cli.fetcher import polled
 from services.cli.output import counted, plain
 from services.cli.submit import send
 from services.cli.watch import progress_bar
+from services.common.adapters.fetcher_api import FetcherClient
 from services.common.adapters.mongo import Collection, Database
+from services.common.domain.fetcher_answers import Batch, Item, ListRequest, Submission
 
 POLL_SECONDS = 0.2
 FETCH_STALLED_SECONDS = 900.0
@@ -84,7 +86,8 @@ async def ingest(
 
     Raises:
         ListError: The list can't be had.
-        CommandError: The fetcher does not answer, or refuses the list.
+        FetcherUnavailableError: The fetcher does not answer.
+        FetcherRefusedError: It refuses the list.
         StalledError: The fetches have not moved for a long time.
     """
     submission = await _submit(source, samples_port, fetcher)

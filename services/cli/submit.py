@@ -13,19 +13,14 @@ import typer
 from rich.table import Table
 
 from services.cli.errors import CommandError, ExitStatus
-from services.cli.fetcher import (
-    AS_FOUND,
-    FetcherClient,
-    ListRequest,
-    Preview,
-    Submission,
-    open_fetcher,
-)
+from services.cli.fetcher import open_fetcher
 from services.cli.folder import files_of, packed
 from services.cli.output import Output, cell, plain, run, table
 from services.cli.reading import reading_for_people
 from services.cli.settings import CliSettings
 from services.cli.watch import watch_batch
+from services.common.adapters.fetcher_api import FetcherClient
+from services.common.domain.fetcher_answers import AS_FOUND, ListRequest, Preview, Submission
 from services.common.domain.tables.list_format import ListFormat, sniff_format
 
 SHOWN_REJECTIONS = 20
@@ -169,7 +164,9 @@ async def send(
         idempotency_key: See the fetcher's API.
 
     Raises:
-        CommandError: There is no such file, or the fetcher does not answer, or refuses.
+        CommandError: There is no such file.
+        FetcherUnavailableError: The fetcher does not answer.
+        FetcherRefusedError: It refuses.
     """
     if source.startswith(("http://", "https://")):
         return await fetcher.submit_url(source, request=request, idempotency_key=idempotency_key)

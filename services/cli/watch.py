@@ -20,9 +20,11 @@ from rich.text import Text
 from typing_extensions import override
 
 from services.cli.errors import ExitStatus
-from services.cli.fetcher import Batch, FetcherClient, Item, failures, open_fetcher, polled
+from services.cli.fetcher import failures, open_fetcher, polled
 from services.cli.output import Output, cell, counted, plain, run, table
 from services.cli.settings import CliSettings
+from services.common.adapters.fetcher_api import FetcherClient
+from services.common.domain.fetcher_answers import Batch, Item
 
 SHOWN_FAILURES = 20
 

@@ -8,13 +8,13 @@ from typing import Annotated
 from fastapi import Depends, Request
 from starlette.datastructures import FormData
 
+from services.common.adapters.fetcher_api import FetcherClient
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES, Queues
 from services.common.runtime.problems import ProblemError
 from services.common.runtime.settings import AmqpSettings
-from services.review.fetcher import Fetcher
 from services.review.pages import Pages
 from services.review.quality import Quality
 from services.review.queue import Queue
@@ -40,7 +40,7 @@ class Parts:
     store: ObjectStore
     queue: Queue
     quality: Quality
-    fetcher: Fetcher
+    fetcher: FetcherClient
     amqp: AmqpSettings
     conversions: asyncio.Semaphore
     """A large image takes some 100 MB while it is converted."""

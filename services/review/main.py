@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from services.common.adapters.fetcher_api import open_fetcher
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, open_index
 from services.common.adapters.object_store import open_object_store
@@ -17,7 +18,6 @@ from services.label_studio.client import open_label_studio
 from services.label_studio.settings import LabelStudioSettings
 from services.review.access import Parts
 from services.review.api import build_app
-from services.review.fetcher import open_fetcher
 from services.review.label_studio import Inbox, webhook_router
 from services.review.leases import Leases
 from services.review.pages import Pages
@@ -51,7 +51,11 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
     async with (
         open_object_store(config.s3) as store,
         open_index(config.mongo) as index,
-        open_fetcher(settings) as fetcher,
+        open_fetcher(
+            settings.fetcher_url,
+            token=settings.fetcher_token,
+            timeout_seconds=settings.fetcher_timeout_seconds,
+        ) as fetcher,
         _open_inbox(config.label_studio, index) as inbox,
         asyncio.TaskGroup() as tasks,
     ):

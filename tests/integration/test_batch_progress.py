@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.cli.fetcher import Batch
 from services.cli.watch import so_far
+from services.common.domain.fetcher_answers import Batch
 from tests.support.fetcher import Surroundings, running_fetcher
 from tests.support.images import line_image
 from tests.support.waiting import eventually

@@ -1,6 +1,6 @@
 """A list whose documents do not all come: ``run_local.sh`` says which, and shows the others."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable
 from io import StringIO
 from pathlib import Path
 from typing import IO
@@ -13,9 +13,10 @@ from typing_extensions import override
 from infra.local import ingest as ingesting
 from infra.local.ingest import Ingested, document_id, ingest
 from infra.local.report import find_rows, show_outcome
-from services.cli.fetcher import AS_FOUND, Batch, FetcherClient, Item, ListRequest, Submission
+from services.common.adapters.fetcher_api import FetcherClient
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database
+from services.common.domain.fetcher_answers import AS_FOUND, Batch, Item, ListRequest, Submission
 
 pytestmark = pytest.mark.integration
 
@@ -24,7 +25,7 @@ class DoneFetcher(FetcherClient):
     """A fetcher that has stored every image of the list at once, under the name in its URL."""
 
     def __init__(self, session: ClientSession, keys: list[str]) -> None:
-        super().__init__(session, "http://127.0.0.1:9")
+        super().__init__(session)
         self._keys = keys
 
     @override
@@ -45,7 +46,7 @@ class DoneFetcher(FetcherClient):
         return Batch(batch_id=batch_id, state="completed", counts=counts)
 
     @override
-    async def items(self, batch_id: str, *, outcome: str | None = None) -> AsyncIterator[Item]:
+    async def items(self, batch_id: str, *, outcome: str | None = None) -> AsyncGenerator[Item]:
         del batch_id, outcome
         for key in self._keys:
             yield Item(url=f"http://site.test/{key}", outcome="stored", key=key)

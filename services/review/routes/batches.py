@@ -1,27 +1,32 @@
 """Routes of batches and uploads."""
 
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import UploadFile
 
+from services.common.adapters.fetcher_api import FetcherRefusedError, FetcherUnavailableError
+from services.common.domain.fetcher_answers import Item, ListRequest, Rejection, Submission
 from services.common.domain.image_formats import begins_as_image
 from services.common.domain.packing import END, tar_member
 from services.common.domain.provenance import PLACEHOLDER_SOURCES
+from services.common.domain.tables.table import Report
 from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted, text_of
-from services.review.fetcher import FetcherRefusedError, FetcherUnavailableError
 
 HEADER_BYTES = 32
 """First bytes read to detect an image."""
 
-LIST_OPTIONS = (
-    *("collection", "licence", "url_column", "text_column", "group_column", "encoding"),
-)
+LIST_OPTIONS = ("collection", "licence", "url_column", "text_column", "group_column", "encoding")
 """Form fields passed on to the fetcher."""
+SHOWN_FAILURES = 200
+SHOWN_BATCHES = 50
+MOST_NAME = 200
+"""Characters of a batch's name."""
 
 BatchId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$")]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9A-Za-z/-]{1,100}$")]
@@ -35,12 +40,12 @@ class Submitted:
     name: str
     batch_id: str = ""
     """Of an accepted list."""
-    rejected: list[dict[str, Any]] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
     """The first rejected lines."""
     rejected_count: int = 0
     problem: str = ""
     """Reason of a refused file."""
-    reading: dict[str, Any] = field(default_factory=dict)
+    reading: Report | None = None
     """The fetcher's reading report of a list."""
 
     @property
@@ -51,19 +56,21 @@ class Submitted:
     @property
     def _has_reading(self) -> bool:
         """Whether a person should check the reading: columns, accents, notes."""
-        is_plain = self.reading.get("encoding") in {None, "utf-8-sig"}
-        return bool(self.reading.get("columns") or self.reading.get("notes")) or not is_plain
+        if (reading := self.reading) is None:
+            return False
+        is_plain = reading.encoding in {None, "utf-8-sig"}
+        return bool(reading.columns or reading.notes) or not is_plain
 
     @property
     def lacks_columns(self) -> bool:
         """Whether its columns must be named."""
-        return any(each.get("code") == "no_url_column" for each in self.rejected)
+        return any(each.code == "no_url_column" for each in self.rejected)
 
 
 @router.get("/batches")
 async def batches_page(parts: Of, me: Me, cursor: Cursor = None) -> Response:
     """Show batches, newest first, and the upload form."""
-    found = await parts.fetcher.batches(cursor)
+    found = await parts.fetcher.batches(cursor, limit=SHOWN_BATCHES)
     return parts.pages.page("batches", me, found=found)
 
 
@@ -72,7 +79,7 @@ async def batch_page(parts: Of, me: Me, batch_id: BatchId) -> Response:
     """Show progress and failures of a batch."""
     try:
         batch = await parts.fetcher.batch(batch_id)
-        failures = await parts.fetcher.failures(batch_id) if batch["counts"]["failed"] else []
+        failures = await _failures(parts, batch_id) if batch.counts.get("failed") else []
     except FetcherRefusedError as error:
         raise ProblemError(404, "batch_not_found", str(error)) from error
     where = {"placeholder": True, "sources.batch_id": batch_id}
@@ -94,12 +101,12 @@ async def submit(parts: Of, me: Me, form: Posted) -> Response:
     ]
     if not files:
         raise ProblemError(422, "no_file", "no file was sent")
-    options = {name: value for name in LIST_OPTIONS if (value := text_of(form, name).strip())}
-    options["by"] = me.name
+    options: dict[str, Any] = {name: text_of(form, name).strip() or None for name in LIST_OPTIONS}
+    asked = ListRequest(**options, by=me.name)
     images = [file for file in files if await _is_image(file)]
-    done = [await _take(parts, file, options) for file in files if file not in images]
+    done = [await _take(parts, file, asked) for file in files if file not in images]
     if images:
-        done.append(await _take_images(parts, images, options))
+        done.append(await _take_images(parts, images, asked))
     if len(done) == 1 and done[0].is_well:
         return RedirectResponse(f"/batches/{done[0].batch_id}", status_code=303)
     status = 422 if any(each.problem for each in done) else 200
@@ -109,36 +116,44 @@ async def submit(parts: Of, me: Me, form: Posted) -> Response:
     )
 
 
-async def _take(parts: Parts, file: UploadFile, options: Mapping[str, str]) -> Submitted:
+async def _failures(parts: Parts, batch_id: str) -> list[Item]:
+    """Return the first failed items of a batch."""
+    failures: list[Item] = []
+    async with aclosing(parts.fetcher.items(batch_id, outcome="failed")) as found:
+        async for item in found:
+            failures.append(item)
+            if len(failures) == SHOWN_FAILURES:
+                break
+    return failures
+
+
+async def _take(parts: Parts, file: UploadFile, asked: ListRequest) -> Submitted:
     """Submit a list or an archive to the fetcher."""
     name = file.filename or "list.txt"
-    return await _submitted(name, parts.fetcher.submit(file.file, name=name, options=options))
+    request = replace(asked, name=name[:MOST_NAME])
+    sent = parts.fetcher.submit_file(file.file, file_name=name, request=request)
+    return await _submitted(name, sent)
 
 
-async def _take_images(
-    parts: Parts, images: Sequence[UploadFile], options: Mapping[str, str]
-) -> Submitted:
+async def _take_images(parts: Parts, images: Sequence[UploadFile], asked: ListRequest) -> Submitted:
     """Submit images to the fetcher as one batch, with their names."""
     name = images[0].filename or "image"
     if len(images) > 1:
         name = f"{len(images)} images"
-    content = parts.fetcher.submit(
-        _packed(images), name=name, file_name="images.tar", options={**options, "kind": "upload"}
-    )
-    return await _submitted(name, content)
+    request = replace(asked, name=name[:MOST_NAME], kind="upload")
+    sent = parts.fetcher.submit_file(_packed(images), file_name="images.tar", request=request)
+    return await _submitted(name, sent)
 
 
-async def _submitted(name: str, answer: Awaitable[dict[str, Any]]) -> Submitted:
+async def _submitted(name: str, answer: Awaitable[Submission]) -> Submitted:
     """Return the result of a file; an error does not affect the others."""
     try:
         told = await answer
     except FetcherRefusedError as error:
-        return Submitted(name, rejected=error.rejected, problem=str(error))
+        return Submitted(name, rejected=error.problem.rejected, problem=str(error))
     except FetcherUnavailableError:
-        return Submitted(name, problem="the fetcher does not answer; retry later")
-    rejected, count = told.get("rejected") or [], int(told.get("rejected_count") or 0)
-    reading = told.get("reading") or {}
-    return Submitted(name, str(told["batch_id"]), rejected, count, reading=reading)
+        return Submitted(name, problem="the fetcher does not answer; try again shortly")
+    return Submitted(name, told.batch_id, told.rejected, told.rejected_count, reading=told.reading)
 
 
 async def _is_image(file: UploadFile) -> bool:

@@ -1,0 +1,199 @@
+"""Client of the fetcher's HTTP API."""
+
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import IO, Any, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp import ClientSession, ClientTimeout, FormData
+from pydantic import BaseModel, HttpUrl, SecretStr, ValidationError
+
+from services.common.adapters.api_session import api_session
+from services.common.domain.errors import PermanentError, UnavailableError
+from services.common.domain.fetcher_answers import (
+    AS_FOUND,
+    Batch,
+    BatchPage,
+    DelayedHost,
+    HostPage,
+    Item,
+    ItemPage,
+    ListRequest,
+    Preview,
+    Problem,
+    Submission,
+)
+
+PAGE_ITEMS = 500
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class FetcherUnavailableError(UnavailableError):
+    """The fetcher does not answer, or can't do its work now.
+
+    Args:
+        message: What happened.
+        problem: What it said, where it did.
+    """
+
+    code = "fetcher_unavailable"
+    dependency = "fetcher"
+
+    def __init__(self, message: str, problem: Problem | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem
+
+
+class UnexpectedAnswerError(FetcherUnavailableError):
+    """Something else than the fetcher answers."""
+
+
+class FetcherRefusedError(PermanentError):
+    """The fetcher does not take what it was sent."""
+
+    code = "refused_by_fetcher"
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+
+class FetcherClient:
+    """Asks the fetcher; every method raises FetcherUnavailableError or FetcherRefusedError.
+
+    Args:
+        session: Its requests are relative to the fetcher's address.
+        list_seconds: How long the answer to a list is waited for: the fetcher answers when it has
+            read it whole, and may take minutes to get one, or an archive, from its address.
+    """
+
+    def __init__(self, session: ClientSession, *, list_seconds: float = 0.0) -> None:
+        self._session = session
+        usual = session.timeout
+        self._patient = ClientTimeout(
+            total=None, connect=usual.connect, sock_read=max(usual.sock_read or 0.0, list_seconds)
+        )
+
+    async def submit_file(
+        self,
+        content: IO[bytes] | AsyncIterable[bytes],
+        *,
+        file_name: str,
+        request: ListRequest = AS_FOUND,
+        idempotency_key: str | None = None,
+    ) -> Submission:
+        """Send a file; of a list, the ending of its name says the format."""
+        form = FormData(quote_fields=False)  # or names would be percent-encoded
+        if request.name is not None:
+            form.add_field("name", request.name)
+        form.add_field("file", content, filename=file_name)
+        return await self._submit(request, idempotency_key, data=form)
+
+    async def submit_url(
+        self,
+        list_url: str,
+        *,
+        request: ListRequest = AS_FOUND,
+        idempotency_key: str | None = None,
+    ) -> Submission:
+        """Let the fetcher get a list, or an archive of images, by itself."""
+        named = {} if request.name is None else {"name": request.name}
+        return await self._submit(request, idempotency_key, json={"list_url": list_url, **named})
+
+    async def _submit(
+        self, request: ListRequest, idempotency_key: str | None, **body: Any
+    ) -> Submission:
+        """Submit a list; with ``dry_run`` the answer is a Preview."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        kind = Preview if request.dry_run else Submission
+        return await self._ask(
+            kind,
+            "batches",
+            method="POST",
+            headers=headers,
+            timeout=self._patient,
+            params=request.params,
+            **body,
+        )
+
+    async def batch(self, batch_id: str) -> Batch:
+        """Return how far a batch is."""
+        return await self._ask(Batch, f"batches/{quote(batch_id, safe='')}")
+
+    async def batches(self, cursor: str | None = None, *, limit: int) -> BatchPage:
+        """Return a page of batches, the newest first."""
+        params = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
+        return await self._ask(BatchPage, "batches", params=params)
+
+    async def items(self, batch_id: str, *, outcome: str | None = None) -> AsyncGenerator[Item]:
+        """Yield the items of a batch, all or those with an outcome."""
+        path = f"batches/{quote(batch_id, safe='')}/items"
+        params = {"limit": str(PAGE_ITEMS)} | ({"outcome": outcome} if outcome else {})
+        while True:
+            page = await self._ask(ItemPage, path, params=params)
+            for item in page.items:
+                yield item
+            if page.next is None:
+                return
+            params["cursor"] = page.next
+
+    async def hosts(self, *, limit: int) -> list[DelayedHost]:
+        """Return the hosts that are not asked now, those that are longest away first."""
+        return (await self._ask(HostPage, "hosts", params={"limit": str(limit)})).hosts
+
+    async def _ask(
+        self, kind: type[Model], path: str, *, method: str = "GET", **request: Any
+    ) -> Model:
+        try:
+            async with self._session.request(method, path, **request) as response:
+                if not response.ok:
+                    raise await _refusal(response)
+                return kind.model_validate(await response.json())
+        except (TimeoutError, aiohttp.ClientConnectionError, ConnectionError) as error:
+            raise FetcherUnavailableError(f"{type(error).__name__}: {error}") from error
+        except ValidationError as error:
+            detail = f"{error.error_count()} fields are not as expected"
+            raise UnexpectedAnswerError(detail) from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise UnexpectedAnswerError(str(error)) from error
+
+
+@asynccontextmanager
+async def open_fetcher(
+    url: HttpUrl, *, token: SecretStr | None, timeout_seconds: float, list_seconds: float = 0.0
+) -> AsyncIterator[FetcherClient]:
+    """Open a client for the length of an ``async with`` block; nothing is sent yet.
+
+    Args:
+        url: Address of the fetcher.
+        token: Its token, where it wants one.
+        timeout_seconds: Limit to connect, and between two reads of an answer.
+        list_seconds: See FetcherClient.
+    """
+    async with api_session(url, token=token, timeout_seconds=timeout_seconds) as session:
+        yield FetcherClient(session, list_seconds=list_seconds)
+
+
+async def _refusal(
+    response: aiohttp.ClientResponse,
+) -> FetcherRefusedError | FetcherUnavailableError:
+    try:
+        said = await response.json(content_type=None)
+    except ValueError:
+        said = None
+    if not isinstance(said, Mapping):
+        said = {}
+    given = {name: said[name] for name in ("code", "detail") if said.get(name) is not None}
+    listed = said.get("rejected") or said.get("errors") or []
+    lines = [each for each in listed if isinstance(each, Mapping) and "line" in each]
+    try:
+        problem = Problem.model_validate(
+            {"code": str(response.reason), **given, "status": response.status, "rejected": lines}
+        )
+    except ValidationError:
+        problem = Problem(status=response.status, code=str(response.reason))
+    if response.status >= 500:
+        return FetcherUnavailableError(f"it answers {response.status}", problem)
+    return FetcherRefusedError(problem)

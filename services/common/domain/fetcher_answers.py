@@ -1,0 +1,170 @@
+"""What the fetcher's HTTP API is asked, and what it answers, as its clients see it."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from services.common.domain.tables.table import Report
+
+
+class Rejection(BaseModel):
+    """A line of a list that was not accepted."""
+
+    line: int | None = None
+    value: str = ""
+    code: str = ""
+    detail: str = ""
+
+
+class Problem(BaseModel):
+    """Why the fetcher did not do what it was asked (RFC 9457)."""
+
+    status: int
+    code: str
+    detail: str = "no details"
+    rejected: list[Rejection] = []
+    """Of a list, the lines that are wrong."""
+
+
+class Submission(BaseModel):
+    """The answer to a list."""
+
+    model_config = ConfigDict(extra="allow")
+
+    batch_id: str
+    accepted: int
+    rejected: list[Rejection] = Field(default_factory=list)
+    """The first ones, where there are very many."""
+    rejected_count: int = 0
+    status_url: str = ""
+    reading: Report = Field(default_factory=Report)
+    """How the list was read."""
+
+    @model_validator(mode="after")
+    def _count(self) -> Self:
+        self.rejected_count = max(self.rejected_count, len(self.rejected))
+        return self
+
+
+class _Labelled(BaseModel):
+    url: str
+    name: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The name that a person knows."""
+        return self.name or self.url
+
+
+class PreviewRow(_Labelled):
+    """A row as it would be taken."""
+
+    line: int
+    annotation: str | None = None
+
+
+class Preview(Submission):
+    """The answer to a list of which nothing was kept."""
+
+    batch_id: str = ""
+    rows: list[PreviewRow] = Field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ListRequest:
+    """How a list is to be taken; see the fetcher's API."""
+
+    name: str | None = None
+    collection: str | None = None
+    encoding: str | None = None
+    url_column: str | None = None
+    text_column: str | None = None
+    group_column: str | None = None
+    licence: str | None = None
+    by: str | None = None
+    kind: str | None = None
+    strict: bool = False
+    dry_run: bool = False
+
+    @property
+    def params(self) -> dict[str, str]:
+        """As parameters of an address."""
+        given = {**asdict(self), "name": None}  # which is in the body
+        return {name: str(value) for name, value in given.items() if value}
+
+
+AS_FOUND = ListRequest()
+
+
+class Batch(BaseModel):
+    """How far a batch is."""
+
+    model_config = ConfigDict(extra="allow")
+
+    batch_id: str
+    name: str | None = None
+    collection: str = ""
+    state: str
+    counts: dict[str, int]
+    failure_codes: dict[str, int] = {}
+    size_bytes: int = 0
+
+    @property
+    def total(self) -> int:
+        """Number of its items."""
+        return sum(self.counts.values())
+
+    @property
+    def done(self) -> int:
+        """Number of items with an outcome."""
+        return self.total - self.counts.get("queued", 0)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state != "running"
+
+
+class BatchPage(BaseModel):
+    """Batches, the newest first."""
+
+    batches: list[Batch]
+    next: str | None = None
+    """Cursor of the next page."""
+
+
+class Item(_Labelled):
+    """An item of a batch, and what came of it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    outcome: str
+    code: str | None = None
+    detail: str | None = None
+    key: str | None = None
+    attempts: int | None = None
+
+
+class DelayedHost(BaseModel):
+    """A host that is not asked now."""
+
+    model_config = ConfigDict(extra="allow")
+
+    host: str
+    reason: str
+    until: datetime
+
+
+class HostPage(BaseModel):
+    """Hosts that are not asked now."""
+
+    hosts: list[DelayedHost]
+
+
+class ItemPage(BaseModel):
+    """Items of a batch, in the list's order."""
+
+    items: list[Item]
+    next: str | None = None
