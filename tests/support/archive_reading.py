@@ -9,8 +9,7 @@ from typing import IO
 from services.fetcher.sources.archives.formats import OpenArchive
 from services.fetcher.sources.archives.members import ArchiveLimits, checked
 from services.fetcher.sources.archives.rows import archive_rows
-from services.fetcher.sources.archives.unpacking import check_size
-from services.fetcher.sources.gunzip import gunzipped, is_gzip
+from services.fetcher.sources.archives.unpacking import check_size, gunzipped, is_gzip
 from services.fetcher.sources.lists.rows import MalformedListError
 
 LIMITS = ArchiveLimits(members=200, decoded_bytes=4_000_000, ratio=100)

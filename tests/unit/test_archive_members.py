@@ -26,8 +26,13 @@ from services.fetcher.sources.archives.members import (
     is_safe,
 )
 from services.fetcher.sources.archives.rows import archive_rows
-from services.fetcher.sources.archives.unpacking import FREE_BYTES, check_size, unzipped
-from services.fetcher.sources.gunzip import GzipError, gunzipped
+from services.fetcher.sources.archives.unpacking import (
+    FREE_BYTES,
+    GzipError,
+    check_size,
+    gunzipped,
+    unzipped,
+)
 from services.fetcher.sources.lists.rows import Item, MalformedListError, Rejection, Row, to_row
 from services.fetcher.sources.spool import Spool
 from tests.support.archives import tar_of, tgz_of, zip_of

@@ -1,6 +1,7 @@
 """Opens what was sent, or fetched by its address: a list, an archive, or images."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
@@ -37,7 +38,7 @@ from services.fetcher.sources.lists.parquet_images import open_images
 from services.fetcher.sources.lists.reading import counted, open_bounded
 from services.fetcher.sources.lists.rows import Item, MalformedListError
 from services.fetcher.sources.spool import Spool
-from services.fetcher.sources.submitted import SubmittedFiles, digest_of_file, hash_of
+from services.fetcher.sources.submitted import SubmittedFiles, digest_of_file
 
 OPENED_AT_ONCE = 4
 MAX_FILE_NAME = 200
@@ -77,6 +78,23 @@ class Sent:
         """Whether it is called one."""
         is_typed = self.content_type.partition(";")[0].strip().lower() in _ARCHIVE_TYPES
         return is_archive_path(self.file_name) or (is_typed and self.format is None)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A file that was sent, its gzip undone."""
+
+    sent: Sent
+    file: IO[bytes]
+    key: str
+    """Of the file, where it is kept."""
+    size: int
+    start: bytes
+
+    @property
+    def address(self) -> str:
+        """Of the file, for its items."""
+        return self.sent.url or submitted_url(self.key, self.sent.file_name)
 
 
 @dataclass(frozen=True)
@@ -149,97 +167,81 @@ class Openings:
         """
         with ExitStack() as stack:
             check = partial(self._check_size, sent, sent.file.seek(0, SEEK_END))
-            whole = await run_stoppable(
+            file = await run_stoppable(
                 self._threads, lambda stop: unzipped(sent.file, self._spool, check, stop)
             )
-            if whole is not sent.file:
-                stack.callback(self._spool.discard, whole)
+            if file is not sent.file:
+                stack.callback(self._spool.discard, file)
+            whole = await asyncio.to_thread(_read_start, sent, file)
             # Tells a list from others: all its bytes, and what is said of it
-            digest = await asyncio.to_thread(hash_of, whole, after=repr(said).encode())
-            async with self._open_whole(sent, whole, options) as opened:
+            digest = hashlib.sha256(f"{said!r} {whole.key}".encode()).hexdigest()
+            async with self._open_whole(whole, options) as opened:
                 yield replace(opened, digest=digest)
 
     @asynccontextmanager
-    async def _open_whole(
-        self, sent: Sent, whole: IO[bytes], options: ReadingOptions
-    ) -> AsyncIterator[Opened]:
-        size = whole.seek(0, SEEK_END)
-        whole.seek(0)
-        start = whole.read(SNIFFED_BYTES)
-        if sent.is_archive or sniff_archive(start):
-            yield await self._open_archive(sent, whole, options)
-        elif start.startswith(PDF_MARK):
+    async def _open_whole(self, whole: _Whole, options: ReadingOptions) -> AsyncIterator[Opened]:
+        if whole.sent.is_archive or sniff_archive(whole.start):
+            yield self._open_archive(whole, options)
+        elif whole.start.startswith(PDF_MARK):
             raise ProblemError(415, "unsupported_list_format", PDF_REFUSED)
-        elif begins_as_image(start) and await self._is_image(whole, size):
-            yield await self._open_image(sent, whole)
+        elif begins_as_image(whole.start) and await self._is_image(whole):
+            rows = iter([Item(1, whole.address)])
+            keep = self._keeping(whole, whole.file)
+            yield Opened(OpenList(None, rows, Report(rows=1)), *_kind_of_image(whole), keep=keep)
         else:
-            async with self._open_rows(sent, whole, size, start, options) as opened:
+            async with self._open_rows(whole, options) as opened:
                 yield opened
 
-    async def _open_archive(self, sent: Sent, whole: IO[bytes], options: ReadingOptions) -> Opened:
-        keep, address = None, sent.url
-        if address is None:
-            digest = await asyncio.to_thread(digest_of_file, sent.file)
-            address = submitted_url(digest, sent.file_name)
-            keep = partial(self._files.keep, digest, sent.file)
+    def _open_archive(self, whole: _Whole, options: ReadingOptions) -> Opened:
         report = Report()
-        rows = list_archive(whole, address, self._archives.limits, report, options)
+        rows = list_archive(whole.file, whole.address, self._archives.limits, report, options)
         contents = OpenList(None, counted(rows, self._lists.rows), report)
-        return Opened(contents, "archive", stem_of(sent.file_name), keep=keep)
+        keep = self._keeping(whole, whole.sent.file)
+        return Opened(contents, "archive", stem_of(whole.sent.file_name), keep=keep)
 
-    async def _is_image(self, whole: IO[bytes], size: int) -> bool:
-        whole.seek(0)
-        content = await asyncio.to_thread(whole.read, self._max_item_bytes)
+    def _keeping(self, whole: _Whole, file: IO[bytes]) -> Callable[[], Awaitable[None]] | None:
+        """Return what keeps a file that was sent; what was fetched is fetched again."""
+        return partial(self._files.keep, whole.key, file) if whole.sent.url is None else None
+
+    async def _is_image(self, whole: _Whole) -> bool:
+        whole.file.seek(0)
+        content = await asyncio.to_thread(whole.file.read, self._max_item_bytes)
         if await asyncio.to_thread(sniff, content) is None:
             return False
-        if size > self._max_item_bytes:
+        if whole.size > self._max_item_bytes:
             detail = f"an image has more than {self._max_item_bytes} bytes"
             raise ProblemError(413, "image_too_large", detail)
         return True
 
-    async def _open_image(self, sent: Sent, whole: IO[bytes]) -> Opened:
-        report = Report(rows=1)
-        if sent.url is not None:
-            return Opened(OpenList(None, iter([Item(1, sent.url)]), report))
-        digest = await asyncio.to_thread(digest_of_file, whole)
-        rows = iter([Item(1, submitted_url(digest, sent.file_name))])
-        keep = partial(self._files.keep, digest, whole)
-        return Opened(OpenList(None, rows, report), "upload", UPLOADS, keep=keep)
-
     @asynccontextmanager
-    async def _open_rows(
-        self, sent: Sent, whole: IO[bytes], size: int, start: bytes, options: ReadingOptions
-    ) -> AsyncIterator[Opened]:
-        if start.startswith(PARQUET_MARK) and sent.url is None and not options.url_column:
+    async def _open_rows(self, whole: _Whole, options: ReadingOptions) -> AsyncIterator[Opened]:
+        sent = whole.sent
+        if whole.start.startswith(PARQUET_MARK) and sent.url is None and not options.url_column:
             report = Report()
-            digest = await asyncio.to_thread(digest_of_file, whole)
-            found = open_images(whole, options, report)
+            found = open_images(whole.file, options, report)
             with self._spool.file() as archive, ExitStack() as stack:
                 images = await asyncio.to_thread(stack.enter_context, found)
                 if images is not None:
-                    address = submitted_url(digest, sent.file_name)
-                    rows = pack_images(
-                        images, archive, self._spool, self._archives.limits, (address, size)
-                    )
-                    keep = partial(self._files.keep, digest, archive)
+                    origin = (whole.address, whole.size)
+                    limits = self._archives.limits
+                    rows = pack_images(images, archive, self._spool, limits, origin)
                     contents = OpenList(None, counted(rows, self._lists.rows), report)
+                    keep = self._keeping(whole, archive)
                     yield Opened(contents, "archive", stem_of(sent.file_name), keep=keep)
                     return
-        async with self._open_list(sent, whole, size, options) as contents:
+        async with self._open_list(whole, options) as contents:
             yield Opened(contents, collection=stem_of(sent.file_name))
 
     @asynccontextmanager
-    async def _open_list(
-        self, sent: Sent, whole: IO[bytes], size: int, options: ReadingOptions
-    ) -> AsyncIterator[OpenList]:
-        list_format = sent.format
+    async def _open_list(self, whole: _Whole, options: ReadingOptions) -> AsyncIterator[OpenList]:
+        sent, list_format = whole.sent, whole.sent.format
         if list_format is None and sent.url is None:
             raise _unknown(sent)
-        list_format = list_format or sniff_format(whole)
-        if size > self._lists.of(list_format):
+        list_format = list_format or sniff_format(whole.file)
+        if whole.size > self._lists.of(list_format):
             raise too_large(self._lists.of(list_format))
         options, most = _with_charset(options, sent), self._lists.rows
-        async with open_bounded(whole, list_format, options, max_rows=most) as contents:
+        async with open_bounded(whole.file, list_format, options, max_rows=most) as contents:
             if sent.url is not None and contents.list_url is not None:
                 raise MalformedListError("the list names another list: submit that one")
             yield contents
@@ -253,6 +255,17 @@ class Openings:
             check_size(size, packed_bytes, self._archives.limits)
         elif size > limit:
             raise too_large(limit)
+
+
+def _read_start(sent: Sent, file: IO[bytes]) -> _Whole:
+    key, size = digest_of_file(file), file.tell()
+    file.seek(0)
+    return _Whole(sent, file, key, size, file.read(SNIFFED_BYTES))
+
+
+def _kind_of_image(whole: _Whole) -> tuple[SourceKind, str | None]:
+    """Return by which way an image came, and its collection."""
+    return ("url", None) if whole.sent.url else ("upload", UPLOADS)
 
 
 def default_collection(opened: Opened, kind: SourceKind, name: str | None) -> str:

@@ -20,13 +20,8 @@ _PURPOSE = b"docreco submitted file\0"
 
 def digest_of_file(file: IO[bytes]) -> str:
     """Return the key of a file: a hash of all its bytes that only who has them can tell."""
-    return hash_of(file, after=_PURPOSE)
-
-
-def hash_of(file: IO[bytes], *, after: bytes) -> str:
-    """Return the SHA-256 of some bytes and all those of a file behind them."""
     file.seek(0)
-    digest = hashlib.sha256(after)
+    digest = hashlib.sha256(_PURPOSE)
     while block := file.read(_BLOCK_BYTES):
         digest.update(block)
     return digest.hexdigest()

@@ -1,7 +1,8 @@
-"""Brings what is behind a URL to disk."""
+"""Bring what is behind a URL to disk, and decompress gzip files of strangers (RFC 1952)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import IO, Protocol
 
@@ -12,11 +13,22 @@ from services.common.download.responses import DEAD_HOST_ATTEMPTS
 from services.common.runtime.stoppable import Stop
 from services.fetcher.sources.archives.formats import SNIFFED_BYTES
 from services.fetcher.sources.archives.members import ArchiveLimits, ArchiveRefusedError
-from services.fetcher.sources.gunzip import gunzipped, is_gzip
+from services.fetcher.sources.lists.rows import MalformedListError
 from services.fetcher.sources.spool import Spool
 
 FREE_BYTES = 64 * 1024 * 1024
 """Up to so many, any gzip may decompress to."""
+PIECE_BYTES = 1024 * 1024
+_PACKED_BYTES = 64 * 1024
+_GZIP_BITS = 31
+_MEMBERS = 10_000
+_BYTES_A_MEMBER = 1024
+"""Beyond 10,000 members, on average: millions of empty ones would take minutes."""
+_MARK = b"\x1f\x8b"
+
+
+class GzipError(MalformedListError):
+    """It is no whole gzip file."""
 
 
 class ByteSource(Protocol):
@@ -82,6 +94,41 @@ def check_size(size: int, packed_bytes: int, limits: ArchiveLimits) -> None:
     if size > max(FREE_BYTES, limits.ratio * packed_bytes):
         detail = f"the archive decompresses to more than {limits.ratio} times its bytes"
         raise ArchiveRefusedError(detail)
+
+
+def is_gzip(file: IO[bytes]) -> bool:
+    """Return whether a file says that it is compressed by gzip; it is left at its beginning."""
+    file.seek(0)
+    mark = file.read(len(_MARK))
+    file.seek(0)
+    return mark == _MARK
+
+
+def gunzipped(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield what a gzip file decompresses to, in pieces of 1 MiB at most, which may be empty.
+
+    Raises:
+        GzipError: It is broken or cut short, or has too many members.
+    """
+    file.seek(0)
+    inflate, members, taken_bytes, packed = None, 0, 0, b""
+    while packed or (packed := file.read(_PACKED_BYTES)):
+        if inflate is None:
+            packed = packed.lstrip(b"\0") if members else packed  # a tape's last block is filled up
+            if not packed:
+                continue
+            inflate, members = zlib.decompressobj(_GZIP_BITS), members + 1
+            if members > _MEMBERS + taken_bytes // _BYTES_A_MEMBER:
+                raise GzipError("the gzip file consists of too many small parts")
+        try:
+            yield inflate.decompress(packed, PIECE_BYTES)
+        except zlib.error as error:
+            raise GzipError(f"not a whole gzip file: {error}") from error
+        left = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
+        taken_bytes += len(packed) - len(left)
+        packed, inflate = left, None if inflate.eof else inflate
+    if inflate is not None or not members:
+        raise GzipError("not a whole gzip file: it is cut short")
 
 
 def unzipped(
