@@ -5,7 +5,7 @@ Users and roles are in the database ``admin``, where clients look for them by de
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from services.common.adapters.mongo import (
+from services.common.adapters.collections import (
     BATCHES,
     FETCHES,
     FORGOTTEN,
@@ -15,10 +15,8 @@ from services.common.adapters.mongo import (
     LISTS,
     REVIEW_LEASES,
     TOMBSTONES,
-    USERS_DATABASE,
-    Database,
-    Document,
 )
+from services.common.adapters.mongo import USERS_DATABASE, Database, Document
 from services.provisioner.settings import UsersSettings
 
 READ = ("find",)

@@ -32,6 +32,7 @@ from services.common.runtime.settings import (
 )
 from services.provisioner.broker import apply_definitions
 from services.provisioner.broker_users import with_users
+from services.provisioner.bucket import set_up_bucket
 from services.provisioner.database_users import apply_database_users
 from services.provisioner.settings import ProvisionerSettings, UsersSettings
 from services.provisioner.store_users import apply_store_users
@@ -69,9 +70,11 @@ async def provision(
     async with open_object_store(s3) as store, open_index(mongo) as index:
         steps: dict[str, Step] = {
             "queues and their users": partial(apply_definitions, management, definitions),
-            "bucket": partial(store.set_up, notification_arn=settings.notification_arn),
+            "bucket": partial(set_up_bucket, store, notification_arn=settings.notification_arn),
             "bucket of submitted files": partial(
-                sibling(store, s3.submitted_bucket).set_up, kept_days=settings.submitted_kept_days
+                set_up_bucket,
+                sibling(store, s3.submitted_bucket),
+                kept_days=settings.submitted_kept_days,
             ),
             "buckets' users": partial(asyncio.to_thread, apply_store_users, s3, users),
             "indexes": index.create_indexes,

@@ -19,6 +19,7 @@ from services.common.adapters.mongo import Document
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.domain.annotations import Outcome, to_annotation
+from services.provisioner.bucket import set_up_bucket
 from tests.chaos.load import key_of, submit
 from tests.chaos.windows import COMMAND, DONE_SUFFIX, FOLDER_VARIABLE, Window
 from tests.support.notifying import USUAL_ARN
@@ -204,4 +205,4 @@ async def without_events(store: ObjectStore) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await store.set_up(notification_arn=USUAL_ARN)
+        await set_up_bucket(store, notification_arn=USUAL_ARN)

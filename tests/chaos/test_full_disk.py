@@ -21,6 +21,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.provisioner.bucket import set_up_bucket
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import make_pass
 from tests.support.indexing import indexing, open_event_queues
@@ -72,7 +73,7 @@ async def open_store(folder: Path, amqp_url: str) -> AsyncIterator[ObjectStore]:
     async with Supervisor(on_event=pytest.fail) as supervisor:
         await supervisor.start(replace(usual, env={**usual.env, **told}))
         async with open_object_store(settings) as store:
-            await store.set_up(notification_arn=USUAL_ARN)
+            await set_up_bucket(store, notification_arn=USUAL_ARN)
             yield store
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from services.common.adapters.collections import BATCHES, FETCHES, IMAGES, PAGES
 from services.common.adapters.documents import TYPES, schema_of
-from services.common.adapters.mongo import BATCHES, FETCHES, IMAGES, PAGES
 
 FIELDS = {
     (IMAGES, ""): "_id bucket key etag size content_type sha256 width height sources sources_count"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.common.adapters.mongo import IMAGES, INDEXES
+from services.common.adapters.collections import IMAGES, INDEXES
 from tests.support.compose import ROOT, parsed
 
 SERVICES: dict[str, dict[str, Any]] = parsed()["services"]

@@ -14,6 +14,7 @@ from pydantic import HttpUrl, SecretStr
 from infra.local.settings import child_environment
 from services.common.adapters.object_store import open_object_store
 from services.common.runtime.settings import S3Settings
+from services.provisioner.bucket import set_up_bucket
 from tests.support.notifying import USUAL_ARN
 from tests.support.waiting import eventually
 
@@ -82,7 +83,7 @@ async def test_killed_stack_leaves_no_process_and_loses_no_object(tmp_path: Path
     with stack(tmp_path) as process:
         settings = await settings_of(tmp_path)
         async with open_object_store(settings) as store:
-            await store.set_up(notification_arn=USUAL_ARN)
+            await set_up_bucket(store, notification_arn=USUAL_ARN)
             await store.write("kept", b"content", content_type="image/png", metadata={})
         children = descendants(process.pid)
         assert len(children) >= 4  # MinIO, MongoDB, RabbitMQ and its port mapper

@@ -12,13 +12,15 @@ import pytest
 from aiohttp import web
 from typing_extensions import override
 
+from services.common.adapters.collections import IMAGES
 from services.common.adapters.documents import schema_of
-from services.common.adapters.mongo import IMAGES, Collection, Database, Document, Filter
+from services.common.adapters.mongo import Collection, Database, Document, Filter
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.settlement import Outcome, Queues
 from services.common.domain.annotations import NORMALISATION
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings, S3Settings
+from services.provisioner.bucket import set_up_bucket
 from tests.support.indexing import Settlements, indexing, open_event_queues
 from tests.support.ocr_api import ScriptedOcrApi, prediction, problem, scripted_ocr_api
 from tests.support.waiting import eventually
@@ -43,7 +45,7 @@ async def store(
 ) -> AsyncIterator[ObjectStore]:
     assert queues.work  # bound before MinIO is told to notify
     async with open_object_store(s3_settings) as store:
-        await store.set_up(notification_arn=notification_arn)
+        await set_up_bucket(store, notification_arn=notification_arn)
         yield store
 
 

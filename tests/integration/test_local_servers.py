@@ -10,6 +10,7 @@ from infra.local.stack import Addresses
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.provisioner.bucket import set_up_bucket
 from tests.support.notifying import USUAL_ARN
 
 pytestmark = pytest.mark.integration
@@ -24,7 +25,7 @@ async def test_event_of_an_upload_arrives_in_a_queue_bound_to_the_exchange(
         exchange = await channel.declare_exchange("raw.events", "topic", durable=True)
         queue = await channel.declare_queue(exclusive=True)
         await queue.bind(exchange, "raw")
-        await store.set_up(notification_arn=USUAL_ARN)
+        await set_up_bucket(store, notification_arn=USUAL_ARN)
 
         await store.write("a/line.png", b"bytes", content_type="image/png", metadata={})
 

@@ -9,12 +9,17 @@ import pytest
 
 from services.common.adapters.rabbitmq.consumer import Consumer
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
-from services.common.adapters.rabbitmq.parking import ParkedMessage, drop, look, replay
+from services.common.adapters.rabbitmq.parking import (
+    PREVIOUS_CODE_HEADER,
+    PREVIOUS_REASON_HEADER,
+    ParkedMessage,
+    drop,
+    look,
+    replay,
+)
 from services.common.adapters.rabbitmq.settlement import (
     ATTEMPT_HEADER,
     FIRST_FAILURE_HEADER,
-    PREVIOUS_CODE_HEADER,
-    PREVIOUS_REASON_HEADER,
     Delivery,
     Handler,
     Queues,

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from services.common.adapters.collections import IMAGES
 from services.common.adapters.documents import schema_of
-from services.common.adapters.mongo import IMAGES
 from services.common.adapters.object_store import ObjectInfo
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.synthetic_events import sequencer_at, stored_notification

@@ -8,9 +8,10 @@ from aiohttp import web
 
 from services.cli.images import Status
 from services.cli.repredict import queue_all, selection
+from services.common.adapters.collections import IMAGES
 from services.common.adapters.documents import schema_of
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import IMAGES, Database, Document, open_index
+from services.common.adapters.mongo import Database, Document, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.settlement import Outcome, Queues

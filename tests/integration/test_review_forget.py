@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.provisioner.bucket import set_up_bucket
 from tests.support.images import line_image
 from tests.support.indexing import indexing, open_event_queues
 from tests.support.ocr_api import scripted_ocr_api
@@ -29,7 +30,7 @@ async def site(
         open_review(s3_settings, mongo_settings, amqp_settings, queues=queues) as site,
         scripted_ocr_api() as ocr_api,
     ):
-        await site.store.set_up(notification_arn=notification_arn)
+        await set_up_bucket(site.store, notification_arn=notification_arn)
         async with indexing(
             ocr_api, store=site.store, index=site.index, amqp=amqp_settings, queues=queues
         ):

@@ -20,6 +20,7 @@ from services.common.domain.provenance import Provenance, to_metadata
 from services.common.domain.records import Annotation
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.erasure.removal import find_targets, prove, remove
+from services.provisioner.bucket import set_up_bucket
 from tests.factories import document
 from tests.support.indexing import indexing, open_event_queues
 from tests.support.ocr_api import scripted_ocr_api
@@ -71,7 +72,7 @@ async def site(
         open_index(mongo_settings) as index,
         scripted_ocr_api() as ocr_api,
     ):
-        await store.set_up(notification_arn=notification_arn)
+        await set_up_bucket(store, notification_arn=notification_arn)
         async with indexing(ocr_api, store=store, index=index, amqp=amqp_settings, queues=queues):
             yield Site(store, index, amqp_settings, queues)
 

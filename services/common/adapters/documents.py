@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from services.common.adapters.mongo import BATCHES, FETCHES, IMAGES, PAGES, Document
+from services.common.adapters.collections import BATCHES, FETCHES, IMAGES, PAGES
+from services.common.adapters.mongo import Document
 from services.common.domain.batch import Batch
 from services.common.domain.batch_item import BatchItem
 from services.common.domain.errors import PermanentError

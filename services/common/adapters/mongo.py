@@ -29,6 +29,20 @@ from pymongo.errors import (
     WriteError,
 )
 
+from services.common.adapters.collections import (
+    BATCHES,
+    FETCHES,
+    FORGOTTEN,
+    HOSTS,
+    IMAGES,
+    INDEXES,
+    LABEL_STUDIO,
+    LISTS,
+    PAGES,
+    REVIEW_LEASES,
+    TOMBSTONES,
+    Index,
+)
 from services.common.domain.errors import IndexUnavailableError, PermanentError
 from services.common.runtime.settings import MongoSettings
 
@@ -36,77 +50,8 @@ Document = dict[str, Any]
 Filter = Mapping[str, Any]
 Sort = Sequence[tuple[str, int]]
 
-IMAGES = "images"
-PAGES = "pages"
-BATCHES = "batches"
-FETCHES = "fetches"
-LISTS = "lists"
-HOSTS = "hosts"
-REVIEW_LEASES = "review_leases"
-LABEL_STUDIO = "label_studio"
-TOMBSTONES = "tombstones"
-FORGOTTEN = "forgotten"
-
 USERS_DATABASE = "admin"
 """MongoDB's default database of users."""
-
-INDEXES: Mapping[str, Sequence[IndexModel]] = {
-    IMAGES: (
-        IndexModel(
-            [
-                ("status", ASCENDING),
-                ("annotation.quality", ASCENDING),
-                ("prediction.score", ASCENDING),
-                ("_id", ASCENDING),
-            ]
-        ),
-        IndexModel([("sources.url", ASCENDING)]),
-        IndexModel(
-            [("sources.batch_id", ASCENDING), ("prediction.score", ASCENDING), ("_id", ASCENDING)]
-        ),
-        IndexModel([("sources.name", ASCENDING)]),
-        IndexModel([("sources.collection", ASCENDING), ("_id", ASCENDING)]),
-        # `_id` last: the tie-breaker of cursors (keyset.py)
-        IndexModel([("indexed_at", ASCENDING), ("_id", ASCENDING)]),
-        IndexModel([("prediction.score", ASCENDING), ("_id", ASCENDING)]),
-        IndexModel([("sha256", ASCENDING), ("_id", ASCENDING)]),
-        IndexModel([("disagreement", DESCENDING)], sparse=True),
-        IndexModel([("page.id", ASCENDING)], sparse=True),
-        IndexModel([("placeholder", ASCENDING)], sparse=True),
-    ),
-    PAGES: (
-        IndexModel([("sha256", ASCENDING)]),
-        IndexModel([("document.sha256", ASCENDING), ("document.number", ASCENDING)], sparse=True),
-        IndexModel([("sources.url", ASCENDING)]),
-        IndexModel([("sources.batch_id", ASCENDING)]),
-        IndexModel([("indexed_at", ASCENDING), ("_id", ASCENDING)]),
-    ),
-    BATCHES: (
-        IndexModel([("created_at", DESCENDING)]),
-        IndexModel([("idempotency_key", ASCENDING)], unique=True, sparse=True),
-    ),
-    FETCHES: (
-        IndexModel([("batch_id", ASCENDING), ("outcome", ASCENDING), ("_id", ASCENDING)]),
-        IndexModel([("url", ASCENDING), ("finished_at", DESCENDING)]),
-        IndexModel([("page", ASCENDING), ("outcome", ASCENDING)]),
-        IndexModel([("sha256", ASCENDING)], sparse=True),
-        IndexModel([("key", ASCENDING), ("finished_at", ASCENDING)]),
-    ),
-    LISTS: (IndexModel([("batch_id", ASCENDING), ("last_line", ASCENDING)]),),
-    HOSTS: (IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0),),
-    REVIEW_LEASES: (
-        IndexModel([("until", ASCENDING)]),
-        IndexModel([("skipped", ASCENDING)]),
-        IndexModel([("done_by", ASCENDING), ("done_at", DESCENDING)]),
-        IndexModel([("answering_by", ASCENDING), ("answering_at", DESCENDING)], sparse=True),
-        IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0),
-    ),
-    TOMBSTONES: (
-        IndexModel([("document", ASCENDING)]),
-        IndexModel([("sha256", ASCENDING)]),
-        IndexModel([("expires_at", ASCENDING)], expireAfterSeconds=0),
-    ),
-}
 
 
 class DuplicateDocumentError(PermanentError):
@@ -280,8 +225,9 @@ class Database:
         """Create missing indexes; return the names of all."""
         names: list[str] = []
         with _errors():
-            for collection, models in INDEXES.items():
-                created = await self._database[collection].create_indexes(list(models))
+            for collection, indexes in INDEXES.items():
+                models = [_to_model(each) for each in indexes]
+                created = await self._database[collection].create_indexes(models)
                 names.extend(f"{collection}.{name}" for name in created)
         return names
 
@@ -315,6 +261,16 @@ async def open_index(settings: MongoSettings) -> AsyncIterator[Database]:
         yield Database(client[settings.database])
     finally:
         client.close()
+
+
+def _to_model(index: Index) -> IndexModel:
+    keys = [
+        (each.removeprefix("-"), DESCENDING if each.startswith("-") else ASCENDING)
+        for each in index.fields
+    ]
+    options = {"unique": index.unique, "sparse": index.sparse}
+    given: dict[str, Any] = {name: True for name, is_set in options.items() if is_set}
+    return IndexModel(keys, **given, **({"expireAfterSeconds": 0} if index.expires else {}))
 
 
 _DUPLICATE_KEY = 11000

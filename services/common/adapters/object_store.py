@@ -23,16 +23,6 @@ from services.common.runtime.settings import S3Settings
 
 if TYPE_CHECKING:  # stubs are a development dependency
     from types_aiobotocore_s3.client import S3Client
-    from types_aiobotocore_s3.literals import EventType
-    from types_aiobotocore_s3.type_defs import LifecycleRuleTypeDef
-
-NOTIFIED_EVENTS: tuple["EventType", ...] = (
-    "s3:ObjectCreated:Put",
-    "s3:ObjectCreated:CompleteMultipartUpload",
-    "s3:ObjectCreated:Copy",
-    "s3:ObjectRemoved:*",
-)
-"""Not ``s3:ObjectCreated:*``: it includes changed tags, which need no new prediction."""
 
 _SERVER_FAULTS = (BotoCoreError, HTTPClientError, aiohttp.ClientError, OSError, TimeoutError)
 """aiobotocore passes aiohttp's own error on if a body ends early."""
@@ -82,7 +72,7 @@ class ObjectTooLargeError(PermanentError):
 
 
 class ObjectStore:
-    """One bucket.
+    """One bucket; methods raise ObjectStoreUnavailableError if the server fails.
 
     Args:
         client: Open S3 client; the caller closes it.
@@ -107,9 +97,8 @@ class ObjectStore:
         Raises:
             ObjectNotFoundError: No object has this key.
             ObjectTooLargeError: It has more than ``max_bytes``; nothing was read.
-            ObjectStoreUnavailableError: The server does not answer or reports an error.
         """
-        async with self._errors(key):
+        async with self.errors(key):
             response = await self.client.get_object(Bucket=self.bucket, Key=key)
             async with response["Body"] as body:
                 info = _info(key, response)
@@ -118,13 +107,9 @@ class ObjectStore:
                 return StoredObject(info, await body.read())
 
     async def head(self, key: str) -> ObjectInfo | None:
-        """Return an object's metadata, or None if it does not exist.
-
-        Raises:
-            ObjectStoreUnavailableError: The server does not answer or reports an error.
-        """
+        """Return an object's metadata, or None if it does not exist."""
         try:
-            async with self._errors(key):
+            async with self.errors(key):
                 return _info(key, await self.client.head_object(Bucket=self.bucket, Key=key))
         except ObjectNotFoundError:
             return None
@@ -150,7 +135,7 @@ class ObjectStore:
         """
         # The client has read timeouts only, no write timeout
         limit = self._write_timeout_seconds + len(content) / _SLOWEST_BYTES_PER_SECOND
-        async with self._errors(key), asyncio.timeout(limit):
+        async with self.errors(key), asyncio.timeout(limit):
             response = await self.client.put_object(
                 Bucket=self.bucket,
                 Key=key,
@@ -169,7 +154,7 @@ class ObjectStore:
             ObjectStoreUnavailableError: It was not acknowledged; it may still be there.
         """
         try:
-            async with self._errors(""):
+            async with self.errors():
                 await self.client.put_object(
                     Bucket=self.bucket,
                     Key=key,
@@ -192,7 +177,7 @@ class ObjectStore:
             ObjectNotFoundError: No object has this key.
             ObjectStoreUnavailableError: The server does not answer; also while reading.
         """
-        async with self._errors(key):
+        async with self.errors(key):
             response = await self.client.get_object(Bucket=self.bucket, Key=key)
             async with response["Body"] as body:
                 yield body.iter_chunks(_PIECE_BYTES)
@@ -203,13 +188,10 @@ class ObjectStore:
         Args:
             key: Of the object.
             file: Read from its beginning, in threads.
-
-        Raises:
-            ObjectStoreUnavailableError: It was not acknowledged.
         """
         where: Any = {"Bucket": self.bucket, "Key": key}
         await asyncio.to_thread(file.seek, 0)
-        async with self._errors(""):
+        async with self.errors():
             started = await self.client.create_multipart_upload(**where)
             where["UploadId"] = started["UploadId"]
             parts: list[Any] = []
@@ -227,12 +209,8 @@ class ObjectStore:
                 raise
 
     async def delete(self, key: str) -> None:
-        """Delete an object, if it exists.
-
-        Raises:
-            ObjectStoreUnavailableError: The server does not answer or reports an error.
-        """
-        async with self._errors(key):
+        """Delete an object, if it exists."""
+        async with self.errors(key):
             await self.client.delete_object(Bucket=self.bucket, Key=key)
 
     async def address(self, key: str, *, seconds: int) -> str:
@@ -247,11 +225,8 @@ class ObjectStore:
 
         A listing has neither content types nor user metadata, and its times are cut to
         milliseconds.
-
-        Raises:
-            ObjectStoreUnavailableError: The server does not answer or reports an error.
         """
-        async with self._errors(""):
+        async with self.errors():
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=prefix
             )
@@ -262,12 +237,8 @@ class ObjectStore:
                     )
 
     async def now(self) -> datetime:
-        """Return the server's time in whole seconds, the clock of object timestamps.
-
-        Raises:
-            ObjectStoreUnavailableError: The server does not answer or reports an error.
-        """
-        async with self._errors(""):
+        """Return the server's time in whole seconds, the clock of object timestamps."""
+        async with self.errors():
             response = await self.client.head_bucket(Bucket=self.bucket)
             return parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
 
@@ -277,11 +248,8 @@ class ObjectStore:
         Args:
             key: Of the object.
             etag: Of the versions to delete; None: all, and the delete markers.
-
-        Raises:
-            ObjectStoreUnavailableError: The server does not answer or reports an error.
         """
-        async with self._errors(""):
+        async with self.errors():
             pages = self.client.get_paginator("list_object_versions").paginate(
                 Bucket=self.bucket, Prefix=key
             )
@@ -295,51 +263,18 @@ class ObjectStore:
                 await self.client.delete_object(Bucket=self.bucket, Key=key, VersionId=version)
             return len(versions)
 
-    async def set_up(
-        self, *, notification_arn: str | None = None, kept_days: int | None = None
-    ) -> None:
-        """Make the bucket private and encrypted (idempotent).
-
-        Args:
-            notification_arn: MinIO's name of the AMQP target of its events,
-                ``arn:minio:sqs::RAW:amqp``.
-            kept_days: Expiry of objects; None: never.
-
-        Raises:
-            ObjectStoreUnavailableError: The server does not answer, or refuses.
-        """
-        async with self._errors(""):
-            with suppress(self.client.exceptions.BucketAlreadyOwnedByYou):
-                await self.client.create_bucket(Bucket=self.bucket)
-            await self.client.delete_bucket_policy(Bucket=self.bucket)  # private
-            await self.client.put_bucket_encryption(
-                Bucket=self.bucket,
-                ServerSideEncryptionConfiguration={
-                    "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
-                },
-            )
-            if notification_arn is not None:
-                await self.client.put_bucket_notification_configuration(
-                    Bucket=self.bucket,
-                    NotificationConfiguration={
-                        "QueueConfigurations": [
-                            {"QueueArn": notification_arn, "Events": list(NOTIFIED_EVENTS)}
-                        ]
-                    },
-                )
-            if kept_days is not None:
-                await self.client.put_bucket_lifecycle_configuration(
-                    Bucket=self.bucket,
-                    LifecycleConfiguration={"Rules": [_expiring_after(kept_days)]},
-                )
-
     async def check(self) -> None:
         """Raise ObjectStoreUnavailableError unless the bucket answers."""
-        async with self._errors(""):
+        async with self.errors():
             await self.client.head_bucket(Bucket=self.bucket)
 
     @asynccontextmanager
-    async def _errors(self, key: str) -> AsyncIterator[None]:
+    async def errors(self, key: str = "") -> AsyncIterator[None]:
+        """Translate the client's errors.
+
+        Args:
+            key: Of the object that is asked for, which may be missing.
+        """
         try:
             yield
         except ClientError as error:
@@ -395,15 +330,6 @@ def _session() -> AioSession:
 
 def _code_of(error: BaseException | None) -> str | None:
     return error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
-
-
-def _expiring_after(days: int) -> "LifecycleRuleTypeDef":
-    return {
-        "ID": "expiry",
-        "Status": "Enabled",
-        "Filter": {"Prefix": ""},
-        "Expiration": {"Days": days},
-    }
 
 
 def _info(key: str, response: Any) -> ObjectInfo:

@@ -1,7 +1,7 @@
 """Dead-letter ("parking") queues: list, replay or drop their messages."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,16 +17,23 @@ from services.common.adapters.rabbitmq.messaging import (
 from services.common.adapters.rabbitmq.settlement import (
     ATTEMPT_HEADER,
     CODE_HEADER,
+    COPIES_HEADER,
+    DUE_HEADER,
     FIRST_FAILURE_HEADER,
     PARKED_AT_HEADER,
+    POSTPONED_HEADER,
     REASON_HEADER,
-    REPLAYS_HEADER,
+    RENEWALS_HEADER,
     Queues,
-    replay_headers,
+    own_headers,
 )
 from services.common.domain.redaction import hide_secrets
 from services.common.runtime.settings import AmqpSettings
 
+REPLAYS_HEADER = "x-replays"
+REPLAYED_AT_HEADER = "x-replayed-at"
+PREVIOUS_CODE_HEADER = "x-previous-code"
+PREVIOUS_REASON_HEADER = "x-previous-reason"
 DELIVERY_LIMIT = "delivery_limit"
 """Code of a message that RabbitMQ parked at its delivery limit, as it killed its consumers."""
 LONGEST_SUBJECT = 300
@@ -144,10 +151,36 @@ async def _parked(
 
 
 async def _replay_one(publisher: Publisher, queues: Queues, message: ParkedMessage) -> None:
-    headers = replay_headers(message.headers, code=message.code, reason=message.reason)
+    headers = _replay_headers(message.headers, code=message.code, reason=message.reason)
     await publisher.publish(
         message.body, queue=queues.work, headers=headers, exchange=queues.exchange
     )
+
+
+def _replay_headers(headers: Mapping[str, Any], *, code: str, reason: str) -> dict[str, Any]:
+    """Return the headers of a replayed message.
+
+    It starts at the first attempt; the time of the first failure, the reason of parking and the
+    number of replays are kept.
+
+    Args:
+        headers: As parked.
+        code: Of parking.
+        reason: Of parking.
+    """
+    dropped = {
+        *(ATTEMPT_HEADER, COPIES_HEADER, POSTPONED_HEADER, RENEWALS_HEADER, DUE_HEADER),
+        *(CODE_HEADER, REASON_HEADER, PARKED_AT_HEADER),
+    }
+    kept = {name: value for name, value in own_headers(headers).items() if name not in dropped}
+    replays = headers.get(REPLAYS_HEADER)
+    return {
+        **kept,
+        REPLAYS_HEADER: replays + 1 if isinstance(replays, int) else 1,
+        REPLAYED_AT_HEADER: datetime.now(tz=UTC).isoformat(),
+        PREVIOUS_CODE_HEADER: code,
+        PREVIOUS_REASON_HEADER: reason,
+    }
 
 
 def _verdict(headers: dict[str, Any]) -> tuple[str, str, datetime | None]:

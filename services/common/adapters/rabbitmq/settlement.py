@@ -42,10 +42,6 @@ MOST_LATE = 0.1
 """Tolerated excess of a delay, as a share of the wait: one round is cheaper than several."""
 HOST_HEADER = "x-host"
 """Hashed by ``fetch.hosts``, so all jobs of a host are in one queue and one process."""
-REPLAYS_HEADER = "x-replays"
-REPLAYED_AT_HEADER = "x-replayed-at"
-PREVIOUS_CODE_HEADER = "x-previous-code"
-PREVIOUS_REASON_HEADER = "x-previous-reason"
 COPIES_HEADER = "x-returned-copies"
 RENEWALS_HEADER = "x-renewals"
 DELIVERY_COUNT_HEADER = "x-delivery-count"
@@ -275,32 +271,6 @@ def own_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
         name: value
         for name, value in headers.items()
         if name not in BY_BROKER and not name.startswith(("x-first-death-", "x-last-death-"))
-    }
-
-
-def replay_headers(headers: Mapping[str, Any], *, code: str, reason: str) -> dict[str, Any]:
-    """Return the headers of a replayed message.
-
-    It starts at the first attempt; the time of the first failure, the reason of parking and the
-    number of replays are kept.
-
-    Args:
-        headers: As parked.
-        code: Of parking.
-        reason: Of parking.
-    """
-    dropped = {
-        *(ATTEMPT_HEADER, COPIES_HEADER, POSTPONED_HEADER, RENEWALS_HEADER, DUE_HEADER),
-        *(CODE_HEADER, REASON_HEADER, PARKED_AT_HEADER),
-    }
-    kept = {name: value for name, value in own_headers(headers).items() if name not in dropped}
-    replays = headers.get(REPLAYS_HEADER)
-    return {
-        **kept,
-        REPLAYS_HEADER: replays + 1 if isinstance(replays, int) else 1,
-        REPLAYED_AT_HEADER: datetime.now(tz=UTC).isoformat(),
-        PREVIOUS_CODE_HEADER: code,
-        PREVIOUS_REASON_HEADER: reason,
     }
 
 

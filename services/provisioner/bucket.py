@@ -1,0 +1,63 @@
+"""A bucket: private and encrypted, its events sent to RabbitMQ, its objects deleted in time."""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from services.common.adapters.object_store import ObjectStore
+
+if TYPE_CHECKING:  # stubs are a development dependency
+    from types_aiobotocore_s3.literals import EventType
+    from types_aiobotocore_s3.type_defs import LifecycleRuleTypeDef, QueueConfigurationTypeDef
+
+NOTIFIED_EVENTS: tuple["EventType", ...] = (
+    "s3:ObjectCreated:Put",
+    "s3:ObjectCreated:CompleteMultipartUpload",
+    "s3:ObjectCreated:Copy",
+    "s3:ObjectRemoved:*",
+)
+"""``s3:ObjectCreated:*`` would also mean changed tags: the same bytes, predicted again."""
+
+
+async def set_up_bucket(
+    store: ObjectStore, *, notification_arn: str | None = None, kept_days: int | None = None
+) -> None:
+    """Make a bucket; what is right already stays.
+
+    Args:
+        store: The bucket.
+        notification_arn: MinIO's name of the AMQP target that is told of its objects,
+            ``arn:minio:sqs::RAW:amqp``.
+        kept_days: After so long objects are deleted; None: never.
+
+    Raises:
+        ObjectStoreUnavailableError: The server does not answer, or refuses.
+    """
+    client, bucket = store.client, store.bucket
+    async with store.errors():
+        with suppress(client.exceptions.BucketAlreadyOwnedByYou):
+            await client.create_bucket(Bucket=bucket)
+        await client.delete_bucket_policy(Bucket=bucket)  # private
+        await client.put_bucket_encryption(
+            Bucket=bucket,
+            ServerSideEncryptionConfiguration={
+                "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+            },
+        )
+        if notification_arn is not None:
+            queue: QueueConfigurationTypeDef = {
+                "QueueArn": notification_arn,
+                "Events": list(NOTIFIED_EVENTS),
+            }
+            await client.put_bucket_notification_configuration(
+                Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [queue]}
+            )
+        if kept_days is not None:
+            expiry: LifecycleRuleTypeDef = {
+                "ID": "expiry",
+                "Status": "Enabled",
+                "Filter": {"Prefix": ""},
+                "Expiration": {"Days": kept_days},
+            }
+            await client.put_bucket_lifecycle_configuration(
+                Bucket=bucket, LifecycleConfiguration={"Rules": [expiry]}
+            )
