@@ -1,4 +1,4 @@
-"""A bucket: private and encrypted, its events sent to RabbitMQ, its objects deleted in time."""
+"""Set up a bucket: privacy, encryption, notifications, expiry."""
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -15,19 +15,19 @@ NOTIFIED_EVENTS: tuple["EventType", ...] = (
     "s3:ObjectCreated:Copy",
     "s3:ObjectRemoved:*",
 )
-"""``s3:ObjectCreated:*`` would also mean changed tags: the same bytes, predicted again."""
+"""Not ``s3:ObjectCreated:*``: it includes changed tags, which need no new prediction."""
 
 
 async def set_up_bucket(
     store: ObjectStore, *, notification_arn: str | None = None, kept_days: int | None = None
 ) -> None:
-    """Make a bucket; what is right already stays.
+    """Make a bucket private and encrypted (idempotent).
 
     Args:
         store: The bucket.
-        notification_arn: MinIO's name of the AMQP target that is told of its objects,
+        notification_arn: MinIO's name of the AMQP target of its events,
             ``arn:minio:sqs::RAW:amqp``.
-        kept_days: After so long objects are deleted; None: never.
+        kept_days: Expiry of objects; None: never.
 
     Raises:
         ObjectStoreUnavailableError: The server does not answer, or refuses.

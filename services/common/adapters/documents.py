@@ -1,7 +1,6 @@
-"""Documents of MongoDB as their types: how they are read, and the schemas that follow.
+"""Read documents of MongoDB as their types, and generate the collections' schemas from these.
 
-The provisioner has MongoDB refuse what does not meet a schema; ``docs/schemas`` has copies for
-readers.
+The provisioner sets the schemas as validators; ``docs/schemas`` has copies for readers.
 """
 
 from collections.abc import Mapping
@@ -29,12 +28,12 @@ TYPES: Mapping[str, type[Record]] = {
 """By their collections."""
 
 _KEPT = ("description", "required", "enum", "minimum", "maximum")
-"""Keywords of JSON Schema that MongoDB has, too."""
+"""Keywords of JSON Schema that MongoDB supports."""
 _TYPES = {"integer": ["int", "long"], "number": ["double", "int", "long"], "boolean": "bool"}
 
 
 class InvalidDocumentError(PermanentError):
-    """A document is not one that this project writes."""
+    """A document does not match its type."""
 
     code = "invalid_document"
 
@@ -54,7 +53,7 @@ def typed(kind: type[T], found: Document) -> T:
 
 
 def schema_of(collection: str) -> Document:
-    """Return the schema of a collection's documents as ``$jsonSchema`` takes it."""
+    """Return the schema of a collection's documents for ``$jsonSchema``."""
     schema = TYPES[collection].model_json_schema(by_alias=True)
     return _to_bson(schema, schema.get("$defs", {}))
 
