@@ -16,6 +16,7 @@ from infra.local.servers import Home, url_of
 from services.cli.output import cell, table
 from services.cli.rows import ImageRow, image_row, image_table
 from services.common.adapters.image_repository import ImageRepository
+from services.common.domain.image_filter import ImageFilter
 
 SHOWN_ROWS = 40
 FORBIDDEN = "forbidden_address"
@@ -44,7 +45,7 @@ async def find_rows(images: ImageRepository, ids: Sequence[str]) -> list[ImageRo
     """Return the images of these documents, in this order."""
     found: dict[str, ImageRow] = {}
     for start in range(0, len(ids), IDS_AT_ONCE):
-        where = {"_id": {"$in": list(ids[start : start + IDS_AT_ONCE])}}
+        where = ImageFilter(ids=frozenset(ids[start : start + IDS_AT_ONCE]))
         found |= {each.id: image_row(each) async for each in images.find(where)}
     return [found[each] for each in ids if each in found]
 

@@ -24,12 +24,13 @@ from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, cell, counted, plain, run, table
 from services.cli.reading import reading_for_people
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Document, open_index
+from services.common.adapters.mongo import open_index
 from services.common.domain.annotations import (
     Outcome,
     UnacceptableAnnotationError,
     to_annotation,
 )
+from services.common.domain.image_filter import PRESENT, ImageFilter, Limits
 from services.common.domain.records import Annotation, How
 from services.common.domain.redaction import hide_secrets
 from services.common.domain.tables.columns import ReadingOptions
@@ -159,17 +160,16 @@ class _Finder:
     async def find(self, where: str) -> _Found:
         """Return what a URL led to, or what has a key, a hash, or else a name."""
         if _kind(where) == "url":
-            return _Found(await self._ids({"sources.url": {"$in": sorted(spellings(where))}}))
-        keys = {where, f"{self.bucket}/{where}"}
-        if found := await self._ids({"_id": {"$in": sorted(keys)}}):
+            return _Found(await self._ids(ImageFilter(urls=frozenset(spellings(where)))))
+        keys = frozenset({where, f"{self.bucket}/{where}"})
+        if found := await self._ids(ImageFilter(ids=keys)):
             return _Found(found)
         if _SHA256.fullmatch(where):
-            return _Found(await self._ids({"sha256": where}))
-        source = {"name": where} | ({"collection": self.collection} if self.collection else {})
-        named = {"sources": {"$elemMatch": source}, "status": {"$ne": "removed"}}
-        return _Found(await self._ids({"sources.name": where, **named}), is_by_name=True)
+            return _Found(await self._ids(ImageFilter(hashes=frozenset({where}))))
+        named = ImageFilter(Limits(collection=self.collection), name=where, status=PRESENT)
+        return _Found(await self._ids(named), is_by_name=True)
 
-    async def _ids(self, where: Document) -> list[str]:
+    async def _ids(self, where: ImageFilter) -> list[str]:
         found = self.images.find(where, sort=[("_id", 1)], fields={"_id": 1})
         return [document.id async for document in found]
 

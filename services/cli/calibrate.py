@@ -13,11 +13,13 @@ from rich.table import Table
 
 from app.engines.calibration import SUFFIX, Calibration
 from services.cli.errors import CommandError, ExitStatus
+from services.cli.limits import limited, require_some
 from services.cli.options import OnlyCorrected
 from services.cli.output import Output, cell, run, table
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.domain.annotations import collapse
+from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.domain.records import Prediction
 from services.common.runtime.settings import MongoSettings
 from services.quality.annotated import Image, annotated
@@ -45,8 +47,10 @@ class Sample(NamedTuple):
     is_right: bool
 
 
+@limited
 def calibrate(
     *,
+    limits: Limits,
     method: Annotated[
         Method,
         typer.Option(
@@ -68,7 +72,9 @@ def calibrate(
 
     async def work() -> ExitStatus:
         async with open_index(MongoSettings()) as index:
-            samples = await collect(ImageRepository(index.images), only_corrected=only_corrected)
+            images = ImageRepository(index.images)
+            await require_some(images, limits)
+            samples = await collect(images, limits, only_corrected=only_corrected)
         version = _chosen(samples, model_version)
         fitted = fit_to(samples[version], method, version)
         _check(fitted)
@@ -86,7 +92,7 @@ def calibrate(
 
 
 async def collect(
-    images: ImageRepository, *, only_corrected: bool = False
+    images: ImageRepository, limits: Limits = NO_LIMITS, *, only_corrected: bool = False
 ) -> dict[str, list[Sample]]:
     """Return what annotated images say of each model's own scores, by its version.
 
@@ -98,7 +104,8 @@ async def collect(
         IndexUnavailableError: MongoDB does not answer.
     """
     samples: dict[str, list[Sample]] = defaultdict(list)
-    async for page in annotated(images, {}, only_corrected=only_corrected):
+    where = ImageFilter(limits)
+    async for page in annotated(images, where, only_corrected=only_corrected):
         for image in page:
             for version, prediction in _own_readings(image).items():
                 is_right = collapse(prediction.text) == image.right

@@ -11,6 +11,7 @@ from rich.console import Console
 from app.settings import EngineName, OcrSettings
 from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
+from services.cli.limits import limited, require_some
 from services.cli.options import OnlyCorrected
 from services.cli.output import Output, cell, run, table
 from services.cli.report import write_page
@@ -18,6 +19,7 @@ from services.cli.watch import progress_bar
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.evaluation import Part, Reader, Sample, StoredReader, read_annotated
 from services.datasets.splits import NAMES, parse_split
@@ -37,8 +39,10 @@ class Evaluated:
     unread: int
 
 
+@limited
 def evaluate(
     *,
+    limits: Limits,
     model_version: Annotated[
         str | None, typer.Option(metavar="VERSION", help="By what this version has read already.")
     ] = None,
@@ -76,8 +80,10 @@ def evaluate(
             async with open_object_store(settings) as store, open_index(MongoSettings()) as index:
                 readers = [await _reader(name, store) for name in names]
                 images = ImageRepository(index.images)
+                await require_some(images, limits)
+                where = ImageFilter(limits, bucket=settings.bucket)
                 annotated = read_annotated(
-                    images, settings.bucket, readers, which, only_corrected=only_corrected
+                    images, where, readers, which, only_corrected=only_corrected
                 )
                 models = await _collect(annotated, readers, output.asides, part)
         _answer(output, models, html)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
+from services.cli.limits import limited, require_some
 from services.cli.options import OnlyCorrected
 from services.cli.output import Output, cell, counted, run, table
 from services.cli.watch import progress_bar
@@ -18,6 +18,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.domain.errors import PermanentError
+from services.common.domain.image_filter import Limits
 from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.export import Progress, Sources, export_again
 from services.datasets.export import export as write_export
@@ -28,13 +29,12 @@ from services.datasets.splits import parse_split
 LAYOUTS = "hf, trocr, paddleocr, doctr, kraken or parquet; see docs/datasets.md."
 
 
+@limited
 def export(
     *,
+    limits: Limits,
     out: Annotated[Path, typer.Option(help="Folder; an earlier export there is replaced.")],
     layout: Annotated[Format | None, typer.Option("--format", help=LAYOUTS)] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Only images stored then or later.")
-    ] = None,
     min_agreement: Annotated[
         float, typer.Option(min=0, max=1, help="Least agreement of models on a label of theirs.")
     ] = 0.9,
@@ -61,7 +61,7 @@ def export(
         return Query(
             format=_required(layout),
             bucket=bucket,
-            since=parse_date(since),
+            **dict(limits),
             only_annotated=only_annotated,
             only_corrected=only_corrected,
             min_agreement=min_agreement,
@@ -72,6 +72,7 @@ def export(
     async def write(sources: Sources, progress: Progress) -> Manifest:
         if from_manifest is not None:
             return await export_again(from_manifest, layout, sources, out, progress)
+        await require_some(sources.images, limits)
         return await write_export(query(sources.store.bucket), sources, out, progress)
 
     async def work() -> ExitStatus:
@@ -89,21 +90,6 @@ def export(
         return ExitStatus.INCOMPLETE if manifest.lost else ExitStatus.OK
 
     run(output, work)
-
-
-def parse_date(text: str | None) -> datetime | None:
-    """Read a date, or a date with its time; one without zone is UTC.
-
-    Raises:
-        typer.BadParameter: It is none.
-    """
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no date such as 2026-11-30") from error
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def _checked_split(text: str) -> str:

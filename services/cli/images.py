@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 
 from services.cli.errors import ExitStatus
+from services.cli.limits import known_names, limited
 from services.cli.output import Output, plain, run
 from services.cli.rows import ImageRow, image_row, image_table
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.mongo import open_index
+from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.runtime.settings import MongoSettings
 
 NEWEST_FIRST = (("indexed_at", -1), ("_id", 1))
@@ -32,11 +34,11 @@ class Status(StrEnum):
     REMOVED = "removed"
 
 
+@limited
 def images(
     *,
+    limits: Limits,
     status: Annotated[Status | None, typer.Option(help="Only these.")] = None,
-    batch: Annotated[str | None, typer.Option(help="Only those that this batch brought.")] = None,
-    collection: Annotated[str | None, typer.Option(help="Only those of this collection.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
     worst_first: Annotated[
         bool,
@@ -57,20 +59,17 @@ def images(
 
     async def work() -> ExitStatus:
         async with open_index(MongoSettings()) as index:
-            rows = await find_rows(
-                index,
-                status=status,
-                batch=batch,
-                collection=collection,
-                limit=limit,
-                worst_first=worst_first,
-            )
+            found = ImageRepository(index.images)
+            rows = await find_rows(found, limits, status, limit=limit, worst_first=worst_first)
+            none = "No such image."
+            if not rows and limits != NO_LIMITS:
+                none += f" {await known_names(found)}"
         order = "lowest scores first" if worst_first else "newest first"
         if as_csv:
             write_csv(rows)
             return ExitStatus.OK
         title = f"{len(rows)} images, {order}"
-        shown = image_table(title, rows, is_wide=wide) if rows else "No such image."
+        shown = image_table(title, rows, is_wide=wide) if rows else none
         output.answer([row.model_dump() for row in rows], shown)
         return ExitStatus.OK
 
@@ -92,29 +91,20 @@ def write_csv(rows: Sequence[ImageRow]) -> None:
 
 
 async def find_rows(
-    index: Database,
+    images: ImageRepository,
+    limits: Limits,
+    status: Status | None,
     *,
-    status: Status | None = None,
-    batch: str | None = None,
-    collection: str | None = None,
-    limit: int = 0,
-    worst_first: bool = False,
+    limit: int,
+    worst_first: bool,
 ) -> list[ImageRow]:
     """Return the images that fit (``limit`` 0: all of them).
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.
     """
-    where: Document = {}
-    if status is not None:
-        where["status"] = status.value
-    elif worst_first:
-        where["status"] = Status.PREDICTED.value
-    if batch is not None:
-        where["sources.batch_id"] = batch
-    if collection is not None:
-        where["sources.collection"] = collection
+    wanted = status or (Status.PREDICTED if worst_first else None)
+    where = ImageFilter(limits, status=(wanted.value,) if wanted else ())
     sort = WORST_FIRST if worst_first else NEWEST_FIRST
-    images = ImageRepository(index.images)
     found = images.find(where, sort=sort, limit=limit)
-    return [image_row(each, batch=batch, collection=collection) async for each in found]
+    return [image_row(each, limits) async for each in found]

@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, address_of, reason_of
+from services.cli.limits import limited, require_some
 from services.cli.output import Output, cell, counted, plain, run, table
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
 from services.common.domain.annotations import Outcome
+from services.common.domain.image_filter import Limits
 from services.common.runtime.settings import MongoSettings, S3Settings
 from services.label_studio.client import LabelStudio, open_label_studio
 from services.label_studio.errors import (
@@ -41,8 +43,10 @@ app = typer.Typer(no_args_is_help=True, help="Annotate in Label Studio: images t
 
 
 @app.command(epilog=EXIT_STATUSES)
+@limited
 def push(
     *,
+    limits: Limits,
     limit: Annotated[
         int, typer.Option(min=0, help="Open tasks to have there; annotated ones make room.")
     ] = 1000,
@@ -62,15 +66,18 @@ def push(
             open_object_store(s3) as store,
             open_object_store(as_browsers_see_it) as signing,
         ):
+            images = ImageRepository(index.images)
+            await require_some(images, limits)
             project = await studio.find_project(settings.project)
             if project is None and not dry_run:
                 project = await studio.create_project(settings.project, LABEL_CONFIG)
             with _progress(output, "pushing") as progress:
                 step = Push(
                     studio,
-                    ImageRepository(index.images),
+                    images,
                     Addresses(settings, signing),
                     store,
+                    limits,
                     is_dry_run=dry_run,
                     on_progress=lambda report: progress(report.counts),
                 )

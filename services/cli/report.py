@@ -1,6 +1,6 @@
 """``docreco report``: how good the predictions of a period are, as a table or a page with plots."""
 
-import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -11,97 +11,83 @@ from rich.text import Text
 
 from app.settings import OcrSettings
 from services.cli.errors import CommandError, ExitStatus
+from services.cli.limits import limited, require_some
 from services.cli.output import Output, cell, run, table
 from services.cli.report_figures import Figures
 from services.cli.report_page import as_score, as_share, report_page
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
+from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.runtime.settings import MongoSettings
 from services.quality.annotated import right_text
 from services.quality.tally import Tally
 
-UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-LONGEST = timedelta(days=3660)
+PERIOD = timedelta(days=7)
 FIELDS = {"prediction": 1, "annotation": 1, "sources.url": 1, "status": 1, "error.code": 1} | {
     "sha256": 1
 }
 
 
+@limited
 def report(
     *,
-    since: Annotated[str, typer.Option(help="Length of the period: 30m, 24h, 7d, 4w.")] = "7d",
+    limits: Limits,
     html: Annotated[Path | None, typer.Option(help="Write a page with plots there.")] = None,
     critical: Annotated[
         float, typer.Option(min=0, max=1, help="The mean score should stay above it.")
     ] = 0.5,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Show how good the predictions of a period are, by model version, and the worst of them."""
+    """Show how good the predictions of a period (the last 7 days) are, and the worst of them."""
     output = Output(as_json=as_json)
-    period = parse_period(since)
 
     async def work() -> ExitStatus:
-        until = datetime.now(tz=UTC)
+        until = limits.until or datetime.now(tz=UTC)
+        since = limits.since or until - PERIOD
+        if since >= until:
+            raise typer.BadParameter("it is not before the end of the period", param_hint="--since")
         low_score = OcrSettings().low_score_threshold
         async with open_index(MongoSettings()) as index:
-            figures = await collect(
-                ImageRepository(index.images),
-                since=until - period,
-                until=until,
-                low_score=low_score,
-            )
+            images = ImageRepository(index.images)
+            sources = limits.model_copy(update={"since": None, "until": None})
+            await require_some(images, sources)
+            figures = Figures(since, until, low_score)
+            await collect(images, figures, sources)
         if html is not None:
             write_page(html, report_page(figures, critical=critical))
             output.asides.print(cell(f"written: {html}"))
         remarks = [figures.remark] if figures.remark else []
-        first = figure_table(figures, since)
-        output.answer(figures.document(), first, *remarks, worst_table(figures))
+        output.answer(figures.document(), figure_table(figures), *remarks, worst_table(figures))
         return ExitStatus.OK
 
     run(output, work)
 
 
-async def collect(
-    images: ImageRepository, *, since: datetime, until: datetime, low_score: float
-) -> Figures:
-    """Return the figures of a period, of each image once, whichever copies of it there are.
+async def collect(images: ImageRepository, figures: Figures, limits: Limits = NO_LIMITS) -> None:
+    """Count what was predicted in a period, each image once, whichever copies of it there are.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.
     """
-    figures = Figures(since, until, low_score)
     # What was predicted in the period was indexed in it or later, and that has an index
-    where, order = {"indexed_at": {"$gte": since}}, [("indexed_at", 1)]
+    where, order = ImageFilter(limits, changed_since=figures.since), [("indexed_at", 1)]
     # Of copies, those count first whose text a person has written
-    written = {**where, "annotation": {"$ne": None}}
+    written = replace(where, annotated=True)
     async for document in images.find(written, sort=order, fields=FIELDS):
         if right_text(document) is not None:
             figures.add(document)
     async for document in images.find(where, sort=order, fields=FIELDS):
         figures.add(document)
-    return figures
 
 
-def parse_period(text: str) -> timedelta:
-    """Read a length of time such as ``7d``.
-
-    Raises:
-        typer.BadParameter: It is none, or longer than ten years.
-    """
-    found = re.fullmatch(r"(\d{1,6})([mhdw])", text)
-    period = timedelta(**{UNITS[found[2]]: int(found[1])}) if found else timedelta()
-    if not timedelta() < period <= LONGEST:
-        raise typer.BadParameter(f"{text!r} is no length of time; write 30m, 24h, 7d or 4w")
-    return period
-
-
-def figure_table(figures: Figures, since: str) -> Table:
+def figure_table(figures: Figures) -> Table:
     """Return the figures of all together and of each model version."""
     columns = ["model", "predictions", "mean score", "low scores", "annotated", "CER"]
     rows = [_row("all", figures.total)]
     rows += [_row(name, tally) for name, tally in sorted(figures.models.items())]
     rows += [_row(f"text {name}", tally) for name, tally in sorted(figures.hows.items())]
-    title = f"The last {since}: {figures.per_minute:.2f} predictions per minute, "
+    title = f"Since {figures.since:%Y-%m-%d %H:%M} UTC: "
+    title += f"{figures.per_minute:.2f} predictions per minute, "
     return table(f"{title}{figures.rejected.total()} images rejected", columns, rows)
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from services.cli.output import cell, table
 from services.common.domain.image import ImageDocument
+from services.common.domain.image_filter import NO_LIMITS, Limits
 from services.common.domain.records import UPLOADED, Source
 
 _HASH = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
@@ -65,17 +66,9 @@ def character_error_rate(annotation: str, prediction: str) -> float:
     return float(jiwer.cer(annotation, prediction))
 
 
-def image_row(
-    document: ImageDocument, *, batch: str | None = None, collection: str | None = None
-) -> ImageRow:
-    """Return what a person is shown of a document.
-
-    Args:
-        document: Of the image.
-        batch: Asked for: what came with it is shown first.
-        collection: The same.
-    """
-    asked_for = {batch, collection} - {None}
+def image_row(document: ImageDocument, limits: Limits = NO_LIMITS) -> ImageRow:
+    """Return what a person is shown of a document, first of all the source that was asked for."""
+    asked_for = {limits.batch, limits.collection} - {None}
     sources = sorted(
         document.sources, key=lambda each: asked_for.isdisjoint({each.batch_id, each.collection})
     )

@@ -4,6 +4,7 @@ import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from services.common.adapters.image_query import to_query
 from services.common.domain.records import UNKNOWN_HOW, How
 from services.datasets.manifest import Format, Manifest
 from services.datasets.plan import Plan
@@ -37,7 +38,7 @@ def data_card(manifest: Manifest, plan: Plan) -> str:
     return environment.get_template("card.md.j2").render(
         manifest=manifest,
         query=manifest.query,
-        filter=filter_of(manifest.query),
+        filter=to_query(filter_of(manifest.query)),
         paths={name: pattern.format(name) for name in manifest.splits} if pattern else {},
         origins=plan.counts("origin"),
         meanings=MEANINGS,

@@ -7,6 +7,7 @@ from functools import partial
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.image import ImageDocument
+from services.common.domain.image_filter import PRESENT, ImageFilter
 from services.common.domain.labels import Exclusion, Label, Origin, label_of
 from services.common.domain.records import Quality, Source
 from services.datasets.splits import hosts_of, source_group
@@ -30,7 +31,7 @@ async def find_copies(
     Raises:
         IndexUnavailableError: MongoDB does not answer.
     """
-    where = {"sha256": {"$in": sorted(set(hashes))}, "bucket": bucket, "status": {"$ne": "removed"}}
+    where = ImageFilter(hashes=frozenset(hashes), bucket=bucket, status=PRESENT)
     copies: dict[str, list[ImageDocument]] = {}
     async for document in images.find(where, fields=FIELDS):
         copies.setdefault(str(document.sha256), []).append(document)

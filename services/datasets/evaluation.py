@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.accuracy import word_errors
 from services.common.domain.image import ImageDocument
+from services.common.domain.image_filter import ImageFilter
 from services.common.domain.records import UNKNOWN_HOW, UPLOADED
 from services.datasets.copies import FIELDS, find_copies, identity_of
 from services.datasets.splits import Split, hosts_of
@@ -97,7 +98,7 @@ def stored_reading(document: ImageDocument, version: str | None) -> Reading | No
 
 async def read_annotated(
     images: ImageRepository,
-    bucket: str,
+    where: ImageFilter,
     readers: Sequence[Reader],
     part: Part | None = None,
     *,
@@ -105,16 +106,15 @@ async def read_annotated(
 ) -> AsyncIterator[tuple[Sample | None, ...]]:
     """Yield each image whose text a person has written, with what each reader makes of it.
 
-    None stands for a reader that has not read it, or can't. With ``only_corrected``, a prediction
-    that a person accepted is no such text.
+    None stands for a reader that has not read it, or can't. ``where`` names a bucket. With
+    ``only_corrected``, a prediction that a person accepted is no such text.
 
     Raises:
         UnavailableError: A server is missing.
     """
     fields = {**FIELDS, "history.score": 1}
-    where = {"bucket": bucket}
     async for page in annotated(images, where, fields=fields, only_corrected=only_corrected):
-        chosen = await _only(part, page, images, bucket)
+        chosen = await _only(part, page, images, str(where.bucket))
         documents = [image.document for image in chosen]
         readings = [await reader.read(documents) for reader in readers]
         for image, *read in zip(chosen, *readings, strict=True):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from services.common.domain.annotations import NORMALISATION
 from services.common.domain.errors import PermanentError
+from services.common.domain.image_filter import Limits
 from services.common.domain.labels import Origin
 from services.common.domain.normal_form import Difference
 from services.common.domain.records import How
@@ -67,15 +68,11 @@ class Record(BaseModel):
     """Why the image's file is a PNG of its normal form rather than the bytes collected."""
 
 
-class Query(BaseModel):
+class Query(Limits):
     """What was asked for."""
-
-    model_config = ConfigDict(frozen=True)
 
     format: Format
     bucket: str
-    since: datetime | None = None
-    """Only images stored then or later."""
     only_annotated: bool = False
     only_corrected: bool = False
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import by_sha256, paginate
-from services.common.adapters.mongo import Document
 from services.common.domain.image import ImageDocument
+from services.common.domain.image_filter import PRESENT, ImageFilter
 from services.common.domain.labels import Exclusion
 from services.common.domain.records import Prediction
 from services.datasets.copies import decide, find_copies, identity_of, provenance_of
@@ -15,19 +15,13 @@ from services.datasets.plan import Plan
 from services.datasets.splits import Split, parse_split
 
 
-def filter_of(query: Query) -> Document:
-    """Return which documents a query is about, as MongoDB takes it."""
-    where: Document = {
-        "bucket": query.bucket,
-        "status": {"$in": ["predicted", "rejected"]},
-        "sha256": {"$type": "string"},
-    }
-    if query.since is not None:
-        where["stored_at"] = {"$gte": query.since}
-    if query.only_annotated or query.only_corrected:
-        # Those whose sources disagree are not in it, and counted
-        where["$or"] = [{"annotation": {"$ne": None}}, {"annotation_conflict": {"$ne": None}}]
-    return where
+def filter_of(query: Query) -> ImageFilter:
+    """Return which documents a query is about.
+
+    Of annotated ones, also those whose sources disagree: they are not in it, and counted.
+    """
+    is_labelled = query.only_annotated or query.only_corrected
+    return ImageFilter(query, bucket=query.bucket, status=PRESENT, is_labelled=is_labelled)
 
 
 async def select(images: ImageRepository, query: Query, plan: Plan) -> Counter[str]:
@@ -40,9 +34,7 @@ async def select(images: ImageRepository, query: Query, plan: Plan) -> Counter[s
     """
     excluded: Counter[str] = Counter()
     split = parse_split(query.split)
-    where = filter_of(query)
-    del where["sha256"]  # the sort key finds those that have one
-    async for page in paginate(images, where, by_sha256(), fields={"sha256": 1}):
+    async for page in paginate(images, filter_of(query), by_sha256(), fields={"sha256": 1}):
         hashes = plan.unseen(str(document.sha256) for document in page.documents)
         excluded["duplicate"] += len(page.documents) - len(hashes)
         records = []

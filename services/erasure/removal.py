@@ -12,7 +12,7 @@ from typing import Any
 
 from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Database, Document
+from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import ObjectStore, ObjectTooLargeError
 from services.common.adapters.rabbitmq import parking
 from services.common.adapters.rabbitmq.messaging import open_publisher
@@ -21,6 +21,7 @@ from services.common.adapters.synthetic_events import ORIGIN_HEADER, removed_not
 from services.common.adapters.tombstones import erase_tombstones
 from services.common.domain.errors import ObjectNotFoundError, PermanentError
 from services.common.domain.image import Decision, ImageDocument
+from services.common.domain.image_filter import PRESENT, ImageFilter
 from services.common.domain.normal_form import TRAINABLE, to_normal_file
 from services.common.domain.redaction import REDACTED, beginning, may_be_kept_as
 from services.common.download.urls import spellings
@@ -82,7 +83,7 @@ async def find_copies(
     Raises:
         UnavailableError: A server does not answer.
     """
-    where = {"sha256": {"$in": sorted(hashes)}, "status": {"$ne": "removed"}}
+    where = ImageFilter(hashes=frozenset(hashes), status=PRESENT)
     copies = ImageRepository(index.images).find(where, fields={"key": 1})
     others = {each.key async for each in copies} - known
     unread = [each async for each in _unread_copies(store, index, hashes, known | others)]
@@ -148,14 +149,14 @@ async def _keys_from(index: Database, url: str) -> set[str]:
 
 
 async def _keys_with_source(index: Database, urls: set[str]) -> set[str]:
-    where = {"sources.url": {"$in": sorted(urls)}}
+    where = ImageFilter(urls=frozenset(urls))
     return {each.key async for each in ImageRepository(index.images).find(where, fields={"key": 1})}
 
 
 async def _keys_kept_of(index: Database, urls: set[str]) -> set[str]:
     """Return the keys of images whose redacted source may be one of these."""
     starts = "|".join(sorted({re.escape(beginning(each)) for each in urls}))
-    where = {"sources.url": {"$regex": f"^(?:{starts})[?;#].*={REDACTED}"}}
+    where = ImageFilter(url_pattern=f"^(?:{starts})[?;#].*={REDACTED}")
     return {
         document.key
         async for document in ImageRepository(index.images).find(where)
@@ -216,24 +217,29 @@ async def prove(
     Raises:
         UnavailableError: A server does not answer.
     """
-    images = ImageRepository(index.images)
     deadline = asyncio.get_running_loop().time() + wait_seconds
     proofs = []
     for target in targets:
-        where: Document = {"_id": f"{store.bucket}/{target.key}", "status": "removed"}
-        if target.says_removed and target.is_stored:
-            # It was restored without a new document state: only a later removal is the proof
-            where["sequencer"] = {"$ne": target.document.sequencer}
-        document = await anext(images.find(where), None)
+        document_id = f"{store.bucket}/{target.key}"
+        document = await _erased(document_id, target, index)
         while document is None and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(POLL_SECONDS)
-            document = await anext(images.find(where), None)
+            document = await _erased(document_id, target, index)
         is_gone = await store.head(target.key) is None
-        proofs.append(_proof(where["_id"], target, document if is_gone else None))
+        proofs.append(_proof(document_id, target, document if is_gone else None))
     # An image that had no document before may have an annotation
     await _erase_annotations(targets, store, index)
     await _note_hashes(targets, store, index)
     return proofs
+
+
+async def _erased(document_id: str, target: Target, index: Database) -> ImageDocument | None:
+    """Return a document where it says that its image was removed."""
+    document = await ImageRepository(index.images).load(document_id)
+    # Where it was restored without a new document state, only a later removal is the proof
+    came_back = target.says_removed and target.is_stored
+    is_known = came_back and document.sequencer == target.document.sequencer
+    return document if document.status == "removed" and not is_known else None
 
 
 async def _note_hashes(targets: list[Target], store: ObjectStore, index: Database) -> None:

@@ -203,8 +203,8 @@ class Pull:
 
     async def _has_said(self, image: str, origin: str) -> bool:
         """Whether an image's annotation comes from this task."""
-        ours = {"_id": image, "annotation.origin": origin}
-        return await self._images.count(ours, most=1) > 0
+        annotation = (await self._images.load(image)).annotation
+        return annotation is not None and annotation.origin == origin
 
     async def _name(self, said: schemas.Annotation) -> str:
         """Return the author; a listing has only the id."""

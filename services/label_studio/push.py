@@ -15,6 +15,7 @@ from services.common.adapters.keyset import by_score, paginate
 from services.common.adapters.object_store import ObjectStore, ObjectTooLargeError
 from services.common.domain.errors import ObjectNotFoundError
 from services.common.domain.image import ImageDocument
+from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.domain.normal_form import is_shown_alike
 from services.label_studio.client import LabelStudio
 from services.label_studio.schemas import Task
@@ -63,6 +64,7 @@ class Push:
         images: Source.
         addresses: URLs of images for browsers.
         store: The bucket of images, as reached from here.
+        limits: Which images get tasks.
         is_dry_run: Report without writing.
         on_progress: Called after each step.
     """
@@ -71,6 +73,7 @@ class Push:
     images: ImageRepository
     addresses: Addresses
     store: ObjectStore
+    limits: Limits = NO_LIMITS
     is_dry_run: bool = False
     on_progress: Callable[[Report], None] = lambda _: None
 
@@ -116,7 +119,7 @@ class Push:
     async def _bring_up_to_date(self, listed: dict[str, list[Task]], report: Report) -> set[str]:
         """Return the images that have a task afterwards."""
         kept: set[str] = set()
-        found = self.images.find({"_id": {"$in": sorted(listed)}})
+        found = self.images.find(ImageFilter(ids=frozenset(listed)))
         documents = {document.id: document async for document in found}
         for image, tasks in listed.items():
             for task in tasks:
@@ -192,7 +195,9 @@ class Push:
             yield chunk
 
     async def _candidates(self, there: set[str], report: Report) -> AsyncIterator[ImageDocument]:
-        wanted = {"status": "predicted", "annotation.quality": None, "bucket": self.store.bucket}
+        wanted = ImageFilter(
+            self.limits, bucket=self.store.bucket, status=("predicted",), annotated=False
+        )
         async for page in paginate(self.images, wanted, by_score(), fields=FIELDS):
             without = (each for each in page.documents if each.id not in there)
             while group := list(islice(without, READ_AT_ONCE)):

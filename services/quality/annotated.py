@@ -5,16 +5,17 @@ all count this way.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import NamedTuple, Self
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import by_sha256, paginate
-from services.common.adapters.mongo import Document
 from services.common.domain.accuracy import character_errors
 from services.common.domain.annotations import collapse
 from services.common.domain.image import ImageDocument
+from services.common.domain.image_filter import ImageFilter
 from services.common.domain.labels import Label, label_of
 from services.common.domain.records import UNKNOWN_HOW
 
@@ -73,7 +74,7 @@ def misreading(read: str, *, right: str) -> Misreading:
 
 async def annotated(
     images: ImageRepository,
-    where: Document,
+    where: ImageFilter,
     *,
     fields: Mapping[str, int] = FIELDS,
     only_corrected: bool = False,
@@ -89,14 +90,14 @@ async def annotated(
     Raises:
         IndexUnavailableError: MongoDB does not answer.
     """
-    where = {**where, "annotation": {"$ne": None}}
+    where = replace(where, annotated=True)
     async for page in predicted(images, where, fields=fields, only_corrected=only_corrected):
         yield [each for each in page if each.right is not None]
 
 
 async def predicted(
     images: ImageRepository,
-    where: Document,
+    where: ImageFilter,
     *,
     fields: Mapping[str, int] = FIELDS,
     only_corrected: bool = False,
@@ -114,7 +115,7 @@ async def predicted(
     """
     of = partial(Image.of, only_corrected=only_corrected)
     last: list[ImageDocument] = []
-    where = {**where, "status": "predicted"}
+    where = replace(where, status=("predicted",))
     async for page in paginate(images, where, by_sha256(), fields=fields):
         documents = [*last, *page.documents]
         groups = [list(copies) for _, copies in groupby(documents, key=lambda each: each.sha256)]

@@ -8,6 +8,7 @@ import structlog
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.errors import UnavailableError
+from services.common.domain.image_filter import ImageFilter
 from services.quality.annotated import annotated
 from services.quality.tally import Tally, add_to_each
 from services.reconciler.metrics import (
@@ -35,7 +36,7 @@ async def count(images: ImageRepository, bucket: str) -> dict[Model, Tally]:
         IndexUnavailableError: MongoDB does not answer.
     """
     tallies: dict[Model, Tally] = defaultdict(Tally)
-    async for page in annotated(images, {"bucket": bucket}):
+    async for page in annotated(images, ImageFilter(bucket=bucket)):
         for image in page:
             if (read := image.document.prediction) is not None:
                 model = Model(str(read.engine), str(read.model_version))

@@ -24,6 +24,7 @@ from services.common.adapters.synthetic_events import (
 from services.common.domain.errors import PipelineError
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.domain.image import ImageDocument
+from services.common.domain.image_filter import ImageFilter
 from services.common.runtime.settings import AmqpSettings
 from services.reconciler.compare import (
     MOST_REMOVALS,
@@ -132,24 +133,15 @@ class Reconciler:
         return report
 
     async def _documents(self) -> AsyncGenerator[ImageDocument, None]:
-        """Yield the bucket's documents by ``_id``, in pages, as idle cursors expire."""
-        last, end = f"{self._store.bucket}/", f"{self._store.bucket}0"  # "0" follows "/"
-        fields = {"key": 1, "etag": 1, "status": 1, "sequencer": 1}
-        while True:
-            page = [
-                document
-                async for document in self._images.find(
-                    {"_id": {"$gt": last, "$lt": end}},
-                    sort=[("_id", 1)],
-                    limit=DOCUMENT_PAGE,
-                    fields=fields,
-                )
-            ]
-            if not page:
-                return
+        """Yield the bucket's documents by ``_id``."""
+        async for page in self._images.scan(
+            ImageFilter(),
+            page=DOCUMENT_PAGE,
+            fields={"key": 1, "etag": 1, "status": 1, "sequencer": 1},
+            prefix=f"{self._store.bucket}/",
+        ):
             for document in page:
                 yield document
-            last = page[-1].id
 
     async def _settle(
         self, differing: list[Pair], cutoff: datetime, parked: Parked, report: Report

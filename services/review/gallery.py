@@ -1,7 +1,6 @@
 """Select the images of the gallery."""
 
 import json
-import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,7 +8,7 @@ from enum import StrEnum
 from time import monotonic
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import (
@@ -21,10 +20,11 @@ from services.common.adapters.keyset import (
     cursor_behind,
     paginate,
 )
-from services.common.adapters.mongo import Document
 from services.common.domain.errors import PermanentError
 from services.common.domain.image import ImageDocument
-from services.review.queue import SEARCH_SECONDS, from_host
+from services.common.domain.image_filter import ImageFilter, Limits
+from services.common.domain.records import Quality
+from services.review.queue import SEARCH_SECONDS
 
 PAGE = 24
 FIELDS = dict.fromkeys(
@@ -52,14 +52,6 @@ class Order(StrEnum):
     BEST = "best"
 
 
-class SearchedField(StrEnum):
-    """Fields searched for a text."""
-
-    PREDICTION = "prediction.text"
-    ANNOTATION = "annotation.text"
-    KEY = "key"
-
-
 def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
@@ -72,24 +64,29 @@ Text = Annotated[str, BeforeValidator(_printable), Field(max_length=200)]
 Score = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_none_if_empty)]
 
 
-class Filters(BaseModel):
+class Form(Limits):
+    """Filter of a page in its address."""
+
+    host: Text = ""
+    cursor: Annotated[str, Field(max_length=4000)] = ""
+
+    def parameters(self, cursor: str = "") -> list[tuple[str, str]]:
+        """Return the query parameters of the page after a cursor."""
+        given = self.model_dump(mode="json", exclude_defaults=True, exclude={"cursor"})
+        given |= {"cursor": cursor} if cursor else {}
+        lists = ((name, each if isinstance(each, list) else [each]) for name, each in given.items())
+        return [(name, str(value)) for name, values in lists for value in values]
+
+
+class Filters(Form):
     """Filters of the gallery's form."""
 
     order: Order = Order.NEWEST
     status: Literal["", "predicted", "rejected", "removed"] = ""
     low: Score = None
     high: Score = None
-    host: Text = ""
-    batch: Text = ""
     annotated: Literal["", "yes", "no", "ok", "unreadable", "not_a_line"] = ""
     q: Text = ""
-    search: SearchedField = SearchedField.PREDICTION
-    cursor: Annotated[str, Field(max_length=4000)] = ""
-
-    def link(self, cursor: str) -> dict[str, str]:
-        """Return the query parameters of the page after a cursor."""
-        given = self.model_dump(mode="json", exclude_defaults=True) | {"cursor": cursor}
-        return {name: str(value) for name, value in given.items()}
 
 
 class InvalidCursorError(PermanentError):
@@ -132,23 +129,19 @@ async def find_page(images: ImageRepository, filters: Filters) -> GalleryPage:
     return GalleryPage(found, encode(after) if after else None, is_cut=after is not None)
 
 
-def where(filters: Filters) -> Document:
+def where(filters: Filters) -> ImageFilter:
     """Return the filter of images, beside the range of the sort key."""
-    conditions: Document = {}
-    if filters.status:
-        conditions["status"] = filters.status
-    if filters.order is Order.NEWEST and (filters.low is not None or filters.high is not None):
-        low, high = _range(filters)
-        conditions["prediction.score"] = {"$gte": low, "$lte": high}
-    if filters.batch:
-        conditions["sources.batch_id"] = filters.batch
-    if filters.annotated in {"yes", "no"}:
-        conditions["annotation.quality"] = None if filters.annotated == "no" else {"$ne": None}
-    elif filters.annotated:
-        conditions["annotation.quality"] = filters.annotated
-    if filters.q:
-        conditions[filters.search] = {"$regex": re.escape(filters.q), "$options": "i"}
-    return conditions | (from_host(filters.host) if filters.host else {})
+    is_by_change = filters.order is Order.NEWEST
+    has_range = is_by_change and not (filters.low is None and filters.high is None)
+    said = {"yes": True, "no": False, "": None, **{each.value: each for each in Quality}}
+    return ImageFilter(
+        filters,
+        status=(filters.status,) if filters.status else (),
+        scores=_range(filters) if has_range else None,
+        annotated=said[filters.annotated],
+        host=filters.host or None,
+        text=filters.q or None,
+    )
 
 
 def encode(cursor: Cursor) -> str:

@@ -13,6 +13,7 @@ import structlog
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.errors import UnavailableError
 from services.common.domain.image import ImageDocument
+from services.common.domain.image_filter import ImageFilter
 from services.common.domain.records import UPLOADED, How
 from services.common.runtime.periodic import periodic
 from services.quality.annotated import Image, how_of, predicted
@@ -84,7 +85,7 @@ async def count(images: ImageRepository) -> Figures:
         IndexUnavailableError: MongoDB does not answer.
     """
     figures = Figures()
-    async for page in predicted(images, {}, fields=FIELDS):
+    async for page in predicted(images, ImageFilter(), fields=FIELDS):
         for image in page:
             figures.add(image)
         await asyncio.sleep(0)  # yield to requests during a long count

@@ -2,13 +2,11 @@
 
 import asyncio
 import random
-import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from time import monotonic
-from typing import Any
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import (
@@ -19,9 +17,9 @@ from services.common.adapters.keyset import (
     by_sha256,
     paginate,
 )
-from services.common.adapters.mongo import Document
 from services.common.domain.annotations import Outcome, to_annotation
 from services.common.domain.image import ImageDocument
+from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.domain.records import Annotation, Quality
 from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
@@ -44,7 +42,7 @@ class Wish:
     """Filter of the queue."""
 
     mode: Mode = Mode.WORST
-    batch: str = ""
+    limits: Limits = NO_LIMITS
     host: str = ""
     after: Cursor | None = None
     """Cursor of an earlier search that timed out."""
@@ -229,17 +227,6 @@ def is_open(document: ImageDocument) -> bool:
     return document.status == "predicted" and document.annotation is None
 
 
-def from_host(host: str) -> Document:
-    """Return the filter for images of a source host."""
-    name = re.escape(host)
-    return {
-        "sources.url": {
-            "$regex": f"^https?://([^/?#]*@)?{name}([:/?#]|$)",
-            "$options": "i",
-        }
-    }
-
-
 def sort_keys(mode: Mode) -> list[SortKey]:
     """Return the sort keys of the passes over the images."""
     if mode is Mode.RANDOM:
@@ -248,8 +235,6 @@ def sort_keys(mode: Mode) -> list[SortKey]:
     return [by_disagreement() if mode is Mode.DISAGREEMENT else by_score()]
 
 
-def _where(wish: Wish) -> Document:
-    where: dict[str, Any] = {"status": "predicted", "annotation.quality": None}
-    if wish.batch:
-        where["sources.batch_id"] = wish.batch
-    return where | (from_host(wish.host) if wish.host else {})
+def _where(wish: Wish) -> ImageFilter:
+    host = wish.host or None
+    return ImageFilter(wish.limits, status=("predicted",), annotated=False, host=host)

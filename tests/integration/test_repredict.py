@@ -19,6 +19,7 @@ from services.common.adapters.synthetic_events import (
     sequencer_at,
     stored_notification,
 )
+from services.common.domain.image_filter import NO_LIMITS
 from services.common.domain.jobs import job_for, parse_job
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.factories import document as image_document
@@ -64,7 +65,7 @@ class Site:
     async def repredict(
         self, *, model_version_not: str | None = None, status: Status | None = None, limit: int = 9
     ) -> int:
-        where = selection(model_version_not, status)
+        where = selection(NO_LIMITS, model_version_not, status)
         count = len(self.settlements.settled)
         queued = await queue_all(
             ImageRepository(self.index.images), self.publisher, where, limit, self.queues.work

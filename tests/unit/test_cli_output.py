@@ -24,6 +24,7 @@ from services.cli.rows import character_error_rate, image_row, image_table
 from services.cli.settings import CliSettings
 from services.common.domain.errors import IndexUnavailableError
 from services.common.domain.image import ImageDocument
+from services.common.domain.image_filter import NO_LIMITS, Limits
 from services.erasure.removal import Target
 from tests import factories
 
@@ -176,7 +177,8 @@ def test_row_shows_the_source_that_was_asked_for() -> None:
         {"kind": "folder", "collection": "b", "name": "2.png", "batch_id": "b2"},
     ]
     image = factories.document(sources=known)
-    asked = [image_row(image, collection="b"), image_row(image, batch="b1"), image_row(image)]
+    limits = [Limits(collection="b"), Limits(batch="b1"), NO_LIMITS]
+    asked = [image_row(image, each) for each in limits]
     assert [each.name for each in asked] == ["2.png", "1.png", "1.png"]
     assert [each.origin for each in asked] == ["b: 2.png", "a: 1.png", "http://a.test/1"]
 

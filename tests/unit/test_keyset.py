@@ -22,6 +22,7 @@ from services.common.adapters.keyset import (
     paginate,
 )
 from services.common.adapters.mongo import Collection, Document
+from services.common.domain.image_filter import ImageFilter
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 LIMIT = 3
@@ -42,8 +43,9 @@ class InMemory:
         self.ranges: list[list[Any]] = []
 
     async def find(
-        self, where: Document, *, sort: list[tuple[str, int]], limit: int, **_: Any
+        self, _: Document, *, within: Document, sort: list[tuple[str, int]], limit: int, **__: Any
     ) -> AsyncIterator[Document]:
+        where = within
         self.ranges.append([list(each.values()) for each in where.values() if _is_range(each)])
         found = [each for each in self.documents if _meets(each, where)]
         for name, direction in reversed(sort):
@@ -75,7 +77,10 @@ def _meets(document: Document, where: Document) -> bool:
 def read(images: InMemory, key: SortKey, after: Cursor | None = None) -> list[Page]:
     async def work() -> list[Page]:
         repository = ImageRepository(cast("Collection", images))
-        return [page async for page in paginate(repository, {}, key, after=after, limit=LIMIT)]
+        return [
+            page
+            async for page in paginate(repository, ImageFilter(), key, after=after, limit=LIMIT)
+        ]
 
     return asyncio.run(work())
 

@@ -28,13 +28,17 @@ class Index(NamedTuple):
 
 
 INDEXES: Mapping[str, Sequence[Index]] = {
+    # `_id` last: the tie-breaker of cursors (keyset.py). Of several that have a range's field, the
+    # first one whose other fields are given is used (image_query.py).
     IMAGES: (
+        Index(("sources.group", "_id")),
+        Index(("sources.batch_id", "prediction.score", "_id")),
+        Index(("sources.batch_id", "indexed_at", "_id")),
+        Index(("sources.collection", "prediction.score", "_id")),
+        Index(("sources.collection", "indexed_at", "_id")),
         Index(("status", "annotation.quality", "prediction.score", "_id")),
         Index(("sources.url",)),
-        Index(("sources.batch_id", "prediction.score", "_id")),
         Index(("sources.name",)),
-        Index(("sources.collection", "_id")),
-        # `_id` last: the tie-breaker of cursors (keyset.py)
         Index(("indexed_at", "_id")),
         Index(("prediction.score", "_id")),
         Index(("sha256", "_id")),

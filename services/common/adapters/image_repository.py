@@ -1,20 +1,23 @@
 """The ``images`` collection: two services write it, the consumer and the review service."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from typing_extensions import override
 
-from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.documents import typed
+from services.common.adapters.image_query import narrowed, to_query
+from services.common.adapters.mongo import Collection, Document, Sort
 from services.common.adapters.repository import Repository
 from services.common.adapters.tombstones import Tombstones
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import Outcome, Replaces
 from services.common.domain.image import Decision, ImageDocument
+from services.common.domain.image_filter import ImageFilter
 from services.common.domain.records import Annotation
 
 
-class ImageRepository(Repository[ImageDocument]):
+class ImageRepository(Repository[ImageDocument, ImageFilter]):
     """Reads and changes the documents of images; see ``Repository``.
 
     Args:
@@ -24,8 +27,36 @@ class ImageRepository(Repository[ImageDocument]):
     """
 
     def __init__(self, collection: Collection, tombstones: Tombstones | None = None) -> None:
-        super().__init__(collection, ImageDocument)
+        super().__init__(collection, ImageDocument, to_query)
         self._tombstones = tombstones
+
+    async def find_range(
+        self,
+        where: ImageFilter,
+        between: Document,
+        *,
+        sort: Sort,
+        limit: int,
+        fields: Mapping[str, int] | None,
+    ) -> AsyncIterator[ImageDocument]:
+        """Yield matching documents within a range of the first field of their order."""
+        within, rest = narrowed(to_query(where), sort[0][0], between)
+        found = self._collection.find(rest, sort=sort, limit=limit, fields=fields, within=within)
+        async for each in found:
+            yield typed(ImageDocument, each)
+
+    async def count_by(self, field: str, most: int) -> dict[str, int]:
+        """Return how many images have each value of a field of sources, the last ones by name."""
+        stages: list[Document] = [
+            {"$project": {"of": {"$map": {"input": "$sources", "in": f"$$this.{field}"}}}},
+            {"$project": {"of": {"$setUnion": ["$of"]}}},
+            {"$unwind": "$of"},
+            {"$match": {"of": {"$ne": None}}},
+            {"$group": {"_id": "$of", "images": {"$sum": 1}}},
+            {"$sort": {"_id": -1}},
+            {"$limit": most},
+        ]
+        return {each["_id"]: each["images"] for each in await self._collection.aggregate(stages)}
 
     async def kept(self, document_id: str, sha256: str | None) -> Annotations:
         """Return the tombstones of these bytes."""

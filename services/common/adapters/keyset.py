@@ -13,6 +13,7 @@ from typing import Any
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Document
 from services.common.domain.image import ImageDocument
+from services.common.domain.image_filter import ImageFilter
 
 LIMIT = 200
 """Documents of a page."""
@@ -110,7 +111,7 @@ class Page:
 
 async def paginate(
     images: ImageRepository,
-    where: Document,
+    where: ImageFilter,
     key: SortKey,
     *,
     after: Cursor | None = None,
@@ -134,9 +135,9 @@ async def paginate(
     while True:
         is_tie = after is not None and after.document_id is not None
         condition, end = _range(key, after, extent)
-        found = images.find(
-            # The range comes first: the local stand-in for MongoDB plans by the first condition
-            {**condition, **where},
+        found = images.find_range(
+            where,
+            condition,
             sort=[(key.field, key.direction), ("_id", key.direction)],
             limit=limit,
             fields=fields,

@@ -4,7 +4,7 @@ Motor is at its end of life (docs/decisions/0004-motor-in-one-file.md): all othe
 ``Database`` and ``Collection``, so that a new driver changes one file.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC
 from typing import Any
@@ -84,14 +84,37 @@ class Collection:
         sort: Sort = (),
         limit: int = 0,
         fields: Mapping[str, int] | None = None,
+        within: Filter | None = None,
     ) -> AsyncIterator[Document]:
-        """Yield matching documents, read in batches (``limit`` 0: no limit)."""
+        """Yield matching documents, read in batches (``limit`` 0: no limit).
+
+        Args:
+            where: Filter.
+            sort: Order.
+            limit: Most documents.
+            fields: Projection; None: all.
+            within: Filter by whose index the documents are found, beside ``where``.
+        """
         with _errors():
-            cursor = self._collection.find(where, projection=fields, limit=limit)
-            if sort:
-                cursor = cursor.sort(list(sort))
-            async for document in cursor:
+            async for document in self._cursor(where, within, sort, limit, fields):
                 yield document
+
+    def _cursor(
+        self,
+        where: Filter,
+        within: Filter | None,
+        sort: Sort,
+        limit: int,
+        fields: Mapping[str, int] | None,
+    ) -> AsyncIterable[Document]:
+        if within is None:
+            cursor = self._collection.find(where, projection=fields, limit=limit)
+            return cursor.sort(list(sort)) if sort else cursor
+        stages: list[Document] = [{"$match": within}, {"$match": where}]
+        stages += [{"$sort": dict(sort)}] if sort else []
+        stages += [{"$limit": limit}] if limit else []
+        stages += [{"$project": fields}] if fields else []
+        return self._collection.aggregate(stages)
 
     async def count(self, where: Filter, *, most: int | None = None) -> int:
         """Count matching documents, up to ``most``."""

@@ -13,16 +13,16 @@ from services.common.adapters.mongo import (
     Collection,
     Document,
     DuplicateDocumentError,
-    Filter,
     Sort,
 )
 from services.common.domain.records import StoredRecord
 
 C = TypeVar("C")
 D = TypeVar("D", bound=StoredRecord)
+F = TypeVar("F")
 
 
-class Repository(Generic[D]):
+class Repository(Generic[D, F]):
     """Reads and changes the documents of a collection.
 
     Every method raises IndexUnavailableError where MongoDB does not answer, and
@@ -31,10 +31,14 @@ class Repository(Generic[D]):
     Args:
         collection: Where they are.
         kind: Their type.
+        to_query: Translates a filter.
     """
 
-    def __init__(self, collection: Collection, kind: type[D]) -> None:
+    def __init__(
+        self, collection: Collection, kind: type[D], to_query: Callable[[F], Document]
+    ) -> None:
         self._collection = collection
+        self._to_query = to_query
         self._kind = kind
 
     async def get(self, document_id: str) -> D | None:
@@ -48,19 +52,42 @@ class Repository(Generic[D]):
 
     async def find(
         self,
-        where: Filter,
+        where: F,
         *,
         sort: Sort = (),
         limit: int = 0,
         fields: Mapping[str, int] | None = None,
     ) -> AsyncIterator[D]:
         """Yield matching documents, with all or some of their fields (``limit`` 0: no limit)."""
-        async for found in self._collection.find(where, sort=sort, limit=limit, fields=fields):
+        query = self._to_query(where)
+        async for found in self._collection.find(query, sort=sort, limit=limit, fields=fields):
             yield typed(self._kind, found)
 
-    async def count(self, where: Filter, *, most: int | None = None) -> int:
+    async def scan(
+        self, where: F, *, page: int, fields: Mapping[str, int], prefix: str = ""
+    ) -> AsyncIterator[list[D]]:
+        """Yield matching documents by ``_id``, in pages, as idle cursors expire.
+
+        Args:
+            where: Filter.
+            page: Documents per page.
+            fields: Projection.
+            prefix: Prefix of ``_id``.
+        """
+        last, query = prefix, self._to_query(where)
+        end = {"$lt": f"{prefix[:-1]}{chr(ord(prefix[-1]) + 1)}"} if prefix else {}
+        while True:
+            query["_id"] = {"$gt": last, **end}
+            found = self._collection.find(query, sort=[("_id", 1)], limit=page, fields=fields)
+            documents = [typed(self._kind, each) async for each in found]
+            if not documents:
+                return
+            yield documents
+            last = documents[-1].id
+
+    async def count(self, where: F, *, most: int | None = None) -> int:
         """Count matching documents, up to ``most``."""
-        return await self._collection.count(where, most=most)
+        return await self._collection.count(self._to_query(where), most=most)
 
     async def change(
         self,

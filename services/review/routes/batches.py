@@ -11,6 +11,7 @@ from starlette.datastructures import UploadFile
 
 from services.common.adapters.fetcher_api import FetcherRefusedError, FetcherUnavailableError
 from services.common.domain.fetcher_answers import Item, ListRequest, Rejection, Submission
+from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.image_formats import begins_as_image
 from services.common.domain.packing import END, tar_member
 from services.common.domain.provenance import PLACEHOLDER_SOURCES
@@ -82,7 +83,7 @@ async def batch_page(parts: Of, me: Me, batch_id: BatchId) -> Response:
         failures = await _failures(parts, batch_id) if batch.counts.get("failed") else []
     except FetcherRefusedError as error:
         raise ProblemError(404, "batch_not_found", str(error)) from error
-    where = {"placeholder": True, "sources.batch_id": batch_id}
+    where = ImageFilter(Limits(batch=batch_id), is_placeholder=True)
     return parts.pages.page(
         "batch",
         me,

@@ -5,14 +5,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
-from pydantic import BaseModel, Field
 from starlette.datastructures import FormData
 
 from services.common.domain.annotations import Outcome, UnacceptableAnnotationError
 from services.common.domain.records import Quality
 from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted, shown_in, text_of
-from services.review.gallery import Text, decode, encode
+from services.review.gallery import Form, decode, encode
 from services.review.queue import Mode, Task, Wish, sort_keys
 from services.review.sessions import Session
 
@@ -45,13 +44,10 @@ MESSAGES = {
 }
 
 
-class WishForm(BaseModel):
+class WishForm(Form):
     """Filter of the queue in the address."""
 
     mode: Mode = Mode.WORST
-    batch: Text = ""
-    host: Text = ""
-    cursor: Annotated[str, Field(max_length=4000)] = ""
 
     @property
     def wish(self) -> Wish:
@@ -62,7 +58,7 @@ class WishForm(BaseModel):
         """
         is_given = self.cursor and self.mode is not Mode.RANDOM
         after = decode(self.cursor, sort_keys(self.mode)[0]) if is_given else None
-        return Wish(self.mode, self.batch, self.host, after)
+        return Wish(self.mode, self, self.host, after)
 
 
 @router.get("/")
@@ -74,9 +70,8 @@ async def start(_: Me) -> Response:
 @router.get("/queue")
 async def queue_page(parts: Of, me: Me, form: Annotated[WishForm, Query()]) -> Response:
     """Show the first image of the queue."""
-    wish = form.wish
-    task = await parts.queue.task(me, wish)
-    return _page("queue", parts, me, task=task, wish=wish)
+    task = await parts.queue.task(me, form.wish)
+    return _page("queue", parts, me, task=task, form=form)
 
 
 @router.post("/queue/keep", status_code=204)
@@ -86,16 +81,16 @@ async def keep(parts: Of, me: Me, form: Posted) -> None:
 
 
 @router.post("/queue/answer")
-async def answer(request: Request, parts: Of, me: Me, form: Posted) -> Response:
+async def answer(request: Request, parts: Of, me: Me, posted: Posted) -> Response:
     """Perform an action, and show the next image."""
-    wish = WishForm.model_validate(
-        {name: text_of(form, name) for name in ("mode", "batch", "host", "cursor")}
-    ).wish
-    message, text, expected = await _act(parts, me, form)
+    said = {name: each for name in WishForm.model_fields if (each := text_of(posted, name))}
+    form = WishForm.model_validate(said | {"where": posted.getlist("where")})
+    wish = form.wish
+    message, text, expected = await _act(parts, me, posted)
     task = await parts.queue.task(me, wish, *filter(None, expected))
     if "hx-request" not in request.headers:
         return RedirectResponse("/queue", status_code=303)
-    return _page("task", parts, me, task=task, wish=wish, message=message, text=text)
+    return _page("task", parts, me, task=task, form=form, message=message, text=text)
 
 
 def _page(
@@ -104,7 +99,7 @@ def _page(
     me: Session,
     *,
     task: Task,
-    wish: Wish,
+    form: WishForm,
     message: str = "",
     text: str | None = None,
 ) -> Response:
@@ -112,10 +107,9 @@ def _page(
         name,
         me,
         task=task,
-        wish=wish,
+        form=form,
         message=message,
         text=text,
-        cursor=encode(wish.after) if wish.after else "",
         later=encode(task.after) if task.after else "",
         keep_milliseconds=int(parts.settings.lease_seconds * 1000 * KEEP_AFTER),
     )

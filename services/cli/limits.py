@@ -1,0 +1,131 @@
+"""The options by which every command that reads images is limited, and what is said of none."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from services.cli.errors import CommandError, ExitStatus
+from services.cli.output import plain
+from services.common.adapters.image_repository import ImageRepository
+from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+LONGEST = timedelta(days=3660)
+SHOWN = 10
+TIMES = "2026-11-30, 2026-11-30T14:00, 14:00, 30m, 3h, 2d or 4w"
+
+_OPTIONS: Mapping[str, Any] = MappingProxyType(
+    {
+        "collection": Annotated[
+            str | None, typer.Option(help="Only images of this collection.", metavar="NAME")
+        ],
+        "batch": Annotated[
+            str | None, typer.Option(help="Only images that this batch brought.", metavar="ID")
+        ],
+        "group": Annotated[
+            str | None,
+            typer.Option(help="Only images of this document, page or writer.", metavar="NAME"),
+        ],
+        "where": Annotated[
+            list[str] | None,
+            typer.Option(
+                help="Only images whose source has this; may be repeated.",
+                metavar="metadata.KEY=VALUE",
+            ),
+        ],
+        "since": Annotated[
+            str | None, typer.Option(help=f"Only from then on: {TIMES}.", metavar="TIME")
+        ],
+        "until": Annotated[str | None, typer.Option(help="Only before then.", metavar="TIME")],
+    }
+)
+
+
+def limited(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that limit it; it takes them as one value, ``limits``."""
+
+    @wraps(command)
+    def with_options(**values: Any) -> None:
+        given = {name: values.pop(name) for name in _OPTIONS}
+        command(limits=to_limits(**given), **values)
+
+    signature = inspect.signature(command)
+    own = [each for name, each in signature.parameters.items() if name != "limits"]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        for name, option in _OPTIONS.items()
+    ]
+    parameters = signature.replace(parameters=[*own, *options])
+    with_options.__signature__ = parameters  # type: ignore[attr-defined]  # what typer reads
+    return with_options
+
+
+def to_limits(
+    *,
+    where: list[str] | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    **names: str | None,
+) -> Limits:
+    """Return the limits that options say.
+
+    Raises:
+        typer.BadParameter: One of them can't be read.
+    """
+    times = {"since": parse_time(since), "until": parse_time(until)}
+    try:
+        return Limits.model_validate({"where": where or (), **times, **names})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        text = problem["msg"].removeprefix("Value error, ")
+        raise typer.BadParameter(text, param_hint=f"--{problem['loc'][0]}") from error
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Read a date, a date and time, a time of today, or how long ago; without zone it is UTC.
+
+    Raises:
+        typer.BadParameter: It is none of them, or more than ten years ago.
+    """
+    if text is None:
+        return None
+    now = datetime.now(tz=UTC)
+    ago = re.fullmatch(r"(\d{1,6})([mhdw])", text)
+    if ago and timedelta() < (length := timedelta(**{UNITS[ago[2]]: int(ago[1])})) <= LONGEST:
+        return now - length
+    is_time = re.fullmatch(r"\d\d:\d\d(:\d\d)?", text)
+    try:
+        at = datetime.fromisoformat(f"{now:%Y-%m-%d}T{text}" if is_time else text)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise typer.BadParameter(f"{text!r} is no time: write {TIMES}") from error
+
+
+async def require_some(images: ImageRepository, limits: Limits) -> None:
+    """Refuse limits that no image is within.
+
+    Raises:
+        CommandError: That is so; says which collections and batches there are.
+        IndexUnavailableError: MongoDB does not answer.
+    """
+    if limits != NO_LIMITS and not await images.count(ImageFilter(limits), most=1):
+        message = f"no image has {plain(limits.words)}"
+        raise CommandError(message, status=ExitStatus.REFUSED, hint=await known_names(images))
+
+
+async def known_names(images: ImageRepository) -> str:
+    """Return the last collections and batches, by name, with how many images each has."""
+    said = []
+    for words, field in (("Collections", "collection"), ("Batches", "batch_id")):
+        counts = await images.count_by(field, SHOWN + 1)
+        shown = [f"{plain(name)} ({count})" for name, count in counts.items()]
+        more = ["…"] if len(shown) > SHOWN else []
+        said.append(f"{words}: {', '.join([*shown[:SHOWN], *more]) or 'none'}.")
+    return " ".join(said)

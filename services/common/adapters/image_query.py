@@ -1,0 +1,95 @@
+"""From an ``ImageFilter`` to a query: which fields of ``images`` meet it, by which index."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from services.common.adapters.collections import IMAGES, INDEXES
+from services.common.adapters.mongo import Document
+from services.common.domain.image_filter import ImageFilter
+
+_SEARCHED = ("prediction.text", "annotation.text", "key", "sources.name", "sources.url")
+_SMALL = "sources.group"
+"""So few images have a value of it that all are read, whatever order they are wanted in."""
+
+
+def to_query(where: ImageFilter) -> Document:
+    """Return a filter as MongoDB takes it; conditions that have an index of their own are first."""
+    limits, ignored = where.limits, None
+    stored = {"$gte": limits.since, "$lt": limits.until}
+    query: Document = {
+        "_id": _any_of(where.ids),
+        "sha256": _any_of(where.hashes),
+        **_of_source(where),
+        "indexed_at": where.changed_since and {"$gte": where.changed_since},
+        "status": _any_of(where.status or ignored),
+        "bucket": where.bucket,
+        "stored_at": {name: at for name, at in stored.items() if at} or ignored,
+        "prediction.score": where.scores and {"$gte": where.scores[0], "$lte": where.scores[1]},
+        "prediction.model_version": where.not_read_by and {"$ne": where.not_read_by},
+        "etag": {"$type": "string"} if where.is_stored else ignored,
+        "placeholder": where.is_placeholder or ignored,
+        "$and": list(_alternatives(where)) or ignored,
+    }
+    query = {name: condition for name, condition in query.items() if condition is not ignored}
+    if where.annotated is not None:
+        is_any = {"True": {"$ne": None}, "False": None}
+        query["annotation.quality"] = is_any.get(str(where.annotated), str(where.annotated))
+    return query
+
+
+def narrowed(query: Document, field: str, range_: Document) -> tuple[Document, Document]:
+    """Divide a query of a range of a field into what an index knows, and the rest.
+
+    MongoDB's stand-in uses a compound index only where nothing else is asked for, and none beside
+    ``$and``; in two stages it does. MongoDB itself makes one query of both stages.
+    """
+    if _SMALL in query:
+        return {_SMALL: query[_SMALL]}, {"$and": [range_, query]}
+    for index in INDEXES[IMAGES]:
+        names = index.fields
+        known = names[: names.index(field)] if field in names else None
+        if known is not None and all(_is_one_value(query, name) for name in known):
+            return {**{name: query[name] for name in known}, **range_}, query
+    return range_, query
+
+
+def _is_one_value(query: Document, name: str) -> bool:
+    return name in query and not isinstance(query[name], dict)
+
+
+def _of_source(where: ImageFilter) -> Document:
+    """Return what images meet of which one source meets all that is said of a source."""
+    limits = where.limits
+    source: dict[str, Any] = {
+        "url": _any_of(where.urls),
+        "name": where.name,
+        "group": limits.group,
+        "batch_id": limits.batch,
+        "collection": limits.collection,
+        **{f"metadata.{key}": _any_of(values) for key, values in limits.metadata.items()},
+    }
+    pattern = where.url_pattern
+    if where.host:
+        pattern = f"(?i)^https?://([^/?#]*@)?{re.escape(where.host)}([:/?#]|$)"
+    if pattern:
+        source["url"] = {"$regex": pattern}
+    source = {name: condition for name, condition in source.items() if condition is not None}
+    first = {f"sources.{name}": condition for name, condition in list(source.items())[:1]}
+    return first if len(source) < 2 else {**first, "sources": {"$elemMatch": source}}
+
+
+def _alternatives(where: ImageFilter) -> Iterable[Document]:
+    if where.text:
+        containing = {"$regex": re.escape(where.text), "$options": "i"}
+        yield {"$or": [{name: containing} for name in _SEARCHED]}
+    if where.is_labelled:
+        yield {"$or": [{name: {"$ne": None}} for name in ("annotation", "annotation_conflict")]}
+
+
+def _any_of(values: Iterable[object] | None) -> object:
+    """Return the condition that a field has one of some values; None: any value."""
+    if values is None:
+        return None
+    several = list(values)
+    return several[0] if len(several) == 1 else {"$in": several}

@@ -1,0 +1,128 @@
+"""Which images are meant: what every way out can be limited to, and what a query says besides."""
+
+import json
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+from services.common.domain.image import Status
+from services.common.domain.records import Quality
+
+PRESENT: tuple[Status, ...] = ("predicted", "rejected")
+"""Statuses of images that are in the bucket."""
+METADATA = "metadata."
+_LONGEST_INTEGER = 2**63
+
+
+def _none_if_blank(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _conditions(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        metadata_condition(value)
+    return values
+
+
+Name = Annotated[str | None, BeforeValidator(_none_if_blank)]
+
+
+class Limits(BaseModel):
+    """What people limit a command, a page or an export to.
+
+    Collection, batch, group and metadata are of one and the same source of an image.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    collection: Name = None
+    batch: Name = None
+    group: Name = None
+    where: Annotated[tuple[str, ...], AfterValidator(_conditions)] = ()
+    """``metadata.KEY=VALUE`` each."""
+    since: datetime | None = None
+    """Only images stored then or later."""
+    until: datetime | None = None
+    """Only images stored before."""
+
+    @property
+    def metadata(self) -> dict[str, list[str | int | float | bool]]:
+        """The values that are looked for, by the path of a key; of two for a key, the last."""
+        return dict(map(metadata_condition, self.where))
+
+    @property
+    def words(self) -> str:
+        """For people: ``collection letters, metadata.year=1916``; empty without a limit."""
+        names = ("collection", "batch", "group", "since", "until")
+        given = ((name, getattr(self, name)) for name in names)
+        return ", ".join((*(f"{name} {value}" for name, value in given if value), *self.where))
+
+
+NO_LIMITS = Limits()
+
+
+def metadata_condition(text: str) -> tuple[str, list[str | int | float | bool]]:
+    """Read ``metadata.KEY=VALUE``; return the key and the values that are meant, by type.
+
+    ``1916`` is the number and the text, ``true`` the truth value and the text.
+
+    Raises:
+        ValueError: It is none.
+    """
+    key, equals, value = text.partition("=")
+    path = key.strip().removeprefix(METADATA)
+    parts = path.split(".")
+    if not (equals and key.strip().startswith(METADATA)) or not all(map(_is_name, parts)):
+        raise ValueError(f"{text!r} is no condition; write metadata.KEY=VALUE")
+    values: list[str | int | float | bool] = [value]
+    try:
+        typed = json.loads(value)
+    except ValueError:
+        return path, values
+    is_number = isinstance(typed, int | float) and math.isfinite(typed)
+    if is_number and abs(typed) < _LONGEST_INTEGER:
+        values.append(typed)
+    return path, values
+
+
+def _is_name(part: str) -> bool:
+    return part.isprintable() and bool(part) and not part.startswith("$")
+
+
+@dataclass(frozen=True)
+class ImageFilter:
+    """Which images a query is about: each field that is set narrows it.
+
+    ``adapters.image_query`` makes the query of it.
+    """
+
+    limits: Limits = NO_LIMITS
+    bucket: str | None = None
+    ids: frozenset[str] | None = None
+    hashes: frozenset[str] | None = None
+    """SHA-256 of their bytes."""
+    urls: frozenset[str] | None = None
+    """Of a source, as is ``host``, ``name`` and what the limits say of one."""
+    url_pattern: str | None = None
+    """Regular expression."""
+    host: str | None = None
+    name: str | None = None
+    status: tuple[Status, ...] = ()
+    """Any of these."""
+    annotated: bool | Quality | None = None
+    """Whether, or as what."""
+    is_labelled: bool = False
+    """Annotated, or lists disagree about the text."""
+    text: str | None = None
+    """Anywhere in prediction, annotation, key, or a source's name or URL; upper case is lower."""
+    scores: tuple[float, float] | None = None
+    """Least and most."""
+    changed_since: datetime | None = None
+    not_read_by: str | None = None
+    """A model version that has not made the last prediction."""
+    is_stored: bool = False
+    """Whether the bytes were there when the document was written."""
+    is_placeholder: bool = False
