@@ -12,7 +12,7 @@ from app.settings import EngineName, OcrSettings
 from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.limits import limited, require_some
-from services.cli.options import OnlyCorrected
+from services.cli.options import GroupBy, OnlyCorrected, UseSplit, to_splitting
 from services.cli.output import Output, cell, run, table
 from services.cli.report import write_page
 from services.cli.watch import progress_bar
@@ -22,7 +22,8 @@ from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.evaluation import Part, Reader, Sample, StoredReader, read_annotated
-from services.datasets.splits import NAMES, parse_split
+from services.datasets.grouping import GROUP, Splitting
+from services.datasets.splits import NAMES
 
 if TYPE_CHECKING:
     from services.datasets.quality import Comparison, Quality
@@ -56,9 +57,8 @@ def evaluate(
         str | None, typer.Option(help="Only images that an export has in train, validation, test.")
     ] = None,
     split: Annotated[str, typer.Option(help="Shares of that export.")] = "80/10/10",
-    group_by_source: Annotated[
-        bool, typer.Option("--group-by-source", help="As that export was asked for.")
-    ] = False,
+    group_by: GroupBy = GROUP,
+    use_split: UseSplit = False,
     only_corrected: OnlyCorrected = False,
     html: Annotated[Path | None, typer.Option(help="Write a page with plots there.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
@@ -71,7 +71,7 @@ def evaluate(
             raise typer.BadParameter("either a version or an engine", param_hint="--engine")
         if engine and engine not in ENGINES:
             raise typer.BadParameter(f"it is {' or '.join(ENGINES)}", param_hint="--engine")
-        which = _part(part, split, is_by_source=group_by_source)
+        which = _part(part, to_splitting(split, group_by, use_given=use_split))
         if against and against == (engine or model_version):
             raise typer.BadParameter("it is the same model", param_hint="--against")
         names = [engine or model_version, *([against] if against else [])]
@@ -92,15 +92,12 @@ def evaluate(
     run(output, work)
 
 
-def _part(name: str | None, split: str, *, is_by_source: bool) -> Part | None:
+def _part(name: str | None, splitting: Splitting) -> Part | None:
     if name is None:
         return None
     if name not in NAMES:
         raise typer.BadParameter(f"it is {', '.join(NAMES)}", param_hint="--part")
-    try:
-        return Part(parse_split(split), name, is_by_source=is_by_source)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--split") from error
+    return Part(splitting, name)
 
 
 async def _reader(name: str | None, store: ObjectStore) -> Reader:

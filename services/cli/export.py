@@ -1,5 +1,6 @@
 """``docreco export``: the annotated images as a data set that training tools read."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.console import Console
 from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.limits import limited, require_some
-from services.cli.options import OnlyCorrected
+from services.cli.options import GroupBy, OnlyCorrected, UseSplit, to_splitting
 from services.cli.output import Output, cell, counted, run, table
 from services.cli.watch import progress_bar
 from services.common.adapters.image_repository import ImageRepository
@@ -22,9 +23,9 @@ from services.common.domain.image_filter import Limits
 from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.export import Progress, Sources, export_again
 from services.datasets.export import export as write_export
+from services.datasets.grouping import GROUP
 from services.datasets.manifest import Format, Manifest, Query
 from services.datasets.push import parse_target, push
-from services.datasets.splits import parse_split
 
 LAYOUTS = "hf, trocr, paddleocr, doctr, kraken or parquet; see docs/datasets.md."
 
@@ -43,9 +44,12 @@ def export(
     ] = False,
     only_corrected: OnlyCorrected = False,
     split: Annotated[str, typer.Option(help="Shares of train, validation, test.")] = "80/10/10",
-    group_by_source: Annotated[
-        bool, typer.Option("--group-by-source", help="All images of a host in one split.")
-    ] = False,
+    group_by: GroupBy = GROUP,
+    use_split: UseSplit = False,
+    title: Annotated[str | None, typer.Option(help="Of the data set, for its data card.")] = None,
+    language: Annotated[
+        list[str] | None, typer.Option(help="Code of a language of the texts: fr; several times.")
+    ] = None,
     from_manifest: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Make the export of a manifest.json again.")
     ] = None,
@@ -56,6 +60,7 @@ def export(
 ) -> None:
     """Write images and their labels as a data set, split, described and reproducible."""
     output = Output(as_json=as_json)
+    splitting = to_splitting(split, group_by, use_given=use_split)
 
     def query(bucket: str) -> Query:
         return Query(
@@ -65,8 +70,11 @@ def export(
             only_annotated=only_annotated,
             only_corrected=only_corrected,
             min_agreement=min_agreement,
-            split=_checked_split(split),
-            group_by_source=group_by_source,
+            split=str(splitting.split),
+            group_by=splitting.group_by,
+            use_split=splitting.use_given,
+            title=title,
+            languages=_checked_languages(language or []),
         )
 
     async def write(sources: Sources, progress: Progress) -> Manifest:
@@ -92,11 +100,12 @@ def export(
     run(output, work)
 
 
-def _checked_split(text: str) -> str:
-    try:
-        return str(parse_split(text))
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--split") from error
+def _checked_languages(codes: list[str]) -> tuple[str, ...]:
+    for code in codes:
+        if not re.fullmatch("[a-z]{2,3}", code):
+            message = f"{code!r} is no code of ISO 639, such as fr"
+            raise typer.BadParameter(message, param_hint="--language")
+    return tuple(codes)
 
 
 def _required(layout: Format | None) -> Format:
@@ -127,6 +136,9 @@ def _told_of_refusals() -> Iterator[None]:
 def _for_people(manifest: Manifest, out: Path) -> list[Any]:
     rows = [[cell(name), cell(count)] for name, count in manifest.splits.items()]
     words = [f"{manifest.images} images in {out}"]
+    if manifest.groups:
+        several = manifest.groups_in_several_splits
+        words.append(f"{manifest.groups} groups, {several} of them in more than one split")
     if manifest.excluded:
         words.append(f"left out: {counted(manifest.excluded)}")
     if manifest.rewritten:

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from services.datasets.grouping import GROUPINGS, Splitting
+
 OnlyCorrected = Annotated[
     bool,
     typer.Option(
@@ -11,3 +13,25 @@ OnlyCorrected = Annotated[
         help="No text that a person only accepted as a model had read it, or may have.",
     ),
 ]
+GroupBy = Annotated[
+    str,
+    typer.Option(
+        help="Images that have it in common are in one part: "
+        f"{', '.join(GROUPINGS)} or metadata.KEY."
+    ),
+]
+UseSplit = Annotated[
+    bool, typer.Option("--use-split", help="The part that a data set has given comes first.")
+]
+
+
+def to_splitting(split: str, group_by: str, *, use_given: bool) -> Splitting:
+    """Return the rule that options say.
+
+    Raises:
+        typer.BadParameter: The shares or the grouping are invalid.
+    """
+    try:
+        return Splitting.parse(split, group_by, use_given=use_given)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--split, --group-by") from error

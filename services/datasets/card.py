@@ -1,16 +1,30 @@
 """The data card: what a data set holds and where it comes from, for whoever trains with it."""
 
+import json
 import re
+from collections.abc import Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from services.common.adapters.image_query import to_query
 from services.common.domain.records import UNKNOWN_HOW, How
-from services.datasets.manifest import Format, Manifest
-from services.datasets.plan import Plan
+from services.datasets.grouping import IMAGE
+from services.datasets.manifest import Format, Manifest, Query
+from services.datasets.plan import UNKNOWN_LICENCE, Plan
 from services.datasets.selection import filter_of
 
 SHOWN_HOSTS = 50
+MOST_NAMES = 5
+"""Collections that a title names."""
+HUB_LICENCES = frozenset(
+    f"{kind}-{version}"
+    for kind in ("cc-by", "cc-by-sa", "cc-by-nc", "cc-by-nd", "cc-by-nc-sa", "cc-by-nc-nd")
+    for version in ("2.0", "2.5", "3.0", "4.0")
+) | {
+    *("cc0-1.0", "cc", "pddl", "odc-by", "odbl", "etalab-2.0", "mit", "apache-2.0"),
+    UNKNOWN_LICENCE,
+}
+"""https://huggingface.co/docs/hub/repositories-licenses, those that data sets have."""
 MEANINGS = {
     How.GIVEN: "came with a list or a file",
     How.ACCEPTED: "a person saved a prediction as it was shown",
@@ -33,7 +47,9 @@ def data_card(manifest: Manifest, plan: Plan) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["code"] = as_code
+    environment.filters |= {"code": as_code, "yaml": as_yaml}
+    licences = plan.counts("licence")
+    collections = plan.counts("collection", most=SHOWN_HOSTS)
     pattern = _PATTERNS.get(manifest.query.format)
     return environment.get_template("card.md.j2").render(
         manifest=manifest,
@@ -41,6 +57,13 @@ def data_card(manifest: Manifest, plan: Plan) -> str:
         filter=to_query(filter_of(manifest.query)),
         paths={name: pattern.format(name) for name in manifest.splits} if pattern else {},
         origins=plan.counts("origin"),
+        title=manifest.query.title or _title(collections),
+        size=_size(manifest.images),
+        licences=licences,
+        hub_licences=list(dict.fromkeys(map(_hub_licence, licences))),
+        collections=collections,
+        rule=_rule(manifest.query),
+        why_split=_why_split(manifest.query),
         meanings=MEANINGS,
         hows=plan.counts("how"),
         models=plan.counts("model"),
@@ -50,6 +73,50 @@ def data_card(manifest: Manifest, plan: Plan) -> str:
     )
 
 
+def _title(collections: Mapping[str, int]) -> str:
+    """Return the title of a data set for which nobody gives one."""
+    names = ", ".join(collections) if len(collections) <= MOST_NAMES else ""
+    return f"Lines of text with their labels{f': {names}' if names else ''}"
+
+
+def _size(images: int) -> str:
+    """Return the category of a size, as the Hugging Face hub names it."""
+    steps = [(1_000, "1K"), (10_000, "10K"), (100_000, "100K"), (1_000_000, "1M")]
+    names = [name for _, name in steps]
+    below = next((at for at, (most, _) in enumerate(steps) if images < most), len(steps))
+    low, high = ["", *names][below], [*names, "10M"][below]
+    return f"{low}<n<{high}" if low else f"n<{high}"
+
+
+def _hub_licence(licence: str) -> str:
+    """Return a licence as the Hugging Face hub names it; one that it has no name for is other."""
+    name = re.sub(r"[\s_]+", "-", licence.strip().lower())
+    return name if name in HUB_LICENCES else "other"
+
+
+def as_yaml(text: str) -> str:
+    """Return text as a quoted scalar of YAML, whatever is in it."""
+    return json.dumps("".join(filter(str.isprintable, text)), ensure_ascii=False)
+
+
+def _rule(query: Query) -> str:
+    """Return how the split of an image is decided, in words."""
+    given = "by the split that its source gives, or else " if query.use_split else ""
+    name = as_code(query.group_by)
+    of = "bytes" if query.group_by == IMAGE else f"{name}, or of its bytes where it has none"
+    return f"The split of an image is decided {given}by a hash of its {of}."
+
+
+def _why_split(query: Query) -> str:
+    """Return why groups may be in more than one split."""
+    if query.use_split:
+        return "the split that the sources give puts them there"
+    if query.group_by == IMAGE:
+        return "`--group-by image` does not keep them together"
+    return "they have images of equal bytes in common with other groups"
+
+
 def as_code(value: object) -> str:
     """Return text as inline code that nothing in it can end."""
-    return f"`{re.sub(r'[^ -~]|[`|]', '?', str(value))}`"
+    plain = re.sub(r"[^\w -~]|[`|]", "?", str(value))
+    return f"`{plain}`"

@@ -4,17 +4,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import PRESENT, ImageFilter
 from services.common.domain.labels import Exclusion, Label, Origin, label_of
 from services.common.domain.records import Quality, Source
-from services.datasets.splits import hosts_of, source_group
+from services.datasets.splits import hosts_of
 
 _NAMES = ("key", "etag", "sha256", "status", "stored_at", "annotation", "annotation_conflict")
+_OF_SOURCES = (
+    *("url", "batch_id", "kind", "collection", "name", "at", "fetched_at"),
+    *("group", "split", "metadata", "licence"),
+)
 _PARTS = (
-    *(f"sources.{name}" for name in ("url", "batch_id", "collection", "at", "fetched_at")),
+    *(f"sources.{name}" for name in _OF_SOURCES),
     *("history.text", "history.model_version"),
 )
 FIELDS = dict.fromkeys((*_NAMES, "prediction", *_PARTS), 1)
@@ -84,6 +89,18 @@ class Provenance:
         """The hosts of its sources, each once, in the order in which they led here."""
         return hosts_of(self.sources)
 
+    def naming(self) -> dict[str, Any]:
+        """Return what an export says of where the image is from: of each the earliest known.
+
+        Name and collection are of one source.
+        """
+        named = next((each for each in self.sources if each.collection or each.name), Source())
+        fields = {
+            field: next(filter(None, (getattr(each, field) for each in self.sources)), None)
+            for field in ("group", "licence", "metadata")
+        }
+        return {"name": named.name, "collection": named.collection, **fields}
+
     @property
     def collection(self) -> str | None:
         """The first one that it was submitted in."""
@@ -96,14 +113,6 @@ def provenance_of(copies: Sequence[ImageDocument]) -> Provenance:
     first = min(copies, key=lambda each: (each.stored_at or LATEST, each.id))
     sources = [source for each in copies for source in each.sources]
     return Provenance(first.key, sorted(sources, key=lambda each: each.came_at or LATEST))
-
-
-def identity_of(copies: Sequence[ImageDocument], *, is_by_source: bool) -> str:
-    """Return what the split of an image is decided by: its source or its bytes."""
-    if not is_by_source:
-        return str(copies[0].sha256)
-    provenance = provenance_of(copies)
-    return source_group(provenance.key, provenance.hosts, provenance.collection)
 
 
 def _refusal(document: ImageDocument) -> Exclusion | None:

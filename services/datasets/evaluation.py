@@ -9,8 +9,9 @@ from services.common.domain.accuracy import word_errors
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import ImageFilter
 from services.common.domain.records import UNKNOWN_HOW, UPLOADED
-from services.datasets.copies import FIELDS, find_copies, identity_of
-from services.datasets.splits import Split, hosts_of
+from services.datasets.copies import FIELDS, find_copies
+from services.datasets.grouping import Splitting
+from services.datasets.splits import hosts_of
 from services.quality.annotated import Image, annotated, how_of, misreading
 
 
@@ -78,14 +79,12 @@ class StoredReader:
 class Part:
     """One part of a split, so that no model is measured by what it was trained on."""
 
-    split: Split
+    splitting: Splitting
     name: str
-    is_by_source: bool = False
 
     def has(self, copies: Sequence[ImageDocument]) -> bool:
         """Whether an image, given all its documents, belongs to it."""
-        identity = identity_of(copies, is_by_source=self.is_by_source)
-        return self.split.place(identity) == self.name
+        return self.splitting.place(copies) == self.name
 
 
 def stored_reading(document: ImageDocument, version: str | None) -> Reading | None:

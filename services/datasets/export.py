@@ -153,11 +153,14 @@ def _describe(folder: Folder, plan: Plan, begun: Manifest) -> Manifest:
     """Write manifest and data card."""
     splits = plan.counts("split")
     lost = plan.states()
+    groups, leaking = plan.groups()
     counted = {
         "images": sum(splits.values()),
         "splits": splits,
         "lost": lost,
         "rewritten": plan.counts("rewritten"),
+        "groups": groups,
+        "groups_in_several_splits": leaking,
     }
     manifest = Manifest.model_validate({**begun.model_dump(), **counted})
     folder.append(RECORDS_FILE, "")

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
 from services.common.domain.annotations import NORMALISATION
 from services.common.domain.errors import PermanentError
@@ -61,8 +61,18 @@ class Record(BaseModel):
     model_version: str | None
     hosts: list[str]
     """Where the image came from; empty for an upload."""
+    name: str | None = None
+    """As the image was submitted: of a file, or of a member of an archive."""
+    collection: str | None = None
+    group: str | None = None
+    licence: str | None = None
+    metadata: dict[str, JsonValue] | None = None
+    by: str | None = None
+    """Who says what is right; None for a predicted label."""
     how: How | None = None
     """How an annotation came about, where that is known."""
+    split_groups: list[str] = Field(default_factory=list)
+    """What images that belong together have in common; the first decided about the split."""
     normalisation: int = NORMALISATION
     rewritten: Difference | None = None
     """Why the image's file is a PNG of its normal form rather than the bytes collected."""
@@ -77,7 +87,10 @@ class Query(Limits):
     only_corrected: bool = False
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
     split: str = "80/10/10"
-    group_by_source: bool = False
+    group_by: str = "group"
+    use_split: bool = False
+    title: str | None = None
+    languages: tuple[str, ...] = ()
     normalisation: int = NORMALISATION
 
 
@@ -105,6 +118,10 @@ class Manifest(BaseModel):
     """Images that were asked for and could not be had, by reason."""
     rewritten: dict[str, int] = Field(default_factory=dict)
     """Images whose files are not the bytes that were collected, by reason."""
+    groups: int = 0
+    groups_in_several_splits: int = 0
+    """Groups with images in more than one part: 0, unless a given split or equal bytes in two
+    groups are the cause."""
     since_last: SinceLast | None = None
 
 

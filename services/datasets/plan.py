@@ -21,19 +21,23 @@ from services.datasets.manifest import Record
 PAGE = 500
 EXPORTED = "exported"
 _PLANNED = "planned"
+UNKNOWN_LICENCE = "unknown"
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 _TABLE = """
 CREATE TABLE records (
     sha256 TEXT PRIMARY KEY, state TEXT, split TEXT, origin TEXT, score REAL, length INTEGER,
-    model TEXT, host TEXT, how TEXT, record TEXT, rewritten TEXT
+    model TEXT, host TEXT, how TEXT,
+    collection TEXT, licence TEXT, record TEXT, rewritten TEXT
 ) WITHOUT ROWID
 """
 _SEEN = "CREATE TABLE seen (sha256 TEXT PRIMARY KEY) WITHOUT ROWID"
+_GROUPS = "CREATE TABLE groups (name TEXT, sha256 TEXT, PRIMARY KEY (name, sha256)) WITHOUT ROWID"
 _ADD = """
 INSERT INTO records
-VALUES (:sha256, :state, :split, :origin, :score, :length, :model, :host, :how, :record, NULL)
+VALUES (:sha256, :state, :split, :origin, :score, :length, :model, :host, :how, :collection,
+    :licence, :record, NULL)
 ON CONFLICT (sha256) DO NOTHING
 """
 
@@ -64,6 +68,7 @@ class Plan:
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute(_TABLE)
             connection.execute(_SEEN)
+            connection.execute(_GROUPS)
             yield cls(connection)
         finally:
             connection.close()
@@ -76,7 +81,10 @@ class Plan:
 
     def add(self, records: Iterable[Record]) -> None:
         """Take records; of equal bytes the first."""
-        self._connection.executemany(_ADD, [_row(record) for record in records])
+        taken = list(records)
+        self._connection.executemany(_ADD, [_row(record) for record in taken])
+        groups = [(name, record.sha256) for record in taken for name in record.split_groups]
+        self._connection.executemany("INSERT OR IGNORE INTO groups VALUES (?, ?)", groups)
 
     def mark(self, states: Mapping[str, str], rewritten: Mapping[str, str] = _NONE) -> None:
         """Note what became of records, and why files were rewritten, by their hashes."""
@@ -120,6 +128,15 @@ class Plan:
         )
         return {str(value): int(count) for value, count in rows}
 
+    def groups(self) -> tuple[int, int]:
+        """Return the number of groups, and of those with images in more than one split."""
+        parts = self._connection.execute(
+            "SELECT count(DISTINCT split) FROM groups JOIN records USING (sha256)"
+            " WHERE state = ? GROUP BY name",
+            (EXPORTED,),
+        ).fetchall()
+        return len(parts), sum(count > 1 for (count,) in parts)
+
     def states(self) -> dict[str, int]:
         """Return how many records are in each state but the wanted one."""
         rows = self._connection.execute(
@@ -145,7 +162,10 @@ class Plan:
         return Spread(float(least), float(median), float(mean), float(most))
 
 
-_NAMES = ("split", "origin", "score", "length", "model", "host", "how", "rewritten")
+_NAMES = (
+    *("split", "origin", "score", "length", "model", "host", "how", "rewritten"),
+    *("collection", "licence"),
+)
 _COLUMNS = {name: name for name in _NAMES}
 """Columns that may be asked for: names can't be parameters of a statement."""
 
@@ -160,6 +180,8 @@ def _row(record: Record) -> dict[str, Any]:
         "length": len(record.label),
         "model": f"{record.engine} {record.model_version}" if record.model_version else "none",
         "how": (record.how or UNKNOWN_HOW) if record.origin is Origin.ANNOTATION else None,
+        "collection": record.collection,
+        "licence": record.licence or UNKNOWN_LICENCE,
         "host": record.hosts[0] if record.hosts else UPLOADED,
         "record": json.dumps(record.model_dump(mode="json"), ensure_ascii=False),
     }

@@ -9,10 +9,10 @@ from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import PRESENT, ImageFilter
 from services.common.domain.labels import Exclusion
 from services.common.domain.records import Prediction
-from services.datasets.copies import decide, find_copies, identity_of, provenance_of
+from services.datasets.copies import decide, find_copies, provenance_of
+from services.datasets.grouping import Splitting
 from services.datasets.manifest import Query, Record
 from services.datasets.plan import Plan
-from services.datasets.splits import Split, parse_split
 
 
 def filter_of(query: Query) -> ImageFilter:
@@ -33,13 +33,13 @@ async def select(images: ImageRepository, query: Query, plan: Plan) -> Counter[s
         IndexUnavailableError: MongoDB does not answer.
     """
     excluded: Counter[str] = Counter()
-    split = parse_split(query.split)
+    splitting = Splitting.parse(query.split, query.group_by, use_given=query.use_split)
     async for page in paginate(images, filter_of(query), by_sha256(), fields={"sha256": 1}):
         hashes = plan.unseen(str(document.sha256) for document in page.documents)
         excluded["duplicate"] += len(page.documents) - len(hashes)
         records = []
         for copies in (await find_copies(images, query.bucket, hashes)).values():
-            record = to_record(copies, query, split)
+            record = to_record(copies, query, splitting)
             if isinstance(record, Exclusion):
                 excluded[record.value] += 1
             else:
@@ -48,7 +48,9 @@ async def select(images: ImageRepository, query: Query, plan: Plan) -> Counter[s
     return +excluded
 
 
-def to_record(copies: Sequence[ImageDocument], query: Query, split: Split) -> Record | Exclusion:
+def to_record(
+    copies: Sequence[ImageDocument], query: Query, splitting: Splitting
+) -> Record | Exclusion:
     """Return what an export holds of an image, given all its documents, or why nothing."""
     decided = decide(
         copies,
@@ -59,20 +61,24 @@ def to_record(copies: Sequence[ImageDocument], query: Query, split: Split) -> Re
     if isinstance(decided, Exclusion):
         return decided
     document, label = decided
-    prediction = document.prediction or Prediction()
+    prediction, annotation = document.prediction or Prediction(), document.annotation
+    provenance = provenance_of(copies)
     return Record.model_validate(
         {
             "sha256": document.sha256,
             "key": document.key,
             "etag": document.etag,
-            "split": split.place(identity_of(copies, is_by_source=query.group_by_source)),
+            "split": splitting.place(copies),
+            "split_groups": splitting.groups(copies),
             "label": label.text,
             "origin": label.origin,
             "agreement": label.agreement,
-            "how": document.annotation and document.annotation.known_how,
+            "how": annotation and annotation.known_how,
             "score": document.prediction and prediction.score,
             "engine": prediction.engine,
             "model_version": prediction.model_version,
-            "hosts": provenance_of(copies).hosts,
+            "by": annotation and annotation.by,
+            "hosts": provenance.hosts,
+            **provenance.naming(),
         }
     )

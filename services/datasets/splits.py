@@ -4,7 +4,7 @@ See docs/decisions/0018-splits-by-hash.md.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from urllib.parse import urlsplit
@@ -63,14 +63,3 @@ def host_of(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
-
-
-def source_group(key: str, hosts: Sequence[str], collection: str | None = None) -> str:
-    """Return what all images of one source have in common.
-
-    The host that led to the image first, which never changes; where no URL did, the collection
-    that it was submitted in, or else the folder of its key.
-    """
-    if hosts:
-        return f"host:{hosts[0]}"
-    return f"collection:{collection}" if collection else f"folder:{key.rpartition('/')[0]}"

@@ -115,7 +115,7 @@ async def test_part_by_source_is_where_the_export_puts_all_copies(
         source = {"url": f"https://{host}/", "batch_id": "b", "fetched_at": at}
         content = line_image("copied")
         await collected.add(key, "copied", right="copied", content=content, sources=[source])
-    shares = ("--group-by-source", "--split", "50/50")
+    shares = ("--group-by", "source", "--split", "50/50")
     told = await answer("export", "--format", "hf", "--out", tmp_path / "set", *shares)
     assert told["excluded"] == {"duplicate": 1}
     found = await answer("evaluate", "--part", "train", *shares)

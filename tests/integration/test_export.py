@@ -296,7 +296,7 @@ async def test_image_belongs_to_the_earliest_source_of_its_copies(
         await collected.add(key, "same", content=image, sources=[source])
     out = tmp_path / "set"
     shares = ("--split", "50/50")
-    await answer("export", "--format", "hf", "--out", out, "--group-by-source", *shares)
+    await answer("export", "--format", "hf", "--out", out, "--group-by", "source", *shares)
     (record,) = records(out)
     assert record["hosts"] == ["early.example", "late.example"]
     assert record["split"] == parse_split("50/50").place("host:early.example")
@@ -306,7 +306,7 @@ async def test_image_belongs_to_the_earliest_source_of_its_copies(
 async def test_host_is_never_in_two_splits_where_asked(tmp_path: Path) -> None:
     out = tmp_path / "set"
     await answer(
-        *("export", "--format", "hf", "--out", out, "--group-by-source", "--split", "50/50")
+        *("export", "--format", "hf", "--out", out, "--group-by", "source", "--split", "50/50")
     )
     places: dict[str, set[str]] = {}
     for record in records(out):
@@ -314,6 +314,33 @@ async def test_host_is_never_in_two_splits_where_asked(tmp_path: Path) -> None:
             places.setdefault(host, set()).add(record["split"])
     assert sorted(places) == ["host-0.example", "host-1.example"]
     assert all(len(splits) == 1 for splits in places.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "several", "why"),
+    [
+        ([], 0, "by a hash of its `group`, or of its bytes where it has none."),
+        (["--use-split"], 1, "the split that the sources give puts them there"),
+        (["--group-by", "image"], 2, "`--group-by image` does not keep them together"),
+    ],
+)
+async def test_groups_in_two_splits_are_counted(
+    collected: Collected, tmp_path: Path, options: list[str], several: int, why: str
+) -> None:
+    for number in range(16):
+        given = "test" if number in {0, 2} else "train"
+        source = {"kind": "archive", "batch_id": "b", "collection": "c", "split": given}
+        source["group"] = f"hand {number % 2}"
+        await collected.add(f"{number}.png", f"line {number}", sources=[source])
+    out = tmp_path / "set"
+
+    split = ("--split", "50/50", *options)
+    told = await answer("export", "--format", "hf", "--out", out, *split)
+
+    assert (told["groups"], told["groups_in_several_splits"]) == (2, several)
+    card = (out / "README.md").read_text()
+    assert why in card
+    assert f"2 groups of images that belong together; **{several}** of them" in card
 
 
 async def test_card_tells_what_is_in_it_and_what_was_removed_since(

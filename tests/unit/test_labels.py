@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from services.common.domain.accuracy import similarity
 from services.common.domain.image import ImageDocument
 from services.common.domain.labels import Exclusion, Label, Origin, agreement, label_of
-from services.common.domain.records import Source
-from services.datasets.splits import hosts_of, parse_split, source_group
+from services.datasets.splits import parse_split
 from tests import factories
 from tests.support.datasets import annotation, prediction
 
@@ -120,11 +119,3 @@ def test_every_image_has_a_place(shares: list[int]) -> None:
 def test_split_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"no split|train on"):
         parse_split(text)
-
-
-def test_group_is_the_first_host_or_the_folder() -> None:
-    urls = ("https://B.example/1", "http://a.example:8/2", "http://[bad")
-    hosts = hosts_of([Source(url=url) for url in urls])
-    assert hosts == ["b.example", "a.example"]
-    assert source_group("a.png", hosts) == "host:b.example"
-    assert source_group("scans/1/a.png", []) == "folder:scans/1"

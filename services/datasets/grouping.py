@@ -1,0 +1,109 @@
+"""Decide the part of a data set that an image belongs to, so that groups stay in one part.
+
+See docs/decisions/0018-splits-by-hash.md.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from services.common.domain.image import ImageDocument
+from services.common.domain.records import Source
+from services.datasets.copies import Provenance, provenance_of
+from services.datasets.splits import NAMES, Split, parse_split
+
+GROUP, IMAGE, SOURCE, METADATA = "group", "image", "source", "metadata."
+GROUPINGS = (GROUP, "document", "page", "collection", SOURCE, IMAGE)
+
+
+def parse_grouping(text: str) -> str:
+    """Check what images are grouped by.
+
+    Raises:
+        ValueError: It is no grouping.
+    """
+    if text in GROUPINGS or (text.startswith(METADATA) and text != METADATA):
+        return text
+    raise ValueError(f"{text!r} is no grouping; write {', '.join(GROUPINGS)} or {METADATA}KEY")
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """Rule for the parts of a data set.
+
+    Args:
+        split: Shares of the parts.
+        group_by: One of ``GROUPINGS``, or ``metadata.KEY``.
+        use_given: Whether the split that a source has takes precedence over the hash.
+    """
+
+    split: Split
+    group_by: str = GROUP
+    use_given: bool = False
+
+    @classmethod
+    def parse(cls, split: str, group_by: str, *, use_given: bool = False) -> "Splitting":
+        """Read a rule.
+
+        Raises:
+            ValueError: The shares or the grouping are invalid.
+        """
+        return cls(parse_split(split), parse_grouping(group_by), use_given)
+
+    def place(self, copies: Sequence[ImageDocument]) -> str:
+        """Return the part of an image, given all its documents."""
+        if self.use_given:
+            splits = (each.split for each in provenance_of(copies).sources)
+            if given := next((each for each in splits if each in NAMES), None):
+                return given
+        groups = [] if self.group_by == IMAGE else self.groups(copies)
+        return self.split.place(groups[0] if groups else str(copies[0].sha256))
+
+    def groups(self, copies: Sequence[ImageDocument]) -> list[str]:
+        """Return the groups of an image, given all its documents; the first decides.
+
+        Without the field that was asked for, those are the ``group`` of its sources. Without any,
+        and by ``image``, only its bytes decide.
+        """
+        provenance = provenance_of(copies)
+        if self.group_by == SOURCE:
+            return [source_group(provenance)]
+        asked = list(_values(provenance.sources, self.group_by))
+        return list(dict.fromkeys(asked or _values(provenance.sources, GROUP)))
+
+
+def source_group(provenance: Provenance) -> str:
+    """Return the source of an image as a group.
+
+    The host of its first URL, which never changes; else the collection that it was submitted in,
+    or the folder of its key.
+    """
+    if provenance.hosts:
+        return f"host:{provenance.hosts[0]}"
+    if provenance.collection:
+        return f"collection:{provenance.collection}"
+    return f"folder:{provenance.key.rpartition('/')[0]}"
+
+
+def _values(sources: Sequence[Source], group_by: str) -> Iterator[str]:
+    """Yield what sources say of a grouping, the earliest first."""
+    key = group_by.removeprefix(METADATA)
+    for source in sources:
+        if group_by == GROUP:
+            value = source.group
+        elif group_by == "collection":
+            value = source.collection
+        else:
+            value = _within(source.metadata, key)
+        if value is not None:
+            yield f"{group_by}:{value}"
+
+
+def _within(metadata: object, key: str) -> str | None:
+    """Return the value of a key such as ``archive.box``; of no text, as JSON."""
+    value = metadata
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
