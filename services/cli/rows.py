@@ -68,10 +68,7 @@ def character_error_rate(annotation: str, prediction: str) -> float:
 
 def image_row(document: ImageDocument, limits: Limits = NO_LIMITS) -> ImageRow:
     """Return what a person is shown of a document, first of all the source that was asked for."""
-    asked_for = {limits.batch, limits.collection} - {None}
-    sources = sorted(
-        document.sources, key=lambda each: asked_for.isdisjoint({each.batch_id, each.collection})
-    )
+    sources = limits.first(document.sources)
     first = next((each for each in sources if each.name or each.collection), Source())
     prediction, annotation, error = document.prediction, document.annotation, document.error
     cer = None

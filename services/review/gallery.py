@@ -34,6 +34,7 @@ FIELDS = dict.fromkeys(
         "annotation_conflict",
         "placeholder",
         "sources_count",
+        *(f"sources.{name}" for name in ("kind", "collection", "name", "batch_id", "group")),
         "status",
         "error",
         "indexed_at",

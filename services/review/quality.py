@@ -2,19 +2,20 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import structlog
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.errors import UnavailableError
-from services.common.domain.image import ImageDocument
-from services.common.domain.image_filter import ImageFilter
-from services.common.domain.records import UPLOADED, How
+from services.common.domain.image_filter import ImageFilter, Limits
+from services.common.domain.records import UPLOADED, How, Prediction, Source
 from services.common.runtime.periodic import periodic
 from services.quality.annotated import Image, how_of, predicted
 from services.quality.tally import Tally, accepted_remark, add_to_each
@@ -25,12 +26,23 @@ BANDS = 10
 SHOWN = 30
 RETRY_SECONDS = 10.0
 """Pause after a failed count."""
-FIELDS = {"sha256": 1, "status": 1, "prediction": 1, "annotation": 1, "sources.url": 1}
+NAMES = ("sources.url", "sources.collection", "sources.batch_id")
+FIELDS = dict.fromkeys(("sha256", "status", "prediction", "annotation", *NAMES), 1)
+MOST_PARTS = 5000
+"""Collections and batches that are counted by themselves; each takes some 5 kB."""
+SHOWN_PARTS = 200
+
+
+class Part(NamedTuple):
+    """A collection, or one of its batches."""
+
+    collection: str
+    batch: str = ""
 
 
 @dataclass
 class Figures:
-    """All figures of the quality page."""
+    """All figures of the quality page, of all images or of a part of them."""
 
     total: Tally = field(default_factory=Tally)
     bands: list[Tally] = field(default_factory=lambda: [Tally() for _ in range(BANDS)])
@@ -38,6 +50,7 @@ class Figures:
     models: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     hows: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     """Annotated images by how their text came about."""
+    parts: dict[Part, "Figures"] = field(default_factory=dict)
     counted_at: datetime = field(default_factory=lambda: datetime.now(tz=UTC))
 
     def add(self, image: Image) -> None:
@@ -45,11 +58,44 @@ class Figures:
         prediction = image.document.prediction
         if prediction is None:
             return
-        band = self.bands[min(BANDS - 1, int(prediction.score * BANDS))]
-        hosts = [self.hosts[host] for host in _hosts(image.copies)]
-        how = [self.hows[how_of(image.document)]] if image.right else []
-        tallies = (self.total, band, self.models[prediction.model], *hosts, *how)
+        sources = [source for each in image.copies for source in each.sources]
+        hosts = _hosts(sources)
+        figures = [self, *self._parts(sources)]
+        tallies = [tally for each in figures for tally in each.tallies(image, prediction, hosts)]
         add_to_each(tallies, prediction, image.right)
+
+    def of(self, limits: Limits) -> "Figures":
+        """Return the figures of a batch, or else of a collection; empty ones if unknown."""
+        if not (limits.collection or limits.batch):
+            return self
+        fits = (
+            figures
+            for part, figures in self.parts.items()
+            if part.batch == (limits.batch or "") and limits.collection in {None, part.collection}
+        )
+        return next(fits, Figures(counted_at=self.counted_at))
+
+    def by_collection(self) -> list[tuple[str, Tally]]:
+        """Return the collections with most images."""
+        return _largest(
+            {part.collection: each.total for part, each in self.parts.items() if not part.batch}
+        )
+
+    def _parts(self, sources: Sequence[Source]) -> list["Figures"]:
+        parts = {Part(each.collection) for each in sources if each.collection}
+        parts |= {Part(each.collection or "", each.batch_id) for each in sources if each.batch_id}
+        for part in parts if len(self.parts) < MOST_PARTS else ():
+            self.parts.setdefault(part, Figures())
+        return [self.parts[part] for part in parts if part in self.parts]
+
+    def tallies(self, image: Image, prediction: Prediction, hosts: set[str]) -> Iterator[Tally]:
+        """Yield what an image counts in."""
+        yield self.total
+        yield self.bands[min(BANDS - 1, int(prediction.score * BANDS))]
+        yield self.models[prediction.model]
+        yield from (self.hosts[host] for host in hosts)
+        if image.right:
+            yield self.hows[how_of(image.document)]
 
     def by_band(self) -> Iterator[tuple[str, Tally]]:
         """Yield the bands of scores, lowest first."""
@@ -63,16 +109,46 @@ class Figures:
 
     def by_host(self) -> list[tuple[str, Tally]]:
         """Return the hosts with most images."""
-        return sorted(self.hosts.items(), key=lambda each: (-each[1].images, each[0]))[:SHOWN]
+        return _largest(self.hosts)
 
     def by_model(self) -> list[tuple[str, Tally]]:
         """Return the model versions, most images first."""
-        return sorted(self.models.items(), key=lambda each: (-each[1].images, each[0]))[:SHOWN]
+        return _largest(self.models)
 
 
-def _hosts(copies: Sequence[ImageDocument]) -> set[str]:
+def choices(figures: Figures | None, chosen: Limits) -> dict[str, list[tuple[str, str]]]:
+    """Return what the selects of collections and batches offer: values with their words.
+
+    Args:
+        figures: The last count; None before the first one.
+        chosen: What the address says; it is offered even if it is unknown.
+    """
+    counted = figures.parts.items() if figures else ()
+    collections = {part.collection: each.total.images for part, each in counted if not part.batch}
+    batches = {
+        part.batch: each.total.images
+        for part, each in sorted(counted, key=lambda each: each[0].batch, reverse=True)
+        if part.batch and chosen.collection in {None, part.collection}
+    }
+    return {
+        "collection": _offered(dict(sorted(collections.items())), chosen.collection),
+        "batch": _offered(batches, chosen.batch),
+    }
+
+
+def _offered(counts: Mapping[str, int], chosen: str | None) -> list[tuple[str, str]]:
+    known = [(name, f"{name} ({count})") for name, count in islice(counts.items(), SHOWN_PARTS)]
+    is_new = chosen is not None and chosen not in dict(known)
+    return [("", "any"), *([(str(chosen), str(chosen))] if is_new else []), *known]
+
+
+def _largest(tallies: Mapping[str, Tally]) -> list[tuple[str, Tally]]:
+    return sorted(tallies.items(), key=lambda each: (-each[1].images, each[0]))[:SHOWN]
+
+
+def _hosts(sources: Iterable[Source]) -> set[str]:
     found = set()
-    for source in (source for each in copies for source in each.sources):
+    for source in sources:
         with suppress(ValueError):  # metadata of uploads is untrusted
             found.add(urlsplit(str(source.url)).hostname or UPLOADED)
     return found or {UPLOADED}

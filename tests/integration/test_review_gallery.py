@@ -14,6 +14,15 @@ pytestmark = pytest.mark.integration
 ERROR = {"code": "undecodable_image", "detail": "damaged"}
 
 
+LETTER = {
+    "kind": "archive",
+    "collection": "letters",
+    "name": "p 7.png",
+    "group": "page 1",
+    "metadata": {"year": 1916},
+}
+
+
 async def pages(person: Person, query: str) -> AsyncIterator[str]:
     """Yield the pages of a search: one shows what was found in a moment, which may be nothing."""
     path: str | None = f"/gallery?{query}"
@@ -47,7 +56,9 @@ async def test_filters_leave_out_what_does_not_meet_them(review: Site, ada: Pers
     note = {"text": "Right", "quality": "ok", "by": "bob", "at": NOW}
     await review.add(
         known("low", 0.1, annotation=note),
-        known("middle", 0.5, sources=[{"url": "http://h.example:8080/a", "batch_id": "b1"}]),
+        known(
+            "middle", 0.5, sources=[{"url": "http://h.example:8080/a", "batch_id": "b1"}, LETTER]
+        ),
         known("high", 0.9),
         known("bad", 0.0, status="rejected", prediction=None, error=ERROR),
     )
@@ -62,6 +73,12 @@ async def test_filters_leave_out_what_does_not_meet_them(review: Site, ada: Pers
         "host=h.example": {"middle"},
         "host=example": set(),
         "batch=b1": {"middle"},
+        "collection=letters": {"middle"},
+        "collection=letters&batch=b1": set(),
+        "collection=nothing": set(),
+        "collection=&group=page+1&where=metadata.year%3D1916": {"middle"},
+        "q=p+7.PNG": {"middle"},
+        "q=h.example": {"middle"},
         "q=right": {"low"},
     }.items():
         cards = await found(ada, query)
@@ -113,6 +130,20 @@ async def test_paging_shows_every_image_once(review: Site, ada: Person, order: s
         seen += [part.partition("</span>")[0] for part in html.split('class="read">')[1:]]
     assert len(seen) == total
     assert len(set(seen)) == total
+
+
+async def test_limits_are_kept_from_page_to_page(review: Site, ada: Person) -> None:
+    await review.add(*(known(f"line-{each}-", 0.5, sources=[LETTER]) for each in range(30)))
+    await review.add(known("other", 0.5))
+
+    shown = [html async for html in pages(ada, "collection=letters&where=metadata.year%3D1916")]
+
+    assert len(shown) == 2
+    assert "".join(shown).count('class="read">line-') == 30
+    for html in shown:
+        assert '<option value="letters" selected>' in html
+        assert 'name="where" value="metadata.year=1916"' in html
+        assert 'p 7.png · <a href="/gallery?collection=letters">letters</a>' in html
 
 
 async def test_placeholder_is_shown_as_one(review: Site, ada: Person) -> None:

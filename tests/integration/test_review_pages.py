@@ -57,6 +57,7 @@ async def test_hostile_addresses_are_refused_as_a_page(ada: Person) -> None:
     for path in (
         *("/image?id=", "/image?id=no/such", "/content?id=..%2f..%2fetc&etag=e", "/image", "/none"),
         *("/gallery?cursor=x", "/gallery?low=2", "/gallery?order=up", "/queue?mode=$where"),
+        *("/gallery?where=metadata.$where%3D1", "/queue?where=year%3D1"),
         *("/gallery?cursor=WzFlOTk5LCBudWxsXQ==", "/batches/a%20b", "/image?id[$ne]=1"),
         *("/gallery?cursor=WyJhIl0=&order=worst", f"/gallery?cursor={DEEP}"),
     ):
@@ -96,7 +97,7 @@ async def test_quality_page_counts_errors_by_score_host_and_model(
         s3_settings, mongo_settings, amqp_settings, quality_refresh_seconds=0.1
     ) as review:
         note = {"text": "abcd", "quality": "ok", "by": "ada", "at": NOW, "how": "corrected"}
-        source = {"sources": [{"url": "https://h.example/a", "batch_id": None}]}
+        source = {"sources": [{"url": "https://h.example/a"}, {"collection": "l", "batch_id": "b"}]}
         same = {"sha256": "ab" * 32}
         await review.add(
             known("a copy", 0.05, sources=[{"url": "https://copy.example/"}], **same),
@@ -110,6 +111,13 @@ async def test_quality_page_counts_errors_by_score_host_and_model(
                 return html if "2 images were read" in html else None
 
             html = await eventually(page)
+            part = await ada.see("/quality?collection=l&batch=b")
+            none = await ada.see("/quality?collection=m")
+    assert "1 images were read" in part
+    assert "(CER) is 25.0%" in part
+    assert '<option value="b" selected>b (1)</option>' in part
+    assert "0 images were read" in none
+    assert '<option value="m" selected>m</option>' in none
     assert "1 of 2 texts are predictions that a person accepted as shown" in html
     assert "without them it is 25.0%" in html
     assert "the character error rate (CER) is 12.5%" in html

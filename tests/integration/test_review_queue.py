@@ -225,7 +225,8 @@ async def test_random_order_reaches_every_image(site: Site) -> None:
 
 async def test_queue_of_a_batch_or_a_host_has_no_others(site: Site) -> None:
     def source(host: str, batch: str) -> dict[str, object]:
-        return {"sources": [{"url": f"https://{host}/a.png", "batch_id": batch}]}
+        url = f"https://{host}/a.png"
+        return {"sources": [{"url": url, "batch_id": batch, "collection": f"of {batch}"}]}
 
     one = known("one", 0.5, **source("one.example", "b1"))
     two = known("two", 0.4, **source("two.example", "b2"))
@@ -236,6 +237,11 @@ async def test_queue_of_a_batch_or_a_host_has_no_others(site: Site) -> None:
         assert (image_of(by_host), fields_of(by_host)["next"]) == (one["_id"], "")
     async with site.person() as bob:
         assert image_of(await bob.see("/queue?batch=b2")) == two["_id"]
+        task = await bob.see("/queue?collection=of+b3&where=")
+        assert image_of(task) == evil["_id"]
+        task = await bob.do(task, "save", "three")
+        assert fields_of(task)["collection"] == "of b3"
+        assert "Nothing left to annotate" in task
 
 
 async def test_page_keeps_its_image_before_a_short_lease_ends(

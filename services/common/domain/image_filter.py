@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from services.common.domain.image import Status
-from services.common.domain.records import Quality
+from services.common.domain.records import Quality, Source
 
 PRESENT: tuple[Status, ...] = ("predicted", "rejected")
 """Statuses of images that are in the bucket."""
@@ -22,12 +23,14 @@ def _none_if_blank(value: object) -> object:
 
 
 def _conditions(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
+    given = tuple(value for value in values if value.strip())
+    for value in given:
         metadata_condition(value)
-    return values
+    return given
 
 
 Name = Annotated[str | None, BeforeValidator(_none_if_blank)]
+Time = Annotated[datetime | None, BeforeValidator(_none_if_blank)]
 
 
 class Limits(BaseModel):
@@ -43,15 +46,23 @@ class Limits(BaseModel):
     group: Name = None
     where: Annotated[tuple[str, ...], AfterValidator(_conditions)] = ()
     """``metadata.KEY=VALUE`` each."""
-    since: datetime | None = None
+    since: Time = None
     """Only images stored then or later."""
-    until: datetime | None = None
+    until: Time = None
     """Only images stored before."""
 
     @property
     def metadata(self) -> dict[str, list[str | int | float | bool]]:
         """The values that are looked for, by the path of a key; of two for a key, the last."""
         return dict(map(metadata_condition, self.where))
+
+    def first(self, sources: Iterable[Source]) -> list[Source]:
+        """Return sources with those first that are asked for."""
+        asked_for = {self.collection, self.batch, self.group} - {None}
+        return sorted(
+            sources,
+            key=lambda each: asked_for.isdisjoint({each.collection, each.batch_id, each.group}),
+        )
 
     @property
     def words(self) -> str:

@@ -23,6 +23,7 @@ from services.review.access import Me, Of, Parts, Posted, shown_in, text_of
 from services.review.gallery import Filters, find_page
 from services.review.metrics import ANNOTATIONS
 from services.review.pictures import NotShownError, to_picture
+from services.review.quality import choices
 
 SECONDS_IN_BROWSER = 120
 """Browser cache time, for preloaded images."""
@@ -42,7 +43,8 @@ router = APIRouter()
 async def gallery_page(parts: Of, me: Me, filters: Annotated[Filters, Query()]) -> Response:
     """Show images that match the filters."""
     page = await find_page(parts.images, filters)
-    return parts.pages.page("gallery", me, filters=filters, page=page)
+    offered = choices(parts.quality.figures, filters)
+    return parts.pages.page("gallery", me, filters=filters, page=page, choices=offered)
 
 
 @router.get("/image")

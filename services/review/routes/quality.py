@@ -1,13 +1,19 @@
 """The quality page."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated
 
+from fastapi import APIRouter, Query, Response
+
+from services.common.domain.image_filter import Limits
 from services.review.access import Me, Of
+from services.review.quality import choices
 
 router = APIRouter()
 
 
 @router.get("/quality")
-async def quality_page(parts: Of, me: Me) -> Response:
-    """Show the figures of the last count."""
-    return parts.pages.page("quality", me, figures=parts.quality.figures)
+async def quality_page(parts: Of, me: Me, form: Annotated[Limits, Query()]) -> Response:
+    """Show the figures of the last count, of all images or of a collection or batch."""
+    counted = parts.quality.figures
+    figures, offered = counted and counted.of(form), choices(counted, form)
+    return parts.pages.page("quality", me, figures=figures, form=form, choices=offered)

@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -12,6 +13,7 @@ from services.common.domain.records import Quality
 from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted, shown_in, text_of
 from services.review.gallery import Form, decode, encode
+from services.review.quality import choices
 from services.review.queue import Mode, Task, Wish, sort_keys
 from services.review.sessions import Session
 
@@ -89,7 +91,8 @@ async def answer(request: Request, parts: Of, me: Me, posted: Posted) -> Respons
     message, text, expected = await _act(parts, me, posted)
     task = await parts.queue.task(me, wish, *filter(None, expected))
     if "hx-request" not in request.headers:
-        return RedirectResponse("/queue", status_code=303)
+        address = f"/queue?{urlencode(form.parameters(form.cursor))}"
+        return RedirectResponse(address, status_code=303)
     return _page("task", parts, me, task=task, form=form, message=message, text=text)
 
 
@@ -108,6 +111,7 @@ def _page(
         me,
         task=task,
         form=form,
+        choices=choices(parts.quality.figures, form),
         message=message,
         text=text,
         later=encode(task.after) if task.after else "",
