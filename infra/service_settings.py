@@ -1,7 +1,7 @@
-"""Which settings each service reads, and how the compose file passes them on.
+"""Settings of each service, and their names in the compose file.
 
 ``docker-compose.yml`` names every setting of a service without a value: it reaches the container
-only where ``.env`` or the environment has one. ``python -m infra.settings_table`` writes the names.
+only if ``.env`` or the environment has one. ``python -m infra.settings_table`` writes the names.
 """
 
 import textwrap
@@ -51,7 +51,7 @@ SERVICES: Mapping[str, tuple[type[BaseSettings], ...]] = {
     "reconciler": (ReconcilerSettings, S3Settings, AmqpSettings, MongoSettings),
     "review": (ReviewSettings, LabelStudioSettings, S3Settings, AmqpSettings, MongoSettings),
 }
-"""The settings classes of each service, beside those of all: where it runs, and logs."""
+"""Settings classes of each service, beside the common ones."""
 
 OF_THE_DEPLOYMENT = frozenset(
     {
@@ -65,7 +65,7 @@ OF_THE_DEPLOYMENT = frozenset(
         *("PROVISIONER_DEFINITIONS", "PROVISIONER_NOTIFICATION_ARN"),
     }
 )
-"""Addresses, ports and users: the compose file and the manifests make them fit each other."""
+"""Addresses, ports and users, set by the compose file and the manifests."""
 
 
 def variables(group: type[BaseSettings], *, secret: bool | None = None) -> Iterator[str]:
@@ -73,7 +73,7 @@ def variables(group: type[BaseSettings], *, secret: bool | None = None) -> Itera
 
     Args:
         group: The class.
-        secret: Whether only secrets, or only what is none; None: all.
+        secret: True: only secrets; False: no secrets; None: all.
     """
     prefix = group.model_config.get("env_prefix", "")
     for name, field in group.model_fields.items():
@@ -86,7 +86,7 @@ def variables(group: type[BaseSettings], *, secret: bool | None = None) -> Itera
 
 
 def variables_of(service: str) -> list[str]:
-    """Return the settings of a service that are passed to it as they are, sorted."""
+    """Return the settings that are passed on unchanged to a service, sorted."""
     found = {name for group in SERVICES[service] for name in variables(group)}
     return sorted(
         name for name in found - OF_THE_DEPLOYMENT if not name.startswith(("USERS_", "LOG_"))
@@ -94,7 +94,7 @@ def variables_of(service: str) -> list[str]:
 
 
 def compose_settings() -> str:
-    """Return the part of the compose file that names each service's settings."""
+    """Return the section of the compose file with each service's settings."""
     return "\n".join(_block(service) for service in SERVICES)
 
 

@@ -1,7 +1,7 @@
-"""Generate from classes: the reference of settings, the compose file's names of them, the schemas.
+"""Generate the reference of settings, their names in the compose file, and the schemas.
 
 ``python -m infra.settings_table`` writes docs/configuration.md, docker-compose.yml, docs/schemas/;
-``--check`` only says whether they are up to date (exit status 1 where one is not).
+``--check`` only reports whether they are up to date (exit status 1 if not).
 """
 
 import argparse
@@ -107,7 +107,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def fresh_files() -> dict[Path, str]:
-    """Return the files as they should be, what is made between their marks brought up to date."""
+    """Return the files with updated generated sections."""
     return {
         CONFIGURATION: _between(CONFIGURATION.read_text(), BEGIN, END, reference()),
         COMPOSE: _between(COMPOSE.read_text(), COMPOSE_BEGIN, COMPOSE_END, compose_settings()),

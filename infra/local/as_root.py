@@ -15,7 +15,7 @@ APT_INSTALL = Path(__file__).with_name("apt_install.sh")
 
 
 def apt_command(*packages: str) -> str:
-    """Return what a person types, in the project's folder, to install packages."""
+    """Return the command that installs packages, relative to the project's folder."""
     return f"sudo infra/local/{APT_INSTALL.name} {' '.join(packages)}"
 
 
@@ -23,8 +23,8 @@ def install_packages(packages: Sequence[str], say: Say) -> None:
     """Install Debian packages without starting their services.
 
     Raises:
-        ServerMissingError: We may not; the message has the command for it.
-        ProgramError: It failed; carries the end of its output.
+        ServerMissingError: Not permitted; the message has the command.
+        ProgramError: It failed; with the end of its output.
     """
     names = " ".join(packages)
     prefix = _prefix(names, apt_command(*packages))
@@ -39,7 +39,7 @@ def install_packages(packages: Sequence[str], say: Say) -> None:
 
 
 def _prefix(what: str, command: str) -> list[str]:
-    """Return the words to put before a command so that it runs as root."""
+    """Return the prefix that runs a command as root."""
     if shutil.which("apt-get") is None:
         raise ServerMissingError(what, f"the package manager of this system: {what}", "no apt-get")
     if os.geteuid() == 0:
@@ -51,5 +51,5 @@ def _prefix(what: str, command: str) -> list[str]:
         return [sudo]
     allowed = subprocess.run([sudo, "-n", "true"], capture_output=True, check=False)
     if allowed.returncode:
-        raise ServerMissingError(what, command, "sudo wants a password, and there is no terminal")
+        raise ServerMissingError(what, command, "sudo needs a password, and there is no terminal")
     return [sudo, "-n"]

@@ -1,4 +1,4 @@
-"""Sets up ``.venv`` through poetry; runs on a bare Python 3.11 or newer (see ``setup.sh``)."""
+"""Set up ``.venv`` with poetry; runs on a bare Python 3.11 or newer (see ``setup.sh``)."""
 
 import hashlib
 import importlib.util
@@ -53,7 +53,7 @@ def _install_dependencies() -> None:
 
 
 def _fingerprint() -> str:
-    """Return what changes when the environment must: the lock file, entry points, Python."""
+    """Return a fingerprint of the environment: lock file, entry points, Python."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     parts = [
         (ROOT / "poetry.lock").read_text(),
@@ -71,7 +71,7 @@ def _extras() -> list[str]:
 
 
 def _any_poetry() -> Path:
-    """Return poetry on the PATH where it is recent enough, else our own."""
+    """Return a recent poetry of the PATH, otherwise an own one."""
     if found := shutil.which("poetry"):
         answer = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
         version = re.search(r"(\d+)\.", answer.stdout)
@@ -81,7 +81,7 @@ def _any_poetry() -> Path:
 
 
 def _private_poetry() -> Path:
-    """Return poetry in an environment of its own in the cache folder, installed if need be."""
+    """Return poetry in its own environment in the cache folder, installed if needed."""
     folder = cache_folder() / f"poetry-{POETRY_VERSION}"
     poetry, python, done = (
         folder / "bin" / "poetry",
@@ -107,16 +107,16 @@ def _private_poetry() -> Path:
 
 
 def _install(poetry: Path, *, mirror: str | None) -> None:
-    """Run ``poetry install`` for this Python, through a mirror where one is named."""
+    """Run ``poetry install`` for this Python, through a mirror if configured."""
     own = {
         "POETRY_VIRTUALENVS_CREATE": "true",
         "POETRY_VIRTUALENVS_IN_PROJECT": "true",
-        "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",  # else a desktop may ask
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",  # no desktop dialog
     }
     if mirror is not None:
         own["POETRY_PYPI_MIRROR_URL"] = mirror
     env = build_environment(own)
-    env.pop("VIRTUAL_ENV", None)  # an activated environment would be installed into
+    env.pop("VIRTUAL_ENV", None)  # otherwise an activated environment would be used
     for argv in (["env", "use", sys.executable], ["install", *_extras()]):
         run_and_tell(
             [str(poetry), "--no-interaction", "--no-ansi", "--directory", str(ROOT), *argv],
@@ -128,7 +128,7 @@ def _install(poetry: Path, *, mirror: str | None) -> None:
 
 
 def _json_api_is_served() -> bool:
-    """Say whether PyPI's JSON API knows the first locked release, as poetry asks about each."""
+    """Return whether PyPI's JSON API, which poetry needs, knows the first locked release."""
     address = _ask_pip_python("-c", f"{PIP_INDEX}; print(PyPI.pypi_url)")
     first = tomllib.loads((ROOT / "poetry.lock").read_text())["package"][0]
     try:
@@ -150,7 +150,7 @@ def _index_url() -> str:
 
 
 def _ask_pip_python(*arguments: str) -> str:
-    """Return what a Python that has pip prints, or nothing where it fails."""
+    """Return the output of a Python with pip, empty on failure."""
     has_pip = importlib.util.find_spec("pip") is not None
     python = Path(sys.executable) if has_pip else _private_poetry().with_name("python")
     answer = subprocess.run([python, *arguments], capture_output=True, text=True, check=False)

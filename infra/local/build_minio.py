@@ -1,4 +1,4 @@
-"""Builds MinIO from its Go module (docs/decisions/0005-minio-from-its-go-module.md)."""
+"""Build MinIO from its Go module (docs/decisions/0005-minio-from-its-go-module.md)."""
 
 import re
 import shutil
@@ -46,7 +46,7 @@ def build_minio(say: Say) -> Path:
                         "GOPATH": str(folder / "path"),
                         "GOMODCACHE": str(folder / "path" / "mod"),
                         "GOCACHE": str(folder / "cache"),
-                        "GOFLAGS": "-modcacherw",  # else the folder could not be removed
+                        "GOFLAGS": "-modcacherw",  # otherwise the folder can't be removed
                     }
                 ),
             )
@@ -80,5 +80,5 @@ def _fetch_go(folder: Path, say: Say) -> Path:
         log_path=cache_folder() / "fetch-go.log",
         env=build_environment({}),
     )
-    # The command beside it is a wrapper that wants the package on Python's path.
+    # The wrapper command beside it needs the package on Python's path
     return folder / "go" / "bin" / "go"

@@ -1,4 +1,4 @@
-"""What takes long to get is kept outside the clone; standard library only, for the set-up."""
+"""Cache folder outside the clone; standard library only, for the set-up."""
 
 import fcntl
 import os
@@ -8,19 +8,19 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return the folder, outside the clone, of what takes long to build or download."""
+    """Return the cache folder of builds and downloads."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "docreco"
 
 
 def build_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a build: all of ours (proxies, mirrors), and ``extra``."""
+    """Return the environment of a build: this process's (proxies, mirrors) and ``extra``."""
     return {**os.environ, **extra}
 
 
 @contextmanager
 def one_at_a_time(job: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Wait until no other process does this job, and keep others waiting for the block's length."""
+    """Lock a job against other processes during the block."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{job}.lock").open("w") as lock:

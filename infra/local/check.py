@@ -14,7 +14,7 @@ TIMEOUT_SECONDS = 5.0
 
 
 def check_programs(servers: Sequence[Server] = SERVERS) -> int:
-    """Show where each program is, or the command that installs it; return the exit status."""
+    """Show the path of each program, or the command to install it; return the exit status."""
     missing = [server for server in servers if server.locate() is None]
     rows = []
     for server in servers:
@@ -29,12 +29,12 @@ def check_programs(servers: Sequence[Server] = SERVERS) -> int:
 
 
 def _docker() -> list[Text]:
-    """Look for Docker, and whether its engine answers."""
+    """Check Docker and its engine."""
     path = shutil.which("docker")
     if path is None:
         return [Text("missing", style="yellow"), Text("")]
     try:
         subprocess.run([path, "version"], capture_output=True, check=True, timeout=TIMEOUT_SECONDS)
     except (subprocess.SubprocessError, OSError):
-        return [Text("no engine answers", style="yellow"), cell(path)]
+        return [Text("the engine does not answer", style="yellow"), cell(path)]
     return [Text("ok", style="green"), cell(path)]

@@ -1,4 +1,4 @@
-"""What can go wrong with servers as child processes; each message says what to do about it."""
+"""Errors of servers as child processes; each message says what to do."""
 
 from pathlib import Path
 
@@ -11,32 +11,30 @@ class LocalError(Exception):
 
 
 class PortInUseError(LocalError):
-    """Somebody else listens on a port that a server wants.
+    """A server's port is in use.
 
     Args:
         port: The port, on 127.0.0.1.
-        server: Who wants it.
+        server: The server.
         variable: Environment variable that changes it.
-        holder: The process that holds it, where it can be found.
+        holder: The process that listens on it, if known.
     """
 
     def __init__(self, port: int, *, server: str, variable: str, holder: str | None) -> None:
         by = f" by {holder}" if holder else ""
-        super().__init__(
-            f"port {port}, wanted by {server}, is in use{by}; stop that, or set {variable}"
-        )
+        super().__init__(f"port {port} of {server} is in use{by}; stop that, or set {variable}")
         self.port = port
         self.variable = variable
         self.holder = holder
 
 
 class ServerMissingError(LocalError):
-    """A server is not installed, and could not be.
+    """A server is not installed.
 
     Args:
         server: Its name.
-        command: What installs it.
-        reason: Why it was not installed by itself, where that was tried.
+        command: Installs it.
+        reason: Of a failed automatic installation.
     """
 
     def __init__(self, server: str, command: str, reason: str = "") -> None:
@@ -47,11 +45,11 @@ class ServerMissingError(LocalError):
 
 
 class ProgramError(LocalError):
-    """A child process did not do what it was started for.
+    """A child process failed.
 
     Args:
         name: The program.
-        what: What happened to it.
+        what: Description of the failure.
         log_path: Its output; the last lines are part of the message.
     """
 
@@ -67,7 +65,7 @@ class NotReadyError(ProgramError):
 
 
 class ProgramGaveUpError(ProgramError):
-    """It died again and again, and is not restarted any more."""
+    """It died too often and is not restarted."""
 
 
 def tail(log_path: Path) -> str:

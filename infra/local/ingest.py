@@ -1,4 +1,4 @@
-"""Bring a list through the pipeline, and show how far it is."""
+"""Send a list through the pipeline and show the progress."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -25,33 +25,33 @@ from services.common.domain.fetcher_answers import Batch, Item, ListRequest, Sub
 
 POLL_SECONDS = 0.2
 FETCH_STALLED_SECONDS = 900.0
-"""Longer than the longest pause before another attempt at an item."""
+"""Longer than the longest retry delay of an item."""
 IDS_AT_ONCE = 500
 MAX_LIST_BYTES = 64 * 1024 * 1024
 LIST_TIMEOUT_SECONDS = 60.0
 
 
 class StalledError(LocalError):
-    """Nothing has moved for a long time."""
+    """There was no progress for a long time."""
 
 
 class ListError(LocalError):
-    """The list can't be had."""
+    """The list can't be read."""
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """What became of a list."""
+    """Result of a list."""
 
     submission: Submission
     batch: Batch
     items: list[Item]
     missing: frozenset[str]
-    """Documents that should be there and did not come; empty where all went well."""
+    """Missing documents; empty on success."""
 
     @property
     def document_ids(self) -> list[str]:
-        """Identities of the documents that its items led to, in the list's order."""
+        """Ids of its items' documents, in the list's order."""
         return document_ids(self.items)
 
     @property
@@ -74,21 +74,21 @@ async def ingest(
 ) -> Ingested:
     """Submit a list, and wait until each item has its document or a reason.
 
-    Documents that do not come are named in what is returned: the others are worth showing.
+    Missing documents are part of the result, so that the others can be shown.
 
     Args:
         source: Path or http(s) address of the list; None: the bundled samples.
-        samples_port: Where the bundled samples are served.
-        fetcher: Takes the list.
-        index: Where the documents appear.
-        console: Where the progress is shown.
-        stalled_seconds: Documents are waited for until none has come for so long.
+        samples_port: Port of the bundled samples.
+        fetcher: Accepts the list.
+        index: The database of documents.
+        console: Shows the progress.
+        stalled_seconds: Timeout after the last new document.
 
     Raises:
-        ListError: The list can't be had.
+        ListError: The list can't be read.
         FetcherUnavailableError: The fetcher does not answer.
         FetcherRefusedError: It refuses the list.
-        StalledError: The fetches have not moved for a long time.
+        StalledError: The fetches made no progress for a long time.
     """
     submission = await _submit(source, samples_port, fetcher)
     with progress_bar(console) as bar:
@@ -101,12 +101,12 @@ async def ingest(
 
 
 def document_ids(items: Iterable[Item]) -> list[str]:
-    """Return the identities of the documents of fetched items, each once."""
+    """Return the ids of the documents of fetched items, without duplicates."""
     return list(dict.fromkeys(document_id(item.key) for item in items if item.key))
 
 
 def document_id(key: str) -> str:
-    """Return the identity of an object's document."""
+    """Return the id of an object's document."""
     return f"raw/{key}"
 
 
@@ -129,12 +129,12 @@ async def _submit(source: str | None, samples_port: int, fetcher: FetcherClient)
 
 
 def is_address(source: str) -> bool:
-    """Whether a list is on the web."""
+    """Whether a list is a URL."""
     return source.startswith(("http://", "https://"))
 
 
 async def _downloaded(address: str) -> tuple[bytes, str]:
-    """Return a list on the web, and a file name that tells its format."""
+    """Download a list; return it with a file name that implies its format."""
     timeout = ClientTimeout(total=LIST_TIMEOUT_SECONDS)
     try:
         async with (
@@ -147,7 +147,7 @@ async def _downloaded(address: str) -> tuple[bytes, str]:
             is_table = response.content_type == "text/csv"
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         reason = str(error) or "no answer in time"
-        raise ListError(f"the list at {address} can't be had: {reason}") from error
+        raise ListError(f"the list at {address} can't be downloaded: {reason}") from error
     if len(content) > MAX_LIST_BYTES:
         raise ListError(f"the list at {address} is larger than {MAX_LIST_BYTES} bytes")
     name = PurePosixPath(urlsplit(address).path).name
@@ -168,7 +168,7 @@ async def _follow_fetches(fetcher: FetcherClient, batch_id: str, bar: Progress) 
 async def _follow_documents(
     images: Collection, ids: list[str], bar: Progress, *, stalled_seconds: float
 ) -> frozenset[str]:
-    """Wait for the documents; return those that are not there when none has come for long."""
+    """Wait for the documents; return those still missing after the timeout."""
     if not ids:
         return frozenset()
     task = bar.add_task("indexing", total=len(ids), words="")
@@ -186,7 +186,7 @@ async def _follow_documents(
 
 
 async def _present(images: Collection, ids: Sequence[str]) -> set[str]:
-    """Return those that are there; all are asked for, as the first ones may never come."""
+    """Return the existing ones; all are queried, as the first may never come."""
     found = set[str]()
     for start in range(0, len(ids), IDS_AT_ONCE):
         some = list(ids[start : start + IDS_AT_ONCE])
@@ -206,7 +206,7 @@ class _Limit:
         self._done = -1
 
     def moved_to(self, done: int) -> None:
-        """Begin to count anew, if anything has moved."""
+        """Restart the timeout after progress."""
         if done != self._done:
             self._done = done
             self._timeout.reschedule(asyncio.get_running_loop().time() + self._seconds)
@@ -219,6 +219,6 @@ async def _stall_limit(seconds: float, what: str) -> AsyncIterator[_Limit]:
             yield _Limit(timeout, seconds)
     except TimeoutError:
         raise StalledError(
-            f"{what} have not moved for {seconds:.0f} s: see the logs, and the queues in "
+            f"{what} have made no progress for {seconds:.0f} s: see the logs, and the queues in "
             "RabbitMQ's management"
         ) from None

@@ -1,4 +1,4 @@
-"""Installs the servers that this machine lacks: ``python -m infra.local.install``."""
+"""Install missing servers: ``python -m infra.local.install``."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -18,11 +18,11 @@ class Server:
 
     name: str
     locate: Callable[[], Path | None]
-    """Says where it is, if it is installed."""
+    """Locates it, or raises if it is not installed."""
     command: str
-    """What a person types, in the project's folder, to install it."""
+    """Command that installs it, relative to the project's folder."""
     package: str | None = None
-    """Debian package that brings it."""
+    """Its Debian package."""
 
 
 def _of_debian(name: str, find: Callable[[], Path | None], package: str) -> Server:
@@ -38,15 +38,15 @@ SERVERS = (RABBITMQ, MINIO, MONGODB, PROMETHEUS, ALERTMANAGER)
 
 
 def install_missing(say: Say, servers: Sequence[Server] = SERVERS) -> None:
-    """Install what is not there; what is stays as it is.
+    """Install missing servers; existing ones are not changed.
 
     Args:
-        say: Told what happens, one line at a time.
-        servers: Those that are needed.
+        say: Called with progress messages.
+        servers: The needed ones.
 
     Raises:
-        ServerMissingError: One can't be installed from here; the message has the command for it.
-        ProgramError: An installation failed; carries the end of its output.
+        ServerMissingError: One can't be installed from here; the message has the command.
+        ProgramError: An installation failed; with the end of its output.
     """
     missing = [server for server in servers if server.locate() is None]
     if packages := [server.package for server in missing if server.package]:
@@ -59,7 +59,7 @@ def install_missing(say: Say, servers: Sequence[Server] = SERVERS) -> None:
 
 
 def main() -> int:
-    """Install what is missing; return the exit status."""
+    """Install missing servers; return the exit status."""
     try:
         install_missing(_say)
     except LocalError as error:

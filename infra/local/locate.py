@@ -1,4 +1,4 @@
-"""Where the servers' programs are on this machine."""
+"""Locate the servers' programs on this machine."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 from infra.local.cache import cache_folder
 
 MINIO_VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
-"""Upstream is archived; this is its last commit that can be had from the module proxy."""
+"""Upstream is archived; this is its last commit on the module proxy."""
 
 RABBITMQ_SERVERS = "/usr/lib/rabbitmq/lib"
 SYSTEM_FOLDERS = ("/usr/bin", "/usr/local/bin", "/usr/sbin")
@@ -38,7 +38,7 @@ def locate_minio() -> Path | None:
 
 
 def built_minio() -> Path:
-    """Return where MinIO is built to; the folder's name tells the version."""
+    """Return the path of the built MinIO, in a folder per version."""
     return cache_folder() / f"minio-{MINIO_VERSION.rpartition('-')[2]}" / "minio"
 
 

@@ -41,42 +41,42 @@ OWN_FOLDERS = frozenset(
         *("alertmanager", "alertmanager-config", "alert-webhook", "logs"),
     }
 )
-"""What a clean start removes; anything else in the folder stays."""
+"""Data removed by a clean start; other files are kept."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for on the command line."""
+    """Options of the command line."""
 
     source: str | None
     """Path or address of a list; None: the bundled samples."""
     exits: bool
     """Stop when the list is done."""
     cleans: bool
-    """Begin without data."""
+    """Start without data."""
 
 
 class Stage:
-    """Says what is going on, with the time each step took."""
+    """Shows the steps with their durations."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
     def say(self, line: str) -> None:
-        """Show a line that may hold anything."""
+        """Show a line of untrusted text."""
         self.console.print(Text(line))
 
     def event(self, line: str) -> None:
-        """Show what happened to a child."""
+        """Show an event of a child process."""
         self.console.print(Text(line, style="yellow"))
 
     def error(self, text: str) -> None:
-        """Show why it can't go on."""
+        """Show a fatal error."""
         self.console.print(Text(f"Error: {text.strip()}", style="red"))
 
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
-        """Show a step while it runs, and how long it took."""
+        """Show a step while it runs, and its duration."""
         begin = time.monotonic()
         with self.console.status(what):
             yield
@@ -84,19 +84,19 @@ class Stage:
 
 
 class Interruption:
-    """What a signal does: it cancels the work, or ends the wait where the work is done."""
+    """Signal handler: cancels the work, or ends the wait after it."""
 
     def __init__(self) -> None:
         self._asked = asyncio.Event()
         self._is_awaited = False
 
     async def wait(self) -> None:
-        """Wait for a signal; the work is done."""
+        """Wait for a signal after the work."""
         self._is_awaited = True
         await self._asked.wait()
 
     def install(self, work: asyncio.Task[int], stage: Stage) -> None:
-        """Take the signals over; only the first one counts: stopping is not cut short."""
+        """Install the handlers; only the first signal counts, to finish the shutdown."""
 
         def interrupt() -> None:
             if not self._asked.is_set():
@@ -130,15 +130,13 @@ def run(options: Options) -> int:
 
 
 def _check_source(source: str | None) -> None:
-    """Find a wrong path before anything is installed or started."""
+    """Check the path before anything is installed or started."""
     if source is not None and not is_address(source) and not Path(source).is_file():
-        raise LocalError(
-            f"there is no list {source}; give the path of a file or an http(s) address"
-        )
+        raise LocalError(f"list {source} not found; give the path of a file or an http(s) URL")
 
 
 def clean(folder: Path) -> None:
-    """Remove the data of earlier runs, and nothing else that may be in the folder."""
+    """Remove the data of earlier runs, and nothing else in the folder."""
     for name in OWN_FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
 
@@ -162,7 +160,7 @@ async def _supervised(
 
 
 async def _unless_given_up(work: Coroutine[Any, Any, int], supervisor: Supervisor) -> int:
-    """Do the work, unless a child is given up meanwhile."""
+    """Do the work, unless a child process is given up."""
     working = asyncio.create_task(work)
     failing = asyncio.create_task(supervisor.wait_failed())
     try:
@@ -193,7 +191,7 @@ async def _pipeline(
 async def _everything(
     home: Home, stage: Stage, supervisor: Supervisor, *, has_site: bool
 ) -> AsyncIterator[None]:
-    """Run servers, services and monitoring for the length of an ``async with`` block."""
+    """Run servers, services and monitoring during an ``async with`` block."""
     begin = time.time()
     independent = [
         services.ocr_api(home, has_site=has_site),
@@ -211,7 +209,7 @@ async def _everything(
         with stage.step(
             "setting up queues, bucket, indexes; starting review, fetcher and consumer"
         ):
-            # Side by side: they wait for what is not set up yet, and importing takes both cores
+            # In parallel: they wait for missing queues, and imports use both cores
             await _together(
                 services.provision(home, addresses),
                 stack.enter_async_context(services.running(supervisor, dependent)),
@@ -227,7 +225,7 @@ async def _everything(
 async def _start(
     independent: Sequence[Program], home: Home, supervisor: Supervisor, stack: AsyncExitStack
 ) -> Addresses:
-    """Start the servers, and beside them what does not need them."""
+    """Start the servers, and in parallel what does not need them."""
     settings = home.settings
     servers = open_servers(settings.folder, home.ports, supervisor=supervisor, settings=settings)
     await _together(
@@ -238,7 +236,7 @@ async def _start(
 
 
 async def _together(*works: Coroutine[Any, Any, object]) -> None:
-    """Do all of it at once; the first failure cancels the rest."""
+    """Run concurrently; the first failure cancels the rest."""
     try:
         async with asyncio.TaskGroup() as group:
             for work in works:
@@ -248,7 +246,7 @@ async def _together(*works: Coroutine[Any, Any, object]) -> None:
 
 
 async def _ingest(options: Options, home: Home, stage: Stage) -> Ingested:
-    """Bring the list through, and show what came of it."""
+    """Ingest the list and show the result."""
     console, ports = stage.console, home.ports
     settings = CliSettings(
         fetcher_url=HttpUrl(url_of(ports.fetcher_port)), fetcher_token=FetcherSettings().api_token

@@ -1,4 +1,4 @@
-"""Ports on 127.0.0.1: who holds one, and which are free."""
+"""Find free ports and owners of ports on 127.0.0.1."""
 
 import random
 import socket
@@ -17,10 +17,10 @@ LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp
 
 
 def check_ports_free(ports: Ports, fields: Iterable[str]) -> None:
-    """Check that nobody listens on the ports of these fields.
+    """Check that the ports of these fields are free.
 
     Raises:
-        PortInUseError: Somebody does; the message says who, and which setting changes the port.
+        PortInUseError: One is in use; the message names the process and the setting.
     """
     for field in fields:
         port = getattr(ports, field)
@@ -41,7 +41,7 @@ def pick_free_ports() -> Ports:
     """
     highest = _lowest_outgoing_port() - 1
     fields = list(Ports.model_fields)
-    chance = random.SystemRandom()  # seeded alike, two processes would try the same ports
+    chance = random.SystemRandom()  # an unseeded generator, as equal seeds would give equal ports
     with ExitStack() as held:
         picked: list[int] = []
         for _ in range(ATTEMPTS):
@@ -56,7 +56,7 @@ def pick_free_ports() -> Ports:
 
 
 def holder_of(port: int) -> str | None:
-    """Return name and number of the process that listens on a port, if we may see it."""
+    """Return name and id of the process that listens on a port, if visible."""
     inodes = _listening_inodes(port)
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         with suppress(OSError):
@@ -69,7 +69,7 @@ def holder_of(port: int) -> str | None:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As servers do: connections that wait for their end do not hold the port.
+        # As servers do: connections in TIME_WAIT do not occupy the port
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

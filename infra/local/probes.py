@@ -1,4 +1,4 @@
-"""Whether a server answers, by its own protocol; each knows within seconds, whatever happens."""
+"""Readiness probes by protocol, each with a timeout of seconds."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ PROBE_TIMEOUT_SECONDS = 2.0
 
 
 def accepts(port: int) -> Probe:
-    """Return a probe: does anybody accept connections on this port of 127.0.0.1?"""
+    """Return a probe: does this port of 127.0.0.1 accept connections?"""
 
     async def probe() -> bool:
         with suppress(OSError):
@@ -51,7 +51,7 @@ def answers(url: str, *, user: str | None = None, password: str = "") -> Probe:
 
 
 def speaks_amqp(port: int, url: str) -> Probe:
-    """Return a probe: does RabbitMQ let this user in?"""
+    """Return a probe: does RabbitMQ accept this user?"""
 
     async def probe() -> bool:
         if await accepts(port)():
@@ -82,7 +82,7 @@ def speaks_mongo(port: int, url: str) -> Probe:
 
 
 def all_of(*probes: Probe) -> Probe:
-    """Return a probe that says yes when each of these does, asked in this order."""
+    """Return a probe that runs others in order until one fails."""
 
     async def probe() -> bool:
         for each in probes:

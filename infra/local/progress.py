@@ -1,4 +1,4 @@
-"""Long commands, with a line now and then that says how far they are."""
+"""Run long commands with regular progress messages."""
 
 import subprocess
 import time
@@ -10,7 +10,7 @@ from infra.local.errors import ProgramError
 SAY_EVERY_SECONDS = 10.0
 
 Say = Callable[[str], None]
-"""Told what happens, one line at a time."""
+"""Called with progress messages, one line each."""
 
 
 def run_and_tell(
@@ -20,13 +20,13 @@ def run_and_tell(
 
     Args:
         argv: The command; it dies with this process.
-        what: What it does, in words.
-        say: Told every few seconds how long it has run, and how many lines it printed.
-        log_path: Where the output goes.
+        what: Its description.
+        say: Called every few seconds with the duration and the number of lines.
+        log_path: File of its output.
         env: Its environment.
 
     Raises:
-        ProgramError: Its exit status is not 0; carries the end of its output.
+        ProgramError: Its exit status is not 0; with the end of its output.
     """
     log_path.parent.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()

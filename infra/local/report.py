@@ -1,4 +1,4 @@
-"""What ``run_local.sh`` shows in the end: what was read, what failed, figures and addresses."""
+"""Final report of ``run_local.sh``: predictions, failures, figures and addresses."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from services.common.domain.image_filter import ImageFilter
 
 SHOWN_ROWS = 40
 FORBIDDEN = "forbidden_address"
-"""The fetcher's code for an address that is not public."""
+"""The fetcher's code of a non-public address."""
 NO_DOCUMENT = "no document"
 SCRAPE_LIMIT_SECONDS = 90.0
 POLL_SECONDS = 0.5
@@ -28,16 +28,16 @@ POLL_SECONDS = 0.5
 FIGURES: Mapping[str, tuple[str, str]] = {
     "mean score, last 5 minutes": ("ocr:prediction_score:mean5m", ".3f"),
     "predictions per minute, last minute": ("ocr:predictions:per_minute", ".1f"),
-    # The counter itself: growth over a window is extrapolated, and so off by one now and then
+    # The counter itself, as growth over a window is extrapolated and may be off by one
     "low scores, since the OCR API started": ("sum(ocr_low_score_predictions_total)", ".0f"),
 }
-"""By words: what Prometheus is asked (mostly a rule it records), and how the value is written."""
+"""By title: the query (mostly a recording rule) and the format of the value."""
 EVALUATED = "timestamp(ocr:predictions:increase5m)"
 SCRAPED = "max(timestamp(ocr_prediction_score_count))"
-"""Not of ``up``: the OCR API answers a scrape before its model is loaded, and has no counts then.
+"""Not of ``up``: before its model is loaded, the OCR API answers scrapes without counts.
 
-``timestamp`` gives a sample's time for a bare name alone, and of any other expression the time
-at which it was asked.
+``timestamp`` gives a sample's time only for a metric name, and the query time for any other
+expression.
 """
 
 
@@ -51,7 +51,7 @@ async def find_rows(images: ImageRepository, ids: Sequence[str]) -> list[ImageRo
 
 
 def show_outcome(console: Console, ingested: Ingested, rows: Sequence[ImageRow]) -> None:
-    """Show the table of what was read, then what failed and why."""
+    """Show the table of predictions, then failures with reasons."""
     read = [row for row in rows if row.status == "predicted"]
     title = f"{len(read)} images read"
     if len(read) > SHOWN_ROWS:
@@ -103,13 +103,13 @@ def _failures(ingested: Ingested, rows: Sequence[ImageRow]) -> list[list[Text]]:
 
 @dataclass(frozen=True)
 class Prometheus:
-    """Asks Prometheus."""
+    """Client of Prometheus."""
 
     session: ClientSession
     url: str
 
     async def value(self, query: str) -> float | None:
-        """Return the value of an expression, or None where it has none, or nobody answers."""
+        """Return the value of an expression, or None without value or answer."""
         try:
             async with self.session.get(
                 f"{self.url}/api/v1/query", params={"query": query}
@@ -120,7 +120,7 @@ class Prometheus:
         return float(result[0]["value"][1]) if result else None
 
     async def wait_newer(self, query: str, than: float) -> bool:
-        """Wait until an expression that is a time is after another; False: it takes too long."""
+        """Wait until an expression exceeds a time; return False on timeout."""
         deadline = time.monotonic() + SCRAPE_LIMIT_SECONDS
         while time.monotonic() < deadline:
             if (await self.value(query) or 0.0) > than:
@@ -130,7 +130,7 @@ class Prometheus:
 
 
 async def figures(home: Home) -> dict[str, float | None]:
-    """Return what Prometheus says once it has seen everything that happened until now."""
+    """Return Prometheus' figures once it has scraped everything until now."""
     async with ClientSession(timeout=ClientTimeout(total=5)) as session:
         prometheus = Prometheus(session, url_of(home.ports.prometheus_port))
         if await prometheus.wait_newer(SCRAPED, time.time()):
@@ -139,11 +139,11 @@ async def figures(home: Home) -> dict[str, float | None]:
 
 
 async def wait_scraped(home: Home, *, since: float) -> None:
-    """Wait until the OCR API's counts have been scraped: growth is seen against those before.
+    """Wait for the first scrape of the OCR API's counts, the baseline of growth.
 
     Args:
         home: Its ports.
-        since: Unix time; scrapes before it were of an earlier run.
+        since: Unix time of the start of this run.
     """
     async with ClientSession(timeout=ClientTimeout(total=5)) as session:
         prometheus = Prometheus(session, url_of(home.ports.prometheus_port))
@@ -160,7 +160,7 @@ def figure_table(values: Mapping[str, float | None]) -> Table:
 
 
 def address_table(home: Home) -> Table:
-    """Return the addresses to open, with user and password where they have one."""
+    """Return the URLs to open, with user and password if any."""
     ports, settings = home.ports, home.settings
     minio = f"{settings.minio_user} / {settings.minio_password.get_secret_value()}"
     rabbitmq = f"{settings.rabbitmq_user} / {settings.rabbitmq_password.get_secret_value()}"
@@ -175,5 +175,5 @@ def address_table(home: Home) -> Table:
     ]
     shown = [[Text(name), Text(url_of(port, path)), Text(user)] for name, port, path, user in rows]
     made = table("Open", ("what", "address", "user / password"), shown)
-    made.columns[1].no_wrap = True  # or a terminal would not see one address
+    made.columns[1].no_wrap = True  # otherwise terminals would not recognise the URL
     return made

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parsed = _options(arguments)
-    # Imports take seconds; an interrupt meanwhile ends this quietly, nothing runs yet
+    # Imports take seconds; an interrupt during them ends quietly
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from infra.local.check import check_programs  # noqa: PLC0415
     from infra.local.pipeline import Options, run  # noqa: PLC0415

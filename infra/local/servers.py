@@ -1,4 +1,4 @@
-"""How each server runs as a child process: its command line, files, environment and readiness.
+"""Definitions of the servers as child processes: command, files, environment, readiness.
 
 See docs/decisions/0006-secantusdb-as-local-stand-in.md.
 """
@@ -14,16 +14,16 @@ from infra.local.settings import LocalSettings, Ports, child_environment
 from infra.local.supervisor import Program
 
 NOTIFICATION_QUEUE_LIMIT = 1_000_000  # beyond it MinIO answers 200 and loses the event
-RABBITMQ_NODE = "docreco@localhost"  # part of its data: the same whatever the ports are
+RABBITMQ_NODE = "docreco@localhost"  # part of its data, so independent of the ports
 RABBITMQ_PLUGINS = "[rabbitmq_management,rabbitmq_prometheus,rabbitmq_consistent_hash_exchange]."
 STOP_TIMEOUT_SECONDS = 30.0
 CONSUMER_TIMEOUT_MS = 7_200_000
-"""RabbitMQ closes the channel of who holds a delivery for longer; as in infra/docker and k8s."""
+"""RabbitMQ's limit of holding a delivery; as in infra/docker and k8s."""
 
 
 @dataclass(frozen=True)
 class Home:
-    """Where a set of servers lives.
+    """Folder and ports of a set of servers.
 
     Args:
         settings: Its folder and users.
@@ -45,25 +45,25 @@ class Home:
         return f"mongodb://{HOST}:{self.ports.mongo_port}"
 
     def folder(self, name: str) -> Path:
-        """Return the folder of one server, made if it is not there; nobody else may look in."""
+        """Return (or create) the private folder of one server."""
         folder = self.settings.folder.resolve() / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
     def log_path(self, name: str) -> Path:
-        """Return where the output of a program goes."""
+        """Return the log file of a program."""
         return self.settings.folder.resolve() / "logs" / f"{name}.log"
 
 
 def url_of(port: int, path: str = "") -> str:
-    """Return the address of a server of this machine."""
+    """Return the URL of a server on this machine."""
     return f"http://{HOST}:{port}{path}"
 
 
 def epmd(executable: Path, home: Home) -> Program:
     """Return the port mapper that RabbitMQ needs.
 
-    Erlang starts one by itself where it finds none: a daemon that outlives everybody.
+    Otherwise Erlang starts one by itself, as a daemon that is never stopped.
     """
     return Program(
         name="epmd",
@@ -91,7 +91,7 @@ def rabbitmq(executable: Path, home: Home) -> Program:
         argv=[str(executable)],
         env=child_environment(
             {
-                "HOME": str(folder),  # where Erlang looks for its cookie
+                "HOME": str(folder),  # folder of Erlang's cookie
                 "RABBITMQ_BASE": str(folder),
                 "RABBITMQ_CONF_ENV_FILE": str(folder / "rabbitmq-env.conf"),
                 "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
@@ -109,11 +109,11 @@ def rabbitmq(executable: Path, home: Home) -> Program:
                 "ERL_EPMD_PORT": str(ports.epmd_port),
                 "ERL_EPMD_ADDRESS": HOST,
                 "ERL_CRASH_DUMP_SECONDS": "0",
-                # The server's script then becomes the server, which so gets our signals.
+                # The script execs the server, which then receives the signals
                 "RUNNING_UNDER_SYSTEMD": "1",
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
                     "-kernel inet_dist_use_interface {127,0,0,1}"
-                    " +sbwt none +sbwtdcpu none +sbwtdio none"  # idle without burning a core
+                    " +sbwt none +sbwtdcpu none +sbwtdio none"  # no busy waiting
                 ),
             }
         ),
@@ -151,7 +151,7 @@ def _rabbitmq_conf(ports: Ports, user: str, password: str) -> str:
 def minio(executable: Path, home: Home) -> Program:
     """Return MinIO, encrypting, with RabbitMQ as the target of its events.
 
-    It starts, and keeps events in a folder, while RabbitMQ is away.
+    While RabbitMQ does not answer, it starts, and stores events in a folder.
     """
     folder, ports = home.folder("minio"), home.ports
     return Program(
@@ -182,11 +182,11 @@ def minio(executable: Path, home: Home) -> Program:
 
 
 def notification_environment(amqp_url: str, *, queue_dir: str) -> dict[str, str]:
-    """Return the settings that make MinIO publish its events, and keep them while it cannot.
+    """Return the settings that make MinIO publish its events, and store them during outages.
 
     Args:
         amqp_url: RabbitMQ, as MinIO reaches it.
-        queue_dir: Folder, as MinIO sees it, of the events not yet confirmed.
+        queue_dir: MinIO's path of the folder of unconfirmed events.
     """
     settings = {
         "ENABLE": "on",
@@ -204,7 +204,7 @@ def notification_environment(amqp_url: str, *, queue_dir: str) -> dict[str, str]
 
 
 def _kms_key(path: Path) -> str:
-    """Return the key that encrypts the objects, made at the first start; losing it loses them."""
+    """Return (or create) the key that encrypts the objects; they are lost without it."""
     if not path.exists():
         key = base64.b64encode(secrets.token_bytes(32)).decode()
         _write_private(path, f"docreco:{key}")
@@ -212,7 +212,7 @@ def _kms_key(path: Path) -> str:
 
 
 def mongo(executable: Path, home: Home) -> Program:
-    """Return MongoDB, or SecantusDB where that is the executable."""
+    """Return MongoDB, or SecantusDB if that is the executable."""
     folder, port = home.folder("mongo"), home.ports.mongo_port
     if executable.name == "mongod":
         flags = ["--bind_ip", HOST, "--dbpath", str(folder), "--nounixsocket"]
@@ -269,7 +269,7 @@ def alertmanager(executable: Path, home: Home, *, config: Path) -> Program:
 
 
 def _write_private(path: Path, content: str, *, mode: int = 0o600) -> None:
-    """Write a file that nobody else can read, whole or not at all."""
+    """Write a private file atomically."""
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     new.touch(mode=0o600)

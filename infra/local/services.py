@@ -1,4 +1,4 @@
-"""Our own services as child processes: command line, settings and readiness of each."""
+"""Definitions of the services as child processes: command, settings, readiness."""
 
 import asyncio
 import os
@@ -20,13 +20,13 @@ ROOT = Path(__file__).parents[2]
 OWN_PREFIXES = (
     *("OCR_", "FETCHER_", "CONSUMER_", "RECONCILER_", "REVIEW_", "PROVISIONER_", "LOG_"),
 )
-"""Settings of our services that whoever starts them may set; addresses and ports are ours."""
+"""Settings that are inherited from the environment; addresses and ports are not."""
 
 
 def ocr_api(home: Home, *, has_site: bool) -> Program:
-    """Return the OCR API; of the servers, which need not run yet, it knows the bucket.
+    """Return the OCR API; the servers need not run yet.
 
-    It keeps what it is sent there, unless whoever starts it says ``OCR_COLLECT=0``.
+    It collects images in the bucket, unless ``OCR_COLLECT=0`` is set.
     """
     port = home.ports.ocr_api_port
     servers = addresses_of(home).environment().items()
@@ -37,7 +37,7 @@ def ocr_api(home: Home, *, has_site: bool) -> Program:
 
 
 def fetcher(home: Home, addresses: Addresses, *, has_site: bool) -> Program:
-    """Return the fetcher; of this machine it may reach the sample site, and that only if asked."""
+    """Return the fetcher, which may reach the sample site on this machine if requested."""
     port = home.ports.fetcher_port
     own = {
         **addresses.environment(),
@@ -49,7 +49,7 @@ def fetcher(home: Home, addresses: Addresses, *, has_site: bool) -> Program:
 
 
 def _reachable(*, has_site: bool) -> dict[str, str]:
-    """Return the setting by which URLs of the sample site may be fetched, where it runs."""
+    """Return the setting that allows the sample site, if it runs."""
     if not has_site:
         return {}
     given = os.environ.get("FETCHER_ALLOWED_PRIVATE_NETWORKS")
@@ -69,7 +69,7 @@ def consumer(home: Home, addresses: Addresses) -> Program:
 
 
 def reconciler(home: Home, addresses: Addresses) -> Program:
-    """Return the reconciler; its first pass wants queues and bucket to be there."""
+    """Return the reconciler; its first pass needs queues and bucket."""
     port = home.ports.reconciler_port
     own = {**addresses.environment(), "RECONCILER_HOST": HOST, "RECONCILER_PORT": str(port)}
     return _service("reconciler", "services.reconciler.main", home, own, port=port)
@@ -89,7 +89,7 @@ def review(home: Home, addresses: Addresses) -> Program:
 
 
 def sample_site(home: Home) -> Program:
-    """Return the web site of the sample images, on an address of its own."""
+    """Return the web site of the sample images, on its own address."""
     port = home.ports.samples_port
     return Program(
         name="sample-site",
@@ -122,7 +122,7 @@ async def provision(home: Home, addresses: Addresses) -> None:
     """Set up queues, bucket and indexes: the provisioner, run to its end.
 
     Raises:
-        ProgramError: It failed; carries the end of its output.
+        ProgramError: It failed; with the end of its output.
     """
     log_path = home.log_path("provisioner")
     log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ async def provision(home: Home, addresses: Addresses) -> None:
 
 @asynccontextmanager
 async def running(supervisor: Supervisor, programs: Sequence[Program]) -> AsyncIterator[None]:
-    """Run programs, started all at once, for the length of an ``async with`` block.
+    """Run programs, started concurrently, during an ``async with`` block.
 
     Raises:
         NotReadyError: One of them did not start.

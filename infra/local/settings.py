@@ -13,7 +13,7 @@ from services.common.runtime.settings import Port
 FORWARDED = re.compile(
     r"PATH|HOME|USER|LANG|LC_.*|TZ|TMPDIR|TERM|SSL_CERT_(FILE|DIR)|COVERAGE_.*|PYTHON[A-Z]*"
 )
-"""Variables that a child inherits: what it needs to run, and no setting of another server."""
+"""Variables that a child process inherits, without settings of other servers."""
 
 
 class Ports(BaseSettings):
@@ -57,7 +57,7 @@ class LocalSettings(BaseSettings):
         180.0,
         gt=0,
         le=86_400,
-        description="A list's documents are waited for until none has come for so long.",
+        description="Timeout after the last new document of a list.",
     )
     minio_user: str = Field("minioadmin", min_length=3, description="Root user of MinIO.")
     minio_password: SecretStr = Field(
@@ -72,6 +72,6 @@ class LocalSettings(BaseSettings):
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of a child: what every program needs, and ``extra``."""
+    """Return the environment of a child process: inherited variables and ``extra``."""
     forwarded = {name: value for name, value in os.environ.items() if FORWARDED.fullmatch(name)}
     return forwarded | dict(extra or {})

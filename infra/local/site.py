@@ -1,7 +1,7 @@
-"""A small web site of the sample images, on an address that nothing else of this machine has.
+"""A small web site of the sample images, on its own loopback address.
 
-The fetcher refuses addresses that are not public. It is allowed this one alone
-(``FETCHER_ALLOWED_PRIVATE_NETWORKS``), and so still reaches no other server of this machine.
+The fetcher refuses non-public addresses. Only this one is allowed
+(``FETCHER_ALLOWED_PRIVATE_NETWORKS``), so it can't reach other servers of this machine.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 from aiohttp import web
 
 FOLDER = Path(__file__).resolve().parent / "samples" / "site"
-"""What is served; ``infra/local/samples/make.py`` draws it."""
+"""Served files, drawn by ``infra/local/samples/make.py``."""
 LIST_NAME = "list.csv"
 SITE_HOST = "127.0.0.80"
 NETWORK = f"{SITE_HOST}/32"
@@ -28,7 +28,7 @@ def site_url(port: int, name: str = LIST_NAME) -> str:
 
 
 def absolute_list(content: str, base_url: str) -> str:
-    """Return a list whose relative URLs are made absolute.
+    """Return a list with absolute URLs.
 
     Args:
         content: CSV with a column ``url``.
@@ -46,7 +46,7 @@ def absolute_list(content: str, base_url: str) -> str:
 def build_site(folder: Path = FOLDER) -> web.Application:
     """Build the site: the list at ``/`` and under its name, and every file of the folder.
 
-    The files are read now: names are looked up, not joined, so no path can leave the folder.
+    The files are read now and looked up by name, so no path can leave the folder.
     """
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
 

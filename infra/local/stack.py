@@ -1,4 +1,4 @@
-"""The three servers that everything needs, as child processes: RabbitMQ, MinIO and MongoDB.
+"""RabbitMQ, MinIO and MongoDB as child processes.
 
 ``python -m infra.local.stack up`` keeps them running while a developer works.
 """
@@ -32,7 +32,7 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where running servers are, and who may use them."""
+    """Addresses and credentials of running servers."""
 
     s3_endpoint_url: str
     s3_access_key_id: str
@@ -44,7 +44,7 @@ class Addresses:
     mongo_url: SecretStr
 
     def environment(self, *, bucket: str = BUCKET, database: str = DATABASE) -> dict[str, str]:
-        """Return the settings of our services that name these servers, secrets included."""
+        """Return the services' settings for these servers, including secrets."""
         return {
             "S3_ENDPOINT_URL": self.s3_endpoint_url,
             "S3_ACCESS_KEY_ID": self.s3_access_key_id,
@@ -60,7 +60,7 @@ class Addresses:
 
 
 def addresses_of(home: Home) -> Addresses:
-    """Return where the servers of a home are once they run."""
+    """Return the addresses of a home's servers."""
     settings, ports = home.settings, home.ports
     return Addresses(
         s3_endpoint_url=url_of(ports.minio_port),
@@ -83,17 +83,17 @@ async def open_servers(
     settings: LocalSettings | None = None,
     minio_environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Addresses]:
-    """Run RabbitMQ, MinIO and MongoDB for the length of an ``async with`` block.
+    """Run RabbitMQ, MinIO and MongoDB during an ``async with`` block.
 
     Args:
-        folder: Where their data and logs are kept.
-        ports: Where they listen, on 127.0.0.1.
+        folder: Of data and logs.
+        ports: Listen ports on 127.0.0.1.
         supervisor: Watches them.
         settings: Their users; its folder is not used.
         minio_environment: Settings of MinIO beside the usual ones.
 
     Raises:
-        PortInUseError: Somebody listens on one of the ports.
+        PortInUseError: A port is in use.
         ServerMissingError: One of them is not installed.
         NotReadyError: One of them did not start.
     """
@@ -111,7 +111,7 @@ async def open_servers(
 
 
 def _programs(home: Home, minio_environment: Mapping[str, str]) -> list[list[Program]]:
-    """Return the programs: each list is started in its order, beside the other lists."""
+    """Return the programs: each list is started in order, in parallel to the others."""
     rabbitmq = located("RabbitMQ", locate.locate_rabbitmq)
     epmd = located("RabbitMQ", locate.locate_epmd)
     minio = located("MinIO", locate.locate_minio)
@@ -125,7 +125,7 @@ def _programs(home: Home, minio_environment: Mapping[str, str]) -> list[list[Pro
 
 
 def located(server: str, find: Callable[[], Path | None]) -> Path:
-    """Return where a server is.
+    """Return the path of a server.
 
     Raises:
         ServerMissingError: It is not installed.
@@ -154,7 +154,7 @@ async def _stop(chain: Sequence[Program], supervisor: Supervisor) -> None:
 
 
 async def _up(folder: Path, ports: Ports, env_file: Path | None) -> None:
-    """Run the servers until a signal asks to stop; a second one stops them the hard way."""
+    """Run the servers until a signal; a second one kills them."""
     if (task := asyncio.current_task()) is None:
         raise RuntimeError("not in a task")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -181,7 +181,7 @@ def _publish(lines: str, env_file: Path | None) -> None:
 
 
 def export_lines(addresses: Addresses) -> str:
-    """Return shell lines that give services (and, as ``TEST_*``, the tests) these servers."""
+    """Return shell exports of these servers for services, and as ``TEST_*`` for tests."""
     return "".join(
         f"export {prefix}{name}={shlex.quote(value)}\n"
         for prefix in ("", "TEST_")

@@ -1,4 +1,4 @@
-"""Child processes that start, are watched, restarted, and never outlive this process."""
+"""Supervisor of child processes: starts, watches, restarts and always stops them."""
 
 import asyncio
 import os
@@ -22,12 +22,12 @@ PAUSE_BEFORE_RESTART_SECONDS = 0.5
 KILLED_WITHIN_SECONDS = 5.0
 
 OnEvent = Callable[[str], None]
-"""Told, in one line, what happens to the children."""
+"""Called with one line per event of a child process."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """How to run a program as a child process."""
+    """A program to run as a child process."""
 
     name: str
     argv: Sequence[str]
@@ -35,23 +35,23 @@ class Program:
     """Its whole environment: nothing is inherited."""
     cwd: Path
     log_path: Path
-    """Where its output goes; the output of the run before is kept beside it, as ``.1``."""
+    """File of its output; that of the previous run is kept as ``.1``."""
     is_ready: Callable[[], Awaitable[bool]]
-    """Asked again and again after the start until it says yes."""
+    """Readiness probe, repeated after the start until it succeeds."""
     ready_timeout_seconds: float = 60.0
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_seconds: float = 15.0
-    """After which the whole process group is killed."""
+    """Timeout before the whole process group is killed."""
 
 
 class Supervisor:
-    """Starts programs, restarts those that die, and stops all of them on the way out.
+    """Starts programs, restarts those that die, and stops all at the end.
 
-    Each child leads a process group of its own, so Ctrl-C in a terminal reaches only this process,
-    and the kernel kills the child when this process dies, however it dies.
+    Each child leads its own process group, so Ctrl-C in a terminal reaches only this process, and
+    the kernel kills the child whenever this process dies.
 
     Args:
-        on_event: Told what happens, one line at a time.
+        on_event: Called with one line per event.
     """
 
     def __init__(self, on_event: OnEvent) -> None:
@@ -92,7 +92,7 @@ class Supervisor:
             child.spawn()
             await child.wait_ready()
         except BaseException:
-            # Also a cancellation: what was not awaited to the end must not stay behind.
+            # Also after a cancellation, no child may be left behind
             child.kill()
             del self._children[program.name]
             raise
@@ -100,7 +100,7 @@ class Supervisor:
         self._watchers[program.name] = watcher
 
     async def stop(self, name: str) -> None:
-        """Stop a program, softly first; one that is not running is no error."""
+        """Stop a program gracefully, if it is running."""
         if watcher := self._watchers.pop(name, None):
             watcher.cancel()
             await asyncio.wait([watcher])
@@ -109,14 +109,14 @@ class Supervisor:
             self._children.pop(name, None)
 
     def pid(self, name: str) -> int:
-        """Return the process number that a started program has now."""
+        """Return the current process id of a started program."""
         return self._children[name].pid
 
     async def wait_failed(self) -> NoReturn:
         """Wait until a program is given up.
 
         Raises:
-            ProgramGaveUpError: It died too often; carries the end of its log.
+            ProgramGaveUpError: It died too often; with the end of its log.
         """
         if self._failure is None:
             raise RuntimeError("the supervisor is not entered")
@@ -128,7 +128,7 @@ class Supervisor:
         deaths: deque[float] = deque(maxlen=DEATHS_TO_GIVE_UP)
         what = await child.wait_ended()
         while True:
-            child.kill()  # what it left in its group
+            child.kill()  # remaining processes of its group
             deaths.append(time.monotonic())
             if len(deaths) == DEATHS_TO_GIVE_UP and deaths[-1] - deaths[0] < DEATHS_WITHIN_SECONDS:
                 self._give_up(child, what)
@@ -168,7 +168,7 @@ class _Child:
         return self._process
 
     def spawn(self) -> None:
-        """Start the process; there is no moment at which a cancellation could lose it."""
+        """Start the process, safe against cancellation."""
         program = self.program
         with program.log_path.open("ab") as log:
             self._process = subprocess.Popen(
@@ -199,7 +199,7 @@ class _Child:
         raise NotReadyError(program.name, ended.result(), program.log_path)
 
     async def wait_ended(self) -> str:
-        """Wait for the end of the process; return it in words."""
+        """Wait for the end of the process; return its description."""
         process = self._running
         if process.poll() is None:
             loop = asyncio.get_running_loop()
@@ -218,7 +218,7 @@ class _Child:
         )
 
     async def stop(self) -> None:
-        """End the process, its whole group after the time limit."""
+        """Terminate the process, and kill its group after the timeout."""
         process = self._running
         try:
             if process.poll() is None:
@@ -230,7 +230,7 @@ class _Child:
             self.kill()
 
     def kill(self) -> None:
-        """Kill what is left of the group, at once."""
+        """Kill the rest of the group."""
         process = self._process
         if process is None:
             return

@@ -30,7 +30,7 @@ def grafana_files() -> Mapping[Path, str]:
 
 
 def stale_files(folder: Path = FOLDER) -> list[Path]:
-    """Return the files that are missing, differ, or are no longer made."""
+    """Return missing, different and obsolete files."""
     wanted = grafana_files()
     there = {
         path.relative_to(folder)
@@ -47,7 +47,7 @@ def stale_files(folder: Path = FOLDER) -> list[Path]:
 
 
 def write_files(folder: Path = FOLDER) -> None:
-    """Write all files, and remove those that are no longer made."""
+    """Write all files, and remove obsolete ones."""
     stale = stale_files(folder)
     wanted = grafana_files()
     for path in stale:

@@ -1,8 +1,8 @@
-"""Grafana's provisioning: data source, dashboards, and alerts for those who live in Grafana.
+"""Grafana's provisioning: data source, dashboards and alerts.
 
-The alerts' expressions come from Prometheus' own rule files, so the two cannot disagree. Grafana
-puts environment variables in place of ``$NAME`` in these files: none may hold a dollar sign, so
-templates say ``.Values`` and never ``$values``.
+The alerts' expressions come from Prometheus' rule files, so they always agree. Grafana replaces
+``$NAME`` in these files by environment variables, so templates use ``.Values`` instead of
+``$values``.
 """
 
 import re
@@ -23,9 +23,9 @@ CONTACT_POINT = "alert-webhook"
 EVALUATED_EVERY = "30s"
 LOOK_BACK_SECONDS = 600
 BLIND = "GrafanaCannotQueryPrometheus"
-"""Name, in ``docs/monitoring.md``, of the rule that Prometheus cannot have."""
+"""The rule, described in ``docs/monitoring.md``, that Prometheus can't have."""
 SHOWN_VALUE = '{{ if .Values.A }}: {{ printf "%.2f" .Values.A.Value }}{{ end }}'
-"""End of a summary. While Prometheus does not answer there is no value, and an alert may be on."""
+"""End of a summary; there is no value while Prometheus does not answer."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def provisioning_files() -> Mapping[Path, str]:
 
 
 def grafana_alerts() -> list[GrafanaAlert]:
-    """Return the alerts about quality, split into a value and the limit it is held against."""
+    """Return the alerts about quality, split into value and limit."""
     mean, share = _expression("OcrMeanScoreCritical"), _expression("OcrLowScoreRatioHigh")
     return [
         GrafanaAlert(
@@ -187,9 +187,9 @@ def _grafana_rule(alert: GrafanaAlert) -> Mapping[str, Any]:
         "condition": "B",
         "for": rule["for"],
         "data": [_value_of(alert.value), _comparison(alert.operator, alert.limit)],
-        # No value means that nothing was predicted, which another alert judges
+        # No value means no predictions, which has its own alert
         "noDataState": "OK",
-        # That Prometheus does not answer says nothing of predictions: there is a rule for it
+        # An outage of Prometheus has its own rule
         "execErrState": "KeepLast",
         "isPaused": False,
         "labels": rule["labels"],
@@ -206,7 +206,7 @@ def _grafana_rule(alert: GrafanaAlert) -> Mapping[str, Any]:
 def _blind_rule() -> Mapping[str, Any]:
     """Return the rule that fires while Prometheus does not answer Grafana, and at no value.
 
-    ``Alerting`` waits for the time in ``for``; ``Error`` would not, and would tell each restart.
+    ``Alerting`` waits for the time in ``for``; ``Error`` would fire at each restart.
     """
     return {
         "uid": _kebab(BLIND),
@@ -220,7 +220,7 @@ def _blind_rule() -> Mapping[str, Any]:
         "labels": {"severity": "critical"},
         "annotations": {
             "summary": "Grafana cannot query Prometheus",
-            "description": "Dashboards are empty, and neither of them tells any alert.",
+            "description": "Dashboards are empty, and alerts do not fire.",
             "runbook_url": f"docs/monitoring.md#{BLIND.lower()}",
         },
     }

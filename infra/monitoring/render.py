@@ -1,6 +1,6 @@
-"""Prometheus' and Alertmanager's files for one machine: the committed ones, with its addresses.
+"""Render Prometheus' and Alertmanager's files with the addresses of one machine.
 
-Compose mounts the committed files as they are; child processes get a copy made here.
+Compose mounts the committed files; child processes get a copy made here.
 """
 
 import shutil
@@ -17,10 +17,9 @@ def write_prometheus(folder: Path, targets: Mapping[str, str]) -> Path:
     """Write configuration, rules and addresses into a folder; return the configuration's path.
 
     Args:
-        folder: Made where it is missing; rules and addresses of an earlier time are removed.
-        targets: ``host:port`` by job of ``prometheus.yml``; a job that is left out is not
-            scraped. Alertmanager is one of them, ``alertmanager``. Jobs that are found by DNS are
-            found here by a file, too.
+        folder: Created if missing; old rules and addresses are removed.
+        targets: ``host:port`` by job of ``prometheus.yml``, including ``alertmanager``; other jobs
+            are not scraped. Jobs with DNS discovery use a file instead.
     """
     config = _load(SOURCE / "prometheus.yml")
     for job in config["scrape_configs"]:
@@ -40,7 +39,7 @@ def write_alertmanager(folder: Path, *, webhook_url: str) -> Path:
     """Write Alertmanager's configuration into a folder; return its path.
 
     Args:
-        folder: Made where it is missing.
+        folder: Created if missing.
         webhook_url: Base address of the receiver, in place of compose's.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Prometheus' rules, read from their files: the one place that says what is too low."""
+"""Read Prometheus' rules from their files, the only definition of thresholds."""
 
 import re
 from collections.abc import Mapping

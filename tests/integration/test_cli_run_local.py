@@ -189,5 +189,5 @@ def test_missing_list_is_named_before_anything_starts(environment: dict[str, str
         check=False,
     )
     assert done.returncode == 1
-    assert "there is no list nowhere.txt" in done.stdout
+    assert "list nowhere.txt not found" in done.stdout
     assert not Path(environment["LOCAL_FOLDER"]).exists()

@@ -37,7 +37,7 @@ FONTS = {
 
 @dataclass(frozen=True)
 class Look:
-    """What happened to the paper on its way to the scanner."""
+    """Degradation of a scanned image."""
 
     ink: int = 20
     """Grey value of the text, 0 black."""
@@ -50,7 +50,7 @@ class Look:
     blur: float = 0.0
     """Radius in pixels."""
     shrink: float = 1.0
-    """Factor by which the resolution was lost."""
+    """Factor of lost resolution."""
 
 
 CLEAN = Look()
@@ -66,7 +66,7 @@ class Sample:
     """One line of text, drawn."""
 
     name: str
-    """File name; its ending says how it is encoded."""
+    """File name; its suffix defines the encoding."""
     text: str
     font: str
     size: int = 40
@@ -128,7 +128,7 @@ def load_font(style: str, size: int, folder: Path) -> ImageFont.FreeTypeFont:
 
 
 def draw(sample: Sample, font: ImageFont.FreeTypeFont) -> Image.Image:
-    """Draw a sample in grey; the same sample and font give the same pixels."""
+    """Draw a sample in grey (deterministic)."""
     look = sample.look
     left, top, right, bottom = font.getbbox(sample.text)
     margin = sample.size // 3
@@ -155,7 +155,7 @@ def _grained(image: Image.Image, deviation: float, *, seed: int) -> Image.Image:
 
 
 def encode(image: Image.Image, name: str) -> bytes:
-    """Encode as the ending of the name says."""
+    """Encode in the format of the name's suffix."""
     buffer = BytesIO()
     if name.endswith(".jpg"):
         image.save(buffer, "JPEG", quality=72, optimize=True)

@@ -1,4 +1,4 @@
-"""What a dashboard has beside its panels: rows, marks, links, the data source variable."""
+"""Parts of a dashboard beside its panels: rows, annotations, links, data source variable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Block:
 def dashboard(
     title: str, *, uid: str, description: str, since: str, blocks: Sequence[Block]
 ) -> DashboardModel:
-    """Return a dashboard of blocks, with the marks, the links and the data source variable."""
+    """Return a dashboard of blocks, with annotations, links and data source variable."""
     board = (
         Dashboard(title)
         .uid(uid)

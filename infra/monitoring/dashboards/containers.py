@@ -1,7 +1,4 @@
-"""Containers, where the services run in them: what community dashboard 193 shows.
-
-On the names that cAdvisor gives its metrics now.
-"""
+"""Dashboard of containers, like community dashboard 193 with cAdvisor's current metric names."""
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
@@ -80,8 +77,8 @@ def _use() -> Block:
     )
     received = series(
         "Network received per container",
-        "The fetcher receives what it downloads, MinIO what is stored. A peak nowhere else is "
-        "somebody's upload.",
+        "The fetcher receives what it downloads, MinIO what is stored. Any other peak is "
+        "an upload.",
         "Bps",
         Query(
             "sum by (name) (rate(container_network_receive_bytes_total[$__rate_interval]))", NAME
@@ -90,7 +87,7 @@ def _use() -> Block:
     sent = series(
         "Network sent per container",
         "MinIO sends each image once to the consumer, which sends it on to the OCR API. MinIO far "
-        "above the consumer: somebody exports, or reads the bucket.",
+        "above the consumer: an export, or another reader of the bucket.",
         "Bps",
         Query(
             "sum by (name) (rate(container_network_transmit_bytes_total[$__rate_interval]))", NAME

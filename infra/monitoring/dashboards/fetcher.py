@@ -1,4 +1,4 @@
-"""The fetcher, for those who submit lists: what came of the URLs, and how fast."""
+"""Dashboard of the fetcher: outcomes of URLs, and throughput."""
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 

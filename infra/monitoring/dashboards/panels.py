@@ -1,4 +1,4 @@
-"""What panels are made of: every one has a title, advice, a unit and the data source variable."""
+"""Builders of panels; each has a title, advice, a unit and the data source variable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Query:
 
     Args:
         expr: PromQL.
-        legend: Name of each series; ``{{label}}`` stands for a label's value.
+        legend: Name of each series; ``{{label}}`` is a label's value.
         is_limit: Drawn as a dashed red line that nothing should cross.
     """
 
@@ -55,7 +55,7 @@ def depths(others: str) -> list[Query]:
     """Return the depths of queues: one line each, and one for all partitions of ``fetch.jobs``.
 
     Args:
-        others: Matcher of the queues that are no partition.
+        others: Matcher of the queues that are not partitions.
     """
     return [
         Query(f"sum(rabbitmq_queue_messages{{{PARTITIONS}}})", "fetch.jobs"),
@@ -64,7 +64,7 @@ def depths(others: str) -> list[Query]:
 
 
 class _PanelBuilder(Protocol):
-    """What all panel builders of the library have in common."""
+    """Common interface of the library's panel builders."""
 
     def title(self, title: str) -> Self: ...
     def description(self, description: str) -> Self: ...
@@ -91,8 +91,8 @@ def series(
     """Return a plot over time.
 
     Args:
-        title: What is shown.
-        advice: What it means, and what to do when it looks bad.
+        title: Shown title.
+        advice: Meaning, and what to do about bad values.
         unit: Grafana's name of the unit.
         queries: The lines.
         width: Columns of 24.
@@ -133,18 +133,17 @@ def number(
     decimals: int | None = None,
     names: dict[str, str] | None = None,
 ) -> Builder[Panel]:
-    """Return one large number for each series of a query, as it is now.
+    """Return one large number per series of a query, the current value.
 
-    The query is an instant one: the last value of a range would be shown long after the series
-    has ended.
+    An instant query: the last value of a range would be shown long after the series has ended.
 
     Args:
-        title: What is shown.
-        advice: What it means, and what to do when it looks bad.
+        title: Shown title.
+        advice: Meaning, and what to do about bad values.
         unit: Grafana's name of the unit.
-        query: What to show.
+        query: PromQL.
         width: Columns of 24.
-        steps: From which value on which colour; the first begins at None.
+        steps: Lower bounds of colours; the first is None.
         decimals: Digits after the point.
         names: Words in place of values.
     """
@@ -164,7 +163,7 @@ def number(
 def states(
     title: str, advice: str, query: Query, *, names: dict[str, str], width: int = 12
 ) -> Builder[Panel]:
-    """Return bands that show when each series was well (1) and when it was not (0)."""
+    """Return a timeline of healthy (1) and unhealthy (0) times of each series."""
     panel = (
         statetimeline.Panel()
         .thresholds(_thresholds(((None, RED), (1, GREEN))))

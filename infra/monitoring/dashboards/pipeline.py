@@ -1,4 +1,4 @@
-"""The pipeline, for engineers: each stage from left to right, and the servers below."""
+"""Dashboard of the pipeline: each stage from left to right, and the servers below."""
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
@@ -31,10 +31,10 @@ def build() -> Dashboard:
 
 
 def _stages() -> Block:
-    """One number for each stage, in the order of an image's way."""
+    """One number per stage, in pipeline order."""
     stages = [
         ("Fetched", 'fetcher_items_total{outcome="stored"}', "The fetcher wrote them to MinIO."),
-        ("Stored", STORED, "MinIO took them, from whomever."),
+        ("Stored", STORED, "MinIO stored them, from any client."),
         ("Events", "minio_notify_target_total_events", "MinIO sent or kept them for RabbitMQ."),
         ("Predicted", "ocr_predictions_total", "The OCR API read them."),
         ("Indexed", "consumer_image_age_seconds_count", "Their documents are in MongoDB."),
@@ -119,7 +119,7 @@ def _failures() -> Block:
     troubled = series(
         "Retried and returned",
         "Deliveries that will come again. index_unavailable is MongoDB, object_store_unavailable "
-        "is MinIO, ocr_unavailable the OCR API: mend that one, the rest goes on by itself.",
+        "is MinIO, ocr_unavailable the OCR API: fix that one, the rest resumes by itself.",
         "cpm",
         Query(
             "sum by (code) (rate("
@@ -129,7 +129,7 @@ def _failures() -> Block:
     )
     parked = number(
         "Parked",
-        "Given up, with the reason in each message's headers. Mend the cause, then send them to "
+        "Given up, with the reason in each message's headers. Fix the cause, then send them to "
         "the work queue again: see MessagesParked in docs/monitoring.md.",
         "short",
         Query(
@@ -166,7 +166,7 @@ def _failures() -> Block:
 
 
 def _reconciler() -> Block:
-    """What the comparison of the bucket with its documents found."""
+    """Results of the reconciler."""
     age = number(
         "Last pass ended",
         "How long ago. Three times the interval without one is an alert: see ReconcilerStale in "
@@ -240,7 +240,7 @@ def _ocr_api() -> Block:
     errors = series(
         "Requests that got no answer",
         "The objective is less than 1 %. 14 % over an hour spends a month's share in two days, and "
-        "wakes somebody: OcrApiErrorBudgetBurnsFast in docs/monitoring.md.",
+        "pages: OcrApiErrorBudgetBurnsFast in docs/monitoring.md.",
         "percentunit",
         Query("ocr:api_error_ratio:5m", "5 minutes"),
         Query("ocr:api_error_ratio:1h", "1 hour"),
@@ -253,13 +253,13 @@ def _ocr_api() -> Block:
 def _servers() -> Block:
     answering = states(
         "Who answers",
-        "Red: that one gave no metrics. ./run_local.sh or docker compose logs SERVICE says why. "
+        "Red: no metrics were scraped. ./run_local.sh or docker compose logs SERVICE says why. "
         "The other stages wait for it and go on by themselves.",
         Query("min by (job) (up)", "{{job}}"),
         names=UP,
     )
     memory = series(
-        "Memory of our processes",
+        "Memory of the services",
         "Resident memory. A line that only rises for hours is a leak: restart that service and "
         "report it with this plot.",
         "bytes",
@@ -285,7 +285,7 @@ def _storage() -> Block:
     )
     broker_memory = number(
         "RabbitMQ memory",
-        "Part of what it may use; at 100 % it takes no more messages. Look for a deep queue above.",
+        "Part of what it may use; at 100 % it accepts no messages. Look for a deep queue above.",
         "percentunit",
         Query(
             "max(rabbitmq_process_resident_memory_bytes / rabbitmq_resident_memory_limit_bytes)",
@@ -297,20 +297,20 @@ def _storage() -> Block:
     )
     broker_disk = number(
         "RabbitMQ disk left",
-        "At its limit it takes no more messages, and MinIO holds back its events. Free the disk.",
+        "At its limit it accepts no messages, and MinIO holds back its events. Free the disk.",
         "bytes",
         Query("min(rabbitmq_disk_space_available_bytes)", "left"),
         width=8,
     )
     objects = series(
         "Requests to the bucket",
-        "By kind, each minute. Many deletes that nobody ordered: look at who has which key.",
+        "By kind, each minute. Many unexpected deletes: check who has which key.",
         "cpm",
         Query("sum by (api) (rate(minio_bucket_requests_total[$__rate_interval])) * 60", "{{api}}"),
     )
     connections = series(
         "RabbitMQ connections and consumers",
-        "Consumers fall to zero: nobody takes work. Connections that only rise: a client that does "
+        "Consumers fall to zero: no work is done. Connections that only rise: a client that does "
         "not close them.",
         "short",
         Query("sum(rabbitmq_connections)", "connections"),

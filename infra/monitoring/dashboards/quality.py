@@ -1,4 +1,4 @@
-"""Prediction quality, for product people: how good is what the model reads?"""
+"""Dashboard of the prediction quality."""
 
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
@@ -25,7 +25,7 @@ def build() -> Dashboard:
     return dashboard(
         "Prediction quality",
         uid=UID,
-        description="How sure the model is of what it reads.",
+        description="Confidence of the model.",
         since="now-6h",
         blocks=[_now(), _over_time(), _by_model(), _against_annotations(), _review()],
     )
@@ -118,7 +118,7 @@ def _over_time() -> Block:
 def _by_model() -> Block:
     mean = series(
         "Mean score by model version",
-        "A new version that stays under the one before reads worse, or is surer of itself for no "
+        "A new version that stays under the one before reads worse, or is more confident for no "
         "reason: compare the character error rates below before believing either.",
         "none",
         Query("ocr_model_version:prediction_score:mean5m", BY_MODEL),
@@ -176,10 +176,10 @@ def _against_annotations() -> Block:
 
 
 def _all_annotated() -> list[Builder[Panel]]:
-    """What the reconciler counts of the documents, whenever their annotations were written."""
+    """The reconciler's counts of all annotated documents."""
     rate = series(
         "Character error rate of all annotated images",
-        "Of each image's last prediction, whenever and by whomever the annotation was written. "
+        "Of each image's last prediction, with all annotations. "
         "The worst are annotated first, so it is higher than of all images: it compares versions, "
         "and docreco evaluate gives intervals.",
         "percentunit",
@@ -207,7 +207,7 @@ def _all_annotated() -> list[Builder[Panel]]:
 
 
 def _review() -> Block:
-    """How the people at the review page get on."""
+    """Work at the review page."""
     annotations = series(
         "Annotations per hour",
         "What people write at the review page, by what they say of the image. Many not_a_line: "
@@ -237,7 +237,7 @@ def _review() -> Block:
     )
     leases = series(
         "Images handed out per minute",
-        "taken by somebody; refused, as another has it; skipped. Many refused: more people than "
+        "taken; refused, as another person has it; skipped. Many refused: more people than "
         "the filter they chose has images.",
         "cpm",
         Query("sum by (outcome) (rate(review_leases_total[$__rate_interval])) * 60", "{{outcome}}"),
