@@ -1,4 +1,4 @@
-"""``docreco annotate``: what a file says images read goes into their documents."""
+"""``docreco annotate``: import annotations from a file."""
 
 import getpass
 import re
@@ -41,22 +41,22 @@ from services.common.runtime.settings import MongoSettings, S3Settings
 REJECTED = "rejected"
 SHOWN = 20
 EXAMPLES = 5
-"""Images that are named where all rows of a kind are unknown."""
+"""Examples named if all rows of a kind are unknown."""
 KEPT = 1000
-"""Rows that are named in the answer; beyond it they are only counted."""
+"""Limit of rows listed in the result; further ones are counted."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 NOT_WELL = (Outcome.CONFLICT.value, Outcome.UNKNOWN.value, REJECTED)
 _UNKNOWN_KINDS = {
-    "url": "{} rows name URLs; no image came from any of them",
-    "file": "{} rows name files; none is known by name, key or hash: docreco images --wide shows "
+    "url": "{} rows name URLs; no image has any of these sources",
+    "file": "{} rows name files; none matches a name, key or hash: docreco images --wide lists "
     "them",
 }
-"""What is said once where all rows of a kind are unknown."""
+"""Message if all rows of a kind are unknown."""
 
 
 @dataclass(frozen=True)
 class Remark:
-    """What a person has to know about a row."""
+    """A message about a row."""
 
     line: int
     outcome: str
@@ -70,33 +70,36 @@ def annotate(
         typer.Argument(help="CSV, TSV or JSON lines: url, key, hash or file name, text, quality."),
     ],
     *,
-    by: Annotated[str | None, typer.Option(help="Who says so; without it your user name.")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Name of the annotator; default: your user name.")
+    ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace other annotations; they are kept aside.")
+        bool,
+        typer.Option("--overwrite", help="Replace other annotations; they stay in the history."),
     ] = False,
     collection: Annotated[
-        str | None, typer.Option(help="Whose images the file names mean; by default of all.")
+        str | None, typer.Option(help="Collection of the file names; default: all.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell only, write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Dry run: write nothing.")] = False,
     encoding: Annotated[
         str | None, typer.Option(help="Encoding of its text, such as windows-1250.")
     ] = None,
     url_column: Annotated[
-        str | None, typer.Option(help="Name of the column of URLs or keys; by default found.")
+        str | None, typer.Option(help="Name of the column of URLs or keys; default: detected.")
     ] = None,
     text_column: Annotated[
-        str | None, typer.Option(help="Name of the column of texts; by default found.")
+        str | None, typer.Option(help="Name of the column of texts; default: detected.")
     ] = None,
     strict: Annotated[
         bool,
         typer.Option(
             "--strict",
-            help="Write nothing where a row can't be read, or was not taken as it stands.",
+            help="Write nothing if a row can't be read, or had to be interpreted.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Annotate images from a file; an annotation that is there already stays unless overwritten."""
+    """Annotate images from a file; existing annotations are kept without --overwrite."""
     output = Output(as_json=as_json)
     options = ReadingOptions(encoding, url_column, text_column)
 
@@ -130,7 +133,7 @@ def _check_strictly(file: Path, options: ReadingOptions) -> None:
     """Read a file without writing anything.
 
     Raises:
-        UnreadableFileError: A row can't be read, or was not taken as it stands; says which.
+        UnreadableFileError: Rows can't be read, or had to be interpreted; lists them.
     """
     with open_annotations(file, options) as opened:
         problems = [
@@ -146,19 +149,19 @@ def _check_strictly(file: Path, options: ReadingOptions) -> None:
 class _Found(NamedTuple):
     ids: list[str]
     is_by_name: bool = False
-    """Whether one document is meant; a URL, a key or a hash means all."""
+    """Whether the name must be unambiguous, unlike a URL, a key or a hash."""
 
 
 @dataclass(frozen=True)
 class _Finder:
-    """Finds the documents that a row means."""
+    """Finds the documents of a row."""
 
     images: ImageRepository
     bucket: str
     collection: str | None
 
     async def find(self, where: str) -> _Found:
-        """Return what a URL led to, or what has a key, a hash, or else a name."""
+        """Find documents by URL, key, hash or name."""
         if _kind(where) == "url":
             return _Found(await self._ids(ImageFilter(urls=frozenset(spellings(where)))))
         keys = frozenset({where, f"{self.bucket}/{where}"})
@@ -175,7 +178,7 @@ class _Finder:
 
 
 class _Writer:
-    """Writes one row after the other: a later one is about what an earlier one has written."""
+    """Writes rows in order, as later ones may replace earlier ones."""
 
     def __init__(
         self, images: ImageRepository, finder: "_Finder", by: str, *, overwrite: bool, dry_run: bool
@@ -187,12 +190,12 @@ class _Writer:
         self._dry_run = dry_run
         self.rows = 0
         self.counts: Counter[str] = Counter()
-        """Images by what became of them; rows that lead to none count as unknown or rejected."""
+        """Images by outcome; rows without image count as unknown or rejected."""
         self.remarks: list[Remark] = []
         self.found: Counter[str] = Counter()
-        """Rows that led to an image, by how they name it: ``url`` or ``file``."""
+        """Rows with an image, by kind of name: ``url`` or ``file``."""
         self.unknown: Counter[str] = Counter()
-        """Rows that led to none, likewise."""
+        """Rows without image, likewise."""
 
     async def take(self, row: Row | Problem) -> None:
         self.rows += 1
@@ -208,7 +211,7 @@ class _Writer:
         found = await self._finder.find(row.where)
         if found.is_by_name and len(found.ids) > 1:
             self.found["file"] += 1
-            detail = f"{len(found.ids)} images have this name: say which by --collection"
+            detail = f"{len(found.ids)} images have this name: choose by --collection"
             self._note(Remark(row.line, REJECTED, row.where, detail))
             return
         for document_id in found.ids:
@@ -217,14 +220,14 @@ class _Writer:
             self.found[_kind(row.where)] += 1
         else:
             self.unknown[_kind(row.where)] += 1
-            self._note(Remark(row.line, Outcome.UNKNOWN, row.where, "no image that is there"))
+            self._note(Remark(row.line, Outcome.UNKNOWN, row.where, "no existing image"))
 
     async def _write(self, row: Row, document_id: str, annotation: Annotation) -> bool:
         outcome = await self._images.annotate(
             document_id, annotation, overwrite=self._overwrite, dry_run=self._dry_run
         )
         if outcome is Outcome.CONFLICT:
-            detail = f"{document_id} has another annotation; it stays without --overwrite"
+            detail = f"{document_id} has another annotation, kept without --overwrite"
             self._note(Remark(row.line, outcome, row.where, detail))
         elif outcome is not Outcome.UNKNOWN:
             self.counts[outcome] += 1
@@ -292,7 +295,7 @@ def _for_people(writer: _Writer, report: Report, *, dry_run: bool) -> list[Any]:
 
 
 def _examples(writer: _Writer, kind: str) -> str:
-    """Return the first images of a kind that no row found, in words."""
+    """Format the first rows of a kind without image."""
     names = [
         plain(each.where)
         for each in writer.remarks

@@ -1,4 +1,4 @@
-"""Files of annotations: CSV, TSV, JSON lines or JSON, one image a row, read as they stream by."""
+"""Stream annotation files: CSV, TSV, JSON lines or JSON, one image per row."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,18 +36,18 @@ WANTED = Wanted(
 JSON_LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
 _SEPARATORS = {".tsv": "\t", ".tab": "\t"}
 MAX_JSON_BYTES = 64 * 1024 * 1024
-"""A JSON document is read whole."""
+"""Limit of a JSON document, which is read as a whole."""
 
 
 class UnreadableFileError(PermanentError):
-    """The file as a whole is no list of annotations."""
+    """The file is not a list of annotations."""
 
     code = "unreadable_file"
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a row says."""
+    """A row."""
 
     line: int
     where: str
@@ -58,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Problem:
-    """A row that says nothing."""
+    """An invalid row."""
 
     line: int
     detail: str
@@ -74,7 +74,7 @@ class AnnotationFile:
     _suffix: str
     _options: ReadingOptions
     report: Report = field(default_factory=Report)
-    """How it was read; complete when all rows are."""
+    """Reading report, complete after the last row."""
 
     @property
     def position(self) -> int:
@@ -82,10 +82,10 @@ class AnnotationFile:
         return self._file.tell()
 
     def rows(self) -> Iterator[Row | Problem]:
-        """Yield what each row says.
+        """Yield the rows.
 
         Raises:
-            UnreadableFileError: No column says which image, or no column says what it reads.
+            UnreadableFileError: The column of images or of texts is missing.
         """
         try:
             for row in self._rows():
@@ -108,7 +108,7 @@ class AnnotationFile:
 
 @contextmanager
 def open_annotations(path: Path, options: ReadingOptions | None = None) -> Iterator[AnnotationFile]:
-    """Open a file for the length of a ``with`` block.
+    """Open a file for a ``with`` block.
 
     Raises:
         UnreadableFileError: It can't be opened.
@@ -123,7 +123,7 @@ def open_annotations(path: Path, options: ReadingOptions | None = None) -> Itera
 
 
 def _names_image(cell: str) -> bool:
-    """Return whether a first cell is a URL, a key or a file, so that there is no header."""
+    """Return whether a first cell is a URL, a key or a file name, so that there is no header."""
     cell = cell.strip().strip('"\ufeff')
     return cell.lower().startswith(("http://", "https://")) or "/" in cell or "." in cell.strip(".")
 
@@ -139,7 +139,7 @@ def _items(file: IO[bytes]) -> list[object]:
         raise UnreadableFileError(f"not valid JSON: {error}") from error
     items = document.get("items") if isinstance(document, dict) else document
     if not isinstance(items, list):
-        raise UnreadableFileError("a JSON file of annotations is an array of objects")
+        raise UnreadableFileError("a JSON file of annotations must be an array of objects")
     return items
 
 

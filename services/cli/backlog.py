@@ -1,4 +1,4 @@
-"""What waits, gave up or was never delivered: rows of ``docreco doctor``."""
+"""Backlog: queued, parked and undelivered messages, for ``docreco doctor``."""
 
 import asyncio
 from dataclasses import dataclass
@@ -18,30 +18,30 @@ QUEUES = {
     OCR_QUEUES.work: ("images wait to be read", False),
     REPREDICT_QUEUES.work: ("images wait to be read again", False),
     FETCH_QUEUES.work: ("URLs wait to be fetched", False),
-    OCR_QUEUES.parked: ("images gave up: docreco parked list", True),
-    FETCH_QUEUES.parked: ("fetches gave up: docreco parked list --queue fetch", True),
-    "raw.unrouted": ("events that no queue took: is ocr.jobs bound?", True),
+    OCR_QUEUES.parked: ("images failed: docreco parked list", True),
+    FETCH_QUEUES.parked: ("fetches failed: docreco parked list --queue fetch", True),
+    "raw.unrouted": ("unroutable events: is ocr.jobs bound?", True),
 }
-"""Queues to count; whether anything in them asks for a person."""
+"""Queues to count; whether messages in them need a person."""
 NOTIFICATIONS = {
     "minio_notify_target_queue_length": ("events wait on MinIO's disk for RabbitMQ", False),
     "minio_notify_target_failed_events": (
-        "events that MinIO did not hand over: docreco reconcile finds what they were of",
+        "events lost by MinIO: docreco reconcile finds their images",
         True,
     ),
 }
-"""MinIO's metrics of its notification targets; whether any asks for a person."""
+"""MinIO's metrics of its notification targets; whether they need a person."""
 HELD = "reconciler_removals_held"
-"""The reconciler's metric, as Prometheus knows it."""
+"""The reconciler's metric in Prometheus."""
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """How many of something wait."""
+    """A count of waiting things."""
 
     name: str
     count: int | None
-    """None where nobody answers."""
+    """None if the server does not answer."""
     meaning: str
     needs_a_person: bool
     detail: str = ""
@@ -56,7 +56,7 @@ async def backlogs(
 ) -> list[Backlog]:
     """Ask RabbitMQ's management API, MinIO's metrics and Prometheus.
 
-    Who does not answer has no counts.
+    Servers that do not answer have no counts.
     """
     timeout = aiohttp.ClientTimeout(total=timeout_seconds)
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
@@ -110,12 +110,12 @@ async def _queues(
 
 
 def _shown_name(queue: str) -> str:
-    """Return the name under which a queue is counted: partitions are one to people."""
+    """Return the displayed name of a queue: partitions count as one."""
     return FETCH_QUEUES.work if queue in FETCH_QUEUES.partitions else queue
 
 
 def _why(name: str, counts: dict[str, int], detail: str) -> str:
-    return detail or ("" if name in counts else "there is no such queue: set up again")
+    return detail or ("" if name in counts else "no such queue: run the provisioner")
 
 
 async def _notifications(session: aiohttp.ClientSession, s3: S3Settings) -> list[Backlog]:
@@ -128,7 +128,7 @@ async def _notifications(session: aiohttp.ClientSession, s3: S3Settings) -> list
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         detail = f"MinIO's metrics: {reason_of(error)}"
     return [
-        # MinIO leaves a metric out while it has nothing to say
+        # MinIO omits metrics without value
         Backlog(name, None if detail else counts.get(name, 0), meaning, needs_a_person, detail)
         for name, (meaning, needs_a_person) in NOTIFICATIONS.items()
     ]
@@ -147,7 +147,7 @@ async def _removals_held(session: aiohttp.ClientSession, prometheus_url: HttpUrl
     else:
         count = int(float(found[0].value[1])) if found else None
         detail = "" if found else "Prometheus has no pass of the reconciler"
-    meaning = "removals wait, as many objects are gone: docreco reconcile says what to do"
+    meaning = "removals held, as many objects are missing: run docreco reconcile"
     return Backlog(HELD, count, meaning, needs_a_person=True, detail=detail)
 
 
@@ -160,7 +160,7 @@ class _Data(BaseModel):
 
 
 class _Answer(BaseModel):
-    """What Prometheus answers to an instant query."""
+    """Response of Prometheus to an instant query."""
 
     data: _Data
 

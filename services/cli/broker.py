@@ -1,4 +1,4 @@
-"""What the commands that speak to RabbitMQ and MinIO say when these do not answer."""
+"""Errors of commands that use RabbitMQ and MinIO."""
 
 import logging
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from services.common.runtime.settings import AmqpSettings, S3Settings
 
 @contextmanager
 def told_of_servers() -> Iterator[None]:
-    """Turn the errors of RabbitMQ and MinIO into what a command tells; services' logs are muted."""
+    """Translate errors of RabbitMQ and MinIO into CommandError; mute the services' logs."""
     before = structlog.get_config()
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),

@@ -1,4 +1,4 @@
-"""``docreco calibrate``: what a score is worth, learnt from annotated images."""
+"""``docreco calibrate``: fit scores to probabilities, with annotated images."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from app.engines.fitting import Bin, MethodName
 
 FEWEST = 50
-"""Annotated images: with fewer, chance decides what is learnt."""
+"""Minimum of annotated images."""
 
 
 class Method(StrEnum):
-    """What is fitted."""
+    """Form of the curve."""
 
     AUTO = "auto"
     TEMPERATURE = "temperature"
@@ -41,7 +41,7 @@ class Method(StrEnum):
 
 
 class Sample(NamedTuple):
-    """A prediction of which it is known whether it is right."""
+    """A prediction of an annotated image."""
 
     score: float
     is_right: bool
@@ -58,16 +58,14 @@ def calibrate(
             "platt: two numbers; isotonic: any rising curve, from hundreds of images."
         ),
     ] = Method.AUTO,
-    out: Annotated[Path, typer.Option(help="Where the calibration goes.")] = Path(
-        "calibration.json"
-    ),
+    out: Annotated[Path, typer.Option(help="File of the calibration.")] = Path("calibration.json"),
     model_version: Annotated[
-        str | None, typer.Option(help="Which model; without it the one with most annotations.")
+        str | None, typer.Option(help="Model version; default: the one with most annotations.")
     ] = None,
     only_corrected: OnlyCorrected = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Fit scores to how often the text is right; OCR_CALIBRATION then names the file."""
+    """Fit scores to the share of right texts; set OCR_CALIBRATION to the file."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
@@ -94,11 +92,10 @@ def calibrate(
 async def collect(
     images: ImageRepository, limits: Limits = NO_LIMITS, *, only_corrected: bool = False
 ) -> dict[str, list[Sample]]:
-    """Return what annotated images say of each model's own scores, by its version.
+    """Return the samples of annotated images by model version.
 
-    A text is right where it is the annotation, but for composition and spaces. An image counts
-    once for a version, so that no fold is measured on an image of another one; the order is of
-    hashes, so that folds are the same again.
+    A text is right if it equals the annotation, except for composition and spaces. An image counts
+    once per version, so that folds are disjoint; they are sorted by hash, so that folds are stable.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.
@@ -114,7 +111,7 @@ async def collect(
 
 
 def _own_readings(image: Image) -> dict[str, Prediction]:
-    """Return a prediction of each version that gave its own score; of copies, the first."""
+    """Return one prediction with an uncalibrated score per version."""
     found: dict[str, Prediction] = {}
     for document in (image.document, *image.copies):
         prediction = document.prediction
@@ -129,7 +126,7 @@ def _own_readings(image: Image) -> dict[str, Prediction]:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A calibration, and what it is worth."""
+    """A calibration and its quality."""
 
     calibration: Calibration
     bins: "Sequence[Bin]"
@@ -162,16 +159,16 @@ def fit_to(samples: Sequence[Sample], method: Method, model_version: str) -> Fit
 
 
 def _check(fitted: Fitted) -> None:
-    """Refuse a calibration that would make scores worse, or has the wrong form.
+    """Reject a calibration that makes scores worse, or has the wrong form.
 
     Raises:
-        CommandError: It is one.
+        CommandError: It does.
     """
     method = fitted.calibration.curve.method
     if fitted.is_at_bound:
-        problem = f"no {method} curve fits these scores: the best one is at the bound of all"
+        problem = f"no {method} curve fits these scores: the best one is at a bound"
     elif not fitted.is_better:
-        problem = f"the {method} curve brings scores that it has not seen no nearer to the truth"
+        problem = f"the {method} curve does not improve scores of held-out images"
     else:
         return
     raise CommandError(
@@ -182,7 +179,7 @@ def _check(fitted: Fitted) -> None:
 
 
 def calibration_table(calibration: Calibration) -> Table:
-    """Return what was learnt, and how far scores are from the truth before and after."""
+    """Format the calibration and its error before and after."""
     columns = ("model", "method", "annotated images", "ECE before", "ECE after")
     row = [
         cell(calibration.model_version),
@@ -195,7 +192,7 @@ def calibration_table(calibration: Calibration) -> Table:
 
 
 def bins_table(fitted: Fitted) -> Table:
-    """Return what becomes of scores, beside the share of their texts that is right."""
+    """Format scores before and after, with the share of right texts."""
     rows = [
         [
             cell(f"{each.low:.1f}-{each.high:.1f}"),
@@ -206,7 +203,7 @@ def bins_table(fitted: Fitted) -> Table:
         for each in fitted.bins
     ]
     columns = ("score", "images", "calibrated", "really right")
-    return table("Scores before and after, on images that the fit has not seen", columns, rows)
+    return table("Scores before and after, on held-out images", columns, rows)
 
 
 def _chosen(samples: Mapping[str, Sequence[Sample]], wanted: str | None) -> str:

@@ -1,4 +1,4 @@
-"""``docreco doctor``: which services and servers answer, and how to bring up the rest."""
+"""``docreco doctor``: check services and servers, and suggest fixes."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ RUN = "./run_local.sh"
 
 
 class Health(StrEnum):
-    """What was found of one thing."""
+    """State of one component."""
 
     OK = "ok"
     UNREACHABLE = "unreachable"
@@ -50,17 +50,17 @@ class Finding:
     """Address without password."""
     detail: str = ""
     mend: str = ""
-    """The command that mends it."""
+    """The command that fixes it."""
 
 
 class NotWellError(Exception):
-    """A service answers, and says that it is not well."""
+    """A service answers, but is not ready."""
 
 
 def doctor(
     *, as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False
 ) -> None:
-    """Ask every service and server; exit status 1 when one does not answer or is not ready."""
+    """Check every service and server; exit status 1 if one does not answer or is not ready."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
@@ -89,9 +89,9 @@ def doctor(
 
 
 async def addresses(settings: CliSettings) -> list[Finding]:
-    """Ask every service and server, all at once."""
+    """Check every service and server concurrently."""
     s3, amqp = S3Settings(), AmqpSettings()
-    # Its own limit ends first: its error says more
+    # Its own timeout is shorter, with a better error
     mongo = MongoSettings().model_copy(update={"timeout_seconds": TIMEOUT_SECONDS / 2})
 
     async def store() -> None:
@@ -134,7 +134,7 @@ def _http(session: ClientSession, url: HttpUrl, path: str) -> Callable[[], Await
 
 
 def _failing(body: str) -> str:
-    """Return which checks of a ``/readyz`` fail; nothing where it is another answer."""
+    """Return the failed checks of a ``/readyz`` response; empty for other responses."""
     try:
         answer = json.loads(body)
     except ValueError:

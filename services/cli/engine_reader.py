@@ -1,4 +1,4 @@
-"""An engine of the OCR API, read with in this process: a model is measured before it is served."""
+"""Run an engine of the OCR API in this process, to evaluate a model before it is deployed."""
 
 import asyncio
 import math
@@ -24,7 +24,7 @@ class _Image:
 
 
 class EngineReader:
-    """Reads images from the store, one after the other.
+    """Reads images from the store sequentially.
 
     Args:
         engine: Loaded.
@@ -39,14 +39,14 @@ class EngineReader:
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Displayed name."""
         return f"{self._engine.name} {self._engine.model_version}"
 
     async def read(self, documents: Sequence[ImageDocument]) -> list[Reading | None]:
-        """Return what it reads in each image; None where the image is gone, or can't be read.
+        """Return the reading of each image; None if the image is missing or unreadable.
 
         Raises:
-            ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+            ObjectStoreUnavailableError: The server does not answer or reports an error.
         """
         images = [_Image(document.key, str(document.sha256)) for document in documents]
         return [

@@ -1,4 +1,4 @@
-"""What a command tells instead of a traceback, and the exit status that says it to a script."""
+"""Errors of commands, with message, hint and exit status."""
 
 import re
 from collections.abc import Iterator
@@ -14,17 +14,17 @@ LONGEST_REASON = 200
 
 
 class ExitStatus(IntEnum):
-    """Exit status of every command; 2 is typer's, for a command line that is not understood."""
+    """Exit status of every command; 2 is typer's, for an invalid command line."""
 
     OK = 0
     INCOMPLETE = 1
-    """The command did its work, and something in the answer is not well."""
+    """Completed, with problems in the result."""
     UNAVAILABLE = 3
     """A service or server does not answer."""
     REFUSED = 4
-    """A service answered, and refused."""
+    """A service refused the request."""
     BAD_SETTING = 5
-    """A setting is not valid."""
+    """A setting is invalid."""
 
 
 EXIT_STATUSES = (
@@ -34,12 +34,12 @@ EXIT_STATUSES = (
 
 
 class CommandError(Exception):
-    """The command can't go on.
+    """The command failed.
 
     Args:
-        message: What happened, for a person.
+        message: What happened.
         status: Exit status.
-        hint: What the person can do about it.
+        hint: What to do.
     """
 
     def __init__(self, message: str, *, status: ExitStatus, hint: str = "") -> None:
@@ -49,13 +49,13 @@ class CommandError(Exception):
 
 
 class ServiceDownError(CommandError):
-    """Nobody answers at an address.
+    """A service does not answer.
 
     Args:
         service: Its name.
-        address: Where it was looked for, without password.
-        setting: Environment variable that holds the address.
-        reason: What the network said.
+        address: Without password.
+        setting: Environment variable of the address.
+        reason: Of the network error.
     """
 
     def __init__(self, service: str, address: str, *, setting: str, reason: str) -> None:
@@ -75,10 +75,10 @@ class RefusedError(CommandError):
     Args:
         service: Its name.
         status: HTTP status.
-        code: The problem's code, where it is one.
-        detail: The problem's words.
-        lines: What is wrong with which line of a list.
-        hint: What the person can do about it, where it is not a matter of the token.
+        code: The problem's code, if any.
+        detail: The problem's detail.
+        lines: Errors of lines of a list.
+        hint: What to do, except about a token.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class RefusedError(CommandError):
 
 @contextmanager
 def known_errors() -> Iterator[None]:
-    """Turn the errors of settings and of MongoDB into what a command tells."""
+    """Translate errors of settings and MongoDB into CommandError."""
     try:
         yield
     except ValidationError as error:
@@ -131,12 +131,12 @@ def address_of(url: object) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what the network said, in a few words."""
+    """Return a short reason of a network error."""
     text = str(error) or type(error).__name__
     if isinstance(error, ConnectionRefusedError) or _REFUSED.search(text):
-        return "nothing listens there"
+        return "connection refused"
     if isinstance(error, TimeoutError):
-        return "no answer in time"
+        return "timeout"
     first = text.splitlines()[0]
     return first if len(first) <= LONGEST_REASON else f"{first[:LONGEST_REASON]}…"
 

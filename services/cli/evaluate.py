@@ -1,4 +1,4 @@
-"""``docreco evaluate``: how well models read the images whose text is known."""
+"""``docreco evaluate``: measure models on annotated images."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -33,7 +33,7 @@ ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 @dataclass
 class Evaluated:
-    """A model, what it read, and what it has not read."""
+    """A model with its samples and the number of unread images."""
 
     name: str
     samples: list[Sample]
@@ -45,35 +45,39 @@ def evaluate(
     *,
     limits: Limits,
     model_version: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="By what this version has read already.")
+        str | None,
+        typer.Option(metavar="VERSION", help="Use the stored predictions of this version."),
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(metavar="NAME", help=f"Read afresh by {' or '.join(ENGINES)}.")
+        str | None, typer.Option(metavar="NAME", help=f"Read again by {' or '.join(ENGINES)}.")
     ] = None,
     against: Annotated[
         str | None, typer.Option(metavar="OTHER", help="Compare with this version or engine.")
     ] = None,
     part: Annotated[
-        str | None, typer.Option(help="Only images that an export has in train, validation, test.")
+        str | None,
+        typer.Option(help="Only images of this split of an export: train, validation, test."),
     ] = None,
     split: Annotated[str, typer.Option(help="Shares of that export.")] = "80/10/10",
     group_by: GroupBy = GROUP,
     use_split: UseSplit = False,
     only_corrected: OnlyCorrected = False,
-    html: Annotated[Path | None, typer.Option(help="Write a page with plots there.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write an HTML page with plots to this file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Measure models by what people say: error rates with intervals, calibration, differences."""
+    """Measure models against annotations: error rates with intervals, calibration, differences."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         if model_version and engine:
-            raise typer.BadParameter("either a version or an engine", param_hint="--engine")
+            raise typer.BadParameter("give either a version or an engine", param_hint="--engine")
         if engine and engine not in ENGINES:
             raise typer.BadParameter(f"it is {' or '.join(ENGINES)}", param_hint="--engine")
         which = _part(part, to_splitting(split, group_by, use_given=use_split))
         if against and against == (engine or model_version):
-            raise typer.BadParameter("it is the same model", param_hint="--against")
+            raise typer.BadParameter("both are the same model", param_hint="--against")
         names = [engine or model_version, *([against] if against else [])]
         settings = S3Settings()
         with told_of_servers():
@@ -101,11 +105,11 @@ def _part(name: str | None, splitting: Splitting) -> Part | None:
 
 
 async def _reader(name: str | None, store: ObjectStore) -> Reader:
-    """Return the engine of a name, else what a model version has read."""
+    """Return the engine of a name, otherwise the history of a model version."""
     known = next((each for each in ENGINES if each == name), None)
     if known is None:
         return StoredReader(name)
-    # Only here: an engine brings a runtime of its own
+    # Imported here, as engines load their runtimes
     from services.cli.engine_reader import EngineReader, load  # noqa: PLC0415
 
     return EngineReader(await load(known), store, max_pixels=OcrSettings().max_image_pixels)
@@ -117,7 +121,7 @@ async def _collect(
     console: Console,
     part: str | None,
 ) -> list[Evaluated]:
-    """Sort samples by model; of an image that not all have read none counts."""
+    """Group samples by model, of images that all models have read."""
     models = [Evaluated(reader.name, [], 0) for reader in readers]
     with progress_bar(console) as bar:
         task = bar.add_task("reading", total=None, words="")
@@ -141,7 +145,7 @@ async def _collect(
 
 
 def _answer(output: Output, models: Sequence[Evaluated], html: Path | None) -> None:
-    # Only here: SciPy takes a second to load
+    # Imported here, as SciPy takes a second to load
     from services.cli.evaluate_page import evaluation_page  # noqa: PLC0415
     from services.datasets.quality import compare, quality_of  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The evaluation as one HTML page that needs nothing else: no script, font, image or server."""
+"""Render the evaluation as a self-contained HTML page."""
 
 from collections.abc import Mapping
 
@@ -9,14 +9,14 @@ from services.cli.report_page import page_template
 from services.cli.report_plots import COLOURS, as_picture, chart_options
 from services.datasets.quality import BANDS, BINS, Comparison, Quality, band_name
 
-PERFECT = "what scores promise"
+PERFECT = "perfect calibration"
 
 
 def evaluation_page(qualities: Mapping[str, Quality], comparison: Comparison | None) -> str:
-    """Return the page; whatever strangers wrote is escaped.
+    """Return the page, with untrusted text escaped.
 
     Args:
-        qualities: Of each model, by its name.
+        qualities: By name of the model.
         comparison: Of the first model with the second.
     """
     template = page_template("evaluation.html.j2")
@@ -31,7 +31,7 @@ def _plots(qualities: Mapping[str, Quality]) -> list[tuple[str, str, Markup]]:
     return [
         (
             "Calibration",
-            "Share of images read without an error. Under the dashed line scores promise too much.",
+            "Share of images read without error. Below the dashed line scores are overconfident.",
             _calibration(qualities),
         ),
         (

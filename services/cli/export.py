@@ -1,4 +1,4 @@
-"""``docreco export``: the annotated images as a data set that training tools read."""
+"""``docreco export``: write annotated images as a data set for training tools."""
 
 import re
 from collections.abc import Iterator
@@ -37,10 +37,10 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder; an earlier export there is replaced.")],
     layout: Annotated[Format | None, typer.Option("--format", help=LAYOUTS)] = None,
     min_agreement: Annotated[
-        float, typer.Option(min=0, max=1, help="Least agreement of models on a label of theirs.")
+        float, typer.Option(min=0, max=1, help="Minimum agreement of predicted labels.")
     ] = 0.9,
     only_annotated: Annotated[
-        bool, typer.Option("--only-annotated", help="No label that only a model says.")
+        bool, typer.Option("--only-annotated", help="No predicted labels.")
     ] = False,
     only_corrected: OnlyCorrected = False,
     split: Annotated[str, typer.Option(help="Shares of train, validation, test.")] = "80/10/10",
@@ -51,14 +51,14 @@ def export(
         list[str] | None, typer.Option(help="Code of a language of the texts: fr; several times.")
     ] = None,
     from_manifest: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Make the export of a manifest.json again.")
+        Path | None, typer.Option(metavar="FILE", help="Reproduce the export of a manifest.json.")
     ] = None,
     push_to: Annotated[
-        str | None, typer.Option(metavar="S3_URL", help="Put it under s3://bucket/prefix too.")
+        str | None, typer.Option(metavar="S3_URL", help="Upload it to s3://bucket/prefix, too.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Write images and their labels as a data set, split, described and reproducible."""
+    """Write images and labels as a reproducible data set with splits."""
     output = Output(as_json=as_json)
     splitting = to_splitting(split, group_by, use_given=use_split)
 
@@ -110,7 +110,7 @@ def _checked_languages(codes: list[str]) -> tuple[str, ...]:
 
 def _required(layout: Format | None) -> Format:
     if layout is None:
-        raise typer.BadParameter(f"say which: {LAYOUTS}", param_hint="--format")
+        raise typer.BadParameter(f"must be one of {LAYOUTS}", param_hint="--format")
     return layout
 
 
@@ -123,7 +123,7 @@ def _bar(console: Console, words: str) -> Iterator[Progress]:
 
 @contextmanager
 def _told_of_refusals() -> Iterator[None]:
-    """Turn what is wrong with a folder, a manifest or a disk into what a command tells."""
+    """Translate errors of folder, manifest and disk into CommandError."""
     try:
         yield
     except PermanentError as error:
@@ -140,11 +140,11 @@ def _for_people(manifest: Manifest, out: Path) -> list[Any]:
         several = manifest.groups_in_several_splits
         words.append(f"{manifest.groups} groups, {several} of them in more than one split")
     if manifest.excluded:
-        words.append(f"left out: {counted(manifest.excluded)}")
+        words.append(f"excluded: {counted(manifest.excluded)}")
     if manifest.rewritten:
         words.append(f"rewritten as PNG, as the OCR API reads them: {counted(manifest.rewritten)}")
     if manifest.lost:
-        words.append(f"selected, and could not be had: {counted(manifest.lost)}")
+        words.append(f"selected, but not readable: {counted(manifest.lost)}")
     left = manifest.since_last
     if left is not None and left.removed:
         words.append(f"removed since the last export: {len(left.removed)}; README.md names them")

@@ -56,7 +56,7 @@ async def failures(fetcher: FetcherClient, batch_id: str) -> list[Item]:
 async def polled(
     fetcher: FetcherClient, batch_id: str, *, every_seconds: float
 ) -> AsyncIterator[Batch]:
-    """Yield how far a batch is until it is finished."""
+    """Yield the progress of a batch until it is finished."""
     while True:
         batch = await fetcher.batch(batch_id)
         yield batch

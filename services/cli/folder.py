@@ -1,4 +1,4 @@
-"""Pack a folder into a tar while it is sent: the fetcher reads it as it reads any archive."""
+"""Stream a folder as a tar archive to the fetcher."""
 
 import asyncio
 import os
@@ -11,13 +11,13 @@ from services.common.domain.packing import END, tar_member
 from services.common.domain.tables.names import is_image
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
-"""More than is read of any file: of a larger one just enough is sent for it to be refused."""
+"""Above all limits of the fetcher: larger files are truncated to it, and refused."""
 _BEGINNING_BYTES = 64
 _SENT_WHOLE = frozenset({".txt", ".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet"})
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """Return the files below a folder by their paths in it; no links, none that is hidden.
+    """Return the files below a folder by relative path, without links and hidden files.
 
     Raises:
         CommandError: One of them, or a folder, can't be read.
@@ -33,16 +33,16 @@ def files_of(folder: Path) -> dict[str, Path]:
             if path.is_symlink() or not path.is_file():
                 continue
             if not os.access(path, os.R_OK):
-                raise _unreadable(path, "it may not be read")
+                raise _unreadable(path, "permission denied")
             found[_readable(path.relative_to(folder))] = path
     return dict(sorted(found.items()))
 
 
 async def packed(files: dict[str, Path]) -> AsyncIterator[bytes]:
-    """Yield a tar of files; the same files give the same bytes.
+    """Yield a tar of files (deterministic).
 
     Raises:
-        CommandError: One of them can't be read any more.
+        CommandError: A file became unreadable.
     """
     pieces = tar_pieces(files)
     while piece := await asyncio.to_thread(next, pieces, b""):
@@ -50,12 +50,12 @@ async def packed(files: dict[str, Path]) -> AsyncIterator[bytes]:
 
 
 def tar_pieces(files: dict[str, Path]) -> Iterator[bytes]:
-    """Yield a tar of files, one in a piece."""
+    """Yield a tar of files, one per chunk."""
     for name, path in files.items():
         try:
             with path.open("rb") as file:
                 content = file.read(_BEGINNING_BYTES)
-                # of what is neither image nor text, enough to tell that it is none
+                # of other files, only enough to be detected
                 if is_image(name) or path.suffix.lower() in _SENT_WHOLE or begins_as_image(content):
                     content += file.read(MAX_FILE_BYTES)
         except OSError as error:
@@ -65,7 +65,7 @@ def tar_pieces(files: dict[str, Path]) -> Iterator[bytes]:
 
 
 def _readable(path: Path) -> str:
-    """Return a path as text, also where it has bytes that are none."""
+    """Return a path as text, also with invalid bytes."""
     return os.fsencode(path).decode(errors="replace")
 
 

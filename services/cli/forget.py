@@ -1,4 +1,4 @@
-"""``docreco forget``: remove an image on request, and prove it."""
+"""``docreco forget``: remove an image on request, with a proof."""
 
 from typing import Annotated, Any
 
@@ -18,22 +18,24 @@ from services.erasure.removal import Target
 
 def forget(
     what: Annotated[
-        str, typer.Argument(metavar="URL|KEY", help="Where images came from, or one's key.")
+        str, typer.Argument(metavar="URL|KEY", help="Source URL of images, or the key of one.")
     ],
     *,
-    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="For the proof.")] = 60.0,
+    wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Reason, for the proof.")
+    ] = 60.0,
     allow_again: Annotated[
         bool, typer.Option("--allow-again", help="It may be fetched and stored again later.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Delete an image, or all that came from a URL, and print the proof that nothing read stays."""
+    """Delete an image, or all of a URL, and print the proof of removal."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         if not what.strip():
-            raise typer.BadParameter("it is empty", param_hint="URL|KEY")
+            raise typer.BadParameter("must not be empty", param_hint="URL|KEY")
         with told_of_servers():
             async with (
                 open_object_store(S3Settings()) as store,
@@ -42,12 +44,12 @@ def forget(
                 forgetting = Forgetting(store, index, AmqpSettings())
                 found = await forgetting.find(what)
                 if found.is_empty:
-                    nothing = f"nothing is known of {hide_secrets(what)}"
+                    nothing = f"nothing found for {hide_secrets(what)}"
                     raise CommandError(nothing, status=ExitStatus.REFUSED)
                 if not yes:
                     output.asides.print(targets_table(found.targets))
                     asked = f"Delete {len(found.targets)} images and the text of "
-                    asked += f"{len(found.submitted.items)} items of batches for ever?"
+                    asked += f"{len(found.submitted.items)} items of batches permanently?"
                     if not typer.confirm(asked, err=True):
                         return ExitStatus.REFUSED
                 report = await forgetting.forget(
@@ -85,14 +87,14 @@ def _for_people(report: Report) -> list[Any]:
     ]
     columns = ("document", "came from", "object removed at", "document erased at")
     words = (
-        "Objects are gone, and their documents hold no prediction and no annotation any more."
+        "Objects are deleted, and predictions and annotations are erased from their documents."
         if report.is_done
-        else "Some documents are not erased yet: is the consumer running? Give the command again."
+        else "Some documents are not erased yet: is the consumer running? Repeat the command."
     )
     erased = report.erased
     parked = sum(erased.parked.values())
     looked = (
-        f"Erased besides: text of {erased.items} items of batches, {erased.rows} rows of lists "
+        f"Also erased: text of {erased.items} items of batches, {erased.rows} rows of lists "
         f"(of {erased.pages_looked_at} pages), {parked} parked messages in "
         f"{' and '.join(erased.parked)}. From now on {erased.urls_blocked} URLs are not fetched, "
         f"and {erased.images_blocked} images are not stored."

@@ -1,4 +1,4 @@
-"""``docreco hosts``: which hosts the fetcher does not ask now, and why."""
+"""``docreco hosts``: list paused hosts."""
 
 from typing import Annotated
 
@@ -10,18 +10,18 @@ from services.cli.output import Output, cell, run, table
 from services.cli.settings import CliSettings
 
 REASONS = {
-    "throttled": "asks for fewer requests (429 or Retry-After)",
+    "throttled": "throttled (429 or Retry-After)",
     "silent": "does not answer",
-    "crawl_delay": "wants a long Crawl-delay",
+    "crawl_delay": "long Crawl-delay",
 }
 
 
 def hosts(
     *,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most hosts.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Limit of hosts.")] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Show which hosts are not asked now, why, and until when: their URLs wait."""
+    """Show paused hosts with reason and time: their URLs wait."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:

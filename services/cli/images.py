@@ -1,4 +1,4 @@
-"""``docreco images``: what is known of the images, the worst read first where asked."""
+"""``docreco images``: list images."""
 
 import csv
 import sys
@@ -42,14 +42,12 @@ def images(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
     worst_first: Annotated[
         bool,
-        typer.Option(
-            "--worst-first", "--worst", help="Lowest scores first, of those that were read."
-        ),
+        typer.Option("--worst-first", "--worst", help="Lowest scores first, of predicted images."),
     ] = False,
     wide: Annotated[
-        bool, typer.Option("--wide", help="Whole keys, in lines as long as needed.")
+        bool, typer.Option("--wide", help="Full keys, in lines of any length.")
     ] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with whole keys.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with full keys.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
 ) -> None:
     """List images with prediction, score, annotation and character error rate, newest first."""
@@ -77,7 +75,7 @@ def images(
 
 
 def write_csv(rows: Sequence[ImageRow]) -> None:
-    """Write rows to standard output; a terminal gets no control characters of strangers."""
+    """Write rows to standard output; a terminal gets no control characters."""
     is_terminal = sys.stdout.isatty()
     made = StringIO()
     writer = csv.writer(made)
@@ -98,7 +96,7 @@ async def find_rows(
     limit: int,
     worst_first: bool,
 ) -> list[ImageRow]:
-    """Return the images that fit (``limit`` 0: all of them).
+    """Return matching images (``limit`` 0: no limit).
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.

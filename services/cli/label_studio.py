@@ -1,4 +1,4 @@
-"""``docreco label-studio``: images to Label Studio, and what people say of them back."""
+"""``docreco label-studio``: push images to Label Studio, pull annotations."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -33,10 +33,10 @@ OUTCOMES = (*map(str, Outcome), *map(str, Result))
 NOT_WELL = (Outcome.CONFLICT.value, Outcome.UNKNOWN.value, Result.REJECTED.value)
 HINTS = {
     401: "Set LABEL_STUDIO_TOKEN to the access token of an account (Account & Settings there).",
-    403: "The account of LABEL_STUDIO_TOKEN may not do this: it has to manage the project.",
+    403: "The account of LABEL_STUDIO_TOKEN is not permitted: it must manage the project.",
 }
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Tell only, write nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Dry run: write nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 app = typer.Typer(no_args_is_help=True, help="Annotate in Label Studio: images there, texts back.")
@@ -53,7 +53,7 @@ def push(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give Label Studio the worst images that nobody has annotated; only what is new or changed."""
+    """Push the images with the lowest scores and no annotation; only new or changed ones."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
@@ -110,7 +110,7 @@ def pull(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write what people said in Label Studio into the documents; repeated, it changes nothing."""
+    """Pull annotations from Label Studio into the documents (idempotent)."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
@@ -148,13 +148,13 @@ def webhook(
     url: Annotated[
         str,
         typer.Argument(
-            help="The review page's, as Label Studio reaches it: …/webhooks/label-studio"
+            help="The review page's URL, as reached by Label Studio: …/webhooks/label-studio"
         ),
     ],
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Have Label Studio tell the review page of annotations, which reads them at once."""
+    """Create a webhook, so that the review page pulls annotations at once."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
@@ -163,7 +163,7 @@ def webhook(
             raise CommandError(
                 "LABEL_STUDIO_WEBHOOK_SECRET is not set",
                 status=ExitStatus.BAD_SETTING,
-                hint="Give this command and the review page the same, of 16 characters or more.",
+                hint="Set it (16 or more characters) for this command and for the review page.",
             )
         secret = settings.webhook_secret.get_secret_value()
         async with _told_label_studio(settings) as studio:
@@ -173,7 +173,7 @@ def webhook(
                 await studio.update_webhook(known[0], url, secret)
             else:
                 await studio.create_webhook(project.id, url, secret)
-        words = f"Annotations of {plain(_where(settings, project))} are told to {plain(url)}"
+        words = f"Webhook of {plain(_where(settings, project))}: {plain(url)}"
         output.answer({"project": _where(settings, project), "url": url}, words)
         return ExitStatus.OK
 
@@ -186,14 +186,14 @@ async def _project(studio: LabelStudio, settings: LabelStudioSettings) -> Projec
         raise CommandError(
             f"Label Studio has no project {settings.project!r}",
             status=ExitStatus.REFUSED,
-            hint="docreco label-studio push makes it; LABEL_STUDIO_PROJECT says which.",
+            hint="docreco label-studio push creates it; LABEL_STUDIO_PROJECT is its title.",
         )
     return project
 
 
 @asynccontextmanager
 async def _told_label_studio(settings: LabelStudioSettings) -> AsyncIterator[LabelStudio]:
-    """Open Label Studio's client; turn its errors into what a command tells."""
+    """Open Label Studio's client; translate its errors into CommandError."""
     try:
         async with open_label_studio(settings) as studio:
             yield studio
@@ -208,7 +208,7 @@ async def _told_label_studio(settings: LabelStudioSettings) -> AsyncIterator[Lab
         raise CommandError(
             f"Label Studio at {address_of(settings.url)}: {reason_of(error)}",
             status=ExitStatus.UNAVAILABLE,
-            hint="Is it running, and is LABEL_STUDIO_URL right? What was done is done: try again.",
+            hint="Is it running, and is LABEL_STUDIO_URL right? Repeat the command to continue.",
         ) from error
     except LabelStudioRefusedError as error:
         raise CommandError(

@@ -1,4 +1,4 @@
-"""The command ``docreco``: the one place where its commands are put together."""
+"""The command ``docreco``."""
 
 from typing import Annotated
 
@@ -26,7 +26,7 @@ from services.common.runtime.settings import VERSION
 
 app = typer.Typer(
     name="docreco",
-    help="Collect line images, and see what the OCR API reads in them.",
+    help="Collect line images, and manage their predictions and annotations.",
     epilog=EXIT_STATUSES,
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
@@ -55,7 +55,7 @@ def options(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Take the options that belong to no command."""
+    """Handle global options."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``docreco models``: models on this machine, for the engine ``trocr``."""
+"""``docreco models``: manage local models of the engine ``trocr``."""
 
 import shutil
 from typing import Annotated, Any
@@ -15,11 +15,11 @@ from services.cli.output import Output, cell, run, table
 MEGABYTE = 1_000_000
 EXTRA = "poetry install --extras trocr"
 PULLED = ".pulled"
-"""Folder of downloads that are not whole yet."""
+"""Folder of incomplete downloads."""
 HUB_NOTES = ".cache"
-"""What huggingface_hub notes beside the files, to go on after an interruption."""
+"""State of huggingface_hub for resumed downloads."""
 
-app = typer.Typer(help="Models on this machine, for the engine trocr.", no_args_is_help=True)
+app = typer.Typer(help="Manage local models of the engine trocr.", no_args_is_help=True)
 
 
 @app.command(epilog=EXIT_STATUSES)
@@ -29,14 +29,14 @@ def pull(
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Download a model from the hub; the API then loads it without asking the hub."""
+    """Download a model from the hub; the API then loads it without the hub."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         wanted = revision or (TROCR_REVISION if name == TROCR_MODEL else "main")
         model = LocalModel(name, ModelsSettings().models / name)
         _download(name, wanted, model)
-        words = f"{model.folder} is there: set OCR_ENGINE=trocr and OCR_TROCR_MODEL={name}"
+        words = f"{model.folder} is ready: set OCR_ENGINE=trocr and OCR_TROCR_MODEL={name}"
         output.answer(_document(model), words)
         return ExitStatus.OK
 
@@ -48,7 +48,7 @@ def list_models(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """List the models that are here, with the version that predictions will carry."""
+    """List local models with the model version of their predictions."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
@@ -64,9 +64,9 @@ def list_models(
 
 
 def _download(name: str, revision: str, model: LocalModel) -> None:
-    """Download beside the models, so that one that is not whole is never taken for one.
+    """Download to a separate folder, so that incomplete models are never used.
 
-    What an interrupted download of the same commit has brought is not fetched again.
+    Interrupted downloads of the same commit are resumed.
     """
     try:
         from huggingface_hub import snapshot_download  # noqa: PLC0415  comes with the extra trocr
@@ -77,14 +77,16 @@ def _download(name: str, revision: str, model: LocalModel) -> None:
         ) from error
     downloads = ModelsSettings().models / PULLED / name
     try:
-        # A folder of each commit's own: where the hub falls silent, its client takes a folder
-        # that it finds, whatever brought it there, for the whole model
+        # A folder per commit: if the hub does not answer, its client takes an existing folder
+        # for the complete model
         commit = commit_of(name, revision)
         pulled = LocalModel(name, downloads / commit)
         snapshot_download(name, revision=commit, local_dir=pulled.folder, allow_patterns=[*WANTED])
     except HFValidationError as error:
-        raise CommandError(f"{name!r} is no model's name", status=ExitStatus.REFUSED) from error
-    except (OSError, HTTPError) as error:  # whatever network, hub or disk have against it
+        raise CommandError(
+            f"{name!r} is not a valid model name", status=ExitStatus.REFUSED
+        ) from error
+    except (OSError, HTTPError) as error:  # errors of network, hub or disk
         raise _failed(name, revision, error) from error
     _check(pulled, revision)
     shutil.rmtree(model.folder, ignore_errors=True)
@@ -111,7 +113,7 @@ def _failed(name: str, revision: str, error: Exception) -> CommandError:
 
 
 def _check(pulled: LocalModel, revision: str) -> None:
-    """Refuse what the engine could not load."""
+    """Refuse models that the engine can't load."""
     names = {path.name for path in pulled.files}
     if CONFIGURATION in names and any(name.endswith(".safetensors") for name in names):
         return

@@ -1,7 +1,7 @@
-"""How commands speak: tables and bars for people, one JSON document for machines.
+"""Output of commands: tables and bars for people, one JSON document for machines.
 
-What an image says, and where it came from, is written by strangers: nothing of it may reach the
-terminal as markup or as a control character.
+Texts and sources of images are untrusted: they must not reach the terminal as markup or as control
+characters.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from rich.text import Text
 from services.cli.errors import CommandError, ExitStatus, known_errors
 
 WIDE = 4000
-"""Characters of a line that is not to be folded."""
+"""Width without line wrapping."""
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories that move the cursor, change the direction or the end of a line, or are
-nothing (UAX 44, table 12)."""
+"""Unicode categories that move the cursor, change the direction, end a line, or are unassigned
+(UAX 44, table 12)."""
 
 
 def plain(value: object) -> str:
-    """Return text that a terminal shows as it is, whoever wrote it."""
+    """Return text that is safe for a terminal."""
     return "".join(
         REPLACEMENT if unicodedata.category(character) in _UNPRINTABLE else character
         for character in str(value)
@@ -35,7 +35,7 @@ def plain(value: object) -> str:
 
 
 def to_json(document: object) -> str:
-    """Return JSON that a terminal shows as it is: what is unprintable is escaped, and stays."""
+    """Return JSON that is safe for a terminal: unprintable characters are escaped."""
     text = json.dumps(document, ensure_ascii=False, indent=2, default=str)
     return "".join(
         json.dumps(character)[1:-1]
@@ -46,17 +46,17 @@ def to_json(document: object) -> str:
 
 
 def cell(value: object, style: str = "") -> Text:
-    """Return text by strangers for a table: no markup, no control characters."""
+    """Return untrusted text for a table: no markup, no control characters."""
     return Text(plain(value), style=style)
 
 
 def cell_of_lines(values: Iterable[object]) -> Text:
-    """Return texts by strangers for one cell of a table, a line each."""
+    """Return untrusted texts for one cell of a table, one per line."""
     return Text("\n".join(plain(value) for value in values))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Text | str]]) -> Table:
-    """Return a table; every cell that is not markup of our own is a ``cell``."""
+    """Return a table; untrusted cells must be a ``cell``."""
     made = Table(title=title, title_justify="left", header_style="bold", expand=False)
     for column in columns:
         is_number = column in {"score", "CER", "line", "attempts"}
@@ -67,11 +67,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Text | str
 
 
 class Output:
-    """Where a command writes: the answer to standard output, all else to standard error.
+    """Writes the result to standard output, and messages to standard error.
 
     Args:
-        as_json: One JSON document on standard output and nothing else there.
-        is_wide: Lines of the answer may be longer than the terminal is wide.
+        as_json: Print the result as one JSON document.
+        is_wide: Whether lines may exceed the width of the terminal.
     """
 
     def __init__(self, *, as_json: bool, is_wide: bool = False) -> None:
@@ -80,7 +80,7 @@ class Output:
         self.asides = Console(stderr=True, highlight=False)
 
     def answer(self, document: object, *people: RenderableType) -> None:
-        """Write the answer: the document as JSON, or what is for people."""
+        """Print the result, as JSON or for people."""
         if self.as_json:
             typer.echo(to_json(document))
         else:
@@ -88,7 +88,7 @@ class Output:
                 _print(self.answers, each)
 
     def error(self, error: CommandError) -> None:
-        """Write what went wrong, and what to do."""
+        """Print an error and its hint."""
         text = "\n".join(plain(line) for line in str(error).splitlines())
         _print(self.asides, Text("Error: ", style="bold red") + Text(text))
         if error.hint:
@@ -96,18 +96,18 @@ class Output:
 
 
 def _print(console: Console, shown: RenderableType) -> None:
-    """Print a sentence as it is, in one line however narrow the terminal; the rest as it fits."""
+    """Print a sentence in one line of any width; wrap the rest."""
     sentence = Text(shown) if isinstance(shown, str) else shown
     console.print(sentence, soft_wrap=isinstance(sentence, Text))
 
 
 def run(output: Output, work: Callable[[], Coroutine[Any, Any, ExitStatus]]) -> None:
-    """Run a command to its end and leave with its exit status.
+    """Run a command and exit.
 
     Raises:
-        typer.Exit: Always; carries the exit status.
+        typer.Exit: Always; with the exit status.
     """
-    # What a library has to say about a server that is down, the command says itself
+    # The command reports unavailable servers itself
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         with known_errors():
@@ -119,5 +119,5 @@ def run(output: Output, work: Callable[[], Coroutine[Any, Any, ExitStatus]]) -> 
 
 
 def counted(counts: Mapping[str, int]) -> str:
-    """Return counts in words: ``12 stored, 3 failed``; those that are 0 are left out."""
+    """Format counts: ``12 stored, 3 failed``; zeros are omitted."""
     return ", ".join(f"{number} {name}" for name, number in counts.items() if number) or "nothing"

@@ -1,4 +1,4 @@
-"""``docreco parked``: what gave up, and why; try it again, or drop it."""
+"""``docreco parked``: list, replay or drop parked messages."""
 
 import json
 from enum import StrEnum
@@ -15,11 +15,13 @@ from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUE
 from services.common.domain.redaction import hide_secrets
 from services.common.runtime.settings import AmqpSettings
 
-app = typer.Typer(no_args_is_help=True, help="What gave up, and why; try it again, or drop it.")
+app = typer.Typer(
+    no_args_is_help=True, help="List, replay or drop parked (dead-lettered) messages."
+)
 
 
 class WorkQueue(StrEnum):
-    """Whose parking queue."""
+    """Parking queue."""
 
     OCR = "ocr"
     FETCH = "fetch"
@@ -27,14 +29,12 @@ class WorkQueue(StrEnum):
 
 QUEUES = {WorkQueue.OCR: OCR_QUEUES, WorkQueue.FETCH: FETCH_QUEUES}
 
-Queue = Annotated[WorkQueue, typer.Option(help="Images that were not read, or not fetched.")]
-Codes = Annotated[
-    list[str] | None, typer.Option("--code", help="Only these codes; may be given again.")
-]
-Reason = Annotated[str | None, typer.Option(help="Only where the reason has these words.")]
-Limit = Annotated[int, typer.Option(min=1, help="At most so many, the oldest first.")]
+Queue = Annotated[WorkQueue, typer.Option(help="Parked images (ocr) or downloads (fetch).")]
+Codes = Annotated[list[str] | None, typer.Option("--code", help="Only this code; may be repeated.")]
+Reason = Annotated[str | None, typer.Option(help="Only reasons that contain this text.")]
+Limit = Annotated[int, typer.Option(min=1, help="Limit, the oldest first.")]
 Ids = Annotated[
-    list[str] | None, typer.Argument(metavar="[ID]...", help="As list shows them; else all.")
+    list[str] | None, typer.Argument(metavar="[ID]...", help="Ids as shown by list; default: all.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON list.")]
@@ -49,7 +49,7 @@ def list_parked(
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List parked messages with their reasons; they stay where they are."""
+    """List parked messages with their reasons."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
@@ -65,12 +65,12 @@ def list_parked(
 
 @app.command("show", epilog=EXIT_STATUSES)
 def show(
-    message_id: Annotated[str, typer.Argument(metavar="ID", help="As list shows it.")],
+    message_id: Annotated[str, typer.Argument(metavar="ID", help="Id as shown by list.")],
     *,
     queue: Queue = WorkQueue.OCR,
     as_json: AsJson = False,
 ) -> None:
-    """Show one parked message whole: its headers and its body."""
+    """Show headers and body of one parked message."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
@@ -78,7 +78,7 @@ def show(
             wanted = _wanted([message_id], None, None)
             found = await parking.look(AmqpSettings(), QUEUES[queue], wanted, limit=1)
         if not found:
-            raise CommandError(f"nothing parked is {message_id}", status=ExitStatus.REFUSED)
+            raise CommandError(f"no parked message with id {message_id}", status=ExitStatus.REFUSED)
         message = found[0]
         whole = {**_summary(message), "headers": message.headers, "body": _body(message)}
         lines = [f"{name}: {value}" for name, value in _summary(message).items()]
@@ -100,14 +100,14 @@ def replay(
     limit: Limit = 1_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """Put parked messages back to be tried again from the first attempt; their history stays."""
+    """Replay parked messages from the first attempt; their history is kept."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         with told_of_servers():
             wanted = _wanted(ids, code, reason)
             done = await parking.replay(AmqpSettings(), QUEUES[queue], wanted, limit=limit)
-        output.answer([_summary(message) for message in done], f"{len(done)} put back")
+        output.answer([_summary(message) for message in done], f"{len(done)} replayed")
         return ExitStatus.OK
 
     run(output, work)
@@ -124,7 +124,7 @@ def drop(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Drop parked messages for ever; shows them and asks first."""
+    """Delete parked messages permanently, after confirmation."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
@@ -133,9 +133,9 @@ def drop(
             found = await parking.look(amqp, QUEUES[queue], wanted, limit=limit)
             if found and not yes:
                 output.asides.print(_table("to drop", found[:20]))
-                if not typer.confirm(f"Drop {len(found)} for ever?", err=True):
+                if not typer.confirm(f"Drop {len(found)} permanently?", err=True):
                     return ExitStatus.REFUSED
-            # Only what was shown: more may have been parked while the person thought
+            # Only the shown ones: more may have been parked meanwhile
             shown = {message.id for message in found}
             done = await parking.drop(amqp, QUEUES[queue], lambda message: message.id in shown)
         output.answer([_summary(message) for message in done], f"{len(done)} dropped")

@@ -1,4 +1,4 @@
-"""How a list, or texts of images, were read, for a person to see that it was meant so."""
+"""Format reading reports of lists and tables."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ SHOWN_NOTES = 20
 
 
 def reading_for_people(report: Report) -> list[Table | str]:
-    """Return what was used as what, what was ignored, and what a person should look at."""
+    """Return used and ignored columns, and notes to check."""
     shown: list[Table | str] = []
     if report.notes:
         rows = [

@@ -1,4 +1,4 @@
-"""``docreco reconcile``: compare the bucket with the documents once, and queue what is missing."""
+"""``docreco reconcile``: compare the bucket with the documents once, and queue missing events."""
 
 from typing import Annotated, Any
 
@@ -19,16 +19,16 @@ from services.reconciler.walk import Report, make_pass
 MEANINGS = {
     State.IN_ORDER: "object and document agree",
     State.MISSING: "object without a document",
-    State.CHANGED: "object written after what its document shows",
-    State.GONE: "document whose object is not there",
-    State.REMOVED: "document that says it is removed, and is",
-    State.YOUNG: "changed lately: its event is on the way",
+    State.CHANGED: "object newer than its document",
+    State.GONE: "document whose object is missing",
+    State.REMOVED: "document of a removed object",
+    State.YOUNG: "changed recently: its event is in flight",
     State.PARKED: "its message is parked: see docreco parked list",
     State.FOLDER: "empty folder",
 }
 
 HELD = (
-    "{} removals held: more objects are gone than get lost one by one. Is S3_ENDPOINT_URL the "
+    "{} removals held, as too many objects are missing. Is S3_ENDPOINT_URL the "
     "right store, its disk mounted, its copy the newest? Where they are meant to be gone: "
     "docreco reconcile --allow-gone"
 )
@@ -41,7 +41,7 @@ def reconcile(
         bool,
         typer.Option(
             "--allow-gone",
-            help="Queue removals however many objects are gone: they are meant to be gone.",
+            help="Confirm removals: queue any number of them.",
         ),
     ] = False,
     min_age: Annotated[
@@ -49,12 +49,12 @@ def reconcile(
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="Leave alone what changed since; else RECONCILER_MIN_AGE_SECONDS.",
+            help="Ignore younger changes; default: RECONCILER_MIN_AGE_SECONDS.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Compare the bucket with the documents; queue what has no document, an old one, or is gone."""
+    """Compare the bucket with the documents; queue new, changed and removed objects."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:

@@ -1,4 +1,4 @@
-"""``docreco report``: how good the predictions of a period are, as a table or a page with plots."""
+"""``docreco report``: quality of the predictions of a period, as a table or an HTML page."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -34,7 +34,7 @@ def report(
     limits: Limits,
     html: Annotated[Path | None, typer.Option(help="Write a page with plots there.")] = None,
     critical: Annotated[
-        float, typer.Option(min=0, max=1, help="The mean score should stay above it.")
+        float, typer.Option(min=0, max=1, help="Critical threshold of the mean score.")
     ] = 0.5,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:

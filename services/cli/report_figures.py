@@ -1,4 +1,4 @@
-"""The quality figures of a period, from the documents of ``images``, read once and not kept."""
+"""Quality figures of a period, streamed from ``images``."""
 
 import heapq
 from collections import Counter, defaultdict
@@ -22,7 +22,7 @@ BUCKET_WIDTHS = tuple(
 
 @dataclass(frozen=True)
 class Example:
-    """An image that was read with a low score; all texts are by strangers."""
+    """An image with a low score; all texts are untrusted."""
 
     image: str
     prediction: str
@@ -36,7 +36,7 @@ class Figures:
     """All figures of a report.
 
     Args:
-        since: Begin of the period.
+        since: Start of the period.
         until: Its end.
         low_score: A lower score is low.
     """
@@ -56,11 +56,11 @@ class Figures:
     rejected: Counter[str] = field(default_factory=Counter)
     _worst: list[tuple[float, int, Example]] = field(default_factory=list)
     _seen: set[int] = field(default_factory=set)
-    """Part of the hash of each image that was counted: of a million they take 60 MB."""
+    """Truncated hash of each counted image: 60 MB for a million."""
 
     @property
     def width(self) -> timedelta:
-        """Width of a bucket of time: the smallest usual one that makes few enough of them."""
+        """Width of a time bucket: the smallest usual one with few enough buckets."""
         period = self.until - self.since
         fitting = (width for width in BUCKET_WIDTHS if period / width <= MOST_BUCKETS)
         return next(fitting, BUCKET_WIDTHS[-1])
@@ -76,7 +76,7 @@ class Figures:
         return accepted_remark(self.total, self.hows.get(How.ACCEPTED, Tally()))
 
     def times(self) -> Iterator[datetime]:
-        """Yield the begin of each bucket of the period, empty ones too."""
+        """Yield the start of each bucket of the period, including empty ones."""
         begin = self._bucket(self.since)
         while begin <= self.until:
             yield begin
@@ -87,7 +87,7 @@ class Figures:
         return [example for _, _, example in sorted(self._worst, reverse=True)]
 
     def add(self, document: ImageDocument) -> None:
-        """Count a document, unless it is not of the period or its image counts already."""
+        """Count a document of the period, once per image."""
         prediction = document.prediction
         if prediction is None:
             if document.status == "rejected" and self._is_first(document):
@@ -108,7 +108,7 @@ class Figures:
         self._keep_worst(_example(document, prediction))
 
     def document(self) -> Mapping[str, Any]:
-        """Return everything for machines."""
+        """Return everything as JSON-serialisable values."""
         return {
             "since": self.since.isoformat(),
             "until": self.until.isoformat(),
@@ -128,7 +128,7 @@ class Figures:
         }
 
     def _is_first(self, document: ImageDocument) -> bool:
-        """Note an image; return whether no document of the same bytes was noted before."""
+        """Record an image; return whether it is new."""
         image = hash(document.sha256 or document.id)
         is_first = image not in self._seen
         self._seen.add(image)
@@ -147,7 +147,7 @@ class Figures:
 
 
 def _document(counted: Tally) -> dict[str, Any]:
-    """Return figures for machines."""
+    """Return figures as JSON-serialisable values."""
     return {
         "predictions": counted.images,
         "mean_score": counted.mean,

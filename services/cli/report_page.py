@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: no script, font, image or server."""
+"""Render the report as a self-contained HTML page."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
@@ -9,11 +9,11 @@ ABSENT = "none"
 
 
 def report_page(figures: Figures, *, critical: float) -> str:
-    """Return the page; whatever strangers wrote is escaped.
+    """Return the page, with untrusted text escaped.
 
     Args:
         figures: What to show.
-        critical: The mean score should stay above it.
+        critical: Critical threshold of the mean score.
     """
     return page_template("report.html.j2").render(
         figures=figures,
@@ -23,7 +23,7 @@ def report_page(figures: Figures, *, critical: float) -> str:
 
 
 def page_template(name: str) -> Template:
-    """Return a page's template; whatever it is given is escaped."""
+    """Return a page's template, with autoescaping."""
     environment = Environment(
         loader=PackageLoader("services.cli"), autoescape=True, undefined=StrictUndefined
     )
@@ -32,12 +32,12 @@ def page_template(name: str) -> Template:
 
 
 def as_score(value: float | None) -> str:
-    """Return a score in words."""
+    """Format a score."""
     return ABSENT if value is None else f"{value:.3f}"
 
 
 def as_share(value: float | None) -> str:
-    """Return a share in words."""
+    """Format a share."""
     return ABSENT if value is None else f"{value:.1%}"
 
 

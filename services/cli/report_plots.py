@@ -1,4 +1,4 @@
-"""Plots of the report: SVG to stand in a page, in the page's own colours, without scripts."""
+"""Plots of the report: inline SVG in the page's colours, without scripts."""
 
 import sys
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from pygal.style import Style
 
 from services.cli.report_figures import BINS, Figures
 
-# The library's import hook, for plug-ins that are not used here, is of a kind that Python 3.12 no
-# longer knows: it would warn at every module that is not found, and break importlib's own callers
+# The library's import hook, for unused plug-ins, is of a kind removed in Python 3.12: it would warn
+# at every module that is not found, and break callers of importlib
 sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
 
 COLOURS = ("var(--one)", "var(--two)", "var(--three)", "var(--four)", "var(--five)")
@@ -38,11 +38,11 @@ Point = tuple[datetime, float | None]
 
 
 def plots(figures: Figures, *, critical: float) -> list[tuple[str, str, Markup]]:
-    """Return title, explanation and SVG of each plot; character errors only where they are known.
+    """Return title, explanation and SVG of each plot; character errors only if known.
 
     Args:
         figures: What to show.
-        critical: The mean score should stay above it.
+        critical: Critical threshold of the mean score.
     """
     times = list(figures.times())
     limit = [(times[0], critical), (times[-1], critical)]
@@ -65,7 +65,7 @@ def plots(figures: Figures, *, critical: float) -> list[tuple[str, str, Markup]]
         ),
         (
             "Score distribution",
-            "One heap at the right is good; a second one is a kind of image that is read badly.",
+            "One peak at the right is good; a second one is a kind of image that is read badly.",
             _histogram(figures.distribution),
         ),
         (
@@ -128,7 +128,7 @@ def _lines(
 
 
 def _labels(lines: dict[str, list[Point]]) -> list[datetime]:
-    """Return some of the times, as far apart as their words need."""
+    """Return a subset of the times whose labels do not overlap."""
     times = [time for time, _ in next(iter(lines.values()), [])]
     return times[:: max(1, len(times) // MOST_LABELS)][:MOST_LABELS]
 
@@ -142,7 +142,7 @@ def _histogram(counts: Sequence[int]) -> Markup:
 
 
 def chart_options(colours: Sequence[str]) -> dict[str, Any]:
-    """Return what all charts of a page have in common."""
+    """Return the common configuration of charts."""
     return {
         "style": Style(**STYLE, colors=tuple(colours)),
         "js": [],
@@ -158,7 +158,7 @@ def chart_options(colours: Sequence[str]) -> dict[str, Any]:
 
 
 def as_picture(chart: Any) -> Markup:
-    """Return a chart as SVG without scripts and remarks."""
+    """Return a chart as SVG without scripts and comments."""
     chart.add_xml_filter(_picture_only)
     return Markup(chart.render(is_unicode=True))  # noqa: S704  the library escapes all texts
 

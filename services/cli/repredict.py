@@ -1,4 +1,4 @@
-"""``docreco repredict``: have images read again, behind the fresh ones."""
+"""``docreco repredict``: queue images to be read again, behind new ones."""
 
 import asyncio
 from typing import Annotated
@@ -27,16 +27,16 @@ def repredict(
     limits: Limits,
     model_version_not: Annotated[
         str | None,
-        typer.Option(metavar="VERSION", help="Only what this version has not read."),
+        typer.Option(metavar="VERSION", help="Only images without prediction of this version."),
     ] = None,
     status: Annotated[
-        Status | None, typer.Option(help="Only these; without it what was predicted or rejected.")
+        Status | None, typer.Option(help="Only this status; default: predicted and rejected.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 1_000_000_000,
+    limit: Annotated[int, typer.Option(min=1, help="Limit of images.")] = 1_000_000_000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only, queue nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Have images read again while no fresh one waits; the earlier prediction is kept."""
+    """Queue images to be read again when idle; earlier predictions are kept."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
@@ -70,10 +70,10 @@ def selection(limits: Limits, model_version_not: str | None, status: Status | No
 async def queue_all(
     images: ImageRepository, publisher: Publisher, where: ImageFilter, limit: int, queue: str
 ) -> int:
-    """Queue a job for each document that is meant; return how many.
+    """Queue a job per matching document; return their number.
 
     Raises:
-        UnavailableError: A server is missing; what was queued until then is queued.
+        UnavailableError: A server does not answer; jobs queued so far remain.
     """
     count, fields = 0, {"key": 1, "etag": 1, "prediction.predicted_at": 1}
     async for page in images.scan(where, page=min(PAGE, limit), fields=fields):

@@ -1,4 +1,4 @@
-"""A document of ``images`` as one line for a person, with its character error rate."""
+"""Convert a document of ``images`` to a displayed row with its character error rate."""
 
 import re
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from services.common.domain.records import UPLOADED, Source
 _HASH = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 
 LOW_SCORE = 0.5
-"""Scores under it are shown in red; the service's own threshold is ``OCR_LOW_SCORE_THRESHOLD``."""
+"""Lower scores are shown in red; the service's threshold is ``OCR_LOW_SCORE_THRESHOLD``."""
 
 
 class ImageRow(BaseModel):
-    """What is known of an image."""
+    """A displayed image."""
 
     image: str
     """``bucket/key``."""
@@ -29,30 +29,30 @@ class ImageRow(BaseModel):
     score: float | None
     annotation: str | None
     cer: float | None
-    """Character error rate: edits over the length of the annotation; None without both texts."""
+    """Character error rate; None without both texts."""
     name: str | None
-    """Of the file, or path of the member, by which it came; None: by a URL."""
+    """Of the file, or path of the member; None for a URL."""
     collection: str | None
     origin: str
-    """Where it is from, for people: a URL, or a name in a collection."""
+    """Displayed source: a URL, or a name in a collection."""
     sources: list[str]
-    """URLs it came from, the first of very many; empty where it came by no URL."""
+    """Source URLs, the first of very many; may be empty."""
     sources_count: int
     placeholder: bool
-    """Whether more URLs lead to it than to any picture of a text."""
+    """Whether very many URLs lead to it."""
     annotation_conflict: str | None
-    """Why a placeholder has no annotation."""
+    """Reason why a placeholder has no annotation."""
     error_code: str | None
     error_detail: str | None
 
     @property
     def short_image(self) -> str:
-        """``image`` with a hash cut short."""
+        """``image`` with a truncated hash."""
         return _HASH.sub(r"\1…", self.image)
 
     @property
     def label(self) -> str:
-        """The name that a person knows: the end of the source's path, or of the key."""
+        """Displayed name: the end of the source's path, or of the key."""
         origin = self.name or self.image
         if self.sources:
             origin = self.sources[0].partition("?")[0]
@@ -60,7 +60,7 @@ class ImageRow(BaseModel):
 
 
 def character_error_rate(annotation: str, prediction: str) -> float:
-    """Return edits over the annotation's length; of an empty one, whether anything was read."""
+    """Return edits over the annotation's length; for an empty one, 1 if there is any text."""
     if not annotation:
         return float(bool(prediction))
     return float(jiwer.cer(annotation, prediction))
@@ -96,7 +96,7 @@ def image_row(document: ImageDocument, limits: Limits = NO_LIMITS) -> ImageRow:
 def image_table(
     title: str, rows: Sequence[ImageRow], *, with_origin: bool = True, is_wide: bool = False
 ) -> Table:
-    """Return the table of images; with their status and source, or only what was read."""
+    """Return the table of images, with status and source, or only predictions."""
     name = "short_image" if with_origin and not is_wide else "image" if is_wide else "label"
     columns = ["image", "prediction", "score", "annotation", "CER"]
     lines = [
@@ -115,14 +115,14 @@ def image_table(
             line += [_status(row), _source(row)]
     made = table(title, columns, lines)
     if name == "short_image" and any(row.short_image != row.image for row in rows):
-        made.caption = "Keys are cut short; --wide, --csv and --json show them whole."
+        made.caption = "Keys are truncated; --wide, --csv and --json show them in full."
         made.caption_justify = "left"
     return made
 
 
 def _source(row: ImageRow) -> Text:
     if row.placeholder and row.sources:
-        conflict = ", which disagree about its text" if row.annotation_conflict else ""
+        conflict = ", whose texts conflict" if row.annotation_conflict else ""
         return cell(
             f"placeholder of {row.sources_count} URLs{conflict}: {row.sources[0]}", "yellow"
         )

@@ -9,20 +9,22 @@ class CliSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DOCRECO_", frozen=True)
 
-    fetcher_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8081"), description="The fetcher.")
-    fetcher_token: SecretStr | None = Field(None, description="Its token, where it wants one.")
-    ocr_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8080"), description="The OCR API.")
+    fetcher_url: HttpUrl = Field(
+        HttpUrl("http://127.0.0.1:8081"), description="URL of the fetcher."
+    )
+    fetcher_token: SecretStr | None = Field(None, description="Token of the fetcher.")
+    ocr_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8080"), description="URL of the OCR API.")
     consumer_url: HttpUrl = Field(
-        HttpUrl("http://127.0.0.1:8083"), description="Health and metrics of the consumer."
+        HttpUrl("http://127.0.0.1:8083"), description="URL of the consumer's health and metrics."
     )
     reconciler_url: HttpUrl = Field(
-        HttpUrl("http://127.0.0.1:8084"), description="Health and metrics of the reconciler."
+        HttpUrl("http://127.0.0.1:8084"), description="URL of the reconciler's health and metrics."
     )
-    review_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:8082"), description="The review page.")
+    review_url: HttpUrl = Field(
+        HttpUrl("http://127.0.0.1:8082"), description="URL of the review page."
+    )
     prometheus_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:9000"), description="Prometheus.")
-    timeout_seconds: float = Field(
-        30.0, gt=0, le=3600, description="Limit to connect, and between two reads of an answer."
-    )
+    timeout_seconds: float = Field(30.0, gt=0, le=3600, description="Connect and read timeout.")
     poll_seconds: float = Field(
-        0.5, gt=0, le=60, description="Pause between two questions of how far a batch is."
+        0.5, gt=0, le=60, description="Polling interval of a batch's progress."
     )

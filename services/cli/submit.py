@@ -1,4 +1,4 @@
-"""``docreco submit``: hand a list of image URLs, or images, to the fetcher."""
+"""``docreco submit``: submit a list of image URLs, or images, to the fetcher."""
 
 import asyncio
 import sys
@@ -50,31 +50,29 @@ def submit(
         str | None,
         typer.Option(
             "--format",
-            help="Format of standard input: txt, csv, tsv, jsonl or parquet. By default as its "
-            "first line looks.",
+            help="Format of standard input: txt, csv, tsv, jsonl or parquet. Default: detected.",
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the batch, for people.")] = None,
+    name: Annotated[str | None, typer.Option(help="Displayed name of the batch.")] = None,
     collection: Annotated[
         str | None,
         typer.Option(
-            help="What its images belong to; by default the archive's or folder's name, else the "
-            "list's."
+            help="Collection of its images; default: the name of archive, folder or list."
         ),
     ] = None,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(help="The same key and list again gives the same batch, not a second one."),
+        typer.Option(help="Idempotency key: the same key and list give the same batch."),
     ] = None,
     encoding: Annotated[
         str | None, typer.Option(help="Encoding of lists and tables, such as windows-1250.")
     ] = None,
     url_column: Annotated[
         str | None,
-        typer.Option(help="Name of the column of URLs, or of file names; by default found."),
+        typer.Option(help="Name of the column of URLs, or of file names; default: detected."),
     ] = None,
     text_column: Annotated[
-        str | None, typer.Option(help="Name of the column of texts; by default found.")
+        str | None, typer.Option(help="Name of the column of texts; default: detected.")
     ] = None,
     group_column: Annotated[
         str | None,
@@ -88,17 +86,21 @@ def submit(
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Take all as it stands, or nothing."),
+        typer.Option(
+            "--strict", help="Refuse the list if a row is rejected or had to be interpreted."
+        ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show how it would be taken.")
+        bool, typer.Option("--dry-run", help="Dry run: only show how it would be read.")
     ] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay until the batch is done.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Wait until the batch is finished.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Hand a list of image URLs, or images that are here, to the fetcher as a batch.
+    """Submit a list of image URLs, or local images, as a batch.
 
-    Shows what was accepted and what was rejected.
+    Shows the numbers of accepted and rejected rows.
     """
     output = Output(as_json=as_json)
 
@@ -129,7 +131,7 @@ def submit(
 async def _watch(
     fetcher: FetcherClient, submission: Submission, output: Output, *, every_seconds: float
 ) -> ExitStatus:
-    """Show what was accepted, and follow it to its end."""
+    """Show what was accepted, and follow the batch to its end."""
     if not output.as_json:
         output.answer({}, *_for_people(submission))
     status = await watch_batch(
@@ -154,13 +156,13 @@ async def send(
     stdin_format: str | None = None,
     idempotency_key: str | None = None,
 ) -> Submission:
-    """Send a list, an archive, a folder or an image, wherever it is.
+    """Submit a list, an archive, a folder or an image.
 
     Args:
         fetcher: Its client.
-        source: Path, ``-``, or an http(s) address that the fetcher gets by itself.
-        request: How it is to be taken; with ``dry_run`` the answer is a Preview.
-        stdin_format: Ending of a file that holds the same as standard input; None: as it looks.
+        source: Path, ``-``, or an http(s) URL that the fetcher downloads.
+        request: Parameters; with ``dry_run`` the result is a Preview.
+        stdin_format: File suffix for the format of standard input; None: detected.
         idempotency_key: See the fetcher's API.
 
     Raises:
@@ -189,7 +191,7 @@ async def send(
 
 
 def _folder(source: str) -> tuple[str, dict[str, Path]] | None:
-    """Return the name and the files of a folder, or None where it is none."""
+    """Return name and files of a folder, or None for another source."""
     path = Path(source)
     if source == "-" or not path.is_dir():
         return None
@@ -197,7 +199,7 @@ def _folder(source: str) -> tuple[str, dict[str, Path]] | None:
 
 
 def _ending_of(content: IO[bytes]) -> str:
-    """Return the ending of a file that begins like this one, of which nothing is taken."""
+    """Detect the suffix by the first bytes, without consuming them."""
     start = cast("BufferedReader", content).peek(_PEEKED_BYTES)
     return _ENDINGS[sniff_format(BytesIO(start))]
 
@@ -208,7 +210,7 @@ def _standard_input() -> Iterator[IO[bytes]]:
     try:
         yield content
     finally:
-        with suppress(ValueError):  # closed: aiohttp closes, in a thread, what it has sent
+        with suppress(ValueError):  # closed: aiohttp closes sent files in a thread
             content.detach()
 
 
@@ -221,7 +223,7 @@ def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
         raise CommandError(
             f"{source}: {error.strerror}",
             status=ExitStatus.REFUSED,
-            hint="Give a list's path or http(s) address, - for standard input, or a folder.",
+            hint="Give the path or http(s) URL of a list, - for standard input, or a folder.",
         ) from error
 
 
@@ -247,8 +249,8 @@ def _for_people(submission: Submission) -> list[Table | str]:
         lines = [
             [cell(row.line), cell(row.label), cell(row.annotation or "")] for row in submission.rows
         ]
-        shown.insert(0, table("as it would be taken", ("line", "image", "text"), lines))
-        shown.append(f"nothing was kept: {submission.accepted} would be accepted, {count} rejected")
+        shown.insert(0, table("as it would be read", ("line", "image", "text"), lines))
+        shown.append(f"dry run: {submission.accepted} would be accepted, {count} rejected")
         return shown
     batch = plain(submission.batch_id)
     shown.append(f"{submission.accepted} accepted, {count} rejected: batch {batch}")

@@ -30,16 +30,18 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the new model, such as .models/lines-1.")],
     start: Annotated[
         str | None,
-        typer.Option("--from", metavar="MODEL", help="Fine-tune this: a folder, or among models."),
+        typer.Option(
+            "--from", metavar="MODEL", help="Base model: a folder, or the name of a local model."
+        ),
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = EPOCHS,
-    batch: Annotated[int, typer.Option(min=1, help="Images of a step.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="Images per step (batch size).")] = 16,
     learning_rate: Annotated[
         float | None,
-        typer.Option(min=0, help="The highest; 0.002, with --from 0.00005."),
+        typer.Option(min=0, help="Peak learning rate; default 0.002, with --from 0.00005."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, another model.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: whichever is there.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Fine-tune a recogniser on an export, and show its error rates before and after."""
@@ -70,7 +72,7 @@ def train(
 
 
 def _load_training() -> "Callable[..., Learned]":
-    """Import what trains; torch takes seconds to load, so only this command does it."""
+    """Import the training code here, as torch takes seconds to load."""
     try:
         from services.training.learning import learn  # noqa: PLC0415
     except ImportError as error:
@@ -110,9 +112,9 @@ def _for_people(learned: "Learned", out: Path, seconds: float) -> list[Any]:
     title = f"{learned.start}, trained for {seconds:.0f} s"
     kept = f"kept: the weights of epoch {learned.best_epoch} of {learned.epochs}"
     if not learned.course.validation:
-        kept += ", for no validation split says which are best"
+        kept += ", as there is no validation split"
     if learned.left_out:
-        kept += f"; {learned.left_out} images of train left out: it lacks characters for them"
+        kept += f"; {learned.left_out} images of train skipped: characters missing in the model"
     settings = f"set OCR_ENGINE=trocr and OCR_TROCR_MODEL={learned.model}"
     return [
         table(title, columns, rows),

@@ -30,7 +30,7 @@ SHOWN_FAILURES = 20
 
 
 class RateColumn(ProgressColumn):
-    """Items a second."""
+    """Items per second."""
 
     @override
     def render(self, task: Task) -> Text:
@@ -40,7 +40,7 @@ class RateColumn(ProgressColumn):
 
 
 def progress_bar(console: Console) -> Progress:
-    """Return a bar with counts, the rate, the time left, and words at its end."""
+    """Return a progress bar with counts, rate, remaining time and status."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
@@ -53,11 +53,13 @@ def progress_bar(console: Console) -> Progress:
 
 
 def watch(
-    batch_id: Annotated[str, typer.Argument(metavar="BATCH_ID", help="As submit showed it.")],
+    batch_id: Annotated[
+        str, typer.Argument(metavar="BATCH_ID", help="Batch id, as shown by submit.")
+    ],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document, at the end.")] = False,
 ) -> None:
-    """Follow a batch until each of its items has an outcome; then list what failed, and why."""
+    """Follow a batch until each of its items has an outcome; then list failures."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
@@ -76,14 +78,14 @@ async def watch_batch(
     every_seconds: float,
     also: Mapping[str, Any] | None = None,
 ) -> ExitStatus:
-    """Follow a batch to its end and answer with its outcomes.
+    """Follow a batch to its end and print its outcomes.
 
     Args:
         fetcher: Its client.
         batch_id: The batch.
-        output: Where the bar and the answer go.
-        every_seconds: Pause between two questions.
-        also: Further members of the JSON answer.
+        output: Of the progress bar and the result.
+        every_seconds: Polling interval.
+        also: Further members of the JSON result.
     """
     batch = await follow(fetcher, batch_id, output.asides, every_seconds=every_seconds)
     failed = await failures(fetcher, batch_id)
@@ -104,7 +106,7 @@ async def follow(
     fetcher: FetcherClient, batch_id: str, console: Console, *, every_seconds: float
 ) -> Batch:
     """Show a bar until the batch is finished; return its last state."""
-    batch = await fetcher.batch(batch_id)  # where that fails, no bar is left on the screen
+    batch = await fetcher.batch(batch_id)  # on failure no bar is left on the screen
     with progress_bar(console) as bar:
         task = bar.add_task("fetching", total=None, words="")
         async for batch in polled(fetcher, batch_id, every_seconds=every_seconds):
@@ -113,7 +115,7 @@ async def follow(
 
 
 def so_far(batch: Batch) -> str:
-    """Return what came of a batch until now: outcomes, reasons of failures, size of its images."""
+    """Format the outcomes of a batch, reasons of failures, and size of its images."""
     words = counted({name: n for name, n in batch.counts.items() if name != "queued"})
     if batch.failure_codes:
         words += f" ({counted(batch.failure_codes)})"
@@ -121,7 +123,7 @@ def so_far(batch: Batch) -> str:
 
 
 def summary(batch: Batch, codes: Mapping[str, int]) -> str:
-    """Return the end of a batch in words."""
+    """Format the result of a batch."""
     words = f"{plain(batch.state)}, {plain(counted(batch.counts))}"
     return f"{words} ({plain(counted(codes))})" if codes else words
 

@@ -171,7 +171,7 @@ async def test_doctor_names_what_is_down_and_what_mends_it(
     found = findings(result, "addresses")
     for name, setting in (("MinIO", "S3_ENDPOINT_URL"), ("RabbitMQ", "AMQP_URL")):
         assert found[name]["health"] == "unreachable"
-        assert found[name]["detail"] == "nothing listens there"
+        assert found[name]["detail"] == "connection refused"
         assert "./run_local.sh" in found[name]["mend"]
         assert setting in found[name]["mend"]
 

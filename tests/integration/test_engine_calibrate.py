@@ -124,7 +124,7 @@ async def test_fit_at_a_bound_is_refused_and_writes_nothing(
     result = await calibrate("--out", str(out), "--method", "temperature")
 
     assert result.exit_code == 4
-    assert "at the bound" in result.stderr
+    assert "at a bound" in result.stderr
     assert not out.exists()
 
 

@@ -93,7 +93,7 @@ def test_placeholder_is_shown_as_one() -> None:
         annotation_conflict="sources_disagree",
     )
     shown = rendered(image_table("t", [image_row(many)]))
-    assert "placeholder of 54321 URLs, which disagree about its text" in shown
+    assert "placeholder of 54321 URLs, whose texts conflict" in shown
     assert "placeholder" not in rendered(image_table("t", [image_row(document())]))
 
 
@@ -195,8 +195,8 @@ def test_address_in_a_message_has_no_password() -> None:
 
 
 def test_reasons_are_short() -> None:
-    assert reason_of(ConnectionRefusedError(111, "Connection refused")) == "nothing listens there"
-    assert reason_of(TimeoutError()) == "no answer in time"
+    assert reason_of(ConnectionRefusedError(111, "Connection refused")) == "connection refused"
+    assert reason_of(TimeoutError()) == "timeout"
     assert len(reason_of(ValueError("x" * 1000))) < 210
 
 
