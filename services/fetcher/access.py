@@ -1,4 +1,4 @@
-"""Who may use the fetcher's API."""
+"""Authentication of the fetcher's API."""
 
 from collections.abc import Awaitable, Callable
 
@@ -8,5 +8,5 @@ from services.common.runtime.access import require_bearer
 
 
 def require_token(token: SecretStr | None) -> Callable[..., Awaitable[None]]:
-    """Build a dependency that refuses requests without the token; without one, all pass."""
+    """Build a dependency that requires the token; with None it allows all requests."""
     return require_bearer(token, setting="FETCHER_API_TOKEN")

@@ -40,23 +40,23 @@ from services.fetcher.sources.spool import NoSpaceError, Spool
 from services.fetcher.upload import receive
 
 BatchId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$")]
-Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of a page.")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Page size.")]
 Cursor = Annotated[
-    str | None, Query(pattern=r"^[0-9A-Za-z-]{1,64}$", description="``next`` of the page before.")
+    str | None, Query(pattern=r"^[0-9A-Za-z-]{1,64}$", description="``next`` of the previous page.")
 ]
 ItemCursor = Annotated[
     str | None,
-    Query(pattern=r"^[0-9A-Za-z-]{1,64}/[0-9]{10}$", description="``next`` of the page before."),
+    Query(pattern=r"^[0-9A-Za-z-]{1,64}/[0-9]{10}$", description="``next`` of the previous page."),
 ]
 Spreadsheet = Annotated[
     bool,
-    Query(description="To be looked at: no cell is a formula; not to be submitted again."),
+    Query(description="For spreadsheets: formulas are escaped; do not submit it again."),
 ]
 IdempotencyKey = Annotated[
     str | None,
     Header(
         pattern=r"^[!-~]{1,255}$",
-        description="The same key and list again give the same batch, also after a crash.",
+        description="The same key and list give the same batch, also after a crash.",
     ),
 ]
 
@@ -78,20 +78,20 @@ def build_app(
 
     Args:
         settings: Token and limits.
-        batches: What it is about.
-        submissions: Where lists go.
-        openings: Opens what is sent.
-        references: Where addresses of lists go.
-        spool: Where lists are while they are read.
-        host_states: Which hosts are not asked now.
+        batches: Service of batches.
+        submissions: Accepts lists.
+        openings: Opens uploads.
+        references: Downloads lists by URL.
+        spool: Temporary files of lists.
+        host_states: Repository of paused hosts.
         ready: For /readyz.
         alive: For /livez.
-        stop: Ends the streams of progress, which would hold up a shutdown.
+        stop: Ends the progress streams at shutdown.
     """
     app = FastAPI(
         title="DocReco fetcher",
         summary="Downloads lists of image URLs into the bucket.",
-        # with a token every route wants it, and a browser's /docs could not send it
+        # with a token, browsers could not load /docs
         openapi_url=None if settings.api_token else "/openapi.json",
     )
     hosts = None if settings.api_token else to_names(settings.hosts)
@@ -170,7 +170,7 @@ def _add_submission(
 
 
 def _add_reading(router: APIRouter, batches: Batches, stop: asyncio.Event) -> None:
-    @router.get("/batches", summary="List batches, the newest first")
+    @router.get("/batches", summary="List batches, newest first")
     async def list_batches(limit: Limit = 50, cursor: Cursor = None) -> schemas.BatchPage:
         found = await batches.page(after=cursor, limit=limit)
         return schemas.BatchPage(
@@ -208,7 +208,7 @@ def _add_reading(router: APIRouter, batches: Batches, stop: asyncio.Event) -> No
 
     @router.get(
         "/batches/{batch_id}/events",
-        summary="Follow a batch: server-sent events until it is done",
+        summary="Follow a batch: server-sent events until it is finished",
         response_class=Response,
         responses={200: {"content": {"text/event-stream": {}}}},
     )
@@ -227,14 +227,14 @@ def _add_actions(router: APIRouter, batches: Batches) -> None:
         retried = await batches.retry(batch_id, scope)
         return schemas.Retried(batch_id=batch_id, retried=retried, status_url=_status_url(batch_id))
 
-    @router.post("/batches/{batch_id}/cancel", summary="Call off what is still queued")
+    @router.post("/batches/{batch_id}/cancel", summary="Cancel queued items")
     async def cancel(batch_id: BatchId) -> schemas.BatchStatus:
         await batches.cancel(batch_id)
         return schemas.to_status(await batches.find(batch_id))
 
 
 def _add_hosts(router: APIRouter, host_states: HostRepository) -> None:
-    @router.get("/hosts", tags=["hosts"], summary="List the hosts that are not asked now, and why")
+    @router.get("/hosts", tags=["hosts"], summary="List paused hosts with reasons")
     async def list_hosts(limit: Limit = 100) -> schemas.HostPage:
         found = await host_states.delayed(limit=limit)
         return schemas.HostPage(hosts=[schemas.HostStatus(**vars(host)) for host in found])

@@ -1,4 +1,4 @@
-"""What a download is: an image that can be read, or something else."""
+"""Validate downloads as images."""
 
 import asyncio
 import hashlib
@@ -10,7 +10,7 @@ from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
 
 HASHED_IN_PLACE_BYTES = 1024 * 1024
-"""A larger body is hashed in a thread: it would hold up every other download."""
+"""Larger bodies are hashed in a thread, so as not to block the event loop."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,15 @@ class Image:
 
     @property
     def key(self) -> str:
-        """Where it is stored: by its content, so a repeat writes the same object."""
+        """Object key by content, so a repeated write is idempotent."""
         return f"fetched/{self.sha256[:2]}/{self.sha256}.{self.format.extension}"
 
 
 async def to_image(download: Download) -> Image:
-    """Return a download as an image, by its content, whatever the host calls it.
+    """Return a download as an image, detected by content.
 
     Raises:
-        RefusedDownloadError: It is none.
+        RefusedDownloadError: It is not an image.
     """
     found = sniff(download.content)
     if found is None:
@@ -64,6 +64,6 @@ def _describe(download: Download) -> str:
     elif start.startswith(b"%pdf"):
         found = "a PDF document"
     else:
-        found = "no image that can be read (PNG, JPEG, WebP, TIFF, BMP, GIF)"
+        found = "no supported image (PNG, JPEG, WebP, TIFF, BMP, GIF)"
     claimed = (download.content_type or "nothing")[:100]
-    return f"the content is {found}; the host calls it {claimed}"
+    return f"the content is {found}; declared as {claimed}"

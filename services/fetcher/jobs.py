@@ -1,4 +1,4 @@
-"""The message that asks for an item to be fetched: it says all that the work needs."""
+"""Job message of the download of an item."""
 
 import json
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ from services.fetcher.sources.lists.rows import Item
 
 
 class InvalidJobError(PermanentError):
-    """The message names no item of a batch."""
+    """The message is not a valid job."""
 
     code = "invalid_job"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One item to fetch."""
+    """One item to download."""
 
     fetch_id: str
     batch_id: str
@@ -32,7 +32,7 @@ class Job:
     page: int = 0
     """Of its list."""
     kind: SourceKind = "url"
-    """By which way its batch came."""
+    """Origin of its batch."""
     collection: str | None = None
     details: Details = NO_DETAILS
     by: str | None = None
@@ -40,17 +40,17 @@ class Job:
 
     @property
     def host(self) -> str:
-        """Whom the work is about: a host, or a file that was sent."""
+        """Host, or submitted file, of the item."""
         return own_name(self.url) or host_of(self.url)
 
     @property
     def name(self) -> str | None:
-        """By which a person knows the item, where that is not its URL."""
+        """Displayed name of the item, if not its URL."""
         return name_of(self.url)
 
     @property
     def source_kind(self) -> SourceKind:
-        """By which way this item came: a list may hold members of archives."""
+        """Origin of this item: a list may hold members of archives."""
         if self.kind == "url" and self.name is not None:
             return "archive" if "#" in self.url else "upload"
         return self.kind
@@ -60,7 +60,7 @@ class Job:
         return json.dumps(asdict(self), ensure_ascii=False).encode()
 
     def headers(self) -> Mapping[str, Any]:
-        """Return the headers that send it to its partition."""
+        """Return the headers that route it to its partition."""
         return {HOST_HEADER: self.host}
 
 
@@ -72,10 +72,10 @@ def job_of(batch: Batch, fetch_id: str, item: Item, page: int) -> Job:
 
 
 def parse_job(body: bytes) -> Job:
-    """Read a message body.
+    """Parse a message body.
 
     Raises:
-        InvalidJobError: It is no job.
+        InvalidJobError: It is not a valid job.
     """
     try:
         content = json.loads(body)
@@ -86,10 +86,10 @@ def parse_job(body: bytes) -> Job:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidJobError(f"not a job: {error!r}"[:200]) from error
     if not all(isinstance(value, str) for value in values):
-        raise InvalidJobError("fetch_id, batch_id and url are text")
+        raise InvalidJobError("fetch_id, batch_id and url must be text")
     if not isinstance(annotation, str | None) or not isinstance(page, int):
-        raise InvalidJobError("annotation is not text, or page is no number")
+        raise InvalidJobError("annotation must be text, page a number")
     if kind not in KINDS or not all(isinstance(value, str | None) for value in (collection, by)):
-        raise InvalidJobError("kind is none that there is, or collection or by is not text")
+        raise InvalidJobError("unknown kind, or collection or by is not text")
     fetch_id, batch_id, url = values
     return Job(fetch_id, batch_id, url, annotation, page, kind, collection, details, by)

@@ -15,15 +15,17 @@ SHOWN_UNKNOWN = 20
 
 
 class ListParameters(BaseModel):
-    """How the sender of a list wants it to be taken: in the address, a form or a JSON document."""
+    """Parameters of a submission: in the query, a form or a JSON document."""
 
     model_config = ConfigDict(frozen=True)
 
-    name: str | None = Field(None, description=f"For people; {MAX_NAME_LENGTH} characters at most.")
+    name: str | None = Field(
+        None, description=f"Displayed name; {MAX_NAME_LENGTH} characters at most."
+    )
     encoding: str | None = Field(
         None,
         max_length=40,
-        description="Of its text, such as windows-1250; by default found.",
+        description="Encoding, such as windows-1250; default: detected.",
     )
     url_column: str | None = Field(
         None, min_length=1, max_length=200, description="Name of the column of URLs."
@@ -35,16 +37,16 @@ class ListParameters(BaseModel):
         None,
         min_length=1,
         max_length=200,
-        description="Name of the column that says of which document, page or writer an image is.",
+        description="Name of the column of the document, page or writer of an image.",
     )
     licence: str | None = Field(
         None,
         min_length=1,
         max_length=300,
-        description="Of all images whose row says none; `CC-BY-4.0`.",
+        description="Default licence of its images, such as `CC-BY-4.0`.",
     )
     by: str | None = Field(
-        None, min_length=1, max_length=200, description="Who submits it, for people."
+        None, min_length=1, max_length=200, description="Displayed name of the submitter."
     )
     strict: bool = Field(
         default=False,
@@ -52,18 +54,18 @@ class ListParameters(BaseModel):
         "was not taken as it stands (422 `strict_list`).",
     )
     dry_run: bool = Field(
-        default=False, description="Whether only to show how it would be taken (200, not 202)."
+        default=False, description="Dry run: only show how it would be read (200, not 202)."
     )
 
     collection: str | None = Field(
         None,
         min_length=1,
         max_length=200,
-        description="What its images belong to; by default the archive's name, else the list's.",
+        description="Collection of its images; default: the name of the archive or list.",
     )
     kind: Literal["folder", "upload"] | None = Field(
         None,
-        description="What an archive was made of to be sent: a `folder`, or files (`upload`).",
+        description="Origin of an archive: a `folder`, or files (`upload`).",
     )
 
     @field_validator("name", "collection", "licence", "by")
@@ -78,20 +80,20 @@ class ListParameters(BaseModel):
 
     @property
     def given(self) -> tuple[str, ...]:
-        """What tells this list from the same bytes taken in another way; nothing by default."""
+        """Identity of this way to read the bytes; empty by default."""
         ours = {"collection": self.collection, "kind": self.kind, "licence": self.licence}
         said = tuple(f"{name}={value}" for name, value in ours.items() if value)
         return (*self.list_options.given, *said)
 
     def merge(self, given: Iterable[tuple[str, object]], *, where: str) -> Self:
-        """Return these parameters together with those of the body.
+        """Merge these parameters with those of the body.
 
         Args:
-            given: Known names with values as they were sent; None counts as not given.
-            where: First part of the place that an error names: ``form`` or ``json``.
+            given: Raw values of known names; None counts as missing.
+            where: First part of the location in errors: ``form`` or ``json``.
 
         Raises:
-            RequestValidationError: A value is none of its parameter.
+            RequestValidationError: A value is invalid.
             ProblemError: 422 ``conflicting_parameters``.
         """
         merged = {name: getattr(self, name) for name in self.model_fields_set}
@@ -148,9 +150,9 @@ def list_body() -> dict[str, Any]:
         "additionalProperties": False,
     }
     texts = {
-        "text/plain": "One URL a line.",
+        "text/plain": "One URL per line.",
         "text/csv": "Columns url and annotation.",
-        "application/jsonl": "An object with a url a line.",
+        "application/jsonl": "One object with a url per line.",
     }
     binary = {"type": "string", "format": "binary"}
     files = ("application/vnd.apache.parquet", "application/zip", "application/x-tar", "image/*")
@@ -167,7 +169,7 @@ def list_body() -> dict[str, Any]:
 
 
 async def check_query(request: Request) -> None:
-    """Refuse a query parameter that the documentation of the route does not show.
+    """Refuse undocumented query parameters.
 
     Raises:
         ProblemError: 422 ``unknown_parameter`` or ``conflicting_parameters``.
@@ -185,7 +187,7 @@ async def check_query(request: Request) -> None:
 
 
 def refuse_unknown(names: Iterable[str], known: Collection[str], where: str) -> None:
-    """Refuse parameters that would be ignored, so that no misspelt wish is.
+    """Refuse unknown parameters, which may be misspelt.
 
     Raises:
         ProblemError: 422 ``unknown_parameter``.
@@ -194,10 +196,10 @@ def refuse_unknown(names: Iterable[str], known: Collection[str], where: str) -> 
     if unknown:
         listed = sorted(known)
         detail = f"the {where} has a parameter {unknown[0][:100]!r}, which is not known; "
-        detail += f"known are: {', '.join(listed)}" if listed else "this route has none"
+        detail += f"known are: {', '.join(listed)}" if listed else "none"
         raise ProblemError(422, "unknown_parameter", detail, unknown=unknown, known=listed)
 
 
 def _conflict(name: str) -> ProblemError:
-    detail = f"{name!r} is given more than once, with different values"
+    detail = f"{name!r} has conflicting values"
     return ProblemError(422, "conflicting_parameters", detail)

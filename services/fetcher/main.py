@@ -1,4 +1,4 @@
-"""Start the fetcher: the one place where it is wired together."""
+"""Wire and run the fetcher."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -46,7 +46,7 @@ from services.fetcher.sources.submitted import SubmittedFiles
 from services.fetcher.worker import Worker
 
 PARTITION_PREFETCH = 128
-"""Jobs of each partition that wait here for a slot: enough that hosts can alternate."""
+"""Prefetch per partition: enough that hosts can alternate."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class _Opened:
-    """What is open as long as the service runs."""
+    """Resources of the running service."""
 
     store: ObjectStore
     index: Database
@@ -94,7 +94,7 @@ async def _open(config: Configuration, limits: SlotLimits) -> AsyncIterator[_Ope
 
 
 async def run(config: Configuration, stop: asyncio.Event) -> None:
-    """Serve, dispatch and download until ``stop`` is set; then finish what is in work."""
+    """Serve, dispatch and download until ``stop`` is set; then shut down gracefully."""
     settings, wake = config.fetcher, asyncio.Event()
     limits = SlotLimits(settings.concurrency, settings.host_concurrency, settings.host_rate)
     async with _open(config, limits) as opened:
@@ -157,7 +157,7 @@ def _ledger(downloads: DownloadSettings, index: Database) -> Ledger:
 
 
 def make_dispatcher(config: Configuration, index: Database, wake: asyncio.Event) -> Dispatcher:
-    """Return what hands out the items of all batches; nothing is connected yet."""
+    """Return the dispatcher, not connected yet."""
     ledger, pages = _ledger(config.downloads, index), Pages(index.lists)
     batches = BatchRepository(index.batches)
     return Dispatcher(
@@ -209,7 +209,7 @@ def _app(
 
 
 def _ignore(outcome: Outcome, code: str) -> None:
-    """Items are counted where their outcome is recorded, which happens once however often."""
+    """Do nothing: items are counted when their outcome is recorded, exactly once."""
 
 
 async def main() -> None:

@@ -11,7 +11,7 @@ from services.common.runtime.metrics import counter_at_zero
 DoneCode = Literal["stored", "unchanged", "cancelled"]
 FailureCode = Literal[DownloadCode, "internal_error", "gave_up"]
 ItemCode = Literal[DoneCode, FailureCode]
-"""What became of an item, or why it failed."""
+"""Outcomes of items, and reasons of failures."""
 
 FETCHED_ITEMS = counter_at_zero(
     "fetcher_items_total",

@@ -1,4 +1,4 @@
-"""What is streamed out of a batch: its progress, and its failed items."""
+"""Stream the progress and the failed items of a batch."""
 
 import asyncio
 import csv
@@ -14,17 +14,17 @@ from services.fetcher.schemas import to_status
 
 POLL_SECONDS = 0.5
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""What makes a cell a formula (OWASP, CSV injection): annotations are written by strangers."""
+"""First characters of formulas (OWASP, CSV injection), as annotations are untrusted."""
 HEARTBEAT_POLLS = 30
-"""Polls without news before a comment is sent, so that proxies keep the connection."""
+"""Polls without change before a keep-alive comment, for proxies."""
 
 
 async def progress_events(
     batches: Batches, batch: CountedBatch, stop: asyncio.Event
 ) -> AsyncIterator[str]:
-    """Yield server-sent events (HTML Living Standard, 9.2): the batch whenever it changed.
+    """Yield server-sent events (HTML Living Standard, 9.2): the batch at each change.
 
-    Ends when the batch is done, or ``stop`` is set.
+    Ends when the batch is finished, or ``stop`` is set.
     """
     shown = ""
     silent_polls = 0
@@ -46,10 +46,9 @@ async def progress_events(
 async def failed_csv(
     items: AsyncIterator[BatchItem], *, for_spreadsheet: bool = False
 ) -> AsyncIterator[str]:
-    """Yield failed items as CSV (RFC 4180) that ``POST /batches`` takes as it is.
+    """Yield failed items as CSV (RFC 4180) that can be sent to ``POST /batches``.
 
-    Where it is for a spreadsheet, what one would take for a formula begins with an apostrophe;
-    that list must not be submitted again.
+    For spreadsheets, formulas are escaped by an apostrophe; do not submit that list again.
     """
     said = ("group", "split", "licence")
     yield _csv_row(["url", "annotation", "code", "detail", "attempts", *said, "metadata"])

@@ -1,4 +1,4 @@
-"""What the API answers."""
+"""Responses of the API."""
 
 from datetime import datetime
 from typing import Any
@@ -20,7 +20,7 @@ class _Model(BaseModel):
 
 
 class ReadingNote(_Model):
-    """Something that a person should know of a row that was taken, or of a text that was not."""
+    """A warning about an accepted row, or about an ignored text."""
 
     line: int = Field(description="From 1; 0: the member as a whole.")
     code: str = Field(examples=["cells_joined"])
@@ -29,17 +29,17 @@ class ReadingNote(_Model):
 
 
 class Reading(_Model):
-    """How a list was read: nothing is guessed or left out without being told here."""
+    """Reading report: all detected and ignored parts of a list."""
 
     rows: int = Field(0, description="Of an archive: its images.")
     with_text: int = Field(0, description="Rows, or images, that have an annotation.")
-    texts_without_image: int = Field(0, description="Texts of an archive that found no image.")
+    texts_without_image: int = Field(0, description="Texts of an archive without image.")
     encoding: str | None = Field(None, description="Of its text.")
     separator: str | None = None
-    columns: dict[str, str] = Field({}, description="Names of columns by what they are used as.")
-    metadata_columns: list[str] = Field([], description="Those that are kept with each image.")
+    columns: dict[str, str] = Field({}, description="Names of columns by role.")
+    metadata_columns: list[str] = Field([], description="Columns stored with each image.")
     ignored_columns: list[str] = []
-    skipped_lines: int = Field(0, description="Above the header: titles, comments.")
+    skipped_lines: int = Field(0, description="Lines above the header: titles, comments.")
     blank_rows: int = 0
     damaged: int = Field(0, description="Rows that can't be read.")
     tables: dict[str, dict[str, Any]] = Field({}, description="Of an archive, by their paths.")
@@ -48,31 +48,31 @@ class Reading(_Model):
 
 
 class Submitted(_Model):
-    """A list was taken: nothing of it can be lost any more."""
+    """An accepted list, stored durably."""
 
     batch_id: str = Field(examples=["20261124T093000-5f3a9c2e17b4"])
-    accepted: int = Field(description="Items that will be fetched.")
-    rejected: list[RejectedRow] = Field(description="Rows not taken; the first 1,000.")
-    rejected_count: int = Field(description="All rows not taken.")
+    accepted: int = Field(description="Items to be downloaded.")
+    rejected: list[RejectedRow] = Field(description="Rejected rows; the first 1,000.")
+    rejected_count: int = Field(description="Number of rejected rows.")
     status_url: str = Field(description="Path of the batch.")
     encoding: str | None = Field(
-        description="How its text was read; not utf-8-sig: look at the annotations' accents."
+        description="Detected encoding; if not utf-8-sig, check the accents of annotations."
     )
     reading: Reading
 
 
 class Preview(_Model):
-    """What a list would be taken as; nothing was kept."""
+    """Result of a dry run; nothing was stored."""
 
     rows: list[dict[str, Any]] = Field(description="The first 20 that would be accepted.")
     accepted: int
-    rejected: list[RejectedRow] = Field(description="Rows not taken; the first 1,000.")
+    rejected: list[RejectedRow] = Field(description="Rejected rows; the first 1,000.")
     rejected_count: int
     reading: Reading
 
 
 class ItemCounts(_Model):
-    """How many items have each outcome; they always add up to the items accepted."""
+    """Number of items by outcome; the sum is the number of accepted items."""
 
     queued: int
     stored: int
@@ -82,23 +82,23 @@ class ItemCounts(_Model):
 
 
 class BatchStatus(_Model):
-    """A batch as it stands."""
+    """A batch."""
 
     batch_id: str
     name: str | None
-    collection: str = Field(description="What its images belong to.")
-    kind: str = Field(description="Where they are from: url, archive, folder or upload.")
-    list_url: str | None = Field(description="Where the list is from, without its query.")
+    collection: str = Field(description="Collection of its images.")
+    kind: str = Field(description="Origin: url, archive, folder or upload.")
+    list_url: str | None = Field(description="URL of the list, without its query.")
     state: BatchState
     counts: ItemCounts
-    failure_codes: dict[str, int] = Field(description="Why items failed.")
+    failure_codes: dict[str, int] = Field(description="Reasons of failed items.")
     size_bytes: int = Field(description="Of its images together.")
     created_at: datetime
     finished_at: datetime | None = Field(description="When its last item was done.")
 
 
 class BatchPage(_Model):
-    """Batches, the newest first."""
+    """Batches, newest first."""
 
     batches: list[BatchStatus]
     next: str | None = Field(description="Cursor of the next page.")
@@ -131,22 +131,22 @@ class ItemPage(_Model):
 
 
 class HostStatus(_Model):
-    """A host whose jobs are delayed, or fail where it is silent."""
+    """A host whose jobs are delayed, or fail if it is unresponsive."""
 
     host: str
     reason: DelayReason
-    until: datetime = Field(description="When it may be asked again.")
-    crawl_delay: float = Field(description="Seconds between two requests that it asks for.")
+    until: datetime = Field(description="End of the pause.")
+    crawl_delay: float = Field(description="Its Crawl-delay in seconds.")
 
 
 class HostPage(_Model):
-    """Hosts that are not asked now, those that are longest away first."""
+    """Paused hosts, the longest pause first."""
 
     hosts: list[HostStatus]
 
 
 class Retried(_Model):
-    """Failed items are queued again."""
+    """Result of a retry."""
 
     batch_id: str
     retried: int

@@ -12,10 +12,12 @@ class FetcherSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="FETCHER_", frozen=True)
 
-    host: str = Field("127.0.0.1", description="Address of the API.")
-    port: Port = Field(8081, description="Port of the API.")
+    host: str = Field("127.0.0.1", description="Listen address of the API.")
+    port: Port = Field(8081, description="Listen port of the API.")
     api_token: SecretStr | None = Field(
-        None, min_length=1, description="Bearer token that the API wants; none: open to all."
+        None,
+        min_length=1,
+        description="Bearer token required by the API; unset: no authentication.",
     )
     hosts: str = Field(
         "localhost,fetcher,gateway",
@@ -49,7 +51,7 @@ class FetcherSettings(BaseSettings):
         16 * MEBIBYTE, ge=1, description="Largest list as JSON, which is read into memory."
     )
     max_list_rows: int = Field(
-        10_000_000, ge=1, description="Most rows of a list, rejected ones included."
+        10_000_000, ge=1, description="Limit of rows in a list, including rejected ones."
     )
     unfinished_kept_seconds: float = Field(
         86_400.0,
@@ -58,8 +60,6 @@ class FetcherSettings(BaseSettings):
         "again with its Idempotency-Key; then what is there of it is cleared.",
     )
     list_timeout_seconds: float = Field(
-        300.0, gt=0, le=3600, description="Limit to fetch a list or an archive by its address."
+        300.0, gt=0, le=3600, description="Timeout to download a list or an archive."
     )
-    drain_seconds: float = Field(
-        20.0, ge=0, le=600, description="Limit to finish what is in work when stopping."
-    )
+    drain_seconds: float = Field(20.0, ge=0, le=600, description="Graceful-shutdown timeout.")

@@ -1,4 +1,4 @@
-"""Receives a file over HTTP: onto disk, so that its length costs no memory."""
+"""Receive a file over HTTP into the spool, in constant memory."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -19,26 +19,26 @@ from services.fetcher.sources.spool import Spool, space_errors
 _MAX_FIELDS = 16
 _MAX_FIELD_BYTES = 64 * 1024
 _FORM_BYTES = 64 * 1024
-"""Of a form, beside its file."""
+"""Allowance of a form beside its file."""
 _PARAMETERS = frozenset(ListParameters.model_fields)
 
 
 @dataclass(frozen=True)
 class Received:
-    """What was sent, whole and ready to be read."""
+    """A completely received file."""
 
     opened: Opened
     parameters: ListParameters
-    """Of its address, form and JSON document."""
+    """Of query, form and JSON document."""
 
 
 @dataclass(frozen=True)
 class _Request:
-    """The body of a request, before it is read."""
+    """The body of a request, before it is opened."""
 
     sent: Sent
     fields: Sequence[tuple[str, object]] = ()
-    """Of its form, besides the file."""
+    """Fields of its form beside the file."""
     is_body: bool = False
     """Whether the file is the body itself, and not in a form."""
 
@@ -49,14 +49,14 @@ async def receive(
 ) -> AsyncIterator[Received]:
     """Receive the file of a request; it can be read inside the ``async with`` block.
 
-    It may be compressed by gzip: its first bytes say so, whatever its name and content type do.
+    It may be compressed by gzip, detected by its first bytes.
 
     Raises:
         ProblemError: 413 ``list_too_large``, 415 ``unsupported_list_format``,
             422 ``malformed_request``, ``unknown_parameter``, ``conflicting_parameters``.
-        RequestValidationError: A value in its form or document is none of its parameter.
-        MalformedListError: It cannot be read.
-        NoSpaceError: There is no room for it now.
+        RequestValidationError: A parameter in its form or document is invalid.
+        MalformedListError: It can't be read.
+        NoSpaceError: The spool is full.
     """
     content_type = request.headers.get("Content-Type", "")
     is_form = content_type.lower().startswith("multipart/form-data")
@@ -71,7 +71,7 @@ async def receive(
 async def _opened(
     openings: Openings, got: _Request, parameters: ListParameters
 ) -> AsyncIterator[Received]:
-    """Give a list, and the parameters together with those that stand in it as a JSON document."""
+    """Return a list, and the parameters merged with those of its JSON document."""
     said = (_kind(got.sent.format), parameters.name, *parameters.given)
     async with openings.open(got.sent, parameters.list_options, *said) as opened:
         merged = _with_members(parameters, opened.contents, is_body=got.is_body)
@@ -86,7 +86,7 @@ async def _opened(
 def _with_members(
     parameters: ListParameters, contents: OpenList, *, is_body: bool
 ) -> ListParameters:
-    """Add what a JSON document says; what else a file has is data, in a body it is a wish."""
+    """Merge parameters of a JSON document; in an uploaded file other members are data."""
     members = contents.members
     if is_body:
         refuse_unknown(members, _PARAMETERS | {"items", "list_url"}, "JSON document")
@@ -96,7 +96,7 @@ def _with_members(
 
 
 def _kind(list_format: ListFormat | None) -> str | None:
-    """Return the kind of a list for its digest, in which tables with tabs are tables as ever."""
+    """Return the kind of a list for its digest, which is stable for tables with tabs."""
     found = ListFormat.TABLE if list_format is ListFormat.TSV else list_format
     return None if found is None else found.value
 
@@ -143,7 +143,7 @@ async def _form(request: Request, limit: int, spool: Spool) -> AsyncIterator[For
 
 
 async def _parse(request: Request, limit: int, spool: Spool) -> FormData:
-    """Read a form, whose file the parser keeps on disk."""
+    """Read a form; the parser stores its file on disk."""
     chunks = bounded_body(request, limit, too_large)
 
     async def counted() -> AsyncGenerator[bytes]:

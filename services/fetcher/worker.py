@@ -1,4 +1,4 @@
-"""What the fetcher does with one job, top to bottom."""
+"""Process one job of the fetcher."""
 
 import asyncio
 import time
@@ -36,10 +36,10 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 WRITES_AT_ONCE = 64
-"""To the store; each holds a whole image in memory."""
+"""Concurrent writes to the store; each holds an image in memory."""
 MOST_POSTPONED = 20
 NO_SPACE_SECONDS = 60.0
-"""An item whose archive finds no room waits so long, and so often; then it counts as an attempt."""
+"""Delay, and number of delays, of an item while the spool is full; then it counts as an attempt."""
 
 _BUG = Result(
     ItemOutcome.FAILED,
@@ -50,33 +50,29 @@ _BUG = Result(
 _GAVE_UP = Result(
     ItemOutcome.FAILED,
     "gave_up",
-    "a server of this pipeline refused the work again and again, for more than half an hour",
+    "a server of this pipeline refused the work repeatedly, for more than half an hour",
     is_transient=True,
 )
 
 
-_FORGOTTEN_URL = (
-    "somebody had what came from this URL forgotten; `docreco forget URL --allow-again` lets it be "
-    "fetched"
-)
+_FORGOTTEN_URL = "this URL is forgotten; `docreco forget URL --allow-again` allows it again"
 _FORGOTTEN_IMAGE = (
-    "somebody had this image forgotten, whichever URL it came from then; `docreco forget KEY "
-    "--allow-again` with its key lets it be stored"
+    "this image is forgotten, from any URL; `docreco forget KEY --allow-again` allows it again"
 )
 
 
 class Worker:
-    """Turns queued items into objects, and records what became of them.
+    """Downloads queued items, stores objects, and records outcomes.
 
     Args:
         source: Downloads.
-        scheduler: Gives slots to hosts.
-        store: The bucket that images go to.
+        scheduler: Grants slots to hosts.
+        store: The bucket of images.
         ledger: The items.
-        cancellations: Which batches were called off.
-        forgotten: URLs that are not to be fetched again, and images not to be stored.
-        redact: Takes the secrets out of a URL that is kept.
-        max_attempts: For failures that may pass; the message's own queues may set a lower limit.
+        cancellations: Detects cancelled batches.
+        forgotten: Block list of URLs and images.
+        redact: Redacts stored URLs.
+        max_attempts: For transient failures; the queues may set a lower limit.
     """
 
     def __init__(
@@ -102,19 +98,19 @@ class Worker:
         self._writing = asyncio.Semaphore(WRITES_AT_ONCE)
 
     async def handle(self, delivery: Delivery) -> str:
-        """Fetch one item and return its code; an item that is done already is left alone.
+        """Download one item and return its code; finished items are skipped.
 
         Raises:
-            InvalidJobError: The message names no item.
-            PostponedError: Its host has no time for it soon, or its archive no room here.
-            FailedDownloadError: Another attempt may help, and there is one.
-            DocumentRefusedError: What became of the item cannot be written down.
-            UnavailableError: A server of ours is missing, and the job may be returned once more.
+            InvalidJobError: The message is invalid.
+            PostponedError: Its host has no slot soon, or the spool is full.
+            FailedDownloadError: Transient failure, to be retried.
+            DocumentRefusedError: MongoDB rejects the outcome.
+            UnavailableError: A server does not answer; the job is requeued.
         """
         job = parse_job(delivery.body)
         job = replace(job, details=job.details.redacted(self._redact))
         try:
-            if not await self._cancellations.is_cancelled(job.batch_id):  # before it costs more
+            if not await self._cancellations.is_cancelled(job.batch_id):  # before further work
                 await self._scheduler.delay_unless_due(job.host, due_in=delivery.due_in)
             if not delivery.is_fresh and not await self._is_queued(job):
                 return "done_already"
@@ -130,7 +126,7 @@ class Worker:
             _blame_no_item_for_a_full_disk(error, delivery)
             raise
         except Exception:
-            # the message goes to the parking queue as evidence; the batch must end all the same
+            # the message is parked as evidence, but the batch must finish
             await self._ledger.finish(job, _BUG)
             raise
 
@@ -141,8 +137,8 @@ class Worker:
     async def _is_news(self, job: Job, earlier: BatchItem) -> bool:
         """Whether a job is not the copy of one whose work was done before another item's.
 
-        The dispatcher publishes a page again when it was killed before it wrote that down. Such a
-        copy looks fresh, and would put its annotation over a later one.
+        A dispatcher that is killed before it writes its position publishes a page again. Such a
+        duplicate looks new, and would replace a later annotation.
         """
         if earlier.id == job.fetch_id:
             return False
@@ -152,9 +148,9 @@ class Worker:
         result, attempts = await self._attempt(job, earlier, delivery)
         is_first = await self._ledger.finish(job, result, attempts=attempts)
         is_failure = result.outcome is ItemOutcome.FAILED
-        note = log.info if is_failure else log.debug  # the ledger says the same, and keeps it
+        note = log.info if is_failure else log.debug  # ``fetches`` has the same, permanently
         note(
-            "not fetched" if is_failure else "fetched",
+            "download failed" if is_failure else "fetched",
             fetch_id=job.fetch_id,
             code=result.code,
             attempt=delivery.attempt,
@@ -164,7 +160,7 @@ class Worker:
     async def _attempt(
         self, job: Job, earlier: BatchItem | None, delivery: Delivery
     ) -> tuple[Result, int]:
-        """Return what became of an item, and how many attempts that took beside earlier ones."""
+        """Return the outcome of an item, and the number of attempts here."""
         started = time.perf_counter()
         try:
             if await self._cancellations.is_cancelled(job.batch_id):
@@ -175,7 +171,9 @@ class Worker:
                     started = time.perf_counter()
                     await self._refuse_forgotten(job)
                     image = await self._download(job, earlier)
-                    await self._writing.acquire()  # its host waits while writing does not keep up
+                    await (
+                        self._writing.acquire()
+                    )  # back-pressure: the slot is held while writes are slow
             try:
                 result = await self._keep(job, earlier, image)
             finally:
@@ -210,7 +208,7 @@ class Worker:
     async def _keep(
         self, job: Job, earlier: BatchItem | None, image: Image | NotModifiedError
     ) -> Result:
-        """Store an image unless the same URL brought it here before, and say which it was."""
+        """Store an image unless it is unchanged; return the outcome."""
         if isinstance(image, NotModifiedError):
             return _not_modified(image, earlier)
         code: DoneCode = "stored"
@@ -219,7 +217,7 @@ class Worker:
         elif await self._cancellations.is_cancelled(job.batch_id):
             return CANCELLED
         else:
-            await self._refuse_forgotten(job)  # it may have been asked for meanwhile
+            await self._refuse_forgotten(job)  # it may have been blocked meanwhile
             if await self._forgotten.has_image(image.sha256):
                 raise RefusedDownloadError(FORGOTTEN, _FORGOTTEN_IMAGE)
             await self._write(job, image)
@@ -234,7 +232,7 @@ class Worker:
         )
 
     async def _refuse_forgotten(self, job: Job) -> None:
-        """Raise RefusedDownloadError for a URL, or its form without secrets, that is forgotten."""
+        """Raise RefusedDownloadError if a URL, or its redacted form, is forgotten."""
         for url in {job.url, self._redact(job.url)}:
             if await self._forgotten.has_url(url):
                 raise RefusedDownloadError(FORGOTTEN, _FORGOTTEN_URL)
@@ -261,7 +259,7 @@ class Worker:
             by=job.by,
         )
         metadata = to_metadata(provenance)
-        if FETCH_ID in metadata:  # who is told of the object looks there, at once
+        if FETCH_ID in metadata:  # before the object, as its consumer reads it at once
             await self._ledger.queue([job])
         await self._store.write(
             image.key,

@@ -551,8 +551,8 @@ async def test_request_that_is_no_list_is_a_problem(
     ("name", "words"),
     [
         ("page.pdf", "PDF is not read yet: save its pages as PNG, JPEG or TIFF"),
-        ("one.jpg", "it is called an image, and is none that is read"),
-        ("list.docx", "is not read: send text/plain"),
+        ("one.jpg", "declared as an image, but not one of"),
+        ("list.docx", "is not supported: send text/plain"),
     ],
 )
 async def test_file_that_is_no_list_says_what_to_do(

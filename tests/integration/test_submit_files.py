@@ -203,7 +203,7 @@ async def test_parquet_of_images_becomes_a_batch(pipeline: Pipeline, tmp_path: P
     expected = {f"{each}.png": f"line {each}" for each in range(1, 41)}
     assert await pipeline.texts() == expected | {"row 41.png": "line 41"}
     status, output = await docreco("submit", file, "--strict")
-    assert (status, "nothing was taken: 2 rows are rejected" in " ".join(output.split())) == (
+    assert (status, "list refused (strict): 2 rows are rejected" in " ".join(output.split())) == (
         4,
         True,
     )
@@ -236,8 +236,8 @@ async def test_what_can_not_be_read_says_why(pipeline: Pipeline, tmp_path: Path)
         ("broken.zip", b"no archive", "neither a zip nor a tar file"),
         ("full.zip", zip_of(many), "more than 60 members"),
         ("page.pdf", b"%PDF-1.7\n", "PDF is not read yet: save its pages as PNG"),
-        ("bad.png", b"<html>", "it is called an image"),
-        ("empty.zip", zip_of({}), "no row of the list can be fetched"),
+        ("bad.png", b"<html>", "declared as an image"),
+        ("empty.zip", zip_of({}), "the list has no valid row"),
     ):
         (tmp_path / name).write_bytes(content)
         status, output = await docreco("submit", tmp_path / name)
@@ -271,7 +271,7 @@ async def test_failures_are_submitted_again_while_the_file_is_kept(
     monkeypatch.setattr(archives_source, "KEPT_SECONDS", -1.0)  # nothing of it is on disk any more
     late = await answer("submit", tmp_path / "failed.csv", "--watch", status=1)
     assert late["failed"][0]["code"] == "submitted_file_gone"
-    assert "submit that file again" in late["failed"][0]["detail"]
+    assert "submit it again" in late["failed"][0]["detail"]
 
 
 async def test_submitted_file_is_opened_by_its_address_alone(pipeline: Pipeline) -> None:

@@ -1,4 +1,4 @@
-"""Which batches were called off, known without asking MongoDB for every item."""
+"""Detect cancelled batches without a query per item."""
 
 import asyncio
 import time
@@ -15,17 +15,17 @@ from services.fetcher.batches.repository import BatchRepository
 log = structlog.stdlib.get_logger(__name__)
 
 REMEMBERED_SECONDS = 0.5
-"""How old an answer may be: what is called off stops within twice this time, in every fetcher."""
+"""Polling interval: a cancelled batch stops within twice this time, in every fetcher."""
 
 
 class BatchCancelledError(PipelineError):
-    """The batch was called off while an item of it was in work, or waited."""
+    """The batch of a running or waiting item was cancelled."""
 
     code = "cancelled"
 
 
 class Cancellations:
-    """Asks for the batches in work, all at once.
+    """Polls the state of all batches with running items.
 
     Args:
         batches: The batches.
@@ -38,7 +38,7 @@ class Cancellations:
         self._works: dict[str, set[asyncio.Task[object]]] = {}
 
     async def is_cancelled(self, batch_id: str) -> bool:
-        """Return whether a batch was called off."""
+        """Return whether a batch was cancelled."""
         now = time.monotonic()
         known = self._answers.get(batch_id)
         if known is not None and known[0] > now:
@@ -47,10 +47,10 @@ class Cancellations:
 
     @contextmanager
     def watched(self, batch_id: str) -> Iterator[None]:
-        """Interrupt what the block does once the batch is called off.
+        """Interrupt the block when the batch is cancelled.
 
         Raises:
-            BatchCancelledError: It was.
+            BatchCancelledError: The batch was cancelled.
         """
         if (task := asyncio.current_task()) is None:
             raise RuntimeError("not in a task")
@@ -59,7 +59,7 @@ class Cancellations:
         try:
             yield
         except asyncio.CancelledError:
-            # Taken out by run(): its cancellation, unless somebody else wants this task to end too
+            # Removed by run(): its cancellation, unless the task was cancelled otherwise, too
             if task in works or task.uncancel() > 0:
                 raise
             raise BatchCancelledError(batch_id) from None
@@ -69,7 +69,7 @@ class Cancellations:
                 self._works.pop(batch_id, None)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Interrupt what is called off, until ``stop`` is set."""
+        """Interrupt items of cancelled batches, until ``stop`` is set."""
         await periodic(self._interrupt, stop, seconds=REMEMBERED_SECONDS)
 
     async def _interrupt(self) -> None:
@@ -78,7 +78,7 @@ class Cancellations:
         try:
             await self._ask(list(self._works))
         except UnavailableError as error:
-            log.warning("batches called off are not known", error=str(error))
+            log.warning("look-up of cancelled batches failed", error=str(error))
         for batch_id in list(self._works):
             if self._answers.get(batch_id, (0.0, False))[1]:
                 works = self._works.pop(batch_id)

@@ -1,4 +1,4 @@
-"""Clears what is left of lists whose sender went away before they were answered."""
+"""Delete incomplete submissions of lists."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ EVERY_SECONDS = 600.0
 
 
 class Clearing:
-    """Deletes batches that never got their whole list, and the pages of it.
+    """Deletes batches with an incomplete list, and its pages.
 
     Args:
         batches: The batches.
@@ -30,17 +30,17 @@ class Clearing:
         self._kept = timedelta(seconds=kept_seconds)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Clear until ``stop`` is set."""
+        """Delete periodically until ``stop`` is set."""
         await periodic(self._try_to_clear, stop, seconds=EVERY_SECONDS)
 
     async def _try_to_clear(self) -> None:
         try:
             await self.clear()
         except UnavailableError as error:
-            log.warning("nothing cleared", error=str(error))
+            log.warning("cleanup of incomplete lists failed", error=str(error))
 
     async def clear(self) -> int:
-        """Clear what is old enough; return how many batches."""
+        """Delete expired submissions; return the number of batches."""
         count = 0
         unused_since = datetime.now(tz=UTC) - self._kept
         # first of all nobody can go on with it: whoever sends the list again begins anew

@@ -1,7 +1,7 @@
-"""Counts the items of batches, however many they are.
+"""Count the items of batches of any size.
 
-Only pages in work are counted anew: once all items of a page are done, its counts are added to
-those that its batch keeps. A retry, which makes items undone, forgets what was kept.
+Only unfinished pages are counted by a query: when all items of a page are done, its counts are
+added to totals in the batch. A retry resets the totals.
 """
 
 from services.common.domain.batch import Batch, Counts

@@ -1,9 +1,8 @@
-"""Publishes the items of batches as jobs: a transactional outbox.
+"""Publish the items of batches as jobs: a transactional outbox.
 
-The batch's document says how far publishing came. It is written after the broker confirmed, so a
-crash in between publishes some items twice, which their worker sees, and never leaves one out.
-Several fetchers share the work by short leases; a lease that ran out in the middle does no harm
-either.
+The batch's document holds the position. It is written after the broker's confirmation, so a crash
+in between publishes some items twice, which their worker detects, but never omits one. Several
+fetchers share the work by short leases; an expired lease does no harm.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ from services.fetcher.jobs import Job, job_of
 log = structlog.stdlib.get_logger(__name__)
 
 PAGE_ITEMS = 500
-"""Items published before progress is written down, and before it is another batch's turn."""
+"""Items published before the position is written and the next batch is served."""
 MOST_WAITING = 5_000
 """Jobs that may wait for a fetcher, all batches together, before nothing more is published."""
 LEASE_SECONDS = 10.0
@@ -39,16 +38,16 @@ LARGEST_PAUSE_SECONDS = 5.0
 
 
 class Dispatcher:
-    """Publishes what is not published.
+    """Publishes the items of batches.
 
     Args:
         settings: Address of RabbitMQ.
         queues: Jobs go to their exchange.
         batches: The batches.
         ledger: Items.
-        expander: Makes jobs of the batches' lists.
-        shares: Of the room for jobs that wait in RabbitMQ.
-        wake: Set by who has work; it is looked for every ``POLL_SECONDS`` anyway.
+        expander: Creates jobs from lists.
+        shares: Limits delayed jobs per batch.
+        wake: Set when there is new work; polled every ``POLL_SECONDS`` anyway.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class Dispatcher:
         self._owner = secrets.token_hex(8)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Dispatch until ``stop`` is set, reconnecting as needed; a page begun is finished."""
+        """Dispatch until ``stop`` is set, reconnecting as needed; a started page is finished."""
         retries = retry_for_ever(
             stop,
             first=0.2,
@@ -100,10 +99,10 @@ class Dispatcher:
         return sum(await asyncio.gather(*(publisher.depth(each) for each in queues)))
 
     async def dispatch_page(self, publisher: Publisher) -> bool:
-        """Publish one page of one batch; return False where there was nothing to do, or no room.
+        """Publish one page of one batch; return False if idle or at a limit.
 
         Raises:
-            UnavailableError: MongoDB or RabbitMQ is missing; the page will be published again.
+            UnavailableError: MongoDB or RabbitMQ does not answer; the page is published again.
         """
         delayed = await self._depth(publisher, self._queues.delays)
         if (

@@ -1,4 +1,4 @@
-"""Turns the pages of a list into jobs, a page at a time, just ahead of their download."""
+"""Convert the pages of a list into jobs, one page at a time."""
 
 from collections.abc import AsyncIterator
 
@@ -10,7 +10,7 @@ from services.fetcher.jobs import Job, job_of
 
 
 class Expander:
-    """Makes jobs of the pages of ``lists``.
+    """Creates jobs from the pages of ``lists``.
 
     Args:
         pages: Where they come from.
@@ -24,7 +24,7 @@ class Expander:
     async def expand_page(self, batch: Batch) -> list[Job]:
         """Return the jobs of the next page, mixed by host; none where all are published.
 
-        Again and again the same, until ``pages.next`` of the batch is one further.
+        The same page until ``pages.next`` of the batch is incremented.
         """
         following = batch.pages.next
         if following >= batch.pages.count:

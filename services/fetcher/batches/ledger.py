@@ -1,7 +1,7 @@
-"""The ``fetches`` collection: one document per batch item, with its outcome.
+"""Repository of the ``fetches`` collection: one document per batch item, with its outcome.
 
-An item gets its document with its outcome, or with its first failed attempt: until then its list
-says all there is to say. Earlier only where an object refers to it, or its job may be lost.
+An item's document is created with its outcome or first failed attempt; until then its list has all
+data. It is created earlier only if an object refers to it, or its job may be lost.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,34 +23,34 @@ from services.fetcher.sources.addresses import is_submitted
 from services.fetcher.sources.lists.rows import Item
 
 GROUP_EVERY_SECONDS = 0.05
-"""Items are looked up, and written, so often at most: a request to MongoDB costs as much as two or
-three items in it, and nobody waits for one item."""
+"""Minimum interval of batched reads and writes: a request to MongoDB costs as much as two or three
+items in it, and no client waits for an item."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What is written down of an item when it is done; names as in its document."""
+    """Result of an item; names as in its document."""
 
     outcome: ItemOutcome
     code: ItemCode
     detail: str | None = None
     is_transient: bool = False
-    """Whether the same item may work later."""
+    """Whether a retry may succeed."""
     http_status: int | None = None
     size_bytes: int | None = None
     duration_seconds: float | None = None
     sha256: str | None = None
     key: str | None = None
     validators: Validators | None = None
-    """With which the host is asked whether anything has changed since."""
+    """For the next conditional request."""
 
     def to_fields(self) -> Document:
-        """Return what is written down."""
+        """Return the fields to store."""
         return {**vars(self), "validators": self.validators and asdict(self.validators)}
 
 
 def fetch_id(batch_id: str, line: int) -> str:
-    """``_id`` of an item's document; sorts as the list does, and is the same on every attempt."""
+    """``_id`` of an item's document; sorted like the list, and stable."""
     return f"{batch_id}/{line:010d}"
 
 
@@ -62,7 +62,7 @@ def row_of(item: BatchItem) -> Item:
 
 @dataclass(frozen=True)
 class _Change:
-    """What is to be written of an item that is queued."""
+    """Change of a queued item."""
 
     job: Job
     fields: Document
@@ -70,7 +70,7 @@ class _Change:
     finished_at: datetime | None = None
 
     def to_document(self, source_url: str, details: Details) -> Document:
-        """Return the document of an item that has none; both are without secrets."""
+        """Return the new document of an item, redacted."""
         job = self.job
         item = BatchItem(
             id=job.fetch_id,
@@ -91,7 +91,7 @@ class _Change:
         return item.to_mongo() | self.fields
 
     def to_update(self) -> tuple[Filter, Document]:
-        """Return what changes the document of an item that has one."""
+        """Return the update of an existing document."""
         return (
             {"_id": self.job.fetch_id, "outcome": ItemOutcome.QUEUED},
             {"$set": self.fields, "$inc": {"attempts": self.attempts}},
@@ -99,11 +99,11 @@ class _Change:
 
 
 class Ledger:
-    """Reads and writes items so that none is counted twice.
+    """Reads and writes items; none is counted twice.
 
     Args:
         collection: The ``fetches`` collection.
-        redact: Takes the secrets out of a URL that others than the fetcher see.
+        redact: Redacts URLs that are visible outside the fetcher.
     """
 
     def __init__(self, collection: Collection, redact: Callable[[str], str] = hide_secrets) -> None:
@@ -123,7 +123,7 @@ class Ledger:
         return [items.get(item_id) for item_id in item_ids]
 
     async def finish(self, job: Job, result: Result, *, attempts: int = 1) -> bool:
-        """Record what became of an item; return False where it was queued no more."""
+        """Record the outcome of an item; return False if it was not queued."""
         finished_at = _now()
         fields = {**result.to_fields(), "finished_at": finished_at}
         is_first = await self._write(_Change(job, fields, attempts, finished_at))
@@ -132,11 +132,11 @@ class Ledger:
         return is_first
 
     async def note_attempt(self, job: Job, *, code: str, detail: str) -> None:
-        """Record that an attempt failed and another will follow."""
+        """Record a failed attempt before a retry."""
         await self._write(_Change(job, {"code": code, "detail": detail}, 1))
 
     async def queue(self, jobs: Sequence[Job]) -> int:
-        """Write down that items are queued; return how many had no document until then."""
+        """Create documents of queued items; return the number of new ones."""
         nothing_yet = {"code": None, "detail": None}
         documents = [self._to_document(_Change(job, nothing_yet, 0)) for job in jobs]
         return len(documents) - len(await self._collection.insert_missing(documents))
@@ -153,7 +153,7 @@ class Ledger:
         return change.to_document(self._shown(job.url), job.details.redacted(self._redact))
 
     async def _write_each(self, changes: Sequence[_Change]) -> Sequence[bool]:
-        """Write items; return which of them were queued until then."""
+        """Write items; return which of them were queued."""
         documents = [self._to_document(each) for each in changes]
         present = await self._collection.insert_missing(documents)
         ours = [position not in present for position in range(len(changes))]
@@ -163,7 +163,7 @@ class Ledger:
         )
         if matched == len(repeated):
             return [True] * len(changes)
-        # Some were done already, by whom it does not say; a repeated write of ours is still ours
+        # Some were done already; check whether by an earlier attempt of this write
         items = await self._find_each([changes[position].job.fetch_id for position in repeated])
         for position, item in zip(repeated, items, strict=True):
             finished_at = changes[position].finished_at
@@ -194,7 +194,7 @@ class Ledger:
         return [items.get(url) for url in urls]
 
     async def count(self, page_ids: Sequence[str]) -> dict[str, Counts]:
-        """Count the items of pages: one without items has ``NOTHING``."""
+        """Count the items of pages; empty pages have ``NOTHING``."""
         groups = await self._collection.aggregate(
             [
                 {"$match": {"page": {"$in": list(page_ids)}}},
@@ -214,7 +214,7 @@ class Ledger:
         return counts
 
     async def ids(self, page_ids: Sequence[str]) -> set[str]:
-        """Return the ids of the items that pages have so far."""
+        """Return the ids of existing items of pages."""
         found = self._collection.find({"page": {"$in": list(page_ids)}}, fields={"_id": 1})
         return {item["_id"] async for item in found}
 
@@ -231,12 +231,12 @@ class Ledger:
             yield typed(BatchItem, item)
 
     async def count_queued(self, batch_id: str, *, up_to: str, most: int) -> int:
-        """Count queued items up to an id, no further than ``most``."""
+        """Count queued items up to an id, at most ``most``."""
         where = {"batch_id": batch_id, "outcome": ItemOutcome.QUEUED, "_id": {"$lte": up_to}}
         return await self._collection.count(where, most=most)
 
     async def requeue(self, batch_id: str, scope: RetryScope) -> int:
-        """Make failed items queued again; return how many."""
+        """Requeue failed items; return their number."""
         where: Document = {"batch_id": batch_id, "outcome": ItemOutcome.FAILED}
         if scope is RetryScope.TRANSIENT:
             where["is_transient"] = True
@@ -244,7 +244,7 @@ class Ledger:
         return await self._collection.update_many(where, change)
 
     async def cancel(self, batch_id: str) -> int:
-        """Make queued items cancelled; return how many."""
+        """Cancel queued items; return their number."""
         result = CANCELLED.to_fields() | {"finished_at": datetime.now(tz=UTC)}
         where = {"batch_id": batch_id, "outcome": ItemOutcome.QUEUED}
         cancelled = await self._collection.update_many(where, {"$set": result})
@@ -253,7 +253,7 @@ class Ledger:
 
 
 def _now() -> datetime:
-    """Return the time as MongoDB keeps it: in milliseconds."""
+    """Return the time in MongoDB's precision of milliseconds."""
     now = datetime.now(tz=UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 

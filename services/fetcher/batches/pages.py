@@ -1,4 +1,4 @@
-"""The ``lists`` collection: what was submitted, written down whole in a second or so.
+"""Repository of the ``lists`` collection: submitted rows in compressed pages.
 
 A document for each of a million items takes minutes to insert; a page of a thousand rows,
 compressed, is one document. Pages never change: which of them are items in ``fetches`` by now is
@@ -17,14 +17,14 @@ from services.common.download.urls import host_of
 from services.fetcher.sources.lists.rows import Item
 
 PAGE_ROWS = 1000
-"""Items of a page; a repeated submission must cut its list as the first one did."""
+"""Items per page; must be stable for repeated submissions."""
 PAGE_CHARACTERS = 1024 * 1024
-"""After so many a page ends early: 16 MB is the most that MongoDB takes, whatever is in it."""
+"""Size limit of a page in characters, below MongoDB's limit of 16 MB."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A stretch of a list."""
+    """A page of a list."""
 
     number: int
     """From 0, in the list's order."""
@@ -40,12 +40,12 @@ def page_id(batch_id: str, number: int) -> str:
 
 
 def number_of(identity: str) -> int:
-    """Return the number of a page, of its ``page_id``."""
+    """Return the number of a page from its ``page_id``."""
     return int(identity.rpartition("/")[2])
 
 
 def to_page(number: int, items: Sequence[Item]) -> Page:
-    """Pack the items of a page, in the order of their lines."""
+    """Encode the items of a page, sorted by line."""
     packed = pack_rows(item.packed for item in items)
     return Page(number, items[0].line, items[-1].line, len(items), packed)
 
@@ -56,7 +56,7 @@ def unpack(packed: bytes) -> list[Item]:
 
 
 def cut(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Cut a list into pages; the same list gives the same pages."""
+    """Split a list into pages (deterministic)."""
     page: list[Item] = []
     characters = 0
     for item in items:
@@ -70,7 +70,7 @@ def cut(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 
 def mixed_by_host(items: Iterable[Item]) -> list[Item]:
-    """Return items so that hosts take turns: one that is slow holds up no others."""
+    """Interleave items by host, so that a slow host does not delay others."""
     by_host: dict[str, list[Item]] = {}
     for item in items:
         by_host.setdefault(host_of(item.url), []).append(item)
@@ -89,7 +89,7 @@ class Pages:
         self._collection = collection
 
     async def add(self, batch_id: str, page: Page) -> None:
-        """Write a page down; one that is there already stays as it is."""
+        """Insert a page, unless it exists."""
         document: Document = {
             "_id": page_id(batch_id, page.number),
             "batch_id": batch_id,
@@ -102,7 +102,7 @@ class Pages:
         await self._collection.insert_missing([document])
 
     async def clear(self, batch_id: str) -> int:
-        """Delete all pages of a batch; return how many."""
+        """Delete all pages of a batch; return their number."""
         return await self._collection.delete_many({"batch_id": batch_id})
 
     async def read(self, batch_id: str, number: int) -> list[Item]:
@@ -111,13 +111,13 @@ class Pages:
         return unpack(document["rows"]) if document else []
 
     async def sizes(self, batch_id: str, numbers: Sequence[int]) -> dict[int, int]:
-        """Return how many items pages have."""
+        """Return the number of items of pages."""
         where = {"_id": {"$in": [page_id(batch_id, number) for number in numbers]}}
         found = self._collection.find(where, fields={"number": 1, "items": 1})
         return {page["number"]: page["items"] async for page in found}
 
     async def find_from(self, batch_id: str, line: int) -> list[tuple[int, int]]:
-        """Return number and size of the pages that hold lines behind ``line``, in their order."""
+        """Return number and size of the pages with lines after ``line``, in order."""
         where = {"batch_id": batch_id, "last_line": {"$gt": line}}
         fields = {"number": 1, "items": 1}
         found = self._collection.find(where, sort=[("last_line", 1)], fields=fields)

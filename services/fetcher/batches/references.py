@@ -1,4 +1,4 @@
-"""Takes lists by reference: a list, or an archive of images, that is fetched from its address."""
+"""Download lists, or archives of images, by URL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,17 +18,17 @@ from services.fetcher.sources.spool import NoSpaceError, Spool
 
 RETRY_AFTER_SECONDS = 30
 FETCHES_AT_ONCE = 2
-"""Each may take much of the disk for an archive and what gzip made of it."""
+"""Concurrent downloads: each may need disk space for an archive and its decompressed form."""
 
 
 class References:
-    """Fetches lists.
+    """Downloads lists.
 
     Args:
         source: Downloads.
-        spool: Where they are meanwhile.
-        openings: Opens what was fetched.
-        timeout_seconds: Limit to fetch one.
+        spool: Temporary files.
+        openings: Opens downloaded files.
+        timeout_seconds: Timeout of a download.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class References:
     async def open(
         self, list_url: str, described: Description, parameters: ListParameters
     ) -> AsyncIterator[tuple[Opened, Description]]:
-        """Fetch what is at an address, and give it as a list, with what is known of it by now.
+        """Download a URL and yield it as a list, with its description.
 
         Raises:
-            ProblemError: It cannot be fetched (422, or 502 where that may pass), or is too large.
-            NoSpaceError: There is no room for it now.
-            MalformedListError: It cannot be read; also while its rows are.
+            ProblemError: The download failed (422, or 502 if transient), or is too large.
+            NoSpaceError: The spool is full.
+            MalformedListError: It can't be read; also while reading rows.
         """
         async with self._fetching:
             with self._spool.file() as file:

@@ -21,7 +21,7 @@ UNCOUNTED: Document = {
 
 
 class BatchNotFoundError(PermanentError):
-    """There is no such batch."""
+    """The batch does not exist."""
 
     code = "batch_not_found"
 
@@ -40,7 +40,7 @@ class BatchRepository:
         """Return a batch whose list is written down.
 
         Raises:
-            BatchNotFoundError: There is none.
+            BatchNotFoundError: It does not exist.
         """
         found = await self._collection.find_one({"_id": batch_id, "loaded": True})
         if found is None:

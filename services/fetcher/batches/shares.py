@@ -1,9 +1,9 @@
-"""How much of the room for delayed jobs each batch may take.
+"""Fair share of delayed jobs per batch.
 
-Jobs of hosts that are slow, or that ask for peace, wait in RabbitMQ. A batch may have as many jobs
-under way as there is room left (Choudhury and Hahne, "Dynamic queue length thresholds for
-shared-memory packet switches", 1998, with a factor of one): alone it gets half of the room, ``n``
-such batches get one part of ``n + 1`` each, and one part is always left for the next that comes.
+Jobs of slow or throttled hosts wait in RabbitMQ. The limit of a batch is the free capacity
+(Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998,
+with a factor of one): a single batch gets half of the capacity, ``n`` such batches get one of
+``n + 1`` parts each, and one part is always free for the next batch.
 """
 
 import time
@@ -14,13 +14,13 @@ from services.fetcher.batches.counting import Counting
 from services.fetcher.batches.ledger import Ledger
 
 MOST_DELAYED = 100_000
-"""Jobs that may wait for their next attempt, or for their host, all batches together."""
+"""Limit of delayed jobs of all batches."""
 HELD_SECONDS = 5.0
-"""So long a batch that has its share is left alone: to look at it takes counting."""
+"""Time before a throttled batch is checked again, which needs counting."""
 
 
 class Shares:
-    """Holds back batches that have their share.
+    """Throttles batches that use their share.
 
     Args:
         counting: Of the batches' items.
@@ -38,7 +38,7 @@ class Shares:
 
     @property
     def held(self) -> list[str]:
-        """Batches that are left alone for now."""
+        """Currently throttled batches."""
         now = self._clock()
         self._held = {batch_id: until for batch_id, until in self._held.items() if until > now}
         return list(self._held)

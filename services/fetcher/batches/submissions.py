@@ -1,4 +1,4 @@
-"""Takes lists: when one is answered, nothing of it can be lost."""
+"""Accept lists durably."""
 
 import asyncio
 import secrets
@@ -19,24 +19,24 @@ from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.lists.rows import Item, Rejection, Row
 
 MAX_REJECTIONS = 1000
-"""Rejected rows that are kept and shown; the others are counted."""
+"""Limit of stored rejections; further ones are counted."""
 
 PREVIEW_ROWS = 20
 READ_AT_ONCE = 4
-"""Lists whose rows are read; others wait, and images' work has threads of its own."""
+"""Lists read concurrently, in their own threads."""
 
 TOUCHED_SECONDS = 60.0
 """So often who takes a list says that it is in use, lest it be cleared."""
 
 
 class IdempotencyKeyReusedError(PermanentError):
-    """The same key came with another list before."""
+    """The key was used with another list."""
 
     code = "idempotency_key_reused"
 
 
 class ListClearedError(TransientError):
-    """It took so long that others took the list for given up; it can be sent again."""
+    """The incomplete list was cleaned up before it was finished; it can be sent again."""
 
     code = "list_cleared"
 
@@ -57,7 +57,7 @@ class Rejections:
 
 
 class EmptyListError(PermanentError):
-    """Not one row of the list can be fetched."""
+    """The list has no valid row."""
 
     code = "empty_list"
 
@@ -68,7 +68,7 @@ class EmptyListError(PermanentError):
 
 
 class StrictListError(PermanentError):
-    """Something of the list was not taken as it stands, and its sender wants all or nothing."""
+    """A row was rejected or interpreted in strict mode."""
 
     code = "strict_list"
 
@@ -84,18 +84,18 @@ class StrictListError(PermanentError):
 
 @dataclass(frozen=True)
 class Description:
-    """What is said of a list by who sends it.
+    """Description of a list by its sender.
 
     Args:
-        digest: Tells what was sent from anything else: a list, or the address of one.
-        content_digest: Tells the list itself from another at the same address.
-        name: For people.
+        digest: Of the request: of the list, or of its URL.
+        content_digest: Of the list itself.
+        name: For display.
         idempotency_key: Chosen by the client.
-        list_url: Where the list is from, without secrets.
-        kind: By which way its images come.
-        collection: What they belong to.
-        licence: Of the images whose row says none.
-        by: Who sends it.
+        list_url: Redacted URL of the list.
+        kind: Origin of its images.
+        collection: Of its images.
+        licence: Default licence of its images.
+        by: Submitter.
     """
 
     digest: str
@@ -111,7 +111,7 @@ class Description:
 
 @dataclass(frozen=True)
 class ListPreview:
-    """What a list would be taken as."""
+    """Result of a dry run."""
 
     first: list[Item]
     accepted: int
@@ -120,7 +120,7 @@ class ListPreview:
 
 
 class Submissions:
-    """Writes batches and their lists down.
+    """Stores batches and their lists.
 
     Args:
         batches: Where batches are written.
@@ -144,10 +144,10 @@ class Submissions:
         return known if known is not None and known.loaded else None
 
     async def preview(self, opened: OpenList) -> ListPreview:
-        """Read a list and keep nothing of it.
+        """Read a list without storing it.
 
         Raises:
-            MalformedListError: Reading its rows said so.
+            MalformedListError: Its rows can't be read.
         """
 
         def read() -> ListPreview:
@@ -177,18 +177,18 @@ class Submissions:
         The same key and list again give the same batch, and go on where a crash cut them off.
 
         Args:
-            opened: Its rows are read in a thread, since they come from another process.
+            opened: Its rows are read in a thread, as they come from another process.
             described: The list as a whole.
-            strict: Whether all of it is to be taken as it stands, or nothing.
-            keep: Keeps what its items are read from; called before any of them is.
+            strict: Whether to refuse a list with rejected or interpreted rows.
+            keep: Stores the file of its items, before any is dispatched.
 
         Raises:
-            ObjectStoreUnavailableError: The file was not kept; it can be sent again.
-            StrictListError: It is not, and nothing is kept.
-            EmptyListError: No row can be fetched; nothing is kept.
+            ObjectStoreUnavailableError: The file was not stored; it can be sent again.
+            StrictListError: Refused in strict mode.
+            EmptyListError: There is no valid row.
             IdempotencyKeyReusedError: The key belongs to another list.
-            ListClearedError: It took longer than unfinished lists are kept.
-            MalformedListError: Reading its rows said so.
+            ListClearedError: It took longer than incomplete lists are kept.
+            MalformedListError: Its rows can't be read.
         """
         known = await self._known(described)
         if known is not None and known.loaded:
@@ -261,7 +261,7 @@ class Submissions:
 
 
 def _pages(rows: Iterator[Row], rejections: Rejections) -> Iterator[Page]:
-    """Pack the good rows, and put the bad ones aside."""
+    """Encode valid rows, and collect rejections."""
 
     def items() -> Iterator[Item]:
         for row in rows:

@@ -1,4 +1,4 @@
-"""State of one host: how it answers, how fast it may be asked, and until when it is paused.
+"""State of one host: responses, rate limit and pause.
 
 See docs/decisions/0028-slow-hosts-are-delayed.md.
 """
@@ -14,56 +14,55 @@ if TYPE_CHECKING:
     import asyncio
 
 SILENT_IN_A_ROW = 5
-"""So many downloads in a row that got no answer make a host one that is not there."""
+"""Consecutive downloads without response after which a host counts as unresponsive."""
 SILENT_AT_FIRST = 3
-"""The same for one that never answered yet."""
+"""The same for a host that has never answered."""
 FIRST_SILENCE_SECONDS = 30.0
 FIRST_THROTTLE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 600.0
-"""Of those that the host did not ask for."""
+"""Limit of pauses without ``Retry-After``."""
 PATIENCE_SECONDS = 1800.0
 LEAST_THROTTLES = 3
-"""A host that throttles every request for ``PATIENCE_SECONDS``, so often at least, is given up."""
+"""A host that throttles all requests, this many, for ``PATIENCE_SECONDS`` is given up."""
 _NEWS = 0.2
-"""Weight of the last download in the mean of their durations."""
+"""Weight of the last download in the moving average of durations."""
 
 
 @dataclass(frozen=True)
 class HostState:
-    """What is known of a host beyond one process; times are in seconds from now."""
+    """State of a host shared by processes; times are in seconds from now."""
 
     pause_seconds: float = 0.0
-    """It is not asked until then."""
+    """End of its pause."""
     next_slot_seconds: float = 0.0
-    """When its rate limit allows the next request."""
+    """Time of the next request by its rate limit."""
     crawl_delay: float = 0.0
     is_silent: bool = False
     pauses: int = 0
-    """In a row, without an answer in between."""
+    """Consecutive failures without response."""
     paused_for_seconds: float = 0.0
     """Since the first of them began."""
 
 
 @dataclass(eq=False)
 class Host:
-    """One host, as a process sees it; times are those of the event loop, in seconds.
+    """One host in one process; times are those of the event loop, in seconds.
 
     Attributes:
-        name: As in URLs: name or address, and the port where it is not the usual one.
-        is_own: It is no host, but a file that was sent: nobody is to be spared.
-        waiting: Slots asked for, the first come first.
-        active: Slots taken.
-        granted: When the last slot was given.
-        earliest: When the next slot may be given.
-        reserved_until: Delayed jobs have slots up to then.
-        crawl_delay: Seconds between two requests that it asks for itself.
-        mean_seconds: Duration of a download.
-        paused_until: It is not asked until then.
-        is_silent: It does not answer: one at a time tries it once its pause is over.
-        is_known: It answered before; until then, one at a time is enough, and its robots.txt is
-            read.
+        name: As in URLs: name or address, and a non-default port.
+        is_own: It is a submitted file, not a host: no limits.
+        waiting: Requested slots, first in first out.
+        active: Slots in use.
+        granted: Time of the last slot.
+        earliest: Time of the next slot.
+        reserved_until: Delayed jobs have reserved slots until then.
+        crawl_delay: Its ``Crawl-delay`` in seconds.
+        mean_seconds: Moving average of the duration of a download.
+        paused_until: End of its pause.
+        is_silent: It is unresponsive: after its pause, one download at a time.
+        is_known: It has answered before; until then, one download at a time.
         generation: Of the scheduler, when the stored state was read.
-        is_stored: Its pause or Crawl-delay is stored, so that it may be forgotten here.
+        is_stored: Its pause or Crawl-delay is stored, so that it may be evicted here.
     """
 
     name: str
@@ -87,13 +86,13 @@ class Host:
     _paused_since: float = 0.0
 
     def answered(self) -> None:
-        """Note that it answered, whatever it said."""
+        """Record any response."""
         self._silences = self._pauses = 0
         self.is_silent = False
         self.is_known = True
 
     def was_silent(self, now: float) -> None:
-        """Note that it did not answer: after some times in a row it is paused."""
+        """Record a missing response; several in a row pause the host."""
         self._silences += 1
         most = SILENT_IN_A_ROW if self.is_known else SILENT_AT_FIRST
         if self._silences >= most and now >= self.paused_until:
@@ -101,27 +100,27 @@ class Host:
             self._pause(now, _growing(FIRST_SILENCE_SECONDS, self._pauses))
 
     def throttled(self, now: float, retry_after: float | None) -> None:
-        """Note that it answered that it is asked too often.
+        """Record a throttling response.
 
         Args:
             now: Time.
-            retry_after: Seconds until it wants to be asked again, where it said so. Asked again and
-                again it gets longer pauses all the same.
+            retry_after: Its ``Retry-After`` in seconds, if any. Repeated throttling leads to longer
+                pauses anyway.
         """
         self._silences = 0
         self.is_silent = False
         self.is_known = True
         if now >= self.paused_until:
             self._pause(now, max(retry_after or 0, _growing(FIRST_THROTTLE_SECONDS, self._pauses)))
-        else:  # an answer to a request that was under way when the pause began
+        else:  # a response to a request sent before the pause
             self.paused_until = max(self.paused_until, now + (retry_after or 0))
 
     def took(self, seconds: float) -> None:
-        """Note the duration of a download."""
+        """Record the duration of a download."""
         self.mean_seconds += _NEWS * (seconds - self.mean_seconds)
 
     def is_idle(self, now: float) -> bool:
-        """Whether it can be forgotten: nothing is under way with it, and nothing due is lost."""
+        """Whether it can be evicted without loss."""
         if self.waiting or self.active or self.timer:
             return False
         return self.is_stored or now >= max(self.earliest, self.paused_until)
@@ -135,11 +134,11 @@ class Host:
 
     @property
     def is_remarkable(self) -> bool:
-        """Whether it gave trouble that is not over."""
+        """Whether it has recent failures."""
         return self._silences > 0 or self._pauses > 0
 
     def state(self, now: float) -> HostState:
-        """Return what another process has to know of it."""
+        """Return the state to share with other processes."""
         return HostState(
             pause_seconds=max(0.0, self.paused_until - now),
             next_slot_seconds=max(0.0, self.earliest - now),
@@ -150,7 +149,7 @@ class Host:
         )
 
     def restore(self, state: HostState, now: float) -> None:
-        """Take over what another process, or an earlier one, knew of it."""
+        """Restore the state shared by another or earlier process."""
         self.earliest = max(self.earliest, now + state.next_slot_seconds)
         self.crawl_delay = max(self.crawl_delay, state.crawl_delay)
         if now + state.pause_seconds > max(now, self.paused_until):

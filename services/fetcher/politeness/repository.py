@@ -1,7 +1,7 @@
-"""The ``hosts`` collection: pauses and Crawl-delays that outlive a process.
+"""Repository of the ``hosts`` collection: pauses and Crawl-delays that outlive a process.
 
-The fetcher that has a host's partition writes about it; another one where a redirect led there, so
-no pause that is stored is ever shortened. An entry expires when the host may be asked again.
+It is written by the fetcher with the host's partition, and by others after redirects, so a stored
+pause is never shortened. An entry expires at the end of the pause.
 """
 
 from collections.abc import Sequence
@@ -20,23 +20,23 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class DelayReason(StrEnum):
-    """Why a host is not asked now."""
+    """Reason of a pause."""
 
     THROTTLED = "throttled"
-    """It answered that it is asked too often."""
+    """429, 503 or ``Retry-After``."""
     SILENT = "silent"
-    """It does not answer."""
+    """No response."""
     CRAWL_DELAY = "crawl_delay"
-    """Its robots.txt wants so long between two requests."""
+    """Its ``Crawl-delay`` is long."""
 
 
 MOST_HOSTS = 100_000
-"""Where so many are paused, others are paused in the memory of their fetcher only."""
+"""Limit of stored pauses; further ones are kept in memory only."""
 
 
 @dataclass(frozen=True)
 class DelayedHost:
-    """A host that is not asked now, for people."""
+    """A paused host, for display."""
 
     host: str
     reason: DelayReason
@@ -45,7 +45,7 @@ class DelayedHost:
 
 
 class HostRepository:
-    """Reads and writes what every fetcher has to know of a host.
+    """Reads and writes the shared state of hosts.
 
     Args:
         collection: The ``hosts`` collection.
@@ -56,7 +56,7 @@ class HostRepository:
         self._find = Grouped(self._find_each)
 
     async def find(self, name: str) -> HostState | None:
-        """Return what is stored of a host that may not be asked yet, or None."""
+        """Return the stored state of a paused host, or None."""
         return await self._find(name)
 
     async def _find_each(self, names: Sequence[str]) -> Sequence[HostState | None]:
@@ -66,7 +66,7 @@ class HostRepository:
         return [found.get(name) for name in names]
 
     async def delayed(self, *, limit: int) -> list[DelayedHost]:
-        """Return hosts that are not asked now, those that are longest away first."""
+        """Return paused hosts, the longest pause first."""
         now = datetime.now(tz=UTC)
         found = self._collection.find(
             {"expires_at": {"$gt": now}}, sort=[("expires_at", -1)], limit=limit
@@ -74,14 +74,14 @@ class HostRepository:
         return [_to_delayed(each, now) async for each in found]
 
     async def save(self, name: str, state: HostState) -> None:
-        """Store a state until its pause is over and its next slot is due."""
+        """Store a state until the end of its pause and its next slot."""
         change = _to_change(state, datetime.now(tz=UTC))
         if await self._collection.update_one({"_id": name}, change):
             return
         if await self._collection.size() >= MOST_HOSTS:
-            log.warning("pause of a host not stored: too many are", host=name)
+            log.warning("too many paused hosts, pause not stored", host=name)
             return
-        with suppress(DuplicateDocumentError):  # two answers at once: the other says the same
+        with suppress(DuplicateDocumentError):  # a concurrent write with the same state
             await self._collection.update_one({"_id": name}, change, upsert=True)
 
 

@@ -1,13 +1,13 @@
-"""Schedules downloads: gives slots to hosts in turn, each within its limits.
+"""Download scheduler: grants slots to hosts round-robin, within limits per host.
 
-Work on one host is all in one process (``adapters/rabbitmq/partitions.py``), so its limits are kept
-here, in memory; what must survive the process is in ``repository``. A download that lasts counts
-against its host's limit, and after a second no more against that of all: slow and dead hosts would
-else use up what the others could have.
+All jobs of a host are in one process (``adapters/rabbitmq/partitions.py``), so its limits are in
+memory; state that must survive the process is in ``repository``. A download counts against its
+host's limit until it ends, but against the global limit only for a second, so that slow hosts do
+not exhaust it.
 
-A delivery that waits here is unacknowledged and takes a place of its partition's prefetch. So only
-what is due within seconds waits here; the rest is delayed in RabbitMQ about as long as its slot
-needs (docs/decisions/0013-hosts-partitioned-by-hash.md).
+A delivery that waits here is unacknowledged and occupies its partition's prefetch. So only jobs due
+within seconds wait here; others are delayed in RabbitMQ until about their slot
+(docs/decisions/0013-hosts-partitioned-by-hash.md).
 """
 
 import asyncio
@@ -27,14 +27,14 @@ from services.fetcher.sources.addresses import is_submitted
 
 YOUNG_SECONDS = 1.0
 OLD_PER_YOUNG = 4
-"""Downloads in all, for each that may be young: their memory and sockets have a limit too."""
+"""Limit of all downloads, as a multiple of the limit of young ones, for memory and sockets."""
 HOLD_SECONDS = DELAY_SECONDS[0]
-"""The shortest delay queue: what is due sooner is held here."""
+"""Delay of the shortest delay queue; jobs due sooner wait here."""
 MOST_HELD_SECONDS = 2 * HOLD_SECONDS
-"""What took longer than was foreseen is delayed after all."""
+"""Waiting jobs not due within this time are delayed after all."""
 LONGEST_DELAY_SECONDS = DELAY_SECONDS[-1]
 DELAYED_PER_MINUTE = 12_000
-"""Deliveries that may be delayed, at once or evenly: each costs RabbitMQ a copy."""
+"""Token bucket of delayed deliveries: each costs RabbitMQ a copy."""
 KNOWN_HOSTS = 10_000
 
 _SILENT = frozenset({"timeout", "connection_failed", "dns_failure"})
@@ -43,26 +43,26 @@ _THROTTLED = frozenset({"rate_limited"})
 
 @dataclass(frozen=True)
 class SlotLimits:
-    """How much at once, and how often."""
+    """Limits of downloads."""
 
     at_once: int
-    """Downloads of all hosts together, those that last left out."""
+    """Concurrent downloads of all hosts, without long-running ones."""
     at_once_per_host: int
     per_second_per_host: float = 0.0
-    """0: as often as it answers."""
+    """0: no limit."""
 
     @property
     def in_all(self) -> int:
-        """Downloads at once, those that last included."""
+        """Concurrent downloads, including long-running ones."""
         return self.at_once * OLD_PER_YOUNG
 
 
 class HostScheduler:
-    """Gives slots to downloads.
+    """Grants slots to downloads.
 
     Args:
-        limits: What holds for all hosts.
-        repository: Pauses and Crawl-delays, as all fetchers see them.
+        limits: Of all hosts.
+        repository: Shared pauses and Crawl-delays.
     """
 
     def __init__(self, limits: SlotLimits, repository: HostRepository) -> None:
@@ -78,16 +78,15 @@ class HostScheduler:
 
     @asynccontextmanager
     async def slot(self, name: str, *, due_in: float = 0.0) -> AsyncIterator[None]:
-        """Wait for a slot of a host, and have it for the length of the block.
+        """Wait for a slot of a host, and hold it during the block.
 
         Args:
             name: The host.
-            due_in: Seconds until the slot that this job was promised when it was delayed.
+            due_in: Seconds until the slot reserved for this job when it was delayed.
 
         Raises:
             PostponedError: The slot is not due within seconds.
-            FailedDownloadError: The host does not answer, or throttles every request for long
-                (``host_paused``).
+            FailedDownloadError: The host is unresponsive or keeps throttling (``host_paused``).
         """
         await self.delay_unless_due(name, due_in=due_in)
         host, loop = self._host(name), asyncio.get_running_loop()
@@ -118,7 +117,7 @@ class HostScheduler:
             self._end(host, is_young=is_young)
 
     async def delay_unless_due(self, name: str, *, due_in: float = 0.0) -> None:
-        """Return where a job may wait here for its slot, or has none to wait for.
+        """Return if a job may wait here for its slot, or needs none.
 
         Raises:
             PostponedError: The slot is not due within seconds.
@@ -130,19 +129,19 @@ class HostScheduler:
             raise error
 
     def reload(self) -> None:
-        """Read anew what is stored of a host before it is asked: another process may have been."""
+        """Reload the stored state of a host, which another process may have changed."""
         self._generation += 1
 
     def answered(self, name: str) -> None:
-        """Note that a host answered, whatever it said."""
+        """Record any response of a host."""
         self._host(name).answered()
 
     def knows(self, name: str) -> bool:
-        """Return whether a host answered before."""
+        """Return whether a host has answered before."""
         return self._host(name).is_known
 
     async def set_crawl_delay(self, name: str, seconds: float) -> None:
-        """Note how many seconds a host wants between two requests; the next one waits so long."""
+        """Set the ``Crawl-delay`` of a host."""
         host = self._host(name)
         host.crawl_delay = seconds
         host.earliest = max(host.earliest, asyncio.get_running_loop().time() + seconds)
@@ -150,7 +149,7 @@ class HostScheduler:
         await self._save(host)
 
     async def failed(self, name: str, error: FailedDownloadError) -> None:
-        """Note that a host did not answer, or answered that it is asked too often."""
+        """Record a missing or throttling response of a host."""
         host, now = self._host(name), asyncio.get_running_loop().time()
         before, retry_after = host.paused_until, error.retry_after_seconds
         if error.code in _THROTTLED or retry_after is not None:
@@ -181,20 +180,20 @@ class HostScheduler:
         host.generation = generation
 
     async def _save(self, host: Host) -> None:
-        """Store what would hold deliveries back for long, for whoever has this host next."""
+        """Store a long pause for the host's next process."""
         now = asyncio.get_running_loop().time()
         if max(host.paused_until, host.earliest) - now > HOLD_SECONDS:
             await self._repository.save(host.name, host.state(now))
             host.is_stored = True
 
     def _delay(self, host: Host, due_in: float = 0.0) -> PostponedError | None:
-        """Return why a job can't wait here, and reserve a slot for it; None where it can."""
+        """Reserve a slot and return the error of a job that can't wait here; None if it can."""
         now = asyncio.get_running_loop().time()
         if _is_given_up(host, now):
             return None  # its jobs fail
         limit, free, seconds = self._limit(host), now, host.mean_seconds
         if host.active >= limit:
-            seconds = max(seconds, now - host.granted)  # so long no download has ended
+            seconds = max(seconds, now - host.granted)  # no download has ended yet
             free = now + seconds / limit
         interval = max(self._pause_of(host), seconds / limit)
         if due_in > HOLD_SECONDS:
@@ -204,7 +203,9 @@ class HostScheduler:
         if due - now <= HOLD_SECONDS:
             return None
         due = max(due, host.reserved_until)
-        if due - now <= LONGEST_DELAY_SECONDS:  # else it asks again then: nothing is promised
+        if (
+            due - now <= LONGEST_DELAY_SECONDS
+        ):  # otherwise it is rescheduled then, without reservation
             host.reserved_until = due + interval
         return _slow(min(due - now, LONGEST_DELAY_SECONDS))
 
@@ -217,7 +218,7 @@ class HostScheduler:
             await slot
         except asyncio.CancelledError:
             if slot.done() and not slot.cancelled() and slot.exception() is None:
-                self._end(host, is_young=True)  # it was given in the same moment
+                self._end(host, is_young=True)  # it was granted at the same moment
             raise
 
     def _limit(self, host: Host) -> int:
@@ -226,11 +227,11 @@ class HostScheduler:
         return 1 if host.is_silent or not host.is_known else self._limits.at_once_per_host
 
     def _pause_of(self, host: Host) -> float:
-        """Return how many seconds lie between two requests."""
+        """Return the seconds between two requests."""
         return 0.0 if host.is_own else max(self._interval, host.crawl_delay)
 
     def _list(self, host: Host) -> None:
-        """Let a host take part, where it has something to do and may."""
+        """Add a host to the round if it has waiting jobs and free slots."""
         if host.is_listed or host.timer is not None or not host.waiting:
             return
         if host.active >= self._limit(host):
@@ -249,14 +250,16 @@ class HostScheduler:
         self._fill()
 
     def _fill(self) -> None:
-        """Give slots, to one host after the other, while there is room."""
+        """Grant slots to hosts round-robin, up to the limits."""
         limits, loop = self._limits, asyncio.get_running_loop()
         while self._ready and self._young < limits.at_once and self._active < limits.in_all:
-            now = loop.time()  # of this round: with an older one than `_list` has it never ends
+            now = (
+                loop.time()
+            )  # one time for the round: an older one than in `_list` would loop forever
             host = self._ready.popleft()
             host.is_listed = False
             while host.waiting and host.waiting[0].done():
-                del host.waiting[0]  # nobody waits for it any more
+                del host.waiting[0]  # cancelled
             is_due = now >= max(host.earliest, host.paused_until)
             if is_due and host.waiting and host.active < self._limit(host):
                 host.waiting.popleft().set_result(None)
@@ -275,7 +278,7 @@ class HostScheduler:
         self._fill()
 
     def _review(self, host: Host) -> None:
-        """Turn away those who wait for a host and are not due within seconds any more."""
+        """Postpone jobs of a host that are no longer due within seconds."""
         waiting, host.waiting = host.waiting, deque()
         is_given_up = _is_given_up(host, asyncio.get_running_loop().time())
         for slot in waiting:
@@ -287,7 +290,7 @@ class HostScheduler:
                 host.waiting.append(slot)
 
     def _forget(self) -> None:
-        """Make room: for what is not remarkable first, and for all that is idle where need be."""
+        """Evict idle hosts, first those without failures."""
         now = asyncio.get_running_loop().time()
         idle = [host for host in self._hosts.values() if host.is_idle(now)]
         plain = [host for host in idle if not host.is_remarkable]

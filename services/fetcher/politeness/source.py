@@ -1,4 +1,4 @@
-"""Downloads that tell the scheduler how each host answered, and its Crawl-delay."""
+"""Report results and Crawl-delays of downloads to the scheduler."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -15,11 +15,11 @@ from services.fetcher.politeness.scheduler import HostScheduler
 from services.fetcher.sources.addresses import is_submitted
 
 Delay = Callable[[str], Awaitable[float | None]]
-"""Returns how many seconds the host of a URL wants between two requests, where it says so."""
+"""Returns the ``Crawl-delay`` of a URL's host in seconds, or None."""
 
 
 class Source(Protocol):
-    """Where images come from."""
+    """A source of images."""
 
     async def get(self, url: str, *, validators: Validators | None = None) -> Download:
         """Return the content of a URL, or raise NotModifiedError."""
@@ -27,12 +27,12 @@ class Source(Protocol):
 
 
 class PoliteSource:
-    """Tells the scheduler how each host answered.
+    """Reports the result of each download to the scheduler.
 
     Args:
         source: Downloads.
-        delay: What robots.txt says about that.
-        scheduler: Gives slots, before each download, to who asks for it.
+        delay: Crawl-delay of robots.txt.
+        scheduler: Of slots.
     """
 
     def __init__(self, source: Source, delay: Delay, scheduler: HostScheduler) -> None:
@@ -44,11 +44,11 @@ class PoliteSource:
         """Return the content of a URL.
 
         Raises:
-            RefusedDownloadError: It fails every time.
-            FailedDownloadError: It may work later.
-            NotModifiedError: It is what it was, say the validators.
+            RefusedDownloadError: Permanent failure.
+            FailedDownloadError: Transient failure.
+            NotModifiedError: Unchanged since the validators.
         """
-        if is_submitted(url):  # no host is asked
+        if is_submitted(url):  # no request to a host
             return await self._source.get(url)
         host = host_of(url)
         if not self._scheduler.knows(host) and (seconds := await self._delay(url)):
@@ -56,7 +56,7 @@ class PoliteSource:
         try:
             download = await self._source.get(url, validators=validators)
         except FailedDownloadError as error:
-            if error.host is not None:  # the one that was asked answered, with a redirect
+            if error.host is not None:  # the requested host did answer, with a redirect
                 self._scheduler.answered(host)
             await self._scheduler.failed(error.host or host, error)
             raise

@@ -1,9 +1,9 @@
-"""Where items are that have no URL of their own: members of archives, and files that were sent.
+"""Addresses of items without a URL: members of archives, and submitted files.
 
-A member is at the archive's URL and ``#member``. A file that was sent is at
-``submitted:<digest>/<file name>``, and a member of it at that and ``#member``. The digest is one
-that nobody can tell who has neither the file nor the list of a batch made of it: whoever knows the
-address may read the file (docs/decisions/0035-submitted-files.md).
+A member's address is the archive's URL and ``#member``. A submitted file's address is
+``submitted:<digest>/<file name>``, and that of its members adds ``#member``. The digest is a
+capability: it can't be guessed without the file or the batch's list, and gives access to the file
+(docs/decisions/0035-submitted-files.md).
 """
 
 import re
@@ -31,33 +31,33 @@ def split_member(url: str) -> tuple[str, str]:
 
 
 def is_archive_path(path: str) -> bool:
-    """Return whether a URL's path ends as an archive's does: its fragment then names a member."""
+    """Return whether a URL's path has an archive's suffix: its fragment then names a member."""
     return path.lower().endswith(_ENDS)
 
 
 def submitted_url(digest: str, file_name: str) -> str:
-    """Return the address of a file that was sent."""
+    """Return the address of a submitted file."""
     return f"{SUBMITTED}{digest}/{quote(file_name, safe='') or 'file'}"
 
 
 def is_submitted(url: str) -> bool:
-    """Return whether an address says that it is of a file that was sent."""
+    """Return whether an address is of a submitted file."""
     return url.startswith(SUBMITTED)
 
 
 def submitted_digest(url: str) -> str | None:
-    """Return which submitted file an address is of, or None where it is not well-formed."""
+    """Return the submitted file of an address, or None if it is malformed."""
     found = _SUBMITTED.fullmatch(url)
     return found[1] if found else None
 
 
 def own_name(url: str) -> str | None:
-    """Return what stands for the host of a file that was sent; None: it is of a real host."""
+    """Return the pseudo-host of a submitted file; None for a real host."""
     return url.partition("/")[0] if is_submitted(url) else None
 
 
 def name_of(url: str) -> str | None:
-    """Return the name that a person knows an item by: path of the member, or name of the file."""
+    """Return the displayed name of an item: path of the member, or name of the file."""
     address, member = split_member(url)
     if member:
         return member
@@ -65,5 +65,5 @@ def name_of(url: str) -> str | None:
 
 
 def stem_of(path: str) -> str:
-    """Return the name of a file without folders and endings: ``scans`` of ``a/scans.tar.gz``."""
+    """Return the name of a file without folders and suffixes: ``scans`` of ``a/scans.tar.gz``."""
     return _ALL_ENDS.sub("", PurePosixPath(path.replace("\\", "/")).name)

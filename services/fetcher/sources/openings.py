@@ -1,4 +1,4 @@
-"""Opens what was sent, or fetched by its address: a list, an archive, or images."""
+"""Open uploads and downloads: a list, an archive, or images."""
 
 import asyncio
 import hashlib
@@ -47,7 +47,7 @@ _ARCHIVE_TYPES = frozenset({"application/zip", "application/x-zip-compressed", "
 
 @dataclass(frozen=True)
 class ListLimits:
-    """How large a list may be: in bytes, as sent and after decompression, and in rows."""
+    """Limits of a list: in bytes, also after decompression, and in rows."""
 
     any_bytes: int
     json_bytes: int
@@ -60,22 +60,22 @@ class ListLimits:
 
 @dataclass(frozen=True)
 class Sent:
-    """A file as it came, which gzip may have packed."""
+    """A received file, which may be compressed by gzip."""
 
     file: IO[bytes]
     file_name: str = ""
     content_type: str = ""
     url: str | None = None
-    """Where it was fetched from; None: it was sent."""
+    """URL of a download; None for an upload."""
 
     @property
     def format(self) -> ListFormat | None:
-        """Of a list, as its name or else its content type says."""
+        """Of a list, by its name or content type."""
         return find_format(content_type=self.content_type, file_name=self.file_name)
 
     @property
     def is_archive(self) -> bool:
-        """Whether it is called one."""
+        """Whether its name or content type is an image's."""
         is_typed = self.content_type.partition(";")[0].strip().lower() in _ARCHIVE_TYPES
         return is_archive_path(self.file_name) or (is_typed and self.format is None)
 
@@ -99,26 +99,26 @@ class _Whole:
 
 @dataclass(frozen=True)
 class Opened:
-    """What was sent, ready to be read once."""
+    """An opened file, to be read once."""
 
     contents: OpenList
     kind: SourceKind = "url"
     collection: str | None = None
-    """That its own name suggests."""
+    """Default collection, from its name."""
     digest: str = ""
-    """Of its bytes after decompression, and of what is said of them."""
+    """Of its decompressed bytes and its parameters."""
     keep: Callable[[], Awaitable[None]] | None = None
-    """Keeps what its items are read from; to be called when all rows are read."""
+    """Stores the file that its items are read from; call it after the last row."""
 
 
 class Openings:
     """Opens files.
 
     Args:
-        spool: Where they are while they are read.
-        lists: How large a list may be.
-        archives: How large an archive may be.
-        files: Where those are kept whose members are read later.
+        spool: Temporary files.
+        lists: Limits of a list.
+        archives: Limits of an archive.
+        files: Store of files whose members are read later.
         max_item_bytes: Of an image.
     """
 
@@ -139,31 +139,31 @@ class Openings:
         self._threads = ThreadPoolExecutor(OPENED_AT_ONCE, "lists")
 
     def limit_of(self, sent: Sent) -> int:
-        """Return how many bytes may be sent; what it is may be known only when it is here."""
+        """Return the limit of an upload, whose format may be unknown before it is received."""
         if sent.format in {None, ListFormat.PARQUET}:
             return self.most_bytes
         return self._lists.of(sent.format)
 
     @property
     def most_bytes(self) -> int:
-        """Of whatever is sent."""
+        """Limit of any upload."""
         return max(self._archives.max_archive_bytes, self._lists.any_bytes)
 
     @asynccontextmanager
     async def open(
         self, sent: Sent, options: ReadingOptions, *said: object
     ) -> AsyncIterator[Opened]:
-        """Give what a file holds, for the length of an ``async with`` block.
+        """Open a file for an ``async with`` block.
 
         Args:
             sent: The file.
             options: How to read it.
-            said: Of the file, for its digest.
+            said: Parameters, for its digest.
 
         Raises:
-            ProblemError: 413, it is too large; 415, it is nothing that is read.
-            MalformedListError: It cannot be read; also while its rows are.
-            NoSpaceError: There is no room for it now.
+            ProblemError: 413, too large; 415, unsupported format.
+            MalformedListError: It can't be read; also while reading rows.
+            NoSpaceError: The spool is full.
         """
         with ExitStack() as stack:
             check = partial(self._check_size, sent, sent.file.seek(0, SEEK_END))
@@ -247,7 +247,7 @@ class Openings:
             yield contents
 
     def _check_size(self, sent: Sent, packed_bytes: int, start: bytes, size: int) -> None:
-        """Refuse what becomes too large as its gzip is undone."""
+        """Refuse files that become too large while being decompressed."""
         limit = (
             self.limit_of(sent) if start.startswith(PARQUET_MARK) else self._lists.of(sent.format)
         )
@@ -269,7 +269,7 @@ def _kind_of_image(whole: _Whole) -> tuple[SourceKind, str | None]:
 
 
 def default_collection(opened: Opened, kind: SourceKind, name: str | None) -> str:
-    """Return the collection of a batch for which nobody names one."""
+    """Return the default collection of a batch."""
     match kind:
         case "upload":
             return UPLOADS
@@ -280,23 +280,23 @@ def default_collection(opened: Opened, kind: SourceKind, name: str | None) -> st
 
 
 def clean_file_name(name: str | None) -> str:
-    """Return the last part of a file's name as text of a bounded length."""
+    """Return the last part of a file's name, truncated."""
     last = PurePosixPath((name or "").replace("\\", "/")).name
     return last.encode(errors="replace").decode()[-MAX_FILE_NAME:]
 
 
 def name_of_url(url: str) -> str:
-    """Return the file name that a URL's path ends in."""
+    """Return the file name of a URL's path."""
     return clean_file_name(URL(url).path)
 
 
 def too_large(limit: int) -> ProblemError:
-    """Describe a list that is larger than ``limit`` bytes."""
+    """Return the error of a list larger than ``limit`` bytes."""
     return ProblemError(413, "list_too_large", f"more than {limit} bytes")
 
 
 def _with_charset(options: ReadingOptions, sent: Sent) -> ReadingOptions:
-    """Return options with the encoding that the content type declares, where none is given."""
+    """Return options with the content type's encoding as default."""
     message = Message()
     message["Content-Type"] = sent.content_type
     charset = message.get_content_charset()
@@ -304,15 +304,15 @@ def _with_charset(options: ReadingOptions, sent: Sent) -> ReadingOptions:
 
 
 def _unknown(sent: Sent) -> ProblemError:
-    """Say what to do with a file that is nothing that is read."""
+    """Return the error of an unsupported file, with supported formats."""
     what = sent.content_type.partition(";")[0].strip().lower()[:100]
     if what == "application/pdf" or sent.file_name.lower().endswith(".pdf"):
         detail = PDF_REFUSED
     elif what.startswith("image/") or is_image(sent.file_name):
-        detail = "it is called an image, and is none that is read: PNG, JPEG, WebP, TIFF, BMP, GIF"
+        detail = "declared as an image, but not one of PNG, JPEG, WebP, TIFF, BMP, GIF"
     else:
         detail = (
-            f"{what or 'no content type'} is not read: send text/plain (one URL a line), CSV, "
+            f"{what or 'no content type'} is not supported: send text/plain (one URL a line), CSV, "
             "JSON (lines), Parquet, a .zip or .tar(.gz) of images, or an image"
         )
     return ProblemError(415, "unsupported_list_format", detail)

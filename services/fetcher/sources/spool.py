@@ -1,4 +1,4 @@
-"""Files on disk that lists and archives pass through: without a name, and bounded together."""
+"""Spool: unnamed temporary files of lists and archives, with a common size limit."""
 
 import threading
 from collections.abc import Iterator
@@ -10,21 +10,21 @@ from weakref import WeakKeyDictionary
 from services.common.download.errors import FailedDownloadError
 
 NO_SPACE: Final = "no_space"
-"""Code of what has no room on this machine's disk."""
+"""Code of a full spool or disk."""
 
 
 class NoSpaceError(FailedDownloadError):
-    """There is no room for a list or an archive on this machine's disk; it may pass."""
+    """The spool or the disk is full; transient."""
 
     def __init__(self, reason: str | None) -> None:
-        super().__init__(NO_SPACE, f"it cannot be kept here for now: {reason}")
+        super().__init__(NO_SPACE, f"no space: {reason}")
 
 
 class Spool:
-    """Makes files, and keeps them together within a limit; from any thread.
+    """Creates files within a common size limit (thread-safe).
 
-    A file that nobody holds any more is closed by itself, and does not count either: a thread may
-    end, or write on, when whoever waited for it has gone.
+    Unreferenced files are closed and no longer count, as threads may outlive their cancelled
+    callers.
 
     Args:
         max_bytes: Of all files at one time.
@@ -36,7 +36,7 @@ class Spool:
         self._lock = threading.Lock()
 
     def new_file(self) -> IO[bytes]:
-        """Return a file, to be discarded.
+        """Create a file, to be closed by ``discard``.
 
         Raises:
             NoSpaceError: There is no space left.
@@ -48,7 +48,7 @@ class Spool:
 
     @contextmanager
     def file(self) -> Iterator[IO[bytes]]:
-        """Give a file for the length of a ``with`` block.
+        """Yield a file for a ``with`` block.
 
         Raises:
             NoSpaceError: There is no space left.
@@ -70,7 +70,7 @@ class Spool:
             file.write(content)
 
     def flush(self, file: IO[bytes]) -> None:
-        """Have all of a file on disk, where others see it.
+        """Flush a file to disk.
 
         Raises:
             NoSpaceError: There is no space left.
@@ -79,23 +79,23 @@ class Spool:
             file.flush()
 
     def take(self, owner: object, size: int) -> None:
-        """Count bytes that are somebody's, until they are given back.
+        """Reserve bytes for an owner.
 
         Raises:
-            NoSpaceError: There would be too many.
+            NoSpaceError: The limit is exceeded.
         """
         with self._lock:
             if sum(self._taken.values()) + size > self._max_bytes:
-                raise NoSpaceError("others have taken the room for lists and archives")
+                raise NoSpaceError("spool limit reached (FETCHER_MAX_SPOOL_BYTES)")
             self._taken[owner] = self._taken.get(owner, 0) + size
 
     def give_back(self, owner: object) -> None:
-        """Forget what is somebody's."""
+        """Release an owner's bytes."""
         with self._lock:
             self._taken.pop(owner, None)
 
     def discard(self, file: IO[bytes]) -> None:
-        """Close a file; what it could not write is not missed."""
+        """Close a file, ignoring write errors."""
         with suppress(OSError):
             file.close()
         self.give_back(file)
@@ -103,7 +103,7 @@ class Spool:
 
 @contextmanager
 def space_errors() -> Iterator[None]:
-    """Tell apart what this machine lacks from what is wrong with the content.
+    """Translate OSError, so that a full disk is not taken for bad content.
 
     Raises:
         NoSpaceError: The block raised an OSError.

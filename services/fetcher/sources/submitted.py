@@ -1,4 +1,4 @@
-"""Keeps files that are sent, in a bucket of their own, and gives their bytes as a download's."""
+"""Store submitted files in their own bucket, and read them like downloads."""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from services.fetcher.sources.archives.unpacking import Source
 
 _BLOCK_BYTES = 1024 * 1024
 _PURPOSE = b"docreco submitted file\0"
-"""Hashed before the bytes: their plain SHA-256 may be published, and must not open the file."""
+"""Prefix of the hash: the plain SHA-256 may be public, and must not give access to the file."""
 
 
 def digest_of_file(file: IO[bytes]) -> str:
@@ -28,11 +28,11 @@ def digest_of_file(file: IO[bytes]) -> str:
 
 
 class SubmittedFiles:
-    """Downloads URLs, and reads files that were sent.
+    """Downloads URLs, and reads submitted files.
 
     Args:
         source: Downloads.
-        store: The bucket of what was sent.
+        store: The bucket of submitted files.
         max_item_bytes: Of a file that is an image.
     """
 
@@ -42,7 +42,7 @@ class SubmittedFiles:
         self._max_item_bytes = max_item_bytes
 
     async def keep(self, digest: str, file: IO[bytes]) -> None:
-        """Keep a file under its digest, anew where it is there: its days begin again.
+        """Store a file under its digest; storing it again renews its expiry.
 
         Raises:
             ObjectStoreUnavailableError: It was not acknowledged.
@@ -50,12 +50,12 @@ class SubmittedFiles:
         await self._store.write_file(digest, file)
 
     async def get(self, url: str, *, validators: Validators | None = None) -> Download:
-        """Return the content of a URL, or of a file that was sent.
+        """Return the content of a URL or of a submitted file.
 
         Raises:
-            RefusedDownloadError: It fails every time: also where the file is kept no more.
-            FailedDownloadError: It may work later.
-            NotModifiedError: It is what it was, say the validators.
+            RefusedDownloadError: Permanent failure, including an expired file.
+            FailedDownloadError: Transient failure.
+            NotModifiedError: Unchanged since the validators.
             ObjectStoreUnavailableError: The store does not answer.
         """
         if not is_submitted(url):
@@ -71,7 +71,7 @@ class SubmittedFiles:
     def stream(
         self, url: str, *, max_bytes: int
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Open a URL, or a file that was sent, and give its bytes in pieces."""
+        """Open a URL or a submitted file, and stream its bytes."""
         if not is_submitted(url):
             return self._source.stream(url, max_bytes=max_bytes)
         return self._stream(url)
@@ -88,12 +88,12 @@ class SubmittedFiles:
 def _key(url: str) -> str:
     digest = submitted_digest(url)
     if digest is None:
-        raise RefusedDownloadError("invalid_url", "it is no address of a submitted file")
+        raise RefusedDownloadError("invalid_url", "not an address of a submitted file")
     return digest
 
 
 def _gone() -> RefusedDownloadError:
     return RefusedDownloadError(
         "submitted_file_gone",
-        "the submitted file that holds it is not kept, or no more: submit that file again",
+        "the submitted file has expired: submit it again",
     )

@@ -1,4 +1,4 @@
-"""Reads members of an archive by an index that takes 45 bytes a member, on disk or in memory."""
+"""Random access to archive members by an index of 45 bytes per member, on disk or in memory."""
 
 import hashlib
 import struct
@@ -23,7 +23,7 @@ _IS_DEFLATED, _HAS_CRC = 1, 2
 
 
 class Place(NamedTuple):
-    """Where a member's content is, and what it must be."""
+    """Location and checks of a member's content."""
 
     at: int
     packed_size: int
@@ -33,9 +33,7 @@ class Place(NamedTuple):
 
 
 def index_records(entries: Iterable[Entry], limits: ArchiveLimits) -> Iterator[bytes]:
-    """Yield the records of an index, in its order: of each member that is taken.
-
-    Of members with the same path the first is taken.
+    """Yield the sorted index records of accepted members, the first of each path.
 
     Raises:
         ArchiveRefusedError: There are too many members, or they are too large together.
@@ -53,24 +51,24 @@ def index_records(entries: Iterable[Entry], limits: ArchiveLimits) -> Iterator[b
 
 
 class MemberReader:
-    """Reads members, from any thread.
+    """Reads members (thread-safe).
 
     Args:
         file: The archive.
-        index: Its ``index_records``, one after the other.
+        index: Its concatenated ``index_records``.
     """
 
     def __init__(self, file: IO[bytes], index: IO[bytes]) -> None:
         self._file = file
         self._index = index
         self._count = index.seek(0, 2) // _RECORD.size
-        self._reading = threading.Lock()  # who gave up waiting leaves a thread that still reads
+        self._reading = threading.Lock()  # a cancelled caller leaves a thread that still reads
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
-        """Return a member's content: the whole, or the first ``max_bytes`` + 1 bytes.
+        """Return a member's content, or its first ``max_bytes`` + 1 bytes.
 
         Raises:
-            ArchiveRefusedError: There is no such member, or its content is not as it should be.
+            ArchiveRefusedError: The member does not exist, or its content is corrupt.
         """
         with self._reading:
             place = self._find(_digest(name))
@@ -90,7 +88,7 @@ class MemberReader:
             if found == digest:
                 return Place(*place)
             low, high = (middle + 1, high) if found < digest else (low, middle)
-        raise ArchiveRefusedError("the archive has no such member that can be read")
+        raise ArchiveRefusedError("the archive has no such readable member")
 
 
 def _stored(file: IO[bytes], place: Place, most: int) -> bytes:
@@ -116,7 +114,7 @@ def _inflated(file: IO[bytes], place: Place, most: int) -> bytes:
 
 def _check(content: bytes, place: Place) -> None:
     if len(content) != place.size:
-        raise ArchiveRefusedError("the member has not as many bytes as it should")
+        raise ArchiveRefusedError("the member has a wrong length")
     if place.flags & _HAS_CRC and zlib.crc32(content) != place.crc:
         raise ArchiveRefusedError("the member's checksum is wrong")
 

@@ -1,6 +1,6 @@
-"""The formats of archives, read without believing what they say of themselves.
+"""Formats of archives, parsed as untrusted input.
 
-What this costs is bounded; even so the fetcher runs it in a child process (``opening.py``).
+The cost is bounded; additionally the fetcher runs it in a child process (``opening.py``).
 """
 
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ _TAR_MARK_AT = 257
 
 
 class ArchiveFormat(StrEnum):
-    """How an archive is written."""
+    """Format of an archive."""
 
     ZIP = "zip"
     TAR = "tar"
 
 
 def sniff_archive(start: bytes) -> ArchiveFormat | None:
-    """Return the format of an archive by its first 512 bytes, or None; gzip is undone already."""
+    """Return the format of an archive by its first 512 (decompressed) bytes, or None."""
     if start.startswith(_ZIP_MARKS):
         return ArchiveFormat.ZIP
     if start[_TAR_MARK_AT:].startswith(b"ustar"):
@@ -35,7 +35,7 @@ def sniff_archive(start: bytes) -> ArchiveFormat | None:
 
 
 class OpenArchive:
-    """An archive, or what gzip made of one.
+    """A decompressed archive.
 
     Args:
         file: Its bytes; the caller closes it.
@@ -48,10 +48,10 @@ class OpenArchive:
         self._reader: MemberReader | None = None
 
     def entries(self) -> Iterator[Entry]:
-        """Yield its members, in its order.
+        """Yield its members in order.
 
         Raises:
-            ArchiveRefusedError: It is none, or broken, or too much.
+            ArchiveRefusedError: It is invalid, or exceeds a limit.
         """
         self._file.seek(0)
         match sniff_archive(self._file.read(SNIFFED_BYTES)):
@@ -66,15 +66,15 @@ class OpenArchive:
         """Yield the records of its index.
 
         Raises:
-            ArchiveRefusedError: It is none, or broken, or too much.
+            ArchiveRefusedError: It is invalid, or exceeds a limit.
         """
         return index_records(self.entries(), self._limits)
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
-        """Return a member's content: the whole, or the first ``max_bytes`` + 1 bytes.
+        """Return a member's content, or its first ``max_bytes`` + 1 bytes.
 
         Raises:
-            ArchiveRefusedError: There is no such member, or it cannot be read.
+            ArchiveRefusedError: The member does not exist or can't be read.
         """
         if self._reader is None:
             self._reader = MemberReader(self._file, BytesIO(b"".join(self.index())))
@@ -82,5 +82,5 @@ class OpenArchive:
 
 
 def open_archive(file: IO[bytes], limits: ArchiveLimits) -> OpenArchive:
-    """Open an archive; its format is found when its members are asked for."""
+    """Open an archive; its format is detected when its members are read."""
     return OpenArchive(file, limits)

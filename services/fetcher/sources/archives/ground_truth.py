@@ -1,4 +1,4 @@
-"""What is known of the images of an archive: tables, a text beside each image, IAM's lines.txt."""
+"""Ground truth of an archive: tables, a text file beside each image, IAM's lines.txt."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,10 +27,10 @@ from services.fetcher.sources.lists.parquet import to_rows
 from services.fetcher.sources.lists.rows import is_text
 
 MAX_TABLE_BYTES = 32 * 1024 * 1024
-"""A table is read whole."""
+"""Limit of a table, which is read as a whole."""
 MAX_TEXT_BYTES = 64 * 1024
 MAX_TRUTH_BYTES = 64 * 1024 * 1024
-"""All tables and texts of an archive together."""
+"""Limit of all tables and texts of an archive together."""
 
 WANTED = Wanted(where=FILE_NAMES, needs_text=True, has_details=True)
 _JSON_LINES = frozenset({".jsonl", ".ndjson"})
@@ -51,7 +51,7 @@ _COMPANION = re.compile(
 
 
 def is_companion(name: str) -> bool:
-    """Return whether a file of this name describes a data set, and is part of no image."""
+    """Return whether a file of this name describes a data set, not an image."""
     return _COMPANION.fullmatch(PurePosixPath(name).name) is not None
 
 
@@ -68,11 +68,11 @@ class GroundTruth:
         archive: Open.
         names: Of its members that ``may_annotate``.
         images: Of its members that are images.
-        report: Told what became of the texts; complete when all images were asked for.
-        options: What the archive's sender says of its tables and texts.
+        report: About the texts; complete after all images.
+        options: Format of its tables and texts, given by the sender.
 
     Raises:
-        ArchiveRefusedError: A table is too large, or all are too much together.
+        ArchiveRefusedError: A table is too large, or all together are.
     """
 
     def __init__(
@@ -90,25 +90,25 @@ class GroundTruth:
         self._images = ImageNames(list(images))
         self._beside = dict(_beside(names := list(names), list(images)))
         self._texts: dict[str, str | None] = {}
-        """Of tables; None where they disagree."""
+        """Of tables; None if they conflict."""
         self._details: dict[str, Details] = {}
         self.used = set(self._beside.values())
-        """Members of which something was understood, or that are known to repeat the others."""
+        """Parsed members, and those known to repeat them."""
         self.used.update(_records_of_exports(names))
         for name in names:
             if name in self.used:
                 continue
             if name.lower().endswith(".gt.txt"):
                 self._report.texts_without_image += 1
-                self._note(name, 0, "no_such_image", "there is no image beside it")
+                self._note(name, 0, "no_such_image", "no image beside it")
             else:
                 self._add_table(name)
 
     def of(self, name: str) -> tuple[str | None, Details]:
-        """Return the annotation of an image, or None, and what else is said of it.
+        """Return the annotation of an image, or None, and its metadata.
 
         Raises:
-            ArchiveRefusedError: The text beside it cannot be read, or all are too much together.
+            ArchiveRefusedError: The text beside it can't be read, or all together are too large.
         """
         text = self._texts[name] if name in self._texts else self._text_beside(name)
         self._report.rows += 1
@@ -136,7 +136,7 @@ class GroundTruth:
             rows = list(_rows(name, content, self._images, report, self._options))
         except (ValueError, RecursionError) as error:
             if not (is_companion(name) or _NO_TRUTH.search(PurePosixPath(name).name)):
-                self._note(name, 0, "no_ground_truth", f"not understood: {error}")
+                self._note(name, 0, "no_ground_truth", f"not a valid table: {error}")
             return
         found = 0
         for row in rows:
@@ -157,7 +157,7 @@ class GroundTruth:
         self._report.note_count += report.note_count - len(report.notes)
 
     def _add_row(self, table: str, row: TableRow | Damaged) -> int:
-        """Note what a row says; return whether it is of an image."""
+        """Record a row; return whether it belongs to an image."""
         if isinstance(row, Damaged):
             self._note(table, row.line, row.code, row.detail)
             return 0
@@ -165,11 +165,11 @@ class GroundTruth:
         if image is None:
             if row.text is not None:
                 self._report.texts_without_image += 1
-                detail = f"no image, or several, are named {row.where[:100]!r}"
+                detail = f"no image, or several, named {row.where[:100]!r}"
                 self._note(table, row.line, "no_such_image", detail)
             return 0
         self._add_details(table, row, image)
-        if row.text is None:  # a mere list of images: a text may be beside each
+        if row.text is None:  # a list of images without texts, which may be beside them
             return 1
         known = self._texts.setdefault(image, row.text)
         if known is not None and collapse(known) != collapse(row.text):
@@ -179,7 +179,7 @@ class GroundTruth:
         return 1
 
     def _add_details(self, table: str, row: TableRow, image: str) -> None:
-        """Keep what rows say of an image beside its text; where they differ, the first is right."""
+        """Store the metadata of an image; of conflicting rows the first is kept."""
         known = self._details.get(image, NO_DETAILS)
         both = known.completed_by(row.details)
         if both != row.details.completed_by(known):
@@ -203,7 +203,7 @@ class GroundTruth:
 
 
 def _beside(names: list[str], images: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield each image that has a text beside it, and the name of the text.
+    """Yield each image with a text file beside it, and its name.
 
     ``a.gt.txt`` or ``a.txt`` beside ``a.png``; also beside ``a.nrm.png``, the processed forms of
     which share their text (OCRopus, GT4HistOCR).
@@ -220,7 +220,7 @@ def _beside(names: list[str], images: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _records_of_exports(names: list[str]) -> Iterator[str]:
-    """Yield the records that ``docreco export`` writes beside its labels: those count."""
+    """Yield the records that ``docreco export`` writes beside its labels."""
     known = set(names)
     for name in names:
         path = PurePosixPath(name)
@@ -231,10 +231,10 @@ def _records_of_exports(names: list[str]) -> Iterator[str]:
 def _rows(
     name: str, content: bytes, images: ImageNames, report: Report, options: ReadingOptions
 ) -> Iterator[TableRow | Damaged]:
-    """Yield the rows of a table, by its name.
+    """Yield the rows of a table in the format of its name.
 
     Raises:
-        ValueError: It is not understood; says why.
+        ValueError: It is invalid, with the reason.
     """
     suffix = PurePosixPath(name).suffix.lower()
     file = BytesIO(content)
@@ -254,14 +254,14 @@ def _rows(
     else:
         has_tabs = any("\t" in line for _, line in lines[:10])
         separator = "\t" if has_tabs or suffix in {".tsv", ".tab"} else None
-        # A list of a training tool has a text in each row, not the missing values of a database
+        # Lists of training tools have a text in each row, not missing values of a database
         null = None if has_tabs else NULL
         source = TableSource(file, _names_image, separator, encoding, null=null)
         yield from read_table(source, wanted, report)
 
 
 def _parquet_rows(file: BytesIO, wanted: Wanted, report: Report) -> Iterator[TableRow | Damaged]:
-    # Only here: its library takes long to load
+    # Imported here, as its library is slow to load
     from services.fetcher.sources.lists import parquet_reader  # noqa: PLC0415
 
     try:

@@ -1,4 +1,4 @@
-"""What an archive holds, and which of it is taken."""
+"""Members of an archive, and the checks for accepting them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from typing import Literal, Protocol
 from services.fetcher.sources.lists.rows import MalformedListError, Rejection, is_text, reject
 
 MAX_NAME_LENGTH = 1000
-"""Characters of a member's path: it becomes part of a URL."""
+"""Characters of a member's path, which becomes part of a URL."""
 MAX_NAMES_LENGTH = 32 * 1024 * 1024
-"""Characters of all paths together: they are in memory at once."""
+"""Characters of all paths together, which are in memory."""
 
 NAME_KEPT = MAX_NAME_LENGTH + 1
-"""Characters that show that a name is too long: an archive may have one of any length."""
+"""Characters read of a name, enough to detect that it is too long."""
 
 _ARCHIVES = frozenset(
     {".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar"}
@@ -21,61 +21,61 @@ _ARCHIVES = frozenset(
 
 
 class ArchiveRefusedError(MalformedListError):
-    """The archive as a whole is not taken."""
+    """The archive as a whole is refused."""
 
     code: Literal["archive_refused"] = "archive_refused"
 
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """How much an archive may hold."""
+    """Limits of an archive."""
 
     members: int
     decoded_bytes: int
     """All members together, after decompression."""
     ratio: int
-    """Decoded bytes by bytes of the archive, of one member."""
+    """Compression ratio of one member."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A member as the archive's directory says."""
+    """A member, as declared by the archive's directory."""
 
     name: str
     size: int
-    """Bytes after decompression, as claimed."""
+    """Declared bytes after decompression."""
     packed_size: int
     is_file: bool
     is_folder: bool = False
     is_encrypted: bool = False
     is_bounded: bool = True
-    """Whether its compression is one that can be undone in pieces."""
+    """Whether its compression is supported."""
     is_consistent: bool = True
-    """Whether what two places of the archive say of it is the same."""
+    """Whether the archive's two headers of it agree."""
     is_deflated: bool = False
     header_bytes: int = 0
-    """Of a tar: what comes before the content."""
+    """Of a tar: the header before the content."""
     content_at: int = 0
     """Where the content begins."""
     crc: int | None = None
-    """CRC-32 of the content; None: a tar has none."""
+    """CRC-32 of the content; None for a tar."""
 
     @property
     def is_readable(self) -> bool:
-        """Whether its content can be had."""
+        """Whether its content can be read."""
         return self.is_bounded and self.is_consistent and not self.is_encrypted
 
 
 class Archive(Protocol):
-    """Whatever has members that can be read."""
+    """A container of readable members."""
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
-        """Return a member's content: the whole, or the first ``max_bytes`` + 1 bytes."""
+        """Return a member's content, or its first ``max_bytes`` + 1 bytes."""
         ...
 
 
 def checked(entries: Iterable[Entry], limits: ArchiveLimits) -> Iterator[tuple[int, Entry]]:
-    """Yield members with their place, from 1.
+    """Yield members with their index, from 1.
 
     Raises:
         ArchiveRefusedError: There are too many, or they are too large together.
@@ -95,12 +95,12 @@ def checked(entries: Iterable[Entry], limits: ArchiveLimits) -> Iterator[tuple[i
 
 
 def too_many(limits: ArchiveLimits) -> ArchiveRefusedError:
-    """Describe an archive of too many members."""
+    """Return the error of an archive with too many members."""
     return ArchiveRefusedError(f"the archive has more than {limits.members} members")
 
 
 def refusal(place: int, entry: Entry, limits: ArchiveLimits) -> Rejection | None:
-    """Say why a member is not taken, or return None."""
+    """Return why a member is rejected, or None."""
     problem = _problem(entry, limits)
     return reject(place, entry.name, *problem) if problem else None
 
@@ -108,15 +108,15 @@ def refusal(place: int, entry: Entry, limits: ArchiveLimits) -> Rejection | None
 def _problem(entry: Entry, limits: ArchiveLimits) -> tuple[str, str] | None:
     path = PurePosixPath(entry.name)
     if not is_safe(entry.name):
-        return "unsafe_path", "its path is absolute, leads upwards, or is no plain text"
+        return "unsafe_path", "its path is absolute, leads upwards, or is not plain text"
     if not entry.is_file:
         return "not_a_file", "it is a link, a device or a sparse file"
     if not entry.is_readable:
         return _unreadable(entry)
     if path.suffix.lower() in _ARCHIVES:
-        return "nested_archive", "an archive within an archive is not opened"
+        return "nested_archive", "nested archives are not opened"
     if entry.size > limits.ratio * max(entry.packed_size, 1):
-        detail = f"it claims more than {limits.ratio} times the bytes that it has in the archive"
+        detail = f"its declared size is more than {limits.ratio} times its compressed size"
         return "suspicious_ratio", detail
     return None
 
@@ -126,7 +126,10 @@ def _unreadable(entry: Entry) -> tuple[str, str]:
         return "encrypted_member", "it is encrypted"
     if not entry.is_consistent:
         return "inconsistent_member", "its header and the archive's directory disagree"
-    return "unsupported_compression", "only members that are stored or deflated are read"
+    return (
+        "unsupported_compression",
+        "unsupported compression: only stored and deflated members are read",
+    )
 
 
 def is_safe(name: str) -> bool:

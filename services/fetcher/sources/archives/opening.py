@@ -1,6 +1,6 @@
-"""Opens archives in a bounded child process: to list them, and to index their members.
+"""List archives and index their members in a bounded child process.
 
-Members are then read here by their index, which costs no more than their content.
+Members are then read here by the index, at the cost of their content only.
 
 See docs/decisions/0027-untrusted-files-in-a-child.md.
 """
@@ -50,11 +50,11 @@ def list_archive(
         file: Has a file descriptor; not to be used until all is read.
         url: Of the archive.
         limits: Of its members.
-        report: Told what became of its texts; complete when all rows are read.
-        options: What its sender says of its tables and texts.
+        report: About its texts; complete after the last row.
+        options: Format of its tables and texts, given by the sender.
 
     Raises:
-        ArchiveRefusedError: The archive as a whole is not taken.
+        ArchiveRefusedError: The archive as a whole is refused.
     """
     said = asdict(options or ReadingOptions())
     target, bounds = f"{_MODULE}:rows_in_child", _packed(limits)
@@ -72,18 +72,18 @@ def list_archive(
 def index_archive(
     file: IO[bytes], limits: ArchiveLimits, spool: Spool, index: IO[bytes], stop: Stop
 ) -> MemberReader:
-    """Return what reads the members of an archive, whose index a child process makes.
+    """Return the reader of an archive, with an index made by a child process.
 
     Args:
         file: Has a file descriptor.
         limits: Of the archive's members.
-        spool: Where ``index`` is from.
-        index: Where the index is written.
-        stop: Ends this early.
+        spool: Of ``index``.
+        index: File of the index.
+        stop: Cancels the work.
 
     Raises:
-        ArchiveRefusedError: The archive as a whole is not taken.
-        NoSpaceError: There is no space for its index.
+        ArchiveRefusedError: The archive as a whole is refused.
+        NoSpaceError: The spool is full.
         ChildStoppedError, WorkStoppedError: ``stop`` was set.
     """
     memory_bytes = INDEX_BYTES + INDEX_BYTES_A_MEMBER * limits.members
@@ -103,7 +103,7 @@ def index_archive(
 def rows_in_child(
     file: IO[bytes], url: str, options: dict[str, Any], *packed: int
 ) -> Iterator[Any]:
-    """Yield items and rejections, many at once, and the report; runs in the child."""
+    """Yield batches of items and rejections, and the report; runs in the child."""
     limits, report = ArchiveLimits(*packed), Report()
     try:
         archive, said = OpenArchive(file, limits), ReadingOptions(**options)
@@ -114,7 +114,7 @@ def rows_in_child(
 
 
 def index_in_child(file: IO[bytes], *packed: int) -> Iterator[str]:
-    """Yield the records of an archive's index, many at once; runs in the child."""
+    """Yield batches of index records; runs in the child."""
     try:
         records = OpenArchive(file, ArchiveLimits(*packed)).index()
         while some := b"".join(islice(records, RECORDS_AT_ONCE)):

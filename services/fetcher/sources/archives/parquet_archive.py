@@ -1,4 +1,4 @@
-"""The images of a Parquet file as an archive: workers read its members like those of any other."""
+"""Convert the images of a Parquet file to an archive, for the workers."""
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -30,14 +30,14 @@ def pack_images(
 
     Args:
         rows: Of the Parquet file.
-        archive: Complete when all rows are read.
-        spool: Where it is from.
+        archive: Complete after the last row.
+        spool: Of the archive.
         limits: Of the archive.
         described: The address at which it will be read, and the bytes of the Parquet file.
 
     Raises:
         ArchiveRefusedError: There are too many images, or they are too large together.
-        NoSpaceError: There is no room for it.
+        NoSpaceError: The spool is full.
     """
     taken: set[str] = set()
     (address, packed_bytes), size = described, 0
@@ -59,7 +59,7 @@ def pack_images(
 
 
 def _member_name(row: ImageRow, taken: set[str]) -> str:
-    """Return the row's own name, or one by its number where that is no path or another's."""
+    """Return the row's name, or one by its number if that is not a unique path."""
     if row.name not in taken and is_safe(row.name):
         return row.name
     return f"row {row.line}{PurePosixPath(row.name).suffix[:5] if is_safe(row.name) else ''}"

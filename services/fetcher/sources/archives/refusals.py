@@ -1,4 +1,4 @@
-"""Remembers which archives were refused, lest each of their members downloads them again."""
+"""Cache of refused archives, so that their members do not download them again."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from services.common.download.errors import DownloadCode, RefusedDownloadError
 
 KEPT_SECONDS = 300.0
 KEPT = 1000
-"""The oldest are forgotten first."""
+"""Cache size; the oldest are evicted first."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class _Refusal:
 
 
 class Refusals:
-    """Why archives were refused, for some minutes.
+    """Cache of refusals, for some minutes.
 
     Args:
         clock: Seconds.
@@ -31,7 +31,7 @@ class Refusals:
         self._by_url: OrderedDict[str, _Refusal] = OrderedDict()
 
     def add(self, url: str, error: RefusedDownloadError) -> None:
-        """Remember a refusal."""
+        """Store a refusal."""
         refusal = _Refusal(self._clock(), error.code, error.detail, error.http_status)
         self._by_url[url] = refusal
         self._by_url.move_to_end(url)
@@ -39,10 +39,10 @@ class Refusals:
             self._by_url.popitem(last=False)
 
     def check(self, url: str) -> None:
-        """Refuse an archive once more, if it was refused a short while ago.
+        """Raise a cached refusal of an archive.
 
         Raises:
-            RefusedDownloadError: It was, with the same code and detail.
+            RefusedDownloadError: With the same code and detail.
         """
         refusal = self._by_url.get(url)
         if refusal is None:

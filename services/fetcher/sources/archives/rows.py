@@ -1,4 +1,4 @@
-"""An archive as a list: an item for each image, at the archive's URL and ``#member``."""
+"""Convert an archive to a list: an item per image, at the archive's URL and ``#member``."""
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -29,17 +29,17 @@ def archive_rows(
     report: Report | None = None,
     options: ReadingOptions | None = None,
 ) -> Iterator[Row]:
-    """Yield an item or a rejection for each member; places count as lines, from 1.
+    """Yield an item or a rejection for each member; indexes count as lines, from 1.
 
     Args:
         archive: Open.
         url: Of the archive.
         limits: Of its members.
-        report: Told what became of its texts; complete when all rows are read.
-        options: What its sender says of its tables and texts.
+        report: About its texts; complete after the last row.
+        options: Format of its tables and texts, given by the sender.
 
     Raises:
-        ArchiveRefusedError: The archive as a whole is not taken.
+        ArchiveRefusedError: The archive as a whole is refused.
     """
     entries = [
         (place, entry, refusal(place, entry, limits))
@@ -61,9 +61,9 @@ def archive_rows(
             continue
         refused = problem
         if refused is None and entry.name in seen:
-            refused = reject(place, entry.name, "duplicate_member", "another has the same path")
+            refused = reject(place, entry.name, "duplicate_member", "duplicate path")
         elif refused is None and entry.name not in known:
-            detail = "neither its name ends nor its content begins as an image's does"
+            detail = "neither its suffix nor its content is an image's"
             refused = reject(place, entry.name, "not_an_image", detail)
         seen.add(entry.name)
         if refused is None:
@@ -74,30 +74,29 @@ def archive_rows(
 
 
 def _may_be_image(archive: OpenArchive, name: str) -> bool:
-    """Return whether a member may be an image: by its name or, else, by how it begins."""
+    """Return whether a member may be an image, by its name or first bytes."""
     if is_image(name):
         return True
     if may_annotate(name) or is_companion(name):
         return False
     try:
         return begins_as_image(archive.read(name, max_bytes=_BEGINNING_BYTES))
-    except ArchiveRefusedError:  # it is broken, and no image that anybody misses
+    except ArchiveRefusedError:  # corrupt, and probably not an image
         return False
 
 
 def _is_left_over(name: str) -> bool:
-    """Return whether macOS and others left a member behind."""
+    """Return whether a member is a leftover of macOS or others."""
     return any(
         part.startswith(("._", "__MACOSX", ".DS_Store")) for part in PurePosixPath(name).parts
     )
 
 
 def _is_silent(entry: Entry) -> bool:
-    """Return whether nobody misses a member.
+    """Return whether a member is silently ignored.
 
-    That is: folders, what is left over, annotations, and what describes a data set.
-
-    What became of annotations is in the report.
+    That is: folders, leftovers, annotations (which have their own report), and descriptions of data
+    sets.
     """
     is_annotation = may_annotate(entry.name) and entry.is_file and entry.is_readable
     is_quiet = is_annotation or is_companion(entry.name)

@@ -1,4 +1,4 @@
-"""Settings of how much an archive may hold, and take."""
+"""Limits of archives."""
 
 from typing import Self
 
@@ -16,16 +16,15 @@ class ArchiveSettings(BaseSettings):
 
     max_archive_bytes: int = Field(1024 * MEBIBYTE, ge=1024, description="Largest archive.")
     max_archive_members: int = Field(
-        100_000, ge=1, le=1_000_000, description="Most members of an archive."
+        100_000, ge=1, le=1_000_000, description="Limit of members in an archive."
     )
     max_archive_decoded_bytes: int = Field(
-        4096 * MEBIBYTE, ge=1024, description="All members of an archive, decompressed."
+        4096 * MEBIBYTE, ge=1024, description="Limit of all members of an archive, decompressed."
     )
     max_archive_ratio: int = Field(
         200,
         ge=1,
-        description="Bytes of a member for each that it has in its archive; of a .tar.gz: of the "
-        "whole beyond 64 MiB.",
+        description="Compression ratio of a member; of a .tar.gz: of the whole beyond 64 MiB.",
     )
     max_spool_bytes: int = Field(
         8192 * MEBIBYTE,

@@ -1,7 +1,7 @@
-"""Gives the members of archives to the worker as if each were a download of its own.
+"""Serve the members of archives to the worker as downloads.
 
-An archive is downloaded when the first of its members is wanted, and kept on disk for the others;
-a process that takes over after a crash downloads it again.
+An archive is downloaded with its first requested member, and kept on disk for the others; after a
+crash it is downloaded again.
 """
 
 import asyncio
@@ -28,17 +28,17 @@ from services.fetcher.sources.lists.rows import MalformedListError
 from services.fetcher.sources.spool import NoSpaceError, Spool
 
 OPENED_AT_ONCE = 2
-"""Each takes a thread of their own, a child process, and the disk for an archive, decompressed."""
+"""Concurrent archives: each takes a thread, a child process and disk space."""
 KEPT_ARCHIVES = 2
-"""However long nobody has read them."""
+"""Archives kept regardless of their last use."""
 IDLE_SECONDS = 2.0
-"""So long any archive is kept: items of many come by turns, and a moment apart."""
+"""Time to keep any archive, as items of several archives are interleaved."""
 FULL_SECONDS = 5.0
-"""So long no archive is downloaded after one that found no room: each item would do it in turn."""
+"""Pause of downloads after a full spool, as each item would try again."""
 KEPT_SECONDS = 600.0
-"""After so long an archive is downloaded again: it may be another one by then."""
+"""Time after which an archive is downloaded again, as it may have changed."""
 _COSTLY_REFUSALS = frozenset({ArchiveRefusedError.code, "too_large"})
-"""Known after a download only; what a host refuses may be asked for again at once."""
+"""Refusals known only after a download; others may be retried at once."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class _Kept:
     opened_at: float = 0.0
     used_at: float = 0.0
     users: int = 0
-    """Who reads it, and who waits to."""
+    """Number of readers, including waiting ones."""
 
     def close(self, spool: Spool) -> None:
         for file in self.files:
@@ -63,10 +63,10 @@ class ArchiveSource:
 
     Args:
         source: Downloads.
-        settings: How much an archive may be.
-        spool: Where archives are kept.
+        settings: Limits of archives.
+        spool: Of archives.
         max_item_bytes: Largest member, decompressed.
-        timeout_seconds: Limit to download an archive.
+        timeout_seconds: Timeout to download an archive.
         clock: Seconds, for tests.
     """
 
@@ -95,9 +95,9 @@ class ArchiveSource:
         """Return the content of a URL, or of a member of the archive there.
 
         Raises:
-            RefusedDownloadError: It fails every time.
-            FailedDownloadError: It may work later.
-            NotModifiedError: It is what it was, say the validators; never of a member.
+            RefusedDownloadError: Permanent failure.
+            FailedDownloadError: Transient failure.
+            NotModifiedError: Unchanged since the validators; never for a member.
         """
         archive_url, member = split_member(url)
         if not member:
@@ -116,7 +116,7 @@ class ArchiveSource:
         return Download(content, 200, None)
 
     def close(self) -> None:
-        """Forget all archives; no member is read any more."""
+        """Close all archives; no member is read afterwards."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for kept in self._kept.values():
             kept.close(self._spool)
@@ -134,13 +134,13 @@ class ArchiveSource:
         finally:
             kept.users -= 1
             kept.used_at = self._clock()
-            self._kept[url] = self._kept.pop(url)  # the last used last
+            self._kept[url] = self._kept.pop(url)  # least recently used first
             self._forget(KEPT_ARCHIVES, IDLE_SECONDS)
 
     async def _open(self, url: str, kept: _Kept) -> MemberReader:
         self._refusals.check(url)
         if self._clock() < self._full_until:
-            raise NoSpaceError("another archive has just found no room")
+            raise NoSpaceError("spool limit reached (FETCHER_MAX_SPOOL_BYTES)")
         try:
             files, reader = await self._fetch(url)
         except RefusedDownloadError as error:
@@ -148,7 +148,7 @@ class ArchiveSource:
                 self._refusals.add(url, error)
             raise
         except NoSpaceError:
-            if not self._forget(0, 0.0):  # else the next one has the room
+            if not self._forget(0, 0.0):  # otherwise there is space for the next one
                 self._full_until = self._clock() + FULL_SECONDS
             raise
         kept.files, kept.opened_at = files, self._clock()
@@ -194,10 +194,10 @@ class ArchiveSource:
             raise
 
     def _forget(self, most: int, idle_seconds: float) -> int:
-        """Close what nobody uses, but for those that were used last or just now.
+        """Close unused archives, except recently used ones.
 
         Returns:
-            How many archives were open.
+            Number of archives that were open.
         """
         idle = {url: kept for url, kept in self._kept.items() if not kept.users}
         opened = [url for url, kept in idle.items() if kept.files]
@@ -225,7 +225,7 @@ async def open_archives(
     max_item_bytes: int,
     timeout_seconds: float,
 ) -> AsyncIterator[ArchiveSource]:
-    """Give a source of URLs and of members, for the length of an ``async with`` block."""
+    """Yield a source of URLs and members for an ``async with`` block."""
     archives = ArchiveSource(
         source, settings, spool, max_item_bytes=max_item_bytes, timeout_seconds=timeout_seconds
     )

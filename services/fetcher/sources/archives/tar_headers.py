@@ -1,6 +1,6 @@
-"""Reads the headers of a tar (POSIX.1-2017, pax; GNU tar), in bounded time and memory.
+"""Parse the headers of a tar (POSIX.1-2017, pax; GNU tar) in bounded time and memory.
 
-tarfile reads a member's extended headers whole, and in some Pythons in quadratic time
+tarfile reads a member's extended headers as a whole, in some Pythons in quadratic time
 (CVE-2024-6232).
 """
 
@@ -12,14 +12,14 @@ from services.fetcher.sources.archives.members import NAME_KEPT, ArchiveRefusedE
 
 BLOCK_BYTES = 512
 MAX_HEADER_BYTES = 64 * 1024
-"""Of all headers before a member's content together."""
+"""Limit of all headers before a member's content together."""
 _SIZE, _CHECKSUM = slice(124, 136), slice(148, 156)
 _EXTENDED_AT, _HEADER_EXTENDED_AT = 504, 482
 """Whether another map of holes follows: in a map, and in a header of the old GNU kind."""
 _MAGIC, _POSIX = slice(257, 263), b"ustar\0"
 _FILES, _FOLDER = b"0\07", b"5"
 _WITHOUT_CONTENT = b"123456"
-"""Links, devices and folders: whatever size they say."""
+"""Links, devices and folders, whose declared size is ignored."""
 _LONG_NAME, _LONG_LINK, _SPARSE = b"L", b"K", b"S"
 _PAX, _SOLARIS_PAX, _GLOBAL_PAX = b"x", b"X", b"g"
 _MAX_DIGITS = 20
@@ -28,7 +28,7 @@ _MAX_LENGTH_DIGITS = 6
 
 @dataclass
 class _Extended:
-    """What the headers before a member's own say of it."""
+    """Extended headers of a member."""
 
     at: int
     path: str | None = None
@@ -40,7 +40,7 @@ class _Extended:
         """Count bytes of headers.
 
         Raises:
-            ArchiveRefusedError: There are too many.
+            ArchiveRefusedError: They exceed the limit.
         """
         self.taken_bytes += size
         if self.taken_bytes > MAX_HEADER_BYTES:
@@ -49,10 +49,10 @@ class _Extended:
 
 
 def tar_entries(file: IO[bytes]) -> Iterator[Entry]:
-    """Yield the members of a tar, in their order.
+    """Yield the members of a tar in order.
 
     Raises:
-        ArchiveRefusedError: It is broken, or cut short.
+        ArchiveRefusedError: It is corrupt or truncated.
     """
     file_bytes = file.seek(0, 2)
     at = 0
@@ -62,7 +62,7 @@ def tar_entries(file: IO[bytes]) -> Iterator[Entry]:
 
 
 def _read_member(file: IO[bytes], at: int, file_bytes: int) -> tuple[Entry, int] | None:
-    """Return the member that begins at ``at``, and where the next one does; None at the end."""
+    """Return the member at ``at`` and the offset of the next one; None at the end."""
     extended = _Extended(at)
     while True:
         file.seek(at)
@@ -78,7 +78,7 @@ def _read_member(file: IO[bytes], at: int, file_bytes: int) -> tuple[Entry, int]
         if kind not in _EXTENDING:
             entry = _to_entry(file, header, extended, at)
             if entry.content_at + entry.size > file_bytes:
-                raise ArchiveRefusedError("the tar file is cut short")
+                raise ArchiveRefusedError("the tar file is truncated")
             return entry, entry.content_at + _padded(entry.size)
         extended.take(_padded(size))
         payload = file.read(size)
@@ -92,7 +92,7 @@ _EXTENDING = frozenset({_LONG_NAME, _LONG_LINK, _PAX, _SOLARIS_PAX, _GLOBAL_PAX}
 
 
 def _check_block(header: bytes, at: int) -> None:
-    """Refuse a block that is no header; some programs sum signed bytes."""
+    """Refuse a block that is not a header; some programs sum signed bytes."""
     said = _number(header[_CHECKSUM], at)
     rest = header[: _CHECKSUM.start] + b" " * 8 + header[_CHECKSUM.stop :]
     total = sum(rest)
@@ -166,12 +166,12 @@ def _to_entry(file: IO[bytes], header: bytes, extended: _Extended, at: int) -> E
 
 def _short_name(header: bytes) -> str:
     name, prefix = _text(header[:100]), _text(header[345:500])
-    # GNU tar keeps other things where the prefix is
+    # GNU tar has other fields in place of the prefix
     return f"{prefix}/{name}" if prefix and header[_MAGIC] == _POSIX else name
 
 
 def _after_maps(file: IO[bytes], header: bytes, extended: _Extended, at: int) -> int:
-    """Return where the maps of holes end that follow a header of the old GNU kind."""
+    """Return the end of the sparse maps after an old GNU header."""
     goes_on = header[_HEADER_EXTENDED_AT]
     while goes_on:
         extended.take(BLOCK_BYTES)
@@ -190,4 +190,4 @@ def _text(content: bytes) -> str:
 
 
 def _broken(at: int) -> ArchiveRefusedError:
-    return ArchiveRefusedError(f"the tar file is broken, or cut short, at byte {at}")
+    return ArchiveRefusedError(f"the tar file is corrupt or truncated at byte {at}")

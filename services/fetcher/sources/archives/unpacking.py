@@ -32,17 +32,17 @@ class GzipError(MalformedListError):
 
 
 class ByteSource(Protocol):
-    """Where bytes come from."""
+    """A source of downloads."""
 
     def stream(
         self, url: str, *, max_bytes: int
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Open a URL, and give its body in pieces."""
+        """Open a URL and stream its body."""
         ...
 
 
 class Source(ByteSource, Protocol):
-    """The same, whole."""
+    """A source of complete contents."""
 
     async def get(self, url: str, *, validators: Validators | None = None) -> Download:
         """Return the content of a URL."""
@@ -58,11 +58,11 @@ async def fetch_to(
     max_bytes: int,
     timeout_seconds: float,
 ) -> None:
-    """Write what is behind a URL into a file of the spool.
+    """Download a URL into a file of the spool.
 
     Raises:
-        RefusedDownloadError: It fails every time.
-        FailedDownloadError: It may work later: also where it takes too long, or has no space here.
+        RefusedDownloadError: Permanent failure.
+        FailedDownloadError: Transient failure, including a timeout or a full spool.
     """
     try:
         async with (
@@ -73,7 +73,7 @@ async def fetch_to(
                 await asyncio.to_thread(spool.write, file, piece)
             await asyncio.to_thread(spool.flush, file)
     except TimeoutError as error:
-        detail = f"not whole after {timeout_seconds:g} s"
+        detail = f"download incomplete after {timeout_seconds:g} s"
         raise FailedDownloadError("timeout", detail, most_attempts=DEAD_HOST_ATTEMPTS) from error
 
 
@@ -81,12 +81,12 @@ def check_size(size: int, packed_bytes: int, limits: ArchiveLimits) -> None:
     """Refuse an archive that decompresses to too much.
 
     Args:
-        size: Bytes so far.
+        size: Decompressed bytes so far.
         packed_bytes: Of its file.
         limits: Of the archive.
 
     Raises:
-        ArchiveRefusedError: It is too large, whole or for its file.
+        ArchiveRefusedError: Size or compression ratio is too large.
     """
     if size > limits.decoded_bytes:
         detail = f"the archive holds more than {limits.decoded_bytes} bytes, decompressed"
@@ -134,17 +134,17 @@ def gunzipped(file: IO[bytes]) -> Iterator[bytes]:
 def unzipped(
     file: IO[bytes], spool: Spool, check: Callable[[bytes, int], None], stop: Stop | None = None
 ) -> IO[bytes]:
-    """Return a file as it is, or another one with what gzip made of it.
+    """Return a file, decompressed into another one if it is gzip.
 
     Args:
         file: Stays open.
-        spool: Where the other file goes.
-        check: Given the beginning and the size so far of what comes out; raises to refuse it.
-        stop: Ends this early.
+        spool: Of the other file.
+        check: Called with the first bytes and the size so far; raises to refuse it.
+        stop: Cancels the work.
 
     Raises:
-        GzipError: It is broken.
-        FailedDownloadError: There is no space left.
+        GzipError: It is corrupt.
+        FailedDownloadError: The disk is full.
         WorkStoppedError: ``stop`` was set.
     """
     if not is_gzip(file):

@@ -1,7 +1,7 @@
-"""Reads the directory of a zip (APPNOTE.TXT 6.3.10), whose counts and places are not believed.
+"""Parse the directory of a zip (APPNOTE.TXT 6.3.10), with untrusted counts and offsets.
 
-zipfile reads a directory of any size into objects of some 360 bytes an entry before a limit can be
-applied, and other sizes than the end record says where there is a zip64 record.
+zipfile reads a directory of any size into objects of some 360 bytes per entry before a limit can be
+applied, and with a zip64 record other sizes than in the end record.
 """
 
 import struct
@@ -28,16 +28,16 @@ _END_MARK, _END64_MARK, _LOCATOR_MARK = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _ENTRY_MARK, _LOCAL_MARK = b"PK\1\2", b"PK\3\4"
 _MAX_COMMENT_BYTES = 0xFFFF
 _END64_REST = _END64.size - 12
-"""What a zip64 end record says of its own size, where it has no extensible data."""
+"""Declared size of a zip64 end record without extensible data."""
 _NAMES_BYTES = 64 * 1024 * 1024
-"""Names, extra fields and comments of a directory together."""
+"""Limit of names, extra fields and comments of a directory together."""
 _UTF8, _ENCRYPTED, _HAS_DESCRIPTOR = 1 << 11, 1 << 0, 1 << 3
 _STORED, _DEFLATED = 0, 8
 _PACKING_BYTES = 1024
-"""By which content may grow when it is compressed, beside twice its size."""
+"""Allowed growth of compressed content, beside twice its size."""
 _ZIP64_FIELD = 1
 _16, _32 = 0xFFFF, 0xFFFF_FFFF
-"""What stands where a zip64 record or field has the number."""
+"""Marker of a number that is in a zip64 record or field."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class _Directory:
 
 
 class _Header(NamedTuple):
-    """An entry of the directory, as it is written."""
+    """A raw entry of the directory."""
 
     mark: bytes
     made_by: int
@@ -70,11 +70,11 @@ class _Header(NamedTuple):
 
 
 def zip_entries(file: IO[bytes], limits: ArchiveLimits) -> Iterator[Entry]:
-    """Yield the members of a zip, in the order of its directory.
+    """Yield the members of a zip in the order of its directory.
 
     Raises:
-        ArchiveRefusedError: It is broken, its records disagree, it has too many members, or they
-            overlap; the latter after the last member.
+        ArchiveRefusedError: It is corrupt, its records disagree, it has too many members, or they
+            overlap (detected after the last member).
     """
     directory = _find_directory(file)
     if directory.entries > limits.members:
@@ -91,7 +91,7 @@ def zip_entries(file: IO[bytes], limits: ArchiveLimits) -> Iterator[Entry]:
             taken.extend((local_at, entry.content_at + entry.packed_size))
         yield entry
     if at != directory.size:
-        raise ArchiveRefusedError("the zip file's directory has more entries than it says")
+        raise ArchiveRefusedError("the zip file's directory has more entries than declared")
     _check_overlaps(taken)
 
 
@@ -103,24 +103,24 @@ def _find_directory(file: IO[bytes]) -> _Directory:
     tail = file.read()
     at = tail.rfind(_END_MARK)
     if at < 0 or at + _END.size > len(tail):
-        raise ArchiveRefusedError("the zip file has no end record: it may be cut short")
+        raise ArchiveRefusedError("the zip file has no end record: it may be truncated")
     _, *disks, entries, directory_bytes, directory_at, comment_bytes = _END.unpack_from(tail, at)
     if at + _END.size + comment_bytes != len(tail):
-        raise ArchiveRefusedError("the zip file does not end where its end record says")
+        raise ArchiveRefusedError("the zip file has data after its end record")
     end_at = tail_at + at
     if found := _read_zip64(file, end_at):
         claims = (disks[-1], entries, directory_bytes, directory_at)
         end_at, entries, directory_bytes, directory_at = _agreed(found, claims, end_at)
     elif disks != [0, 0, entries]:
-        raise ArchiveRefusedError("the zip file is one of several parts")
+        raise ArchiveRefusedError("multi-part zip files are not supported")
     start = end_at - directory_bytes
-    if start != directory_at:  # elsewhere it is another zip's, behind the first one or within it
-        raise ArchiveRefusedError("the zip file's directory is not where it should be")
+    if start != directory_at:  # elsewhere it belongs to another zip, appended or nested
+        raise ArchiveRefusedError("the zip file's directory is misplaced")
     return _Directory(start, directory_bytes, entries)
 
 
 def _read_zip64(file: IO[bytes], end_at: int) -> tuple[int, ...] | None:
-    """Return the place in the locator and the fields of the zip64 end record; None: none."""
+    """Return the locator's offset and the fields of the zip64 end record, or None."""
     at = end_at - _LOCATOR.size
     if at < 0:
         return None
@@ -131,7 +131,7 @@ def _read_zip64(file: IO[bytes], end_at: int) -> tuple[int, ...] | None:
     file.seek(max(0, at - _END64.size))
     record = file.read(_END64.size)
     if at < _END64.size or not record.startswith(_END64_MARK):
-        raise ArchiveRefusedError("the zip file's zip64 record is not where it should be")
+        raise ArchiveRefusedError("the zip file's zip64 record is misplaced")
     _, rest, _, _, *fields = _END64.unpack(record)
     if rest != _END64_REST:
         raise ArchiveRefusedError("the zip file's zip64 record is of an unknown kind")
@@ -141,7 +141,7 @@ def _read_zip64(file: IO[bytes], end_at: int) -> tuple[int, ...] | None:
 def _agreed(
     found: tuple[int, ...], claims: tuple[int, ...], end_at: int
 ) -> tuple[int, int, int, int]:
-    """Return where the zip64 end record is and what it says, unless the end record disagrees."""
+    """Return offset and fields of the zip64 end record, checked against the end record."""
     located_at, disk, start_disk, *claims64 = found
     entries_here, entries, directory_bytes, directory_at = claims64
     record_at = end_at - _LOCATOR.size - _END64.size
@@ -161,23 +161,23 @@ def _agreed(
 
 
 def _parse_entry(content: memoryview, at: int) -> tuple[_Header, bytes, memoryview, int]:
-    """Return a header, name and extra field of the directory, and where the next one begins."""
+    """Return header, name and extra field of an entry, and the offset of the next one."""
     if at + _ENTRY.size > len(content):
-        raise ArchiveRefusedError("the zip file's directory is cut short")
+        raise ArchiveRefusedError("the zip file's directory is truncated")
     header = _Header(*_ENTRY.unpack_from(content, at))
     name_at = at + _ENTRY.size
     extra_at = name_at + header.name_bytes
     comment_at = extra_at + header.extra_bytes
     end = comment_at + header.comment_bytes
     if header.mark != _ENTRY_MARK or end > len(content):
-        raise ArchiveRefusedError("the zip file's directory is broken")
+        raise ArchiveRefusedError("the zip file's directory is corrupt")
     return header, bytes(content[name_at:extra_at]), content[extra_at:comment_at], end
 
 
 def _to_entry(
     file: IO[bytes], directory: _Directory, header: _Header, raw_name: bytes, extra: memoryview
 ) -> tuple[Entry, int]:
-    """Return a member, and where its local header is."""
+    """Return a member and the offset of its local header."""
     size, packed_size, local_at = _with_zip64(header, extra)
     content_at = _check_local(file, local_at, header, raw_name)
     is_stored = header.method == _STORED and not header.flags & _ENCRYPTED
@@ -205,7 +205,7 @@ def _to_entry(
 
 
 def _decode_name(raw_name: bytes, *, is_utf8: bool) -> str:
-    """Decode a path; some programs write UTF-8 without saying so, and some backslashes (4.4.17)."""
+    """Decode a path; some programs write undeclared UTF-8, and some backslashes (4.4.17)."""
     try:
         name = raw_name.decode()
     except UnicodeDecodeError:
@@ -214,7 +214,7 @@ def _decode_name(raw_name: bytes, *, is_utf8: bool) -> str:
 
 
 def _with_zip64(header: _Header, extra: memoryview) -> tuple[int, int, int]:
-    """Return size, packed size and place of a member, from its zip64 field if need be (4.5.3)."""
+    """Return size, compressed size and offset of a member, maybe of its zip64 field (4.5.3)."""
     numbers = [header.size, header.packed_size, header.local_at]
     wanted = [place for place, number in enumerate(numbers) if number == _32]
     at = 0
@@ -233,7 +233,7 @@ def _with_zip64(header: _Header, extra: memoryview) -> tuple[int, int, int]:
 
 
 def _check_local(file: IO[bytes], at: int, header: _Header, name: bytes) -> int:
-    """Return where a member's content begins, or 0: its local header says something else."""
+    """Return the offset of a member's content, or 0 if its local header disagrees."""
     if not 0 <= at < 1 << 62:
         return 0
     file.seek(at)
@@ -254,7 +254,7 @@ def _check_local(file: IO[bytes], at: int, header: _Header, name: bytes) -> int:
 
 
 def _check_overlaps(taken: "array[int]") -> None:
-    """Refuse members that share bytes: few bytes would be many (Fifield, A better zip bomb)."""
+    """Refuse overlapping members (Fifield, A better zip bomb)."""
     stretches = sorted(zip(taken[::2], taken[1::2], strict=True))
     for (_, end), (start, _) in pairwise(stretches):
         if start < end:

@@ -1,4 +1,4 @@
-"""Lists as JSON documents: ``{"items": [{"url": …, "annotation": …}], "name": …}``, or an array."""
+"""JSON documents of lists: ``{"items": [{"url": …, "annotation": …}], "name": …}``, or an array."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ _MAX_MEMBER_LENGTH = 300
 
 
 def load_document(content: bytes) -> Mapping[str, Any]:
-    """Return what was sent as JSON; an array counts as the items of a list.
+    """Parse a JSON document; an array becomes the items of a list.
 
     Raises:
         MalformedListError: It is neither an object nor an array.
@@ -27,15 +27,15 @@ def load_document(content: bytes) -> Mapping[str, Any]:
     if isinstance(document, list):
         return {"items": document}
     if not isinstance(document, dict):
-        raise MalformedListError('a JSON list is an object: {"items": [{"url": "https://…"}]}')
+        raise MalformedListError('a JSON list must be an object: {"items": [{"url": "https://…"}]}')
     return document
 
 
 def items_of(document: Mapping[str, Any]) -> Sequence[Any]:
-    """Return a list's items as they were sent.
+    """Return a list's raw items.
 
     Raises:
-        MalformedListError: There are none.
+        MalformedListError: They are missing.
     """
     items = document.get("items")
     if not isinstance(items, list):
@@ -44,10 +44,10 @@ def items_of(document: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def list_url_of(document: Mapping[str, Any]) -> str | None:
-    """Return the address of the list where one is sent in its place, or None.
+    """Return the URL of the list, if there is one instead of items.
 
     Raises:
-        MalformedListError: It is not an address, or there are items besides.
+        MalformedListError: It is not a URL, or there are items, too.
     """
     if "list_url" not in document:
         return None
@@ -60,7 +60,7 @@ def list_url_of(document: Mapping[str, Any]) -> str | None:
 
 
 def members_of(document: Mapping[str, Any]) -> dict[str, str | bool | list[None] | None]:
-    """Return the members besides the list itself, cut short; one that is no scalar is ``[]``."""
+    """Return the other members, truncated; a non-scalar becomes ``[]``."""
     others = [name for name in document if name not in {"items", "list_url", "name"}]
     return {
         name[:_MAX_MEMBER_LENGTH].encode(errors="replace").decode(): _scalar(document[name])
@@ -75,7 +75,7 @@ def _scalar(value: object) -> str | bool | list[None] | None:
 
 
 def to_name(name: object) -> str | None:
-    """Check the name that a person gave a list.
+    """Validate the name of a list.
 
     Raises:
         MalformedListError: It is too long, or not text.

@@ -1,4 +1,4 @@
-"""How the rows of a list are read, by its format."""
+"""Read the rows of a list by format."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -42,20 +42,20 @@ class OpenList:
     name: str | None
     rows: Iterator[Row]
     report: Report = field(default_factory=Report)
-    """How it was read; complete when all rows are."""
+    """Reading report, complete after the last row."""
     list_url: str | None = None
-    """Where the list is to be had; there are no rows then."""
+    """URL of the list; there are no rows then."""
     members: Mapping[str, str | bool | list[None] | None] = field(default_factory=dict)
-    """Further members of a JSON document, where its sender may say how to take it."""
+    """Further members of a JSON document, as parameters of the submission."""
 
 
 def open_list(
     file: IO[bytes], list_format: ListFormat, options: ReadingOptions | None = None
 ) -> OpenList:
-    """Begin to read a list from the beginning of ``file``, which the caller closes.
+    """Open a list in ``file``, which the caller closes.
 
     Raises:
-        MalformedListError: It cannot be read; also while its rows are.
+        MalformedListError: It can't be read; also while reading rows.
     """
     options = options or ReadingOptions()
     file.seek(0)
@@ -86,7 +86,7 @@ def _open_document(content: bytes, options: ReadingOptions) -> OpenList:
 
 
 def _load_document(content: bytes, encoding: str | None) -> Mapping[str, Any]:
-    """Load a document; the encoding of one that names a list is that of the list."""
+    """Load a document; an encoding of one with ``list_url`` belongs to that list."""
     if encoding is None:
         return load_document(content)
     with suppress(MalformedListError):
@@ -99,7 +99,7 @@ def _load_document(content: bytes, encoding: str | None) -> Mapping[str, Any]:
 def _as_utf8(content: bytes, encoding: str) -> bytes:
     try:
         return content.decode(detect_encoding(BytesIO(content), encoding)).encode()
-    except ValueError as error:  # of the encoding's name, too
+    except ValueError as error:  # also for an unknown encoding
         raise MalformedListError(f"the list is not {encoding[:40]}: {error}"[:300]) from error
 
 
@@ -132,7 +132,7 @@ def _text_rows(
 
 
 def _separator_of_text(file: IO[bytes], encoding: str, options: ReadingOptions) -> str | None:
-    """Return the separator where a text file is a table, such as Excel's Unicode text."""
+    """Return the separator if a text file is a table, such as Excel's Unicode text."""
     lines = (line.text for line in open_lines(file, encoding) if line.text.strip(_MARKS))
     first = next(islice(lines, 1), "")
     if "\t" in first.strip():
@@ -147,7 +147,7 @@ def _separator_of_text(file: IO[bytes], encoding: str, options: ReadingOptions) 
 
 
 def _refusing(rows: Iterator[Row]) -> Iterator[Row]:
-    """Turn what a reader of tables says of a table as a whole into what a list says."""
+    """Translate errors of the table reader."""
     try:
         yield from rows
     except NoHeaderError as error:

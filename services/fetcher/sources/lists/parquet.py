@@ -1,7 +1,7 @@
 """Lists as Parquet files.
 
-A few bytes of Parquet can ask for any amount of memory, and its reader is C++: so a bounded child
-process reads it.
+A few bytes of Parquet can request any amount of memory, and its reader is C++, so it runs in a
+bounded child process.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from services.fetcher.sources.lists.rows import MalformedListError, Row
 from services.fetcher.sources.lists.table import to_items
 
 MEMORY_BYTES = 768 * 1024 * 1024
-"""Of the child, its libraries included; row groups of usual writers take a fraction of it."""
+"""Memory of the child, including libraries; usual row groups take a fraction of it."""
 CPU_SECONDS = 300
 _TARGET = "services.fetcher.sources.lists.parquet_reader:rows"
 
@@ -28,10 +28,10 @@ def parse_parquet(file: IO[bytes], wanted: Wanted, report: Report) -> Iterator[R
     Args:
         file: Has a file descriptor.
         wanted: Columns.
-        report: How it was read; complete when all rows are.
+        report: Complete after the last row.
 
     Raises:
-        MalformedListError: It is no such file, has no column of URLs, or takes too much to read.
+        MalformedListError: It is not Parquet, has no column of URLs, or exceeds a limit.
     """
     limits = ChildLimits(MEMORY_BYTES, CPU_SECONDS)
     with BoundedChild(_TARGET, file, limits, asdict(wanted)) as child:
@@ -39,7 +39,7 @@ def parse_parquet(file: IO[bytes], wanted: Wanted, report: Report) -> Iterator[R
 
 
 def results_of(child: BoundedChild) -> Iterator[Any]:
-    """Yield what a child that reads Parquet sends.
+    """Yield the results of a child that reads Parquet.
 
     Raises:
         MalformedListError: It could not read the file.
@@ -51,13 +51,13 @@ def results_of(child: BoundedChild) -> Iterator[Any]:
 
 
 def describe(report: Report, columns: dict[str, Any]) -> None:
-    """Tell what the columns that a child has found are used as."""
+    """Report the roles of columns found by a child."""
     names, metadata = tuple(columns.pop("names")), tuple(columns.pop("metadata"))
     report.describe(Columns(names=names, metadata=metadata, **columns), line=1)
 
 
 def to_rows(results: Iterable[Any], report: Report) -> Iterator[TableRow | Damaged]:
-    """Yield the rows that ``parquet_reader`` has read."""
+    """Yield the rows of ``parquet_reader``."""
     for result in results:
         if isinstance(result, dict):
             describe(report, result)

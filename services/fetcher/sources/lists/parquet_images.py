@@ -1,7 +1,7 @@
-"""Read images out of Parquet files that hold them, as Hugging Face datasets writes them.
+"""Read images from Parquet files, as written by Hugging Face datasets.
 
-Such a column is a struct of ``bytes`` and ``path``. A bounded child process reads it, in batches,
-so that a file of any size takes the same memory.
+Their column is a struct of ``bytes`` and ``path``. A bounded child process reads it in batches, in
+constant memory.
 """
 
 from base64 import b64decode, b64encode
@@ -32,42 +32,42 @@ from services.fetcher.sources.lists.table import WANTED
 
 BATCH_ROWS = 16
 MAX_IMAGE_BYTES = 20 * 1024 * 1024
-"""A larger image is rejected, and not sent by the child."""
+"""Larger images are rejected in the child."""
 MAX_NAME_LENGTH = 1000
 CPU_SECONDS = 3600
 _STREAM_BYTES = 256 * 1024
-"""Read ahead of a column, in place of the whole column of a row group."""
+"""Read-ahead of a column, instead of a whole row group."""
 _TARGET = "services.fetcher.sources.lists.parquet_images:rows_in_child"
 
 
 @dataclass(frozen=True)
 class ImageRow:
-    """A row with an image, or with the reason why it is not taken."""
+    """A row with an image, or with the reason of its rejection."""
 
     line: int
     """Its number, from 1."""
     name: str
-    """Path as the row says, or its number."""
+    """Path in the row, or its number."""
     content: bytes
     annotation: str | None = None
     details: Details = NO_DETAILS
     code: str = ""
-    """Why the row is rejected; empty: it is not."""
+    """Reason of a rejection, or empty."""
 
 
 @contextmanager
 def open_images(
     file: IO[bytes], options: ReadingOptions, report: Report
 ) -> Iterator[Iterator[ImageRow] | None]:
-    """Give the images of a Parquet file, or None where it holds none, for a ``with`` block.
+    """Yield the images of a Parquet file, or None if it has none, for a ``with`` block.
 
     Args:
         file: Has a file descriptor; not to be used inside the block.
         options: Which columns are the texts and the groups.
-        report: How it was read; complete when all rows are.
+        report: Complete after the last row.
 
     Raises:
-        MalformedListError: It can't be read, or has no such column; also while its rows are.
+        MalformedListError: It can't be read, or has no such column; also while reading rows.
     """
     limits = ChildLimits(MEMORY_BYTES, CPU_SECONDS, max_result_bytes=2 * MAX_IMAGE_BYTES)
     with BoundedChild(_TARGET, file, limits, asdict(options.wanted(WANTED))) as child:
@@ -95,7 +95,7 @@ def _images(results: Iterator[Any], report: Report) -> Iterator[ImageRow]:
 
 
 def rows_in_child(file: IO[bytes], wanted: dict[str, Any]) -> Iterator[Any]:
-    """Yield which columns are used, or None without images; then each row: runs in the child.
+    """Yield the used columns, or None without images, then each row; runs in the child.
 
     Raises:
         InputRefusedError: It is not Parquet, or has no column of the given name.
@@ -132,7 +132,7 @@ def _rows(file: IO[bytes], wanted: Wanted) -> Iterator[Any]:
 
 
 def _image(value: pa.StructScalar) -> tuple[str, str, str]:
-    """Return the name of an image, its bytes in base64, and the code of what is wrong."""
+    """Return the name of an image, its bytes in base64, and the code of an error."""
     if not value.is_valid:
         return "", "", "no_image_bytes"
     path = value["path"].as_py() if "path" in value else None

@@ -1,4 +1,4 @@
-"""Reads Parquet; in a child process, since it is C++ and the file is a stranger's."""
+"""Read Parquet in a child process, as the reader is C++ and the file untrusted."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,13 +21,13 @@ _MOST = max(MAX_URL_LENGTH, MAX_ANNOTATION_LENGTH) + 1
 
 
 def rows(file: IO[bytes], wanted: dict[str, Any]) -> Iterator[Any]:
-    """Yield which columns are used, then lists of rows.
+    """Yield the used columns, then lists of rows.
 
-    Of each its number, URL, annotation and what is wrong with one of both, then the fields of its
-    ``Details`` and what of those was dropped. Texts that are too long are cut.
+    Each row is its number, URL, annotation and error, then the fields of its ``Details`` and
+    dropped ones. Too long texts are truncated.
 
     Raises:
-        InputRefusedError: It is not Parquet, or has no such columns.
+        InputRefusedError: It is not Parquet, or lacks the columns.
     """
     with refusing():
         yield from _rows(file, Wanted(**wanted))
@@ -35,7 +35,7 @@ def rows(file: IO[bytes], wanted: dict[str, Any]) -> Iterator[Any]:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Refuse the file where Arrow can't read it; what takes too much memory is told apart."""
+    """Translate Arrow's errors, except memory errors, into a refusal."""
     try:
         yield
     except MemoryError:
@@ -59,7 +59,7 @@ def _rows(file: IO[bytes], wanted: Wanted) -> Iterator[Any]:
     if not (_is_text(where) or pa.types.is_null(where) or pa.types.is_binary(where)):
         raise InputRefusedError(_no_text(schema.names[columns.where], where))
     yield asdict(columns)
-    # as a dictionary, a long text that repeats is in memory once
+    # a dictionary stores a repeated long text once
     names = names_of(columns)
     texts = [name for name in names if _is_text(schema.field(name).type)]
     parquet = pq.ParquetFile(file, read_dictionary=texts, pre_buffer=False)
@@ -82,27 +82,27 @@ def _length(row: tuple[int, Any, Any, str, dict[str, Any], str]) -> int:
 
 
 def without_unsaid(columns: Columns, schema: pa.Schema) -> Columns:
-    """Return columns without those of values that JSON has no form for, such as bytes."""
+    """Drop columns of types that JSON can't represent, such as bytes."""
     said = tuple(place for place in columns.metadata if _has_json(schema.field(place).type))
     return replace(columns, metadata=said)
 
 
 def names_of(columns: Columns) -> list[str]:
-    """Return the names of the columns that are read."""
+    """Return the names of the columns to read."""
     roles = (columns.where, columns.text, columns.group, columns.split, columns.licence)
     places = (*(place for place in roles if place is not None), *columns.metadata)
     return [columns.names[place] for place in places]
 
 
 def annotations_of(batch: pa.RecordBatch, columns: Columns) -> list[tuple[str | None, str]]:
-    """Return the texts of rows, each with what is wrong with it."""
+    """Return the texts of rows with their errors."""
     if columns.text is None:
         return [(None, "")] * batch.num_rows
     return texts_of(batch.column(columns.names[columns.text]))
 
 
 def details_of(batch: pa.RecordBatch, columns: Columns) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the fields of the ``Details`` of rows, each with what of them was dropped."""
+    """Yield the fields of rows' ``Details``, with the dropped ones."""
     nothing = [None] * batch.num_rows
     places = {columns.group, columns.split, columns.licence, *columns.metadata}
     values = [
@@ -119,7 +119,7 @@ def _values_of(column: pa.Array) -> list[Any]:
     if _is_text(kind):
         return [value for value, _ in texts_of(column)]
     if pa.types.is_temporal(kind):
-        column = column.cast(pa.string())  # a nanosecond has no form in Python
+        column = column.cast(pa.string())  # Python has no nanoseconds
     values: list[Any] = column.to_pylist()
     return values
 
@@ -139,10 +139,10 @@ def _has_json(kind: pa.DataType, *, is_within: bool = False) -> bool:
 
 
 def kind_of(field: pa.Field) -> pa.DataType:
-    """Return what a column holds, which has to be something that has one written form.
+    """Return the type of a column, which must have a unique text form.
 
     Raises:
-        InputRefusedError: It has none: 1914.0 may have been 1914, and a time any of many forms.
+        InputRefusedError: It has not: 1914.0 may have been 1914, and a time has many forms.
     """
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     types = pa.types
@@ -170,7 +170,7 @@ def _no_text(name: str, kind: pa.DataType) -> str:
 
 
 def holds_images(kind: pa.DataType) -> bool:
-    """Return whether a column holds images as Hugging Face datasets writes them."""
+    """Return whether a column holds images as of Hugging Face datasets."""
     types = pa.types
     if not types.is_struct(kind) or kind.get_field_index("bytes") < 0:
         return False
@@ -184,9 +184,9 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def texts_of(column: pa.Array) -> list[tuple[str | None, str]]:
-    """Return the values of a column as texts, each with what is wrong with it.
+    """Return the values of a column as texts with their errors.
 
-    Of one that is too long just enough is kept for it to be refused.
+    Too long ones are truncated, but long enough to be refused.
     """
     if pa.types.is_dictionary(column.type):
         places = column.indices.to_pylist()

@@ -1,6 +1,6 @@
-"""Read a list in a bounded child process, which can be stopped and holds no credentials.
+"""Read a list in a bounded child process, which can be killed and holds no credentials.
 
-A few bytes can ask for much work: a quote in each line, a JSON document of a million objects.
+A few bytes can cause much work: a quote in each line, a JSON document of a million objects.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from services.fetcher.sources.lists.rows import Item, MalformedListError, Reject
 MEBIBYTE = 1024 * 1024
 LIMITS = ChildLimits(memory_bytes=256 * MEBIBYTE, cpu_seconds=600)
 JSON_LIMITS = ChildLimits(memory_bytes=512 * MEBIBYTE, cpu_seconds=120)
-"""A JSON document is in memory as a whole, as Python's objects."""
+"""Memory for a JSON document as Python objects."""
 ROWS_AT_ONCE = 500
 _MOST_CHARACTERS = 64 * 1024
-"""Of the rows that are sent at once: a result of a child has a limit."""
+"""Size of a batch of rows, within the limit of a child's result."""
 _TARGET = "services.fetcher.sources.lists.reading:rows_in_child"
 
 
@@ -30,23 +30,23 @@ _TARGET = "services.fetcher.sources.lists.reading:rows_in_child"
 async def open_bounded(
     file: IO[bytes], list_format: ListFormat, options: ReadingOptions, *, max_rows: int
 ) -> AsyncIterator[OpenList]:
-    """Give a list whose rows a child process reads, for the length of an ``async with`` block.
+    """Yield a list whose rows are read by a child process, for an ``async with`` block.
 
     Args:
         file: Has a file descriptor; not to be used inside the block.
         list_format: Of the list.
-        options: What its sender says of it.
-        max_rows: Most rows, rejected ones included.
+        options: Given by its sender.
+        max_rows: Limit of rows, including rejected ones.
 
     Raises:
-        MalformedListError: It cannot be read, or takes too much to read; also while its rows are.
+        MalformedListError: It can't be read, or exceeds a limit; also while reading rows.
     """
-    if list_format is ListFormat.PARQUET:  # has a child of its own
+    if list_format is ListFormat.PARQUET:  # has its own child process
         opened = open_list(file, list_format, options)
         yield replace(opened, rows=counted(opened.rows, max_rows))
         return
     limits = JSON_LIMITS if list_format is ListFormat.JSON else LIMITS
-    # Leaving the block kills the child, which ends a thread that waits for it
+    # Leaving the block kills the child, which ends the waiting thread
     with BoundedChild(_TARGET, file, limits, list_format.value, asdict(options)) as child:
         yield await asyncio.to_thread(_begin, child, max_rows)
 
@@ -68,7 +68,7 @@ def counted(rows: Iterator[Row], most: int) -> Iterator[Row]:
     """Yield rows, up to a limit.
 
     Raises:
-        MalformedListError: There are more.
+        MalformedListError: The limit is exceeded.
     """
     for number, row in enumerate(rows, start=1):
         if number > most:
@@ -79,7 +79,7 @@ def counted(rows: Iterator[Row], most: int) -> Iterator[Row]:
 
 
 def rows_in_child(file: IO[bytes], list_format: str, options: dict[str, Any]) -> Iterator[Any]:
-    """Yield what a list is, its rows, many at once, and how it was read; runs in the child."""
+    """Yield the list's description, batches of rows and the report; runs in the child."""
     try:
         opened = open_list(file, ListFormat(list_format), ReadingOptions(**options))
         yield {"name": opened.name, "list_url": opened.list_url, "members": opened.members}
@@ -100,7 +100,7 @@ def _packed(row: Row) -> tuple[Any, ...]:
 
 
 def unpacked(fields: list[Any]) -> Row:
-    """Return a row as a child sent it."""
+    """Decode a row of a child."""
     line, value, third, last = fields
     if isinstance(last, dict):
         return Item.unpacked((line, value, third, last))
@@ -108,14 +108,14 @@ def unpacked(fields: list[Any]) -> Row:
 
 
 def pack(rows: Iterator[Row]) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield rows as a child sends them."""
+    """Decode the rows of a child."""
     pieces = in_pieces(rows, _length, most_items=ROWS_AT_ONCE, most_length=_MOST_CHARACTERS)
     for some in pieces:
         yield [_packed(row) for row in some]
 
 
 def fill(report: Report, fields: dict[str, Any]) -> None:
-    """Set a report to what a child sent."""
+    """Copy a child's report."""
     for name, value in fields.items():
         notes = [Note(**note) for note in value] if name == "notes" else value
         setattr(report, name, notes)
@@ -129,7 +129,7 @@ def _messages(child: BoundedChild) -> Iterator[Any]:
                 raise MalformedListError(message["malformed"], rejected)
             yield message
     except ChildError as error:
-        raise MalformedListError(f"the list cannot be read: {error}") from error
+        raise MalformedListError(f"the list can't be read: {error}") from error
 
 
 def _rows(messages: Iterator[Any], report: Report) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""What a list holds: items to fetch, and rows that cannot be."""
+"""Rows of a list: valid items and rejections."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,48 +22,48 @@ from services.fetcher.sources.addresses import (
 )
 
 MAX_ANNOTATION_LINES = 100
-"""A text of more is not of one line."""
+"""Limit of lines in an annotation."""
 SHOWN_VALUE_LENGTH = 100
-"""Characters of a rejected row that are shown to the person who sent it."""
+"""Shown characters of a rejected row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An image to fetch."""
+    """An image to download."""
 
     line: int
-    """Where it begins in the list, from 1; in a JSON list its place."""
+    """First line in the list, from 1; in a JSON list the index."""
     url: str
     """Normalised to ASCII."""
     annotation: str | None = None
     """Normalised, never empty."""
     details: Details = NO_DETAILS
-    """What else is said of it."""
+    """Further metadata."""
 
     @property
     def length(self) -> int:
-        """Characters of it all, more or less."""
+        """Approximate size in characters."""
         return len(self.url) + len(self.annotation or "") + self.details.length
 
     @property
     def packed(self) -> ListRow:
-        """Return it as a list's page holds it, and as a child process sends it."""
+        """Encode for a page of a list, and for results of a child process."""
         return self.line, self.url, self.annotation, self.details.to_fields()
 
     @classmethod
     def unpacked(cls, row: ListRow) -> Self:
-        """Return an item of what ``packed`` gave."""
+        """Decode the result of ``packed``."""
         line, url, annotation, details = row
         return cls(line, url, annotation, Details.from_fields(details) if details else NO_DETAILS)
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A row that is not taken, and why."""
+    """A rejected row with the reason."""
 
     line: int
     value: str
-    """The row, cut short."""
+    """The row, truncated."""
     code: str
     detail: str
 
@@ -72,11 +72,11 @@ Row = Item | Rejection
 
 
 class MalformedListError(PermanentError):
-    """The list as a whole cannot be read.
+    """The list as a whole can't be read.
 
     Args:
-        detail: What is wrong, for the person who sent it.
-        rejected: Where, as far as lines can be named.
+        detail: Reason.
+        rejected: Its lines, if known.
     """
 
     code = "malformed_list"
@@ -88,9 +88,9 @@ class MalformedListError(PermanentError):
 
 
 def to_row(line: int, url: object, annotation: object = None, details: Details = NO_DETAILS) -> Row:
-    """Check one item as it was sent; the fragment of an archive's URL names a member of it."""
+    """Validate a raw item; the fragment of an archive's URL names a member."""
     if not isinstance(url, str):
-        return reject(line, "" if url is None else url, "invalid_url", "there is no URL")
+        return reject(line, "" if url is None else url, "invalid_url", "URL is missing")
     if submitted_digest(url := url.strip()):  # of a failed.csv
         return check_annotation(line, url, annotation, details)
     try:
@@ -104,19 +104,19 @@ def to_row(line: int, url: object, annotation: object = None, details: Details =
 
 
 def check_annotation(line: int, url: str, annotation: object, details: Details = NO_DETAILS) -> Row:
-    """Make an item of a URL that is accepted, unless its annotation is not."""
+    """Create an item of a valid URL, or a rejection of its annotation."""
     problem = _problem(annotation)
     if problem:
         return reject(line, annotation, "invalid_annotation", f"the annotation {problem}")
     try:
         text = normalise(annotation) if isinstance(annotation, str) else ""
     except UnacceptableAnnotationError as error:
-        return reject(line, annotation, error.code, f"the annotation is not taken: {error}")
+        return reject(line, annotation, error.code, f"invalid annotation: {error}")
     return Item(line, url, text or None, details)
 
 
 def _problem(annotation: object) -> str:
-    """Say what is wrong with an annotation; empty where nothing is."""
+    """Return the problem of an annotation, or empty."""
     if annotation is None:
         return ""
     if not isinstance(annotation, str):
@@ -129,7 +129,7 @@ def _problem(annotation: object) -> str:
 
 
 def reject(line: int, value: object, code: str, detail: str) -> Rejection:
-    """Describe a row that is not taken; ``value`` is cut short, and shown without secrets."""
+    """Create a rejection; ``value`` is truncated and redacted."""
     text = hide_secrets(str(value).strip())
     if len(text) > SHOWN_VALUE_LENGTH:
         text = f"{text[:SHOWN_VALUE_LENGTH]}…"

@@ -1,4 +1,4 @@
-"""Lists as tables: a column of URLs, and perhaps one of annotations."""
+"""Tables of lists: a column of URLs, and optionally one of annotations."""
 
 from collections.abc import Iterable, Iterator
 

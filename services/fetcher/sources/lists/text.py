@@ -1,4 +1,4 @@
-"""Lists as plain text: one URL a line, perhaps with its text, and ``#`` comments between them."""
+"""Plain-text lists: one URL per line, optionally with a text, and ``#`` comments."""
 
 from collections.abc import Iterable, Iterator
 
@@ -22,10 +22,10 @@ def read_text(lines: Iterable[Line], report: Report) -> Iterator[TableRow | Dama
 
 
 def _cut(line: str) -> tuple[str, str | None]:
-    """Return the URL of a line, without what is written around it, and the text behind it.
+    """Return the URL of a line, without brackets and quotes, and the text after it.
 
-    A space may be part of a URL: what follows is a text only where the URL ends before it as an
-    image's does, and the line does not.
+    A space may be part of a URL: the rest is a text only if an image suffix comes before it, and
+    none at the end of the line.
     """
     for first, last in ("<>", '""'):
         if line.startswith(first) and line.endswith(last) and (inner := line[1:-1].strip()):
