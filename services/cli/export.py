@@ -34,7 +34,7 @@ LAYOUTS = "hf, trocr, paddleocr, doctr, kraken or parquet; see docs/datasets.md.
 def export(
     *,
     limits: Limits,
-    out: Annotated[Path, typer.Option(help="Folder; an earlier export there is replaced.")],
+    out: Annotated[Path, typer.Option(help="Target folder; an earlier export is replaced.")],
     layout: Annotated[Format | None, typer.Option("--format", help=LAYOUTS)] = None,
     min_agreement: Annotated[
         float, typer.Option(min=0, max=1, help="Minimum agreement of predicted labels.")

@@ -93,11 +93,11 @@ def _told(
 
 
 def _lines(problem: Problem) -> tuple[str, ...]:
-    """Return what a problem says of lines of a list, the first few."""
+    """Return the first errors of lines in a problem."""
     told = [
         f"line {each.line}: {each.detail or each.code}"
         for each in problem.rejected
-        if each.detail != problem.detail  # a list that can't be read at all
+        if each.detail != problem.detail  # an unreadable list
     ]
     rest = len(told) - SHOWN_LINES
     return (*told[:SHOWN_LINES], *([f"and {rest} more"] if rest > 0 else []))

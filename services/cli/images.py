@@ -39,7 +39,7 @@ def images(
     *,
     limits: Limits,
     status: Annotated[Status | None, typer.Option(help="Only these.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Limit of images.")] = 20,
     worst_first: Annotated[
         bool,
         typer.Option("--worst-first", "--worst", help="Lowest scores first, of predicted images."),

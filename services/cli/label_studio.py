@@ -47,9 +47,7 @@ app = typer.Typer(no_args_is_help=True, help="Annotate in Label Studio: images t
 def push(
     *,
     limits: Limits,
-    limit: Annotated[
-        int, typer.Option(min=0, help="Open tasks to have there; annotated ones make room.")
-    ] = 1000,
+    limit: Annotated[int, typer.Option(min=0, help="Number of open tasks in the project.")] = 1000,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:

@@ -32,7 +32,9 @@ FIELDS = {"prediction": 1, "annotation": 1, "sources.url": 1, "status": 1, "erro
 def report(
     *,
     limits: Limits,
-    html: Annotated[Path | None, typer.Option(help="Write a page with plots there.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write an HTML page with plots to this file.")
+    ] = None,
     critical: Annotated[
         float, typer.Option(min=0, max=1, help="Critical threshold of the mean score.")
     ] = 0.5,
@@ -69,9 +71,9 @@ async def collect(images: ImageRepository, figures: Figures, limits: Limits = NO
     Raises:
         IndexUnavailableError: MongoDB does not answer.
     """
-    # What was predicted in the period was indexed in it or later, and that has an index
+    # Predictions of the period were indexed in it or later, and that field has an index
     where, order = ImageFilter(limits, changed_since=figures.since), [("indexed_at", 1)]
-    # Of copies, those count first whose text a person has written
+    # Of copies, annotated ones count first
     written = replace(where, annotated=True)
     async for document in images.find(written, sort=order, fields=FIELDS):
         if right_text(document) is not None:
@@ -81,7 +83,7 @@ async def collect(images: ImageRepository, figures: Figures, limits: Limits = NO
 
 
 def figure_table(figures: Figures) -> Table:
-    """Return the figures of all together and of each model version."""
+    """Return the figures in total and by model version."""
     columns = ["model", "predictions", "mean score", "low scores", "annotated", "CER"]
     rows = [_row("all", figures.total)]
     rows += [_row(name, tally) for name, tally in sorted(figures.models.items())]

@@ -41,7 +41,7 @@ def repredict(
 
     async def work() -> ExitStatus:
         if status is Status.REMOVED:
-            raise typer.BadParameter("what is removed can't be read again", param_hint="--status")
+            raise typer.BadParameter("removed images can't be read again", param_hint="--status")
         where = selection(limits, model_version_not, status)
         with told_of_servers():
             async with open_index(MongoSettings()) as index:
@@ -62,7 +62,7 @@ def repredict(
 
 
 def selection(limits: Limits, model_version_not: str | None, status: Status | None) -> ImageFilter:
-    """Return which documents are meant; none without bytes that were read."""
+    """Return the filter of documents to read again."""
     statuses = PRESENT if status is None else (status.value,)
     return ImageFilter(limits, status=statuses, not_read_by=model_version_not, is_stored=True)
 

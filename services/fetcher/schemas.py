@@ -186,7 +186,7 @@ def to_preview(preview: ListPreview) -> Preview:
 
 
 def to_status(counted: CountedBatch) -> BatchStatus:
-    """Convert; a batch that still runs has no end, whatever its items say."""
+    """Convert a batch; a running one has no end time."""
     batch, counts = counted.batch, counted.counts
     return BatchStatus(
         batch_id=batch.id,

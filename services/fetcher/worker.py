@@ -194,7 +194,7 @@ class Worker:
         return delivery.is_last_attempt or delivery.attempt >= most
 
     async def _download(self, job: Job, earlier: BatchItem | None) -> Image | NotModifiedError:
-        """Return an image, or the host's word that it is the one that is here already."""
+        """Return an image, or that it is unchanged according to the host."""
         if earlier is not None and earlier.validators and _says_no_more(job, earlier):
             try:
                 return await to_image(
@@ -270,7 +270,7 @@ class Worker:
 
 
 def _says_no_more(job: Job, earlier: BatchItem) -> bool:
-    """Whether a job brings nothing new but its batch: a list without a text must not erase one."""
+    """Whether a job adds nothing except its batch: a list without a text must not erase one."""
     is_known = job.collection in {None, earlier.collection}
     has_details = job.details.completed_by(earlier.details) == earlier.details
     return is_known and has_details and job.annotation in {None, earlier.annotation}

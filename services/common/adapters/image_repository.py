@@ -22,8 +22,7 @@ class ImageRepository(Repository[ImageDocument, ImageFilter]):
 
     Args:
         collection: ``images``.
-        tombstones: Where annotations are kept whose bytes are gone; only the consumer, which is
-            told of that, has them.
+        tombstones: Stores annotations of removed bytes; only the consumer has it.
     """
 
     def __init__(self, collection: Collection, tombstones: Tombstones | None = None) -> None:

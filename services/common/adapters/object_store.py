@@ -151,7 +151,7 @@ class ObjectStore:
         """Write an object unless its key is taken; return whether it was written.
 
         Raises:
-            ObjectStoreUnavailableError: It was not acknowledged; it may still be there.
+            ObjectStoreUnavailableError: It was not acknowledged; it may exist nevertheless.
         """
         try:
             async with self.errors():

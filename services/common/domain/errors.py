@@ -1,7 +1,7 @@
 """Errors of this project, by whether a retry may succeed.
 
 * PermanentError: the same input fails every time. Record the reason.
-* * TransientError: this item may succeed later. Retry it after a delay.
+* TransientError: this item may succeed later. Retry it after a delay.
 * PostponedError: not tried yet. Try it after a delay.
 * UnavailableError: a server is down, so every item would fail. Pause consuming.
 

@@ -21,7 +21,7 @@ class Clearing:
     Args:
         batches: The batches.
         pages: Their lists.
-        kept_seconds: How long a list can still be sent again; one that is being taken is younger.
+        kept_seconds: How long an incomplete submission can be resumed.
     """
 
     def __init__(self, batches: BatchRepository, pages: Pages, *, kept_seconds: float) -> None:
@@ -43,10 +43,10 @@ class Clearing:
         """Delete expired submissions; return the number of batches."""
         count = 0
         unused_since = datetime.now(tz=UTC) - self._kept
-        # first of all nobody can go on with it: whoever sends the list again begins anew
+        # first make it impossible to resume: a repeated submission starts anew
         while batch := await self._batches.give_up(unused_since=unused_since):
             pages = await self._pages.clear(batch.id)
             await self._batches.delete_unfinished(batch.id)
-            log.info("unfinished list cleared", batch_id=batch.id, pages=pages)
+            log.info("incomplete list deleted", batch_id=batch.id, pages=pages)
             count += 1
         return count

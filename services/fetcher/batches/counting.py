@@ -27,7 +27,7 @@ class Counting:
         self._pages = pages
 
     async def count(self, batch: Batch) -> Counts:
-        """Count the items of a batch as its document was read; they add up to what it accepted."""
+        """Count the items of a batch; the sum is the number of accepted items."""
         counts = batch.pages.counts
         # the page that is being published, too
         uncounted = batch.uncounted_pages(batch.pages.next + 1)

@@ -31,7 +31,7 @@ log = structlog.stdlib.get_logger(__name__)
 PAGE_ITEMS = 500
 """Items published before the position is written and the next batch is served."""
 MOST_WAITING = 5_000
-"""Jobs that may wait for a fetcher, all batches together, before nothing more is published."""
+"""Limit of queued jobs of all batches."""
 LEASE_SECONDS = 10.0
 POLL_SECONDS = 1.0
 LARGEST_PAUSE_SECONDS = 5.0
@@ -42,7 +42,7 @@ class Dispatcher:
 
     Args:
         settings: Address of RabbitMQ.
-        queues: Jobs go to their exchange.
+        queues: Of jobs.
         batches: The batches.
         ledger: Items.
         expander: Creates jobs from lists.
@@ -138,7 +138,7 @@ class Dispatcher:
         return batch
 
     async def _dispatch_again(self, batch: Batch, publisher: Publisher) -> Batch:
-        """Publish the items that wait, a page at a time; the rest of the list follows."""
+        """Publish requeued items, a page at a time; the rest of the list follows."""
         found = self._ledger.items(
             batch.id,
             outcome=ItemOutcome.QUEUED,
@@ -149,7 +149,7 @@ class Dispatcher:
         await self._publish(jobs, publisher)
         batch = batch.published_again(jobs[-1].fetch_id if len(jobs) == PAGE_ITEMS else None)
         done = batch.dispatch.done
-        log.info("dispatched again", batch_id=batch.id, items=len(jobs), done=done)
+        log.info("items redispatched", batch_id=batch.id, items=len(jobs), done=done)
         return batch
 
     async def _publish(self, jobs: Sequence[Job], publisher: Publisher) -> None:

@@ -43,7 +43,7 @@ class Expander:
         return requeued
 
     async def _untouched(self, batch: Batch) -> AsyncIterator[list[Job]]:
-        """Yield the jobs of items that were published and have no document, a page at a time."""
+        """Yield the jobs of published items without document, a page at a time."""
         numbers = sorted(batch.uncounted_pages(batch.pages.next))
         for start in range(0, len(numbers), PAGES_AT_ONCE):
             some = numbers[start : start + PAGES_AT_ONCE]

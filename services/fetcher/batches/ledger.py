@@ -55,7 +55,7 @@ def fetch_id(batch_id: str, line: int) -> str:
 
 
 def row_of(item: BatchItem) -> Item:
-    """Return an item as its list had it."""
+    """Return an item of a list."""
     line = int(item.id.rpartition("/")[2])
     return Item(line, item.url, item.annotation, item.details)
 
@@ -142,7 +142,7 @@ class Ledger:
         return len(documents) - len(await self._collection.insert_missing(documents))
 
     def source_url(self, item: BatchItem) -> str:
-        """Return an item's URL without its secrets: what others see of it."""
+        """Return an item's redacted URL."""
         return item.source_url or self._shown(item.url)
 
     def _shown(self, url: str) -> str:
@@ -173,7 +173,7 @@ class Ledger:
         return ours
 
     async def last_success(self, url: str) -> BatchItem | None:
-        """Return the item that last led from a URL to an object, or None."""
+        """Return the last item that led from a URL to an object, or None."""
         return await self._last_success(url)
 
     async def _last_success_each(self, urls: Sequence[str]) -> Sequence[BatchItem | None]:
@@ -221,7 +221,7 @@ class Ledger:
     async def items(
         self, batch_id: str, *, outcome: ItemOutcome | None = None, after: str = "", limit: int = 0
     ) -> AsyncIterator[BatchItem]:
-        """Yield items in the list's order, from behind the id ``after`` (``limit`` 0: all)."""
+        """Yield items in the list's order, after the id ``after`` (``limit`` 0: no limit)."""
         where: Document = {"batch_id": batch_id}
         if outcome is not None:
             where["outcome"] = outcome

@@ -44,11 +44,11 @@ class BatchRepository:
         """
         found = await self._collection.find_one({"_id": batch_id, "loaded": True})
         if found is None:
-            raise BatchNotFoundError(f"there is no batch {batch_id!r}"[:200])
+            raise BatchNotFoundError(f"no batch {batch_id!r}"[:200])
         return typed(Batch, found)
 
     async def newest(self, *, after: str | None, limit: int) -> list[Batch]:
-        """Return batches, the newest first, from behind the id ``after``."""
+        """Return batches, newest first, after the id ``after``."""
         where: Document = {"loaded": True}
         if after is not None:
             where["_id"] = {"$lt": after}
@@ -122,7 +122,7 @@ class BatchRepository:
         await self._dispatch_anew(where, {"cancelled_at": datetime.now(tz=UTC)})
 
     async def _dispatch_anew(self, where: Document, fields: Document) -> None:
-        """Change a batch and have the dispatcher look at all of it again."""
+        """Update a batch and restart its dispatch."""
         again = {"dispatch.done": False, "dispatch.after": ""}
         change = {"$set": {**fields, **again}, "$inc": {"dispatch.version": 1}}
         await self._collection.update_one(where, change)

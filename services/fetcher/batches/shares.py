@@ -44,11 +44,11 @@ class Shares:
         return list(self._held)
 
     async def may_publish(self, batch: Batch, *, delayed: int) -> bool:
-        """Return whether a batch may have more jobs under way; else it is ``held``.
+        """Return whether a batch may publish more jobs; otherwise it is ``held``.
 
         Args:
             batch: As it was read.
-            delayed: Jobs of all batches that wait.
+            delayed: Number of delayed jobs of all batches.
         """
         room = MOST_DELAYED - delayed
         if delayed <= room or await self._under_way(batch, room) < room:
@@ -57,9 +57,9 @@ class Shares:
         return False
 
     async def _under_way(self, batch: Batch, most: int) -> int:
-        """Count the items that are published and not done, ``most`` of them at least."""
+        """Count published unfinished items, up to at least ``most``."""
         after, published = batch.dispatch.after, batch.pages.published
-        if after is not None:  # published anew, in the order of their ids
+        if after is not None:  # being redispatched, in the order of their ids
             return await self._ledger.count_queued(batch.id, up_to=after, most=most)
         if published < most:
             return published

@@ -26,7 +26,7 @@ READ_AT_ONCE = 4
 """Lists read concurrently, in their own threads."""
 
 TOUCHED_SECONDS = 60.0
-"""So often who takes a list says that it is in use, lest it be cleared."""
+"""Interval of the heartbeat that protects a list in use from cleanup."""
 
 
 class IdempotencyKeyReusedError(PermanentError):
@@ -43,14 +43,14 @@ class ListClearedError(TransientError):
 
 @dataclass
 class Rejections:
-    """The rows of a list that were not taken."""
+    """The rejected rows of a list."""
 
     first: list[RejectedRow] = field(default_factory=list)
     """At most ``MAX_REJECTIONS``."""
     count: int = 0
 
     def add(self, rejected: Rejection) -> None:
-        """Count a row, and keep it while there is room."""
+        """Count a row, and store it below the limit."""
         self.count += 1
         if len(self.first) < MAX_REJECTIONS:
             self.first.append(RejectedRow.model_validate(rejected))
@@ -62,7 +62,7 @@ class EmptyListError(PermanentError):
     code = "empty_list"
 
     def __init__(self, rejections: Rejections, reading: Report) -> None:
-        super().__init__("no row of the list can be fetched")
+        super().__init__("the list has no valid row")
         self.rejections = rejections
         self.reading = reading
 
@@ -74,7 +74,7 @@ class StrictListError(PermanentError):
 
     def __init__(self, rejections: Rejections, reading: Report) -> None:
         super().__init__(
-            f"nothing was taken: {rejections.count} rows are rejected, "
+            f"list refused (strict): {rejections.count} rows are rejected, "
             f"{reading.note_count} notes, "
             f"{reading.texts_without_image} texts found no image"
         )
@@ -207,7 +207,7 @@ class Submissions:
         first, count = tuple(rejections.first), rejections.count
         batch = batch.having(rejected=first, rejected_count=count, reading=reading)
         if not await self._batches.load(batch):
-            await self._pages.clear(batch.id)  # those that came after the others were cleared
+            await self._pages.clear(batch.id)  # pages written after the cleanup
             raise ListClearedError("the list took too long: send it again")
         self._wake.set()
         return batch
@@ -238,14 +238,16 @@ class Submissions:
             return None
         known = await self._batches.with_key(described.idempotency_key)
         if known is not None and known.digest != described.digest:
-            raise IdempotencyKeyReusedError("this Idempotency-Key came with another list before")
+            raise IdempotencyKeyReusedError(
+                "Idempotency-Key was already used with a different request body"
+            )
         return known
 
     async def _begin(self, described: Description) -> Batch:
         batch = _new_batch(described)
         try:
             await self._batches.add(batch)
-        except DuplicateDocumentError:  # the same request is under way elsewhere: join in
+        except DuplicateDocumentError:  # the same request is being processed elsewhere: join it
             known = await self._known(described)
             joined = await self._join(known, described) if known else None
             if joined is None:
@@ -256,7 +258,7 @@ class Submissions:
     async def _join(self, known: Batch, described: Description) -> Batch | None:
         """Go on with a batch whose list is this very one; return it, or None: it is cleared."""
         if known.content_digest != described.content_digest:
-            raise IdempotencyKeyReusedError("the list at this address is another one by now")
+            raise IdempotencyKeyReusedError("list content at this URL has changed")
         return known if await self._batches.touch(known.id) else None
 
 

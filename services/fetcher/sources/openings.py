@@ -173,7 +173,7 @@ class Openings:
             if file is not sent.file:
                 stack.callback(self._spool.discard, file)
             whole = await asyncio.to_thread(_read_start, sent, file)
-            # Tells a list from others: all its bytes, and what is said of it
+            # Identity of a list: all its bytes and its parameters
             digest = hashlib.sha256(f"{said!r} {whole.key}".encode()).hexdigest()
             async with self._open_whole(whole, options) as opened:
                 yield replace(opened, digest=digest)

@@ -19,7 +19,7 @@ _PURPOSE = b"docreco submitted file\0"
 
 
 def digest_of_file(file: IO[bytes]) -> str:
-    """Return the key of a file: a hash of all its bytes that only who has them can tell."""
+    """Return the key of a file: a salted hash of its bytes."""
     file.seek(0)
     digest = hashlib.sha256(_PURPOSE)
     while block := file.read(_BLOCK_BYTES):

@@ -153,7 +153,7 @@ async def _submitted(name: str, answer: Awaitable[Submission]) -> Submitted:
     except FetcherRefusedError as error:
         return Submitted(name, rejected=error.problem.rejected, problem=str(error))
     except FetcherUnavailableError:
-        return Submitted(name, problem="the fetcher does not answer; try again shortly")
+        return Submitted(name, problem="the fetcher does not answer; retry later")
     return Submitted(name, told.batch_id, told.rejected, told.rejected_count, reading=told.reading)
 
 

@@ -1,13 +1,13 @@
 """Retry policy: decide what happens to a delivery, without I/O.
 
-* * the handler returned: acknowledged;
+* the handler returned: acknowledged;
 * ``TransientError``: a copy goes to the next delay queue, then the original is acknowledged;
   after the last delay, to the parking queue with the reason;
-* * ``PostponedError``: a copy goes to a matching delay queue, without counting as an attempt;
-* * ``PermanentError``, or an unexpected exception: to the parking queue with the reason;
-* * ``UnavailableError``: consuming stops, the delivery returns to its queue, and consuming resumes
+* ``PostponedError``: a copy goes to a matching delay queue, without counting as an attempt;
+* ``PermanentError``, or an unexpected exception: to the parking queue with the reason;
+* ``UnavailableError``: consuming stops, the delivery returns to its queue, and consuming resumes
   when the dependency answers again;
-* * cancelled: left unsettled, so RabbitMQ redelivers it.
+* cancelled: left unsettled, so RabbitMQ redelivers it.
 """
 
 import time

@@ -17,7 +17,7 @@ from services.fetcher.sources.lists.rows import MalformedListError
 from services.fetcher.sources.spool import Spool
 
 FREE_BYTES = 64 * 1024 * 1024
-"""Up to so many, any gzip may decompress to."""
+"""Decompressed bytes allowed at any compression ratio."""
 PIECE_BYTES = 1024 * 1024
 _PACKED_BYTES = 64 * 1024
 _GZIP_BITS = 31
