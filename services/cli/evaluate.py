@@ -58,7 +58,7 @@ def evaluate(
         str | None,
         typer.Option(help="Only images of this split of an export: train, validation, test."),
     ] = None,
-    split: Annotated[str, typer.Option(help="Shares of that export.")] = "80/10/10",
+    split: Annotated[str, typer.Option(help="Split shares of that export.")] = "80/10/10",
     group_by: GroupBy = GROUP,
     use_split: UseSplit = False,
     only_corrected: OnlyCorrected = False,
