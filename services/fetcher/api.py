@@ -9,6 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from services.common.domain.batch import Batch, RetryScope
 from services.common.domain.batch_item import ItemOutcome
+from services.common.runtime.access import require_bearer
 from services.common.runtime.bodies import BodyGuard
 from services.common.runtime.health import Check, health_router
 from services.common.runtime.problems import (
@@ -18,7 +19,6 @@ from services.common.runtime.problems import (
 )
 from services.common.runtime.site_guard import SiteGuard, to_names
 from services.fetcher import schemas
-from services.fetcher.access import require_token
 from services.fetcher.batches.references import RETRY_AFTER_SECONDS, References
 from services.fetcher.batches.repository import BatchNotFoundError
 from services.fetcher.batches.service import BatchConflictError, Batches
@@ -100,7 +100,10 @@ def build_app(
     install_problem_handlers(app)
     _install_own_problems(app)
     app.include_router(health_router(ready=ready, alive=alive))
-    guards = [Depends(require_token(settings.api_token)), Depends(check_query)]
+    guards = [
+        Depends(require_bearer(settings.api_token, setting="FETCHER_API_TOKEN")),
+        Depends(check_query),
+    ]
     router = APIRouter(tags=["batches"], dependencies=guards)
     _add_submission(router, submissions, openings, references, spool)
     _add_reading(router, batches, stop)

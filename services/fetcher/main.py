@@ -24,14 +24,13 @@ from services.fetcher.api import build_app
 from services.fetcher.batches.cancellations import Cancellations
 from services.fetcher.batches.clearing import Clearing
 from services.fetcher.batches.counting import Counting
-from services.fetcher.batches.dispatcher import Dispatcher
+from services.fetcher.batches.dispatcher import Dispatcher, Shares
 from services.fetcher.batches.expander import Expander
 from services.fetcher.batches.ledger import Ledger
 from services.fetcher.batches.pages import Pages
 from services.fetcher.batches.references import References
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.service import Batches
-from services.fetcher.batches.shares import Shares
 from services.fetcher.batches.submissions import Submissions
 from services.fetcher.metrics import DOWNLOADS
 from services.fetcher.politeness.repository import HostRepository

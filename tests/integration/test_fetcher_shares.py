@@ -9,12 +9,12 @@ from services.common.adapters.rabbitmq.messaging import Publisher, connect, open
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES
 from services.common.domain.batch import Batch
 from services.common.domain.batch_item import ItemOutcome
-from services.fetcher.batches import shares
+from services.fetcher.batches import dispatcher as dispatching
 from services.fetcher.batches.counting import Counting
+from services.fetcher.batches.dispatcher import HELD_SECONDS, Shares
 from services.fetcher.batches.ledger import Ledger, Result, fetch_id
 from services.fetcher.batches.pages import Pages
 from services.fetcher.batches.repository import BatchRepository
-from services.fetcher.batches.shares import HELD_SECONDS, Shares
 from services.fetcher.batches.submissions import Description, Submissions
 from services.fetcher.jobs import Job
 from services.fetcher.sources.lists.formats import OpenList
@@ -28,7 +28,7 @@ DONE = Result(ItemOutcome.STORED, "stored")
 
 @pytest.fixture(autouse=True)
 def small_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shares, "MOST_DELAYED", 10)
+    monkeypatch.setattr(dispatching, "MOST_DELAYED", 10)
 
 
 async def batch_of(surroundings: Surroundings, items: int, *, published: int = 0) -> str:

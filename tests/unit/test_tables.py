@@ -22,7 +22,7 @@ from services.common.domain.tables.table import (
     TableSource,
     read_table,
 )
-from services.fetcher.sources.lists.table import WANTED, is_url
+from services.fetcher.sources.lists.rows import WANTED, is_url
 
 A, B = "https://x.test/a.png", "https://x.test/b.png"
 

@@ -7,7 +7,8 @@ fetchers share the work by short leases; an expired lease does no harm.
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import structlog
 from tenacity import retry_if_exception_type
@@ -19,11 +20,11 @@ from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import UnavailableError
 from services.common.runtime.backoff import retry_for_ever
 from services.common.runtime.settings import AmqpSettings
+from services.fetcher.batches.counting import Counting
 from services.fetcher.batches.expander import Expander
 from services.fetcher.batches.ledger import Ledger, row_of
 from services.fetcher.batches.pages import number_of
 from services.fetcher.batches.repository import BatchRepository
-from services.fetcher.batches.shares import MOST_DELAYED, Shares
 from services.fetcher.jobs import Job, job_of
 
 log = structlog.stdlib.get_logger(__name__)
@@ -35,6 +36,63 @@ MOST_WAITING = 5_000
 LEASE_SECONDS = 10.0
 POLL_SECONDS = 1.0
 LARGEST_PAUSE_SECONDS = 5.0
+MOST_DELAYED = 100_000
+"""Limit of delayed jobs of all batches."""
+HELD_SECONDS = 5.0
+"""Time before a throttled batch is checked again, which needs counting."""
+
+
+class Shares:
+    """Throttles batches that use their share of the delayed jobs.
+
+    Jobs of slow or throttled hosts wait in RabbitMQ. The limit of a batch is the free capacity
+    (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998,
+    with a factor of one): a single batch gets half of the capacity, ``n`` such batches get one of
+    ``n + 1`` parts each, and one part is always free for the next batch.
+
+    Args:
+        counting: Of the batches' items.
+        ledger: The items.
+        clock: Seconds, for tests.
+    """
+
+    def __init__(
+        self, counting: Counting, ledger: Ledger, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._counting = counting
+        self._ledger = ledger
+        self._clock = clock
+        self._held: dict[str, float] = {}
+
+    @property
+    def held(self) -> list[str]:
+        """Currently throttled batches."""
+        now = self._clock()
+        self._held = {batch_id: until for batch_id, until in self._held.items() if until > now}
+        return list(self._held)
+
+    async def may_publish(self, batch: Batch, *, delayed: int) -> bool:
+        """Return whether a batch may publish more jobs; otherwise it is ``held``.
+
+        Args:
+            batch: As it was read.
+            delayed: Number of delayed jobs of all batches.
+        """
+        room = MOST_DELAYED - delayed
+        if delayed <= room or await self._under_way(batch, room) < room:
+            return True
+        self._held[batch.id] = self._clock() + HELD_SECONDS
+        return False
+
+    async def _under_way(self, batch: Batch, most: int) -> int:
+        """Count published unfinished items, up to at least ``most``."""
+        after, published = batch.dispatch.after, batch.pages.published
+        if after is not None:  # being redispatched, in the order of their ids
+            return await self._ledger.count_queued(batch.id, up_to=after, most=most)
+        if published < most:
+            return published
+        counts = await self._counting.count(batch)
+        return counts.queued - (batch.accepted - published)
 
 
 class Dispatcher:

@@ -1,6 +1,6 @@
 """Read the rows of a list by format."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -8,11 +8,16 @@ from itertools import islice
 from typing import IO, Any
 
 from services.common.domain.tables.columns import ReadingOptions, find_columns, missing
-from services.common.domain.tables.dialect import NoHeaderError, split
+from services.common.domain.tables.dialect import COMPLETE, NoHeaderError, split
 from services.common.domain.tables.json_rows import read_items, read_json_lines
-from services.common.domain.tables.lines import UnknownEncodingError, detect_encoding, open_lines
+from services.common.domain.tables.lines import (
+    Line,
+    UnknownEncodingError,
+    detect_encoding,
+    open_lines,
+)
 from services.common.domain.tables.list_format import ListFormat, is_json_lines
-from services.common.domain.tables.records import Damaged
+from services.common.domain.tables.records import Damaged, read_lines
 from services.common.domain.tables.table import (
     Report,
     TableGivenUpError,
@@ -28,9 +33,14 @@ from services.fetcher.sources.lists.documents import (
     to_name,
 )
 from services.fetcher.sources.lists.parquet import parse_parquet
-from services.fetcher.sources.lists.rows import MalformedListError, Row, reject
-from services.fetcher.sources.lists.table import WANTED, is_url, to_items
-from services.fetcher.sources.lists.text import read_text
+from services.fetcher.sources.lists.rows import (
+    WANTED,
+    MalformedListError,
+    Row,
+    is_url,
+    reject,
+    to_items,
+)
 
 _MARKS = " \t\r\n\ufeff"
 
@@ -125,10 +135,38 @@ def _text_rows(
     separator = _separator_of_text(file, encoding, options)
     if separator is None:
         report.encoding = encoding
-        yield from read_text(open_lines(file, encoding), report)
+        yield from _read_text(open_lines(file, encoding), report)
     else:
         source = TableSource(file, is_url, separator, options.encoding)
         yield from read_table(source, options.wanted(WANTED), report)
+
+
+def _read_text(lines: Iterable[Line], report: Report) -> Iterator[TableRow | Damaged]:
+    """Yield each line of a URL and optionally a text; skip blank lines and ``#`` comments."""
+    for record in read_lines(lines):
+        if isinstance(record, Damaged):
+            row: TableRow | Damaged = record
+        elif record.cells[0].startswith("#"):
+            continue
+        else:
+            row = TableRow(record.line, *_cut(record.cells[0]))
+        report.count(row)
+        yield row
+
+
+def _cut(line: str) -> tuple[str, str | None]:
+    """Return the URL of a line, without brackets and quotes, and the text after it.
+
+    A space may be part of a URL: the rest is a text only if an image suffix comes before it, and
+    none at the end of the line.
+    """
+    for first, last in ("<>", '""'):
+        if line.startswith(first) and line.endswith(last) and (inner := line[1:-1].strip()):
+            line = inner
+    if COMPLETE.search(bare := line.rstrip(",; ")):
+        return bare, None
+    url, _, text = line.partition(" ")
+    return (url, text.strip()) if COMPLETE.search(url) else (line, None)
 
 
 def _separator_of_text(file: IO[bytes], encoding: str, options: ReadingOptions) -> str | None:

@@ -27,8 +27,7 @@ from services.fetcher.sources.lists.parquet_reader import (
     refusing,
     without_unsaid,
 )
-from services.fetcher.sources.lists.rows import Item, check_annotation
-from services.fetcher.sources.lists.table import WANTED
+from services.fetcher.sources.lists.rows import WANTED, Item, check_annotation
 
 BATCH_ROWS = 16
 MAX_IMAGE_BYTES = 20 * 1024 * 1024

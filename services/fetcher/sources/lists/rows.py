@@ -1,6 +1,6 @@
 """Rows of a list: valid items and rejections."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,6 +13,9 @@ from services.common.domain.details import NO_DETAILS, Details
 from services.common.domain.errors import PermanentError
 from services.common.domain.list_rows import ListRow
 from services.common.domain.redaction import hide_secrets
+from services.common.domain.tables.columns import URL_NAMES, Wanted
+from services.common.domain.tables.records import Damaged
+from services.common.domain.tables.table import TableRow
 from services.common.download.urls import UnacceptableUrlError, to_url
 from services.fetcher.sources.addresses import (
     is_archive_path,
@@ -23,6 +26,7 @@ from services.fetcher.sources.addresses import (
 
 MAX_ANNOTATION_LINES = 100
 """Limit of lines in an annotation."""
+WANTED = Wanted(where=URL_NAMES, has_details=True)
 SHOWN_VALUE_LENGTH = 100
 """Shown characters of a rejected row."""
 
@@ -143,3 +147,17 @@ def is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def is_url(cell: str) -> bool:
+    """Return whether a table's first cell is a URL, so that it has no header."""
+    return cell.strip().strip('"\ufeff').lower().startswith(("http://", "https://"))
+
+
+def to_items(rows: Iterable[TableRow | Damaged]) -> Iterator[Row]:
+    """Yield an item or a rejection for each row."""
+    for row in rows:
+        if isinstance(row, Damaged):
+            yield reject(row.line, row.value, row.code, row.detail)
+        else:
+            yield to_row(row.line, row.where or None, row.text, row.details)
