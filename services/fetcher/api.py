@@ -1,14 +1,16 @@
 """The fetcher's HTTP API."""
 
 import asyncio
-from dataclasses import asdict, replace
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from services.common.domain.batch import Batch, RetryScope
 from services.common.domain.batch_item import ItemOutcome
+from services.common.domain.errors import PipelineError
 from services.common.runtime.access import require_bearer
 from services.common.runtime.bodies import BodyGuard
 from services.common.runtime.health import Check, health_router
@@ -61,32 +63,40 @@ IdempotencyKey = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What the routes use."""
+
+    batches: Batches
+    submissions: Submissions
+    openings: Openings
+    references: References
+    spool: Spool
+    host_states: HostRepository
+    stop: asyncio.Event
+    """Ends the progress streams at shutdown."""
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+Of = Annotated[Parts, Depends(_parts)]
+router = APIRouter(prefix="/batches", tags=["batches"])
+hosts_router = APIRouter(tags=["hosts"])
+
+
 def build_app(
-    settings: FetcherSettings,
-    batches: Batches,
-    submissions: Submissions,
-    *,
-    openings: Openings,
-    references: References,
-    spool: Spool,
-    host_states: HostRepository,
-    ready: dict[str, Check],
-    alive: dict[str, Check],
-    stop: asyncio.Event,
+    settings: FetcherSettings, parts: Parts, *, ready: dict[str, Check], alive: dict[str, Check]
 ) -> FastAPI:
     """Build the application.
 
     Args:
         settings: Token and limits.
-        batches: Service of batches.
-        submissions: Accepts lists.
-        openings: Opens uploads.
-        references: Downloads lists by URL.
-        spool: Temporary files of lists.
-        host_states: Repository of paused hosts.
+        parts: What the routes use.
         ready: For /readyz.
         alive: For /livez.
-        stop: Ends the progress streams at shutdown.
     """
     app = FastAPI(
         title="DocReco fetcher",
@@ -94,196 +104,193 @@ def build_app(
         # with a token, browsers could not load /docs
         openapi_url=None if settings.api_token else "/openapi.json",
     )
+    app.state.parts = parts
     hosts = None if settings.api_token else to_names(settings.hosts)
     app.add_middleware(BodyGuard)
     app.add_middleware(SiteGuard, hosts=hosts, setting="FETCHER_HOSTS")
     install_problem_handlers(app)
-    _install_own_problems(app)
+    for kind in (*_STATUS, MalformedListError, EmptyListError, StrictListError):
+        app.add_exception_handler(kind, _on_error)
     app.include_router(health_router(ready=ready, alive=alive))
-    guards = [
-        Depends(require_bearer(settings.api_token, setting="FETCHER_API_TOKEN")),
-        Depends(check_query),
-    ]
-    router = APIRouter(tags=["batches"], dependencies=guards)
-    _add_submission(router, submissions, openings, references, spool)
-    _add_reading(router, batches, stop)
-    _add_actions(router, batches)
-    _add_hosts(router, host_states)
-    app.include_router(router)
+    token = require_bearer(settings.api_token, setting="FETCHER_API_TOKEN")
+    for each in (router, hosts_router):
+        app.include_router(each, dependencies=[Depends(token), Depends(check_query)])
     return app
 
 
-def _add_submission(
-    router: APIRouter,
-    submissions: Submissions,
-    openings: Openings,
-    references: References,
-    spool: Spool,
-) -> None:
-    @router.post(
-        "/batches",
-        status_code=202,
-        summary="Submit a list of images",
-        openapi_extra=list_body(),
-        responses={200: {"model": schemas.Preview, "description": "With dry_run."}},
+@router.post(
+    "",
+    status_code=202,
+    summary="Submit a list of images",
+    openapi_extra=list_body(),
+    responses={200: {"model": schemas.Preview, "description": "With dry_run."}},
+)
+async def submit(
+    parts: Of,
+    request: Request,
+    response: Response,
+    query: Annotated[ListParameters, Query()],
+    idempotency_key: IdempotencyKey = None,
+) -> schemas.Submitted | schemas.Preview:
+    """Accept a list, an archive or an image, as an upload or by URL."""
+    async with receive(request, parts.openings, parts.spool, query) as received:
+        opened, parameters = received.opened, received.parameters
+        described = Description(
+            digest=opened.digest,
+            name=parameters.name or opened.contents.name,
+            idempotency_key=idempotency_key,
+            licence=parameters.licence,
+            by=parameters.by,
+        )
+        list_url = opened.contents.list_url
+        if list_url is None:
+            return await _take(parts, opened, described, parameters, response)
+        known = None if parameters.dry_run else await parts.submissions.answered(described)
+        if known is not None:
+            return _answer(known, response)
+        async with parts.references.open(list_url, described, parameters) as (fetched, whole):
+            return await _take(parts, fetched, whole, parameters, response)
+
+
+async def _take(
+    parts: Parts,
+    opened: Opened,
+    described: Description,
+    parameters: ListParameters,
+    response: Response,
+) -> schemas.Submitted | schemas.Preview:
+    if parameters.dry_run:
+        response.status_code = 200
+        return schemas.to_preview(await parts.submissions.preview(opened.contents))
+    is_made = opened.kind == "archive" and parameters.kind
+    kind = parameters.kind if is_made and parameters.kind else opened.kind
+    named = parameters.collection or default_collection(opened, kind, described.name)
+    whole = replace(described, kind=kind, collection=named)
+    batch = await parts.submissions.submit(
+        opened.contents, whole, strict=parameters.strict, keep=opened.keep
     )
-    async def submit(
-        request: Request,
-        response: Response,
-        query: Annotated[ListParameters, Query()],
-        idempotency_key: IdempotencyKey = None,
-    ) -> schemas.Submitted | schemas.Preview:
-        async with receive(request, openings, spool, query) as received:
-            opened, parameters = received.opened, received.parameters
-            described = Description(
-                digest=opened.digest,
-                name=parameters.name or opened.contents.name,
-                idempotency_key=idempotency_key,
-                licence=parameters.licence,
-                by=parameters.by,
-            )
-            list_url = opened.contents.list_url
-            if list_url is None:
-                return await take(opened, described, parameters, response)
-            known = None if parameters.dry_run else await submissions.answered(described)
-            if known is not None:
-                return answer(known, response)
-            async with references.open(list_url, described, parameters) as (fetched, whole):
-                return await take(fetched, whole, parameters, response)
-
-    async def take(
-        opened: Opened, described: Description, parameters: ListParameters, response: Response
-    ) -> schemas.Submitted | schemas.Preview:
-        if parameters.dry_run:
-            response.status_code = 200
-            return schemas.to_preview(await submissions.preview(opened.contents))
-        is_made = opened.kind == "archive" and parameters.kind
-        kind = parameters.kind if is_made and parameters.kind else opened.kind
-        named = parameters.collection or default_collection(opened, kind, described.name)
-        whole = replace(described, kind=kind, collection=named)
-        batch = await submissions.submit(
-            opened.contents, whole, strict=parameters.strict, keep=opened.keep
-        )
-        return answer(batch, response)
-
-    def answer(batch: Batch, response: Response) -> schemas.Submitted:
-        status_url = _status_url(batch.id)
-        response.headers["Location"] = status_url
-        return schemas.to_submitted(batch, status_url)
+    return _answer(batch, response)
 
 
-def _add_reading(router: APIRouter, batches: Batches, stop: asyncio.Event) -> None:
-    @router.get("/batches", summary="List batches, newest first")
-    async def list_batches(limit: Limit = 50, cursor: Cursor = None) -> schemas.BatchPage:
-        found = await batches.page(after=cursor, limit=limit)
-        return schemas.BatchPage(
-            batches=[schemas.to_status(batch) for batch in found],
-            next=found[-1].batch.id if len(found) == limit else None,
-        )
+def _answer(batch: Batch, response: Response) -> schemas.Submitted:
+    status_url = _status_url(batch.id)
+    response.headers["Location"] = status_url
+    return schemas.to_submitted(batch, status_url)
 
-    @router.get("/batches/{batch_id}", summary="Show a batch")
-    async def show(batch_id: BatchId) -> schemas.BatchStatus:
-        return schemas.to_status(await batches.find(batch_id))
 
-    @router.get("/batches/{batch_id}/items", summary="Show a batch's items")
-    async def items(
-        batch_id: BatchId,
-        outcome: ItemOutcome | None = None,
-        limit: Limit = 100,
-        cursor: ItemCursor = None,
-    ) -> schemas.ItemPage:
-        page = await batches.items(batch_id, outcome=outcome, after=cursor or "", limit=limit)
-        return schemas.ItemPage(
-            items=[schemas.to_item(item) for item in page],
-            next=page[-1].id if len(page) == limit else None,
-        )
-
-    @router.get(
-        "/batches/{batch_id}/failed.csv",
-        summary="The failed items, as a list that can be submitted again",
-        response_class=Response,
-        responses={200: {"content": {"text/csv": {}}}},
+@router.get("", summary="List batches, newest first")
+async def list_batches(parts: Of, limit: Limit = 50, cursor: Cursor = None) -> schemas.BatchPage:
+    """List batches."""
+    found = await parts.batches.page(after=cursor, limit=limit)
+    return schemas.BatchPage(
+        batches=[schemas.to_status(batch) for batch in found],
+        next=found[-1].batch.id if len(found) == limit else None,
     )
-    async def failed(batch_id: BatchId, *, spreadsheet: Spreadsheet = False) -> StreamingResponse:
-        found = await batches.failed(batch_id)
-        rows = failed_csv(found, for_spreadsheet=spreadsheet)
-        return StreamingResponse(rows, media_type="text/csv")
 
-    @router.get(
-        "/batches/{batch_id}/events",
-        summary="Follow a batch: server-sent events until it is finished",
-        response_class=Response,
-        responses={200: {"content": {"text/event-stream": {}}}},
+
+@router.get("/{batch_id}", summary="Show a batch")
+async def show(parts: Of, batch_id: BatchId) -> schemas.BatchStatus:
+    """Show a batch."""
+    return schemas.to_status(await parts.batches.find(batch_id))
+
+
+@router.get("/{batch_id}/items", summary="Show a batch's items")
+async def items(
+    parts: Of,
+    batch_id: BatchId,
+    outcome: ItemOutcome | None = None,
+    limit: Limit = 100,
+    cursor: ItemCursor = None,
+) -> schemas.ItemPage:
+    """Show a batch's items, in the list's order."""
+    page = await parts.batches.items(batch_id, outcome=outcome, after=cursor or "", limit=limit)
+    return schemas.ItemPage(
+        items=[schemas.to_item(item) for item in page],
+        next=page[-1].id if len(page) == limit else None,
     )
-    async def events(batch_id: BatchId) -> StreamingResponse:
-        first = await batches.find(batch_id)
-        return StreamingResponse(
-            progress_events(batches, first, stop),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store"},
-        )
 
 
-def _add_actions(router: APIRouter, batches: Batches) -> None:
-    @router.post("/batches/{batch_id}/retry", status_code=202, summary="Fetch failed items again")
-    async def retry(batch_id: BatchId, scope: RetryScope = RetryScope.TRANSIENT) -> schemas.Retried:
-        retried = await batches.retry(batch_id, scope)
-        return schemas.Retried(batch_id=batch_id, retried=retried, status_url=_status_url(batch_id))
+@router.get(
+    "/{batch_id}/failed.csv",
+    summary="The failed items, as a list that can be submitted again",
+    response_class=Response,
+    responses={200: {"content": {"text/csv": {}}}},
+)
+async def failed(
+    parts: Of, batch_id: BatchId, *, spreadsheet: Spreadsheet = False
+) -> StreamingResponse:
+    """Stream the failed items."""
+    found = await parts.batches.failed(batch_id)
+    rows = failed_csv(found, for_spreadsheet=spreadsheet)
+    return StreamingResponse(rows, media_type="text/csv")
 
-    @router.post("/batches/{batch_id}/cancel", summary="Cancel queued items")
-    async def cancel(batch_id: BatchId) -> schemas.BatchStatus:
-        await batches.cancel(batch_id)
-        return schemas.to_status(await batches.find(batch_id))
+
+@router.get(
+    "/{batch_id}/events",
+    summary="Follow a batch: server-sent events until it is finished",
+    response_class=Response,
+    responses={200: {"content": {"text/event-stream": {}}}},
+)
+async def events(parts: Of, batch_id: BatchId) -> StreamingResponse:
+    """Stream the progress of a batch."""
+    first = await parts.batches.find(batch_id)
+    return StreamingResponse(
+        progress_events(parts.batches, first, parts.stop),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store"},
+    )
 
 
-def _add_hosts(router: APIRouter, host_states: HostRepository) -> None:
-    @router.get("/hosts", tags=["hosts"], summary="List paused hosts with reasons")
-    async def list_hosts(limit: Limit = 100) -> schemas.HostPage:
-        found = await host_states.delayed(limit=limit)
-        return schemas.HostPage(hosts=[schemas.HostStatus(**vars(host)) for host in found])
+@router.post(
+    "/{batch_id}/retry",
+    status_code=202,
+    summary="Fetch failed items again",
+)
+async def retry(
+    parts: Of, batch_id: BatchId, scope: RetryScope = RetryScope.TRANSIENT
+) -> schemas.Retried:
+    """Queue failed items again."""
+    retried = await parts.batches.retry(batch_id, scope)
+    return schemas.Retried(batch_id=batch_id, retried=retried, status_url=_status_url(batch_id))
+
+
+@router.post("/{batch_id}/cancel", summary="Cancel queued items")
+async def cancel(parts: Of, batch_id: BatchId) -> schemas.BatchStatus:
+    """Cancel a batch."""
+    await parts.batches.cancel(batch_id)
+    return schemas.to_status(await parts.batches.find(batch_id))
+
+
+@hosts_router.get("/hosts", summary="List paused hosts with reasons")
+async def list_hosts(parts: Of, limit: Limit = 100) -> schemas.HostPage:
+    """List delayed hosts."""
+    found = await parts.host_states.delayed(limit=limit)
+    return schemas.HostPage(hosts=[schemas.HostStatus(**vars(host)) for host in found])
 
 
 def _status_url(batch_id: str) -> str:
     return f"/batches/{batch_id}"
 
 
-def _install_own_problems(app: FastAPI) -> None:
-    @app.exception_handler(MalformedListError)
-    async def on_malformed(_: Request, error: MalformedListError) -> Response:
-        rejected = [asdict(row) for row in error.rejected]
-        return problem_response(ProblemError(422, error.code, error.detail, rejected=rejected))
+_STATUS: Mapping[type[PipelineError], int] = {
+    IdempotencyKeyReusedError: 422,
+    BatchNotFoundError: 404,
+    BatchConflictError: 409,
+    NoSpaceError: 503,
+    ListClearedError: 503,
+}
+"""HTTP status of errors whose message says all; of others: 422, with the rows that are wrong."""
 
-    @app.exception_handler(EmptyListError)
-    @app.exception_handler(StrictListError)
-    async def on_refused(_: Request, error: EmptyListError | StrictListError) -> Response:
-        rejected = [row.model_dump() for row in error.rejections.first]
-        count = error.rejections.count
-        reading = schemas.Reading.model_validate(error.reading).model_dump()
-        return problem_response(
-            ProblemError(
-                422,
-                error.code,
-                str(error),
-                rejected=rejected,
-                rejected_count=count,
-                reading=reading,
-            )
-        )
 
-    @app.exception_handler(NoSpaceError)
-    @app.exception_handler(ListClearedError)
-    async def on_passing(_: Request, error: NoSpaceError | ListClearedError) -> Response:
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        return problem_response(ProblemError(503, error.code, str(error), headers=headers))
-
-    @app.exception_handler(IdempotencyKeyReusedError)
-    async def on_reused(_: Request, error: IdempotencyKeyReusedError) -> Response:
-        return problem_response(ProblemError(422, error.code, str(error)))
-
-    @app.exception_handler(BatchNotFoundError)
-    async def on_not_found(_: Request, error: BatchNotFoundError) -> Response:
-        return problem_response(ProblemError(404, error.code, str(error)))
-
-    @app.exception_handler(BatchConflictError)
-    async def on_conflict(_: Request, error: BatchConflictError) -> Response:
-        return problem_response(ProblemError(409, error.code, str(error)))
+async def _on_error(_: Request, error: Exception) -> Response:
+    more: dict[str, Any] = {}
+    if isinstance(error, MalformedListError):
+        more["rejected"] = [asdict(row) for row in error.rejected]
+    elif isinstance(error, EmptyListError | StrictListError):
+        more["rejected"] = [row.model_dump() for row in error.rejections.first]
+        more["rejected_count"] = error.rejections.count
+        more["reading"] = schemas.Reading.model_validate(error.reading).model_dump()
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 422)
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None
+    code = error.code if isinstance(error, PipelineError) else ""
+    return problem_response(ProblemError(status, code, str(error), headers=headers, **more))

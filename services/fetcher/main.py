@@ -12,7 +12,7 @@ from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.mongo import Database, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.adapters.rabbitmq.consumer import Consumer
-from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, Outcome
+from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES
 from services.common.domain.redaction import Redactor
 from services.common.download.client import Downloader, open_downloader
 from services.common.download.settings import DownloadSettings
@@ -20,7 +20,7 @@ from services.common.runtime.health import Check, running
 from services.common.runtime.logs import configure_logging
 from services.common.runtime.server import http_server, serve_until, stop_on_signals
 from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
-from services.fetcher.api import build_app
+from services.fetcher.api import Parts, build_app
 from services.fetcher.batches.cancellations import Cancellations
 from services.fetcher.batches.clearing import Clearing
 from services.fetcher.batches.counting import Counting
@@ -146,7 +146,6 @@ def _consumer(
         worker.handle,
         prefetch=PARTITION_PREFETCH,
         checks=_checks(opened),
-        on_settled=_ignore,
         on_takeover=scheduler.reload,
     )
 
@@ -182,7 +181,6 @@ def _app(
     settings, index = config.fetcher, opened.index
     ledger, pages = _ledger(config.downloads, index), Pages(index.lists)
     batches = BatchRepository(index.batches)
-    submissions = Submissions(batches, pages, wake)
     openings = Openings(
         opened.spool,
         lists=ListLimits(settings.max_list_bytes, settings.max_json_bytes, settings.max_list_rows),
@@ -193,22 +191,16 @@ def _app(
     references = References(
         opened.source, opened.spool, openings, timeout_seconds=settings.list_timeout_seconds
     )
-    return build_app(
-        settings,
-        Batches(batches, ledger, pages, wake),
-        submissions,
+    served = Parts(
+        batches=Batches(batches, ledger, pages, wake),
+        submissions=Submissions(batches, pages, wake),
         openings=openings,
         references=references,
         spool=opened.spool,
         host_states=HostRepository(index.hosts),
-        ready=ready,
-        alive=alive,
         stop=stop,
     )
-
-
-def _ignore(outcome: Outcome, code: str) -> None:
-    """Do nothing: items are counted when their outcome is recorded, exactly once."""
+    return build_app(settings, served, ready=ready, alive=alive)
 
 
 async def main() -> None:

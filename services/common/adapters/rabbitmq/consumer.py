@@ -72,7 +72,7 @@ class Consumer:
         *,
         prefetch: int,
         checks: Mapping[str, Check],
-        on_settled: Settled,
+        on_settled: Settled = lambda _, __: None,
         on_takeover: Callable[[], None] = lambda: None,
         behind: "Consumer | None" = None,
     ) -> None:
