@@ -39,7 +39,8 @@ from services.fetcher.politeness.source import PoliteSource
 from services.fetcher.settings import FetcherSettings
 from services.fetcher.sources.archives.settings import ArchiveSettings
 from services.fetcher.sources.archives.source import ArchiveSource, open_archives
-from services.fetcher.sources.openings import ListLimits, Openings
+from services.fetcher.sources.openings import Openings
+from services.fetcher.sources.sent import ListLimits
 from services.fetcher.sources.spool import Spool
 from services.fetcher.sources.submitted import SubmittedFiles
 from services.fetcher.worker import Worker

@@ -13,7 +13,8 @@ from services.common.runtime.bodies import bounded_body
 from services.common.runtime.problems import ProblemError
 from services.fetcher.list_parameters import ListParameters, refuse_unknown
 from services.fetcher.sources.lists.formats import OpenList
-from services.fetcher.sources.openings import Opened, Openings, Sent, clean_file_name, too_large
+from services.fetcher.sources.openings import Opened, Openings
+from services.fetcher.sources.sent import Sent, clean_file_name, too_large
 from services.fetcher.sources.spool import Spool, space_errors
 
 _MAX_FIELDS = 16

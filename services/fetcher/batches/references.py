@@ -13,7 +13,8 @@ from services.common.runtime.problems import ProblemError
 from services.fetcher.batches.submissions import Description
 from services.fetcher.list_parameters import ListParameters
 from services.fetcher.sources.archives.unpacking import ByteSource, fetch_to
-from services.fetcher.sources.openings import Opened, Openings, Sent, name_of_url
+from services.fetcher.sources.openings import Opened, Openings
+from services.fetcher.sources.sent import Sent, name_of_url
 from services.fetcher.sources.spool import NoSpaceError, Spool
 
 RETRY_AFTER_SECONDS = 30

@@ -6,13 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from email.message import Message
 from functools import partial
 from os import SEEK_END
-from pathlib import PurePosixPath
 from typing import IO
-
-from yarl import URL
 
 from services.common.domain.image_formats import PDF_MARK, PDF_REFUSED, begins_as_image, sniff
 from services.common.domain.provenance import DEFAULT_COLLECTION, UPLOADS, SourceKind
@@ -20,14 +16,12 @@ from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.list_format import (
     PARQUET_MARK,
     ListFormat,
-    find_format,
     sniff_format,
 )
-from services.common.domain.tables.names import is_image
 from services.common.domain.tables.table import Report
 from services.common.runtime.problems import ProblemError
 from services.common.runtime.stoppable import run_stoppable
-from services.fetcher.sources.addresses import is_archive_path, stem_of, submitted_url
+from services.fetcher.sources.addresses import stem_of, submitted_url
 from services.fetcher.sources.archives.formats import SNIFFED_BYTES, sniff_archive
 from services.fetcher.sources.archives.opening import list_archive
 from services.fetcher.sources.archives.parquet_archive import pack_images
@@ -37,47 +31,11 @@ from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.lists.parquet_images import open_images
 from services.fetcher.sources.lists.reading import counted, open_bounded
 from services.fetcher.sources.lists.rows import Item, MalformedListError
+from services.fetcher.sources.sent import ListLimits, Sent, too_large
 from services.fetcher.sources.spool import Spool
 from services.fetcher.sources.submitted import SubmittedFiles, digest_of_file
 
 OPENED_AT_ONCE = 4
-MAX_FILE_NAME = 200
-_ARCHIVE_TYPES = frozenset({"application/zip", "application/x-zip-compressed", "application/x-tar"})
-
-
-@dataclass(frozen=True)
-class ListLimits:
-    """Limits of a list: in bytes, also after decompression, and in rows."""
-
-    any_bytes: int
-    json_bytes: int
-    rows: int
-
-    def of(self, list_format: ListFormat | None) -> int:
-        """Return the limit of a format."""
-        return self.json_bytes if list_format is ListFormat.JSON else self.any_bytes
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A received file, which may be compressed by gzip."""
-
-    file: IO[bytes]
-    file_name: str = ""
-    content_type: str = ""
-    url: str | None = None
-    """URL of a download; None for an upload."""
-
-    @property
-    def format(self) -> ListFormat | None:
-        """Of a list, by its name or content type."""
-        return find_format(content_type=self.content_type, file_name=self.file_name)
-
-    @property
-    def is_archive(self) -> bool:
-        """Whether its name or content type is an image's."""
-        is_typed = self.content_type.partition(";")[0].strip().lower() in _ARCHIVE_TYPES
-        return is_archive_path(self.file_name) or (is_typed and self.format is None)
 
 
 @dataclass(frozen=True)
@@ -236,11 +194,11 @@ class Openings:
     async def _open_list(self, whole: _Whole, options: ReadingOptions) -> AsyncIterator[OpenList]:
         sent, list_format = whole.sent, whole.sent.format
         if list_format is None and sent.url is None:
-            raise _unknown(sent)
+            raise sent.refusal()
         list_format = list_format or sniff_format(whole.file)
         if whole.size > self._lists.of(list_format):
             raise too_large(self._lists.of(list_format))
-        options, most = _with_charset(options, sent), self._lists.rows
+        options, most = sent.with_charset(options), self._lists.rows
         async with open_bounded(whole.file, list_format, options, max_rows=most) as contents:
             if sent.url is not None and contents.list_url is not None:
                 raise MalformedListError("the list names another list: submit that one")
@@ -277,42 +235,3 @@ def default_collection(opened: Opened, kind: SourceKind, name: str | None) -> st
             return opened.collection or name or DEFAULT_COLLECTION
         case _:
             return name or opened.collection or DEFAULT_COLLECTION
-
-
-def clean_file_name(name: str | None) -> str:
-    """Return the last part of a file's name, truncated."""
-    last = PurePosixPath((name or "").replace("\\", "/")).name
-    return last.encode(errors="replace").decode()[-MAX_FILE_NAME:]
-
-
-def name_of_url(url: str) -> str:
-    """Return the file name of a URL's path."""
-    return clean_file_name(URL(url).path)
-
-
-def too_large(limit: int) -> ProblemError:
-    """Return the error of a list larger than ``limit`` bytes."""
-    return ProblemError(413, "list_too_large", f"more than {limit} bytes")
-
-
-def _with_charset(options: ReadingOptions, sent: Sent) -> ReadingOptions:
-    """Return options with the content type's encoding as default."""
-    message = Message()
-    message["Content-Type"] = sent.content_type
-    charset = message.get_content_charset()
-    return options if options.encoding or not charset else replace(options, encoding=charset)
-
-
-def _unknown(sent: Sent) -> ProblemError:
-    """Return the error of an unsupported file, with supported formats."""
-    what = sent.content_type.partition(";")[0].strip().lower()[:100]
-    if what == "application/pdf" or sent.file_name.lower().endswith(".pdf"):
-        detail = PDF_REFUSED
-    elif what.startswith("image/") or is_image(sent.file_name):
-        detail = "declared as an image, but not one of PNG, JPEG, WebP, TIFF, BMP, GIF"
-    else:
-        detail = (
-            f"{what or 'no content type'} is not supported: send text/plain (one URL a line), CSV, "
-            "JSON (lines), Parquet, a .zip or .tar(.gz) of images, or an image"
-        )
-    return ProblemError(415, "unsupported_list_format", detail)
