@@ -10,7 +10,7 @@ import pytest
 from services.common.adapters.rabbitmq import partitions
 from services.common.adapters.rabbitmq.consumer import Consumer
 from services.common.adapters.rabbitmq.messaging import Channel, Message, connect, open_publisher
-from services.common.adapters.rabbitmq.partitions import Partition, Work
+from services.common.adapters.rabbitmq.partitions import Feed, Partition, Work
 from services.common.adapters.rabbitmq.settlement import (
     DELIVERY_COUNT_HEADER,
     FETCH_QUEUES,
@@ -47,14 +47,8 @@ async def test_job_that_is_handed_over_again_and_again_begins_a_new_count(
     ):
         name = FETCH_QUEUES.partitions[0]
         await publisher.publish(JOB.body(), queue=name, headers=JOB.headers())
-        partition = Partition(
-            name,
-            connection,
-            start=hold,
-            lost=lost.append,
-            taken_over=lambda: takeovers.append(name),
-            prefetch=1,
-        )
+        feed = Feed(hold, lost.append, lambda: takeovers.append(name), prefetch=1)
+        partition = Partition(name, connection, feed)
         await partition.subscribe()
         for returns in range(RENEWED_RETURNS):
             message = await held.get()

@@ -21,7 +21,7 @@ from services.common.adapters.rabbitmq.messaging import (
     depth_of,
     open_channel,
 )
-from services.common.adapters.rabbitmq.partitions import Partitions, Work
+from services.common.adapters.rabbitmq.partitions import Feed, Partitions, Work
 from services.common.adapters.rabbitmq.session import Session
 from services.common.adapters.rabbitmq.settlement import (
     Delivery,
@@ -139,9 +139,8 @@ class Consumer:
             if self._in_flight and not session.is_lost:
                 await asyncio.wait(self._in_flight, timeout=drain_seconds)
             if self._queues.partitions:
-                for (
-                    task
-                ) in self._in_flight:  # closing the connection hands its hosts to another process
+                # closing the connection hands its hosts to another process
+                for task in self._in_flight:
                     task.cancel()
             return session.cause
 
@@ -166,14 +165,13 @@ class Consumer:
 
     async def _share(self, connection: Connection, channel: Channel, session: Session) -> StopFeed:
         """Start consuming a fair share of the partitions."""
-        partitions = Partitions(
-            connection,
-            self._queues,
+        feed = Feed(
             start=lambda message: self._start(message, session),
             lost=session.lose,
             taken_over=self._on_takeover,
             prefetch=self._prefetch,
         )
+        partitions = Partitions(connection, self._queues, feed)
         await partitions.subscribe(channel)
         task = asyncio.create_task(partitions.share(channel))
         task.add_done_callback(session.check_task)

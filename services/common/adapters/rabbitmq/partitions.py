@@ -15,6 +15,7 @@ See docs/decisions/0013-hosts-partitioned-by-hash.md.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from math import ceil
 
@@ -50,7 +51,18 @@ class Work:
         self.has_begun = True
 
 
-Start = Callable[[Message], Work]
+@dataclass(frozen=True)
+class Feed:
+    """What becomes of the deliveries of a partition."""
+
+    start: Callable[[Message], Work]
+    """Starts processing a delivery."""
+    lost: Callable[[str], None]
+    """Called with the reason when a subscription ends."""
+    taken_over: Callable[[], None]
+    """Called before the first delivery: until then another process had the hosts."""
+    prefetch: int
+    """Unsettled deliveries of each partition."""
 
 
 class Partition:
@@ -59,28 +71,13 @@ class Partition:
     Args:
         name: Its queue.
         connection: Open; the caller closes it.
-        start: Starts processing a delivery.
-        lost: Called with the reason when the subscription ends.
-        taken_over: Called before its first delivery: until then another process had its hosts.
-        prefetch: Unsettled deliveries.
+        feed: What becomes of its deliveries.
     """
 
-    def __init__(
-        self,
-        name: str,
-        connection: Connection,
-        *,
-        start: Start,
-        lost: Callable[[str], None],
-        taken_over: Callable[[], None],
-        prefetch: int,
-    ) -> None:
+    def __init__(self, name: str, connection: Connection, feed: Feed) -> None:
         self.name = name
         self._connection = connection
-        self._start = start
-        self._lost = lost
-        self._taken_over = taken_over
-        self._prefetch = prefetch
+        self._feed = feed
         self._channel: Channel | None = None
         self._works: set[Work] = set()
         self.is_active = False
@@ -95,7 +92,7 @@ class Partition:
         """Subscribe to this partition."""
         channel = await open_channel(self._connection, confirms=False)
         self._channel = channel
-        await channel.set_qos(prefetch_count=self._prefetch)
+        await channel.set_qos(prefetch_count=self._feed.prefetch)
         channel.close_callbacks.add(lambda *_: self._on_closed(channel, "channel lost"))
         underlay = await channel.get_underlay_channel()
         underlay.on_consumer_cancel_callbacks.add(
@@ -132,14 +129,14 @@ class Partition:
             return  # was in transit during the handover: it returns with the channel
         if not self.is_active:
             self.is_active = True
-            self._taken_over()
-        work = self._start(message)
+            self._feed.taken_over()
+        work = self._feed.start(message)
         self._works.add(work)
         work.task.add_done_callback(lambda _: self._works.discard(work))
 
     def _on_closed(self, channel: Channel, why: str) -> None:
         if channel is self._channel:
-            self._lost(f"{self.name}: {why}")
+            self._feed.lost(f"{self.name}: {why}")
 
 
 class Partitions:
@@ -148,35 +145,13 @@ class Partitions:
     Args:
         connection: Open; the caller closes it.
         queues: Names of partitions and of the members' queue.
-        start: Starts processing a delivery.
-        lost: Called with the reason when a subscription ends.
-        taken_over: Called before the first delivery of each partition.
-        prefetch: Unsettled deliveries per partition.
+        feed: What becomes of their deliveries.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        queues: Queues,
-        *,
-        start: Start,
-        lost: Callable[[str], None],
-        taken_over: Callable[[], None],
-        prefetch: int,
-    ) -> None:
+    def __init__(self, connection: Connection, queues: Queues, feed: Feed) -> None:
         self._connection = connection
         self._members = queues.members
-        self._partitions = [
-            Partition(
-                name,
-                connection,
-                start=start,
-                lost=lost,
-                taken_over=taken_over,
-                prefetch=prefetch,
-            )
-            for name in queues.partitions
-        ]
+        self._partitions = [Partition(name, connection, feed) for name in queues.partitions]
 
     async def subscribe(self, channel: Channel) -> None:
         """Become a member and subscribe to every partition.
