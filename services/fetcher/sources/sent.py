@@ -68,8 +68,8 @@ class Sent:
             detail = "declared as an image, but not one of PNG, JPEG, WebP, TIFF, BMP, GIF"
         else:
             detail = (
-                f"{what or 'no content type'} is not supported: send text/plain (one URL a line), CSV, "
-                "JSON (lines), Parquet, a .zip or .tar(.gz) of images, or an image"
+                f"{what or 'no content type'} is not supported: send text/plain (one URL a line), "
+                "CSV, JSON (lines), Parquet, a .zip or .tar(.gz) of images, or an image"
             )
         return ProblemError(415, "unsupported_list_format", detail)
 
