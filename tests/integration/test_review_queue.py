@@ -167,7 +167,7 @@ async def test_undo_takes_the_last_annotations_back_one_by_one(site: Site) -> No
         assert fields_of(back)["next"] == image_of(third)
         back = await ada.do(back, "undo")
         assert image_of(back) == image_of(first)
-        assert "nothing to undo" in await ada.do(back, "undo")
+        assert "Nothing to undo" in await ada.do(back, "undo")
     document = await site.document(image_of(first))
     assert document["annotation"] is None
     assert [each["text"] for each in document["annotation_history"]] == ["first said"]
