@@ -211,13 +211,16 @@ async def test_file_annotates_by_name_and_hash(collected: Collected, tmp_path: P
     await collected.add("3.png", "three", sources=sources("april", "b.png"))
     sha256 = await collected.add("4.png", "four", sources=sources("march", "c.png"))
     file = tmp_path / "labels.csv"
-    file.write_text(f"file_name,text\nlines/a.png,eins\nb.png,drei\n{sha256},vier\n")
+    file.write_text(f"file_name,text\nlines/a.png,eins\nb.png,drei\n{sha256},vier\na.png,eins\n")
 
     told = await answer("annotate", file, "--by", "ada", status=1)
-    assert (told["written"], told["rejected"]) == (2, 1)
+    assert (told["written"], told["rejected"]) == (2, 2)
     assert "2 images have this name" in told["remarks"][0]["detail"]
+    _, output = await docreco("annotate", file, "--dry-run")
+    assert "2 rows name files by a name that several images have" in output
+    assert "(lines/a.png, a.png)" in output
     again = await answer("annotate", file, "--by", "ada", "--collection", "march", status=1)
-    assert (again["written"], again["unchanged"], again["unknown"]) == (1, 1, 1)
+    assert (again["written"], again["unchanged"], again["unknown"]) == (1, 2, 1)
     assert (await collected.document("1.png"))["annotation"]["text"] == "eins"
     assert (await collected.document("2.png"))["annotation"] is None
     _, output = await docreco("images", "--collection", "march", "--json")

@@ -69,11 +69,14 @@ def _of_source(where: ImageFilter) -> Document:
         "collection": limits.collection,
         **{f"metadata.{key}": _any_of(values) for key, values in limits.metadata.items()},
     }
-    pattern = where.url_pattern
+    url_pattern = where.url_pattern
     if where.host:
-        pattern = f"(?i)^https?://([^/?#]*@)?{re.escape(where.host)}([:/?#]|$)"
-    if pattern:
-        source["url"] = {"$regex": pattern}
+        url_pattern = f"(?i)^https?://([^/?#]*@)?{re.escape(where.host)}([:/?#]|$)"
+    # Last: no index finds them
+    for name, pattern in (("url", url_pattern), ("name", where.name_pattern)):
+        if pattern:
+            source.pop(name)
+            source[name] = {"$regex": pattern}
     source = {name: condition for name, condition in source.items() if condition is not None}
     first = {f"sources.{name}": condition for name, condition in list(source.items())[:1]}
     return first if len(source) < 2 else {**first, "sources": {"$elemMatch": source}}

@@ -121,6 +121,8 @@ class ImageFilter:
     """Regular expression."""
     host: str | None = None
     name: str | None = None
+    name_pattern: str | None = None
+    """Regular expression."""
     status: tuple[Status, ...] = ()
     """Any of these."""
     annotated: bool | Quality | None = None

@@ -1,0 +1,168 @@
+"""Find the images of rows of annotations, and write these into their documents."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import NamedTuple
+
+from services.cli.annotation_files import Problem, Row
+from services.common.adapters.image_repository import ImageRepository
+from services.common.domain.annotations import Outcome, UnacceptableAnnotationError, to_annotation
+from services.common.domain.image import ImageDocument
+from services.common.domain.image_filter import PRESENT, ImageFilter, Limits
+from services.common.domain.records import Annotation, How
+from services.common.domain.redaction import hide_secrets
+from services.common.download.urls import spellings
+
+REJECTED = "rejected"
+KEPT = 1000
+"""Limit of rows listed in the result; further ones are counted."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class Code(StrEnum):
+    """Why a row annotates nothing."""
+
+    REJECTED = "rejected"
+    CONFLICT = "conflict"
+    UNKNOWN_URL = "unknown_url"
+    UNKNOWN_FILE = "unknown_file"
+    AMBIGUOUS = "ambiguous_name"
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A message about a row."""
+
+    line: int
+    outcome: str
+    where: str
+    detail: str
+    code: Code = Code.REJECTED
+
+
+class _Found(NamedTuple):
+    ids: list[str]
+    is_by_name: bool = False
+    """Whether the name must be unambiguous, unlike a URL, a key or a hash."""
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Finds the documents of a row.
+
+    Args:
+        images: The collection.
+        bucket: Of the images.
+        collection: Whose names are meant; None: of any.
+    """
+
+    images: ImageRepository
+    bucket: str
+    collection: str | None
+    _paths: dict[str, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
+    """Names that are paths with their documents, by the last part; read when first asked for."""
+
+    async def find(self, where: str) -> _Found:
+        """Find documents by URL, key, hash, name or the end of a name that is a path."""
+        if _is_url(where):
+            return _Found(await self._ids(ImageFilter(urls=frozenset(spellings(where)))))
+        keys = frozenset({where, f"{self.bucket}/{where}"})
+        if found := await self._ids(ImageFilter(ids=keys)):
+            return _Found(found)
+        if _SHA256.fullmatch(where):
+            return _Found(await self._ids(ImageFilter(hashes=frozenset({where}))))
+        limits = Limits(collection=self.collection)
+        named = await self._ids(ImageFilter(limits, name=where, status=PRESENT))
+        return _Found(named or await self._ids_by_end(where, limits), is_by_name=True)
+
+    async def _ids_by_end(self, where: str, limits: Limits) -> list[str]:
+        if not self._paths:
+            self._paths[""] = set()
+            paths = ImageFilter(limits, name_pattern="/", status=PRESENT)
+            fields = {"sources.name": 1, "sources.collection": 1}
+            async for document in self.images.find(paths, fields=fields):
+                for name in _paths_of(document, limits):
+                    self._paths[name.rpartition("/")[2]].add((name, document.id))
+        known = self._paths.get(where.rpartition("/")[2], ())
+        return sorted({image for path, image in known if path.endswith(f"/{where}")})
+
+    async def _ids(self, where: ImageFilter) -> list[str]:
+        found = self.images.find(where, sort=[("_id", 1)], fields={"_id": 1})
+        return [document.id async for document in found]
+
+
+class Writer:
+    """Writes rows in order, as later ones may replace earlier ones."""
+
+    def __init__(
+        self, images: ImageRepository, finder: Finder, by: str, *, overwrite: bool, dry_run: bool
+    ) -> None:
+        self._images = images
+        self._finder = finder
+        self._by = by
+        self._overwrite = overwrite
+        self._dry_run = dry_run
+        self.rows = 0
+        self.counts: Counter[str] = Counter()
+        """Images by outcome; rows without image count as unknown or rejected."""
+        self.remarks: list[Remark] = []
+        self.codes: Counter[Code] = Counter()
+        self.found: Counter[Code] = Counter()
+        """Rows with an image, by the code of rows without that name theirs alike."""
+
+    async def take(self, row: Row | Problem) -> None:
+        """Write the annotation of a row, or note why not."""
+        self.rows += 1
+        if isinstance(row, Problem):
+            self._note(Remark(row.line, REJECTED, "", row.detail))
+            return
+        try:
+            annotation = to_annotation(row.text, row.quality, by=self._by, how=How.GIVEN)
+        except UnacceptableAnnotationError as error:
+            self._note(Remark(row.line, REJECTED, row.where, str(error)))
+            return
+        is_known = False
+        found = await self._finder.find(row.where)
+        if found.is_by_name and len(found.ids) > 1:
+            detail = f"{len(found.ids)} images have this name: choose by --collection"
+            self._note(Remark(row.line, REJECTED, row.where, detail, Code.AMBIGUOUS))
+            return
+        for document_id in found.ids:
+            is_known = await self._write(row, document_id, annotation) or is_known
+        code = Code.UNKNOWN_URL if _is_url(row.where) else Code.UNKNOWN_FILE
+        if is_known:
+            self.found[code] += 1
+        else:
+            self._note(Remark(row.line, Outcome.UNKNOWN, row.where, "no existing image", code))
+
+    async def _write(self, row: Row, document_id: str, annotation: Annotation) -> bool:
+        outcome = await self._images.annotate(
+            document_id, annotation, overwrite=self._overwrite, dry_run=self._dry_run
+        )
+        if outcome is Outcome.CONFLICT:
+            detail = f"{document_id} has another annotation, kept without --overwrite"
+            self._note(Remark(row.line, outcome, row.where, detail, Code.CONFLICT))
+        elif outcome is not Outcome.UNKNOWN:
+            self.counts[outcome] += 1
+        return outcome is not Outcome.UNKNOWN
+
+    def _note(self, remark: Remark) -> None:
+        if _is_url(remark.where):
+            remark = replace(remark, where=hide_secrets(remark.where))
+        self.counts[remark.outcome] += 1
+        self.codes[remark.code] += 1
+        if len(self.remarks) < KEPT:
+            self.remarks.append(remark)
+
+
+def _is_url(where: str) -> bool:
+    return where.startswith(("http://", "https://"))
+
+
+def _paths_of(document: ImageDocument, limits: Limits) -> Iterator[str]:
+    for source in document.sources:
+        if source.name and "/" in source.name and limits.collection in {None, source.collection}:
+            yield source.name
