@@ -154,7 +154,7 @@ async def test_kind_of_rows_all_unknown_is_told_once(collected: Collected, tmp_p
     file.write_text(f"file_name,text\n{names}{URL},einundzwanzig\n")
     status, output = await docreco("annotate", file)
     assert status == 1
-    assert "120 rows name files; none is known by name" in output
+    assert "120 rows name files; none matches a name" in output
     assert "001.jpg, lines/002.jpg" in output
     assert "005.jpg" not in output
     assert "and 115 more" in output
