@@ -10,10 +10,12 @@ from services.common.domain.image_formats import begins_as_image
 from services.common.domain.packing import END, tar_member
 from services.common.domain.tables.names import is_image
 
-MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_FILE_BYTES = 101 * 1024 * 1024
 """Above all limits of the fetcher: larger files are truncated to it, and refused."""
 _BEGINNING_BYTES = 64
-_SENT_WHOLE = frozenset({".txt", ".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet"})
+_SENT_WHOLE = frozenset(
+    {".txt", ".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet", ".xml"}
+)
 
 
 def files_of(folder: Path) -> dict[str, Path]:

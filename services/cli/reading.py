@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from services.cli.output import cell, plain, table
+from services.cli.output import cell, counted, plain, table
 from services.common.domain.tables.table import Report
 
 SHOWN_NOTES = 20
@@ -24,7 +24,7 @@ def reading_for_people(report: Report) -> list[Table | str]:
             ]
             for note in report.notes[:SHOWN_NOTES]
         ]
-        title = f"{report.note_count} to look at"
+        title = f"{report.note_count} to look at ({counted(report.note_counts)})"
         if report.note_count > len(rows):
             title += f", the first {len(rows)}"
         shown.append(table(title, ("table", "line", "code", "detail"), rows))

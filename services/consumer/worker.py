@@ -26,6 +26,7 @@ from services.common.domain.errors import (
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.domain.image import FORGOTTEN, ImageDocument
 from services.common.domain.jobs import RepredictJob, parse_job
+from services.common.domain.page import LINES
 from services.common.domain.provenance import Provenance, from_metadata
 from services.common.domain.records import Prediction, Rejection
 from services.common.domain.sources import completed
@@ -42,8 +43,8 @@ from services.quality.annotated import misreading
 log = structlog.stdlib.get_logger(__name__)
 
 
-FETCHED_PREFIX = "fetched/"
-"""Prefix of the fetcher's keys, which end in the image's hash."""
+FETCHED_PREFIXES = ("fetched/", LINES)
+"""Prefixes of the fetcher's keys, which end in the image's hash, or in a line's place."""
 FORGOTTEN_DETAIL = (
     "this image is forgotten, so it was deleted again; "
     "`docreco forget KEY --allow-again` lets it be stored"
@@ -152,7 +153,7 @@ class Worker:
         MinIO may lose an event when it is killed. The fetcher writes equal bytes of another URL to
         the same key, whose event does not mention the first URL.
         """
-        if not event.key.startswith(FETCHED_PREFIX) or await self._images.get(event.document_id):
+        if not event.key.startswith(FETCHED_PREFIXES) or await self._images.get(event.document_id):
             return []
         found = await self._fetches.that_stored(
             event.key, before=event.occurred_at, limit=MOST_EARLIER

@@ -8,6 +8,8 @@ from services.common.domain.image_formats import ImageFormat, sniff
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
+from services.fetcher.sources.archives.cut_pages import LineDownload
+from services.fetcher.sources.archives.cutting import CutLine
 
 HASHED_IN_PLACE_BYTES = 1024 * 1024
 """Larger bodies are hashed in a thread, so as not to block the event loop."""
@@ -22,10 +24,17 @@ class Image:
     sha256: str
     http_status: int
     validators: Validators | None = None
+    line: CutLine | None = None
+    """Where on which page it is; None: it is no line of a page."""
 
     @property
     def key(self) -> str:
-        """Object key by content, so a repeated write is idempotent."""
+        """Object key by content, so a repeated write is idempotent.
+
+        A line of a page has a key by its place there, whatever its bytes.
+        """
+        if self.line is not None:
+            return self.line.key
         return f"fetched/{self.sha256[:2]}/{self.sha256}.{self.format.extension}"
 
 
@@ -50,6 +59,7 @@ async def to_image(download: Download) -> Image:
         digest.hexdigest(),
         download.http_status,
         download.validators,
+        download.line if isinstance(download, LineDownload) else None,
     )
 
 

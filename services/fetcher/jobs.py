@@ -11,7 +11,7 @@ from services.common.domain.details import NO_DETAILS, Details
 from services.common.domain.errors import PermanentError
 from services.common.domain.provenance import KINDS, SourceKind
 from services.common.download.urls import host_of
-from services.fetcher.sources.addresses import name_of, own_name
+from services.fetcher.sources.addresses import name_of, own_name, split_line
 from services.fetcher.sources.lists.rows import Item
 
 
@@ -50,7 +50,9 @@ class Job:
 
     @property
     def source_kind(self) -> SourceKind:
-        """Origin of this item: a list may hold members of archives."""
+        """Origin of this item: a list may hold members of archives, and lines of pages."""
+        if split_line(self.url) is not None:
+            return "page"
         if self.kind == "url" and self.name is not None:
             return "archive" if "#" in self.url else "upload"
         return self.kind

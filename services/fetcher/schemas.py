@@ -45,6 +45,7 @@ class Reading(_Model):
     tables: dict[str, dict[str, Any]] = Field({}, description="Of an archive, by their paths.")
     notes: list[ReadingNote] = Field([], description="The first 100.")
     note_count: int = 0
+    note_counts: dict[str, int] = {}
 
 
 class Submitted(_Model):

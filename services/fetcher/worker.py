@@ -1,6 +1,7 @@
 """Process one job of the fetcher."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,6 +36,8 @@ from services.fetcher.sources.spool import NoSpaceError
 log = structlog.stdlib.get_logger(__name__)
 
 
+MAX_OTHER_BYTES = 32 * 1024 * 1024
+"""By which a line may be larger than another version cuts it."""
 WRITES_AT_ONCE = 64
 """Concurrent writes to the store; each holds an image in memory."""
 MOST_POSTPONED = 20
@@ -203,7 +206,20 @@ class Worker:
             except NotModifiedError as answer:
                 if earlier.key and await self._store.head(earlier.key) is not None:
                     return answer
-        return await to_image(await self._source.get(job.url))
+        return await self._as_stored(await to_image(await self._source.get(job.url)))
+
+    async def _as_stored(self, image: Image) -> Image:
+        """Return a line of a page with the bytes that it has already.
+
+        Another version of what cuts it makes others of the same line, of which the annotation
+        that it has would not be valid.
+        """
+        if image.line is None or await self._store.head(image.key) is None:
+            return image
+        stored = await self._store.read(image.key, max_bytes=len(image.content) + MAX_OTHER_BYTES)
+        return replace(
+            image, content=stored.content, sha256=hashlib.sha256(stored.content).hexdigest()
+        )
 
     async def _keep(
         self, job: Job, earlier: BatchItem | None, image: Image | NotModifiedError
@@ -257,10 +273,13 @@ class Worker:
             name=job.name,
             details=job.details,
             by=job.by,
+            page=image.line.page.having(group=job.details.group) if image.line else None,
         )
         metadata = to_metadata(provenance)
         if FETCH_ID in metadata:  # before the object, as its consumer reads it at once
             await self._ledger.queue([job])
+            if provenance.page is not None:
+                await self._ledger.note_page(job, provenance.page)
         await self._store.write(
             image.key,
             image.content,

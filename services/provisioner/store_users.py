@@ -19,6 +19,7 @@ from services.provisioner.settings import UsersSettings
 ALREADY_ATTACHED = "PolicyChangeAlreadyApplied"
 FETCHED = "fetched/*"
 COLLECTED = "api/*"
+LINES = "lines/*"
 
 
 def policies(bucket: str, submitted: str) -> dict[str, dict[str, Any]]:
@@ -36,6 +37,7 @@ def policies(bucket: str, submitted: str) -> dict[str, dict[str, Any]]:
     """
     everything = f"arn:aws:s3:::{bucket}/*"
     fetched = f"arn:aws:s3:::{bucket}/{FETCHED}"
+    lines = f"arn:aws:s3:::{bucket}/{LINES}"
     collected = f"arn:aws:s3:::{bucket}/{COLLECTED}"
     deleting = ["s3:GetObject", "s3:DeleteObject", "s3:DeleteObjectVersion"]
     listing_versions = (["s3:ListBucketVersions"], f"arn:aws:s3:::{bucket}")
@@ -44,6 +46,7 @@ def policies(bucket: str, submitted: str) -> dict[str, dict[str, Any]]:
         "fetcher": _policy(
             bucket,
             (["s3:GetObject", "s3:PutObject"], fetched),
+            (["s3:GetObject", "s3:PutObject"], lines),
             (["s3:ListBucket"], f"arn:aws:s3:::{submitted}"),
             (
                 ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],

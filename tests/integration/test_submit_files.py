@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.local.ports import pick_free_ports
+from services.common.domain.ground_truth.writing import to_alto
+from services.common.domain.page import PageOfLine
 from services.common.domain.provenance import Provenance, from_metadata
 from services.fetcher.sources.archives import source as archives_source
 from services.fetcher.sources.archives.settings import ArchiveSettings
@@ -23,6 +25,7 @@ from services.fetcher.sources.submitted import digest_of_file
 from tests.support.archives import tgz_of, zip_of
 from tests.support.datasets import answer, docreco
 from tests.support.fetcher import Surroundings, get_json, running_fetcher, wait_done
+from tests.support.transcripts import page_of
 from tests.support.web import png
 
 pytestmark = pytest.mark.integration
@@ -161,6 +164,57 @@ async def test_folder_is_taken_like_an_archive(pipeline: Pipeline, tmp_path: Pat
     groups = {each.name: each.details.group for each in (await pipeline.provenances()).values()}
     assert (groups["lines/a.png"], groups["lines/b.png"]) == ("7", "8")
     assert [note["code"] for note in reading["notes"]] == ["no_such_image"]
+
+
+async def test_lines_of_a_page_become_annotated_images(pipeline: Pipeline, tmp_path: Path) -> None:
+    content, transcript = page_of("Où ?", None, "Maus")
+    long = replace(transcript.lines[0], polygon=transcript.lines[0].polygon * 40)
+    transcript = replace(transcript, lines=(long, *transcript.lines[1:]))
+    files = {"page.png": content, "page.xml": to_alto(transcript), "other.png": png(1)}
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name, each in files.items():
+        (folder / name).write_bytes(each)
+
+    told = await answer("submit", folder, "--watch", status=1)
+
+    assert told["batch"]["counts"]["stored"] == 3
+    assert [each["code"] for each in told["submission"]["rejected"]] == ["transcript_missing"]
+    assert told["submission"]["reading"]["note_counts"] == {"line_without_text": 1}
+    found = await pipeline.provenances()
+    digest = hashlib.sha256(content).hexdigest()
+    assert {key.rpartition("/")[0] for key in found} == {f"lines/{digest[:2]}/{digest}"}
+    fetches = {
+        each["name"]: each async for each in pipeline.servers.index.fetches.find({"kind": "page"})
+    }
+    for line in transcript.lines:
+        fetch = fetches[f"page.png#{line.id}"]
+        provenance = found[fetch["key"]]
+        page = provenance.page or PageOfLine.model_validate(fetch["page_line"])
+        assert (page.polygon, page.baseline) == (line.polygon, line.baseline)
+        assert (fetch["annotation"], fetch["group"]) == (line.text, "page.png")
+    assert [each.fetch_id for each in found.values() if each.page is None] == [
+        fetches["page.png#l0"]["_id"]
+    ]
+
+
+async def test_a_line_that_is_cut_anew_keeps_its_bytes(pipeline: Pipeline, tmp_path: Path) -> None:
+    content, transcript = page_of("Maus")
+    pack = tmp_path / "pages.zip"
+    pack.write_bytes(zip_of({"page.png": content, "page.xml": to_alto(transcript)}))
+    await pipeline.submit(pack)
+    store = pipeline.servers.store
+    (key,) = await pipeline.provenances()
+    await store.write(key, b"RIFF\4\0\0\0WEBPold", content_type="image/webp", metadata={})
+    line = replace(transcript.lines[0], text="Haus")
+    corrected = to_alto(replace(transcript, lines=(line,)))
+    pack.write_bytes(zip_of({"page.png": content, "page.xml": corrected}))
+
+    await pipeline.submit(pack)
+
+    ((same, provenance),) = (await pipeline.provenances()).items()
+    assert (same, provenance.annotation) == (key, "Haus")
+    assert (await store.read(key, max_bytes=100)).content.endswith(b"old")
 
 
 @pytest.mark.parametrize("name", ["one.png", "without_suffix"])

@@ -29,6 +29,9 @@ PAGES = st.builds(
     number=st.none() | st.integers(1, 500),
     order=st.none() | st.integers(0, 2000),
     score=st.none() | st.floats(0, 1),
+    name=st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=9),
+    tags=st.none() | st.lists(st.text(max_size=9), max_size=2).map(tuple),
+    polygon=st.none() | st.lists(st.integers(0, 9000), min_size=6, max_size=6).map(tuple),
 )
 
 
@@ -38,6 +41,14 @@ def test_place_on_a_page_survives_the_headers(page: PageOfLine) -> None:
 
     assert all(value.isascii() for value in metadata.values())
     assert from_metadata(metadata).page == page.having(group=page.group or page.id)
+
+
+def test_a_long_polygon_leaves_the_fetch_id() -> None:
+    page = PageOfLine(id="pages/given/0", line="0", polygon=(1000,) * 600)
+    metadata = to_metadata(Provenance(None, "b1", "text", NOW, "b1/1", page=page))
+
+    assert metadata["fetch-id"] == "b1/1"
+    assert sum(len(name) + len(value) for name, value in metadata.items()) < 2048
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,8 @@ class FetchedItems:
 
         Returns whether it is there.
         """
-        gone: Document = dict.fromkeys(("annotation", "validators", "detail", "metadata", "group"))
+        gone: Document = dict.fromkeys(
+            ("annotation", "validators", "detail", "metadata", "group", "page_line")
+        )
         gone["url"] = gone["source_url"] = item.source_url or item.url
         return await self._collection.update_one({"_id": item.id}, {"$set": gone})

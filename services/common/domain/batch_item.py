@@ -6,6 +6,7 @@ from enum import StrEnum
 from pydantic import ConfigDict, Field, JsonValue
 
 from services.common.domain.details import Details, Split
+from services.common.domain.page import PageOfLine
 from services.common.domain.provenance import SUBMITTED, Provenance, SourceKind
 from services.common.domain.records import Record, required
 from services.common.domain.redaction import beginning
@@ -52,6 +53,8 @@ class BatchItem(Record):
     metadata: dict[str, JsonValue] | None = None
     by: str | None = None
     """Who submitted it."""
+    page_line: PageOfLine | None = None
+    """Of a line of a page: where it was cut out, once that is known."""
     outcome: ItemOutcome = ItemOutcome.QUEUED
     code: str | None = None
     """What became of it, or why it failed; of a queued one, why its last attempt failed."""
@@ -96,4 +99,5 @@ class BatchItem(Record):
             name=self.name,
             details=self.details,
             by=self.by,
+            page=self.page_line,
         )

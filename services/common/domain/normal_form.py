@@ -132,6 +132,11 @@ def is_sideways(image: Image.Image) -> bool:
     return _orientation(image) in _SIDEWAYS
 
 
+def is_turned(image: Image.Image) -> bool:
+    """Whether an image is not upright as it is stored."""
+    return _orientation(image) in _TURNS
+
+
 def reduced_size(size: tuple[int, int], factor: int) -> tuple[int, int]:
     """Return the size of an image downscaled by a factor."""
     width, height = size

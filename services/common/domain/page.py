@@ -4,6 +4,7 @@ Coordinates are whole pixels of the page as its file is stored and upright, from
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal, get_args
@@ -30,6 +31,8 @@ Mark = Literal["small", "tall"]
 """Why a line may be none: shorter than the page's lines are high, or taller than wide."""
 
 _EMPTY_IF_NULL = BeforeValidator(lambda value: () if value is None else value)
+_PLACES = {"quad", "polygon", "baseline"}
+"""Fields of a line that are coordinates."""
 _ID_DIGITS = 16
 _STEPS = 1000
 """Per side of the page: corners that differ by less give the same line."""
@@ -133,7 +136,7 @@ class PageOfLine(Record):
     model_config = required("id", "line")
 
     id: str = ""
-    """Of the page's document."""
+    """Of the page's document; of a page that came in an archive there is none."""
     line: str = ""
     document: str | None = None
     """SHA-256 of the PDF or TIFF that the page is of."""
@@ -144,6 +147,17 @@ class PageOfLine(Record):
     order: int | None = None
     run: str | None = None
     score: float | None = None
+    image: str | None = None
+    """Path of the page in its archive; this and what follows is of lines that came with a
+    transcription."""
+    width: int | None = None
+    height: int | None = None
+    name: str | None = None
+    """Id of the line in the transcription."""
+    region: str | None = None
+    tags: tuple[str, ...] | None = None
+    polygon: Points | None = None
+    baseline: Points | None = None
 
 
 class PageDocument(StoredRecord):
@@ -222,8 +236,10 @@ def page_to_metadata(page: PageOfLine) -> dict[str, str]:
     known = page.model_dump(exclude_none=True)
     if page.group == page.id:
         del known["group"]
-    if page.quad is not None:
-        known["quad"] = ",".join(map(str, page.quad))
+    for name in _PLACES & known.keys():
+        known[name] = ",".join(map(str, known[name]))
+    if page.tags is not None:
+        known["tags"] = json.dumps(page.tags)
     return {f"page-{name}": quote(str(value), safe="/,") for name, value in known.items()}
 
 
@@ -237,9 +253,11 @@ def page_from_metadata(metadata: dict[str, str]) -> PageOfLine | None:
     }
     if not known.get("id") or not known.get("line"):
         return None
-    if "quad" in known:
-        known["quad"] = str(known["quad"]).split(",")
+    for name in _PLACES & known.keys():
+        known[name] = str(known[name]).split(",")
     try:
+        if "tags" in known:
+            known["tags"] = json.loads(str(known["tags"]))
         return PageOfLine.model_validate({"group": known["id"], **known})
-    except ValidationError:
+    except (ValidationError, ValueError):
         return None

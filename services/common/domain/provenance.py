@@ -11,6 +11,8 @@ from services.common.domain.page import PageOfLine, page_from_metadata, page_to_
 
 MAX_METADATA_BYTES = 1700
 """S3 allows 2 KiB of user metadata, names included; the rest is reserved for ``fetch-id``."""
+MAX_PAGE_BYTES = 1200
+"""Of them, what says where a line is on its page: a polygon may be of any length."""
 FETCH_ID = "fetch-id"
 """Metadata name of the reference to values that do not fit."""
 
@@ -52,7 +54,7 @@ class Provenance:
 
 def to_metadata(provenance: Provenance) -> dict[str, str]:
     """Encode as user metadata; ``fetch-id`` refers to values that do not fit."""
-    metadata = page_to_metadata(provenance.page) if provenance.page else {}
+    metadata = _of_page(provenance)
     if provenance.batch_id is not None:
         metadata["batch-id"] = provenance.batch_id
     if provenance.fetched_at is not None:
@@ -80,6 +82,13 @@ def to_metadata(provenance: Provenance) -> dict[str, str]:
         elif provenance.fetch_id is not None:
             metadata[FETCH_ID] = provenance.fetch_id
     return metadata
+
+
+def _of_page(provenance: Provenance) -> dict[str, str]:
+    metadata = page_to_metadata(provenance.page) if provenance.page else {}
+    if provenance.fetch_id is None or _size(metadata) <= MAX_PAGE_BYTES:
+        return metadata
+    return {"page-id": metadata["page-id"], FETCH_ID: provenance.fetch_id}
 
 
 def from_metadata(metadata: dict[str, str]) -> Provenance:

@@ -24,6 +24,7 @@ DownloadCode = Literal[
     "incomplete_body",
     "invalid_response",
     "invalid_url",
+    "line_not_cut",
     "no_space",
     "not_an_image",
     "not_found",

@@ -14,6 +14,7 @@ from services.common.adapters.request_batcher import Grouped
 from services.common.domain.batch import NOTHING, Counts, RetryScope
 from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.details import Details
+from services.common.domain.page import PageOfLine
 from services.common.domain.redaction import hide_digest, hide_secrets
 from services.common.download.headers import Validators
 from services.fetcher.batches.pages import page_id
@@ -134,6 +135,10 @@ class Ledger:
     async def note_attempt(self, job: Job, *, code: str, detail: str) -> None:
         """Record a failed attempt before a retry."""
         await self._write(_Change(job, {"code": code, "detail": detail}, 1))
+
+    async def note_page(self, job: Job, page: PageOfLine) -> None:
+        """Write down where on which page an item is that is queued."""
+        await self._write(_Change(job, {"page_line": page.to_mongo()}, 0))
 
     async def queue(self, jobs: Sequence[Job]) -> int:
         """Create documents of queued items; return the number of new ones."""

@@ -4,10 +4,13 @@ A member's address is the archive's URL and ``#member``. A submitted file's addr
 ``submitted:<digest>/<file name>``, and that of its members adds ``#member``. The digest is a
 capability: it can't be guessed without the file or the batch's list, and gives access to the file
 (docs/decisions/0035-submitted-files.md).
+
+The address of a line of a page is the page's and ``?transcript=<member>&line=<id>``.
 """
 
 import re
 from pathlib import PurePosixPath
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from services.common.domain.provenance import SUBMITTED
@@ -18,6 +21,18 @@ _ALL_ENDS = re.compile(
 )
 _SUBMITTED = re.compile(rf"{SUBMITTED}([0-9a-f]{{64}})/([A-Za-z0-9%._~-]+)(#[!-~]+)?")
 
+_LINE = re.compile(r"\?transcript=([!-%'-~]+)&line=([!-%'-~]+)$")
+"""``&`` stands between both alone: in a value it is percent-encoded."""
+
+
+class LineAddress(NamedTuple):
+    """Which line of a page."""
+
+    transcript: str
+    """Member that says where the page's lines are."""
+    line: str
+    """Its id there."""
+
 
 def member_url(archive_url: str, name: str) -> str:
     """Return the source URL of a member."""
@@ -27,7 +42,19 @@ def member_url(archive_url: str, name: str) -> str:
 def split_member(url: str) -> tuple[str, str]:
     """Return the archive's URL and the member's name; the latter is empty for any other URL."""
     archive_url, _, member = url.partition("#")
-    return archive_url, unquote(member)
+    return archive_url, unquote(_LINE.sub("", member))
+
+
+def line_url(page_url: str, address: LineAddress) -> str:
+    """Return the address of a line of a page that is a member."""
+    transcript, line = (quote(each, safe="/") for each in address)
+    return f"{page_url}?transcript={transcript}&line={line}"
+
+
+def split_line(url: str) -> LineAddress | None:
+    """Return which line of the member an address is of; None: it is of the whole member."""
+    found = _LINE.search(url.partition("#")[2])
+    return LineAddress(unquote(found[1]), unquote(found[2])) if found else None
 
 
 def is_archive_path(path: str) -> bool:
@@ -60,7 +87,8 @@ def name_of(url: str) -> str | None:
     """Return the displayed name of an item: path of the member, or name of the file."""
     address, member = split_member(url)
     if member:
-        return member
+        line = split_line(url)
+        return f"{member}#{line.line}" if line else member
     return unquote(PurePosixPath(address).name) if is_submitted(url) else None
 
 

@@ -22,7 +22,8 @@ class GroundTruthError(PermanentError):
 
     Args:
         code: ``no_ground_truth``, ``damaged_xml``, ``forbidden_xml``, ``xml_too_large``,
-            ``several_pages``, ``page_size_unknown``, ``page_size_differs``, ``page_turned``.
+            ``several_pages``, ``page_size_unknown``, ``page_size_differs``, ``page_turned``,
+            ``not_an_image``, ``unreadable_member``, ``too_large``.
         detail: For the person who sent it.
     """
 

@@ -4,6 +4,7 @@ A row is an image and its text. Nothing is dropped silently: the report has the 
 columns, and the rows that were interpreted.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -79,6 +80,8 @@ class Report:
     notes: list[Note] = field(default_factory=list)
     """The first ``MAX_NOTES``."""
     note_count: int = 0
+    note_counts: dict[str, int] = field(default_factory=dict)
+    """By code."""
     texts_without_image: int = 0
     """Of an archive or a folder: texts without an unambiguous image."""
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -97,8 +100,15 @@ class Report:
     def note(self, note: Note) -> None:
         """Count a note, and keep it below the limit."""
         self.note_count += 1
+        self.note_counts[note.code] = self.note_counts.get(note.code, 0) + 1
         if len(self.notes) < MAX_NOTES:
             self.notes.append(note)
+
+    def count_unkept(self, other: "Report") -> None:
+        """Count the notes of another report that it has not kept."""
+        unkept = Counter(other.note_counts) - Counter(note.code for note in other.notes)
+        self.note_count += unkept.total()
+        self.note_counts = dict(Counter(self.note_counts) + unkept)
 
     def describe(self, columns: Columns, *, line: int) -> None:
         """Tell what columns are used as, kept or ignored; what was told before stays.

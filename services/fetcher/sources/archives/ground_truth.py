@@ -113,7 +113,11 @@ class GroundTruth:
         text = self._texts[name] if name in self._texts else self._text_beside(name)
         self._report.rows += 1
         self._report.with_text += text is not None
-        return text, self._details.get(name, NO_DETAILS)
+        return text, self.details_of(name)
+
+    def details_of(self, name: str) -> Details:
+        """Return what tables say of an image beside its text."""
+        return self._details.get(name, NO_DETAILS)
 
     def _text_beside(self, name: str) -> str | None:
         if (beside := self._beside.get(name)) is None:
@@ -154,7 +158,7 @@ class GroundTruth:
             }
         for note in report.notes:
             self._note(name, note.line, note.code, note.detail)
-        self._report.note_count += report.note_count - len(report.notes)
+        self._report.count_unkept(report)
 
     def _add_row(self, table: str, row: TableRow | Damaged) -> int:
         """Record a row; return whether it belongs to an image."""

@@ -1,6 +1,8 @@
 """Convert an archive to a list: an item per image, at the archive's URL and ``#member``."""
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from services.common.domain.image_formats import begins_as_image
@@ -17,7 +19,8 @@ from services.fetcher.sources.archives.members import (
     checked,
     refusal,
 )
-from services.fetcher.sources.lists.rows import Row, check_annotation, reject
+from services.fetcher.sources.archives.pages import SUFFIX, Pages
+from services.fetcher.sources.lists.rows import Rejection, Row, check_annotation, reject
 
 _BEGINNING_BYTES = 32
 
@@ -47,42 +50,56 @@ def archive_rows(
     ]
     taken = [entry.name for _, entry, refused in entries if refused is None]
     images = [name for name in taken if not _is_left_over(name) and _may_be_image(archive, name)]
-    truth = GroundTruth(
-        archive,
-        [name for name in taken if may_annotate(name)],
-        images,
-        report or Report(),
-        options or ReadingOptions(),
-    )
-    known = set(images)
-    seen: set[str] = set()
-    for place, entry, problem in entries:
+    report = report or Report()
+    pages = Pages(archive, [name for name in taken if _is_transcript(name)], images, report)
+    texts = [name for name in taken if may_annotate(name)]
+    truth = GroundTruth(archive, texts, images, report, options or ReadingOptions())
+    known, seen = set(images), set[str]()
+    more = 0
+    """Rows beside one for each member so far: of the lines of pages."""
+    for at, entry, problem in entries:
         if _is_silent(entry):
             continue
-        refused = problem
-        if refused is None and entry.name in seen:
-            refused = reject(place, entry.name, "duplicate_member", "duplicate path")
-        elif refused is None and entry.name not in known:
-            detail = "neither its suffix nor its content is an image's"
-            refused = reject(place, entry.name, "not_an_image", detail)
-        seen.add(entry.name)
-        if refused is None:
-            text, details = truth.of(entry.name)
-            yield check_annotation(place, member_url(url, entry.name), text, details)
+        place, name = at + more, entry.name
+        refused = problem or _refused(place, name, known, seen)
+        seen.add(name)
+        if refused is not None:
+            yield replace(refused, line=place)
+            continue
+        if pages.has(name):
+            for number, row in enumerate(pages.rows(place, url, name, truth.details_of(name))):
+                more += number > 0
+                yield row
         else:
-            yield refused
+            yield check_annotation(place, member_url(url, name), *truth.of(name))
+
+
+def _refused(
+    place: int, name: str, images: AbstractSet[str], seen: AbstractSet[str]
+) -> Rejection | None:
+    """Say why a member that can be read is not taken, or return None."""
+    if name in seen:
+        return reject(place, name, "duplicate_member", "duplicate path")
+    if name not in images:
+        detail = "neither its suffix nor its content is an image's"
+        return reject(place, name, "not_an_image", detail)
+    return None
 
 
 def _may_be_image(archive: OpenArchive, name: str) -> bool:
     """Return whether a member may be an image, by its name or first bytes."""
     if is_image(name):
         return True
-    if may_annotate(name) or is_companion(name):
+    if may_annotate(name) or is_companion(name) or _is_transcript(name):
         return False
     try:
         return begins_as_image(archive.read(name, max_bytes=_BEGINNING_BYTES))
     except ArchiveRefusedError:  # corrupt, and probably not an image
         return False
+
+
+def _is_transcript(name: str) -> bool:
+    return name.lower().endswith(SUFFIX) and not _is_left_over(name)
 
 
 def _is_left_over(name: str) -> bool:
@@ -98,6 +115,6 @@ def _is_silent(entry: Entry) -> bool:
     That is: folders, leftovers, annotations (which have their own report), and descriptions of data
     sets.
     """
-    is_annotation = may_annotate(entry.name) and entry.is_file and entry.is_readable
-    is_quiet = is_annotation or is_companion(entry.name)
+    says_more = may_annotate(entry.name) or _is_transcript(entry.name)
+    is_quiet = (says_more and entry.is_file and entry.is_readable) or is_companion(entry.name)
     return entry.is_folder or _is_left_over(entry.name) or is_quiet

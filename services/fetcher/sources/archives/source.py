@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO
 
+from services.common.domain.ground_truth.elements import MAX_BYTES
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
 from services.common.runtime.stoppable import Stop, run_stoppable
-from services.fetcher.sources.addresses import split_member
+from services.fetcher.sources.addresses import split_line, split_member
 from services.fetcher.sources.archives.contents import MemberReader
+from services.fetcher.sources.archives.cut_pages import CutPages
 from services.fetcher.sources.archives.members import ArchiveRefusedError
 from services.fetcher.sources.archives.opening import index_archive
+from services.fetcher.sources.archives.pages import MAX_PAGE_BYTES
 from services.fetcher.sources.archives.refusals import Refusals
 from services.fetcher.sources.archives.settings import ArchiveSettings
 from services.fetcher.sources.archives.unpacking import Source, check_size, fetch_to, unzipped
@@ -28,7 +31,7 @@ from services.fetcher.sources.lists.rows import MalformedListError
 from services.fetcher.sources.spool import NoSpaceError, Spool
 
 OPENED_AT_ONCE = 2
-"""Concurrent archives: each takes a thread, a child process and disk space."""
+"""Concurrent archives, or pages: each takes a thread, a child process and disk space."""
 KEPT_ARCHIVES = 2
 """Archives kept regardless of their last use."""
 IDLE_SECONDS = 2.0
@@ -88,6 +91,7 @@ class ArchiveSource:
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
         self._threads = ThreadPoolExecutor(OPENED_AT_ONCE, "archives")
+        self._pages = CutPages(spool, self._threads, clock)
         self._refusals = Refusals(clock)
         self._full_until = 0.0
 
@@ -102,21 +106,32 @@ class ArchiveSource:
         archive_url, member = split_member(url)
         if not member:
             return await self._source.get(url, validators=validators)
+        if of_page := split_line(url):
+            page = (archive_url, member, of_page.transcript)
+            return await self._pages.get(page, of_page.line, lambda: self._read_page(*page))
+        return Download(await self._read(archive_url, member, self._max_item_bytes), 200, None)
+
+    async def _read_page(
+        self, archive_url: str, image: str, transcript: str
+    ) -> tuple[bytes, bytes]:
+        text = await self._read(archive_url, transcript, MAX_BYTES)
+        return text, await self._read(archive_url, image, MAX_PAGE_BYTES)
+
+    async def _read(self, archive_url: str, member: str, max_bytes: int) -> bytes:
         try:
             async with self._opened(archive_url) as reader:
-                content = await asyncio.to_thread(
-                    reader.read, member, max_bytes=self._max_item_bytes
-                )
+                content = await asyncio.to_thread(reader.read, member, max_bytes=max_bytes)
         except ArchiveRefusedError as error:
             raise _refused(error) from error
-        if len(content) > self._max_item_bytes:
-            raise RefusedDownloadError("too_large", f"more than {self._max_item_bytes} bytes")
+        if len(content) > max_bytes:
+            raise RefusedDownloadError("too_large", f"more than {max_bytes} bytes")
         if not content:
             raise RefusedDownloadError("empty_body", "the member has no content")
-        return Download(content, 200, None)
+        return content
 
     def close(self) -> None:
         """Close all archives; no member is read afterwards."""
+        self._pages.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         for kept in self._kept.values():
             kept.close(self._spool)

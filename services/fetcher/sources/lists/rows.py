@@ -19,7 +19,9 @@ from services.common.domain.tables.table import TableRow
 from services.common.download.urls import UnacceptableUrlError, to_url
 from services.fetcher.sources.addresses import (
     is_archive_path,
+    line_url,
     member_url,
+    split_line,
     split_member,
     submitted_digest,
 )
@@ -104,6 +106,8 @@ def to_row(line: int, url: object, annotation: object = None, details: Details =
     _, member = split_member(url)
     is_member = member and is_archive_path(accepted.path)
     kept = member_url(str(accepted), member) if is_member else str(accepted)
+    if is_member and (of_page := split_line(url)):
+        kept = line_url(kept, of_page)
     return check_annotation(line, kept, annotation, details)
 
 

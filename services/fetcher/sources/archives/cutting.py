@@ -1,0 +1,114 @@
+"""Cuts the lines out of a page, in a child process: a page may be a stranger's file.
+
+See docs/decisions/0027-untrusted-files-in-a-child.md.
+"""
+
+import hashlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+from services.common.domain.errors import PermanentError
+from services.common.domain.ground_truth.reading import placed, read_transcript
+from services.common.domain.ground_truth.transcript import TextLine, Transcript
+from services.common.domain.image_formats import open_image
+from services.common.domain.line_images import UncuttableLineError, box_of, cut_line, to_webp
+from services.common.domain.normal_form import MAX_PIXELS, check_cost, to_normal_form
+from services.common.domain.page import PageOfLine, Points, line_id, line_key
+from services.common.runtime.bounded_child import BoundedChild, ChildLimits, InputRefusedError
+from services.common.runtime.stoppable import Stop
+from services.fetcher.sources.archives.pages import page_size
+
+CUTTING = ChildLimits(1024**3, cpu_seconds=600, max_result_bytes=64 * 1024 * 1024)
+GIVEN = "pages/given/"
+"""Begins the ids of pages that came with a transcription; these are not stored themselves."""
+MAX_LINES_BYTES = 256 * 1024 * 1024
+"""Of the images of all lines of a page, which are in memory together."""
+_TARGET = "services.fetcher.sources.archives.cutting:lines_in_child"
+
+
+@dataclass(frozen=True)
+class CutLine:
+    """A line as an image of its own."""
+
+    content: bytes
+    """WebP."""
+    page: PageOfLine
+
+    page_sha256: str
+
+    @property
+    def key(self) -> str:
+        """Where it is stored: by the page and its place there, however it is cut."""
+        return line_key(self.page_sha256, self.page.line)
+
+
+def cut_page(file: IO[bytes], transcript_bytes: int, image: str, stop: Stop) -> dict[str, CutLine]:
+    """Return the lines of a page by their ids in its transcription.
+
+    Args:
+        file: Has a file descriptor: the transcription, and the page's image behind it.
+        transcript_bytes: Where the image begins.
+        image: Path of the image.
+        stop: Ends this early.
+
+    Raises:
+        ChildError: It cannot be read, or costs too much.
+        ChildStoppedError, WorkStoppedError: ``stop`` was set.
+    """
+    lines: dict[str, CutLine] = {}
+    size = 0
+    with (
+        BoundedChild(_TARGET, file, CUTTING, transcript_bytes, image) as child,
+        stop.calling(child.kill),
+    ):
+        for content, page, sha256 in child.results():
+            line = CutLine(b64decode(content), PageOfLine.model_validate(page), sha256)
+            lines[line.page.name or ""] = line
+            size += len(line.content)
+            if size > MAX_LINES_BYTES:
+                raise InputRefusedError(f"its lines have more than {MAX_LINES_BYTES} bytes")
+    return lines
+
+
+def lines_in_child(file: IO[bytes], transcript_bytes: int, image: str) -> Iterator[Any]:
+    """Yield each line of a page that can be cut: its file, and where it is; runs in the child."""
+    transcript, content = file.read(transcript_bytes), file.read()
+    try:
+        size = page_size(content)
+        page = placed(read_transcript(transcript), *size)
+        with open_image(content) as opened:
+            check_cost(opened, content, MAX_PIXELS)
+            opened.load()
+            pixels = to_normal_form(opened)
+    except (PermanentError, ValueError, OSError) as error:
+        raise InputRefusedError(str(error)) from error
+    digest = hashlib.sha256(content).hexdigest()
+    for order, line in enumerate(page.lines):
+        try:
+            cut = to_webp(cut_line(pixels, line.polygon, line.baseline))
+        except UncuttableLineError:
+            continue
+        known = {"id": f"{GIVEN}{digest}", "image": image, "order": order}
+        yield b64encode(cut).decode(), known | _described(page, line), digest
+
+
+def _described(page: Transcript, line: TextLine) -> dict[str, Any]:
+    width, height = int(page.width), int(page.height)
+    known = {
+        "line": line_id(_pixels(line.polygon), width, height),
+        "name": line.id,
+        "width": width,
+        "height": height,
+        "region": line.region,
+        "tags": line.tags,
+        "quad": _pixels(box_of(line.polygon, line.baseline)),
+        "polygon": _pixels(line.polygon),
+        "baseline": line.baseline and _pixels(line.baseline),
+    }
+    return {name: value for name, value in known.items() if value}
+
+
+def _pixels(place: tuple[float, ...]) -> Points:
+    return tuple(round(value) for value in place)

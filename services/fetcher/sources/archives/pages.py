@@ -1,0 +1,182 @@
+"""The pages of an archive: images whose lines PAGE XML or ALTO beside them describes."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+
+from pydantic import JsonValue
+
+from services.common.domain.details import Details
+from services.common.domain.ground_truth.elements import MAX_BYTES, GroundTruthError
+from services.common.domain.ground_truth.reading import placed, read_transcript
+from services.common.domain.ground_truth.transcript import TextLine, Transcript
+from services.common.domain.image_formats import open_image
+from services.common.domain.normal_form import is_sideways, is_turned
+from services.common.domain.tables.names import ImageNames
+from services.common.domain.tables.table import Note, Report
+from services.fetcher.sources.addresses import LineAddress, line_url, member_url
+from services.fetcher.sources.archives.members import Archive, ArchiveRefusedError
+from services.fetcher.sources.lists.rows import Row, check_annotation, reject
+
+MAX_PAGE_BYTES = 100 * 1024 * 1024
+SUFFIX = ".xml"
+_LOST = frozenset({"line_without_polygon", "line_too_small"})
+"""Problems of lines of which there is no image."""
+
+
+class Pages:
+    """Which images are pages, and what their lines are.
+
+    Args:
+        archive: Open.
+        names: Of its members that end in ``.xml``.
+        images: Of its members that are images.
+        report: Told what is odd.
+    """
+
+    def __init__(
+        self, archive: Archive, names: Iterable[str], images: Iterable[str], report: Report
+    ) -> None:
+        self._archive = archive
+        self._report = report
+        self._images = ImageNames(images := list(images))
+        self._transcripts: dict[str, str] = {}
+        """By the page's image."""
+        self._refused: dict[str, tuple[str, str]] = {}
+        """Code and reason, by the image."""
+        kinds: dict[str, str] = {}
+        for name in names:
+            self._match(name, kinds)
+        self._folders = {str(PurePosixPath(each).parent) for each in kinds}
+        for image in images:
+            if image not in kinds and str(PurePosixPath(image).parent) in self._folders:
+                detail = "other pages of its folder have a transcription, and this one has none"
+                self._refused[image] = ("transcript_missing", detail)
+
+    def has(self, image: str) -> bool:
+        """Return whether an image is a page, of which lines are taken, and not the whole."""
+        return image in self._transcripts or image in self._refused
+
+    def rows(self, place: int, url: str, image: str, said: Details) -> Iterator[Row]:
+        """Yield an item or a rejection for each line of a page.
+
+        Args:
+            place: Of the first row; each has the next one.
+            url: Of the archive.
+            image: A page.
+            said: Of the page, by a table.
+        """
+        try:
+            name, transcript = self._read(image)
+        except GroundTruthError as error:
+            yield reject(place, image, error.code, error.detail)
+            return
+        lost = [each for each in transcript.problems if each.code in _LOST]
+        for problem in transcript.problems:
+            if problem.code not in _LOST:
+                self._note(name, problem.code, f"{problem.line}: {problem.detail}".strip(": "))
+        for number, line in enumerate(transcript.lines, start=place):
+            address = line_url(member_url(url, image), LineAddress(name, line.id))
+            self._report.rows += 1
+            self._report.with_text += line.text is not None
+            details = said.completed_by(self._details(image, line))
+            yield check_annotation(number, address, line.text, details)
+        for number, problem in enumerate(lost, start=place + len(transcript.lines)):
+            yield reject(number, f"{image}#{problem.line}", problem.code, problem.detail)
+        if not transcript.lines and not lost:
+            yield reject(place, image, "page_without_lines", f"{name} describes no line")
+
+    def _details(self, image: str, line: TextLine) -> Details:
+        """Return what is said of a line.
+
+        It belongs to its page's folder where pages are in several, as documents are; else to its
+        page.
+        """
+        folder = str(PurePosixPath(image).parent)
+        group = folder if len(self._folders) > 1 else image
+        metadata: dict[str, JsonValue] = {"page": image, "line": line.id}
+        if line.tags:
+            metadata["tags"] = list(line.tags)
+        return Details(group, metadata=metadata)
+
+    def _read(self, image: str) -> tuple[str, Transcript]:
+        if image in self._refused:
+            raise GroundTruthError(*self._refused[image])
+        name = self._transcripts[image]
+        transcript = read_transcript(self._member(name, MAX_BYTES))
+        return name, placed(transcript, *page_size(self._member(image, MAX_PAGE_BYTES)))
+
+    def _member(self, name: str, max_bytes: int) -> bytes:
+        try:
+            return self._archive.read(name, max_bytes=max_bytes)
+        except ArchiveRefusedError as error:
+            raise GroundTruthError("unreadable_member", f"{name}: {error}"[:300]) from error
+
+    def _match(self, name: str, kinds: dict[str, str]) -> None:
+        """Find the image of a transcription; of one in each dialect PAGE XML is taken."""
+        try:
+            transcript = read_transcript(self._member(name, MAX_BYTES))
+        except GroundTruthError as error:
+            if (image := self._beside(name)) and error.code != "no_ground_truth":
+                self._refused[image] = (error.code, f"{name}: {error.detail}")
+                kinds[image] = ""
+            else:
+                self._note(name, error.code, error.detail)
+            return
+        image = self._image_of(name, transcript)
+        if image is None:
+            return
+        if kinds.get(image) == transcript.kind:
+            self._refused[image] = ("several_transcripts", f"{name} is not the only one")
+        elif kinds.get(image) == "page":
+            self._note(name, "several_transcripts", f"{self._transcripts[image]} is taken")
+        else:
+            kinds[image], self._transcripts[image] = transcript.kind, name
+
+    def _image_of(self, name: str, transcript: Transcript) -> str | None:
+        """Return the image that a transcription names, or else the one that has its name."""
+        beside = self._beside(name)
+        named = self._find(name, transcript.image)
+        if named and beside and named != beside:
+            detail = f"it names {named!r}, and {beside!r} is named like it"
+            self._note(name, "page_image_ambiguous", detail)
+            return None
+        if named is None and beside is None:
+            detail = f"it names {transcript.image!r}, and no image is named like it either"
+            self._note(name, "page_image_missing", detail)
+        elif named is None and transcript.image:
+            self._note(name, "image_name_differs", f"it names {transcript.image!r}")
+        return named or beside
+
+    def _beside(self, name: str) -> str | None:
+        """Return the image that has the name of a transcription."""
+        return self._find(name, PurePosixPath(name).stem)
+
+    def _find(self, name: str, image: str) -> str | None:
+        """Return the image of a name in a transcription's folder, or in the one above."""
+        path = PurePosixPath(name)
+        folders = (str(path.parent), str(path.parent.parent))
+        found = (self._images.find(image, folder) for folder in folders)
+        return next((each for each in found if each), None)
+
+    def _note(self, name: str, code: str, detail: str) -> None:
+        self._report.note(Note(0, code, detail[:300], name))
+
+
+def page_size(content: bytes) -> tuple[int, int]:
+    """Return width and height of a page, upright.
+
+    Raises:
+        GroundTruthError: It is no image, too large, or nobody can tell whether coordinates are of
+            the image as it is stored or upright.
+    """
+    if len(content) > MAX_PAGE_BYTES:
+        raise GroundTruthError("too_large", f"a page has more than {MAX_PAGE_BYTES} bytes")
+    try:
+        with open_image(content) as image:
+            size, sideways, turned = image.size, is_sideways(image), is_turned(image)
+    except Exception as error:  # Pillow raises almost anything on a hostile header
+        raise GroundTruthError("not_an_image", f"it is not an image: {error}"[:300]) from error
+    if turned and not sideways:
+        detail = "its EXIF turns it: save it upright, as its transcription is"
+        raise GroundTruthError("page_turned", detail)
+    return size[::-1] if sideways else size
