@@ -19,6 +19,7 @@ from services.cli.annotation_files import (
 )
 from services.cli.annotation_writing import REJECTED, Code, Finder, Writer
 from services.cli.errors import CommandError, ExitStatus
+from services.cli.options import AsJson, ColumnOfTexts, ColumnOfUrls, DryRun, Encoding
 from services.cli.output import Output, cell, counted, plain, run, table
 from services.cli.reading import reading_for_people
 from services.common.adapters.image_repository import ImageRepository
@@ -61,24 +62,15 @@ def annotate(
     collection: Annotated[
         str | None, typer.Option(help="Collection of the file names; default: all.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Dry run: write nothing.")] = False,
-    encoding: Annotated[
-        str | None, typer.Option(help="Encoding of its text, such as windows-1250.")
-    ] = None,
-    url_column: Annotated[
-        str | None, typer.Option(help="Name of the column of URLs or keys; default: detected.")
-    ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(help="Name of the column of texts; default: detected.")
-    ] = None,
+    dry_run: DryRun = False,
+    encoding: Encoding = None,
+    url_column: ColumnOfUrls = None,
+    text_column: ColumnOfTexts = None,
     strict: Annotated[
         bool,
-        typer.Option(
-            "--strict",
-            help="Write nothing if a row can't be read, or had to be interpreted.",
-        ),
+        typer.Option("--strict", help="Write nothing if a row is invalid or was interpreted."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Annotate images from a file; existing annotations are kept without --overwrite."""
     output = Output(as_json=as_json)
@@ -95,19 +87,23 @@ def annotate(
                 writer = Writer(images, finder, author, overwrite=overwrite, dry_run=dry_run)
                 with open_annotations(file, options) as opened:
                     await _write_all(writer, opened, output.asides)
-        counts = dict(writer.counts)
-        answer = {
-            "dry_run": dry_run,
-            "rows": writer.rows,
-            **_complete(counts),
-            "remarks": [vars(each) for each in writer.remarks],
-            "reading": asdict(opened.report),
-        }
-        output.answer(answer, *_for_people(writer, opened.report, dry_run=dry_run))
-        is_well = not any(counts.get(name) for name in NOT_WELL)
+        answer = _answer(writer, opened.report)
+        output.answer(
+            {"dry_run": dry_run, **answer}, *_for_people(writer, opened.report, dry_run=dry_run)
+        )
+        is_well = not any(answer[name] for name in NOT_WELL)
         return ExitStatus.OK if is_well else ExitStatus.INCOMPLETE
 
     run(output, work)
+
+
+def _answer(writer: Writer, report: Report) -> dict[str, Any]:
+    return {
+        "rows": writer.rows,
+        **_complete(dict(writer.counts)),
+        "remarks": [vars(each) for each in writer.remarks],
+        "reading": asdict(report),
+    }
 
 
 def _check_strictly(file: Path, options: ReadingOptions) -> None:

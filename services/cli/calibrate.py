@@ -14,7 +14,7 @@ from rich.table import Table
 from app.engines.calibration import SUFFIX, Calibration
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.limits import limited, require_some
-from services.cli.options import OnlyCorrected
+from services.cli.options import AsJson, OnlyCorrected
 from services.cli.output import Output, cell, run, table
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
@@ -63,7 +63,7 @@ def calibrate(
         str | None, typer.Option(help="Model version; default: the one with most annotations.")
     ] = None,
     only_corrected: OnlyCorrected = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fit scores to the share of right texts; set OCR_CALIBRATION to the file."""
     output = Output(as_json=as_json)

@@ -12,7 +12,7 @@ from app.settings import EngineName, OcrSettings
 from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.limits import limited, require_some
-from services.cli.options import GroupBy, OnlyCorrected, UseSplit, to_splitting
+from services.cli.options import AsJson, GroupBy, OnlyCorrected, UseSplit, to_splitting
 from services.cli.output import Output, cell, run, table
 from services.cli.report import write_page
 from services.cli.watch import progress_bar
@@ -65,20 +65,14 @@ def evaluate(
     html: Annotated[
         Path | None, typer.Option(help="Write an HTML page with plots to this file.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure models against annotations: error rates with intervals, calibration, differences."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
-        if model_version and engine:
-            raise typer.BadParameter("give either a version or an engine", param_hint="--engine")
-        if engine and engine not in ENGINES:
-            raise typer.BadParameter(f"it is {' or '.join(ENGINES)}", param_hint="--engine")
+        names = _models(model_version, engine, against)
         which = _part(part, to_splitting(split, group_by, use_given=use_split))
-        if against and against == (engine or model_version):
-            raise typer.BadParameter("both are the same model", param_hint="--against")
-        names = [engine or model_version, *([against] if against else [])]
         settings = S3Settings()
         with told_of_servers():
             async with open_object_store(settings) as store, open_index(MongoSettings()) as index:
@@ -94,6 +88,17 @@ def evaluate(
         return ExitStatus.OK
 
     run(output, work)
+
+
+def _models(model_version: str | None, engine: str | None, against: str | None) -> list[str | None]:
+    """Return the versions or engines to measure; None is the latest prediction."""
+    if model_version and engine:
+        raise typer.BadParameter("give either a version or an engine", param_hint="--engine")
+    if engine and engine not in ENGINES:
+        raise typer.BadParameter(f"it is {' or '.join(ENGINES)}", param_hint="--engine")
+    if against and against == (engine or model_version):
+        raise typer.BadParameter("both are the same model", param_hint="--against")
+    return [engine or model_version, *([against] if against else [])]
 
 
 def _part(name: str | None, splitting: Splitting) -> Part | None:

@@ -1,7 +1,7 @@
 """``docreco export``: write annotated images as a data set for training tools."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from rich.console import Console
 from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.limits import limited, require_some
-from services.cli.options import GroupBy, OnlyCorrected, UseSplit, to_splitting
+from services.cli.options import AsJson, GroupBy, OnlyCorrected, UseSplit, to_splitting
 from services.cli.output import Output, cell, counted, run, table
 from services.cli.watch import progress_bar
 from services.common.adapters.image_repository import ImageRepository
@@ -30,36 +30,43 @@ from services.datasets.push import parse_target, push
 LAYOUTS = "hf, trocr, paddleocr, doctr, kraken or parquet; see docs/datasets.md."
 
 
+Out = Annotated[Path, typer.Option(help="Target folder; an earlier export is replaced.")]
+Layout = Annotated[Format | None, typer.Option("--format", help=LAYOUTS)]
+Agreement = Annotated[
+    float, typer.Option(min=0, max=1, help="Minimum agreement of predicted labels.")
+]
+OnlyAnnotated = Annotated[bool, typer.Option("--only-annotated", help="No predicted labels.")]
+Title = Annotated[str | None, typer.Option(help="Of the data set, for its data card.")]
+Languages = Annotated[
+    list[str] | None, typer.Option(help="Code of a language of the texts: fr; several times.")
+]
+FromManifest = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Reproduce the export of a manifest.json.")
+]
+PushTo = Annotated[
+    str | None, typer.Option(metavar="S3_URL", help="Upload it to s3://bucket/prefix, too.")
+]
+
+
 @limited
 def export(
     *,
     limits: Limits,
-    out: Annotated[Path, typer.Option(help="Target folder; an earlier export is replaced.")],
-    layout: Annotated[Format | None, typer.Option("--format", help=LAYOUTS)] = None,
-    min_agreement: Annotated[
-        float, typer.Option(min=0, max=1, help="Minimum agreement of predicted labels.")
-    ] = 0.9,
-    only_annotated: Annotated[
-        bool, typer.Option("--only-annotated", help="No predicted labels.")
-    ] = False,
+    out: Out,
+    layout: Layout = None,
+    min_agreement: Agreement = 0.9,
+    only_annotated: OnlyAnnotated = False,
     only_corrected: OnlyCorrected = False,
     split: Annotated[str, typer.Option(help="Shares of train, validation, test.")] = "80/10/10",
     group_by: GroupBy = GROUP,
     use_split: UseSplit = False,
-    title: Annotated[str | None, typer.Option(help="Of the data set, for its data card.")] = None,
-    language: Annotated[
-        list[str] | None, typer.Option(help="Code of a language of the texts: fr; several times.")
-    ] = None,
-    from_manifest: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Reproduce the export of a manifest.json.")
-    ] = None,
-    push_to: Annotated[
-        str | None, typer.Option(metavar="S3_URL", help="Upload it to s3://bucket/prefix, too.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    title: Title = None,
+    language: Languages = None,
+    from_manifest: FromManifest = None,
+    push_to: PushTo = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write images and labels as a reproducible data set with splits."""
-    output = Output(as_json=as_json)
     splitting = to_splitting(split, group_by, use_given=use_split)
 
     def query(bucket: str) -> Query:
@@ -83,21 +90,29 @@ def export(
         await require_some(sources.images, limits)
         return await write_export(query(sources.store.bucket), sources, out, progress)
 
-    async def work() -> ExitStatus:
-        settings = S3Settings()
-        with _told_of_refusals(), told_of_servers():
-            target = parse_target(push_to, collected=settings.bucket) if push_to else None
-            async with open_object_store(settings) as store, open_index(MongoSettings()) as index:
-                with _bar(output.asides, "exporting") as progress:
-                    manifest = await write(Sources(ImageRepository(index.images), store), progress)
-                if target is not None:
-                    with _bar(output.asides, "pushing") as progress:
-                        await push(out, ObjectStore(store.client, target[0]), target[1], progress)
-        answer = {"out": str(out), "pushed_to": push_to, **manifest.model_dump(mode="json")}
-        output.answer(answer, *_for_people(manifest, out))
-        return ExitStatus.INCOMPLETE if manifest.lost else ExitStatus.OK
+    output = Output(as_json=as_json)
+    run(output, lambda: _export(write, out, push_to, output))
 
-    run(output, work)
+
+async def _export(
+    write: Callable[[Sources, Progress], Awaitable[Manifest]],
+    out: Path,
+    push_to: str | None,
+    output: Output,
+) -> ExitStatus:
+    """Write an export, upload it where that is asked for, and show what it holds."""
+    settings = S3Settings()
+    with _told_of_refusals(), told_of_servers():
+        target = parse_target(push_to, collected=settings.bucket) if push_to else None
+        async with open_object_store(settings) as store, open_index(MongoSettings()) as index:
+            with _bar(output.asides, "exporting") as progress:
+                manifest = await write(Sources(ImageRepository(index.images), store), progress)
+            if target is not None:
+                with _bar(output.asides, "pushing") as progress:
+                    await push(out, ObjectStore(store.client, target[0]), target[1], progress)
+    answer = {"out": str(out), "pushed_to": push_to, **manifest.model_dump(mode="json")}
+    output.answer(answer, *_for_people(manifest, out))
+    return ExitStatus.INCOMPLETE if manifest.lost else ExitStatus.OK
 
 
 def _checked_languages(codes: list[str]) -> tuple[str, ...]:

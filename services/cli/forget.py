@@ -6,6 +6,7 @@ import typer
 
 from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
+from services.cli.options import AsJson
 from services.cli.output import Output, cell, cell_of_lines, run, table
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
@@ -28,7 +29,7 @@ def forget(
         bool, typer.Option("--allow-again", help="It may be fetched and stored again later.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Delete an image, or all of a URL, and print the proof of removal."""
     output = Output(as_json=as_json)

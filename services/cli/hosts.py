@@ -6,6 +6,7 @@ import typer
 
 from services.cli.errors import ExitStatus
 from services.cli.fetcher import open_fetcher
+from services.cli.options import AsJson
 from services.cli.output import Output, cell, run, table
 from services.cli.settings import CliSettings
 
@@ -19,7 +20,7 @@ REASONS = {
 def hosts(
     *,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Limit of hosts.")] = 100,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show paused hosts with reason and time: their URLs wait."""
     output = Output(as_json=as_json)

@@ -9,6 +9,7 @@ import typer
 
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, address_of, reason_of
 from services.cli.limits import limited, require_some
+from services.cli.options import AsJson, DryRun
 from services.cli.output import Output, cell, counted, plain, run, table
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
@@ -35,9 +36,6 @@ HINTS = {
     401: "Set LABEL_STUDIO_TOKEN to the access token of an account (Account & Settings there).",
     403: "The account of LABEL_STUDIO_TOKEN is not permitted: it must manage the project.",
 }
-
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Dry run: write nothing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 app = typer.Typer(no_args_is_help=True, help="Annotate in Label Studio: images there, texts back.")
 
@@ -80,20 +78,25 @@ def push(
                     on_progress=lambda report: progress(report.counts),
                 )
                 report = await step.run(project.id if project else None, limit=limit)
-        counts = {fate.value: report.counts[fate] for fate in Fate}
         where = _where(settings, project)
+        counts = {fate.value: report.counts[fate] for fate in Fate}
         answer = {"dry_run": dry_run, "project": where, **counts, "open_tasks": report.open_tasks}
-        would = "would be: " if dry_run else ""
-        words = [f"Tasks: {would}{counted(counts)}; {report.open_tasks} open at {plain(where)}"]
-        if counts[Fate.NOT_SHOWN]:
-            words.append(
-                f"{counts[Fate.NOT_SHOWN]} images have no task: browsers can't show their files as "
-                "they were read (TIFF, transparent, CMYK, …). Annotate these on the review page."
-            )
-        output.answer(answer, *words)
+        output.answer(answer, *_pushed(counts, report.open_tasks, where, dry_run=dry_run))
         return ExitStatus.OK
 
     run(output, work)
+
+
+def _pushed(counts: dict[str, int], open_tasks: int, where: str, *, dry_run: bool) -> list[str]:
+    """Say what became of images that were pushed."""
+    would = "would be: " if dry_run else ""
+    words = [f"Tasks: {would}{counted(counts)}; {open_tasks} open at {plain(where)}"]
+    if counts[Fate.NOT_SHOWN]:
+        words.append(
+            f"{counts[Fate.NOT_SHOWN]} images have no task: browsers can't show their files as "
+            "they were read (TIFF, transparent, CMYK, …). Annotate these on the review page."
+        )
+    return words
 
 
 @app.command(epilog=EXIT_STATUSES)

@@ -6,6 +6,18 @@ import typer
 
 from services.datasets.grouping import GROUPINGS, Splitting
 
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Dry run: write nothing.")]
+Encoding = Annotated[
+    str | None, typer.Option(help="Encoding of lists and tables, such as windows-1250.")
+]
+ColumnOfUrls = Annotated[
+    str | None,
+    typer.Option(help="Name of the column of URLs, keys or file names; default: detected."),
+]
+ColumnOfTexts = Annotated[
+    str | None, typer.Option(help="Name of the column of texts; default: detected.")
+]
 OnlyCorrected = Annotated[
     bool,
     typer.Option(

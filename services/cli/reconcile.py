@@ -6,6 +6,7 @@ import typer
 
 from services.cli.broker import told_of_servers
 from services.cli.errors import ExitStatus
+from services.cli.options import AsJson
 from services.cli.output import Output, cell, counted, run, table
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
@@ -34,25 +35,26 @@ HELD = (
 )
 
 
+CountOnly = Annotated[bool, typer.Option("--dry-run", help="Count only, queue nothing.")]
+AllowGone = Annotated[
+    bool, typer.Option("--allow-gone", help="Confirm removals: queue any number of them.")
+]
+MinAge = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="Ignore younger changes; default: RECONCILER_MIN_AGE_SECONDS.",
+    ),
+]
+
+
 def reconcile(
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only, queue nothing.")] = False,
-    allow_gone: Annotated[
-        bool,
-        typer.Option(
-            "--allow-gone",
-            help="Confirm removals: queue any number of them.",
-        ),
-    ] = False,
-    min_age: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            metavar="SECONDS",
-            help="Ignore younger changes; default: RECONCILER_MIN_AGE_SECONDS.",
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    dry_run: CountOnly = False,
+    allow_gone: AllowGone = False,
+    min_age: MinAge = None,
+    as_json: AsJson = False,
 ) -> None:
     """Compare the bucket with the documents; queue new, changed and removed objects."""
     output = Output(as_json=as_json)

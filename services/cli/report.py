@@ -12,6 +12,7 @@ from rich.text import Text
 from app.settings import OcrSettings
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.limits import limited, require_some
+from services.cli.options import AsJson
 from services.cli.output import Output, cell, run, table
 from services.cli.report_figures import Figures
 from services.cli.report_page import as_score, as_share, report_page
@@ -38,7 +39,7 @@ def report(
     critical: Annotated[
         float, typer.Option(min=0, max=1, help="Critical threshold of the mean score.")
     ] = 0.5,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show how good the predictions of a period (the last 7 days) are, and the worst of them."""
     output = Output(as_json=as_json)

@@ -9,6 +9,7 @@ from services.cli.broker import told_of_servers
 from services.cli.errors import ExitStatus
 from services.cli.images import Status
 from services.cli.limits import limited, require_some
+from services.cli.options import AsJson
 from services.cli.output import Output, run
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
@@ -34,7 +35,7 @@ def repredict(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Limit of images.")] = 1_000_000_000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only, queue nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Queue images to be read again when idle; earlier predictions are kept."""
     output = Output(as_json=as_json)

@@ -15,6 +15,7 @@ from rich.table import Table
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.fetcher import open_fetcher
 from services.cli.folder import files_of, packed
+from services.cli.options import AsJson, ColumnOfTexts, ColumnOfUrls, Encoding
 from services.cli.output import Output, cell, plain, run, table
 from services.cli.reading import reading_for_people
 from services.cli.settings import CliSettings
@@ -35,81 +36,76 @@ _ENDINGS = {
 }
 
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="LIST",
+        help="A file (.txt one URL a line; .csv and .tsv with columns url, annotation; .jsonl; "
+        ".parquet; each also .gz) or a .zip or .tar(.gz) of images, the http(s) address of "
+        "one, - for standard input, an image, a folder, or a Parquet file of images.",
+    ),
+]
+StdinFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Format of standard input: txt, csv, tsv, jsonl or parquet. Default: detected.",
+    ),
+]
+Name = Annotated[str | None, typer.Option(help="Displayed name of the batch.")]
+CollectionName = Annotated[
+    str | None,
+    typer.Option(help="Collection of its images; default: the name of archive, folder or list."),
+]
+IdempotencyKey = Annotated[
+    str | None, typer.Option(help="Idempotency key: the same key and list give the same batch.")
+]
+ColumnOfGroups = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the column that says of which document, page or writer an image is; by "
+        "default found."
+    ),
+]
+Licence = Annotated[
+    str | None, typer.Option(help="Of all images whose row says none, such as CC-BY-4.0.")
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Refuse the list if a row is rejected or had to be interpreted."),
+]
+OnlyShown = Annotated[
+    bool, typer.Option("--dry-run", help="Dry run: only show how it would be read.")
+]
+Watched = Annotated[bool, typer.Option("--watch", help="Wait until the batch is finished.")]
+
+
 def submit(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="LIST",
-            help="A file (.txt one URL a line; .csv and .tsv with columns url, annotation; .jsonl; "
-            ".parquet; each also .gz) or a .zip or .tar(.gz) of images, the http(s) address of "
-            "one, - for standard input, an image, a folder, or a Parquet file of images.",
-        ),
-    ],
+    source: Source,
     *,
-    stdin_format: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="Format of standard input: txt, csv, tsv, jsonl or parquet. Default: detected.",
-        ),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Displayed name of the batch.")] = None,
-    collection: Annotated[
-        str | None,
-        typer.Option(
-            help="Collection of its images; default: the name of archive, folder or list."
-        ),
-    ] = None,
-    idempotency_key: Annotated[
-        str | None,
-        typer.Option(help="Idempotency key: the same key and list give the same batch."),
-    ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Encoding of lists and tables, such as windows-1250.")
-    ] = None,
-    url_column: Annotated[
-        str | None,
-        typer.Option(help="Name of the column of URLs, or of file names; default: detected."),
-    ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(help="Name of the column of texts; default: detected.")
-    ] = None,
-    group_column: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of the column that says of which document, page or writer an image is; by "
-            "default found."
-        ),
-    ] = None,
-    licence: Annotated[
-        str | None, typer.Option(help="Of all images whose row says none, such as CC-BY-4.0.")
-    ] = None,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict", help="Refuse the list if a row is rejected or had to be interpreted."
-        ),
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Dry run: only show how it would be read.")
-    ] = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Wait until the batch is finished.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    stdin_format: StdinFormat = None,
+    name: Name = None,
+    collection: CollectionName = None,
+    idempotency_key: IdempotencyKey = None,
+    encoding: Encoding = None,
+    url_column: ColumnOfUrls = None,
+    text_column: ColumnOfTexts = None,
+    group_column: ColumnOfGroups = None,
+    licence: Licence = None,
+    strict: Strict = False,
+    dry_run: OnlyShown = False,
+    watch: Watched = False,
+    as_json: AsJson = False,
 ) -> None:
     """Submit a list of image URLs, or local images, as a batch.
 
     Shows the numbers of accepted and rejected rows.
     """
     output = Output(as_json=as_json)
+    asked = (name, collection, encoding, url_column, text_column, group_column, licence)
+    request = ListRequest(*asked, strict=strict, dry_run=dry_run)
 
     async def work() -> ExitStatus:
-        request = ListRequest(
-            *(name, collection, encoding, url_column, text_column, group_column, licence),
-            strict=strict,
-            dry_run=dry_run,
-        )
         settings = CliSettings()
         async with open_fetcher(settings) as fetcher:
             submission = await send(
