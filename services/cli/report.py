@@ -24,9 +24,8 @@ from services.quality.annotated import right_text
 from services.quality.tally import Tally
 
 PERIOD = timedelta(days=7)
-FIELDS = {"prediction": 1, "annotation": 1, "sources.url": 1, "status": 1, "error.code": 1} | {
-    "sha256": 1
-}
+_SOURCE = tuple(f"sources.{name}" for name in ("url", "collection", "name", "kind"))
+FIELDS = dict.fromkeys(("prediction", "annotation", "sha256", "status", "error.code", *_SOURCE), 1)
 
 
 @limited
@@ -101,11 +100,11 @@ def worst_table(figures: Figures) -> Table:
             cell(as_score(each.score)),
             cell(each.prediction),
             cell(each.annotation or ""),
-            cell(each.image),
+            cell(each.source or each.image),
         ]
         for each in figures.worst()
     ]
-    return table("Lowest scores", ["score", "prediction", "annotation", "image"], rows)
+    return table("Lowest scores", ["score", "prediction", "annotation", "source"], rows)
 
 
 def _row(name: str, tally: Tally) -> list[Text]:

@@ -29,6 +29,7 @@ class Example:
     score: float
     annotation: str | None
     source: str | None
+    """Its URL, or its name in a collection."""
 
 
 @dataclass
@@ -164,5 +165,5 @@ def _example(document: ImageDocument, prediction: Prediction) -> Example:
         prediction=prediction.text,
         score=prediction.score,
         annotation=document.annotation.text if document.annotation else None,
-        source=next((each.url for each in document.sources if each.url), None),
+        source=next((each.origin for each in document.sources), None),
     )

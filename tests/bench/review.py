@@ -40,6 +40,10 @@ PATHS = (
     *("/batches", "/batches?cursor=b50", "/batches/b3"),
     *("/gallery", "/gallery?order=worst", "/gallery?order=best"),
     *("/gallery?low=0.4&high=0.5&order=worst", "/gallery?annotated=yes"),
+    *("/gallery?collection=c3", "/gallery?collection=c3&order=worst", "/queue?collection=c3"),
+    *("/gallery?collection=few", "/gallery?collection=few&order=best", "/queue?collection=few"),
+    *("/gallery?collection=c3&q=number+7", "/gallery?group=page+50", "/queue?group=page+50"),
+    *("/gallery?where=metadata.year%3D1916", "/gallery?batch=b3", "/quality?collection=few"),
     *("/gallery?host=host-7.example", "/gallery?batch=b3&order=worst", "/gallery?q=number+7"),
     *("/gallery?status=rejected", "/gallery?q=nowhere", "/image?id=raw/1234.png", "/quality"),
 )
@@ -57,6 +61,10 @@ def documents(count: int) -> Iterator[Document]:
             "url": f"https://host-{number % 50}.example/{number}.png",
             "batch_id": f"b{number % 20}",
             "fetched_at": NOW,
+            "collection": f"c{number % 4}" if number % 1000 else "few",
+            "name": f"lines/{number}.png",
+            "group": f"page {number // 40}",
+            "metadata": {"year": 1900 + number % 97},
         }
         text = f"line number {number} of many"
         note = {"text": text, "quality": "ok", "by": "ada", "at": NOW}
