@@ -227,7 +227,7 @@ async def test_image_is_found_again_and_has_its_history(office: Office) -> None:
         await press(page, "Alt+z")
         await press(page, "Enter")
         await page.get_by_role("link", name="Gallery").click()
-        await page.get_by_label("Text").fill("number 0")
+        await page.get_by_label("Search").fill("number 0")
         await page.keyboard.press("Enter")
         await expect(page.locator(".cards li")).to_have_count(1)
         await page.locator(".cards a").click()

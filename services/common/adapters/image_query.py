@@ -1,4 +1,7 @@
-"""From an ``ImageFilter`` to a query: which fields of ``images`` meet it, by which index."""
+"""From an ``ImageFilter`` to a query: which fields of ``images`` meet it, by which index.
+
+See docs/decisions/0036-one-filter-of-images.md.
+"""
 
 import re
 from collections.abc import Iterable
