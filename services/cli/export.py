@@ -27,7 +27,9 @@ from services.datasets.grouping import GROUP
 from services.datasets.manifest import Format, Manifest, Query
 from services.datasets.push import parse_target, push
 
-LAYOUTS = "hf, trocr, paddleocr, doctr, kraken or parquet; see docs/datasets.md."
+LAYOUTS = (
+    "hf, trocr, paddleocr, doctr, kraken, parquet, or of pages: page or alto; see docs/datasets.md."
+)
 
 
 Out = Annotated[Path, typer.Option(help="Target folder; an earlier export is replaced.")]

@@ -20,7 +20,7 @@ _OF_SOURCES = (
 )
 _PARTS = (
     *(f"sources.{name}" for name in _OF_SOURCES),
-    *("history.text", "history.model_version"),
+    *("history.text", "history.model_version", "page"),
 )
 FIELDS = dict.fromkeys((*_NAMES, "prediction", *_PARTS), 1)
 """Of a document, all that decides about its image."""

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.object_store import ObjectStore
+from services.common.domain.ground_truth.writing import to_alto, to_page
 from services.common.domain.normal_form import (
     TRAINABLE,
     Difference,
@@ -18,6 +20,7 @@ from services.common.domain.normal_form import (
 from services.datasets.card import data_card
 from services.datasets.folder import Folder, replacing
 from services.datasets.formats.files import DocTr, ImageFolder, Kraken, PaddleOcr, TrOcr
+from services.datasets.formats.pages import PageFiles
 from services.datasets.formats.writing import Writer
 from services.datasets.leaving import since_last
 from services.datasets.manifest import (
@@ -72,7 +75,8 @@ async def export(query: Query, sources: Sources, out: Path, progress: Progress) 
             created_at=now, query=query, images=0, splits={}, excluded=excluded, lost={}
         )
         with Folder(staging) as folder:
-            await _write_images(plan, sources.store, _open_writer(query.format, folder), progress)
+            writer = _open_writer(query.format, folder, now)
+            await _write_images(plan, sources.store, writer, progress)
             left = await since_last(out, plan, sources.images, query.bucket)
             return _describe(folder, plan, begun.model_copy(update={"since_last": left}))
 
@@ -99,14 +103,16 @@ async def export_again(
         begun = begun.model_copy(update={"query": query})
     with replacing(out) as staging, Plan.open(staging / ".plan") as plan:
         for page in pages(read_records(manifest_file.parent), PAGE):
-            plan.add(page)
+            plan.add(each for each in page if each.page or not begun.query.format.is_of_pages)
         with Folder(staging) as folder:
-            writer = _open_writer(begun.query.format, folder)
+            writer = _open_writer(begun.query.format, folder, begun.created_at)
             await _write_images(plan, sources.store, writer, progress)
             return _describe(folder, plan, begun)
 
 
-def _open_writer(layout: Format, folder: Folder) -> Writer:
+def _open_writer(layout: Format, folder: Folder, at: datetime) -> Writer:
+    if layout.is_of_pages:
+        return PageFiles(folder, to_alto if layout is Format.ALTO else partial(to_page, at=at))
     if layout is Format.PARQUET:
         # Only here: no other command waits for its library to load
         from services.datasets.formats.parquet import Parquet  # noqa: PLC0415

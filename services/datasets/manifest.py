@@ -14,6 +14,7 @@ from services.common.domain.errors import PermanentError
 from services.common.domain.image_filter import Limits
 from services.common.domain.labels import Origin
 from services.common.domain.normal_form import Difference
+from services.common.domain.page import PageOfLine
 from services.common.domain.records import How
 
 FILE = "manifest.json"
@@ -33,6 +34,13 @@ class Format(StrEnum):
     DOCTR = "doctr"
     KRAKEN = "kraken"
     PARQUET = "parquet"
+    PAGE = "page"
+    ALTO = "alto"
+
+    @property
+    def is_of_pages(self) -> bool:
+        """Whether it has a file for each page, and none for a line."""
+        return self in {Format.PAGE, Format.ALTO}
 
 
 class UnreadableManifestError(PermanentError):
@@ -71,6 +79,8 @@ class Record(BaseModel):
     """Who says what is right; None for a predicted label."""
     how: How | None = None
     """How an annotation came about, where that is known."""
+    page: PageOfLine | None = None
+    """Of a line that came with its page: where it is there."""
     split_groups: list[str] = Field(default_factory=list)
     """What images that belong together have in common; the first decided about the split."""
     normalisation: int = NORMALISATION

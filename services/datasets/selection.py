@@ -60,6 +60,9 @@ def to_record(
     )
     if isinstance(decided, Exclusion):
         return decided
+    page = next((each.page for each in copies if each.page and each.page.width), None)
+    if query.format.is_of_pages and page is None:
+        return Exclusion.NOT_OF_A_PAGE
     document, label = decided
     prediction, annotation = document.prediction or Prediction(), document.annotation
     provenance = provenance_of(copies)
@@ -79,6 +82,7 @@ def to_record(
             "model_version": prediction.model_version,
             "by": annotation and annotation.by,
             "hosts": provenance.hosts,
+            "page": page,
             **provenance.naming(),
         }
     )

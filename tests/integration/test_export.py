@@ -146,7 +146,7 @@ READERS = {
 }
 
 
-@pytest.mark.parametrize("layout", list(Format))
+@pytest.mark.parametrize("layout", list(READERS))
 async def test_reader_gets_every_image_with_its_label(
     some: Collected, tmp_path: Path, layout: Format
 ) -> None:

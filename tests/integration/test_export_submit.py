@@ -45,7 +45,9 @@ async def labels_in(store: ObjectStore) -> dict[str, str | None]:
 
 
 @pytest.mark.parametrize("packed", [True, False], ids=["zip", "folder"])
-@pytest.mark.parametrize("layout", [each for each in Format if each is not Format.PARQUET])
+@pytest.mark.parametrize(
+    "layout", [each for each in Format if each is not Format.PARQUET and not each.is_of_pages]
+)
 async def test_export_is_submitted_again_with_its_labels(
     store: ObjectStore,
     tmp_path: Path,

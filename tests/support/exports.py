@@ -47,7 +47,7 @@ def write_images(
         Plan.open(staging / ".plan") as plan,
         Folder(staging) as folder,
     ):
-        writer = _open_writer(layout, folder)
+        writer = _open_writer(layout, folder, STORED_AT)
         records = [_record(content, text, split, origin) for split, text, content in lines]
         for record, (_, _, content) in zip(records, lines, strict=True):
             writer.add(record, content, "png")

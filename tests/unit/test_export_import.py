@@ -26,7 +26,7 @@ from tests.support.exports import write_images
 pytestmark = pytest.mark.slow
 
 Lines = Sequence[tuple[SplitName, str, bytes]]
-IMPORTED = [layout for layout in Format if layout is not Format.PARQUET]
+IMPORTED = [each for each in Format if each is not Format.PARQUET and not each.is_of_pages]
 LIMITS = ArchiveLimits(members=1000, decoded_bytes=10_000_000, ratio=1000)
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 NASTY = [

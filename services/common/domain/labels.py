@@ -37,6 +37,8 @@ class Exclusion(StrEnum):
     """A placeholder of very many URLs, whose lists' texts conflict."""
     LOW_AGREEMENT = "low_agreement"
     NO_TEXT = "no_text"
+    NOT_OF_A_PAGE = "not_of_a_page"
+    """It is no line of a page whose size is known, and the export is of pages."""
     INVALID_TEXT = "invalid_text"
 
 

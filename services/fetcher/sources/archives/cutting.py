@@ -90,24 +90,30 @@ def lines_in_child(file: IO[bytes], transcript_bytes: int, image: str) -> Iterat
             cut = to_webp(cut_line(pixels, line.polygon, line.baseline))
         except UncuttableLineError:
             continue
-        known = {"id": f"{GIVEN}{digest}", "image": image, "order": order}
-        yield b64encode(cut).decode(), known | _described(page, line), digest
+        of_page = of_line(page, line, order, f"{GIVEN}{digest}").having(image=image)
+        yield b64encode(cut).decode(), of_page.to_mongo(), digest
 
 
-def _described(page: Transcript, line: TextLine) -> dict[str, Any]:
+def of_line(page: Transcript, line: TextLine, order: int, page_id: str) -> PageOfLine:
+    """Return where a line is on its page, for its document."""
     width, height = int(page.width), int(page.height)
     known = {
+        "id": page_id,
         "line": line_id(_pixels(line.polygon), width, height),
+        "order": order,
+        "image": page.image,
         "name": line.id,
         "width": width,
         "height": height,
         "region": line.region,
-        "tags": line.tags,
+        "tags": line.tags or None,
         "quad": _pixels(box_of(line.polygon, line.baseline)),
         "polygon": _pixels(line.polygon),
         "baseline": line.baseline and _pixels(line.baseline),
     }
-    return {name: value for name, value in known.items() if value}
+    return PageOfLine.model_validate(
+        {name: value for name, value in known.items() if value is not None}
+    )
 
 
 def _pixels(place: tuple[float, ...]) -> Points:
