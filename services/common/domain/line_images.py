@@ -2,6 +2,8 @@
 
 A recogniser reads such cuts best: a mask cuts into letters, a margin shows the neighbours' ink.
 Cut along its baseline a curved line becomes straight, and one that stands on its side lies down.
+
+See docs/decisions/0037-transcribed-pages.md.
 """
 
 from collections.abc import Sequence

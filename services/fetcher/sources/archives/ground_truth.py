@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from io import BytesIO
 from itertools import islice
 from pathlib import PurePosixPath
+from typing import Any
 
 from services.common.domain.annotations import collapse
 from services.common.domain.details import NO_DETAILS, Details
@@ -147,6 +148,7 @@ class GroundTruth:
             found += self._add_row(name, row)
         if found or report.columns:
             self.used.add(name)
+        if (found or report.columns) and not _sample_of(name, self._images):
             self._report.tables[name] = {
                 "encoding": report.encoding,
                 "separator": report.separator,
@@ -245,7 +247,10 @@ def _rows(
     folder = str(PurePosixPath(name).parent)
     wanted, encoding = options.wanted(WANTED), options.encoding
     lines = _lines(content, encoding) if suffix == ".txt" else []
-    if suffix == ".json":
+    if suffix == ".json" and (image := _sample_of(name, images)):
+        sample = _json_object(content) | {"file_name": image}
+        yield from read_items(iter([sample]), replace(wanted, needs_text=False), report)
+    elif suffix == ".json":
         yield from read_items(_json_items(content), wanted, report)
     elif suffix in _JSON_LINES:
         yield from read_json_lines(file, wanted, report, encoding)
@@ -262,6 +267,19 @@ def _rows(
         null = None if has_tabs else NULL
         source = TableSource(file, _names_image, separator, encoding, null=null)
         yield from read_table(source, wanted, report)
+
+
+def _sample_of(name: str, images: ImageNames) -> str | None:
+    """Return the image that a JSON file is beside, as in a sample of WebDataset."""
+    path = PurePosixPath(name)
+    return images.find(path.stem, str(path.parent)) if path.suffix.lower() == ".json" else None
+
+
+def _json_object(content: bytes) -> dict[str, Any]:
+    document = load_json(content)
+    if not isinstance(document, dict):
+        raise ValueError("not an object")  # noqa: TRY004  what is invalid is a ValueError
+    return document
 
 
 def _parquet_rows(file: BytesIO, wanted: Wanted, report: Report) -> Iterator[TableRow | Damaged]:
