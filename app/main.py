@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, PlatformCollector
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.collect import LONGEST_DRAIN_SECONDS, Collector
-from app.engines.loading import load_engine
+from app.engines.loading import load_engine, wanted_model
 from app.metrics import CollectMetrics, OcrMetrics
 from app.native import return_freed_memory, silence_libtiff
 from app.predictor import Predictor
@@ -66,6 +66,7 @@ def build(config: Configuration, registry: CollectorRegistry) -> tuple[OcrServic
     )
     predictor = Predictor(
         partial(load_engine, settings.engine, threads=settings.threads),
+        partial(wanted_model, settings.engine),
         queue,
         metrics,
         threads=settings.threads,

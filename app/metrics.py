@@ -111,6 +111,10 @@ class OcrMetrics:
         for metric in (self._scores, self._predictions, self._low_scores, self._durations):
             metric.labels(engine=engine, model_version=model_version)
 
+    def retire(self, *, engine: str, model_version: str) -> None:
+        """Show that a model is no longer loaded."""
+        self._model.labels(engine=engine, model_version=model_version).set(0)
+
     def count_prediction(self, prediction: Prediction) -> None:
         """Record a prediction."""
         model = {"engine": prediction.engine, "model_version": prediction.model_version}

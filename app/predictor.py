@@ -1,7 +1,6 @@
 """Load and warm up the model, and read queued images in threads."""
 
 import asyncio
-import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import structlog
 
-from app.engines.base import Engine, Reading
+from app.engines.base import Engine
 from app.errors import INTERNAL_ERROR, NotReadyError
-from app.images import LineImage, Pixels, decode, measure
+from app.images import LineImage, decode, measure
 from app.metrics import OcrMetrics
 from app.queueing import Job, WorkQueue
+from app.reading import prediction_of, read_together, to_exception
 from app.schemas import Prediction
 from services.common.domain.errors import PipelineError
 
@@ -24,6 +24,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 LARGE_PIXELS = 4_000_000
 """Pixels: larger images take up to 280 MB to decode, so one at a time."""
+CHECK_SECONDS = 5.0
+"""Between two looks at which model is to be served."""
 WARM_UP_WIDTHS = (64, 320, 960, 320)
 """Pixels, at a height of 48; the last one is timed."""
 
@@ -42,6 +44,7 @@ class Predictor:
     def __init__(
         self,
         load: Callable[[], Engine],
+        wanted: Callable[[], str],
         queue: WorkQueue,
         metrics: OcrMetrics,
         *,
@@ -49,11 +52,14 @@ class Predictor:
         max_image_pixels: int,
     ) -> None:
         self._load = load
+        self._wanted = wanted
+        self._tried: str | None = None
         self._queue = queue
         self._metrics = metrics
         self._max_image_pixels = max_image_pixels
         self._engine: Engine | None = None
         self._state = "the model is loading"
+        self._first_try = asyncio.Event()
         self._large = threading.Lock()
         self._threads = [
             threading.Thread(target=self._read_all, name=f"ocr-{number}")
@@ -68,6 +74,12 @@ class Predictor:
         return self._state
 
     @property
+    def model(self) -> dict[str, str]:
+        """The engine and version that read now; nothing while none is loaded."""
+        engine = self._engine
+        return {"engine": engine.name, "model_version": engine.model_version} if engine else {}
+
+    @property
     def places(self) -> int:
         """Images that can be read concurrently."""
         return len(self._threads) * self._ready_engine().best_batch
@@ -79,13 +91,14 @@ class Predictor:
         Args:
             wait_for_model: Enter the block only when the model is loaded or failed to load.
         """
-        loading = asyncio.create_task(self._load_and_start())
+        following = asyncio.create_task(self._follow())
         try:
             if wait_for_model:
-                await loading
+                await self._first_try.wait()
             yield
         finally:
-            await loading
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
             self._queue.close()
             await asyncio.to_thread(self._join)
 
@@ -149,20 +162,40 @@ class Predictor:
             raise NotReadyError(self._state)
         return self._engine
 
+    async def _follow(self) -> None:
+        """Load the model that is to be served, now and whenever it is another."""
+        while True:
+            wanted = await asyncio.to_thread(self._wanted_or_why_not)
+            if wanted != self._tried:
+                self._tried = wanted
+                await self._load_and_start()
+                self._first_try.set()
+            await asyncio.sleep(CHECK_SECONDS)
+
+    def _wanted_or_why_not(self) -> str:
+        try:
+            return self._wanted()
+        except Exception as error:  # noqa: BLE001  loading fails with the same, and says so once
+            return repr(error)
+
     async def _load_and_start(self) -> None:
-        started = time.perf_counter()
+        started, before = time.perf_counter(), self._engine
         try:
             engine = await asyncio.to_thread(self._load)
             seconds_per_pixel = await asyncio.to_thread(_warm_up, engine)
         except Exception as error:
-            self._state = f"the model failed to load: {type(error).__name__}: {error}"
-            log.exception("model failed to load")
+            if before is None:
+                self._state = f"the model failed to load: {type(error).__name__}: {error}"
+            log.exception("model failed to load", still_served=self.model)
             return
         self._queue.set_up(batch_size=engine.best_batch, seconds_per_pixel=seconds_per_pixel)
         self._metrics.announce(engine=engine.name, model_version=engine.model_version)
         self._engine, self._state = engine, "the model is loaded"
-        for thread in self._threads:
-            thread.start()
+        if before is None:
+            for thread in self._threads:
+                thread.start()
+        elif before.model_version != engine.model_version:
+            self._metrics.retire(engine=before.name, model_version=before.model_version)
         seconds = round(time.perf_counter() - started, 2)
         log.info("ready", engine=engine.name, model_version=engine.model_version, seconds=seconds)
 
@@ -173,8 +206,8 @@ class Predictor:
                 thread.join()
 
     def _read_all(self) -> None:
-        engine = self._ready_engine()
         while batch := self._queue.take():
+            engine = self._ready_engine()  # of this batch: the next one may be another's
             started = time.perf_counter()
             self._metrics.count_batch([started - job.queued_at for job in batch])
             self._metrics.show_waiting(self._queue.waiting)
@@ -182,7 +215,7 @@ class Predictor:
             try:
                 outcomes = self._read(engine, batch)
             except BaseException as error:  # noqa: BLE001  re-raised to the callers
-                outcomes = [_to_exception(error)] * len(batch)
+                outcomes = [to_exception(error)] * len(batch)
             finally:
                 self._queue.finish(batch, seconds=time.perf_counter() - started)
             for job, outcome in zip(batch, outcomes, strict=True):
@@ -195,12 +228,12 @@ class Predictor:
         decoded = [self._decode(job) for job in batch]
         images = [each for each in decoded if not isinstance(each, Exception)]
         started = time.perf_counter()
-        readings = iter(_read_together(engine, [image.line.pixels for image in images]))
+        readings = iter(read_together(engine, [image.line.pixels for image in images]))
         share = (time.perf_counter() - started) / max(1, len(images))
         return [
             each
             if isinstance(each, Exception)
-            else _outcome(engine, each.line, next(readings), each.seconds + share)
+            else prediction_of(engine, each.line, next(readings), each.seconds + share)
             for each in decoded
         ]
 
@@ -230,51 +263,3 @@ def _warm_up(engine: Engine) -> float:
         engine.read(np.full((48, width, 3), 255, np.uint8))
         seconds = time.perf_counter() - started
     return seconds / Job(b"", WARM_UP_WIDTHS[-1], 48, engine.least_width).work
-
-
-def _read_together(engine: Engine, images: list[Pixels]) -> list[Reading | Exception]:
-    if len(images) > 1:
-        try:
-            pairs = zip(images, engine.read_many(images), strict=True)
-            return [reading for _, reading in pairs]
-        except BaseException:
-            log.exception("batch failed, reading its images one by one")
-    return [_read_alone(engine, pixels) for pixels in images]
-
-
-def _read_alone(engine: Engine, pixels: Pixels) -> Reading | Exception:
-    try:
-        return engine.read(pixels)
-    except BaseException as error:  # noqa: BLE001  re-raised to the caller
-        return _to_exception(error)
-
-
-def _to_exception(error: BaseException) -> Exception:
-    """Wrap exceptions that asyncio can't carry: StopIteration, and panics of Rust libraries."""
-    if isinstance(error, Exception) and not isinstance(error, StopIteration):
-        return error
-    return RuntimeError(repr(error))
-
-
-def _outcome(
-    engine: Engine, line: LineImage, reading: Reading | Exception, seconds: float
-) -> Prediction | Exception:
-    if isinstance(reading, Exception):
-        return reading
-    try:
-        return Prediction(
-            text=reading.text,
-            score=_bounded(reading.score),
-            engine=engine.name,
-            model_version=engine.model_version,
-            width=line.width,
-            height=line.height,
-            duration_ms=round(seconds * 1000, 3),
-        )
-    except ValueError as error:  # a faulty engine
-        return error
-
-
-def _bounded(score: float) -> float:
-    """Clamp a score to [0, 1]; NaN counts as 0."""
-    return 0.0 if math.isnan(score) else min(max(score, 0.0), 1.0)

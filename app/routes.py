@@ -76,7 +76,13 @@ def create_app(
     app.add_middleware(BodyGuard)
     app.add_middleware(SiteGuard, hosts=hosts, setting="OCR_HOSTS")
     app.add_middleware(LingeringClose)
-    app.include_router(health_router(ready={"model": service.predictor.check}, registry=registry))
+    app.include_router(
+        health_router(
+            ready={"model": service.predictor.check},
+            about=lambda: service.predictor.model,
+            registry=registry,
+        )
+    )
     app.include_router(
         _prediction_router(settings, service, metrics),
         dependencies=[Depends(require_bearer(token, setting="OCR_API_TOKEN"))] if token else [],

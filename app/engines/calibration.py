@@ -104,6 +104,11 @@ class Calibration(BaseModel):
     ece_after: Probability
     """The same of calibrated scores, each by a curve fitted without it."""
 
+    @property
+    def hash(self) -> str:
+        """Tell it from others in ``model_version``, where it is in no file of its own."""
+        return calibration_hash(self.model_dump_json().encode())
+
 
 class CalibratedEngine:
     """An engine whose scores are probabilities; its texts stay.
@@ -148,6 +153,11 @@ SUFFIX = "+cal-"
 """Between an engine's version and the hash of the calibration file."""
 
 
+def calibration_hash(content: bytes) -> str:
+    """Return what tells a calibration from others in ``model_version``."""
+    return sha256(content).hexdigest()[:_HASH_LENGTH]
+
+
 def calibrated(engine: Engine, file: Path) -> CalibratedEngine:
     """Apply the calibration in a file to an engine.
 
@@ -163,5 +173,4 @@ def calibrated(engine: Engine, file: Path) -> CalibratedEngine:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise CalibrationError(f"{file} is no calibration: {where} {first['msg']}") from error
-    digest = sha256(content).hexdigest()[:_HASH_LENGTH]
-    return CalibratedEngine(engine, calibration, file_hash=digest)
+    return CalibratedEngine(engine, calibration, file_hash=calibration_hash(content))

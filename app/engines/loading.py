@@ -4,7 +4,8 @@ from importlib import import_module
 
 from app.engines.base import Engine
 from app.engines.calibration import calibrated
-from app.engines.settings import ModelsSettings
+from app.engines.promotion import in_service, read_promotions
+from app.engines.settings import ModelsSettings, RapidSettings
 from app.settings import EngineName
 
 _MODULES: dict[EngineName, str] = {"rapidocr": "app.engines.rapid", "trocr": "app.engines.trocr"}
@@ -26,3 +27,18 @@ def load_engine(name: EngineName, *, threads: int = 1) -> Engine:
     engine: Engine = import_module(_MODULES[name]).load(threads=threads)
     calibration = ModelsSettings().calibration
     return engine if calibration is None else calibrated(engine, calibration)
+
+
+def wanted_model(name: EngineName) -> str:
+    """Return what tells the model that is to be served now from another.
+
+    Only the default engine's changes while the API runs: by a promotion.
+
+    Raises:
+        PromotionError: The file of promotions is damaged.
+    """
+    named = RapidSettings().model
+    if name != "rapidocr" or named:
+        return named
+    promotion = in_service(read_promotions(ModelsSettings().models))
+    return f"{promotion.model}@{promotion.content_hash}" if promotion else ""

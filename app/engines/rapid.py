@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.engines.base import Reading
+from app.engines.base import Engine, Reading
 from app.engines.lines import MIN_MODEL_WIDTH, to_batch, to_reading
+from app.engines.model_record import read_record
 from app.engines.models_folder import trained_model
 from app.engines.promotion import in_service, read_promotions
 from app.engines.runtimes import (
@@ -59,7 +60,7 @@ class RapidEngine:
         return [self.read(pixels) for pixels in images]
 
 
-def load(*, threads: int) -> RapidEngine:
+def load(*, threads: int) -> Engine:
     """Load the weights that ``OCR_MODEL`` names, the promoted ones, or those of the wheel.
 
     Args:
@@ -67,12 +68,13 @@ def load(*, threads: int) -> RapidEngine:
 
     Raises:
         FileNotFoundError: They are not there; nothing is downloaded instead.
+        PromotionError: The file of promotions is damaged.
         UnavailablePrecisionError: ``OCR_PRECISION`` can't be computed here.
     """
     cv2.setNumThreads(1)  # the caller's threads are the parallelism
     settings = RapidSettings()
     form = choose_form(settings, declared_flags(PROCESSORS))
-    name = wanted_model()
+    name, record = _wanted_name(), None
     if name == EMBEDDED:
         weights = load_weights(settings.alphabet)
         alphabet = "" if settings.alphabet == "all" else f"-{settings.alphabet}"
@@ -80,19 +82,18 @@ def load(*, threads: int) -> RapidEngine:
     else:
         model = trained_model(name, ModelsSettings().models)
         weights, identity = read_trained(model.folder), f"{model.name}@{model.content_hash}"
-    return RapidEngine(
+        record = read_record(model.folder)
+    engine = RapidEngine(
         open_runtime(form, weights.model, threads=threads),
         weights.characters,
         model_version=f"{identity}+{form.name}",
     )
+    if record is None or ModelsSettings().calibration is not None:
+        return engine
+    return record.calibrated(engine)
 
 
-def wanted_model() -> str:
-    """Return the name of the model that is to be served now.
-
-    Raises:
-        PromotionError: The file of promotions is damaged.
-    """
+def _wanted_name() -> str:
     if named := RapidSettings().model:
         return named
     promotion = in_service(read_promotions(ModelsSettings().models))

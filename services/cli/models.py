@@ -1,4 +1,4 @@
-"""``docreco models``: manage local models of the engine ``trocr``."""
+"""``docreco models``: models on this machine, trained here or pulled from the hub."""
 
 import shutil
 from typing import Annotated, Any
@@ -11,6 +11,7 @@ from app.engines.models_folder import CONFIGURATION, WANTED, LocalModel, models_
 from app.engines.settings import TROCR_MODEL, TROCR_REVISION, ModelsSettings
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, reason_of
 from services.cli.output import Output, cell, run, table
+from services.cli.promote import add_commands, promotions_document
 
 MEGABYTE = 1_000_000
 EXTRA = "poetry install --extras trocr"
@@ -19,7 +20,8 @@ PULLED = ".pulled"
 HUB_NOTES = ".cache"
 """State of huggingface_hub for resumed downloads."""
 
-app = typer.Typer(help="Manage local models of the engine trocr.", no_args_is_help=True)
+app = typer.Typer(help="Models on this machine, and which one is served.", no_args_is_help=True)
+add_commands(app)
 
 
 @app.command(epilog=EXIT_STATUSES)
@@ -55,9 +57,11 @@ def list_models(
         folder = ModelsSettings().models
         models = [_document(model) for model in models_in(folder)]
         rows = [_for_people(model) for model in models]
-        shown = table(f"Models in {folder}", ("name", "model version", "size"), rows)
-        empty = f"No model in {folder}: docreco models pull fetches one."
-        output.answer({"models": models}, shown if models else empty)
+        shown = table(f"Models in {folder}", ("name", "engine", "model version", "size"), rows)
+        empty = f"No model in {folder}: docreco train makes one, docreco models pull fetches one."
+        promoted = promotions_document()
+        served = f"In service by the default engine: {promoted['in_service']}"
+        output.answer({"models": models, **promoted}, shown if models else empty, served)
         return ExitStatus.OK
 
     run(output, work)
@@ -128,6 +132,7 @@ def _check(pulled: LocalModel, revision: str) -> None:
 def _document(model: LocalModel) -> dict[str, Any]:
     return {
         "name": model.name,
+        "engine": "rapidocr" if model.is_for_default_engine else "trocr",
         "model_version": f"{model.name}@{model.content_hash}",
         "size_bytes": model.size_bytes,
     }
@@ -135,4 +140,4 @@ def _document(model: LocalModel) -> dict[str, Any]:
 
 def _for_people(model: dict[str, Any]) -> list[Text]:
     size = f"{model['size_bytes'] / MEGABYTE:.1f} MB"
-    return [cell(model["name"]), cell(model["model_version"]), cell(size)]
+    return [*(cell(model[each]) for each in ("name", "engine", "model_version")), cell(size)]

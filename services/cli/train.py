@@ -10,84 +10,98 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from app.engines.weights import EMBEDDED, UnexpectedModelError
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.models import EXTRA
 from services.cli.output import Output, cell, run, table
+from services.cli.report import write_page
 from services.cli.watch import progress_bar
 from services.common.domain.errors import PermanentError
 
 if TYPE_CHECKING:
     from services.training.learning import Learned
 
-EPOCHS = 60
-RATE_FROM_NOTHING, RATE_FROM_A_CHECKPOINT = 2e-3, 5e-5
-"""The latter as in TrOCR's own fine-tuning."""
+REPORT = "report.html"
+"""In the model's folder."""
 
 
 def train(
-    export: Annotated[Path, typer.Argument(help="Folder of docreco export --format hf|parquet.")],
+    export: Annotated[Path, typer.Argument(help="Folder of docreco export, of any format.")],
     *,
-    out: Annotated[Path, typer.Option(help="Folder of the new model, such as .models/lines-1.")],
-    start: Annotated[
-        str | None,
+    name: Annotated[str, typer.Option(help="Name of the new model, in the folder of models.")],
+    base: Annotated[
+        str,
         typer.Option(
-            "--from", metavar="MODEL", help="Base model: a folder, or the name of a local model."
+            help=f"Base model: {EMBEDDED} (the embedded one), a model that was trained here, "
+            "or a TrOCR-style checkpoint: a folder, among models or on the hub."
         ),
+    ] = EMBEDDED,
+    rehearse: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of an earlier export, a part of which is learnt again."),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = EPOCHS,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Largest number of passes over the images.")
+    ] = 12,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Stop after so many epochs without a better error rate.")
+    ] = 4,
     batch: Annotated[int, typer.Option(min=1, help="Images per step (batch size).")] = 16,
     learning_rate: Annotated[
-        float | None,
-        typer.Option(min=0, help="Peak learning rate; default 0.002, with --from 0.00005."),
-    ] = None,
+        float, typer.Option(min=0, help="Peak learning rate; 0: the usual one of the base.")
+    ] = 0,
+    augment: Annotated[bool, typer.Option(help="Augment the images.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Fine-tune a recogniser on an export, and show its error rates before and after."""
+    """Fine-tune a recogniser on an export, and show its error rates before and after.
+
+    A training that was interrupted goes on where it was when the same command is given again.
+    """
     output = Output(as_json=as_json)
-    usual = RATE_FROM_NOTHING if start is None else RATE_FROM_A_CHECKPOINT
 
     async def work() -> ExitStatus:
-        learn = _load_training()
+        learn, plan_of, report = _load_training()
         begun = time.monotonic()
+        plan = plan_of(
+            epochs=epochs,
+            patience=patience,
+            batch=batch,
+            learning_rate=learning_rate,
+            is_augmented=augment,
+            seed=seed,
+            device=device,
+        )
         with _refusals(), _bar(output.asides) as progress:
             learned = learn(
-                export,
-                out,
-                start=start,
-                epochs=epochs,
-                batch=batch,
-                learning_rate=learning_rate or usual,
-                seed=seed,
-                device=device,
-                progress=progress,
+                export, name, base=base, rehearsal=rehearse or [], plan=plan, progress=progress
             )
+        write_page(learned.place.folder / REPORT, report(learned))
         seconds = round(time.monotonic() - begun, 1)
-        answer = {**asdict(learned), "out": str(out), "seconds": seconds}
-        output.answer(answer, *_for_people(learned, out, seconds))
+        output.answer(_document(learned, seconds), *_for_people(learned, seconds))
         return ExitStatus.OK
 
     run(output, work)
 
 
-def _load_training() -> "Callable[..., Learned]":
-    """Import the training code here, as torch takes seconds to load."""
+def _load_training() -> "tuple[Callable[..., Learned], Callable[..., Any], Callable[..., str]]":
+    """Import what trains; torch takes seconds to load, so only this command does it."""
     try:
+        from services.cli.train_page import training_page  # noqa: PLC0415
         from services.training.learning import learn  # noqa: PLC0415
+        from services.training.training import Plan  # noqa: PLC0415
     except ImportError as error:
         raise CommandError(
-            f"{error.name} is not installed",
-            status=ExitStatus.UNAVAILABLE,
-            hint=f"Run {EXTRA}, with its development packages.",
+            f"{error.name} is not installed", status=ExitStatus.UNAVAILABLE, hint=f"Run {EXTRA}."
         ) from error
-    return learn
+    return learn, Plan, training_page
 
 
 @contextmanager
 def _bar(console: Console) -> Iterator[Callable[[int, int, str], None]]:
     with progress_bar(console) as bar:
-        task = bar.add_task("training", total=None, words="")
+        task = bar.add_task("training", total=None, words="reading the export")
         yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
 
 
@@ -95,29 +109,48 @@ def _bar(console: Console) -> Iterator[Callable[[int, int, str], None]]:
 def _refusals() -> Iterator[None]:
     try:
         yield
-    except (PermanentError, OSError, ValueError) as error:
+    except (PermanentError, UnexpectedModelError, OSError, ValueError) as error:
         raise CommandError(str(error), status=ExitStatus.REFUSED) from error
 
 
-def _for_people(learned: "Learned", out: Path, seconds: float) -> list[Any]:
+def _document(learned: "Learned", seconds: float) -> dict[str, Any]:
+    return {
+        "model": learned.place.name,
+        "model_version": learned.model_version,
+        "folder": str(learned.place.folder),
+        "device": learned.device,
+        "left_out": learned.left_out,
+        "course": [asdict(each) for each in learned.course.epochs],
+        "seconds": seconds,
+        **learned.record.model_dump(mode="json"),
+    }
+
+
+def _for_people(learned: "Learned", seconds: float) -> list[Any]:
+    record, name = learned.record, learned.place.name
     columns = ["split", "images", "CER before", "CER after", "exact before", "exact after"]
     rows = [
         [
-            *(cell(split), cell(after.images)),
-            *(cell(f"{share:.1%}") for share in (before.cer, after.cer)),
-            *(cell(f"{share:.1%}") for share in (before.exact, after.exact)),
+            *(cell(split), cell(change.after.images)),
+            *(cell(f"{each.cer:.1%}") for each in (change.before, change.after)),
+            *(cell(f"{each.exact:.1%}") for each in (change.before, change.after)),
         ]
-        for split, (before, after) in learned.read.items()
+        for split, change in record.metrics.items()
     ]
-    title = f"{learned.start}, trained for {seconds:.0f} s"
-    kept = f"kept: the weights of epoch {learned.best_epoch} of {learned.epochs}"
-    if not learned.course.validation:
-        kept += ", as there is no validation split"
+    kept = f"kept: the weights of epoch {record.best_epoch} of {record.epochs}"
+    if "validation" not in record.metrics:
+        kept += ", for no validation split says which are best"
     if learned.left_out:
-        kept += f"; {learned.left_out} images of train skipped: characters missing in the model"
-    settings = f"set OCR_ENGINE=trocr and OCR_TROCR_MODEL={learned.model}"
+        kept += f"; {learned.left_out} images of train left out: it lacks characters for them"
+    if record.added_characters:
+        kept += f"; the alphabet grew by {record.added_characters}"
+    use = (
+        f"docreco models promote {name}"
+        if learned.is_for_default_engine
+        else f"set OCR_ENGINE=trocr and OCR_TROCR_MODEL={name}"
+    )
     return [
-        table(title, columns, rows),
-        kept,
-        f"{learned.model_version} is in {out}: {settings}",
+        table(f"{record.base}, trained for {seconds:.0f} s", columns, rows),
+        cell(kept),
+        f"{learned.model_version} is in {learned.place.folder}, with a {REPORT}: {use}",
     ]

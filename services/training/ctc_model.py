@@ -5,9 +5,13 @@ handed over one by one. Training only changes their numbers: the exported graph 
 read, and is served at the same speed by the same runtime.
 """
 
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -21,12 +25,27 @@ from transformers.models.pp_ocrv6_small_rec.modeling_pp_ocrv6_small_rec import (
     PPOCRV6SmallRecForTextRecognition,
 )
 
-from app.engines.lines import MIN_MODEL_WIDTH, MODEL_HEIGHT
-from app.engines.weights import UnexpectedModelError, Weights
+from app.engines.lines import MIN_MODEL_WIDTH, MODEL_HEIGHT, to_batch
+from app.engines.models_folder import LocalModel
+from app.engines.rapid import RapidEngine
+from app.engines.runtimes import open_onnxruntime
+from app.engines.weights import (
+    UnexpectedModelError,
+    Weights,
+    grow,
+    load_weights,
+    read_trained,
+    write_trained,
+)
+from app.images import Pixels
 
 WITH_WEIGHTS = frozenset({"Conv", "BatchNormalization", "MatMul", "Mul", "Add"})
 LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.LayerNorm, nn.Linear)
 NORMALISATIONS = (nn.BatchNorm2d, nn.LayerNorm)
+RARE = "‡†§"
+"""Begins as a character that is like no other: one that is hardly ever read."""
+HEAD_FACTOR = 5.0
+"""The head, whose layers are few and normalised, may learn faster than the backbone."""
 PIXELS_OF_A_STEP = 8
 """Columns of the input for each row of the output."""
 
@@ -45,18 +64,63 @@ class CtcModel:
 
     Args:
         weights: ONNX and the characters of its columns, the blank first.
+        version: Whose weights they are.
+        added: Characters that the model had not before.
 
     Raises:
         UnexpectedModelError: The graph has other layers than PP-OCRv6 small.
     """
 
-    def __init__(self, weights: Weights) -> None:
+    usual_learning_rate = 2e-4
+    """Of the backbone: with five times as much, its many layers without normalisation explode."""
+
+    def __init__(self, weights: Weights, *, version: str, added: Sequence[str] = ()) -> None:
+        self.version = version
+        self.added = [*added]
         self.characters = [str(each) for each in weights.characters]
+        self._numbers = {each: number for number, each in enumerate(self.characters) if number}
         self._graph = onnx.load_from_string(weights.model)
         config = PPOCRV6SmallRecConfig(head_out_channels=len(self.characters))
         self.network: Any = PPOCRV6SmallRecForTextRecognition(config).eval()
         with torch.no_grad():
             self._slots = _fill_all(self.network, self._graph)
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained."""
+        return cast("nn.Module", self.network)
+
+    def can_write(self, text: str) -> bool:
+        """Whether it has all characters of a text."""
+        return self._numbers.keys() >= set(text)
+
+    def engine(self) -> RapidEngine:
+        """Return the engine that the OCR API reads with, with the weights of this moment."""
+        weights = self.export()
+        runtime = open_onnxruntime(weights.model)
+        return RapidEngine(runtime, weights.characters, model_version=self.version)
+
+    def loss(self, images: Sequence[Pixels], texts: Sequence[str]) -> torch.Tensor:
+        """Return the mean loss of a character (CTC, Graves et al., ICML 2006)."""
+        batches = [to_batch(pixels) for pixels in images]
+        widths = [batch.shape[-1] for batch in batches]
+        padded = np.zeros((len(batches), *batches[0].shape[1:3], max(widths)), np.float32)
+        for place, batch in zip(padded, batches, strict=True):
+            place[:, :, : batch.shape[-1]] = batch[0]
+        device = next(self.module.parameters()).device
+        logits = self.logits(torch.from_numpy(padded).to(device))
+        labels = [self._numbers[character] for text in texts for character in text]
+        return nn.functional.ctc_loss(
+            logits.float().log_softmax(-1).transpose(0, 1),
+            torch.tensor(labels, device=device),
+            torch.tensor([width // PIXELS_OF_A_STEP for width in widths]),
+            torch.tensor([len(text) for text in texts]),
+            zero_infinity=True,  # a text that is too long for its picture teaches nothing
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write what the engine ``rapidocr`` loads."""
+        write_trained(folder, self.export())
 
     def logits(self, batch: torch.Tensor) -> torch.Tensor:
         """Compute N x steps x characters from N x 3 x 48 x width, before the softmax."""
@@ -65,8 +129,8 @@ class CtcModel:
         logits: torch.Tensor = self.network.head.head(encoded)
         return logits
 
-    def train(self) -> list[nn.Parameter]:
-        """Prepare for training; return the parameters to train.
+    def parameters(self) -> list[dict[str, Any]]:
+        """Prepare for training; return the parameters to train, with factors of the learning rate.
 
         Normalisation layers stay as they are: small batches of lines say too little about their
         statistics, and the backbone's are already folded into the graph's convolutions.
@@ -75,7 +139,11 @@ class CtcModel:
         for layer in self.network.modules():
             if isinstance(layer, NORMALISATIONS):
                 layer.eval().requires_grad_(False)
-        return [each for each in self.network.parameters() if each.requires_grad]
+        parts = ((self.network.model, 1.0), (self.network.head, HEAD_FACTOR))
+        return [
+            {"params": [each for each in part.parameters() if each.requires_grad], "factor": factor}
+            for part, factor in parts
+        ]
 
     def export(self) -> Weights:
         """Return the weights as the engine ``rapidocr`` loads them."""
@@ -86,6 +154,35 @@ class CtcModel:
             content = np.ascontiguousarray(values.reshape(tuple(arrays[slot.name].dims)))
             arrays[slot.name].CopyFrom(numpy_helper.from_array(content, slot.name))
         return Weights(self._graph.SerializeToString(), np.array(self.characters))
+
+
+def open_ctc(trained: LocalModel | None, characters: AbstractSet[str]) -> CtcModel:
+    """Open weights for training, with columns for all characters that are to be written.
+
+    Args:
+        trained: A model that was trained here; None: the embedded one.
+        characters: Of the labels.
+
+    Raises:
+        OSError: The files are missing.
+        UnexpectedModelError: The model is none that can be trained.
+    """
+    if trained is None:
+        weights = load_weights("latin", also=characters)
+        identity = f"ppocrv6-small@rapidocr-{version('rapidocr')}"
+    else:
+        weights, identity = read_trained(trained.folder), f"{trained.name}@{trained.content_hash}"
+    known = {str(each) for each in weights.characters}
+    added = sorted(characters - known)
+    likes = [_alike(each, known) for each in added]
+    return CtcModel(grow(weights, added, likes), version=identity, added=added)
+
+
+def _alike(character: str, known: AbstractSet[str]) -> str:
+    """Return a known character that a new one may begin as: its letter without accent, if any."""
+    plain = unicodedata.normalize("NFKD", character)[0]
+    candidates: list[str] = [plain, plain.lower(), *RARE, *sorted(known)]
+    return next(each for each in candidates if each in known)
 
 
 def _fill_all(network: nn.Module, model: ModelProto) -> list[_Slot]:

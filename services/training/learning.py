@@ -1,130 +1,202 @@
-"""The story of a training, top to bottom: read the export, measure, train, register, measure."""
+"""The story of a training, top to bottom: read the export, measure, train, measure, register."""
 
 import hashlib
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from app.engines.trocr import Checkpoint
-from services.datasets.manifest import FILE, Manifest
-from services.training.lines import TRAIN, VALIDATION, Export, UnusableExportError, read_export
-from services.training.measuring import Measure, measure
-from services.training.model import new_model, open_model
-from services.training.registering import check_is_free, register
-from services.training.training import (
-    Course,
-    Plan,
-    Progress,
-    can_write,
-    chosen_device,
-    fine_tune,
-    use_few_threads_for,
+from app.engines.base import Engine
+from app.engines.calibration import SUFFIX, Calibration
+from app.engines.fitting import fit_best
+from app.engines.model_record import Change, ModelRecord, Rates, Training, read_record, write_record
+from app.engines.models_folder import LocalModel, find_model
+from app.engines.settings import ModelsSettings
+from services.datasets.manifest import FILE
+from services.training.checkpoint import CheckpointFile
+from services.training.lines import (
+    TRAIN,
+    VALIDATION,
+    Export,
+    Line,
+    UnusableExportError,
+    read_export,
 )
+from services.training.measuring import Reading, measure, read_lines
+from services.training.registering import free_place, register
+from services.training.trainee import Trainee, open_base
+from services.training.training import Course, Plan, Progress, chosen_device, fine_tune
+
+REHEARSED = "rehearsed"
+REHEARSAL_SHARE = 0.25
+"""Lines of earlier exports at most, to those of the new one."""
+CHECKPOINTS = ".training"
+"""Folder of trainings that are not finished, among the models."""
+FEWEST_TO_CALIBRATE = 50
 
 
 @dataclass(frozen=True)
 class Learned:
     """What came of a training."""
 
-    model: str
-    """What ``OCR_TROCR_MODEL`` is set to."""
+    place: LocalModel
     model_version: str
     """What its predictions carry."""
-    start: str
-    """What was trained."""
-    epochs: int
-    best_epoch: int
-    seed: int
+    is_for_default_engine: bool
     device: str
-    images: dict[str, int]
-    """By split."""
-    left_out: int
-    """Of train: their texts have characters that the model can't write."""
+    record: ModelRecord
     course: Course
-    read: dict[str, tuple[Measure, Measure]]
-    """By split: before and after, the latter by the folder as the OCR API loads it."""
+    left_out: int
+    """Lines of train whose texts the model can't write."""
+    before: dict[str, list[Reading]]
+    """By split."""
+    after: dict[str, list[Reading]]
 
 
 def learn(
     folder: Path,
-    out: Path,
+    name: str,
     *,
-    start: str | None,
-    epochs: int,
-    batch: int,
-    learning_rate: float,
-    seed: int,
-    device: str,
+    base: str,
+    rehearsal: Sequence[Path],
+    plan: Plan,
     progress: Progress,
 ) -> Learned:
-    """Train a model on an export, and put it into ``out``.
+    """Train a model on an export, and put it into the folder of models.
 
     Args:
-        folder: An export, as hf or parquet.
-        out: The new model's folder.
-        start: A checkpoint to fine-tune; None: a tiny model with random weights.
-        epochs: Passes over the images.
-        batch: Images of a step.
-        learning_rate: The highest.
-        seed: Of the random weights and the order of the images.
-        device: ``cpu``, ``cuda`` or ``auto``.
+        folder: An export.
+        name: Of the new model.
+        base: What it starts from, see ``open_base``.
+        rehearsal: Earlier exports, of which some lines are learnt too, so that what was read well
+            stays so.
+        plan: How to train; the device may be ``auto``, and the learning rate 0: the usual one.
         progress: Who is told how far it is.
 
     Raises:
-        PermanentError: The export can't be used, or ``out`` is there.
-        OSError: There is no such checkpoint, or the disk takes no more.
+        PermanentError: The export can't be used, or the name.
+        OSError: There is no such base, or the disk takes no more.
         ValueError: There is no such device.
     """
-    check_is_free(out)
-    plan = Plan(epochs, batch, learning_rate, seed, chosen_device(device))
-    export = read_export(folder)
-    torch.manual_seed(seed)
-    checkpoint = _begin(start, export)
-    use_few_threads_for(checkpoint)
-    lines = [line for line in export.train if can_write(checkpoint, line.text)]
+    place = free_place(name)
+    export, old = read_export(folder), [read_export(each) for each in rehearsal]
+    torch.manual_seed(plan.seed)
+    trainee = open_base(base, export.characters)
+    plan = replace(
+        plan,
+        device=chosen_device(plan.device),
+        learning_rate=plan.learning_rate or trainee.usual_learning_rate,
+    )
+    lines = [line for line in export.train if trainee.can_write(line.text)]
     if not lines:
-        raise UnusableExportError(f"{checkpoint.version} can write no text of {folder}")
-    before = _read(checkpoint, export)
-    course = fine_tune(checkpoint, lines, export.validation, plan, progress)
-    model = register(checkpoint, out, _card(folder, export.manifest, len(lines), checkpoint, plan))
-    trained = open_model(str(out))
-    after = _read(trained, export)
-    return Learned(
-        model=model.name,
-        model_version=trained.version,
-        start=checkpoint.version,
-        epochs=epochs,
+        raise UnusableExportError(f"{trainee.version} can write no text of {folder}")
+    rehearsed = _rehearsed(old, trainee, most=int(REHEARSAL_SHARE * len(lines)), seed=plan.seed)
+    measured = {
+        TRAIN: lines,
+        VALIDATION: export.validation,
+        REHEARSED: [line for each in old for line in each.validation],
+    }
+    before = _read(trainee.engine(), measured)
+    identity = _identity([folder, *rehearsal], trainee, plan)
+    checkpoint = CheckpointFile(ModelsSettings().models / CHECKPOINTS / f"{name}.pt", identity)
+    course = fine_tune(
+        trainee,
+        [*lines, *rehearsed],
+        export.validation,
+        plan,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    after = _read(trainee.engine(), measured)
+    record = ModelRecord(
+        model=name,
+        base=trainee.version,
+        trained_at=datetime.now(UTC),
+        export_sha256=_digest(folder),
+        images={TRAIN: len(lines), VALIDATION: len(export.validation), REHEARSED: len(rehearsed)},
+        licences=sorted({line.licence for line in [*lines, *rehearsed] if line.licence}),
+        settings=asdict(plan),
+        epochs=len(course.epochs),
         best_epoch=course.best_epoch,
-        seed=seed,
+        added_characters="".join(trainee.added),
+        metrics={split: _change(before[split], after[split]) for split in after},
+        history=_history(base),
+    )
+    register(place, trainee.save, record)
+    checkpoint.delete()
+    record, version = _calibrated(place, record, after.get(VALIDATION, []))
+    return Learned(
+        place=place,
+        model_version=version,
+        is_for_default_engine=place.is_for_default_engine,
         device=plan.device,
-        images={split: len(lines) for split, lines in export.lines.items()},
-        left_out=len(export.train) - len(lines),
+        record=record,
         course=course,
-        read={split: (before[split], after[split]) for split in before},
+        left_out=len(export.train) - len(lines),
+        before=before,
+        after=after,
     )
 
 
-def _begin(start: str | None, export: Export) -> Checkpoint:
-    if start is None:
-        return new_model([line.text for line in export.train])
-    return open_model(start)
+def _rehearsed(old: Sequence[Export], trainee: Trainee, *, most: int, seed: int) -> list[Line]:
+    lines = [line for each in old for line in each.train if trainee.can_write(line.text)]
+    chosen = np.random.default_rng(seed).permutation(len(lines))[:most]
+    return [lines[number] for number in chosen]
 
 
-def _read(checkpoint: Checkpoint, export: Export) -> dict[str, Measure]:
-    lines = {TRAIN: export.train, VALIDATION: export.validation}
-    return {split: measure(checkpoint, each) for split, each in lines.items() if each}
+def _read(engine: Engine, lines: dict[str, Sequence[Line]]) -> dict[str, list[Reading]]:
+    return {split: read_lines(engine, each) for split, each in lines.items() if each}
 
 
-def _card(folder: Path, manifest: Manifest, images: int, checkpoint: Checkpoint, plan: Plan) -> str:
-    """Return what a person has to know who finds the model: above all, which images are in it."""
-    digest = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
-    return (
-        "# A recogniser of text lines\n\n"
-        f"Trained by `docreco train` on {images} images of an export of "
-        f"{manifest.created_at:%Y-%m-%d} (sha256 of its {FILE}: `{digest}`), from "
-        f"{checkpoint.version}: {plan.epochs} epochs of batches of {plan.batch}, learning rate "
-        f"{plan.learning_rate}, seed {plan.seed}.\n\n"
-        "Keep that manifest: it says which images this model has learnt from, where they came "
-        "from, and by its split which ones may measure it.\n"
+def _change(before: Sequence[Reading], after: Sequence[Reading]) -> Change:
+    pair = [Rates(**asdict(measure(readings))) for readings in (before, after)]
+    return Change(before=pair[0], after=pair[1])
+
+
+def _digest(folder: Path) -> str:
+    return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
+
+
+def _identity(folders: Sequence[Path], trainee: Trainee, plan: Plan) -> str:
+    known = [[_digest(folder) for folder in folders], trainee.version, asdict(plan)]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+
+
+def _history(base: str) -> list[Training]:
+    model = find_model(base, ModelsSettings().models)
+    record = read_record(model.folder) if model else None
+    if record is None:
+        return []
+    return [*record.history, Training.model_validate(record.model_dump())]
+
+
+def _calibrated(
+    place: LocalModel, record: ModelRecord, readings: Sequence[Reading]
+) -> tuple[ModelRecord, str]:
+    """Fit the scores of a model of the default engine on what it never saw; return its version."""
+    version = f"{place.name}@{place.content_hash}"
+    if not place.is_for_default_engine:
+        return record, version
+    version += "+onnxruntime-f32"
+    if len(readings) < FEWEST_TO_CALIBRATE:
+        return record, version
+    scores = np.array([each.score for each in readings])
+    is_right = np.array([float(not each.errors) for each in readings])
+    fitted = fit_best(scores, is_right)
+    if fitted.is_at_bound or not fitted.is_better:
+        return record, version
+    calibration = Calibration(
+        curve=fitted.curve,
+        model_version=version,
+        n=len(readings),
+        fitted_at=record.trained_at,
+        ece_before=fitted.ece_before,
+        ece_after=fitted.ece_after,
     )
+    record = record.model_copy(update={"calibration": calibration})
+    write_record(place.folder, record)
+    return record, f"{version}{SUFFIX}{calibration.hash}"

@@ -1,26 +1,24 @@
-"""The labelled lines of an export, read by the library that its layout is for."""
+"""The labelled lines of an export, whatever its layout."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-import datasets  # type: ignore[import-untyped]
+from pyarrow import parquet
 
-from app.images import Pixels, decode
+from app.engines.lines import MODEL_HEIGHT
+from app.images import Pixels, decode, measure
 from app.settings import OcrSettings
 from services.common.domain.errors import PermanentError
 from services.common.domain.labels import Origin
-from services.datasets.manifest import Format, Manifest, read_manifest
+from services.datasets.manifest import Format, Manifest, Record, read_manifest, read_records
+from services.datasets.splits import parse_split
 
-LAYOUTS = (Format.HF, Format.PARQUET)
-"""What ``datasets.load_dataset`` reads."""
 TRAIN, VALIDATION = "train", "validation"
-
-MOST_DECODED = 1000
-"""Images that are kept decoded: those of a small export, which has many epochs."""
+HELD_OUT = parse_split("90/10")
+"""Shares of train and validation where the export has no validation split."""
+ROWS = 100
+"""Of a parquet file, read at once."""
 
 
 class UnusableExportError(PermanentError):
@@ -33,11 +31,23 @@ class UnusableExportError(PermanentError):
 class Line:
     """An image of a line, and what is to be read in it."""
 
-    content: bytes
-    """The file: as it was collected, or rewritten with the pixels that the API reads."""
+    file: Path | bytes
+    """As it was collected, or rewritten with the pixels that the API reads."""
     text: str
     is_annotated: bool
     """Whether a person has said so; else models agree on it."""
+    name: str
+    """SHA-256 of what was collected."""
+    group: str
+    """Lines of one source have one: a hand, a book, a web site."""
+    licence: str | None
+    width: int
+    """Pixels, at the height that the default engine reads at."""
+
+    @property
+    def content(self) -> bytes:
+        """The image's file."""
+        return self.file if isinstance(self.file, bytes) else self.file.read_bytes()
 
     @property
     def pixels(self) -> Pixels:
@@ -46,7 +56,7 @@ class Line:
         Raises:
             RefusedError: The API would refuse it.
         """
-        return _decoded(self.content)
+        return decode(self.content, max_pixels=OcrSettings().max_image_pixels).pixels
 
 
 @dataclass(frozen=True)
@@ -54,61 +64,84 @@ class Export:
     """What ``docreco export`` has written."""
 
     manifest: Manifest
-    lines: Mapping[str, Sequence[Line]]
-    """By split; one that is empty is missing."""
+    train: Sequence[Line]
+    validation: Sequence[Line]
+    """Tells during training how it goes; never trained on."""
 
     @property
-    def train(self) -> Sequence[Line]:
-        """What to learn from."""
-        return self.lines.get(TRAIN, ())
-
-    @property
-    def validation(self) -> Sequence[Line]:
-        """What tells during training how it goes."""
-        return self.lines.get(VALIDATION, ())
+    def characters(self) -> set[str]:
+        """What a model has to be able to write."""
+        return set().union(*(line.text for line in self.train))
 
 
-def read_export(folder: Path) -> Export:
-    """Read an export of a layout that Hugging Face datasets reads.
+def read_export(folder: Path, *, needs_annotations: bool = True) -> Export:
+    """Read an export of any layout; without a validation split, some sources are held out.
 
     Raises:
         UnreadableManifestError: The folder is no export.
-        UnusableExportError: It has another layout, or nothing to learn from.
+        UnusableExportError: An image is missing, or there is nothing to learn from.
+        RefusedError: The API would refuse an image.
     """
     manifest = read_manifest(folder)
-    if manifest.query.format not in LAYOUTS:
-        raise UnusableExportError(
-            f"{folder} is laid out for {manifest.query.format}, and this reads hf and parquet: "
-            f"docreco export --from-manifest {folder}/manifest.json --format hf --out OTHER"
-        )
-    export = Export(manifest, _read(folder) if manifest.images else {})
-    if not any(line.is_annotated for line in export.train):
+    lines: dict[str, list[Line]] = {TRAIN: [], VALIDATION: []}
+    files = _files(folder, manifest.query.format)
+    for record in read_records(folder) if manifest.images else ():
+        if record.split in lines:
+            if record.sha256 not in files:
+                raise UnusableExportError(f"{folder} has no image {record.sha256}")
+            lines[record.split].append(_line(record, files[record.sha256]))
+    train, validation = lines[TRAIN], lines[VALIDATION]
+    if not train or (needs_annotations and not any(line.is_annotated for line in train)):
         raise UnusableExportError(
             f"{folder} has no annotated images to train on: annotate some (docreco annotate, or "
             "the review page), and export again"
         )
-    return export
+    return Export(manifest, *((train, validation) if validation else _held_out(train)))
 
 
-@lru_cache(maxsize=MOST_DECODED)
-def _decoded(content: bytes) -> Pixels:
-    return decode(content, max_pixels=OcrSettings().max_image_pixels).pixels
+def _files(folder: Path, layout: Format) -> Mapping[str, Path | bytes]:
+    if layout is Format.PARQUET:
+        return dict(_rows(folder))
+    return {path.stem: path for path in folder.rglob("*.*") if path.is_file() and _is_image(path)}
 
 
-def _read(folder: Path) -> dict[str, list[Line]]:
-    datasets.disable_progress_bars()
-    with TemporaryDirectory(prefix="docreco-train-") as cache:
-        loaded = datasets.load_dataset(str(folder), cache_dir=cache)
-        return {
-            str(split): [_line(row) for row in rows.cast_column("image", _AS_A_FILE)]
-            for split, rows in loaded.items()
-        }
+def _is_image(path: Path) -> bool:
+    return path.suffix not in {".txt", ".json", ".jsonl", ".parquet", ".md"}
 
 
-_AS_A_FILE = datasets.Image(decode=False)
+def _rows(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted((folder / "data").glob("*.parquet")):
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS, columns=["sha256", "image"]):
+                for row in batch.to_pylist():
+                    yield row["sha256"], row["image"]["bytes"]
 
 
-def _line(row: Mapping[str, Any]) -> Line:
-    image = row["image"]  # bytes where they are inside of the data set, else the file's path
-    content = image["bytes"] or Path(image["path"]).read_bytes()
-    return Line(content, row["text"], is_annotated=row["origin"] == Origin.ANNOTATION)
+def _line(record: Record, file: Path | bytes) -> Line:
+    line = Line(
+        file=file,
+        text=record.label,
+        is_annotated=record.origin is Origin.ANNOTATION,
+        name=record.sha256,
+        group=_group(record),
+        licence=record.licence,
+        width=0,
+    )
+    width, height = measure(line.content, max_pixels=OcrSettings().max_image_pixels)
+    return replace(line, width=max(1, width * MODEL_HEIGHT // height))
+
+
+def _group(record: Record) -> str:
+    known = [*record.split_groups, record.group, *record.hosts, record.collection]
+    return next((each for each in known if each), record.key.rpartition("/")[0])
+
+
+def _held_out(lines: Sequence[Line]) -> tuple[Sequence[Line], Sequence[Line]]:
+    """Split by source, so that what is measured is of sources never seen; of one source by line."""
+    is_by_group = len({line.group for line in lines}) > 1
+    places = [HELD_OUT.place(line.group if is_by_group else line.name) for line in lines]
+    parts = [
+        [line for line, place in zip(lines, places, strict=True) if place == name]
+        for name in (TRAIN, VALIDATION)
+    ]
+    return (parts[0], parts[1]) if parts[0] else (lines, [])

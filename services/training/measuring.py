@@ -1,51 +1,86 @@
 """How well a model reads lines, by the engine that the OCR API reads with."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from app.engines.settings import TrocrSettings
-from app.engines.trocr import Checkpoint, TrocrEngine
+import jiwer
+
+from app.engines.base import Engine
 from services.common.domain.accuracy import character_errors
 from services.common.domain.annotations import collapse
 from services.training.lines import Line
 
 MOST_LINES = 500
 """Of a split that are measured: its first ones, whose order no text decides."""
+THREADS = 2
 
-RAMBLING = 2
-"""Times the longest right text: a model that goes on for longer is not listened to; one with random
-weights never ends."""
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model reads in a line."""
+
+    line: Line
+    text: str
+    score: float
+    errors: int
+    """Characters to substitute, delete and insert."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What a model reads in some lines, against what is right."""
+    """How well lines were read."""
 
     images: int
     cer: float
     """Edits of characters, to the characters of the right texts."""
     exact: float
     """Share of the lines read without an error."""
+    score: float
+    """Mean score: what the model believes."""
 
 
-def measure(checkpoint: Checkpoint, lines: Sequence[Line]) -> Measure:
-    """Read lines, at least one, as the API would.
+def read_lines(engine: Engine, lines: Sequence[Line]) -> list[Reading]:
+    """Read lines as the API would, the first ``MOST_LINES``.
 
     Raises:
         RefusedError: An image can't be decoded.
     """
-    measured = lines[:MOST_LINES]
-    longest = max(len(line.text) for line in measured)
-    most_tokens = min(TrocrSettings().trocr_max_tokens, RAMBLING * longest)
-    engine = TrocrEngine(checkpoint, max_tokens=most_tokens, is_int8=False)
-    errors = characters = exact = 0
-    for start in range(0, len(measured), engine.best_batch):
-        batch = measured[start : start + engine.best_batch]
-        for line, reading in zip(
-            batch, engine.read_many([each.pixels for each in batch]), strict=True
-        ):
-            counted = character_errors(right=line.text, read=collapse(reading.text))
-            errors += counted.errors
-            characters += counted.characters
-            exact += counted.errors == 0
-    return Measure(len(measured), errors / characters, exact / len(measured))
+    chosen, size = lines[:MOST_LINES], engine.best_batch
+    batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        readings = pool.map(
+            lambda batch: engine.read_many([line.pixels for line in batch]), batches
+        )
+        texts = [each for batch in readings for each in batch]
+    return [
+        Reading(line, text, reading.score, character_errors(right=line.text, read=text).errors)
+        for line, reading in zip(chosen, texts, strict=True)
+        for text in [collapse(reading.text)]
+    ]
+
+
+def measure(readings: Sequence[Reading]) -> Measure:
+    """Return the figures of lines, at least one."""
+    number = len(readings)
+    characters = sum(len(each.line.text) for each in readings)
+    return Measure(
+        images=number,
+        cer=sum(each.errors for each in readings) / characters,
+        exact=sum(not each.errors for each in readings) / number,
+        score=sum(each.score for each in readings) / number,
+    )
+
+
+def confusions(readings: Iterable[Reading]) -> Counter[tuple[str, str]]:
+    """Count what was read for what; an empty text where a character is missing or too much."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for each in readings:
+        compared = jiwer.process_characters(each.line.text, each.text)
+        right, read = compared.references[0], compared.hypotheses[0]
+        for chunk in compared.alignments[0]:
+            if chunk.type != "equal":
+                wrong = "".join(right[chunk.ref_start_idx : chunk.ref_end_idx])
+                counts[wrong, "".join(read[chunk.hyp_start_idx : chunk.hyp_end_idx])] += 1
+    return counts

@@ -1,66 +1,53 @@
 """A trained model's way into the folder of models: whole, or not at all."""
 
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-from transformers.utils.logging import disable_progress_bar
-
-from app.engines.models_folder import LocalModel, find_model
+from app.engines.model_record import ModelRecord, write_record
+from app.engines.models_folder import LocalModel
 from app.engines.settings import ModelsSettings
-from app.engines.trocr import Checkpoint
+from app.engines.weights import EMBEDDED
 from services.common.domain.errors import PermanentError
 
-CARD = "README.md"
-"""No part of a model: another text in it is no other ``model_version``."""
-
-READABLE = 0o644
-"""By whichever user the OCR API runs as; safetensors writes files for their owner alone."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-class FolderTakenError(PermanentError):
-    """A model's folder is there already."""
+class UnusableNameError(PermanentError):
+    """A model can't have this name."""
 
-    code = "folder_taken"
+    code = "unusable_name"
 
 
-def check_is_free(out: Path) -> None:
-    """Refuse a folder that is there: what was trained for hours is not replaced.
+def free_place(name: str) -> LocalModel:
+    """Return where a new model goes: what was trained for hours is not replaced.
 
     Raises:
-        FolderTakenError: It is there.
+        UnusableNameError: There is one of this name, or it is no name.
     """
-    if out.exists():
-        raise FolderTakenError(f"{out} is there already: choose another name, or delete it")
+    if not _NAME.fullmatch(name) or name == EMBEDDED:
+        raise UnusableNameError(
+            f"{name!r} can't be a model's name: use letters, digits, '.', '_' and '-', and not "
+            f"{EMBEDDED}"
+        )
+    place = LocalModel(name, ModelsSettings().models / name)
+    if place.folder.exists():
+        raise UnusableNameError(
+            f"{place.folder} is there already: choose another name, or delete it"
+        )
+    return place
 
 
-def register(checkpoint: Checkpoint, out: Path, card: str) -> LocalModel:
-    """Save what the engine ``trocr`` loads beside its place, and move it there.
+def register(place: LocalModel, save: Callable[[Path], None], record: ModelRecord) -> None:
+    """Save a model beside its place, and move it there.
 
     Raises:
-        FolderTakenError: Something is there meanwhile.
-        OSError: The disk takes no more.
+        OSError: Something is there meanwhile, or the disk takes no more.
     """
-    saving = out.with_name(f".{out.name}.partial")
+    saving = place.folder.with_name(f".{place.name}.partial")
     shutil.rmtree(saving, ignore_errors=True)
-    disable_progress_bar()
-    checkpoint.model.save_pretrained(saving)
-    checkpoint.tokenizer.save_pretrained(saving)
-    checkpoint.image_processor.save_pretrained(saving)
-    (saving / CARD).write_text(card, encoding="utf-8")
-    for file in saving.iterdir():
-        file.chmod(READABLE)
-    check_is_free(out)
-    saving.rename(out)
-    return registered(out)
-
-
-def registered(out: Path) -> LocalModel:
-    """Return a model of the models folder, or of any other.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
-    model = find_model(str(out), ModelsSettings().models)
-    if model is None:
-        raise FileNotFoundError(f"{out} is no model")
-    return model
+    saving.mkdir(parents=True)
+    save(saving)
+    write_record(saving, record)
+    saving.rename(place.folder)

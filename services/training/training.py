@@ -1,23 +1,29 @@
 """Fine-tuning: batches of lines in, the weights that read the validation split best out."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
-from app.engines.trocr import Checkpoint
+from app.engines.runtimes import PROCESSORS, declared_flags
+from services.training.batches import epoch_batches, pictures
+from services.training.checkpoint import CheckpointFile
 from services.training.lines import Line
-from services.training.measuring import measure
+from services.training.measuring import measure, read_lines
+from services.training.trainee import Trainee
 
-IGNORED = -100
-"""Label of what counts for no loss, in torch."""
 LARGEST_GRADIENT = 1.0
 TINY = 1_000_000
 """Parameters; the steps of smaller models are so short that several threads wait for each other
 most of the time."""
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises."""
+SHOWN_STEPS = 50
+"""Whose mean loss is shown while an epoch runs."""
 
 Progress = Callable[[int, int, str], None]
 """Told how many of how many steps are done, and in words how it goes."""
@@ -32,35 +38,36 @@ class Plan:
     """Lines of a step."""
     learning_rate: float
     """The highest; it rises to it, and falls to nothing in the end."""
+    patience: int
+    """Epochs without a better reading of the validation split, after which training ends."""
     seed: int
     device: str
+    is_augmented: bool
 
 
 @dataclass(frozen=True)
-class Course:
-    """How the training went, an epoch each."""
+class Epoch:
+    """How an epoch went."""
 
-    train: list[float]
-    """Mean cross entropy of a token."""
-    validation: list[float]
-    """The same of the validation split; empty without one."""
-    validation_cer: list[float]
-    """Its character error rate, which says more: the cross entropy of a model that gets surer of
-    its few errors rises while the errors get fewer."""
+    loss: float
+    """Mean of its steps."""
+    seconds: float
+    cer: float | None
+    """Character error rate of the validation split; None without one."""
+    exact: float | None
+
+
+@dataclass
+class Course:
+    """How the training went."""
+
+    epochs: list[Epoch] = field(default_factory=list)
 
     @property
     def best_epoch(self) -> int:
         """Whose weights are kept, from 1; without validation split the last."""
-        if not self.validation:
-            return len(self.train)
-        merits = list(zip(self.validation_cer, self.validation, strict=True))
-        return 1 + merits.index(min(merits))
-
-
-def use_few_threads_for(checkpoint: Checkpoint) -> None:
-    """Compute a tiny model on one thread; any other as torch does, on all cores."""
-    if sum(each.numel() for each in checkpoint.model.parameters()) < TINY:
-        torch.set_num_threads(1)
+        rates = [each.cer for each in self.epochs if each.cer is not None]
+        return 1 + rates.index(min(rates)) if rates else len(self.epochs)
 
 
 def chosen_device(name: str) -> str:
@@ -77,132 +84,155 @@ def chosen_device(name: str) -> str:
     raise ValueError(f"there is no device {name}")
 
 
-def can_write(checkpoint: Checkpoint, text: str) -> bool:
-    """Whether a model has tokens for a text; one made for other texts may lack characters."""
-    tokens = checkpoint.tokenizer(text, add_special_tokens=False).input_ids
-    return checkpoint.tokenizer.unk_token_id not in tokens
-
-
 def fine_tune(
-    checkpoint: Checkpoint,
+    trainee: Trainee,
     train: Sequence[Line],
     validation: Sequence[Line],
     plan: Plan,
+    *,
+    checkpoint: CheckpointFile,
     progress: Progress,
 ) -> Course:
-    """Train a checkpoint in place; equal each time on one machine.
+    """Train a model in place, going on where a checkpoint left off; equal each time on one machine.
 
     Raises:
         RefusedError: An image can't be decoded.
+        OSError: The checkpoint can't be written.
     """
-    model = checkpoint.model.to(plan.device)
-    examples = _Examples(checkpoint, plan.device)
-    shuffling = torch.Generator().manual_seed(plan.seed)
-    steps = plan.epochs * -(-len(train) // plan.batch)
-    optimiser = _Optimiser(model, plan.learning_rate, steps)
-    course, kept = Course([], [], []), None
-    for epoch in range(1, plan.epochs + 1):
-        losses = []
-        model.train()
-        for batch in _batches(train, plan.batch, shuffling):
-            losses.append(optimiser.step(examples.loss(batch)))
-            progress(optimiser.done, steps, _in_words(epoch, course))
-        course.train.append(sum(losses) / len(losses))
-        if validation:
-            course.validation_cer.append(measure(checkpoint, validation).cer)
-            model.to(plan.device)  # the engine prefers another, where there is one
-            course.validation.append(_loss_of(examples, validation, plan.batch))
-            if course.best_epoch == epoch:
-                kept = {name: each.clone() for name, each in model.state_dict().items()}
-    if kept is not None:
-        model.load_state_dict(kept)
-    progress(steps, steps, _in_words(plan.epochs, course))
-    return course
+    training = _Training(trainee, train, validation, plan, checkpoint=checkpoint, progress=progress)
+    training.resume()
+    while not training.is_over:
+        training.run_epoch()
+    return training.finish()
 
 
-class _Optimiser:
-    """AdamW whose learning rate rises for some steps, and then falls."""
+class _Training:
+    """State of a training: all that a checkpoint holds."""
 
-    def __init__(self, model: Any, learning_rate: float, steps: int) -> None:
-        self._parameters = list(model.parameters())
-        self._adam = torch.optim.AdamW(self._parameters, lr=learning_rate)
-        self._rate = torch.optim.lr_scheduler.OneCycleLR(
-            self._adam, max_lr=learning_rate, total_steps=steps, pct_start=WARM_UP
-        )
-        self.done = 0
+    def __init__(
+        self,
+        trainee: Trainee,
+        train: Sequence[Line],
+        validation: Sequence[Line],
+        plan: Plan,
+        *,
+        checkpoint: CheckpointFile,
+        progress: Progress,
+    ) -> None:
+        self._trainee, self._train, self._validation = trainee, train, validation
+        self._plan, self._checkpoint, self._progress = plan, checkpoint, progress
+        self._module = trainee.module.to(plan.device)
+        if sum(each.numel() for each in self._module.parameters()) < TINY:
+            torch.set_num_threads(1)
+        self._optimiser = torch.optim.AdamW(trainee.parameters(), lr=plan.learning_rate)
+        self._mixed = _mixed_precision(plan.device)
+        self._course = Course()
+        self._losses: list[float] = []
+        self._seconds = 0.0
+        self._best: dict[str, Any] | None = None
 
-    def step(self, loss: Any) -> float:
-        """Go one step down; return the loss."""
-        self._adam.zero_grad()
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are done, or several brought nothing."""
+        done, since = len(self._course.epochs), self._course.best_epoch
+        return done >= self._plan.epochs or (done - since >= self._plan.patience)
+
+    def resume(self) -> None:
+        """Take over the state of a checkpoint, where there is one."""
+        if (state := self._checkpoint.load()) is None:
+            return
+        self._module.load_state_dict(state["model"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._best = state["best"]
+        self._course = Course([Epoch(**each) for each in state["epochs"]])
+        self._losses, self._seconds = state["losses"], state["seconds"]
+
+    def run_epoch(self) -> None:
+        """Take the steps of an epoch that are left, and measure."""
+        number, plan = len(self._course.epochs), self._plan
+        batches = epoch_batches(self._train, plan.batch, seed=plan.seed, epoch=number)
+        self._trainee.parameters()
+        for step in range(len(self._losses), len(batches)):
+            started = time.monotonic()
+            part = (number + step / len(batches)) / plan.epochs
+            self._losses.append(self._step(batches[step], step, part))
+            self._seconds += time.monotonic() - started
+            done = number * len(batches) + step + 1
+            self._progress(done, plan.epochs * len(batches), self._in_words())
+            if self._checkpoint.is_due:
+                self._save()
+        self._end_epoch()
+        self._save()
+
+    def finish(self) -> Course:
+        """Go back to the best weights."""
+        if self._best is not None:
+            self._module.load_state_dict(self._best)
+        self._module.to("cpu").eval()
+        return self._course
+
+    def _step(self, batch: Sequence[Line], step: int, part: float) -> float:
+        seed = (self._plan.seed, len(self._course.epochs), step)
+        torch.manual_seed(hash(seed))  # of dropout
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._plan.learning_rate * group["factor"] * _rate(part)
+        images = pictures(batch, seed=seed, is_augmented=self._plan.is_augmented)
+        with self._mixed():
+            loss = self._trainee.loss(images, [line.text for line in batch])
+        self._optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._parameters, LARGEST_GRADIENT)
-        self._adam.step()
-        self._rate.step()
-        self.done += 1
+        torch.nn.utils.clip_grad_norm_(self._module.parameters(), LARGEST_GRADIENT)
+        self._optimiser.step()
         return float(loss.detach())
 
+    def _end_epoch(self) -> None:
+        loss = sum(self._losses) / len(self._losses)
+        measured = None
+        if self._validation:
+            self._module.eval()
+            measured = measure(read_lines(self._trainee.engine(), self._validation))
+        self._course.epochs.append(
+            Epoch(
+                loss=loss,
+                seconds=round(self._seconds, 1),
+                cer=measured.cer if measured else None,
+                exact=measured.exact if measured else None,
+            )
+        )
+        self._losses, self._seconds = [], 0.0
+        if measured and self._course.best_epoch == len(self._course.epochs):
+            self._best = {name: each.clone() for name, each in self._module.state_dict().items()}
 
-class _Examples:
-    """Turns lines into what the model computes with.
+    def _save(self) -> None:
+        self._checkpoint.save(
+            {
+                "model": self._module.state_dict(),
+                "optimiser": self._optimiser.state_dict(),
+                "best": self._best,
+                "epochs": [asdict(each) for each in self._course.epochs],
+                "losses": self._losses,
+                "seconds": self._seconds,
+            }
+        )
 
-    The decoder is given the start token and the text, and has to say the text and the end: what
-    TrOCR was trained with, and what ``generate`` begins with.
-    """
-
-    def __init__(self, checkpoint: Checkpoint, device: str) -> None:
-        generation = checkpoint.model.generation_config
-        end = generation.eos_token_id
-        self._checkpoint = checkpoint
-        self._device = device
-        self._start: int = generation.decoder_start_token_id
-        self._end: int = end[0] if isinstance(end, list) else end
-        self._padding: int = generation.pad_token_id
-        self._most_tokens: int = checkpoint.model.config.decoder.max_position_embeddings
-
-    def loss(self, lines: Sequence[Line]) -> Any:
-        """Return the mean cross entropy of their tokens."""
-        images = [line.pixels for line in lines]
-        inputs = self._checkpoint.image_processor(images=images, return_tensors="pt")
-        texts = [self._tokens(line.text) for line in lines]
-        most = self._most_tokens  # what is cut off a longer text is the end token too
-        given = _padded([[self._start, *tokens][:most] for tokens in texts], self._padding)
-        labels = _padded([[*tokens, self._end][:most] for tokens in texts], IGNORED)
-        return self._checkpoint.model(
-            pixel_values=inputs["pixel_values"].to(self._device),
-            decoder_input_ids=given.to(self._device),
-            labels=labels.to(self._device),
-        ).loss
-
-    def _tokens(self, text: str) -> list[int]:
-        tokens: list[int] = self._checkpoint.tokenizer(text, add_special_tokens=False).input_ids
-        return tokens
-
-
-def _padded(rows: Sequence[Sequence[int]], padding: int) -> Any:
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[padding] * (longest - len(row))] for row in rows])
+    def _in_words(self) -> str:
+        done, recent = self._course.epochs, self._losses[-SHOWN_STEPS:]
+        words = f"epoch {len(done) + 1}, loss {sum(recent) / len(recent):.3f}"
+        if done and done[-1].cer is not None:
+            best = done[self._course.best_epoch - 1].cer
+            words += f", validation CER {done[-1].cer:.1%} (best {best:.1%})"
+        return words
 
 
-def _batches(lines: Sequence[Line], size: int, shuffling: Any) -> Iterator[list[Line]]:
-    order = torch.randperm(len(lines), generator=shuffling)
-    for numbers in order.split(size):
-        yield [lines[number] for number in numbers.tolist()]
+def _rate(part: float) -> float:
+    """Return the share of the highest learning rate: it rises straight, and falls as a cosine."""
+    if part < WARM_UP:
+        return part / WARM_UP
+    return 0.5 + 0.5 * math.cos(math.pi * (part - WARM_UP) / (1 - WARM_UP))
 
 
-def _loss_of(examples: _Examples, lines: Sequence[Line], size: int) -> float:
-    """Return the mean loss of lines, by a model that does not learn from them."""
-    total = 0.0
-    with torch.inference_mode():
-        for start in range(0, len(lines), size):
-            batch = lines[start : start + size]
-            total += float(examples.loss(batch)) * len(batch)
-    return total / len(lines)
-
-
-def _in_words(epoch: int, course: Course) -> str:
-    words = f"epoch {epoch}"
-    if course.train:
-        words += f", loss {course.train[-1]:.3f}"
-    if course.validation_cer:
-        words += f", validation CER {course.validation_cer[-1]:.1%}"
-    return words
+def _mixed_precision(device: str) -> Callable[[], AbstractContextManager[Any]]:
+    """Return what computes in bfloat16 where that is faster: on GPUs, and with AMX."""
+    if device == "cpu" and "amx_bf16" not in declared_flags(PROCESSORS):
+        return nullcontext
+    return lambda: torch.autocast(device, dtype=torch.bfloat16)

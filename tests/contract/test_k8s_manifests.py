@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
@@ -11,7 +13,14 @@ from infra.local.servers import notification_environment
 from services.provisioner.broker_users import with_users
 from services.provisioner.settings import UsersSettings
 from tests.support.compose import ROOT, parsed
-from tests.support.kubernetes import OVERLAYS, built, of_kind, workloads
+from tests.support.kubernetes import (
+    KUBERNETES_FOLDER,
+    OVERLAYS,
+    build,
+    built,
+    of_kind,
+    workloads,
+)
 
 KUBERNETES = "1.34"
 FOREIGN = {
@@ -220,3 +229,28 @@ def test_documented_secrets_are_those_that_are_referred_to() -> None:
         for secret in referred - own - {"docreco-mongo-scram"}:
             last = secret.rpartition("-")[2]
             assert f"`{secret}`" in text or f"`-{last}`" in text, secret
+
+
+@EACH
+def test_component_gives_the_ocr_api_trained_models(overlay: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(KUBERNETES_FOLDER, tmp_path / "k8s")
+    file = folder / "overlays" / overlay / "kustomization.yaml"
+    with file.open("a") as lines:
+        lines.write("components: [../../components/models]\n")
+    made = {each["metadata"]["name"]: each for each in build(file.parent)}
+    before = {each["metadata"]["name"] for each in built(overlay)}
+
+    assert made.keys() - before == {"docreco-models"}
+    kubernetes_validate.validate(made["docreco-models"], KUBERNETES, strict=True)
+    [api] = [
+        each
+        for each in build(file.parent)
+        if (each["kind"], each["metadata"]["name"]) == ("Deployment", "ocr-api")
+    ]
+    kubernetes_validate.validate(api, KUBERNETES, strict=True)
+    [mount] = [
+        each
+        for each in api["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+        if each["name"] == "models"
+    ]
+    assert mount == {"name": "models", "mountPath": "/srv/docreco/.models", "readOnly": True}

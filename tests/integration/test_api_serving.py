@@ -268,3 +268,34 @@ async def test_with_a_token_only_health_and_documentation_are_open() -> None:
 async def test_the_loaded_model_can_be_seen_in_the_metrics() -> None:
     async with picky_api() as (api, _):
         assert api.metric("ocr_model_info", engine="fake", model_version="1") == 1
+
+
+async def test_another_model_is_served_without_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that can't be loaded is not: the model before goes on reading."""
+    monkeypatch.setattr("app.predictor.CHECK_SECONDS", 0.01)
+    engines: dict[str, FakeEngine] = {"one": FakeEngine(), "two": FakeEngine(model_version="2")}
+    for engine in engines.values():
+        engine.gate.set()
+    asked, wanted = list[str](), ["one"]
+
+    def load() -> FakeEngine:
+        asked.append(wanted[0])
+        return engines[wanted[0]]
+
+    async def version() -> Any:
+        async with api.session.get("/readyz") as response:
+            return (await response.json(content_type=None)).get("model_version")
+
+    async with running_api(load, wanted=lambda: wanted[0]) as api:
+        await ready(api)
+        assert await version() == "1"
+        wanted[0] = "two"
+        await until(lambda: api.predictor.model["model_version"] == "2")
+        _, read = await api.predict(line(320))
+        assert read["model_version"] == await version() == "2"
+        assert api.metric("ocr_model_info", engine="fake", model_version="1") == 0
+        assert api.metric("ocr_model_info", engine="fake", model_version="2") == 1
+        wanted[0] = "missing"
+        await until(lambda: asked[-1] == "missing")
+        assert (await api.predict(line(320)))[1]["model_version"] == "2"
+    assert asked == ["one", "two", "missing"]

@@ -10,14 +10,19 @@ import yaml
 
 from tests.support.compose import ROOT
 
+KUBERNETES_FOLDER = ROOT / "infra" / "k8s"
 OVERLAYS = ("local", "production")
 
 
 @cache
 def built(overlay: str) -> list[dict[str, Any]]:
     """Return the manifests of an overlay."""
+    return build(KUBERNETES_FOLDER / "overlays" / overlay)
+
+
+def build(folder: Path) -> list[dict[str, Any]]:
+    """Return the manifests of a folder of kustomize."""
     kubectl = Path(sys.executable).with_name("kubectl")
-    folder = ROOT / "infra" / "k8s" / "overlays" / overlay
     done = subprocess.run(  # noqa: S603
         [kubectl, "kustomize", folder], capture_output=True, text=True, check=False
     )

@@ -93,6 +93,7 @@ async def running_api(
     *,
     downloads: DownloadSettings | None = None,
     open_store: OpenStore | None = None,
+    wanted: Callable[[], str] = str,
     **settings: Any,
 ) -> AsyncIterator[Api]:
     """Serve the API with an engine on a free port; the model may still be loading.
@@ -101,6 +102,7 @@ async def running_api(
         load: Loads the engine.
         downloads: What requests with a URL may reach.
         open_store: Where the images of requests are written, if at all.
+        wanted: Says which model is to be served.
         settings: Of the API.
     """
     limits = OcrSettings(port=0, **settings)
@@ -114,6 +116,7 @@ async def running_api(
     )
     predictor = Predictor(
         load,
+        wanted,
         queue,
         metrics,
         threads=limits.threads,

@@ -71,7 +71,7 @@ async def test_bug_is_counted_and_a_refusal_is_not_a_bug() -> None:
     registry = CollectorRegistry()
     metrics = OcrMetrics(registry, low_score_threshold=0.5)
     queue = WorkQueue(threads=1, max_waiting=1, max_wait_seconds=1)
-    predictor = Predictor(BrokenEngine, queue, metrics, threads=1, max_image_pixels=1_000_000)
+    predictor = Predictor(BrokenEngine, str, queue, metrics, threads=1, max_image_pixels=1_000_000)
 
     def bugs() -> float | None:
         return registry.get_sample_value("ocr_rejections_total", {"code": INTERNAL_ERROR})
@@ -100,7 +100,7 @@ async def test_an_engine_that_answers_no_reading_ends_no_thread(
 ) -> None:
     metrics = OcrMetrics(CollectorRegistry(), low_score_threshold=0.5)
     queue = WorkQueue(threads=1, max_waiting=1, max_wait_seconds=1)
-    predictor = Predictor(engine, queue, metrics, threads=1, max_image_pixels=1_000_000)
+    predictor = Predictor(engine, str, queue, metrics, threads=1, max_image_pixels=1_000_000)
 
     async with predictor.running(wait_for_model=True), asyncio.timeout(10):
         for _ in range(2):

@@ -259,7 +259,7 @@ async def test_train_without_torch_names_the_extra(
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "torch", None)
 
-    result = await docreco("train", tmp_path, "--out", tmp_path / "model")
+    result = await docreco("train", tmp_path, "--name", "model")
 
     assert result.exit_code == 3
     assert "torch is not installed" in result.stderr

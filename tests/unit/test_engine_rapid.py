@@ -48,7 +48,9 @@ def load() -> Load:
             patch.setenv("OCR_RUNTIME", runtime)
             patch.setenv("OCR_PRECISION", precision)
             patch.setenv("OCR_ALPHABET", alphabet)
-            return rapid.load(threads=2)
+            engine = rapid.load(threads=2)
+        assert isinstance(engine, RapidEngine)
+        return engine
 
     return loaded
 

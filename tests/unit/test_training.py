@@ -1,29 +1,61 @@
 """``docreco train`` on small exports: what it refuses, and what it makes."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from infra.local.settings import child_environment
 from services.cli.main import app
 from services.common.domain.labels import Origin
 from services.datasets.manifest import Format, SplitName
 from tests.support.exports import write_export
 from tests.support.tiny_trocr import make_tiny_trocr, need_trocr
 
-pytestmark = pytest.mark.slow
-
 need_trocr()
 
-TEXTS: dict[SplitName, list[str]] = {"train": ["one", "two", "three", "four"], "test": ["five"]}
+from app.engines.loading import load_engine  # noqa: E402  after what skips
+from services.training.batches import epoch_batches, pictures  # noqa: E402
+from services.training.lines import read_export  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+TEXTS: dict[SplitName, list[str]] = {
+    "train": ["a", "b", "c", "d"],
+    "validation": ["e"],
+    "test": ["f"],
+}
+"""The tiny checkpoint has tokens for single letters only."""
+ADDED = "\N{MATHEMATICAL LEFT WHITE SQUARE BRACKET}"
+KILLED = """
+import os, signal
+from services.cli.main import app
+from services.training.checkpoint import CheckpointFile
+
+save = CheckpointFile.save
+
+def save_and_die(self, state):
+    save(self, state)
+    if len(state["epochs"]) == 2 and state["losses"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+CheckpointFile.save, CheckpointFile.is_due = save_and_die, True
+app()
+"""
+"""Saves at every step, and is killed in the middle of the third epoch."""
+TINY = ("--base", "start", "--batch", "2", "--learning-rate", "0.01")
 
 
 @pytest.fixture(autouse=True)
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OCR_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("COLUMNS", "200")
+    make_tiny_trocr(tmp_path / "models/start")
     return tmp_path / "models"
 
 
@@ -40,85 +72,127 @@ def answer(*arguments: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("texts", "layout", "origin", "words"),
+    ("texts", "origin"),
     [
-        ({}, Format.HF, Origin.ANNOTATION, "no annotated images"),
-        ({"validation": ["one"]}, Format.HF, Origin.ANNOTATION, "no annotated images"),
-        (TEXTS, Format.HF, Origin.PREDICTION, "no annotated images"),
-        (TEXTS, Format.KRAKEN, Origin.ANNOTATION, "laid out for kraken"),
+        ({}, Origin.ANNOTATION),
+        ({"validation": ["one"]}, Origin.ANNOTATION),
+        (TEXTS, Origin.PREDICTION),
     ],
-    ids=["empty", "nothing to learn from", "only predictions", "another layout"],
+    ids=["empty", "nothing to learn from", "only predictions"],
 )
 def test_export_that_teaches_nothing_is_refused(
-    tmp_path: Path, texts: Any, layout: Format, origin: Origin, words: str
+    tmp_path: Path, models: Path, texts: Any, origin: Origin
 ) -> None:
-    export = write_export(tmp_path / "set", texts, layout=layout, origin=origin)
+    export = write_export(tmp_path / "set", texts, origin=origin)
 
-    assert words in train(export, "--out", tmp_path / "model", status=4)
-    assert not (tmp_path / "model").exists()
+    assert "no annotated images" in train(export, "--name", "model", status=4)
+    assert not (models / "model").exists()
 
 
 def test_what_can_not_be_is_refused_before_training(tmp_path: Path, models: Path) -> None:
     export = write_export(tmp_path / "set", TEXTS)
-    taken = models / "taken"
-    taken.mkdir(parents=True)
 
-    assert "there already" in train(export, "--out", taken, status=4)
-    assert "manifest.json can't be read" in train(models, "--out", tmp_path / "model", status=4)
-    nowhere = ("--device", "abacus")
-    assert "no device abacus" in train(export, "--out", tmp_path / "m", *nowhere, status=4)
-
-
-def test_equal_seeds_give_one_model_and_others_another(tmp_path: Path, models: Path) -> None:
-    exports = (
-        write_export(tmp_path / "hf", TEXTS),
-        write_export(tmp_path / "parquet", TEXTS, layout=Format.PARQUET),
+    assert "there already" in train(export, "--name", "start", status=4)
+    for name in ("../model", "ppocrv6", ""):
+        assert "can't be a model's name" in train(export, "--name", name, status=4)
+    assert "manifest.json can't be read" in train(models, "--name", "model", status=4)
+    assert "no device abacus" in train(
+        export, "--name", "model", *TINY, "--device", "abacus", status=4
     )
-    settings = ("--epochs", 1, "--batch", 2)
-    first, other = (
-        answer(exports[0], "--out", models / f"lines-{seed}", "--seed", seed, *settings)
-        for seed in (1, 2)
+    strange = write_export(tmp_path / "strange", {"train": ["\N{GREEK SMALL LETTER OMEGA}"]})
+    assert "can write no text" in train(strange, "--name", "none", "--base", "start", status=4)
+
+
+@pytest.mark.parametrize("layout", Format)
+def test_every_layout_gives_the_same_lines(tmp_path: Path, layout: Format) -> None:
+    expected = read_export(write_export(tmp_path / "hf", TEXTS))
+    export = read_export(write_export(tmp_path / "set", TEXTS, layout=layout))
+
+    assert [line.text for line in export.validation] == ["e"]
+    assert {line.text for line in export.train} == {*TEXTS["train"]}
+    for one, other in zip(export.train, expected.train, strict=True):
+        assert (one.text, one.content, one.width) == (other.text, other.content, other.width)
+
+
+def test_without_a_validation_split_some_lines_are_held_out(tmp_path: Path) -> None:
+    texts = [f"{number:03}" for number in range(40)]
+    export = read_export(write_export(tmp_path / "set", {"train": texts}))
+
+    assert 0 < len(export.validation) < 12
+    assert len(export.train) + len(export.validation) == 40
+
+
+def test_steps_hold_each_line_once_and_follow_from_the_seed(tmp_path: Path) -> None:
+    texts = ["m" * (1 + number % 19) for number in range(60)]
+    lines = read_export(write_export(tmp_path / "set", {"train": texts})).train
+    steps = epoch_batches(lines, 8, seed=3, epoch=1)
+
+    assert sorted(line.text for step in steps for line in step) == sorted(
+        line.text for line in lines
     )
-    again = answer(exports[1], "--out", models / "again", "--seed", 1, *settings)
-
-    assert first["images"] == {"train": 4, "test": 1}
-    assert first["model_version"].startswith("lines-1@")
-    assert again["model_version"].partition("@")[2] == first["model_version"].partition("@")[2]
-    assert other["model_version"].partition("@")[2] != first["model_version"].partition("@")[2]
-    assert not [each.name for each in models.iterdir() if each.name.startswith(".")]
-
-
-def test_weights_of_the_epoch_that_reads_the_validation_split_best_are_kept(
-    tmp_path: Path, models: Path
-) -> None:
-    """Its texts have nothing in common with what is learnt by heart."""
-    export = write_export(tmp_path / "set", {"train": ["one", "no"], "validation": ["eeooee"]})
-    told = answer(export, "--out", models / "lines", "--epochs", 12)
-    merits = list(zip(told["course"]["validation_cer"], told["course"]["validation"], strict=True))
-
-    assert told["best_epoch"] == 1 + merits.index(min(merits)) < 12
-    [_, after] = told["read"]["validation"]
-    assert (after["images"], after["cer"]) == (1, min(merits)[0])
-    assert min(merits)[0] < merits[-1][0]
+    assert steps == epoch_batches(lines, 8, seed=3, epoch=1)
+    assert steps != epoch_batches(lines, 8, seed=3, epoch=2)
+    padding = [max(line.width for line in step) - line.width for step in steps for line in step]
+    assert sum(padding) / len(padding) < 40
+    one, other = (pictures(steps[0], seed=(1, 2), is_augmented=True) for _ in range(2))
+    assert all((first == second).all() for first, second in zip(one, other, strict=True))
 
 
-def test_checkpoint_goes_on_learning_what_it_can_write(tmp_path: Path, models: Path) -> None:
-    make_tiny_trocr(models / "start")  # has tokens for single letters only
-    export = write_export(tmp_path / "set", {"train": ["o", "on"]})
-    shown = train(
-        *(export, "--out", models / "next", "--from", "start"),
-        *("--epochs", 30, "--learning-rate", 0.01),
-    )
-    told = answer(export, "--out", models / "last", "--from", "next", "--epochs", 1)
+def test_training_that_was_killed_ends_as_if_it_had_not_been(tmp_path: Path, models: Path) -> None:
+    export = write_export(tmp_path / "set", TEXTS)
+    settings = (*TINY, "--epochs", "5", "--patience", "5")
+    arguments = (str(export), "--name", "lines", *settings)
+    environment = child_environment({"OCR_MODELS": str(models)})
+    command = [sys.executable, "-c", KILLED, "train", *arguments]
+    killed = subprocess.run(command, check=False, env=environment)  # noqa: S603  our own
+    assert killed.returncode == -signal.SIGKILL
+    assert "was interrupted" in train(*arguments, "--seed", 9, status=4)
+    resumed, whole = answer(*arguments), answer(str(export), "--name", "whole", *settings)
+
+    assert not (models / ".training/lines.pt").exists()
+    losses, expected = ([each["loss"] for each in told["course"]] for told in (resumed, whole))
+    assert losses == expected
+    assert len(losses) == 5
+    assert resumed["model_version"].partition("@")[2] == whole["model_version"].partition("@")[2]
+
+
+def test_training_ends_early_and_keeps_the_best_weights(tmp_path: Path) -> None:
+    """The validation split has nothing in common with what is learnt by heart."""
+    export = write_export(tmp_path / "set", {"train": ["a", "b"], "validation": ["c"]})
+    told = answer(export, "--name", "lines", *TINY, "--epochs", 20, "--patience", 2)
+    rates = [each["cer"] for each in told["course"]]
+
+    assert told["epochs"] < 20
+    assert told["best_epoch"] == 1 + rates.index(min(rates))
+    assert told["metrics"]["validation"]["after"]["cer"] == min(rates)
+
+
+def test_checkpoint_goes_on_learning_what_it_can_write(tmp_path: Path) -> None:
+    export = write_export(tmp_path / "set", {"train": ["o", "on"], "validation": ["o"]})
+    shown = train(export, "--name", "next", *TINY, "--epochs", 3)
+    told = answer(export, "--name", "last", "--base", "next", "--epochs", 1, "--rehearse", export)
 
     assert "start@" in shown
-    assert "no validation split" in shown
     assert "1 images of train left out" in shown
     assert "OCR_TROCR_MODEL=next" in shown
     assert told["left_out"] == 1
-    assert told["read"]["train"][0]["exact"] == 0.5
-    assert told["course"]["train"][0] < 0.1
-    strange = write_export(tmp_path / "strange", {"train": ["\N{GREEK SMALL LETTER OMEGA}"]})
-    assert "can write no text" in train(
-        *(strange, "--out", models / "none", "--from", "next"), status=4
-    )
+    assert told["base"].startswith("next@")
+    assert [each["base"].partition("@")[0] for each in told["history"]] == ["start"]
+    assert told["metrics"]["rehearsed"]["after"]["images"] == 1
+
+
+def test_default_engine_learns_a_character_it_never_had(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = write_export(tmp_path / "set", {"train": [f"{ADDED}a", "b"], "validation": ["ab"]})
+    told = answer(export, "--name", "lines", "--epochs", 1, "--batch", 2)
+    report = (models / "lines/report.html").read_text()
+
+    assert told["added_characters"] == ADDED
+    assert f"The alphabet grew by {ADDED}" in report
+    assert "data:image/png;base64," in report
+    monkeypatch.setenv("OCR_MODEL", "lines")
+    assert load_engine("rapidocr").model_version == told["model_version"]
+    again = answer(export, "--name", "more", "--base", "lines", "--epochs", 1, "--batch", 2)
+    assert again["added_characters"] == ""
+    assert again["base"].startswith("lines@")

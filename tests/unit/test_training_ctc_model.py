@@ -42,7 +42,7 @@ def on_torch(model: CtcModel, batch: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("alphabet", ["latin", "all"])
 def test_torch_computes_what_onnxruntime_computes(alphabet: str) -> None:
     weights = load_weights("all" if alphabet == "all" else "latin")
-    model, run = CtcModel(weights), open_onnxruntime(weights.model)
+    model, run = CtcModel(weights, version="1"), open_onnxruntime(weights.model)
 
     for pixels, _ in sample_lines()[:LINES]:
         batch = to_batch(pixels)
@@ -58,10 +58,11 @@ def test_trained_weights_are_served_by_the_default_engine(
     lines = [pixels for pixels, _ in sample_lines()[:LINES]]
     embedded = load_engine("rapidocr")
     weights = load_weights("latin")
-    model = CtcModel(grow(weights, [ADDED], ["["]))
+    model = CtcModel(grow(weights, [ADDED], ["["]), version="1")
     with torch.no_grad():
-        for parameter in model.train():
-            parameter.add_(torch.full_like(parameter, 1e-3))
+        for group in model.parameters():
+            for parameter in group["params"]:
+                parameter.add_(torch.full_like(parameter, 1e-3))
     model.network.eval()
     write_trained(tmp_path, model.export())
     monkeypatch.setenv("OCR_MODEL", str(tmp_path))
@@ -106,4 +107,4 @@ def test_files_of_another_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnexpectedModelError, match=r"characters\.txt has 337 .* 338 columns"):
         read_trained(tmp_path)
     with pytest.raises(UnexpectedModelError):
-        CtcModel(Weights(weights.model, weights.characters[:-1]))
+        CtcModel(Weights(weights.model, weights.characters[:-1]), version="1")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -39,6 +40,7 @@ def health_router(
     *,
     ready: Mapping[str, Check],
     alive: Mapping[str, Check] | None = None,
+    about: Callable[[], Mapping[str, str]] = dict,
     registry: CollectorRegistry = REGISTRY,
 ) -> APIRouter:
     """Build the three routes.
@@ -46,6 +48,7 @@ def health_router(
     Args:
         ready: Readiness checks, by name of the dependency.
         alive: Liveness checks: a failure needs a restart.
+        about: Further members of the answer of ``/readyz``.
         registry: Shown by ``/metrics``.
     """
     router = APIRouter(tags=["health"])
@@ -58,7 +61,7 @@ def health_router(
         "/readyz", summary="Can work be accepted now?", responses=_answers(*(alive or {}), *ready)
     )
     async def readyz() -> JSONResponse:
-        return await _answer({**(alive or {}), **ready})
+        return await _answer({**(alive or {}), **ready}, about())
 
     @router.get(
         "/metrics",
@@ -82,12 +85,14 @@ def _answers(*checks: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-async def _answer(checks: Mapping[str, Check]) -> JSONResponse:
+async def _answer(
+    checks: Mapping[str, Check], about: Mapping[str, str] = MappingProxyType({})
+) -> JSONResponse:
     results = await asyncio.gather(*(_outcome(check) for check in checks.values()))
     outcomes = dict(zip(checks, results, strict=True))
     is_well = all(outcome == "ok" for outcome in results)
     return JSONResponse(
-        {"status": "ok" if is_well else "unavailable", "checks": outcomes},
+        {"status": "ok" if is_well else "unavailable", "checks": outcomes, **about},
         status_code=200 if is_well else 503,
     )
 

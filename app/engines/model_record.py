@@ -1,0 +1,97 @@
+"""What is known of a model that was trained here: ``model.json`` in its folder."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from app.engines.base import Engine
+from app.engines.calibration import CalibratedEngine, Calibration
+from app.engines.models_folder import RECORD
+
+READABLE = 0o644
+
+
+class Rates(BaseModel):
+    """How well a model reads some lines."""
+
+    model_config = ConfigDict(frozen=True)
+
+    images: int
+    cer: float
+    exact: float
+    score: float
+    """Mean, before calibration."""
+
+
+class Change(BaseModel):
+    """How well the same lines were read before and after a training."""
+
+    model_config = ConfigDict(frozen=True)
+
+    before: Rates
+    after: Rates
+
+
+class Training(BaseModel):
+    """Where weights come from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    base: str
+    """The version of the model that it began with."""
+    trained_at: datetime
+    export_sha256: str
+    """Of the export's manifest, which says what the model has learnt from."""
+    images: dict[str, int]
+    licences: list[str]
+    """Of the data; empty where nothing is known."""
+    settings: dict[str, Any]
+    epochs: int
+    best_epoch: int
+    added_characters: str
+    metrics: dict[str, Change]
+    """By split."""
+
+
+class ModelRecord(Training):
+    """The content of ``model.json``."""
+
+    calibration: Calibration | None = None
+    """Turns scores into the probability that a line is read without an error."""
+    history: list[Training] = []
+    """Trainings of the models that it was trained from, the first one first."""
+
+    def calibrated(self, engine: Engine) -> Engine:
+        """Return the engine with calibrated scores, where its scores are those of the fit.
+
+        Another runtime or precision has scores of its own: they stay as they are.
+        """
+        fitted = self.calibration
+        if fitted is None or fitted.model_version != engine.model_version:
+            return engine
+        return CalibratedEngine(engine, fitted, file_hash=fitted.hash)
+
+
+def read_record(folder: Path) -> ModelRecord | None:
+    """Return what is known of a model; None where it was not trained here.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        return ModelRecord.model_validate_json((folder / RECORD).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise ValueError(f"{folder / RECORD} is damaged: {error}") from error
+
+
+def write_record(folder: Path, record: ModelRecord) -> None:
+    """Write what is known of a model, as a whole."""
+    staged = folder / f".{RECORD}.partial"
+    staged.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    staged.chmod(READABLE)
+    staged.rename(folder / RECORD)

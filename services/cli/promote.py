@@ -1,0 +1,181 @@
+"""``docreco models show|compare|promote|rollback``: what is served by the default engine."""
+
+import getpass
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from app.engines.model_record import ModelRecord, read_record
+from app.engines.models_folder import trained_model
+from app.engines.promotion import (
+    Act,
+    Promotion,
+    PromotionError,
+    change_promotions,
+    in_service,
+    read_promotions,
+)
+from app.engines.settings import ModelsSettings
+from app.engines.weights import EMBEDDED
+from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
+from services.cli.output import Output, cell, run, table
+
+By = Annotated[str, typer.Option(help="Who decides; else the user of this machine.")]
+Why = Annotated[str, typer.Option(help="Noted with the decision.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+Name = Annotated[str, typer.Argument(help=f"In the folder of models, or {EMBEDDED}.")]
+PICKED_UP = "APIs without OCR_MODEL pick it up within seconds; /readyz says what they serve."
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A model that the default engine can serve."""
+
+    name: str
+    content_hash: str
+    record: ModelRecord | None
+
+
+def show(name: Name, *, as_json: AsJson = False) -> None:
+    """Show where a model comes from, and how well it reads."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        model = _find(name)
+        record = model.record
+        document: dict[str, Any] = record.model_dump(mode="json") if record else {"model": name}
+        rows = [
+            [cell(field), cell(value)]
+            for field, value in document.items()
+            if field not in {"metrics", "history", "calibration"} and value not in ("", [], None)
+        ]
+        rows += [
+            [cell("trained from"), cell(each["model"])] for each in document.get("history", [])
+        ]
+        output.answer(
+            document, table(name, ("", ""), rows), *([_metrics([model])] if model.record else [])
+        )
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+def compare(name: Name, other: Name, *, as_json: AsJson = False) -> None:
+    """Compare what two trainings measured; docreco evaluate measures on the same images."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        models = [_find(name), _find(other)]
+        document = {
+            each.name: each.record.model_dump(mode="json") if each.record else None
+            for each in models
+        }
+        same = len({each.record.export_sha256 for each in models if each.record}) == 1
+        words = "" if same else "They were measured on different exports."
+        output.answer(document, _metrics(models), *([words] if words else []))
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+def promote(name: Name, *, by: By = "", reason: Why = "", as_json: AsJson = False) -> None:
+    """Put a model into service: running APIs pick it up by themselves."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        model = _find(name)
+        promotion = Promotion(
+            model=model.name, content_hash=model.content_hash, promoted=_act(by, reason)
+        )
+        _change(lambda promotions: [*promotions, promotion])
+        output.answer(promotion.model_dump(mode="json"), f"{model.name} is in service. {PICKED_UP}")
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+def rollback(*, by: By = "", reason: Why = "", as_json: AsJson = False) -> None:
+    """Take back the last promotion: the model before is served again."""
+    output = Output(as_json=as_json)
+    act = _act(by, reason)
+
+    def take_back(promotions: list[Promotion]) -> list[Promotion]:
+        if (last := in_service(promotions)) is None:
+            raise CommandError(
+                "nothing was promoted: the embedded model is in service",
+                status=ExitStatus.REFUSED,
+            )
+        return [
+            each.model_copy(update={"rolled_back": act}) if each is last else each
+            for each in promotions
+        ]
+
+    async def work() -> ExitStatus:
+        now = _change(take_back)
+        name = now.model if now else EMBEDDED
+        output.answer({"model": name}, f"{name} is in service again. {PICKED_UP}")
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+def promotions_document() -> dict[str, Any]:
+    """Return what is in service and what was, for ``docreco models list``.
+
+    Raises:
+        CommandError: The file of promotions is damaged.
+    """
+    try:
+        promotions = read_promotions(ModelsSettings().models)
+    except PromotionError as error:
+        raise CommandError(str(error), status=ExitStatus.REFUSED) from error
+    now = in_service(promotions)
+    return {
+        "in_service": now.model if now else EMBEDDED,
+        "promotions": [each.model_dump(mode="json") for each in promotions],
+    }
+
+
+def _find(name: str) -> _Known:
+    if name == EMBEDDED:
+        return _Known(name, "", None)
+    try:
+        model = trained_model(name, ModelsSettings().models)
+        return _Known(model.name, model.content_hash, read_record(model.folder))
+    except (FileNotFoundError, ValueError) as error:
+        raise CommandError(
+            str(error), status=ExitStatus.REFUSED, hint="docreco models list shows all."
+        ) from error
+
+
+def _change(change: Any) -> Promotion | None:
+    try:
+        return change_promotions(ModelsSettings().models, change)
+    except (PromotionError, OSError) as error:
+        raise CommandError(str(error), status=ExitStatus.REFUSED) from error
+
+
+def _act(by: str, reason: str) -> Act:
+    return Act(at=datetime.now(UTC), by=by or getpass.getuser(), reason=reason)
+
+
+def _metrics(models: list[_Known]) -> Any:
+    rows = [
+        [
+            *(cell(model.name), cell(split), cell(change.after.images)),
+            *(cell(f"{share:.1%}") for share in (change.before.cer, change.after.cer)),
+            *(cell(f"{share:.1%}") for share in (change.before.exact, change.after.exact)),
+        ]
+        for model in models
+        for split, change in (model.record.metrics if model.record else {}).items()
+    ]
+    columns = ("model", "split", "images", "CER before", "CER", "exact before", "exact")
+    return table("As measured when they were trained", columns, rows)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add them to ``docreco models``."""
+    for command in (show, compare, promote, rollback):
+        app.command(epilog=EXIT_STATUSES)(command)

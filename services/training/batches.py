@@ -1,0 +1,50 @@
+"""The order of lines in an epoch: shuffled, and those of a step of like widths.
+
+Everything follows from the seed, the epoch and the step, so a training that was interrupted goes
+on exactly as if it had not been.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from app.images import Pixels
+from services.training.augmentation import augment
+from services.training.lines import Line
+
+POOL = 40
+"""Steps whose lines are sorted by width together: more pad less, fewer shuffle better."""
+MOST_PIXELS = 640
+"""Mean width of the lines of a step, at a height of 48: longer lines make smaller steps."""
+
+
+def epoch_batches(lines: Sequence[Line], size: int, *, seed: int, epoch: int) -> list[list[Line]]:
+    """Return the steps of an epoch, each line once."""
+    random = np.random.default_rng((seed, epoch))
+    order = random.permutation(len(lines))
+    batches: list[list[Line]] = []
+    for start in range(0, len(order), POOL * size):
+        pool = [lines[number] for number in order[start : start + POOL * size]]
+        batches += _cut(sorted(pool, key=lambda line: line.width), size)
+    return [batches[number] for number in random.permutation(len(batches))]
+
+
+def _cut(lines: Sequence[Line], size: int) -> list[list[Line]]:
+    batches: list[list[Line]] = []
+    for line in lines:  # from narrow to wide: the last one of a step decides its width
+        last = batches[-1] if batches else []
+        if last and len(last) < size and (len(last) + 1) * line.width <= size * MOST_PIXELS:
+            last.append(line)
+        else:
+            batches.append([line])
+    return batches
+
+
+def pictures(batch: Sequence[Line], *, seed: tuple[int, ...], is_augmented: bool) -> list[Pixels]:
+    """Decode the lines of a step, and change them.
+
+    Raises:
+        RefusedError: The API would refuse one.
+    """
+    random = np.random.default_rng(seed)
+    return [augment(line.pixels, random) if is_augmented else line.pixels for line in batch]
