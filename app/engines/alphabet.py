@@ -1,4 +1,4 @@
-"""Which of a model's characters it may read.
+"""Alphabets: the characters that a model may read.
 
 The weights know the scripts of the whole world, and half of their work is to weigh 18,710
 characters against each other at every step.

@@ -28,7 +28,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class CalibrationError(Exception):
-    """A calibration can't be used; says why."""
+    """A calibration can't be used."""
 
 
 class Temperature(BaseModel):
@@ -116,7 +116,7 @@ class CalibratedEngine:
     Args:
         engine: Reads.
         calibration: Fitted to this version of the engine.
-        file_hash: Tells this calibration from others in ``model_version``.
+        file_hash: Identifies this calibration in ``model_version``.
 
     Raises:
         CalibrationError: It was fitted to another version.

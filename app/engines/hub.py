@@ -1,6 +1,6 @@
-"""The Hugging Face hub, asked once and briefly.
+"""Access to the Hugging Face hub with one short attempt.
 
-Its own client asks a hub that does not answer six times, for half a minute, before it says so.
+Its own client tries six times, for half a minute, before it reports an unavailable hub.
 """
 
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Resolved:
-    """The commit of a revision, and whether the hub has said so now."""
+    """The commit of a revision, and whether the hub has confirmed it."""
 
     commit: str
     problem: OSError | None
-    """Why it did not: what of the commit is in the hub's cache is all that can be had."""
+    """Reason why not: only the hub's cache is available."""
 
 
 def commit_of(name: str, revision: str) -> str:
-    """Return the commit that a revision of a model means now.
+    """Return the current commit of a revision of a model.
 
     Args:
         name: Of the model, on the hub.
@@ -27,8 +27,8 @@ def commit_of(name: str, revision: str) -> str:
     Raises:
         ImportError: The extra ``trocr`` is not installed.
         ConnectionError: The hub does not answer.
-        OSError: It refuses: ``response`` says how.
-        ValueError: It is no model's name.
+        OSError: It refuses, see ``response``.
+        ValueError: The name is invalid.
     """
     from huggingface_hub import HfApi  # noqa: PLC0415  comes with the extra trocr
     from huggingface_hub.errors import HTTPError  # noqa: PLC0415  of its HTTP client
@@ -44,12 +44,12 @@ def commit_of(name: str, revision: str) -> str:
 
 
 def resolve(name: str, revision: str) -> Resolved:
-    """Return the commit that a revision means now, or else meant when the hub last answered.
+    """Return the commit of a revision, from the hub or its cache.
 
     Raises:
         ImportError: The extra ``trocr`` is not installed.
-        OSError: The hub does not answer or refuses, and never said what the revision means.
-        ValueError: It is no model's name.
+        OSError: The hub does not answer or refuses, and the revision is not cached.
+        ValueError: The name is invalid.
     """
     from huggingface_hub import HfApi  # noqa: PLC0415  comes with the extra trocr
     from huggingface_hub.errors import RevisionResolutionError  # noqa: PLC0415
@@ -59,7 +59,7 @@ def resolve(name: str, revision: str) -> Resolved:
         commit_of(name, revision)
     except OSError as error:
         problem = error
-    try:  # notes what the hub says for later
+    try:  # caches the response
         found = HfApi().resolve_revision(
             name, revision=revision, local_files_only=problem is not None
         )

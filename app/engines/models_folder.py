@@ -1,4 +1,4 @@
-"""Models in a folder of this machine: found by name, and told apart by what is in them."""
+"""Local models: found by name, identified by content."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from pathlib import Path
 from app.engines.weights import TRAINED_FILE
 
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.onnx")
-"""All that a model is made of: weights, configuration, vocabulary, SentencePiece. Pickled weights
-(``*.bin``) run whatever is in them when they are loaded, so they are never wanted."""
+"""Files of a model: weights, configuration, vocabulary, SentencePiece. Pickled weights (``*.bin``)
+execute code when they are loaded, so they are excluded."""
 
 CONFIGURATION = "config.json"
 RECORD = "model.json"
-"""What is known of a model that was trained here: no part of it, since it changes later."""
+"""Metadata of a model that was trained here; not part of its hash, as it changes later."""
 _HASH_LENGTH = 12
 
 
@@ -22,23 +22,23 @@ class LocalModel:
     """A model's folder."""
 
     name: str
-    """Where it is, from the models folder on: ``microsoft/trocr-small-handwritten``."""
+    """Path relative to the models folder: ``microsoft/trocr-small-handwritten``."""
     folder: Path
 
     @property
     def is_for_default_engine(self) -> bool:
-        """Whether the engine ``rapidocr`` serves it; else it is one for ``trocr``."""
+        """Whether it is for the engine ``rapidocr``; otherwise for ``trocr``."""
         return (self.folder / TRAINED_FILE).is_file()
 
     @property
     def files(self) -> list[Path]:
-        """What the model is made of, in a fixed order; downloads' own notes are not."""
+        """Files of the model, in a fixed order, without metadata of downloads."""
         found = {path for pattern in WANTED for path in self.folder.glob(pattern)}
         return sorted(path for path in found if path.is_file() and path.name != RECORD)
 
     @property
     def size_bytes(self) -> int:
-        """Of all its files."""
+        """Size of all its files."""
         return sum(path.stat().st_size for path in self.files)
 
     @property
@@ -52,7 +52,7 @@ class LocalModel:
 
 
 def find_model(name: str, models_folder: Path) -> LocalModel | None:
-    """Return the model that a folder or a name in the models folder leads to, if there is one."""
+    """Return the model of a folder or of a name in the models folder, or None."""
     for folder in (models_folder / name, Path(name)):
         if any((folder / file).is_file() for file in (CONFIGURATION, TRAINED_FILE)):
             is_inside = folder.resolve().is_relative_to(models_folder.resolve())

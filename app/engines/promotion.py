@@ -1,8 +1,7 @@
-"""Which model the default engine serves: one small file in the folder of models.
+"""Promotions: a small file in the folder of models selects the default engine's model.
 
-It lists promotions; the last one that was not rolled back holds, and without one the embedded
-model is served. The file is replaced as a whole, so an API that reads it meanwhile sees the state
-before or after.
+The last promotion that was not rolled back is valid; without one the embedded model is served. The
+file is replaced atomically.
 """
 
 import fcntl
@@ -15,15 +14,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 POINTER = "promoted.json"
 KEPT = 100
-"""Promotions that the file remembers."""
+"""Limit of promotions in the file."""
 
 
 class PromotionError(Exception):
-    """The file of promotions can't be used; says why."""
+    """The file of promotions can't be used."""
 
 
 class Act(BaseModel):
-    """Who changed what is served, when and why."""
+    """A change of the served model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,7 +32,7 @@ class Act(BaseModel):
 
 
 class Promotion(BaseModel):
-    """A model that was put into service."""
+    """A promoted model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,7 +51,7 @@ class _File(BaseModel):
 
 
 def read_promotions(models: Path) -> list[Promotion]:
-    """Return what was promoted, the latest last; empty where nothing ever was.
+    """Return all promotions, the latest last.
 
     Raises:
         PromotionError: The file is damaged, or can't be read.
@@ -66,17 +65,17 @@ def read_promotions(models: Path) -> list[Promotion]:
 
 
 def in_service(promotions: list[Promotion]) -> Promotion | None:
-    """Return the promotion that holds; None: the embedded model is served."""
+    """Return the valid promotion; None: the embedded model is served."""
     return next((each for each in reversed(promotions) if each.rolled_back is None), None)
 
 
 def change_promotions(
     models: Path, change: Callable[[list[Promotion]], list[Promotion]]
 ) -> Promotion | None:
-    """Replace the list by what ``change`` makes of it; return the promotion that holds then.
+    """Update the list by ``change``; return the valid promotion afterwards.
 
     Raises:
-        PromotionError: The file is damaged.
+        PromotionError: The file is corrupt.
         OSError: It can't be written.
     """
     models.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ class UnavailablePrecisionError(Exception):
 
 @dataclass(frozen=True)
 class Form:
-    """How a model is computed: all that changes its scores beside the weights."""
+    """Runtime and precision of a model: all that changes its scores beside the weights."""
 
     runtime: Literal["onnxruntime", "openvino"]
     precision: Literal["f32", "bf16"]

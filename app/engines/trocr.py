@@ -30,7 +30,7 @@ _COMMIT_LENGTH = 12
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What transformers loads from a folder or from the hub."""
+    """A checkpoint loaded by transformers."""
 
     model: Any
     tokenizer: Any

@@ -20,7 +20,7 @@ from app.engines.alphabet import is_allowed
 from app.engines.settings import AlphabetName
 
 EMBEDDED = "ppocrv6"
-"""What the weights of the wheel are called among models."""
+"""Model name of the wheel's weights."""
 MODEL_FILE = "PP-OCRv6_rec_small.onnx"
 TRAINED_FILE, CHARACTERS_FILE = "weights.onnx", "characters.txt"
 """Of a trained model; the characters but for the blank, one a line, in the columns' order."""
@@ -33,7 +33,7 @@ _CHARACTERS = "character"
 
 @dataclass(frozen=True)
 class Weights:
-    """A model and what its columns mean."""
+    """A model and its characters by column."""
 
     model: bytes
     """ONNX: N x 3 x 48 x width in, N x steps x characters out, each a probability."""

@@ -31,7 +31,7 @@ LIST_SECONDS = 1800.0
 
 @asynccontextmanager
 async def open_fetcher(settings: CliSettings) -> AsyncIterator[FetcherClient]:
-    """Open a client for the length of an ``async with`` block; nothing is sent yet.
+    """Open a client for an ``async with`` block; it connects lazily.
 
     Raises:
         CommandError: In the block the fetcher did not answer, or refused.

@@ -36,7 +36,7 @@ class Job:
     collection: str | None = None
     details: Details = NO_DETAILS
     by: str | None = None
-    """Who submitted its batch."""
+    """Submitter of its batch."""
 
     @property
     def host(self) -> str:

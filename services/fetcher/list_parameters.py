@@ -75,7 +75,7 @@ class ListParameters(BaseModel):
 
     @property
     def list_options(self) -> ReadingOptions:
-        """How to read the list."""
+        """Options to read the list."""
         return ReadingOptions(self.encoding, self.url_column, self.text_column, self.group_column)
 
     @property

@@ -77,7 +77,7 @@ def shown_in(task: Task) -> list[str] | None:
         said = [schemas.Prediction.model_validate(each) for each in task.predictions]
         return [_text(_results(each.result)) for each in said]
     except (ValidationError, UnacceptableAnnotationError):
-        return None  # somebody else's predictions
+        return None  # not this project's predictions
 
 
 def replaces(annotation: Annotation, site: str, *, overwrite: bool, is_listed: bool) -> Replaces:

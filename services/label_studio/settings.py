@@ -35,7 +35,7 @@ class LabelStudioSettings(BaseSettings):
     )
     addresses: Literal["presigned", "s3"] = Field(
         "presigned",
-        description="How a task names its image: readable by whoever has the address, or "
+        description="URLs of images in tasks: a presigned URL, or "
         "`s3://bucket/key` for a source storage of the project.",
     )
     address_seconds: int = Field(

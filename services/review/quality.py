@@ -104,7 +104,7 @@ class Figures:
 
     @property
     def remark(self) -> str:
-        """What texts that were only accepted do to the error rate."""
+        """Effect of merely accepted texts on the error rate."""
         return accepted_remark(self.total, self.hows.get(How.ACCEPTED, Tally()))
 
     def by_host(self) -> list[tuple[str, Tally]]:

@@ -26,19 +26,19 @@ ProbabilityMap = NDArray[np.float32]
 
 MODEL_FILE = "PP-OCRv6_det_small.onnx"
 THRESHOLD = 0.4
-"""Probability of a pixel to be text, from which on it is."""
+"""Threshold of the probability of a text pixel."""
 LEAST_SCORE = 0.5
 """Mean probability of a line."""
 GROWTH = 1.4
 """The model finds the core of a line: each side is moved out by area * growth / perimeter."""
 LEAST_SIDE = 3
-"""Pixels of the reduced page: what is thinner is no text."""
+"""Minimum thickness of text, in pixels of the reduced page."""
 TALL = 2.0
-"""Height to width from which on a rectangle stands on its side."""
+"""Ratio of height to width of vertical lines."""
 REVISION = 1
-"""Of what is done with the model's output: raised by whoever changes what is found."""
+"""Version of the post-processing; increment it with each change of results."""
 _STRIDE = 32
-"""The model takes sides that are multiples of it."""
+"""Sides of the model's input are multiples of it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Detector(Protocol):
 
     name: str
     version: str
-    """Of all that changes what it finds: weights, libraries, settings."""
+    """Version of all that changes its results: weights, libraries, settings."""
 
     def find(self, pixels: Pixels) -> list[Found]:
         """Return the lines of an upright page, in any order."""
@@ -112,7 +112,7 @@ def load_detector(*, longest_side: int) -> PaddleDetector:
         "CPU",
         {
             "INFERENCE_NUM_THREADS": 1,
-            "INFERENCE_PRECISION_HINT": "f32",  # by itself it chooses by processor
+            "INFERENCE_PRECISION_HINT": "f32",  # the default depends on the processor
         },
     )
 

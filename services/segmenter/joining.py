@@ -41,12 +41,12 @@ class Box(NamedTuple):
 
     @property
     def left(self) -> float:
-        """Where it begins."""
+        """Start point."""
         return self.x - self.width / 2
 
     @property
     def right(self) -> float:
-        """Where it ends."""
+        """End point."""
         return self.x + self.width / 2
 
     @property

@@ -530,7 +530,7 @@ async def test_pushed_export_is_what_the_folder_holds(some: Collected, tmp_path:
         (["--format", "hf", "--push-to", "https://a/b"], 4, "no address"),
         (["--format", "hf", "--split", "a/b"], 2, "no split"),
         (["--format", "hf", "--since", "yesterday"], 2, "no time"),
-        ([], 2, "say which"),
+        ([], 2, "must be one of"),
         (["--from-manifest", "missing.json"], 4, "can't be read"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Read documents of MongoDB as their types, and generate the collections' schemas from these.
+"""Parse documents of MongoDB into types, and generate schemas from these.
 
 The provisioner sets the schemas as validators; ``docs/schemas`` has copies for readers.
 """
@@ -25,7 +25,7 @@ TYPES: Mapping[str, type[Record]] = {
     BATCHES: Batch,
     FETCHES: BatchItem,
 }
-"""By their collections."""
+"""Types by collection."""
 
 _KEPT = ("description", "required", "enum", "minimum", "maximum")
 """Keywords of JSON Schema that MongoDB supports."""
@@ -39,10 +39,10 @@ class InvalidDocumentError(PermanentError):
 
 
 def typed(kind: type[T], found: Document) -> T:
-    """Return a document of MongoDB as its type.
+    """Parse a document of MongoDB.
 
     Raises:
-        InvalidDocumentError: It is not of the type.
+        InvalidDocumentError: It does not match the type.
     """
     try:
         return kind.model_validate(found)
@@ -59,7 +59,7 @@ def schema_of(collection: str) -> Document:
 
 
 def _to_bson(node: Document, definitions: Document) -> Document:
-    """Translate a schema: MongoDB knows no references and no formats, but types of its own."""
+    """Translate a schema: MongoDB has its own types, and neither references nor formats."""
     if (reference := node.get("$ref")) is not None:
         node = {**definitions[reference.rpartition("/")[2]], **node}
     made: Document = {}

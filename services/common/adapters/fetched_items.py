@@ -1,7 +1,7 @@
-"""The ``fetches`` collection as others than the fetcher use it.
+"""Access to the ``fetches`` collection for other services than the fetcher.
 
-The consumer looks up where an image is from that does not fit its object's metadata, and forgetting
-an image erases what was submitted about it. The fetcher alone adds items and writes outcomes.
+The consumer reads provenance that does not fit object metadata, and erasure deletes submitted data.
+Only the fetcher inserts items and writes outcomes.
 """
 
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from services.common.domain.batch_item import BatchItem
 
 
 class FetchedItems:
-    """Reads items of batches; every method raises IndexUnavailableError where MongoDB fails.
+    """Reads items of batches; every method raises IndexUnavailableError if MongoDB fails.
 
     Args:
         collection: ``fetches``.
@@ -29,7 +29,7 @@ class FetchedItems:
         return None if found is None else typed(BatchItem, found)
 
     async def that_stored(self, key: str, *, before: datetime, limit: int) -> list[BatchItem]:
-        """Return the items that led to an object before a time, the earliest first."""
+        """Return the items that led to an object before a time, oldest first."""
         where = {"key": key, "finished_at": {"$lt": before}}
         found = self._collection.find(where, sort=[("finished_at", 1)], limit=limit)
         return [typed(BatchItem, each) async for each in found]
@@ -44,7 +44,7 @@ class FetchedItems:
         """Yield items of some URLs or with some bytes.
 
         Args:
-            urls: As they are fetched.
+            urls: As requested.
             patterns: Regular expressions of further URLs.
             hashes: SHA-256 of images.
         """
@@ -58,9 +58,9 @@ class FetchedItems:
             yield typed(BatchItem, item)
 
     async def erase(self, item: BatchItem) -> bool:
-        """Erase what was submitted of an item; its URL stays without its secrets, its outcome too.
+        """Erase an item's submitted data, except its redacted URL and outcome.
 
-        Returns whether it is there.
+        Returns whether it exists.
         """
         gone: Document = dict.fromkeys(
             ("annotation", "validators", "detail", "metadata", "group", "page_line")

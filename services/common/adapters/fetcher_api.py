@@ -31,11 +31,11 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class FetcherUnavailableError(UnavailableError):
-    """The fetcher does not answer, or can't do its work now.
+    """The fetcher does not answer, or reports a transient error.
 
     Args:
         message: What happened.
-        problem: What it said, where it did.
+        problem: Its explanation, if any.
     """
 
     code = "fetcher_unavailable"
@@ -47,11 +47,11 @@ class FetcherUnavailableError(UnavailableError):
 
 
 class UnexpectedAnswerError(FetcherUnavailableError):
-    """Something else than the fetcher answers."""
+    """The response is not the fetcher's."""
 
 
 class FetcherRefusedError(PermanentError):
-    """The fetcher does not take what it was sent."""
+    """The fetcher refuses the request."""
 
     code = "refused_by_fetcher"
 
@@ -61,12 +61,12 @@ class FetcherRefusedError(PermanentError):
 
 
 class FetcherClient:
-    """Asks the fetcher; every method raises FetcherUnavailableError or FetcherRefusedError.
+    """Client of the fetcher; every method may raise FetcherUnavailableError or FetcherRefusedError.
 
     Args:
-        session: Its requests are relative to the fetcher's address.
-        list_seconds: How long the answer to a list is waited for: the fetcher answers when it has
-            read it whole, and may take minutes to get one, or an archive, from its address.
+        session: With the fetcher's base URL.
+        list_seconds: Timeout of a submission: the fetcher answers after it has read the whole list,
+            which it may have to download for minutes.
     """
 
     def __init__(self, session: ClientSession, *, list_seconds: float = 0.0) -> None:
@@ -84,8 +84,8 @@ class FetcherClient:
         request: ListRequest = AS_FOUND,
         idempotency_key: str | None = None,
     ) -> Submission:
-        """Send a file; of a list, the ending of its name says the format."""
-        form = FormData(quote_fields=False)  # or names would be percent-encoded
+        """Submit a file; a list's format follows from the suffix of its name."""
+        form = FormData(quote_fields=False)  # otherwise names would be percent-encoded
         if request.name is not None:
             form.add_field("name", request.name)
         form.add_field("file", content, filename=file_name)
@@ -98,14 +98,14 @@ class FetcherClient:
         request: ListRequest = AS_FOUND,
         idempotency_key: str | None = None,
     ) -> Submission:
-        """Let the fetcher get a list, or an archive of images, by itself."""
+        """Submit the URL of a list or of an archive of images."""
         named = {} if request.name is None else {"name": request.name}
         return await self._submit(request, idempotency_key, json={"list_url": list_url, **named})
 
     async def _submit(
         self, request: ListRequest, idempotency_key: str | None, **body: Any
     ) -> Submission:
-        """Submit a list; with ``dry_run`` the answer is a Preview."""
+        """Submit a list; return a Preview with ``dry_run``."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         kind = Preview if request.dry_run else Submission
         return await self._ask(
@@ -119,11 +119,11 @@ class FetcherClient:
         )
 
     async def batch(self, batch_id: str) -> Batch:
-        """Return how far a batch is."""
+        """Return the progress of a batch."""
         return await self._ask(Batch, f"batches/{quote(batch_id, safe='')}")
 
     async def batches(self, cursor: str | None = None, *, limit: int) -> BatchPage:
-        """Return a page of batches, the newest first."""
+        """Return a page of batches, newest first."""
         params = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
         return await self._ask(BatchPage, "batches", params=params)
 
@@ -140,7 +140,7 @@ class FetcherClient:
             params["cursor"] = page.next
 
     async def hosts(self, *, limit: int) -> list[DelayedHost]:
-        """Return the hosts that are not asked now, those that are longest away first."""
+        """Return the paused hosts, the longest pause first."""
         return (await self._ask(HostPage, "hosts", params={"limit": str(limit)})).hosts
 
     async def _ask(
@@ -154,7 +154,7 @@ class FetcherClient:
         except (TimeoutError, aiohttp.ClientConnectionError, ConnectionError) as error:
             raise FetcherUnavailableError(f"{type(error).__name__}: {error}") from error
         except ValidationError as error:
-            detail = f"{error.error_count()} fields are not as expected"
+            detail = f"{error.error_count()} invalid fields"
             raise UnexpectedAnswerError(detail) from error
         except (aiohttp.ClientError, ValueError) as error:
             raise UnexpectedAnswerError(str(error)) from error
@@ -164,12 +164,12 @@ class FetcherClient:
 async def open_fetcher(
     url: HttpUrl, *, token: SecretStr | None, timeout_seconds: float, list_seconds: float = 0.0
 ) -> AsyncIterator[FetcherClient]:
-    """Open a client for the length of an ``async with`` block; nothing is sent yet.
+    """Open a client for an ``async with`` block; it connects lazily.
 
     Args:
         url: Address of the fetcher.
-        token: Its token, where it wants one.
-        timeout_seconds: Limit to connect, and between two reads of an answer.
+        token: Its token, if any.
+        timeout_seconds: Connect and read timeout.
         list_seconds: See FetcherClient.
     """
     async with api_session(url, token=token, timeout_seconds=timeout_seconds) as session:
@@ -195,5 +195,5 @@ async def _refusal(
     except ValidationError:
         problem = Problem(status=response.status, code=str(response.reason))
     if response.status >= 500:
-        return FetcherUnavailableError(f"it answers {response.status}", problem)
+        return FetcherUnavailableError(f"unexpected status {response.status}", problem)
     return FetcherRefusedError(problem)

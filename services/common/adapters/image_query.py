@@ -13,11 +13,11 @@ from services.common.domain.image_filter import ImageFilter
 
 _SEARCHED = ("prediction.text", "annotation.text", "key", "sources.name", "sources.url")
 _SMALL = "sources.group"
-"""So few images have a value of it that all are read, whatever order they are wanted in."""
+"""Selective fields: all matching images are read, in any order."""
 
 
 def to_query(where: ImageFilter) -> Document:
-    """Return a filter as MongoDB takes it; conditions that have an index of their own are first."""
+    """Return a filter for MongoDB, indexed conditions first."""
     limits, ignored = where.limits, None
     stored = {"$gte": limits.since, "$lt": limits.until}
     query: Document = {
@@ -42,10 +42,10 @@ def to_query(where: ImageFilter) -> Document:
 
 
 def narrowed(query: Document, field: str, range_: Document) -> tuple[Document, Document]:
-    """Divide a query of a range of a field into what an index knows, and the rest.
+    """Split a range query into an indexed stage and the rest.
 
-    MongoDB's stand-in uses a compound index only where nothing else is asked for, and none beside
-    ``$and``; in two stages it does. MongoDB itself makes one query of both stages.
+    MongoDB's stand-in uses a compound index only without other conditions, and none beside
+    ``$and``, so two stages are needed. MongoDB itself merges both stages.
     """
     if _SMALL in query:
         return {_SMALL: query[_SMALL]}, {"$and": [range_, query]}
@@ -62,7 +62,7 @@ def _is_one_value(query: Document, name: str) -> bool:
 
 
 def _of_source(where: ImageFilter) -> Document:
-    """Return what images meet of which one source meets all that is said of a source."""
+    """Return the condition that one source of an image matches all conditions of sources."""
     limits = where.limits
     source: dict[str, Any] = {
         "url": _any_of(where.urls),

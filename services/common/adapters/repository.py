@@ -1,7 +1,7 @@
-"""Collections whose documents are typed, and the only compare-and-set on them.
+"""Repositories of typed documents, and the only compare-and-set on them.
 
-Several services write ``images``, beside people's commands. Each writes only where nobody has
-written since it read (the document's ``revision``), and else decides again.
+Several services and commands write ``images``, each only if the document's ``revision`` is
+unchanged since it was read; otherwise they read and decide again.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -25,8 +25,8 @@ F = TypeVar("F")
 class Repository(Generic[D, F]):
     """Reads and changes the documents of a collection.
 
-    Every method raises IndexUnavailableError where MongoDB does not answer, and
-    InvalidDocumentError where a document is not of the type.
+    Every method raises IndexUnavailableError if MongoDB does not answer, and InvalidDocumentError
+    if a document does not match the type.
 
     Args:
         collection: Where they are.
@@ -131,7 +131,7 @@ class Repository(Generic[D, F]):
         return await self._write(before, after, changed)
 
     async def _before_write(self, before: D, after: D, *, is_inferred: bool) -> None:
-        """Do what a change needs first; a repository of its own may have something."""
+        """Prepare a change; a hook for subclasses."""
 
     async def _write(self, before: D, after: D, changed: set[str]) -> bool:
         if before.exists:

@@ -63,7 +63,7 @@ def collapse(text: str) -> str:
 
 
 def as_typed(text: str) -> str:
-    """Return text without control characters, which nobody could see and take out."""
+    """Return text without (invisible) control characters."""
     return _CONTROL_CHARACTERS.sub(" ", text)
 
 

@@ -1,7 +1,6 @@
-"""The document of a batch: a list that was submitted, and how far its items are.
+"""The batch document: a submitted list and its progress.
 
-A batch is only described by facts that its documents hold: state and counts are derived, so that
-they cannot disagree with its items.
+State and counts are derived from documents, so that they always match the items.
 """
 
 from collections import Counter
@@ -24,7 +23,7 @@ _LONG_AGO = datetime.fromtimestamp(0, tz=UTC)
 
 
 class BatchState(StrEnum):
-    """Where a batch stands."""
+    """State of a batch."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -32,16 +31,16 @@ class BatchState(StrEnum):
 
 
 class RetryScope(StrEnum):
-    """Which failed items a retry takes."""
+    """Selection of failed items for a retry."""
 
     TRANSIENT = "transient"
-    """Those whose reason may have passed: timeouts, 429, 5xx, …"""
+    """Transient failures: timeouts, 429, 5xx, …"""
     ALL = "all"
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many items have each outcome, and when the last was done."""
+    """Number of items by outcome, and the time of the last one."""
 
     by_outcome: Mapping[ItemOutcome, int]
     finished_at: datetime | None
@@ -52,7 +51,7 @@ class Counts:
 
     @property
     def queued(self) -> int:
-        """Items that are not done."""
+        """Unfinished items."""
         return self.by_outcome[ItemOutcome.QUEUED]
 
     @property
@@ -62,11 +61,11 @@ class Counts:
 
     @property
     def is_done(self) -> bool:
-        """Whether there are items, and each has its outcome."""
+        """Whether there are items, all with an outcome."""
         return not self.queued and self.total > 0
 
     def __add__(self, other: "Counts") -> "Counts":
-        """Return the counts of both together."""
+        """Return the sum of both."""
         times = [each for each in (self.finished_at, other.finished_at) if each is not None]
         return Counts(
             {
@@ -83,12 +82,12 @@ NOTHING = Counts(dict.fromkeys(ItemOutcome, 0), None)
 
 
 class RejectedRow(Record):
-    """A row of a list that is not taken."""
+    """A rejected row of a list."""
 
     model_config = ConfigDict(extra="ignore", from_attributes=True)
 
     line: int
-    """From 1; in a JSON list the place of the item."""
+    """From 1; in a JSON list the index of the item."""
     value: str
     """The row, cut short."""
     code: str = Field(examples=["unsupported_scheme"])
@@ -96,15 +95,15 @@ class RejectedRow(Record):
 
 
 class PageProgress(Record):
-    """How far the pages of a list are published, and what is counted of them for good."""
+    """Publishing progress of a list's pages, and totals of finished ones."""
 
     count: int = 0
     next: int = 0
-    """Pages that are published, in the order of ``Batch.page_at``."""
+    """Published pages, in the order of ``Batch.page_at``."""
     published: int = 0
-    """Items that are published."""
+    """Published items."""
     counted: tuple[int, ...] = ()
-    """Pages whose items all have an outcome; the following holds their sums."""
+    """Finished pages, whose sums follow."""
     kept: dict[ItemOutcome, int] = Field(default_factory=lambda: dict(NOTHING.by_outcome))
     failure_codes: dict[str, int] = Field(default_factory=dict)
     size_bytes: int = 0
@@ -112,25 +111,25 @@ class PageProgress(Record):
 
     @property
     def counts(self) -> Counts:
-        """What is counted for good."""
+        """Totals of finished pages."""
         kept = {outcome: self.kept.get(outcome, 0) for outcome in ItemOutcome}
         return Counts(kept, self.finished_at, self.failure_codes, self.size_bytes)
 
 
 class DispatchState(Record):
-    """Who publishes a batch's items, and how far that is."""
+    """Lease and position of publishing."""
 
     done: bool = False
     after: str | None = None
-    """Queued items are published once more, from behind this ``_id``; None: they are not."""
+    """Queued items are redispatched after this ``_id``; None: not."""
     version: int = 0
-    """Goes up with each retry and cancellation: progress of before is not written."""
+    """Incremented by each retry and cancellation, to reject outdated progress."""
     owner: str | None = None
     leased_until: datetime = _LONG_AGO
 
 
 class Batch(Record):
-    """A list that was submitted: a document of ``batches``."""
+    """A submitted list: a document of ``batches``."""
 
     model_config = ConfigDict(extra="ignore") | required(
         "_id", "created_at", "loaded", "pages", "dispatch"
@@ -139,51 +138,51 @@ class Batch(Record):
     id: str = Field(alias="_id")
     """Sorts by time."""
     name: str | None = None
-    """For people."""
+    """For display."""
     list_url: str | None = None
-    """Where its list is from, without secrets; None where the list itself was sent."""
+    """Redacted URL of its list; None if the list was uploaded."""
     kind: SourceKind = "url"
-    """By which way its images come."""
+    """Origin of its images."""
     collection: str | None = None
-    """What they belong to; earlier versions wrote none."""
+    """Collection of its images; earlier versions wrote none."""
     licence: str | None = None
-    """Of the images whose row says none."""
+    """Default licence of its images."""
     by: str | None = None
-    """Who submitted it."""
+    """Submitter."""
     created_at: datetime
     digest: str = ""
-    """Tells what was sent from anything else: a list, or the address of one."""
+    """Digest of the request: of the list, or of its URL."""
     content_digest: str = ""
-    """Tells the list itself from another at the same address."""
+    """Digest of the list itself."""
     idempotency_key: str | None = None
-    """Chosen by the client; missing where it chose none, as its index is unique."""
+    """Chosen by the client; missing if not set, as its index is unique."""
     loaded: bool = False
-    """Whether its whole list is written down."""
+    """Whether its list is complete."""
     touched_at: datetime | None = None
-    """When its list was last in use, until it is loaded."""
+    """Heartbeat of its list, until it is complete."""
     is_given_up: bool = False
-    """Whether it is cleared, as its list never came whole."""
+    """Whether it is deleted as incomplete."""
     cancelled_at: datetime | None = None
     requeue: RetryScope | None = None
-    """A retry that is asked for and not carried out."""
+    """A requested retry that is not carried out yet."""
     accepted: int = 0
     """Items."""
     rejected: tuple[RejectedRow, ...] = ()
-    """The first rows that were not taken."""
+    """The first rejected rows."""
     rejected_count: int = 0
     reading: Report = Field(default_factory=Report)
-    """How the list was read."""
+    """Reading report of the list."""
     pages: PageProgress = PageProgress()
     dispatch: DispatchState = DispatchState()
 
     @property
     def outcome_of_rest(self) -> ItemOutcome:
-        """Outcome of the items that have no document."""
+        """Outcome of the items without document."""
         is_cancelled = self.cancelled_at is not None
         return ItemOutcome.CANCELLED if is_cancelled else ItemOutcome.QUEUED
 
     def page_at(self, position: int) -> int:
-        """Return which page is published at a position.
+        """Return the page that is published at a position.
 
         Multiples of the golden section spread evenly over the list from the start, so that a list
         sorted by host is not fetched host by host.
@@ -195,28 +194,28 @@ class Batch(Record):
         return position * stride % count
 
     def uncounted_pages(self, begun: int) -> list[int]:
-        """Return the first ``begun`` pages, in the order in which they are published.
+        """Return the first ``begun`` pages in publishing order.
 
-        Without those that are counted for good.
+        Without those in the totals.
         """
         counted = set(self.pages.counted)
         numbers = map(self.page_at, range(min(begun, self.pages.count)))
         return [number for number in numbers if number not in counted]
 
     def completed(self, counts: Counts) -> Counts:
-        """Return counts in which the items without a document are queued, or cancelled."""
+        """Return counts with items without document as queued or cancelled."""
         by_outcome = dict(counts.by_outcome)
         by_outcome[self.outcome_of_rest] += self.accepted - counts.total
         return replace(counts, by_outcome=by_outcome)
 
     def state(self, counts: Counts) -> BatchState:
-        """Return where it stands, its items being counted."""
+        """Return its state, given the counts of its items."""
         if self.cancelled_at is not None:
             return BatchState.CANCELLED
         return BatchState.RUNNING if counts.queued else BatchState.COMPLETED
 
     def page_published(self, items: int) -> Self:
-        """Return it after its next page was published, or after there was none."""
+        """Return it after publishing its next page, if any."""
         following = min(self.pages.next + 1, self.pages.count)
         published = self.pages.published + items
         return self.having(
@@ -225,14 +224,14 @@ class Batch(Record):
         )
 
     def published_again(self, up_to: str | None) -> Self:
-        """Return it after queued items were published once more; None: all of them."""
+        """Return it after redispatching queued items; None: all of them."""
         is_done = up_to is None and self.pages.next >= self.pages.count
         return self.having(dispatch=self.dispatch.having(done=is_done, after=up_to))
 
     def requeued(self) -> Self:
-        """Return it after a retry was carried out: what is queued is to be published."""
+        """Return it after a retry, with queued items to publish."""
         return self.having(requeue=None, dispatch=self.dispatch.having(after=""))
 
     def dispatched(self) -> Self:
-        """Return it as one of which nothing is to be published any more."""
+        """Return it with nothing left to publish."""
         return self.having(dispatch=self.dispatch.having(done=True))

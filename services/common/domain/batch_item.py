@@ -1,4 +1,4 @@
-"""The document of an item of a batch: where an image was asked for, and what became of it."""
+"""The document of a batch item: source and outcome of a download."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -13,12 +13,12 @@ from services.common.domain.redaction import beginning
 
 
 class ItemOutcome(StrEnum):
-    """What became of a batch item."""
+    """Outcome of a batch item."""
 
     QUEUED = "queued"
     STORED = "stored"
     UNCHANGED = "unchanged"
-    """The same image was there already: same URL, annotation and collection."""
+    """The same image is stored already, with URL, annotation and collection."""
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -26,22 +26,22 @@ class ItemOutcome(StrEnum):
 class BatchItem(Record):
     """One item of a batch: a document of ``fetches``.
 
-    Where only some fields were asked for, the others have their defaults.
+    Fields that were not projected have their defaults.
     """
 
     model_config = ConfigDict(extra="ignore") | required("_id", "batch_id", "url", "outcome")
 
     id: str = Field(alias="_id")
-    """``batch_id/line``: sorts as the list does, and is the same on every attempt."""
+    """``batch_id/line``: sorted like the list, and stable."""
     batch_id: str = ""
     page: str = ""
     """``_id`` in ``lists``."""
     url: str = ""
-    """As it is fetched, with its secrets."""
+    """As requested, with secrets."""
     source_url: str | None = None
-    """Without its secrets; earlier versions did not write it."""
+    """Redacted; earlier versions did not write it."""
     host: str | None = None
-    """Whom the work is about: a host, or a file that was sent."""
+    """Host, or submitted file, of the item."""
     kind: SourceKind = "url"
     collection: str | None = None
     name: str | None = None
@@ -57,10 +57,10 @@ class BatchItem(Record):
     """Of a line of a page: where it was cut out, once that is known."""
     outcome: ItemOutcome = ItemOutcome.QUEUED
     code: str | None = None
-    """What became of it, or why it failed; of a queued one, why its last attempt failed."""
+    """Result or error; of a queued item that of its last attempt."""
     detail: str | None = None
     is_transient: bool = False
-    """Whether the same item may work later."""
+    """Whether a retry may succeed."""
     http_status: int | None = None
     size_bytes: int | None = None
     duration_seconds: float | None = None
@@ -68,7 +68,7 @@ class BatchItem(Record):
     key: str | None = None
     """Of its object in the bucket."""
     validators: dict[str, str | None] | None = None
-    """With which the host is asked whether anything has changed since."""
+    """For the next conditional request."""
     attempts: int = 0
     finished_at: datetime | None = None
 
@@ -79,13 +79,13 @@ class BatchItem(Record):
 
     @property
     def details(self) -> Details:
-        """What its list says of it beside the text."""
+        """Further columns of its list."""
         return Details.from_fields(vars(self))
 
     def provenance(self, fetched_at: datetime | None) -> Provenance:
-        """Return where its image is from.
+        """Return the provenance of its image.
 
-        The URL is as the fetcher redacted it; one of before it did so loses its whole query.
+        The URL is redacted by the fetcher; the query of an older, unredacted one is removed.
         """
         url = self.source_url or beginning(self.url)
         return Provenance(

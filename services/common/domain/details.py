@@ -1,4 +1,4 @@
-"""What a list says of an image beside its text: group, split, licence, and any metadata."""
+"""Details of an image in a list beside its text: group, split, licence, metadata."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import JsonValue
 
 MAX_KEYS = 32
-"""Of the metadata of one source."""
+"""Keys in the metadata of one source."""
 MAX_KEY_LENGTH = 100
 MAX_METADATA_BYTES = 8 * 1024
 """Of the metadata of one source, as JSON in UTF-8."""
@@ -29,34 +29,34 @@ _SPLITS: dict[str, Split] = {
 
 
 class JsonNumber(str):
-    """A number as JSON spells it: the text ``1.50`` where it is a label, else a number."""
+    """A number with its JSON spelling: the text ``1.50`` for a label, otherwise a number."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What is known of a source of an image; None where nothing is said."""
+    """Details of a source of an image; None if missing."""
 
     group: str | None = None
-    """The document, page or writer that the image is a part of."""
+    """The document, page or writer of the image."""
     split: Split | None = None
     licence: str | None = None
     metadata: Mapping[str, JsonValue] | None = None
     """Bounded by ``MAX_KEYS`` and ``MAX_METADATA_BYTES``; its keys are MongoDB's."""
 
     def to_fields(self) -> dict[str, Any]:
-        """Return what is said, by the names of ``Source``."""
+        """Return the set fields, named as in ``Source``."""
         values = ((each.name, getattr(self, each.name)) for each in fields(self))
         return {name: value for name, value in values if value is not None}
 
     @classmethod
     def from_fields(cls, values: Mapping[str, Any]) -> Self:
-        """Return what fields of a document or a message say; others are left alone."""
+        """Parse fields of a document or a message; ignore others."""
         return cls(**{each.name: values.get(each.name) for each in fields(cls)})
 
     def completed_by(self, other: "Details") -> "Details":
-        """Return both together; where they differ, this one is right."""
+        """Merge both; this one takes precedence."""
         if not other.to_fields():
             return self
         both = {**other.to_fields(), **self.to_fields()}
@@ -65,10 +65,10 @@ class Details:
         return Details(**both)
 
     def redacted(self, redact: Callable[[str], str]) -> "Details":
-        """Return it without the secrets of the URLs in its metadata.
+        """Redact the URLs in its metadata.
 
         Args:
-            redact: Takes them out of one URL.
+            redact: Redacts one URL.
         """
         if self.metadata is None:
             return self
@@ -77,7 +77,7 @@ class Details:
 
     @property
     def length(self) -> int:
-        """Length as JSON, in characters; 0: nothing is said."""
+        """Length as JSON, in characters; 0 if empty."""
         said = self.to_fields()
         return len(json.dumps(said, ensure_ascii=False)) if said else 0
 
@@ -88,7 +88,7 @@ NO_DETAILS = Details()
 def to_details(
     group: object, split: object, licence: object, others: Iterable[tuple[str, object]]
 ) -> tuple[Details, str]:
-    """Return what values of a row say, and what of them was dropped and why (empty: nothing)."""
+    """Parse values of a row; return them and a message about dropped ones (or empty)."""
     metadata: dict[str, JsonValue] = {}
     problems: list[str] = []
     size = 0
@@ -114,17 +114,17 @@ def to_details(
 
 
 def to_key(name: str) -> str:
-    """Return the name of a column as a key: dots and dollars mean something to MongoDB."""
+    """Return the name of a column as a key, without dots and dollars (special in MongoDB)."""
     return name.strip("\ufeff \t").replace(".", "_").replace("$", "_").replace("\0", "")
 
 
 def to_split(value: object) -> Split | None:
-    """Return the split that a value names, or None."""
+    """Return the split named by a value, or None."""
     return _SPLITS.get(value.strip().lower()) if isinstance(value, str) else None
 
 
 def to_name(value: object) -> str | None:
-    """Return a value as the name of a group or a licence, or None where it is none."""
+    """Return a value as the name of a group or a licence, or None if it is invalid."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | date):
         return None
     name = " ".join(str(value).split())
@@ -132,10 +132,10 @@ def to_name(value: object) -> str | None:
 
 
 def to_json(value: object, depth: int = 0) -> JsonValue:
-    """Return a value of a table as JSON has it; None: it is missing.
+    """Convert a value of a table to JSON; None: missing.
 
     Raises:
-        ValueError: It has no such form; says why.
+        ValueError: It can't be converted.
     """
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deeply")
@@ -165,7 +165,7 @@ def _scalar(value: object) -> JsonValue:
 
 
 def _number(value: float) -> JsonValue:
-    """Return a number that MongoDB can hold, or the text of one."""
+    """Return a number in MongoDB's range, or its text."""
     if isinstance(value, int):
         return value if -_INT64 <= value < _INT64 else str(value)
     return value if isfinite(value) else None

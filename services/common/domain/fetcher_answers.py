@@ -1,4 +1,4 @@
-"""What the fetcher's HTTP API is asked, and what it answers, as its clients see it."""
+"""Requests and responses of the fetcher's HTTP API, for its clients."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ from services.common.domain.tables.table import Report
 
 
 class Rejection(BaseModel):
-    """A line of a list that was not accepted."""
+    """A rejected line of a list."""
 
     line: int | None = None
     value: str = ""
@@ -19,28 +19,28 @@ class Rejection(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why the fetcher did not do what it was asked (RFC 9457)."""
+    """Error of the fetcher (RFC 9457)."""
 
     status: int
     code: str
     detail: str = "no details"
     rejected: list[Rejection] = []
-    """Of a list, the lines that are wrong."""
+    """Rejected lines of a list."""
 
 
 class Submission(BaseModel):
-    """The answer to a list."""
+    """Response to a submission."""
 
     model_config = ConfigDict(extra="allow")
 
     batch_id: str
     accepted: int
     rejected: list[Rejection] = Field(default_factory=list)
-    """The first ones, where there are very many."""
+    """The first ones, if there are very many."""
     rejected_count: int = 0
     status_url: str = ""
     reading: Report = Field(default_factory=Report)
-    """How the list was read."""
+    """Reading report of the list."""
 
     @model_validator(mode="after")
     def _count(self) -> Self:
@@ -54,19 +54,19 @@ class _Labelled(BaseModel):
 
     @property
     def label(self) -> str:
-        """The name that a person knows."""
+        """Displayed name."""
         return self.name or self.url
 
 
 class PreviewRow(_Labelled):
-    """A row as it would be taken."""
+    """A row of a dry run."""
 
     line: int
     annotation: str | None = None
 
 
 class Preview(Submission):
-    """The answer to a list of which nothing was kept."""
+    """Response to a dry run."""
 
     batch_id: str = ""
     rows: list[PreviewRow] = Field(default_factory=list)
@@ -74,7 +74,7 @@ class Preview(Submission):
 
 @dataclass(frozen=True)
 class ListRequest:
-    """How a list is to be taken; see the fetcher's API."""
+    """Parameters of a submission; see the fetcher's API."""
 
     name: str | None = None
     collection: str | None = None
@@ -90,8 +90,8 @@ class ListRequest:
 
     @property
     def params(self) -> dict[str, str]:
-        """As parameters of an address."""
-        given = {**asdict(self), "name": None}  # which is in the body
+        """As query parameters."""
+        given = {**asdict(self), "name": None}  # sent in the body
         return {name: str(value) for name, value in given.items() if value}
 
 
@@ -99,7 +99,7 @@ AS_FOUND = ListRequest()
 
 
 class Batch(BaseModel):
-    """How far a batch is."""
+    """Progress of a batch."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -123,12 +123,12 @@ class Batch(BaseModel):
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether it is finished."""
         return self.state != "running"
 
 
 class BatchPage(BaseModel):
-    """Batches, the newest first."""
+    """Batches, newest first."""
 
     batches: list[Batch]
     next: str | None = None
@@ -136,7 +136,7 @@ class BatchPage(BaseModel):
 
 
 class Item(_Labelled):
-    """An item of a batch, and what came of it."""
+    """An item of a batch, with its outcome."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -148,7 +148,7 @@ class Item(_Labelled):
 
 
 class DelayedHost(BaseModel):
-    """A host that is not asked now."""
+    """A paused host."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -158,7 +158,7 @@ class DelayedHost(BaseModel):
 
 
 class HostPage(BaseModel):
-    """Hosts that are not asked now."""
+    """Paused hosts."""
 
     hosts: list[DelayedHost]
 

@@ -1,4 +1,4 @@
-"""Which images are meant: what every way out can be limited to, and what a query says besides."""
+"""Filters of images: limits of every export, and further conditions of queries."""
 
 import json
 import math
@@ -34,9 +34,9 @@ Time = Annotated[datetime | None, BeforeValidator(_none_if_blank)]
 
 
 class Limits(BaseModel):
-    """What people limit a command, a page or an export to.
+    """Limits of a command, a page or an export.
 
-    Collection, batch, group and metadata are of one and the same source of an image.
+    Collection, batch, group and metadata must match the same source of an image.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,17 +47,17 @@ class Limits(BaseModel):
     where: Annotated[tuple[str, ...], AfterValidator(_conditions)] = ()
     """``metadata.KEY=VALUE`` each."""
     since: Time = None
-    """Only images stored then or later."""
+    """Only images stored at this time or later."""
     until: Time = None
-    """Only images stored before."""
+    """Only images stored before this time."""
 
     @property
     def metadata(self) -> dict[str, list[str | int | float | bool]]:
-        """The values that are looked for, by the path of a key; of two for a key, the last."""
+        """Wanted values by path of the key; the last one per key."""
         return dict(map(metadata_condition, self.where))
 
     def first(self, sources: Iterable[Source]) -> list[Source]:
-        """Return sources with those first that are asked for."""
+        """Return sources, matching ones first."""
         asked_for = {self.collection, self.batch, self.group} - {None}
         return sorted(
             sources,
@@ -66,7 +66,7 @@ class Limits(BaseModel):
 
     @property
     def words(self) -> str:
-        """For people: ``collection letters, metadata.year=1916``; empty without a limit."""
+        """Displayed form: ``collection letters, metadata.year=1916``; empty without a limit."""
         names = ("collection", "batch", "group", "since", "until")
         given = ((name, getattr(self, name)) for name in names)
         return ", ".join((*(f"{name} {value}" for name, value in given if value), *self.where))
@@ -76,18 +76,18 @@ NO_LIMITS = Limits()
 
 
 def metadata_condition(text: str) -> tuple[str, list[str | int | float | bool]]:
-    """Read ``metadata.KEY=VALUE``; return the key and the values that are meant, by type.
+    """Parse ``metadata.KEY=VALUE``; return the key and the possible values.
 
     ``1916`` is the number and the text, ``true`` the truth value and the text.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is invalid.
     """
     key, equals, value = text.partition("=")
     path = key.strip().removeprefix(METADATA)
     parts = path.split(".")
     if not (equals and key.strip().startswith(METADATA)) or not all(map(_is_name, parts)):
-        raise ValueError(f"{text!r} is no condition; write metadata.KEY=VALUE")
+        raise ValueError(f"{text!r} is not a condition; write metadata.KEY=VALUE")
     values: list[str | int | float | bool] = [value]
     try:
         typed = json.loads(value)
@@ -105,9 +105,9 @@ def _is_name(part: str) -> bool:
 
 @dataclass(frozen=True)
 class ImageFilter:
-    """Which images a query is about: each field that is set narrows it.
+    """Filter of images: all set fields must match.
 
-    ``adapters.image_query`` makes the query of it.
+    ``adapters.image_query`` converts it to a query.
     """
 
     limits: Limits = NO_LIMITS
@@ -116,7 +116,7 @@ class ImageFilter:
     hashes: frozenset[str] | None = None
     """SHA-256 of their bytes."""
     urls: frozenset[str] | None = None
-    """Of a source, as is ``host``, ``name`` and what the limits say of one."""
+    """Of a source, like ``host``, ``name`` and the limits."""
     url_pattern: str | None = None
     """Regular expression."""
     host: str | None = None
@@ -126,16 +126,16 @@ class ImageFilter:
     status: tuple[Status, ...] = ()
     """Any of these."""
     annotated: bool | Quality | None = None
-    """Whether, or as what."""
+    """Whether annotated, or the quality."""
     is_labelled: bool = False
-    """Annotated, or lists disagree about the text."""
+    """Annotated, or lists' texts conflict."""
     text: str | None = None
-    """Anywhere in prediction, annotation, key, or a source's name or URL; upper case is lower."""
+    """Part of prediction, annotation, key, or a source's name or URL, ignoring case."""
     scores: tuple[float, float] | None = None
-    """Least and most."""
+    """Bounds."""
     changed_since: datetime | None = None
     not_read_by: str | None = None
-    """A model version that has not made the last prediction."""
+    """A model version other than the last prediction's."""
     is_stored: bool = False
-    """Whether the bytes were there when the document was written."""
+    """Whether the object existed when the document was written."""
     is_placeholder: bool = False

@@ -37,8 +37,8 @@ class UncuttableLineError(PermanentError):
 def box_of(polygon: Place, baseline: Place | None = None) -> tuple[float, ...]:
     """Return the smallest box around a polygon: along its baseline, or of the least area.
 
-    Without a baseline nobody can tell which way a line reads that stands on its side: then its
-    box is turned by less than 45 degrees.
+    Without a baseline the direction of a vertical line is unknown: then its box is rotated by less
+    than 45 degrees.
 
     Returns:
         ``x, y`` of top left, top right, bottom right and bottom left, as the line reads.

@@ -103,7 +103,7 @@ class NormalFile:
     content: bytes
     format: ImageFormat
     rewritten: Difference | None
-    """Why it is not the original file; None: it is."""
+    """Reason for not being the original file; None: it is."""
 
 
 def check_cost(image: Image.Image, content: bytes, max_pixels: int) -> None:

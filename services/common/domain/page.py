@@ -28,7 +28,7 @@ RENDERED = "rendered/"
 PageStatus = Literal["segmented", "rejected", "removed"]
 LineState = Literal["current", "superseded"]
 Mark = Literal["small", "tall"]
-"""Why a line may be none: shorter than the page's lines are high, or taller than wide."""
+"""Suspicions that a line is not text: shorter than lines are high, or taller than wide."""
 
 _EMPTY_IF_NULL = BeforeValidator(lambda value: () if value is None else value)
 _PLACES = {"quad", "polygon", "baseline"}
@@ -98,12 +98,12 @@ class Line(Record):
 
 
 class TrueLine(Record):
-    """A line as ground truth gives it."""
+    """A line of the ground truth."""
 
     model_config = required("text")
 
     line: str | None = None
-    """``id`` of the page's line that it became; None: none, see ``problem``."""
+    """``id`` of the resulting line of the page; None: see ``problem``."""
     name: str | None = None
     """Its own id in the file."""
     region: str | None = None
@@ -111,7 +111,7 @@ class TrueLine(Record):
     text: str | None = None
     """As written, before any rule; None: the line is not transcribed."""
     problem: str | None = None
-    """Stable code of why it became no line, or got no annotation."""
+    """Stable code of the reason for no line, or no annotation."""
 
 
 class GroundTruth(Record):
@@ -131,7 +131,7 @@ class GroundTruth(Record):
 
 
 class PageOfLine(Record):
-    """Where on which page a line image was cut out: ``page`` of its document in ``images``."""
+    """Page and position that a line image was cut from: ``page`` of its document in ``images``."""
 
     model_config = required("id", "line")
 
@@ -185,7 +185,7 @@ class PageDocument(StoredRecord):
     rendered: int | None = None
     """Of a PDF or TIFF: number of its pages, each of which is a document of its own."""
     group: str | None = None
-    """What belongs together in a split: the document, or what the importer said."""
+    """Unit of splits: the document, or as given by the importer."""
     sources: Annotated[tuple[Source, ...], _EMPTY_IF_NULL] = ()
     sources_count: Annotated[int, BeforeValidator(lambda value: value or 0)] = 0
     uploaded_by: str | None = None

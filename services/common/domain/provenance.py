@@ -47,7 +47,7 @@ class Provenance:
     """Of the file, or path of the member, as given."""
     details: Details = NO_DETAILS
     by: str | None = None
-    """Who brought it here."""
+    """Submitter."""
     page: PageOfLine | None = None
     """Of a line that was cut out of a page."""
 

@@ -70,7 +70,7 @@ class Quality(StrEnum):
 
 
 class How(StrEnum):
-    """How the text of an annotation came about."""
+    """Origin of an annotation's text."""
 
     GIVEN = "given"
     """With a list or a file."""
@@ -122,7 +122,7 @@ class Annotation(Record):
 
     @property
     def known_how(self) -> How | None:
-        """How its text came about; of what an earlier version wrote, lists' texts are known."""
+        """Origin of its text; earlier versions recorded it for lists only."""
         return self.how or (How.GIVEN if self.is_given else None)
 
     @property

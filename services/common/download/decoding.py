@@ -138,4 +138,4 @@ class _Inflater:
 
 
 def _garbled() -> FailedDownloadError:
-    return FailedDownloadError("incomplete_body", "the answer broke off, or is garbled")
+    return FailedDownloadError("incomplete_body", "incomplete or corrupt response body")

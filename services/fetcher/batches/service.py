@@ -18,7 +18,7 @@ from services.fetcher.batches.repository import BatchRepository
 
 
 class BatchConflictError(PermanentError):
-    """The batch is in a state in which this cannot be done."""
+    """The operation is not possible in the batch's state."""
 
     code = "batch_conflict"
 
@@ -57,15 +57,15 @@ class Batches:
         self._wake = wake
 
     async def find(self, batch_id: str) -> CountedBatch:
-        """Return a batch as it stands.
+        """Return a batch.
 
         Raises:
-            BatchNotFoundError: There is none.
+            BatchNotFoundError: It does not exist.
         """
         return await self._counted(await self._batches.get(batch_id))
 
     async def page(self, *, after: str | None, limit: int) -> list[CountedBatch]:
-        """Return batches, the newest first, from behind the id ``after``."""
+        """Return batches, newest first, after the id ``after``."""
         found = await self._batches.newest(after=after, limit=limit)
         return [await self._counted(each) for each in found]
 
@@ -80,7 +80,7 @@ class Batches:
             BatchNotFoundError: There is no such batch.
         """
         batch = await self._batches.get(batch_id)
-        # the list first: what becomes an item in between is found among the items
+        # the list first: items created in between are found in ``fetches``
         waiting: dict[str, BatchItem] = {}
         if outcome in {None, batch.outcome_of_rest}:
             waiting = {item.id: item for item in await self._waiting(batch, after, limit)}
@@ -99,7 +99,7 @@ class Batches:
         return self._ledger.items(batch_id, outcome=ItemOutcome.FAILED)
 
     async def retry(self, batch_id: str, scope: RetryScope) -> int:
-        """Queue again what failed, and what may be lost on its way; return how many.
+        """Requeue failed items and possibly lost jobs; return their number.
 
         Raises:
             BatchNotFoundError: There is no such batch.
@@ -133,7 +133,7 @@ class Batches:
         return CountedBatch(batch, await self._counting.count(batch))
 
     async def _waiting(self, batch: Batch, after: str, limit: int) -> list[BatchItem]:
-        """Return the first items of the list behind an id that are not in ``fetches``."""
+        """Return the next items of the list after an id that are not in ``fetches``."""
         counted = set(batch.pages.counted)
         if len(counted) == batch.pages.count:
             return []

@@ -1,4 +1,4 @@
-"""Reads ALTO, versions 1 to 4, as eScriptorium, Transkribus, pdfalto and libraries write it.
+"""Read ALTO, versions 1 to 4, as written by eScriptorium, Transkribus, pdfalto and libraries.
 
 https://www.loc.gov/standards/alto/
 """
@@ -24,7 +24,7 @@ _LAST = float("inf")
 
 
 class Alto:
-    """A file of ALTO while it is read."""
+    """State of reading an ALTO file."""
 
     def __init__(self) -> None:
         self._draft = Draft()
@@ -36,7 +36,7 @@ class Alto:
 
     @property
     def dialect(self) -> Dialect:
-        """What is read of it."""
+        """Elements to read."""
         return Dialect(
             began={"Page": self._begin_page, **dict.fromkeys(_TAGS, self._add_tag)},
             whole={
@@ -48,7 +48,7 @@ class Alto:
         )
 
     def finish(self) -> Transcript:
-        """Return all of it."""
+        """Return the transcript."""
         return self._draft.finish("alto", is_pixels=self._unit == "pixel")
 
     def _begin_page(self, page: Element, _: Sequence[Element]) -> None:
@@ -99,7 +99,7 @@ class Alto:
 
 
 def _polygon(line: Element) -> Place | None:
-    """Return the polygon of a line; its box where none is given."""
+    """Return the polygon of a line, otherwise its box."""
     shape = line.first("Shape")
     polygon = None if shape is None else shape.first("Polygon")
     if polygon is not None:
@@ -123,10 +123,10 @@ def _baseline(line: Element) -> Place | None:
 
 
 def _reading(line: Element) -> Reading | None:
-    """Return what a line reads: its strings as the image shows them, with the hyphen at its end.
+    """Return the text of a line: its strings as shown on the image, with a hyphen at its end.
 
-    Many writers leave out the ``SP`` between two ``String``; two that are beside each other are
-    words all the same. ``SUBS_CONTENT``, the whole of a word that is divided, is not shown.
+    Many writers omit the ``SP`` between two ``String``, which are separate words nevertheless.
+    ``SUBS_CONTENT``, the whole of a hyphenated word, is not shown.
     """
     parts: list[Reading] = []
     for child in line.children:

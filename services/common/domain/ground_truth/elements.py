@@ -12,13 +12,13 @@ from services.common.domain.errors import PermanentError
 MAX_BYTES = 32 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_INNER_ELEMENTS = 50_000
-"""Within one element that is kept whole: a line has a few hundred."""
+"""Limit of elements in a subtree; a line has a few hundred."""
 MAX_TEXT_LENGTH = 100_000
 _NAMESPACE_END = " "
 
 
 class GroundTruthError(PermanentError):
-    """The file is no transcription that can be read.
+    """The file is not a valid transcription.
 
     Args:
         code: ``no_ground_truth``, ``damaged_xml``, ``forbidden_xml``, ``xml_too_large``,
@@ -37,7 +37,7 @@ class GroundTruthError(PermanentError):
 
 @dataclass(slots=True)
 class Element:
-    """An element: its attributes, and what is in it where it is kept whole."""
+    """An element with attributes and, if it is read as a whole, children."""
 
     name: str
     """Without its namespace."""
@@ -59,17 +59,17 @@ class Element:
 
 
 Handler = Callable[[Element, Sequence[Element]], None]
-"""Given an element, and those that it is in, outermost first."""
+"""Called with an element and its ancestors, outermost first."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """What is read of a kind of file.
+    """Handlers of the elements of a dialect.
 
     Args:
-        began: By name, what is given each element when it begins: its attributes are known.
-        whole: By name, what is given each element when it has ended, with all that is in it; not
-            one within another. Nothing of other elements is kept.
+        began: By name, called at the start of each element, with its attributes.
+        whole: By name, called at the end of each element, with its subtree; not nested. Other
+            elements are dropped.
     """
 
     began: Mapping[str, Handler]
@@ -83,7 +83,7 @@ class _Walk:
         self._dialect = Dialect({}, {})
         self._open: list[Element] = []
         self._kept_at = 0
-        """Depth of the element that is being kept whole; 0: none is."""
+        """Depth of the current subtree; 0: none."""
         self._inner = 0
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
@@ -123,11 +123,11 @@ class _Walk:
 
 
 def walk(content: bytes, dialects: Mapping[str, Dialect]) -> str:
-    """Read a file by the dialect that its outermost element names; return that name.
+    """Read a file in the dialect of its outermost element; return that element's name.
 
     Raises:
-        GroundTruthError: It is in none, damaged, too large, or has a document type; handlers
-            raise it too.
+        GroundTruthError: Its dialect is unknown, it is corrupt, too large, or has a document type;
+            also raised by handlers.
     """
     if len(content) > MAX_BYTES:
         raise GroundTruthError("xml_too_large", f"it has more than {MAX_BYTES} bytes")
@@ -143,12 +143,12 @@ def walk(content: bytes, dialects: Mapping[str, Dialect]) -> str:
     except expat.ExpatError as error:
         raise GroundTruthError("damaged_xml", f"not well-formed XML: {error}") from error
     except (ValueError, LookupError) as error:  # an encoding that Python lacks
-        raise GroundTruthError("damaged_xml", f"its encoding is not read: {error}"[:300]) from error
+        raise GroundTruthError("damaged_xml", f"unsupported encoding: {error}"[:300]) from error
     return state.root
 
 
 def _refuse_doctype(*_: object) -> None:
-    raise GroundTruthError("forbidden_xml", "it has a document type (DOCTYPE): take that out")
+    raise GroundTruthError("forbidden_xml", "document types (DOCTYPE) are not allowed: remove it")
 
 
 def _local(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Reads PAGE XML, all versions from 2009 to 2019, as eScriptorium, Transkribus and OCR-D write it.
+"""Read PAGE XML, versions 2009 to 2019, as written by eScriptorium, Transkribus and OCR-D.
 
 https://github.com/PRImA-Research-Lab/PAGE-XML
 """
@@ -27,7 +27,7 @@ _LAST = float("inf")
 
 
 class PageXml:
-    """A file of PAGE XML while it is read."""
+    """State of reading a PAGE XML file."""
 
     def __init__(self) -> None:
         self._draft = Draft()
@@ -39,7 +39,7 @@ class PageXml:
 
     @property
     def dialect(self) -> Dialect:
-        """What is read of it."""
+        """Elements to read."""
         return Dialect(
             began={"Page": self._begin_page},
             whole={
@@ -50,7 +50,7 @@ class PageXml:
         )
 
     def finish(self) -> Transcript:
-        """Return all of it."""
+        """Return the transcript."""
         for region in sorted(self._with_text - self._with_lines.keys()):
             detail = f"the text of region {region[:100]!r} has no lines"
             self._draft.note("text_without_lines", "", detail)
@@ -65,7 +65,7 @@ class PageXml:
             self._ranks.setdefault(region, len(self._ranks))
 
     def _note_text(self, text: Element, parents: Sequence[Element]) -> None:
-        """Note the text of a region: that of its lines, or of none."""
+        """Report the text of a region without lines."""
         if _unicode(text):
             self._with_text.add(parents[-1].get("id"))
 
@@ -109,9 +109,9 @@ def _points_of(element: Element, name: str, *, least: int) -> Place | None:
 
 
 def _reading(element: Element) -> Reading | None:
-    """Return what a line or a word reads: of several texts the one of the lowest index.
+    """Return the text of a line or a word: of several texts the one with the lowest index.
 
-    Of two with the same index the one that is surer; of two that are as sure none is.
+    Of equal indexes the one with the higher confidence; of equal ones none.
     """
     texts = [
         (number(each.get("index")) or 0, -_confidence(each), text)
@@ -138,7 +138,7 @@ def _unicode(text: Element) -> str:
 
 
 def _custom(element: Element) -> Mapping[str, Mapping[str, str]]:
-    """Return what Transkribus and eScriptorium say in ``custom``, by names; the last of each."""
+    """Parse ``custom`` of Transkribus and eScriptorium, by name; the last of each."""
     return {name: dict(_values(values)) for name, values in _CUSTOM.findall(element.get("custom"))}
 
 
@@ -152,7 +152,7 @@ def _unescaped(text: str) -> str:
 
 
 def _types(element: Element) -> list[str]:
-    """Return what kind of line or region it is."""
+    """Return the kind of a line or region."""
     custom = [
         dict(_values(values)).get("type", "")
         for name, values in _CUSTOM.findall(element.get("custom"))

@@ -1,4 +1,4 @@
-"""Reads the transcription of a page, whatever its dialect, and puts it on the page's image."""
+"""Read the transcription of a page in any dialect, and scale it to the page's image."""
 
 from dataclasses import replace
 
@@ -8,16 +8,16 @@ from services.common.domain.ground_truth.page_xml import PageXml
 from services.common.domain.ground_truth.transcript import Place, Problem, TextLine, Transcript
 
 MIN_SIDE = 4
-"""Pixels: of a line that has fewer on a side nothing can be read."""
+"""Minimum side of a readable line, in pixels."""
 MAX_DIFFERENCE = 0.02
-"""By which the scales across and down may differ: what rounding makes of other units."""
+"""Tolerated difference of both scales, from rounding of units."""
 
 
 def read_transcript(content: bytes) -> Transcript:
     """Read a file of PAGE XML or ALTO.
 
     Raises:
-        GroundTruthError: It is neither, damaged, too large, or of several pages.
+        GroundTruthError: It is neither, corrupt, too large, or of several pages.
     """
     alto, page = Alto(), PageXml()
     readers: dict[str, Alto | PageXml] = {"alto": alto, "PcGts": page}
@@ -26,13 +26,13 @@ def read_transcript(content: bytes) -> Transcript:
 
 
 def placed(transcript: Transcript, width: int, height: int) -> Transcript:
-    """Return a transcript in whole pixels of an image, without what is not on it.
+    """Return a transcript in whole pixels of an image, clipped to it.
 
-    Units are never converted by a resolution: many files give a wrong one. The size of the page,
-    which is in the same units as its lines, says how large they are on the image.
+    The scale follows from the size of the page, which has the same units as its lines, and never
+    from a resolution, which is wrong in many files.
 
     Args:
-        transcript: As its file says.
+        transcript: As in its file.
         width: Of the image, upright.
         height: Of the image, upright.
 
@@ -52,7 +52,7 @@ def placed(transcript: Transcript, width: int, height: int) -> Transcript:
             problems.append(_repeated(lines, polygon, line))
         else:
             if polygon != _scaled(line.polygon, scales):
-                problems.append(Problem("line_clipped", line.id, "a part of it is not on the page"))
+                problems.append(Problem("line_clipped", line.id, "partly outside of the page"))
             baseline = line.baseline and _on_page(_scaled(line.baseline, scales), width, height)
             lines[polygon] = replace(line, polygon=polygon, baseline=baseline)
     if scales != (1.0, 1.0):
@@ -69,12 +69,12 @@ def placed(transcript: Transcript, width: int, height: int) -> Transcript:
 
 
 def _scales(transcript: Transcript, width: int, height: int) -> tuple[float, float]:
-    """Return by how much coordinates across and down are multiplied."""
+    """Return the horizontal and vertical scale."""
     if not (transcript.width > 0 and transcript.height > 0):
         if transcript.is_pixels:
             return 1.0, 1.0
         raise GroundTruthError(
-            "page_size_unknown", "its units are not pixels, and its page no size"
+            "page_size_unknown", "units are not pixels, and the page has no size"
         )
     across, down = width / transcript.width, height / transcript.height
     if abs(across - down) > MAX_DIFFERENCE * max(across, down):
@@ -91,19 +91,19 @@ def _scaled(place: Place, scales: tuple[float, float]) -> Place:
 
 
 def _on_page(place: Place, width: int, height: int) -> Place:
-    """Return a place with what is outside moved to the edge."""
+    """Clamp points to the page."""
     sides = (width, height)
     return tuple(min(max(value, 0), sides[at % 2]) for at, value in enumerate(place))
 
 
 def _extent(place: Place) -> tuple[float, float]:
-    """Return width and height of what a place takes."""
+    """Return width and height of a bounding box."""
     across, down = place[::2], place[1::2]
     return max(across) - min(across), max(down) - min(down)
 
 
 def _repeated(lines: dict[Place, TextLine], polygon: Place, line: TextLine) -> Problem:
-    """Note a line at the place of another; where they differ, neither says what is there."""
+    """Report a line at the place of another; of differing texts neither is used."""
     first = lines[polygon]
     if first.text == line.text:
         return Problem("duplicate_line", line.id, f"it is line {first.id!r} once more")

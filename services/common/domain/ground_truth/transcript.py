@@ -1,4 +1,4 @@
-"""The transcription of a page: its lines with their places, and what is odd about them."""
+"""The transcription of a page: its lines with their positions, and issues."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ MAX_ID_LENGTH = 200
 MAX_POINTS = 2000
 """Of a polygon or a baseline."""
 MIN_CONFIDENCE = 0.9
-"""A text of less was read by a machine that doubts it: it is no ground truth."""
+"""Minimum confidence: less is uncertain output of a recogniser, not ground truth."""
 _LARGEST = 1e9
 _NUMBER = re.compile(r"[^\s,]+")
 
@@ -23,16 +23,16 @@ Place = tuple[float, ...]
 
 
 class Problem(NamedTuple):
-    """What is odd, and where."""
+    """An issue and its location."""
 
     code: str
     line: str
-    """Id of the line; empty: it is of the page."""
+    """Id of the line; empty for the page."""
     detail: str
 
 
 class Reading(NamedTuple):
-    """A text, and why it may not be what the line reads."""
+    """A text and its confidence."""
 
     text: str
     confidence: float = 1.0
@@ -45,37 +45,37 @@ class TextLine:
     """A line of a transcription."""
 
     id: str
-    """As in the file; where that has none, or has it twice, by the line's number."""
+    """As in the file; if missing or duplicate, by the line's number."""
     text: str | None
-    """As written; None: it is not transcribed, or nobody can be sure what it reads."""
+    """As written; None: not transcribed, or uncertain."""
     polygon: Place
     baseline: Place | None = None
     region: str | None = None
     """Id of the region that it is in."""
     tags: tuple[str, ...] = ()
-    """What kind of line it is, then of its region: ``handwritten``, ``heading``, ``MarginZone``."""
+    """Kinds of the line, then of its region: ``handwritten``, ``heading``, ``MarginZone``."""
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """What a file says of a page."""
+    """Transcription of a page in a file."""
 
     kind: Kind
     image: str
-    """Name of its image, as the file says it; empty: it says none."""
+    """Name of its image in the file, or empty."""
     width: float
-    """Of the page, in the units of the lines; 0: it is not said."""
+    """Of the page, in the units of the lines; 0: unknown."""
     height: float
     lines: tuple[TextLine, ...]
     """In reading order."""
     problems: tuple[Problem, ...] = ()
     is_pixels: bool = True
-    """Whether units are pixels, as the file says."""
+    """Whether units are pixels, according to the file."""
 
 
 @dataclass
 class Draft:
-    """A transcript while it is read."""
+    """A transcript under construction."""
 
     image: str = ""
     width: float = 0
@@ -86,18 +86,20 @@ class Draft:
     ids: set[str] = field(default_factory=set)
 
     def begin_page(self, width: str, height: str) -> None:
-        """Note the size of the page.
+        """Set the size of the page.
 
         Raises:
-            GroundTruthError: There was one before.
+            GroundTruthError: There is a second page.
         """
         self.pages += 1
         if self.pages > 1:
-            raise GroundTruthError("several_pages", "it is of several pages: a file each is read")
+            raise GroundTruthError(
+                "several_pages", "several pages in one file: use one file per page"
+            )
         self.width, self.height = number(width) or 0, number(height) or 0
 
     def new_id(self, own: str) -> str:
-        """Return the id of the next line, or one by its number where that is missing or taken.
+        """Return the id of the next line, or one by its number if missing or duplicate.
 
         Raises:
             GroundTruthError: There are too many lines.
@@ -115,15 +117,15 @@ class Draft:
         return line
 
     def add(self, line: TextLine, order: Sequence[float]) -> None:
-        """Take a line, whose place among the others is ``order``, and then by the file."""
+        """Add a line, sorted by ``order``, then by position in the file."""
         self.ordered.append(((*order, len(self.ordered)), line))
 
     def note(self, code: str, line: str, detail: str) -> None:
-        """Note what is odd."""
+        """Add an issue."""
         self.problems.append(Problem(code, line, detail))
 
     def text_of(self, reading: Reading | None, line: str) -> str | None:
-        """Return what a line reads, or None where that is nothing, or not sure; note which."""
+        """Return the text of a line, or None if it is missing or uncertain; add an issue."""
         if reading is None or not reading.text.strip():
             self.note("line_without_text", line, "nothing is transcribed")
             return None
@@ -136,14 +138,14 @@ class Draft:
         return reading.text if is_sure else None
 
     def finish(self, kind: Kind, *, is_pixels: bool = True) -> Transcript:
-        """Return all of it, in reading order."""
+        """Return the transcript in reading order."""
         lines = tuple(line for _, line in sorted(self.ordered, key=lambda each: each[0]))
         problems = tuple(self.problems)
         return Transcript(kind, self.image, self.width, self.height, lines, problems, is_pixels)
 
 
 def joined(parts: Sequence[Reading], separator: str = " ") -> Reading | None:
-    """Return the text of a line whose words are read each by itself, as sure as the least."""
+    """Return the text of a line of separate words, with the lowest confidence."""
     if not parts:
         return None
     codes = [each.code for each in parts if each.code]
@@ -153,7 +155,7 @@ def joined(parts: Sequence[Reading], separator: str = " ") -> Reading | None:
 
 
 def number(text: str) -> float | None:
-    """Return a number, or None where a text is none."""
+    """Parse a number, or return None."""
     try:
         value = float(text)
     except ValueError:
@@ -162,7 +164,7 @@ def number(text: str) -> float | None:
 
 
 def points(text: str, *, least: int) -> Place | None:
-    """Return points ``x,y x,y``; None: they are none, or fewer than ``least``.
+    """Parse points ``x,y x,y``; None: invalid, or fewer than ``least``.
 
     Dialects differ in where they put commas and spaces.
     """
@@ -175,7 +177,7 @@ def points(text: str, *, least: int) -> Place | None:
 
 
 def references(group: Element, attribute: str) -> list[str]:
-    """Return what the nested groups of a reading order refer to, in that order."""
+    """Return the references of nested groups of a reading order, in order."""
     found: list[str] = []
     for child in sorted(group.children, key=lambda each: number(each.get("index")) or 0):
         if reference := child.get(attribute):

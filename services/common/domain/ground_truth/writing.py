@@ -1,7 +1,4 @@
-"""Writes the transcription of a page as PAGE XML of 2019 or ALTO 4.2.
-
-Everything that reads transcriptions reads one of these.
-"""
+"""Write the transcription of a page as PAGE XML 2019 or ALTO 4.2."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -14,7 +11,7 @@ _ALTO = "http://www.loc.gov/standards/alto/ns-v4#"
 _PAGE = "http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15"
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SPECIAL = re.compile(r"[;:{}\\\s]")
-"""What has a meaning in ``custom``."""
+"""Special characters in ``custom``."""
 _DEFAULT_REGION = "page"
 CREATOR = "docreco"
 
@@ -46,7 +43,7 @@ def to_alto(transcript: Transcript) -> bytes:
 
 
 def to_page(transcript: Transcript, at: datetime) -> bytes:
-    """Return a transcript as PAGE XML; ``at``: the time that it says it was made."""
+    """Return a transcript as PAGE XML; ``at``: its creation time."""
     root = ET.Element("PcGts", {"xmlns": _PAGE})
     metadata = ET.SubElement(root, "Metadata")
     ET.SubElement(metadata, "Creator").text = CREATOR
@@ -132,7 +129,7 @@ def _written(value: float) -> str:
 
 
 def _clean(text: str) -> str:
-    """Return a text with U+FFFD for what no XML can hold."""
+    """Return a text with U+FFFD for characters that XML does not allow."""
     return _NO_XML.sub("\ufffd", text)
 
 

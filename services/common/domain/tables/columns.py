@@ -40,7 +40,7 @@ LICENCE_NAMES = ("licence", "license")
 FAILURE_NAMES = frozenset({"code", "detail", "attempts"})
 """Columns of ``failed.csv``, beside those of a list: no metadata, where all of them are there."""
 NULL = r"\N"
-"""How dumps of databases write a missing value."""
+"""NULL in database dumps."""
 SHOWN_NAMES = 12
 _PARENTHESES = re.compile(r"\([^)]*\)|\[[^]]*\]")
 _SEPARATORS = re.compile(r"[\s.\-]+")

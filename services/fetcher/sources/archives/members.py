@@ -56,7 +56,7 @@ class Entry:
     header_bytes: int = 0
     """Of a tar: the header before the content."""
     content_at: int = 0
-    """Where the content begins."""
+    """Offset of the content."""
     crc: int | None = None
     """CRC-32 of the content; None for a tar."""
 
