@@ -1,4 +1,4 @@
-"""The data card: what a data set holds and where it comes from, for whoever trains with it."""
+"""Data card of a data set: contents and origin, for people who train with it."""
 
 import json
 import re
@@ -34,11 +34,11 @@ MEANINGS = {
 }
 
 _PATTERNS = {Format.HF: "{}/**", Format.PARQUET: "data/{}-*.parquet"}
-"""Where Hugging Face datasets finds each split."""
+"""Files of each split for Hugging Face datasets."""
 
 
 def data_card(manifest: Manifest, plan: Plan) -> str:
-    """Return ``README.md``: whatever strangers wrote stands there as code, never as markup."""
+    """Return ``README.md``, with untrusted text as code, never as markup."""
     environment = Environment(
         loader=PackageLoader("services.datasets"),
         undefined=StrictUndefined,
@@ -117,6 +117,6 @@ def _why_split(query: Query) -> str:
 
 
 def as_code(value: object) -> str:
-    """Return text as inline code that nothing in it can end."""
+    """Return text as escaped inline code."""
     plain = re.sub(r"[^\w -~]|[`|]", "?", str(value))
     return f"`{plain}`"

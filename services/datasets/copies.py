@@ -1,4 +1,4 @@
-"""Documents of equal bytes are one image: what it reads, and where it came from."""
+"""Merge documents of equal bytes to one image: its label and its source."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _PARTS = (
     *("history.text", "history.model_version", "page"),
 )
 FIELDS = dict.fromkeys((*_NAMES, "prediction", *_PARTS), 1)
-"""Of a document, all that decides about its image."""
+"""Fields of a document that its image needs."""
 LATEST = datetime.max.replace(tzinfo=UTC)
 _VAGUE = {Exclusion.NOT_READ, Exclusion.NOT_ANNOTATED}
 
@@ -31,7 +31,7 @@ _VAGUE = {Exclusion.NOT_READ, Exclusion.NOT_ANNOTATED}
 async def find_copies(
     images: ImageRepository, bucket: str, hashes: Iterable[str]
 ) -> dict[str, list[ImageDocument]]:
-    """Return all documents of each hash but removed ones, in the order of their keys.
+    """Return all documents of each hash, except removed ones, sorted by key.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.
@@ -50,10 +50,10 @@ def decide(
     min_agreement: float,
     only_corrected: bool = False,
 ) -> tuple[ImageDocument, Label] | Exclusion:
-    """Return what an image reads and the document that says so, or why it has no label.
+    """Return the label of an image and its document, or the reason for none.
 
-    A text that a person has written for any copy counts most, then that a person has found one
-    to be no text, then a prediction; among equals, the first key.
+    Precedence: a person's text for any copy, a person's judgement that it is not a text, a
+    prediction; then the first key.
     """
     label = partial(
         label_of,
@@ -77,16 +77,16 @@ def decide(
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where an image came from, under whatever keys."""
+    """Origin of an image, over all its keys."""
 
     key: str
     """The first one stored."""
     sources: list[Source]
-    """By time; those that say none are last."""
+    """Sorted by time; those without time are last."""
 
     @property
     def hosts(self) -> list[str]:
-        """The hosts of its sources, each once, in the order in which they led here."""
+        """The distinct hosts of its sources, sorted by time."""
         return hosts_of(self.sources)
 
     def naming(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Provenance:
 
 
 def provenance_of(copies: Sequence[ImageDocument]) -> Provenance:
-    """Return where an image came from, given all its documents."""
+    """Return the origin of an image, given all its documents."""
     first = min(copies, key=lambda each: (each.stored_at or LATEST, each.id))
     sources = [source for each in copies for source in each.sources]
     return Provenance(first.key, sorted(sources, key=lambda each: each.came_at or LATEST))

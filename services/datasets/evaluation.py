@@ -1,4 +1,4 @@
-"""How well a model reads the annotated images: samples, and who reads them."""
+"""Samples to evaluate models on annotated images, and their readers."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from services.quality.annotated import Image, annotated, how_of, misreading
 
 
 class Reading(NamedTuple):
-    """What a model reads in an image."""
+    """A model's reading of an image."""
 
     text: str
     score: float
@@ -24,7 +24,7 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image that was read, against what a person says."""
+    """One reading compared with its reference."""
 
     image: str
     """``bucket/key``."""
@@ -36,48 +36,48 @@ class Sample:
     """Edits of characters."""
     word_errors: int
     words: int
-    """Of the right text."""
+    """Of the reference text."""
     how: str = UNKNOWN_HOW
-    """How the right text came about."""
+    """Origin of the reference text."""
 
     @property
     def is_exact(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there is no error."""
         return self.errors == 0
 
 
 class Reader(Protocol):
-    """A model, whether it reads now or has read before."""
+    """A model, running or with stored predictions."""
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Displayed name."""
 
     async def read(self, documents: Sequence[ImageDocument]) -> list[Reading | None]:
-        """Return what it reads in each image; None where it has not, or can't."""
+        """Return its reading of each image; None if missing or impossible."""
         ...
 
 
 @dataclass(frozen=True)
 class StoredReader:
-    """What a model version has read already, ``history`` included."""
+    """Stored predictions of a model version, including ``history``."""
 
     version: str | None
-    """None: whatever each image's last prediction was made by."""
+    """None: the last prediction of each image."""
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Displayed name."""
         return self.version or "last predictions"
 
     async def read(self, documents: Sequence[ImageDocument]) -> list[Reading | None]:
-        """Return what it has read in each image."""
+        """Return its prediction of each image."""
         return [stored_reading(document, self.version) for document in documents]
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a split, so that no model is measured by what it was trained on."""
+    """One part of a split, to exclude images that a model was trained on."""
 
     splitting: Splitting
     name: str
@@ -123,7 +123,7 @@ async def read_annotated(
 async def _only(
     part: Part | None, page: list[Image], images: ImageRepository, bucket: str
 ) -> list[Image]:
-    """Return what belongs to a part, as an export decides it."""
+    """Return the images of a part, decided as in an export."""
     if part is None:
         return page
     hashes = [str(each.document.sha256) for each in page]

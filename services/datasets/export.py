@@ -1,4 +1,4 @@
-"""An export, top to bottom: plan, read the images, lay them out, describe, put into place."""
+"""Export a data set: plan, read images, write the layout, describe, move into place."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -48,28 +48,28 @@ _FILE_WRITERS: dict[Format, Callable[[Folder], Writer]] = {
 
 
 Progress = Callable[[int, int], None]
-"""Told how many of how many images are done."""
+"""Called with the number of finished and of all images."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where an export reads from."""
+    """Sources of an export."""
 
     images: ImageRepository
     store: ObjectStore
 
 
 async def export(query: Query, sources: Sources, out: Path, progress: Progress) -> Manifest:
-    """Write what a query asks for into a folder, which is there as a whole or not at all.
+    """Write the result of a query into a folder, atomically.
 
     Raises:
         FolderInUseError: The folder holds something else, or another export is writing it.
-        UnavailableError: A server is missing.
-        OSError: The disk takes no more.
+        UnavailableError: A server does not answer.
+        OSError: The disk is full.
     """
     with replacing(out) as staging, Plan.open(staging / ".plan") as plan:
         excluded = await select(sources.images, query, plan)
-        # MongoDB and JSON keep milliseconds apart; whole seconds are the same everywhere
+        # whole seconds, as MongoDB and JSON differ in milliseconds
         now = datetime.now(tz=UTC).replace(microsecond=0)
         begun = Manifest(
             created_at=now, query=query, images=0, splits={}, excluded=excluded, lost={}
@@ -84,17 +84,17 @@ async def export(query: Query, sources: Sources, out: Path, progress: Progress) 
 async def export_again(
     manifest_file: Path, layout: Format | None, sources: Sources, out: Path, progress: Progress
 ) -> Manifest:
-    """Write the export that a manifest describes, byte for byte where all images are still there.
+    """Reproduce the export of a manifest, byte for byte if all images still exist.
 
     Args:
         manifest_file: Its ``manifest.json``; ``manifest.jsonl`` lies beside it.
         layout: Another format than it had.
-        sources: Where images are read from.
+        sources: Of the images.
         out: The folder.
-        progress: Who is told how far it is.
+        progress: Called with the progress.
 
     Raises:
-        UnreadableManifestError: The manifest is none.
+        UnreadableManifestError: The manifest is invalid.
         FolderInUseError: As for ``export``; also UnavailableError and OSError.
     """
     begun = read_manifest(manifest_file.parent)
@@ -114,7 +114,7 @@ def _open_writer(layout: Format, folder: Folder, at: datetime) -> Writer:
     if layout.is_of_pages:
         return PageFiles(folder, to_alto if layout is Format.ALTO else partial(to_page, at=at))
     if layout is Format.PARQUET:
-        # Only here: no other command waits for its library to load
+        # Imported here, as its library is slow to load
         from services.datasets.formats.parquet import Parquet  # noqa: PLC0415
 
         return Parquet(folder)
@@ -138,7 +138,7 @@ async def _write_images(plan: Plan, store: ObjectStore, writer: Writer, progress
 def _add_all(
     writer: Writer, group: Sequence[tuple[Record, bytes | Loss]]
 ) -> dict[str, tuple[str, Difference | None]]:
-    """Lay images out; return what became of each record, and why it was rewritten, by its hash."""
+    """Write images; return state and reason of rewriting of each record by hash."""
     return {record.sha256: _add(writer, record, content) for record, content in group}
 
 

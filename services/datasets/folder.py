@@ -1,4 +1,4 @@
-"""A folder that is there as a whole or not at all, with the checksum of each file in it."""
+"""Atomically written folder with checksums of its files."""
 
 import fcntl
 import hashlib
@@ -13,17 +13,17 @@ from services.common.domain.errors import PermanentError
 from services.datasets.manifest import UnreadableManifestError, read_manifest
 
 SUMS = "SHA256SUMS"
-"""As ``sha256sum --check`` reads it."""
+"""Format of ``sha256sum --check``."""
 
 
 class FolderInUseError(PermanentError):
-    """The folder is not free for an export."""
+    """The folder can't be used for an export."""
 
     code = "folder_in_use"
 
 
 class _LineFile:
-    """A text file that grows, hashed as it does."""
+    """A text file that is hashed while written."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,18 +41,18 @@ class _LineFile:
 
 
 class Growing(Protocol):
-    """A file that is written in pieces, by whoever knows its format."""
+    """A file that is written incrementally by another module."""
 
     def close(self) -> None:
-        """Write what is left, and close the file."""
+        """Write the rest, and close the file."""
         ...
 
 
 class Folder:
-    """Files of an export; each path is relative, with ``/``.
+    """Files of an export; paths are relative, with ``/``.
 
     Args:
-        root: Where they go.
+        root: Their folder.
     """
 
     def __init__(self, root: Path) -> None:
@@ -68,7 +68,7 @@ class Folder:
         self.close()
 
     def path(self, name: str) -> Path:
-        """Return where a file is, its folder made."""
+        """Return the path of a file, and create its folder."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -79,17 +79,17 @@ class Folder:
         self._note(name, hashlib.sha256(content).hexdigest())
 
     def append(self, name: str, text: str) -> None:
-        """Write on at the end of a text file, which is made where it is missing."""
+        """Append to a text file, which is created if missing."""
         if name not in self._growing:
             self._growing[name] = _LineFile(self.root / name)
         self._growing[name].append(text)
 
     def keep_open(self, name: str, file: Growing) -> None:
-        """Close a file that somebody else writes when the folder is closed; take its checksum."""
+        """Register another module's open file, to be closed and hashed with the folder."""
         self._foreign[name] = file
 
     def note(self, name: str) -> None:
-        """Take the checksum of a file that somebody else has written."""
+        """Add the checksum of a file written by another module."""
         with self.path(name).open("rb") as file:
             self._note(name, hashlib.file_digest(file, "sha256").hexdigest())
 
@@ -110,9 +110,9 @@ class Folder:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of ``target`` once the block ends well.
+    """Yield an empty folder that replaces ``target`` if the block succeeds.
 
-    What an interrupted export has left beside it is thrown away.
+    Leftovers of an interrupted export are deleted.
 
     Raises:
         FolderInUseError: ``target`` is not an export (or empty), or is being written.
@@ -144,15 +144,15 @@ def check_replaceable(target: Path) -> None:
     if not target.exists():
         return
     if not target.is_dir():
-        raise FolderInUseError(f"{target} is no folder")
+        raise FolderInUseError(f"{target} is not a folder")
     ours = {SUMS, *listed(target)} if _is_export(target) else set()
     strange = min((name for name in _leaves(target) if name not in ours), default=None)
     if strange is not None:
-        raise FolderInUseError(f"{target} holds something that is no export: {strange}")
+        raise FolderInUseError(f"{target} holds other files than an export: {strange}")
 
 
 def listed(folder: Path) -> Iterator[str]:
-    """Yield the files of an export, as its checksums name them."""
+    """Yield the files of an export, from its checksums."""
     path = folder / SUMS
     if path.exists():
         with path.open(encoding="utf-8", newline="\n") as lines:
@@ -169,7 +169,7 @@ def _is_export(folder: Path) -> bool:
 
 
 def _leaves(folder: Path) -> Iterator[str]:
-    """Yield whatever is no folder, by its path with ``/``; a link is followed nowhere."""
+    """Yield all files by path with ``/``, without following links."""
     for parent, folders, files in os.walk(folder):
         for path in (Path(parent, name) for name in (*folders, *files)):
             if path.is_symlink() or not path.is_dir():

@@ -1,4 +1,4 @@
-"""What an export no longer has that the one before in the same folder had."""
+"""Difference of an export to the previous one in the same folder."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from services.datasets.plan import EXPORTED, PAGE, Plan
 async def since_last(
     out: Path, plan: Plan, images: ImageRepository, bucket: str
 ) -> SinceLast | None:
-    """Compare a plan that was carried out with the export in ``out``; None without one.
+    """Compare a finished plan with the export in ``out``; None without one.
 
     Raises:
-        UnreadableManifestError: What is there is damaged.
+        UnreadableManifestError: That export is corrupt.
         IndexUnavailableError: MongoDB does not answer.
     """
     if not (out / FILE).exists():
@@ -36,7 +36,7 @@ async def since_last(
 async def _removed(
     records: list[Record], plan: Plan, images: ImageRepository, bucket: str
 ) -> list[str]:
-    """Return which of the images are nowhere any more, under whatever key."""
+    """Return the images that do not exist under any key."""
     known = await find_copies(images, bucket, (record.sha256 for record in records))
     return [
         each.sha256
@@ -46,6 +46,6 @@ async def _removed(
 
 
 def _is_gone(state: str | None, copies: list[ImageDocument]) -> bool:
-    """Whether bytes are nowhere: no document has them, or only one that does not say so yet."""
+    """Whether no object with these bytes exists, even if a document is not updated yet."""
     was_missing = state in {Loss.REMOVED, Loss.CHANGED} and len(copies) == 1
     return not copies or was_missing

@@ -1,4 +1,4 @@
-"""What an export holds, and how it was asked for: enough to make the same one again."""
+"""Manifest of an export: contents and query, sufficient to reproduce it."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -22,11 +22,11 @@ RECORDS_FILE = "manifest.jsonl"
 
 SplitName = Literal["train", "validation", "test"]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-"""Names files, so it is checked wherever it comes from."""
+"""Part of file names, so it is always validated."""
 
 
 class Format(StrEnum):
-    """How a data set is laid out."""
+    """Layout of a data set."""
 
     HF = "hf"
     TROCR = "trocr"
@@ -44,7 +44,7 @@ class Format(StrEnum):
 
 
 class UnreadableManifestError(PermanentError):
-    """A manifest is missing, or none of ours."""
+    """A manifest is missing or invalid."""
 
     code = "unreadable_manifest"
 
@@ -55,7 +55,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
     sha256: Sha256
-    """Of the bytes that were collected; they are in the file as well unless it was rewritten."""
+    """Of the original bytes; also those of the file, unless it was rewritten."""
     key: str
     """In the bucket of images."""
     etag: str
@@ -64,11 +64,11 @@ class Record(BaseModel):
     origin: Origin
     agreement: float | None
     score: float | None
-    """Of the prediction, whoever says what is right."""
+    """Of the prediction, also if the label is an annotation."""
     engine: str | None
     model_version: str | None
     hosts: list[str]
-    """Where the image came from; empty for an upload."""
+    """Source of the image; empty for an upload."""
     name: str | None = None
     """As the image was submitted: of a file, or of a member of an archive."""
     collection: str | None = None
@@ -85,11 +85,11 @@ class Record(BaseModel):
     """What images that belong together have in common; the first decided about the split."""
     normalisation: int = NORMALISATION
     rewritten: Difference | None = None
-    """Why the image's file is a PNG of its normal form rather than the bytes collected."""
+    """Reason for a PNG of the normal form instead of the original bytes."""
 
 
 class Query(Limits):
-    """What was asked for."""
+    """Query of an export."""
 
     format: Format
     bucket: str
@@ -105,17 +105,17 @@ class Query(Limits):
 
 
 class SinceLast(BaseModel):
-    """What the export before in the same folder had, and this one has not."""
+    """Images of the previous export in the same folder that are not in this one."""
 
     created_at: datetime
     left_out: int
-    """Images that are still there, and are no longer asked for."""
+    """Images that still exist, but no longer match."""
     removed: list[Sha256]
-    """Images that were removed: whoever has a copy has to delete it too."""
+    """Images that were removed: copies must be deleted, too."""
 
 
 class Manifest(BaseModel):
-    """The whole of an export."""
+    """Description of an export."""
 
     version: Literal[1] = 1
     created_at: datetime
@@ -123,11 +123,11 @@ class Manifest(BaseModel):
     images: int
     splits: dict[SplitName, int]
     excluded: dict[str, int]
-    """Documents that were not asked for, by reason; ``duplicate`` counts equal bytes."""
+    """Excluded documents by reason; ``duplicate`` counts equal bytes."""
     lost: dict[str, int]
-    """Images that were asked for and could not be had, by reason."""
+    """Selected images that could not be read, by reason."""
     rewritten: dict[str, int] = Field(default_factory=dict)
-    """Images whose files are not the bytes that were collected, by reason."""
+    """Rewritten images, by reason."""
     groups: int = 0
     groups_in_several_splits: int = 0
     """Groups with images in more than one part: 0, unless a given split or equal bytes in two
@@ -139,7 +139,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of an export.
 
     Raises:
-        UnreadableManifestError: There is none, or it is none of ours.
+        UnreadableManifestError: It is missing or invalid.
     """
     path = folder / FILE
     try:
@@ -152,7 +152,7 @@ def read_records(folder: Path) -> Iterator[Record]:
     """Yield the images of an export, read line by line.
 
     Raises:
-        UnreadableManifestError: The file is missing, or a line is no record.
+        UnreadableManifestError: The file is missing, or a line is invalid.
     """
     path = folder / RECORDS_FILE
     try:

@@ -1,4 +1,4 @@
-"""The bytes of images that are known already, some being read while one is used."""
+"""Read known images, prefetching some."""
 
 import asyncio
 import hashlib
@@ -12,24 +12,24 @@ from services.common.adapters.object_store import ObjectStore, ObjectTooLargeErr
 from services.common.domain.errors import ObjectNotFoundError
 
 READ_AHEAD = 16
-"""Images read at once, or waiting to be used."""
+"""Images being read, or waiting to be used."""
 MOST_TOGETHER = READ_AHEAD // 2
-"""Images that are used at a time, held in memory beside those, which are being read meanwhile."""
+"""Images used together, in memory beside those being read."""
 MAX_OBJECT_BYTES = 32 * 1024 * 1024
 
 
 class Loss(StrEnum):
-    """Why an image that was asked for can't be had."""
+    """Reason why a selected image can't be read."""
 
     REMOVED = "removed"
     CHANGED = "changed"
-    """Other bytes have its key now; their own event follows."""
+    """Its key has other bytes now, whose event follows."""
     TOO_LARGE = "too_large"
     NO_IMAGE = "no_image"
 
 
 class Known(Protocol):
-    """An image whose bytes were seen before."""
+    """A known image."""
 
     @property
     def key(self) -> str:
@@ -46,12 +46,12 @@ K = TypeVar("K", bound=Known)
 async def read_ahead(
     store: ObjectStore, images: Iterable[K]
 ) -> AsyncIterator[list[tuple[K, bytes | Loss]]]:
-    """Yield images with their bytes, in their order, those together that are at hand.
+    """Yield batches of images with their bytes, in order.
 
-    A few at a time cost one change of threads, which takes longer than laying an image out.
+    Batches save thread switches, which take longer than writing an image.
 
     Raises:
-        ObjectStoreUnavailableError: The server does not answer, or answers with an error.
+        ObjectStoreUnavailableError: The server does not answer or reports an error.
     """
     source = iter(images)
     waiting: deque[tuple[K, asyncio.Task[bytes | Loss]]] = deque()

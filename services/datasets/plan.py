@@ -1,4 +1,4 @@
-"""The table of what an export will hold: on disk, so that memory does not grow with it.
+"""Plan of an export: a table on disk, in constant memory.
 
 It takes each image once, whatever number of keys its bytes have, and hands them out in the order
 of their hashes, which no key and no time of arrival changes.
@@ -43,7 +43,7 @@ ON CONFLICT (sha256) DO NOTHING
 
 
 class Spread(NamedTuple):
-    """How values are spread."""
+    """Distribution of values."""
 
     least: float
     median: float
@@ -87,21 +87,21 @@ class Plan:
         self._connection.executemany("INSERT OR IGNORE INTO groups VALUES (?, ?)", groups)
 
     def mark(self, states: Mapping[str, str], rewritten: Mapping[str, str] = _NONE) -> None:
-        """Note what became of records, and why files were rewritten, by their hashes."""
+        """Store states of records and reasons of rewriting, by hash."""
         self._connection.executemany(
             "UPDATE records SET state = ?, rewritten = ? WHERE sha256 = ?",
             [(state, rewritten.get(sha256), sha256) for sha256, state in states.items()],
         )
 
     def state(self, sha256: str) -> str | None:
-        """Return what became of these bytes; None where they were not asked for."""
+        """Return the state of these bytes; None if not selected."""
         found = self._connection.execute(
             "SELECT state FROM records WHERE sha256 = ?", (sha256,)
         ).fetchone()
         return None if found is None else str(found[0])
 
     def records(self, state: str | None = None) -> Iterator[Record]:
-        """Yield records by their hash, all or those in a state; they may be marked meanwhile."""
+        """Yield records sorted by hash, all or those in a state; states may change meanwhile."""
         last = ""
         while True:
             rows = self._connection.execute(
@@ -116,11 +116,11 @@ class Plan:
             last = rows[-1][0]
 
     def count(self) -> int:
-        """Return how many different images there are."""
+        """Return the number of images."""
         return int(self._connection.execute("SELECT count(*) FROM records").fetchone()[0])
 
     def counts(self, column: str, *, state: str = EXPORTED, most: int = -1) -> dict[str, int]:
-        """Return how often each value of a column is there, the most frequent first."""
+        """Return the counts of a column's values, most frequent first."""
         rows = self._connection.execute(
             f"SELECT {_COLUMNS[column]}, count(*) FROM records WHERE state = ?"  # noqa: S608
             f" AND {_COLUMNS[column]} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
@@ -138,14 +138,14 @@ class Plan:
         return len(parts), sum(count > 1 for (count,) in parts)
 
     def states(self) -> dict[str, int]:
-        """Return how many records are in each state but the wanted one."""
+        """Return the number of records in each other state."""
         rows = self._connection.execute(
             "SELECT state, count(*) FROM records WHERE state <> ? GROUP BY 1", (EXPORTED,)
         )
         return {str(state): int(count) for state, count in rows}
 
     def spread(self, column: str) -> Spread | None:
-        """Return how the values of a column are spread; None without any."""
+        """Return the distribution of a column's values; None without any."""
         name = _COLUMNS[column]
         where = f"FROM records WHERE state = ? AND {name} IS NOT NULL"
         number, *rest = self._connection.execute(
@@ -167,7 +167,7 @@ _NAMES = (
     *("collection", "licence"),
 )
 _COLUMNS = {name: name for name in _NAMES}
-"""Columns that may be asked for: names can't be parameters of a statement."""
+"""Allowed columns, as names can't be parameters of a statement."""
 
 
 def _row(record: Record) -> dict[str, Any]:

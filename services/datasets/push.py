@@ -1,4 +1,4 @@
-"""A finished export, put under a prefix of a bucket."""
+"""Upload a finished export to a prefix of a bucket."""
 
 import asyncio
 import mimetypes
@@ -13,15 +13,15 @@ from services.datasets.folder import SUMS, listed
 from services.datasets.manifest import FILE, Manifest
 
 AT_ONCE = 16
-"""Files on their way."""
+"""Concurrent uploads."""
 BYTES_AT_ONCE = 64 * 1024 * 1024
-"""Of those, held in memory; a larger file goes alone."""
+"""Memory of concurrent uploads; a larger file is uploaded alone."""
 MAX_LIST_BYTES = 512 * 1024 * 1024
-"""Of the checksums that an earlier push has left: about 5 million files."""
+"""Largest checksum file of an earlier push: about 5 million files."""
 
 
 class UnacceptableTargetError(PermanentError):
-    """No export can be put there."""
+    """The target can't be used."""
 
     code = "unacceptable_target"
 
@@ -30,34 +30,34 @@ def parse_target(text: str, *, collected: str) -> tuple[str, str]:
     """Return bucket and prefix of ``s3://bucket/prefix``.
 
     Args:
-        text: As a person gave it.
-        collected: The bucket whose objects are collected: an image put there is collected again.
+        text: Given by a person.
+        collected: The bucket of collected images, which is refused.
 
     Raises:
-        UnacceptableTargetError: It is no such address, or that bucket.
+        UnacceptableTargetError: It is invalid, or that bucket.
     """
     scheme, separator, rest = text.partition("://")
     bucket, _, prefix = rest.partition("/")
     if scheme != "s3" or not separator or not bucket:
-        raise UnacceptableTargetError(f"{text!r} is no address such as s3://bucket/prefix")
+        raise UnacceptableTargetError(f"{text!r} is not an address such as s3://bucket/prefix")
     if bucket == collected:
-        raise UnacceptableTargetError(f"what is put into {bucket} is collected as an image again")
+        raise UnacceptableTargetError(f"files in {bucket} would be collected as images again")
     return bucket, prefix.strip("/")
 
 
 async def push(
     folder: Path, store: ObjectStore, prefix: str, progress: Callable[[int, int], None]
 ) -> int:
-    """Write the files of an export under a prefix; return how many.
+    """Upload the files of an export to a prefix; return their number.
 
-    The manifest is written last. What an earlier push has left there and this export has not is
-    deleted; nothing else is. Checksums without a manifest of ours are no earlier push.
+    The manifest is written last. Files of an earlier push that are not in this export are deleted;
+    nothing else is. Checksums without a valid manifest are not an earlier push.
 
     Args:
         folder: The export.
         store: The bucket.
-        prefix: Without ``/`` at its ends; may be empty.
-        progress: Told how many of how many files are written.
+        prefix: Without slashes at its ends; may be empty.
+        progress: Called with the number of written and of all files.
 
     Raises:
         ObjectStoreUnavailableError: The server does not answer, or refuses.
@@ -98,7 +98,7 @@ async def _listed_there(store: ObjectStore, base: str) -> list[str]:
 def _chunks(
     names: Iterator[str], size_of: Callable[[str], int] = lambda _: 0
 ) -> Iterator[list[str]]:
-    """Yield names together, no more at a time than may be held in memory at once."""
+    """Yield batches of names within the memory limit."""
     chunk: list[str] = []
     held = 0
     for name in names:

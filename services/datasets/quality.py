@@ -1,4 +1,4 @@
-"""Error rates with their uncertainty, calibration, and whether two models really differ.
+"""Error rates with confidence intervals, calibration, and significance of differences.
 
 Intervals are the percentile bootstrap over images (Efron and Tibshirani, 1993); the paired test
 swaps the two models' errors image by image (a permutation test). Both are seeded: the same
@@ -22,12 +22,12 @@ from services.quality.tally import Tally, accepted_remark
 SEED = 1
 RESAMPLES = 2000
 MOST_VALUES = 4_000_000
-"""Held at once while resampling: 32 MB."""
+"""Memory of resampling: 32 MB."""
 CONFIDENCE = 0.95
 SIGNIFICANT = 0.05
 BINS = 10
 BANDS = ((1, 4), (5, 9), (10, 19), (20, 39), (40, None))
-"""Characters of the right text."""
+"""Characters of the reference text."""
 MOST_HOSTS = 20
 WORST = 15
 
@@ -36,7 +36,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % interval; no interval for less than two images."""
+    """A figure and its 95 % interval (from two images)."""
 
     value: float
     low: float | None
@@ -69,12 +69,12 @@ class Bin:
     score: float
     """Mean score."""
     exact: float
-    """Share that is read without an error: what the score promises."""
+    """Share read without error, which a calibrated score equals."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How well a model reads."""
+    """Quality of a model."""
 
     images: int
     cer: Estimate
@@ -86,24 +86,24 @@ class Quality:
     by_host: dict[str, Rates]
     by_length: dict[str, Rates]
     by_how: dict[str, Rates]
-    """By how the right text came about."""
+    """By origin of the reference text."""
     remark: str
-    """What texts that were only accepted do to the error rate."""
+    """Effect of merely accepted texts on the error rate."""
     worst: list[Sample]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A model's figure less the other's, on the same images."""
+    """Difference of two models' figures on the same images."""
 
     estimate: Estimate
     p_value: float
-    """How often chance alone gives a difference as large."""
+    """Probability of such a difference by chance."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the images that both have read."""
+    """Two models on the images read by both."""
 
     images: int
     cer: Difference
@@ -111,7 +111,7 @@ class Comparison:
 
     @property
     def verdicts(self) -> list[str]:
-        """How the first model differs from the second, in words."""
+        """Description of the differences between both models."""
         return [
             f"{name}: {difference.estimate} points of difference, p = {difference.p_value:.3f}: "
             + ("a difference" if difference.p_value < SIGNIFICANT else "may be chance")
@@ -148,7 +148,7 @@ def quality_of(samples: Sequence[Sample]) -> Quality:
 
 
 def compare(one: Sequence[Sample], other: Sequence[Sample]) -> Comparison:
-    """Return how two models differ on the same images, in the same order; at least two."""
+    """Compare two models on the same images, in the same order; at least two."""
     lengths = _lengths(one)
     errors = [_column(samples, lambda each: each.errors) for samples in (one, other)]
     exact = [_column(samples, lambda each: each.is_exact) for samples in (one, other)]
@@ -172,7 +172,7 @@ def band_of(length: int) -> str:
 
 
 def band_name(band: tuple[int, int | None]) -> str:
-    """Return a band in words."""
+    """Format a band."""
     low, high = band
     return f"{low} or more" if high is None else f"{low} to {high}"
 

@@ -1,4 +1,4 @@
-"""From the documents that are asked for to the records of an export."""
+"""Select documents and convert them to records of an export."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ def filter_of(query: Query) -> ImageFilter:
 
 
 async def select(images: ImageRepository, query: Query, plan: Plan) -> Counter[str]:
-    """Put all that is asked for into a plan; return why other documents are not in it.
+    """Add all matching images to a plan; return the reasons of excluded documents.
 
-    Equal bytes are decided about once, by all their copies, whichever of them were asked for.
+    Equal bytes are decided once, by all their copies, including those that do not match.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.
@@ -51,7 +51,7 @@ async def select(images: ImageRepository, query: Query, plan: Plan) -> Counter[s
 def to_record(
     copies: Sequence[ImageDocument], query: Query, splitting: Splitting
 ) -> Record | Exclusion:
-    """Return what an export holds of an image, given all its documents, or why nothing."""
+    """Return the record of an image, given all its documents, or the reason of its exclusion."""
     decided = decide(
         copies,
         only_annotated=query.only_annotated,

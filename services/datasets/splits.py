@@ -1,4 +1,4 @@
-"""Which part of a data set an image belongs to: decided by a hash, so it stays as data grows.
+"""Splits of a data set, decided by a hash, so they are stable as data grows.
 
 See docs/decisions/0018-splits-by-hash.md.
 """
@@ -15,7 +15,7 @@ from services.common.domain.records import Source
 
 NAMES = ("train", "validation", "test")
 _SALT = b"docreco-split-1:"
-"""Keeps the hash apart from others of the same bytes; another salt is another partition."""
+"""Salt of the hash; another one gives another partition."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Split:
 
     @override
     def __str__(self) -> str:
-        """Return the shares as they are written."""
+        """Format the shares."""
         return "/".join(map(str, self.shares))
 
     def place(self, identity: str) -> str:
-        """Return the name of the part that an identity belongs to, whatever else there is."""
+        """Return the part of an identity, independent of other data."""
         digest = hashlib.sha256(_SALT + identity.encode()).digest()
         at = int.from_bytes(digest[:8]) / 2**64 * sum(self.shares)
         ends = accumulate(self.shares)
@@ -38,14 +38,14 @@ class Split:
 
 
 def parse_split(text: str) -> Split:
-    """Read shares such as ``80/10/10``, ``90/10`` or ``100``.
+    """Parse shares such as ``80/10/10``, ``90/10`` or ``100``.
 
     Raises:
-        ValueError: They are none.
+        ValueError: They are invalid.
     """
     parts = text.split("/")
     if len(parts) > len(NAMES) or not all(part.isascii() and part.isdigit() for part in parts):
-        raise ValueError(f"{text!r} is no split; write 80/10/10 (train, validation, test)")
+        raise ValueError(f"{text!r} is not a split; write 80/10/10 (train, validation, test)")
     shares = tuple(int(part[:9]) for part in parts)
     if shares[0] < 1:
         raise ValueError("nothing is left to train on")
@@ -53,12 +53,12 @@ def parse_split(text: str) -> Split:
 
 
 def hosts_of(sources: Iterable[Source]) -> list[str]:
-    """Return the hosts that an image came from, each once, in the order in which they led here."""
+    """Return the distinct hosts of an image's sources, sorted by time."""
     return list(dict.fromkeys(host for each in sources if (host := host_of(each.url or ""))))
 
 
 def host_of(url: str) -> str:
-    """Return the host of a URL in lower case; empty where there is none."""
+    """Return the host of a URL in lower case; empty if there is none."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:

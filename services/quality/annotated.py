@@ -1,7 +1,7 @@
-"""Images as samples of quality: each once, however many objects have its bytes.
+"""Images as samples of quality: each counted once, for all objects with its bytes.
 
-``docreco evaluate``, ``docreco calibrate``, the quality page and the metrics of annotated images
-all count this way.
+Used by ``docreco evaluate``, ``docreco calibrate``, the quality page and the metrics of annotated
+images.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -20,21 +20,21 @@ from services.common.domain.labels import Label, label_of
 from services.common.domain.records import UNKNOWN_HOW
 
 FIELDS = dict.fromkeys(("sha256", "status", "annotation", "prediction"), 1)
-"""Of a document, what is read here."""
+"""Fields of a document that are needed here."""
 
 
 class Image(NamedTuple):
-    """Documents of equal bytes, in the order of their keys, and the one that counts for all."""
+    """Documents of equal bytes sorted by key, and their representative."""
 
     copies: Sequence[ImageDocument]
     document: ImageDocument
-    """The first one whose text a person has written, as in an export; else the first one."""
+    """The first one annotated by a person, as in an export; otherwise the first one."""
     right: str | None
-    """What it reads, in normalised form and never empty; None where nobody has written it."""
+    """Reference text, normalised and never empty; None if it is not annotated."""
 
     @classmethod
     def of(cls, copies: Sequence[ImageDocument], *, only_corrected: bool = False) -> Self:
-        """Return the image of at least one document."""
+        """Return the image of one or more documents."""
         for each in copies:
             if (right := right_text(each, only_corrected=only_corrected)) is not None:
                 return cls(copies, each, right)
@@ -42,32 +42,31 @@ class Image(NamedTuple):
 
 
 class Misreading(NamedTuple):
-    """What was read, in the form in which texts are compared."""
+    """Normalised hypothesis."""
 
     read: str
     errors: int
-    """Characters that are wrong, missing or superfluous."""
+    """Wrong, missing and superfluous characters."""
 
 
 def how_of(document: ImageDocument) -> str:
-    """Return how the right text of an image came about."""
+    """Return the origin of an image's reference text."""
     annotation = document.annotation
     return (annotation and annotation.known_how) or UNKNOWN_HOW
 
 
 def right_text(document: ImageDocument, *, only_corrected: bool = False) -> str | None:
-    """Return what an image reads, in its normalised form, never empty.
+    """Return the reference text of an image, normalised, never empty.
 
-    None where nobody has written it: no annotation, or one that says ``unreadable`` or
-    ``not_a_line``, or a document without a prediction; with ``only_corrected`` also where it may
-    be a prediction that a person accepted.
+    None without annotation, with ``unreadable`` or ``not_a_line``, or without prediction; with
+    ``only_corrected`` also if it may be an accepted prediction.
     """
     label = label_of(document, only_annotated=True, min_agreement=1, only_corrected=only_corrected)
     return label.text if isinstance(label, Label) else None
 
 
 def misreading(read: str, *, right: str) -> Misreading:
-    """Compare a prediction with a right text."""
+    """Compare a prediction with a reference text."""
     collapsed = collapse(read)
     return Misreading(collapsed, character_errors(right=right, read=collapsed).errors)
 
@@ -79,13 +78,13 @@ async def annotated(
     fields: Mapping[str, int] = FIELDS,
     only_corrected: bool = False,
 ) -> AsyncIterator[list[Image]]:
-    """Yield predicted images that have a right text, some at a time, in the order of their hashes.
+    """Yield batches of predicted images with a reference text, sorted by hash.
 
     Args:
         images: The collection.
-        where: What their documents meet besides.
+        where: Further conditions of documents.
         fields: Of documents; at least ``FIELDS``.
-        only_corrected: Whether a prediction that a person accepted is none.
+        only_corrected: Whether to skip accepted predictions.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.
@@ -102,13 +101,13 @@ async def predicted(
     fields: Mapping[str, int] = FIELDS,
     only_corrected: bool = False,
 ) -> AsyncIterator[list[Image]]:
-    """Yield predicted images, some at a time, in the order of their hashes.
+    """Yield batches of predicted images, sorted by hash.
 
     Args:
         images: The collection.
-        where: What their documents meet besides.
+        where: Further conditions of documents.
         fields: Of documents; at least ``FIELDS``.
-        only_corrected: Whether a prediction that a person accepted is no right text.
+        only_corrected: Whether accepted predictions are not reference texts.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.

@@ -1,4 +1,4 @@
-"""Images counted together: their scores, and their errors against what people have written."""
+"""Tallies of images: scores, and errors against annotations."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from services.quality.annotated import misreading
 
 @dataclass
 class Tally:
-    """Images that one or several models have read.
+    """Images read by one or several models.
 
-    Errors are of images with a right text only: edits over the characters of those texts.
+    Errors are counted for images with a reference text only.
     """
 
     images: int = 0
     low: int = 0
-    """Those with a low score."""
+    """Images with a low score."""
     score_sum: float = 0.0
     annotated: int = 0
-    """Those with a text that a person, or a list, says is right."""
+    """Images with a reference text."""
     exact: int = 0
-    """Those of them that are read without an error."""
+    """Annotated images read without error."""
     errors: int = 0
     characters: int = 0
-    """Of the right texts."""
+    """Characters of the reference texts."""
 
     @property
     def mean(self) -> float | None:
@@ -38,17 +38,17 @@ class Tally:
 
     @property
     def error_rate(self) -> float | None:
-        """Character error rate; None without right texts."""
+        """Character error rate; None without reference texts."""
         return self.errors / self.characters if self.characters else None
 
     @property
     def exact_share(self) -> float | None:
-        """Share of annotated images that are read without an error; None without such images."""
+        """Share of annotated images read without error; None without such images."""
         return self.exact / self.annotated if self.annotated else None
 
 
 def accepted_remark(total: Tally, accepted: Tally) -> str:
-    """Return what texts that were only accepted do to an error rate; empty without any.
+    """Describe the effect of merely accepted texts on an error rate; empty without any.
 
     Args:
         total: All images.
@@ -69,12 +69,12 @@ def accepted_remark(total: Tally, accepted: Tally) -> str:
 def add_to_each(
     tallies: Iterable[Tally], prediction: Prediction, right: str | None, *, low_score: float = 0.0
 ) -> None:
-    """Count an image in each of some tallies, comparing its texts once.
+    """Count an image in several tallies, comparing its texts once.
 
     Args:
-        tallies: One for each group that the image belongs to.
-        prediction: What was read.
-        right: What the image reads; None: nobody has written it.
+        tallies: One per group of the image.
+        prediction: Hypothesis.
+        right: Reference; None: not annotated.
         low_score: A lower score is low.
     """
     errors = misreading(prediction.text, right=right).errors if right else 0

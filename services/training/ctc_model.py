@@ -1,4 +1,4 @@
-"""The default engine's recogniser as a torch module, from its ONNX file and back into it.
+"""The default engine's recogniser as a torch module, converted from ONNX and back.
 
 transformers' PP-OCRv6 computes the same layers in the same order as the ONNX graph, so tensors are
 handed over one by one. Training only changes their numbers: the exported graph is the one that was

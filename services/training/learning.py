@@ -41,7 +41,7 @@ FEWEST_TO_CALIBRATE = 50
 
 @dataclass(frozen=True)
 class Learned:
-    """What came of a training."""
+    """Result of a training."""
 
     place: LocalModel
     model_version: str

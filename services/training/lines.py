@@ -22,14 +22,14 @@ ROWS = 100
 
 
 class UnusableExportError(PermanentError):
-    """There is nothing in an export that a model could be trained on."""
+    """The export can't be used for training."""
 
     code = "unusable_export"
 
 
 @dataclass(frozen=True)
 class Line:
-    """An image of a line, and what is to be read in it."""
+    """An image of a line and its label."""
 
     file: Path | bytes
     """As it was collected, or rewritten with the pixels that the API reads."""
@@ -51,7 +51,7 @@ class Line:
 
     @property
     def pixels(self) -> Pixels:
-        """Decoded as the OCR API does it, so that a model is trained on what it will be given.
+        """Pixels decoded as by the OCR API, as at inference.
 
         Raises:
             RefusedError: The API would refuse it.
@@ -61,7 +61,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Export:
-    """What ``docreco export`` has written."""
+    """An export of ``docreco export``."""
 
     manifest: Manifest
     train: Sequence[Line]

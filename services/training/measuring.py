@@ -1,4 +1,4 @@
-"""How well a model reads lines, by the engine that the OCR API reads with."""
+"""Measure a model on lines, with the OCR API's engine."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -34,7 +34,7 @@ class Measure:
 
     images: int
     cer: float
-    """Edits of characters, to the characters of the right texts."""
+    """Character error rate."""
     exact: float
     """Share of the lines read without an error."""
     score: float

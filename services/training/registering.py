@@ -1,4 +1,4 @@
-"""A trained model's way into the folder of models: whole, or not at all."""
+"""Save a trained model to the folder of models, atomically."""
 
 import re
 import shutil

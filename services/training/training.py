@@ -1,4 +1,4 @@
-"""Fine-tuning: batches of lines in, the weights that read the validation split best out."""
+"""Fine-tune a model and keep the weights that are best on the validation split."""
 
 import math
 import time
@@ -18,24 +18,24 @@ from services.training.trainee import Trainee
 
 LARGEST_GRADIENT = 1.0
 TINY = 1_000_000
-"""Parameters; the steps of smaller models are so short that several threads wait for each other
-most of the time."""
+"""Parameters; smaller models are trained on one thread, as threads would mostly wait for each
+other."""
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises."""
 SHOWN_STEPS = 50
 """Whose mean loss is shown while an epoch runs."""
 
 Progress = Callable[[int, int, str], None]
-"""Told how many of how many steps are done, and in words how it goes."""
+"""Called with the number of finished and of all steps, and a status text."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train."""
+    """Parameters of a training."""
 
     epochs: int
     batch: int
-    """Lines of a step."""
+    """Lines per step (batch size)."""
     learning_rate: float
     """The highest; it rises to it, and falls to nothing in the end."""
     patience: int
@@ -71,10 +71,10 @@ class Course:
 
 
 def chosen_device(name: str) -> str:
-    """Return ``cpu`` or ``cuda``; ``auto`` is whichever is there.
+    """Return ``cpu`` or ``cuda``; ``auto`` is the available one.
 
     Raises:
-        ValueError: There is no such device.
+        ValueError: The device does not exist.
     """
     has_cuda = torch.cuda.is_available()
     if name == "auto":

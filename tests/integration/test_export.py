@@ -423,7 +423,7 @@ async def test_folder_of_a_stranger_with_checksums_is_left_alone(
     (out / "SHA256SUMS").write_text(f"{'0' * 64}  letters/a.txt\n")
     status, output = await docreco("export", "--format", "hf", "--out", out)
     assert status == 4
-    assert "no export" in output
+    assert "other files than an export" in output
     assert (out / "letters" / "a.txt").read_text() == "precious"
     assert collected.store.bucket
 
@@ -526,9 +526,9 @@ async def test_pushed_export_is_what_the_folder_holds(some: Collected, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["--format", "hf", "--push-to", "s3://{bucket}/x"], 4, "collected as an image again"),
-        (["--format", "hf", "--push-to", "https://a/b"], 4, "no address"),
-        (["--format", "hf", "--split", "a/b"], 2, "no split"),
+        (["--format", "hf", "--push-to", "s3://{bucket}/x"], 4, "collected as images again"),
+        (["--format", "hf", "--push-to", "https://a/b"], 4, "not an address"),
+        (["--format", "hf", "--split", "a/b"], 2, "not a split"),
         (["--format", "hf", "--since", "yesterday"], 2, "no time"),
         ([], 2, "must be one of"),
         (["--from-manifest", "missing.json"], 4, "can't be read"),

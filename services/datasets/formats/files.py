@@ -1,7 +1,7 @@
-"""Layouts of plain files: an image each, and the labels where its training tool looks for them.
+"""Layouts of plain files: one per image, and labels in the format of a training tool.
 
-Labels are normalised: no tab and no end of a line can be in them, so no format needs escapes but
-JSON. docs/datasets.md says what each tool's own reader does.
+Labels are normalised, without tabs and line ends, so only JSON needs escapes. The tools' readers
+are described in docs/datasets.md.
 """
 
 import json
@@ -28,18 +28,18 @@ class ImageFolder:
         self._rows: dict[str, _Rows] = {}
 
     def add(self, record: Record, content: bytes, extension: str) -> None:
-        """Take one image."""
+        """Write one image."""
         name = file_name(record, extension)
         self._folder.write(f"{record.split}/{name}", content)
         row = {"file_name": name, "text": record.label, "origin": record.origin.value}
         self._rows_of(record.split).add(row)
 
     def finish(self) -> None:
-        """Nothing is left to write: the folder closes the files of the labels."""
+        """Do nothing: the folder closes the label files."""
 
     def _rows_of(self, split: str) -> _Rows:
         if split not in self._rows:
-            # Only here: no other command waits for its library to load
+            # Imported here, as its library is slow to load
             from services.datasets.formats.parquet import TextTable  # noqa: PLC0415
 
             name = f"{split}/metadata.parquet"
@@ -56,13 +56,13 @@ class TrOcr:
         self._folder = folder
 
     def add(self, record: Record, content: bytes, extension: str) -> None:
-        """Take one image."""
+        """Write one image."""
         name = file_name(record, extension)
         self._folder.write(f"image/{name}", content)
         self._folder.append(f"gt_{record.split}.txt", f"{name}\t{record.label}\n")
 
     def finish(self) -> None:
-        """Nothing is left to write."""
+        """Do nothing."""
 
 
 class PaddleOcr:
@@ -73,27 +73,27 @@ class PaddleOcr:
         self._characters: set[str] = set()
 
     def add(self, record: Record, content: bytes, extension: str) -> None:
-        """Take one image."""
+        """Write one image."""
         name = f"{record.split}/{file_name(record, extension)}"
         self._folder.write(name, content)
         self._folder.append(f"rec_gt_{record.split}.txt", f"{name}\t{record.label}\n")
         self._characters.update(record.label)
 
     def finish(self) -> None:
-        """Write the characters of all labels, one a line; a space is ``use_space_char``."""
+        """Write the characters of all labels, one per line; a space is ``use_space_char``."""
         characters = sorted(self._characters - {" "})
         self._folder.write("dict.txt", "".join(f"{each}\n" for each in characters).encode())
 
 
 class DocTr:
-    """docTR's ``RecognitionDataset``: ``images`` and ``labels.json`` in a folder a split."""
+    """docTR's ``RecognitionDataset``: ``images`` and ``labels.json`` in a folder per split."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self._begun: set[str] = set()
 
     def add(self, record: Record, content: bytes, extension: str) -> None:
-        """Take one image."""
+        """Write one image."""
         name = file_name(record, extension)
         self._folder.write(f"{record.split}/images/{name}", content)
         before = ",\n" if record.split in self._begun else "{\n"
@@ -114,11 +114,11 @@ class Kraken:
         self._folder = folder
 
     def add(self, record: Record, content: bytes, extension: str) -> None:
-        """Take one image."""
+        """Write one image."""
         name = f"{record.split}/{file_name(record, extension)}"
         self._folder.write(name, content)
         self._folder.write(f"{record.split}/{record.sha256}.gt.txt", record.label.encode())
         self._folder.append(f"{record.split}.txt", f"{name}\n")
 
     def finish(self) -> None:
-        """Nothing is left to write."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""Parquet with the images inside, as Hugging Face datasets writes and reads it."""
+"""Parquet with embedded images, in the format of Hugging Face datasets."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ ROWS_OF_A_GROUP = 100
 ROWS_OF_TEXT = 1000
 BYTES_OF_A_GROUP = 16 * 1024 * 1024
 BYTES_OF_A_FILE = 256 * 1024 * 1024
-"""Of images; a file is closed at the first group's end beyond it."""
+"""Target size of a file, closed at the next end of a row group."""
 
 _FEATURES = {
     "image": {"_type": "Image"},
@@ -36,7 +36,7 @@ _SCHEMA = pa.schema(
 
 
 class _Part:
-    """The rows of one split: those that wait for their group to be full, and the open file."""
+    """The rows of one split: the current row group, and the open file."""
 
     def __init__(self, folder: Folder, split: str) -> None:
         self._folder = folder
@@ -80,10 +80,10 @@ class _Part:
 
 
 class TextTable:
-    """A file of columns of text: whatever a text looks like, it is read back as that text.
+    """A file of text columns, which are read back without type inference.
 
     Args:
-        path: Where it is written.
+        path: Of the file.
         columns: Their names.
     """
 
@@ -93,7 +93,7 @@ class TextTable:
         self._rows: list[dict[str, str]] = []
 
     def add(self, row: dict[str, str]) -> None:
-        """Take one row."""
+        """Write one row."""
         self._rows.append(row)
         if len(self._rows) == ROWS_OF_TEXT:
             self._write_group()
@@ -117,7 +117,7 @@ class Parquet:
         self._parts: dict[str, _Part] = {}
 
     def add(self, record: Record, content: bytes, extension: str) -> None:
-        """Take one image."""
+        """Write one image."""
         part = self._parts.setdefault(record.split, _Part(self._folder, record.split))
         row = {
             "image": {"bytes": content, "path": file_name(record, extension)},

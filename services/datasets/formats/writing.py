@@ -1,4 +1,4 @@
-"""What every layout can do: take an image with its label."""
+"""Interface of layouts."""
 
 from typing import Protocol
 
@@ -6,23 +6,23 @@ from services.datasets.manifest import Record
 
 
 class Writer(Protocol):
-    """Lays out images in a folder, in the order in which they come."""
+    """Writes images to a folder, in order."""
 
     def add(self, record: Record, content: bytes, extension: str) -> None:
-        """Take one image.
+        """Write one image.
 
         Args:
-            record: What is known of it.
-            content: Its file: as it was collected, or rewritten.
+            record: Its record.
+            content: Its file, original or rewritten.
             extension: Of its format, without a dot.
         """
         ...
 
     def finish(self) -> None:
-        """Write what can only be written in the end."""
+        """Finish writing."""
         ...
 
 
 def file_name(record: Record, extension: str) -> str:
-    """Return the name of an image's file: nothing in it is by a stranger."""
+    """Return the name of an image's file, without untrusted parts."""
     return f"{record.sha256}.{extension}"
