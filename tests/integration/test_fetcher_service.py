@@ -216,7 +216,7 @@ async def test_content_type_that_is_no_text_does_not_keep_a_batch_from_its_end(
     (item,) = (await items_by_url(api, batch_id)).values()
     assert (item["outcome"], item["code"]) == ("failed", "not_an_image")
     assert item["detail"].isprintable()
-    assert "calls it text/\N{REPLACEMENT CHARACTER}" in item["detail"]
+    assert "declared as text/\N{REPLACEMENT CHARACTER}" in item["detail"]
     assert len(item["detail"]) < 510
 
 

@@ -1,4 +1,4 @@
-"""From an ``ImageFilter`` to a query: which fields of ``images`` meet it, by which index.
+"""Convert an ``ImageFilter`` to a query of ``images`` and choose its index.
 
 See docs/decisions/0036-one-filter-of-images.md.
 """

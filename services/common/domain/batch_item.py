@@ -52,7 +52,7 @@ class BatchItem(Record):
     licence: str | None = None
     metadata: dict[str, JsonValue] | None = None
     by: str | None = None
-    """Who submitted it."""
+    """Submitter."""
     page_line: PageOfLine | None = None
     """Of a line of a page: where it was cut out, once that is known."""
     outcome: ItemOutcome = ItemOutcome.QUEUED
