@@ -172,5 +172,5 @@ def calibrated(engine: Engine, file: Path) -> CalibratedEngine:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise CalibrationError(f"{file} is no calibration: {where} {first['msg']}") from error
+        raise CalibrationError(f"{file} is not a calibration: {where} {first['msg']}") from error
     return CalibratedEngine(engine, calibration, file_hash=calibration_hash(content))

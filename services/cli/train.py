@@ -86,7 +86,7 @@ def train(
 
 
 def _load_training() -> "tuple[Callable[..., Learned], Callable[..., Any], Callable[..., str]]":
-    """Import what trains; torch takes seconds to load, so only this command does it."""
+    """Import the training code here, as torch takes seconds to load."""
     try:
         from services.cli.train_page import training_page  # noqa: PLC0415
         from services.training.learning import learn  # noqa: PLC0415
@@ -139,9 +139,9 @@ def _for_people(learned: "Learned", seconds: float) -> list[Any]:
     ]
     kept = f"kept: the weights of epoch {record.best_epoch} of {record.epochs}"
     if "validation" not in record.metrics:
-        kept += ", for no validation split says which are best"
+        kept += ", as there is no validation split"
     if learned.left_out:
-        kept += f"; {learned.left_out} images of train left out: it lacks characters for them"
+        kept += f"; {learned.left_out} images of train skipped: characters missing in the model"
     if record.added_characters:
         kept += f"; the alphabet grew by {record.added_characters}"
     use = (

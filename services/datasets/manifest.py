@@ -78,7 +78,7 @@ class Record(BaseModel):
     by: str | None = None
     """Who says what is right; None for a predicted label."""
     how: How | None = None
-    """How an annotation came about, where that is known."""
+    """Origin of an annotation, if known."""
     page: PageOfLine | None = None
     """Of a line that came with its page: where it is there."""
     split_groups: list[str] = Field(default_factory=list)

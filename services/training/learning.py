@@ -45,7 +45,7 @@ class Learned:
 
     place: LocalModel
     model_version: str
-    """What its predictions carry."""
+    """Of its predictions."""
     is_for_default_engine: bool
     device: str
     record: ModelRecord
@@ -75,7 +75,7 @@ def learn(
         rehearsal: Earlier exports, of which some lines are learnt too, so that what was read well
             stays so.
         plan: How to train; the device may be ``auto``, and the learning rate 0: the usual one.
-        progress: Who is told how far it is.
+        progress: Called with the progress.
 
     Raises:
         PermanentError: The export can't be used, or the name.

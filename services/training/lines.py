@@ -35,7 +35,7 @@ class Line:
     """As it was collected, or rewritten with the pixels that the API reads."""
     text: str
     is_annotated: bool
-    """Whether a person has said so; else models agree on it."""
+    """Whether the label is an annotation, not a prediction."""
     name: str
     """SHA-256 of what was collected."""
     group: str

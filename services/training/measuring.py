@@ -13,7 +13,7 @@ from services.common.domain.annotations import collapse
 from services.training.lines import Line
 
 MOST_LINES = 500
-"""Of a split that are measured: its first ones, whose order no text decides."""
+"""Limit of measured lines: the first ones, whose order is independent of texts."""
 THREADS = 2
 
 
@@ -36,7 +36,7 @@ class Measure:
     cer: float
     """Character error rate."""
     exact: float
-    """Share of the lines read without an error."""
+    """Share of lines read without error."""
     score: float
     """Mean score: what the model believes."""
 

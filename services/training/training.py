@@ -21,7 +21,7 @@ TINY = 1_000_000
 """Parameters; smaller models are trained on one thread, as threads would mostly wait for each
 other."""
 WARM_UP = 0.1
-"""Share of the steps in which the learning rate rises."""
+"""Share of warm-up steps."""
 SHOWN_STEPS = 50
 """Whose mean loss is shown while an epoch runs."""
 
@@ -37,7 +37,7 @@ class Plan:
     batch: int
     """Lines per step (batch size)."""
     learning_rate: float
-    """The highest; it rises to it, and falls to nothing in the end."""
+    """Peak; after a warm-up it decays to 0."""
     patience: int
     """Epochs without a better reading of the validation split, after which training ends."""
     seed: int
@@ -65,7 +65,7 @@ class Course:
 
     @property
     def best_epoch(self) -> int:
-        """Whose weights are kept, from 1; without validation split the last."""
+        """Epoch of the kept weights, from 1; without validation split the last."""
         rates = [each.cer for each in self.epochs if each.cer is not None]
         return 1 + rates.index(min(rates)) if rates else len(self.epochs)
 
