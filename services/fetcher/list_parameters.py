@@ -114,57 +114,45 @@ class ListParameters(BaseModel):
             raise RequestValidationError(errors) from error
 
 
+_ITEM = {
+    "type": "object",
+    "required": ["url"],
+    "properties": {"url": {"type": "string"}, "annotation": {"type": ["string", "null"]}},
+    "description": "Further members are kept: group, split, licence, and any metadata.",
+}
+_DOCUMENT = {
+    "items": {"type": "array", "items": _ITEM},
+    "list_url": {
+        "type": "string",
+        "description": "Of a list, or of a .zip or .tar(.gz) of images.",
+    },
+}
+_FILE = {
+    "type": "string",
+    "format": "binary",
+    "description": "A list, a .zip or .tar(.gz) of images, Parquet, or an image.",
+}
+_TEXTS = {
+    "text/plain": "One URL per line.",
+    "text/csv": "Columns url and annotation.",
+    "application/jsonl": "One object with a url per line.",
+}
+_BINARY = ("application/vnd.apache.parquet", "application/zip", "application/x-tar", "image/*")
+
+
 def list_body() -> dict[str, Any]:
     """Return the body of ``POST /batches`` for OpenAPI; FastAPI does not parse it."""
     parameters = ListParameters.model_json_schema()["properties"]
-    item = {
-        "type": "object",
-        "required": ["url"],
-        "properties": {"url": {"type": "string"}, "annotation": {"type": ["string", "null"]}},
-        "description": "Further members are kept: group, split, licence, and any metadata.",
+    document = {"description": "Either items or list_url.", "properties": _DOCUMENT | parameters}
+    form = {"required": ["file"], "properties": {"file": _FILE, **parameters}}
+    strict = {"type": "object", "additionalProperties": False}
+    schemas = {
+        "application/json": {**strict, **document},
+        **{kind: {"type": "string", "description": each} for kind, each in _TEXTS.items()},
+        **{kind: {"type": "string", "format": "binary"} for kind in _BINARY},
+        "multipart/form-data": {**strict, **form},
     }
-    document = {
-        "type": "object",
-        "description": "Either items or list_url.",
-        "properties": {
-            "items": {"type": "array", "items": item},
-            "list_url": {
-                "type": "string",
-                "description": "Of a list, or of a .zip or .tar(.gz) of images.",
-            },
-            **parameters,
-        },
-        "additionalProperties": False,
-    }
-    form = {
-        "type": "object",
-        "required": ["file"],
-        "properties": {
-            "file": {
-                "type": "string",
-                "format": "binary",
-                "description": "A list, a .zip or .tar(.gz) of images, Parquet, or an image.",
-            },
-            **parameters,
-        },
-        "additionalProperties": False,
-    }
-    texts = {
-        "text/plain": "One URL per line.",
-        "text/csv": "Columns url and annotation.",
-        "application/jsonl": "One object with a url per line.",
-    }
-    binary = {"type": "string", "format": "binary"}
-    files = ("application/vnd.apache.parquet", "application/zip", "application/x-tar", "image/*")
-    content = {
-        "application/json": {"schema": document},
-        **{
-            media_type: {"schema": {"type": "string", "description": description}}
-            for media_type, description in texts.items()
-        },
-        **{media_type: {"schema": binary} for media_type in files},
-        "multipart/form-data": {"schema": form},
-    }
+    content = {kind: {"schema": schema} for kind, schema in schemas.items()}
     return {"requestBody": {"required": True, "content": content}}
 
 

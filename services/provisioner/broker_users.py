@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from pydantic import SecretStr
 
@@ -14,8 +16,33 @@ DEFAULT_EXCHANGE = r"^amq\.default$"
 """Required to publish directly to a queue; RabbitMQ has no finer permission."""
 
 
+class _User(NamedTuple):
+    name: str
+    password: SecretStr | None
+    """None: there is no such user."""
+    configure: str = NOTHING
+    write: str = NOTHING
+    read: str = NOTHING
+    tags: str = ""
+
+
 def with_users(definitions: bytes, users: UsersSettings) -> bytes:
-    """Add the users and their permissions to definitions (JSON).
+    """Add the users and their permissions to definitions (JSON)."""
+    merged = json.loads(definitions)
+    merged["users"] = []
+    merged["permissions"] = []
+    for user in _users(users):
+        if user.password is None:
+            continue
+        secret = user.password.get_secret_value()
+        merged["users"].append({"name": user.name, "password": secret, "tags": user.tags})
+        rights = {"configure": user.configure, "write": user.write, "read": user.read}
+        merged["permissions"].append({"user": user.name, "vhost": VHOST, **rights})
+    return json.dumps(merged).encode()
+
+
+def _users(users: UsersSettings) -> Iterator[_User]:
+    """Yield the users.
 
     MinIO redeclares its exchange at every event, so it may configure that one.
 
@@ -23,28 +50,12 @@ def with_users(definitions: bytes, users: UsersSettings) -> bytes:
     queue that a service does not consume it is ``write``: alone it allows nothing, as binding the
     queue also needs ``read`` on the exchange.
     """
-    merged = json.loads(definitions)
-    merged["users"] = []
-    merged["permissions"] = []
-
-    def add(
-        name: str, password: SecretStr | None, *, configure: str, write: str, read: str, tags: str
-    ) -> None:
-        if password is None:
-            return
-        secret = password.get_secret_value()
-        merged["users"].append({"name": name, "password": secret, "tags": tags})
-        rights = {"configure": configure, "write": write, "read": read}
-        merged["permissions"].append({"user": name, "vhost": VHOST, **rights})
-
     events = r"^raw\.events$"
-    add("minio", users.minio_password, configure=events, write=events, read=NOTHING, tags="")
-    add(
+    yield _User("minio", users.minio_password, configure=events, write=events)
+    yield _User(
         *("fetcher", users.fetcher_password),
-        configure=NOTHING,
         write=_any_of(DEFAULT_EXCHANGE, *_names(FETCH_QUEUES.exchange, *FETCH_QUEUES.delays)),
         read=rf"^{re.escape(FETCH_QUEUES.work)}\.[0-9]+$|^{re.escape(FETCH_QUEUES.members)}$",
-        tags="",
     )
     for name, password, consumed, measured in (
         ("consumer", users.consumer_password, (OCR_QUEUES.work, REPREDICT_QUEUES.work), ()),
@@ -54,17 +65,8 @@ def with_users(definitions: bytes, users: UsersSettings) -> bytes:
         ("review", users.review_password, (OCR_QUEUES.parked, FETCH_QUEUES.parked), ()),
     ):
         write = _any_of(DEFAULT_EXCHANGE, *_names(*measured))
-        read = _any_of(*_names(*consumed))
-        add(name, password, configure=NOTHING, write=write, read=read, tags="")
-    monitoring = users.monitoring_password
-    add(
-        *("monitoring", monitoring),
-        configure=NOTHING,
-        write=NOTHING,
-        read=NOTHING,
-        tags="monitoring",
-    )
-    return json.dumps(merged).encode()
+        yield _User(name, password, write=write, read=_any_of(*_names(*consumed)))
+    yield _User("monitoring", users.monitoring_password, tags="monitoring")
 
 
 def _names(*queues: str) -> list[str]:

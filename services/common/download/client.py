@@ -191,34 +191,15 @@ async def open_downloader(
         resolver: Of names; by default the system's.
         tls: TLS context; by default the system's authorities.
     """
-    guard = AddressGuard(settings.allowed_private_networks)
     metrics = metrics or DownloadMetrics(CollectorRegistry(), service="unseen")
-    agent = settings.user_agent + (f" (+{settings.contact})" if settings.contact else "")
     async with AsyncExitStack() as stack:
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=connections,
-                resolver=resolver or stack.enter_context(open_resolver()),
-                socket_factory=guard.open_socket,
-                ssl=tls or True,
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,  # it accepts a truncated gzip body: see Body
-            trust_env=False,  # a proxy would bypass the address guard
-            timeout=aiohttp.ClientTimeout(
-                total=None,  # covers the whole chain of redirects: see Downloader.get
-                sock_connect=settings.connect_timeout_seconds,
-                sock_read=settings.idle_timeout_seconds,
-            ),
-            max_line_size=_LONGEST_HEADER,
-            max_field_size=_LONGEST_HEADER,
-            max_headers=_MOST_HEADERS,
-            headers={
-                "User-Agent": agent,
-                "Accept": ",".join([*CONTENT_TYPES, "*/*;q=0.1"]),
-                "Accept-Encoding": "identity",
-            },
+        connector = aiohttp.TCPConnector(
+            limit=connections,
+            resolver=resolver or stack.enter_context(open_resolver()),
+            socket_factory=AddressGuard(settings.allowed_private_networks).open_socket,
+            ssl=tls or True,
         )
+        session = _session(settings, connector)
         transport = Transport(await stack.enter_async_context(session), settings, metrics)
         robots = None
         if settings.robots == "obey":
@@ -229,6 +210,29 @@ async def open_downloader(
             )
             stack.push_async_callback(robots.close)
         yield Downloader(transport, settings, robots, metrics)
+
+
+def _session(settings: DownloadSettings, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    agent = settings.user_agent + (f" (+{settings.contact})" if settings.contact else "")
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,  # it accepts a truncated gzip body: see Body
+        trust_env=False,  # a proxy would bypass the address guard
+        timeout=aiohttp.ClientTimeout(
+            total=None,  # covers the whole chain of redirects: see Downloader.get
+            sock_connect=settings.connect_timeout_seconds,
+            sock_read=settings.idle_timeout_seconds,
+        ),
+        max_line_size=_LONGEST_HEADER,
+        max_field_size=_LONGEST_HEADER,
+        max_headers=_MOST_HEADERS,
+        headers={
+            "User-Agent": agent,
+            "Accept": ",".join([*CONTENT_TYPES, "*/*;q=0.1"]),
+            "Accept-Encoding": "identity",
+        },
+    )
 
 
 @contextmanager
