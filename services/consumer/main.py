@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 
 from fastapi import FastAPI
 
@@ -47,28 +48,16 @@ async def run(settings: ConsumerSettings) -> None:
             max_object_bytes=settings.max_object_bytes,
         )
         checks = {"minio": store.check, "mongodb": index.check, "ocr-api": ocr.check}
-        fresh = Consumer(
-            AmqpSettings(),
-            OCR_QUEUES,
-            worker.handle,
-            prefetch=settings.prefetch,
-            checks=checks,
-            on_settled=count,
+        consumer = partial(
+            Consumer, AmqpSettings(), handle=worker.handle, checks=checks, on_settled=count
         )
-        again = Consumer(
-            AmqpSettings(),
-            REPREDICT_QUEUES,
-            worker.handle,
-            prefetch=settings.repredict_prefetch,
-            checks=checks,
-            on_settled=count,
-            behind=fresh,
-        )
+        fresh = consumer(OCR_QUEUES, prefetch=settings.prefetch)
+        again = consumer(REPREDICT_QUEUES, prefetch=settings.repredict_prefetch, behind=fresh)
         app = FastAPI(title="DocReco consumer", openapi_url=None)
         app.include_router(health_router(ready={**checks, "rabbitmq": fresh.check}))
         async with asyncio.TaskGroup() as tasks:
-            for consumer in (fresh, again):
-                tasks.create_task(consumer.run(stop, drain_seconds=settings.drain_seconds))
+            for each in (fresh, again):
+                tasks.create_task(each.run(stop, drain_seconds=settings.drain_seconds))
             server = http_server(app, host=settings.host, port=settings.port)
             tasks.create_task(serve_until(stop, server))
 

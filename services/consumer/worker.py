@@ -13,7 +13,7 @@ import structlog
 from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.object_store import ObjectInfo, ObjectStore, ObjectTooLargeError
+from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.settlement import Delivery
 from services.common.adapters.synthetic_events import INFERRED, ORIGIN_HEADER
 from services.common.domain.annotations import collapse
@@ -26,6 +26,7 @@ from services.common.domain.errors import (
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.domain.image import FORGOTTEN, ImageDocument
 from services.common.domain.jobs import RepredictJob, parse_job
+from services.common.domain.objects import ObjectInfo, ObjectTooLargeError
 from services.common.domain.page import LINES
 from services.common.domain.provenance import Provenance, from_metadata
 from services.common.domain.records import Prediction, Rejection

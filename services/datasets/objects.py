@@ -8,8 +8,9 @@ from enum import StrEnum
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from services.common.adapters.object_store import ObjectStore, ObjectTooLargeError
+from services.common.adapters.object_store import ObjectStore
 from services.common.domain.errors import ObjectNotFoundError
+from services.common.domain.objects import ObjectTooLargeError
 
 READ_AHEAD = 16
 """Images being read, or waiting to be used."""

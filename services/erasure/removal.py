@@ -13,7 +13,7 @@ from typing import Any
 from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database
-from services.common.adapters.object_store import ObjectStore, ObjectTooLargeError
+from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq import parking
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.settlement import OCR_QUEUES, Queues
@@ -23,6 +23,7 @@ from services.common.domain.errors import ObjectNotFoundError, PermanentError
 from services.common.domain.image import Decision, ImageDocument
 from services.common.domain.image_filter import PRESENT, ImageFilter
 from services.common.domain.normal_form import TRAINABLE, to_normal_file
+from services.common.domain.objects import ObjectTooLargeError
 from services.common.domain.redaction import REDACTED, beginning, may_be_kept_as
 from services.common.download.urls import spellings
 from services.common.runtime.settings import AmqpSettings

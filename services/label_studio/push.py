@@ -12,11 +12,12 @@ from itertools import islice
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import by_score, paginate
-from services.common.adapters.object_store import ObjectStore, ObjectTooLargeError
+from services.common.adapters.object_store import ObjectStore
 from services.common.domain.errors import ObjectNotFoundError
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.domain.normal_form import is_shown_alike
+from services.common.domain.objects import ObjectTooLargeError
 from services.label_studio.client import LabelStudio
 from services.label_studio.schemas import Task
 from services.label_studio.tasks import Addresses, pushed, to_data, to_prediction, to_task

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from services.common.adapters.object_store import ObjectInfo
 from services.common.adapters.synthetic_events import time_of
 from services.common.domain.image import ImageDocument
+from services.common.domain.objects import ObjectInfo
 
 _MILLISECOND = timedelta(milliseconds=1)
 

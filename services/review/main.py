@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from services.common.adapters.fetcher_api import open_fetcher
+from services.common.adapters.fetcher_api import FetcherClient, open_fetcher
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, open_index
-from services.common.adapters.object_store import open_object_store
+from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES, Queues
 from services.common.runtime.health import running
 from services.common.runtime.logs import configure_logging
@@ -59,32 +59,11 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         _open_inbox(config.label_studio, index) as inbox,
         asyncio.TaskGroup() as tasks,
     ):
-        sessions = Sessions(
-            settings.login_password, seconds=settings.session_hours * SECONDS_OF_AN_HOUR
+        quality = Quality(
+            ImageRepository(index.images), refresh_seconds=settings.quality_refresh_seconds
         )
-        images = ImageRepository(index.images)
-        quality = Quality(images, refresh_seconds=settings.quality_refresh_seconds)
         counting = tasks.create_task(quality.run(stop))
-        leases = Leases(index.review_leases, seconds=settings.lease_seconds)
-        parts = Parts(
-            settings=settings,
-            sessions=sessions,
-            pages=Pages(sessions),
-            index=index,
-            images=images,
-            store=store,
-            queue=Queue(images, leases),
-            quality=quality,
-            fetcher=fetcher,
-            amqp=config.amqp,
-            conversions=asyncio.Semaphore(CONVERSIONS),
-            guesses=PasswordGuesses(
-                of_address=WRONG_PASSWORDS_PER_MINUTE, of_all=WRONG_PASSWORDS_OF_ALL
-            ),
-            ended=EndedSessions(index.review_leases),
-            ocr_queues=config.ocr_queues,
-            fetch_queues=config.fetch_queues,
-        )
+        parts = _parts(config, store, index, fetcher, quality)
         alive, webhooks = {"quality": running(counting)}, None
         if inbox is not None and (secret := config.label_studio.webhook_secret) is not None:
             alive["label-studio"] = running(tasks.create_task(inbox.run(stop)))
@@ -97,6 +76,39 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         )
         server = http_server(app, host=settings.host, port=settings.port)
         tasks.create_task(serve_until(stop, server))
+
+
+def _parts(
+    config: Configuration,
+    store: ObjectStore,
+    index: Database,
+    fetcher: FetcherClient,
+    quality: Quality,
+) -> Parts:
+    settings, images = config.review, ImageRepository(index.images)
+    sessions = Sessions(
+        settings.login_password, seconds=settings.session_hours * SECONDS_OF_AN_HOUR
+    )
+    leases = Leases(index.review_leases, seconds=settings.lease_seconds)
+    return Parts(
+        settings=settings,
+        sessions=sessions,
+        pages=Pages(sessions),
+        index=index,
+        images=images,
+        store=store,
+        queue=Queue(images, leases),
+        quality=quality,
+        fetcher=fetcher,
+        amqp=config.amqp,
+        conversions=asyncio.Semaphore(CONVERSIONS),
+        guesses=PasswordGuesses(
+            of_address=WRONG_PASSWORDS_PER_MINUTE, of_all=WRONG_PASSWORDS_OF_ALL
+        ),
+        ended=EndedSessions(index.review_leases),
+        ocr_queues=config.ocr_queues,
+        fetch_queues=config.fetch_queues,
+    )
 
 
 @asynccontextmanager

@@ -15,9 +15,10 @@ from pydantic import HttpUrl
 
 from app.collect import ATTEMPTS, Collector
 from app.metrics import CollectMetrics
-from services.common.adapters.object_store import ObjectInfo, ObjectStore, open_object_store
+from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.domain.errors import ObjectStoreUnavailableError
 from services.common.domain.image_formats import ImageFormat, sniff
+from services.common.domain.objects import ObjectInfo
 from services.common.domain.provenance import Provenance, from_metadata
 from services.common.runtime.settings import S3Settings
 from services.consumer.ocr_client import open_ocr_client

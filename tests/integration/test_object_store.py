@@ -6,12 +6,9 @@ import pytest
 from pydantic import HttpUrl
 
 from services.common.adapters import object_store
-from services.common.adapters.object_store import (
-    ObjectStore,
-    ObjectTooLargeError,
-    open_object_store,
-)
+from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.domain.errors import ObjectNotFoundError, ObjectStoreUnavailableError
+from services.common.domain.objects import ObjectTooLargeError
 from services.common.runtime.settings import S3Settings
 from tests.support.web import open_raw_server
 

@@ -6,11 +6,11 @@ import pytest
 
 from services.common.adapters.collections import IMAGES
 from services.common.adapters.documents import schema_of
-from services.common.adapters.object_store import ObjectInfo
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.synthetic_events import sequencer_at, stored_notification
 from services.common.domain import sources
 from services.common.domain.image import SOURCES_DISAGREE
+from services.common.domain.objects import ObjectInfo
 from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.erasure.removal import find_targets

@@ -12,17 +12,13 @@ from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection
-from services.common.adapters.object_store import (
-    ObjectInfo,
-    ObjectStore,
-    ObjectTooLargeError,
-    StoredObject,
-)
+from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.settlement import Delivery
 from services.common.adapters.synthetic_events import removed_notification, stored_notification
 from services.common.domain.errors import ObjectNotFoundError, PredictionRefusedError
 from services.common.domain.image import ImageDocument
 from services.common.domain.jobs import job_for
+from services.common.domain.objects import ObjectInfo, ObjectTooLargeError, StoredObject
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.domain.records import Annotation
 from services.consumer.ocr_client import OcrAnswer

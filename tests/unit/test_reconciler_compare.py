@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.adapters.object_store import ObjectInfo
 from services.common.adapters.synthetic_events import sequencer_at
 from services.common.domain.image import ImageDocument
+from services.common.domain.objects import ObjectInfo
 from services.reconciler.compare import Pair, State, judge, pairs
 from tests import factories
 

@@ -3,7 +3,6 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.adapters.object_store import ObjectInfo
 from services.common.adapters.synthetic_events import (
     latest,
     removed_notification,
@@ -12,6 +11,7 @@ from services.common.adapters.synthetic_events import (
     time_of,
 )
 from services.common.domain.events import EventKind, parse_notification, sequence_order
+from services.common.domain.objects import ObjectInfo
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, 123000, tzinfo=UTC)
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -17,8 +16,8 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from services.common.domain.errors import (
     ObjectNotFoundError,
     ObjectStoreUnavailableError,
-    PermanentError,
 )
+from services.common.domain.objects import ObjectInfo, ObjectTooLargeError, StoredObject
 from services.common.runtime.settings import S3Settings
 
 if TYPE_CHECKING:  # stubs are a development dependency
@@ -37,38 +36,6 @@ _PART_BYTES = 8 * 1024 * 1024
 
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _PRESENT = frozenset({"412", "PreconditionFailed"})
-
-
-@dataclass(frozen=True)
-class ObjectInfo:
-    """Metadata of an object."""
-
-    key: str
-    etag: str
-    size: int
-    """Bytes."""
-    stored_at: datetime
-    content_type: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    """User metadata, names in lower case."""
-
-
-@dataclass(frozen=True)
-class StoredObject:
-    """An object and its bytes, of the same version."""
-
-    info: ObjectInfo
-    content: bytes
-
-
-class ObjectTooLargeError(PermanentError):
-    """The object exceeds the reader's limit."""
-
-    code = "image_too_large"
-
-    def __init__(self, info: ObjectInfo, max_bytes: int) -> None:
-        super().__init__(f"{info.size} bytes, the limit is {max_bytes}")
-        self.info = info
 
 
 class ObjectStore:

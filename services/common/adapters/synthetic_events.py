@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote_plus, unquote_plus
 
-from services.common.adapters.object_store import ObjectInfo
 from services.common.domain.events import sequence_order
+from services.common.domain.objects import ObjectInfo
 
 ORIGIN_HEADER = "x-origin"
 INFERRED = "reconciler"

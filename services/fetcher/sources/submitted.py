@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import IO
 
-from services.common.adapters.object_store import ObjectStore, ObjectTooLargeError
+from services.common.adapters.object_store import ObjectStore
 from services.common.domain.errors import ObjectNotFoundError
+from services.common.domain.objects import ObjectTooLargeError
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import URL
 
-from services.common.adapters.object_store import ObjectTooLargeError
 from services.common.domain.annotations import (
     Outcome,
     UnacceptableAnnotationError,
@@ -15,6 +14,7 @@ from services.common.domain.annotations import (
 )
 from services.common.domain.errors import ObjectNotFoundError
 from services.common.domain.image import ImageDocument
+from services.common.domain.objects import ObjectTooLargeError
 from services.common.domain.records import Quality
 from services.common.runtime.problems import ProblemError
 from services.erasure.forgetting import Forgetting
