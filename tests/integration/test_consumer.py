@@ -143,6 +143,7 @@ async def test_fetched_image_keeps_where_it_came_from(start: Start) -> None:
     assert document["annotation"] == {
         "text": "où est l'œuvre ?",
         "quality": "ok",
+        "how": "given",
         "by": "batch:b1",
         "at": now,
         "normalisation": NORMALISATION,
