@@ -146,6 +146,15 @@ async def test_limits_are_kept_from_page_to_page(review: Site, ada: Person) -> N
         assert 'p 7.png · <a href="/gallery?collection=letters">letters</a>' in html
 
 
+async def test_image_leads_to_those_of_its_group_and_metadata(review: Site, ada: Person) -> None:
+    image = known("line", 0.5, sources=[LETTER])
+    await review.add(image)
+    page = await ada.see(f"/image?id={image['_id']}")
+    for query in ("collection=letters", "group=page+1", "where=metadata.year%3D1916"):
+        assert f'href="/gallery?{query}"' in page
+        assert "line" in await found(ada, query)
+
+
 async def test_placeholder_is_shown_as_one(review: Site, ada: Person) -> None:
     conflict = {"annotation_conflict": "sources_disagree"}
     many = known("unavailable", 0.9, placeholder=True, sources_count=54321, **conflict)
