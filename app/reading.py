@@ -1,4 +1,4 @@
-"""What an engine answers for a batch, and the prediction that is made of it."""
+"""Read a batch by an engine, and convert readings to predictions."""
 
 import math
 

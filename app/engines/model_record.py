@@ -1,4 +1,4 @@
-"""What is known of a model that was trained here: ``model.json`` in its folder."""
+"""Record of a model that was trained here: ``model.json`` in its folder."""
 
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ READABLE = 0o644
 
 
 class Rates(BaseModel):
-    """How well a model reads some lines."""
+    """Quality of a model on lines."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -26,7 +26,7 @@ class Rates(BaseModel):
 
 
 class Change(BaseModel):
-    """How well the same lines were read before and after a training."""
+    """Quality on the same lines before and after a training."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,7 +35,7 @@ class Change(BaseModel):
 
 
 class Training(BaseModel):
-    """Where weights come from."""
+    """Origin of weights."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,7 +44,7 @@ class Training(BaseModel):
     """The version of the model that it began with."""
     trained_at: datetime
     export_sha256: str
-    """Of the export's manifest, which says what the model has learnt from."""
+    """Of the manifest of the training data."""
     images: dict[str, int]
     licences: list[str]
     """Of the data; empty where nothing is known."""

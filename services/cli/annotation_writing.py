@@ -23,7 +23,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Code(StrEnum):
-    """Why a row annotates nothing."""
+    """Reason of a row without effect."""
 
     REJECTED = "rejected"
     CONFLICT = "conflict"

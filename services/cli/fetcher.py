@@ -26,7 +26,7 @@ SERVICE = "The fetcher"
 SHOWN_LINES = 10
 COLUMN_HINT = "On the command line: --url-column NAME, --text-column NAME, --group-column NAME."
 LIST_SECONDS = 1800.0
-"""So long a list is waited for. Who gave up sooner would submit it twice."""
+"""Timeout of a submission; a shorter one would lead to double submissions."""
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ _TYPES = {b"\xff\xd8": "jpeg", b"\x89P": "png", b"RI": "webp", b"BM": "bmp", b"G
 
 
 def training_page(learned: Learned) -> str:
-    """Return the page; whatever strangers wrote is escaped."""
+    """Return the page, with untrusted text escaped."""
     before, after = (each.get(VALIDATION, []) for each in (learned.before, learned.after))
     return page_template("training.html.j2").render(
         name=learned.place.name,

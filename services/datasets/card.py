@@ -74,7 +74,7 @@ def data_card(manifest: Manifest, plan: Plan) -> str:
 
 
 def _title(collections: Mapping[str, int]) -> str:
-    """Return the title of a data set for which nobody gives one."""
+    """Return the default title of a data set."""
     names = ", ".join(collections) if len(collections) <= MOST_NAMES else ""
     return f"Lines of text with their labels{f': {names}' if names else ''}"
 

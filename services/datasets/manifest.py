@@ -76,13 +76,13 @@ class Record(BaseModel):
     licence: str | None = None
     metadata: dict[str, JsonValue] | None = None
     by: str | None = None
-    """Who says what is right; None for a predicted label."""
+    """Annotator; None for a predicted label."""
     how: How | None = None
     """Origin of an annotation, if known."""
     page: PageOfLine | None = None
     """Of a line that came with its page: where it is there."""
     split_groups: list[str] = Field(default_factory=list)
-    """What images that belong together have in common; the first decided about the split."""
+    """Groups of images that belong together; the first one decided about the split."""
     normalisation: int = NORMALISATION
     rewritten: Difference | None = None
     """Reason for a PNG of the normal form instead of the original bytes."""

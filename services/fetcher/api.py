@@ -65,7 +65,7 @@ IdempotencyKey = Annotated[
 
 @dataclass(frozen=True)
 class Parts:
-    """What the routes use."""
+    """Application state."""
 
     batches: Batches
     submissions: Submissions

@@ -25,7 +25,7 @@ class Image:
     http_status: int
     validators: Validators | None = None
     line: CutLine | None = None
-    """Where on which page it is; None: it is no line of a page."""
+    """Its page and position; None: it is not a line of a page."""
 
     @property
     def key(self) -> str:

@@ -87,7 +87,7 @@ class CtcModel:
 
     @property
     def module(self) -> nn.Module:
-        """What is trained."""
+        """Module to train."""
         return cast("nn.Module", self.network)
 
     def can_write(self, text: str) -> bool:

@@ -66,11 +66,11 @@ class Export:
     manifest: Manifest
     train: Sequence[Line]
     validation: Sequence[Line]
-    """Tells during training how it goes; never trained on."""
+    """Validation lines, never trained on."""
 
     @property
     def characters(self) -> set[str]:
-        """What a model has to be able to write."""
+        """Characters of the training texts."""
         return set().union(*(line.text for line in self.train))
 
 

@@ -19,7 +19,7 @@ THREADS = 2
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model reads in a line."""
+    """A model's reading of a line."""
 
     line: Line
     text: str
@@ -30,7 +30,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Measure:
-    """How well lines were read."""
+    """Quality of readings."""
 
     images: int
     cer: float
@@ -38,7 +38,7 @@ class Measure:
     exact: float
     """Share of lines read without error."""
     score: float
-    """Mean score: what the model believes."""
+    """Mean score."""
 
 
 def read_lines(engine: Engine, lines: Sequence[Line]) -> list[Reading]:

@@ -1,4 +1,4 @@
-"""What can be trained: the default engine's recogniser, or a TrOCR-style checkpoint."""
+"""Trainable models: the default engine's recogniser, or a TrOCR-style checkpoint."""
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -16,14 +16,14 @@ class Trainee(Protocol):
     """A model with weights that can change."""
 
     version: str
-    """Whose weights it began with."""
+    """Of the initial weights."""
     added: list[str]
     """Characters that it could not write before."""
     usual_learning_rate: float
 
     @property
     def module(self) -> Any:
-        """What is trained, a module of torch."""
+        """The torch module to train."""
 
     def can_write(self, text: str) -> bool:
         """Whether it has all characters of a text."""
@@ -32,24 +32,24 @@ class Trainee(Protocol):
         """Prepare for training; return groups of parameters, with factors of the learning rate."""
 
     def loss(self, images: Sequence[Pixels], texts: Sequence[str]) -> Any:
-        """Return the mean loss of a character or token, to go down from."""
+        """Return the mean loss per character or token."""
 
     def engine(self) -> Engine:
-        """Return the engine that the OCR API reads with, with the weights of this moment."""
+        """Return the OCR API's engine with the current weights."""
 
     def save(self, folder: Path) -> None:
         """Write what that engine loads."""
 
 
 def open_base(name: str, characters: AbstractSet[str]) -> Trainee:
-    """Open what a training starts from.
+    """Open the base model of a training.
 
     Args:
         name: ``ppocrv6``, a model in the models folder, or a TrOCR-style checkpoint.
         characters: Of the labels.
 
     Raises:
-        OSError: There is no such model.
+        OSError: The model does not exist.
     """
     found = None if name == EMBEDDED else find_model(name, ModelsSettings().models)
     if name == EMBEDDED or (found is not None and found.is_for_default_engine):

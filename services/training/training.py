@@ -23,7 +23,7 @@ other."""
 WARM_UP = 0.1
 """Share of warm-up steps."""
 SHOWN_STEPS = 50
-"""Whose mean loss is shown while an epoch runs."""
+"""Steps per shown mean loss."""
 
 Progress = Callable[[int, int, str], None]
 """Called with the number of finished and of all steps, and a status text."""
@@ -47,7 +47,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Epoch:
-    """How an epoch went."""
+    """Metrics of an epoch."""
 
     loss: float
     """Mean of its steps."""
@@ -59,7 +59,7 @@ class Epoch:
 
 @dataclass
 class Course:
-    """How the training went."""
+    """Course of the training."""
 
     epochs: list[Epoch] = field(default_factory=list)
 

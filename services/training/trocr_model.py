@@ -40,7 +40,7 @@ class TrocrModel:
 
     @property
     def module(self) -> Any:
-        """What is trained."""
+        """Module to train."""
         return self._checkpoint.model
 
     def can_write(self, text: str) -> bool:

@@ -1,4 +1,4 @@
-"""How fast an export is and how its memory grows: ``python -m tests.bench.export``.
+"""Speed and memory growth of an export: ``python -m tests.bench.export``.
 
 Small images are stored with their documents in servers of this machine alone, and exported once
 in each layout by a process of its own; memory is that process's largest resident size. 100,000 of

@@ -1,4 +1,4 @@
-"""How fast the fetcher is: ``python -m tests.bench.fetch [--items N] [--runs N] [--only NAME …]``.
+"""Speed of the fetcher: ``python -m tests.bench.fetch [--items N] [--runs N] [--only NAME …]``.
 
 * ``rate``: URL → object in MinIO, ledger included, beside a bare loop of aiohttp and aiobotocore
   without any promise, and beside img2dataset writing single files to the same MinIO (installed into
@@ -146,7 +146,7 @@ async def looped(store: ObjectStore, wanted: Sequence[str]) -> float:
 
 
 class Rates:
-    """What runs showed: items a second, and CPU of each program."""
+    """Results of runs: items per second, and CPU of each program."""
 
     def __init__(self) -> None:
         self.rates: dict[str, list[float]] = {}
@@ -224,7 +224,7 @@ async def many_hosts(items: int, runs: int) -> dict[str, float]:
 async def memory(lines: int) -> dict[str, float]:
     """Return the RSS of a fetcher, in MiB, with a long list in flight."""
     port = pick_free_ports().fetcher_port
-    # before the client connects: meanwhile a connection that nobody uses would be closed
+    # before the client connects: an idle connection would be closed meanwhile
     body = "\n".join(urls(port, lines, hosts=HOSTS)).encode()
     with real_servers() as servers, static_site(port, hosts=HOSTS):
         async with room(servers) as around, fetcher(around) as (api, pid):

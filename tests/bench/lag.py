@@ -1,4 +1,4 @@
-"""How long after its storing an image has its document: ``python -m tests.bench.lag``.
+"""Latency from the storage of an image to its document: ``python -m tests.bench.lag``.
 
 The whole pipeline runs on this machine, images are stored at a steady rate, and the ages are those
 that ``consumer_image_age_seconds`` counts: from the event's time to the document's.

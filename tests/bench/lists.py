@@ -1,4 +1,4 @@
-"""How fast a long list is taken, and what it costs in memory.
+"""Speed and memory of accepting a long list.
 
 ``python -m tests.bench.lists [LINES]`` prints, for a text list and a table, the lines a second
 from the first byte sent to the 202, and how far the fetcher's process grew: until then, and while

@@ -1,4 +1,4 @@
-"""How fast the OCR API is, as ratios to what it is made of, and what overload does to it.
+"""Speed of the OCR API, relative to its parts, and its behaviour under overload.
 
 ``python -m tests.bench.ocr [--json] [--rounds 5]`` reads the bundled samples in three ways, in
 turns, so that whatever else the machine does meets all alike, and takes the medians:
@@ -50,7 +50,7 @@ OVERLOAD = 3
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured; medians over the rounds."""
+    """Measurements; medians over the rounds."""
 
     images: int
     rapidocr_threads: int

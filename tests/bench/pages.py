@@ -1,4 +1,4 @@
-"""How well lines are found on pages whose lines are known.
+"""Quality of line detection on pages with known lines.
 
 ``python -m tests.bench.pages ZIP… [--json]`` reads archives of page images with ALTO beside each.
 Measures, of all lines of an archive:
@@ -55,7 +55,7 @@ class Known:
 
 @dataclass
 class Tally:
-    """What was counted on the pages of an archive."""
+    """Counts on the pages of an archive."""
 
     pages: int = 0
     known: int = 0

@@ -1,4 +1,4 @@
-"""CPU that processes have used: what a piece of work costs, whoever else uses the machine."""
+"""CPU time of processes: the cost of work, independent of other load."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""How fast the review page answers with many documents: ``python -m tests.bench.review``.
+"""Speed of the review page with many documents: ``python -m tests.bench.review``.
 
 It needs MinIO, RabbitMQ and MongoDB (the environment names them) and fills a database of its own,
 which it drops unless told to keep it; what an earlier run kept is measured again. A fetcher shows

@@ -1,4 +1,4 @@
-"""What is done to the programs of a running pipeline, in a seeded random order."""
+"""Faults of the programs of a running pipeline, in a seeded random order."""
 
 import asyncio
 import random
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Kind(StrEnum):
-    """How a program fails."""
+    """Kind of a fault."""
 
     KILL = "kill -9"
     FREEZE = "SIGSTOP for 10 s"
@@ -35,11 +35,11 @@ class Fault:
     program: str
     kind: Kind
     pause_seconds: float
-    """Time of peace before it."""
+    """Undisturbed time before it."""
 
     @property
     def title(self) -> str:
-        """What a person calls it."""
+        """Displayed name."""
         return f"{self.kind} of {self.program}"
 
 

@@ -1,4 +1,4 @@
-"""What must hold in the end: nothing lost, nothing twice, every document as without a fault."""
+"""Final invariant: nothing lost, nothing twice, every document as without a fault."""
 
 import asyncio
 import json
@@ -56,7 +56,7 @@ def as_read(document: Document) -> tuple[str, str, float, str]:
 async def fault_free(
     pipeline: Pipeline, images: Mapping[str, bytes]
 ) -> dict[str, tuple[str, str, float, str]]:
-    """Ask the API in peace about each line, of which some images are copies."""
+    """Request each line, of which some images are copies, from the undisturbed API."""
     lines = {key: pixels(image) for key, image in images.items()}
     slots = asyncio.Semaphore(4)
     headers = {"X-DocReco-Collect": "no"}

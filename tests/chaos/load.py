@@ -17,7 +17,7 @@ from tests.support.web import WebSite
 
 BATCH_ITEMS = 25
 LINES = 100
-"""What the API reads in each of them is asked again in the end, which takes long enough."""
+"""Each of them is read again at the end, which takes long enough."""
 PATIENCE_SECONDS = 180.0
 
 
@@ -27,7 +27,7 @@ class NotAcceptedError(Exception):
 
 @dataclass(frozen=True)
 class Load:
-    """What was brought in, by the key it must have in the bucket."""
+    """Submitted images, by their expected key in the bucket."""
 
     images: Mapping[str, bytes]
     urls: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""What the scenes have in common: the pipeline, its programs' deaths, and what must remain."""
+"""Common parts of the scenes: the pipeline, its programs' deaths, and invariants."""
 
 import asyncio
 import signal
@@ -62,7 +62,7 @@ class Stage:
     """Of armed windows."""
     dice: Random
     drawn: Iterator[bytes]
-    """Images that nobody else brings in."""
+    """Images that no other load submits."""
     images: dict[str, bytes] = field(default_factory=dict)
     """All that are there in the end, by key."""
     urls: dict[str, str] = field(default_factory=dict)
@@ -198,7 +198,7 @@ class Stage:
 
 @asynccontextmanager
 async def without_events(store: ObjectStore) -> AsyncIterator[None]:
-    """Have the bucket notify nobody for the length of the block, as if MinIO had been killed."""
+    """Disable the bucket's notifications during the block, as if MinIO had been killed."""
     await store.client.put_bucket_notification_configuration(
         Bucket=store.bucket, NotificationConfiguration={}
     )

@@ -148,7 +148,7 @@ async def test_forget_cut_between_object_and_notification(
     with cut_before(Collection, "delete_many"):
         await forget(site)
     assert await site.store.head(KEY) is not None
-    await site.store.delete(KEY)  # its event is lost: this bucket notifies nobody
+    await site.store.delete(KEY)  # its event is lost: this bucket has no notifications
     with cut_before(removal, "open_publisher"):
         await forget(site)
 

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.e2e
 
 @dataclass(frozen=True)
 class Form:
-    """How much is done."""
+    """Amount of load."""
 
     images: int
     faults: int
@@ -100,7 +100,7 @@ async def test_every_image_has_its_document_whatever_fails(
 
 @dataclass
 class Log:
-    """What was done to the programs, and when."""
+    """Faults of the programs, with times."""
 
     lines: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)

@@ -33,14 +33,14 @@ OCR_RETRY, FETCH_RETRY = OCR_QUEUES.delays[0], FETCH_QUEUES.delays[0]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a process is killed."""
+    """Point at which a process is killed."""
 
     title: str
-    """What was written, and what was not."""
+    """Completed and missing writes."""
     module: str
     """Of the program."""
     function: str
-    """Who writes: an asynchronous function, as ``module:function`` or ``module:Class.method``."""
+    """The writer: an asynchronous function, as ``module:function`` or ``module:Class.method``."""
     is_before: bool = False
     """Whether the kill comes before the function's write, and not after it."""
     queue: str = ""

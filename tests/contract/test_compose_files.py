@@ -194,7 +194,7 @@ def test_images_of_requests_are_kept_unless_somebody_says_no(
     services = parsed(chosen)["services"]
 
     assert services["ocr-api"]["environment"]["OCR_COLLECT"] == collects
-    # in production somebody must have said it
+    # in production it must be set explicitly
     assert services["preflight"]["environment"]["OCR_COLLECT"] == chosen.get("OCR_COLLECT")
 
 

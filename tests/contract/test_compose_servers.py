@@ -1,4 +1,4 @@
-"""What the compose file gives the servers: versions, users, threads, open files, configuration."""
+"""Servers in the compose file: versions, users, threads, open files, configuration."""
 
 import re
 from pathlib import Path

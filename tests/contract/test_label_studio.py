@@ -70,7 +70,7 @@ def lines() -> list[tuple[ImageDocument, Address]]:
 
 
 def test_sdk_finds_our_configuration_and_tasks_valid() -> None:
-    """What the SDK said (record.py) was said of the configuration and tasks of today."""
+    """The SDK's recording (record.py) is of the current configuration and tasks."""
     assert RECORDED["validity"]["config"] == LABEL_CONFIG
     assert [to_task(document, address, "kind") for document, address in lines()] == TASKS
     assert RECORDED["validity"]["tasks"] == [True, True]

@@ -98,7 +98,7 @@ def test_looking_never_uses_up_what_is_kept_for_people(queue: str) -> None:
 def test_user_has_a_right_to_each_queue_whose_depth_it_asks(
     user: str, queues: Sequence[str]
 ) -> None:
-    """RabbitMQ 4.2.8 and 4.3.1 answer ACCESS_REFUSED to others; the versions before, to nobody."""
+    """RabbitMQ 4.2.8 and 4.3.1 answer ACCESS_REFUSED to others; earlier versions do not."""
     password = SecretStr("some-password")
     users = UsersSettings.model_validate(dict.fromkeys(UsersSettings.model_fields, password))
     [rights] = [

@@ -26,7 +26,7 @@ EACH = pytest.mark.parametrize("service", sorted(SERVICES))
 
 
 def environment(service: str, env: dict[str, str]) -> dict[str, str]:
-    """Return what a service is given, of what somebody set."""
+    """Return the settings passed to a service, of those set by a user."""
     own: dict[str, str] = parsed(env)["services"][service]["environment"]
     return own
 
@@ -76,7 +76,7 @@ def test_settings_classes_of_a_service_are_known(service: str) -> None:
 
 
 def test_settings_of_the_table_reach_a_service_or_are_the_deployments() -> None:
-    """What runs outside of containers is no service: commands and child processes."""
+    """Programs outside of containers, which are not services: commands and child processes."""
     passed = {name for service in SERVICES for name in variables_of(service)}
     passed |= {name for group in (DeploymentSettings, LogSettings) for name in variables(group)}
     documented = {name for group in GROUPS for name in variables(group)}

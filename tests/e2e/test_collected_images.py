@@ -1,4 +1,4 @@
-"""What the OCR API is sent becomes a document, once; what the consumer sends it does not."""
+"""Images sent to the OCR API become documents once; those of the consumer do not."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator

@@ -37,7 +37,7 @@ EGRESS = IPv4Network("10.213.80.0/24")
 """EGRESS_SUBNET: of the only network that is translated to the host's address."""
 FETCHED = {"key": {"$regex": "^fetched/"}}
 STORED, FAILED, READ = 18, 2, 17
-"""Of the bundled samples; one is an image until somebody decodes it."""
+"""Of the bundled samples; one is corrupt, which only decoding shows."""
 REACH = "import socket,sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3).close()"
 
 

@@ -1,4 +1,4 @@
-"""The mean score falls, somebody is told, and told again when it is well."""
+"""The mean score falls, an alert fires, and is resolved when it recovers."""
 
 import asyncio
 from collections.abc import AsyncIterator

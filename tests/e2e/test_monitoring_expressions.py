@@ -125,7 +125,7 @@ async def store_in_every_way(store: ObjectStore) -> None:
 
 
 class Broker:
-    """What the test does to RabbitMQ behind everybody's back."""
+    """Changes of the test to RabbitMQ."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         addresses = pipeline.addresses
@@ -136,7 +136,7 @@ class Broker:
         )
 
     async def publish(self, exchange: str, routing_key: str) -> None:
-        """Publish a message that nobody understands."""
+        """Publish an invalid message."""
         body = {
             "properties": {},
             "routing_key": routing_key,

@@ -41,7 +41,7 @@ class Office:
     web: WebSite
     browser: Browser
     troubles: list[str]
-    """What browsers complained of: errors of scripts, and what the policy forbids."""
+    """Complaints of browsers: script errors, and violations of the policy."""
 
     @asynccontextmanager
     async def desk(self, name: str, **options: Any) -> AsyncIterator[Page]:

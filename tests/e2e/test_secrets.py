@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 
 RUN = uuid4().hex[:8]
 ALLOWED = {"fetches.url", "lists.rows", "failed.csv"}
-"""What is fetched, and what can be submitted again (docs/security.md)."""
+"""Requested URLs, and lists for another submission (docs/security.md)."""
 
 
 def secret(name: str) -> str:

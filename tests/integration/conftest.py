@@ -20,7 +20,7 @@ from tests.support.web import WebSite, open_site
 async def surroundings(
     s3_settings: S3Settings, fetch_amqp_settings: AmqpSettings, mongo_settings: MongoSettings
 ) -> AsyncIterator[Surroundings]:
-    """Give a fetcher servers that nobody else uses meanwhile."""
+    """Give a fetcher exclusive servers."""
     async with open_surroundings(s3_settings, fetch_amqp_settings, mongo_settings) as made:
         yield made
 
@@ -46,7 +46,7 @@ async def review(
 
 @pytest.fixture
 async def ada(review: Site) -> AsyncIterator[Person]:
-    """Somebody who is logged in there."""
+    """A logged-in user."""
     async with review.person() as person:
         yield person
 

@@ -1,4 +1,4 @@
-"""Everything a stranger might send, to the API as a process: no failure, little time and memory."""
+"""Hostile files to the API as a process: no failure, little time and memory."""
 
 import json
 import os
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS = 120
 MOST_SECONDS = 2.0
 MOST_PLAIN_IMAGES = 8
-"""Where the machine is slow: times that Pillow takes for a plain image of the largest size. Eight
+"""For slow machines: times that Pillow takes for a plain image of the largest size. Eight
 took 2 s where the limit was chosen, and the costliest file of the corpus a third of that."""
 MOST_GROWTH_MB = 300
 MOST_KEPT_MB = 200

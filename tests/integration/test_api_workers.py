@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120.0
-"""Where other work takes the cores, loading three copies of a model's libraries takes long."""
+"""On a busy machine, loading three copies of a model's libraries takes long."""
 
 
 class Workers:

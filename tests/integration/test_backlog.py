@@ -1,4 +1,4 @@
-"""What ``docreco doctor`` counts, from real servers."""
+"""Counts of ``docreco doctor``, from real servers."""
 
 import json
 from pathlib import Path

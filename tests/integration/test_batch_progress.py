@@ -1,4 +1,4 @@
-"""What a batch says of itself on the way: why items failed, and the bytes of its images."""
+"""Progress of a batch: reasons of failures, and bytes of its images."""
 
 import pytest
 

@@ -87,7 +87,7 @@ def started(environment: Mapping[str, str], log_path: Path) -> Iterator[subproce
 
 
 def assert_shows_all(shown: str, environment: Mapping[str, str]) -> None:
-    """What was read, what was not and why, the figures, and the addresses."""
+    """Predictions, failures with reasons, figures and addresses."""
     assert f"{len(make.SAMPLES) + 1} stored, 2 failed" in shown
     for sample in make.SAMPLES:
         assert sample.name in shown

@@ -1,4 +1,4 @@
-"""What a hostile server may answer: each ends in its code, in time, and leaves the next alone."""
+"""Responses of hostile servers: each ends in its code, in time, without effect on the next."""
 
 import asyncio
 import gzip
@@ -193,8 +193,8 @@ CONTENT: dict[str, tuple[Behaviour, str]] = {
     "nothing, gzipped": (body(gzip.compress(b""), b"Content-Encoding: gzip"), "empty_body"),
     "204": (b"HTTP/1.1 204 No Content\r\n\r\n", "empty_body"),
     "205": (body(b"", status=b"205 Reset Content"), "empty_body"),
-    "206 unasked": (body(IMAGE, status=b"206 Partial Content"), "unexpected_status"),
-    "304 unasked": (b"HTTP/1.1 304 Not Modified\r\n\r\n", "unexpected_status"),
+    "206 unrequested": (body(IMAGE, status=b"206 Partial Content"), "unexpected_status"),
+    "304 unrequested": (b"HTTP/1.1 304 Not Modified\r\n\r\n", "unexpected_status"),
     "300": (body(b"x", status=b"300 Multiple Choices"), "unexpected_status"),
     "429 for ever": (
         body(b"", b"Retry-After: 99999999999999", status=b"429 Too Many Requests"),

@@ -22,7 +22,7 @@ DATE = "Thu, 01 Jan 2026 11:00:00 GMT"
 
 
 class Resource:
-    """Answers 304 to whoever has it already.
+    """Answers 304 to clients with a current validator.
 
     Attributes:
         conditions: Headers of each request that made it conditional.

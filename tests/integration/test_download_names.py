@@ -1,4 +1,4 @@
-"""Names that nobody answers for hold up no others."""
+"""Names with unresponsive servers do not delay others."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Who is to blame where redirects lead from one host to another."""
+"""The host to blame for failures after redirects."""
 
 from collections.abc import AsyncIterator
 
@@ -58,11 +58,11 @@ async def test_host_that_redirects_to_a_dead_one_is_not_taken_for_dead(
 async def test_host_that_redirects_to_one_that_wants_peace_is_not_left_alone(
     downloader: Downloader, site: WebSite
 ) -> None:
-    async def peace(_: web.Request) -> web.Response:
+    async def throttled(_: web.Request) -> web.Response:
         return web.Response(status=429, headers={"Retry-After": "60"})
 
     async with open_site(HOSTILE) as other:
-        url = site.add_redirect("/a", other.add("/b", peace))
+        url = site.add_redirect("/a", other.add("/b", throttled))
         with pytest.raises(FailedDownloadError) as redirected:
             await downloader.get(url)
         with pytest.raises(FailedDownloadError) as asked:

@@ -70,7 +70,7 @@ def hidden(folder: Path) -> list[str]:
 
 
 def check(out: Path) -> None:
-    """What ``sha256sum --check`` does, and that nothing else is there."""
+    """Check like ``sha256sum --check``, and that there are no other files."""
     lines = (out / "SHA256SUMS").read_text().splitlines()
     sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     there = files(out)
@@ -369,7 +369,7 @@ async def test_card_tells_what_is_in_it_and_what_was_removed_since(
 async def test_image_whose_document_does_not_say_yet_that_it_is_gone_is_named_as_removed(
     some: Collected, tmp_path: Path
 ) -> None:
-    """The next export into the folder would not know of it any more."""
+    """The next export into the folder would not know it."""
     out = tmp_path / "set"
     await answer("export", "--format", "hf", "--out", out)
     gone = (await some.document("0.png"))["sha256"]
@@ -462,7 +462,7 @@ async def test_interrupted_export_leaves_the_one_before_and_is_made_anew(
         await write_export(query, sources, out, stop)
     assert files(out) == before
     assert (tmp_path / ".set.partial").is_dir()
-    # the image that was being written at a crash, and is not asked for any more
+    # the image that was being written at a crash, and no longer matches
     (tmp_path / ".set.partial" / "train" / "left.png").write_bytes(b"half")
 
     manifest = await write_export(query, sources, out, lambda *_: None)
@@ -498,7 +498,7 @@ async def test_pushed_export_is_what_the_folder_holds(some: Collected, tmp_path:
         for name, content in (
             ("kept.txt", b"k"),
             ("SHA256SUMS", b"0" * 64 + b"  kept.txt\n"),
-            ("manifest.json", b'{"of": "somebody else"}'),
+            ("manifest.json", b'{"of": "another program"}'),
         ):
             await target.write(f"sets/a/{name}", content, content_type="text/plain", metadata={})
         arguments = (

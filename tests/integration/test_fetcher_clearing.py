@@ -1,4 +1,4 @@
-"""What is left of a list whose sender went away is cleared, and nothing that is in use."""
+"""Incomplete lists are cleaned up, and nothing that is in use."""
 
 import asyncio
 from collections.abc import Iterator

@@ -203,14 +203,14 @@ class PictureSource:
 
 
 class CutOffStore(ObjectStore):
-    """Keeps what is written, and whoever wrote it comes no further."""
+    """Stores the write, and stops the writer."""
 
     @override
     async def write(
         self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
     ) -> str:
         await super().write(key, content, content_type=content_type, metadata=metadata)
-        raise ObjectStoreUnavailableError("written, but nobody was told")
+        raise ObjectStoreUnavailableError("written, but not acknowledged")
 
 
 @pytest.mark.parametrize(("annotation", "written"), [("é" * 1000, 1), ("short", 0)])

@@ -208,7 +208,7 @@ async def test_name_with_only_forbidden_addresses_is_refused() -> None:
             error = await failure(downloader, "http://name.test/")
 
     assert error.code == "forbidden_address"
-    # where an internal name leads is not told to whoever asks for it
+    # the address of an internal name is not disclosed
     assert error.detail == "name.test is not at a public address"
     assert any(each.get("address") == "169.254.169.254" for each in logs)
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 HOST_CONCURRENCY = 2
 HOST_RATE = 10
 HOSTS = 32
-"""So many that they are in more partitions than one of two processes keeps: in half of them."""
+"""Enough hosts to be in more partitions than one of two processes keeps: in half of them."""
 
 
 class Watched:

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.integration
 
 REAL_DELAYS_MS = [round(1000 * seconds) for seconds in DELAY_SECONDS]
 HELD_MS = 1000 * (round(MOST_HELD_SECONDS) + 5)
-"""How long this RabbitMQ lets a delivery be held."""
+"""RabbitMQ's limit of holding a delivery."""
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def test_hosts_with_a_crawl_delay_hold_up_no_other_of_their_partition(
             counts = (await get_json(api, f"/batches/{first}"))["counts"]
 
     assert batch["counts"]["stored"] == 500
-    assert counts["queued"] == len(others) - len(slow)  # nobody waited for the rest of them
+    assert counts["queued"] == len(others) - len(slow)  # the rest of them delayed no others
     assert [site.hits.total() for site in slow] == [2, 2]  # robots.txt, and an image
 
 

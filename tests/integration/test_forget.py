@@ -355,7 +355,7 @@ async def test_forgotten_urls_are_kept_as_hashes_until_they_are_allowed(site: Si
     assert not await forgotten.has_url(kept)
 
 
-@pytest.mark.parametrize("key", ["api/again.png", "scan of somebody.png", "one.png"])
+@pytest.mark.parametrize("key", ["api/again.png", "scan of a page.png", "one.png"])
 async def test_forgotten_image_is_deleted_again_however_it_comes(site: Site, key: str) -> None:
     await site.upload("one.png", b"1", URL)
     await site.document("one.png", status="predicted")
@@ -453,7 +453,7 @@ async def is_gone(site: Site, key: str) -> bool:
 
 @asynccontextmanager
 async def open_stopped_consumer(site: Site) -> AsyncIterator[Site]:
-    """Give a bucket whose events nobody takes."""
+    """Give a bucket whose events are not consumed."""
     store = ObjectStore(site.store.client, f"{site.store.bucket}-quiet")
     await store.client.create_bucket(Bucket=store.bucket)
     try:

@@ -383,7 +383,7 @@ async def test_command_says_what_to_do(
     monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 9_000)
     status, said = await docreco("label-studio", "pull")
     assert (status, "more than 9000 bytes" in said) == (4, True)
-    monkeypatch.setenv("LABEL_STUDIO_TOKEN", "of somebody else")
+    monkeypatch.setenv("LABEL_STUDIO_TOKEN", "of another user")
     status, said = await docreco("label-studio", "push")
     assert (status, "Set LABEL_STUDIO_TOKEN" in said) == (4, True)
     monkeypatch.setenv("LABEL_STUDIO_URL", studio.url.replace("//", "//ada:secret@"))

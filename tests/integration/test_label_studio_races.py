@@ -1,4 +1,4 @@
-"""Label Studio while people go on annotating, and answers that only a stranger would give."""
+"""Label Studio during annotation, and responses of other servers."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""What a retry queues again, and what it counts, whatever else happens to the batch."""
+"""Items requeued and counted by a retry, with concurrent changes of the batch."""
 
 import asyncio
 import json

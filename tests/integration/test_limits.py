@@ -1,4 +1,4 @@
-"""Which images MongoDB finds within limits, and what commands say where there are none."""
+"""Images that MongoDB finds within limits, and messages of commands without matches."""
 
 import json
 from datetime import timedelta

@@ -384,9 +384,9 @@ async def test_publishing_to_no_queue_is_an_error(amqp_settings: AmqpSettings) -
 
 
 async def test_unreachable_broker_is_unavailable() -> None:
-    nobody: dict[str, Any] = {"url": "amqp://admin:admin@127.0.0.1:9/"}
+    nowhere: dict[str, Any] = {"url": "amqp://admin:admin@127.0.0.1:9/"}
     with pytest.raises(BrokerUnavailableError):
-        await check_broker(AmqpSettings(**nobody))
+        await check_broker(AmqpSettings(**nowhere))
 
 
 async def test_refused_work_rests_and_is_parked_with_its_reason_in_the_end(

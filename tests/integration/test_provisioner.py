@@ -117,10 +117,10 @@ async def test_definitions_that_are_no_definitions_are_refused(
 
 
 async def test_missing_server_is_named() -> None:
-    nobody = RabbitmqManagementSettings(url=HttpUrl("http://127.0.0.1:9"))
+    nowhere = RabbitmqManagementSettings(url=HttpUrl("http://127.0.0.1:9"))
 
     with pytest.raises(BrokerUnavailableError, match=r"127\.0\.0\.1:9"):
-        await apply_definitions(nobody, b"{}")
+        await apply_definitions(nowhere, b"{}")
 
 
 def test_command_ends_with_status_one_where_a_server_is_missing(

@@ -7,7 +7,7 @@ from services.common.runtime.settings import S3Settings
 
 pytestmark = pytest.mark.integration
 
-NOBODY = "http://127.0.0.1:9"
+NOWHERE = "http://127.0.0.1:9"
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def behind_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.setenv(name, NOBODY)
+        monkeypatch.setenv(name, NOWHERE)
 
 
 @pytest.mark.usefixtures("behind_a_proxy")

@@ -1,4 +1,4 @@
-"""What the reconciler counts of annotated images, and what it shows of them."""
+"""Counts and metrics of annotated images by the reconciler."""
 
 import hashlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who may see the review page, and whose forms it takes."""
+"""Access to the review page, and checks of its forms."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What the gallery finds, and in which order."""
+"""Results and order of the gallery."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What the review page tells Prometheus: what people do, and nothing of who or about what."""
+"""Metrics of the review page: actions, without persons or images."""
 
 import pytest
 from prometheus_client import REGISTRY
@@ -12,7 +12,7 @@ STRANGE = "strange-path"
 
 
 class Growth:
-    """How far counters have grown since this was made: other tests of the process count too."""
+    """Growth of counters since its creation, as other tests of the process count, too."""
 
     def __init__(self) -> None:
         self._before = self._values()

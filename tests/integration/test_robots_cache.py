@@ -1,4 +1,4 @@
-"""How long and how much the downloader remembers of robots.txt."""
+"""Duration and size of the downloader's cache of robots.txt."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass
 class Site:
-    """Where the processes work: a bucket, a database and a virtual host of this test alone."""
+    """Resources of the processes: a bucket, a database and a virtual host of this test."""
 
     store: ObjectStore
     index: Database
@@ -86,7 +86,7 @@ class Service:
     session: ClientSession
 
     async def readiness(self) -> dict[str, str] | None:
-        """Return the checks of /readyz; None while nobody listens yet."""
+        """Return the checks of /readyz; None while the port is closed."""
         try:
             async with self.session.get("/readyz") as response:
                 return dict((await response.json())["checks"])

@@ -1,4 +1,4 @@
-"""What a web page may not do to a service through the browser of somebody who reaches it."""
+"""Attacks of a web page on a service through a user's browser."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -322,7 +322,7 @@ async def test_failures_are_submitted_again_while_the_file_is_kept(
     (key,) = await pipeline.kept()
     client = pipeline.servers.store.client
     await client.delete_object(Bucket=pipeline.servers.s3.submitted_bucket, Key=key)
-    monkeypatch.setattr(archives_source, "KEPT_SECONDS", -1.0)  # nothing of it is on disk any more
+    monkeypatch.setattr(archives_source, "KEPT_SECONDS", -1.0)  # nothing of it is left on disk
     late = await answer("submit", tmp_path / "failed.csv", "--watch", status=1)
     assert late["failed"][0]["code"] == "submitted_file_gone"
     assert "submit it again" in late["failed"][0]["detail"]

@@ -28,7 +28,7 @@ TOTAL_SECONDS = 1.0
 OK = b"HTTP/1.1 200 OK\r\n"
 
 Behaviour = bytes | Callable[[asyncio.StreamWriter], Awaitable[None]]
-"""What the server sends before it closes the connection."""
+"""Bytes that the server sends before it closes the connection."""
 
 
 def strict_settings(**changes: Any) -> DownloadSettings:

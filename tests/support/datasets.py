@@ -37,7 +37,7 @@ def annotation(text: str, quality: str = "ok") -> Document:
 
 
 class Collected:
-    """What the pipeline has collected, written without it."""
+    """Collected images, written without the pipeline."""
 
     def __init__(self, store: ObjectStore, index: Database) -> None:
         self.store = store

@@ -44,7 +44,7 @@ QUORUM: Mapping[str, Any] = {"x-queue-type": "quorum"}
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Servers that nobody else uses: a bucket, a virtual host, a database."""
+    """Exclusive resources: a bucket, a virtual host, a database."""
 
     s3: S3Settings
     amqp: AmqpSettings
@@ -140,7 +140,7 @@ async def _empty(channel: AbstractChannel, queue: AbstractQueue) -> None:
 
 
 async def _is_free(channel: AbstractChannel, name: str) -> bool:
-    """Return whether nobody takes from a queue: what an earlier test held is back in it."""
+    """Return whether a queue has no consumer, so that earlier deliveries are back in it."""
     return not await consumers_of(channel, name)
 
 

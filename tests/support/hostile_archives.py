@@ -43,7 +43,7 @@ class Member:
 
 @dataclass(frozen=True)
 class End:
-    """What the end records of a zip claim, where it is not the truth."""
+    """False claims of a zip's end records."""
 
     entries: int | None = None
     directory_bytes: int | None = None

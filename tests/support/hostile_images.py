@@ -15,7 +15,7 @@ LARGEST = 20 * 1024 * 1024 - 1024
 
 @cache
 def endless_images() -> dict[str, bytes]:
-    """Return files of millions of tiny parts, by name: each takes seconds where nobody counts."""
+    """Return files of millions of tiny parts, by name: each takes seconds without limits."""
     jpeg, png = line_image("x", image_format="JPEG"), line_image("x")
     pixels = png.index(b"IDAT") - 4
     gif = line_image("x", image_format="GIF")

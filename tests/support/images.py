@@ -1,4 +1,4 @@
-"""Images that tests draw for themselves: lines of text, and everything a stranger might send."""
+"""Images drawn by tests: lines of text, and hostile files."""
 
 import struct
 import zlib

@@ -74,7 +74,7 @@ async def open_event_queues(settings: AmqpSettings) -> AsyncIterator[Queues]:
 
 
 class Settlements:
-    """What became of each delivery."""
+    """Outcome of each delivery."""
 
     def __init__(self) -> None:
         self.settled: list[tuple[Outcome, str]] = []

@@ -38,7 +38,7 @@ class Exchange:
 
 @dataclass
 class LabelStudioFake:
-    """What it holds; tests may change all of it while it runs.
+    """Its content; tests may change all of it while it runs.
 
     Attributes:
         faults: Answers of the next requests, before anything else is done.

@@ -44,7 +44,7 @@ class Pipeline:
     loop: asyncio.AbstractEventLoop
     programs: dict[str, Program]
     events: list[str] = field(default_factory=list)
-    """What the supervisor said, one line an event."""
+    """Messages of the supervisor, one per event."""
 
     @property
     def fetcher_url(self) -> str:
@@ -199,7 +199,7 @@ def _hasty(reconciler: Program) -> Program:
 
 @dataclass(frozen=True)
 class Client:
-    """What a test asks of a pipeline: its API, its bucket and its documents."""
+    """A pipeline as used by a test: its API, its bucket and its documents."""
 
     fetcher: ClientSession
     store: ObjectStore

@@ -1,4 +1,4 @@
-"""What PromQL expressions select, and what their regular expressions stand for."""
+"""Selectors of PromQL expressions, with resolved regular expressions."""
 
 import itertools
 import re

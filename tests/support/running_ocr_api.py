@@ -49,7 +49,7 @@ class FakeEngine:
         self.calls += 1
         self.batches.append([pixels.shape[1] for pixels in images])
         if not self.gate.wait(timeout=30):
-            raise TimeoutError("nobody let these images pass")
+            raise TimeoutError("these images were not released")
         return [self.reading for _ in images]
 
 

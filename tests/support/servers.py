@@ -1,4 +1,4 @@
-"""Where the tests find real servers: given addresses, else Docker, else child processes."""
+"""Real servers for tests: given addresses, otherwise Docker, otherwise child processes."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ STOP_TIMEOUT_SECONDS = 120.0
 def real_servers() -> Iterator[Addresses]:
     """Yield RabbitMQ, MinIO and MongoDB that the tests may fill with garbage.
 
-    A server that cannot be had is an error, never a skip.
+    An unavailable server is an error, never a skip.
     """
     if given := _given_addresses():
         yield given
@@ -46,7 +46,7 @@ def real_servers() -> Iterator[Addresses]:
 
 
 def s3_settings_of(servers: Addresses) -> S3Settings:
-    """Return where MinIO is, and buckets' names that nobody else has."""
+    """Return MinIO's address, and unique names of buckets."""
     name = f"test-{uuid4().hex}"
     return S3Settings(
         endpoint_url=HttpUrl(servers.s3_endpoint_url),
@@ -75,7 +75,7 @@ def environment_of(*settings: S3Settings | MongoSettings | AmqpSettings) -> dict
 
 @asynccontextmanager
 async def open_virtual_host(servers: Addresses) -> AsyncIterator[AmqpSettings]:
-    """Give a virtual host of RabbitMQ that nobody else uses, and delete it afterwards."""
+    """Give an exclusive virtual host of RabbitMQ, and delete it afterwards."""
     name = f"test-{uuid4().hex}"
     user = servers.rabbitmq_management_user
     password = servers.rabbitmq_management_password.get_secret_value()

@@ -11,7 +11,7 @@ _CHUNK_BYTES = 64 * 1024
 
 @dataclass
 class SlowLink:
-    """Where to connect, and what the link costs; ``delay_seconds`` may change at any time."""
+    """Address and delay of the link; ``delay_seconds`` may change at any time."""
 
     port: int
     delay_seconds: float = 0.0

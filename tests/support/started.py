@@ -1,4 +1,4 @@
-"""What each service tells Prometheus before it has done anything."""
+"""Metrics of each service before any work."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ START = {
     "reconciler": "",
     "review": "",
 }
-"""What a service does with its metrics when it starts, beside importing them."""
+"""Initialisation of a service's metrics at start, beside their import."""
 ENGINE = {"engine": "rapidocr", "model_version": "1"}
 
 

@@ -19,7 +19,7 @@ class _Selector(selectors.SelectSelector):
     @override
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise RuntimeError("everything waits, and nothing will happen any more")
+            raise RuntimeError("deadlock: everything waits")
         self.now += timeout
         return super().select(0)
 

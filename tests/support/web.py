@@ -15,7 +15,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class WebSite:
-    """What the server answers; paths may be added and changed while it runs.
+    """Responses of the server; paths may be added and changed while it runs.
 
     Attributes:
         hits: Requests by path.

@@ -1,4 +1,4 @@
-"""Files of strangers become pixels or a refusal, never anything else."""
+"""Untrusted files become pixels or a refusal, never anything else."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What Prometheus reads of predictions."""
+"""Metrics of predictions."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""What a stranger's image may not do to the process through the libraries that decode it."""
+"""Effects of hostile images on the process through decoding libraries."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What waits for the engine: how much may, and what is read together."""
+"""The engine's queue: its limit and its batches."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Archives whose records lie: nothing that a stranger counted decides what reading costs."""
+"""Archives with false records: untrusted counts do not decide the cost of reading."""
 
 import resource
 import struct

@@ -427,7 +427,7 @@ class Watched(BytesIO):
 
 
 def test_members_of_a_tar_are_read_by_one_thread_after_the_other() -> None:
-    """Whoever is cancelled while a thread reads leaves it behind, and the next one comes."""
+    """A caller that is cancelled leaves its reading thread behind, and the next one comes."""
     file = Watched(tar_of({f"{number}.png": bytes([number]) * 100 for number in range(9)}))
     index = BytesIO(b"".join(OpenArchive(BytesIO(file.getvalue()), LIMITS).index()))
     archive = MemberReader(file, index)

@@ -11,7 +11,7 @@ LIMIT = 10
 
 
 class TooMuchError(Exception):
-    """What a route of the tests says of a body that is too large."""
+    """A test route's error of a too large body."""
 
 
 def app_of(taken: list[bytes]) -> FastAPI:

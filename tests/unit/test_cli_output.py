@@ -1,4 +1,4 @@
-"""What reaches a terminal: words of strangers never as markup or control characters."""
+"""Output to a terminal: untrusted text is never markup or control characters."""
 
 import json
 import unicodedata

@@ -1,4 +1,4 @@
-"""What events and readings make of a document."""
+"""Effects of events and readings on a document."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What the consumer counts of predictions whose text came along."""
+"""The consumer's counts of predictions with a submitted text."""
 
 from prometheus_client import REGISTRY
 

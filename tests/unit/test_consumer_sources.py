@@ -1,4 +1,4 @@
-"""What very many URLs of one image make of its document."""
+"""The document of an image with very many URLs."""
 
 from dataclasses import replace
 from datetime import timedelta

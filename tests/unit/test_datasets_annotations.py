@@ -1,4 +1,4 @@
-"""What texts become before they are stored, and what an annotation is to a document."""
+"""Normalisation of texts, and annotations of documents."""
 
 import re
 import unicodedata

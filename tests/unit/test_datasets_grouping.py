@@ -1,4 +1,4 @@
-"""Which images are in one part of a data set."""
+"""Images in one part of a data set."""
 
 import hashlib
 from collections import defaultdict

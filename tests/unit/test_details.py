@@ -1,4 +1,4 @@
-"""What the further columns of a list become: group, split, licence and bounded, typed metadata."""
+"""Further columns of a list: group, split, licence and bounded, typed metadata."""
 
 import json
 from datetime import datetime

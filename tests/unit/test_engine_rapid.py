@@ -29,7 +29,7 @@ from tests.support.samples import sample_lines
 MAX_PIXELS = 25_000_000
 NEAR = 1e-3
 SAME = 1e-4
-"""How near scores of one text are where nothing but the processor or the f32 runtime differs."""
+"""Tolerance of scores that differ only by processor or f32 runtime."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::PIL")]
 

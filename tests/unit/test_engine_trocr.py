@@ -152,7 +152,7 @@ def test_folder_anywhere_can_be_named(
 
 @pytest.fixture
 def silent_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Nobody answers at the hub's address; return its cache."""
+    """Make the hub unavailable; return its cache."""
     nowhere = f"http://127.0.0.1:{pick_free_ports().ocr_api_port}"
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", nowhere)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))

@@ -1,4 +1,4 @@
-"""What is exported in any layout is imported again: the same images with the same labels."""
+"""Exports in any layout are imported again: the same images with the same labels."""
 
 import hashlib
 import zipfile

@@ -1,4 +1,4 @@
-"""What is handed out of failed items is a list that is taken as it is."""
+"""The list of failed items can be submitted unchanged."""
 
 import csv
 from collections.abc import AsyncIterator, Sequence

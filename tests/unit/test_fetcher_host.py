@@ -1,4 +1,4 @@
-"""How long a host is paused."""
+"""Pauses of a host."""
 
 from services.fetcher.politeness.host import LONGEST_PAUSE_SECONDS, Host
 

@@ -1,4 +1,4 @@
-"""Which host gets the next slot, and what is delayed."""
+"""The next slot's host, and delays."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

@@ -1,4 +1,4 @@
-"""What people make of a document: an annotation, and taking one back."""
+"""Annotations of a document, and their reversal."""
 
 from typing import Any
 

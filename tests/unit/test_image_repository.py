@@ -1,4 +1,4 @@
-"""How changes of a document are written."""
+"""Writes of document changes."""
 
 from datetime import timedelta
 from typing import Any, cast

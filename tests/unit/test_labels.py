@@ -1,4 +1,4 @@
-"""Which label an image has, and in which split it is."""
+"""Label and split of an image."""
 
 import hashlib
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What limits the images of a command or a page, and how it is read from what people write."""
+"""Limits of the images of a command or a page, and their parsing."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

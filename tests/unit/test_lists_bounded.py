@@ -1,4 +1,4 @@
-"""Lists of strangers are read in a child process that can be stopped and has limits."""
+"""Untrusted lists are read in a child process that can be stopped and has limits."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What run_local.sh asks Prometheus."""
+"""Queries of run_local.sh to Prometheus."""
 
 from collections.abc import Iterator
 from typing import Any

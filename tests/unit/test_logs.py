@@ -1,4 +1,4 @@
-"""What a log line holds: never more than its author wrote."""
+"""Log lines hold nothing but their author's text."""
 
 import json
 from typing import Literal

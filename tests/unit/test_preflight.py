@@ -1,4 +1,4 @@
-"""What must not start, and the key that is made once."""
+"""Refused configurations, and the key that is generated once."""
 
 import base64
 from pathlib import Path
@@ -130,7 +130,7 @@ def test_all_that_is_missing_is_told_at_once(
     shown = capsys.readouterr().err
     others = LOCAL.keys() - {"USERS_MINIO_PASSWORD", "MONGO_URL"}  # which needs no password
     named = [name.removeprefix("USERS_") for name in others]
-    # as they are called in .env, where somebody sets them
+    # as they are called in .env
     for name in (*named, "MINIO_AMQP_PASSWORD", "OCR_API_TOKEN", "OCR_COLLECT"):
         assert f'"{name}: DOCRECO_ENV is production' in shown, name
 

@@ -1,4 +1,4 @@
-"""What becomes of a task that Label Studio answers about only with errors."""
+"""A task for which Label Studio returns only errors."""
 
 import asyncio
 from typing import Any, cast
@@ -25,7 +25,7 @@ class Studio:
     async def find_project(self, title: str) -> Project:
         self.outages -= 1
         if self.outages >= 0:
-            raise LabelStudioUnavailableError("nobody there")
+            raise LabelStudioUnavailableError("connection refused")
         return Project(id=1, title=title)
 
     async def task(self, number: int) -> None:

@@ -1,4 +1,4 @@
-"""What the review page shows a browser, whatever an object holds."""
+"""Images of the review page for browsers, for any object."""
 
 from io import BytesIO
 from time import thread_time

@@ -1,4 +1,4 @@
-"""Cookies of the review page: nobody else can make or change one."""
+"""Cookies of the review page can't be forged or changed."""
 
 import pytest
 from hypothesis import given

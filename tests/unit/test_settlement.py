@@ -105,4 +105,4 @@ def test_message_whose_partition_changed_hands_often_is_renewed_until_it_looks_l
     young = {DELIVERY_COUNT_HEADER: RENEWED_RETURNS - 1}
     assert renewed(Delivery(b"", headers=young), FETCH_QUEUES) is None
     worn = Delivery(b"", headers={DELIVERY_COUNT_HEADER: RENEWED_RETURNS})
-    assert renewed(worn, QUEUES) is None  # no partitions, so nobody hands it over
+    assert renewed(worn, QUEUES) is None  # no partitions, so no handover

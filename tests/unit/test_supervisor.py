@@ -236,7 +236,7 @@ async def test_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 async def test_child_sees_only_its_own_environment(
     tmp_path: Path, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MONGO_URL", "of somebody else")
+    monkeypatch.setenv("MONGO_URL", "of another user")
     code = f"import os; open('env', 'w').write(' '.join(os.environ)); {SLEEPS}"
     await supervisor.start(program(tmp_path, code, env={"OWN": "1"}))
     names = (tmp_path / "env").read_text().split()

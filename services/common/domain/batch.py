@@ -45,7 +45,7 @@ class Counts:
     by_outcome: Mapping[ItemOutcome, int]
     finished_at: datetime | None
     failure_codes: Mapping[str, int] = field(default_factory=dict)
-    """Why items failed."""
+    """Reasons of failures."""
     size_bytes: int = 0
     """Of the images together."""
 

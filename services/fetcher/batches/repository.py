@@ -130,12 +130,12 @@ class BatchRepository:
     # Publishing
 
     async def lease(self, owner: str, *, seconds: float, but: AnyCollection[str]) -> Batch | None:
-        """Take the batch that waited longest to be published, of those that nobody has.
+        """Lease the batch that has waited longest to be published, among those without lease.
 
         Args:
-            owner: Who takes it; may take again what it has.
-            seconds: How long nobody else takes it.
-            but: Batches that are left alone.
+            owner: New holder; may renew its own lease.
+            seconds: Duration of the lease.
+            but: Batches to skip.
         """
         now = datetime.now(tz=UTC)
         where = {

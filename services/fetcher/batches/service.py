@@ -1,4 +1,4 @@
-"""What people do with batches: look at them, retry them, cancel them."""
+"""Operations on batches: show, retry, cancel."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ class CountedBatch:
 
     @property
     def state(self) -> BatchState:
-        """Where it stands."""
+        """State of the batch."""
         return self.batch.state(self.counts)
 
 

@@ -26,10 +26,10 @@ _LINE = re.compile(r"\?transcript=([!-%'-~]+)&line=([!-%'-~]+)$")
 
 
 class LineAddress(NamedTuple):
-    """Which line of a page."""
+    """Address of a line of a page."""
 
     transcript: str
-    """Member that says where the page's lines are."""
+    """Member with the transcription of the page."""
     line: str
     """Its id there."""
 

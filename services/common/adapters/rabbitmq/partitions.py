@@ -53,7 +53,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Feed:
-    """What becomes of the deliveries of a partition."""
+    """Handlers and prefetch of a partition's deliveries."""
 
     start: Callable[[Message], Work]
     """Starts processing a delivery."""
@@ -71,7 +71,7 @@ class Partition:
     Args:
         name: Its queue.
         connection: Open; the caller closes it.
-        feed: What becomes of its deliveries.
+        feed: Handlers of its deliveries.
     """
 
     def __init__(self, name: str, connection: Connection, feed: Feed) -> None:

@@ -108,6 +108,6 @@ class CutPages:
 
 
 def _forget_error(task: _Task) -> None:
-    """Take note of what a page failed with: whoever waited for it may have gone."""
+    """Mark a page's error as retrieved, as its waiting callers may be cancelled."""
     if not task.cancelled():
         task.exception()

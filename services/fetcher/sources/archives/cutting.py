@@ -40,7 +40,7 @@ class CutLine:
 
     @property
     def key(self) -> str:
-        """Where it is stored: by the page and its place there, however it is cut."""
+        """Object key by page and position, independent of the pixels."""
         return line_key(self.page_sha256, self.page.line)
 
 
@@ -49,9 +49,9 @@ def cut_page(file: IO[bytes], transcript_bytes: int, image: str, stop: Stop) -> 
 
     Args:
         file: Has a file descriptor: the transcription, and the page's image behind it.
-        transcript_bytes: Where the image begins.
+        transcript_bytes: Offset of the image.
         image: Path of the image.
-        stop: Ends this early.
+        stop: Cancels the work.
 
     Raises:
         ChildError: It cannot be read, or costs too much.

@@ -24,7 +24,7 @@ _LOST = frozenset({"line_without_polygon", "line_too_small"})
 
 
 class Pages:
-    """Which images are pages, and what their lines are.
+    """Pages of an archive and their lines.
 
     Args:
         archive: Open.
@@ -166,8 +166,8 @@ def page_size(content: bytes) -> tuple[int, int]:
     """Return width and height of a page, upright.
 
     Raises:
-        GroundTruthError: It is no image, too large, or nobody can tell whether coordinates are of
-            the image as it is stored or upright.
+        GroundTruthError: It is not an image, too large, or its EXIF orientation makes coordinates
+            ambiguous.
     """
     if len(content) > MAX_PAGE_BYTES:
         raise GroundTruthError("too_large", f"a page has more than {MAX_PAGE_BYTES} bytes")

@@ -1,4 +1,4 @@
-"""Bring what is behind a URL to disk, and decompress gzip files of strangers (RFC 1952)."""
+"""Download URLs to disk, and decompress untrusted gzip files (RFC 1952)."""
 
 import asyncio
 import zlib
