@@ -9,7 +9,6 @@ import aiohttp
 from aiohttp import ClientSession, ClientTimeout, FormData
 from pydantic import BaseModel, HttpUrl, SecretStr, ValidationError
 
-from services.common.adapters.api_session import api_session
 from services.common.domain.errors import PermanentError, UnavailableError
 from services.common.domain.fetcher_answers import (
     AS_FOUND,
@@ -172,7 +171,10 @@ async def open_fetcher(
         timeout_seconds: Connect and read timeout.
         list_seconds: See FetcherClient.
     """
-    async with api_session(url, token=token, timeout_seconds=timeout_seconds) as session:
+    base = f"{str(url).rstrip('/')}/"
+    headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
+    timeout = ClientTimeout(total=None, connect=timeout_seconds, sock_read=timeout_seconds)
+    async with ClientSession(base, headers=headers, timeout=timeout) as session:
         yield FetcherClient(session, list_seconds=list_seconds)
 
 
