@@ -18,7 +18,7 @@ from services.common.domain.tables.columns import (
     URL_NAMES,
 )
 from services.common.domain.tables.list_format import find_format
-from services.fetcher.sources.archives.formats import open_archive
+from services.fetcher.sources.archives.formats import OpenArchive
 from services.fetcher.sources.archives.members import ArchiveLimits
 from services.fetcher.sources.archives.rows import archive_rows
 from services.fetcher.sources.lists.formats import open_list
@@ -47,7 +47,7 @@ def read_archive(name: str, content: str, images: str) -> list[list[str]]:
         for image in images.split():
             archive.writestr(image, b"image")
         archive.writestr(name, content)
-    rows = archive_rows(open_archive(file, LIMITS), "", LIMITS)
+    rows = archive_rows(OpenArchive(file, LIMITS), "", LIMITS)
     return [
         [row.url.removeprefix("#"), row.annotation or ""] for row in rows if isinstance(row, Item)
     ]

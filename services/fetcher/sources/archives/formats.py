@@ -79,8 +79,3 @@ class OpenArchive:
         if self._reader is None:
             self._reader = MemberReader(self._file, BytesIO(b"".join(self.index())))
         return self._reader.read(name, max_bytes=max_bytes)
-
-
-def open_archive(file: IO[bytes], limits: ArchiveLimits) -> OpenArchive:
-    """Open an archive; its format is detected when its members are read."""
-    return OpenArchive(file, limits)
