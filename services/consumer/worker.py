@@ -4,6 +4,7 @@ See docs/decisions/0002-at-least-once-and-idempotent.md.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -16,6 +17,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.settlement import Delivery
 from services.common.adapters.synthetic_events import INFERRED, ORIGIN_HEADER
+from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import collapse
 from services.common.domain.errors import (
     ObjectNotFoundError,
@@ -24,13 +26,13 @@ from services.common.domain.errors import (
     TransientError,
 )
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
-from services.common.domain.image import FORGOTTEN, ImageDocument
+from services.common.domain.image import FORGOTTEN, Decision, ImageDocument
 from services.common.domain.jobs import RepredictJob, parse_job
 from services.common.domain.objects import ObjectInfo, ObjectTooLargeError
 from services.common.domain.page import LINES
 from services.common.domain.provenance import Provenance, from_metadata
 from services.common.domain.records import Prediction, Rejection
-from services.common.domain.sources import completed
+from services.common.domain.sources import MOST_SOURCES, completed
 from services.consumer import documents
 from services.consumer.documents import NONE_KEPT, Code, Reading, needs_reading, reason_not_to
 from services.consumer.metrics import (
@@ -50,8 +52,6 @@ FORGOTTEN_DETAIL = (
     "this image is forgotten, so it was deleted again; "
     "`docreco forget KEY --allow-again` lets it be stored"
 )
-MOST_EARLIER = 20
-"""Limit of earlier fetches to look up."""
 
 
 class ForeignEventError(PermanentError):
@@ -81,7 +81,7 @@ class Worker:
         store: The bucket of the events.
         recogniser: The OCR API.
         images: Repository of documents.
-        fetches: The fetcher's collection, with values too long for object metadata.
+        fetches: The fetcher's records of where objects are from.
         forgotten: Images to delete again.
         max_object_bytes: Larger objects are rejected unread.
     """
@@ -137,34 +137,36 @@ class Worker:
                 if event.key.endswith("/") and not event.size:
                     return "folder"  # an empty folder of the console
                 provenance = await self._provenance(event, is_last_attempt=is_last_attempt)
-                earlier = await self._earlier(event)
-                codes = [
-                    await self._stored(event, each, is_inferred=is_inferred)
-                    for each in (*earlier, provenance)
-                ]
-                return codes[0]
+                known = [*await self._earlier(event), provenance]
+                return await self._stored(event, known, is_inferred=is_inferred)
             case EventKind.REMOVED:
                 return await self._removed(event, is_inferred=is_inferred)
             case EventKind.IGNORED:
                 return "ignored"
 
     async def _earlier(self, event: ObjectEvent) -> list[Provenance]:
-        """Return sources from which the same bytes were fetched before their first event.
+        """Return the earlier sources of an object that has no document yet.
 
-        MinIO may lose an event when it is killed. The fetcher writes equal bytes of another URL to
-        the same key, whose event does not mention the first URL.
+        MinIO may lose an event when it is killed, and documents may be lost. The fetcher writes
+        equal bytes of another URL to the same key, whose event does not mention the first URL.
         """
         if not event.key.startswith(FETCHED_PREFIXES) or await self._images.get(event.document_id):
             return []
         found = await self._fetches.that_stored(
-            event.key, before=event.occurred_at, limit=MOST_EARLIER
+            event.key, before=event.occurred_at, limit=MOST_SOURCES
         )
         return [item.provenance(item.finished_at) for item in found]
 
     async def _stored(
-        self, event: ObjectEvent, provenance: Provenance, *, is_inferred: bool
+        self, event: ObjectEvent, known: Sequence[Provenance], *, is_inferred: bool
     ) -> Code:
-        """Decide about a written object, again after each conflict."""
+        """Decide about a written object, again after each conflict.
+
+        Args:
+            event: Its event.
+            known: Its sources, the earliest first; the last is that of the event.
+            is_inferred: Whether the event was concluded from a comparison.
+        """
         reading, kept = None, NONE_KEPT
         while True:
             document = await self._images.load(event.document_id)
@@ -172,11 +174,10 @@ class Worker:
                 try:
                     reading = await self._read(event.key)
                 except ObjectNotFoundError:
-                    return await self._gone(event, provenance)
+                    return [await self._gone(event, each) for each in known][-1]
                 kept = await self._images.kept(event.document_id, reading.sha256)
-            known = documents.provenance_of(reading, event, provenance)
-            now = datetime.now(tz=UTC)
-            code, after = documents.stored(document, event, known, reading, now, kept=kept)
+            origins = [documents.provenance_of(reading, event, each) for each in known]
+            code, after = _decided(document, event, origins, reading, kept)
             if not await self._images.save(document, after, is_inferred=is_inferred):
                 continue
             # A concurrent removal can't find the image without a document
@@ -187,7 +188,7 @@ class Worker:
         if code == FORGOTTEN:
             await self._store.erase(event.key, etag=after.etag)
         if code == "predicted" and after.prediction is not None:
-            _count_errors(after.prediction, known.annotation)
+            _count_errors(after.prediction, origins[-1].annotation)
         return code
 
     async def _must_read(self, event: ObjectEvent, document: ImageDocument) -> bool:
@@ -257,6 +258,22 @@ class Worker:
             raise FetchNotFoundError(f"fetch {provenance.fetch_id!r} not found"[:200])
         known = fetch.provenance(provenance.fetched_at)
         return replace(known, source_url=provenance.source_url or known.source_url)
+
+
+def _decided(
+    document: ImageDocument,
+    event: ObjectEvent,
+    origins: Sequence[Provenance],
+    reading: Reading | None,
+    kept: Annotations,
+) -> Decision[Code]:
+    """Apply all sources of an object to its document."""
+    now = datetime.now(tz=UTC)
+    first, *others = origins
+    code, after = documents.stored(document, event, first, reading, now, kept=kept)
+    for origin in others if code != FORGOTTEN else ():
+        after = documents.stored(after, event, origin, None, now).document
+    return Decision(code, after)
 
 
 def _reading(

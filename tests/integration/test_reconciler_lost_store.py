@@ -1,16 +1,27 @@
 """A bucket or a database that is empty or an older copy, as the reconciler finds it."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import JsonValue
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Document
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.domain.annotations import to_annotation
-from services.common.domain.provenance import Provenance, to_metadata
+from services.common.domain.details import Details
+from services.common.domain.provenance import (
+    FETCH_ID,
+    PLACEHOLDER_SOURCES,
+    Provenance,
+    to_metadata,
+)
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.fetcher.batches.ledger import Ledger
+from services.fetcher.jobs import Job
+from services.fetcher.sources.addresses import member_url
 from services.reconciler.compare import State, most_removals
 from tests.support.reconciling import Site, found, open_site
 from tests.support.waiting import eventually
@@ -123,6 +134,42 @@ async def test_empty_database_is_rebuilt_from_the_objects(site: Site) -> None:
         assert (report.queued, report.held) == (COUNT, 0)
         await predicted(site, COUNT)
         assert await documents(site) == before
+
+
+async def test_sources_are_rebuilt_with_what_lists_said(site: Site) -> None:
+    ledger = Ledger(site.index.fetches)
+    small: dict[str, JsonValue] = {"n": 1, "x": 1.5, "tags": ["é"]}
+    at = datetime.now(UTC)
+    for number, metadata in enumerate((small, {**small, "long": "é" * 3000})):
+        details = Details("g1", "train", "CC0", metadata)
+        url, text = member_url("submitted:0/a.zip", f"{number}.png"), f"text {number}"
+        job = Job(f"b1/{number}", "b1", url, text, 0, "archive", "scans", details, "ada")
+        origin = Provenance(None, "b1", text, at, job.fetch_id, "archive", "scans", job.name)
+        headers = to_metadata(replace(origin, details=details, by="ada"))
+        assert (FETCH_ID in headers) is (number == 1)
+        if number == 1:
+            await ledger.queue([job])
+        key = f"fetched/00/{number}.png"
+        await site.store.write(key, b"%d" % number, content_type="image/png", metadata=headers)
+    many = [f"http://a.test/{number}" for number in range(PLACEHOLDER_SOURCES + 1)]
+    for number, url in enumerate(many):
+        item = {"_id": f"b2/{number}", "batch_id": "b2", "url": url, "key": "fetched/00/0.png"}
+        await site.index.fetches.insert({**item, "finished_at": at - timedelta(hours=1)})
+
+    async with site.consuming():
+        for _ in range(2):
+            await site.reconcile()
+            await predicted(site, 2)
+            first, second = [await site.document(f"fetched/00/{number}.png") for number in (0, 1)]
+            assert [each.get("url") for each in first["sources"][:-1]] == many
+            assert first["placeholder"]
+            for number, source in enumerate((first["sources"][-1], *second["sources"])):
+                assert source["metadata"].items() >= small.items()
+                said = [source[each] for each in ("group", "split", "licence", "name", "by")]
+                assert said == ["g1", "train", "CC0", f"{number}.png", "ada"]
+            assert second["sources"][0]["metadata"]["long"] == "é" * 3000
+            assert second["annotation"]["text"] == "text 1"
+            await site.index.images.delete_many({})
 
 
 async def test_older_database_gets_what_is_missing_and_keeps_its_own(site: Site) -> None:
