@@ -8,7 +8,7 @@ See docs/decisions/0030-collected-api-requests.md.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -36,10 +36,18 @@ LONGEST_DRAIN_SECONDS = 5.0
 """Concurrent writes at shutdown."""
 
 
+class Known(Protocol):
+    """Known facts of an object."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """User metadata."""
+
+
 class Bucket(Protocol):
     """The object store as used here; its libraries are slow to import."""
 
-    async def head(self, key: str) -> object | None:
+    async def head(self, key: str) -> Known | None:
         """Return what is known of an object, or None where there is none."""
 
     async def write(
@@ -61,11 +69,6 @@ class Seen:
 
     content: bytes
     provenance: Provenance
-
-    @property
-    def is_anonymous(self) -> bool:
-        """Whether only its time of arrival is known."""
-        return self.provenance.source_url is None and self.provenance.annotation is None
 
 
 class Collector:
@@ -153,7 +156,7 @@ class Collector:
         if image_format is None:
             self._drop("not_an_image")
             return
-        key = f"api/{digest}.{image_format.extension}"
+        key, metadata = f"api/{digest}.{image_format.extension}", to_metadata(seen.provenance)
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(ObjectStoreUnavailableError),
             wait=self._pause,
@@ -162,13 +165,14 @@ class Collector:
         ):
             with attempt:
                 # Writing it again would trigger another reading and overwrite its provenance
-                if seen.is_anonymous and await store.head(key) is not None:
+                known = await store.head(key)
+                if known is not None and _says_no_more(metadata, known.metadata):
                     return
                 await store.write(
                     key,
                     seen.content,
                     content_type=image_format.content_type,
-                    metadata=to_metadata(seen.provenance),
+                    metadata=metadata,
                 )
         self._metrics.collected.inc()
 
@@ -187,6 +191,11 @@ class Collector:
 
     def _drop(self, reason: str) -> None:
         self._metrics.dropped.labels(reason=reason).inc()
+
+
+def _says_no_more(metadata: Mapping[str, str], known: Mapping[str, str]) -> bool:
+    """Whether an object has these metadata, except for the time."""
+    return all(known.get(name) == metadata[name] for name in metadata.keys() - {"fetched-at"})
 
 
 def _identify(content: bytes) -> tuple[ImageFormat | None, str]:

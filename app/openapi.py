@@ -6,6 +6,7 @@ from typing import Any
 from app.schemas import PREDICTION_EXAMPLE, Prediction, Predictions, Problem, UrlRequest
 from app.uploads import MAX_FILES
 from services.common.domain.image_formats import FORMATS
+from services.common.domain.provenance import MAX_COLLECTION_LENGTH
 from services.common.runtime.problems import MEDIA_TYPE
 
 Responses = dict[int | str, dict[str, Any]]
@@ -23,6 +24,12 @@ _PROVENANCE = {
         "type": "string",
         "description": "Reference text; stored if the image is collected.",
         "example": "Wikipedia",
+    },
+    "collection": {
+        "type": "string",
+        "maxLength": MAX_COLLECTION_LENGTH,
+        "description": "Collection of the image, if it is collected; by default `api`.",
+        "example": "march",
     },
 }
 _COLLECT = {

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.common.domain.provenance import MAX_COLLECTION_LENGTH
 from services.common.download.urls import MAX_URL_LENGTH
 
 PREDICTION_EXAMPLE: dict[str, str | float] = {
@@ -32,6 +33,16 @@ class UrlRequest(BaseModel):
     annotation: str | None = Field(
         None, description="Reference text; stored if the image is collected."
     )
+    collection: str | None = Field(
+        None,
+        max_length=MAX_COLLECTION_LENGTH,
+        description="Collection of the image, if it is collected.",
+    )
+
+    @property
+    def known(self) -> dict[str, str]:
+        """Annotation and collection, empty where there is none."""
+        return {"annotation": self.annotation or "", "collection": self.collection or ""}
 
 
 class Prediction(BaseModel):

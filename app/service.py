@@ -23,7 +23,7 @@ from app.metrics import OcrMetrics
 from app.predictor import Predictor
 from app.schemas import Failure, Prediction, Predictions, Problem, UrlRequest
 from app.uploads import Hold, check_size
-from services.common.domain.provenance import Provenance, to_metadata
+from services.common.domain.provenance import MAX_COLLECTION_LENGTH, Provenance, to_metadata
 from services.common.domain.redaction import Redactor
 from services.common.download.client import Downloader, open_downloader
 from services.common.download.errors import FailedDownloadError, RefusedDownloadError
@@ -87,19 +87,26 @@ class OcrService:
         """Return the provenance of a request's image.
 
         Args:
-            fields: ``source_url`` and ``annotation``, both optional.
+            fields: ``source_url``, ``annotation`` and ``collection``, all optional.
 
         Raises:
             InvalidRequestError: Not a URL, or too long for object metadata.
         """
-        source_url, annotation = fields.get("source_url"), fields.get("annotation")
+        source_url, annotation, collection = (
+            fields.get(name) or None for name in ("source_url", "annotation", "collection")
+        )
+        if collection is not None and len(collection) > MAX_COLLECTION_LENGTH:
+            detail = f"collection: more than {MAX_COLLECTION_LENGTH} characters"
+            raise InvalidRequestError(detail)
         try:
             url = self._redactor.redact(str(to_url(source_url))) if source_url else None
         except UnacceptableUrlError as error:
             raise InvalidRequestError(f"source_url: {error.detail}") from error
-        origin = Provenance(url, annotation=annotation or None, fetched_at=datetime.now(UTC))
+        now = datetime.now(UTC)
+        origin = Provenance(url, annotation=annotation, fetched_at=now, collection=collection)
         if self._collector is not None and not _fits(origin):
-            raise InvalidRequestError("source_url and annotation are too long to be stored")
+            detail = "source_url, annotation and collection are too long to be stored"
+            raise InvalidRequestError(detail)
         return origin
 
     async def predict(self, content: bytes, origin: Provenance | None) -> Prediction:
@@ -132,7 +139,7 @@ class OcrService:
             BusyError: A retry may succeed.
         """
         try:
-            known = {"source_url": str(to_url(asked.url)), "annotation": asked.annotation or ""}
+            known = {"source_url": str(to_url(asked.url)), **asked.known}
         except UnacceptableUrlError as error:
             raise SourceRefusedError(error) from error
         origin = self.provenance(known) if may_collect else None
@@ -188,7 +195,11 @@ class OcrService:
 
 def _fits(origin: Provenance) -> bool:
     """Whether a provenance fits into the object's metadata."""
-    known = {"source-url": origin.source_url, "annotation": origin.annotation}
+    known = {
+        "source-url": origin.source_url,
+        "annotation": origin.annotation,
+        "collection": origin.collection,
+    }
     return {name for name, value in known.items() if value is not None} <= to_metadata(
         origin
     ).keys()

@@ -73,6 +73,7 @@ async def test_image_is_kept_with_what_is_known_of_it(
             content,
             source_url="https://example.org/é?token=secret&page=1#top",
             annotation="déjà vu",
+            collection="märz",
         )
         await collected(api, 1)
 
@@ -82,7 +83,7 @@ async def test_image_is_kept_with_what_is_known_of_it(
     assert stored.content == content
     assert stored.info.content_type == "image/jpeg"
     assert known.source_url == "https://example.org/%C3%A9?token=REDACTED&page=1"
-    assert known.annotation == "déjà vu"
+    assert (known.annotation, known.collection) == ("déjà vu", "märz")
     assert known.fetched_at is not None
     assert before <= known.fetched_at <= datetime.now(UTC)
 
@@ -151,12 +152,19 @@ async def test_an_image_seen_again_keeps_its_source(
     async with collecting_api(s3_settings) as api:
         await predict(api, content, source_url="https://example.org/a.png")
         await predict(api, content)
+        await predict(api, content, source_url="https://example.org/a.png")
         await predict(api, other)
-        await collected(api, 2)
+        await predict(api, other, collection="march")
+        await predict(api, other, collection="march")
+        await predict(api, line_image("last"))
+        await collected(api, 4)
 
     stored = await store.head(key_of(content, "png"))
     assert stored is not None
     assert stored.metadata["source-url"] == "https://example.org/a.png"
+    stored = await store.head(key_of(other, "png"))
+    assert stored is not None
+    assert stored.metadata["collection"] == "march"
 
 
 @pytest.mark.parametrize(
@@ -166,6 +174,7 @@ async def test_an_image_seen_again_keeps_its_source(
         {"source_url": "not a url"},
         {"source_url": f"https://example.org/{'a' * 2000}"},
         {"annotation": "漢" * 500},
+        {"collection": "c" * 201},
     ],
 )
 async def test_what_could_not_be_kept_is_refused(

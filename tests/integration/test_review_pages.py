@@ -33,6 +33,7 @@ async def test_hostile_texts_are_only_text(review: Site, ada: Person) -> None:
         sources=[
             {"url": "javascript:alert(1)", "batch_id": HOSTILE, "fetched_at": None},
             {"url": 'https://h.example/"><script>', "batch_id": None, "fetched_at": None},
+            {"kind": HOSTILE, "group": HOSTILE, "metadata": {HOSTILE: HOSTILE, "n": [7, HOSTILE]}},
         ],
         history=[prediction(HOSTILE, engine=HOSTILE, model_version=HOSTILE).to_mongo()],
         annotation_history=[{"text": HOSTILE, "by": HOSTILE, "quality": "ok", "at": NOW}],
@@ -49,6 +50,7 @@ async def test_hostile_texts_are_only_text(review: Site, ada: Person) -> None:
         assert "<img src=x" not in html
         assert "jinja" not in html
         assert 'href="javascript' not in html
+    assert "n: [7, " in pages[2]
     assert fields_of(pages[0])["text"] == HOSTILE
     assert fields_of(pages[0])["id"] == image["_id"]
 
@@ -202,6 +204,7 @@ async def sees_images_and_archives_taken(ada: Person, review: Site) -> None:
     metadata = [await review.store.head(each.key) async for each in review.store.list()]
     names = {(each.metadata["name"], each.metadata["collection"]) for each in metadata if each}
     assert names == {("x.html", "mine"), ("a", "mine"), ("b", "mine")}
+    assert {each.metadata["by"] for each in metadata if each} == {"ada"}
     assert "3 images" in await ada.see("/batches")
 
     packed = BytesIO()

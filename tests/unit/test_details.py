@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from services.common.domain.details import (
     MAX_KEYS,
     MAX_METADATA_BYTES,
-    NO_DETAILS,
     Details,
     to_details,
 )
@@ -105,9 +104,12 @@ def test_what_is_dropped_is_told() -> None:
     assert wide.report.ignored_columns == names[MAX_KEYS:]
     assert [note.code for note in wide.report.notes] == ["metadata_dropped"]
 
-    rows = [{"url": A, "long": "x" * MAX_METADATA_BYTES, "n": 1}, {"url": A, "bad": "\ud800"}]
+    rows = [
+        {"url": A, "long": "x" * MAX_METADATA_BYTES, "n": 1},
+        {"url": A, "bad": "\ud800", "\ud800": {}},
+    ]
     found = opened("\n".join(map(json.dumps, rows)), ListFormat.JSON_LINES)
-    assert details_of(found) == [Details(metadata={"n": 1}), NO_DETAILS]
+    assert details_of(found) == [Details(metadata={"n": 1}), Details(metadata={"?": {}})]
     assert [(note.line, note.code) for note in found.report.notes] == [
         (1, "metadata_dropped"),
         (2, "metadata_dropped"),

@@ -47,13 +47,13 @@ class Details:
 
     def to_fields(self) -> dict[str, Any]:
         """Return the set fields, named as in ``Source``."""
-        values = ((each.name, getattr(self, each.name)) for each in fields(self))
+        values = ((name, getattr(self, name)) for name in _FIELDS)
         return {name: value for name, value in values if value is not None}
 
     @classmethod
     def from_fields(cls, values: Mapping[str, Any]) -> Self:
         """Parse fields of a document or a message; ignore others."""
-        return cls(**{each.name: values.get(each.name) for each in fields(cls)})
+        return cls(**{name: values.get(name) for name in _FIELDS})
 
     def completed_by(self, other: "Details") -> "Details":
         """Merge both; this one takes precedence."""
@@ -77,11 +77,14 @@ class Details:
 
     @property
     def length(self) -> int:
-        """Length as JSON, in characters; 0 if empty."""
-        said = self.to_fields()
-        return len(json.dumps(said, ensure_ascii=False)) if said else 0
+        """Approximate length as JSON, in bytes."""
+        names = len(self.group or "") + len(self.licence or "")
+        return names + sum(
+            len(name) + _length(each) for name, each in (self.metadata or {}).items()
+        )
 
 
+_FIELDS = tuple(each.name for each in fields(Details))
 NO_DETAILS = Details()
 
 
@@ -101,7 +104,7 @@ def to_details(
             continue
         if value is None:
             continue
-        length = len(json.dumps([key, value], ensure_ascii=False).encode())
+        length = len(key.encode()) + _length(value)
         if not 0 < len(key) <= MAX_KEY_LENGTH or len(metadata) >= MAX_KEYS:
             problems.append(f"{name[:MAX_KEY_LENGTH]!r}: its name is too long, or one too many")
         elif size + length > MAX_METADATA_BYTES:
@@ -115,7 +118,8 @@ def to_details(
 
 def to_key(name: str) -> str:
     """Return the name of a column as a key, without dots and dollars (special in MongoDB)."""
-    return name.strip("\ufeff \t").replace(".", "_").replace("$", "_").replace("\0", "")
+    name = name.strip("\ufeff \t").replace(".", "_").replace("$", "_").replace("\0", "")
+    return name if _is_text(name) else name.encode(errors="replace").decode()
 
 
 def to_split(value: object) -> Split | None:
@@ -169,6 +173,16 @@ def _number(value: float) -> JsonValue:
     if isinstance(value, int):
         return value if -_INT64 <= value < _INT64 else str(value)
     return value if isfinite(value) else None
+
+
+def _length(value: JsonValue) -> int:
+    """Return the bytes of a value as JSON, with its quotes, colon and comma."""
+    known = (
+        len(value.encode())
+        if isinstance(value, str)
+        else len(json.dumps(value, ensure_ascii=False).encode())
+    )
+    return known + len('"":"",')
 
 
 def _redacted(value: JsonValue, redact: Callable[[str], str]) -> JsonValue:

@@ -19,6 +19,7 @@ FETCH_ID = "fetch-id"
 SUBMITTED = "submitted:"
 """Prefix of addresses of submitted files, which are not URLs."""
 DEFAULT_COLLECTION = "default"
+MAX_COLLECTION_LENGTH = 200
 UPLOADS = "uploads"
 """Default collection of single images."""
 SourceKind = Literal["url", "archive", "folder", "upload", "console", "api", "page"]

@@ -17,6 +17,9 @@ from services.common.domain.tables.lines import MAX_LINE_LENGTH, Line, detect_en
 from services.common.domain.tables.records import Damaged
 from services.common.domain.tables.table import Report, TableRow
 
+MAX_FORMS = 1000
+"""Sets of members whose roles are remembered."""
+
 
 def load_json(content: str | bytes) -> Any:
     """Parse JSON; numbers keep their spelling, as they may be labels: ``1.50``.
@@ -45,10 +48,11 @@ def read_json_lines(
         UnknownEncodingError: The declared encoding does not exist.
     """
     report.encoding = detect_encoding(file, encoding)
+    members = _Members(wanted, report)
     for line in open_lines(file, report.encoding, only_line_feeds=True):
         if line.text.strip("\ufeff \t\r\n") in {"", "[", "]"}:
             continue
-        row = _from_line(line, wanted, report)
+        row = _from_line(line, members)
         report.count(row)
         yield row
 
@@ -57,13 +61,51 @@ def read_items(
     items: Iterator[Any], wanted: Wanted, report: Report
 ) -> Iterator[TableRow | Damaged]:
     """Yield each element; its position counts as its line."""
+    members = _Members(wanted, report)
     for place, item in enumerate(items, start=1):
-        row = _to_row(place, item, wanted, report)
+        row = _to_row(place, item, members)
         report.count(row)
         yield row
 
 
-def _from_line(line: Line, wanted: Wanted, report: Report) -> TableRow | Damaged:
+class _Members:
+    """The roles of objects' members; a role keeps its first name.
+
+    Otherwise a guess in one member could replace a missing text in another.
+    """
+
+    def __init__(self, wanted: Wanted, report: Report) -> None:
+        self.wanted = wanted
+        self.report = report
+        self._found: dict[tuple[str, ...], Columns | None] = {}
+
+    def find(self, names: tuple[str, ...]) -> Columns | None:
+        """Return the roles of an object with these members, which are found once."""
+        if names in self._found:
+            return self._found[names]
+        before = dict(self.report.columns)
+        columns = self._find(names)
+        if columns is not None:
+            self.report.describe(columns, line=0)
+        if self.report.columns != before or len(self._found) >= MAX_FORMS:
+            self._found.clear()  # other names have a role now
+        else:
+            self._found[names] = columns
+        return columns
+
+    def _find(self, names: tuple[str, ...]) -> Columns | None:
+        where, text, group = map(self.report.columns.get, ("image", "text", "group"))
+        if where is not None and where not in names:
+            return None
+        wanted = replace(self.wanted, url_column=where or self.wanted.url_column)
+        if group is not None:
+            wanted = replace(wanted, group_column=None, group=(group,))
+        if text is not None:
+            wanted = replace(wanted, text_column=None, needs_text=False, text=(text,))
+        return find_columns(names, wanted)
+
+
+def _from_line(line: Line, members: _Members) -> TableRow | Damaged:
     if not line.is_whole:
         detail = f"more than {MAX_LINE_LENGTH} characters"
         return Damaged(line.number, line.text, "line_too_long", detail)
@@ -74,19 +116,18 @@ def _from_line(line: Line, wanted: Wanted, report: Report) -> TableRow | Damaged
         item = load_json(line.text.removeprefix("\ufeff").rstrip().removesuffix(","))
     except (ValueError, RecursionError) as error:
         return Damaged(line.number, line.text, "malformed_row", f"not valid JSON: {error}")
-    return _to_row(line.number, item, wanted, report)
+    return _to_row(line.number, item, members)
 
 
-def _to_row(place: int, item: object, wanted: Wanted, report: Report) -> TableRow | Damaged:
+def _to_row(place: int, item: object, members: _Members) -> TableRow | Damaged:
     if not isinstance(item, Mapping):
         return Damaged(place, str(item), "malformed_row", 'an item must be an object with a "url"')
-    names = [str(name) for name in item]
-    columns = _columns(names, wanted, report)
+    names, wanted, report = tuple(map(str, item)), members.wanted, members.report
+    columns = members.find(names)
     if columns is None:
         if find_column(names, wanted.where) is None or "image" in report.columns:
             return TableRow(place, "", None)
         return Damaged(place, str(item), "malformed_row", missing(names, wanted))
-    report.describe(columns, line=0)
     values = list(item.values())
     where, text, quality = (
         None if at is None else values[at] for at in (columns.where, columns.text, columns.quality)
@@ -103,22 +144,6 @@ def _to_row(place: int, item: object, wanted: Wanted, report: Report) -> TableRo
     text = text if text and text.strip() else None
     details = report.noted(place, *columns.details(values))
     return TableRow(place, (where or "").strip(), text, quality, details)
-
-
-def _columns(names: list[str], wanted: Wanted, report: Report) -> Columns | None:
-    """Return the roles of an object's members; a role keeps its first name.
-
-    Otherwise a guess in one member could replace a missing text in another.
-    """
-    where, text, group = map(report.columns.get, ("image", "text", "group"))
-    if where is not None and where not in names:
-        return None
-    wanted = replace(wanted, url_column=where or wanted.url_column)
-    if group is not None:
-        wanted = replace(wanted, group_column=None, group=(group,))
-    if text is not None:
-        wanted = replace(wanted, text_column=None, needs_text=False, text=(text,))
-    return find_columns(names, wanted)
 
 
 def _donut_text(ground_truth: str) -> str | None:
