@@ -11,7 +11,11 @@ from rich.text import Text
 
 from services.cli.errors import reason_of
 from services.cli.output import cell, table
-from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES, REPREDICT_QUEUES
+from services.common.adapters.rabbitmq.retry_policy import (
+    FETCH_QUEUES,
+    OCR_QUEUES,
+    REPREDICT_QUEUES,
+)
 from services.common.runtime.settings import RabbitmqManagementSettings, S3Settings
 
 QUEUES = {

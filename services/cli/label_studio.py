@@ -23,8 +23,8 @@ from services.label_studio.errors import (
     LabelStudioRefusedError,
     LabelStudioUnavailableError,
 )
-from services.label_studio.pull import Pull, Remark, Result
-from services.label_studio.push import Fate, Push
+from services.label_studio.pull import Issue, Pull, Result
+from services.label_studio.push import Push, SyncAction
 from services.label_studio.schemas import Project
 from services.label_studio.settings import LabelStudioSettings
 from services.label_studio.tasks import LABEL_CONFIG, Addresses
@@ -79,7 +79,7 @@ def push(
                 )
                 report = await step.run(project.id if project else None, limit=limit)
         where = _where(settings, project)
-        counts = {fate.value: report.counts[fate] for fate in Fate}
+        counts = {action.value: report.counts[action] for action in SyncAction}
         answer = {"dry_run": dry_run, "project": where, **counts, "open_tasks": report.open_tasks}
         output.answer(answer, *_pushed(counts, report.open_tasks, where, dry_run=dry_run))
         return ExitStatus.OK
@@ -91,10 +91,10 @@ def _pushed(counts: dict[str, int], open_tasks: int, where: str, *, dry_run: boo
     """Say what became of images that were pushed."""
     would = "would be: " if dry_run else ""
     words = [f"Tasks: {would}{counted(counts)}; {open_tasks} open at {plain(where)}"]
-    if counts[Fate.NOT_SHOWN]:
+    if counts[SyncAction.NOT_SHOWN]:
         words.append(
-            f"{counts[Fate.NOT_SHOWN]} images have no task: browsers can't show their files as "
-            "they were read (TIFF, transparent, CMYK, …). Annotate these on the review page."
+            f"{counts[SyncAction.NOT_SHOWN]} images have no task: browsers can't show their files "
+            "as they were read (TIFF, transparent, CMYK, …). Annotate these on the review page."
         )
     return words
 
@@ -234,7 +234,7 @@ def _where(settings: LabelStudioSettings, project: Project | None) -> str:
     return f"{site}/projects/{project.id}" if project else f"{site} (no project yet)"
 
 
-def _table_of(remarks: Iterable[Remark]) -> list[Any]:
+def _table_of(remarks: Iterable[Issue]) -> list[Any]:
     rows = [
         [cell(each.task), cell(each.outcome, "red"), cell(each.image), cell(each.detail)]
         for each in list(remarks)[:SHOWN]

@@ -9,9 +9,9 @@ import typer
 from services.cli.broker import told_of_servers
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
 from services.cli.output import Output, cell, plain, run, table
-from services.common.adapters.rabbitmq import parking
-from services.common.adapters.rabbitmq.parking import ParkedMessage, Wanted
-from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES
+from services.common.adapters.rabbitmq import dead_letters
+from services.common.adapters.rabbitmq.dead_letters import ParkedMessage, Wanted
+from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES
 from services.common.domain.redaction import hide_secrets
 from services.common.runtime.settings import AmqpSettings
 
@@ -55,7 +55,7 @@ def list_parked(
     async def work() -> ExitStatus:
         with told_of_servers():
             wanted = _wanted([], code, reason)
-            found = await parking.look(AmqpSettings(), QUEUES[queue], wanted, limit=limit)
+            found = await dead_letters.peek(AmqpSettings(), QUEUES[queue], wanted, limit=limit)
         shown = _table("parked", found) if found else "Nothing is parked."
         output.answer([_summary(message) for message in found], shown)
         return ExitStatus.OK
@@ -76,7 +76,7 @@ def show(
     async def work() -> ExitStatus:
         with told_of_servers():
             wanted = _wanted([message_id], None, None)
-            found = await parking.look(AmqpSettings(), QUEUES[queue], wanted, limit=1)
+            found = await dead_letters.peek(AmqpSettings(), QUEUES[queue], wanted, limit=1)
         if not found:
             raise CommandError(f"no parked message with id {message_id}", status=ExitStatus.REFUSED)
         message = found[0]
@@ -106,7 +106,7 @@ def replay(
     async def work() -> ExitStatus:
         with told_of_servers():
             wanted = _wanted(ids, code, reason)
-            done = await parking.replay(AmqpSettings(), QUEUES[queue], wanted, limit=limit)
+            done = await dead_letters.replay(AmqpSettings(), QUEUES[queue], wanted, limit=limit)
         output.answer([_summary(message) for message in done], f"{len(done)} replayed")
         return ExitStatus.OK
 
@@ -130,14 +130,14 @@ def drop(
     async def work() -> ExitStatus:
         amqp, wanted = AmqpSettings(), _wanted(ids, code, reason)
         with told_of_servers():
-            found = await parking.look(amqp, QUEUES[queue], wanted, limit=limit)
+            found = await dead_letters.peek(amqp, QUEUES[queue], wanted, limit=limit)
             if found and not yes:
                 output.asides.print(_table("to drop", found[:20]))
                 if not typer.confirm(f"Drop {len(found)} permanently?", err=True):
                     return ExitStatus.REFUSED
             # Only the shown ones: more may have been parked meanwhile
             shown = {message.id for message in found}
-            done = await parking.drop(amqp, QUEUES[queue], lambda message: message.id in shown)
+            done = await dead_letters.drop(amqp, QUEUES[queue], lambda message: message.id in shown)
         output.answer([_summary(message) for message in done], f"{len(done)} dropped")
         return ExitStatus.OK
 

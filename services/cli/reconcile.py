@@ -11,7 +11,7 @@ from services.cli.output import Output, cell, counted, run, table
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
-from services.common.adapters.rabbitmq.settlement import OCR_QUEUES
+from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.reconciler.compare import TO_QUEUE, State
 from services.reconciler.settings import ReconcilerSettings

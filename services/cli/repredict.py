@@ -14,7 +14,7 @@ from services.cli.output import Output, run
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
-from services.common.adapters.rabbitmq.settlement import REPREDICT_QUEUES
+from services.common.adapters.rabbitmq.retry_policy import REPREDICT_QUEUES
 from services.common.domain.image_filter import PRESENT, ImageFilter, Limits
 from services.common.domain.jobs import job_for
 from services.common.runtime.settings import AmqpSettings, MongoSettings

@@ -12,7 +12,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
 from services.common.adapters.rabbitmq.consumer import Consumer
-from services.common.adapters.rabbitmq.settlement import OCR_QUEUES, REPREDICT_QUEUES, Outcome
+from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, REPREDICT_QUEUES, Outcome
 from services.common.adapters.tombstones import Tombstones
 from services.common.runtime.health import health_router
 from services.common.runtime.logs import configure_logging

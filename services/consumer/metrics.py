@@ -5,7 +5,7 @@ Labels never hold URLs, keys or texts.
 
 from prometheus_client import Counter, Histogram
 
-from services.common.adapters.rabbitmq.settlement import possible_settlements
+from services.common.adapters.rabbitmq.retry_policy import possible_settlements
 from services.common.runtime.metrics import counter_at_zero
 from services.consumer.documents import HANDLED
 

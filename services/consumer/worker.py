@@ -15,7 +15,7 @@ from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.object_store import ObjectStore
-from services.common.adapters.rabbitmq.settlement import Delivery
+from services.common.adapters.rabbitmq.retry_policy import Delivery
 from services.common.adapters.synthetic_events import INFERRED, ORIGIN_HEADER
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import collapse

@@ -6,7 +6,7 @@ from typing import Any
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import ObjectStore
-from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES, Queues
+from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES, Queues
 from services.common.runtime.settings import AmqpSettings
 from services.erasure.removal import (
     Target,

@@ -14,9 +14,9 @@ from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import ObjectStore
-from services.common.adapters.rabbitmq import parking
+from services.common.adapters.rabbitmq import dead_letters
 from services.common.adapters.rabbitmq.messaging import open_publisher
-from services.common.adapters.rabbitmq.settlement import OCR_QUEUES, Queues
+from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, Queues
 from services.common.adapters.synthetic_events import ORIGIN_HEADER, removed_notification
 from services.common.adapters.tombstones import erase_tombstones
 from services.common.domain.errors import ObjectNotFoundError, PermanentError
@@ -204,8 +204,8 @@ async def drop_parked_events(amqp: AmqpSettings, queues: Queues, ids: set[str]) 
     Raises:
         BrokerUnavailableError: RabbitMQ does not answer.
     """
-    about = {each[: parking.LONGEST_SUBJECT] for each in ids}
-    return len(await parking.drop(amqp, queues, lambda message: message.subject in about))
+    about = {each[: dead_letters.LONGEST_SUBJECT] for each in ids}
+    return len(await dead_letters.drop(amqp, queues, lambda message: message.subject in about))
 
 
 async def prove(

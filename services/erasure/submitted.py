@@ -14,9 +14,9 @@ from typing import Any
 
 from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.mongo import Database
-from services.common.adapters.rabbitmq import parking
-from services.common.adapters.rabbitmq.parking import ParkedMessage
-from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.adapters.rabbitmq import dead_letters
+from services.common.adapters.rabbitmq.dead_letters import ParkedMessage
+from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.domain.batch_item import BatchItem
 from services.common.domain.list_rows import ListRow, pack_rows, unpack_rows
 from services.common.domain.redaction import REDACTED, beginning, may_be_kept_as
@@ -122,7 +122,7 @@ async def drop_parked(amqp: AmqpSettings, queues: Queues, submitted: Submitted) 
         is_ours = isinstance(url, str) and submitted.has(url)
         return is_ours or job.get("fetch_id") in submitted.items
 
-    return len(await parking.drop(amqp, queues, is_meant))
+    return len(await dead_letters.drop(amqp, queues, is_meant))
 
 
 async def _items(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from services.common.adapters.rabbitmq.settlement import HOST_HEADER
+from services.common.adapters.rabbitmq.retry_policy import HOST_HEADER
 from services.common.domain.batch import Batch
 from services.common.domain.details import NO_DETAILS, Details
 from services.common.domain.errors import PermanentError

@@ -12,7 +12,7 @@ from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.mongo import Database, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.adapters.rabbitmq.consumer import Consumer
-from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES
+from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES
 from services.common.domain.redaction import Redactor
 from services.common.download.client import Downloader, open_downloader
 from services.common.download.settings import DownloadSettings
@@ -35,7 +35,7 @@ from services.fetcher.batches.submissions import Submissions
 from services.fetcher.metrics import DOWNLOADS
 from services.fetcher.politeness.repository import HostRepository
 from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
-from services.fetcher.politeness.source import PoliteSource
+from services.fetcher.politeness.source import ThrottledDownloader
 from services.fetcher.settings import FetcherSettings
 from services.fetcher.sources.archives.settings import ArchiveSettings
 from services.fetcher.sources.archives.source import ArchiveSource, open_archives
@@ -132,7 +132,7 @@ def _consumer(
     cancellations: Cancellations,
 ) -> Consumer:
     worker = Worker(
-        source=PoliteSource(opened.images, opened.source.delay, scheduler),
+        source=ThrottledDownloader(opened.images, opened.source.delay, scheduler),
         scheduler=scheduler,
         store=opened.store,
         ledger=_ledger(config.downloads, opened.index),

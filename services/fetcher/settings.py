@@ -28,8 +28,8 @@ class FetcherSettings(BaseSettings):
         64,
         ge=1,
         le=1000,
-        description="Downloads at once; those that take longer than a second count no more, up to "
-        "four times as many.",
+        description="Concurrent downloads; those longer than a second do not count, up to four "
+        "times as many.",
     )
     host_concurrency: int = Field(
         8, ge=1, le=100, description="Downloads at once from one host, by all fetchers together."
@@ -56,8 +56,8 @@ class FetcherSettings(BaseSettings):
     unfinished_kept_seconds: float = Field(
         86_400.0,
         ge=600,
-        description="So long a list whose sender went away before it was answered can be sent "
-        "again with its Idempotency-Key; then what is there of it is cleared.",
+        description="How long an incomplete upload can be resumed with its Idempotency-Key "
+        "before it is deleted.",
     )
     list_timeout_seconds: float = Field(
         300.0, gt=0, le=3600, description="Timeout to download a list or an archive."

@@ -11,7 +11,7 @@ import structlog
 
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.object_store import ObjectStore
-from services.common.adapters.rabbitmq.settlement import Delivery, is_worn_out
+from services.common.adapters.rabbitmq.retry_policy import Delivery, retries_exhausted
 from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.errors import PostponedError, UnavailableError
 from services.common.domain.image import FORGOTTEN
@@ -122,7 +122,7 @@ class Worker:
                 return "done_already"
             return await self._finish(job, earlier, delivery)
         except UnavailableError:
-            if is_worn_out(delivery):  # the message is about to be parked
+            if retries_exhausted(delivery):  # the message is about to be parked
                 await self._ledger.finish(job, _GAVE_UP)
             raise
         except (FailedDownloadError, PostponedError) as error:

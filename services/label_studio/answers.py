@@ -42,7 +42,7 @@ def latest(task: Task) -> schemas.Annotation | None:
     return max(said, key=lambda each: (each.ground_truth, each.updated_at, each.id), default=None)
 
 
-def to_ours(said: schemas.Annotation, name: str, origin: str) -> Annotation:
+def from_label_studio(said: schemas.Annotation, name: str, origin: str) -> Annotation:
     """Convert an annotation.
 
     Args:

@@ -14,7 +14,7 @@ from services.common.adapters.mongo import Database, DocumentRefusedError
 from services.common.domain.annotations import Outcome, UnacceptableAnnotationError
 from services.common.domain.records import Annotation
 from services.label_studio import schemas
-from services.label_studio.answers import latest, replaces, shown_in, to_ours
+from services.label_studio.answers import from_label_studio, latest, replaces, shown_in
 from services.label_studio.client import LabelStudio
 from services.label_studio.errors import LabelStudioRefusedError
 from services.label_studio.schemas import Task, User
@@ -38,7 +38,7 @@ class Result(StrEnum):
 
 
 @dataclass(frozen=True)
-class Remark:
+class Issue:
     """A message about a task."""
 
     task: int
@@ -53,14 +53,14 @@ class Report:
 
     counts: Counter[str] = field(default_factory=Counter)
     """Number of tasks by result."""
-    remarks: list[Remark] = field(default_factory=list)
+    remarks: list[Issue] = field(default_factory=list)
     """The first ones, if there are very many."""
 
     def note(self, task: Task, outcome: str, detail: str = "") -> None:
         """Count a task and its message."""
         self.counts[outcome] += 1
         if detail and len(self.remarks) < KEPT_REMARKS:
-            self.remarks.append(Remark(task.id, outcome, task.text("image_id"), detail))
+            self.remarks.append(Issue(task.id, outcome, task.text("image_id"), detail))
 
 
 DETAILS: dict[str, str] = {
@@ -158,7 +158,7 @@ class Pull:
             if said is None:
                 outcome = await self._withdraw(image, origin, is_listed=is_listed)
             else:
-                annotation = to_ours(said, await self._name(said), origin)
+                annotation = from_label_studio(said, await self._name(said), origin)
                 outcome = await self._write(task, annotation, is_listed=is_listed)
         except _OvertakenError:
             await self._take_anew(task, report)

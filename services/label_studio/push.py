@@ -31,7 +31,7 @@ FIELDS = dict.fromkeys(("key", "etag", "sources", "prediction"), 1)
 """Fields of a document that its task needs."""
 
 
-class Fate(StrEnum):
+class SyncAction(StrEnum):
     """Action on a task, or on an image without one."""
 
     CREATED = "created"
@@ -51,7 +51,7 @@ class Fate(StrEnum):
 class Report:
     """Report of a push."""
 
-    counts: Counter[Fate] = field(default_factory=Counter)
+    counts: Counter[SyncAction] = field(default_factory=Counter)
     open_tasks: int = 0
     """Tasks of images without annotation."""
 
@@ -99,7 +99,7 @@ class Push:
                 kind = self.addresses.kind
                 tasks = [to_task(each, await self.addresses.of(each), kind) for each in documents]
                 await self.studio.import_tasks(project, tasks)
-            report.counts[Fate.CREATED] += len(documents)
+            report.counts[SyncAction.CREATED] += len(documents)
             report.open_tasks += len(documents)
             self.on_progress(report)
         return report
@@ -110,7 +110,7 @@ class Push:
         async for page in self.studio.tasks(project, fields="task_only"):
             for task in page:
                 if task is None or not (task.text("image_id") and task.text("pushed")):
-                    report.counts[Fate.FOREIGN] += 1
+                    report.counts[SyncAction.FOREIGN] += 1
                 else:
                     listed.setdefault(task.text("image_id"), []).append(task)
         for tasks in listed.values():
@@ -124,44 +124,44 @@ class Push:
         documents = {document.id: document async for document in found}
         for image, tasks in listed.items():
             for task in tasks:
-                fate = self._fate(task, documents.get(image), is_second=image in kept)
-                if fate is Fate.UPDATED and not await self._is_shown(documents[image]):
-                    fate = Fate.DELETED
-                if fate is Fate.DELETED and _is_of(documents.get(image), task):
-                    fate = await self._fate_of_second(task)
+                action = self._action(task, documents.get(image), is_second=image in kept)
+                if action is SyncAction.UPDATED and not await self._is_shown(documents[image]):
+                    action = SyncAction.DELETED
+                if action is SyncAction.DELETED and _is_of(documents.get(image), task):
+                    action = await self._action_of_second(task)
                 if not self.is_dry_run:
-                    await self._settle(task, documents.get(image), fate)
-                report.counts[fate] += 1
-                if fate is not Fate.DELETED:
+                    await self._settle(task, documents.get(image), action)
+                report.counts[action] += 1
+                if action is not SyncAction.DELETED:
                     kept.add(image)
-                    report.open_tasks += fate in {Fate.UNCHANGED, Fate.UPDATED}
+                    report.open_tasks += action in {SyncAction.UNCHANGED, SyncAction.UPDATED}
         return kept
 
-    def _fate(self, task: Task, document: ImageDocument | None, *, is_second: bool) -> Fate:
+    def _action(self, task: Task, document: ImageDocument | None, *, is_second: bool) -> SyncAction:
         if document is None:
-            return Fate.FOREIGN
+            return SyncAction.FOREIGN
         if not _is_of(document, task):
-            return Fate.DELETED
+            return SyncAction.DELETED
         if task.total_annotations:
-            return Fate.ANNOTATED
+            return SyncAction.ANNOTATED
         if is_second:
-            return Fate.DELETED
+            return SyncAction.DELETED
         if document.annotation is not None:
-            return Fate.ANNOTATED
+            return SyncAction.ANNOTATED
         is_same = task.text("pushed") == pushed(document, self.addresses.kind)
         is_fresh = self.addresses.is_fresh(task.text("valid_until"))
-        return Fate.UNCHANGED if is_same and is_fresh else Fate.UPDATED
+        return SyncAction.UNCHANGED if is_same and is_fresh else SyncAction.UPDATED
 
-    async def _fate_of_second(self, task: Task) -> Fate:
+    async def _action_of_second(self, task: Task) -> SyncAction:
         """Read the task again: a long listing is outdated, and new annotations would be lost."""
         now = await self.studio.task(task.id)
         is_annotated = now is not None and (now.total_annotations or now.annotations)
-        return Fate.ANNOTATED if is_annotated else Fate.DELETED
+        return SyncAction.ANNOTATED if is_annotated else SyncAction.DELETED
 
-    async def _settle(self, task: Task, document: ImageDocument | None, fate: Fate) -> None:
-        if fate is Fate.DELETED:
+    async def _settle(self, task: Task, document: ImageDocument | None, action: SyncAction) -> None:
+        if action is SyncAction.DELETED:
             await self.studio.delete_task(task.id)
-        if fate is Fate.UPDATED and document is not None:
+        if action is SyncAction.UPDATED and document is not None:
             await self._update(task, document)
 
     async def _update(self, task: Task, document: ImageDocument) -> None:
@@ -207,7 +207,7 @@ class Push:
                     if is_shown:
                         yield document
                     else:
-                        report.counts[Fate.NOT_SHOWN] += 1
+                        report.counts[SyncAction.NOT_SHOWN] += 1
 
     async def _is_shown(self, document: ImageDocument) -> bool:
         """Whether browsers show an image's file with the pixels that the OCR API reads."""

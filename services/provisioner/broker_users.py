@@ -7,7 +7,11 @@ from typing import NamedTuple
 
 from pydantic import SecretStr
 
-from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES, REPREDICT_QUEUES
+from services.common.adapters.rabbitmq.retry_policy import (
+    FETCH_QUEUES,
+    OCR_QUEUES,
+    REPREDICT_QUEUES,
+)
 from services.provisioner.settings import UsersSettings
 
 VHOST = "/"

@@ -11,7 +11,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import check_broker
-from services.common.adapters.rabbitmq.settlement import OCR_QUEUES
+from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
 from services.common.domain.errors import UnavailableError
 from services.common.runtime.health import health_router, running
 from services.common.runtime.logs import configure_logging

@@ -12,7 +12,7 @@ import structlog
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher, open_queue
-from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.adapters.synthetic_events import (
     INFERRED,
     ORIGIN_HEADER,

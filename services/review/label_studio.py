@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from services.common.adapters.mongo import Database
 from services.common.domain.errors import PipelineError, UnavailableError
 from services.common.runtime.access import require_bearer
-from services.common.runtime.dependency_gate import Breaker
+from services.common.runtime.dependency_gate import DependencyGate
 from services.label_studio.client import LabelStudio
 from services.label_studio.errors import LabelStudioUnavailableError
 from services.label_studio.pull import Pull, Report
@@ -49,7 +49,7 @@ class Inbox:
         self._waiting: dict[int | None, None] = {}
         self._failures: Counter[int | None] = Counter()
         self._arrived = asyncio.Event()
-        self._breaker = Breaker({"mongodb": index.check})
+        self._gate = DependencyGate({"mongodb": index.check})
 
     def note(self, task: int | None) -> None:
         """Queue a task, or all changes."""
@@ -80,13 +80,13 @@ class Inbox:
             report = await self._read(task)
         except UnavailableError as error:
             self._waiting[task] = None
-            await self._breaker.pause(error, stop)
+            await self._gate.wait_until_healthy(error, stop)
         except PipelineError as error:
             log.warning("task not read", task=task, code=error.code, error=str(error))
         except Exception:
             log.exception("task not read", task=task)
         else:
-            self._breaker.reset()
+            self._gate.reset()
             log.info("task read", task=task, outcomes=dict(report.counts))
             _tell(report)
 

@@ -12,7 +12,7 @@ from aiohttp import ClientSession, FormData
 from PIL import Image
 
 from services.common.adapters.mongo import Document
-from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES
+from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES
 from tests.chaos.load import Load
 from tests.chaos.stage import Stage
 from tests.support.pipeline import Client, Pipeline

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import ClientError, web
 
-from services.common.adapters.rabbitmq.settlement import OCR_QUEUES, Delivery, judge
+from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, Delivery, decide_retry
 from services.common.adapters.synthetic_events import sequencer_at, stored_notification
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import InvalidEventError
@@ -187,7 +187,7 @@ async def replay_parked_event(stage: Stage, window: Window, at: int) -> None:
     assert info is not None
     sequencer = sequencer_at(info.stored_at)
     body = stored_notification(stage.client.store.bucket, info, sequencer=sequencer)
-    parked = judge(InvalidEventError("parked by a test"), Delivery(body), OCR_QUEUES)
+    parked = decide_retry(InvalidEventError("parked by a test"), Delivery(body), OCR_QUEUES)
     await stage.publish(body, OCR_QUEUES.parked, dict(parked.headers))
     await stage.kill_command(window, "parked", "replay")
     await stage.depth_is(OCR_QUEUES.parked, 1)

@@ -12,9 +12,9 @@ from aiohttp import web
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection, Document
-from services.common.adapters.rabbitmq import parking
+from services.common.adapters.rabbitmq import dead_letters
 from services.common.adapters.rabbitmq.messaging import open_publisher
-from services.common.adapters.rabbitmq.settlement import Delivery, Outcome
+from services.common.adapters.rabbitmq.retry_policy import Delivery, Outcome
 from services.common.adapters.synthetic_events import (
     removed_notification,
     sequencer_at,
@@ -189,8 +189,8 @@ async def test_replay_cut_before_its_message_is_dropped(site: Site) -> None:
     assert await site.index.images.count({}) == 1
 
 
-async def replay(site: Site) -> list[parking.ParkedMessage]:
-    return await parking.replay(site.amqp, site.queues, lambda _: True)
+async def replay(site: Site) -> list[dead_letters.ParkedMessage]:
+    return await dead_letters.replay(site.amqp, site.queues, lambda _: True)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 
 from infra.local import supervisor
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.rabbitmq.settlement import OCR_QUEUES
+from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import make_pass
 from tests.chaos.faults import Fault, inflict, merge, schedule, wait_ready

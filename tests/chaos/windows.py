@@ -18,7 +18,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES
+from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES
 
 FOLDER_VARIABLE = "CHAOS_WINDOWS"
 DONE_SUFFIX = ".killed"
@@ -186,7 +186,7 @@ class Window(Enum):
     MESSAGE_REPLAYED = Place(
         "parked message published again, original not dropped",
         COMMAND,
-        f"{_ADAPTERS}.rabbitmq.parking:_replay_one",
+        f"{_ADAPTERS}.rabbitmq.dead_letters:_replay_one",
     )
     FOUND_QUEUED = Place(
         "object without a document queued, pass not finished",

@@ -14,7 +14,7 @@ import pytest
 from pydantic import HttpUrl, SecretStr
 
 from services.common.domain.image import ImageDocument
-from services.label_studio.answers import latest, to_ours
+from services.label_studio.answers import from_label_studio, latest
 from services.label_studio.client import LabelStudio, open_label_studio
 from services.label_studio.schemas import Task
 from services.label_studio.settings import LabelStudioSettings
@@ -159,7 +159,7 @@ def test_annotations_of_label_studio_are_understood() -> None:
     first, second = (Task.model_validate(each) for each in page["tasks"])
     said = latest(first)
     assert said is not None
-    annotation = to_ours(said, "ada@example.org", "https://studio.example/1")
+    annotation = from_label_studio(said, "ada@example.org", "https://studio.example/1")
     assert (annotation.text, annotation.quality) == ("", "unreadable")
     assert annotation.at is not None
     assert latest(second) is None  # skipped

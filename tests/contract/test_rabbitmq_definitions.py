@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from infra.local.servers import CONSUMER_TIMEOUT_MS
-from services.common.adapters.rabbitmq.settlement import (
+from services.common.adapters.rabbitmq.retry_policy import (
     DELAY_SECONDS,
     FETCH_QUEUES,
     HOST_HEADER,

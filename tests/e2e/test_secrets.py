@@ -8,8 +8,8 @@ import pytest
 from aiohttp import ClientSession, FormData, web
 from pymongo import MongoClient
 
-from services.common.adapters.rabbitmq.parking import look
-from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES
+from services.common.adapters.rabbitmq.dead_letters import peek
+from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES
 from services.common.domain.list_rows import unpack_rows
 from tests.support.images import line_image
 from tests.support.pipeline import Client, Pipeline
@@ -119,7 +119,7 @@ async def pages(pipeline: Pipeline, batches: list[str]) -> AsyncIterator[tuple[s
 
 async def messages(pipeline: Pipeline) -> AsyncIterator[tuple[str, str]]:
     for queues in (OCR_QUEUES, FETCH_QUEUES):
-        for message in await look(pipeline.amqp, queues, lambda _: True):
+        for message in await peek(pipeline.amqp, queues, lambda _: True):
             yield queues.parked, f"{message.headers} {message.body!r} {message.reason}"
 
 

@@ -10,9 +10,9 @@ from aiohttp.test_utils import TestServer
 from pydantic import HttpUrl
 
 from services.cli.backlog import HELD, NOTIFICATIONS, QUEUES, Backlog, backlogs
+from services.common.adapters.rabbitmq.dead_letters import drop
 from services.common.adapters.rabbitmq.messaging import open_publisher
-from services.common.adapters.rabbitmq.parking import drop
-from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES
+from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES
 from services.common.runtime.settings import AmqpSettings, RabbitmqManagementSettings, S3Settings
 from services.provisioner.broker import apply_definitions
 from tests.support.waiting import eventually

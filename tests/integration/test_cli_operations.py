@@ -14,12 +14,12 @@ from services.cli.errors import ExitStatus
 from services.common.adapters.mongo import Database, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
-from services.common.adapters.rabbitmq.settlement import (
+from services.common.adapters.rabbitmq.retry_policy import (
     FETCH_QUEUES,
     OCR_QUEUES,
     REPREDICT_QUEUES,
     Delivery,
-    judge,
+    decide_retry,
 )
 from services.common.domain.errors import InvalidEventError
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
@@ -47,8 +47,10 @@ class Site:
 
     async def park(self, *bodies: bytes, queue: str = OCR_QUEUES.parked) -> None:
         for body in bodies:
-            verdict = judge(InvalidEventError("Records: missing"), Delivery(body), OCR_QUEUES)
-            await self.publisher.publish(body, queue=queue, headers=verdict.headers)
+            disposition = decide_retry(
+                InvalidEventError("Records: missing"), Delivery(body), OCR_QUEUES
+            )
+            await self.publisher.publish(body, queue=queue, headers=disposition.headers)
 
     async def predicted(self, key: str) -> None:
         now = datetime.now(tz=UTC)

@@ -16,7 +16,7 @@ from services.common.adapters.collections import IMAGES
 from services.common.adapters.documents import schema_of
 from services.common.adapters.mongo import Collection, Database, Document, Filter
 from services.common.adapters.object_store import ObjectStore, open_object_store
-from services.common.adapters.rabbitmq.settlement import Outcome, Queues
+from services.common.adapters.rabbitmq.retry_policy import Outcome, Queues
 from services.common.domain.annotations import NORMALISATION
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings, S3Settings

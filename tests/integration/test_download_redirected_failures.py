@@ -10,7 +10,7 @@ from services.common.download.errors import FailedDownloadError
 from services.common.download.urls import host_of
 from services.fetcher.politeness.host import SILENT_AT_FIRST
 from services.fetcher.politeness.scheduler import SlotLimits
-from services.fetcher.politeness.source import PoliteSource
+from services.fetcher.politeness.source import ThrottledDownloader
 from tests.support.adversary import (
     GOOD,
     HOSTILE,
@@ -40,7 +40,7 @@ async def test_host_that_redirects_to_a_dead_one_is_not_taken_for_dead(
     downloader: Downloader, site: WebSite
 ) -> None:
     scheduler = make_scheduler(SlotLimits(8, 8))
-    source = PoliteSource(downloader, downloader.delay, scheduler)
+    source = ThrottledDownloader(downloader, downloader.delay, scheduler)
     good = site.add_body("/good", png(1))
     async with open_adversary(silence_after(b"")) as dead:
         for number in range(SILENT_AT_FIRST):

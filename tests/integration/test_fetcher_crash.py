@@ -18,7 +18,7 @@ from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.mongo import DocumentRefusedError
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
-from services.common.adapters.rabbitmq.settlement import (
+from services.common.adapters.rabbitmq.retry_policy import (
     FETCH_QUEUES,
     MOST_COPIES,
     MOST_RETURNS,

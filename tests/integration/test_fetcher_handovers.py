@@ -11,7 +11,7 @@ from services.common.adapters.rabbitmq import partitions
 from services.common.adapters.rabbitmq.consumer import Consumer
 from services.common.adapters.rabbitmq.messaging import Channel, Message, connect, open_publisher
 from services.common.adapters.rabbitmq.partitions import Feed, Partition, Work
-from services.common.adapters.rabbitmq.settlement import (
+from services.common.adapters.rabbitmq.retry_policy import (
     DELIVERY_COUNT_HEADER,
     FETCH_QUEUES,
     RENEWALS_HEADER,

@@ -6,7 +6,7 @@ import pytest
 from typing_extensions import override
 
 from services.common.adapters.rabbitmq.messaging import Publisher, connect, open_channel
-from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES
+from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES
 from services.common.domain.batch import Batch
 from services.common.domain.batch_item import ItemOutcome
 from services.fetcher.batches import dispatcher as dispatching

@@ -16,7 +16,7 @@ from infra.local.servers import Home
 from infra.local.settings import LocalSettings
 from infra.local.stack import located
 from infra.local.supervisor import Supervisor
-from services.common.adapters.rabbitmq.settlement import DELAY_SECONDS, FETCH_QUEUES
+from services.common.adapters.rabbitmq.retry_policy import DELAY_SECONDS, FETCH_QUEUES
 from services.common.domain.errors import PostponedError
 from services.common.download.errors import FailedDownloadError
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
@@ -142,9 +142,9 @@ async def test_partition_that_comes_back_brings_what_was_learnt_elsewhere(
     first = HostScheduler(SlotLimits(4, 4), hosts)
     second = HostScheduler(SlotLimits(4, 4), hosts)
     async with first.slot("a.test"):
-        first.answered("a.test")
+        first.record_response("a.test")
     async with second.slot("a.test"):
-        await second.failed(
+        await second.record_failure(
             "a.test", FailedDownloadError("rate_limited", "429", retry_after_seconds=500)
         )
 

@@ -16,9 +16,9 @@ from PIL import Image
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.mongo import Database, Document, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.rabbitmq.dead_letters import peek
 from services.common.adapters.rabbitmq.messaging import open_publisher
-from services.common.adapters.rabbitmq.parking import look
-from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.domain.image import ImageDocument
 from services.common.domain.jobs import job_for
 from services.common.domain.list_rows import ListRow, pack_rows, unpack_rows
@@ -260,7 +260,7 @@ async def test_parked_message_about_it_goes_too(site: Site) -> None:
 
     await site.forget(URL)
 
-    left = await look(site.amqp, site.queues, lambda message: message.code == "unknown")
+    left = await peek(site.amqp, site.queues, lambda message: message.code == "unknown")
     assert [message.subject for message in left] == ["raw/kept.png"]
 
 
@@ -334,7 +334,7 @@ async def test_submitted_text_is_erased_and_all_that_was_looked_at_is_told(site:
     not_meant = ("http://example.test/not.png", "its text", {"group": "7"})
     assert rows == [(URL, None, {}), (kept, None, {}), not_meant]
     assert (OTHER, "kept", {"group": "7"}) in [row[1:] for row in await site.rows()]
-    left = await look(site.amqp, site.fetch_queues, lambda _: True)
+    left = await peek(site.amqp, site.fetch_queues, lambda _: True)
     assert [message.subject for message in left] == [OTHER]
     looked_at = report.to_answer()["looked_at"]
     assert (looked_at["items"], looked_at["rows"], looked_at["pages_looked_at"]) == (2, 2, 3)

@@ -13,7 +13,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.runtime.settings import MongoSettings, S3Settings
 from services.label_studio.client import LabelStudio, open_label_studio
 from services.label_studio.pull import Pull, Report
-from services.label_studio.push import Fate, Push
+from services.label_studio.push import Push, SyncAction
 from services.label_studio.settings import LabelStudioSettings
 from services.label_studio.tasks import Addresses
 from tests.support.datasets import Collected, open_collected
@@ -126,7 +126,7 @@ async def test_second_task_that_was_annotated_since_the_listing_stays(
         if not studio.annotations:
             says(studio, second, "said at the second")
 
-    assert (await push(studio, collected, annotate))[Fate.ANNOTATED] == 1
+    assert (await push(studio, collected, annotate))[SyncAction.ANNOTATED] == 1
     await pull(studio, collected)
     assert await text_of(collected) == "said at the second"
 
@@ -136,7 +136,7 @@ async def test_one_task_that_no_store_can_hold_keeps_back_none_of_the_others(
 ) -> None:
     strange = studio.add_task(PROJECT, {"image_id": "\ud800", "etag": "e", "pushed": "x"})["id"]
     await collected.add("late.png", "line")
-    assert await push(studio, collected) == {Fate.FOREIGN: 1, Fate.CREATED: 2}
+    assert await push(studio, collected) == {SyncAction.FOREIGN: 1, SyncAction.CREATED: 2}
     late, last = [number for number in studio.tasks if number != strange]
     says(studio, strange, "nowhere")
     says(studio, late, "after all time", updated_at="9999-12-31T23:59:59-14:00")
@@ -180,4 +180,4 @@ async def test_limit_is_kept_where_the_worst_images_are_annotated(
     images = [task["data"]["image_id"] for task in studio.tasks.values()]
     best = f"{bucket}/a.png"
     assert images == [*(each["_id"] for each in lines[250:]), best][:limit]
-    assert counts[Fate.CREATED] == min(limit, 201)
+    assert counts[SyncAction.CREATED] == min(limit, 201)

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from services.cli.main import app as docreco
 from services.common.adapters.rabbitmq.messaging import open_publisher
-from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, Delivery, judge
+from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, Delivery, decide_retry
 from services.common.domain.batch import Batch, PageProgress, RetryScope
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import IndexUnavailableError
@@ -199,9 +199,9 @@ async def test_item_whose_job_was_parked_while_nothing_could_be_written_ends_by_
     # 10.0.0.1 is never connected to
     job = Job(fetch_id(batch_id, 1), batch_id, "http://10.0.0.1/")
     refused = IndexUnavailableError("not primary")
-    verdict = judge(refused, Delivery(job.body(), headers=job.headers()), FETCH_QUEUES)
+    disposition = decide_retry(refused, Delivery(job.body(), headers=job.headers()), FETCH_QUEUES)
     async with open_publisher(surroundings.amqp) as publisher:
-        await publisher.publish(job.body(), queue=verdict.queue, headers=verdict.headers)
+        await publisher.publish(job.body(), queue=disposition.queue, headers=disposition.headers)
 
     async with running_fetcher(surroundings) as api:
         before = await get_json(api, f"/batches/{batch_id}")

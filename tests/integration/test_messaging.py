@@ -10,17 +10,17 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-from services.common.adapters.rabbitmq import settlement
+from services.common.adapters.rabbitmq import retry_policy
 from services.common.adapters.rabbitmq.consumer import Consumer
 from services.common.adapters.rabbitmq.messaging import check_broker, open_publisher, open_queue
-from services.common.adapters.rabbitmq.settlement import Delivery, Handler, Outcome, Queues
+from services.common.adapters.rabbitmq.retry_policy import Delivery, Handler, Outcome, Queues
 from services.common.domain.errors import (
     BrokerUnavailableError,
     InvalidEventError,
     OcrUnavailableError,
     TransientError,
 )
-from services.common.runtime import dependency_gate as breaker
+from services.common.runtime import dependency_gate
 from services.common.runtime.dependency_gate import Check
 from services.common.runtime.settings import AmqpSettings
 from tests.support.waiting import eventually
@@ -395,9 +395,9 @@ async def test_refused_work_rests_and_is_parked_with_its_reason_in_the_end(
     channel: AbstractChannel,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(settlement, "MOST_RETURNS", 1)
-    monkeypatch.setattr(settlement, "MOST_COPIES", 1)
-    monkeypatch.setattr(breaker, "LARGEST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(retry_policy, "MOST_RETURNS", 1)
+    monkeypatch.setattr(retry_policy, "MOST_COPIES", 1)
+    monkeypatch.setattr(dependency_gate, "LARGEST_PAUSE_SECONDS", 0.1)
 
     async def check() -> None:
         """Answer well, as a server does that refuses the work itself."""

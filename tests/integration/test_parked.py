@@ -8,22 +8,22 @@ import aio_pika
 import pytest
 
 from services.common.adapters.rabbitmq.consumer import Consumer
-from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
-from services.common.adapters.rabbitmq.parking import (
+from services.common.adapters.rabbitmq.dead_letters import (
     PREVIOUS_CODE_HEADER,
     PREVIOUS_REASON_HEADER,
     ParkedMessage,
     drop,
-    look,
+    peek,
     replay,
 )
-from services.common.adapters.rabbitmq.settlement import (
+from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
+from services.common.adapters.rabbitmq.retry_policy import (
     ATTEMPT_HEADER,
     FIRST_FAILURE_HEADER,
     Delivery,
     Handler,
     Queues,
-    judge,
+    decide_retry,
 )
 from services.common.domain.errors import TransientError
 from services.common.runtime.settings import AmqpSettings
@@ -56,8 +56,8 @@ def everything(_: ParkedMessage) -> bool:
 async def park(publisher: Publisher, queues: Queues, *bodies: bytes, error: Exception) -> None:
     for body in bodies:
         last = Delivery(body, 4, is_last_attempt=True, headers={ATTEMPT_HEADER: 4})
-        verdict = judge(error, last, queues)
-        await publisher.publish(body, queue=queues.parked, headers=verdict.headers)
+        disposition = decide_retry(error, last, queues)
+        await publisher.publish(body, queue=queues.parked, headers=disposition.headers)
 
 
 async def consume(
@@ -88,7 +88,7 @@ async def parked_by_broker(settings: AmqpSettings, queues: Queues) -> list[Parke
         await die_holding_a_delivery(settings, queues)
 
     async def parked() -> list[ParkedMessage]:
-        return await look(settings, queues, everything)
+        return await peek(settings, queues, everything)
 
     return await eventually(parked)
 
@@ -97,12 +97,12 @@ async def test_looking_a_hundred_times_takes_nothing_and_changes_no_id(
     amqp_settings: AmqpSettings, queues: Queues, publisher: Publisher
 ) -> None:
     await park(publisher, queues, b"1", b"2", b"3", error=HiccupError("no luck"))
-    first = await look(amqp_settings, queues, everything)
+    first = await peek(amqp_settings, queues, everything)
 
     for _ in range(100):
-        await look(amqp_settings, queues, everything)
+        await peek(amqp_settings, queues, everything)
 
-    found = await look(amqp_settings, queues, everything)
+    found = await peek(amqp_settings, queues, everything)
     assert [message.body for message in found] == [b"1", b"2", b"3"]
     assert [message.id for message in found] == [message.id for message in first]
     # At 32 bits, a drop of 200,000 messages would take others with it
@@ -114,7 +114,7 @@ async def test_replay_begins_again_and_keeps_the_history(
     amqp_settings: AmqpSettings, queues: Queues, publisher: Publisher
 ) -> None:
     await park(publisher, queues, b"image", error=HiccupError("no luck"))
-    [before] = await look(amqp_settings, queues, everything)
+    [before] = await peek(amqp_settings, queues, everything)
     seen: list[Delivery] = []
 
     async def handle(delivery: Delivery) -> str:
@@ -130,7 +130,7 @@ async def test_replay_begins_again_and_keeps_the_history(
     assert headers[FIRST_FAILURE_HEADER] == before.first_failure
     assert headers[PREVIOUS_CODE_HEADER] == "hiccup"
     assert headers[PREVIOUS_REASON_HEADER] == "no luck"
-    assert await look(amqp_settings, queues, everything) == []
+    assert await peek(amqp_settings, queues, everything) == []
 
 
 async def test_replayed_message_that_fails_again_counts_its_replays(
@@ -144,7 +144,7 @@ async def test_replayed_message_that_fails_again_counts_its_replays(
         await replay(amqp_settings, queues, everything)
         await consume(amqp_settings, queues, fail, until=2)
 
-    [message] = await look(amqp_settings, queues, everything)
+    [message] = await peek(amqp_settings, queues, everything)
     assert (message.replays, message.reason, message.attempts) == (2, "again", 2)
 
 
@@ -160,7 +160,7 @@ async def test_replay_takes_only_what_is_wanted_and_keeps_the_rest_in_order(
     done = await replay(amqp_settings, queues, everything, limit=1)
     assert [message.body for message in done] == [b"1"]
 
-    left = await look(amqp_settings, queues, everything)
+    left = await peek(amqp_settings, queues, everything)
     assert [message.body for message in left] == [b"3", b"4"]
     assert await publisher.depth(queues.work) == 2
 
@@ -172,7 +172,7 @@ async def test_dropped_message_is_gone_and_the_others_stay(
 
     await drop(amqp_settings, queues, lambda message: message.body == b"1")
 
-    assert [each.body for each in await look(amqp_settings, queues, everything)] == [b"2"]
+    assert [each.body for each in await peek(amqp_settings, queues, everything)] == [b"2"]
     assert await publisher.depth(queues.work) == 0
 
 
@@ -215,5 +215,5 @@ async def test_foreign_message_in_the_parking_queue_is_shown(
 ) -> None:
     await publisher.publish(b"\xff", queue=queues.parked, headers={"x-death": "nonsense"})
 
-    [message] = await look(amqp_settings, queues, everything)
+    [message] = await peek(amqp_settings, queues, everything)
     assert (message.code, message.subject, message.parked_at) == ("unknown", "", None)

@@ -10,7 +10,7 @@ from pydantic import HttpUrl, MongoDsn, SecretStr
 
 from services.common.adapters.mongo import DocumentRefusedError, open_index
 from services.common.adapters.object_store import open_object_store
-from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES
+from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES
 from services.common.domain.errors import BrokerUnavailableError
 from services.common.runtime.settings import MongoSettings, RabbitmqManagementSettings, S3Settings
 from services.provisioner.broker import DefinitionsRefusedError, apply_definitions

@@ -8,7 +8,7 @@ import pytest
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.rabbitmq.messaging import open_publisher
-from services.common.adapters.rabbitmq.settlement import CODE_HEADER
+from services.common.adapters.rabbitmq.retry_policy import CODE_HEADER
 from services.common.adapters.synthetic_events import (
     removed_notification,
     sequencer_at,

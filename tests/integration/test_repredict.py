@@ -14,7 +14,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
-from services.common.adapters.rabbitmq.settlement import Outcome, Queues
+from services.common.adapters.rabbitmq.retry_policy import Outcome, Queues
 from services.common.adapters.synthetic_events import (
     sequencer_at,
     stored_notification,

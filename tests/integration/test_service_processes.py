@@ -19,7 +19,11 @@ from infra.local.ports import pick_free_ports
 from services.common.adapters.mongo import Database, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
-from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, OCR_QUEUES, REPREDICT_QUEUES
+from services.common.adapters.rabbitmq.retry_policy import (
+    FETCH_QUEUES,
+    OCR_QUEUES,
+    REPREDICT_QUEUES,
+)
 from services.common.adapters.synthetic_events import sequencer_at, stored_notification
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.consumer.documents import HANDLED

@@ -18,7 +18,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.adapters.rabbitmq.messaging import check_broker
-from services.common.adapters.rabbitmq.settlement import OCR_QUEUES
+from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
 from services.common.domain.errors import ObjectNotFoundError, ObjectStoreUnavailableError
 from services.common.runtime.settings import (
     AmqpSettings,

@@ -11,7 +11,7 @@ from yarl import URL
 from services.common.adapters.mongo import Database, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import open_publisher
-from services.common.adapters.rabbitmq.settlement import Outcome, Queues
+from services.common.adapters.rabbitmq.retry_policy import Outcome, Queues
 from services.common.adapters.synthetic_events import sequencer_at, stored_notification
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.indexing import Settlements, indexing, open_queues

@@ -11,7 +11,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import open_publisher
-from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.adapters.synthetic_events import INFERRED, ORIGIN_HEADER, removed_notification
 from services.common.adapters.tombstones import Tombstones
 from services.common.domain.annotation_history import Annotations

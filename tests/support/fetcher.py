@@ -26,7 +26,7 @@ from services.common.adapters.rabbitmq.messaging import (
     consumers_of,
     open_publisher,
 )
-from services.common.adapters.rabbitmq.settlement import FETCH_QUEUES, HOST_HEADER
+from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, HOST_HEADER
 from services.common.download.settings import DownloadSettings
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.fetcher.batches.dispatcher import Dispatcher

@@ -15,7 +15,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.consumer import Consumer
-from services.common.adapters.rabbitmq.settlement import Outcome, Queues, possible_settlements
+from services.common.adapters.rabbitmq.retry_policy import Outcome, Queues, possible_settlements
 from services.common.adapters.tombstones import Tombstones
 from services.common.runtime.settings import AmqpSettings
 from services.consumer.documents import HANDLED

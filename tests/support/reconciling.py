@@ -8,7 +8,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import open_publisher
-from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.domain.objects import ObjectInfo
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings

@@ -16,7 +16,7 @@ from pydantic import HttpUrl
 from infra.local.ports import pick_free_ports
 from services.common.adapters.mongo import Database, Document, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
-from services.common.adapters.rabbitmq.settlement import OCR_QUEUES, Queues
+from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, Queues
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.label_studio.settings import LabelStudioSettings
 from services.review.main import Configuration, run

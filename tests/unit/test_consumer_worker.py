@@ -13,7 +13,7 @@ from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection
 from services.common.adapters.object_store import ObjectStore
-from services.common.adapters.rabbitmq.settlement import Delivery
+from services.common.adapters.rabbitmq.retry_policy import Delivery
 from services.common.adapters.synthetic_events import removed_notification, stored_notification
 from services.common.domain.errors import ObjectNotFoundError, PredictionRefusedError
 from services.common.domain.image import ImageDocument

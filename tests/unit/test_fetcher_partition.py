@@ -1,6 +1,6 @@
 """A partition whose hosts are slow: what is held, what is delayed, and who is held up.
 
-RabbitMQ is simulated, so that hours pass within seconds; scheduler and settlement are real.
+RabbitMQ is simulated, so that hours pass within seconds; scheduler and retry policy are real.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from services.common.adapters.rabbitmq.settlement import (
+from services.common.adapters.rabbitmq.retry_policy import (
     DELAY_SECONDS,
     FETCH_QUEUES,
+    Disposition,
     Outcome,
-    Verdict,
-    judge,
+    decide_retry,
     postpone,
     to_delivery,
 )
@@ -28,7 +28,7 @@ from services.common.download.headers import Validators
 from services.common.download.urls import host_of
 from services.fetcher.main import PARTITION_PREFETCH
 from services.fetcher.politeness.scheduler import MOST_HELD_SECONDS, SlotLimits
-from services.fetcher.politeness.source import PoliteSource
+from services.fetcher.politeness.source import ThrottledDownloader
 from tests.support.hosts import make_scheduler
 from tests.support.virtual_time import run_in_virtual_time
 
@@ -78,7 +78,7 @@ class Partition:
 
     def __init__(self, web: Web) -> None:
         self._scheduler = make_scheduler(LIMITS)
-        self._source = PoliteSource(web, web.delay, self._scheduler)
+        self._source = ThrottledDownloader(web, web.delay, self._scheduler)
         self._queue: deque[tuple[str, Mapping[str, Any]]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = 0
@@ -124,23 +124,23 @@ class Partition:
             self.rounds[host] += 1
             self._delay(host, postpone(error, delivery, FETCH_QUEUES))
         except FailedDownloadError as error:
-            verdict = judge(error, delivery, FETCH_QUEUES)
+            disposition = decide_retry(error, delivery, FETCH_QUEUES)
             if (
                 delivery.attempt < min(3, error.most_attempts)
-                and verdict.outcome is Outcome.RETRIED
+                and disposition.outcome is Outcome.RETRIED
             ):
-                self._delay(host, verdict)
+                self._delay(host, disposition)
             else:
                 self._end(self.failed[host])
         else:
             self._end(self.done[host])
 
-    def _delay(self, host: str, verdict: Verdict) -> None:
+    def _delay(self, host: str, disposition: Disposition) -> None:
         def expire() -> None:
-            self._queue.append((host, verdict.headers))
+            self._queue.append((host, disposition.headers))
             self._deliver()
 
-        asyncio.get_running_loop().call_later(TTL[verdict.queue], expire)
+        asyncio.get_running_loop().call_later(TTL[disposition.queue], expire)
 
     def _end(self, times: list[float]) -> None:
         times.append(asyncio.get_running_loop().time())

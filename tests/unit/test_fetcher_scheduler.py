@@ -66,7 +66,7 @@ async def settle() -> None:
 @asynccontextmanager
 async def crowd(scheduler: HostScheduler, *known: str) -> AsyncIterator[Crowd]:
     for name in known:
-        scheduler.answered(name)
+        scheduler.record_response(name)
     made = Crowd(scheduler)
     try:
         yield made
@@ -101,7 +101,7 @@ async def test_host_that_never_answered_gets_one_request_at_first() -> None:
             those.want("a")
         await settle()
         assert those.order == ["a"]
-        scheduler.answered("a")
+        scheduler.record_response("a")
         await those.finish(1)
         assert those.order == ["a"] * 3
 
@@ -127,7 +127,7 @@ async def test_slots_are_spaced_by_the_rate_and_by_the_crawl_delay() -> None:
 async def test_downloads_that_last_leave_their_place_to_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "YOUNG_SECONDS", 0.02)
+    monkeypatch.setattr(module, "LONG_RUNNING_AFTER_SECONDS", 0.02)
     async with crowd(make_scheduler(SlotLimits(1, 1)), "a", "b", "c", "d", "e") as those:
         for host in "abcde":
             those.want(host)
@@ -224,7 +224,7 @@ async def test_silent_host_is_left_alone_and_its_work_fails_at_once() -> None:
             those.want("a")
         await settle()
         for _ in range(5):
-            await scheduler.failed("a", FailedDownloadError("timeout", "silence"))
+            await scheduler.record_failure("a", FailedDownloadError("timeout", "silence"))
         those.want("a")
         await settle()
 
@@ -236,8 +236,8 @@ async def test_answer_between_silences_keeps_a_host() -> None:
     scheduler = make_scheduler(SlotLimits(5, 5))
     async with crowd(scheduler, "a") as those:
         for _ in range(9):
-            await scheduler.failed("a", FailedDownloadError("timeout", "silence"))
-            scheduler.answered("a")
+            await scheduler.record_failure("a", FailedDownloadError("timeout", "silence"))
+            scheduler.record_response("a")
         those.want("a")
         await settle()
 
@@ -254,8 +254,8 @@ async def test_throttled_host_delays_its_jobs_and_is_given_up_in_the_end() -> No
             for hours in range(3):
                 now = start + 3600 * hours
                 patch.setattr(loop, "time", lambda now=now: now)
-                await scheduler.failed("a", hour)
-                await scheduler.failed("a", hour)  # of a request that was under way
+                await scheduler.record_failure("a", hour)
+                await scheduler.record_failure("a", hour)  # of a request that was under way
                 those.want("a")
                 await settle()
 
@@ -272,7 +272,9 @@ async def test_pause_is_kept_by_a_scheduler_that_takes_over() -> None:
         those.want("a")
         those.want("slow")
         await settle()
-        await earlier.failed("a", FailedDownloadError("rate_limited", "", retry_after_seconds=500))
+        await earlier.record_failure(
+            "a", FailedDownloadError("rate_limited", "", retry_after_seconds=500)
+        )
         await earlier.set_crawl_delay("slow", 60)
         later.reload()
         those.want("a")
@@ -287,7 +289,7 @@ async def test_silence_is_kept_by_a_scheduler_that_takes_over() -> None:
     repository = MemoryRepository()
     earlier = make_scheduler(SlotLimits(5, 5), repository)
     for _ in range(3):
-        await earlier.failed("a", FailedDownloadError("timeout", "silence"))
+        await earlier.record_failure("a", FailedDownloadError("timeout", "silence"))
     async with crowd(make_scheduler(SlotLimits(5, 5), repository)) as those:
         those.want("a")
         await settle()
@@ -302,7 +304,9 @@ async def test_stored_state_is_read_once_and_short_pauses_are_not_stored() -> No
         for _ in range(3):
             those.want("a")
             await settle()
-        await scheduler.failed("a", FailedDownloadError("rate_limited", "", retry_after_seconds=4))
+        await scheduler.record_failure(
+            "a", FailedDownloadError("rate_limited", "", retry_after_seconds=4)
+        )
 
     assert repository.reads == ["a"]
     assert repository.stored == {}
@@ -338,7 +342,7 @@ async def test_process_that_stalls_in_the_middle_of_giving_slots_does_not_hang(
         return clock() + looks * 0.2
 
     scheduler = make_scheduler(SlotLimits(at_once=64, at_once_per_host=8))
-    scheduler.answered("a.test")
+    scheduler.record_response("a.test")
     await scheduler.set_crawl_delay("a.test", 0.05)
     async with crowd(scheduler) as waiting:
         for _ in range(3):

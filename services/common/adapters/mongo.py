@@ -74,7 +74,7 @@ class Collection:
 
     async def find_one(self, where: Filter) -> Document | None:
         """Return one matching document, or None."""
-        with _errors():
+        with _translate_errors():
             return await self._collection.find_one(where)
 
     async def find(
@@ -95,7 +95,7 @@ class Collection:
             fields: Projection; None: all.
             within: Filter by whose index the documents are found, beside ``where``.
         """
-        with _errors():
+        with _translate_errors():
             async for document in self._cursor(where, within, sort, limit, fields):
                 yield document
 
@@ -119,12 +119,12 @@ class Collection:
     async def count(self, where: Filter, *, most: int | None = None) -> int:
         """Count matching documents, up to ``most``."""
         limit: dict[str, Any] = {} if most is None else {"limit": most}
-        with _errors():
+        with _translate_errors():
             return await self._collection.count_documents(where, **limit)
 
     async def size(self) -> int:
         """Return the estimated number of documents."""
-        with _errors():
+        with _translate_errors():
             return await self._collection.estimated_document_count()
 
     async def insert(self, document: Document) -> None:
@@ -133,7 +133,7 @@ class Collection:
         Raises:
             DuplicateDocumentError: It exists already.
         """
-        with _errors():
+        with _translate_errors():
             await self._collection.insert_one(document)
 
     async def insert_missing(self, documents: Sequence[Document]) -> set[int]:
@@ -144,7 +144,7 @@ class Collection:
         """
         if not documents:
             return set()
-        with _errors():
+        with _translate_errors():
             try:
                 await self._collection.insert_many(documents, ordered=False)
             except BulkWriteError as error:
@@ -160,7 +160,7 @@ class Collection:
         Raises:
             DuplicateDocumentError: The upsert met a document that ``where`` excludes.
         """
-        with _errors():
+        with _translate_errors():
             result = await self._collection.update_one(where, change, upsert=upsert)
             return result.matched_count > 0 or result.upserted_id is not None
 
@@ -173,19 +173,19 @@ class Collection:
         if not changes:
             return 0
         updates = [UpdateOne(where, change) for where, change in changes]
-        with _errors():
+        with _translate_errors():
             result = await self._collection.bulk_write(updates, ordered=False)
             return result.matched_count
 
     async def update_many(self, where: Filter, change: Document) -> int:
         """Update all matching documents; return how many were changed."""
-        with _errors():
+        with _translate_errors():
             result = await self._collection.update_many(where, change)
             return int(result.modified_count)
 
     async def delete_many(self, where: Filter) -> int:
         """Delete all matching documents; return how many."""
-        with _errors():
+        with _translate_errors():
             result = await self._collection.delete_many(where)
             return result.deleted_count
 
@@ -193,14 +193,14 @@ class Collection:
         self, where: Filter, change: Document, *, sort: Sort = ()
     ) -> Document | None:
         """Update one matching document and return its new state, or None."""
-        with _errors():
+        with _translate_errors():
             return await self._collection.find_one_and_update(
                 where, change, sort=list(sort) or None, return_document=ReturnDocument.AFTER
             )
 
     async def aggregate(self, stages: Sequence[Mapping[str, Any]]) -> list[Document]:
         """Run an aggregation and return its (small) result."""
-        with _errors():
+        with _translate_errors():
             return await self._collection.aggregate(list(stages)).to_list(None)
 
 
@@ -231,7 +231,7 @@ class Database:
     async def create_or_update(self, create: Document, update: Document) -> None:
         """Create a user or role by command, or update an existing one."""
         users = self._database.client[USERS_DATABASE]
-        with _errors():
+        with _translate_errors():
             try:
                 await users.command(create)
             except OperationFailure as error:
@@ -241,13 +241,13 @@ class Database:
 
     async def check(self) -> None:
         """Raise IndexUnavailableError unless the server answers."""
-        with _errors():
+        with _translate_errors():
             await self._database.command("ping")
 
     async def create_indexes(self) -> list[str]:
         """Create missing indexes; return the names of all."""
         names: list[str] = []
-        with _errors():
+        with _translate_errors():
             for collection, indexes in INDEXES.items():
                 models = [_to_model(each) for each in indexes]
                 created = await self._database[collection].create_indexes(models)
@@ -260,7 +260,7 @@ class Database:
         Existing invalid documents may still be updated.
         """
         command = {"collMod": collection, "validator": {"$jsonSchema": schema}}
-        with _errors():
+        with _translate_errors():
             await self._database.command({**command, "validationLevel": "moderate"})
 
 
@@ -312,7 +312,7 @@ def _is_refused_in_part(error: PyMongoError) -> bool:
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except DuplicateKeyError as error:

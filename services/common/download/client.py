@@ -107,7 +107,7 @@ class Downloader:
         started = time.perf_counter()
         limit = self._settings.max_item_bytes if max_bytes is None else max_bytes
         hops: list[URL] = []
-        with _blamed(hops), self._transport.sorted_errors():
+        with _attribute_errors(hops), self._transport.translate_errors():
             async with (
                 asyncio.timeout(self._settings.total_timeout_seconds) as deadline,
                 AsyncExitStack() as stack,
@@ -143,8 +143,8 @@ class Downloader:
         """
         hops: list[URL] = []
         async with AsyncExitStack() as stack:
-            stack.enter_context(_blamed(hops))
-            with self._transport.sorted_errors():
+            stack.enter_context(_attribute_errors(hops))
+            with self._transport.translate_errors():
                 response = await self._open(to_url(url), stack, None, hops)
                 body = Body(response, self._transport, max_bytes=max_bytes)
             yield body
@@ -236,7 +236,7 @@ def _session(settings: DownloadSettings, connector: aiohttp.TCPConnector) -> aio
 
 
 @contextmanager
-def _blamed(hops: Sequence[URL]) -> Iterator[None]:
+def _attribute_errors(hops: Sequence[URL]) -> Iterator[None]:
     """Record in a failure the redirect's host that caused it."""
     try:
         yield

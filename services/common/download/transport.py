@@ -74,7 +74,7 @@ class Transport:
         )
 
     @contextmanager
-    def sorted_errors(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """Translate the client's exceptions into download errors."""
         try:
             yield
@@ -123,7 +123,7 @@ class Body(AsyncIterator[bytes]):
 
     @override
     async def __anext__(self) -> bytes:
-        with self._transport.sorted_errors():
+        with self._transport.translate_errors():
             return await anext(self._pieces)
 
     async def _read(self) -> AsyncIterator[bytes]:

@@ -20,7 +20,7 @@ Check = Callable[[], Awaitable[None]]
 """Health check of a server: raises while it does not answer."""
 
 
-class Breaker:
+class DependencyGate:
     """Waits for an unavailable dependency, with exponential backoff.
 
     Args:
@@ -35,7 +35,7 @@ class Breaker:
         """Reset the backoff after successful work."""
         self._pauses_in_a_row = 0
 
-    async def pause(self, cause: UnavailableError, stop: asyncio.Event) -> None:
+    async def wait_until_healthy(self, cause: UnavailableError, stop: asyncio.Event) -> None:
         """Wait until the dependency is healthy or ``stop`` is set."""
         log.warning("paused", dependency=cause.dependency, code=cause.code, error=str(cause))
         self._pauses_in_a_row += 1

@@ -14,7 +14,7 @@ import structlog
 from tenacity import retry_if_exception_type
 
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
-from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.domain.batch import Batch
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import UnavailableError

@@ -24,7 +24,7 @@ LONGEST_PAUSE_SECONDS = 600.0
 PATIENCE_SECONDS = 1800.0
 LEAST_THROTTLES = 3
 """A host that throttles all requests, this many, for ``PATIENCE_SECONDS`` is given up."""
-_NEWS = 0.2
+_EMA_WEIGHT = 0.2
 """Weight of the last download in the moving average of durations."""
 
 
@@ -85,13 +85,13 @@ class Host:
     _pauses: int = 0
     _paused_since: float = 0.0
 
-    def answered(self) -> None:
+    def record_response(self) -> None:
         """Record any response."""
         self._silences = self._pauses = 0
         self.is_silent = False
         self.is_known = True
 
-    def was_silent(self, now: float) -> None:
+    def record_silence(self, now: float) -> None:
         """Record a missing response; several in a row pause the host."""
         self._silences += 1
         most = SILENT_IN_A_ROW if self.is_known else SILENT_AT_FIRST
@@ -115,9 +115,9 @@ class Host:
         else:  # a response to a request sent before the pause
             self.paused_until = max(self.paused_until, now + (retry_after or 0))
 
-    def took(self, seconds: float) -> None:
+    def record_duration(self, seconds: float) -> None:
         """Record the duration of a download."""
-        self.mean_seconds += _NEWS * (seconds - self.mean_seconds)
+        self.mean_seconds += _EMA_WEIGHT * (seconds - self.mean_seconds)
 
     def is_idle(self, now: float) -> bool:
         """Whether it can be evicted without loss."""
@@ -133,7 +133,7 @@ class Host:
         return self.is_silent or is_hopeless
 
     @property
-    def is_remarkable(self) -> bool:
+    def has_recent_failures(self) -> bool:
         """Whether it has recent failures."""
         return self._silences > 0 or self._pauses > 0
 

@@ -18,15 +18,15 @@ from dataclasses import dataclass
 
 from aiolimiter import AsyncLimiter
 
-from services.common.adapters.rabbitmq.settlement import DELAY_SECONDS
+from services.common.adapters.rabbitmq.retry_policy import DELAY_SECONDS
 from services.common.domain.errors import PostponedError
 from services.common.download.errors import FailedDownloadError
 from services.fetcher.politeness.host import Host
 from services.fetcher.politeness.repository import HostRepository
 from services.fetcher.sources.addresses import is_submitted
 
-YOUNG_SECONDS = 1.0
-OLD_PER_YOUNG = 4
+LONG_RUNNING_AFTER_SECONDS = 1.0
+LONG_RUNNING_FACTOR = 4
 """Limit of all downloads, as a multiple of the limit of young ones, for memory and sockets."""
 HOLD_SECONDS = DELAY_SECONDS[0]
 """Delay of the shortest delay queue; jobs due sooner wait here."""
@@ -54,7 +54,7 @@ class SlotLimits:
     @property
     def in_all(self) -> int:
         """Concurrent downloads, including long-running ones."""
-        return self.at_once * OLD_PER_YOUNG
+        return self.at_once * LONG_RUNNING_FACTOR
 
 
 class HostScheduler:
@@ -72,7 +72,7 @@ class HostScheduler:
         self._hosts: dict[str, Host] = {}
         self._generation = 0
         self._ready: deque[Host] = deque()
-        self._young = 0
+        self._counted = 0
         self._active = 0
         self._delaying = AsyncLimiter(DELAYED_PER_MINUTE, 60)
 
@@ -98,23 +98,23 @@ class HostScheduler:
         except TimeoutError:
             raise self._delay(host) or _slow(HOLD_SECONDS) from None
         began = loop.time()
-        is_young = True
+        counts_toward_limit = True
 
-        def grow_old() -> None:
-            nonlocal is_young
-            is_young = False
-            self._young -= 1
+        def release_global_slot() -> None:
+            nonlocal counts_toward_limit
+            counts_toward_limit = False
+            self._counted -= 1
             self._fill()
 
-        timer = loop.call_later(YOUNG_SECONDS, grow_old)
+        timer = loop.call_later(LONG_RUNNING_AFTER_SECONDS, release_global_slot)
         try:
             if host.crawl_delay > HOLD_SECONDS:
                 await self._save(host)
             yield
         finally:
             timer.cancel()
-            host.took(loop.time() - began)
-            self._end(host, is_young=is_young)
+            host.record_duration(loop.time() - began)
+            self._end(host, counts_toward_limit=counts_toward_limit)
 
     async def delay_unless_due(self, name: str, *, due_in: float = 0.0) -> None:
         """Return if a job may wait here for its slot, or needs none.
@@ -132,11 +132,11 @@ class HostScheduler:
         """Reload the stored state of a host, which another process may have changed."""
         self._generation += 1
 
-    def answered(self, name: str) -> None:
+    def record_response(self, name: str) -> None:
         """Record any response of a host."""
-        self._host(name).answered()
+        self._host(name).record_response()
 
-    def knows(self, name: str) -> bool:
+    def has_responded(self, name: str) -> bool:
         """Return whether a host has answered before."""
         return self._host(name).is_known
 
@@ -148,16 +148,16 @@ class HostScheduler:
         self._review(host)
         await self._save(host)
 
-    async def failed(self, name: str, error: FailedDownloadError) -> None:
+    async def record_failure(self, name: str, error: FailedDownloadError) -> None:
         """Record a missing or throttling response of a host."""
         host, now = self._host(name), asyncio.get_running_loop().time()
         before, retry_after = host.paused_until, error.retry_after_seconds
         if error.code in _THROTTLED or retry_after is not None:
             host.throttled(now, retry_after)
         elif error.code in _SILENT:
-            host.was_silent(now)
+            host.record_silence(now)
         else:
-            host.answered()
+            host.record_response()
         if host.paused_until > before:
             self._review(host)
             await self._save(host)
@@ -218,7 +218,7 @@ class HostScheduler:
             await slot
         except asyncio.CancelledError:
             if slot.done() and not slot.cancelled() and slot.exception() is None:
-                self._end(host, is_young=True)  # it was granted at the same moment
+                self._end(host, counts_toward_limit=True)  # it was granted at the same moment
             raise
 
     def _limit(self, host: Host) -> int:
@@ -252,7 +252,7 @@ class HostScheduler:
     def _fill(self) -> None:
         """Grant slots to hosts round-robin, up to the limits."""
         limits, loop = self._limits, asyncio.get_running_loop()
-        while self._ready and self._young < limits.at_once and self._active < limits.in_all:
+        while self._ready and self._counted < limits.at_once and self._active < limits.in_all:
             now = (
                 loop.time()
             )  # one time for the round: an older one than in `_list` would loop forever
@@ -267,13 +267,13 @@ class HostScheduler:
                 host.granted = now
                 host.earliest = now + self._pause_of(host)
                 self._active += 1
-                self._young += 1
+                self._counted += 1
             self._list(host)
 
-    def _end(self, host: Host, *, is_young: bool) -> None:
+    def _end(self, host: Host, *, counts_toward_limit: bool) -> None:
         host.active -= 1
         self._active -= 1
-        self._young -= is_young
+        self._counted -= counts_toward_limit
         self._list(host)
         self._fill()
 
@@ -293,7 +293,7 @@ class HostScheduler:
         """Evict idle hosts, first those without failures."""
         now = asyncio.get_running_loop().time()
         idle = [host for host in self._hosts.values() if host.is_idle(now)]
-        plain = [host for host in idle if not host.is_remarkable]
+        plain = [host for host in idle if not host.has_recent_failures]
         for host in plain or idle:
             del self._hosts[host.name]
 

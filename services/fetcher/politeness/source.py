@@ -26,7 +26,7 @@ class Source(Protocol):
         ...
 
 
-class PoliteSource:
+class ThrottledDownloader:
     """Reports the result of each download to the scheduler.
 
     Args:
@@ -51,21 +51,21 @@ class PoliteSource:
         if is_submitted(url):  # no request to a host
             return await self._source.get(url)
         host = host_of(url)
-        if not self._scheduler.knows(host) and (seconds := await self._delay(url)):
+        if not self._scheduler.has_responded(host) and (seconds := await self._delay(url)):
             await self._scheduler.set_crawl_delay(host, seconds)
         try:
             download = await self._source.get(url, validators=validators)
         except FailedDownloadError as error:
             if error.host is not None:  # the requested host did answer, with a redirect
-                self._scheduler.answered(host)
-            await self._scheduler.failed(error.host or host, error)
+                self._scheduler.record_response(host)
+            await self._scheduler.record_failure(error.host or host, error)
             raise
         except RefusedDownloadError as error:
             if error.http_status is not None:
-                self._scheduler.answered(host)
+                self._scheduler.record_response(host)
             raise
         except NotModifiedError:
-            self._scheduler.answered(host)
+            self._scheduler.record_response(host)
             raise
-        self._scheduler.answered(host)
+        self._scheduler.record_response(host)
         return download

@@ -16,28 +16,28 @@ from services.common.adapters.rabbitmq.messaging import (
     Message,
     Publisher,
     Queue,
-    broker_errors,
     connect,
     depth_of,
     open_channel,
+    translate_broker_errors,
 )
 from services.common.adapters.rabbitmq.partitions import Feed, Partitions, Work
-from services.common.adapters.rabbitmq.session import Session
-from services.common.adapters.rabbitmq.settlement import (
+from services.common.adapters.rabbitmq.retry_policy import (
     Delivery,
+    Disposition,
     Handler,
     Outcome,
     Queues,
-    Verdict,
-    is_worn_out,
-    judge,
+    decide_renewal,
+    decide_requeue,
+    decide_retry,
     postpone,
-    renewed,
-    returned,
+    retries_exhausted,
     to_delivery,
 )
+from services.common.adapters.rabbitmq.session import Session
 from services.common.domain.errors import BrokerUnavailableError, PostponedError, UnavailableError
-from services.common.runtime.dependency_gate import Breaker, Check
+from services.common.runtime.dependency_gate import Check, DependencyGate
 from services.common.runtime.settings import AmqpSettings
 
 log = structlog.stdlib.get_logger(__name__)
@@ -80,7 +80,7 @@ class Consumer:
         self._queues = queues
         self._handle = handle
         self._prefetch = prefetch
-        self._breaker = Breaker(checks)
+        self._gate = DependencyGate(checks)
         self._on_settled = on_settled
         self._on_takeover = on_takeover
         self._behind = behind
@@ -109,7 +109,7 @@ class Consumer:
                     cause = error
                 if cause is not None and not stop.is_set():
                     self._state = f"paused: {cause.dependency} does not answer ({cause})"[:300]
-                    await self._breaker.pause(cause, stop)
+                    await self._gate.wait_until_healthy(cause, stop)
         finally:
             self._state = "stopped"
             for task in self._in_flight:
@@ -123,7 +123,7 @@ class Consumer:
         async with connect(self._settings) as connection:
             session = Session(Publisher(await open_channel(connection, confirms=True)))
             channel = await open_channel(connection, confirms=False)
-            with broker_errors(self._queues.work):
+            with translate_broker_errors(self._queues.work):
                 await channel.set_qos(prefetch_count=self._prefetch)
                 await session.watch(connection, channel)
                 stop_feed = await self._feed(connection, channel, session)
@@ -227,8 +227,8 @@ class Consumer:
     async def _settle(self, message: Message, session: Session, work: Work) -> None:
         delivery = to_delivery(message.body, message.headers, self._queues)
         try:
-            if verdict := renewed(delivery, self._queues):
-                outcome, code = await self._send_on(message, verdict, session)
+            if disposition := decide_renewal(delivery, self._queues):
+                outcome, code = await self._send_on(message, disposition, session)
             else:
                 outcome, code = await self._work(message, delivery, session, work)
         except (*BROKER_ERRORS, BrokerUnavailableError) as error:
@@ -248,35 +248,39 @@ class Consumer:
         except UnavailableError as error:
             session.trip(error)
             await session.consuming_stopped.wait()  # otherwise it would be redelivered at once
-            if is_worn_out(delivery):
-                return await self._send_on(message, judge(error, delivery, self._queues), session)
-            if verdict := returned(delivery, self._queues):
-                return await self._send_on(message, verdict, session)
+            if retries_exhausted(delivery):
+                return await self._send_on(
+                    message, decide_retry(error, delivery, self._queues), session
+                )
+            if disposition := decide_requeue(delivery, self._queues):
+                return await self._send_on(message, disposition, session)
             # MOST_RETURNS needs the delivery count, which RabbitMQ 4.3 does not raise on nack
             await message.reject(requeue=True)
             return Outcome.RETURNED, error.code
         except Exception as error:
-            verdict = judge(error, delivery, self._queues)
+            disposition = decide_retry(error, delivery, self._queues)
             log.warning(
                 "delivery failed",
-                code=verdict.code,
+                code=disposition.code,
                 error=str(error)[:300],
-                queue=verdict.queue,
+                queue=disposition.queue,
                 attempt=delivery.attempt,
-                exc_info=verdict.code == "bug",
+                exc_info=disposition.code == "bug",
             )
-            return await self._send_on(message, verdict, session)
+            return await self._send_on(message, disposition, session)
         await message.ack()
-        self._breaker.reset()
+        self._gate.reset()
         return Outcome.ACKED, code
 
     async def _send_on(
-        self, message: Message, verdict: Verdict, session: Session
+        self, message: Message, disposition: Disposition, session: Session
     ) -> tuple[Outcome, str]:
         """Publish the copy with confirmation, then acknowledge the original."""
-        await session.publisher.publish(message.body, queue=verdict.queue, headers=verdict.headers)
+        await session.publisher.publish(
+            message.body, queue=disposition.queue, headers=disposition.headers
+        )
         await message.ack()
-        return verdict.outcome, verdict.code
+        return disposition.outcome, disposition.code
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -39,7 +39,7 @@ async def connect(settings: AmqpSettings) -> AsyncIterator[Connection]:
     Raises:
         BrokerUnavailableError: RabbitMQ does not answer.
     """
-    with broker_errors():
+    with translate_broker_errors():
         connection = await aio_pika.connect(str(settings.url), timeout=CONNECT_TIMEOUT_SECONDS)
     try:
         yield connection
@@ -61,7 +61,7 @@ class Publisher:
         Raises:
             BrokerUnavailableError: RabbitMQ does not answer, or has no such queue.
         """
-        with broker_errors(queue):
+        with translate_broker_errors(queue):
             return await depth_of(self._channel, queue)
 
     async def publish(
@@ -89,7 +89,7 @@ class Publisher:
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             content_type="application/json",
         )
-        with broker_errors(queue):
+        with translate_broker_errors(queue):
             chosen = self._channel.default_exchange
             if exchange:
                 chosen = await self._channel.get_exchange(exchange, ensure=False)
@@ -108,7 +108,7 @@ async def open_publisher(settings: AmqpSettings) -> AsyncIterator[Publisher]:
 
 
 @dataclass(frozen=True)
-class HeldMessage:
+class PeekedMessage:
     """A message held exclusively while it is inspected."""
 
     body: bytes
@@ -120,7 +120,7 @@ class HeldMessage:
 @asynccontextmanager
 async def open_queue(
     settings: AmqpSettings, queue: str
-) -> AsyncIterator[AsyncIterator[HeldMessage]]:
+) -> AsyncIterator[AsyncIterator[PeekedMessage]]:
     """Iterate over the current messages of a queue, oldest first.
 
     Messages that are not dropped return in order at the end of the ``async with`` block, as their
@@ -132,20 +132,20 @@ async def open_queue(
     async with connect(settings) as connection:
         channel = await open_channel(connection, confirms=False)
 
-        async def messages() -> AsyncIterator[HeldMessage]:
-            with broker_errors(queue):
+        async def messages() -> AsyncIterator[PeekedMessage]:
+            with translate_broker_errors(queue):
                 source = await channel.get_queue(queue)
                 for _ in range(await depth_of(channel, queue)):
                     message = await source.get(fail=False, timeout=CONFIRM_TIMEOUT_SECONDS)
                     if message is None:
                         return
-                    yield HeldMessage(message.body, message.headers, message.ack)
+                    yield PeekedMessage(message.body, message.headers, message.ack)
 
         yield messages()
 
 
 @contextmanager
-def broker_errors(queue: str = "") -> Iterator[None]:
+def translate_broker_errors(queue: str = "") -> Iterator[None]:
     """Translate the client's errors into BrokerUnavailableError."""
     try:
         yield
@@ -168,7 +168,7 @@ async def consumers_of(channel: Channel, queue: str) -> int:
 
 async def open_channel(connection: Connection, *, confirms: bool) -> Channel:
     """Open a channel; with ``confirms``, an unroutable message is an error."""
-    with broker_errors():
+    with translate_broker_errors():
         channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
         await channel.initialize(timeout=CONNECT_TIMEOUT_SECONDS)
     return channel

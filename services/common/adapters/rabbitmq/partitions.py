@@ -29,7 +29,7 @@ from services.common.adapters.rabbitmq.messaging import (
     consumers_of,
     open_channel,
 )
-from services.common.adapters.rabbitmq.settlement import Queues
+from services.common.adapters.rabbitmq.retry_policy import Queues
 
 log = structlog.stdlib.get_logger(__name__)
 

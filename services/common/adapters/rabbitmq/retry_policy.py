@@ -158,7 +158,7 @@ Handler = Callable[[Delivery], Awaitable[str]]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Disposition:
     """Destination and headers of the copy of a failed delivery."""
 
     outcome: Outcome
@@ -174,7 +174,7 @@ def to_delivery(body: bytes, headers: Mapping[str, Any], queues: Queues) -> Deli
     return Delivery(body, attempt, attempt > len(queues.delays), dict(headers))
 
 
-def postpone(error: PostponedError, delivery: Delivery, queues: Queues) -> Verdict:
+def postpone(error: PostponedError, delivery: Delivery, queues: Queues) -> Disposition:
     """Choose the delay queue of a postponed delivery.
 
     The longest delay that fits; the rest of the wait takes another round.
@@ -187,15 +187,16 @@ def postpone(error: PostponedError, delivery: Delivery, queues: Queues) -> Verdi
     most = error.seconds * (1 + MOST_LATE)
     delays = zip(queues.delays, DELAY_SECONDS, strict=False)
     fitting = [queue for queue, seconds in delays if seconds <= most]
-    return Verdict(Outcome.POSTPONED, error.code, (fitting or queues.delays[:1])[-1], headers)
+    return Disposition(Outcome.POSTPONED, error.code, (fitting or queues.delays[:1])[-1], headers)
 
 
-def judge(error: Exception, delivery: Delivery, queues: Queues) -> Verdict:
+def decide_retry(error: Exception, delivery: Delivery, queues: Queues) -> Disposition:
     """Decide between retry and parking of a failed delivery.
 
     Args:
-        error: Raised by the handler; an ``UnavailableError`` only if ``is_worn_out``, otherwise see
-            ``returned``.
+        error: Raised by the handler; an ``UnavailableError`` only if ``retries_exhausted``,
+        otherwise see
+            ``decide_requeue``.
         delivery: The failed delivery.
         queues: Its queues.
     """
@@ -210,31 +211,31 @@ def judge(error: Exception, delivery: Delivery, queues: Queues) -> Verdict:
     }
     if isinstance(error, TransientError) and not delivery.is_last_attempt:
         headers[ATTEMPT_HEADER] = delivery.attempt + 1
-        return Verdict(Outcome.RETRIED, code, queues.delays[delivery.attempt - 1], headers)
+        return Disposition(Outcome.RETRIED, code, queues.delays[delivery.attempt - 1], headers)
     headers[PARKED_AT_HEADER] = now
-    return Verdict(Outcome.PARKED, code, queues.parked, headers)
+    return Disposition(Outcome.PARKED, code, queues.parked, headers)
 
 
-def returned(delivery: Delivery, queues: Queues) -> Verdict | None:
+def decide_requeue(delivery: Delivery, queues: Queues) -> Disposition | None:
     """Decide about a delivery that could not be tried; None: requeue it unchanged."""
     if _count(delivery.headers, DELIVERY_COUNT_HEADER) < MOST_RETURNS:
         return None
     copies = _count(delivery.headers, COPIES_HEADER) + 1
     headers = {**own_headers(delivery.headers), COPIES_HEADER: copies}
-    return Verdict(Outcome.RETURNED, RETURNED_OFTEN, queues.delays[-1], headers)
+    return Disposition(Outcome.RETURNED, RETURNED_OFTEN, queues.delays[-1], headers)
 
 
-def renewed(delivery: Delivery, queues: Queues) -> Verdict | None:
+def decide_renewal(delivery: Delivery, queues: Queues) -> Disposition | None:
     """Decide whether a copy with a new delivery count replaces a message; None: no."""
     renewals = _count(delivery.headers, RENEWALS_HEADER)
     is_worn = _count(delivery.headers, DELIVERY_COUNT_HEADER) >= RENEWED_RETURNS
     if not (queues.partitions and is_worn and renewals < MOST_RENEWALS):
         return None
     headers = {**own_headers(delivery.headers), RENEWALS_HEADER: renewals + 1}
-    return Verdict(Outcome.RETURNED, RENEWED, queues.delays[0], headers)
+    return Disposition(Outcome.RETURNED, RENEWED, queues.delays[0], headers)
 
 
-def is_worn_out(delivery: Delivery) -> bool:
+def retries_exhausted(delivery: Delivery) -> bool:
     """Whether a delivery has exhausted its returns and copies."""
     return (
         _count(delivery.headers, COPIES_HEADER) >= MOST_COPIES

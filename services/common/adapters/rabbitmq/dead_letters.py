@@ -9,12 +9,12 @@ from hashlib import sha256
 from typing import Any
 
 from services.common.adapters.rabbitmq.messaging import (
-    HeldMessage,
+    PeekedMessage,
     Publisher,
     open_publisher,
     open_queue,
 )
-from services.common.adapters.rabbitmq.settlement import (
+from services.common.adapters.rabbitmq.retry_policy import (
     ATTEMPT_HEADER,
     CODE_HEADER,
     COPIES_HEADER,
@@ -60,7 +60,7 @@ class ParkedMessage:
 Wanted = Callable[[ParkedMessage], bool]
 
 
-def parked_message(held: HeldMessage) -> ParkedMessage:
+def parked_message(held: PeekedMessage) -> ParkedMessage:
     """Parse a message parked by a consumer or by RabbitMQ."""
     headers = dict(held.headers)
     code, reason, parked_at = _verdict(headers)
@@ -80,7 +80,7 @@ def parked_message(held: HeldMessage) -> ParkedMessage:
     )
 
 
-async def look(
+async def peek(
     settings: AmqpSettings, queues: Queues, wanted: Wanted, *, limit: int = 0
 ) -> list[ParkedMessage]:
     """Return matching parked messages, oldest first (``limit`` 0: no limit).
@@ -134,10 +134,10 @@ async def drop(
 @asynccontextmanager
 async def _parked(
     settings: AmqpSettings, queues: Queues, wanted: Wanted, limit: int
-) -> AsyncIterator[AsyncGenerator[tuple[HeldMessage, ParkedMessage], None]]:
+) -> AsyncIterator[AsyncGenerator[tuple[PeekedMessage, ParkedMessage], None]]:
     async with open_queue(settings, queues.parked) as held_messages:
 
-        async def chosen() -> AsyncGenerator[tuple[HeldMessage, ParkedMessage], None]:
+        async def chosen() -> AsyncGenerator[tuple[PeekedMessage, ParkedMessage], None]:
             count = 0
             async for held in held_messages:
                 message = parked_message(held)

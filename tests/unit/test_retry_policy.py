@@ -1,6 +1,6 @@
 import pytest
 
-from services.common.adapters.rabbitmq.settlement import (
+from services.common.adapters.rabbitmq.retry_policy import (
     ATTEMPT_HEADER,
     CODE_HEADER,
     DELIVERY_COUNT_HEADER,
@@ -13,8 +13,8 @@ from services.common.adapters.rabbitmq.settlement import (
     Delivery,
     Outcome,
     Queues,
-    judge,
-    renewed,
+    decide_renewal,
+    decide_retry,
     to_delivery,
 )
 from services.common.domain.errors import InvalidEventError, TransientError
@@ -31,9 +31,9 @@ def test_transient_errors_go_through_the_delays_then_park() -> None:
     visited = []
     for _ in range(3):
         delivery = to_delivery(b"body", headers, QUEUES)
-        verdict = judge(HiccupError("no luck"), delivery, QUEUES)
-        visited.append((verdict.outcome, verdict.queue))
-        headers = dict(verdict.headers)
+        disposition = decide_retry(HiccupError("no luck"), delivery, QUEUES)
+        visited.append((disposition.outcome, disposition.queue))
+        headers = dict(disposition.headers)
 
     assert visited == [
         (Outcome.RETRIED, "soon"),
@@ -47,17 +47,17 @@ def test_transient_errors_go_through_the_delays_then_park() -> None:
 
 
 def test_first_failure_keeps_its_time() -> None:
-    first = judge(HiccupError("a"), Delivery(b""), QUEUES).headers
-    second = judge(HiccupError("b"), to_delivery(b"", first, QUEUES), QUEUES).headers
+    first = decide_retry(HiccupError("a"), Delivery(b""), QUEUES).headers
+    second = decide_retry(HiccupError("b"), to_delivery(b"", first, QUEUES), QUEUES).headers
 
     assert second[FIRST_FAILURE_HEADER] == first[FIRST_FAILURE_HEADER]
     assert second[ATTEMPT_HEADER] == 3
 
 
 def test_permanent_error_parks_at_once() -> None:
-    verdict = judge(InvalidEventError("Records: missing"), Delivery(b""), QUEUES)
+    disposition = decide_retry(InvalidEventError("Records: missing"), Delivery(b""), QUEUES)
 
-    assert (verdict.outcome, verdict.queue, verdict.code) == (
+    assert (disposition.outcome, disposition.queue, disposition.code) == (
         Outcome.PARKED,
         "parked",
         "invalid_event",
@@ -65,16 +65,16 @@ def test_permanent_error_parks_at_once() -> None:
 
 
 def test_bug_parks_with_its_last_line() -> None:
-    verdict = judge(KeyError("oops"), Delivery(b""), QUEUES)
+    disposition = decide_retry(KeyError("oops"), Delivery(b""), QUEUES)
 
-    assert (verdict.queue, verdict.code) == ("parked", "bug")
-    assert verdict.headers[REASON_HEADER] == "KeyError: 'oops'"
+    assert (disposition.queue, disposition.code) == ("parked", "bug")
+    assert disposition.headers[REASON_HEADER] == "KeyError: 'oops'"
 
 
 def test_reason_is_cut_short() -> None:
-    verdict = judge(HiccupError("x" * 10_000), Delivery(b""), QUEUES)
+    disposition = decide_retry(HiccupError("x" * 10_000), Delivery(b""), QUEUES)
 
-    assert len(verdict.headers[REASON_HEADER]) == 1000
+    assert len(disposition.headers[REASON_HEADER]) == 1000
 
 
 @pytest.mark.parametrize("foreign", ["2", None, -1, 0, 2.5])
@@ -93,16 +93,16 @@ def test_message_whose_partition_changed_hands_often_is_renewed_until_it_looks_l
 ):
     count = 0
     headers: dict[str, object] = {DELIVERY_COUNT_HEADER: RENEWED_RETURNS, "x-host": "h"}
-    while verdict := renewed(Delivery(b"", headers=headers), FETCH_QUEUES):
+    while disposition := decide_renewal(Delivery(b"", headers=headers), FETCH_QUEUES):
         count += 1
-        assert (verdict.outcome, verdict.queue) == (Outcome.RETURNED, "fetch.retry.5s")
-        assert DELIVERY_COUNT_HEADER not in verdict.headers
-        assert not Delivery(b"", headers=verdict.headers).is_fresh
-        headers = {**verdict.headers, DELIVERY_COUNT_HEADER: RENEWED_RETURNS}
+        assert (disposition.outcome, disposition.queue) == (Outcome.RETURNED, "fetch.retry.5s")
+        assert DELIVERY_COUNT_HEADER not in disposition.headers
+        assert not Delivery(b"", headers=disposition.headers).is_fresh
+        headers = {**disposition.headers, DELIVERY_COUNT_HEADER: RENEWED_RETURNS}
 
     assert count == MOST_RENEWALS
     assert headers["x-host"] == "h"
     young = {DELIVERY_COUNT_HEADER: RENEWED_RETURNS - 1}
-    assert renewed(Delivery(b"", headers=young), FETCH_QUEUES) is None
+    assert decide_renewal(Delivery(b"", headers=young), FETCH_QUEUES) is None
     worn = Delivery(b"", headers={DELIVERY_COUNT_HEADER: RENEWED_RETURNS})
-    assert renewed(worn, QUEUES) is None  # no partitions, so no handover
+    assert decide_renewal(worn, QUEUES) is None  # no partitions, so no handover
