@@ -124,7 +124,7 @@ class Worker:
                 # The age of the reconciler's events is not the latency of the pipeline
                 age = datetime.now(tz=UTC) - event.occurred_at
                 IMAGE_AGE_SECONDS.observe(max(0.0, age.total_seconds()))
-            log.info("handled", event_name=event.name, id=event.document_id, code=code)
+            log.info("event handled", event_name=event.name, id=event.document_id, code=code)
         return code
 
     async def _handle_event(

@@ -94,7 +94,7 @@ async def provision(
             ):
                 with attempt:
                     await step()
-            log.info("set up", step=name)
+            log.info("servers set up", step=name)
 
 
 def main() -> int:
@@ -109,7 +109,7 @@ def main() -> int:
     try:
         asyncio.run(work)
     except PipelineError as error:
-        log.error("not set up", code=error.code, error=str(error))  # noqa: TRY400  not a bug
+        log.error("set-up failed", code=error.code, error=str(error))  # noqa: TRY400  not a bug
         return 1
     return 0
 

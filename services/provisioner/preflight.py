@@ -147,7 +147,7 @@ def main() -> int:
     configure_logging(LogSettings(), service="preflight")
     if found := refusals():
         for refusal in found:
-            log.error("refused", reason=refusal)
+            log.error("start refused", reason=refusal)
         return 1
     settings = PreflightSettings()
     try:
@@ -155,9 +155,9 @@ def main() -> int:
             check_readable(settings.configuration)
         is_new = keep_key(settings.kms_key_file, settings.kms_key)
     except (KeyConflictError, UnreadableFilesError) as error:
-        log.error("refused", code=error.code, reason=str(error))  # noqa: TRY400  no bug of ours
+        log.error("start refused", code=error.code, reason=str(error))  # noqa: TRY400  not a bug
         return 1
-    log.info("ready to start", env=DeploymentSettings().env, key_is_new=is_new)
+    log.info("preflight passed", env=DeploymentSettings().env, key_is_new=is_new)
     return 0
 
 

@@ -61,10 +61,10 @@ async def count_and_publish(images: ImageRepository, bucket: str) -> bool:
     try:
         publish(await count(images, bucket))
     except UnavailableError as error:
-        log.warning("annotated images not counted", code=error.code, error=str(error))
+        log.warning("count of annotated images failed", code=error.code, error=str(error))
         return False
     except Exception:
         # A foreign document must not stop the search for lost images
-        log.exception("annotated images not counted")
+        log.exception("count of annotated images failed")
         return False
     return True

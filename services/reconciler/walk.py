@@ -165,7 +165,7 @@ class Reconciler:
             report.found[State.PARKED] += 1
             return
         report.found[state] += 1
-        log.info("differs", id=document_id, state=state)
+        log.info("object and document differ", id=document_id, state=state)
         if state is not State.GONE or self._allows_gone:
             await self._queue(pair, report)
         elif len(self._gone) < MOST_REMOVALS:

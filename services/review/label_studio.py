@@ -82,12 +82,12 @@ class Inbox:
             self._waiting[task] = None
             await self._gate.wait_until_healthy(error, stop)
         except PipelineError as error:
-            log.warning("task not read", task=task, code=error.code, error=str(error))
+            log.warning("task pull failed", task=task, code=error.code, error=str(error))
         except Exception:
-            log.exception("task not read", task=task)
+            log.exception("task pull failed", task=task)
         else:
             self._gate.reset()
-            log.info("task read", task=task, outcomes=dict(report.counts))
+            log.info("task pulled", task=task, outcomes=dict(report.counts))
             _tell(report)
 
     async def _read(self, task: int | None) -> Report:
@@ -112,7 +112,7 @@ def _tell(report: Report) -> None:
         LABEL_STUDIO_TASKS.labels(outcome=outcome).inc(count)
     for each in report.remarks[:MAX_TOLD]:
         said = {"outcome": each.outcome, "image": each.image, "detail": each.detail}
-        log.warning("not written", task=each.task, **said)
+        log.warning("annotation not written", task=each.task, **said)
 
 
 class _Named(BaseModel):

@@ -191,9 +191,9 @@ class Quality:
         try:
             self.figures = await count(self._images)
         except UnavailableError as error:
-            log.warning("figures not counted", code=error.code, error=str(error))
+            log.warning("count of quality figures failed", code=error.code, error=str(error))
             return False
         except Exception:
             # A foreign document must not stop the page
-            log.exception("figures not counted")
+            log.exception("count of quality figures failed")
         return True

@@ -118,7 +118,7 @@ def handled_by_consumer(pipeline: Pipeline) -> Counter[str]:
                 entry = json.loads(line)
             except ValueError:
                 continue  # cut off by a kill
-            if entry.get("event") == "handled":
+            if entry.get("event") == "event handled":
                 codes[entry["code"]] += 1
     return codes
 

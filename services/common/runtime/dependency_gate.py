@@ -47,7 +47,7 @@ class DependencyGate:
                     # A suspended server accepts connections and never answers
                     async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
                         await check()
-        log.info("resuming", dependency=cause.dependency)
+        log.info("resumed", dependency=cause.dependency)
 
     def _first_wait(self, cause: UnavailableError) -> float:
         """Return the pause in seconds, at least the server's ``Retry-After``."""

@@ -192,7 +192,7 @@ class Dispatcher:
         batch = batch.page_published(len(jobs))
         await self._batches.note_published(batch)
         done = batch.dispatch.done
-        log.info("dispatched", batch_id=batch.id, pages=batch.pages.next, done=done)
+        log.info("page dispatched", batch_id=batch.id, pages=batch.pages.next, done=done)
         return batch
 
     async def _dispatch_again(self, batch: Batch, publisher: Publisher) -> Batch:
