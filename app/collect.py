@@ -48,7 +48,7 @@ class Bucket(Protocol):
     """The object store as used here; its libraries are slow to import."""
 
     async def head(self, key: str) -> Known | None:
-        """Return what is known of an object, or None where there is none."""
+        """Return an object's metadata, or None."""
 
     async def write(
         self, key: str, content: bytes, *, content_type: str, metadata: dict[str, str]

@@ -12,7 +12,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 def read_together(engine: Engine, images: list[Pixels]) -> list[Reading | Exception]:
-    """Read a batch; where that fails, each image alone, so that one does not take all with it."""
+    """Read a batch; after a failure each image alone, to isolate the faulty one."""
     if len(images) > 1:
         try:
             pairs = zip(images, engine.read_many(images), strict=True)

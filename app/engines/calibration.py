@@ -1,7 +1,7 @@
-"""Turn an engine's scores into the probability that the text is right.
+"""Calibrate an engine's scores to the probability of a right text.
 
-A calibration is a file made by ``docreco calibrate`` from annotated images. It belongs to one
-version of a model, and the version that predictions carry says which file changed their scores.
+A calibration is a file made by ``docreco calibrate`` from annotated images. It belongs to one model
+version, and is part of the version of predictions.
 """
 
 import math
@@ -19,7 +19,7 @@ from app.engines.base import Engine, Reading
 from app.images import Pixels
 
 EDGE = 1e-6
-"""Scores are kept so far from 0 and 1, where the logit has no end."""
+"""Distance of scores from 0 and 1, where the logit is infinite."""
 _HASH_LENGTH = 8
 _LARGEST_LOGIT = 700.0
 """Beyond it ``exp`` overflows."""
@@ -106,7 +106,7 @@ class Calibration(BaseModel):
 
     @property
     def hash(self) -> str:
-        """Tell it from others in ``model_version``, where it is in no file of its own."""
+        """Identify it in ``model_version``, without a file of its own."""
         return calibration_hash(self.model_dump_json().encode())
 
 
@@ -154,7 +154,7 @@ SUFFIX = "+cal-"
 
 
 def calibration_hash(content: bytes) -> str:
-    """Return what tells a calibration from others in ``model_version``."""
+    """Return the identity of a calibration in ``model_version``."""
     return sha256(content).hexdigest()[:_HASH_LENGTH]
 
 
@@ -162,7 +162,7 @@ def calibrated(engine: Engine, file: Path) -> CalibratedEngine:
     """Apply the calibration in a file to an engine.
 
     Raises:
-        CalibrationError: The file is missing, is none, or was fitted to another version.
+        CalibrationError: The file is missing, invalid, or fitted to another version.
     """
     try:
         content = file.read_bytes()

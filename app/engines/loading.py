@@ -14,7 +14,7 @@ _MODULES: dict[EngineName, str] = {"rapidocr": "app.engines.rapid", "trocr": "ap
 def load_engine(name: EngineName, *, threads: int = 1) -> Engine:
     """Import an engine's libraries and load its model; takes seconds.
 
-    Only the engine in use is imported: each brings a runtime of its own.
+    Only the engine in use is imported, as each has its own runtime.
 
     Args:
         name: Which engine.
@@ -22,7 +22,7 @@ def load_engine(name: EngineName, *, threads: int = 1) -> Engine:
 
     Raises:
         CalibrationError: The calibration file can't be used with this model.
-        Exception: Whatever the engine's libraries raise where they or the weights are missing.
+        Exception: Of the engine's libraries if they or the weights are missing.
     """
     engine: Engine = import_module(_MODULES[name]).load(threads=threads)
     calibration = ModelsSettings().calibration
@@ -30,12 +30,12 @@ def load_engine(name: EngineName, *, threads: int = 1) -> Engine:
 
 
 def wanted_model(name: EngineName) -> str:
-    """Return what tells the model that is to be served now from another.
+    """Return the identity of the model that should be served now.
 
     Only the default engine's changes while the API runs: by a promotion.
 
     Raises:
-        PromotionError: The file of promotions is damaged.
+        PromotionError: The file of promotions is corrupt.
     """
     named = RapidSettings().model
     if name != "rapidocr" or named:

@@ -65,9 +65,9 @@ class ModelRecord(Training):
     """Trainings of the models that it was trained from, the first one first."""
 
     def calibrated(self, engine: Engine) -> Engine:
-        """Return the engine with calibrated scores, where its scores are those of the fit.
+        """Return the engine with calibrated scores if its version is that of the fit.
 
-        Another runtime or precision has scores of its own: they stay as they are.
+        Another runtime or precision has other scores, which are not changed.
         """
         fitted = self.calibration
         if fitted is None or fitted.model_version != engine.model_version:
@@ -76,7 +76,7 @@ class ModelRecord(Training):
 
 
 def read_record(folder: Path) -> ModelRecord | None:
-    """Return what is known of a model; None where it was not trained here.
+    """Return the record of a model; None if it was not trained here.
 
     Raises:
         ValueError: The file is damaged.
@@ -90,7 +90,7 @@ def read_record(folder: Path) -> ModelRecord | None:
 
 
 def write_record(folder: Path, record: ModelRecord) -> None:
-    """Write what is known of a model, as a whole."""
+    """Write the record of a model atomically."""
     staged = folder / f".{RECORD}.partial"
     staged.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     staged.chmod(READABLE)

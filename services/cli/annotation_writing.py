@@ -56,7 +56,7 @@ class Finder:
     Args:
         images: The collection.
         bucket: Of the images.
-        collection: Whose names are meant; None: of any.
+        collection: Of the names; None: any.
     """
 
     images: ImageRepository
@@ -111,10 +111,10 @@ class Writer:
         self.remarks: list[Remark] = []
         self.codes: Counter[Code] = Counter()
         self.found: Counter[Code] = Counter()
-        """Rows with an image, by the code of rows without that name theirs alike."""
+        """Rows with an image, by the code of rows without one that use the same kind of name."""
 
     async def take(self, row: Row | Problem) -> None:
-        """Write the annotation of a row, or note why not."""
+        """Write the annotation of a row, or report the reason."""
         self.rows += 1
         if isinstance(row, Problem):
             self._note(Remark(row.line, REJECTED, "", row.detail))

@@ -1,4 +1,4 @@
-"""The fetcher as commands ask it: what goes wrong is told as every command tells it."""
+"""Client of the fetcher for commands, with errors translated into CommandError."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -70,7 +70,7 @@ def _told(
 ) -> CommandError:
     if isinstance(error, UnexpectedAnswerError):
         return CommandError(
-            f"The answer is not the fetcher's: {error}",
+            f"Invalid response of the fetcher: {error}",
             status=ExitStatus.REFUSED,
             hint="Check that DOCRECO_FETCHER_URL is the address of the fetcher.",
         )

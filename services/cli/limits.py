@@ -1,4 +1,4 @@
-"""The options by which every command that reads images is limited, and what is said of none."""
+"""Options that limit commands to some images, and the error without matches."""
 
 import inspect
 import re
@@ -27,7 +27,7 @@ _OPTIONS: Mapping[str, Any] = MappingProxyType(
             str | None, typer.Option(help="Only images of this collection.", metavar="NAME")
         ],
         "batch": Annotated[
-            str | None, typer.Option(help="Only images that this batch brought.", metavar="ID")
+            str | None, typer.Option(help="Only images of this batch.", metavar="ID")
         ],
         "group": Annotated[
             str | None,
@@ -41,15 +41,20 @@ _OPTIONS: Mapping[str, Any] = MappingProxyType(
             ),
         ],
         "since": Annotated[
-            str | None, typer.Option(help=f"Only from then on: {TIMES}.", metavar="TIME")
+            str | None,
+            typer.Option(
+                help=f"Only images stored at this time or later: {TIMES}.", metavar="TIME"
+            ),
         ],
-        "until": Annotated[str | None, typer.Option(help="Only before then.", metavar="TIME")],
+        "until": Annotated[
+            str | None, typer.Option(help="Only images stored before this time.", metavar="TIME")
+        ],
     }
 )
 
 
 def limited(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that limit it; it takes them as one value, ``limits``."""
+    """Add the limiting options to a command, passed as one value, ``limits``."""
 
     @wraps(command)
     def with_options(**values: Any) -> None:
@@ -74,10 +79,10 @@ def to_limits(
     until: str | None = None,
     **names: str | None,
 ) -> Limits:
-    """Return the limits that options say.
+    """Return the limits of options.
 
     Raises:
-        typer.BadParameter: One of them can't be read.
+        typer.BadParameter: One of them is invalid.
     """
     times = {"since": parse_time(since), "until": parse_time(until)}
     try:
@@ -89,10 +94,10 @@ def to_limits(
 
 
 def parse_time(text: str | None) -> datetime | None:
-    """Read a date, a date and time, a time of today, or how long ago; without zone it is UTC.
+    """Parse a date, a date and time, a time of today, or a duration ago; the default zone is UTC.
 
     Raises:
-        typer.BadParameter: It is none of them, or more than ten years ago.
+        typer.BadParameter: It is invalid, or more than ten years ago.
     """
     if text is None:
         return None
@@ -109,10 +114,10 @@ def parse_time(text: str | None) -> datetime | None:
 
 
 async def require_some(images: ImageRepository, limits: Limits) -> None:
-    """Refuse limits that no image is within.
+    """Refuse limits without matching images.
 
     Raises:
-        CommandError: That is so; says which collections and batches there are.
+        CommandError: No image matches; lists collections and batches.
         IndexUnavailableError: MongoDB does not answer.
     """
     if limits != NO_LIMITS and not await images.count(ImageFilter(limits), most=1):
@@ -121,7 +126,7 @@ async def require_some(images: ImageRepository, limits: Limits) -> None:
 
 
 async def known_names(images: ImageRepository) -> str:
-    """Return the last collections and batches, by name, with how many images each has."""
+    """Return the last collections and batches by name, with their numbers of images."""
     said = []
     for words, field in (("Collections", "collection"), ("Batches", "batch_id")):
         counts = await images.count_by(field, SHOWN + 1)

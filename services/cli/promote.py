@@ -1,4 +1,4 @@
-"""``docreco models show|compare|promote|rollback``: what is served by the default engine."""
+"""``docreco models show|compare|promote|rollback``: manage the default engine's model."""
 
 import getpass
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ from app.engines.weights import EMBEDDED
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
 from services.cli.output import Output, cell, run, table
 
-By = Annotated[str, typer.Option(help="Who decides; else the user of this machine.")]
-Why = Annotated[str, typer.Option(help="Noted with the decision.")]
+By = Annotated[str, typer.Option(help="Name of the decider; default: your user name.")]
+Why = Annotated[str, typer.Option(help="Reason of the decision.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 Name = Annotated[str, typer.Argument(help=f"In the folder of models, or {EMBEDDED}.")]
 PICKED_UP = "APIs without OCR_MODEL pick it up within seconds; /readyz says what they serve."
@@ -39,7 +39,7 @@ class _Known:
 
 
 def show(name: Name, *, as_json: AsJson = False) -> None:
-    """Show where a model comes from, and how well it reads."""
+    """Show the origin and quality of a model."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
@@ -97,7 +97,7 @@ def promote(name: Name, *, by: By = "", reason: Why = "", as_json: AsJson = Fals
 
 
 def rollback(*, by: By = "", reason: Why = "", as_json: AsJson = False) -> None:
-    """Take back the last promotion: the model before is served again."""
+    """Roll back the last promotion: the previous model is served again."""
     output = Output(as_json=as_json)
     act = _act(by, reason)
 
@@ -122,10 +122,10 @@ def rollback(*, by: By = "", reason: Why = "", as_json: AsJson = False) -> None:
 
 
 def promotions_document() -> dict[str, Any]:
-    """Return what is in service and what was, for ``docreco models list``.
+    """Return current and earlier promotions, for ``docreco models list``.
 
     Raises:
-        CommandError: The file of promotions is damaged.
+        CommandError: The file of promotions is corrupt.
     """
     try:
         promotions = read_promotions(ModelsSettings().models)

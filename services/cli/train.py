@@ -40,11 +40,10 @@ def train(
         list[Path] | None,
         typer.Option(help="Folder of an earlier export, a part of which is learnt again."),
     ] = None,
-    epochs: Annotated[
-        int, typer.Option(min=1, help="Largest number of passes over the images.")
-    ] = 12,
+    epochs: Annotated[int, typer.Option(min=1, help="Limit of epochs.")] = 12,
     patience: Annotated[
-        int, typer.Option(min=1, help="Stop after so many epochs without a better error rate.")
+        int,
+        typer.Option(min=1, help="Stop after this number of epochs without a better error rate."),
     ] = 4,
     batch: Annotated[int, typer.Option(min=1, help="Images per step (batch size).")] = 16,
     learning_rate: Annotated[
@@ -57,7 +56,7 @@ def train(
 ) -> None:
     """Fine-tune a recogniser on an export, and show its error rates before and after.
 
-    A training that was interrupted goes on where it was when the same command is given again.
+    An interrupted training is resumed by the same command.
     """
     output = Output(as_json=as_json)
 

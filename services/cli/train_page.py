@@ -1,4 +1,4 @@
-"""The report of a training as one HTML page that needs nothing else."""
+"""Render the report of a training as a self-contained HTML page."""
 
 from base64 import b64encode
 from collections.abc import Sequence

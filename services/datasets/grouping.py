@@ -17,14 +17,14 @@ GROUPINGS = (GROUP, "document", "page", "collection", SOURCE, IMAGE)
 
 
 def parse_grouping(text: str) -> str:
-    """Check what images are grouped by.
+    """Validate a grouping.
 
     Raises:
-        ValueError: It is no grouping.
+        ValueError: It is invalid.
     """
     if text in GROUPINGS or (text.startswith(METADATA) and text != METADATA):
         return text
-    raise ValueError(f"{text!r} is no grouping; write {', '.join(GROUPINGS)} or {METADATA}KEY")
+    raise ValueError(f"{text!r} is not a grouping; write {', '.join(GROUPINGS)} or {METADATA}KEY")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def source_group(provenance: Provenance) -> str:
 
 
 def _values(sources: Sequence[Source], group_by: str) -> Iterator[str]:
-    """Yield what sources say of a grouping, the earliest first."""
+    """Yield the values of a grouping in sources, the earliest first."""
     key = group_by.removeprefix(METADATA)
     for source in sources:
         if group_by == GROUP:

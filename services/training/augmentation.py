@@ -1,4 +1,4 @@
-"""Change pictures of lines as pens, scanners and cuts do, without changing what they read."""
+"""Augment images of lines: slant, stroke width, noise and crops."""
 
 import cv2
 import numpy as np
@@ -6,28 +6,28 @@ import numpy as np
 from app.images import Pixels
 
 SHARE = 0.8
-"""Of the lines of a step; the others stay as they are."""
+"""Share of augmented lines in a step."""
 ROTATION_DEGREES = 1.5
 SLANT = 0.25
-"""Pixels to the side for each pixel of height: handwriting leans either way."""
+"""Horizontal pixels per pixel of height: handwriting slants either way."""
 STRETCH = 0.15
-"""Narrower or wider by as much."""
+"""Change of the width."""
 SHIFT = 0.06
-"""Of the height, up or down: no cut is exact."""
+"""Vertical shift, as a share of the height, as crops are inexact."""
 CONTRAST, BRIGHTNESS = 0.3, 30
 NOISE = 8.0
 """Standard deviation at most, of 255."""
 
 
 def augment(pixels: Pixels, random: np.random.Generator) -> Pixels:
-    """Return a changed picture of the line; the same ``random`` gives the same one."""
+    """Return an augmented image of the line (deterministic by ``random``)."""
     if random.random() > SHARE:
         return pixels
     return _tone(_stroke(_bend(pixels, random), random), random)
 
 
 def _bend(pixels: Pixels, random: np.random.Generator) -> Pixels:
-    """Lean, turn, stretch and shift; what comes into the picture is paper."""
+    """Slant, rotate, stretch and shift; new areas are paper."""
     height, width = pixels.shape[:2]
     slant = random.uniform(-SLANT, SLANT)
     turn = np.tan(np.radians(random.uniform(-ROTATION_DEGREES, ROTATION_DEGREES)))

@@ -1,7 +1,6 @@
-"""The order of lines in an epoch: shuffled, and those of a step of like widths.
+"""Batches of an epoch: shuffled lines, of similar widths within a step.
 
-Everything follows from the seed, the epoch and the step, so a training that was interrupted goes
-on exactly as if it had not been.
+The order follows from seed, epoch and step, so an interrupted training is resumed exactly.
 """
 
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from services.training.augmentation import augment
 from services.training.lines import Line
 
 POOL = 40
-"""Steps whose lines are sorted by width together: more pad less, fewer shuffle better."""
+"""Steps sorted by width together: more need less padding, fewer shuffle better."""
 MOST_PIXELS = 640
 """Mean width of the lines of a step, at a height of 48: longer lines make smaller steps."""
 
@@ -41,7 +40,7 @@ def _cut(lines: Sequence[Line], size: int) -> list[list[Line]]:
 
 
 def pictures(batch: Sequence[Line], *, seed: tuple[int, ...], is_augmented: bool) -> list[Pixels]:
-    """Decode the lines of a step, and change them.
+    """Decode and augment the lines of a step.
 
     Raises:
         RefusedError: The API would refuse one.

@@ -1,4 +1,4 @@
-"""The state of a training on disk, so that one that was killed goes on."""
+"""Checkpoints of a training, to resume it after a crash."""
 
 import time
 from pathlib import Path
@@ -9,22 +9,22 @@ import torch
 from services.common.domain.errors import PermanentError
 
 SAVE_SECONDS = 60.0
-"""Between two checkpoints, at least: what a kill costs at most."""
+"""Minimum interval of checkpoints, the most that a crash costs."""
 
 
 class OtherTrainingError(PermanentError):
-    """A training of the same name, and of other data or settings, was interrupted."""
+    """An interrupted training of the same name has other data or settings."""
 
     code = "other_training"
 
 
 class CheckpointFile:
-    """One file, replaced as a whole.
+    """A checkpoint file, replaced atomically.
 
     Args:
-        path: Where it is.
-        identity: Of data and settings; a training goes on only from a checkpoint of its own.
-        every_seconds: Between two checkpoints within an epoch.
+        path: Of the file.
+        identity: Of data and settings; checkpoints of others are not used.
+        every_seconds: Interval of checkpoints within an epoch.
     """
 
     def __init__(self, path: Path, identity: str, *, every_seconds: float = SAVE_SECONDS) -> None:
@@ -35,14 +35,14 @@ class CheckpointFile:
 
     @property
     def is_due(self) -> bool:
-        """Whether the last one is old."""
+        """Whether the next one is due."""
         return time.monotonic() - self._saved_at >= self._every_seconds
 
     def load(self) -> Any:
-        """Return the state that was saved; None where none was.
+        """Return the saved state, or None.
 
         Raises:
-            OtherTrainingError: It is another training's.
+            OtherTrainingError: It belongs to another training.
         """
         if not self._path.exists():
             return None
@@ -58,7 +58,7 @@ class CheckpointFile:
         """Save the state.
 
         Raises:
-            OSError: The disk takes no more.
+            OSError: The disk is full.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         staged = self._path.with_suffix(".partial")
@@ -67,5 +67,5 @@ class CheckpointFile:
         self._saved_at = time.monotonic()
 
     def delete(self) -> None:
-        """Delete it: the training is done."""
+        """Delete it after the training."""
         self._path.unlink(missing_ok=True)

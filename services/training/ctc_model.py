@@ -43,7 +43,7 @@ WITH_WEIGHTS = frozenset({"Conv", "BatchNormalization", "MatMul", "Mul", "Add"})
 LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.LayerNorm, nn.Linear)
 NORMALISATIONS = (nn.BatchNorm2d, nn.LayerNorm)
 RARE = "‡†§"
-"""Begins as a character that is like no other: one that is hardly ever read."""
+"""Initial column of a character without a similar one: a rarely read character."""
 HEAD_FACTOR = 5.0
 """The head, whose layers are few and normalised, may learn faster than the backbone."""
 PIXELS_OF_A_STEP = 8
@@ -95,7 +95,7 @@ class CtcModel:
         return self._numbers.keys() >= set(text)
 
     def engine(self) -> RapidEngine:
-        """Return the engine that the OCR API reads with, with the weights of this moment."""
+        """Return the OCR API's engine with the current weights."""
         weights = self.export()
         runtime = open_onnxruntime(weights.model)
         return RapidEngine(runtime, weights.characters, model_version=self.version)
@@ -115,7 +115,7 @@ class CtcModel:
             torch.tensor(labels, device=device),
             torch.tensor([width // PIXELS_OF_A_STEP for width in widths]),
             torch.tensor([len(text) for text in texts]),
-            zero_infinity=True,  # a text that is too long for its picture teaches nothing
+            zero_infinity=True,  # a text that is too long for its image gives no loss
         )
 
     def save(self, folder: Path) -> None:
@@ -165,7 +165,7 @@ def open_ctc(trained: LocalModel | None, characters: AbstractSet[str]) -> CtcMod
 
     Raises:
         OSError: The files are missing.
-        UnexpectedModelError: The model is none that can be trained.
+        UnexpectedModelError: The model can't be trained.
     """
     if trained is None:
         weights = load_weights("latin", also=characters)

@@ -1,4 +1,4 @@
-"""The story of a training, top to bottom: read the export, measure, train, measure, register."""
+"""Train a model: read the export, measure, train, measure, register."""
 
 import hashlib
 import json
@@ -33,9 +33,9 @@ from services.training.training import Course, Plan, Progress, chosen_device, fi
 
 REHEARSED = "rehearsed"
 REHEARSAL_SHARE = 0.25
-"""Lines of earlier exports at most, to those of the new one."""
+"""Limit of rehearsed lines, as a share of new ones."""
 CHECKPOINTS = ".training"
-"""Folder of trainings that are not finished, among the models."""
+"""Folder of unfinished trainings, in the models folder."""
 FEWEST_TO_CALIBRATE = 50
 
 
@@ -51,7 +51,7 @@ class Learned:
     record: ModelRecord
     course: Course
     left_out: int
-    """Lines of train whose texts the model can't write."""
+    """Skipped training lines, as the model lacks characters."""
     before: dict[str, list[Reading]]
     """By split."""
     after: dict[str, list[Reading]]
@@ -66,21 +66,20 @@ def learn(
     plan: Plan,
     progress: Progress,
 ) -> Learned:
-    """Train a model on an export, and put it into the folder of models.
+    """Train a model on an export, and save it to the folder of models.
 
     Args:
         folder: An export.
         name: Of the new model.
         base: What it starts from, see ``open_base``.
-        rehearsal: Earlier exports, of which some lines are learnt too, so that what was read well
-            stays so.
+        rehearsal: Earlier exports; some of their lines are included against forgetting.
         plan: How to train; the device may be ``auto``, and the learning rate 0: the usual one.
         progress: Called with the progress.
 
     Raises:
         PermanentError: The export can't be used, or the name.
-        OSError: There is no such base, or the disk takes no more.
-        ValueError: There is no such device.
+        OSError: The base does not exist, or the disk is full.
+        ValueError: The device does not exist.
     """
     place = free_place(name)
     export, old = read_export(folder), [read_export(each) for each in rehearsal]
@@ -177,7 +176,7 @@ def _history(base: str) -> list[Training]:
 def _calibrated(
     place: LocalModel, record: ModelRecord, readings: Sequence[Reading]
 ) -> tuple[ModelRecord, str]:
-    """Fit the scores of a model of the default engine on what it never saw; return its version."""
+    """Calibrate a model of the default engine on held-out lines; return its version."""
     version = f"{place.name}@{place.content_hash}"
     if not place.is_for_default_engine:
         return record, version

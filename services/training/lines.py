@@ -1,4 +1,4 @@
-"""The labelled lines of an export, whatever its layout."""
+"""Labelled lines of an export in any layout."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,9 +37,9 @@ class Line:
     is_annotated: bool
     """Whether the label is an annotation, not a prediction."""
     name: str
-    """SHA-256 of what was collected."""
+    """SHA-256 of the original bytes."""
     group: str
-    """Lines of one source have one: a hand, a book, a web site."""
+    """Common to the lines of one source: a hand, a book, a web site."""
     licence: str | None
     width: int
     """Pixels, at the height that the default engine reads at."""
@@ -78,7 +78,7 @@ def read_export(folder: Path, *, needs_annotations: bool = True) -> Export:
     """Read an export of any layout; without a validation split, some sources are held out.
 
     Raises:
-        UnreadableManifestError: The folder is no export.
+        UnreadableManifestError: The folder is not an export.
         UnusableExportError: An image is missing, or there is nothing to learn from.
         RefusedError: The API would refuse an image.
     """
@@ -137,7 +137,7 @@ def _group(record: Record) -> str:
 
 
 def _held_out(lines: Sequence[Line]) -> tuple[Sequence[Line], Sequence[Line]]:
-    """Split by source, so that what is measured is of sources never seen; of one source by line."""
+    """Split by source, so that validation sources are unseen; a single source by line."""
     is_by_group = len({line.group for line in lines}) > 1
     places = [HELD_OUT.place(line.group if is_by_group else line.name) for line in lines]
     parts = [

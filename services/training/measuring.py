@@ -62,7 +62,7 @@ def read_lines(engine: Engine, lines: Sequence[Line]) -> list[Reading]:
 
 
 def measure(readings: Sequence[Reading]) -> Measure:
-    """Return the figures of lines, at least one."""
+    """Return the figures of one or more lines."""
     number = len(readings)
     characters = sum(len(each.line.text) for each in readings)
     return Measure(
@@ -74,7 +74,7 @@ def measure(readings: Sequence[Reading]) -> Measure:
 
 
 def confusions(readings: Iterable[Reading]) -> Counter[tuple[str, str]]:
-    """Count what was read for what; an empty text where a character is missing or too much."""
+    """Count confusions of characters; an empty text for a missing or superfluous one."""
     counts: Counter[tuple[str, str]] = Counter()
     for each in readings:
         compared = jiwer.process_characters(each.line.text, each.text)

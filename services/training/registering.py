@@ -21,10 +21,10 @@ class UnusableNameError(PermanentError):
 
 
 def free_place(name: str) -> LocalModel:
-    """Return where a new model goes: what was trained for hours is not replaced.
+    """Return the folder of a new model; existing models are not replaced.
 
     Raises:
-        UnusableNameError: There is one of this name, or it is no name.
+        UnusableNameError: The name exists or is invalid.
     """
     if not _NAME.fullmatch(name) or name == EMBEDDED:
         raise UnusableNameError(
@@ -33,17 +33,15 @@ def free_place(name: str) -> LocalModel:
         )
     place = LocalModel(name, ModelsSettings().models / name)
     if place.folder.exists():
-        raise UnusableNameError(
-            f"{place.folder} is there already: choose another name, or delete it"
-        )
+        raise UnusableNameError(f"{place.folder} exists already: choose another name, or delete it")
     return place
 
 
 def register(place: LocalModel, save: Callable[[Path], None], record: ModelRecord) -> None:
-    """Save a model beside its place, and move it there.
+    """Save a model to a temporary folder, and move it into place.
 
     Raises:
-        OSError: Something is there meanwhile, or the disk takes no more.
+        OSError: The folder exists meanwhile, or the disk is full.
     """
     saving = place.folder.with_name(f".{place.name}.partial")
     shutil.rmtree(saving, ignore_errors=True)

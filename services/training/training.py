@@ -39,7 +39,7 @@ class Plan:
     learning_rate: float
     """Peak; after a warm-up it decays to 0."""
     patience: int
-    """Epochs without a better reading of the validation split, after which training ends."""
+    """Early stopping: epochs without improvement on the validation split."""
     seed: int
     device: str
     is_augmented: bool
@@ -81,7 +81,7 @@ def chosen_device(name: str) -> str:
         return "cuda" if has_cuda else "cpu"
     if name == "cpu" or (name == "cuda" and has_cuda):
         return name
-    raise ValueError(f"there is no device {name}")
+    raise ValueError(f"no device {name}")
 
 
 def fine_tune(
@@ -93,7 +93,7 @@ def fine_tune(
     checkpoint: CheckpointFile,
     progress: Progress,
 ) -> Course:
-    """Train a model in place, going on where a checkpoint left off; equal each time on one machine.
+    """Train a model in place, resuming from a checkpoint (reproducible on one machine).
 
     Raises:
         RefusedError: An image can't be decoded.
@@ -107,7 +107,7 @@ def fine_tune(
 
 
 class _Training:
-    """State of a training: all that a checkpoint holds."""
+    """State of a training, as stored in a checkpoint."""
 
     def __init__(
         self,
@@ -133,12 +133,12 @@ class _Training:
 
     @property
     def is_over(self) -> bool:
-        """Whether all epochs are done, or several brought nothing."""
+        """Whether all epochs are done, or early stopping applies."""
         done, since = len(self._course.epochs), self._course.best_epoch
         return done >= self._plan.epochs or (done - since >= self._plan.patience)
 
     def resume(self) -> None:
-        """Take over the state of a checkpoint, where there is one."""
+        """Restore the state of a checkpoint, if any."""
         if (state := self._checkpoint.load()) is None:
             return
         self._module.load_state_dict(state["model"])
@@ -148,7 +148,7 @@ class _Training:
         self._losses, self._seconds = state["losses"], state["seconds"]
 
     def run_epoch(self) -> None:
-        """Take the steps of an epoch that are left, and measure."""
+        """Run the remaining steps of an epoch, and measure."""
         number, plan = len(self._course.epochs), self._plan
         batches = epoch_batches(self._train, plan.batch, seed=plan.seed, epoch=number)
         self._trainee.parameters()
@@ -225,14 +225,14 @@ class _Training:
 
 
 def _rate(part: float) -> float:
-    """Return the share of the highest learning rate: it rises straight, and falls as a cosine."""
+    """Return the factor of the peak learning rate: linear warm-up, cosine decay."""
     if part < WARM_UP:
         return part / WARM_UP
     return 0.5 + 0.5 * math.cos(math.pi * (part - WARM_UP) / (1 - WARM_UP))
 
 
 def _mixed_precision(device: str) -> Callable[[], AbstractContextManager[Any]]:
-    """Return what computes in bfloat16 where that is faster: on GPUs, and with AMX."""
+    """Return an autocast context for bfloat16 if it is faster: on GPUs, and with AMX."""
     if device == "cpu" and "amx_bf16" not in declared_flags(PROCESSORS):
         return nullcontext
     return lambda: torch.autocast(device, dtype=torch.bfloat16)

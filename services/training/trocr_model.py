@@ -1,4 +1,4 @@
-"""A TrOCR-style checkpoint that can be trained."""
+"""Trainable TrOCR-style checkpoints."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +12,16 @@ from app.engines.trocr import Checkpoint, TrocrEngine, load_checkpoint
 from app.images import Pixels
 
 IGNORED = -100
-"""Label of what counts for no loss, in torch."""
+"""Label ignored by torch's loss."""
 READABLE = 0o644
-"""By whichever user the OCR API runs as; safetensors writes files for their owner alone."""
+"""Readable for the OCR API's user; safetensors writes files for their owner only."""
 
 
 class TrocrModel:
-    """Turns lines into what a checkpoint computes with.
+    """Converts lines to tensors.
 
-    The decoder is given the start token and the text, and has to say the text and the end: what
-    TrOCR was trained with, and what ``generate`` begins with.
+    The decoder's input is the start token and the text, its target the text and the end token, as
+    TrOCR was trained.
     """
 
     usual_learning_rate = 5e-5
@@ -44,7 +44,7 @@ class TrocrModel:
         return self._checkpoint.model
 
     def can_write(self, text: str) -> bool:
-        """Whether it has tokens for a text; one made for other texts may lack characters."""
+        """Whether it has tokens for all characters of a text."""
         return self._checkpoint.tokenizer.unk_token_id not in self._tokens(text)
 
     def parameters(self) -> list[dict[str, Any]]:
@@ -53,11 +53,11 @@ class TrocrModel:
         return [{"params": [*self.module.parameters()], "factor": 1.0}]
 
     def loss(self, images: Sequence[Pixels], texts: Sequence[str]) -> Any:
-        """Return the mean cross entropy of a token."""
+        """Return the mean cross entropy per token."""
         device, most = self.module.device, self._most_tokens
         inputs = self._checkpoint.image_processor(images=[*images], return_tensors="pt")
         tokens = [self._tokens(text) for text in texts]
-        # What is cut off a longer text is the end token too
+        # Truncation also removes the end token
         given = _padded([[self._start, *each][:most] for each in tokens], self._padding)
         labels = _padded([[*each, self._end][:most] for each in tokens], IGNORED)
         return self.module(
@@ -67,7 +67,7 @@ class TrocrModel:
         ).loss
 
     def engine(self) -> TrocrEngine:
-        """Return the engine that the OCR API reads with, with the weights of this moment."""
+        """Return the OCR API's engine with the current weights."""
         most = TrocrSettings().trocr_max_tokens
         return TrocrEngine(self._checkpoint, max_tokens=most, is_int8=False)
 
@@ -89,7 +89,7 @@ def open_trocr(name: str) -> TrocrModel:
     """Load a checkpoint as the engine ``trocr`` does.
 
     Raises:
-        OSError: There is none, or it has no weights as safetensors.
+        OSError: It does not exist, or has no weights as safetensors.
     """
     return TrocrModel(load_checkpoint(TrocrSettings(trocr_model=name), ModelsSettings().models))
 

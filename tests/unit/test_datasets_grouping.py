@@ -95,5 +95,5 @@ def test_image_without_a_group_stays_where_it_was() -> None:
 
 @pytest.mark.parametrize("text", ["", "hand", "metadata.", "metadata"])
 def test_grouping_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no grouping"):
+    with pytest.raises(ValueError, match="not a grouping"):
         rule(text)

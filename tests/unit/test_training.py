@@ -92,7 +92,7 @@ def test_export_that_teaches_nothing_is_refused(
 def test_what_can_not_be_is_refused_before_training(tmp_path: Path, models: Path) -> None:
     export = write_export(tmp_path / "set", TEXTS)
 
-    assert "there already" in train(export, "--name", "start", status=4)
+    assert "exists already" in train(export, "--name", "start", status=4)
     for name in ("../model", "ppocrv6", ""):
         assert "can't be a model's name" in train(export, "--name", name, status=4)
     assert "manifest.json can't be read" in train(models, "--name", "model", status=4)

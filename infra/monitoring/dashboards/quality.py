@@ -79,8 +79,7 @@ def _over_time() -> Block:
         "Mean score over time",
         "The mean of five minutes each; the dashed line is the critical threshold, a blue mark a "
         "new model version. A step down at a mark: go back to the version before. A slope: new "
-        "kinds of images arrive; annotate the worst. A week ago is shown to tell a bad hour from a "
-        "usual one.",
+        "kinds of images arrive; annotate the worst. A week ago is shown for comparison.",
         "none",
         Query("ocr:prediction_score:mean5m", "mean score"),
         Query("ocr:prediction_score:mean5m offset 1w", "a week ago"),

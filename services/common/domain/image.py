@@ -220,7 +220,7 @@ class ImageDocument(StoredRecord):
     def _how(self, annotation: Annotation, shown: Sequence[str]) -> How | None:
         """Return how a person came to a text; None: they were shown what no model has read here.
 
-        The prediction may be another one by now: then the one that they saw is an earlier one.
+        The prediction may have changed since: then the one that they saw is in the history.
         """
         if annotation.quality is not Quality.OK:
             return None

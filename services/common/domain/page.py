@@ -136,7 +136,7 @@ class PageOfLine(Record):
     model_config = required("id", "line")
 
     id: str = ""
-    """Of the page's document; of a page that came in an archive there is none."""
+    """Of the page's document; pages of archives have none."""
     line: str = ""
     document: str | None = None
     """SHA-256 of the PDF or TIFF that the page is of."""

@@ -73,7 +73,7 @@ def is_one_of(source: Source, known: Iterable[Source]) -> bool:
 
 
 def with_details(known: tuple[Source, ...], source: Source) -> tuple[Source, ...]:
-    """Add what a source that is known says by now of group, split, licence and metadata."""
+    """Update group, split, licence and metadata of a known source."""
     said = Details.from_fields(vars(source))
     if said == NO_DETAILS:
         return known

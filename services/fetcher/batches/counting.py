@@ -29,7 +29,7 @@ class Counting:
     async def count(self, batch: Batch) -> Counts:
         """Count the items of a batch; the sum is the number of accepted items."""
         counts = batch.pages.counts
-        # the page that is being published, too
+        # including the page that is being published
         uncounted = batch.uncounted_pages(batch.pages.next + 1)
         for start in range(0, len(uncounted), PAGES_AT_ONCE):
             numbers = uncounted[start : start + PAGES_AT_ONCE]
@@ -39,7 +39,7 @@ class Counting:
         return batch.completed(counts)
 
     async def _keep(self, batch: Batch, found: dict[int, Counts]) -> None:
-        """Add up the pages that are done, unless a retry is under way."""
+        """Add finished pages to the totals, unless a retry is running."""
         begun = [number for number, counts in found.items() if counts.is_done]
         if batch.requeue is not None or not begun:
             return

@@ -75,7 +75,7 @@ class Shares:
         """Return whether a batch may publish more jobs; otherwise it is ``held``.
 
         Args:
-            batch: As it was read.
+            batch: As read.
             delayed: Number of delayed jobs of all batches.
         """
         room = MOST_DELAYED - delayed
@@ -186,7 +186,7 @@ class Dispatcher:
         return True
 
     async def _dispatch_new(self, batch: Batch, publisher: Publisher) -> Batch:
-        """Publish the items of the list's next page; return the batch as it is then."""
+        """Publish the items of the list's next page; return the new state of the batch."""
         jobs = await self._expander.expand_page(batch)
         await self._publish(jobs, publisher)
         batch = batch.page_published(len(jobs))

@@ -13,7 +13,7 @@ class Expander:
     """Creates jobs from the pages of ``lists``.
 
     Args:
-        pages: Where they come from.
+        pages: Their repository.
         ledger: Items that have a document.
     """
 
@@ -22,7 +22,7 @@ class Expander:
         self._ledger = ledger
 
     async def expand_page(self, batch: Batch) -> list[Job]:
-        """Return the jobs of the next page, mixed by host; none where all are published.
+        """Return the jobs of the next page, mixed by host; empty if all are published.
 
         The same page until ``pages.next`` of the batch is incremented.
         """
@@ -32,10 +32,10 @@ class Expander:
         return await self._jobs(batch, batch.page_at(following))
 
     async def requeue(self, batch: Batch, scope: RetryScope) -> int:
-        """Make items of a batch queued again, for the dispatcher to publish; return how many.
+        """Requeue items of a batch for the dispatcher; return their number.
 
-        Among them are those that were published and have no document: their jobs may be lost. One
-        that is not comes twice then, and its worker sees that.
+        Published items without document are included, as their jobs may be lost. Duplicates are
+        detected by the worker.
         """
         requeued = await self._ledger.requeue(batch.id, scope)
         async for jobs in self._untouched(batch):

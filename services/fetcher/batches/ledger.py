@@ -137,7 +137,7 @@ class Ledger:
         await self._write(_Change(job, {"code": code, "detail": detail}, 1))
 
     async def note_page(self, job: Job, page: PageOfLine) -> None:
-        """Write down where on which page an item is that is queued."""
+        """Store the page and position of a queued item."""
         await self._write(_Change(job, {"page_line": page.to_mongo()}, 0))
 
     async def queue(self, jobs: Sequence[Job]) -> int:

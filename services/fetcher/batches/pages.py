@@ -1,8 +1,8 @@
 """Repository of the ``lists`` collection: submitted rows in compressed pages.
 
 A document for each of a million items takes minutes to insert; a page of a thousand rows,
-compressed, is one document. Pages never change: which of them are items in ``fetches`` by now is
-said by their batch, as a position in the order of ``Batch.page_at``.
+compressed, is one document. Pages are immutable: the batch holds the number of dispatched
+pages, in the order of ``Batch.page_at``.
 
 See docs/decisions/0012-lists-stored-as-pages.md.
 """

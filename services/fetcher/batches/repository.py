@@ -1,7 +1,7 @@
-"""The ``batches`` collection: the only place that knows the names of its fields.
+"""Repository of the ``batches`` collection.
 
-Several fetchers write it. Each change says in its filter of what state it is a change, so that
-none undoes another's.
+Several fetchers write it. The filter of each change contains the expected state, so that no change
+is lost.
 """
 
 from collections.abc import Collection as AnyCollection
@@ -17,7 +17,7 @@ _COUNTED = {"counted", "kept", "failure_codes", "size_bytes", "finished_at"}
 UNCOUNTED: Document = {
     f"pages.{name}": value for name, value in PageProgress().model_dump(include=_COUNTED).items()
 }
-"""Forgets what is counted for good: a retry makes items undone."""
+"""Resets the totals, as a retry requeues items."""
 
 
 class BatchNotFoundError(PermanentError):
@@ -27,7 +27,7 @@ class BatchNotFoundError(PermanentError):
 
 
 class BatchRepository:
-    """Reads and changes batches; every method raises IndexUnavailableError where MongoDB fails.
+    """Reads and changes batches; every method raises IndexUnavailableError if MongoDB fails.
 
     Args:
         collection: ``batches``.
@@ -37,7 +37,7 @@ class BatchRepository:
         self._collection = collection
 
     async def get(self, batch_id: str) -> Batch:
-        """Return a batch whose list is written down.
+        """Return a batch with a complete list.
 
         Raises:
             BatchNotFoundError: It does not exist.
@@ -56,7 +56,7 @@ class BatchRepository:
         return [typed(Batch, each) async for each in found]
 
     async def with_key(self, idempotency_key: str) -> Batch | None:
-        """Return the batch that a client gave this key, written down whole or not."""
+        """Return the batch with this idempotency key, complete or not."""
         found = await self._collection.find_one({"idempotency_key": idempotency_key})
         return None if found is None else typed(Batch, found)
 
@@ -65,10 +65,10 @@ class BatchRepository:
         where = {"_id": {"$in": list(batch_ids)}, "cancelled_at": {"$ne": None}}
         return {each["_id"] async for each in self._collection.find(where, fields={"_id": 1})}
 
-    # Lists that are being taken
+    # Lists being received
 
     async def add(self, batch: Batch) -> None:
-        """Write down a batch whose list follows.
+        """Insert a batch, before its list.
 
         Raises:
             DuplicateDocumentError: Its idempotency key belongs to another.
@@ -77,14 +77,14 @@ class BatchRepository:
         await self._collection.insert(batch.model_dump(by_alias=True, exclude=no_key))
 
     async def touch(self, batch_id: str) -> bool:
-        """Note that a list is in use; return whether it is there, and not given up."""
+        """Refresh the heartbeat of a list; return whether it exists and is not given up."""
         now = {"$set": {"touched_at": datetime.now(tz=UTC)}}
         return await self._collection.update_one({"_id": batch_id, "is_given_up": False}, now)
 
     async def load(self, batch: Batch) -> bool:
-        """Note that a list is written down whole; return False where it was given up.
+        """Mark a list as complete; return False if it was given up.
 
-        Another process may have noted the same.
+        Another process may have done so.
         """
         whole = batch.model_dump(include={"accepted", "rejected", "rejected_count", "reading"})
         whole |= {"loaded": True, "pages.count": batch.pages.count}
@@ -94,25 +94,25 @@ class BatchRepository:
         return await self._collection.count({"_id": batch.id, "loaded": True}) > 0
 
     async def give_up(self, *, unused_since: datetime) -> Batch | None:
-        """Give up one batch whose list never came whole; from now on its key begins another."""
+        """Give up one batch with an incomplete list; its key can be used again."""
         old = {"loaded": False, "touched_at": {"$lt": unused_since}}
         change = {"$set": {"is_given_up": True}, "$unset": {"idempotency_key": ""}}
         found = await self._collection.find_and_update(old, change)
         return None if found is None else typed(Batch, found)
 
     async def delete_unfinished(self, batch_id: str) -> None:
-        """Delete a batch unless its list is written down whole."""
+        """Delete a batch, unless its list is complete."""
         await self._collection.delete_many({"_id": batch_id, "loaded": False})
 
-    # What people ask for
+    # Requests of people
 
     async def ask_for_retry(self, batch_id: str, scope: RetryScope, *, ours: timedelta) -> None:
-        """Note a retry, which the dispatcher carries out unless we do within ``ours``."""
+        """Record a retry; the dispatcher executes it after ``ours``, unless this process did."""
         leased = {"dispatch.owner": None, "dispatch.leased_until": datetime.now(tz=UTC) + ours}
         await self._dispatch_anew({"_id": batch_id}, {"requeue": scope, **leased, **UNCOUNTED})
 
     async def note_retry(self, batch_id: str) -> None:
-        """Note that a retry was carried out."""
+        """Mark a retry as executed."""
         free = {"dispatch.leased_until": datetime.now(tz=UTC)}
         await self._dispatch_anew({"_id": batch_id}, {"requeue": None, **free, **UNCOUNTED})
 
@@ -151,13 +151,13 @@ class BatchRepository:
         return None if found is None else typed(Batch, found)
 
     async def note_published(self, batch: Batch) -> None:
-        """Note the pages and items that are published, whatever was asked for meanwhile."""
+        """Record published pages and items unconditionally."""
         pages = batch.pages
         written = {"pages.next": pages.next, "pages.published": pages.published}
         await self._collection.update_one({"_id": batch.id}, {"$max": written})
 
     async def release(self, batch: Batch) -> None:
-        """End a lease, and write progress unless a person asked for something else meanwhile."""
+        """End a lease, and write the position unless the batch was retried or cancelled."""
         dispatch, mine = batch.dispatch, {"_id": batch.id, "dispatch.owner": batch.dispatch.owner}
         released = {"dispatch.leased_until": datetime.now(tz=UTC)}
         progress = {"dispatch.done": dispatch.done, "dispatch.after": dispatch.after}
@@ -169,11 +169,11 @@ class BatchRepository:
             await self._collection.update_one(mine, {"$set": released})
 
     async def keep_counts(self, batch: Batch, done: Mapping[int, Counts]) -> None:
-        """Add what was counted of pages that are done, unless another did, or a retry came.
+        """Add counts of finished pages to the totals, unless done already or after a retry.
 
         Args:
-            batch: As it was read before they were counted.
-            done: Counts by the pages' numbers.
+            batch: As read before counting.
+            done: Counts by number of the page.
         """
         total, numbers = sum(done.values(), start=NOTHING), sorted(done)
         change: Document = {

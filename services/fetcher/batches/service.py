@@ -25,7 +25,7 @@ class BatchConflictError(PermanentError):
 
 @dataclass(frozen=True)
 class CountedBatch:
-    """A batch as it stands."""
+    """A batch with its counts."""
 
     batch: Batch
     counts: Counts
@@ -72,12 +72,12 @@ class Batches:
     async def items(
         self, batch_id: str, *, outcome: ItemOutcome | None, after: str, limit: int
     ) -> list[BatchItem]:
-        """Return a batch's items in the list's order, from behind the id ``after``.
+        """Return a batch's items in the list's order, after the id ``after``.
 
-        Each has a ``source_url``, its URL without secrets; those without a document are among them.
+        Each has a ``source_url``, its redacted URL; items without document are included.
 
         Raises:
-            BatchNotFoundError: There is no such batch.
+            BatchNotFoundError: It does not exist.
         """
         batch = await self._batches.get(batch_id)
         # the list first: items created in between are found in ``fetches``
@@ -93,7 +93,7 @@ class Batches:
         """Return all failed items of a batch, in the list's order.
 
         Raises:
-            BatchNotFoundError: There is no such batch.
+            BatchNotFoundError: It does not exist.
         """
         await self._batches.get(batch_id)
         return self._ledger.items(batch_id, outcome=ItemOutcome.FAILED)
@@ -102,14 +102,14 @@ class Batches:
         """Requeue failed items and possibly lost jobs; return their number.
 
         Raises:
-            BatchNotFoundError: There is no such batch.
+            BatchNotFoundError: It does not exist.
             BatchConflictError: It was cancelled.
         """
         batch = await self._batches.get(batch_id)
         if batch.cancelled_at is not None:
             raise BatchConflictError("the batch was cancelled: submit its list again")
-        # the intention first: the dispatcher carries it out if this process dies here, but not
-        # before the lease ran out, since who counts here must be the only one to requeue
+        # the intention first: the dispatcher executes it if this process dies here, but only after
+        # the lease, as only one process may requeue and count
         await self._batches.ask_for_retry(batch_id, scope, ours=timedelta(seconds=LEASE_SECONDS))
         requeued = await self._expander.requeue(batch, scope)
         await self._batches.note_retry(batch_id)
@@ -117,10 +117,10 @@ class Batches:
         return requeued
 
     async def cancel(self, batch_id: str) -> None:
-        """Cancel what is still queued; cancelling twice is no error.
+        """Cancel queued items (idempotent).
 
         Raises:
-            BatchNotFoundError: There is no such batch.
+            BatchNotFoundError: It does not exist.
             BatchConflictError: It is completed.
         """
         if (await self.find(batch_id)).state is BatchState.COMPLETED:
@@ -156,7 +156,7 @@ def _line(batch_id: str, after: str) -> int:
 
 
 def _to_item(batch: Batch, line: int, url: str, annotation: str | None) -> BatchItem:
-    """Return an item that has no document."""
+    """Return an item without document."""
     item = BatchItem(
         id=fetch_id(batch.id, line), url=url, annotation=annotation, outcome=batch.outcome_of_rest
     )

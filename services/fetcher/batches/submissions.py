@@ -123,7 +123,7 @@ class Submissions:
     """Stores batches and their lists.
 
     Args:
-        batches: Where batches are written.
+        batches: Repository of batches.
         pages: Their lists.
         wake: Set when a batch has something to be dispatched.
     """
@@ -135,7 +135,7 @@ class Submissions:
         self._threads = ThreadPoolExecutor(READ_AT_ONCE, "lists")
 
     async def answered(self, described: Description) -> Batch | None:
-        """Return the batch that this key and list made before, or None.
+        """Return the earlier batch of this key and list, or None.
 
         Raises:
             IdempotencyKeyReusedError: The key belongs to another list.
@@ -172,9 +172,9 @@ class Submissions:
         strict: bool = False,
         keep: Callable[[], Awaitable[None]] | None = None,
     ) -> Batch:
-        """Write a batch and its list down; when this returns, nothing of it can be lost.
+        """Store a batch and its list durably.
 
-        The same key and list again give the same batch, and go on where a crash cut them off.
+        The same key and list give the same batch, and resume after a crash.
 
         Args:
             opened: Its rows are read in a thread, as they come from another process.
@@ -219,7 +219,7 @@ class Submissions:
         known: Batch | None,
         rejections: Rejections,
     ) -> Batch | None:
-        """Write the pages of a list down; return its batch, or None where no row is taken."""
+        """Store the pages of a list; return its batch, or None without valid rows."""
         batch = await self._join(known, described) if known else None
         count, accepted, touched = 0, 0, time.monotonic()
         pages, loop = _pages(rows, rejections), asyncio.get_running_loop()
@@ -256,7 +256,7 @@ class Submissions:
         return batch
 
     async def _join(self, known: Batch, described: Description) -> Batch | None:
-        """Go on with a batch whose list is this very one; return it, or None: it is cleared."""
+        """Resume a batch with the same list; return it, or None if it was deleted."""
         if known.content_digest != described.content_digest:
             raise IdempotencyKeyReusedError("list content at this URL has changed")
         return known if await self._batches.touch(known.id) else None

@@ -111,11 +111,11 @@ class Report:
         self.note_counts = dict(Counter(self.note_counts) + unkept)
 
     def describe(self, columns: Columns, *, line: int) -> None:
-        """Tell what columns are used as, kept or ignored; what was told before stays.
+        """Report used, kept and ignored columns; earlier reports are kept.
 
         Args:
             columns: Of the table, or of one row where each has its own.
-            line: Of the header; 0: there is none.
+            line: Of the header; 0 without header.
         """
         for role, name in columns.used.items():
             self.columns.setdefault(role, name)

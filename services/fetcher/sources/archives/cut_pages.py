@@ -1,4 +1,4 @@
-"""Keeps the lines of the pages that were cut last: each is asked for by itself, and soon."""
+"""Cache of the lines of recently cut pages, as lines are requested one by one."""
 
 import asyncio
 import time
@@ -33,11 +33,11 @@ class LineDownload(Download):
 
 
 class CutPages:
-    """Cuts pages, each once for all its lines.
+    """Cuts each page once for all its lines.
 
     Args:
-        spool: Where a page is for the process that cuts it.
-        threads: In which that process is waited for.
+        spool: Of the pages for the child process.
+        threads: Executor that waits for the child process.
         clock: Seconds.
     """
 
@@ -57,11 +57,11 @@ class CutPages:
         Args:
             page: Which page.
             line: Id in its transcription.
-            read: Reads the page; called unless its lines are here.
+            read: Reads the page; called unless its lines are cached.
 
         Raises:
-            RefusedDownloadError: It cannot be cut.
-            FailedDownloadError: There is no room for the page; and what ``read`` raises.
+            RefusedDownloadError: It can't be cut.
+            FailedDownloadError: The spool is full; also raised by ``read``.
         """
         try:
             lines = await asyncio.shield(self._task(page, read))
@@ -77,7 +77,7 @@ class CutPages:
         return LineDownload(lines[line].content, 200, None, line=lines[line])
 
     def close(self) -> None:
-        """Give up all pages."""
+        """Cancel all pages."""
         for _, task in self._pages.values():
             task.cancel()
         self._pages.clear()

@@ -1,4 +1,4 @@
-"""Cuts the lines out of a page, in a child process: a page may be a stranger's file.
+"""Cut the lines out of an untrusted page in a child process.
 
 See docs/decisions/0027-untrusted-files-in-a-child.md.
 """
@@ -22,15 +22,15 @@ from services.fetcher.sources.archives.pages import page_size
 
 CUTTING = ChildLimits(1024**3, cpu_seconds=600, max_result_bytes=64 * 1024 * 1024)
 GIVEN = "pages/given/"
-"""Begins the ids of pages that came with a transcription; these are not stored themselves."""
+"""Prefix of the ids of pages with a transcription, which are not stored themselves."""
 MAX_LINES_BYTES = 256 * 1024 * 1024
-"""Of the images of all lines of a page, which are in memory together."""
+"""Limit of the images of all lines of a page, which are in memory together."""
 _TARGET = "services.fetcher.sources.archives.cutting:lines_in_child"
 
 
 @dataclass(frozen=True)
 class CutLine:
-    """A line as an image of its own."""
+    """A line as an image."""
 
     content: bytes
     """WebP."""
@@ -73,7 +73,7 @@ def cut_page(file: IO[bytes], transcript_bytes: int, image: str, stop: Stop) -> 
 
 
 def lines_in_child(file: IO[bytes], transcript_bytes: int, image: str) -> Iterator[Any]:
-    """Yield each line of a page that can be cut: its file, and where it is; runs in the child."""
+    """Yield each line of a page with its file and position; runs in the child."""
     transcript, content = file.read(transcript_bytes), file.read()
     try:
         size = page_size(content)
@@ -95,7 +95,7 @@ def lines_in_child(file: IO[bytes], transcript_bytes: int, image: str) -> Iterat
 
 
 def of_line(page: Transcript, line: TextLine, order: int, page_id: str) -> PageOfLine:
-    """Return where a line is on its page, for its document."""
+    """Return the position of a line on its page, for its document."""
     width, height = int(page.width), int(page.height)
     known = {
         "id": page_id,

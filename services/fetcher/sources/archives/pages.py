@@ -1,4 +1,4 @@
-"""The pages of an archive: images whose lines PAGE XML or ALTO beside them describes."""
+"""Pages of an archive: images with lines described by PAGE XML or ALTO."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
@@ -20,7 +20,7 @@ from services.fetcher.sources.lists.rows import Row, check_annotation, reject
 MAX_PAGE_BYTES = 100 * 1024 * 1024
 SUFFIX = ".xml"
 _LOST = frozenset({"line_without_polygon", "line_too_small"})
-"""Problems of lines of which there is no image."""
+"""Problems of lines without image."""
 
 
 class Pages:
@@ -30,7 +30,7 @@ class Pages:
         archive: Open.
         names: Of its members that end in ``.xml``.
         images: Of its members that are images.
-        report: Told what is odd.
+        report: Collects notes.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Pages:
                 self._refused[image] = ("transcript_missing", detail)
 
     def has(self, image: str) -> bool:
-        """Return whether an image is a page, of which lines are taken, and not the whole."""
+        """Return whether an image is a page, which is split into lines."""
         return image in self._transcripts or image in self._refused
 
     def rows(self, place: int, url: str, image: str, said: Details) -> Iterator[Row]:
@@ -63,7 +63,7 @@ class Pages:
             place: Of the first row; each has the next one.
             url: Of the archive.
             image: A page.
-            said: Of the page, by a table.
+            said: Details of the page from a table.
         """
         try:
             name, transcript = self._read(image)
@@ -86,10 +86,10 @@ class Pages:
             yield reject(place, image, "page_without_lines", f"{name} describes no line")
 
     def _details(self, image: str, line: TextLine) -> Details:
-        """Return what is said of a line.
+        """Return the details of a line.
 
-        It belongs to its page's folder where pages are in several, as documents are; else to its
-        page.
+        Its group is the page's folder if pages are in several folders, like documents; otherwise
+        the page.
         """
         folder = str(PurePosixPath(image).parent)
         group = folder if len(self._folders) > 1 else image
@@ -112,7 +112,7 @@ class Pages:
             raise GroundTruthError("unreadable_member", f"{name}: {error}"[:300]) from error
 
     def _match(self, name: str, kinds: dict[str, str]) -> None:
-        """Find the image of a transcription; of one in each dialect PAGE XML is taken."""
+        """Find the image of a transcription; PAGE XML takes precedence over ALTO."""
         try:
             transcript = read_transcript(self._member(name, MAX_BYTES))
         except GroundTruthError as error:
@@ -133,7 +133,7 @@ class Pages:
             kinds[image], self._transcripts[image] = transcript.kind, name
 
     def _image_of(self, name: str, transcript: Transcript) -> str | None:
-        """Return the image that a transcription names, or else the one that has its name."""
+        """Return the image named in a transcription, otherwise the one with its name."""
         beside = self._beside(name)
         named = self._find(name, transcript.image)
         if named and beside and named != beside:
