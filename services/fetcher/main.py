@@ -32,6 +32,7 @@ from services.fetcher.batches.references import References
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.service import Batches
 from services.fetcher.batches.submissions import Submissions
+from services.fetcher.image_writer import ImageWriter
 from services.fetcher.metrics import DOWNLOADS
 from services.fetcher.politeness.repository import HostRepository
 from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
@@ -131,14 +132,14 @@ def _consumer(
     scheduler: HostScheduler,
     cancellations: Cancellations,
 ) -> Consumer:
+    ledger, forgotten = _ledger(config.downloads, opened.index), Forgotten(opened.index.forgotten)
+    redact = Redactor(config.downloads.redact_query).redact
     worker = Worker(
         source=ThrottledDownloader(opened.images, opened.source.delay, scheduler),
         scheduler=scheduler,
-        store=opened.store,
-        ledger=_ledger(config.downloads, opened.index),
+        writer=ImageWriter(opened.store, ledger, forgotten, redact),
+        ledger=ledger,
         cancellations=cancellations,
-        forgotten=Forgotten(opened.index.forgotten),
-        redact=Redactor(config.downloads.redact_query).redact,
         max_attempts=config.fetcher.max_attempts,
     )
     return Consumer(

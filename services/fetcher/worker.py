@@ -1,21 +1,14 @@
 """Process one job of the fetcher."""
 
 import asyncio
-import hashlib
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import structlog
 
-from services.common.adapters.forgotten import Forgotten
-from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.retry_policy import Delivery, retries_exhausted
 from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.errors import PostponedError, UnavailableError
-from services.common.domain.image import FORGOTTEN
-from services.common.domain.provenance import FETCH_ID, Provenance, to_metadata
 from services.common.download.errors import (
     DownloadError,
     FailedDownloadError,
@@ -25,19 +18,17 @@ from services.common.download.errors import (
 from services.common.download.headers import Validators
 from services.fetcher.batches.cancellations import BatchCancelledError, Cancellations
 from services.fetcher.batches.ledger import CANCELLED, Ledger, Result
+from services.fetcher.image_writer import ImageWriter, adds_nothing
 from services.fetcher.images import Image, to_image
 from services.fetcher.jobs import Job, parse_job
 from services.fetcher.metrics import DoneCode
 from services.fetcher.politeness.scheduler import HostScheduler
 from services.fetcher.politeness.source import Source
-from services.fetcher.sources.addresses import is_submitted
 from services.fetcher.sources.spool import NoSpaceError
 
 log = structlog.stdlib.get_logger(__name__)
 
 
-MAX_OTHER_BYTES = 32 * 1024 * 1024
-"""By which a line may be larger than another version cuts it."""
 WRITES_AT_ONCE = 64
 """Concurrent writes to the store; each holds an image in memory."""
 MOST_POSTPONED = 20
@@ -58,23 +49,15 @@ _GAVE_UP = Result(
 )
 
 
-_FORGOTTEN_URL = "this URL is forgotten; `docreco forget URL --allow-again` allows it again"
-_FORGOTTEN_IMAGE = (
-    "this image is forgotten, from any URL; `docreco forget KEY --allow-again` allows it again"
-)
-
-
 class Worker:
     """Downloads queued items, stores objects, and records outcomes.
 
     Args:
         source: Downloads.
         scheduler: Grants slots to hosts.
-        store: The bucket of images.
+        writer: Stores images.
         ledger: The items.
         cancellations: Detects cancelled batches.
-        forgotten: Block list of URLs and images.
-        redact: Redacts stored URLs.
         max_attempts: For transient failures; the queues may set a lower limit.
     """
 
@@ -83,20 +66,16 @@ class Worker:
         *,
         source: Source,
         scheduler: HostScheduler,
-        store: ObjectStore,
+        writer: ImageWriter,
         ledger: Ledger,
         cancellations: Cancellations,
-        forgotten: Forgotten,
-        redact: Callable[[str], str],
         max_attempts: int,
     ) -> None:
         self._source = source
         self._scheduler = scheduler
-        self._store = store
+        self._writer = writer
         self._ledger = ledger
         self._cancellations = cancellations
-        self._forgotten = forgotten
-        self._redact = redact
         self._max_attempts = max_attempts
         self._writing = asyncio.Semaphore(WRITES_AT_ONCE)
 
@@ -111,7 +90,7 @@ class Worker:
             UnavailableError: A server does not answer; the job is requeued.
         """
         job = parse_job(delivery.body)
-        job = replace(job, details=job.details.redacted(self._redact))
+        job = replace(job, details=job.details.redacted(self._writer.redact))
         try:
             if not await self._cancellations.is_cancelled(job.batch_id):  # before further work
                 await self._scheduler.delay_unless_due(job.host, due_in=delivery.due_in)
@@ -145,7 +124,7 @@ class Worker:
         """
         if earlier.id == job.fetch_id:
             return False
-        return _says_no_more(job, earlier) or await self._is_queued(job)
+        return adds_nothing(job, earlier) or await self._is_queued(job)
 
     async def _finish(self, job: Job, earlier: BatchItem | None, delivery: Delivery) -> str:
         result, attempts = await self._attempt(job, earlier, delivery)
@@ -172,11 +151,10 @@ class Worker:
                 async with self._scheduler.slot(job.host):
                     delivery.begin()
                     started = time.perf_counter()
-                    await self._refuse_forgotten(job)
+                    await self._writer.refuse_forgotten(job)
                     image = await self._download(job, earlier)
-                    await (
-                        self._writing.acquire()
-                    )  # back-pressure: the slot is held while writes are slow
+                    # back-pressure: the slot is held while writes are slow
+                    await self._writing.acquire()
             try:
                 result = await self._keep(job, earlier, image)
             finally:
@@ -198,28 +176,15 @@ class Worker:
 
     async def _download(self, job: Job, earlier: BatchItem | None) -> Image | NotModifiedError:
         """Return an image, or that it is unchanged according to the host."""
-        if earlier is not None and earlier.validators and _says_no_more(job, earlier):
+        if earlier is not None and earlier.validators and adds_nothing(job, earlier):
             try:
                 return await to_image(
                     await self._source.get(job.url, validators=Validators(**earlier.validators))
                 )
             except NotModifiedError as answer:
-                if earlier.key and await self._store.head(earlier.key) is not None:
+                if await self._writer.has(earlier.key):
                     return answer
-        return await self._as_stored(await to_image(await self._source.get(job.url)))
-
-    async def _as_stored(self, image: Image) -> Image:
-        """Return a line of a page with the bytes that it has already.
-
-        Another version of what cuts it makes others of the same line, of which the annotation
-        that it has would not be valid.
-        """
-        if image.line is None or await self._store.head(image.key) is None:
-            return image
-        stored = await self._store.read(image.key, max_bytes=len(image.content) + MAX_OTHER_BYTES)
-        return replace(
-            image, content=stored.content, sha256=hashlib.sha256(stored.content).hexdigest()
-        )
+        return await self._writer.as_stored(await to_image(await self._source.get(job.url)))
 
     async def _keep(
         self, job: Job, earlier: BatchItem | None, image: Image | NotModifiedError
@@ -228,15 +193,12 @@ class Worker:
         if isinstance(image, NotModifiedError):
             return _not_modified(image, earlier)
         code: DoneCode = "stored"
-        if await self._is_unchanged(job, earlier, image.key):
+        if await self._writer.has_image_of(job, earlier, image.key):
             code = "unchanged"
         elif await self._cancellations.is_cancelled(job.batch_id):
             return CANCELLED
         else:
-            await self._refuse_forgotten(job)  # it may have been blocked meanwhile
-            if await self._forgotten.has_image(image.sha256):
-                raise RefusedDownloadError(FORGOTTEN, _FORGOTTEN_IMAGE)
-            await self._write(job, image)
+            await self._writer.write(job, image)
         return Result(
             ItemOutcome(code),
             code=code,
@@ -246,53 +208,6 @@ class Worker:
             key=image.key,
             validators=image.validators,
         )
-
-    async def _refuse_forgotten(self, job: Job) -> None:
-        """Raise RefusedDownloadError if a URL, or its redacted form, is forgotten."""
-        for url in {job.url, self._redact(job.url)}:
-            if await self._forgotten.has_url(url):
-                raise RefusedDownloadError(FORGOTTEN, _FORGOTTEN_URL)
-
-    async def _is_unchanged(self, job: Job, earlier: BatchItem | None, key: str) -> bool:
-        return (
-            earlier is not None
-            and earlier.key == key
-            and _says_no_more(job, earlier)
-            and await self._store.head(key) is not None
-        )
-
-    async def _write(self, job: Job, image: Image) -> None:
-        provenance = Provenance(
-            source_url=None if is_submitted(job.url) else self._redact(job.url),
-            batch_id=job.batch_id,
-            annotation=job.annotation,
-            fetched_at=datetime.now(tz=UTC),
-            fetch_id=job.fetch_id,
-            kind=job.source_kind,
-            collection=job.collection,
-            name=job.name,
-            details=job.details,
-            by=job.by,
-            page=image.line.page.having(group=job.details.group) if image.line else None,
-        )
-        metadata = to_metadata(provenance)
-        if FETCH_ID in metadata:  # before the object, as its consumer reads it at once
-            await self._ledger.queue([job])
-            if provenance.page is not None:
-                await self._ledger.note_page(job, provenance.page)
-        await self._store.write(
-            image.key,
-            image.content,
-            content_type=image.format.content_type,
-            metadata=metadata,
-        )
-
-
-def _says_no_more(job: Job, earlier: BatchItem) -> bool:
-    """Whether a job adds nothing except its batch: a list without a text must not erase one."""
-    is_known = job.collection in {None, earlier.collection}
-    has_details = job.details.completed_by(earlier.details) == earlier.details
-    return is_known and has_details and job.annotation in {None, earlier.annotation}
 
 
 def _blame_no_item_for_a_full_disk(error: Exception, delivery: Delivery) -> None:

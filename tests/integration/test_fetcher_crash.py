@@ -35,6 +35,7 @@ from services.fetcher.batches.cancellations import Cancellations
 from services.fetcher.batches.dispatcher import PAGE_ITEMS
 from services.fetcher.batches.ledger import Ledger
 from services.fetcher.batches.repository import BatchRepository
+from services.fetcher.image_writer import ImageWriter
 from services.fetcher.jobs import Job
 from services.fetcher.politeness.repository import HostRepository
 from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
@@ -181,14 +182,14 @@ class BrokenSource:
 
 
 def make_worker(surroundings: Surroundings, source: Source) -> Worker:
+    index = surroundings.index
+    ledger, forgotten = Ledger(index.fetches), Forgotten(index.forgotten)
     return Worker(
         source=source,
-        scheduler=HostScheduler(SlotLimits(4, 4), HostRepository(surroundings.index.hosts)),
-        store=surroundings.store,
-        ledger=Ledger(surroundings.index.fetches),
-        cancellations=Cancellations(BatchRepository(surroundings.index.batches)),
-        forgotten=Forgotten(surroundings.index.forgotten),
-        redact=str,
+        scheduler=HostScheduler(SlotLimits(4, 4), HostRepository(index.hosts)),
+        writer=ImageWriter(surroundings.store, ledger, forgotten, redact=str),
+        ledger=ledger,
+        cancellations=Cancellations(BatchRepository(index.batches)),
         max_attempts=3,
     )
 

@@ -1,0 +1,110 @@
+"""Write downloaded images to the store, unless they are there or forgotten."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from services.common.adapters.forgotten import Forgotten
+from services.common.adapters.object_store import ObjectStore
+from services.common.domain.batch_item import BatchItem
+from services.common.domain.image import FORGOTTEN
+from services.common.domain.provenance import FETCH_ID, Provenance, to_metadata
+from services.common.download.errors import RefusedDownloadError
+from services.fetcher.batches.ledger import Ledger
+from services.fetcher.images import Image
+from services.fetcher.jobs import Job
+from services.fetcher.sources.addresses import is_submitted
+
+MAX_OTHER_BYTES = 32 * 1024 * 1024
+"""By which a line may be larger than another version cuts it."""
+_FORGOTTEN_URL = "this URL is forgotten; `docreco forget URL --allow-again` allows it again"
+_FORGOTTEN_IMAGE = (
+    "this image is forgotten, from any URL; `docreco forget KEY --allow-again` allows it again"
+)
+
+
+@dataclass(frozen=True)
+class ImageWriter:
+    """Writes images with their provenance.
+
+    Args:
+        store: The bucket of images.
+        ledger: The items, which have the provenance that does not fit an object's metadata.
+        forgotten: Block list of URLs and images.
+        redact: Redacts stored URLs.
+    """
+
+    store: ObjectStore
+    ledger: Ledger
+    forgotten: Forgotten
+    redact: Callable[[str], str]
+
+    async def has(self, key: str | None) -> bool:
+        """Return whether there is an object."""
+        return key is not None and await self.store.head(key) is not None
+
+    async def has_image_of(self, job: Job, earlier: BatchItem | None, key: str) -> bool:
+        """Return whether the same image is there, and a job adds nothing to it."""
+        is_same = earlier is not None and earlier.key == key and adds_nothing(job, earlier)
+        return is_same and await self.has(key)
+
+    async def as_stored(self, image: Image) -> Image:
+        """Return a line of a page with the bytes that it has already.
+
+        Another version of what cuts it makes others of the same line, of which the annotation
+        that it has would not be valid.
+        """
+        if image.line is None or not await self.has(image.key):
+            return image
+        stored = await self.store.read(image.key, max_bytes=len(image.content) + MAX_OTHER_BYTES)
+        return replace(
+            image, content=stored.content, sha256=hashlib.sha256(stored.content).hexdigest()
+        )
+
+    async def refuse_forgotten(self, job: Job) -> None:
+        """Raise RefusedDownloadError if a URL, or its redacted form, is forgotten."""
+        for url in {job.url, self.redact(job.url)}:
+            if await self.forgotten.has_url(url):
+                raise RefusedDownloadError(FORGOTTEN, _FORGOTTEN_URL)
+
+    async def write(self, job: Job, image: Image) -> None:
+        """Write an image.
+
+        Raises:
+            RefusedDownloadError: It, or its URL, is forgotten.
+        """
+        await self.refuse_forgotten(job)  # it may have been blocked meanwhile
+        if await self.forgotten.has_image(image.sha256):
+            raise RefusedDownloadError(FORGOTTEN, _FORGOTTEN_IMAGE)
+        provenance = Provenance(
+            source_url=None if is_submitted(job.url) else self.redact(job.url),
+            batch_id=job.batch_id,
+            annotation=job.annotation,
+            fetched_at=datetime.now(tz=UTC),
+            fetch_id=job.fetch_id,
+            kind=job.source_kind,
+            collection=job.collection,
+            name=job.name,
+            details=job.details,
+            by=job.by,
+            page=image.line.page.having(group=job.details.group) if image.line else None,
+        )
+        metadata = to_metadata(provenance)
+        if FETCH_ID in metadata:  # before the object, as its consumer reads it at once
+            await self.ledger.queue([job])
+            if provenance.page is not None:
+                await self.ledger.note_page(job, provenance.page)
+        await self.store.write(
+            image.key,
+            image.content,
+            content_type=image.format.content_type,
+            metadata=metadata,
+        )
+
+
+def adds_nothing(job: Job, earlier: BatchItem) -> bool:
+    """Whether a job adds nothing except its batch: a list without a text must not erase one."""
+    is_known = job.collection in {None, earlier.collection}
+    has_details = job.details.completed_by(earlier.details) == earlier.details
+    return is_known and has_details and job.annotation in {None, earlier.annotation}
