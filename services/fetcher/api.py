@@ -289,7 +289,7 @@ async def _on_error(_: Request, error: Exception) -> Response:
     elif isinstance(error, EmptyListError | StrictListError):
         more["rejected"] = [row.model_dump() for row in error.rejections.first]
         more["rejected_count"] = error.rejections.count
-        more["reading"] = schemas.Reading.model_validate(error.reading).model_dump()
+        more["reading"] = asdict(error.reading)
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 422)
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None
     code = error.code if isinstance(error, PipelineError) else ""

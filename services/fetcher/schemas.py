@@ -9,6 +9,7 @@ from services.common.domain.batch import Batch, BatchState, RejectedRow
 from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.provenance import DEFAULT_COLLECTION
 from services.common.domain.redaction import hide_digest
+from services.common.domain.tables.table import Report
 from services.fetcher.batches.service import CountedBatch
 from services.fetcher.batches.submissions import ListPreview
 from services.fetcher.politeness.repository import DelayReason
@@ -17,35 +18,6 @@ from services.fetcher.sources.addresses import name_of
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, from_attributes=True)
-
-
-class ReadingNote(_Model):
-    """A warning about an accepted row, or about an ignored text."""
-
-    line: int = Field(description="From 1; 0: the member as a whole.")
-    code: str = Field(examples=["cells_joined"])
-    detail: str
-    member: str | None = Field(None, description="Path of the table, in an archive.")
-
-
-class Reading(_Model):
-    """Reading report: all detected and ignored parts of a list."""
-
-    rows: int = Field(0, description="Of an archive: its images.")
-    with_text: int = Field(0, description="Rows, or images, that have an annotation.")
-    texts_without_image: int = Field(0, description="Texts of an archive without image.")
-    encoding: str | None = Field(None, description="Of its text.")
-    separator: str | None = None
-    columns: dict[str, str] = Field({}, description="Names of columns by role.")
-    metadata_columns: list[str] = Field([], description="Columns stored with each image.")
-    ignored_columns: list[str] = []
-    skipped_lines: int = Field(0, description="Lines above the header: titles, comments.")
-    blank_rows: int = 0
-    damaged: int = Field(0, description="Rows that can't be read.")
-    tables: dict[str, dict[str, Any]] = Field({}, description="Of an archive, by their paths.")
-    notes: list[ReadingNote] = Field([], description="The first 100.")
-    note_count: int = 0
-    note_counts: dict[str, int] = {}
 
 
 class Submitted(_Model):
@@ -59,7 +31,7 @@ class Submitted(_Model):
     encoding: str | None = Field(
         description="Detected encoding; if not utf-8-sig, check the accents of annotations."
     )
-    reading: Reading
+    reading: Report
 
 
 class Preview(_Model):
@@ -69,7 +41,7 @@ class Preview(_Model):
     accepted: int
     rejected: list[RejectedRow] = Field(description="Rejected rows; the first 1,000.")
     rejected_count: int
-    reading: Reading
+    reading: Report
 
 
 class ItemCounts(_Model):
@@ -163,7 +135,7 @@ def to_submitted(batch: Batch, status_url: str) -> Submitted:
         rejected_count=batch.rejected_count,
         status_url=status_url,
         encoding=batch.reading.encoding,
-        reading=Reading.model_validate(batch.reading),
+        reading=batch.reading,
     )
 
 
@@ -182,7 +154,7 @@ def to_preview(preview: ListPreview) -> Preview:
         accepted=preview.accepted,
         rejected=preview.rejections.first,
         rejected_count=preview.rejections.count,
-        reading=Reading.model_validate(preview.reading),
+        reading=preview.reading,
     )
 
 

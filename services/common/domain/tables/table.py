@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import IO, Any
+from typing import IO, Any, ClassVar
+
+from pydantic import ConfigDict
 
 from services.common.domain.details import MAX_KEYS, NO_DETAILS, Details
 from services.common.domain.tables.columns import NULL, TEXT_NAMES, Columns, Wanted, plain
@@ -22,6 +24,8 @@ from services.common.domain.tables.dialect import (
 from services.common.domain.tables.lines import Line, detect_encoding, open_lines
 from services.common.domain.tables.records import Damaged, Record, read_lines, read_records
 
+AS_DESCRIPTIONS = ConfigDict(use_attribute_docstrings=True)
+"""For the schemas in which reports are."""
 MAX_NOTES = 100
 MAX_DAMAGED = 10_000
 """Unreadable rows after which a table is given up if they are the majority."""
@@ -46,9 +50,12 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A warning about an accepted row."""
+    """A warning about an accepted row, or about an ignored text."""
+
+    __pydantic_config__: ClassVar = AS_DESCRIPTIONS
 
     line: int
+    """From 1; 0: the table as a whole."""
     code: str
     """``cells_joined``: the text had unquoted separators. ``duplicate_column``: only the first
     column of that name is read. ``metadata_dropped``: a value was not stored. Of archives and
@@ -61,7 +68,9 @@ class Note:
 
 @dataclass
 class Report:
-    """Report about a table, complete after the last row."""
+    """Reading report: all detected and ignored parts of a table; complete after the last row."""
+
+    __pydantic_config__: ClassVar = AS_DESCRIPTIONS
 
     encoding: str | None = None
     separator: str | None = None
@@ -73,8 +82,11 @@ class Report:
     skipped_lines: int = 0
     """Lines above the header: titles, comments."""
     rows: int = 0
+    """Of an archive: its images."""
     with_text: int = 0
+    """Rows, or images, that have an annotation."""
     damaged: int = 0
+    """Rows that can't be read."""
     blank_rows: int = 0
     """Rows of separators only, as written by spreadsheets."""
     notes: list[Note] = field(default_factory=list)
