@@ -245,6 +245,7 @@ async def test_list_that_is_dropped_is_submitted_and_its_progress_seen(office: O
     urls.append(office.web.url("/missing.png"))
     async with office.desk("ada") as page:
         await page.get_by_role("link", name="Batches").click()
+        await page.wait_for_url("**/batches")  # loaded, so that the script listens
         dropped = await page.evaluate_handle(
             """text => {
                 const files = new DataTransfer();
@@ -254,8 +255,8 @@ async def test_list_that_is_dropped_is_submitted_and_its_progress_seen(office: O
             "\n".join(urls),
         )
         await page.dispatch_event("main", "drop", {"dataTransfer": dropped})
-        await expect(page.get_by_role("heading", name="Batch")).to_be_visible()
-        await expect(page.locator("#progress")).to_contain_text("completed: 4 of 4", timeout=30_000)
+        await expect(page.get_by_role("heading", name="Batch", exact=True)).to_be_visible()
+        await expect(page.locator("#progress")).to_contain_text("completed: 4 of 4", timeout=90_000)
         await expect(page.locator("#progress table")).to_contain_text("/missing.png")
     stored = [each.key async for each in office.review.store.list()]
     assert len(stored) == 3

@@ -138,7 +138,7 @@ async def test_second_run_stores_nothing_twice_and_goes_on_where_a_document_does
 async def has_lost(name: str, environment: Mapping[str, str]) -> bool:
     """Remove the document of an image, once MongoDB answers; return whether it is gone."""
     url = f"mongodb://127.0.0.1:{environment['LOCAL_MONGO_PORT']}"
-    with MongoClient[dict[str, object]](url, serverSelectionTimeoutMS=200) as client:
+    with MongoClient[dict[str, object]](url, serverSelectionTimeoutMS=5_000) as client:
         where = {"sources.url": {"$regex": f"/{name}$"}}
         try:
             found = await asyncio.to_thread(client[DATABASE].images.delete_one, where)

@@ -200,6 +200,7 @@ async def running_fetcher(
         downloads=DownloadSettings(
             allowed_private_networks=(ip_network("127.0.0.0/8"),),
             idle_timeout_seconds=idle_timeout_seconds,
+            total_timeout_seconds=600.0,
             max_item_bytes=256 * 1024,
         ),
         archives=archives or ArchiveSettings(),
