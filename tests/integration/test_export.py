@@ -200,6 +200,20 @@ async def test_images_since_a_date(collected: Collected, tmp_path: Path) -> None
     assert list(labels(out).values()) == ["new"]
 
 
+async def test_limits_of_an_export_are_in_its_manifest_and_card(
+    collected: Collected, tmp_path: Path
+) -> None:
+    source = {"kind": "archive", "collection": "march", "metadata": {"year": 1916}}
+    await collected.add("a.png", "a", right="a", sources=[source])
+    await collected.add("b.png", "b", right="b", sources=[source | {"metadata": {"year": 1917}}])
+    limits = ("--collection", "march", "--where", "metadata.year=1916")
+    told = await answer("export", "--format", "hf", "--out", tmp_path / "set", *limits)
+    assert told["images"] == 1
+    assert told["query"]["collection"] == "march"
+    assert told["query"]["where"] == ["metadata.year=1916"]
+    assert '"metadata.year=1916"' in (tmp_path / "set" / "README.md").read_text()
+
+
 @pytest.mark.parametrize("layout", list(Format))
 async def test_manifest_makes_the_same_bytes_again(
     some: Collected, tmp_path: Path, layout: Format

@@ -107,6 +107,17 @@ async def test_thousand_tasks_are_pushed_once(
     assert studio.writes() == []
 
 
+async def test_push_is_limited_to_a_collection(
+    collected: Collected, studio: LabelStudioFake
+) -> None:
+    await collected.add("a.png", "a", sources=[{"kind": "archive", "collection": "march"}])
+    await collected.add("b.png", "b")
+    assert (await push("--collection", "march"))["created"] == 1
+    assert [task["data"]["image_id"][-5:] for task in studio.tasks.values()] == ["a.png"]
+    status, said = await docreco("label-studio", "push", "--collection", "may")
+    assert (status, "Collections: march (1)." in said) == (4, True)
+
+
 async def test_dry_run_tells_and_writes_nothing(
     collected: Collected, studio: LabelStudioFake
 ) -> None:
