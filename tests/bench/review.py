@@ -31,6 +31,7 @@ from tests.support.review import NOW, Person, known, open_review
 from tests.support.waiting import eventually
 
 DATABASE = "bench-review"
+BUCKETS = {"bucket": DATABASE, "submitted_bucket": f"{DATABASE}-submitted"}
 TOGETHER = 500
 BATCHES = 100
 PATHS = (
@@ -167,7 +168,7 @@ async def run(count: int, repeats: int, *, keeps: bool) -> list[dict[str, Any]]:
     settings = MongoSettings()
     mongo = settings.model_copy(update={"database": DATABASE})
     client: AsyncIOMotorClient[dict[str, object]] = AsyncIOMotorClient(str(settings.url))
-    s3, amqp = S3Settings().model_copy(update={"bucket": DATABASE}), AmqpSettings()
+    s3, amqp = S3Settings().model_copy(update=BUCKETS), AmqpSettings()
     try:
         async with open_index(mongo) as index:
             await fill(index, count)
@@ -193,7 +194,8 @@ async def run(count: int, repeats: int, *, keeps: bool) -> list[dict[str, Any]]:
             return [*rows, {"page": "(count of all)", "median_ms": counted, "max_ms": counted}]
     finally:
         async with open_object_store(s3) as store:
-            await store.client.delete_bucket(Bucket=s3.bucket)  # nothing was stored in it
+            for bucket in BUCKETS.values():  # nothing was stored in them
+                await store.client.delete_bucket(Bucket=bucket)
         if not keeps:
             await client.drop_database(DATABASE)
         client.close()

@@ -23,6 +23,7 @@ def to_query(where: ImageFilter) -> Document:
     query: Document = {
         "_id": _any_of(where.ids),
         "sha256": _any_of(where.hashes),
+        "placeholder": where.is_placeholder or ignored,
         **_of_source(where),
         "indexed_at": where.changed_since and {"$gte": where.changed_since},
         "status": _any_of(where.status or ignored),
@@ -31,7 +32,6 @@ def to_query(where: ImageFilter) -> Document:
         "prediction.score": where.scores and {"$gte": where.scores[0], "$lte": where.scores[1]},
         "prediction.model_version": where.not_read_by and {"$ne": where.not_read_by},
         "etag": {"$type": "string"} if where.is_stored else ignored,
-        "placeholder": where.is_placeholder or ignored,
         "$and": list(_alternatives(where)) or ignored,
     }
     query = {name: condition for name, condition in query.items() if condition is not ignored}
