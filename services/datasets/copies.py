@@ -8,8 +8,9 @@ from typing import Any
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.image import ImageDocument
-from services.common.domain.image_filter import PRESENT, ImageFilter
+from services.common.domain.image_filter import PRESENT, ImageFilter, Limits
 from services.common.domain.labels import Exclusion, Label, Origin, label_of
+from services.common.domain.page import PageOfLine
 from services.common.domain.records import Quality, Source
 from services.datasets.splits import hosts_of
 
@@ -83,23 +84,37 @@ class Provenance:
     """The first one stored."""
     sources: list[Source]
     """Sorted by time; those without time are last."""
+    pages: list[PageOfLine]
+    """Pages that it is a line of."""
 
     @property
     def hosts(self) -> list[str]:
         """The distinct hosts of its sources, sorted by time."""
         return hosts_of(self.sources)
 
-    def naming(self) -> dict[str, Any]:
+    def naming(self, limits: Limits) -> dict[str, Any]:
         """Return what an export says of where the image is from: of each the earliest known.
 
-        Name and collection are of one source.
+        Sources of the collection, batch and group that an export is limited to come first. Name
+        and collection are of one source.
         """
-        named = next((each for each in self.sources if each.collection or each.name), Source())
+        asked = {"collection": limits.collection, "batch_id": limits.batch, "group": limits.group}
+        meant = {name: value for name, value in asked.items() if value}
+        sources = sorted(
+            self.sources, key=lambda source: any(getattr(source, k) != v for k, v in meant.items())
+        )
+        named = next((each for each in sources if each.collection or each.name), Source())
         fields = {
-            field: next(filter(None, (getattr(each, field) for each in self.sources)), None)
+            field: next(filter(None, (getattr(each, field) for each in sources)), None)
             for field in ("group", "licence", "metadata")
         }
+        fields["group"] = fields["group"] or next(iter(self.page_groups), None)
         return {"name": named.name, "collection": named.collection, **fields}
+
+    @property
+    def page_groups(self) -> list[str]:
+        """Groups of the pages that it is a line of."""
+        return [each.group or each.document or each.id for each in self.pages]
 
     @property
     def collection(self) -> str | None:
@@ -112,7 +127,8 @@ def provenance_of(copies: Sequence[ImageDocument]) -> Provenance:
     """Return the origin of an image, given all its documents."""
     first = min(copies, key=lambda each: (each.stored_at or LATEST, each.id))
     sources = [source for each in copies for source in each.sources]
-    return Provenance(first.key, sorted(sources, key=lambda each: each.came_at or LATEST))
+    by_time = sorted(sources, key=lambda each: each.came_at or LATEST)
+    return Provenance(first.key, by_time, [each.page for each in copies if each.page])
 
 
 def _refusal(document: ImageDocument) -> Exclusion | None:

@@ -4,11 +4,10 @@ See docs/decisions/0018-splits-by-hash.md.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.common.domain.image import ImageDocument
-from services.common.domain.records import Source
 from services.datasets.copies import Provenance, provenance_of
 from services.datasets.splits import NAMES, Split, parse_split
 
@@ -62,14 +61,14 @@ class Splitting:
     def groups(self, copies: Sequence[ImageDocument]) -> list[str]:
         """Return the groups of an image, given all its documents; the first decides.
 
-        Without the field that was asked for, those are the ``group`` of its sources. Without any,
-        and by ``image``, only its bytes decide.
+        Without the field that was asked for, those are the ``group`` of its sources or the page
+        that it is a line of. Without any, and by ``image``, only its bytes decide.
         """
         provenance = provenance_of(copies)
         if self.group_by == SOURCE:
             return [source_group(provenance)]
-        asked = list(_values(provenance.sources, self.group_by))
-        return list(dict.fromkeys(asked or _values(provenance.sources, GROUP)))
+        found = _values(provenance, self.group_by)
+        return found or _values(provenance, GROUP)
 
 
 def source_group(provenance: Provenance) -> str:
@@ -85,18 +84,25 @@ def source_group(provenance: Provenance) -> str:
     return f"folder:{provenance.key.rpartition('/')[0]}"
 
 
-def _values(sources: Sequence[Source], group_by: str) -> Iterator[str]:
-    """Yield the values of a grouping in sources, the earliest first."""
+def _values(provenance: Provenance, group_by: str) -> list[str]:
+    """Return the distinct values of a grouping in sources and pages, the earliest first."""
+    sources, pages = provenance.sources, provenance.pages
     key = group_by.removeprefix(METADATA)
-    for source in sources:
-        if group_by == GROUP:
-            value = source.group
-        elif group_by == "collection":
-            value = source.collection
-        else:
-            value = _within(source.metadata, key)
-        if value is not None:
-            yield f"{group_by}:{value}"
+    values: list[str | None]
+    match group_by:
+        case "group":
+            values = [*(each.group for each in sources), *provenance.page_groups]
+        case "collection":
+            values = [each.collection for each in sources]
+        case "document":
+            values = [each.document for each in pages]
+        case "page":
+            values = [each.id for each in pages]
+        case _:
+            values = []
+    if group_by not in {GROUP, "collection", IMAGE}:
+        values += [_within(each.metadata, key) for each in sources]
+    return list(dict.fromkeys(f"{group_by}:{value}" for value in values if value))
 
 
 def _within(metadata: object, key: str) -> str | None:

@@ -83,6 +83,6 @@ def to_record(
             "by": annotation and annotation.by,
             "hosts": provenance.hosts,
             "page": page,
-            **provenance.naming(),
+            **provenance.naming(query),
         }
     )

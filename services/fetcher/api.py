@@ -165,7 +165,8 @@ async def _take(
     is_made = opened.kind == "archive" and parameters.kind
     kind = parameters.kind if is_made and parameters.kind else opened.kind
     named = parameters.collection or default_collection(opened, kind, described.name)
-    whole = replace(described, kind=kind, collection=named)
+    is_given = parameters.collection is not None
+    whole = replace(described, kind=kind, collection=named, is_collection_given=is_given)
     batch = await parts.submissions.submit(
         opened.contents, whole, strict=parameters.strict, keep=opened.keep
     )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from services.common.adapters.rabbitmq.retry_policy import HOST_HEADER
@@ -46,14 +46,14 @@ class Job:
     @property
     def name(self) -> str | None:
         """Displayed name of the item, if not its URL."""
-        return name_of(self.url)
+        return self.details.name or name_of(self.url)
 
     @property
     def source_kind(self) -> SourceKind:
         """Origin of this item: a list may hold members of archives, and lines of pages."""
         if split_line(self.url) is not None:
             return "page"
-        if self.kind == "url" and self.name is not None:
+        if self.kind == "url" and name_of(self.url) is not None:
             return "archive" if "#" in self.url else "upload"
         return self.kind
 
@@ -68,9 +68,10 @@ class Job:
 
 def job_of(batch: Batch, fetch_id: str, item: Item, page: int) -> Job:
     """Return the job of an item; the licence of its batch applies unless it has its own."""
+    own = None if batch.is_collection_given else item.details.collection
     details = item.details.completed_by(Details(licence=batch.licence))
-    known = (fetch_id, batch.id, item.url, item.annotation, page)
-    return Job(*known, batch.kind, batch.collection, details, batch.by)
+    known = (fetch_id, batch.id, item.url, item.annotation, page, batch.kind)
+    return Job(*known, own or batch.collection, replace(details, collection=None), batch.by)
 
 
 def parse_job(body: bytes) -> Job:

@@ -4,12 +4,13 @@ import json
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.local.ports import pick_free_ports
 from services.common.adapters.object_store import ObjectStore
-from services.common.domain.provenance import from_metadata
+from services.common.domain.provenance import Provenance, from_metadata
 from services.datasets.manifest import Format
 from tests.support.datasets import answer, open_collected
 from tests.support.fetcher import Surroundings, running_fetcher
@@ -31,24 +32,42 @@ async def store(
         running_fetcher(surroundings, port=port),
     ):
         for number, label in enumerate(LABELS):
-            await collected.add(f"{number}.png", "read", right=label)
+            source = {"kind": "archive", "batch_id": "b", **known_of(number)}
+            await collected.add(f"{number}.png", "read", right=label, sources=[source])
         yield collected.store
 
 
-async def labels_in(store: ObjectStore) -> dict[str, str | None]:
-    labels = {}
+def known_of(number: int) -> dict[str, Any]:
+    """Return what is known of an image beside its text."""
+    return {
+        "name": f"letters/é {number}.png",
+        "collection": f"Lettres {number % 2}",
+        "group": f"hand {number}",
+        "licence": "CC BY 4.0",
+        "metadata": {"year": 1900 + number, "notes": ["à", None, 1.5], "how": "by hand"},
+    }
+
+
+async def stored_in(store: ObjectStore) -> dict[str, Provenance]:
+    """Return what is said of the stored images, by their hashes."""
+    found = {}
     for key in [each.key async for each in store.list("fetched/")]:
         info = await store.head(key)
         assert info is not None
-        labels[Path(key).stem] = from_metadata(dict(info.metadata)).annotation
-    return labels
+        found[Path(key).stem] = from_metadata(dict(info.metadata))
+    return found
+
+
+def submittable(out: Path, layout: Format, *, packed: bool) -> list[Path]:
+    """Return what to submit of an export: all of it, or its Parquet files with images."""
+    if layout is Format.PARQUET:
+        return sorted((out / "data").iterdir())
+    return [Path(shutil.make_archive(str(out), "zip", out)) if packed else out]
 
 
 @pytest.mark.parametrize("packed", [True, False], ids=["zip", "folder"])
-@pytest.mark.parametrize(
-    "layout", [each for each in Format if each is not Format.PARQUET and not each.is_of_pages]
-)
-async def test_export_is_submitted_again_with_its_labels(
+@pytest.mark.parametrize("layout", [each for each in Format if not each.is_of_pages])
+async def test_export_is_submitted_again_as_it_was(
     store: ObjectStore,
     tmp_path: Path,
     layout: Format,
@@ -57,12 +76,29 @@ async def test_export_is_submitted_again_with_its_labels(
     out = tmp_path / "set"
     await answer("export", "--format", layout, "--out", out, "--only-annotated")
     records = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-    exported = {record["sha256"]: record["label"] for record in records}
-    assert sorted(exported.values()) == sorted(LABELS)
-    source = Path(shutil.make_archive(str(tmp_path / "set"), "zip", out)) if packed else out
+    exported = {record["sha256"]: LABELS.index(record["label"]) for record in records}
+    splits = {record["sha256"]: record["split"] for record in records}
+    assert sorted(exported.values()) == list(range(len(LABELS)))
 
-    told = await answer("submit", source, "--watch")
+    for source in submittable(out, layout, packed=packed):
+        told = await answer("submit", source, "--watch")
+        assert told["submission"]["reading"]["notes"] == []
 
-    assert told["batch"]["counts"]["stored"] == len(LABELS)
-    assert told["submission"]["reading"]["notes"] == []
-    assert await labels_in(store) == exported
+    stored = await stored_in(store)
+    assert stored.keys() == exported.keys()
+    for sha256, number in exported.items():
+        found = stored[sha256]
+        details = {**found.details.to_fields(), "name": found.name, "collection": found.collection}
+        assert details == {**known_of(number), "split": splits[sha256]}
+        assert found.annotation == LABELS[number]
+
+
+async def test_collection_that_a_person_names_counts(store: ObjectStore, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    await answer("export", "--format", "trocr", "--out", out)
+
+    await answer("submit", out, "--collection", "Copies", "--watch")
+
+    stored = await stored_in(store)
+    assert {each.collection for each in stored.values()} == {"Copies"}
+    assert {each.details.group for each in stored.values()} >= {"hand 0", "hand 1"}

@@ -70,6 +70,8 @@ class Collected:
             "sources": [{"url": url, "batch_id": "b", "fetched_at": STORED_AT} for url in urls],
             "prediction": prediction(text),
             "annotation": None if right is None else annotation(right),
+            "error": None,
+            "sequencer": "1",
         }
         await self.index.images.insert({**document, **fields})
         return sha256

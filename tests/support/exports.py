@@ -4,6 +4,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from services.common.domain.labels import Origin
 from services.datasets.card import data_card
@@ -39,8 +41,17 @@ def write_images(
     *,
     layout: Format,
     origin: Origin = Origin.ANNOTATION,
+    known: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
-    """Write an export of PNG images, each with its split and label; return its folder."""
+    """Write an export of PNG images, each with its split and label; return its folder.
+
+    Args:
+        out: The folder.
+        lines: Split, label and content of each.
+        layout: Of the export.
+        origin: Of the labels.
+        known: Further fields of the records, by label.
+    """
     query = Query(format=layout, bucket="raw")
     with (
         replacing(out) as staging,
@@ -48,7 +59,10 @@ def write_images(
         Folder(staging) as folder,
     ):
         writer = _open_writer(layout, folder, STORED_AT)
-        records = [_record(content, text, split, origin) for split, text, content in lines]
+        records = [
+            _record(content, text, split, origin).model_copy(update=known.get(text, {}))
+            for split, text, content in lines
+        ]
         for record, (_, _, content) in zip(records, lines, strict=True):
             writer.add(record, content, "png")
         writer.finish()

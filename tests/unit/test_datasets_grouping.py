@@ -50,6 +50,21 @@ def test_group_of_an_image(group_by: str, source: dict[str, Any], groups: list[s
     assert rule(group_by).groups(image("a", source)) == groups
 
 
+@pytest.mark.parametrize(
+    ("group_by", "page", "group"),
+    [
+        ("group", {"id": "pages/p", "line": "1"}, "group:pages/p"),
+        ("group", {"id": "pages/p", "line": "1", "document": "d"}, "group:d"),
+        ("group", {"id": "pages/p", "line": "1", "document": "d", "group": "g"}, "group:g"),
+        ("document", {"id": "pages/p", "line": "1", "document": "d"}, "document:d"),
+        ("page", {"id": "pages/p", "line": "1"}, "page:pages/p"),
+    ],
+)
+def test_lines_of_a_page_belong_together(group_by: str, page: dict[str, str], group: str) -> None:
+    line = document(sha256="a" * 64, page=page, sources=[{"kind": "page"}])
+    assert rule(group_by).groups([line]) == [group]
+
+
 def test_earliest_source_decides_and_all_groups_are_known() -> None:
     later = {"group": "b", "at": NOW.replace(day=25)}
     copies = image("a", later, {"group": "a"}, {}, {"group": "b"})

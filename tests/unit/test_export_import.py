@@ -7,6 +7,7 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -15,11 +16,15 @@ from PIL import Image
 
 from services.cli.folder import files_of, tar_pieces
 from services.common.domain.annotations import UnacceptableAnnotationError, normalise
+from services.common.domain.details import Details, to_name, to_path
+from services.common.domain.records import How
+from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.table import Report
 from services.datasets.manifest import Format, SplitName
 from services.fetcher.sources.archives.formats import OpenArchive
 from services.fetcher.sources.archives.members import ArchiveLimits
 from services.fetcher.sources.archives.rows import archive_rows
+from services.fetcher.sources.lists.parquet_images import open_images
 from services.fetcher.sources.lists.rows import Item
 from tests.support.exports import write_images
 
@@ -126,6 +131,56 @@ def test_layout_alone_has_all_labels(layout: Format, tmp_path: Path) -> None:
         (out / name).unlink()
 
     assert read_archive(zipped(out), Report()) == by_hash(lines)
+
+
+def details_in(out: Path, layout: Format) -> dict[str, Details]:
+    """Return what is read of images beside their texts, by the hash that names each."""
+    if layout is not Format.PARQUET:
+        rows = archive_rows(OpenArchive(zipped(out), LIMITS), "https://h.test/a", LIMITS)
+        return {Path(row.url).stem: row.details for row in rows if isinstance(row, Item)}
+    found = {}
+    for path in (out / "data").iterdir():
+        with path.open("rb") as file, open_images(file, ReadingOptions(), Report()) as images:
+            found.update({Path(row.name).stem: row.details for row in images or ()})
+    return found
+
+
+@pytest.mark.parametrize("layout", [*IMPORTED, Format.PARQUET])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example(
+    {
+        "name": "letters/é 1.png",
+        "collection": "Lettres",
+        "group": "hand 7",
+        "licence": "CC BY 4.0",
+        "metadata": {"year": 1916, "box": {"shelves": [1.5, None, "à"]}, "is_old": True},
+    }
+)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "name": st.text(max_size=20).filter(lambda text: to_path(text) == text),
+            "collection": st.sampled_from(NASTY),
+            "group": st.sampled_from(NASTY).filter(lambda text: to_name(text) == text),
+            "metadata": st.dictionaries(
+                st.sampled_from(["year", "name", "how", "metadata", "text", "{}"]),
+                st.sampled_from([1, 0.1, True, *NASTY]) | st.lists(st.none() | st.integers(0, 9)),
+                min_size=1,
+            ),
+        },
+    )
+)
+def test_what_is_known_of_an_image_comes_back(layout: Format, known: dict[str, Any]) -> None:
+    lines = lines_of({"train": ["plain"], "test": ["known"]})
+    (plain, some), said = by_hash(lines), {"by": "ada", "how": How.CORRECTED, "score": 0.5}
+    with TemporaryDirectory() as parent:
+        out = write_images(Path(parent, "set"), lines, layout=layout, known={"known": known | said})
+
+        assert details_in(out, layout) == {
+            plain: Details(split="train"),
+            some: Details(split="test", **known),
+        }
 
 
 @pytest.mark.parametrize("layout", [Format.HF, Format.PARQUET])

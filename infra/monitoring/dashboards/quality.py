@@ -179,8 +179,9 @@ def _all_annotated() -> list[Builder[Panel]]:
     rate = series(
         "Character error rate of all annotated images",
         "Of each image's last prediction, with all annotations. "
-        "The worst are annotated first, so it is higher than of all images: it compares versions, "
-        "and docreco evaluate gives intervals.",
+        "The worst are annotated first, which makes it higher than of all images; predictions that "
+        "people only accepted count as right, which makes it lower. It compares versions; docreco "
+        "evaluate gives intervals, and the rate without accepted texts.",
         "percentunit",
         Query("max by (engine, model_version) (reconciler_annotated_cer)", BY_MODEL),
         width=8,

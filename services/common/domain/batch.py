@@ -145,6 +145,8 @@ class Batch(Record):
     """Origin of its images."""
     collection: str | None = None
     """Collection of its images; earlier versions wrote none."""
+    is_collection_given: bool = False
+    """Whether the submitter named it; otherwise images of an export keep theirs."""
     licence: str | None = None
     """Default licence of its images."""
     by: str | None = None

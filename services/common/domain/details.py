@@ -17,6 +17,8 @@ MAX_METADATA_BYTES = 8 * 1024
 """Of the metadata of one source, as JSON in UTF-8."""
 MAX_NAME_LENGTH = 300
 """Of a group or a licence."""
+MAX_PATH_LENGTH = 1000
+"""Of the name of an image, or of its collection."""
 _MAX_DEPTH = 5
 _INT64 = 2**63
 
@@ -44,6 +46,9 @@ class Details:
     licence: str | None = None
     metadata: Mapping[str, JsonValue] | None = None
     """Bounded by ``MAX_KEYS`` and ``MAX_METADATA_BYTES``; its keys are MongoDB's."""
+    name: str | None = None
+    """In an export: as the image was submitted before; so is the collection."""
+    collection: str | None = None
 
     def to_fields(self) -> dict[str, Any]:
         """Return the set fields, named as in ``Source``."""
@@ -116,6 +121,14 @@ def to_details(
     return details, "; ".join(problems)
 
 
+def of_export(record: Mapping[str, Any]) -> Details:
+    """Return what an export says of an image; values that it can't have written are left out."""
+    group, split, licence = (record.get(name) for name in ("group", "split", "licence"))
+    details, _ = to_details(group, split, licence, [("metadata", record.get("metadata"))])
+    name, collection = (to_path(record.get(name)) for name in ("name", "collection"))
+    return replace(details, name=name, collection=collection)
+
+
 def to_key(name: str) -> str:
     """Return the name of a column as a key, without dots and dollars (special in MongoDB)."""
     name = name.strip("\ufeff \t").replace(".", "_").replace("$", "_").replace("\0", "")
@@ -133,6 +146,13 @@ def to_name(value: object) -> str | None:
         return None
     name = " ".join(str(value).split())
     return name if 0 < len(name) <= MAX_NAME_LENGTH and _is_text(name) else None
+
+
+def to_path(value: object) -> str | None:
+    """Return a value as the name of a file or of a collection, or None where it is none."""
+    if not isinstance(value, str) or not value.strip() or not _is_text(value):
+        return None
+    return value if len(value) <= MAX_PATH_LENGTH else None
 
 
 def to_json(value: object, depth: int = 0) -> JsonValue:

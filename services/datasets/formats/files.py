@@ -5,15 +5,15 @@ are described in docs/datasets.md.
 """
 
 import json
-from typing import Protocol
+from typing import Any, Protocol
 
 from services.datasets.folder import Folder
-from services.datasets.formats.writing import file_name
+from services.datasets.formats.writing import FACTS, facts_of, file_name
 from services.datasets.manifest import Record
 
 
 class _Rows(Protocol):
-    def add(self, row: dict[str, str]) -> None: ...
+    def add(self, row: dict[str, Any]) -> None: ...
 
 
 class ImageFolder:
@@ -32,7 +32,7 @@ class ImageFolder:
         name = file_name(record, extension)
         self._folder.write(f"{record.split}/{name}", content)
         row = {"file_name": name, "text": record.label, "origin": record.origin.value}
-        self._rows_of(record.split).add(row)
+        self._rows_of(record.split).add(row | facts_of(record))
 
     def finish(self) -> None:
         """Do nothing: the folder closes the label files."""
@@ -43,7 +43,7 @@ class ImageFolder:
             from services.datasets.formats.parquet import TextTable  # noqa: PLC0415
 
             name = f"{split}/metadata.parquet"
-            table = TextTable(self._folder.path(name), ("file_name", "text", "origin"))
+            table = TextTable(self._folder.path(name), ("file_name", "text", "origin", *FACTS))
             self._folder.keep_open(name, table)
             self._rows[split] = table
         return self._rows[split]

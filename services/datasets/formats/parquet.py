@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from services.datasets.folder import Folder
-from services.datasets.formats.writing import file_name
+from services.datasets.formats.writing import FACTS, facts_of, file_name
 from services.datasets.manifest import Record
 
 ROWS_OF_A_GROUP = 100
@@ -18,18 +18,17 @@ BYTES_OF_A_GROUP = 16 * 1024 * 1024
 BYTES_OF_A_FILE = 256 * 1024 * 1024
 """Target size of a file, closed at the next end of a row group."""
 
+_TEXTS = ("text", "origin", "sha256", *FACTS)
 _FEATURES = {
     "image": {"_type": "Image"},
-    "text": {"dtype": "string", "_type": "Value"},
-    "origin": {"dtype": "string", "_type": "Value"},
-    "sha256": {"dtype": "string", "_type": "Value"},
+    **{name: {"dtype": "string", "_type": "Value"} for name in _TEXTS},
+    "score": {"dtype": "float64", "_type": "Value"},
 }
 _SCHEMA = pa.schema(
     [
         ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-        ("text", pa.string()),
-        ("origin", pa.string()),
-        ("sha256", pa.string()),
+        *((name, pa.string()) for name in _TEXTS),
+        ("score", pa.float64()),
     ],
     metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})},
 )
@@ -84,15 +83,17 @@ class TextTable:
 
     Args:
         path: Of the file.
-        columns: Their names.
+        columns: Their names, except ``score``, which is a number.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        self._schema = pa.schema([(name, pa.string()) for name in columns])
+        self._schema = pa.schema(
+            [*((name, pa.string()) for name in columns), ("score", pa.float64())]
+        )
         self._file = parquet.ParquetWriter(path, self._schema)
-        self._rows: list[dict[str, str]] = []
+        self._rows: list[dict[str, Any]] = []
 
-    def add(self, row: dict[str, str]) -> None:
+    def add(self, row: dict[str, Any]) -> None:
         """Write one row."""
         self._rows.append(row)
         if len(self._rows) == ROWS_OF_TEXT:
@@ -124,6 +125,7 @@ class Parquet:
             "text": record.label,
             "origin": record.origin.value,
             "sha256": record.sha256,
+            **facts_of(record),
         }
         part.add(row, len(content))
 

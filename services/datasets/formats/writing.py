@@ -1,6 +1,7 @@
 """Interface of layouts."""
 
-from typing import Protocol
+import json
+from typing import Any, Protocol
 
 from services.datasets.manifest import Record
 
@@ -21,6 +22,18 @@ class Writer(Protocol):
     def finish(self) -> None:
         """Finish writing."""
         ...
+
+
+FACTS = ("name", "collection", "group", "split", "licence", "metadata", "by", "how", "model")
+"""Columns of text that tables have of an image beside its label; its score is a number."""
+
+
+def facts_of(record: Record) -> dict[str, Any]:
+    """Return what is known of an image beside its label, by ``FACTS``, and its score."""
+    facts = record.model_dump(mode="json", include={*FACTS, "score"})
+    metadata = record.metadata and json.dumps(record.metadata, ensure_ascii=False)
+    model = f"{record.engine} {record.model_version}" if record.model_version else None
+    return facts | {"metadata": metadata, "model": model}
 
 
 def file_name(record: Record, extension: str) -> str:

@@ -94,6 +94,7 @@ class Description:
         list_url: Redacted URL of the list.
         kind: Origin of its images.
         collection: Of its images.
+        is_collection_given: Whether the submitter named it.
         licence: Default licence of its images.
         by: Submitter.
     """
@@ -105,6 +106,7 @@ class Description:
     list_url: str | None = None
     kind: SourceKind = "url"
     collection: str = DEFAULT_COLLECTION
+    is_collection_given: bool = False
     licence: str | None = None
     by: str | None = None
 

@@ -14,6 +14,7 @@ from services.common.domain.details import (
     to_details,
     to_key,
     to_name,
+    to_path,
     to_split,
 )
 
@@ -39,6 +40,9 @@ SPLIT_NAMES = ("split", "part", "subset")
 LICENCE_NAMES = ("licence", "license")
 FAILURE_NAMES = frozenset({"code", "detail", "attempts"})
 """Columns of ``failed.csv``, beside those of a list: no metadata, where all of them are there."""
+NAMING = ("name", "collection")
+EXPORT_NAMES = frozenset({*NAMING, "origin", "by", "how", "score", "model"})
+"""Columns of the tables of an export, beside those of a list: no metadata, where all are there."""
 NULL = r"\N"
 """NULL in database dumps."""
 SHOWN_NAMES = 12
@@ -124,6 +128,8 @@ class Columns:
     licence: int | None = None
     metadata: tuple[int, ...] = ()
     """Columns stored under their own names."""
+    naming: tuple[int, ...] = ()
+    """Of an export: the columns ``name`` and ``collection``."""
 
     @property
     def used(self) -> dict[str, str]:
@@ -145,7 +151,7 @@ class Columns:
     def ignored(self) -> list[str]:
         """Names of unused columns."""
         roles = (self.where, self.text, self.quality, self.group, self.split, self.licence)
-        used = {*roles, *self.metadata}
+        used = {*roles, *self.metadata, *self.naming}
         return [name for place, name in enumerate(self.names) if place not in used]
 
     def details(self, values: Sequence[object]) -> tuple[Details, str]:
@@ -165,7 +171,11 @@ class Columns:
         ):
             if place is not None and known(value) is None:
                 others.append((self.names[place], value))
-        return to_details(group, split, licence, others)
+        details, problem = to_details(group, split, licence, others)
+        if self.naming:
+            name, collection = (to_path(_value(values, place)) for place in self.naming)
+            details = replace(details, name=name, collection=collection)
+        return details, problem
 
 
 def _value(values: Sequence[object], place: int | None) -> object:
@@ -224,14 +234,19 @@ def _with_details(columns: Columns, known: Mapping[str, int], wanted: Wanted) ->
     group, split, licence = (None if place in used else place for place in roles)
     used |= {group, split, licence}
     taken = {names[place] for place in used if place is not None}
-    taken |= FAILURE_NAMES if set(names) >= FAILURE_NAMES else set()
+    for ours in (FAILURE_NAMES, EXPORT_NAMES):
+        taken |= ours if set(names) >= ours else set()
+    taken |= {"sha256"} if set(names) >= EXPORT_NAMES else set()
+    naming = tuple(map(names.index, NAMING)) if set(names) >= EXPORT_NAMES else ()
     keys: dict[str, int] = {}
     for place, name in enumerate(names):
         is_free = place not in used and name not in taken and len(keys) < MAX_KEYS
         if is_free and 0 < len(key := to_key(name)) <= MAX_KEY_LENGTH:
             keys.setdefault(key, place)
     places = tuple(keys.values())
-    return replace(columns, group=group, split=split, licence=licence, metadata=places)
+    return replace(
+        columns, group=group, split=split, licence=licence, metadata=places, naming=naming
+    )
 
 
 def _place(

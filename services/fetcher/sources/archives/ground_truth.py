@@ -23,6 +23,7 @@ from services.common.domain.tables.table import (
     read_table,
 )
 from services.common.runtime.bounded_child import InputRefusedError
+from services.fetcher.sources.archives.export_records import add_details, records_of_exports
 from services.fetcher.sources.archives.members import Archive, ArchiveRefusedError
 from services.fetcher.sources.lists.parquet import to_rows
 from services.fetcher.sources.lists.rows import is_text
@@ -88,14 +89,19 @@ class GroundTruth:
         self._options = options
         self._report = report
         self._bytes_left = MAX_TRUTH_BYTES
-        self._images = ImageNames(list(images))
-        self._beside = dict(_beside(names := list(names), list(images)))
+        names, images = list(names), list(images)
+        self._images = ImageNames(images)
+        self._beside = dict(_beside(names, images))
         self._texts: dict[str, str | None] = {}
         """Of tables; None if they conflict."""
         self._details: dict[str, Details] = {}
         self.used = set(self._beside.values())
         """Parsed members, and those known to repeat them."""
-        self.used.update(_records_of_exports(names))
+        for name in records_of_exports(names):
+            self.used.add(name)
+            problem = add_details(archive, name, images, self._details)
+            if problem:
+                self._note(name, 0, "no_ground_truth", problem)
         for name in names:
             if name in self.used:
                 continue
@@ -223,15 +229,6 @@ def _beside(names: list[str], images: list[str]) -> Iterator[tuple[str, str]]:
             candidates.append(f"{shorter.with_suffix('')}.gt.txt")
         if found := next((texts[each] for each in candidates if each in texts), None):
             yield image, found
-
-
-def _records_of_exports(names: list[str]) -> Iterator[str]:
-    """Yield the records that ``docreco export`` writes beside its labels."""
-    known = set(names)
-    for name in names:
-        path = PurePosixPath(name)
-        if path.name == "manifest.jsonl" and str(path.with_name("manifest.json")) in known:
-            yield name
 
 
 def _rows(

@@ -51,8 +51,9 @@ def results_of(child: BoundedChild) -> Iterator[Any]:
 
 def describe(report: Report, columns: dict[str, Any]) -> None:
     """Report the roles of columns found by a child."""
-    names, metadata = tuple(columns.pop("names")), tuple(columns.pop("metadata"))
-    report.describe(Columns(names=names, metadata=metadata, **columns), line=1)
+    for name in ("names", "metadata", "naming"):
+        columns[name] = tuple(columns[name])
+    report.describe(Columns(**columns), line=1)
 
 
 def to_rows(results: Iterable[Any], report: Report) -> Iterator[TableRow | Damaged]:

@@ -1,0 +1,46 @@
+"""Read the names and metadata of images from a resubmitted export."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
+
+from services.common.domain.details import Details, of_export
+from services.common.domain.tables.json_rows import load_json
+from services.fetcher.sources.archives.members import Archive, ArchiveRefusedError
+
+MAX_RECORDS_BYTES = 128 * 1024 * 1024
+"""Of a manifest, which is read whole: of about 300,000 images."""
+
+
+def records_of_exports(names: Iterable[str]) -> Iterator[str]:
+    """Yield the records that ``docreco export`` writes beside its layout."""
+    known = set(names)
+    for name in known:
+        path = PurePosixPath(name)
+        if path.name == "manifest.jsonl" and str(path.with_name("manifest.json")) in known:
+            yield name
+
+
+def add_details(
+    archive: Archive, name: str, images: Iterable[str], details: dict[str, Details]
+) -> str:
+    """Add what records say of images to what is known; return what is wrong with them, or nothing.
+
+    Args:
+        archive: Open.
+        name: Of the member that has the records.
+        images: Members that are images; each is named by the hash that its record has.
+        details: Of images, by their names.
+    """
+    by_hash = {PurePosixPath(image).stem: image for image in images}
+    try:
+        content = archive.read(name, max_bytes=MAX_RECORDS_BYTES)
+        if len(content) > MAX_RECORDS_BYTES:
+            return f"names and metadata are not taken: more than {MAX_RECORDS_BYTES} bytes"
+        for line in content.splitlines():
+            record = load_json(line)
+            image = by_hash.get(str(record.get("sha256"))) if isinstance(record, Mapping) else None
+            if image is not None:
+                details[image] = of_export(record)
+    except (ArchiveRefusedError, ValueError, RecursionError) as error:
+        return f"names and metadata are not taken: {error}"
+    return ""
