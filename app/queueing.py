@@ -26,7 +26,7 @@ SIMILAR_WIDTHS = 1.5
 """A batch is padded to its widest image, so none is much wider than the first."""
 LINE_HEIGHT = 48
 LONGEST_LINE = 3200
-"""Pixels of width at that height; engines take no more."""
+"""Maximum width in pixels at that height, as in the engines."""
 DECODING_SHARE = 1 / 100
 """A pixel is decoded some 100 times faster than it is read."""
 MEMORY_SECONDS, LARGEST_WEIGHT = 0.4, 0.3

@@ -41,7 +41,7 @@ class UrlRequest(BaseModel):
 
     @property
     def known(self) -> dict[str, str]:
-        """Annotation and collection, empty where there is none."""
+        """Annotation and collection, or empty."""
         return {"annotation": self.annotation or "", "collection": self.collection or ""}
 
 

@@ -1,7 +1,7 @@
 """Alphabets: the characters that a model may read.
 
-The weights know the scripts of the whole world, and half of their work is to weigh 18,710
-characters against each other at every step.
+The weights cover all scripts, and half of the computation is the output of 18,710 characters at
+every step.
 Measured: docs/decisions/0023-openvino-and-an-alphabet.md.
 """
 
@@ -12,13 +12,13 @@ from app.engines.settings import AlphabetName
 _BLOCKS = ((0x20, 0x7F), (0xA0, 0x100), (0x100, 0x180))
 """Basic Latin, Latin-1 Supplement and Latin Extended-A (Unicode, chapter 7): half-open."""
 _ROMANIAN = "ȘșȚț"
-"""With a comma below: in Latin Extended-B, unlike all else that a language of the EU needs."""
-_SIGNS = "ſẞ‐‑–—―‘’‚‛“”„‟†‡•…‰′″‹›€™№ﬁﬂ"  # noqa: RUF001  they are meant
+"""With a comma below: the only characters of EU languages in Latin Extended-B."""
+_SIGNS = "ſẞ‐‑–—―‘’‚‛“”„‟†‡•…‰′″‹›€™№ﬁﬂ"  # noqa: RUF001  intended
 """Typographic quotes, dashes and marks of running text."""
 
 
 def is_allowed(character: str, alphabet: AlphabetName) -> bool:
-    """Whether the alphabet holds a character; any spelling of one with an accent counts."""
+    """Whether the alphabet contains a character, in any Unicode composition."""
     if alphabet == "all":
         return True
     composed = unicodedata.normalize("NFC", character)

@@ -62,7 +62,7 @@ class Platt(BaseModel):
 
 
 class Isotonic(BaseModel):
-    """Straight lines between points that only rise (Zadrozny and Elkan, KDD 2002)."""
+    """Isotonic regression: rising line segments (Zadrozny and Elkan, KDD 2002)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -95,7 +95,7 @@ class Calibration(BaseModel):
 
     curve: Curve = Field(discriminator="method")
     model_version: str
-    """Of the engine alone, whose scores it was fitted to."""
+    """Of the engine without calibration."""
     n: int = Field(ge=1)
     """Annotated images that it was fitted to."""
     fitted_at: datetime
@@ -111,10 +111,10 @@ class Calibration(BaseModel):
 
 
 class CalibratedEngine:
-    """An engine whose scores are probabilities; its texts stay.
+    """An engine with calibrated scores.
 
     Args:
-        engine: Reads.
+        engine: The engine.
         calibration: Fitted to this version of the engine.
         file_hash: Identifies this calibration in ``model_version``.
 
@@ -144,7 +144,7 @@ class CalibratedEngine:
         return [self._calibrated(reading) for reading in self._engine.read_many(images)]
 
     def _calibrated(self, reading: Reading) -> Reading:
-        if not reading.text:  # 0 says that nothing was read, not how probable a text is
+        if not reading.text:  # 0 means that nothing was read, not a probability
             return reading
         return replace(reading, score=self._curve(reading.score))
 

@@ -1,4 +1,4 @@
-"""Fit a calibration to scores of texts of which it is known whether they are right."""
+"""Fit a calibration to scores of texts that are known to be right or wrong."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ BINS = 10
 """Of equal width, for the expected calibration error."""
 FOLDS = 5
 FEWEST_FOR_ISOTONIC = 300
-"""Samples: with fewer, a curve of any form follows chance."""
+"""Minimum of samples for a free-form curve."""
 LOG_TEMPERATURES = (-3.0, 3.0)
-"""Natural logarithms: from 0.05, nearly a threshold, to 20, nearly always a half."""
+"""Bounds of the log temperature: 0.05 (nearly a threshold) to 20 (nearly always 0.5)."""
 SLOPES = (1e-3, 50.0)
 INTERCEPTS = (-50.0, 50.0)
 _NEAR = 1e-2
@@ -27,28 +27,28 @@ _NEAR = 1e-2
 
 Scores = NDArray[np.float64]
 Rightness = NDArray[np.float64]
-"""1 where the text is right, else 0."""
+"""1 for a right text, 0 otherwise."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A curve, and how far scores were from probabilities before and after it."""
+    """A curve, and the calibration error before and after it."""
 
     curve: Curve
     held_out: Scores
-    """Each score by a curve fitted to the other folds: what to expect of new images."""
+    """Cross-validated scores, each by a curve fitted to the other folds."""
     ece_before: float
     ece_after: float
     """Expected calibration error, of ``held_out``."""
     brier_before: float
     brier_after: float
-    """Mean squared distance from the truth, of ``held_out``; lower is better."""
+    """Brier score of ``held_out``; lower is better."""
     is_at_bound: bool
-    """The optimiser would have gone on: the curve has the wrong form for these scores."""
+    """Whether the fit ended at a bound: the curve has the wrong form for these scores."""
 
     @property
     def is_better(self) -> bool:
-        """Whether scores that were not seen are nearer to the truth than before."""
+        """Whether held-out scores are better than before."""
         return self.brier_after < self.brier_before
 
 
@@ -76,10 +76,10 @@ def fit(method: MethodName, scores: Scores, is_right: Rightness) -> Fit:
 
 
 def fit_best(scores: Scores, is_right: Rightness) -> Fit:
-    """Fit a curve by each method, and return the one that is best on samples it has not seen.
+    """Fit a curve by each method, and return the best one on held-out samples.
 
-    Best by the Brier score, which rewards true probabilities alone (Gneiting and Raftery, JASA
-    2007); a fit at a bound counts only where all others are at one, too.
+    By the Brier score, a proper scoring rule (Gneiting and Raftery, JASA 2007); a fit at a bound
+    counts only if all others are at one, too.
     """
     enough = len(scores) >= FEWEST_FOR_ISOTONIC
     fits = [fit(method, scores, is_right) for method in METHODS if enough or method != "isotonic"]
@@ -88,19 +88,19 @@ def fit_best(scores: Scores, is_right: Rightness) -> Fit:
 
 @dataclass(frozen=True)
 class Bin:
-    """Samples whose scores are within a range."""
+    """Samples with scores in a range."""
 
     low: float
     high: float
     n: int
     calibrated: float
-    """Mean of what the scores become; of curves that have not seen them."""
+    """Mean of the cross-validated scores."""
     right: float
     """Share of right texts."""
 
 
 def bins_of(scores: Scores, is_right: Rightness, fitted: Fit) -> Sequence[Bin]:
-    """Return what becomes of scores of each range, and how many of their texts are right."""
+    """Return the calibrated scores and share of right texts by range of scores."""
     places = _bin_places(scores)
     return [
         Bin(
@@ -151,7 +151,7 @@ def _is_near(value: float, bounds: tuple[float, float]) -> bool:
 def _held_out(
     fitted: Callable[[Scores, Rightness], Curve], scores: Scores, is_right: Rightness
 ) -> Scores:
-    """Return each score as a curve that has not seen it gives it back."""
+    """Return the cross-validated scores."""
     folds = np.random.default_rng(0).permutation(len(scores)) % FOLDS
     changed = np.empty_like(scores)
     for fold in range(FOLDS):
@@ -162,9 +162,9 @@ def _held_out(
 
 
 def _temperature(scores: Scores, is_right: Rightness) -> Temperature:
-    """Return the temperature under which what happened is most likely."""
+    """Return the maximum-likelihood temperature."""
     bounded = np.clip(scores, EDGE, 1 - EDGE)
-    # the logit of the probability of what happened: of the score where right, else of the rest
+    # the logit of the outcome's probability: the score if right, its complement otherwise
     logits = np.log(bounded / (1 - bounded)) * (2 * is_right - 1)
 
     def unlikeliness(log_temperature: float) -> float:
@@ -175,10 +175,10 @@ def _temperature(scores: Scores, is_right: Rightness) -> Temperature:
 
 
 def _platt(scores: Scores, is_right: Rightness) -> Platt:
-    """Return the line in the logit under which what happened is most likely.
+    """Return the maximum-likelihood line in the logit.
 
-    Targets are a little less than sure (Platt 1999, 2.2), so that samples that are all right or
-    all wrong have a line, too.
+    Targets are smoothed (Platt 1999, 2.2), so that samples that are all right or all wrong have a
+    line, too.
     """
     bounded = np.clip(scores, EDGE, 1 - EDGE)
     logits = np.log(bounded / (1 - bounded))
@@ -195,7 +195,7 @@ def _platt(scores: Scores, is_right: Rightness) -> Platt:
 
 
 def _isotonic(scores: Scores, is_right: Rightness) -> Isotonic:
-    """Return the rising curve next to what happened; never wholly sure: it saw few images."""
+    """Return the isotonic fit, kept away from 0 and 1, as there are few images."""
     levels, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
     shares = np.bincount(places, weights=is_right) / counts
     rising = isotonic_regression(shares, weights=counts).x

@@ -1,4 +1,4 @@
-"""From pixels to what PP-OCR's recogniser takes, and from its probabilities to a text."""
+"""Pre- and post-processing of PP-OCR's recogniser."""
 
 import math
 
@@ -10,11 +10,11 @@ from app.engines.base import Reading
 from app.images import Pixels
 
 MODEL_HEIGHT = 48
-"""Pixels: the only height that the model takes."""
+"""Input height of the model, in pixels."""
 MIN_MODEL_WIDTH = 320
-"""Pixels: shorter lines are padded to it, as in training."""
+"""Minimum width in pixels, by padding as in training."""
 MAX_MODEL_WIDTH = 3200
-"""Pixels: some 130 characters; time and memory grow with the width."""
+"""Maximum width in pixels: some 130 characters; time and memory grow with the width."""
 
 Batch = NDArray[np.float32]
 """1 x 3 x 48 x width: blue, green, red in [-1, 1]."""
@@ -23,7 +23,7 @@ Probabilities = NDArray[np.float32]
 
 
 def to_batch(pixels: Pixels) -> Batch:
-    """Bring a line to the model's height and range, and pad it with 0 on the right.
+    """Scale a line to the model's height and range, and pad it with 0 on the right.
 
     Equal to rapidocr's ``TextRecognizer.resize_norm_img`` except for large and very wide images
     (``_fit``).
@@ -40,9 +40,9 @@ def to_batch(pixels: Pixels) -> Batch:
 
 
 def to_reading(probabilities: Probabilities, characters: NDArray[np.str_]) -> Reading:
-    """Decode greedily: the best class of each step, repeats and blanks left out (CTC).
+    """Decode greedily: the best class of each step, without repeats and blanks (CTC).
 
-    The score is the mean probability of the characters; ``""`` and 0 where there is none.
+    The score is the mean probability of the characters; ``""`` and 0 without characters.
 
     Args:
         probabilities: Of one line.
@@ -59,10 +59,10 @@ def to_reading(probabilities: Probabilities, characters: NDArray[np.str_]) -> Re
 
 
 def _fit(pixels: Pixels) -> Pixels:
-    """Bring an image to the model's height where rapidocr would do it badly or at any price.
+    """Scale an image to the model's height if rapidocr would do it badly or without limit.
 
-    It samples 2 x 2 pixels whatever the factor, so strokes of a large image vanish between them;
-    and it lets the width, and so time and memory, grow without limit.
+    It samples 2 x 2 pixels at any factor, so strokes of large images vanish, and does not limit the
+    width, and so time and memory.
     """
     height, width = pixels.shape[:2]
     fitting = max(1, round(width * MODEL_HEIGHT / height))

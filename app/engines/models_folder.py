@@ -65,7 +65,7 @@ def trained_model(name: str, models_folder: Path) -> LocalModel:
     """Return a model that the engine ``rapidocr`` serves.
 
     Raises:
-        FileNotFoundError: There is none of this name.
+        FileNotFoundError: It does not exist.
     """
     model = find_model(name, models_folder)
     if model is None or not model.is_for_default_engine:

@@ -1,8 +1,8 @@
 """PP-OCRv6, the recogniser whose weights are in rapidocr's wheel, or others trained from them.
 
-Only the weights are rapidocr's: preparing a line and decoding the output are in ``lines``, so that
-the model can be cut to an alphabet and computed by another runtime. With all characters on
-onnxruntime it reads what rapidocr reads; a test holds it to that.
+Only the weights are rapidocr's: pre- and post-processing are in ``lines``, so that the model can be
+reduced to an alphabet and run by another runtime. With all characters on onnxruntime its results
+equal rapidocr's, as a test checks.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class RapidEngine:
 
     Args:
         runtime: Computes the model.
-        characters: What its columns mean; the first is the blank.
+        characters: Of its columns; the first is the blank.
         model_version: Name of the weights, alphabet, version of rapidocr, runtime and precision.
     """
 
@@ -56,7 +56,7 @@ class RapidEngine:
         return to_reading(self._runtime(to_batch(pixels)), self._characters)
 
     def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
-        """Read lines one by one: a batch would pad all of them to the widest."""
+        """Read lines one by one, as a batch would pad all to the widest."""
         return [self.read(pixels) for pixels in images]
 
 
@@ -64,7 +64,7 @@ def load(*, threads: int) -> Engine:
     """Load the weights that ``OCR_MODEL`` names, the promoted ones, or those of the wheel.
 
     Args:
-        threads: How many will read at once.
+        threads: Number of concurrent readers.
 
     Raises:
         FileNotFoundError: They are not there; nothing is downloaded instead.

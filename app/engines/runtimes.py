@@ -1,10 +1,10 @@
-"""Compute a model by onnxruntime or OpenVINO, one core for each call.
+"""Run a model by onnxruntime or OpenVINO, on one core per call.
 
-The callers' threads are the parallelism: one image a call on each core reads more images a second
-than both cores on one image, and padding images to a batch only adds work.
+The callers' threads are the parallelism: one image per call and core has a higher throughput than
+all cores on one image, and batches only add padding.
 
-Runtime and precision follow from the settings and from what the processor declares, never from a
-measurement: docs/decisions/0023-openvino-and-an-alphabet.md.
+Runtime and precision follow from settings and processor flags, never from a measurement:
+docs/decisions/0023-openvino-and-an-alphabet.md.
 """
 
 import threading
@@ -18,19 +18,19 @@ from app.engines.lines import Batch, Probabilities
 from app.engines.settings import RapidSettings
 
 Runtime = Callable[[Batch], Probabilities]
-"""Computes one line; safe from several threads."""
+"""Computes one line (thread-safe)."""
 
 PROCESSORS = Path("/proc/cpuinfo")
 _FLAGS = ("flags", "Features")
-"""Names under which Linux lists what a processor can do, on x86 and on ARM."""
+"""Names of processor flags in Linux, on x86 and ARM."""
 _BF16_INSTRUCTIONS = {"amx_bf16": "amx", "avx512_bf16": "avx512"}
-"""By flag, in the order in which OpenVINO prefers them."""
+"""By flag, in OpenVINO's order of preference."""
 _FAST_INSTRUCTIONS = "amx"
 """With ``avx512_bf16`` alone bfloat16 takes up to twice the time of f32."""
 
 
 class UnavailablePrecisionError(Exception):
-    """The runtime or the processor can't compute with the precision that is set."""
+    """Runtime or processor do not support the configured precision."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Form:
     runtime: Literal["onnxruntime", "openvino"]
     precision: Literal["f32", "bf16"]
     instructions: str = ""
-    """Of bfloat16: each instruction set rounds at other places, and scores differ."""
+    """Instruction set of bfloat16: each rounds differently, so scores differ."""
 
     @property
     def name(self) -> str:
@@ -55,7 +55,7 @@ class Form:
 
 
 def choose_form(settings: RapidSettings, flags: frozenset[str]) -> Form:
-    """Return how to compute, by the settings and what the processor declares.
+    """Return runtime and precision by settings and processor flags.
 
     Args:
         settings: Runtime and precision.
@@ -88,7 +88,7 @@ def choose_form(settings: RapidSettings, flags: frozenset[str]) -> Form:
 
 
 def declared_flags(processors: Path) -> frozenset[str]:
-    """Return what the processor declares (proc_cpuinfo(5)); nothing where there is no such file."""
+    """Return the processor's flags (proc_cpuinfo(5)); empty without that file."""
     try:
         lines = processors.read_text().splitlines()
     except OSError:
@@ -103,9 +103,9 @@ def open_runtime(form: Form, model: bytes, *, threads: int) -> Runtime:
     """Load a model into a runtime.
 
     Args:
-        form: Which runtime, and how it computes.
+        form: Runtime and precision.
         model: ONNX.
-        threads: How many will call at once.
+        threads: Number of concurrent callers.
     """
     if form.runtime == "onnxruntime":
         return open_onnxruntime(model)
@@ -130,7 +130,7 @@ def open_onnxruntime(model: bytes) -> Runtime:
 
 
 def open_openvino(model: bytes, precision: Literal["f32", "bf16"], *, threads: int) -> Runtime:
-    """Load a model into OpenVINO; without a precision of its own it would choose by processor."""
+    """Load a model into OpenVINO, with explicit precision: its default varies by processor."""
     import openvino  # noqa: PLC0415  only the runtime in use is loaded
 
     core = openvino.Core()

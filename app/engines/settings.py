@@ -12,7 +12,7 @@ AlphabetName = Literal["latin", "all"]
 
 TROCR_MODEL = "microsoft/trocr-small-handwritten"
 TROCR_REVISION = "959398e1e35ce99c83e60f83b35c1187d4508a0b"
-"""Its first commit that has the weights as safetensors."""
+"""First commit with the weights as safetensors."""
 
 
 class RapidSettings(BaseSettings):
@@ -27,12 +27,12 @@ class RapidSettings(BaseSettings):
     )
     runtime: RuntimeName = Field(
         "onnxruntime",
-        description="What computes the embedded model; `auto`: OpenVINO in bfloat16 where the "
+        description="Runtime of the embedded model; `auto`: OpenVINO in bfloat16 where the "
         "processor declares `amx_bf16`, else onnxruntime. It is part of `model_version`.",
     )
     precision: PrecisionName = Field(
         "auto",
-        description="Numbers it computes with; `auto`: bf16 on OpenVINO where the processor "
+        description="Precision; `auto`: bf16 on OpenVINO where the processor "
         "declares `amx_bf16`, else f32. Only f32 gives the same scores on all processors.",
     )
     alphabet: AlphabetName = Field(

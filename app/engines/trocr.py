@@ -24,7 +24,7 @@ from app.images import Pixels
 
 BATCH = 8
 MIN_NEW_TOKENS = 1
-"""A model that was never trained to begin with the end of the sequence would read nothing."""
+"""Without a minimum, some models would generate only the end token."""
 _COMMIT_LENGTH = 12
 
 
@@ -42,13 +42,13 @@ class Checkpoint:
 class TrocrEngine:
     """Reads lines of print or handwriting, several at once.
 
-    Generation is greedy: beams multiply the time, and the score is the chosen path's own. With
-    8-bit weights each image is read alone: the numbers that go into a layer are rounded by the
-    largest of them, so a batch would let each image change the others' scores.
+    Generation is greedy: beam search multiplies the time. With 8-bit weights each image is read
+    alone: activations are quantised by their maximum, so images of a batch would change each
+    other's scores.
 
     Args:
         checkpoint: The model, on the CPU.
-        max_tokens: Longest text, where the model knows so many positions.
+        max_tokens: Limit of tokens, within the model's positions.
         is_int8: Whether its linear layers are computed with 8-bit weights; ignored with CUDA.
     """
 
@@ -72,7 +72,7 @@ class TrocrEngine:
         return self.read_many([pixels])[0]
 
     def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
-        """Read several lines: each is brought to the model's square, none is padded.
+        """Read several lines, each scaled to the model's square without padding.
 
         The score is the geometric mean of the probabilities of the tokens that make the text.
         """
@@ -111,16 +111,16 @@ class TrocrEngine:
 
 
 def load(*, threads: int) -> TrocrEngine:
-    """Load a model: from the models folder or any folder, else from the hub's cache or the hub.
+    """Load a model from the models folder, another folder, the hub's cache or the hub.
 
     Args:
-        threads: How many will read at once; each computes on its share of the cores.
+        threads: Number of concurrent readers; each uses its share of the cores.
 
     Raises:
         ImportError: The extra ``trocr`` is not installed.
-        OSError: There is no such model, or it has no weights as safetensors.
+        OSError: The model does not exist, or has no weights as safetensors.
     """
-    torch.backends.cudnn.allow_tf32 = False  # 10 bits of a number: other scores than a CPU's
+    torch.backends.cudnn.allow_tf32 = False  # TF32 has 10 bits, which gives other scores than a CPU
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // threads))
     settings = TrocrSettings()
     return TrocrEngine(
@@ -131,10 +131,10 @@ def load(*, threads: int) -> TrocrEngine:
 
 
 def load_checkpoint(settings: TrocrSettings, models: Path) -> Checkpoint:
-    """Load what ``OCR_TROCR_MODEL`` names; a local folder is never asked about on the hub.
+    """Load the model of ``OCR_TROCR_MODEL``; local folders are never looked up on the hub.
 
     Raises:
-        OSError: There is no such model, or it has no weights as safetensors.
+        OSError: The model does not exist, or has no weights as safetensors.
     """
     disable_progress_bar()
     local = find_model(settings.trocr_model, models)
@@ -145,7 +145,7 @@ def load_checkpoint(settings: TrocrSettings, models: Path) -> Checkpoint:
 
 
 def _from_hub(name: str, revision: str, models: Path) -> Checkpoint:
-    """Load a revision from the hub, or from its cache where the hub does not answer."""
+    """Load a revision from the hub, or from its cache if the hub does not answer."""
     try:
         found = resolve(name, revision)
     except (OSError, ValueError) as error:
@@ -187,13 +187,13 @@ def _quantised(model: Any) -> Any:
 
 
 def _most_tokens(model: Any, *, default: int) -> int:
-    """Return how many tokens the model can make: beyond its last position it fails."""
+    """Return the number of tokens the model can generate: it fails beyond its last position."""
     most: int | None = getattr(model.config.decoder, "max_position_embeddings", None)
     return default if most is None else most
 
 
 def _special_tokens(checkpoint: Checkpoint) -> set[int]:
-    """Return the tokens that are no text: a checkpoint names them in several places."""
+    """Return the special tokens, which a checkpoint names in several places."""
     generation = checkpoint.model.generation_config
     named = [
         *checkpoint.tokenizer.all_special_ids,

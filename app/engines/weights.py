@@ -1,8 +1,8 @@
 """The weights in rapidocr's wheel, cut to an alphabet, and those that were trained from them.
 
-The model's last layer scores every character of every script: 120 x 18,710 numbers for each step
-along the line. Without the columns of characters that no line here can hold it takes a good part
-of the time less, and no reading is in a script that is not there.
+The model's last layer scores all characters of all scripts: 120 x 18,710 numbers for each step.
+Without the columns of characters outside the alphabet it is much faster, and never reads other
+scripts.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,10 +25,10 @@ MODEL_FILE = "PP-OCRv6_rec_small.onnx"
 TRAINED_FILE, CHARACTERS_FILE = "weights.onnx", "characters.txt"
 """Of a trained model; the characters but for the blank, one a line, in the columns' order."""
 BLANK = ""
-"""First of the characters: nothing, or the same character as before goes on (CTC)."""
+"""First of the characters, the blank (CTC)."""
 
 _CHARACTERS = "character"
-"""The model's own list, in its metadata."""
+"""Key of the characters in the model's metadata."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Weights:
 
 
 class UnexpectedModelError(Exception):
-    """The wheel holds another model than the one that this code knows."""
+    """The wheel has an unexpected model."""
 
 
 def load_weights(alphabet: AlphabetName, *, also: AbstractSet[str] = frozenset()) -> Weights:
@@ -53,7 +53,7 @@ def load_weights(alphabet: AlphabetName, *, also: AbstractSet[str] = frozenset()
 
     Raises:
         FileNotFoundError: The wheel does not hold them; nothing is downloaded instead.
-        UnexpectedModelError: They are not as expected.
+        UnexpectedModelError: The model is not the expected one.
     """
     model = onnx.load(_model_path())
     characters = _characters(model)
@@ -111,7 +111,7 @@ def write_trained(folder: Path, weights: Weights) -> None:
 
 
 def _model_path() -> Path:
-    package = find_spec("rapidocr")  # not imported: that takes a second, and nothing of it is used
+    package = find_spec("rapidocr")  # not imported, which takes a second
     for folder in package.submodule_search_locations or [] if package else []:
         path = Path(folder) / "models" / MODEL_FILE
         if path.is_file():
