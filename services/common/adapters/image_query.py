@@ -49,8 +49,7 @@ def narrowed(query: Document, field: str, range_: Document) -> tuple[Document, D
     """
     if _SMALL in query:
         return {_SMALL: query[_SMALL]}, {"$and": [range_, query]}
-    for index in INDEXES[IMAGES]:
-        names = index.fields
+    for names in (each.fields for each in INDEXES[IMAGES]):
         known = names[: names.index(field)] if field in names else None
         if known is not None and all(_is_one_value(query, name) for name in known):
             return {**{name: query[name] for name in known}, **range_}, query
