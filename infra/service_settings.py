@@ -32,6 +32,7 @@ from services.provisioner.settings import (
 )
 from services.reconciler.settings import ReconcilerSettings
 from services.review.settings import ReviewSettings
+from services.segmenter.settings import SegmenterSettings
 
 SERVICES: Mapping[str, tuple[type[BaseSettings], ...]] = {
     "preflight": (PreflightSettings, ServerPasswords, UsersSettings, AccessSettings, MongoSettings),
@@ -49,6 +50,7 @@ SERVICES: Mapping[str, tuple[type[BaseSettings], ...]] = {
     ),
     "consumer": (ConsumerSettings, DownloadSettings, S3Settings, AmqpSettings, MongoSettings),
     "reconciler": (ReconcilerSettings, S3Settings, AmqpSettings, MongoSettings),
+    "segmenter": (SegmenterSettings, S3Settings, AmqpSettings, MongoSettings),
     "review": (ReviewSettings, LabelStudioSettings, S3Settings, AmqpSettings, MongoSettings),
 }
 """Settings classes of each service, beside the common ones."""
@@ -57,12 +59,14 @@ OF_THE_DEPLOYMENT = frozenset(
     {
         *("OCR_HOST", "OCR_PORT", "FETCHER_HOST", "FETCHER_PORT", "CONSUMER_HOST", "CONSUMER_PORT"),
         *("RECONCILER_HOST", "RECONCILER_PORT", "REVIEW_HOST", "REVIEW_PORT"),
+        *("SEGMENTER_HOST", "SEGMENTER_PORT"),
         *("S3_ENDPOINT_URL", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY", "AMQP_URL", "MONGO_URL"),
         *("MONGO_USER", "MONGO_PASSWORD", "PROVISIONER_MONGO_USERS"),
         *("RABBITMQ_MANAGEMENT_URL", "RABBITMQ_MANAGEMENT_USER", "RABBITMQ_MANAGEMENT_PASSWORD"),
         *("REVIEW_FETCHER_URL", "REVIEW_FETCHER_TOKEN"),
         *("PREFLIGHT_KMS_KEY_FILE", "PREFLIGHT_KMS_KEY", "PREFLIGHT_CONFIGURATION"),
         *("PROVISIONER_DEFINITIONS", "PROVISIONER_NOTIFICATION_ARN"),
+        "PROVISIONER_PAGES_NOTIFICATION_ARN",
     }
 )
 """Addresses, ports and users, set by the compose file and the manifests."""

@@ -41,6 +41,7 @@ from services.provisioner.settings import (
 )
 from services.reconciler.settings import ReconcilerSettings
 from services.review.settings import ReviewSettings
+from services.segmenter.settings import SegmenterSettings
 
 ROOT = Path(__file__).parents[1]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
@@ -60,6 +61,7 @@ GROUPS: tuple[type[BaseSettings], ...] = (
     ArchiveSettings,
     ConsumerSettings,
     ReconcilerSettings,
+    SegmenterSettings,
     ReviewSettings,
     LabelStudioSettings,
     ProvisionerSettings,

@@ -75,7 +75,7 @@ async def s3_settings(servers: Addresses, s3_admin: ObjectStore) -> AsyncIterato
     """MinIO, and the names of buckets that are removed afterwards where the test made them."""
     settings = s3_settings_of(servers)
     yield settings
-    for bucket in (settings.bucket, settings.submitted_bucket):
+    for bucket in (settings.bucket, settings.pages_bucket, settings.submitted_bucket):
         with suppress(s3_admin.client.exceptions.NoSuchBucket):
             await s3_admin.client.delete_bucket(Bucket=bucket)
 

@@ -25,6 +25,7 @@ def local_targets(ports: Ports) -> Mapping[str, str]:
         "consumer": ports.consumer_port,
         "reconciler": ports.reconciler_port,
         "review": ports.review_port,
+        "segmenter": ports.segmenter_port,
         "minio": ports.minio_port,
         "rabbitmq": ports.rabbitmq_metrics_port,
         "prometheus": ports.prometheus_port,

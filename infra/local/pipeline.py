@@ -214,7 +214,7 @@ async def _everything(
                 services.provision(home, addresses),
                 stack.enter_async_context(services.running(supervisor, dependent)),
             )
-            last = [services.reconciler(home, addresses)]
+            last = [services.reconciler(home, addresses), services.segmenter(home, addresses)]
             await _together(
                 report.wait_scraped(home, since=begin),
                 stack.enter_async_context(services.running(supervisor, last)),

@@ -189,18 +189,22 @@ def notification_environment(amqp_url: str, *, queue_dir: str) -> dict[str, str]
         queue_dir: MinIO's path of the folder of unconfirmed events.
     """
     settings = {
-        "ENABLE": "on",
-        "URL": amqp_url,
-        "EXCHANGE": "raw.events",
-        "EXCHANGE_TYPE": "topic",
-        "ROUTING_KEY": "raw",
-        "DURABLE": "on",
-        "DELIVERY_MODE": "2",
-        "PUBLISHING_CONFIRMS": "on",
-        "QUEUE_DIR": queue_dir,
-        "QUEUE_LIMIT": str(NOTIFICATION_QUEUE_LIMIT),
+        f"{name}_{target.upper()}": value
+        for target, folder in (("raw", queue_dir), ("pages", f"{queue_dir}-pages"))
+        for name, value in {
+            "ENABLE": "on",
+            "URL": amqp_url,
+            "EXCHANGE": f"{target}.events",
+            "EXCHANGE_TYPE": "topic",
+            "ROUTING_KEY": target,
+            "DURABLE": "on",
+            "DELIVERY_MODE": "2",
+            "PUBLISHING_CONFIRMS": "on",
+            "QUEUE_DIR": folder,
+            "QUEUE_LIMIT": str(NOTIFICATION_QUEUE_LIMIT),
+        }.items()
     }
-    return {f"MINIO_NOTIFY_AMQP_{name}_RAW": value for name, value in settings.items()}
+    return {f"MINIO_NOTIFY_AMQP_{name}": value for name, value in settings.items()}
 
 
 def _kms_key(path: Path) -> str:

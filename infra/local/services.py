@@ -18,7 +18,16 @@ from infra.local.supervisor import Program, Supervisor
 
 ROOT = Path(__file__).parents[2]
 OWN_PREFIXES = (
-    *("OCR_", "FETCHER_", "CONSUMER_", "RECONCILER_", "REVIEW_", "PROVISIONER_", "LOG_"),
+    *(
+        "OCR_",
+        "FETCHER_",
+        "CONSUMER_",
+        "RECONCILER_",
+        "REVIEW_",
+        "SEGMENTER_",
+        "PROVISIONER_",
+        "LOG_",
+    ),
 )
 """Settings that are inherited from the environment; addresses and ports are not."""
 
@@ -73,6 +82,13 @@ def reconciler(home: Home, addresses: Addresses) -> Program:
     port = home.ports.reconciler_port
     own = {**addresses.environment(), "RECONCILER_HOST": HOST, "RECONCILER_PORT": str(port)}
     return _service("reconciler", "services.reconciler.main", home, own, port=port)
+
+
+def segmenter(home: Home, addresses: Addresses) -> Program:
+    """Return the segmenter."""
+    port = home.ports.segmenter_port
+    own = {**addresses.environment(), "SEGMENTER_HOST": HOST, "SEGMENTER_PORT": str(port)}
+    return _service("segmenter", "services.segmenter.main", home, own, port=port)
 
 
 def review(home: Home, addresses: Addresses) -> Program:

@@ -26,6 +26,7 @@ class Ports(BaseSettings):
     review_port: Port = Field(8082, description="Review page.")
     consumer_port: Port = Field(8083, description="Health and metrics of the consumer.")
     reconciler_port: Port = Field(8084, description="Health and metrics of the reconciler.")
+    segmenter_port: Port = Field(8085, description="Health and metrics of the segmenter.")
     samples_port: Port = Field(8090, description="Web site of the bundled samples.")
     prometheus_port: Port = Field(9000, description="Prometheus.")
     alertmanager_port: Port = Field(9093, description="Alertmanager.")

@@ -14,6 +14,7 @@ from services.cli.output import cell, table
 from services.common.adapters.rabbitmq.retry_policy import (
     FETCH_QUEUES,
     OCR_QUEUES,
+    PAGE_QUEUES,
     REPREDICT_QUEUES,
 )
 from services.common.runtime.settings import RabbitmqManagementSettings, S3Settings
@@ -21,10 +22,13 @@ from services.common.runtime.settings import RabbitmqManagementSettings, S3Setti
 QUEUES = {
     OCR_QUEUES.work: ("images wait to be read", False),
     REPREDICT_QUEUES.work: ("images wait to be read again", False),
+    PAGE_QUEUES.work: ("pages wait to be cut into lines", False),
     FETCH_QUEUES.work: ("URLs wait to be fetched", False),
     OCR_QUEUES.parked: ("images failed: docreco parked list", True),
+    PAGE_QUEUES.parked: ("pages failed: docreco parked list --queue pages", True),
     FETCH_QUEUES.parked: ("fetches failed: docreco parked list --queue fetch", True),
     "raw.unrouted": ("unroutable events: is ocr.jobs bound?", True),
+    "pages.unrouted": ("unroutable events: is pages.jobs bound?", True),
 }
 """Queues to count; whether messages in them need a person."""
 NOTIFICATIONS = {

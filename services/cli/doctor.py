@@ -109,6 +109,7 @@ async def addresses(settings: CliSettings) -> list[Finding]:
             ("consumer", settings.consumer_url, "DOCRECO_CONSUMER_URL", "readyz"),
             ("review page", settings.review_url, "DOCRECO_REVIEW_URL", "readyz"),
             ("reconciler", settings.reconciler_url, "DOCRECO_RECONCILER_URL", "readyz"),
+            ("segmenter", settings.segmenter_url, "DOCRECO_SEGMENTER_URL", "readyz"),
             ("Prometheus", settings.prometheus_url, "DOCRECO_PROMETHEUS_URL", "-/ready"),
         )
         return await asyncio.gather(

@@ -15,6 +15,7 @@ from services.cli.hosts import hosts
 from services.cli.images import images
 from services.cli.label_studio import app as label_studio
 from services.cli.models import app as models
+from services.cli.pages import app as pages
 from services.cli.parked import app as parked
 from services.cli.reconcile import reconcile
 from services.cli.report import report
@@ -36,6 +37,7 @@ for command in (
     *(train, reconcile, repredict, calibrate, forget, hosts, doctor),
 ):
     app.command(epilog=EXIT_STATUSES)(command)
+app.add_typer(pages, name="pages")
 app.add_typer(parked, name="parked")
 app.add_typer(models, name="models")
 app.add_typer(label_studio, name="label-studio")

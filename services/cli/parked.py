@@ -11,7 +11,7 @@ from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
 from services.cli.output import Output, cell, plain, run, table
 from services.common.adapters.rabbitmq import dead_letters
 from services.common.adapters.rabbitmq.dead_letters import ParkedMessage, Wanted
-from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES
+from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES, PAGE_QUEUES
 from services.common.domain.redaction import hide_secrets
 from services.common.runtime.settings import AmqpSettings
 
@@ -24,12 +24,19 @@ class WorkQueue(StrEnum):
     """Parking queue."""
 
     OCR = "ocr"
+    PAGES = "pages"
     FETCH = "fetch"
 
 
-QUEUES = {WorkQueue.OCR: OCR_QUEUES, WorkQueue.FETCH: FETCH_QUEUES}
+QUEUES = {
+    WorkQueue.OCR: OCR_QUEUES,
+    WorkQueue.PAGES: PAGE_QUEUES,
+    WorkQueue.FETCH: FETCH_QUEUES,
+}
 
-Queue = Annotated[WorkQueue, typer.Option(help="Parked images (ocr) or downloads (fetch).")]
+Queue = Annotated[
+    WorkQueue, typer.Option(help="Parked images (ocr), pages (pages) or downloads (fetch).")
+]
 Codes = Annotated[list[str] | None, typer.Option("--code", help="Only this code; may be repeated.")]
 Reason = Annotated[str | None, typer.Option(help="Only reasons that contain this text.")]
 Limit = Annotated[int, typer.Option(min=1, help="Limit, the oldest first.")]

@@ -8,14 +8,12 @@ from services.cli.broker import told_of_servers
 from services.cli.errors import ExitStatus
 from services.cli.options import AsJson
 from services.cli.output import Output, cell, counted, run, table
-from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
-from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.reconciler.compare import TO_QUEUE, State
 from services.reconciler.settings import ReconcilerSettings
-from services.reconciler.walk import Report, make_pass
+from services.reconciler.walk import Report, compare_buckets
 
 MEANINGS = {
     State.IN_ORDER: "object and document agree",
@@ -56,7 +54,7 @@ def reconcile(
     min_age: MinAge = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the bucket with the documents; queue new, changed and removed objects."""
+    """Compare buckets with documents; queue new, changed and removed objects."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
@@ -72,12 +70,12 @@ def reconcile(
                 open_object_store(S3Settings()) as store,
                 open_index(MongoSettings()) as index,
             ):
-                report = await make_pass(
+                report = await compare_buckets(
                     settings,
                     store=store,
-                    images=ImageRepository(index.images),
+                    pages_bucket=S3Settings().pages_bucket,
+                    index=index,
                     amqp=AmqpSettings(),
-                    queues=OCR_QUEUES,
                     is_dry_run=dry_run,
                     allows_gone=allow_gone,
                     on_progress=on_progress,
@@ -112,7 +110,7 @@ def _for_people(report: Report, *, dry_run: bool) -> list[Any]:
     seen = counted({"objects": report.objects, "documents": report.documents})
     what = "nothing queued: dry run" if dry_run else f"{report.queued} queued"
     shown = [
-        table("Bucket and documents", ("state", "count", "meaning"), rows),
+        table("Buckets and documents", ("state", "count", "meaning"), rows),
         f"{seen} in {report.seconds:.1f} s; {what}",
     ]
     return [*shown, cell(HELD.format(report.held), "red")] if report.held else shown

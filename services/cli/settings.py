@@ -23,6 +23,9 @@ class CliSettings(BaseSettings):
     review_url: HttpUrl = Field(
         HttpUrl("http://127.0.0.1:8082"), description="URL of the review page."
     )
+    segmenter_url: HttpUrl = Field(
+        HttpUrl("http://127.0.0.1:8085"), description="URL of the segmenter's health and metrics."
+    )
     prometheus_url: HttpUrl = Field(HttpUrl("http://127.0.0.1:9000"), description="Prometheus.")
     timeout_seconds: float = Field(30.0, gt=0, le=3600, description="Connect and read timeout.")
     poll_seconds: float = Field(

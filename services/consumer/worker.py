@@ -5,7 +5,6 @@ See docs/decisions/0002-at-least-once-and-idempotent.md.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -20,19 +19,18 @@ from services.common.adapters.synthetic_events import INFERRED, ORIGIN_HEADER
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import collapse
 from services.common.domain.errors import (
+    ForeignEventError,
     ObjectNotFoundError,
-    PermanentError,
     PredictionRefusedError,
-    TransientError,
 )
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.domain.image import FORGOTTEN, Decision, ImageDocument
 from services.common.domain.jobs import RepredictJob, parse_job
 from services.common.domain.objects import ObjectInfo, ObjectTooLargeError
 from services.common.domain.page import LINES
-from services.common.domain.provenance import Provenance, from_metadata
+from services.common.domain.provenance import Provenance
 from services.common.domain.records import Prediction, Rejection
-from services.common.domain.sources import MOST_SOURCES, completed
+from services.common.domain.sources import MOST_SOURCES
 from services.consumer import documents
 from services.consumer.documents import NONE_KEPT, Code, Reading, needs_reading, reason_not_to
 from services.consumer.metrics import (
@@ -52,18 +50,6 @@ FORGOTTEN_DETAIL = (
     "this image is forgotten, so it was deleted again; "
     "`docreco forget KEY --allow-again` lets it be stored"
 )
-
-
-class ForeignEventError(PermanentError):
-    """The event belongs to another bucket."""
-
-    code = "foreign_event"
-
-
-class FetchNotFoundError(TransientError):
-    """An object refers to a fetch that is not recorded (yet)."""
-
-    code = "fetch_not_found"
 
 
 class Recogniser(Protocol):
@@ -136,7 +122,9 @@ class Worker:
             case EventKind.CREATED:
                 if event.key.endswith("/") and not event.size:
                     return "folder"  # an empty folder of the console
-                provenance = await self._provenance(event, is_last_attempt=is_last_attempt)
+                provenance = await self._fetches.provenance_of(
+                    event, is_last_attempt=is_last_attempt
+                )
                 known = [*await self._earlier(event), provenance]
                 return await self._stored(event, known, is_inferred=is_inferred)
             case EventKind.REMOVED:
@@ -240,24 +228,6 @@ class Worker:
             return _reading(stored.info, sha256, Rejection(code=error.code, detail=error.detail))
         prediction = answer.to_prediction(datetime.now(tz=UTC))
         return _reading(stored.info, sha256, prediction, (answer.width, answer.height))
-
-    async def _provenance(self, event: ObjectEvent, *, is_last_attempt: bool) -> Provenance:
-        """Return an object's provenance.
-
-        Raises:
-            FetchNotFoundError: The referenced fetch is not recorded (yet).
-        """
-        provenance = from_metadata(event.metadata)
-        if provenance.fetch_id is None:
-            return completed(provenance, event.key, event.occurred_at)
-        fetch = await self._fetches.get(provenance.fetch_id)
-        if fetch is None:
-            if is_last_attempt:  # index the image without its source
-                log.warning("fetch not found", id=event.document_id, fetch_id=provenance.fetch_id)
-                return provenance
-            raise FetchNotFoundError(f"fetch {provenance.fetch_id!r} not found"[:200])
-        known = fetch.provenance(provenance.fetched_at)
-        return replace(known, source_url=provenance.source_url or known.source_url)
 
 
 def _decided(

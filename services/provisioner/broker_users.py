@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from services.common.adapters.rabbitmq.retry_policy import (
     FETCH_QUEUES,
     OCR_QUEUES,
+    PAGE_QUEUES,
     REPREDICT_QUEUES,
 )
 from services.provisioner.settings import UsersSettings
@@ -48,13 +49,13 @@ def with_users(definitions: bytes, users: UsersSettings) -> bytes:
 def _users(users: UsersSettings) -> Iterator[_User]:
     """Yield the users.
 
-    MinIO redeclares its exchange at every event, so it may configure that one.
+    MinIO redeclares its exchanges at every event, so it may configure these.
 
     Reading the depth of a queue needs some permission (RabbitMQ 4.2.8, 4.3.1 and later). For a
     queue that a service does not consume it is ``write``: alone it allows nothing, as binding the
     queue also needs ``read`` on the exchange.
     """
-    events = r"^raw\.events$"
+    events = r"^raw\.events$|^pages\.events$"
     yield _User("minio", users.minio_password, configure=events, write=events)
     yield _User(
         *("fetcher", users.fetcher_password),
@@ -64,7 +65,13 @@ def _users(users: UsersSettings) -> Iterator[_User]:
     for name, password, consumed, measured in (
         ("consumer", users.consumer_password, (OCR_QUEUES.work, REPREDICT_QUEUES.work), ()),
         # To skip parked images, it must read the parking queue
-        ("reconciler", users.reconciler_password, (OCR_QUEUES.parked,), (OCR_QUEUES.work,)),
+        (
+            *("reconciler", users.reconciler_password),
+            (OCR_QUEUES.parked, PAGE_QUEUES.parked),
+            (OCR_QUEUES.work, PAGE_QUEUES.work),
+        ),
+        # Pages wait while too many images do
+        ("segmenter", users.segmenter_password, (PAGE_QUEUES.work,), (OCR_QUEUES.work,)),
         # To remove parked messages of deleted images, which hold source and annotation
         ("review", users.review_password, (OCR_QUEUES.parked, FETCH_QUEUES.parked), ()),
     ):

@@ -13,6 +13,7 @@ from services.common.adapters.collections import (
     IMAGES,
     LABEL_STUDIO,
     LISTS,
+    PAGES,
     REVIEW_LEASES,
     TOMBSTONES,
 )
@@ -26,7 +27,8 @@ ALL = ("find", "insert", "update", "remove")
 RIGHTS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "fetcher": {BATCHES: ALL, FETCHES: ALL, LISTS: ALL, HOSTS: WRITE, FORGOTTEN: READ},
     "consumer": {IMAGES: WRITE, TOMBSTONES: WRITE, FETCHES: READ, FORGOTTEN: READ},
-    "reconciler": {IMAGES: READ},
+    "reconciler": {IMAGES: READ, PAGES: READ},
+    "segmenter": {PAGES: WRITE, IMAGES: READ, FETCHES: READ, FORGOTTEN: READ},
     "review": {
         IMAGES: UPDATE,
         REVIEW_LEASES: WRITE,
@@ -57,6 +59,7 @@ def user_commands(database: str, users: UsersSettings) -> Iterator[tuple[Documen
         "consumer": users.consumer_password,
         "reconciler": users.reconciler_password,
         "review": users.review_password,
+        "segmenter": users.segmenter_password,
     }
     for name, rights in RIGHTS.items():
         if (password := passwords[name]) is None:

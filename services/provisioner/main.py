@@ -71,6 +71,11 @@ async def provision(
         steps: dict[str, Step] = {
             "queues and their users": partial(apply_definitions, management, definitions),
             "bucket": partial(set_up_bucket, store, notification_arn=settings.notification_arn),
+            "bucket of pages": partial(
+                set_up_bucket,
+                sibling(store, s3.pages_bucket),
+                notification_arn=settings.pages_notification_arn,
+            ),
             "bucket of submitted files": partial(
                 set_up_bucket,
                 sibling(store, s3.submitted_bucket),

@@ -42,6 +42,9 @@ class UsersSettings(BaseSettings):
     reconciler_password: ServicePassword = Field(
         None, description="Of ``reconciler``, which lists images and queues missing events."
     )
+    segmenter_password: ServicePassword = Field(
+        None, description="Of ``segmenter``, which cuts pages into lines."
+    )
     review_password: ServicePassword = Field(
         None,
         description="Of ``review``, which shows images, stores uploads and deletes on request.",
@@ -64,6 +67,9 @@ class ProvisionerSettings(BaseSettings):
     )
     notification_arn: str = Field(
         "arn:minio:sqs::RAW:amqp", description="MinIO's name of its AMQP target."
+    )
+    pages_notification_arn: str = Field(
+        "arn:minio:sqs::PAGES:amqp", description="Its name of that of the pages' events."
     )
     submitted_kept_days: int = Field(
         14, ge=1, le=3650, description="Retention of files submitted to the fetcher."

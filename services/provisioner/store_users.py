@@ -13,31 +13,34 @@ from minio.credentials.providers import StaticProvider
 from minio.error import MinioAdminException
 
 from services.common.domain.errors import ObjectStoreUnavailableError
+from services.common.domain.page import LINES, RENDERED
 from services.common.runtime.settings import S3Settings
 from services.provisioner.settings import UsersSettings
 
 ALREADY_ATTACHED = "PolicyChangeAlreadyApplied"
 FETCHED = "fetched/*"
 COLLECTED = "api/*"
-LINES = "lines/*"
 
 
-def policies(bucket: str, submitted: str) -> dict[str, dict[str, Any]]:
+def policies(bucket: str, submitted: str, pages: str) -> dict[str, dict[str, Any]]:
     """Return each service's policy by its user's name.
 
     Most may list the bucket: without that right, stores other than MinIO answer 403 instead of 404
     for a missing object. The OCR API, which decodes untrusted files, may not, and reads its own
     objects only. The reconciler needs objects' metadata, which in S3 requires the right to read.
     The review page deletes all versions of an object on request; the consumer deletes forgotten
-    images that came back. Submitted files belong to the fetcher alone.
+    images that came back. The segmenter writes lines and the pages of documents, and deletes what
+    came of a page that is gone. Submitted files belong to the fetcher alone.
 
     Args:
         bucket: Of images.
         submitted: Bucket of submitted files.
+        pages: Bucket of pages.
     """
+    all_pages = f"arn:aws:s3:::{pages}/*"
     everything = f"arn:aws:s3:::{bucket}/*"
     fetched = f"arn:aws:s3:::{bucket}/{FETCHED}"
-    lines = f"arn:aws:s3:::{bucket}/{LINES}"
+    lines = f"arn:aws:s3:::{bucket}/{LINES}*"
     collected = f"arn:aws:s3:::{bucket}/{COLLECTED}"
     deleting = ["s3:GetObject", "s3:DeleteObject", "s3:DeleteObjectVersion"]
     listing_versions = (["s3:ListBucketVersions"], f"arn:aws:s3:::{bucket}")
@@ -54,7 +57,20 @@ def policies(bucket: str, submitted: str) -> dict[str, dict[str, Any]]:
             ),
         ),
         "consumer": _policy(bucket, (deleting, everything), listing_versions),
-        "reconciler": _policy(bucket, (["s3:GetObject"], everything)),
+        "reconciler": _policy(
+            bucket,
+            (["s3:GetObject"], everything),
+            (["s3:GetObject"], all_pages),
+            (["s3:GetBucketLocation", "s3:ListBucket"], f"arn:aws:s3:::{pages}"),
+        ),
+        "segmenter": _policy(
+            pages,
+            (deleting, all_pages),
+            (["s3:ListBucketVersions"], f"arn:aws:s3:::{pages}"),
+            (["s3:PutObject"], f"arn:aws:s3:::{pages}/{RENDERED}*"),
+            (["s3:ListBucket"], f"arn:aws:s3:::{bucket}"),
+            (["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], lines),
+        ),
         "review": _policy(
             bucket,
             (deleting, everything),
@@ -97,9 +113,12 @@ def apply_store_users(settings: S3Settings, users: UsersSettings) -> None:
         "consumer": users.consumer_password,
         "reconciler": users.reconciler_password,
         "review": users.review_password,
+        "segmenter": users.segmenter_password,
     }
     admin = _open(settings)
-    for name, policy in policies(settings.bucket, settings.submitted_bucket).items():
+    for name, policy in policies(
+        settings.bucket, settings.submitted_bucket, settings.pages_bucket
+    ).items():
         if (password := passwords[name]) is not None:
             _ask(partial(admin.policy_add, name, policy=policy))
             _ask(partial(admin.user_add, name, password.get_secret_value()))

@@ -8,6 +8,9 @@ from typing import NamedTuple
 from services.common.adapters.synthetic_events import time_of
 from services.common.domain.image import ImageDocument
 from services.common.domain.objects import ObjectInfo
+from services.common.domain.page import PageDocument
+
+Document = ImageDocument | PageDocument
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -44,11 +47,11 @@ class Pair(NamedTuple):
 
     key: str
     listed: ObjectInfo | None
-    document: ImageDocument | None
+    document: Document | None
 
 
 async def pairs(
-    objects: AsyncIterator[ObjectInfo], documents: AsyncIterator[ImageDocument]
+    objects: AsyncIterator[ObjectInfo], documents: AsyncIterator[Document]
 ) -> AsyncIterator[Pair]:
     """Merge two streams that are sorted by key, in constant memory.
 
@@ -112,7 +115,7 @@ def _difference(pair: Pair) -> State:
     return State.IN_ORDER
 
 
-def _is_later(listed: ObjectInfo, document: ImageDocument) -> bool:
+def _is_later(listed: ObjectInfo, document: Document) -> bool:
     """Whether the object was rewritten: the same bytes may come from another source."""
     sequencer = document.sequencer
     return sequencer is None or listed.stored_at - time_of(sequencer) >= _MILLISECOND

@@ -11,7 +11,6 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, open_index
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import check_broker
-from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
 from services.common.domain.errors import UnavailableError
 from services.common.runtime.health import health_router, running
 from services.common.runtime.logs import configure_logging
@@ -30,7 +29,7 @@ from services.reconciler.metrics import (
     REMOVALS_HELD,
 )
 from services.reconciler.settings import ReconcilerSettings
-from services.reconciler.walk import Report, make_pass
+from services.reconciler.walk import Report, compare_buckets
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -76,8 +75,9 @@ async def compare_and_publish(
 ) -> bool:
     """Run a pass and set the metrics; return whether it succeeded."""
     try:
-        images = ImageRepository(index.images)
-        report = await make_pass(settings, store=store, images=images, amqp=amqp, queues=OCR_QUEUES)
+        report = await compare_buckets(
+            settings, store=store, pages_bucket=S3Settings().pages_bucket, index=index, amqp=amqp
+        )
     except UnavailableError as error:
         log.warning("pass failed", code=error.code, error=str(error))
         PASSES.labels(outcome="failed").inc()

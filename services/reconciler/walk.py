@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.object_store import ObjectStore
+from services.common.adapters.mongo import Database
+from services.common.adapters.object_store import ObjectStore, sibling
+from services.common.adapters.page_repository import PageRepository
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher, open_queue
-from services.common.adapters.rabbitmq.retry_policy import Queues
+from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, PAGE_QUEUES, Queues
 from services.common.adapters.synthetic_events import (
     INFERRED,
     ORIGIN_HEADER,
@@ -23,12 +25,11 @@ from services.common.adapters.synthetic_events import (
 )
 from services.common.domain.errors import PipelineError
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
-from services.common.domain.image import ImageDocument
-from services.common.domain.image_filter import ImageFilter
 from services.common.runtime.settings import AmqpSettings
 from services.reconciler.compare import (
     MOST_REMOVALS,
     TO_QUEUE,
+    Document,
     Pair,
     State,
     judge,
@@ -46,6 +47,7 @@ MOST_PARKED = 200_000
 """Limit of remembered parked messages (60 MB); with more, a pass only counts."""
 ROOM_POLL_SECONDS = 1.0
 
+Documents = ImageRepository | PageRepository
 Parked = set[tuple[str, str | None]]
 """``_id`` and ETag of each parked notification; a removal has no ETag."""
 
@@ -61,6 +63,17 @@ class Report:
     objects: int = 0
     documents: int = 0
     seconds: float = 0.0
+
+    def __add__(self, other: "Report") -> "Report":
+        """Return what two passes found and did together."""
+        return Report(
+            found=self.found + other.found,
+            queued=self.queued + other.queued,
+            held=self.held + other.held,
+            objects=self.objects + other.objects,
+            documents=self.documents + other.documents,
+            seconds=self.seconds + other.seconds,
+        )
 
 
 class Reconciler:
@@ -80,7 +93,7 @@ class Reconciler:
         self,
         *,
         store: ObjectStore,
-        images: ImageRepository,
+        images: Documents,
         publisher: Publisher | None,
         queues: Queues,
         settings: ReconcilerSettings,
@@ -132,10 +145,10 @@ class Reconciler:
         report.seconds = asyncio.get_running_loop().time() - began
         return report
 
-    async def _documents(self) -> AsyncGenerator[ImageDocument, None]:
+    async def _documents(self) -> AsyncGenerator[Document, None]:
         """Yield the bucket's documents by ``_id``."""
         async for page in self._images.scan(
-            ImageFilter(),
+            None,
             page=DOCUMENT_PAGE,
             fields={"key": 1, "etag": 1, "status": 1, "sequencer": 1},
             prefix=f"{self._store.bucket}/",
@@ -239,11 +252,46 @@ def notification_for(bucket: str, pair: Pair) -> bytes:
     return removed_notification(bucket, pair.key, sequencer=shown or "0", occurred_at=now)
 
 
+async def compare_buckets(
+    settings: ReconcilerSettings,
+    *,
+    store: ObjectStore,
+    pages_bucket: str,
+    index: Database,
+    amqp: AmqpSettings,
+    is_dry_run: bool = False,
+    allows_gone: bool = False,
+    on_progress: Callable[[Report], None] = lambda _: None,
+) -> Report:
+    """Make a pass of the bucket of images and one of the bucket of pages.
+
+    Raises:
+        UnavailableError: A server is missing; what was queued until then is queued.
+    """
+    work: list[tuple[ObjectStore, Documents, Queues]] = [
+        (sibling(store, pages_bucket), PageRepository(index.pages), PAGE_QUEUES),
+        (store, ImageRepository(index.images), OCR_QUEUES),
+    ]
+    done = Report()
+    for bucket, documents, queues in work:
+        done += await make_pass(
+            settings,
+            store=bucket,
+            images=documents,
+            amqp=amqp,
+            queues=queues,
+            is_dry_run=is_dry_run,
+            allows_gone=allows_gone,
+            on_progress=on_progress,
+        )
+    return done
+
+
 async def make_pass(
     settings: ReconcilerSettings,
     *,
     store: ObjectStore,
-    images: ImageRepository,
+    images: Documents,
     amqp: AmqpSettings,
     queues: Queues,
     is_dry_run: bool = False,

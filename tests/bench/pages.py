@@ -37,8 +37,9 @@ from rich.table import Table
 from scipy.optimize import linear_sum_assignment
 from shapely import LineString, Polygon, intersection, make_valid, union_all
 
-from services.segmenter.crops import cut_line, encode_line
+from services.common.domain.page import Line
 from services.segmenter.detection import Detector, Pixels, load_detector
+from services.segmenter.pictures import Picture, cut_lines
 from services.segmenter.reading_order import reading_order
 
 COVERED, HALF, SAME, RELATED = 0.8, 0.5, 0.5, 0.3
@@ -121,8 +122,7 @@ def measure(detector: Detector, archive: Path) -> Tally:
         found = [line.quad for line in detector.find(pixels)]
         quads = [found[at] for at in reading_order(found)]
         detected = time.process_time()
-        for quad in quads:
-            encode_line(cut_line(pixels, quad))
+        cut_lines(Picture(pixels, ()), [Line(quad=quad) for quad in quads])
         tally.seconds["decode"] += decoded - started
         tally.seconds["detect"] += detected - decoded
         tally.seconds["cut"] += time.process_time() - detected

@@ -177,7 +177,7 @@ def test_local_passwords_are_those_that_production_refuses() -> None:
 
 
 def test_services_are_no_administrators() -> None:
-    for name in ("fetcher", "consumer", "reconciler", "review"):
+    for name in ("fetcher", "consumer", "reconciler", "review", "segmenter"):
         environment = SERVICES[name]["environment"]
         assert environment["S3_ACCESS_KEY_ID"] == name
         assert environment["AMQP_URL"].startswith(f"amqp://{name}:")

@@ -168,6 +168,7 @@ def test_rights_in_rabbitmq_are_those_of_the_provisioner(overlay: str) -> None:
         fetcher_password=password,
         consumer_password=password,
         reconciler_password=password,
+        segmenter_password=password,
         review_password=password,
         minio_password=password,
         monitoring_password=password,

@@ -21,7 +21,14 @@ PROMETHEUS = ROOT / "prometheus"
 RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
 RULE_TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 FILES = {path.stem for path in (PROMETHEUS / "targets").glob("*.yml")}
-SCALED = {"ocr-api": 8080, "fetcher": 8081, "consumer": 8083, "reconciler": 8084, "review": 8082}
+SCALED = {
+    "ocr-api": 8080,
+    "fetcher": 8081,
+    "review": 8082,
+    "consumer": 8083,
+    "reconciler": 8084,
+    "segmenter": 8085,
+}
 """Jobs that compose may run several of, each with its port."""
 
 

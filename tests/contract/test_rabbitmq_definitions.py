@@ -14,6 +14,7 @@ from services.common.adapters.rabbitmq.retry_policy import (
     FETCH_QUEUES,
     HOST_HEADER,
     OCR_QUEUES,
+    PAGE_QUEUES,
     REPREDICT_QUEUES,
     Queues,
 )
@@ -27,7 +28,7 @@ LOOKS = 100_000
 """At a parking queue; RabbitMQ 4 drops what was looked at 20 times unless told otherwise."""
 
 
-@pytest.mark.parametrize("queues", [OCR_QUEUES, FETCH_QUEUES, REPREDICT_QUEUES])
+@pytest.mark.parametrize("queues", [OCR_QUEUES, PAGE_QUEUES, FETCH_QUEUES, REPREDICT_QUEUES])
 def test_every_queue_that_is_named_is_declared(queues: Queues) -> None:
     assert {*queues.consumed, *queues.delays, queues.parked} <= QUEUES.keys()
     for name in queues.consumed:
@@ -55,7 +56,7 @@ def test_work_on_one_host_is_in_one_queue_with_one_active_consumer() -> None:
     assert FETCH_QUEUES.members in QUEUES
 
 
-@pytest.mark.parametrize("queues", [OCR_QUEUES, FETCH_QUEUES])
+@pytest.mark.parametrize("queues", [OCR_QUEUES, PAGE_QUEUES, FETCH_QUEUES])
 def test_delays_last_as_long_as_the_code_thinks(queues: Queues) -> None:
     seconds = [QUEUES[name]["x-message-ttl"] / 1000 for name in queues.delays]
 
@@ -75,7 +76,10 @@ def test_deliveries_may_be_held_longer_than_any_download(path: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("queue", [OCR_QUEUES.parked, FETCH_QUEUES.parked, "raw.unrouted"])
+@pytest.mark.parametrize(
+    "queue",
+    [OCR_QUEUES.parked, PAGE_QUEUES.parked, FETCH_QUEUES.parked, "raw.unrouted", "pages.unrouted"],
+)
 def test_looking_never_uses_up_what_is_kept_for_people(queue: str) -> None:
     limits = [
         policy["definition"].get("delivery-limit", 0)
@@ -91,7 +95,8 @@ def test_looking_never_uses_up_what_is_kept_for_people(queue: str) -> None:
     [
         ("fetcher", (*FETCH_QUEUES.delays, *FETCH_QUEUES.consumed, FETCH_QUEUES.members)),
         ("consumer", (OCR_QUEUES.work, REPREDICT_QUEUES.work)),
-        ("reconciler", (OCR_QUEUES.work, OCR_QUEUES.parked)),
+        ("reconciler", (OCR_QUEUES.work, OCR_QUEUES.parked, PAGE_QUEUES.work, PAGE_QUEUES.parked)),
+        ("segmenter", (OCR_QUEUES.work, PAGE_QUEUES.work)),
         ("review", (OCR_QUEUES.parked,)),
     ],
 )

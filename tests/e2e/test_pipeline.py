@@ -9,7 +9,9 @@ import pytest
 from aiohttp import ClientSession, FormData
 
 from infra.local.site import FOLDER
+from services.common.adapters.object_store import sibling
 from tests.support.images import line_image
+from tests.support.pages import LEFT_LINES, RIGHT_LINES, page_file
 from tests.support.pipeline import Client, Pipeline
 from tests.support.waiting import eventually
 from tests.support.web import WebSite
@@ -64,6 +66,22 @@ async def test_upload_straight_to_the_bucket_takes_the_same_path(client: Client)
     assert (source["kind"], source["collection"]) == ("console", "scans")
     assert document["annotation"] is None
     assert document["uploaded_by"]
+
+
+async def test_page_in_its_bucket_becomes_read_lines(client: Client) -> None:
+    key = f"scans/{uuid4().hex}.png"
+    pages = sibling(client.store, "pages")
+    await pages.write(key, page_file(), content_type="image/png", metadata={})
+
+    lines = len(LEFT_LINES) + len(RIGHT_LINES)
+    of_page = {"page.id": f"pages/{key}", "prediction.text": {"$type": "string"}}
+    await client.count_reaches(lines, of_page)
+    read = [each async for each in client.index.images.find(of_page, sort=[("page.order", 1)])]
+    await pages.delete(key)
+
+    assert [each["prediction"]["text"] for each in read] == [*LEFT_LINES, *RIGHT_LINES]
+    assert {each["sources"][0]["kind"] for each in read} == {"page"}
+    await client.count_reaches(lines, {"page.id": f"pages/{key}", "status": "removed"})
 
 
 async def test_same_list_again_stores_nothing_twice(

@@ -20,7 +20,7 @@ from tests.support.ocr_api import scripted_ocr_api
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("mongo_environment")]
 
-SERVICES = ("OCR", "FETCHER", "CONSUMER", "REVIEW", "RECONCILER", "PROMETHEUS")
+SERVICES = ("OCR", "FETCHER", "CONSUMER", "REVIEW", "RECONCILER", "SEGMENTER", "PROMETHEUS")
 
 
 @pytest.fixture
@@ -150,6 +150,7 @@ async def test_doctor_finds_the_servers_well() -> None:
         "consumer": "ok",
         "review page": "ok",
         "reconciler": "ok",
+        "segmenter": "ok",
         "Prometheus": "unreachable",  # the stand-in has no /-/ready
         "MinIO": "ok",
         "RabbitMQ": "ok",

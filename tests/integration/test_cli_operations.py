@@ -17,6 +17,7 @@ from services.common.adapters.rabbitmq.messaging import Publisher, open_publishe
 from services.common.adapters.rabbitmq.retry_policy import (
     FETCH_QUEUES,
     OCR_QUEUES,
+    PAGE_QUEUES,
     REPREDICT_QUEUES,
     Delivery,
     decide_retry,
@@ -32,6 +33,8 @@ QUEUES = {
     OCR_QUEUES.work,
     OCR_QUEUES.parked,
     REPREDICT_QUEUES.work,
+    PAGE_QUEUES.work,
+    PAGE_QUEUES.parked,
     FETCH_QUEUES.partitions[0],
     FETCH_QUEUES.parked,
 }
@@ -89,7 +92,8 @@ async def site(
         open_index(mongo_settings) as index,
         open_publisher(private_amqp_settings) as publisher,
     ):
-        await store.client.create_bucket(Bucket=store.bucket)
+        for bucket in (store.bucket, s3_settings.pages_bucket):
+            await store.client.create_bucket(Bucket=bucket)
         yield Site(store, index, publisher)
 
 

@@ -32,6 +32,7 @@ def users_with(password: SecretStr) -> UsersSettings:
         fetcher_password=password,
         consumer_password=password,
         reconciler_password=password,
+        segmenter_password=password,
         review_password=password,
     )
 

@@ -22,6 +22,7 @@ from services.common.adapters.rabbitmq.messaging import Publisher, open_publishe
 from services.common.adapters.rabbitmq.retry_policy import (
     FETCH_QUEUES,
     OCR_QUEUES,
+    PAGE_QUEUES,
     REPREDICT_QUEUES,
 )
 from services.common.adapters.synthetic_events import sequencer_at, stored_notification
@@ -68,7 +69,7 @@ async def site(
     queues = {OCR_QUEUES.work, *OCR_QUEUES.delays, OCR_QUEUES.parked, REPREDICT_QUEUES.work}
     connection = await aio_pika.connect(str(private_amqp_settings.url))
     async with connection, connection.channel() as channel:
-        for queue in queues | {FETCH_QUEUES.parked}:
+        for queue in queues | {FETCH_QUEUES.parked, PAGE_QUEUES.work, PAGE_QUEUES.parked}:
             await channel.declare_queue(queue, durable=True, arguments={"x-queue-type": "quorum"})
     async with (
         open_object_store(s3_settings) as store,
@@ -76,7 +77,8 @@ async def site(
         open_publisher(private_amqp_settings) as publisher,
         scripted_ocr_api() as ocr_api,
     ):
-        await store.client.create_bucket(Bucket=store.bucket)
+        for bucket in (store.bucket, s3_settings.pages_bucket):
+            await store.client.create_bucket(Bucket=bucket)
         environment = environment_of(s3_settings, mongo_settings, private_amqp_settings)
         environment["CONSUMER_OCR_URL"] = str(ocr_api.url)
         yield Site(store, index, publisher, ocr_api, environment)

@@ -43,6 +43,7 @@ USERS = UsersSettings(
     fetcher_password=PASSWORD,
     consumer_password=PASSWORD,
     reconciler_password=PASSWORD,
+    segmenter_password=PASSWORD,
     review_password=PASSWORD,
     minio_password=PASSWORD,
     monitoring_password=PASSWORD,
@@ -181,14 +182,20 @@ async def test_rights_in_rabbitmq_are_the_least_that_work_needs(servers: Address
         return [found[name][kind] for kind in ("configure", "write", "read")]
 
     publish = r"^amq\.default$"
-    assert rights("minio") == [r"^raw\.events$", r"^raw\.events$", NOTHING]
+    events = r"^raw\.events$|^pages\.events$"
+    assert rights("minio") == [events, events, NOTHING]
     assert rights("fetcher") == [
         NOTHING,
         rf"{publish}|^fetch\.hosts$|^fetch\.retry\.5s$|^fetch\.retry\.1m$|^fetch\.retry\.10m$",
         r"^fetch\.jobs\.[0-9]+$|^fetch\.members$",
     ]
     assert rights("consumer") == [NOTHING, publish, r"^ocr\.jobs$|^ocr\.repredict$"]
-    assert rights("reconciler") == [NOTHING, rf"{publish}|^ocr\.jobs$", r"^ocr\.parked$"]
+    assert rights("reconciler") == [
+        NOTHING,
+        rf"{publish}|^ocr\.jobs$|^pages\.jobs$",
+        r"^ocr\.parked$|^pages\.parked$",
+    ]
+    assert rights("segmenter") == [NOTHING, rf"{publish}|^ocr\.jobs$", r"^pages\.jobs$"]
     assert rights("review") == [NOTHING, publish, r"^ocr\.parked$|^fetch\.parked$"]
     assert rights("monitoring") == [NOTHING, NOTHING, NOTHING]
 

@@ -19,7 +19,7 @@ def target_at_once(amqp_url: str) -> dict[str, str]:
     return {
         name.removesuffix("RAW") + "NOW": value
         for name, value in usual.items()
-        if "_QUEUE_" not in name
+        if name.endswith("_RAW") and "_QUEUE_" not in name
     }
 
 

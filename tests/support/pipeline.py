@@ -185,6 +185,7 @@ async def open_pipeline(
                 services.consumer(home, addresses),
                 services.review(home, addresses),
                 _hasty(services.reconciler(home, addresses)),
+                services.segmenter(home, addresses),
             )
         }
         async with services.running(supervisor, list(programs.values())):

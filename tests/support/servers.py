@@ -53,6 +53,7 @@ def s3_settings_of(servers: Addresses) -> S3Settings:
         access_key_id=servers.s3_access_key_id,
         secret_access_key=servers.s3_secret_access_key,
         bucket=name,
+        pages_bucket=f"{name}-pages",
         submitted_bucket=f"{name}-submitted",
     )
 
@@ -66,6 +67,7 @@ def environment_of(*settings: S3Settings | MongoSettings | AmqpSettings) -> dict
             found["S3_ACCESS_KEY_ID"] = each.access_key_id
             found["S3_SECRET_ACCESS_KEY"] = each.secret_access_key.get_secret_value()
             found["S3_BUCKET"] = each.bucket
+            found["S3_PAGES_BUCKET"] = each.pages_bucket
         elif isinstance(each, MongoSettings):
             found |= {"MONGO_URL": str(each.url), "MONGO_DATABASE": each.database}
         else:

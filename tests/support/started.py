@@ -18,6 +18,7 @@ START = {
     "fetcher": "",
     "reconciler": "",
     "review": "",
+    "segmenter": "register_pages()",
 }
 """Initialisation of a service's metrics at start, beside their import."""
 ENGINE = {"engine": "rapidocr", "model_version": "1"}

@@ -15,14 +15,18 @@ from services.common.adapters.mongo import Collection
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.retry_policy import Delivery
 from services.common.adapters.synthetic_events import removed_notification, stored_notification
-from services.common.domain.errors import ObjectNotFoundError, PredictionRefusedError
+from services.common.domain.errors import (
+    ForeignEventError,
+    ObjectNotFoundError,
+    PredictionRefusedError,
+)
 from services.common.domain.image import ImageDocument
 from services.common.domain.jobs import job_for
 from services.common.domain.objects import ObjectInfo, ObjectTooLargeError, StoredObject
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.domain.records import Annotation
 from services.consumer.ocr_client import OcrAnswer
-from services.consumer.worker import ForeignEventError, Worker
+from services.consumer.worker import Worker
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 IMAGE = b"bytes of a line"

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.segmenter.crops import cut_line, encode_line
+from services.common.domain.page import Line
 from services.segmenter.detection import PaddleDetector, ProbabilityMap, load_detector
 from services.segmenter.joining import Box, join_pieces
+from services.segmenter.pictures import Picture, cut_lines
 from services.segmenter.reading_order import reading_order
 from tests.support.pages import LEFT_LINES, RIGHT_LINES, draw_page, to_pixels
 
@@ -75,17 +76,13 @@ def test_line_is_cut_level() -> None:
     quad = (50, 100, 249, 60, 253, 80, 54, 120)
     cv2.fillConvexPoly(page, np.array(quad, np.int32).reshape(4, 2), (0, 0, 0))
 
-    line = cut_line(page, quad)
+    [file] = cut_lines(Picture(page, ()), [Line(quad=quad)])
 
-    assert line.shape == (20, 203, 3)
-    assert line[2:-2, 2:-2].max() < 40
-
-
-def test_line_is_stored_without_loss() -> None:
-    line = np.random.default_rng(7).integers(0, 255, (20, 90, 3), np.uint8)
-
-    with Image.open(BytesIO(encode_line(line))) as image:
-        assert (np.asarray(image.convert("RGB")) == line).all()
+    with Image.open(BytesIO(file)) as line:
+        pixels = np.asarray(line.convert("RGB"))
+    assert abs(pixels.shape[1] - 203) < 3
+    assert abs(pixels.shape[0] - 20) < 3
+    assert np.median(pixels) == 0
 
 
 def test_box_reads_to_the_right_or_upwards() -> None:

@@ -26,7 +26,16 @@ def build() -> Dashboard:
         uid=UID,
         description="The stages an image passes, left to right, and the servers they need.",
         since="now-1h",
-        blocks=[_stages(), _flow(), _failures(), _reconciler(), _ocr_api(), _servers(), _storage()],
+        blocks=[
+            _stages(),
+            _flow(),
+            _failures(),
+            _reconciler(),
+            _pages(),
+            _ocr_api(),
+            _servers(),
+            _storage(),
+        ],
     )
 
 
@@ -133,7 +142,8 @@ def _failures() -> Block:
         "the work queue again: see MessagesParked in docs/monitoring.md.",
         "short",
         Query(
-            'sum by (queue) (rabbitmq_queue_messages{queue=~"(ocr|fetch)[.]parked"})', "{{queue}}"
+            'sum by (queue) (rabbitmq_queue_messages{queue=~"(ocr|pages|fetch)[.]parked"})',
+            "{{queue}}",
         ),
         width=8,
         steps=((None, GREEN), (1, RED)),
@@ -141,9 +151,10 @@ def _failures() -> Block:
     )
     unrouted = number(
         "Events that found no queue",
-        "Any but zero is an alert: the binding of raw.events is missing. Run the provisioner.",
+        "Any but zero is an alert: a binding of raw.events or pages.events is missing. Run the "
+        "provisioner.",
         "short",
-        Query('sum(rabbitmq_queue_messages{queue="raw.unrouted"})', "unrouted"),
+        Query('sum(rabbitmq_queue_messages{queue=~"(raw|pages)[.]unrouted"})', "unrouted"),
         width=8,
         steps=((None, GREEN), (1, RED)),
         decimals=0,
@@ -208,6 +219,49 @@ def _reconciler() -> Block:
         decimals=0,
     )
     return Block("Reconciler", [age, differing, held, found])
+
+
+def _pages() -> Block:
+    """What the segmenter makes of pages."""
+    outcomes = series(
+        "Pages by outcome",
+        "segmented is well; rendered is a PDF or TIFF, whose pages follow. rejected: docreco pages "
+        "list --status rejected says why. postponed: pages wait while many images do.",
+        "cpm",
+        Query(
+            "sum by (outcome, code) (rate(segmenter_pages_total[$__rate_interval])) * 60 > 0",
+            "{{outcome}} {{code}}",
+        ),
+        stacked=True,
+    )
+    lines = series(
+        "Lines by state",
+        "new ones go to the OCR API. gone: a newer detector did not find them again. superseded: "
+        "neither, but somebody has annotated them, so they stay.",
+        "cpm",
+        Query("sum by (state) (rate(segmenter_lines_total[$__rate_interval])) * 60", "{{state}}"),
+    )
+    found = series(
+        "Lines found on a page",
+        "The median falls to a few: pages are turned, or too faint; look at them.",
+        "short",
+        Query(
+            "histogram_quantile(0.5, sum by (le)"
+            " (rate(segmenter_lines_per_page_bucket[$__rate_interval])))",
+            "median",
+        ),
+    )
+    took = series(
+        "Time of a page, by step",
+        "The 95th of 100. detect grows with the cores' load; cut with the number of lines.",
+        "s",
+        Query(
+            "histogram_quantile(0.95, sum by (le, step)"
+            " (rate(segmenter_page_duration_seconds_bucket[$__rate_interval])))",
+            "{{step}}",
+        ),
+    )
+    return Block("Pages", [outcomes, lines, found, took])
 
 
 def _ocr_api() -> Block:

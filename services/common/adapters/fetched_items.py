@@ -6,11 +6,26 @@ Only the fetcher inserts items and writes outcomes.
 
 from collections.abc import AsyncIterator
 from collections.abc import Collection as AnyCollection
+from dataclasses import replace
 from datetime import datetime
+
+import structlog
 
 from services.common.adapters.documents import typed
 from services.common.adapters.mongo import Collection, Document
 from services.common.domain.batch_item import BatchItem
+from services.common.domain.errors import TransientError
+from services.common.domain.events import ObjectEvent
+from services.common.domain.provenance import Provenance, from_metadata
+from services.common.domain.sources import completed
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class FetchNotFoundError(TransientError):
+    """An object refers to a fetch that is not recorded (yet)."""
+
+    code = "fetch_not_found"
 
 
 class FetchedItems:
@@ -27,6 +42,24 @@ class FetchedItems:
         """Return an item, or None."""
         found = await self._collection.find_one({"_id": item_id})
         return None if found is None else typed(BatchItem, found)
+
+    async def provenance_of(self, event: ObjectEvent, *, is_last_attempt: bool) -> Provenance:
+        """Return where a stored object is from, by its metadata or the item that this refers to.
+
+        Raises:
+            FetchNotFoundError: That item is not recorded (yet).
+        """
+        provenance = from_metadata(event.metadata)
+        if provenance.fetch_id is None:
+            return completed(provenance, event.key, event.occurred_at)
+        item = await self.get(provenance.fetch_id)
+        if item is None:
+            if is_last_attempt:  # index the object without its source
+                log.warning("fetch not found", id=event.document_id, fetch_id=provenance.fetch_id)
+                return provenance
+            raise FetchNotFoundError(f"fetch {provenance.fetch_id!r} not found"[:200])
+        known = item.provenance(provenance.fetched_at)
+        return replace(known, source_url=provenance.source_url or known.source_url)
 
     async def that_stored(self, key: str, *, before: datetime, limit: int) -> list[BatchItem]:
         """Return the items that led to an object before a time, oldest first."""

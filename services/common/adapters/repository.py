@@ -64,17 +64,17 @@ class Repository(Generic[D, F]):
             yield typed(self._kind, found)
 
     async def scan(
-        self, where: F, *, page: int, fields: Mapping[str, int], prefix: str = ""
+        self, where: F | None, *, page: int, fields: Mapping[str, int], prefix: str = ""
     ) -> AsyncIterator[list[D]]:
         """Yield matching documents by ``_id``, in pages, as idle cursors expire.
 
         Args:
-            where: Filter.
+            where: Filter; None: all.
             page: Documents per page.
             fields: Projection.
             prefix: Prefix of ``_id``.
         """
-        last, query = prefix, self._to_query(where)
+        last, query = prefix, {} if where is None else self._to_query(where)
         end = {"$lt": f"{prefix[:-1]}{chr(ord(prefix[-1]) + 1)}"} if prefix else {}
         while True:
             query["_id"] = {"$gt": last, **end}

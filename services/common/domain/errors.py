@@ -63,6 +63,12 @@ class InvalidEventError(PermanentError):
     code = "invalid_event"
 
 
+class ForeignEventError(PermanentError):
+    """The event belongs to another bucket."""
+
+    code = "foreign_event"
+
+
 class ObjectNotFoundError(PermanentError):
     """No object has this key."""
 

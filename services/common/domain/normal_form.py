@@ -171,7 +171,7 @@ def to_normal_file(
         NoImageError: It is not an image, or corrupt.
         TooManyPixelsError: It has to be decoded, and is too large for that.
     """
-    with _opened(content, max_pixels) as image:
+    with opened_image(content, max_pixels) as image:
         difference = _difference(image, content, readable, max_pixels)
         if difference is None:
             return NormalFile(content, BY_PILLOW_NAME[image.format or ""], None)
@@ -185,7 +185,7 @@ def is_shown_alike(content: bytes) -> bool:
     Takes up to seconds: call it in a thread.
     """
     try:
-        with _opened(content, MAX_PIXELS) as image:
+        with opened_image(content, MAX_PIXELS) as image:
             difference = _difference(image, content, SHOWN, MAX_PIXELS)
     except (NoImageError, TooManyPixelsError):
         return False
@@ -194,7 +194,7 @@ def is_shown_alike(content: bytes) -> bool:
 
 
 @contextmanager
-def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
+def opened_image(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
     """Open a file; translate Pillow's errors."""
     try:
         with open_image(content) as image:

@@ -228,11 +228,13 @@ def line_key(page_sha256: str, line: str) -> str:
     return f"{LINES}{page_sha256[:2]}/{page_sha256}/{line}.webp"
 
 
-def page_to_metadata(page: PageOfLine) -> dict[str, str]:
+def page_to_metadata(page: PageOfLine | None) -> dict[str, str]:
     """Encode as user metadata of a line's object, each name with ``page-`` before it.
 
     The group is left out where it is the page itself.
     """
+    if page is None:
+        return {}
     known = page.model_dump(exclude_none=True)
     if page.group == page.id:
         del known["group"]

@@ -1,6 +1,7 @@
 """User metadata of an object in ``raw``: where the image came from, as header-safe ASCII."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, cast, get_args
@@ -53,9 +54,14 @@ class Provenance:
     """Of a line that was cut out of a page."""
 
 
-def to_metadata(provenance: Provenance) -> dict[str, str]:
-    """Encode as user metadata; ``fetch-id`` refers to values that do not fit."""
-    metadata = _of_page(provenance)
+def to_metadata(provenance: Provenance, needed: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Encode as user metadata; ``fetch-id`` refers to values that do not fit.
+
+    Args:
+        provenance: What is encoded.
+        needed: Further values, for which there must be room.
+    """
+    metadata = {**(needed or {}), **_of_page(provenance)}
     if provenance.batch_id is not None:
         metadata["batch-id"] = provenance.batch_id
     if provenance.fetched_at is not None:

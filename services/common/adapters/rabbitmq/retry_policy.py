@@ -106,6 +106,9 @@ class Queues:
 OCR_QUEUES = Queues("ocr.jobs", ("ocr.retry.5s", "ocr.retry.1m", "ocr.retry.10m"), "ocr.parked")
 REPREDICT_QUEUES = Queues("ocr.repredict", OCR_QUEUES.delays, OCR_QUEUES.parked)
 """Images to read again when ``ocr.jobs`` is idle; retries return through ``ocr.jobs``."""
+PAGE_QUEUES = Queues(
+    "pages.jobs", ("pages.retry.5s", "pages.retry.1m", "pages.retry.10m"), "pages.parked"
+)
 FETCH_QUEUES = Queues(
     "fetch.jobs",
     ("fetch.retry.5s", "fetch.retry.1m", "fetch.retry.10m"),

@@ -1,0 +1,121 @@
+"""``docreco pages``: which pages are here, and what came of each."""
+
+from typing import Annotated, Any
+
+import typer
+
+from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
+from services.cli.output import Output, cell, run, table
+from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.mongo import open_index
+from services.common.adapters.page_repository import PageFilter, PageRepository
+from services.common.domain.image import ImageDocument
+from services.common.domain.image_filter import ImageFilter
+from services.common.domain.page import Line, PageDocument, PageStatus
+from services.common.runtime.settings import MongoSettings, S3Settings
+
+app = typer.Typer(no_args_is_help=True, help="Pages, and the lines that were found on them.")
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+
+
+@app.command("list", epilog=EXIT_STATUSES)
+def list_pages(
+    *,
+    status: Annotated[PageStatus | None, typer.Option(help="Only these.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Only those that this batch brought.")] = None,
+    document: Annotated[
+        str | None, typer.Option(help="Only the pages of the PDF or TIFF with this key.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List pages with the number of their lines, newest first."""
+    output = Output(as_json=as_json)
+    where = PageFilter(status=status, batch=batch, document=document)
+
+    async def work() -> ExitStatus:
+        async with open_index(MongoSettings()) as index:
+            pages = PageRepository(index.pages)
+            order = (("indexed_at", -1), ("_id", 1))
+            found = [page async for page in pages.find(where, sort=order, limit=limit)]
+        rows = [
+            [cell(page.key), cell(page.status), cell(_extent(page)), cell(_origin(page))]
+            for page in found
+        ]
+        columns = ("page", "status", "found", "source")
+        shown = table(f"{len(found)} pages, newest first", columns, rows) if found else "No page."
+        output.answer([_summary(page) for page in found], shown)
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+@app.command("show", epilog=EXIT_STATUSES)
+def show(
+    key: Annotated[str, typer.Argument(help="As list shows it.")], *, as_json: AsJson = False
+) -> None:
+    """Show the lines of one page in reading order, with what is read in them."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        s3 = S3Settings()
+        page_id = f"{s3.pages_bucket}/{key.removeprefix(f'{s3.pages_bucket}/')}"
+        async with open_index(MongoSettings()) as index:
+            page = await PageRepository(index.pages).get(page_id)
+            if page is None:
+                raise CommandError(f"there is no page {key}", status=ExitStatus.REFUSED)
+            ids = frozenset(f"{s3.bucket}/{line.key}" for line in page.lines)
+            found = ImageRepository(index.images).find(ImageFilter(ids=ids))
+            images = {image.key: image async for image in found}
+        lines = sorted(page.lines, key=lambda line: (line.order, line.state))
+        read = [(line, images.get(line.key or "")) for line in lines]
+        answer = {**_summary(page), "lines": [_line(line, image) for line, image in read]}
+        columns = ("line", "score", "prediction", "annotation", "image")
+        rows = [_row(line, image) for line, image in read]
+        output.answer(answer, table(f"{page.key}: {_extent(page)}", columns, rows))
+        return ExitStatus.OK
+
+    run(output, work)
+
+
+def _extent(page: PageDocument) -> str:
+    """Return what was found, in words."""
+    if page.error is not None:
+        return f"{page.error.code}: {page.error.detail}"
+    if page.rendered is not None:
+        return f"{page.rendered} pages"
+    return f"{len(page.current)} lines"
+
+
+def _origin(page: PageDocument) -> str:
+    if page.document is not None:
+        return f"page {page.document.number} of {page.document.of} of {page.document.key}"
+    return ", ".join(source.origin for source in page.sources[:1])
+
+
+def _summary(page: PageDocument) -> dict[str, Any]:
+    shown = {"key", "status", "width", "height", "group", "document", "rendered", "error", "runs"}
+    kept = page.model_dump(include=shown | {"sources", "sha256", "indexed_at"}, exclude_unset=True)
+    return {"page": page.id, **kept, "lines_found": len(page.current)}
+
+
+def _line(line: Line, image: ImageDocument | None) -> dict[str, Any]:
+    known = image or ImageDocument.absent("")
+    return {
+        **line.model_dump(exclude_none=True),
+        "prediction": known.prediction and known.prediction.to_mongo(),
+        "annotation": known.annotation and known.annotation.to_mongo(),
+    }
+
+
+def _row(line: Line, image: ImageDocument | None) -> list[Any]:
+    known = image or ImageDocument.absent("")
+    score = f"{known.prediction.score:.2f}" if known.prediction else ""
+    state = (*line.marks, *(() if line.state == "current" else (line.state,)))
+    return [
+        cell(" ".join((str(line.order + 1), *state))),
+        cell(score),
+        cell(known.prediction.text if known.prediction else ""),
+        cell(known.annotation.text if known.annotation else ""),
+        cell(line.key),
+    ]

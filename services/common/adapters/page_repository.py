@@ -1,0 +1,44 @@
+"""The ``pages`` collection, which the segmenter alone writes."""
+
+from dataclasses import dataclass
+
+from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.repository import Repository
+from services.common.domain.page import PageDocument, PageStatus
+
+
+@dataclass(frozen=True)
+class PageFilter:
+    """Which pages a query is about: each field that is set narrows it."""
+
+    sha256: str | None = None
+    url: frozenset[str] | None = None
+    """Of a source."""
+    batch: str | None = None
+    document: str | None = None
+    """Key of the PDF or TIFF that they are pages of."""
+    status: PageStatus | None = None
+    is_stored: bool = False
+    """Not removed."""
+    besides: str | None = None
+    """``_id`` of a page that is not meant."""
+
+
+class PageRepository(Repository[PageDocument, PageFilter]):
+    """Reads and changes the documents of pages; see ``Repository``."""
+
+    def __init__(self, collection: Collection) -> None:
+        super().__init__(collection, PageDocument, to_query)
+
+
+def to_query(where: PageFilter) -> Document:
+    """Return the query of a filter."""
+    query: Document = {
+        "sha256": where.sha256,
+        "sources.url": where.url and {"$in": sorted(where.url)},
+        "sources.batch_id": where.batch,
+        "document.key": where.document,
+        "status": where.status or ({"$ne": "removed"} if where.is_stored else None),
+        "_id": where.besides and {"$ne": where.besides},
+    }
+    return {name: value for name, value in query.items() if value is not None}

@@ -1,0 +1,169 @@
+"""Decide how events and segmentations change the document of a page: pure functions.
+
+Each decision is based on the current document, and is repeated after a conflict.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, NamedTuple, get_args
+
+from services.common.domain.events import ObjectEvent
+from services.common.domain.page import PageDocument, Run
+from services.common.domain.provenance import Provenance
+from services.common.domain.records import Rejection
+from services.common.domain.sources import is_one_of, to_source, with_source
+from services.segmenter.merging import Merged
+from services.segmenter.provenance import group_of, part_of
+
+Code = Literal[
+    "segmented",
+    "rendered",
+    "rejected",
+    "duplicate",
+    "stale",
+    "removed",
+    "forgotten",
+    "gone",
+    "folder",
+    "ignored",
+]
+"""What became of an event."""
+HANDLED = frozenset(get_args(Code))
+
+
+class Decision(NamedTuple):
+    """What to do with the document of a page."""
+
+    code: Code
+    document: PageDocument
+
+
+@dataclass(frozen=True)
+class PageBytes:
+    """The object of a page as it was read."""
+
+    etag: str
+    size: int
+    content_type: str | None
+    sha256: str | None
+    """Hexadecimal; None if the object was too large to read."""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What was found on a page."""
+
+    width: int
+    height: int
+    merged: Merged
+    run: Run
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A PDF or TIFF whose pages are stored as images."""
+
+    pages: int
+
+
+Result = Segmentation | Rendered | Rejection
+
+
+def is_up_to_date(page: PageDocument, event: ObjectEvent, version: str) -> bool:
+    """Return whether nothing has to be read: these bytes were segmented by this version."""
+    if page.etag != event.etag or page.status in {None, "removed"}:
+        return False
+    return page.rendered is not None or bool(page.runs and page.runs[-1].version == version)
+
+
+def sourced(page: PageDocument, provenance: Provenance) -> PageDocument:
+    """Add a source, unless it is known."""
+    source = to_source(provenance)
+    if source is None or is_one_of(source, page.sources):
+        return page.having(sources=page.sources, sources_count=page.sources_count)
+    count = max(page.sources_count, len(page.sources)) + 1
+    return page.having(sources=with_source(page.sources, source), sources_count=count)
+
+
+def stored(
+    page: PageDocument,
+    event: ObjectEvent,
+    provenance: Provenance,
+    read: tuple[PageBytes, Result] | None,
+    now: datetime,
+) -> Decision:
+    """Decide what an object that was written makes of its page.
+
+    Args:
+        page: As it is.
+        event: That the object was written.
+        provenance: Where the event says it is from.
+        read: The bytes and what was found; None where ``is_up_to_date`` says that is known.
+        now: The time.
+    """
+    after = sourced(page, provenance)
+    if event.is_older_than(page.sequencer):
+        return Decision("stale", after if page.exists else page)
+    after = after.having(
+        bucket=event.bucket,
+        key=event.key,
+        sequencer=event.sequencer,
+        uploaded_by=event.uploaded_by,
+        stored_at=event.occurred_at,
+        indexed_at=now,
+        group=group_of(event, provenance),
+        document=part_of(event),
+    )
+    if page.removed_at is not None:
+        after = after.having(removed_at=None)
+    if read is None:
+        return Decision("duplicate", after)
+    size, result = read
+    after = after.having(
+        etag=size.etag, size=size.size, content_type=size.content_type, sha256=size.sha256
+    )
+    match result:
+        case Segmentation():
+            return Decision("segmented", _segmented(after, result, now))
+        case Rendered():
+            return Decision("rendered", _with(after, rendered=result.pages, status="segmented"))
+        case Rejection():
+            return Decision("rejected", _with(after, status="rejected", error=result))
+
+
+def removed(page: PageDocument, event: ObjectEvent, now: datetime) -> Decision:
+    """Decide what a removal makes of a page: its lines go, where it came from stays."""
+    if event.is_older_than(page.sequencer):
+        return Decision("stale", page)
+    if not page.exists and event.key.endswith("/"):
+        return Decision("folder", page)
+    after = _with(page, status="removed").having(
+        bucket=event.bucket,
+        key=event.key,
+        sequencer=event.sequencer,
+        removed_at=event.occurred_at,
+        indexed_at=now,
+        sources=page.sources,
+        runs=(),
+        ground_truth=None,
+    )
+    return Decision("removed", after)
+
+
+def _segmented(page: PageDocument, result: Segmentation, now: datetime) -> PageDocument:
+    runs = [run for run in page.runs if run.id != result.run.id]
+    return page.having(
+        width=result.width,
+        height=result.height,
+        status="segmented",
+        rendered=None,
+        error=None,
+        lines=result.merged.lines,
+        runs=(*runs, result.run.having(at=now)),
+    )
+
+
+def _with(page: PageDocument, **fields: object) -> PageDocument:
+    """Set the state of a page that has no lines."""
+    empty = {"lines": (), "runs": page.runs, "rendered": None, "error": None}
+    return page.having(**{**empty, **fields})

@@ -1,0 +1,88 @@
+"""The pictures of lines in the bucket of images, and who has judged them."""
+
+import asyncio
+from collections.abc import Sequence
+
+from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.object_store import ObjectStore
+from services.common.domain.events import ObjectEvent
+from services.common.domain.image_filter import ImageFilter
+from services.common.domain.page import LINES, Line
+from services.common.domain.provenance import Provenance, from_metadata
+from services.segmenter.pictures import Picture, cut_lines
+from services.segmenter.provenance import line_metadata
+
+CONTENT_TYPE = "image/webp"
+PARALLEL = 8
+"""Pictures written at once."""
+
+
+class LineStore:
+    """Writes, deletes and looks up the pictures of lines.
+
+    Args:
+        store: Bucket of images.
+        images: Their documents; only read.
+    """
+
+    def __init__(self, store: ObjectStore, images: ImageRepository) -> None:
+        self._store = store
+        self._images = images
+
+    async def write(
+        self, lines: Sequence[Line], picture: Picture, event: ObjectEvent, provenance: Provenance
+    ) -> None:
+        """Cut lines out and store them, each once: its annotation is of these very bytes.
+
+        Args:
+            lines: Of one page.
+            picture: The page.
+            event: Of the page.
+            provenance: Of the page.
+
+        Raises:
+            ObjectStoreUnavailableError: The server does not answer.
+        """
+        for first in range(0, len(lines), PARALLEL):
+            group = lines[first : first + PARALLEL]
+            contents = await asyncio.to_thread(cut_lines, picture, group)
+            await asyncio.gather(
+                *(
+                    self._store.write_once(
+                        str(line.key),
+                        content,
+                        content_type=CONTENT_TYPE,
+                        metadata=line_metadata(line, event, provenance),
+                    )
+                    for line, content in zip(group, contents, strict=True)
+                )
+            )
+
+    async def delete(self, lines: Sequence[Line]) -> None:
+        """Delete the pictures of lines; the consumer is told by the event of each."""
+        for line in lines:
+            if line.key is not None:
+                await self._store.delete(line.key)
+
+    async def delete_page(self, sha256: str, pages_bucket: str) -> None:
+        """Delete the pictures of all lines that any run has found on a page.
+
+        What came with a transcription of the same page, in an archive, is not the segmenter's.
+        """
+        async for listed in self._store.list(f"{LINES}{sha256[:2]}/{sha256}/"):
+            info = await self._store.head(listed.key)
+            page = from_metadata(dict(info.metadata)).page if info else None
+            if page is not None and page.id.startswith(f"{pages_bucket}/"):
+                await self._store.delete(listed.key)
+
+    async def judged(self, lines: Sequence[Line]) -> set[str]:
+        """Return the ids of lines that somebody has annotated, or had."""
+        by_document = {f"{self._store.bucket}/{line.key}": line.id for line in lines}
+        where = ImageFilter(ids=frozenset(by_document))
+        fields = {"annotation": 1, "annotation_history": 1}
+        found = self._images.find(where, fields=fields)
+        return {
+            by_document[image.id]
+            async for image in found
+            if image.annotation or image.annotation_history
+        }

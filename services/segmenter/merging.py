@@ -1,0 +1,166 @@
+"""Compare the lines of a page with those of an earlier run: which are new, kept, gone."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import cv2
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from services.common.domain.page import Line, Mark, Quad, Run, line_id, line_key
+from services.segmenter.detection import Found
+
+SAME = 0.5
+"""Intersection over union from which on two quads are the same line."""
+RELATED = 0.3
+"""Share of the smaller quad that both cover, from which on one takes the other's place."""
+SMALL = 0.4
+"""Of the page's median line height: what is lower is hardly a line."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What decides about the lines of a page beside the quads."""
+
+    sha256: str
+    """Of the page."""
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The lines of a page after a run."""
+
+    lines: tuple[Line, ...]
+    new: tuple[Line, ...]
+    """Those whose picture is not stored yet."""
+    gone: tuple[Line, ...]
+    """Those that are no line of the page any more; their pictures go."""
+    kept: int
+
+
+def merge(
+    before: Sequence[Line],
+    found: Sequence[Found],
+    place: Place,
+    *,
+    run: str,
+    judged: Collection[str],
+) -> Merged:
+    """Decide about each line of a page that is segmented (again).
+
+    A line that is found again stays as it is, picture and all, so its annotation stays valid. One
+    that is not is superseded if somebody has judged it, and else goes.
+
+    Args:
+        before: Lines of the same bytes.
+        found: In reading order.
+        place: The page.
+        run: ``id`` of the run.
+        judged: ``id`` of lines that somebody has annotated.
+    """
+    marks = _marks(found)
+    again = _same(before, found)
+    lines, new = [], []
+    for order, each in enumerate(found):
+        known = again.get(order)
+        if known is not None:
+            lines.append(known.having(order=order, state="current", superseded_by=()))
+            continue
+        name = line_id(each.quad, place.width, place.height)
+        line = Line(
+            id=name,
+            key=line_key(place.sha256, name),
+            quad=each.quad,
+            order=order,
+            score=round(each.score, 4),
+            run=run,
+            state="current",
+            marks=marks[order],
+        )
+        lines.append(line)
+        new.append(line)
+    kept = {line.id for line in again.values()}
+    others = [line for line in before if line.id not in kept | {line.id for line in new}]
+    stays = [line for line in others if line.id in judged]
+    for line in stays:
+        successors = tuple(each.id for each in lines if _shared(line.quad, each.quad) >= RELATED)
+        lines.append(line.having(state="superseded", superseded_by=successors))
+    gone = tuple(line for line in others if line.id not in judged)
+    return Merged(tuple(lines), tuple(new), gone, len(kept))
+
+
+def to_run(name: str, detector: str, version: str, merged: Merged, ms: float) -> Run:
+    """Describe a run by what it did; its time is set when it is stored."""
+    current = sum(line.state == "current" for line in merged.lines)
+    return Run(
+        id=name,
+        detector=detector,
+        version=version,
+        found=current,
+        kept=merged.kept,
+        new=len(merged.new),
+        gone=len(merged.gone) + len(merged.lines) - current,
+        ms=round(ms, 1),
+    )
+
+
+def _marks(found: Sequence[Found]) -> list[tuple[Mark, ...]]:
+    """Mark what may be no line: it is kept, and told."""
+    sizes = [_size(each.quad) for each in found]
+    usual = median(height for _, height in sizes) if sizes else 0.0
+    return [
+        (
+            *(("small",) if width < usual or height < SMALL * usual else ()),
+            *(("tall",) if _stands(each.quad) else ()),
+        )
+        for each, (width, height) in zip(found, sizes, strict=True)
+    ]
+
+
+def _same(before: Sequence[Line], found: Sequence[Found]) -> dict[int, Line]:
+    """Return the earlier line of each found one that has one, one to one."""
+    if not before or not found:
+        return {}
+    overlaps = np.array([[_iou(each.quad, line.quad) for line in before] for each in found])
+    rows, columns = linear_sum_assignment(-overlaps)
+    return {
+        int(row): before[column]
+        for row, column in zip(rows, columns, strict=True)
+        if overlaps[row, column] >= SAME
+    }
+
+
+def _iou(one: Quad, other: Quad) -> float:
+    common = _common(one, other)
+    return common / (_area(one) + _area(other) - common) if common else 0.0
+
+
+def _shared(one: Quad, other: Quad) -> float:
+    smaller = min(_area(one), _area(other))
+    return _common(one, other) / smaller if smaller else 0.0
+
+
+def _common(one: Quad, other: Quad) -> float:
+    """Return the area that two quads share."""
+    first, second = (np.array(quad, np.float32).reshape(4, 2) for quad in (one, other))
+    if (first.max(0) < second.min(0)).any() or (second.max(0) < first.min(0)).any():
+        return 0.0
+    return float(cv2.intersectConvexConvex(first, second)[0])
+
+
+def _area(quad: Quad) -> float:
+    return float(cv2.contourArea(np.array(quad, np.float32).reshape(4, 2)))
+
+
+def _size(quad: Quad) -> tuple[float, float]:
+    corners = np.reshape(quad, (4, 2))
+    width, height = np.hypot(*(corners[1] - corners[0])), np.hypot(*(corners[3] - corners[0]))
+    return float(width), float(height)
+
+
+def _stands(quad: Quad) -> bool:
+    x1, y1, x2, y2, *_ = quad
+    return abs(y2 - y1) > abs(x2 - x1)

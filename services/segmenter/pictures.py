@@ -1,0 +1,95 @@
+"""From the bytes of a page to its lines and their pictures: what takes processor time."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from services.common.domain.errors import PermanentError
+from services.common.domain.line_images import MAX_SIDE, cut_line, to_webp
+from services.common.domain.normal_form import (
+    TooManyPixelsError,
+    check_cost,
+    opened_image,
+    to_normal_form,
+)
+from services.common.domain.page import Line, Points, Quad
+from services.segmenter.detection import Detector, Found, Pixels
+from services.segmenter.reading_order import reading_order
+
+
+class NoLinesError(PermanentError):
+    """Nothing that looks like a line of text was found on the page."""
+
+    code = "no_lines"
+
+
+class TooManyLinesError(PermanentError):
+    """More lines were found than a document of a page can have."""
+
+    code = "too_many_lines"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded page and its lines in reading order."""
+
+    pixels: Pixels
+    found: tuple[Found, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+    """By step."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, upright."""
+        height, width = self.pixels.shape[:2]
+        return width, height
+
+
+def find_lines(content: bytes, detector: Detector, *, max_pixels: int, max_lines: int) -> Picture:
+    """Decode a page and find its lines.
+
+    Raises:
+        NoImageError, TooManyPixelsError: It can't be decoded.
+        NoLinesError, TooManyLinesError: It is no page of text.
+    """
+    started = time.monotonic()
+    pixels = decode_page(content, max_pixels=max_pixels)
+    if max(pixels.shape) > MAX_SIDE:
+        raise TooManyPixelsError("a side of the page", MAX_SIDE)
+    decoded = time.monotonic()
+    found = detector.find(pixels)
+    ordered = tuple(found[at] for at in reading_order([line.quad for line in found]))
+    seconds = {"decode": decoded - started, "detect": time.monotonic() - decoded}
+    if not found:
+        raise NoLinesError("no line of text was found on the page")
+    if len(found) > max_lines:
+        raise TooManyLinesError(f"{len(found)} lines, the limit is {max_lines}")
+    return Picture(pixels, ordered, seconds)
+
+
+def decode_page(content: bytes, *, max_pixels: int) -> Pixels:
+    """Decode an image: first frame, upright, on white.
+
+    Raises:
+        NoImageError: It is none, or damaged.
+        TooManyPixelsError: It is too large.
+    """
+    with opened_image(content, max_pixels) as image:
+        check_cost(image, content, max_pixels)
+        image.load()
+        return np.asarray(to_normal_form(image))
+
+
+def cut_lines(picture: Picture, lines: Iterable[Line]) -> list[bytes]:
+    """Return the picture of each line."""
+    page = Image.fromarray(picture.pixels)
+    return [to_webp(cut_line(page, line.quad, baseline_of(line.quad))) for line in lines]
+
+
+def baseline_of(quad: Quad) -> Points:
+    """Return the lower side of a line, which says in which direction it reads."""
+    *_, right, right_y, left, left_y = quad
+    return left, left_y, right, right_y

@@ -1,0 +1,90 @@
+"""What the objects that are made of a page say of it: their keys and metadata."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from urllib.parse import quote, unquote
+
+from services.common.domain.errors import PermanentError
+from services.common.domain.events import ObjectEvent
+from services.common.domain.page import RENDERED, Line, PageOfLine, PagePart
+from services.common.domain.provenance import Provenance, to_metadata
+
+DOCUMENT_KEY, DOCUMENT_PAGES = "document-key", "document-pages"
+MAX_KEY_BYTES = 1000
+"""Of a page, percent-encoded: it is part of the metadata of every line."""
+_RENDERED_KEY = re.compile(rf"{RENDERED}([0-9a-f]{{64}})/(\d{{4,5}})\.webp")
+
+
+class KeyTooLongError(PermanentError):
+    """The key of a page does not fit the metadata of its lines."""
+
+    code = "key_too_long"
+
+
+def check_key(key: str) -> None:
+    """Check that lines can say of which page they are.
+
+    Raises:
+        KeyTooLongError: They can't.
+    """
+    if len(quote(key, safe="/")) > MAX_KEY_BYTES:
+        raise KeyTooLongError(f"the key has more than {MAX_KEY_BYTES} bytes, percent-encoded")
+
+
+def rendered_key(sha256: str, number: int) -> str:
+    """Return the key of a page of the PDF or TIFF with this hash."""
+    return f"{RENDERED}{sha256}/{number:04d}.webp"
+
+
+def rendered_metadata(event: ObjectEvent, provenance: Provenance, pages: int) -> dict[str, str]:
+    """Return the metadata of a rendered page.
+
+    Args:
+        event: Of the document.
+        provenance: Of the document.
+        pages: Of the document.
+    """
+    needed = {DOCUMENT_KEY: quote(event.key, safe="/"), DOCUMENT_PAGES: str(pages)}
+    return to_metadata(provenance, needed)
+
+
+def part_of(event: ObjectEvent) -> PagePart | None:
+    """Return of which PDF or TIFF an object of the bucket of pages is a page."""
+    matched = _RENDERED_KEY.fullmatch(event.key)
+    pages = event.metadata.get(DOCUMENT_PAGES, "")
+    if matched is None or not pages.isdigit():
+        return None
+    key = unquote(event.metadata.get(DOCUMENT_KEY, ""))
+    return PagePart(sha256=matched[1], key=key, number=int(matched[2]), of=int(pages))
+
+
+def group_of(event: ObjectEvent, provenance: Provenance) -> str:
+    """Return what a page belongs to in a split: what was said, else its document, else itself."""
+    part = part_of(event)
+    document = event.document_id if part is None else f"{event.bucket}/{part.key}"
+    return provenance.details.group or document
+
+
+def line_metadata(line: Line, event: ObjectEvent, provenance: Provenance) -> Mapping[str, str]:
+    """Return the metadata of a line's object; a source that does not fit is its page's.
+
+    Args:
+        line: The line.
+        event: Of its page.
+        provenance: Of its page.
+    """
+    part = part_of(event)
+    page = PageOfLine(
+        id=event.document_id,
+        line=line.id,
+        document=part.sha256 if part else None,
+        number=part.number if part else None,
+        group=group_of(event, provenance),
+        quad=line.quad,
+        order=line.order,
+        run=line.run,
+        score=line.score,
+    )
+    of_line = replace(provenance, kind="page", annotation=None, fetch_id=None, page=page)
+    return to_metadata(of_line)

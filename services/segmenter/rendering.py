@@ -1,0 +1,153 @@
+"""Turn a PDF, or a TIFF of several pages, into images of its pages, in a child process.
+
+PDFium renders neither JavaScript nor what an address leads to. Its documents may take any memory
+and time, so each is read by a bounded child, which is killed beyond its limits:
+docs/decisions/0027-untrusted-files-in-a-child.md.
+"""
+
+import base64
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+from services.common.domain.errors import PermanentError
+from services.common.domain.normal_form import TooManyPixelsError
+from services.common.runtime.bounded_child import (
+    BoundedChild,
+    ChildCrashedError,
+    ChildLimitError,
+    ChildLimits,
+    InputRefusedError,
+)
+
+_TARGET = "services.segmenter.rendering_child:render"
+_BYTES_PER_PIXEL = 4
+"""Of a result: three colours that could not be compressed, as Base64."""
+_LEAST_RESULT_BYTES = 1024 * 1024
+
+
+class UnreadableDocumentError(PermanentError):
+    """The PDF or TIFF is damaged."""
+
+    code = "unreadable_document"
+
+
+class EncryptedPdfError(PermanentError):
+    """The PDF opens with a password only."""
+
+    code = "encrypted_pdf"
+
+
+class TooManyPagesError(PermanentError):
+    """The document has more pages than are read."""
+
+    code = "too_many_pages"
+
+
+class PageCostsTooMuchError(PermanentError):
+    """A page takes more memory or time than it may."""
+
+    code = "page_costs_too_much"
+
+
+_REFUSALS: dict[str, type[PermanentError]] = {
+    **{error.code: error for error in (EncryptedPdfError, TooManyPagesError)},
+    TooManyPixelsError.code: PageCostsTooMuchError,
+}
+
+
+@dataclass(frozen=True)
+class RenderingLimits:
+    """What a document may take."""
+
+    pages: int
+    pixels: int
+    """Of a page; a PDF's are rendered smaller, a TIFF's refused."""
+    dots_per_inch: int
+    seconds: int
+    """Of a processor, for each page."""
+    memory_bytes: int
+
+
+class RenderedPage(NamedTuple):
+    """A page as an image."""
+
+    number: int
+    """From 1."""
+    content: bytes
+    """WebP."""
+
+
+@dataclass
+class Rendering:
+    """A document that is being read."""
+
+    pages: int
+    """Of all of it."""
+    each: Iterator[RenderedPage]
+    """Those that were asked for. Raises the errors of ``open_document``."""
+
+
+def is_document(content: bytes) -> bool:
+    """Return whether a file may have several pages."""
+    return b"%PDF-" in content[:1024] or content[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
+
+
+@contextmanager
+def open_document(
+    content: bytes, limits: RenderingLimits, *, first: int = 1
+) -> Iterator[Rendering]:
+    """Read a document in a child for the length of a ``with`` block; it blocks: use a thread.
+
+    Args:
+        content: The file.
+        limits: What it may take.
+        first: Number of the first page that is wanted.
+
+    Raises:
+        UnreadableDocumentError: It is damaged.
+        EncryptedPdfError: It opens with a password only.
+        TooManyPagesError: It has too many pages.
+        PageCostsTooMuchError: A page exceeded the limits.
+    """
+    bounds = ChildLimits(
+        memory_bytes=limits.memory_bytes,
+        cpu_seconds=limits.seconds * (limits.pages + 1),
+        max_result_bytes=_LEAST_RESULT_BYTES + _BYTES_PER_PIXEL * limits.pixels,
+    )
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        with BoundedChild(_TARGET, file, bounds, first, asdict(limits)) as child:
+            results = child.results()
+            with _errors("document"):
+                pages: int = next(results)["pages"]
+            yield Rendering(pages, _pages(results, first))
+
+
+def _pages(results: Iterator[dict[str, object]], first: int) -> Iterator[RenderedPage]:
+    number = first
+    while True:
+        with _errors(f"page {number}"):
+            result = next(results, None)
+        if result is None:
+            return
+        yield RenderedPage(number, base64.b64decode(str(result["webp"])))
+        number += 1
+
+
+@contextmanager
+def _errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except InputRefusedError as error:
+        code, _, detail = str(error).partition(": ")
+        raise _REFUSALS.get(code, UnreadableDocumentError)(f"{what}: {detail}") from error
+    except ChildLimitError as error:
+        raise PageCostsTooMuchError(f"{what}: {error}") from error
+    except ChildCrashedError as error:
+        if "exit status" in str(error):  # ended by a signal: PDFium aborts where memory ends
+            raise PageCostsTooMuchError(f"{what}: {error}") from error
+        raise UnreadableDocumentError(f"{what}: {error}") from error

@@ -1,0 +1,124 @@
+"""Render a PDF or TIFF: what runs in the bounded child, which has no credentials.
+
+Results: ``{"pages": n}``, then ``{"webp": …}`` of each page.
+"""
+
+import base64
+import math
+import resource
+from collections.abc import Iterator
+from io import BytesIO
+from typing import IO, Any, Protocol
+
+import pypdfium2
+from PIL import Image
+
+from services.common.domain.errors import PermanentError
+from services.common.domain.normal_form import check_cost, opened_image, to_normal_form
+from services.common.runtime.bounded_child import InputRefusedError
+from services.segmenter.rendering import RenderingLimits
+
+POINTS_PER_INCH = 72
+LONGEST_SIDE = 16_383
+"""Pixels: WebP has no larger images."""
+_PASSWORD = 4
+"""FPDF_ERR_PASSWORD of PDFium's fpdfview.h."""
+
+
+def render(file: IO[bytes], first: int, limits: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """Yield the number of pages, and then each from ``first`` on.
+
+    Args:
+        file: A PDF or TIFF.
+        first: Number of the first page that is wanted.
+        limits: ``RenderingLimits``.
+
+    Raises:
+        InputRefusedError: It is refused; its text begins with a code.
+    """
+    bounds = RenderingLimits(**limits)
+    content = file.read()
+    try:
+        is_tiff = content[:2] in {b"II", b"MM"}
+        pages: _Pages = (_TiffPages if is_tiff else _PdfPages)(content, bounds)
+        if len(pages) > bounds.pages:
+            raise InputRefusedError(f"too_many_pages: more than {bounds.pages} pages")
+        yield {"pages": len(pages)}
+        for number in range(first, len(pages) + 1):
+            _allow(bounds.seconds)
+            image = BytesIO()
+            pages.image(number).save(image, "WEBP", lossless=True, quality=0, method=0)
+            yield {"webp": base64.b64encode(image.getvalue()).decode()}
+    except PermanentError as error:
+        if isinstance(error, InputRefusedError):
+            raise
+        raise InputRefusedError(f"{error.code}: {error}") from error
+
+
+def _allow(seconds: int) -> None:
+    """Give the process so many further seconds of processor time."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    soft = math.ceil(used.ru_utime + used.ru_stime) + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (min(soft, most), most))
+
+
+class _Pages(Protocol):
+    def __len__(self) -> int: ...
+
+    def image(self, number: int) -> Image.Image: ...
+
+
+class _PdfPages:
+    def __init__(self, content: bytes, limits: RenderingLimits) -> None:
+        self._limits = limits
+        try:
+            self._document = pypdfium2.PdfDocument(content)
+        except pypdfium2.PdfiumError as error:
+            if getattr(error, "err_code", None) == _PASSWORD:
+                raise InputRefusedError("encrypted_pdf: it asks for a password") from error
+            raise InputRefusedError(f"unreadable_document: {error}") from error
+
+    def __len__(self) -> int:
+        return len(self._document)
+
+    def image(self, number: int) -> Image.Image:
+        """Render a page, at a lower resolution where it would be too large."""
+        try:
+            page = self._document[number - 1]
+            width, height = page.get_size()
+            scale = self._limits.dots_per_inch / POINTS_PER_INCH
+            scale = min(scale, LONGEST_SIDE / max(width, height, 1))
+            scale = min(scale, math.sqrt(self._limits.pixels / max(width * height, 1)))
+            image: Image.Image = page.render(scale=scale).to_pil()
+            return image.convert("RGB")
+        except pypdfium2.PdfiumError as error:
+            raise InputRefusedError(f"unreadable_document: {error}") from error
+
+
+class _TiffPages:
+    def __init__(self, content: bytes, limits: RenderingLimits) -> None:
+        self._content = content
+        self._max_pixels = limits.pixels
+        self._pages = self._count(limits.pages + 1)
+
+    def __len__(self) -> int:
+        return self._pages
+
+    def image(self, number: int) -> Image.Image:
+        """Decode a page; one that is larger than WebP allows is reduced."""
+        with opened_image(self._content, self._max_pixels) as image:
+            image.seek(number - 1)
+            check_cost(image, self._content, self._max_pixels)
+            image.load()
+            return to_normal_form(image, factor=math.ceil(max(image.size) / LONGEST_SIDE))
+
+    def _count(self, most: int) -> int:
+        """Count pages one by one: Pillow's own count has no limit."""
+        with opened_image(self._content, self._max_pixels) as image:
+            for number in range(1, most):
+                try:
+                    image.seek(number)
+                except EOFError:
+                    return number
+            return most

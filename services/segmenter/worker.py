@@ -1,0 +1,245 @@
+"""Process one delivery of the segmenter: a page, a document of several, or a removal.
+
+Lines are written first, then the document of their page: a crash between the two is repaired by the
+redelivery, as equal bytes and an equal detector give equal keys (docs/pages.md).
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import structlog
+
+from services.common.adapters.fetched_items import FetchedItems
+from services.common.adapters.forgotten import Forgotten
+from services.common.adapters.object_store import ObjectStore
+from services.common.adapters.page_repository import PageFilter, PageRepository
+from services.common.adapters.rabbitmq.retry_policy import Delivery
+from services.common.adapters.synthetic_events import ORIGIN_HEADER
+from services.common.domain.errors import (
+    ForeignEventError,
+    ObjectNotFoundError,
+    PermanentError,
+    PostponedError,
+)
+from services.common.domain.events import EventKind, ObjectEvent, parse_notification
+from services.common.domain.image import FORGOTTEN
+from services.common.domain.objects import ObjectTooLargeError, StoredObject
+from services.common.domain.page import RENDERED
+from services.common.domain.provenance import Provenance
+from services.common.domain.records import Rejection
+from services.segmenter import documents
+from services.segmenter.detection import Detector
+from services.segmenter.documents import (
+    Code,
+    PageBytes,
+    Rendered,
+    Result,
+    Segmentation,
+    is_up_to_date,
+)
+from services.segmenter.line_store import LineStore
+from services.segmenter.merging import Place, merge, to_run
+from services.segmenter.metrics import PAGE_AGE_SECONDS, observe
+from services.segmenter.pictures import Picture, find_lines
+from services.segmenter.provenance import check_key, rendered_key, rendered_metadata
+from services.segmenter.rendering import is_document, open_document
+from services.segmenter.settings import SegmenterSettings
+
+log = structlog.stdlib.get_logger(__name__)
+
+POSTPONED_SECONDS = 5.0
+PAGE_CONTENT_TYPE = "image/webp"
+
+
+class Worker:
+    """Segments pages.
+
+    Args:
+        store: Bucket of pages.
+        lines: Where the pictures of lines go.
+        pages: Documents of pages.
+        items: The fetcher's records of what is too long for an object's metadata.
+        forgotten: Hashes of what is deleted again.
+        detector: Finds lines.
+        waiting: Returns how many images wait for the OCR API.
+        settings: Limits.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        lines: LineStore,
+        pages: PageRepository,
+        items: FetchedItems,
+        forgotten: Forgotten,
+        detector: Detector,
+        waiting: Callable[[], Awaitable[int]],
+        settings: SegmenterSettings,
+    ) -> None:
+        self._store = store
+        self._lines = lines
+        self._pages = pages
+        self._items = items
+        self._forgotten = forgotten
+        self._detector = detector
+        self._waiting = waiting
+        self._settings = settings
+
+    async def handle(self, delivery: Delivery) -> Code:
+        """Process every record of a notification; return the code of the last.
+
+        Raises:
+            InvalidEventError, ForeignEventError: The message is not a notification of the bucket.
+            PostponedError: Too many images wait already.
+            TransientError: It may succeed later.
+            UnavailableError: A server is missing.
+        """
+        code: Code = "ignored"
+        for event in parse_notification(delivery.body):
+            if event.bucket != self._store.bucket:
+                raise ForeignEventError(f"bucket {event.bucket!r}, not {self._store.bucket!r}")
+            match event.kind:
+                case EventKind.CREATED:
+                    code = await self._created(event, is_last_attempt=delivery.is_last_attempt)
+                    if code == "segmented" and ORIGIN_HEADER not in delivery.headers:
+                        age = datetime.now(tz=UTC) - event.occurred_at
+                        PAGE_AGE_SECONDS.observe(max(0.0, age.total_seconds()))
+                case EventKind.REMOVED:
+                    code = await self._removed(event)
+                case EventKind.IGNORED:
+                    code = "ignored"
+            log.info("handled", event_name=event.name, id=event.document_id, code=code)
+        return code
+
+    async def _created(self, event: ObjectEvent, *, is_last_attempt: bool) -> Code:
+        if event.key.endswith("/") and not event.size:
+            return "folder"  # an empty folder of the console
+        provenance = await self._items.provenance_of(event, is_last_attempt=is_last_attempt)
+        page = await self._pages.load(event.document_id)
+        is_known = is_up_to_date(page, event, self._detector.version)
+        if event.is_older_than(page.sequencer) or is_known:
+            return await self._save(event, provenance, None)
+        if await self._waiting() >= self._settings.max_waiting:
+            raise PostponedError("many images wait for the OCR API", seconds=POSTPONED_SECONDS)
+        try:
+            stored = await self._store.read(event.key, max_bytes=self._settings.max_object_bytes)
+        except ObjectNotFoundError:
+            return "gone"
+        except ObjectTooLargeError as error:
+            too_large = PageBytes(error.info.etag, error.info.size, error.info.content_type, None)
+            rejection = Rejection(code=error.code, detail=str(error))
+            return await self._save(event, provenance, (too_large, rejection))
+        return await self._read(event, provenance, stored)
+
+    async def _read(self, event: ObjectEvent, provenance: Provenance, stored: StoredObject) -> Code:
+        """Segment a page, or render a document; what is refused is rejected with its code."""
+        info = stored.info
+        sha256 = (await asyncio.to_thread(hashlib.sha256, stored.content)).hexdigest()
+        if await self._forgotten.has_image(sha256):
+            await self._store.erase(event.key, etag=info.etag)
+            return FORGOTTEN
+        read = PageBytes(info.etag, info.size, info.content_type, sha256)
+        try:
+            check_key(event.document_id)
+            if is_document(stored.content) and (
+                pages := await self._render(event, provenance, stored.content, sha256)
+            ):
+                return await self._save(event, provenance, (read, Rendered(pages)))
+            picture = await asyncio.to_thread(
+                find_lines,
+                stored.content,
+                self._detector,
+                max_pixels=self._settings.max_pixels,
+                max_lines=self._settings.max_lines,
+            )
+        except PermanentError as error:
+            rejection = Rejection(code=error.code, detail=str(error))
+            return await self._save(event, provenance, (read, rejection))
+        return await self._segment(event, provenance, read, picture)
+
+    async def _segment(
+        self, event: ObjectEvent, provenance: Provenance, read: PageBytes, picture: Picture
+    ) -> Code:
+        """Write the lines that are not stored yet, then the document of their page."""
+        version, sha256 = self._detector.version, str(read.sha256)
+        run = hashlib.sha256(f"{sha256} {version}".encode()).hexdigest()[:16]
+        while True:
+            page = await self._pages.load(event.document_id)
+            before = page.lines if page.sha256 == sha256 else ()
+            judged = await self._lines.judged(before)
+            place = Place(sha256, *picture.size)
+            merged = merge(before, picture.found, place, run=run, judged=judged)
+            started = time.monotonic()
+            await self._lines.write(merged.new, picture, event, provenance)
+            await self._lines.delete(merged.gone)
+            seconds = {**picture.seconds, "cut": time.monotonic() - started}
+            ms = 1000 * sum(seconds.values())
+            made = to_run(run, self._detector.name, version, merged, ms)
+            result = Segmentation(*picture.size, merged, made)
+            now = datetime.now(tz=UTC)
+            code, after = documents.stored(page, event, provenance, (read, result), now)
+            if await self._pages.save(page, after):
+                break
+        if code == "segmented":
+            observe(merged, seconds)
+        elif after.status == "removed":  # meanwhile
+            await self._erase_unless_used(sha256, besides=event.document_id)
+        return code
+
+    async def _save(
+        self, event: ObjectEvent, provenance: Provenance, read: tuple[PageBytes, Result] | None
+    ) -> Code:
+        now = datetime.now(tz=UTC)
+        return await self._pages.change(
+            event.document_id, lambda page: documents.stored(page, event, provenance, read, now)
+        )
+
+    async def _render(
+        self, event: ObjectEvent, provenance: Provenance, content: bytes, sha256: str
+    ) -> int:
+        """Store the pages of a PDF or TIFF that are not stored yet; return how many it has.
+
+        0: a TIFF of one page, which is an image like any other.
+        """
+        there = {info.key async for info in self._store.list(f"{RENDERED}{sha256}/")}
+        first = 1
+        while rendered_key(sha256, first) in there:
+            first += 1
+        opening = open_document(content, self._settings.rendering, first=first)
+        document = await asyncio.to_thread(opening.__enter__)
+        try:
+            if document.pages == 1 and not content.startswith(b"%PDF"):
+                return 0
+            while page := await asyncio.to_thread(next, document.each, None):
+                await self._store.write_once(
+                    rendered_key(sha256, page.number),
+                    page.content,
+                    content_type=PAGE_CONTENT_TYPE,
+                    metadata=rendered_metadata(event, provenance, document.pages),
+                )
+            return document.pages
+        finally:
+            opening.__exit__(None, None, None)
+
+    async def _removed(self, event: ObjectEvent) -> Code:
+        """Remove what came of a page: its lines, or the pages that were rendered of it."""
+        page = await self._pages.load(event.document_id)
+        if page.sha256 is not None and not event.is_older_than(page.sequencer):
+            await self._erase_unless_used(page.sha256, besides=page.id)
+        now = datetime.now(tz=UTC)
+        return await self._pages.change(
+            event.document_id, lambda current: documents.removed(current, event, now)
+        )
+
+    async def _erase_unless_used(self, sha256: str, *, besides: str) -> None:
+        """Delete the lines and rendered pages of bytes that no other page has."""
+        others = PageFilter(sha256=sha256, besides=besides, is_stored=True)
+        if await self._pages.count(others, most=1):
+            return
+        await self._lines.delete_page(sha256, self._store.bucket)
+        async for info in self._store.list(f"{RENDERED}{sha256}/"):
+            await self._store.delete(info.key)

@@ -1,0 +1,329 @@
+"""Pages become lines: objects with their provenance, and a document, whatever comes when."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from services.common.adapters.collections import PAGES
+from services.common.adapters.documents import schema_of
+from services.common.adapters.fetched_items import FetchedItems
+from services.common.adapters.forgotten import Forgotten
+from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.mongo import Database
+from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
+from services.common.adapters.page_repository import PageRepository
+from services.common.adapters.rabbitmq.retry_policy import Delivery
+from services.common.adapters.synthetic_events import (
+    removed_notification,
+    sequencer_at,
+    stored_notification,
+)
+from services.common.domain.details import Details
+from services.common.domain.errors import ForeignEventError, PostponedError
+from services.common.domain.page import PageDocument, Quad
+from services.common.domain.provenance import Provenance, from_metadata, to_metadata
+from services.common.runtime.settings import S3Settings
+from services.segmenter.detection import Found, Pixels
+from services.segmenter.line_store import LineStore
+from services.segmenter.settings import SegmenterSettings
+from services.segmenter.worker import Worker
+from tests.support.pages import page_file
+
+pytestmark = pytest.mark.integration
+
+TOP: Quad = (100, 120, 700, 120, 700, 170, 100, 170)
+BELOW: Quad = (100, 210, 700, 210, 700, 260, 100, 260)
+LAST: Quad = (100, 300, 700, 300, 700, 350, 100, 350)
+
+
+@dataclass
+class ScriptedDetector:
+    """Finds what it is told to."""
+
+    quads: Sequence[Quad] = (BELOW, TOP)
+    version: str = "1"
+    name: str = "scripted"
+    calls: int = 0
+
+    def find(self, pixels: Pixels) -> list[Found]:
+        assert pixels.size
+        self.calls += 1
+        return [Found(quad, 0.9) for quad in self.quads]
+
+
+@dataclass
+class Stage:
+    store: ObjectStore
+    pages_store: ObjectStore
+    index: Database
+    detector: ScriptedDetector = field(default_factory=ScriptedDetector)
+    waiting: int = 0
+
+    @property
+    def pages(self) -> PageRepository:
+        return PageRepository(self.index.pages)
+
+    def worker(self) -> Worker:
+        async def waiting() -> int:
+            return self.waiting
+
+        return Worker(
+            store=self.pages_store,
+            lines=LineStore(self.store, ImageRepository(self.index.images)),
+            pages=self.pages,
+            items=FetchedItems(self.index.fetches),
+            forgotten=Forgotten(self.index.forgotten),
+            detector=self.detector,
+            waiting=waiting,
+            settings=SegmenterSettings(max_object_bytes=10_000_000, max_pages=3, max_waiting=10),
+        )
+
+    async def put(self, key: str, content: bytes, provenance: Provenance | None = None) -> None:
+        metadata = to_metadata(provenance or Provenance())
+        await self.pages_store.write(key, content, content_type="image/png", metadata=metadata)
+
+    async def created(self, key: str) -> Delivery:
+        info = await self.pages_store.head(key)
+        assert info is not None
+        body = stored_notification(
+            self.pages_store.bucket, info, sequencer=sequencer_at(info.stored_at)
+        )
+        return Delivery(body)
+
+    async def removed(self, key: str) -> Delivery:
+        await self.pages_store.delete(key)
+        now = datetime.now(tz=UTC)
+        body = removed_notification(
+            self.pages_store.bucket, key, sequencer=sequencer_at(now), occurred_at=now
+        )
+        return Delivery(body)
+
+    async def segment(
+        self, key: str = "a.png", content: bytes | None = None, provenance: Provenance | None = None
+    ) -> str:
+        """Put a page, if one is given, and have it segmented; return the code."""
+        if content is not None:
+            await self.put(key, content, provenance)
+        return await self.worker().handle(await self.created(key))
+
+    async def page(self, key: str = "a.png") -> PageDocument:
+        return await self.pages.load(f"{self.pages_store.bucket}/{key}")
+
+    async def lines(self) -> set[str]:
+        return {info.key async for info in self.store.list("lines/")}
+
+    async def annotate(self, key: str | None) -> None:
+        await self.index.images.insert(
+            {
+                "_id": f"{self.store.bucket}/{key}",
+                "status": "predicted",
+                "annotation": {"text": "x"},
+            }
+        )
+
+
+@pytest.fixture
+async def stage(s3_settings: S3Settings, index: Database) -> AsyncIterator[Stage]:
+    async with open_object_store(s3_settings) as store:
+        pages = sibling(store, s3_settings.pages_bucket)
+        for bucket in (store.bucket, pages.bucket):
+            await store.client.create_bucket(Bucket=bucket)
+        await index.create_indexes()
+        await index.require_schema(PAGES, schema_of(PAGES))
+        yield Stage(store, pages, index)
+
+
+async def test_page_becomes_lines_with_their_provenance(stage: Stage) -> None:
+    given = Provenance(
+        "http://example.test/a.png", "b1", None, datetime.now(tz=UTC), kind="url", collection="acts"
+    )
+
+    code = await stage.segment(content=page_file(), provenance=given)
+
+    page = await stage.page()
+    assert (code, page.status, page.width, page.height) == ("segmented", "segmented", 1500, 800)
+    assert [line.quad for line in page.current] == [TOP, BELOW]
+    assert [source.url for source in page.sources] == ["http://example.test/a.png"]
+    assert await stage.lines() == {line.key for line in page.lines}
+    for line in page.lines:
+        stored = await stage.store.read(line.key or "", max_bytes=10**6)
+        said = from_metadata(dict(stored.info.metadata))
+        assert (said.kind, said.source_url, said.batch_id, said.collection) == (
+            *("page", "http://example.test/a.png"),
+            *("b1", "acts"),
+        )
+        assert said.page is not None
+        assert (said.page.id, said.page.line, said.page.quad) == (page.id, line.id, line.quad)
+        assert (said.page.order, said.page.group) == (line.order, page.id)
+        with Image.open(BytesIO(stored.content)) as image:
+            assert (image.format, image.size) == ("WEBP", (600, 50))
+
+
+async def test_the_same_page_again_changes_nothing(stage: Stage) -> None:
+    await stage.segment(content=page_file())
+    before, lines = await stage.page(), await stage.lines()
+
+    assert await stage.segment() == "duplicate"
+    await stage.put("a.png", page_file())  # written again
+    assert await stage.segment() == "duplicate"
+
+    after = await stage.page()
+    assert (after.lines, after.runs, await stage.lines()) == (before.lines, before.runs, lines)
+    assert stage.detector.calls == 1
+
+
+async def test_redelivery_finishes_what_a_crash_left(stage: Stage) -> None:
+    """Lines are stored, their page is not."""
+    await stage.segment(content=page_file())
+    lines = await stage.lines()
+    await stage.index.pages.delete_many({})
+
+    assert await stage.segment() == "segmented"
+    assert await stage.lines() == lines
+
+
+async def test_newer_detector_keeps_what_people_have_judged(stage: Stage) -> None:
+    await stage.segment(content=page_file())
+    top, below = (await stage.page()).current
+    await stage.annotate(below.key)
+    stage.detector = ScriptedDetector((TOP, LAST), version="2")
+
+    assert await stage.segment() == "segmented"
+
+    page = await stage.page()
+    assert [line.quad for line in page.current] == [TOP, LAST]
+    assert page.current[0].key == top.key
+    assert [line.id for line in page.lines if line.state == "superseded"] == [below.id]
+    assert await stage.lines() == {line.key for line in page.lines}
+    assert [run.version for run in page.runs] == ["1", "2"]
+
+
+async def test_newer_detector_replaces_what_nobody_has_judged(stage: Stage) -> None:
+    await stage.segment(content=page_file())
+    stage.detector = ScriptedDetector((TOP, LAST), version="2")
+
+    await stage.segment()
+
+    page = await stage.page()
+    assert [line.quad for line in page.lines] == [TOP, LAST]
+    assert await stage.lines() == {line.key for line in page.lines}
+
+
+async def test_removed_page_takes_its_lines_along(stage: Stage) -> None:
+    await stage.segment(content=page_file())
+    late = await stage.created("a.png")
+
+    assert await stage.worker().handle(await stage.removed("a.png")) == "removed"
+
+    page = await stage.page()
+    assert (page.status, page.lines, await stage.lines()) == ("removed", (), set())
+    assert await stage.worker().handle(late) == "stale"  # an event that comes too late
+    assert await stage.lines() == set()
+
+
+async def test_lines_stay_while_another_page_has_the_same_bytes(stage: Stage) -> None:
+    for key in ("a.png", "b.png"):
+        await stage.segment(key, page_file())
+    lines = await stage.lines()
+
+    await stage.worker().handle(await stage.removed("a.png"))
+    assert await stage.lines() == lines
+    await stage.worker().handle(await stage.removed("b.png"))
+    assert await stage.lines() == set()
+
+
+@pytest.mark.parametrize("form", ["PDF", "TIFF"])
+async def test_document_is_rendered_into_pages_of_their_own(stage: Stage, form: str) -> None:
+    file = BytesIO()
+    page = Image.new("RGB", (800, 1000), "white")
+    page.save(file, form, save_all=True, append_images=[page.rotate(90)], resolution=200)
+    given = Provenance(kind="console", name="book", details=Details(group="Ada"))
+
+    assert await stage.segment("scans/book", file.getvalue(), given) == "rendered"
+
+    document = await stage.page("scans/book")
+    assert (document.status, document.rendered, document.lines) == ("segmented", 2, ())
+    keys = [info.key async for info in stage.pages_store.list("rendered/")]
+    assert keys == [f"rendered/{document.sha256}/000{number}.webp" for number in (1, 2)]
+    assert await stage.segment("scans/book") == "duplicate"
+
+    assert await stage.segment(keys[1]) == "segmented"
+    second = await stage.page(keys[1])
+    assert second.document is not None
+    assert (second.document.key, second.document.number, second.document.of) == ("scans/book", 2, 2)
+    assert second.group == "Ada"
+    assert [source.name for source in second.sources] == ["book"]
+
+    await stage.worker().handle(await stage.removed("scans/book"))
+    assert [info.key async for info in stage.pages_store.list("rendered/")] == []
+
+
+async def test_tiff_of_one_page_is_an_image(stage: Stage) -> None:
+    assert await stage.segment("a.tif", page_file(form="TIFF")) == "segmented"
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "code"),
+    [
+        ("a.txt", b"no image", "not_an_image"),
+        ("a.png", page_file()[:200], "not_an_image"),
+        ("a.pdf", b"%PDF-1.4", "unreadable_document"),
+        ("a.png", bytes(10_000_001), "image_too_large"),
+        ("/".join(["é" * 60] * 3), page_file(), "key_too_long"),
+    ],
+)
+async def test_refused_page_has_its_reason(
+    stage: Stage, key: str, content: bytes, code: str
+) -> None:
+    assert await stage.segment(key, content) == "rejected"
+
+    page = await stage.page(key)
+    assert page.status == "rejected"
+    assert page.error is not None
+    assert page.error.code == code
+
+
+async def test_page_without_lines_is_rejected(stage: Stage) -> None:
+    stage.detector.quads = ()
+
+    assert await stage.segment(content=page_file()) == "rejected"
+
+    error = (await stage.page()).error
+    assert error is not None
+    assert error.code == "no_lines"
+
+
+async def test_forgotten_page_is_deleted_again(stage: Stage) -> None:
+    await stage.segment(content=page_file())
+    sha256 = (await stage.page()).sha256 or ""
+    await Forgotten(stage.index.forgotten).add(images={sha256: ()})
+
+    assert await stage.segment("b.png", page_file()) == "forgotten"
+    assert await stage.pages_store.head("b.png") is None
+
+
+async def test_pages_wait_while_many_images_do(stage: Stage) -> None:
+    stage.waiting = 10
+
+    with pytest.raises(PostponedError):
+        await stage.segment(content=page_file())
+
+
+async def test_event_of_another_bucket_is_refused(stage: Stage) -> None:
+    await stage.put("a.png", page_file())
+    delivery = await stage.created("a.png")
+    stage.pages_store = stage.store
+
+    with pytest.raises(ForeignEventError):
+        await stage.worker().handle(delivery)
+
+
+async def test_folder_of_the_console_is_no_page(stage: Stage) -> None:
+    await stage.put("scans/", b"")
+
+    assert await stage.segment("scans/") == "folder"
+    assert not (await stage.page("scans/")).exists

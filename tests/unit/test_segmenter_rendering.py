@@ -1,0 +1,133 @@
+"""PDF and TIFF become pages in a child process; what is hostile ends with a stable code."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from services.common.domain.errors import PermanentError
+from services.segmenter.rendering import RenderingLimits, is_document, open_document
+
+LIMITS = RenderingLimits(
+    pages=20, pixels=4_000_000, dots_per_inch=100, seconds=10, memory_bytes=512 * 2**20
+)
+SIZE = (400, 300)
+
+
+def several_pages(form: str, pages: int = 3) -> bytes:
+    first, *others = [Image.new("RGB", SIZE, (80 * number, 0, 0)) for number in range(pages)]
+    file = BytesIO()
+    first.save(file, form, save_all=True, append_images=others, resolution=100)
+    return file.getvalue()
+
+
+def pdf(page: str, *, content: bytes = b"", extra: bytes = b"") -> bytes:
+    """Return a PDF of one page without a table of its objects: readers find them by themselves."""
+    return b"".join(
+        (
+            b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n",
+            b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n",
+            f"3 0 obj<</Type/Page/Parent 2 0 R/Contents 4 0 R {page}>>endobj\n".encode(),
+            f"4 0 obj<</Length {len(content)}>>stream\n".encode(),
+            content,
+            b"\nendstream endobj\n",
+            extra,
+            b"trailer<</Root 1 0 R>>\n%%EOF",
+        )
+    )
+
+
+def nested_forms() -> bytes:
+    """Forms that draw ten others each, eight deep: 2 kB that take any memory."""
+    forms = b""
+    for depth in range(8):
+        drawn = b"/X Do " * 10 if depth < 7 else b"0 0 1 1 re f"
+        inner = f"/Resources<</XObject<</X {11 + depth} 0 R>>>>" if depth < 7 else ""
+        forms += (
+            (
+                f"{10 + depth} 0 obj<</Type/XObject/Subtype/Form/BBox[0 0 9 9]{inner}"
+                f"/Length {len(drawn)}>>stream\n"
+            ).encode()
+            + drawn
+            + b"\nendstream endobj\n"
+        )
+    resources = "/MediaBox[0 0 9 9]/Resources<</XObject<</X 10 0 R>>>>"
+    return pdf(resources, content=b"/X Do", extra=forms)
+
+
+@pytest.mark.parametrize("form", ["PDF", "TIFF"])
+def test_every_page_is_rendered(form: str) -> None:
+    content = several_pages(form)
+
+    with open_document(content, LIMITS) as document:
+        pages = list(document.each)
+
+    assert is_document(content)
+    assert document.pages == 3
+    assert [page.number for page in pages] == [1, 2, 3]
+    for number, page in enumerate(pages):
+        with Image.open(BytesIO(page.content)) as image:
+            assert (image.format, image.size) == ("WEBP", SIZE)
+            assert abs(image.getpixel((5, 5))[0] - 80 * number) < 5  # type: ignore[index]
+
+
+@pytest.mark.parametrize("form", ["PDF", "TIFF"])
+def test_rendering_goes_on_where_it_ended(form: str) -> None:
+    with open_document(several_pages(form), LIMITS, first=3) as document:
+        assert [page.number for page in document.each] == [3]
+
+
+def test_huge_page_is_rendered_smaller() -> None:
+    with open_document(pdf("/MediaBox[0 0 14400 14400]"), LIMITS) as document:
+        (page,) = document.each
+
+    with Image.open(BytesIO(page.content)) as image:
+        assert image.size == (2000, 2000)
+
+
+@pytest.mark.parametrize(
+    ("make", "limits", "code"),
+    [
+        (lambda: b"%PDF-1.4 and nothing more", LIMITS, "unreadable_document"),
+        (lambda: several_pages("PDF")[:200], LIMITS, "unreadable_document"),
+        (lambda: several_pages("TIFF")[:200], LIMITS, "unreadable_document"),
+        (lambda: several_pages("PDF", 4), replace(LIMITS, pages=3), "too_many_pages"),
+        (lambda: several_pages("TIFF", 4), replace(LIMITS, pages=3), "too_many_pages"),
+        (lambda: several_pages("TIFF"), replace(LIMITS, pixels=100_000), "page_costs_too_much"),
+        (nested_forms, replace(LIMITS, seconds=1), "page_costs_too_much"),
+    ],
+)
+def test_hostile_document_has_a_code(
+    make: Callable[[], bytes], limits: RenderingLimits, code: str
+) -> None:
+    with (
+        pytest.raises(PermanentError) as refused,
+        open_document(make(), limits) as document,
+    ):
+        list(document.each)
+
+    assert refused.value.code == code
+
+
+def test_password_is_not_guessed() -> None:
+    encrypted = pdf("/MediaBox[0 0 9 9]").replace(
+        b"trailer<<",
+        b"9 0 obj<</Filter/Standard/V 1/R 2/O("
+        + b"x" * 32
+        + b")/U("
+        + b"y" * 32
+        + b")/P -1>>endobj"
+        b"\ntrailer<</Encrypt 9 0 R/ID[(a)(a)]",
+    )
+
+    with pytest.raises(PermanentError) as refused, open_document(encrypted, LIMITS):
+        pass
+
+    assert refused.value.code == "encrypted_pdf"
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n", b"II", b"text about %PDF files"])
+def test_image_is_no_document(content: bytes) -> None:
+    assert not is_document(content)
