@@ -32,6 +32,8 @@ Code = Literal[
 """Outcome of an event or a job."""
 HANDLED = frozenset(get_args(Code))
 """Codes of handled deliveries."""
+LOOKS_LIKE_A_PAGE = "looks_like_a_page"
+"""Code of an image that is rejected as a page."""
 NONE_KEPT = Annotations()
 
 
@@ -53,6 +55,24 @@ class Reading:
     def is_forgotten(self) -> bool:
         """Whether these bytes are forgotten."""
         return isinstance(self.result, Rejection) and self.result.code == FORGOTTEN
+
+
+def without_pages(reading: Reading, *, least_height: int, is_labelled: bool) -> Reading:
+    """Reject what looks like a whole page: read as one line it would only spoil the mean score.
+
+    Args:
+        reading: Of an image.
+        least_height: Pixels from which on an image that is less than twice as wide is a page; 0:
+            none is.
+        is_labelled: Whether its text is known: then it is a line.
+    """
+    width, height = reading.width or 0, reading.height or 0
+    is_page = 0 < least_height <= height and width < 2 * height
+    if is_labelled or not is_page or not isinstance(reading.result, Prediction):
+        return reading
+    detail = f"{width} x {height} pixels: put pages into the bucket of pages (docs/pages.md)"
+    rejection = Rejection(code=LOOKS_LIKE_A_PAGE, detail=detail)
+    return replace(reading, result=rejection, width=None, height=None)
 
 
 def needs_reading(event: ObjectEvent, document: ImageDocument) -> bool:

@@ -46,6 +46,7 @@ async def run(settings: ConsumerSettings) -> None:
             fetches=FetchedItems(index.fetches),
             forgotten=forgotten,
             max_object_bytes=settings.max_object_bytes,
+            page_height=settings.page_height,
         )
         checks = {"minio": store.check, "mongodb": index.check, "ocr-api": ocr.check}
         consumer = partial(

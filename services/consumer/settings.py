@@ -33,6 +33,13 @@ class ConsumerSettings(BaseSettings):
     max_object_bytes: int = Field(
         20 * 1024 * 1024, ge=1024, description="Largest object; larger ones are rejected unread."
     )
+    page_height: int = Field(
+        800,
+        ge=0,
+        le=65_535,
+        description="Height in pixels from which on an image that is less than twice as wide, and "
+        "has no text, is rejected as a page; 0: none is.",
+    )
     annotations_kept_days: float = Field(
         30.0,
         ge=0,

@@ -32,7 +32,14 @@ from services.common.domain.provenance import Provenance
 from services.common.domain.records import Prediction, Rejection
 from services.common.domain.sources import MOST_SOURCES
 from services.consumer import documents
-from services.consumer.documents import NONE_KEPT, Code, Reading, needs_reading, reason_not_to
+from services.consumer.documents import (
+    NONE_KEPT,
+    Code,
+    Reading,
+    needs_reading,
+    reason_not_to,
+    without_pages,
+)
 from services.consumer.metrics import (
     ANNOTATED_CHARACTERS,
     CHARACTER_ERRORS,
@@ -70,6 +77,7 @@ class Worker:
         fetches: The fetcher's records of where objects are from.
         forgotten: Images to delete again.
         max_object_bytes: Larger objects are rejected unread.
+        page_height: Pixels from which on an image is rejected as a page; 0: none is.
     """
 
     def __init__(
@@ -81,6 +89,7 @@ class Worker:
         fetches: FetchedItems,
         forgotten: Forgotten,
         max_object_bytes: int,
+        page_height: int = 0,
     ) -> None:
         self._store = store
         self._recogniser = recogniser
@@ -88,6 +97,7 @@ class Worker:
         self._fetches = fetches
         self._forgotten = forgotten
         self._max_object_bytes = max_object_bytes
+        self._page_height = page_height
 
     async def handle(self, delivery: Delivery) -> Code:
         """Process every record of a notification, or a job; return the code of the last.
@@ -164,6 +174,14 @@ class Worker:
                 except ObjectNotFoundError:
                     return [await self._gone(event, each) for each in known][-1]
                 kept = await self._images.kept(event.document_id, reading.sha256)
+                is_labelled = (
+                    any(each.annotation for each in known)
+                    or document.annotation is not None
+                    or kept.current is not None
+                )
+                reading = without_pages(
+                    reading, least_height=self._page_height, is_labelled=is_labelled
+                )
             origins = [documents.provenance_of(reading, event, each) for each in known]
             code, after = _decided(document, event, origins, reading, kept)
             if not await self._images.save(document, after, is_inferred=is_inferred):
@@ -197,13 +215,16 @@ class Worker:
         )
 
     async def _predict_again(self, job: RepredictJob) -> Code:
-        reason = reason_not_to(await self._images.load(job.document_id), job)
+        document = await self._images.load(job.document_id)
+        reason = reason_not_to(document, job)
         if reason is not None:
             return reason
         try:
             reading = await self._read(job.key)
         except ObjectNotFoundError:
             return "gone"
+        is_labelled = document.annotation is not None
+        reading = without_pages(reading, least_height=self._page_height, is_labelled=is_labelled)
         now = datetime.now(tz=UTC)
         code = await self._images.change(
             job.document_id, lambda document: documents.repredicted(document, job, reading, now)

@@ -27,12 +27,12 @@ Code = Literal[
     "folder",
     "ignored",
 ]
-"""What became of an event."""
+"""Outcome of an event."""
 HANDLED = frozenset(get_args(Code))
 
 
 class Decision(NamedTuple):
-    """What to do with the document of a page."""
+    """New state of a page's document, and the outcome."""
 
     code: Code
     document: PageDocument
@@ -51,7 +51,7 @@ class PageBytes:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What was found on a page."""
+    """Lines of a page and the run that found them."""
 
     width: int
     height: int

@@ -76,7 +76,7 @@ class LineStore:
                 await self._store.delete(listed.key)
 
     async def judged(self, lines: Sequence[Line]) -> set[str]:
-        """Return the ids of lines that somebody has annotated, or had."""
+        """Return the ids of lines that have an annotation, or had one."""
         by_document = {f"{self._store.bucket}/{line.key}": line.id for line in lines}
         where = ImageFilter(ids=frozenset(by_document))
         fields = {"annotation": 1, "annotation_history": 1}

@@ -21,7 +21,7 @@ SMALL = 0.4
 
 @dataclass(frozen=True)
 class Place:
-    """What decides about the lines of a page beside the quads."""
+    """Hash and size of a page."""
 
     sha256: str
     """Of the page."""
@@ -37,7 +37,7 @@ class Merged:
     new: tuple[Line, ...]
     """Those whose picture is not stored yet."""
     gone: tuple[Line, ...]
-    """Those that are no line of the page any more; their pictures go."""
+    """Those that are no line of the page any longer; their pictures go."""
     kept: int
 
 
@@ -52,14 +52,14 @@ def merge(
     """Decide about each line of a page that is segmented (again).
 
     A line that is found again stays as it is, picture and all, so its annotation stays valid. One
-    that is not is superseded if somebody has judged it, and else goes.
+    that is not is superseded if it is annotated, and else goes.
 
     Args:
         before: Lines of the same bytes.
         found: In reading order.
         place: The page.
         run: ``id`` of the run.
-        judged: ``id`` of lines that somebody has annotated.
+        judged: ``id`` of annotated lines.
     """
     marks = _marks(found)
     again = _same(before, found)

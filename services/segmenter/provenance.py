@@ -1,4 +1,4 @@
-"""What the objects that are made of a page say of it: their keys and metadata."""
+"""Keys and metadata of the objects that are made of a page."""
 
 import re
 from collections.abc import Mapping

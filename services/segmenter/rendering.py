@@ -60,7 +60,7 @@ _REFUSALS: dict[str, type[PermanentError]] = {
 
 @dataclass(frozen=True)
 class RenderingLimits:
-    """What a document may take."""
+    """Limits of a document."""
 
     pages: int
     pixels: int

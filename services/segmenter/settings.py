@@ -48,7 +48,7 @@ class SegmenterSettings(BaseSettings):
 
     @property
     def rendering(self) -> RenderingLimits:
-        """What a document of several pages may take."""
+        """Limits of a document of several pages."""
         return RenderingLimits(
             pages=self.max_pages,
             pixels=min(self.max_pixels, 25_000_000),

@@ -11,6 +11,7 @@ from services.common.domain.image import ImageDocument
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Rejection
 from services.consumer import documents
+from services.consumer.documents import LOOKS_LIKE_A_PAGE, without_pages
 from tests.factories import NOW, annotation, event, reading
 
 FROM_LIST = Provenance("http://example.test/a.png", "b1", "industrie", NOW)
@@ -222,3 +223,31 @@ def test_deletion_before_the_reading_leaves_the_source_in_the_proof() -> None:
     assert (code, proof.status, proof.removed_at) == ("gone", "removed", LATER)
     assert [source.url for source in proof.sources] == ["http://example.test/a.png"]
     assert of_upload == ("gone", ABSENT)
+
+
+@pytest.mark.parametrize(
+    ("size", "least", "is_labelled", "is_page"),
+    [
+        ((1200, 1600), 800, False, True),
+        ((1599, 800), 800, False, True),
+        ((1600, 800), 800, False, False),  # as wide as a line
+        ((1200, 799), 800, False, False),
+        ((1200, 1600), 0, False, False),  # turned off
+        ((1200, 1600), 800, True, False),  # its text is known
+    ],
+)
+def test_page_is_not_read_as_one_line(
+    size: tuple[int, int],
+    least: int,
+    is_labelled: bool,  # noqa: FBT001
+    is_page: bool,  # noqa: FBT001
+) -> None:
+    before = replace(reading(), width=size[0], height=size[1])
+
+    after = without_pages(before, least_height=least, is_labelled=is_labelled)
+
+    if is_page:
+        assert isinstance(after.result, Rejection)
+        assert after.result.code == LOOKS_LIKE_A_PAGE
+    else:
+        assert after == before

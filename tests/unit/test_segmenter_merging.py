@@ -44,7 +44,7 @@ def test_line_that_is_found_again_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("is_judged", [False, True])
 def test_line_that_is_not_found_again(is_judged: bool) -> None:  # noqa: FBT001
-    """One that nobody has judged goes; the others stay and lead to what took their place."""
+    """One without an annotation goes; the others stay and lead to what took their place."""
     (line,) = segmented(quad(100)).lines
     judged = (line.id,) if is_judged else ()
 

@@ -222,7 +222,7 @@ def _reconciler() -> Block:
 
 
 def _pages() -> Block:
-    """What the segmenter makes of pages."""
+    """Pages, and the lines that are cut out of them."""
     outcomes = series(
         "Pages by outcome",
         "segmented is well; rendered is a PDF or TIFF, whose pages follow. rejected: docreco pages "
@@ -237,7 +237,7 @@ def _pages() -> Block:
     lines = series(
         "Lines by state",
         "new ones go to the OCR API. gone: a newer detector did not find them again. superseded: "
-        "neither, but somebody has annotated them, so they stay.",
+        "neither, but they are annotated, so they stay.",
         "cpm",
         Query("sum by (state) (rate(segmenter_lines_total[$__rate_interval])) * 60", "{{state}}"),
     )

@@ -9,7 +9,7 @@ from services.common.domain.page import PageDocument, PageStatus
 
 @dataclass(frozen=True)
 class PageFilter:
-    """Which pages a query is about: each field that is set narrows it."""
+    """Filter of pages: all set fields must match."""
 
     sha256: str | None = None
     url: frozenset[str] | None = None
