@@ -17,7 +17,7 @@ from tests.support.compose import ROOT, parsed
 PASSWORD = SecretStr("some-password")
 USERS = UsersSettings.model_validate(dict.fromkeys(UsersSettings.model_fields, PASSWORD))
 DRIVER = Path(index.__file__)
-NO_COLLECTION = {"check", "name"}
+NO_COLLECTION = {"check", "fields", "name"}
 
 
 def imported(path: Path) -> Iterator[str]:
