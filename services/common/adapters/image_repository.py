@@ -16,6 +16,9 @@ from services.common.domain.image import Decision, ImageDocument
 from services.common.domain.image_filter import ImageFilter
 from services.common.domain.records import Annotation
 
+RECENT = 100_000
+"""Images whose collections and batches are counted."""
+
 
 class ImageRepository(Repository[ImageDocument, ImageFilter]):
     """Reads and changes the documents of images; see ``Repository``.
@@ -45,8 +48,13 @@ class ImageRepository(Repository[ImageDocument, ImageFilter]):
             yield typed(ImageDocument, each)
 
     async def count_by(self, field: str, most: int) -> dict[str, int]:
-        """Return how many images have each value of a field of sources, the last ones by name."""
+        """Count the images of each value of a source's field, the last ones by name.
+
+        Of the images that changed last, so that the answer comes in time however many there are.
+        """
         stages: list[Document] = [
+            {"$sort": {"indexed_at": -1}},
+            {"$limit": RECENT},
             {"$project": {"of": {"$map": {"input": "$sources", "in": f"$$this.{field}"}}}},
             {"$project": {"of": {"$setUnion": ["$of"]}}},
             {"$unwind": "$of"},
