@@ -42,14 +42,17 @@ def forget(
                 open_object_store(S3Settings()) as store,
                 open_index(MongoSettings()) as index,
             ):
-                forgetting = Forgetting(store, index, AmqpSettings())
+                forgetting = Forgetting(
+                    store, index, AmqpSettings(), pages_bucket=S3Settings().pages_bucket
+                )
                 found = await forgetting.find(what)
                 if found.is_empty:
                     nothing = f"nothing found for {hide_secrets(what)}"
                     raise CommandError(nothing, status=ExitStatus.REFUSED)
                 if not yes:
                     output.asides.print(targets_table(found.targets))
-                    asked = f"Delete {len(found.targets)} images and the text of "
+                    asked = f"Delete {len(found.targets)} images, {len(found.pages)} pages and "
+                    asked += "the text of "
                     asked += f"{len(found.submitted.items)} items of batches permanently?"
                     if not typer.confirm(asked, err=True):
                         return ExitStatus.REFUSED

@@ -1,13 +1,21 @@
 """Forget images on request: erase all stored data about them, and return a proof."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.mongo import Database
-from services.common.adapters.object_store import ObjectStore
-from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES, Queues
+from services.common.adapters.object_store import ObjectStore, sibling
+from services.common.adapters.rabbitmq.retry_policy import (
+    FETCH_QUEUES,
+    OCR_QUEUES,
+    PAGE_QUEUES,
+    Queues,
+)
+from services.common.domain.page import PAGES_BUCKET, PageDocument
 from services.common.runtime.settings import AmqpSettings
+from services.erasure.pages import find_pages, keys_of_lines, prove_pages, remove_pages
 from services.erasure.removal import (
     Target,
     drop_parked_events,
@@ -16,6 +24,7 @@ from services.erasure.removal import (
     other_files,
     prove,
     remove,
+    to_target,
 )
 from services.erasure.submitted import (
     Erased,
@@ -41,16 +50,18 @@ class Found:
 
     targets: list[Target]
     submitted: Submitted
+    pages: tuple[PageDocument, ...] = ()
 
     @property
     def hashes(self) -> set[str]:
-        """SHA-256 of the images' bytes."""
-        return {each.sha256 for each in self.targets if each.sha256 is not None}
+        """SHA-256 of the bytes of images and pages."""
+        of_images = {each.sha256 for each in self.targets if each.sha256 is not None}
+        return of_images | {each.sha256 for each in self.pages if each.sha256 is not None}
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was found."""
-        return not self.targets and not self.submitted.items
+        return not self.targets and not self.submitted.items and not self.pages
 
 
 @dataclass(frozen=True)
@@ -85,23 +96,32 @@ class Forgetting:
     amqp: AmqpSettings
     ocr_queues: Queues = OCR_QUEUES
     fetch_queues: Queues = FETCH_QUEUES
+    page_queues: Queues = PAGE_QUEUES
+    pages_bucket: str = PAGES_BUCKET
 
     async def find(self, what: str) -> Found:
-        """Find objects by a URL or key (with or without bucket).
+        """Find objects by a URL or key (with or without bucket), and pages with their lines.
 
         Raises:
             UnavailableError: A server does not answer.
         """
-        return await self.with_submitted(what, await find_targets(self.store, self.index, what))
+        pages = await find_pages(self.pages_bucket, self.index, what)
+        targets = await find_targets(self.store, self.index, what)
+        lines = await keys_of_lines(self.index, pages) - {each.key for each in targets}
+        targets += [await to_target(self.store, self.index, key) for key in sorted(lines)]
+        return await self.with_submitted(what, targets, pages)
 
-    async def with_submitted(self, what: str, targets: list[Target]) -> Found:
+    async def with_submitted(
+        self, what: str, targets: list[Target], pages: Sequence[PageDocument] = ()
+    ) -> Found:
         """Add what was submitted about objects.
 
         Raises:
             UnavailableError: A server does not answer.
         """
-        found = Found(targets, Submitted(frozenset(), frozenset(), {}))
+        found = Found(targets, Submitted(frozenset(), frozenset(), {}), tuple(pages))
         kept = {url for each in targets for url in each.document.urls}
+        kept |= {source.url for page in pages for source in page.sources if source.url}
         submitted = await find_submitted(self.index, what, hashes=found.hashes, kept=kept)
         return replace(found, submitted=submitted)
 
@@ -135,6 +155,9 @@ class Forgetting:
             erased.urls_blocked = len(found.submitted.all_urls)
             erased.images_blocked = len(found.hashes)
         erased.parked = await self._drop_parked(found)
+        if found.pages:
+            pages = sibling(self.store, self.pages_bucket)
+            await remove_pages(found.pages, store=pages, amqp=self.amqp, queues=self.page_queues)
         await remove(
             found.targets,
             store=self.store,
@@ -142,7 +165,8 @@ class Forgetting:
             amqp=self.amqp,
             queues=self.ocr_queues,
         )
-        proofs = await prove(found.targets, self.store, self.index, wait_seconds=wait_seconds)
+        proofs = await prove_pages(found.pages, self.index, wait_seconds=wait_seconds)
+        proofs += await prove(found.targets, self.store, self.index, wait_seconds=wait_seconds)
         # Again: messages may have been held by an inspection
         for queue, count in (await self._drop_parked(found)).items():
             erased.parked[queue] += count
@@ -157,9 +181,14 @@ class Forgetting:
 
     async def _drop_parked(self, found: Found) -> dict[str, int]:
         ids = {f"{self.store.bucket}/{each.key}" for each in found.targets}
-        return {
+        dropped = {
             self.ocr_queues.parked: await drop_parked_events(self.amqp, self.ocr_queues, ids),
             self.fetch_queues.parked: await drop_parked(
                 self.amqp, self.fetch_queues, found.submitted
             ),
         }
+        if found.pages:
+            pages = {page.id for page in found.pages}
+            queues = self.page_queues
+            dropped[queues.parked] = await drop_parked_events(self.amqp, queues, pages)
+        return dropped

@@ -68,7 +68,7 @@ async def find_targets(store: ObjectStore, index: Database, what: str) -> list[T
         keys = await _keys_from(index, what)
     else:
         keys = {what, what.removeprefix(f"{store.bucket}/")}
-    named = [await _target(store, index, key) for key in sorted(keys)]
+    named = [await to_target(store, index, key) for key in sorted(keys)]
     found = [each for each in named if each.is_stored or each.document.exists]
     bytes_of = {each.sha256 for each in found if each.sha256 is not None}
     fetched = FetchedItems(index.fetches).matching(urls=spellings(what))
@@ -88,7 +88,7 @@ async def find_copies(
     copies = ImageRepository(index.images).find(where, fields={"key": 1})
     others = {each.key async for each in copies} - known
     unread = [each async for each in _unread_copies(store, index, hashes, known | others)]
-    return [await _target(store, index, key) for key in sorted(others)] + unread
+    return [await to_target(store, index, key) for key in sorted(others)] + unread
 
 
 async def other_files(store: ObjectStore, target: Target) -> set[str]:
@@ -119,12 +119,17 @@ async def _unread_copies(
             async for info in store.list(f"{prefix}{digest}"):
                 if info.key in known or info.size > MOST_BYTES_READ:
                     continue
-                target = await _target(store, index, info.key)
+                target = await to_target(store, index, info.key)
                 if target.sha256 == digest:
                     yield target
 
 
-async def _target(store: ObjectStore, index: Database, key: str) -> Target:
+async def to_target(store: ObjectStore, index: Database, key: str) -> Target:
+    """Return what has a key, and the hash of its bytes if its document does not know it.
+
+    Raises:
+        UnavailableError: A server does not answer.
+    """
     document = await ImageRepository(index.images).load(f"{store.bucket}/{key}")
     info = await store.head(key)
     digest = None

@@ -36,6 +36,7 @@ RIGHTS: Mapping[str, Mapping[str, Sequence[str]]] = {
         FETCHES: UPDATE,
         LISTS: UPDATE,
         FORGOTTEN: ("find", "insert"),
+        PAGES: READ,
         TOMBSTONES: ("find", "remove"),
     },
 }

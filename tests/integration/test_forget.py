@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from io import BytesIO
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.mongo import Database, Document, open_index
-from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.adapters.rabbitmq.dead_letters import peek
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.retry_policy import Queues
@@ -23,6 +24,7 @@ from services.common.domain.image import ImageDocument
 from services.common.domain.jobs import job_for
 from services.common.domain.list_rows import ListRow, pack_rows, unpack_rows
 from services.common.domain.normal_form import TRAINABLE, to_normal_file
+from services.common.domain.page import PageOfLine
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.erasure.forgetting import Forgetting, Report
@@ -59,7 +61,10 @@ class Site:
 
     async def report(self, what: str, *, may_come_again: bool = False) -> Report:
         queues = (self.queues, self.fetch_queues)
-        forgetting = Forgetting(self.store, self.index, self.amqp, *queues)
+        forgetting = Forgetting(
+            *(self.store, self.index, self.amqp, *queues, self.queues),
+            pages_bucket=f"{self.store.bucket}-pages",
+        )
         found = await forgetting.find(what)
         return await forgetting.forget(found, wait_seconds=20, may_come_again=may_come_again)
 
@@ -462,3 +467,45 @@ async def open_stopped_consumer(site: Site) -> AsyncIterator[Site]:
         async for info in store.list():
             await store.delete(info.key)
         await store.client.delete_bucket(Bucket=store.bucket)
+
+
+@pytest.mark.parametrize("is_by_url", [False, True])
+async def test_page_is_forgotten_with_its_lines(site: Site, is_by_url: bool) -> None:  # noqa: FBT001
+    store = sibling(site.store, f"{site.store.bucket}-pages")
+    await store.client.create_bucket(Bucket=store.bucket)
+    await store.write("scan.png", b"a page", content_type="image/png", metadata={})
+    page_id = f"{store.bucket}/scan.png"
+    digest = sha256(b"a page").hexdigest()
+    await site.index.pages.insert(
+        {"_id": page_id, "key": "scan.png", "status": "segmented", "sha256": digest}
+        | {"sources": [{"kind": "url", "url": URL}], "sequencer": "1"}
+    )
+    line = PageOfLine(id=page_id, line="0" * 16)
+    await site.store.write(
+        *("lines/ab/cd/0.webp", b"a line"),
+        content_type="image/webp",
+        metadata=to_metadata(Provenance(kind="page", page=line)),
+    )
+    await site.document("lines/ab/cd/0.webp", **{"page.id": page_id})
+
+    async def segmenter() -> None:
+        async def is_gone() -> bool:
+            return await store.head("scan.png") is None
+
+        await eventually(is_gone)
+        now = datetime.now(tz=UTC)
+        removal = {"status": "removed", "removed_at": now, "indexed_at": now}
+        await site.index.pages.update_one({"_id": page_id}, {"$set": removal})
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(segmenter())
+        proofs = await site.forget(URL if is_by_url else page_id)
+
+    assert {proof["document"] for proof in proofs} == {
+        page_id,
+        f"{site.store.bucket}/lines/ab/cd/0.webp",
+    }
+    assert all(proof["removed_at"] for proof in proofs)
+    assert proofs[0]["sources"] == [URL]
+    assert await site.store.head("lines/ab/cd/0.webp") is None
+    assert await Forgotten(site.index.forgotten).has_image(digest)

@@ -23,6 +23,7 @@ def to_query(where: ImageFilter) -> Document:
     query: Document = {
         "_id": _any_of(where.ids),
         "sha256": _any_of(where.hashes),
+        "page.id": _any_of(where.pages),
         "placeholder": where.is_placeholder or ignored,
         **_of_source(where),
         "indexed_at": where.changed_since and {"$gte": where.changed_since},

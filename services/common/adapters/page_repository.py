@@ -17,6 +17,8 @@ class PageFilter:
     batch: str | None = None
     document: str | None = None
     """Key of the PDF or TIFF that they are pages of."""
+    document_sha256: str | None = None
+    """Hash of the PDF or TIFF."""
     status: PageStatus | None = None
     is_stored: bool = False
     """Not removed."""
@@ -38,6 +40,7 @@ def to_query(where: PageFilter) -> Document:
         "sources.url": where.url and {"$in": sorted(where.url)},
         "sources.batch_id": where.batch,
         "document.key": where.document,
+        "document.sha256": where.document_sha256,
         "status": where.status or ({"$ne": "removed"} if where.is_stored else None),
         "_id": where.besides and {"$ne": where.besides},
     }

@@ -115,6 +115,8 @@ class ImageFilter:
     ids: frozenset[str] | None = None
     hashes: frozenset[str] | None = None
     """SHA-256 of their bytes."""
+    pages: frozenset[str] | None = None
+    """``_id`` of pages that they are lines of."""
     urls: frozenset[str] | None = None
     """Of a source, like ``host``, ``name`` and the limits."""
     url_pattern: str | None = None

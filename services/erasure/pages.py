@@ -1,0 +1,109 @@
+"""Removal of pages on request: the segmenter removes what was made of them, and the proof stays."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.mongo import Database
+from services.common.adapters.object_store import ObjectStore
+from services.common.adapters.page_repository import PageFilter, PageRepository
+from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.adapters.rabbitmq.retry_policy import Queues
+from services.common.adapters.synthetic_events import ORIGIN_HEADER, removed_notification
+from services.common.domain.image_filter import ImageFilter
+from services.common.domain.page import PageDocument
+from services.common.download.urls import spellings
+from services.common.runtime.settings import AmqpSettings
+from services.erasure.removal import ORIGIN, POLL_SECONDS
+
+
+async def find_pages(bucket: str, index: Database, what: str) -> list[PageDocument]:
+    """Find pages by a URL, or by a key with the bucket before it.
+
+    Pages with the same bytes, and those that were rendered of a PDF or TIFF, are included.
+
+    Raises:
+        UnavailableError: A server does not answer.
+    """
+    pages = PageRepository(index.pages)
+    if what.startswith(("http://", "https://")):
+        named = [each async for each in pages.find(PageFilter(url=frozenset(spellings(what))))]
+    elif what.startswith(f"{bucket}/") and (page := await pages.get(what)) is not None:
+        named = [page]
+    else:
+        return []
+    found = {each.id: each for each in named}
+    for sha256 in sorted({each.sha256 for each in named if each.sha256}):
+        for where in (PageFilter(sha256=sha256), PageFilter(document_sha256=sha256)):
+            found |= {each.id: each async for each in pages.find(where)}
+    return [found[each] for each in sorted(found)]
+
+
+async def keys_of_lines(index: Database, pages: Sequence[PageDocument]) -> set[str]:
+    """Return the keys of the line images of pages.
+
+    Raises:
+        IndexUnavailableError: MongoDB does not answer.
+    """
+    if not pages:
+        return set()
+    where = ImageFilter(pages=frozenset(page.id for page in pages))
+    found = ImageRepository(index.images).find(where, fields={"key": 1})
+    return {image.key async for image in found}
+
+
+async def remove_pages(
+    pages: Sequence[PageDocument], *, store: ObjectStore, amqp: AmqpSettings, queues: Queues
+) -> None:
+    """Delete the objects of pages, whose events erase the rest; queue a removal for missing ones.
+
+    Raises:
+        UnavailableError: A server does not answer; repeat the call.
+    """
+    async with open_publisher(amqp) as publisher:
+        for page in pages:
+            if await store.erase(page.key) or page.status == "removed":
+                continue
+            body = removed_notification(
+                store.bucket,
+                page.key,
+                sequencer=page.sequencer or "0",
+                occurred_at=datetime.now(tz=UTC),
+            )
+            await publisher.publish(body, queue=queues.work, headers={ORIGIN_HEADER: ORIGIN})
+
+
+async def prove_pages(
+    pages: Sequence[PageDocument], index: Database, *, wait_seconds: float
+) -> list[dict[str, Any]]:
+    """Wait for the documents of pages to be erased; return the proofs.
+
+    ``removed_at`` is None for documents not erased within ``wait_seconds``.
+
+    Raises:
+        IndexUnavailableError: MongoDB does not answer.
+    """
+    repository = PageRepository(index.pages)
+    deadline = asyncio.get_running_loop().time() + wait_seconds
+    proofs = []
+    for page in pages:
+        left = await repository.load(page.id)
+        while left.status != "removed" and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+            left = await repository.load(page.id)
+        is_removed = left.status == "removed"
+        proofs.append(
+            {
+                "document": page.id,
+                "sources": [source.origin for source in left.sources],
+                "sha256": left.sha256,
+                "stored_at": left.stored_at,
+                "removed_at": left.removed_at if is_removed else None,
+                "erased_at": left.indexed_at if is_removed else None,
+                "prediction": None,
+                "annotation": None,
+            }
+        )
+    return proofs
