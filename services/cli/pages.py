@@ -1,4 +1,4 @@
-"""``docreco pages``: which pages are here, and what came of each."""
+"""``docreco pages``: list pages and their results."""
 
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from services.common.domain.image_filter import ImageFilter
 from services.common.domain.page import Line, PageDocument, PageStatus
 from services.common.runtime.settings import MongoSettings, S3Settings
 
-app = typer.Typer(no_args_is_help=True, help="Pages, and the lines that were found on them.")
+app = typer.Typer(no_args_is_help=True, help="Show pages and their lines.")
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
@@ -22,11 +22,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 def list_pages(
     *,
     status: Annotated[PageStatus | None, typer.Option(help="Only these.")] = None,
-    batch: Annotated[str | None, typer.Option(help="Only those that this batch brought.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Only those of this batch.")] = None,
     document: Annotated[
         str | None, typer.Option(help="Only the pages of the PDF or TIFF with this key.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Limit of pages.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List pages with the number of their lines, newest first."""
@@ -52,9 +52,9 @@ def list_pages(
 
 @app.command("show", epilog=EXIT_STATUSES)
 def show(
-    key: Annotated[str, typer.Argument(help="As list shows it.")], *, as_json: AsJson = False
+    key: Annotated[str, typer.Argument(help="Id as shown by list.")], *, as_json: AsJson = False
 ) -> None:
-    """Show the lines of one page in reading order, with what is read in them."""
+    """Show the lines of one page in reading order, with their predictions."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
@@ -63,7 +63,7 @@ def show(
         async with open_index(MongoSettings()) as index:
             page = await PageRepository(index.pages).get(page_id)
             if page is None:
-                raise CommandError(f"there is no page {key}", status=ExitStatus.REFUSED)
+                raise CommandError(f"no page {key}", status=ExitStatus.REFUSED)
             ids = frozenset(f"{s3.bucket}/{line.key}" for line in page.lines)
             found = ImageRepository(index.images).find(ImageFilter(ids=ids))
             images = {image.key: image async for image in found}
@@ -79,7 +79,7 @@ def show(
 
 
 def _extent(page: PageDocument) -> str:
-    """Return what was found, in words."""
+    """Format the result of a page."""
     if page.error is not None:
         return f"{page.error.code}: {page.error.detail}"
     if page.rendered is not None:

@@ -1,4 +1,4 @@
-"""Write downloaded images to the store, unless they are there or forgotten."""
+"""Write downloaded images to the store, unless they exist or are forgotten."""
 
 import hashlib
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class ImageWriter:
 
     Args:
         store: The bucket of images.
-        ledger: The items, which have the provenance that does not fit an object's metadata.
+        ledger: The items, with provenance that does not fit object metadata.
         forgotten: Block list of URLs and images.
         redact: Redacts stored URLs.
     """
@@ -41,19 +41,19 @@ class ImageWriter:
     redact: Callable[[str], str]
 
     async def has(self, key: str | None) -> bool:
-        """Return whether there is an object."""
+        """Return whether an object exists."""
         return key is not None and await self.store.head(key) is not None
 
     async def has_image_of(self, job: Job, earlier: BatchItem | None, key: str) -> bool:
-        """Return whether the same image is there, and a job adds nothing to it."""
+        """Return whether the same image is stored, and a job adds nothing to it."""
         is_same = earlier is not None and earlier.key == key and adds_nothing(job, earlier)
         return is_same and await self.has(key)
 
     async def as_stored(self, image: Image) -> Image:
-        """Return a line of a page with the bytes that it has already.
+        """Return a line of a page with its stored bytes.
 
-        Another version of what cuts it makes others of the same line, of which the annotation
-        that it has would not be valid.
+        Another version of the cutter gives other bytes, for which the annotation would not be
+        valid.
         """
         if image.line is None or not await self.has(image.key):
             return image

@@ -51,7 +51,7 @@ class Found:
 
 
 class Detector(Protocol):
-    """Finds lines; safe to use from several threads."""
+    """Finds lines (thread-safe)."""
 
     name: str
     version: str
@@ -103,7 +103,7 @@ def load_detector(*, longest_side: int) -> PaddleDetector:
     Raises:
         FileNotFoundError: The wheel does not hold them; nothing is downloaded instead.
     """
-    import openvino  # noqa: PLC0415  what only needs the geometry does not load it
+    import openvino  # noqa: PLC0415  not needed for the geometry
 
     cv2.setNumThreads(1)  # the caller's threads are the parallelism
     core = openvino.Core()
@@ -140,7 +140,7 @@ def _reduce(pixels: Pixels, longest_side: int) -> Pixels:
 
 
 def _to_batch(pixels: Pixels) -> NDArray[np.float32]:
-    """Bring pixels to blue, green, red in [-1, 1]."""
+    """Convert pixels to BGR in [-1, 1]."""
     batch = pixels[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32)
     batch *= np.float32(2 / 255)
     batch -= np.float32(1)

@@ -70,7 +70,7 @@ Result = Segmentation | Rendered | Rejection
 
 
 def is_up_to_date(page: PageDocument, event: ObjectEvent, version: str) -> bool:
-    """Return whether nothing has to be read: these bytes were segmented by this version."""
+    """Return whether these bytes were segmented by this version already."""
     if page.etag != event.etag or page.status in {None, "removed"}:
         return False
     return page.rendered is not None or bool(page.runs and page.runs[-1].version == version)
@@ -92,13 +92,13 @@ def stored(
     read: tuple[PageBytes, Result] | None,
     now: datetime,
 ) -> Decision:
-    """Decide what an object that was written makes of its page.
+    """Decide about a written object.
 
     Args:
-        page: As it is.
-        event: That the object was written.
-        provenance: Where the event says it is from.
-        read: The bytes and what was found; None where ``is_up_to_date`` says that is known.
+        page: Current state.
+        event: Of the write.
+        provenance: Of the event.
+        read: The bytes and results; None if ``is_up_to_date`` is True.
         now: The time.
     """
     after = sourced(page, provenance)
@@ -132,7 +132,7 @@ def stored(
 
 
 def removed(page: PageDocument, event: ObjectEvent, now: datetime) -> Decision:
-    """Decide what a removal makes of a page: its lines go, where it came from stays."""
+    """Decide about a removal: lines are erased, sources are kept."""
     if event.is_older_than(page.sequencer):
         return Decision("stale", page)
     if not page.exists and event.key.endswith("/"):
@@ -164,6 +164,6 @@ def _segmented(page: PageDocument, result: Segmentation, now: datetime) -> PageD
 
 
 def _with(page: PageDocument, **fields: object) -> PageDocument:
-    """Set the state of a page that has no lines."""
+    """Set the state of a page without lines."""
     empty = {"lines": (), "runs": page.runs, "rendered": None, "error": None}
     return page.having(**{**empty, **fields})

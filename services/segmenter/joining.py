@@ -32,7 +32,7 @@ class Box(NamedTuple):
 
     @classmethod
     def around(cls, points: NDArray[np.float32], score: float) -> Self:
-        """Return the least rectangle around points; its width is the side that is more level."""
+        """Return the smallest rectangle around points; its width is the more horizontal side."""
         (x, y), (width, height), angle = cv2.minAreaRect(points)
         turns = round(angle / 90)  # OpenCV's angle is of any of the four sides
         if turns % 2:
@@ -74,7 +74,7 @@ def join_pieces(boxes: list[Box]) -> list[Box]:
 
 
 def _following(box: Box, others: list[Box]) -> tuple[int, Box] | None:
-    """Return which of other boxes goes on where one ends, and both as one."""
+    """Return the box that continues another one, and both joined."""
     if box.height > box.width or abs(box.angle) > STEEPEST:
         return None
     for at, other in enumerate(others):

@@ -1,4 +1,4 @@
-"""The pictures of lines in the bucket of images, and who has judged them."""
+"""Images of lines in the bucket, and their annotation state."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from services.segmenter.provenance import line_metadata
 
 CONTENT_TYPE = "image/webp"
 PARALLEL = 8
-"""Pictures written at once."""
+"""Concurrent writes."""
 
 
 class LineStore:
-    """Writes, deletes and looks up the pictures of lines.
+    """Writes, deletes and looks up images of lines.
 
     Args:
         store: Bucket of images.
@@ -32,7 +32,7 @@ class LineStore:
     async def write(
         self, lines: Sequence[Line], picture: Picture, event: ObjectEvent, provenance: Provenance
     ) -> None:
-        """Cut lines out and store them, each once: its annotation is of these very bytes.
+        """Cut lines out and store each once, as its annotation belongs to these bytes.
 
         Args:
             lines: Of one page.
@@ -59,15 +59,15 @@ class LineStore:
             )
 
     async def delete(self, lines: Sequence[Line]) -> None:
-        """Delete the pictures of lines; the consumer is told by the event of each."""
+        """Delete images of lines; their events reach the consumer."""
         for line in lines:
             if line.key is not None:
                 await self._store.delete(line.key)
 
     async def delete_page(self, sha256: str, pages_bucket: str) -> None:
-        """Delete the pictures of all lines that any run has found on a page.
+        """Delete the images of all lines of a page, of any run.
 
-        What came with a transcription of the same page, in an archive, is not the segmenter's.
+        Lines from a transcription of the same page in an archive are not the segmenter's.
         """
         async for listed in self._store.list(f"{LINES}{sha256[:2]}/{sha256}/"):
             info = await self._store.head(listed.key)

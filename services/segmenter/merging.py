@@ -1,4 +1,4 @@
-"""Compare the lines of a page with those of an earlier run: which are new, kept, gone."""
+"""Merge the lines of a page with those of an earlier run: new, kept and gone."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from services.common.domain.page import Line, Mark, Quad, Run, line_id, line_key
 from services.segmenter.detection import Found
 
 SAME = 0.5
-"""Intersection over union from which on two quads are the same line."""
+"""Minimum intersection over union of the same line."""
 RELATED = 0.3
-"""Share of the smaller quad that both cover, from which on one takes the other's place."""
+"""Minimum overlap, as a share of the smaller quad, for one line to replace another."""
 SMALL = 0.4
-"""Of the page's median line height: what is lower is hardly a line."""
+"""Minimum height of a line, as a share of the page's median."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Merged:
 
     lines: tuple[Line, ...]
     new: tuple[Line, ...]
-    """Those whose picture is not stored yet."""
+    """Lines whose image is not stored yet."""
     gone: tuple[Line, ...]
-    """Those that are no line of the page any longer; their pictures go."""
+    """Lines that do not exist any longer; their images are deleted."""
     kept: int
 
 
@@ -49,10 +49,10 @@ def merge(
     run: str,
     judged: Collection[str],
 ) -> Merged:
-    """Decide about each line of a page that is segmented (again).
+    """Decide about each line of a segmented page.
 
-    A line that is found again stays as it is, picture and all, so its annotation stays valid. One
-    that is not is superseded if it is annotated, and else goes.
+    A line that is found again keeps its image, so its annotation stays valid. Other lines are
+    superseded if annotated, and otherwise deleted.
 
     Args:
         before: Lines of the same bytes.
@@ -93,7 +93,7 @@ def merge(
 
 
 def to_run(name: str, detector: str, version: str, merged: Merged, ms: float) -> Run:
-    """Describe a run by what it did; its time is set when it is stored."""
+    """Describe a run by its results; its time is set when it is stored."""
     current = sum(line.state == "current" for line in merged.lines)
     return Run(
         id=name,
@@ -108,7 +108,7 @@ def to_run(name: str, detector: str, version: str, merged: Merged, ms: float) ->
 
 
 def _marks(found: Sequence[Found]) -> list[tuple[Mark, ...]]:
-    """Mark what may be no line: it is kept, and told."""
+    """Mark suspicious lines, which are kept and reported."""
     sizes = [_size(each.quad) for each in found]
     usual = median(height for _, height in sizes) if sizes else 0.0
     return [
@@ -121,7 +121,7 @@ def _marks(found: Sequence[Found]) -> list[tuple[Mark, ...]]:
 
 
 def _same(before: Sequence[Line], found: Sequence[Found]) -> dict[int, Line]:
-    """Return the earlier line of each found one that has one, one to one."""
+    """Match found lines to earlier ones, one to one."""
     if not before or not found:
         return {}
     overlaps = np.array([[_iou(each.quad, line.quad) for line in before] for each in found])

@@ -14,7 +14,7 @@ from services.segmenter.merging import Merged
 
 PAGE_AGE_SECONDS = Histogram(
     "segmenter_page_age_seconds",
-    "Time from a page being stored to its lines being stored.",
+    "Time from the storage of a page to that of its lines.",
     buckets=(0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400),
 )
 PAGE_DURATION_SECONDS = Histogram(
@@ -24,7 +24,7 @@ PAGE_DURATION_SECONDS = Histogram(
     buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
 for each in ("decode", "detect", "cut"):
-    PAGE_DURATION_SECONDS.labels(step=each)  # else the first page of each would not be counted
+    PAGE_DURATION_SECONDS.labels(step=each)  # otherwise the first page of each would not be counted
 LINES_PER_PAGE = Histogram(
     "segmenter_lines_per_page",
     "Lines found on a page.",
@@ -37,24 +37,24 @@ DETECTION_SCORE = Histogram(
 )
 LINES = counter_at_zero(
     "segmenter_lines_total",
-    "Lines of segmented pages, by what became of them.",
+    "Lines of segmented pages, by outcome.",
     ["state"],
     [("new",), ("kept",), ("gone",), ("superseded",)],
 )
 
 
 def register_pages() -> Counter:
-    """Register the counter of settled deliveries, once; every error must be imported by then."""
+    """Register the counter of settled deliveries, after the import of all errors."""
     return counter_at_zero(
         "segmenter_pages_total",
-        "Deliveries settled by the segmenter, by what became of them.",
+        "Deliveries settled by the segmenter, by outcome.",
         ["outcome", "code"],
         possible_settlements(HANDLED),
     )
 
 
 def observe(merged: Merged, seconds: Mapping[str, float]) -> None:
-    """Count a page that was segmented."""
+    """Count a segmented page."""
     current = [line for line in merged.lines if line.state == "current"]
     LINES_PER_PAGE.observe(len(current))
     for line in current:

@@ -1,4 +1,4 @@
-"""From the bytes of a page to its lines and their pictures: what takes processor time."""
+"""CPU-bound work: decode a page, find its lines and cut them out."""
 
 import time
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ from services.segmenter.reading_order import reading_order
 
 
 class NoLinesError(PermanentError):
-    """Nothing that looks like a line of text was found on the page."""
+    """No line of text was found on the page."""
 
     code = "no_lines"
 
@@ -53,7 +53,7 @@ def find_lines(content: bytes, detector: Detector, *, max_pixels: int, max_lines
 
     Raises:
         NoImageError, TooManyPixelsError: It can't be decoded.
-        NoLinesError, TooManyLinesError: It is no page of text.
+        NoLinesError, TooManyLinesError: It is not a page of text.
     """
     started = time.monotonic()
     pixels = decode_page(content, max_pixels=max_pixels)
@@ -74,7 +74,7 @@ def decode_page(content: bytes, *, max_pixels: int) -> Pixels:
     """Decode an image: first frame, upright, on white.
 
     Raises:
-        NoImageError: It is none, or damaged.
+        NoImageError: It is not an image, or corrupt.
         TooManyPixelsError: It is too large.
     """
     with opened_image(content, max_pixels) as image:
@@ -84,12 +84,12 @@ def decode_page(content: bytes, *, max_pixels: int) -> Pixels:
 
 
 def cut_lines(picture: Picture, lines: Iterable[Line]) -> list[bytes]:
-    """Return the picture of each line."""
+    """Return the image of each line."""
     page = Image.fromarray(picture.pixels)
     return [to_webp(cut_line(page, line.quad, baseline_of(line.quad))) for line in lines]
 
 
 def baseline_of(quad: Quad) -> Points:
-    """Return the lower side of a line, which says in which direction it reads."""
+    """Return the lower side of a line, in its reading direction."""
     *_, right, right_y, left, left_y = quad
     return left, left_y, right, right_y

@@ -1,4 +1,4 @@
-"""Keys and metadata of the objects that are made of a page."""
+"""Keys and metadata of the objects derived from a page."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from services.common.domain.provenance import Provenance, to_metadata
 
 DOCUMENT_KEY, DOCUMENT_PAGES = "document-key", "document-pages"
 MAX_KEY_BYTES = 1000
-"""Of a page, percent-encoded: it is part of the metadata of every line."""
+"""Limit of a page's key, percent-encoded, as it is in the metadata of every line."""
 _RENDERED_KEY = re.compile(rf"{RENDERED}([0-9a-f]{{64}})/(\d{{4,5}})\.webp")
 
 
@@ -23,10 +23,10 @@ class KeyTooLongError(PermanentError):
 
 
 def check_key(key: str) -> None:
-    """Check that lines can say of which page they are.
+    """Check that a page's key fits the metadata of its lines.
 
     Raises:
-        KeyTooLongError: They can't.
+        KeyTooLongError: It does not.
     """
     if len(quote(key, safe="/")) > MAX_KEY_BYTES:
         raise KeyTooLongError(f"the key has more than {MAX_KEY_BYTES} bytes, percent-encoded")
@@ -50,7 +50,7 @@ def rendered_metadata(event: ObjectEvent, provenance: Provenance, pages: int) ->
 
 
 def part_of(event: ObjectEvent) -> PagePart | None:
-    """Return of which PDF or TIFF an object of the bucket of pages is a page."""
+    """Return the PDF or TIFF of an object in the bucket of pages."""
     matched = _RENDERED_KEY.fullmatch(event.key)
     pages = event.metadata.get(DOCUMENT_PAGES, "")
     if matched is None or not pages.isdigit():
@@ -60,14 +60,14 @@ def part_of(event: ObjectEvent) -> PagePart | None:
 
 
 def group_of(event: ObjectEvent, provenance: Provenance) -> str:
-    """Return what a page belongs to in a split: what was said, else its document, else itself."""
+    """Return the group of a page: as given, otherwise its document, otherwise itself."""
     part = part_of(event)
     document = event.document_id if part is None else f"{event.bucket}/{part.key}"
     return provenance.details.group or document
 
 
 def line_metadata(line: Line, event: ObjectEvent, provenance: Provenance) -> Mapping[str, str]:
-    """Return the metadata of a line's object; a source that does not fit is its page's.
+    """Return the metadata of a line's object; a source that does not fit is only in its page's.
 
     Args:
         line: The line.

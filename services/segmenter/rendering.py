@@ -1,7 +1,7 @@
-"""Turn a PDF, or a TIFF of several pages, into images of its pages, in a child process.
+"""Render a PDF, or a TIFF of several pages, to images in a child process.
 
-PDFium renders neither JavaScript nor what an address leads to. Its documents may take any memory
-and time, so each is read by a bounded child, which is killed beyond its limits:
+PDFium runs no JavaScript and loads no URLs. Documents may take any memory and time, so each is
+rendered by a bounded child process:
 docs/decisions/0027-untrusted-files-in-a-child.md.
 """
 
@@ -24,30 +24,30 @@ from services.common.runtime.bounded_child import (
 
 _TARGET = "services.segmenter.rendering_child:render"
 _BYTES_PER_PIXEL = 4
-"""Of a result: three colours that could not be compressed, as Base64."""
+"""Size of a result: incompressible RGB in Base64."""
 _LEAST_RESULT_BYTES = 1024 * 1024
 
 
 class UnreadableDocumentError(PermanentError):
-    """The PDF or TIFF is damaged."""
+    """The PDF or TIFF is corrupt."""
 
     code = "unreadable_document"
 
 
 class EncryptedPdfError(PermanentError):
-    """The PDF opens with a password only."""
+    """The PDF needs a password."""
 
     code = "encrypted_pdf"
 
 
 class TooManyPagesError(PermanentError):
-    """The document has more pages than are read."""
+    """The document exceeds the limit of pages."""
 
     code = "too_many_pages"
 
 
 class PageCostsTooMuchError(PermanentError):
-    """A page takes more memory or time than it may."""
+    """A page exceeds its limit of memory or time."""
 
     code = "page_costs_too_much"
 
@@ -82,7 +82,7 @@ class RenderedPage(NamedTuple):
 
 @dataclass
 class Rendering:
-    """A document that is being read."""
+    """An open document."""
 
     pages: int
     """Of all of it."""
@@ -99,16 +99,16 @@ def is_document(content: bytes) -> bool:
 def open_document(
     content: bytes, limits: RenderingLimits, *, first: int = 1
 ) -> Iterator[Rendering]:
-    """Read a document in a child for the length of a ``with`` block; it blocks: use a thread.
+    """Read a document in a child process for a ``with`` block. Blocking: use a thread.
 
     Args:
         content: The file.
-        limits: What it may take.
-        first: Number of the first page that is wanted.
+        limits: Of the document.
+        first: Number of the first page to render.
 
     Raises:
-        UnreadableDocumentError: It is damaged.
-        EncryptedPdfError: It opens with a password only.
+        UnreadableDocumentError: It is corrupt.
+        EncryptedPdfError: It needs a password.
         TooManyPagesError: It has too many pages.
         PageCostsTooMuchError: A page exceeded the limits.
     """

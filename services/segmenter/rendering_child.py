@@ -1,4 +1,4 @@
-"""Render a PDF or TIFF: what runs in the bounded child, which has no credentials.
+"""Render a PDF or TIFF; runs in the bounded child, which has no credentials.
 
 Results: ``{"pages": n}``, then ``{"webp": …}`` of each page.
 """
@@ -30,11 +30,11 @@ def render(file: IO[bytes], first: int, limits: dict[str, int]) -> Iterator[dict
 
     Args:
         file: A PDF or TIFF.
-        first: Number of the first page that is wanted.
+        first: Number of the first page to render.
         limits: ``RenderingLimits``.
 
     Raises:
-        InputRefusedError: It is refused; its text begins with a code.
+        InputRefusedError: Its text begins with a code.
     """
     bounds = RenderingLimits(**limits)
     content = file.read()
@@ -56,7 +56,7 @@ def render(file: IO[bytes], first: int, limits: dict[str, int]) -> Iterator[dict
 
 
 def _allow(seconds: int) -> None:
-    """Give the process so many further seconds of processor time."""
+    """Raise the limit of CPU time by some seconds."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
     soft = math.ceil(used.ru_utime + used.ru_stime) + seconds
@@ -76,14 +76,14 @@ class _PdfPages:
             self._document = pypdfium2.PdfDocument(content)
         except pypdfium2.PdfiumError as error:
             if getattr(error, "err_code", None) == _PASSWORD:
-                raise InputRefusedError("encrypted_pdf: it asks for a password") from error
+                raise InputRefusedError("encrypted_pdf: a password is needed") from error
             raise InputRefusedError(f"unreadable_document: {error}") from error
 
     def __len__(self) -> int:
         return len(self._document)
 
     def image(self, number: int) -> Image.Image:
-        """Render a page, at a lower resolution where it would be too large."""
+        """Render a page, at a lower resolution if it would be too large."""
         try:
             page = self._document[number - 1]
             width, height = page.get_size()
@@ -106,7 +106,7 @@ class _TiffPages:
         return self._pages
 
     def image(self, number: int) -> Image.Image:
-        """Decode a page; one that is larger than WebP allows is reduced."""
+        """Decode a page, downscaled to WebP's limit."""
         with opened_image(self._content, self._max_pixels) as image:
             image.seek(number - 1)
             check_cost(image, self._content, self._max_pixels)

@@ -12,39 +12,31 @@ class SegmenterSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SEGMENTER_", frozen=True, env_ignore_empty=True)
 
-    host: str = Field("127.0.0.1", description="Address of health and metrics.")
-    port: Port = Field(8085, description="Port of health and metrics.")
-    prefetch: int = Field(1, ge=1, le=64, description="Pages in work at once.")
+    host: str = Field("127.0.0.1", description="Listen address of health and metrics.")
+    port: Port = Field(8085, description="Listen port of health and metrics.")
+    prefetch: int = Field(1, ge=1, le=64, description="Pages processed concurrently.")
     longest_side: int = Field(
-        1280, ge=320, le=4096, description="Pixels to which a page is reduced to find its lines."
+        1280, ge=320, le=4096, description="Longest side of a page for line detection, in pixels."
     )
     max_object_bytes: int = Field(
-        200 * 1024 * 1024, ge=1024, description="A larger page or document is rejected unread."
+        200 * 1024 * 1024,
+        ge=1024,
+        description="Largest page or document; larger ones are rejected unread.",
     )
-    max_pixels: int = Field(
-        50_000_000, ge=10_000, le=80_000_000, description="A larger page is rejected."
-    )
-    max_lines: int = Field(
-        1000, ge=1, le=2000, description="A page on which more lines are found is rejected."
-    )
-    max_pages: int = Field(
-        500, ge=1, le=10_000, description="A PDF or TIFF of more pages is rejected."
-    )
-    dots_per_inch: int = Field(
-        200, ge=50, le=600, description="Resolution at which a PDF is rendered."
-    )
+    max_pixels: int = Field(50_000_000, ge=10_000, le=80_000_000, description="Largest page.")
+    max_lines: int = Field(1000, ge=1, le=2000, description="Limit of lines on a page.")
+    max_pages: int = Field(500, ge=1, le=10_000, description="Limit of pages of a PDF or TIFF.")
+    dots_per_inch: int = Field(200, ge=50, le=600, description="Resolution of rendered PDFs.")
     page_seconds: int = Field(
-        20, ge=1, le=600, description="Processor time that a page of a PDF or TIFF may take."
+        20, ge=1, le=600, description="CPU time limit of a page of a PDF or TIFF."
     )
     page_memory_bytes: int = Field(
-        1536 * 1024 * 1024, ge=64 * 1024 * 1024, description="Memory that it may take."
+        1536 * 1024 * 1024, ge=64 * 1024 * 1024, description="Memory limit of a page."
     )
     max_waiting: int = Field(
-        1000, ge=1, description="No page is segmented while so many images wait for the OCR API."
+        1000, ge=1, description="Queue length of the OCR API above which no page is segmented."
     )
-    drain_seconds: float = Field(
-        20.0, ge=0, le=600, description="Limit to finish what is in work when stopping."
-    )
+    drain_seconds: float = Field(20.0, ge=0, le=600, description="Graceful-shutdown timeout.")
 
     @property
     def rendering(self) -> RenderingLimits:

@@ -59,12 +59,12 @@ class Worker:
 
     Args:
         store: Bucket of pages.
-        lines: Where the pictures of lines go.
+        lines: Store of images of lines.
         pages: Documents of pages.
-        items: The fetcher's records of what is too long for an object's metadata.
-        forgotten: Hashes of what is deleted again.
+        items: The fetcher's items, with provenance too long for object metadata.
+        forgotten: Block list of images.
         detector: Finds lines.
-        waiting: Returns how many images wait for the OCR API.
+        waiting: Returns the number of images that wait for the OCR API.
         settings: Limits.
     """
 
@@ -96,12 +96,14 @@ class Worker:
             InvalidEventError, ForeignEventError: The message is not a notification of the bucket.
             PostponedError: Too many images wait already.
             TransientError: It may succeed later.
-            UnavailableError: A server is missing.
+            UnavailableError: A server does not answer.
         """
         code: Code = "ignored"
         for event in parse_notification(delivery.body):
             if event.bucket != self._store.bucket:
-                raise ForeignEventError(f"bucket {event.bucket!r}, not {self._store.bucket!r}")
+                raise ForeignEventError(
+                    f"bucket is {event.bucket!r}, expected {self._store.bucket!r}"
+                )
             match event.kind:
                 case EventKind.CREATED:
                     code = await self._created(event, is_last_attempt=delivery.is_last_attempt)
@@ -136,7 +138,7 @@ class Worker:
         return await self._read(event, provenance, stored)
 
     async def _read(self, event: ObjectEvent, provenance: Provenance, stored: StoredObject) -> Code:
-        """Segment a page, or render a document; what is refused is rejected with its code."""
+        """Segment a page, or render a document; refused ones are rejected with a code."""
         info = stored.info
         sha256 = (await asyncio.to_thread(hashlib.sha256, stored.content)).hexdigest()
         if await self._forgotten.has_image(sha256):
@@ -226,7 +228,7 @@ class Worker:
             opening.__exit__(None, None, None)
 
     async def _removed(self, event: ObjectEvent) -> Code:
-        """Remove what came of a page: its lines, or the pages that were rendered of it."""
+        """Remove the lines of a page, or the rendered pages of a document."""
         page = await self._pages.load(event.document_id)
         if page.sha256 is not None and not event.is_older_than(page.sequencer):
             await self._erase_unless_used(page.sha256, besides=page.id)
@@ -236,7 +238,7 @@ class Worker:
         )
 
     async def _erase_unless_used(self, sha256: str, *, besides: str) -> None:
-        """Delete the lines and rendered pages of bytes that no other page has."""
+        """Delete the lines and rendered pages of bytes without another page."""
         others = PageFilter(sha256=sha256, besides=besides, is_stored=True)
         if await self._pages.count(others, most=1):
             return

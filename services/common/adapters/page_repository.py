@@ -1,4 +1,4 @@
-"""The ``pages`` collection, which the segmenter alone writes."""
+"""Repository of the ``pages`` collection, which only the segmenter writes."""
 
 from dataclasses import dataclass
 
@@ -16,14 +16,14 @@ class PageFilter:
     """Of a source."""
     batch: str | None = None
     document: str | None = None
-    """Key of the PDF or TIFF that they are pages of."""
+    """Key of their PDF or TIFF."""
     document_sha256: str | None = None
     """Hash of the PDF or TIFF."""
     status: PageStatus | None = None
     is_stored: bool = False
     """Not removed."""
     besides: str | None = None
-    """``_id`` of a page that is not meant."""
+    """``_id`` of a page to exclude."""
 
 
 class PageRepository(Repository[PageDocument, PageFilter]):

@@ -8,11 +8,11 @@ from services.common.domain.tables.json_rows import load_json
 from services.fetcher.sources.archives.members import Archive, ArchiveRefusedError
 
 MAX_RECORDS_BYTES = 128 * 1024 * 1024
-"""Of a manifest, which is read whole: of about 300,000 images."""
+"""Limit of a manifest, which is read as a whole: about 300,000 images."""
 
 
 def records_of_exports(names: Iterable[str]) -> Iterator[str]:
-    """Yield the records that ``docreco export`` writes beside its layout."""
+    """Yield the records of a ``docreco export``."""
     known = set(names)
     for name in known:
         path = PurePosixPath(name)
@@ -23,7 +23,7 @@ def records_of_exports(names: Iterable[str]) -> Iterator[str]:
 def add_details(
     archive: Archive, name: str, images: Iterable[str], details: dict[str, Details]
 ) -> str:
-    """Add what records say of images to what is known; return what is wrong with them, or nothing.
+    """Add records to the details of images; return their problem, or empty.
 
     Args:
         archive: Open.
@@ -35,12 +35,12 @@ def add_details(
     try:
         content = archive.read(name, max_bytes=MAX_RECORDS_BYTES)
         if len(content) > MAX_RECORDS_BYTES:
-            return f"names and metadata are not taken: more than {MAX_RECORDS_BYTES} bytes"
+            return f"names and metadata ignored: more than {MAX_RECORDS_BYTES} bytes"
         for line in content.splitlines():
             record = load_json(line)
             image = by_hash.get(str(record.get("sha256"))) if isinstance(record, Mapping) else None
             if image is not None:
                 details[image] = of_export(record)
     except (ArchiveRefusedError, ValueError, RecursionError) as error:
-        return f"names and metadata are not taken: {error}"
+        return f"names and metadata ignored: {error}"
     return ""
