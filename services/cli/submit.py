@@ -26,6 +26,8 @@ from services.common.domain.tables.list_format import ListFormat, sniff_format
 
 SHOWN_REJECTIONS = 20
 _PEEKED_BYTES = 4096
+LMDB_FILE = "data.mdb"
+"""A folder that holds it is a database of LMDB, not a folder of images."""
 _ENDINGS = {
     ListFormat.TEXT: "txt",
     ListFormat.TABLE: "csv",
@@ -41,8 +43,8 @@ Source = Annotated[
     typer.Argument(
         metavar="LIST",
         help="A file (.txt one URL a line; .csv and .tsv with columns url, annotation; .jsonl; "
-        ".parquet; each also .gz) or a .zip or .tar(.gz) of images, the http(s) address of "
-        "one, - for standard input, an image, a folder, or a Parquet file of images.",
+        ".parquet; each also .gz) or a .zip or .tar(.gz) of images or pages, the http(s) address "
+        "of one, - for standard input, an image, a folder, or images in Parquet or LMDB.",
     ),
 ]
 StdinFormat = Annotated[
@@ -176,11 +178,12 @@ async def send(
             request=replace(request, kind="folder"),
             idempotency_key=idempotency_key,
         )
-    with _opened(source) as content:
+    database = Path(source) / LMDB_FILE
+    with _opened(str(database) if database.is_file() else source) as content:
         if source == "-":
             file_name = f"stdin.{stdin_format or _ending_of(content)}"
         else:
-            file_name = Path(source).name
+            file_name = Path(source).name + (".mdb" if database.is_file() else "")
         return await fetcher.submit_file(
             content, file_name=file_name, request=request, idempotency_key=idempotency_key
         )
@@ -189,7 +192,7 @@ async def send(
 def _folder(source: str) -> tuple[str, dict[str, Path]] | None:
     """Return name and files of a folder, or None for another source."""
     path = Path(source)
-    if source == "-" or not path.is_dir():
+    if source == "-" or not path.is_dir() or (path / LMDB_FILE).is_file():
         return None
     return path.resolve().name or "folder", files_of(path)
 

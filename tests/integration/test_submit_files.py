@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import lmdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -261,6 +262,21 @@ async def test_parquet_of_images_becomes_a_batch(pipeline: Pipeline, tmp_path: P
         4,
         True,
     )
+
+
+async def test_folder_of_an_lmdb_database_becomes_a_batch(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    with lmdb.open(str(tmp_path / "words")) as opened, opened.begin(write=True) as into:
+        into.put(b"num-samples", b"2")
+        for number in (1, 2):
+            into.put(b"image-%09d" % number, png(number))
+            into.put(b"label-%09d" % number, f"word {number}".encode())
+
+    told = await pipeline.submit(tmp_path / "words")
+
+    assert (told["batch"]["kind"], told["batch"]["collection"]) == ("archive", "words")
+    assert await pipeline.texts() == {"image-000000001": "word 1", "image-000000002": "word 2"}
 
 
 async def test_options_mean_the_same_for_all(pipeline: Pipeline, tmp_path: Path) -> None:

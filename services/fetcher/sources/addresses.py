@@ -17,7 +17,7 @@ from services.common.domain.provenance import SUBMITTED
 
 _ENDS = (".zip", ".tar", ".tgz", ".tar.gz")
 _ALL_ENDS = re.compile(
-    r"(\.(zip|tar|tgz|txt|csv|tsv|tab|json|jsonl|ndjson|parquet))?(\.gz)?$", re.IGNORECASE
+    r"(\.(zip|tar|tgz|txt|csv|tsv|tab|json|jsonl|ndjson|parquet|mdb))?(\.gz)?$", re.IGNORECASE
 )
 _SUBMITTED = re.compile(rf"{SUBMITTED}([0-9a-f]{{64}})/([A-Za-z0-9%._~-]+)(#[!-~]+)?")
 

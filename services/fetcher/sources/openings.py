@@ -28,7 +28,8 @@ from services.fetcher.sources.archives.parquet_archive import pack_images
 from services.fetcher.sources.archives.settings import ArchiveSettings
 from services.fetcher.sources.archives.unpacking import check_size, unzipped
 from services.fetcher.sources.lists.formats import OpenList
-from services.fetcher.sources.lists.parquet_images import open_images
+from services.fetcher.sources.lists.lmdb_images import is_lmdb, open_lmdb
+from services.fetcher.sources.lists.parquet_images import OpenSet, open_images
 from services.fetcher.sources.lists.reading import counted, open_bounded
 from services.fetcher.sources.lists.rows import Item, MalformedListError
 from services.fetcher.sources.sent import ListLimits, Sent, too_large
@@ -174,9 +175,9 @@ class Openings:
     @asynccontextmanager
     async def _open_rows(self, whole: _Whole, options: ReadingOptions) -> AsyncIterator[Opened]:
         sent = whole.sent
-        if whole.start.startswith(PARQUET_MARK) and sent.url is None and not options.url_column:
+        if (open_set := _data_set(whole, options)) and sent.url is None:
             report = Report()
-            found = open_images(whole.file, options, report)
+            found = open_set(whole.file, options, report)
             with self._spool.file() as archive, ExitStack() as stack:
                 images = await asyncio.to_thread(stack.enter_context, found)
                 if images is not None:
@@ -224,6 +225,14 @@ def _read_start(sent: Sent, file: IO[bytes]) -> _Whole:
 def _kind_of_image(whole: _Whole) -> tuple[SourceKind, str | None]:
     """Return by which way an image came, and its collection."""
     return ("url", None) if whole.sent.url else ("upload", UPLOADS)
+
+
+def _data_set(whole: _Whole, options: ReadingOptions) -> OpenSet | None:
+    """Return what opens a file that may hold images with their texts, or None."""
+    if is_lmdb(whole.start):
+        return open_lmdb
+    is_parquet = whole.start.startswith(PARQUET_MARK) and not options.url_column
+    return open_images if is_parquet else None
 
 
 def default_collection(opened: Opened, kind: SourceKind, name: str | None) -> str:

@@ -21,7 +21,7 @@ from services.common.runtime.stoppable import Stop
 from services.fetcher.sources.archives.pages import page_size
 
 CUTTING = ChildLimits(1024**3, cpu_seconds=600, max_result_bytes=64 * 1024 * 1024)
-GIVEN = "pages/given/"
+GIVEN = "given/"
 """Prefix of the ids of pages with a transcription, which are not stored themselves."""
 MAX_LINES_BYTES = 256 * 1024 * 1024
 """Limit of the images of all lines of a page, which are in memory together."""

@@ -37,8 +37,8 @@ def parse_parquet(file: IO[bytes], wanted: Wanted, report: Report) -> Iterator[R
         yield from to_items(to_rows(results_of(child), report))
 
 
-def results_of(child: BoundedChild) -> Iterator[Any]:
-    """Yield the results of a child that reads Parquet.
+def results_of(child: BoundedChild, kind: str = "Parquet") -> Iterator[Any]:
+    """Yield the results of a child that reads a file of a kind.
 
     Raises:
         MalformedListError: It could not read the file.
@@ -46,7 +46,7 @@ def results_of(child: BoundedChild) -> Iterator[Any]:
     try:
         yield from child.results()
     except ChildError as error:
-        raise MalformedListError(f"not a Parquet file that can be read: {error}") from error
+        raise MalformedListError(f"not a file of {kind} that can be read: {error}") from error
 
 
 def describe(report: Report, columns: dict[str, Any]) -> None:

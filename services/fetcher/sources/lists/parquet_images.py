@@ -5,8 +5,8 @@ constant memory.
 """
 
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import IO, Any
 
@@ -54,6 +54,12 @@ class ImageRow:
     """Reason of a rejection, or empty."""
 
 
+OpenSet = Callable[
+    [IO[bytes], ReadingOptions, Report], AbstractContextManager[Iterator[ImageRow] | None]
+]
+"""Opens a file of images with their texts."""
+
+
 @contextmanager
 def open_images(
     file: IO[bytes], options: ReadingOptions, report: Report
@@ -76,10 +82,11 @@ def open_images(
             yield None
             return
         describe(report, columns)
-        yield _images(results, report)
+        yield image_rows(results, report)
 
 
-def _images(results: Iterator[Any], report: Report) -> Iterator[ImageRow]:
+def image_rows(results: Iterator[Any], report: Report) -> Iterator[ImageRow]:
+    """Yield the rows that a child sends, each checked and counted."""
     for number, path, content, text, code, said, dropped in results:
         report.rows += 1
         name = path or f"row {number}"
