@@ -84,7 +84,7 @@ def to_limits(
     Raises:
         typer.BadParameter: One of them is invalid.
     """
-    times = {"since": parse_time(since), "until": parse_time(until)}
+    times = {"since": parse_time(since, "--since"), "until": parse_time(until, "--until")}
     try:
         return Limits.model_validate({"where": where or (), **times, **names})
     except ValidationError as error:
@@ -93,7 +93,7 @@ def to_limits(
         raise typer.BadParameter(text, param_hint=f"--{problem['loc'][0]}") from error
 
 
-def parse_time(text: str | None) -> datetime | None:
+def parse_time(text: str | None, option: str | None = None) -> datetime | None:
     """Parse a date, a date and time, a time of today, or a duration ago; the default zone is UTC.
 
     Raises:
@@ -110,7 +110,9 @@ def parse_time(text: str | None) -> datetime | None:
         at = datetime.fromisoformat(f"{now:%Y-%m-%d}T{text}" if is_time else text)
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(f"{text!r} is no time: write {TIMES}") from error
+        raise typer.BadParameter(
+            f"{text!r} is no time: write {TIMES}", param_hint=option
+        ) from error
 
 
 async def require_some(images: ImageRepository, limits: Limits) -> None:
