@@ -52,7 +52,7 @@ class LineStore:
                         str(line.key),
                         content,
                         content_type=CONTENT_TYPE,
-                        metadata=line_metadata(line, event, provenance),
+                        metadata=line_metadata(line, event, provenance, picture.size),
                     )
                     for line, content in zip(group, contents, strict=True)
                 )

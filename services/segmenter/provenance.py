@@ -66,15 +66,18 @@ def group_of(event: ObjectEvent, provenance: Provenance) -> str:
     return provenance.details.group or document
 
 
-def line_metadata(line: Line, event: ObjectEvent, provenance: Provenance) -> Mapping[str, str]:
+def line_metadata(
+    line: Line, event: ObjectEvent, provenance: Provenance, size: tuple[int, int]
+) -> Mapping[str, str]:
     """Return the metadata of a line's object; a source that does not fit is only in its page's.
 
     Args:
         line: The line.
         event: Of its page.
         provenance: Of its page.
+        size: Width and height of its page, upright.
     """
-    part = part_of(event)
+    part, (width, height) = part_of(event), size
     page = PageOfLine(
         id=event.document_id,
         line=line.id,
@@ -85,6 +88,8 @@ def line_metadata(line: Line, event: ObjectEvent, provenance: Provenance) -> Map
         order=line.order,
         run=line.run,
         score=line.score,
+        width=width,
+        height=height,
     )
     of_line = replace(provenance, kind="page", annotation=None, fetch_id=None, page=page)
     return to_metadata(of_line)

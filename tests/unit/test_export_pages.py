@@ -1,7 +1,7 @@
 """Lines of pages, exported as PAGE XML or ALTO: the same pages as those that came in."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from services.common.domain.ground_truth.reading import placed, read_transcript
 from services.common.domain.ground_truth.transcript import TextLine, Transcript
 from services.common.domain.labels import Exclusion, Origin
-from services.common.domain.page import PageOfLine
+from services.common.domain.page import Line, PageOfLine
+from services.common.domain.provenance import Provenance, from_metadata
 from services.datasets.export import _open_writer
 from services.datasets.folder import Folder
 from services.datasets.grouping import Splitting
 from services.datasets.manifest import Format, Query, Record
 from services.datasets.selection import to_record
 from services.fetcher.sources.archives.cutting import of_line
+from services.segmenter.provenance import line_metadata
 from tests import factories
 from tests.support.datasets import STORED_AT
 from tests.support.transcripts import page_of
@@ -54,6 +56,10 @@ def exported(pages: Mapping[str, Transcript], layout: Format) -> dict[str, bytes
         for order, line in enumerate(page.lines)
         if line.text
     ]
+    return written(records, layout)
+
+
+def written(records: Sequence[Record], layout: Format) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as root:
         with Folder(Path(root)) as folder:
             writer = _open_writer(layout, folder, STORED_AT)
@@ -91,6 +97,23 @@ def test_pages_that_came_in_go_out_equal(
     }
     assert {image: page.lines for image, page in found.items()} == expected
     assert {(page.width, page.height) for page in found.values()} <= {(3000, 4000)}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_lines_that_were_found_have_their_boxes(layout: Format) -> None:
+    event = factories.event(bucket="pages", key="scans/0001.png")
+    found = Line(id="0a", quad=(10, 10, 90, 12, 90, 30, 10, 28), order=0)
+    metadata = line_metadata(found, event, Provenance(), (100, 200))
+    page = from_metadata(dict(metadata)).page
+    assert page is not None
+
+    (content,) = written([record_of(page, "Haus", 0)], layout).values()
+
+    read = read_transcript(content)
+    assert (read.image, read.width, read.height) == ("0001.png", 100, 200)
+    assert [(line.id, line.text, line.polygon) for line in read.lines] == [
+        ("line-0a", "Haus", found.quad)
+    ]
 
 
 def test_names_of_files_are_those_of_the_pages() -> None:

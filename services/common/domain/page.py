@@ -147,11 +147,12 @@ class PageOfLine(Record):
     order: int | None = None
     run: str | None = None
     score: float | None = None
+    width: int | None = None
+    """Of the page."""
+    height: int | None = None
     image: str | None = None
     """Path of the page in its archive; this and what follows is of lines that came with a
     transcription."""
-    width: int | None = None
-    height: int | None = None
     name: str | None = None
     """Id of the line in the transcription."""
     region: str | None = None
