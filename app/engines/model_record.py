@@ -56,11 +56,33 @@ class Training(BaseModel):
     """By split."""
 
 
+class Decision(BaseModel):
+    """Whether a model may be put into service, by lines that no model was trained on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    model_version: str
+    against: str
+    """The version that was in service."""
+    images: int
+    cer: float
+    against_cer: float
+    p_value: float
+    calibration_error: float
+    by_source: dict[str, tuple[float, float]]
+    """Character error rates before and after."""
+    problems: list[str]
+    """Why not; empty: it may."""
+
+
 class ModelRecord(Training):
     """The content of ``model.json``."""
 
     calibration: Calibration | None = None
     """Turns scores into the probability that a line is read without an error."""
+    decision: Decision | None = None
+    """The last one."""
     history: list[Training] = []
     """Trainings of the models that it was trained from, the first one first."""
 

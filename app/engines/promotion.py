@@ -41,6 +41,8 @@ class Promotion(BaseModel):
     content_hash: str
     """Of its files when it was promoted; empty for the embedded model."""
     promoted: Act
+    is_forced: bool = False
+    """Whether it was promoted against the gate, or without having passed it."""
     rolled_back: Act | None = None
 
 

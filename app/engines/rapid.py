@@ -61,9 +61,15 @@ class RapidEngine:
 
 
 def load(*, threads: int) -> Engine:
-    """Load the weights that ``OCR_MODEL`` names, the promoted ones, or those of the wheel.
+    """Load the weights that ``OCR_MODEL`` names, the promoted ones, or those of the wheel."""
+    return load_model(wanted_name(), threads=threads)
+
+
+def load_model(name: str, *, threads: int) -> Engine:
+    """Load a model of the models folder, or the embedded one.
 
     Args:
+        name: Its name.
         threads: Number of concurrent readers.
 
     Raises:
@@ -74,7 +80,7 @@ def load(*, threads: int) -> Engine:
     cv2.setNumThreads(1)  # the caller's threads are the parallelism
     settings = RapidSettings()
     form = choose_form(settings, declared_flags(PROCESSORS))
-    name, record = _wanted_name(), None
+    record = None
     if name == EMBEDDED:
         weights = load_weights(settings.alphabet)
         alphabet = "" if settings.alphabet == "all" else f"-{settings.alphabet}"
@@ -93,7 +99,12 @@ def load(*, threads: int) -> Engine:
     return record.calibrated(engine)
 
 
-def _wanted_name() -> str:
+def wanted_name() -> str:
+    """Return the name of the model that is to be served now.
+
+    Raises:
+        PromotionError: The file of promotions is damaged.
+    """
     if named := RapidSettings().model:
         return named
     promotion = in_service(read_promotions(ModelsSettings().models))

@@ -1,13 +1,14 @@
-"""``docreco models show|compare|promote|rollback``: manage the default engine's model."""
+"""``docreco models show|compare|check|promote|rollback``: manage the default engine's model."""
 
 import getpass
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from app.engines.model_record import ModelRecord, read_record
+from app.engines.model_record import Decision, ModelRecord, read_record, write_record
 from app.engines.models_folder import trained_model
 from app.engines.promotion import (
     Act,
@@ -21,11 +22,13 @@ from app.engines.settings import ModelsSettings
 from app.engines.weights import EMBEDDED
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
 from services.cli.output import Output, cell, run, table
+from services.common.domain.errors import PermanentError
 
 By = Annotated[str, typer.Option(help="Name of the decider; default: your user name.")]
 Why = Annotated[str, typer.Option(help="Reason of the decision.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 Name = Annotated[str, typer.Argument(help=f"In the folder of models, or {EMBEDDED}.")]
+CHECK_FIRST = "docreco models check {0} EXPORT compares them; --force --reason WHY goes without."
 PICKED_UP = "APIs without OCR_MODEL pick it up within seconds; /readyz says what they serve."
 
 
@@ -49,7 +52,8 @@ def show(name: Name, *, as_json: AsJson = False) -> None:
         rows = [
             [cell(field), cell(value)]
             for field, value in document.items()
-            if field not in {"metrics", "history", "calibration"} and value not in ("", [], None)
+            if field not in {"metrics", "history", "calibration", "decision"}
+            and value not in ("", [], None)
         ]
         rows += [
             [cell("trained from"), cell(each["model"])] for each in document.get("history", [])
@@ -80,14 +84,62 @@ def compare(name: Name, other: Name, *, as_json: AsJson = False) -> None:
     run(output, work)
 
 
-def promote(name: Name, *, by: By = "", reason: Why = "", as_json: AsJson = False) -> None:
+def check(
+    name: Name,
+    exports: Annotated[list[Path], typer.Argument(help="Folders of docreco export.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Decide whether a model is better than the one in service, on lines never learnt from."""
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        model = _find(name)
+        if model.record is None:
+            raise CommandError(
+                f"nothing is known of the training of {name}", status=ExitStatus.REFUSED
+            )
+        decision = _decide(model.name, exports)
+        record = model.record.model_copy(update={"decision": decision})
+        write_record(ModelsSettings().models / model.name, record)
+        rows = [
+            [cell(source), *(cell(f"{rate:.1%}") for rate in rates)]
+            for source, rates in decision.by_source.items()
+        ]
+        verdict = (
+            f"{decision.images} lines: CER {decision.against_cer:.1%} before, {decision.cer:.1%} "
+            f"after, p = {decision.p_value:.3f}. "
+        ) + (f"Not to be promoted: {'; '.join(decision.problems)}" if decision.problems else "OK")
+        columns = ("source", "CER of the model in service", "CER")
+        output.answer(decision.model_dump(mode="json"), table(name, columns, rows), cell(verdict))
+        return ExitStatus.INCOMPLETE if decision.problems else ExitStatus.OK
+
+    run(output, work)
+
+
+def promote(
+    name: Name,
+    *,
+    by: By = "",
+    reason: Why = "",
+    force: Annotated[bool, typer.Option("--force", help="Without the check; say why.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Put a model into service: running APIs pick it up by themselves."""
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         model = _find(name)
+        problem = _objection(model)
+        if problem and not force:
+            raise CommandError(problem, status=ExitStatus.REFUSED, hint=CHECK_FIRST.format(name))
+        if problem and not reason:
+            raise CommandError("--force needs a --reason", status=ExitStatus.REFUSED)
         promotion = Promotion(
-            model=model.name, content_hash=model.content_hash, promoted=_act(by, reason)
+            model=model.name,
+            content_hash=model.content_hash,
+            promoted=_act(by, reason),
+            is_forced=bool(problem),
         )
         _change(lambda promotions: [*promotions, promotion])
         output.answer(promotion.model_dump(mode="json"), f"{model.name} is in service. {PICKED_UP}")
@@ -138,6 +190,36 @@ def promotions_document() -> dict[str, Any]:
     }
 
 
+def _decide(name: str, exports: list[Path]) -> Decision:
+    # Only here: they take a second to load
+    from app.engines.rapid import load_model, wanted_name  # noqa: PLC0415
+    from services.training.gate import HeldOut, decide  # noqa: PLC0415
+    from services.training.lines import read_held_out  # noqa: PLC0415
+
+    try:
+        held_out = [HeldOut(folder.name, read_held_out(folder)) for folder in exports]
+        candidate, current = (load_model(each, threads=1) for each in (name, wanted_name()))
+        return decide(candidate, current, held_out)
+    except (PermanentError, PromotionError, OSError) as error:
+        raise CommandError(str(error), status=ExitStatus.REFUSED) from error
+
+
+def _objection(model: _Known) -> str:
+    """Return why a model may not be promoted; empty where it may."""
+    if model.name == EMBEDDED:
+        return ""
+    decision = model.record.decision if model.record else None
+    if decision is None or not decision.model_version.startswith(
+        f"{model.name}@{model.content_hash}"
+    ):
+        return f"{model.name} was not compared with the model in service"
+    now = promotions_document()["in_service"]
+    is_against_it = decision.against.startswith("ppocrv6-small" if now == EMBEDDED else f"{now}@")
+    if not is_against_it:
+        return f"{model.name} was compared with {decision.against}, and {now} is in service"
+    return "; ".join(decision.problems)
+
+
 def _find(name: str) -> _Known:
     if name == EMBEDDED:
         return _Known(name, "", None)
@@ -177,5 +259,5 @@ def _metrics(models: list[_Known]) -> Any:
 
 def add_commands(app: typer.Typer) -> None:
     """Add them to ``docreco models``."""
-    for command in (show, compare, promote, rollback):
+    for command in (show, compare, check, promote, rollback):
         app.command(epilog=EXIT_STATUSES)(command)

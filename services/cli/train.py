@@ -144,7 +144,7 @@ def _for_people(learned: "Learned", seconds: float) -> list[Any]:
     if record.added_characters:
         kept += f"; the alphabet grew by {record.added_characters}"
     use = (
-        f"docreco models promote {name}"
+        f"docreco models check {name} EXPORT, then docreco models promote {name}"
         if learned.is_for_default_engine
         else f"set OCR_ENGINE=trocr and OCR_TROCR_MODEL={name}"
     )

@@ -11,10 +11,19 @@ from app.images import Pixels, decode, measure
 from app.settings import OcrSettings
 from services.common.domain.errors import PermanentError
 from services.common.domain.labels import Origin
-from services.datasets.manifest import Format, Manifest, Record, read_manifest, read_records
+from services.datasets.manifest import (
+    Format,
+    Manifest,
+    Record,
+    SplitName,
+    read_manifest,
+    read_records,
+)
 from services.datasets.splits import parse_split
 
-TRAIN, VALIDATION = "train", "validation"
+TRAIN: SplitName = "train"
+VALIDATION: SplitName = "validation"
+TEST: SplitName = "test"
 HELD_OUT = parse_split("90/10")
 """Shares of train and validation where the export has no validation split."""
 ROWS = 100
@@ -74,7 +83,7 @@ class Export:
         return set().union(*(line.text for line in self.train))
 
 
-def read_export(folder: Path, *, needs_annotations: bool = True) -> Export:
+def read_export(folder: Path) -> Export:
     """Read an export of any layout; without a validation split, some sources are held out.
 
     Raises:
@@ -83,20 +92,35 @@ def read_export(folder: Path, *, needs_annotations: bool = True) -> Export:
         RefusedError: The API would refuse an image.
     """
     manifest = read_manifest(folder)
-    lines: dict[str, list[Line]] = {TRAIN: [], VALIDATION: []}
-    files = _files(folder, manifest.query.format)
-    for record in read_records(folder) if manifest.images else ():
-        if record.split in lines:
-            if record.sha256 not in files:
-                raise UnusableExportError(f"{folder} has no image {record.sha256}")
-            lines[record.split].append(_line(record, files[record.sha256]))
-    train, validation = lines[TRAIN], lines[VALIDATION]
-    if not train or (needs_annotations and not any(line.is_annotated for line in train)):
+    train, validation = (_lines(folder, manifest, split) for split in (TRAIN, VALIDATION))
+    if not any(line.is_annotated for line in train):
         raise UnusableExportError(
             f"{folder} has no annotated images to train on: annotate some (docreco annotate, or "
             "the review page), and export again"
         )
     return Export(manifest, *((train, validation) if validation else _held_out(train)))
+
+
+def read_held_out(folder: Path) -> Sequence[Line]:
+    """Return the lines of an export that no model was trained on.
+
+    Those of the split ``test``; where there are none, those that training measured itself by.
+
+    Raises:
+        UnreadableManifestError: The folder is no export.
+        UnusableExportError: An image is missing.
+        RefusedError: The API would refuse an image.
+    """
+    test = _lines(folder, read_manifest(folder), TEST)
+    return test or read_export(folder).validation
+
+
+def _lines(folder: Path, manifest: Manifest, split: SplitName) -> list[Line]:
+    files = _files(folder, manifest.query.format) if manifest.splits.get(split) else {}
+    wanted = [each for each in read_records(folder) if each.split == split] if files else []
+    if missing := next((each for each in wanted if each.sha256 not in files), None):
+        raise UnusableExportError(f"{folder} has no image {missing.sha256}")
+    return [_line(each, files[each.sha256]) for each in wanted]
 
 
 def _files(folder: Path, layout: Format) -> Mapping[str, Path | bytes]:

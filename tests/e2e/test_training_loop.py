@@ -21,6 +21,7 @@ need_trocr()
 
 COMMANDS = re.findall(r"```sh\n(.*?)\n```", (ROOT / "docs/training.md").read_text(), re.DOTALL)
 LINES = 120
+EPOCHS = 7
 MODEL = "lines-1"
 
 
@@ -55,11 +56,12 @@ async def test_model_trained_on_what_was_collected_reads_it_better(
         await client.count_reaches(LINES, ours, seconds=120)
         before = await client.document(ours)
         exported = await terminal.type(documented("docreco export"))
-        trained = await terminal.type(documented("docreco train"))
+        trained = await terminal.type(f"{documented('docreco train')} --epochs {EPOCHS}")
         terminal.variables |= {
             "NEW": trained["model_version"],
             "OLD": before["prediction"]["model_version"],
         }
+        checked = await terminal.type(documented("docreco models check"))
         await terminal.type(documented("docreco models promote"))
         await eventually(lambda: is_served(pipeline, terminal.variables["NEW"]), seconds=60)
         await terminal.type(documented("docreco repredict"))
@@ -70,6 +72,7 @@ async def test_model_trained_on_what_was_collected_reads_it_better(
     assert exported["images"] >= LINES
     assert trained["images"]["train"] == exported["splits"]["train"]
     assert_learnt(trained)
+    assert checked["problems"] == []
     after = await client.document({"_id": before["_id"]})
     assert after["prediction"]["engine"] == "rapidocr"
     assert after["history"] == [before["prediction"]]

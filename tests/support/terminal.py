@@ -39,7 +39,7 @@ class Terminal:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(300):
+        async with asyncio.timeout(600):
             answer, asides = await process.communicate()
         assert process.returncode == 0, asides.decode()
         document: dict[str, Any] = json.loads(answer)

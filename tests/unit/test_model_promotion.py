@@ -1,6 +1,7 @@
 """``docreco models``: which model the default engine serves, and who has decided that."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,22 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from app.engines.base import Reading
 from app.engines.calibration import Calibration, Temperature
 from app.engines.loading import load_engine, wanted_model
-from app.engines.model_record import Change, ModelRecord, Rates, write_record
+from app.engines.model_record import Change, ModelRecord, Rates, read_record, write_record
 from app.engines.promotion import POINTER
 from app.engines.weights import load_weights, write_trained
+from app.images import Pixels
 from services.cli.main import app
+from services.training.gate import HeldOut, decide
+from services.training.lines import Line
+from tests.support.exports import write_export
+from tests.support.images import line_image
 
 pytestmark = pytest.mark.slow
+
+FORCED = ("--force", "--reason", "in a hurry")
 
 
 @pytest.fixture
@@ -64,10 +73,10 @@ def record(**changes: Any) -> ModelRecord:
 def test_promotion_changes_what_is_served_and_rollback_takes_it_back() -> None:
     embedded = load_engine("rapidocr").model_version
     states = [wanted_model("rapidocr")]
-    docreco("promote", "lines-1", "--by", "ada", "--reason", "fewer errors")
+    docreco("promote", "lines-1", "--by", "ada", *FORCED)
     states.append(wanted_model("rapidocr"))
     first = load_engine("rapidocr").model_version
-    docreco("promote", "lines-2")
+    docreco("promote", "lines-2", *FORCED)
     states.append(wanted_model("rapidocr"))
     assert listed()["in_service"] == "lines-2"
     docreco("rollback", "--reason", "worse on letters")
@@ -78,7 +87,8 @@ def test_promotion_changes_what_is_served_and_rollback_takes_it_back() -> None:
     docreco("rollback")
     assert load_engine("rapidocr").model_version == embedded
     one, two = listed()["promotions"]
-    assert (one["promoted"]["by"], one["promoted"]["reason"]) == ("ada", "fewer errors")
+    assert one["is_forced"]
+    assert (one["promoted"]["by"], one["promoted"]["reason"]) == ("ada", "in a hurry")
     assert two["rolled_back"]["reason"] == "worse on letters"
     assert "nothing was promoted" in docreco("rollback", status=4)
 
@@ -86,7 +96,7 @@ def test_promotion_changes_what_is_served_and_rollback_takes_it_back() -> None:
 def test_embedded_model_can_be_promoted_and_a_setting_overrules(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    docreco("promote", "lines-1")
+    docreco("promote", "lines-1", *FORCED)
     docreco("promote", "ppocrv6")
     assert load_engine("rapidocr").model_version.startswith("ppocrv6-small-latin@")
 
@@ -99,7 +109,7 @@ def test_damaged_and_missing_files_are_told(models: Path) -> None:
     assert "no model nothing" in docreco("promote", "nothing", status=4)
     (models / POINTER).write_text("{")
 
-    assert "can't be read" in docreco("promote", "lines-1", status=4)
+    assert "can't be read" in docreco("promote", "lines-1", *FORCED, status=4)
     assert "can't be read" in docreco("list", status=4)
 
 
@@ -114,9 +124,77 @@ def test_record_is_shown_and_its_calibration_served(models: Path) -> None:
         ece_after=0.1,
     )
     write_record(models / "lines-2", record(calibration=calibration))
-    docreco("promote", "lines-2")
+    docreco("promote", "lines-2", *FORCED)
 
     assert load_engine("rapidocr").model_version == f"{version}+cal-{calibration.hash}"
     shown = docreco("show", "lines-2")
     assert all(words in shown for words in ("32.2%", "15.1%", "CC-BY-4.0", "ppocrv6-small@"))
     assert "15.1%" in docreco("compare", "lines-1", "lines-2")
+
+
+def test_model_is_promoted_only_when_it_passed_the_check(models: Path, tmp_path: Path) -> None:
+    """These two read alike, so neither is better than the other."""
+    export = write_export(tmp_path / "set", {"train": ["a"], "test": ["one", "two"]})
+    write_record(models / "lines-2", record())
+    assert "was not compared" in docreco("promote", "lines-2", status=4)
+    checked = docreco("check", "lines-2", str(export), status=1)
+    refused = docreco("promote", "lines-2", status=4)
+    assert "the character error rate is not lower" in checked
+    assert "the character error rate is not lower" in refused
+    assert "needs a --reason" in docreco("promote", "lines-2", "--force", status=4)
+
+    decision = read_record(models / "lines-2")
+    assert decision is not None
+    assert decision.decision is not None
+    passed = decision.decision.model_copy(update={"problems": []})
+    write_record(models / "lines-2", decision.model_copy(update={"decision": passed}))
+    docreco("promote", "lines-2")
+    docreco("promote", "lines-1", *FORCED)
+    assert [each["is_forced"] for each in listed()["promotions"]] == [False, True]
+    assert "and lines-1 is in service" in docreco("promote", "lines-2", status=4)
+
+
+class ScriptedEngine:
+    """Reads texts in order."""
+
+    name = "scripted"
+    best_batch = 64
+    least_width = 1
+
+    def __init__(self, texts: list[str], *, score: float) -> None:
+        self._texts = texts
+        self._score = score
+        self.model_version = "1"
+
+    def read(self, pixels: Pixels) -> Reading:
+        return self.read_many([pixels])[0]
+
+    def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
+        return [Reading(text, self._score) for text, _ in zip(self._texts, images, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("new", "score", "problems"),
+    [
+        (["ab"] * 40, 1.0, []),
+        (["aX"] * 40, 0.0, ["not lower"]),
+        (["ab"] * 3 + ["aX"] * 37, 0.1, ["chance"]),
+        (["ab"] * 20 + ["aX"] * 18 + ["XX"] * 2, 0.5, ["set B: the character error rate rises"]),
+        (["ab"] * 40, 0.5, ["the calibration error rises"]),
+    ],
+)
+def test_check_wants_fewer_errors_everywhere(
+    new: list[str], score: float, problems: list[str]
+) -> None:
+    content = line_image("ab")
+    lines = [
+        Line(content, "ab", is_annotated=True, name=str(n), group=group, licence=None, width=60)
+        for n, group in enumerate(20 * "A" + 20 * "B")
+    ]
+    current = ScriptedEngine(["aX"] * 40, score=0.0)
+    decision = decide(ScriptedEngine(new, score=score), current, [HeldOut("set", lines)])
+
+    assert len(decision.problems) == len(problems), decision.problems
+    for words, problem in zip(problems, decision.problems, strict=True):
+        assert words in problem
+    assert decision.by_source["set A"][0] == decision.against_cer == 0.5

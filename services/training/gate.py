@@ -1,0 +1,104 @@
+"""The gate before a promotion: is a model better than the one in service, on lines never learnt?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from app.engines.base import Engine
+from app.engines.model_record import Decision
+from services.common.domain.accuracy import word_errors
+from services.common.domain.errors import PermanentError
+from services.datasets.evaluation import Sample
+from services.datasets.quality import SIGNIFICANT, Rates, compare, quality_of
+from services.training.lines import Line
+from services.training.measuring import Reading, read_lines
+
+MARGIN = 0.02
+"""Of the character error rate, by which no source may be read worse."""
+FEWEST = 10
+"""Lines of a source that are judged by themselves."""
+CALIBRATED = 0.1
+"""Calibration error that is always good enough; else it must not rise."""
+
+
+class TooFewLinesError(PermanentError):
+    """There is nothing to decide by."""
+
+    code = "too_few_lines"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Lines that no model was trained on."""
+
+    name: str
+    """Of their export."""
+    lines: Sequence[Line]
+
+
+def decide(candidate: Engine, current: Engine, exports: Sequence[HeldOut]) -> Decision:
+    """Read lines by both models, and decide.
+
+    Raises:
+        TooFewLinesError: There are less than two.
+        RefusedError: An image can't be decoded.
+    """
+    new, old = (
+        [
+            _sample(reading, export.name)
+            for export in exports
+            for reading in read_lines(engine, export.lines)
+        ]
+        for engine in (candidate, current)
+    )
+    if len(new) < 2:
+        raise TooFewLinesError("less than two lines are held out: export more, with a test split")
+    one, other, difference = quality_of(new), quality_of(old), compare(new, old).cer
+    problems = []
+    if one.cer.value >= other.cer.value:
+        problems.append("the character error rate is not lower")
+    elif difference.p_value >= SIGNIFICANT:
+        problems.append(f"the difference may be chance (p = {difference.p_value:.3f})")
+    problems += _worse_sources(one.by_host, other.by_host)
+    if one.calibration_error > max(CALIBRATED, other.calibration_error):
+        problems.append(
+            f"the calibration error rises from {other.calibration_error:.1%} to "
+            f"{one.calibration_error:.1%}"
+        )
+    return Decision(
+        at=datetime.now(UTC),
+        model_version=candidate.model_version,
+        against=current.model_version,
+        images=one.images,
+        cer=one.cer.value,
+        against_cer=other.cer.value,
+        p_value=difference.p_value,
+        calibration_error=one.calibration_error,
+        by_source={
+            name: (rates.cer, one.by_host[name].cer) for name, rates in other.by_host.items()
+        },
+        problems=problems,
+    )
+
+
+def _worse_sources(new: dict[str, Rates], old: dict[str, Rates]) -> list[str]:
+    return [
+        f"{name}: the character error rate rises from {rates.cer:.1%} to {new[name].cer:.1%}"
+        for name, rates in old.items()
+        if rates.images >= FEWEST and new[name].cer > rates.cer + MARGIN
+    ]
+
+
+def _sample(reading: Reading, export: str) -> Sample:
+    line = reading.line
+    words = word_errors(right=line.text, read=reading.text)
+    return Sample(
+        image=line.name,
+        host=f"{export} {line.group}".strip(),
+        right=line.text,
+        read=reading.text,
+        score=reading.score,
+        errors=reading.errors,
+        word_errors=words.errors,
+        words=words.words,
+    )
