@@ -73,7 +73,7 @@ class Decision(BaseModel):
     by_source: dict[str, tuple[float, float]]
     """Character error rates before and after."""
     problems: list[str]
-    """Why not; empty: it may."""
+    """Reasons against it; empty: it may be served."""
 
 
 class ModelRecord(Training):

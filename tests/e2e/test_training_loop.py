@@ -21,7 +21,7 @@ need_trocr()
 
 COMMANDS = re.findall(r"```sh\n(.*?)\n```", (ROOT / "docs/training.md").read_text(), re.DOTALL)
 LINES = 120
-EPOCHS = 7
+EPOCHS = 5
 MODEL = "lines-1"
 
 
