@@ -14,6 +14,7 @@ from services.cli.forget import forget
 from services.cli.hosts import hosts
 from services.cli.images import images
 from services.cli.label_studio import app as label_studio
+from services.cli.migrate import migrate
 from services.cli.models import app as models
 from services.cli.pages import app as pages
 from services.cli.parked import app as parked
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 for command in (
     *(submit, watch, images, annotate, export, evaluate, report),
-    *(train, reconcile, repredict, calibrate, forget, hosts, doctor),
+    *(train, reconcile, repredict, calibrate, forget, hosts, doctor, migrate),
 ):
     app.command(epilog=EXIT_STATUSES)(command)
 app.add_typer(pages, name="pages")

@@ -9,6 +9,7 @@ See docs/decisions/0003-durable-notifications.md.
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from functools import partial
 
 import structlog
@@ -20,7 +21,7 @@ from tenacity import (
 )
 
 from services.common.adapters.documents import TYPES, schema_of
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import Database, open_index
 from services.common.adapters.object_store import open_object_store, sibling
 from services.common.domain.errors import PipelineError, UnavailableError
 from services.common.runtime.logs import configure_logging
@@ -30,6 +31,7 @@ from services.common.runtime.settings import (
     RabbitmqManagementSettings,
     S3Settings,
 )
+from services.migration.migration import Migration
 from services.provisioner.broker import apply_definitions
 from services.provisioner.broker_users import with_users
 from services.provisioner.bucket import set_up_bucket
@@ -87,6 +89,7 @@ async def provision(
                 f"schema of {each}": partial(index.require_schema, each, schema_of(each))
                 for each in TYPES
             },
+            "documents of earlier versions": partial(_migrate, index),
         }
         if settings.mongo_users:
             steps["MongoDB's users"] = partial(apply_database_users, index, users)
@@ -100,6 +103,11 @@ async def provision(
                 with attempt:
                     await step()
             log.info("servers set up", step=name)
+
+
+async def _migrate(index: Database) -> None:
+    report = await Migration(index).run()
+    log.info("migrated", **asdict(report))
 
 
 def main() -> int:

@@ -1,0 +1,49 @@
+"""``docreco migrate``: write today's form of documents that earlier versions wrote."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from services.cli.errors import ExitStatus
+from services.cli.output import Output, cell, run, table
+from services.common.adapters.mongo import open_index
+from services.common.runtime.settings import MongoSettings
+from services.migration.migration import Migration, Report
+
+SHOWN_INVALID = 20
+
+
+def migrate(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only, change nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Write today's form of documents that earlier versions wrote; the provisioner does, too.
+
+    It may run beside all services, and again after it was interrupted.
+    """
+    output = Output(as_json=as_json)
+
+    async def work() -> ExitStatus:
+        with output.asides.status("migrating") as status:
+
+            def on_progress(report: Report) -> None:
+                name, progress = list(report.collections.items())[-1]
+                status.update(f"migrating {name}: {progress.migrated} of {progress.outdated}")
+
+            async with open_index(MongoSettings()) as index:
+                report = await Migration(index, is_dry_run=dry_run, on_progress=on_progress).run()
+        rows = [
+            [cell(name), cell(each.outdated), cell(each.migrated)]
+            for name, each in report.collections.items()
+        ]
+        output.answer(
+            asdict(report),
+            table("Documents of earlier versions", ("collection", "found", "migrated"), rows),
+            *(f"left alone: {each}" for each in report.invalid[:SHOWN_INVALID]),
+            *(["nothing was changed: dry run"] if dry_run else []),
+        )
+        return ExitStatus.INCOMPLETE if report.invalid else ExitStatus.OK
+
+    run(output, work)

@@ -1,0 +1,156 @@
+"""``docreco migrate`` of ``tests/support/older_store.jsonl``, which two earlier versions wrote."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson import json_util
+
+from services.common.adapters.documents import schema_of
+from services.common.adapters.mongo import Database, Document
+from services.common.domain.batch_item import BatchItem
+from services.common.runtime.settings import MongoSettings
+from services.fetcher.batches.ledger import Ledger
+from services.migration import migration
+from services.migration.migration import Migration, Report
+from tests.support.datasets import answer, docreco
+
+pytestmark = pytest.mark.integration
+
+STORE = Path(__file__).parents[1] / "support" / "older_store.jsonl"
+OLD, NEW = "20261124T120000-old", "20261124T120000-new"
+FOUND = {"batches": 2, "fetches": 3, "images": 14}
+COLLECTIONS = tuple(FOUND)
+CHANGED = {"sources", "sources_count", "revision", "annotation", "annotation_history"}
+AWARE = json_util.JSONOptions(tz_aware=True)
+
+
+@pytest.fixture
+async def store(index: Database) -> Database:
+    """A database with documents of earlier versions."""
+    for line in STORE.read_text().splitlines():
+        each = json_util.loads(line, json_options=AWARE)
+        await getattr(index, each["collection"]).insert(each["document"])
+    return index
+
+
+async def all_of(index: Database) -> dict[str, list[Document]]:
+    return {
+        name: [each async for each in getattr(index, name).find({}, sort=[("_id", 1)])]
+        for name in COLLECTIONS
+    }
+
+
+def counted(report: Report) -> dict[str, tuple[int, int]]:
+    found = report.collections.items()
+    return {name: (each.outdated, each.migrated) for name, each in found}
+
+
+async def test_older_documents_get_todays_form(store: Database) -> None:
+    before = await all_of(store)
+    dry = await Migration(store, is_dry_run=True).run()
+    assert counted(dry) == {name: (count, 0) for name, count in FOUND.items()}
+    assert await all_of(store) == before
+
+    report = await Migration(store).run()
+
+    assert counted(report) == {name: (count, count) for name, count in FOUND.items()}
+    assert not report.invalid
+    after = await all_of(store)
+    assert {each["_id"]: each["collection"] for each in after["batches"]} == {
+        OLD: "default",
+        NEW: "march",
+    }
+    fetches = [BatchItem.model_validate(each).provenance(None) for each in after["fetches"]]
+    assert [(each.kind, each.collection, each.name, each.source_url) for each in fetches] == [
+        ("url", "march", None, "http://a.test/a.png?token=REDACTED"),
+        ("url", "default", None, "http://a.test/a.png"),
+        ("archive", "default", "lines/é.png", "http://a.test/scans.zip#lines/%C3%A9.png"),
+    ]
+    sources = {each["key"]: each["sources"] for each in after["images"]}
+    assert [summary(each) for each in sources["fetched/aa/new.png"]] == [
+        ("url", "march", None, "http://a.test/a.png?token=REDACTED", NEW),
+        ("url", "default", None, "http://b.test/a.png", "gone-batch"),
+    ]
+    (member,) = sources["fetched/bb/old.png"]
+    assert summary(member)[:3] == ("archive", "default", "lines/é.png")
+    for version in ("old", "new"):
+        (api,) = sources[f"api/{version}.png"]
+        assert summary(api) == ("api", "api", None, "http://c.test/c.png", None)
+        (console,) = sources[f"{version} folder/line.png"]
+        assert summary(console)[:3] == ("console", f"{version} folder", "line.png")
+        (upload,) = sources[f"uploads/{int(version == 'new')}{'f' * 63}.png"]
+        assert summary(upload)[:3] == ("upload", "uploads", None)
+        assert len(sources[f"fetched/cc/{version}.png"]) == 1
+    await check_form(store, before["images"])
+    assert counted(await Migration(store).run()) == dict.fromkeys(COLLECTIONS, (0, 0))
+    assert await all_of(store) == after
+
+
+def summary(source: dict[str, Any]) -> tuple[Any, ...]:
+    assert "fetched_at" not in source
+    assert source["at"] is not None
+    return tuple(source.get(name) for name in ("kind", "collection", "name", "url", "batch_id"))
+
+
+async def check_form(store: Database, before: list[Document]) -> None:
+    """Check that documents have all fields of today, and that people's work is as it was."""
+    kept = {each["_id"]: each for each in before}
+    async for image in store.images.find({}):
+        assert set(schema_of("images")["required"]) <= image.keys()
+        old = kept[image["_id"]]
+        assert image["revision"] == old["revision"] + 1
+        assert image["sources_count"] == len(image["sources"])
+        unchanged = set(old) - CHANGED
+        assert {name: image[name] for name in unchanged} == {name: old[name] for name in unchanged}
+        for now, then in zip(
+            (image["annotation"], *(image.get("annotation_history") or ())),
+            (old["annotation"], *(old.get("annotation_history") or ())),
+            strict=True,
+        ):
+            given = then is not None and then["by"].startswith("batch:")
+            assert now == ({**then, "how": "given"} if given else then)
+
+
+async def test_interrupted_migration_is_resumed(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migration, "PAGE", 5)
+
+    def interrupt(report: Report) -> None:
+        if report.collections.get("images", migration.Progress()).migrated:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await Migration(store, on_progress=interrupt).run()
+    first = await store.images.count({"sources.at": {"$exists": True}})
+    assert first == 5
+
+    report = await Migration(store).run()
+
+    assert counted(report) == {"batches": (0, 0), "fetches": (0, 0), "images": (9, 9)}
+
+
+async def test_invalid_document_stops_no_other(
+    store: Database, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MONGO_URL", str(mongo_settings.url))
+    monkeypatch.setenv("MONGO_DATABASE", mongo_settings.database)
+    await store.images.insert({"_id": "raw/0", "key": "0", "sources": "none"})
+
+    told = await answer("migrate", status=1)
+
+    assert told["collections"]["images"] == {"outdated": 15, "migrated": 14}
+    assert told["invalid"] == ["raw/0: sources: Input should be a valid tuple"]
+    status, output = await docreco("migrate", "--dry-run")
+    assert (status, "nothing was changed" in output) == (0, True)
+
+
+async def test_same_url_is_unchanged_after_a_migration(store: Database) -> None:
+    await Migration(store).run()
+
+    earlier = await Ledger(store.fetches).last_success("http://a.test/a.png?token=s3cret")
+
+    assert earlier is not None
+    assert earlier.collection in {"default", "march"}
