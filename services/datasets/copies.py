@@ -26,6 +26,7 @@ _PARTS = (
 FIELDS = dict.fromkeys((*_NAMES, "prediction", *_PARTS), 1)
 """Fields of a document that its image needs."""
 LATEST = datetime.max.replace(tzinfo=UTC)
+_NAMED = ("name", "collection", "group", "licence", "metadata")
 _VAGUE = {Exclusion.NOT_READ, Exclusion.NOT_ANNOTATED}
 
 
@@ -93,23 +94,16 @@ class Provenance:
         return hosts_of(self.sources)
 
     def naming(self, limits: Limits) -> dict[str, Any]:
-        """Return what an export says of where the image is from: of each the earliest known.
+        """Return what an export says of where the image is from, all of one source.
 
-        Sources of the collection, batch and group that an export is limited to come first. Name
-        and collection are of one source.
+        That is the earliest with a collection or name of those that match the limits.
         """
-        asked = {"collection": limits.collection, "batch_id": limits.batch, "group": limits.group}
-        meant = {name: value for name, value in asked.items() if value}
-        sources = sorted(
-            self.sources, key=lambda source: any(getattr(source, k) != v for k, v in meant.items())
-        )
-        named = next((each for each in sources if each.collection or each.name), Source())
-        fields = {
-            field: next(filter(None, (getattr(each, field) for each in sources)), None)
-            for field in ("group", "licence", "metadata")
-        }
+        sources = [each for each in self.sources if limits.match(each)] or self.sources
+        named = next((each for each in sources if each.collection or each.name), None)
+        named = named or next(iter(sources), Source())
+        fields = {field: getattr(named, field) or None for field in _NAMED}
         fields["group"] = fields["group"] or next(iter(self.page_groups), None)
-        return {"name": named.name, "collection": named.collection, **fields}
+        return fields
 
     @property
     def page_groups(self) -> list[str]:

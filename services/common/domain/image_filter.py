@@ -57,11 +57,16 @@ class Limits(BaseModel):
         return dict(map(metadata_condition, self.where))
 
     def first(self, sources: Iterable[Source]) -> list[Source]:
-        """Return sources, matching ones first."""
-        asked_for = {self.collection, self.batch, self.group} - {None}
-        return sorted(
-            sources,
-            key=lambda each: asked_for.isdisjoint({each.collection, each.batch_id, each.group}),
+        """Return sources, those that match all limits first."""
+        return sorted(sources, key=lambda each: not self.match(each))
+
+    def match(self, source: Source) -> bool:
+        """Whether a source has the collection, batch, group and metadata."""
+        names = ((self.collection, source.collection), (self.batch, source.batch_id))
+        return all(
+            limit in {None, value} for limit, value in (*names, (self.group, source.group))
+        ) and all(
+            _has(source.metadata, path.split("."), values) for path, values in self.metadata.items()
         )
 
     @property
@@ -97,6 +102,16 @@ def metadata_condition(text: str) -> tuple[str, list[str | int | float | bool]]:
     if is_number and abs(typed) < _LONGEST_INTEGER:
         values.append(typed)
     return path, values
+
+
+def _has(value: object, path: list[str], wanted: list[str | int | float | bool]) -> bool:
+    """Whether there is a wanted value at a path, of an array in any element, as for MongoDB."""
+    if isinstance(value, list):
+        return any(_has(each, path, wanted) for each in value)
+    if path:
+        return isinstance(value, dict) and _has(value.get(path[0]), path[1:], wanted)
+    is_truth = isinstance(value, bool)
+    return any(value == each and is_truth == isinstance(each, bool) for each in wanted)
 
 
 def _is_name(part: str) -> bool:
