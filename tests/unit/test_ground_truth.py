@@ -275,6 +275,7 @@ ODD = {
     "text_without_lines": page(region("<TextEquiv><Unicode>a</Unicode></TextEquiv>")),
     "line_too_small": page(region(line("a", inside='<Coords points="200,0 300,0 300,50"/>'))),
     "line_clipped": page(region(line("a", inside='<Coords points="-9,10 90,10 90,30"/>'))),
+    "line_off_page": page(region(line("a", inside='<Coords points="-9,10 90,10 90,30 -9,30"/>'))),
     "scaled": page(
         region(line("a", inside='<Coords points="5,5 45,5 45,15"/>')),
         size='imageWidth="50" imageHeight="100"',
@@ -287,6 +288,25 @@ def test_what_is_odd_has_a_code(code: str) -> None:
     found = placed(read_transcript(ODD[code].encode()), 100, 200)
 
     assert [each.code for each in found.problems] == [code]
+
+
+@pytest.mark.parametrize(
+    ("coords", "text"),
+    [
+        ("90,10 990,10 990,50 90,50", None),
+        ("10,195 90,195 90,215 10,215", None),
+        ("-900,10 90,10 90,30 -900,30", None),
+        ("-3,10 97,10 97,30 -3,30", "a"),
+        ("90,-3 103,10 103,30 90,30", None),
+        ("10,10 101,10 101,30 10,30", "a"),
+    ],
+)
+def test_text_of_a_line_needs_nearly_all_of_it_on_the_page(coords: str, text: str | None) -> None:
+    content = page(region(line("a", inside=f'<Coords points="{coords}"/>')))
+
+    (found,) = placed(read_transcript(content.encode()), 100, 200).lines
+
+    assert found.text == text
 
 
 REFUSED = {

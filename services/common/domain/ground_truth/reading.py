@@ -1,6 +1,7 @@
 """Read the transcription of a page in any dialect, and scale it to the page's image."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 from services.common.domain.ground_truth.alto import Alto
 from services.common.domain.ground_truth.elements import GroundTruthError, walk
@@ -11,6 +12,10 @@ MIN_SIDE = 4
 """Minimum side of a readable line, in pixels."""
 MAX_DIFFERENCE = 0.02
 """Tolerated difference of both scales, from rounding of units."""
+MIN_ON_PAGE = 0.95
+"""Share of a line's area that must be on the page for its text to be what the page shows."""
+
+_Point = tuple[float, float]
 
 
 def read_transcript(content: bytes) -> Transcript:
@@ -42,7 +47,8 @@ def placed(transcript: Transcript, width: int, height: int) -> Transcript:
     scales, problems = _scales(transcript, width, height), list(transcript.problems)
     lines: dict[Place, TextLine] = {}
     for line in transcript.lines:
-        polygon = _on_page(_scaled(line.polygon, scales), width, height)
+        whole = _scaled(line.polygon, scales)
+        polygon = _on_page(whole, width, height)
         if min(_extent(polygon)) < MIN_SIDE:
             where = " x ".join(f"{side:g}" for side in _extent(polygon))
             problems.append(
@@ -51,10 +57,13 @@ def placed(transcript: Transcript, width: int, height: int) -> Transcript:
         elif polygon in lines:
             problems.append(_repeated(lines, polygon, line))
         else:
-            if polygon != _scaled(line.polygon, scales):
-                problems.append(Problem("line_clipped", line.id, "partly outside of the page"))
+            text = line.text
+            if polygon != whole:
+                problem = _clipped(line, _share_on_page(whole, width, height))
+                text = text if problem.code == "line_clipped" else None
+                problems.append(problem)
             baseline = line.baseline and _on_page(_scaled(line.baseline, scales), width, height)
-            lines[polygon] = replace(line, polygon=polygon, baseline=baseline)
+            lines[polygon] = replace(line, text=text, polygon=polygon, baseline=baseline)
     if scales != (1.0, 1.0):
         detail = f"from {transcript.width:g} x {transcript.height:g} to {width} x {height}"
         problems.append(Problem("scaled", "", detail))
@@ -94,6 +103,43 @@ def _on_page(place: Place, width: int, height: int) -> Place:
     """Clamp points to the page."""
     sides = (width, height)
     return tuple(min(max(value, 0), sides[at % 2]) for at, value in enumerate(place))
+
+
+def _clipped(line: TextLine, share: float) -> Problem:
+    """Report a line that is partly outside; its text is not used if too much of it is."""
+    if share >= MIN_ON_PAGE:
+        return Problem("line_clipped", line.id, "partly outside of the page")
+    return Problem("line_off_page", line.id, f"only {share:.0%} of it is on the page")
+
+
+def _share_on_page(place: Place, width: int, height: int) -> float:
+    """Return the share of a polygon's area that is on the page; 0 if it has no area."""
+    points = list(zip(place[::2], place[1::2], strict=True))
+    whole = _area(points)
+    for axis, side in enumerate((width, height)):
+        points = _above(points, axis, 0, 1)
+        points = _above(points, axis, -side, -1)
+    return _area(points) / whole if whole else 0.0
+
+
+def _above(points: list[_Point], axis: int, bound: float, sign: int) -> list[_Point]:
+    """Clip a polygon to where ``sign * value >= bound`` (Sutherland and Hodgman)."""
+    kept: list[_Point] = []
+    for start, end in pairwise([*points[-1:], *points]):
+        before, after = sign * start[axis] - bound, sign * end[axis] - bound
+        if (before < 0) != (after < 0):
+            share = before / (before - after)
+            kept.append(
+                (start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1]))
+            )
+        if after >= 0:
+            kept.append(end)
+    return kept
+
+
+def _area(points: list[_Point]) -> float:
+    around = pairwise([*points[-1:], *points])
+    return abs(sum(one[0] * two[1] - two[0] * one[1] for one, two in around)) / 2
 
 
 def _extent(place: Place) -> tuple[float, float]:
