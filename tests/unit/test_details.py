@@ -18,6 +18,7 @@ from services.common.domain.details import (
     to_details,
 )
 from services.common.domain.provenance import Provenance, from_metadata, to_metadata
+from services.common.domain.redaction import Redactor
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.list_format import ListFormat
 from services.fetcher.jobs import Job, parse_job
@@ -145,3 +146,14 @@ def test_any_details_survive_objects_jobs_and_mongodb(
     job = Job("b1/1", "b1", A, details=details)
     assert parse_job(job.body()) == job
     assert BSON.encode(details.to_fields()).decode() == details.to_fields()
+
+
+def test_secrets_of_urls_are_redacted_wherever_they_are() -> None:
+    url, redacted = "https://x.test/a?token=s3cret", "https://x.test/a?token=REDACTED"
+    metadata: dict[str, Any] = {"a": f" {url}", "b": [url, 1]}
+    found = Details(url, "test", url, metadata, url, url)
+
+    after = found.redacted(Redactor(["token"]).redact)
+
+    metadata = {"a": f" {redacted}", "b": [redacted, 1]}
+    assert after == Details(redacted, "test", redacted, metadata, redacted, redacted)

@@ -70,15 +70,14 @@ class Details:
         return Details(**both)
 
     def redacted(self, redact: Callable[[str], str]) -> "Details":
-        """Redact the URLs in its metadata.
+        """Redact the URLs in all its texts, also in its metadata.
 
         Args:
             redact: Redacts one URL.
         """
-        if self.metadata is None:
-            return self
-        kept = {name: _redacted(value, redact) for name, value in self.metadata.items()}
-        return replace(self, metadata=kept)
+        return Details(
+            **{name: _redacted(value, redact) for name, value in self.to_fields().items()}
+        )
 
     @property
     def length(self) -> int:
@@ -205,9 +204,10 @@ def _length(value: JsonValue) -> int:
     return known + len('"":"",')
 
 
-def _redacted(value: JsonValue, redact: Callable[[str], str]) -> JsonValue:
+def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        return redact(value) if value.lower().startswith(("http://", "https://")) else value
+        is_url = value.lstrip().lower().startswith(("http://", "https://"))
+        return redact(value) if is_url else value
     if isinstance(value, list):
         return [_redacted(each, redact) for each in value]
     if isinstance(value, dict):

@@ -83,7 +83,7 @@ class _Change:
             kind=job.source_kind,
             collection=job.collection,
             annotation=job.annotation,
-            **details.to_fields() | {"name": job.name},
+            **details.to_fields() | {"name": details.name or job.name},
             by=job.by,
             outcome=ItemOutcome.QUEUED,
             attempts=self.attempts,
