@@ -72,7 +72,8 @@ def evaluate(
 
     async def work() -> ExitStatus:
         names = _models(model_version, engine, against)
-        which = _part(part, to_splitting(split, group_by, use_given=use_split))
+        splitting = to_splitting(split, group_by, use_given=use_split, limits=limits)
+        which = _part(part, splitting)
         settings = S3Settings()
         with told_of_servers():
             async with open_object_store(settings) as store, open_index(MongoSettings()) as index:

@@ -69,7 +69,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write images and labels as a reproducible data set with splits."""
-    splitting = to_splitting(split, group_by, use_given=use_split)
+    splitting = to_splitting(split, group_by, use_given=use_split, limits=limits)
 
     def query(bucket: str) -> Query:
         return Query(

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from services.common.domain.image_filter import Limits
 from services.datasets.grouping import GROUPINGS, Splitting
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
@@ -37,13 +38,13 @@ UseSplit = Annotated[
 ]
 
 
-def to_splitting(split: str, group_by: str, *, use_given: bool) -> Splitting:
+def to_splitting(split: str, group_by: str, *, use_given: bool, limits: Limits) -> Splitting:
     """Return the rule that options say.
 
     Raises:
         typer.BadParameter: The shares or the grouping are invalid.
     """
     try:
-        return Splitting.parse(split, group_by, use_given=use_given)
+        return Splitting.parse(split, group_by, use_given=use_given, limits=limits)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--split, --group-by") from error

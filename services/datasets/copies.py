@@ -8,7 +8,7 @@ from typing import Any
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.image import ImageDocument
-from services.common.domain.image_filter import PRESENT, ImageFilter, Limits
+from services.common.domain.image_filter import NO_LIMITS, PRESENT, ImageFilter, Limits
 from services.common.domain.labels import Exclusion, Label, Origin, label_of
 from services.common.domain.page import PageOfLine
 from services.common.domain.records import Quality, Source
@@ -84,13 +84,13 @@ class Provenance:
     key: str
     """The first one stored."""
     sources: list[Source]
-    """Sorted by time; those without time are last."""
+    """Those that match the limits first, then by time; those without time are last."""
     pages: list[PageOfLine]
     """Pages that it is a line of."""
 
     @property
     def hosts(self) -> list[str]:
-        """The distinct hosts of its sources, sorted by time."""
+        """The distinct hosts of its sources, in their order."""
         return hosts_of(self.sources)
 
     def naming(self, limits: Limits) -> dict[str, Any]:
@@ -117,12 +117,12 @@ class Provenance:
         return next((each for each in submitted if each), None)
 
 
-def provenance_of(copies: Sequence[ImageDocument]) -> Provenance:
-    """Return the origin of an image, given all its documents."""
+def provenance_of(copies: Sequence[ImageDocument], limits: Limits = NO_LIMITS) -> Provenance:
+    """Return the origin of an image, given all its documents and the limits of an export."""
     first = min(copies, key=lambda each: (each.stored_at or LATEST, each.id))
     sources = [source for each in copies for source in each.sources]
     by_time = sorted(sources, key=lambda each: each.came_at or LATEST)
-    return Provenance(first.key, by_time, [each.page for each in copies if each.page])
+    return Provenance(first.key, limits.first(by_time), [each.page for each in copies if each.page])
 
 
 def _refusal(document: ImageDocument) -> Exclusion | None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.common.domain.image import ImageDocument
+from services.common.domain.image_filter import NO_LIMITS, Limits
 from services.datasets.copies import Provenance, provenance_of
 from services.datasets.splits import NAMES, Split, parse_split
 
@@ -34,25 +35,29 @@ class Splitting:
         split: Shares of the parts.
         group_by: One of ``GROUPINGS``, or ``metadata.KEY``.
         use_given: Whether the split that a source has takes precedence over the hash.
+        limits: Sources that match them decide before others.
     """
 
     split: Split
     group_by: str = GROUP
     use_given: bool = False
+    limits: Limits = NO_LIMITS
 
     @classmethod
-    def parse(cls, split: str, group_by: str, *, use_given: bool = False) -> "Splitting":
+    def parse(
+        cls, split: str, group_by: str, *, use_given: bool = False, limits: Limits = NO_LIMITS
+    ) -> "Splitting":
         """Read a rule.
 
         Raises:
             ValueError: The shares or the grouping are invalid.
         """
-        return cls(parse_split(split), parse_grouping(group_by), use_given)
+        return cls(parse_split(split), parse_grouping(group_by), use_given, limits)
 
     def place(self, copies: Sequence[ImageDocument]) -> str:
         """Return the part of an image, given all its documents."""
         if self.use_given:
-            splits = (each.split for each in provenance_of(copies).sources)
+            splits = (each.split for each in provenance_of(copies, self.limits).sources)
             if given := next((each for each in splits if each in NAMES), None):
                 return given
         groups = [] if self.group_by == IMAGE else self.groups(copies)
@@ -64,7 +69,7 @@ class Splitting:
         Without the field that was asked for, those are the ``group`` of its sources or the page
         that it is a line of. Without any, and by ``image``, only its bytes decide.
         """
-        provenance = provenance_of(copies)
+        provenance = provenance_of(copies, self.limits)
         if self.group_by == SOURCE:
             return [source_group(provenance)]
         found = _values(provenance, self.group_by)
@@ -85,7 +90,7 @@ def source_group(provenance: Provenance) -> str:
 
 
 def _values(provenance: Provenance, group_by: str) -> list[str]:
-    """Return the distinct values of a grouping in sources and pages, the earliest first."""
+    """Return the distinct values of a grouping in sources and pages, in their order."""
     sources, pages = provenance.sources, provenance.pages
     key = group_by.removeprefix(METADATA)
     values: list[str | None]

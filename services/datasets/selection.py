@@ -33,7 +33,9 @@ async def select(images: ImageRepository, query: Query, plan: Plan) -> Counter[s
         IndexUnavailableError: MongoDB does not answer.
     """
     excluded: Counter[str] = Counter()
-    splitting = Splitting.parse(query.split, query.group_by, use_given=query.use_split)
+    splitting = Splitting.parse(
+        query.split, query.group_by, use_given=query.use_split, limits=query
+    )
     async for page in paginate(images, filter_of(query), by_sha256(), fields={"sha256": 1}):
         hashes = plan.unseen(str(document.sha256) for document in page.documents)
         excluded["duplicate"] += len(page.documents) - len(hashes)
@@ -65,7 +67,7 @@ def to_record(
         return Exclusion.NOT_OF_A_PAGE
     document, label = decided
     prediction, annotation = document.prediction or Prediction(), document.annotation
-    provenance = provenance_of(copies)
+    provenance = provenance_of(copies, query)
     return Record.model_validate(
         {
             "sha256": document.sha256,

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import Source
 from services.datasets.copies import provenance_of
+from services.datasets.evaluation import Part
 from services.datasets.grouping import GROUPINGS, Splitting, source_group
+from services.datasets.manifest import Format, Query, Record
+from services.datasets.selection import to_record
 from services.datasets.splits import NAMES
-from tests.factories import NOW, document
+from tests.factories import NOW, annotation, document
 
 
 def image(name: str = "a.png", *sources: dict[str, Any], key: str = "a.png") -> list[ImageDocument]:
@@ -93,6 +96,25 @@ def test_group_is_never_in_two_parts(group_by: str, names: list[str]) -> None:
         parts[group].add(rule(group_by).place(copies))
     assert len(parts) == len(set(names))
     assert all(len(some) == 1 for some in parts.values())
+
+
+def test_sources_that_an_export_is_limited_to_decide_first() -> None:
+    earlier = {"collection": "a", "split": "train", "group": "ga", "url": "https://a.example/"}
+    later = {"collection": "b", "split": "test", "group": "gb", "url": "https://b.example/"}
+    (found,) = image("a", earlier, later | {"at": NOW.replace(day=25)})
+    copies = [found.having(annotation=annotation("text"))]
+    query = Query(format=Format.HF, bucket="raw", collection="b", use_split=True)
+
+    def limited(group_by: str) -> Splitting:
+        return Splitting.parse("40/30/30", group_by, use_given=True, limits=query)
+
+    record = to_record(copies, query, limited("group"))
+    assert isinstance(record, Record)
+    assert (record.split, record.group, record.hosts[0]) == ("test", "gb", "b.example")
+    assert record.split_groups == ["group:gb", "group:ga"]
+    assert limited("source").groups(copies) == ["host:b.example"]
+    assert Part(limited("group"), "test").has(copies)
+    assert rule(use_given=True).place(copies) == "train"
 
 
 @pytest.mark.parametrize("split", NAMES)
