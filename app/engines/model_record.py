@@ -8,9 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.engines.base import Engine
 from app.engines.calibration import CalibratedEngine, Calibration
-from app.engines.models_folder import RECORD
-
-READABLE = 0o644
+from app.engines.models_folder import RECORD, make_readable
 
 
 class Rates(BaseModel):
@@ -115,5 +113,5 @@ def write_record(folder: Path, record: ModelRecord) -> None:
     """Write the record of a model atomically."""
     staged = folder / f".{RECORD}.partial"
     staged.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    staged.chmod(READABLE)
+    make_readable(staged)
     staged.rename(folder / RECORD)

@@ -1,5 +1,6 @@
 """Local models: found by name, identified by content."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
@@ -71,6 +72,16 @@ def trained_model(name: str, models_folder: Path) -> LocalModel:
     if model is None or not model.is_for_default_engine:
         raise FileNotFoundError(f"{models_folder} has no model {name} with a {TRAINED_FILE}")
     return model
+
+
+def make_readable(*paths: Path) -> None:
+    """Let others read files and folders of this user, whatever the umask.
+
+    The OCR API may run as another user, as in a container.
+    """
+    for path in paths:
+        if (status := path.stat()).st_uid == os.getuid():
+            path.chmod(status.st_mode & 0o7777 | (0o755 if path.is_dir() else 0o644))
 
 
 def models_in(models_folder: Path) -> Iterator[LocalModel]:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from app.engines.models_folder import make_readable
+
 POINTER = "promoted.json"
 KEPT = 100
 """Limit of promotions in the file."""
@@ -90,6 +92,7 @@ def change_promotions(
             file.write(_File(promotions=changed).model_dump_json(indent=2) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        make_readable(models, staged)
         staged.rename(models / POINTER)
         os.fsync(lock)
     finally:

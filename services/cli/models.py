@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 
 from app.engines.hub import commit_of
-from app.engines.models_folder import CONFIGURATION, WANTED, LocalModel, models_in
+from app.engines.models_folder import CONFIGURATION, WANTED, LocalModel, make_readable, models_in
 from app.engines.settings import TROCR_MODEL, TROCR_REVISION, ModelsSettings
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, reason_of
 from services.cli.output import Output, cell, run, table
@@ -97,6 +97,9 @@ def _download(name: str, revision: str, model: LocalModel) -> None:
     model.folder.parent.mkdir(parents=True, exist_ok=True)
     pulled.folder.rename(model.folder)
     shutil.rmtree(model.folder / HUB_NOTES, ignore_errors=True)
+    models = ModelsSettings().models
+    above = [each for each in model.folder.parents if each.is_relative_to(models)]
+    make_readable(*above, model.folder, *model.folder.rglob("*"))
     shutil.rmtree(downloads)
 
 

@@ -1,12 +1,12 @@
 """Save a trained model to the folder of models, atomically."""
 
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from app.engines.model_record import ModelRecord, write_record
-from app.engines.models_folder import LocalModel
+from app.engines.models_folder import LocalModel, make_readable
 from app.engines.settings import ModelsSettings
 from app.engines.weights import EMBEDDED
 from services.common.domain.errors import PermanentError
@@ -26,10 +26,10 @@ def free_place(name: str) -> LocalModel:
     Raises:
         UnusableNameError: The name exists or is invalid.
     """
-    if not _NAME.fullmatch(name) or name == EMBEDDED:
+    if not _NAME.fullmatch(name) or name == EMBEDDED or name.lower().endswith(".json"):
         raise UnusableNameError(
-            f"{name!r} can't be a model's name: use letters, digits, '.', '_' and '-', and not "
-            f"{EMBEDDED}"
+            f"{name!r} can't be a model's name: use letters, digits, '.', '_' and '-', no .json at "
+            f"the end, and not {EMBEDDED}"
         )
     place = LocalModel(name, ModelsSettings().models / name)
     if place.folder.exists():
@@ -43,9 +43,12 @@ def register(place: LocalModel, save: Callable[[Path], None], record: ModelRecor
     Raises:
         OSError: The folder exists meanwhile, or the disk is full.
     """
-    saving = place.folder.with_name(f".{place.name}.partial")
-    shutil.rmtree(saving, ignore_errors=True)
-    saving.mkdir(parents=True)
-    save(saving)
-    write_record(saving, record)
-    saving.rename(place.folder)
+    models = place.folder.parent
+    models.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=models, prefix=f".{place.name}.") as partial:
+        saving = Path(partial, place.name)
+        saving.mkdir()
+        save(saving)
+        write_record(saving, record)
+        make_readable(models, saving, *saving.rglob("*"))
+        saving.rename(place.folder)

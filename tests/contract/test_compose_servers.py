@@ -71,6 +71,7 @@ def test_cadvisor_reaches_both_engines_that_know_containers() -> None:
 @pytest.mark.parametrize(("name", "volume"), CLONE)
 def test_selinux_lets_a_container_read_what_is_mounted(name: str, volume: dict[str, Any]) -> None:
     assert volume["bind"]["selinux"] == "z", f"{name}: {volume['target']}"
+    assert Path(volume["source"]).exists(), "docker would make it, as root's"
 
 
 def test_preflight_reads_all_configuration_that_servers_are_given() -> None:

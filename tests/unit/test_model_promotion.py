@@ -1,6 +1,7 @@
 """``docreco models``: which model the default engine serves, and who has decided that."""
 
 import json
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from app.images import Pixels
 from services.cli.main import app
 from services.training.gate import HeldOut, decide
 from services.training.lines import Line
+from services.training.registering import UnusableNameError, free_place, register
 from tests.support.exports import write_export
 from tests.support.images import line_image
 
@@ -152,6 +154,31 @@ def test_model_is_promoted_only_when_it_passed_the_check(models: Path, tmp_path:
     docreco("promote", "lines-1", *FORCED)
     assert [each["is_forced"] for each in listed()["promotions"]] == [False, True]
     assert "and lines-1 is in service" in docreco("promote", "lines-2", status=4)
+
+
+def test_what_is_promoted_can_be_read_by_the_user_of_the_container(models: Path) -> None:
+    models.chmod(0o700)
+    mask = os.umask(0o077)
+    try:
+        register(
+            free_place("lines-3"),
+            lambda folder: write_trained(folder, load_weights("latin")),
+            record(model="lines-3"),
+        )
+        docreco("promote", "lines-3", *FORCED)
+    finally:
+        os.umask(mask)
+
+    shared = [models, models / POINTER, *(models / "lines-3").rglob("*"), models / "lines-3"]
+    modes = {path.name: path.stat().st_mode & 0o777 for path in shared}
+    assert modes == {path.name: 0o755 if path.is_dir() else 0o644 for path in shared}
+    assert [each.name for each in models.iterdir() if each.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("name", [POINTER, "lines.JSON", "../x", ".x", "ppocrv6"])
+def test_model_cannot_have_the_name_of_a_file_of_the_folder(name: str) -> None:
+    with pytest.raises(UnusableNameError):
+        free_place(name)
 
 
 class ScriptedEngine:
