@@ -52,7 +52,9 @@ def decide(candidate: Engine, current: Engine, exports: Sequence[HeldOut]) -> De
         for engine in (candidate, current)
     )
     if len(new) < 2:
-        raise TooFewLinesError("less than two lines are held out: export more, with a test split")
+        raise TooFewLinesError(
+            "less than two annotated lines are held out: annotate more, and export a test split"
+        )
     one, other, difference = quality_of(new), quality_of(old), compare(new, old).cer
     problems = []
     if one.cer.value >= other.cer.value:

@@ -102,17 +102,22 @@ def read_export(folder: Path) -> Export:
 
 
 def read_held_out(folder: Path) -> Sequence[Line]:
-    """Return the lines of an export that no model was trained on.
+    """Return the annotated lines of an export that no model was trained on.
 
-    Those of the split ``test``; where there are none, those that training measured itself by.
+    Those of the split ``test``; where there are none, those that training measured itself by. A
+    label that is a prediction would judge models by the errors of the one that made it.
 
     Raises:
         UnreadableManifestError: The folder is no export.
         UnusableExportError: An image is missing.
         RefusedError: The API would refuse an image.
     """
-    test = _lines(folder, read_manifest(folder), TEST)
-    return test or read_export(folder).validation
+    test = _annotated(_lines(folder, read_manifest(folder), TEST))
+    return test or _annotated(read_export(folder).validation)
+
+
+def _annotated(lines: Sequence[Line]) -> Sequence[Line]:
+    return [line for line in lines if line.is_annotated]
 
 
 def _lines(folder: Path, manifest: Manifest, split: SplitName) -> list[Line]:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from infra.local.settings import child_environment
 from services.cli.main import app
 from services.common.domain.labels import Origin
-from services.datasets.manifest import Format, SplitName
+from services.datasets.manifest import RECORDS_FILE, Format, SplitName
 from tests.support.exports import write_export
 from tests.support.tiny_trocr import make_tiny_trocr, need_trocr
 
@@ -21,7 +21,7 @@ need_trocr()
 
 from app.engines.loading import load_engine  # noqa: E402  after what skips
 from services.training.batches import epoch_batches, pictures  # noqa: E402
-from services.training.lines import read_export  # noqa: E402
+from services.training.lines import read_export, read_held_out  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -120,6 +120,19 @@ def test_without_a_validation_split_some_lines_are_held_out(tmp_path: Path) -> N
 
     assert 0 < len(export.validation) < 12
     assert len(export.train) + len(export.validation) == 40
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_predictions_do_not_judge_a_model(tmp_path: Path, split: SplitName) -> None:
+    annotated = write_export(tmp_path / "set", {"train": ["a", "b"], split: ["c", "d"]})
+    lines = annotated / RECORDS_FILE
+    changed = lines.read_text(encoding="utf-8").splitlines(keepends=True)
+    for number, line in enumerate(changed):
+        if json.loads(line)["label"] == "c":
+            changed[number] = json.dumps(json.loads(line) | {"origin": Origin.PREDICTION}) + "\n"
+    lines.write_text("".join(changed), encoding="utf-8")
+
+    assert [line.text for line in read_held_out(annotated)] == ["d"]
 
 
 def test_steps_hold_each_line_once_and_follow_from_the_seed(tmp_path: Path) -> None:
