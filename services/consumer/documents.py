@@ -57,18 +57,18 @@ class Reading:
         return isinstance(self.result, Rejection) and self.result.code == FORGOTTEN
 
 
-def without_pages(reading: Reading, *, least_height: int, is_labelled: bool) -> Reading:
+def without_pages(reading: Reading, *, least_height: int, is_line: bool) -> Reading:
     """Reject what looks like a whole page: read as one line it would only spoil the mean score.
 
     Args:
         reading: Of an image.
         least_height: Pixels from which on an image that is less than twice as wide is a page; 0:
             none is.
-        is_labelled: Whether its text is known: then it is a line.
+        is_line: Whether it is known to be a line: its text is known, or the page it was cut from.
     """
     width, height = reading.width or 0, reading.height or 0
     is_page = 0 < least_height <= height and width < 2 * height
-    if is_labelled or not is_page or not isinstance(reading.result, Prediction):
+    if is_line or not is_page or not isinstance(reading.result, Prediction):
         return reading
     detail = f"{width} x {height} pixels: put pages into the bucket of pages (docs/pages.md)"
     rejection = Rejection(code=LOOKS_LIKE_A_PAGE, detail=detail)

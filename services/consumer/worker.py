@@ -174,14 +174,13 @@ class Worker:
                 except ObjectNotFoundError:
                     return [await self._gone(event, each) for each in known][-1]
                 kept = await self._images.kept(event.document_id, reading.sha256)
-                is_labelled = (
-                    any(each.annotation for each in known)
+                is_line = (
+                    any(each.annotation or each.page for each in known)
+                    or document.page is not None
                     or document.annotation is not None
                     or kept.current is not None
                 )
-                reading = without_pages(
-                    reading, least_height=self._page_height, is_labelled=is_labelled
-                )
+                reading = without_pages(reading, least_height=self._page_height, is_line=is_line)
             origins = [documents.provenance_of(reading, event, each) for each in known]
             code, after = _decided(document, event, origins, reading, kept)
             if not await self._images.save(document, after, is_inferred=is_inferred):
@@ -223,8 +222,8 @@ class Worker:
             reading = await self._read(job.key)
         except ObjectNotFoundError:
             return "gone"
-        is_labelled = document.annotation is not None
-        reading = without_pages(reading, least_height=self._page_height, is_labelled=is_labelled)
+        is_line = document.annotation is not None or document.page is not None
+        reading = without_pages(reading, least_height=self._page_height, is_line=is_line)
         now = datetime.now(tz=UTC)
         code = await self._images.change(
             job.document_id, lambda document: documents.repredicted(document, job, reading, now)

@@ -13,6 +13,8 @@ LARGEST_STEP = 0.35
 """From where the one points to and the other begins, up or down, in heights."""
 LARGEST_GROWTH = 1.45
 """Of the height: what lies obliquely to each other is no line."""
+MOST_PIECES = 3000
+"""More are not joined, as that takes quadratic time: a page of so many lines is rejected."""
 STEEPEST = 30.0
 """Degrees: of lines that stand on their side nothing is joined."""
 
@@ -62,6 +64,8 @@ class Box(NamedTuple):
 
 def join_pieces(boxes: list[Box]) -> list[Box]:
     """Join boxes that follow each other closely on one line."""
+    if len(boxes) > MOST_PIECES:
+        return boxes
     waiting = sorted(boxes, key=lambda box: box.left)
     joined = []
     while waiting:

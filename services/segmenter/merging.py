@@ -6,6 +6,7 @@ from statistics import median
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from services.common.domain.page import Line, Mark, Quad, Run, line_id, line_key
@@ -85,8 +86,11 @@ def merge(
     kept = {line.id for line in again.values()}
     others = [line for line in before if line.id not in kept | {line.id for line in new}]
     stays = [line for line in others if line.id in judged]
-    for line in stays:
-        successors = tuple(each.id for each in lines if _shared(line.quad, each.quad) >= RELATED)
+    current = tuple(lines)
+    near = _near([line.quad for line in stays], [line.quad for line in current])
+    for line, places in zip(stays, near, strict=True):
+        touching = [current[at] for at in np.flatnonzero(places)]
+        successors = tuple(each.id for each in touching if _shared(line.quad, each.quad) >= RELATED)
         lines.append(line.having(state="superseded", superseded_by=successors))
     gone = tuple(line for line in others if line.id not in judged)
     return Merged(tuple(lines), tuple(new), gone, len(kept))
@@ -124,13 +128,24 @@ def _same(before: Sequence[Line], found: Sequence[Found]) -> dict[int, Line]:
     """Match found lines to earlier ones, one to one."""
     if not before or not found:
         return {}
-    overlaps = np.array([[_iou(each.quad, line.quad) for line in before] for each in found])
+    overlaps = np.zeros((len(found), len(before)))
+    for row, column in np.argwhere(_near([each.quad for each in found], [x.quad for x in before])):
+        overlaps[row, column] = _iou(found[row].quad, before[column].quad)
     rows, columns = linear_sum_assignment(-overlaps)
     return {
         int(row): before[column]
         for row, column in zip(rows, columns, strict=True)
         if overlaps[row, column] >= SAME
     }
+
+
+def _near(ones: Sequence[Quad], others: Sequence[Quad]) -> NDArray[np.bool_]:
+    """Return of each pair whether the bounding boxes touch: few do, and areas take long."""
+    first, second = (np.reshape(quads, (-1, 4, 2)) for quads in (ones, others))
+    starts_before = first.min(axis=1)[:, None] <= second.max(axis=1)[None]
+    ends_after = first.max(axis=1)[:, None] >= second.min(axis=1)[None]
+    near: NDArray[np.bool_] = (starts_before & ends_after).all(axis=2)
+    return near
 
 
 def _iou(one: Quad, other: Quad) -> float:
@@ -146,8 +161,6 @@ def _shared(one: Quad, other: Quad) -> float:
 def _common(one: Quad, other: Quad) -> float:
     """Return the area that two quads share."""
     first, second = (np.array(quad, np.float32).reshape(4, 2) for quad in (one, other))
-    if (first.max(0) < second.min(0)).any() or (second.max(0) < first.min(0)).any():
-        return 0.0
     return float(cv2.intersectConvexConvex(first, second)[0])
 
 

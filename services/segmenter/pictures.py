@@ -61,12 +61,12 @@ def find_lines(content: bytes, detector: Detector, *, max_pixels: int, max_lines
         raise TooManyPixelsError("a side of the page", MAX_SIDE)
     decoded = time.monotonic()
     found = detector.find(pixels)
-    ordered = tuple(found[at] for at in reading_order([line.quad for line in found]))
-    seconds = {"decode": decoded - started, "detect": time.monotonic() - decoded}
     if not found:
         raise NoLinesError("no line of text was found on the page")
     if len(found) > max_lines:
         raise TooManyLinesError(f"{len(found)} lines, the limit is {max_lines}")
+    ordered = tuple(found[at] for at in reading_order([line.quad for line in found]))
+    seconds = {"decode": decoded - started, "detect": time.monotonic() - decoded}
     return Picture(pixels, ordered, seconds)
 
 

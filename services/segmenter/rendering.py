@@ -68,6 +68,8 @@ class RenderingLimits:
     dots_per_inch: int
     seconds: int
     """Of a processor, for each page."""
+    document_seconds: int
+    """Of a processor, for all of it."""
     memory_bytes: int
 
 
@@ -92,7 +94,12 @@ class Rendering:
 
 def is_document(content: bytes) -> bool:
     """Return whether a file may have several pages."""
-    return b"%PDF-" in content[:1024] or content[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
+    return b"%PDF-" in content[:1024] or is_tiff(content)
+
+
+def is_tiff(content: bytes) -> bool:
+    """Return whether a file is a TIFF; a PDF may have any bytes before its header."""
+    return content[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
 
 @contextmanager
@@ -114,7 +121,7 @@ def open_document(
     """
     bounds = ChildLimits(
         memory_bytes=limits.memory_bytes,
-        cpu_seconds=limits.seconds * (limits.pages + 1),
+        cpu_seconds=limits.document_seconds,
         max_result_bytes=_LEAST_RESULT_BYTES + _BYTES_PER_PIXEL * limits.pixels,
     )
     with tempfile.TemporaryFile() as file:

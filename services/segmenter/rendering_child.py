@@ -16,7 +16,7 @@ from PIL import Image
 from services.common.domain.errors import PermanentError
 from services.common.domain.normal_form import check_cost, opened_image, to_normal_form
 from services.common.runtime.bounded_child import InputRefusedError
-from services.segmenter.rendering import RenderingLimits
+from services.segmenter.rendering import RenderingLimits, is_tiff
 
 POINTS_PER_INCH = 72
 LONGEST_SIDE = 16_383
@@ -39,8 +39,7 @@ def render(file: IO[bytes], first: int, limits: dict[str, int]) -> Iterator[dict
     bounds = RenderingLimits(**limits)
     content = file.read()
     try:
-        is_tiff = content[:2] in {b"II", b"MM"}
-        pages: _Pages = (_TiffPages if is_tiff else _PdfPages)(content, bounds)
+        pages: _Pages = (_TiffPages if is_tiff(content) else _PdfPages)(content, bounds)
         if len(pages) > bounds.pages:
             raise InputRefusedError(f"too_many_pages: more than {bounds.pages} pages")
         yield {"pages": len(pages)}
@@ -60,7 +59,8 @@ def _allow(seconds: int) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
     soft = math.ceil(used.ru_utime + used.ru_stime) + seconds
-    resource.setrlimit(resource.RLIMIT_CPU, (min(soft, most), most))
+    # SIGXCPU tells of the limit, and SIGKILL, at the hard one, does not
+    resource.setrlimit(resource.RLIMIT_CPU, (min(soft, most - 1), most))
 
 
 class _Pages(Protocol):

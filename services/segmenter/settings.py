@@ -6,6 +6,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from services.common.runtime.settings import Port
 from services.segmenter.rendering import RenderingLimits
 
+DOCUMENT_SECONDS = 1200
+"""CPU time limit of a PDF or TIFF; RabbitMQ takes a delivery back after half an hour."""
+
 
 class SegmenterSettings(BaseSettings):
     """Segmenter (``SEGMENTER_*``)."""
@@ -46,5 +49,6 @@ class SegmenterSettings(BaseSettings):
             pixels=min(self.max_pixels, 25_000_000),
             dots_per_inch=self.dots_per_inch,
             seconds=self.page_seconds,
+            document_seconds=min(self.page_seconds * (self.max_pages + 1), DOCUMENT_SECONDS),
             memory_bytes=self.page_memory_bytes,
         )

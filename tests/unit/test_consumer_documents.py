@@ -226,25 +226,25 @@ def test_deletion_before_the_reading_leaves_the_source_in_the_proof() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "least", "is_labelled", "is_page"),
+    ("size", "least", "is_line", "is_page"),
     [
         ((1200, 1600), 800, False, True),
         ((1599, 800), 800, False, True),
         ((1600, 800), 800, False, False),  # as wide as a line
         ((1200, 799), 800, False, False),
         ((1200, 1600), 0, False, False),  # turned off
-        ((1200, 1600), 800, True, False),  # its text is known
+        ((1200, 1600), 800, True, False),  # known to be one
     ],
 )
 def test_page_is_not_read_as_one_line(
     size: tuple[int, int],
     least: int,
-    is_labelled: bool,  # noqa: FBT001
+    is_line: bool,  # noqa: FBT001
     is_page: bool,  # noqa: FBT001
 ) -> None:
     before = replace(reading(), width=size[0], height=size[1])
 
-    after = without_pages(before, least_height=least, is_labelled=is_labelled)
+    after = without_pages(before, least_height=least, is_line=is_line)
 
     if is_page:
         assert isinstance(after.result, Rejection)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from services.common.domain.page import Line
 from services.segmenter.detection import PaddleDetector, ProbabilityMap, load_detector
-from services.segmenter.joining import Box, join_pieces
+from services.segmenter.joining import MOST_PIECES, Box, join_pieces
 from services.segmenter.pictures import Picture, cut_lines
 from services.segmenter.reading_order import reading_order
 from tests.support.pages import LEFT_LINES, RIGHT_LINES, draw_page, to_pixels
@@ -68,6 +68,14 @@ def test_tiny_page_is_taken(detector: PaddleDetector) -> None:
 def test_pieces_of_a_line_are_joined(pieces: list[Box], joined: int) -> None:
     assert len(join_pieces(pieces)) == joined
     assert len(join_pieces(pieces[::-1])) == joined
+
+
+def test_too_many_pieces_are_not_joined() -> None:
+    boxes = [Box(100 + 109 * (at % 2), 50 * at, 100, 20, 0, 1) for at in range(MOST_PIECES)]
+    boxes[1] = boxes[0]._replace(x=209)
+
+    assert len(join_pieces(boxes[:2])) == 1
+    assert len(join_pieces([*boxes, boxes[0]])) == MOST_PIECES + 1
 
 
 def test_line_is_cut_level() -> None:

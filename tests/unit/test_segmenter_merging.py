@@ -3,6 +3,7 @@
 import pytest
 
 from services.common.domain.page import Line, Quad
+from services.segmenter import merging
 from services.segmenter.detection import Found
 from services.segmenter.merging import Merged, Place, merge, to_run
 
@@ -70,6 +71,22 @@ def test_superseded_line_that_is_found_again_is_current() -> None:
     after = segmented(quad(101), before=(superseded,), judged=(line.id,))
 
     assert after.lines == (line,)
+
+
+def test_only_lines_that_touch_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    quads = [quad(60 * number) for number in range(100)]
+    before, calls = segmented(*quads).lines, []
+    overlap = merging._iou
+
+    def counted(one: Quad, other: Quad) -> float:
+        calls.append(one)
+        return overlap(one, other)
+
+    monkeypatch.setattr(merging, "_iou", counted)
+
+    after = segmented(*quads, before=before, run="r2")
+
+    assert (after.kept, len(calls)) == (100, 100)
 
 
 def test_what_may_be_no_line_is_marked_and_kept() -> None:

@@ -3,15 +3,29 @@
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
 
 from services.common.domain.errors import PermanentError
-from services.segmenter.rendering import RenderingLimits, is_document, open_document
+from services.segmenter import rendering
+from services.segmenter.rendering import (
+    RenderingLimits,
+    UnreadableDocumentError,
+    is_document,
+    is_tiff,
+    open_document,
+)
+from services.segmenter.settings import DOCUMENT_SECONDS, SegmenterSettings
 
 LIMITS = RenderingLimits(
-    pages=20, pixels=4_000_000, dots_per_inch=100, seconds=10, memory_bytes=512 * 2**20
+    pages=20,
+    pixels=4_000_000,
+    dots_per_inch=100,
+    seconds=10,
+    document_seconds=60,
+    memory_bytes=512 * 2**20,
 )
 SIZE = (400, 300)
 
@@ -109,6 +123,28 @@ def test_hostile_document_has_a_code(
         list(document.each)
 
     assert refused.value.code == code
+
+
+def test_time_of_a_whole_document_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = Mock(side_effect=UnreadableDocumentError)
+    monkeypatch.setattr(rendering, "BoundedChild", child)
+
+    limits = SegmenterSettings(page_seconds=20, max_pages=500).rendering
+    with pytest.raises(UnreadableDocumentError), open_document(b"", limits):
+        pass
+
+    _, _, bounds, *_ = child.call_args.args
+    assert bounds.cpu_seconds == DOCUMENT_SECONDS
+
+
+@pytest.mark.parametrize("before", [b"II\n", b"junk\n"])
+def test_pdf_may_have_bytes_before_its_header(before: bytes) -> None:
+    content = before + pdf("/MediaBox[0 0 9 9]")
+
+    with open_document(content, LIMITS) as document:
+        assert len(list(document.each)) == 1
+    assert is_document(content)
+    assert not is_tiff(content)
 
 
 def test_password_is_not_guessed() -> None:
