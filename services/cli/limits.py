@@ -36,7 +36,7 @@ _OPTIONS: Mapping[str, Any] = MappingProxyType(
         "where": Annotated[
             list[str] | None,
             typer.Option(
-                help="Only images whose source has this; may be repeated.",
+                help="Only images whose source has this; may be repeated, with another key.",
                 metavar="metadata.KEY=VALUE",
             ),
         ],

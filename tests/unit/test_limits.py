@@ -58,6 +58,7 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         ("", [""]),
         ("a=b", ["a=b"]),
         *((each, [each]) for each in ("Ada", "null", '"1916"', "NaN", "1e999", "9" * 19)),
+        *((each, [each]) for each in ("9" * 400, "-" + "9" * 400, "9" * 5000, "[" * 5000)),
     ],
 )
 def test_metadata_is_found_by_text_and_by_typed_value(value: str, expected: list[Any]) -> None:
@@ -70,6 +71,12 @@ def test_metadata_is_found_by_text_and_by_typed_value(value: str, expected: list
 def test_condition_that_is_none_of_metadata_is_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter, match=r"metadata\.KEY=VALUE"):
         to_limits(where=[text])
+
+
+def test_second_value_of_a_key_is_refused() -> None:
+    with pytest.raises(typer.BadParameter, match=r"metadata\.year has several values"):
+        to_limits(where=["metadata.year=1916", "metadata.hand=Ada", "metadata.year=1917"])
+    assert to_limits(where=["metadata.year=1916"] * 2).where == ("metadata.year=1916",)
 
 
 def test_limits_are_said_in_words() -> None:

@@ -1,7 +1,7 @@
 """Filters of images: limits of every export, and further conditions of queries."""
 
 import json
-import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,9 +23,10 @@ def _none_if_blank(value: object) -> object:
 
 
 def _conditions(values: tuple[str, ...]) -> tuple[str, ...]:
-    given = tuple(value for value in values if value.strip())
-    for value in given:
-        metadata_condition(value)
+    given = tuple(dict.fromkeys(value for value in values if value.strip()))
+    keys = Counter(metadata_condition(value)[0] for value in given)
+    if several := [key for key, count in keys.items() if count > 1]:
+        raise ValueError(f"{METADATA}{several[0]} has several values; give one condition per key")
     return given
 
 
@@ -45,7 +46,7 @@ class Limits(BaseModel):
     batch: Name = None
     group: Name = None
     where: Annotated[tuple[str, ...], AfterValidator(_conditions)] = ()
-    """``metadata.KEY=VALUE`` each."""
+    """``metadata.KEY=VALUE`` each, once per key."""
     since: Time = None
     """Only images stored at this time or later."""
     until: Time = None
@@ -53,7 +54,7 @@ class Limits(BaseModel):
 
     @property
     def metadata(self) -> dict[str, list[str | int | float | bool]]:
-        """Wanted values by path of the key; the last one per key."""
+        """Wanted values by path of the key."""
         return dict(map(metadata_condition, self.where))
 
     def first(self, sources: Iterable[Source]) -> list[Source]:
@@ -96,10 +97,9 @@ def metadata_condition(text: str) -> tuple[str, list[str | int | float | bool]]:
     values: list[str | int | float | bool] = [value]
     try:
         typed = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return path, values
-    is_number = isinstance(typed, int | float) and math.isfinite(typed)
-    if is_number and abs(typed) < _LONGEST_INTEGER:
+    if isinstance(typed, int | float) and -_LONGEST_INTEGER <= typed < _LONGEST_INTEGER:
         values.append(typed)
     return path, values
 
