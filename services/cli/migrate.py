@@ -11,8 +11,6 @@ from services.common.adapters.mongo import open_index
 from services.common.runtime.settings import MongoSettings
 from services.migration.migration import Migration, Report
 
-SHOWN_INVALID = 20
-
 
 def migrate(
     *,
@@ -41,7 +39,8 @@ def migrate(
         output.answer(
             asdict(report),
             table("Documents of earlier versions", ("collection", "found", "migrated"), rows),
-            *(f"left alone: {each}" for each in report.invalid[:SHOWN_INVALID]),
+            *(f"left alone: {each}" for each in report.invalid),
+            *([f"left alone in all: {report.invalid_count}"] if report.invalid else []),
             *(["nothing was changed: dry run"] if dry_run else []),
         )
         return ExitStatus.INCOMPLETE if report.invalid else ExitStatus.OK

@@ -8,11 +8,22 @@ of other documents only missing fields are set.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from services.common.adapters.documents import InvalidDocumentError
+from services.common.adapters.documents import typed
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Collection, Database, Document, Filter
+from services.common.adapters.mongo import (
+    Collection,
+    Database,
+    Document,
+    DocumentRefusedError,
+    Filter,
+)
+from services.common.domain.batch import Batch
+from services.common.domain.batch_item import BatchItem
+from services.common.domain.errors import PermanentError
 from services.common.domain.image import Decision, ImageDocument
+from services.common.domain.records import Record
 from services.migration.rules import (
     OUTDATED_BATCH,
     OUTDATED_FETCH,
@@ -25,6 +36,8 @@ from services.migration.rules import (
 
 PAGE = 500
 WRITES_AT_ONCE = 20
+MOST_INVALID = 20
+"""Invalid documents that a report names; all are counted."""
 
 
 @dataclass
@@ -43,7 +56,14 @@ class Report:
     is_dry_run: bool
     collections: dict[str, Progress] = field(default_factory=dict)
     invalid: list[str] = field(default_factory=list)
-    """Documents of no version's form, each with its problem; they are left alone."""
+    """The first documents of no version's form, each with its problem; they are left alone."""
+    invalid_count: int = 0
+
+    def leave_alone(self, problem: str) -> None:
+        """Count a document that can't be migrated."""
+        self.invalid_count += 1
+        if len(self.invalid) < MOST_INVALID:
+            self.invalid.append(problem)
 
 
 class Migration:
@@ -98,21 +118,46 @@ class Migration:
         self._on_progress(self.report)
 
     async def _batches(self, page: Sequence[Document]) -> int:
-        changes = [({"_id": each["_id"]}, {"$set": batch_fields(each)}) for each in page]
-        return await self._index.batches.update_each(changes)
+        return await self._complete(self._index.batches, Batch, page, batch_fields)
 
     async def _fetches(self, page: Sequence[Document]) -> int:
-        collections = await self._collections({each["batch_id"] for each in page})
-        changes = [
-            ({"_id": each["_id"]}, {"$set": fetch_fields(each, collections)}) for each in page
-        ]
-        return await self._index.fetches.update_each(changes)
+        collections = await self._collections(page)
+        missing = partial(fetch_fields, collections=collections)
+        return await self._complete(self._index.fetches, BatchItem, page, missing)
+
+    async def _complete(
+        self,
+        collection: Collection,
+        kind: type[Record],
+        page: Sequence[Document],
+        missing: Callable[[Document], Document],
+    ) -> int:
+        """Set what documents lack; return how many are complete."""
+        changes: list[tuple[Filter, Document]] = []
+        for each in page:
+            try:
+                typed(kind, each)
+                changes.append(({"_id": each["_id"]}, {"$set": missing(each)}))
+            except PermanentError as error:
+                self.report.leave_alone(str(error))
+            except KeyError as error:
+                self.report.leave_alone(f"{each['_id']}: {error} is missing")
+        try:
+            return await collection.update_each(changes)
+        except DocumentRefusedError:
+            return sum([await self._complete_one(collection, *each) for each in changes])
+
+    async def _complete_one(self, collection: Collection, where: Filter, change: Document) -> int:
+        try:
+            return await collection.update_one(where, change)
+        except DocumentRefusedError as error:
+            self.report.leave_alone(f"{where['_id']}: {error}")
+            return 0
 
     async def _migrate_images(self, page: Sequence[Document]) -> int:
         lists = [found for each in page if isinstance(found := each.get("sources"), list)]
         sources = [each for some in lists for each in some if isinstance(each, dict)]
-        batch_ids = {each["batch_id"] for each in sources if each.get("batch_id")}
-        collections = await self._collections(batch_ids)
+        collections = await self._collections(sources)
         places = asyncio.Semaphore(WRITES_AT_ONCE)
 
         def decide(document: ImageDocument) -> Decision[int]:
@@ -123,13 +168,18 @@ class Migration:
             async with places:
                 try:
                     return await self._images.change(document_id, decide)
-                except InvalidDocumentError as error:
-                    self.report.invalid.append(str(error))
-                    return 0
+                except DocumentRefusedError as error:
+                    self.report.leave_alone(f"{document_id}: {error}")
+                except PermanentError as error:
+                    self.report.leave_alone(str(error))
+                return 0
 
         return sum(await asyncio.gather(*(migrate(each["_id"]) for each in page)))
 
-    async def _collections(self, batch_ids: set[str]) -> Collections:
-        where = {"_id": {"$in": sorted(batch_ids)}}
+    async def _collections(self, documents: Sequence[Document]) -> Collections:
+        """Return the collections of the batches that documents or sources refer to."""
+        ids = [each.get("batch_id") for each in documents]
+        where = {"_id": {"$in": sorted({each for each in ids if isinstance(each, str)})}}
         found = self._index.batches.find(where, fields={"collection": 1})
-        return {each["_id"]: each["collection"] async for each in found if "collection" in each}
+        known = {each["_id"]: each.get("collection") async for each in found}
+        return {name: value for name, value in known.items() if isinstance(value, str)}

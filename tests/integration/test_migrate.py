@@ -8,7 +8,13 @@ import pytest
 from bson import json_util
 
 from services.common.adapters.documents import schema_of
-from services.common.adapters.mongo import Database, Document
+from services.common.adapters.mongo import (
+    Collection,
+    Database,
+    Document,
+    DocumentRefusedError,
+    Filter,
+)
 from services.common.domain.batch_item import BatchItem
 from services.common.runtime.settings import MongoSettings
 from services.fetcher.batches.ledger import Ledger
@@ -137,14 +143,52 @@ async def test_invalid_document_stops_no_other(
 ) -> None:
     monkeypatch.setenv("MONGO_URL", str(mongo_settings.url))
     monkeypatch.setenv("MONGO_DATABASE", mongo_settings.database)
-    await store.images.insert({"_id": "raw/0", "key": "0", "sources": "none"})
+    monkeypatch.setattr(migration, "MOST_INVALID", 4)
+    await store.batches.insert({"_id": "b", "name": 5})
+    await store.fetches.insert({"_id": "f/1", "batch_id": "b"})
+    await store.fetches.insert({"_id": "f/2", "url": "http://a.test/a.png"})
+    await store.fetches.insert({"_id": "f/3", "batch_id": ["b"], "url": 5})
+    for number in range(3):
+        await store.images.insert({"_id": f"raw/{number}", "key": "0", "sources": "none"})
 
     told = await answer("migrate", status=1)
 
-    assert told["collections"]["images"] == {"outdated": 15, "migrated": 14}
-    assert told["invalid"] == ["raw/0: sources: Input should be a valid tuple"]
+    assert told["collections"] == {
+        "batches": {"outdated": 3, "migrated": 2},
+        "fetches": {"outdated": 6, "migrated": 3},
+        "images": {"outdated": 17, "migrated": 14},
+    }
+    assert told["invalid"] == [
+        "b: name: Input should be a valid string",
+        "f/1: 'url' is missing",
+        "f/2: 'batch_id' is missing",
+        "f/3: batch_id: Input should be a valid string",
+    ]
+    assert told["invalid_count"] == 7
     status, output = await docreco("migrate", "--dry-run")
     assert (status, "nothing was changed" in output) == (0, True)
+
+
+async def test_refused_write_stops_no_other(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Collection.update_one
+
+    async def refuse(self: Collection, where: Filter, change: Document, **options: Any) -> bool:
+        if where["_id"] in {OLD, "raw/api/old.png"}:
+            raise DocumentRefusedError("too large")
+        return await write(self, where, change, **options)
+
+    async def refuse_all(*_: object) -> int:
+        raise DocumentRefusedError("too large")
+
+    monkeypatch.setattr(Collection, "update_one", refuse)
+    monkeypatch.setattr(Collection, "update_each", refuse_all)
+
+    report = await Migration(store).run()
+
+    assert report.invalid == [f"{OLD}: too large", "raw/api/old.png: too large"]
+    assert counted(report) == {"batches": (2, 1), "fetches": (3, 3), "images": (14, 13)}
 
 
 async def test_same_url_is_unchanged_after_a_migration(store: Database) -> None:
