@@ -98,3 +98,10 @@ def test_the_same_line_gives_the_same_bytes() -> None:
 def test_a_line_that_no_file_holds_is_refused(polygon: tuple[float, ...]) -> None:
     with pytest.raises(UncuttableLineError):
         cut_line(Image.new("RGB", (50, 50)), polygon)
+
+
+def test_zigzag_of_a_baseline_does_not_exhaust_the_stack() -> None:
+    baseline = [part for at in range(1999) for part in (at / 2, 100 + at * (1 - at % 2 * 2) / 20)]
+
+    with pytest.raises(UncuttableLineError):
+        cut_line(Image.new("RGB", (1000, 200)), (0, 90, 1000, 90, 1000, 110, 0, 110), baseline)

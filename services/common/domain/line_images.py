@@ -158,16 +158,18 @@ def _hull(outline: _Floats) -> list[_Floats]:
 
 def _simplified(course: _Floats, tolerance: float) -> _Floats:
     """Return the fewest points that stay near a course (Ramer, Douglas and Peucker)."""
-    start, end = course[0], course[-1]
-    if len(course) == 2:
-        return course
-    down = _turned(_unit(end - start)) if np.any(end - start) else np.zeros(2)
-    off = np.abs((course - start) @ down)
-    at = int(off.argmax())
-    if off[at] <= tolerance:
-        return np.array([start, end])
-    before, after = _simplified(course[: at + 1], tolerance), _simplified(course[at:], tolerance)
-    return np.concatenate([before[:-1], after])
+    kept, parts = [0], [(0, len(course) - 1)]
+    while parts:
+        first, last = parts.pop()
+        start, end = course[first], course[last]
+        down = _turned(_unit(end - start)) if np.any(end - start) else np.zeros(2)
+        off = np.abs((course[first : last + 1] - start) @ down)
+        at = first + int(off.argmax())
+        if first < at < last and off[at - first] > tolerance:
+            parts += [(at, last), (first, at)]
+        else:
+            kept.append(last)
+    return course[kept]
 
 
 def _depth(point: _Floats, course: _Floats, downs: _Floats) -> float:
