@@ -1,5 +1,6 @@
 """Transcriptions of pages: the dialects of PAGE XML and ALTO that are in the wild."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -410,3 +411,24 @@ def test_what_is_written_is_read_back_equal(regions: dict[str, list[TextLine]], 
 
         assert replace(read, kind="alto", problems=()) == transcript
         assert missing == [each.id for each in lines if each.text is None]
+
+
+@pytest.mark.parametrize("write", [to_alto, lambda page: to_page(page, NOW)], ids=["alto", "page"])
+def test_ids_that_xml_cannot_hold_can_be_read_back(
+    write: Callable[[Transcript], bytes],
+) -> None:
+    written = TextLine("a\x01", "Haus", POLYGON, region="r\x02")
+
+    (found,) = read_transcript(write(Transcript("page", "a.jpg", 100, 200, (written,)))).lines
+
+    assert (found.id, found.region, found.text) == ("a\ufffd", "r\ufffd", "Haus")
+
+
+def test_lines_of_one_object_do_not_have_two_texts() -> None:
+    near = tuple(value + 1 for value in POLYGON)
+    lines = (TextLine("a", "Haus", POLYGON), TextLine("b", "Hof", near))
+
+    found = placed(Transcript("page", "a.jpg", 5000, 5000, lines), 5000, 5000)
+
+    assert [each.text for each in found.lines] == [None]
+    assert [each.code for each in found.problems] == ["texts_disagree"]

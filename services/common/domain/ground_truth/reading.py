@@ -7,6 +7,7 @@ from services.common.domain.ground_truth.alto import Alto
 from services.common.domain.ground_truth.elements import GroundTruthError, walk
 from services.common.domain.ground_truth.page_xml import PageXml
 from services.common.domain.ground_truth.transcript import Place, Problem, TextLine, Transcript
+from services.common.domain.page import line_id
 
 MIN_SIDE = 4
 """Minimum side of a readable line, in pixels."""
@@ -45,17 +46,19 @@ def placed(transcript: Transcript, width: int, height: int) -> Transcript:
         GroundTruthError: The page has another shape than the image, or no size.
     """
     scales, problems = _scales(transcript, width, height), list(transcript.problems)
-    lines: dict[Place, TextLine] = {}
+    lines: dict[str, TextLine] = {}
+    """By the ids of their places, as their objects are."""
     for line in transcript.lines:
         whole = _scaled(line.polygon, scales)
         polygon = _on_page(whole, width, height)
+        place = line_id([round(value) for value in polygon], width, height)
         if min(_extent(polygon)) < MIN_SIDE:
             where = " x ".join(f"{side:g}" for side in _extent(polygon))
             problems.append(
                 Problem("line_too_small", line.id, f"{where} pixels of it are on the page")
             )
-        elif polygon in lines:
-            problems.append(_repeated(lines, polygon, line))
+        elif place in lines:
+            problems.append(_repeated(lines, place, line))
         else:
             text = line.text
             if polygon != whole:
@@ -63,7 +66,7 @@ def placed(transcript: Transcript, width: int, height: int) -> Transcript:
                 text = text if problem.code == "line_clipped" else None
                 problems.append(problem)
             baseline = line.baseline and _on_page(_scaled(line.baseline, scales), width, height)
-            lines[polygon] = replace(line, text=text, polygon=polygon, baseline=baseline)
+            lines[place] = replace(line, text=text, polygon=polygon, baseline=baseline)
     if scales != (1.0, 1.0):
         detail = f"from {transcript.width:g} x {transcript.height:g} to {width} x {height}"
         problems.append(Problem("scaled", "", detail))
@@ -148,10 +151,10 @@ def _extent(place: Place) -> tuple[float, float]:
     return max(across) - min(across), max(down) - min(down)
 
 
-def _repeated(lines: dict[Place, TextLine], polygon: Place, line: TextLine) -> Problem:
+def _repeated(lines: dict[str, TextLine], place: str, line: TextLine) -> Problem:
     """Report a line at the place of another; of differing texts neither is used."""
-    first = lines[polygon]
+    first = lines[place]
     if first.text == line.text:
         return Problem("duplicate_line", line.id, f"it is line {first.id!r} once more")
-    lines[polygon] = replace(first, text=None)
+    lines[place] = replace(first, text=None)
     return Problem("texts_disagree", line.id, f"line {first.id!r} has the same place, another text")

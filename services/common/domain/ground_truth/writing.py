@@ -68,7 +68,7 @@ def to_page(transcript: Transcript, at: datetime) -> bytes:
 
 def _add_alto_line(block: ET.Element, line: TextLine, tags: Mapping[str, str]) -> None:
     box = _alto_box(line.polygon)
-    attributes = {"ID": line.id, **box}
+    attributes = {"ID": _clean(line.id), **box}
     if line.tags:
         attributes["TAGREFS"] = " ".join(tags[tag] for tag in line.tags)
     if line.baseline:
@@ -82,7 +82,7 @@ def _add_alto_line(block: ET.Element, line: TextLine, tags: Mapping[str, str]) -
 def _add_page_line(block: ET.Element, line: TextLine, index: int) -> None:
     kinds = "".join(f" structure {{type:{_escaped(tag)};}}" for tag in line.tags)
     custom = f"readingOrder {{index:{index};}}{kinds}"
-    element = ET.SubElement(block, "TextLine", {"id": line.id, "custom": custom})
+    element = ET.SubElement(block, "TextLine", {"id": _clean(line.id), "custom": custom})
     ET.SubElement(element, "Coords", {"points": _pairs(line.polygon)})
     if line.baseline:
         ET.SubElement(element, "Baseline", {"points": _pairs(line.baseline)})
@@ -94,7 +94,7 @@ def _add_page_line(block: ET.Element, line: TextLine, index: int) -> None:
 def _by_region(lines: Iterable[TextLine]) -> dict[str, list[TextLine]]:
     regions: dict[str, list[TextLine]] = {}
     for line in lines:
-        regions.setdefault(line.region or _DEFAULT_REGION, []).append(line)
+        regions.setdefault(_clean(line.region or _DEFAULT_REGION), []).append(line)
     return regions
 
 
