@@ -28,14 +28,15 @@ from services.fetcher.sources.archives.cut_pages import LineDownload
 from services.fetcher.sources.archives.cutting import CutLine, cut_page
 from services.fetcher.sources.archives.formats import OpenArchive
 from services.fetcher.sources.archives.members import ArchiveLimits
+from services.fetcher.sources.archives.pages import page_digest
 from services.fetcher.sources.archives.rows import archive_rows
 from services.fetcher.sources.archives.settings import ArchiveSettings
-from services.fetcher.sources.archives.source import ArchiveSource
+from services.fetcher.sources.archives.source import FRESH_SECONDS, ArchiveSource
 from services.fetcher.sources.lists.rows import Item, Rejection, Row, to_row
 from services.fetcher.sources.spool import Spool
 from tests.support.archives import zip_of
 from tests.support.transcripts import packed_page, page_of
-from tests.unit.test_archive_source import Host
+from tests.unit.test_archive_source import Clock, Host
 
 LIMITS = ArchiveLimits(members=100, decoded_bytes=10**8, ratio=10_000)
 URL = "https://x.test/pages.zip"
@@ -57,7 +58,7 @@ def codes_of(files: Mapping[str, bytes]) -> tuple[list[str], list[str]]:
 
 @pytest.mark.parametrize("name", ["é 1#.png", "a?transcript=b&line=c.png"])
 def test_addresses_of_lines_are_told_apart_from_names(name: str) -> None:
-    of_page = LineAddress("page/ä&=?.xml", "eSc_line_1 &")
+    of_page = LineAddress("page/ä&=?.xml", "eSc_line_1 &", "0" * 32)
     page = member_url(URL, name)
     line = line_url(page, of_page)
 
@@ -190,8 +191,9 @@ def source_of(files: Mapping[str, bytes]) -> Iterator[ArchiveSource]:
         source.close()
 
 
-def line_at(line: str) -> str:
-    return line_url(member_url(URL, "page.png"), LineAddress("page.xml", line))
+def line_at(line: str, page: bytes, transcript: bytes) -> str:
+    address = LineAddress("page.xml", line, page_digest(transcript, page))
+    return line_url(member_url(URL, "page.png"), address)
 
 
 @pytest.mark.slow
@@ -206,7 +208,10 @@ async def test_lines_are_cut_once_for_a_page(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(cut_pages, "cut_page", counted)
 
     with source_of({"page.png": content, "page.xml": to_alto(transcript)}) as source:
-        found = [await source.get(line_at(line.id)) for line in transcript.lines]
+        found = [
+            await source.get(line_at(line.id, content, to_alto(transcript)))
+            for line in transcript.lines
+        ]
 
     page = Image.open(BytesIO(content))
     assert cuts == ["page"]
@@ -233,6 +238,40 @@ async def test_a_line_that_is_not_there_is_refused(page: bytes, line: str, code:
         source_of({"page.png": page, "page.xml": ALTO}) as source,
         pytest.raises(RefusedDownloadError) as caught,
     ):
-        await source.get(line_at(line))
+        await source.get(line_at(line, page, ALTO))
 
     assert caught.value.code == code
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("member", ["page.png", "page.xml"])
+async def test_a_page_that_changed_since_its_list_is_refused(member: str) -> None:
+    rows, _ = listed(packed_page("page", "a"))
+    (url,) = (row.url for row in rows if isinstance(row, Item))
+    other = {"page.png": packed_page("page", "a", seed=1)["page.png"], "page.xml": PAGE}[member]
+
+    with source_of({"page.png": PNG, "page.xml": ALTO, member: other}) as source:
+        for address in (url, url.rpartition("&page=")[0]):
+            with pytest.raises(RefusedDownloadError) as caught:
+                await source.get(address)
+
+            assert caught.value.code == "page_changed"
+
+
+@pytest.mark.slow
+async def test_an_archive_from_before_the_list_is_downloaded_again() -> None:
+    host, spool, clock = Host(zip_of(packed_page("page", "a"))), Spool(10_000_000), Clock()
+    source = ArchiveSource(
+        host, ArchiveSettings(), spool, max_item_bytes=100, timeout_seconds=60, clock=clock
+    )
+    listed_now = packed_page("page", "b", seed=1)
+    try:
+        await source.get(line_at("l0", PNG, ALTO))
+        host._content = zip_of(listed_now)
+        clock.now += FRESH_SECONDS
+        found = await source.get(line_at("l0", *listed_now.values()))
+    finally:
+        source.close()
+
+    assert isinstance(found, LineDownload)
+    assert host.downloads == {URL: 2}

@@ -28,6 +28,7 @@ DownloadCode = Literal[
     "no_space",
     "not_an_image",
     "not_found",
+    "page_changed",
     "rate_limited",
     "robots_disallowed",
     "robots_tag",

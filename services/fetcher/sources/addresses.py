@@ -5,7 +5,8 @@ A member's address is the archive's URL and ``#member``. A submitted file's addr
 capability: it can't be guessed without the file or the batch's list, and gives access to the file
 (docs/decisions/0035-submitted-files.md).
 
-The address of a line of a page is the page's and ``?transcript=<member>&line=<id>``.
+The address of a line of a page is the page's and ``?transcript=<member>&line=<id>&page=<digest>``.
+The digest is of both files: the URL may have another page by the time that lines are cut out.
 """
 
 import re
@@ -21,7 +22,7 @@ _ALL_ENDS = re.compile(
 )
 _SUBMITTED = re.compile(rf"{SUBMITTED}([0-9a-f]{{64}})/([A-Za-z0-9%._~-]+)(#[!-~]+)?")
 
-_LINE = re.compile(r"\?transcript=([!-%'-~]+)&line=([!-%'-~]+)$")
+_LINE = re.compile(r"\?transcript=([!-%'-~]+)&line=([!-%'-~]+?)(?:&page=([0-9a-f]{32}))?$")
 """``&`` stands between both alone: in a value it is percent-encoded."""
 
 
@@ -32,6 +33,8 @@ class LineAddress(NamedTuple):
     """Member with the transcription of the page."""
     line: str
     """Its id there."""
+    page: str = ""
+    """Digest of the page and its transcription; earlier versions had none."""
 
 
 def member_url(archive_url: str, name: str) -> str:
@@ -47,14 +50,15 @@ def split_member(url: str) -> tuple[str, str]:
 
 def line_url(page_url: str, address: LineAddress) -> str:
     """Return the address of a line of a page that is a member."""
-    transcript, line = (quote(each, safe="/") for each in address)
-    return f"{page_url}?transcript={transcript}&line={line}"
+    transcript, line = (quote(each, safe="/") for each in address[:2])
+    page = f"&page={address.page}" if address.page else ""
+    return f"{page_url}?transcript={transcript}&line={line}{page}"
 
 
 def split_line(url: str) -> LineAddress | None:
     """Return which line of the member an address is of; None: it is of the whole member."""
     found = _LINE.search(url.partition("#")[2])
-    return LineAddress(unquote(found[1]), unquote(found[2])) if found else None
+    return LineAddress(unquote(found[1]), unquote(found[2]), found[3] or "") if found else None
 
 
 def is_archive_path(path: str) -> bool:

@@ -18,8 +18,8 @@ from services.fetcher.sources.spool import Spool
 KEPT_PAGES = 3
 KEPT_SECONDS = 300.0
 
-PageKey = tuple[str, str, str]
-"""Archive, image, transcription."""
+PageKey = tuple[str, str, str, str]
+"""Archive, image, transcription, and the digest of the latter two."""
 Members = tuple[bytes, bytes]
 """Transcription and image."""
 _Task = asyncio.Task[dict[str, CutLine]]

@@ -1,5 +1,6 @@
 """Pages of an archive: images with lines described by PAGE XML or ALTO."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
@@ -66,7 +67,7 @@ class Pages:
             said: Details of the page from a table.
         """
         try:
-            name, transcript = self._read(image)
+            name, transcript, digest = self._read(image)
         except GroundTruthError as error:
             yield reject(place, image, error.code, error.detail)
             return
@@ -75,7 +76,7 @@ class Pages:
             if problem.code not in _LOST:
                 self._note(name, problem.code, f"{problem.line}: {problem.detail}".strip(": "))
         for number, line in enumerate(transcript.lines, start=place):
-            address = line_url(member_url(url, image), LineAddress(name, line.id))
+            address = line_url(member_url(url, image), LineAddress(name, line.id, digest))
             self._report.rows += 1
             self._report.with_text += line.text is not None
             details = said.completed_by(self._details(image, line))
@@ -98,12 +99,13 @@ class Pages:
             metadata["tags"] = list(line.tags)
         return Details(group, metadata=metadata)
 
-    def _read(self, image: str) -> tuple[str, Transcript]:
+    def _read(self, image: str) -> tuple[str, Transcript, str]:
         if image in self._refused:
             raise GroundTruthError(*self._refused[image])
         name = self._transcripts[image]
-        transcript = read_transcript(self._member(name, MAX_BYTES))
-        return name, placed(transcript, *page_size(self._member(image, MAX_PAGE_BYTES)))
+        content, page = self._member(name, MAX_BYTES), self._member(image, MAX_PAGE_BYTES)
+        transcript = placed(read_transcript(content), *page_size(page))
+        return name, transcript, page_digest(content, page)
 
     def _member(self, name: str, max_bytes: int) -> bytes:
         try:
@@ -160,6 +162,12 @@ class Pages:
 
     def _note(self, name: str, code: str, detail: str) -> None:
         self._report.note(Note(0, code, detail[:300], name))
+
+
+def page_digest(transcript: bytes, image: bytes) -> str:
+    """Return the digest of a page and its transcription: 32 hex digits."""
+    both = (hashlib.sha256(each).digest() for each in (transcript, image))
+    return hashlib.sha256(b"".join(both)).hexdigest()[:32]
 
 
 def page_size(content: bytes) -> tuple[int, int]:

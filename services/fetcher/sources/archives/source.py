@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import IO
 
 from services.common.domain.ground_truth.elements import MAX_BYTES
@@ -23,7 +24,7 @@ from services.fetcher.sources.archives.contents import MemberReader
 from services.fetcher.sources.archives.cut_pages import CutPages
 from services.fetcher.sources.archives.members import ArchiveRefusedError
 from services.fetcher.sources.archives.opening import index_archive
-from services.fetcher.sources.archives.pages import MAX_PAGE_BYTES
+from services.fetcher.sources.archives.pages import MAX_PAGE_BYTES, page_digest
 from services.fetcher.sources.archives.refusals import Refusals
 from services.fetcher.sources.archives.settings import ArchiveSettings
 from services.fetcher.sources.archives.unpacking import Source, check_size, fetch_to, unzipped
@@ -40,6 +41,8 @@ FULL_SECONDS = 5.0
 """Pause of downloads after a full spool, as each item would try again."""
 KEPT_SECONDS = 600.0
 """Time after which an archive is downloaded again, as it may have changed."""
+FRESH_SECONDS = 30.0
+"""Time in which an archive is not downloaded again for a page that differs from its list."""
 _COSTLY_REFUSALS = frozenset({ArchiveRefusedError.code, "too_large"})
 """Refusals known only after a download; others may be retried at once."""
 
@@ -107,15 +110,24 @@ class ArchiveSource:
         if not member:
             return await self._source.get(url, validators=validators)
         if of_page := split_line(url):
-            page = (archive_url, member, of_page.transcript)
+            page = (archive_url, member, of_page.transcript, of_page.page)
             return await self._pages.get(page, of_page.line, lambda: self._read_page(*page))
         return Download(await self._read(archive_url, member, self._max_item_bytes), 200, None)
 
     async def _read_page(
-        self, archive_url: str, image: str, transcript: str
+        self, archive_url: str, image: str, transcript: str, digest: str
     ) -> tuple[bytes, bytes]:
-        text = await self._read(archive_url, transcript, MAX_BYTES)
-        return text, await self._read(archive_url, image, MAX_PAGE_BYTES)
+        """Read a page as it was listed; an archive that was kept may be older than its list."""
+        while True:
+            text = await self._read(archive_url, transcript, MAX_BYTES)
+            content = await self._read(archive_url, image, MAX_PAGE_BYTES)
+            if page_digest(text, content) == digest:
+                return text, content
+            kept = self._kept.get(archive_url)
+            if kept is None or self._clock() - kept.opened_at < FRESH_SECONDS:
+                detail = "the page is not the one that was listed: submit its archive again"
+                raise RefusedDownloadError("page_changed", detail)
+            kept.opened_at = -inf
 
     async def _read(self, archive_url: str, member: str, max_bytes: int) -> bytes:
         try:
