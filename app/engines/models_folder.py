@@ -63,13 +63,14 @@ def find_model(name: str, models_folder: Path) -> LocalModel | None:
 
 
 def trained_model(name: str, models_folder: Path) -> LocalModel:
-    """Return a model that the engine ``rapidocr`` serves.
+    """Return a model that the engine ``rapidocr`` serves, by its name; a path is no name.
 
     Raises:
         FileNotFoundError: It does not exist.
     """
-    model = find_model(name, models_folder)
-    if model is None or not model.is_for_default_engine:
+    model = LocalModel(name, models_folder / name)
+    is_name = Path(name).name == name and not name.startswith(".")
+    if not is_name or not model.is_for_default_engine:
         raise FileNotFoundError(f"{models_folder} has no model {name} with a {TRAINED_FILE}")
     return model
 

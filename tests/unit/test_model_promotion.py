@@ -107,6 +107,18 @@ def test_embedded_model_can_be_promoted_and_a_setting_overrules(
     assert [each.name for each in models.iterdir() if each.name.startswith(".")] == []
 
 
+@pytest.mark.parametrize("path", ["{0}/other/lines-1", "../other/lines-1", "./lines-1", "."])
+@pytest.mark.parametrize("command", ["show", "promote"])
+def test_path_does_not_name_a_model(models: Path, path: str, command: str) -> None:
+    other = models.parent / "other/lines-1"
+    other.mkdir(parents=True)
+    write_trained(other, load_weights("latin"))
+    name = path.format(models.parent)
+    arguments = FORCED if command == "promote" else ()
+
+    assert "has no model" in docreco(command, name, *arguments, status=4)
+
+
 def test_damaged_and_missing_files_are_told(models: Path) -> None:
     assert "no model nothing" in docreco("promote", "nothing", status=4)
     (models / POINTER).write_text("{")
