@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from services.cli.folder import files_of, tar_pieces
+from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import UnacceptableAnnotationError, normalise
 from services.common.domain.details import Details, to_name, to_path
-from services.common.domain.records import How
+from services.common.domain.labels import Origin
+from services.common.domain.provenance import Provenance, from_metadata, to_metadata
+from services.common.domain.records import Annotation, How
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.table import Report
 from services.datasets.manifest import Format, SplitName
@@ -26,6 +29,7 @@ from services.fetcher.sources.archives.members import ArchiveLimits
 from services.fetcher.sources.archives.rows import archive_rows
 from services.fetcher.sources.lists.parquet_images import open_images
 from services.fetcher.sources.lists.rows import Item
+from tests.support.datasets import STORED_AT
 from tests.support.exports import write_images
 
 pytestmark = pytest.mark.slow
@@ -178,9 +182,53 @@ def test_what_is_known_of_an_image_comes_back(layout: Format, known: dict[str, A
         out = write_images(Path(parent, "set"), lines, layout=layout, known={"known": known | said})
 
         assert details_in(out, layout) == {
-            plain: Details(split="train"),
-            some: Details(split="test", **known),
+            plain: Details(split="train", how="unknown"),
+            some: Details(split="test", how="corrected", **known),
         }
+
+
+def texts_in(out: Path, layout: Format, report: Report) -> dict[str, str | None]:
+    if layout is not Format.PARQUET:
+        return read_archive(zipped(out), report)
+    (path,) = (out / "data").iterdir()
+    with path.open("rb") as file, open_images(file, ReadingOptions(), report) as images:
+        return {Path(row.name).stem: row.annotation for row in images or ()}
+
+
+@pytest.mark.parametrize("layout", [*IMPORTED, Format.PARQUET])
+def test_prediction_of_an_export_is_no_annotation(layout: Format, tmp_path: Path) -> None:
+    lines = lines_of({"train": ["guess", "given"]})
+    known = {"guess": {"origin": Origin.PREDICTION}, "given": {"how": How.GIVEN}}
+    out, report = write_images(tmp_path / "set", lines, layout=layout, known=known), Report()
+
+    assert set(texts_in(out, layout, report).values()) == {None, "given"}
+    assert (report.with_text, report.note_counts) == (1, {"prediction_dropped": 1})
+    assert {each.how for each in details_in(out, layout).values()} == {None, "given"}
+
+
+def test_text_edited_in_an_export_is_given(tmp_path: Path) -> None:
+    lines, known = lines_of({"train": ["guess"]}), {"guess": {"origin": Origin.PREDICTION}}
+    out = write_images(tmp_path / "set", lines, layout=Format.TROCR, known=known)
+    table = out / "gt_train.txt"
+    table.write_text(table.read_text().replace("guess", "right"))
+
+    assert set(read_archive(zipped(out), report := Report()).values()) == {"right"}
+    assert (report.notes, {each.how for each in details_in(out, Format.TROCR).values()}) == (
+        [],
+        {None},
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "known"), [(None, How.GIVEN), ("unknown", None), *((each.value, each) for each in How)]
+)
+def test_how_of_an_export_stays(how: str | None, known: How | None) -> None:
+    sent = Provenance(batch_id="b2", annotation="a", details=Details(how=how))
+
+    came = Annotations().with_given(from_metadata(to_metadata(sent)), STORED_AT).current
+
+    assert came is not None
+    assert Annotation(**came.to_mongo()).known_how is known
 
 
 @pytest.mark.parametrize("layout", [Format.HF, Format.PARQUET])

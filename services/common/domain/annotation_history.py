@@ -126,5 +126,8 @@ def _given(provenance: Provenance, now: datetime) -> Annotation | None:
     if provenance.annotation is None:
         return None
     return given_annotation(
-        provenance.annotation, batch=provenance.batch_id or API, at=provenance.fetched_at or now
+        provenance.annotation,
+        batch=provenance.batch_id or API,
+        at=provenance.fetched_at or now,
+        how=provenance.details.how,
     )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from services.common.domain.errors import PermanentError
-from services.common.domain.records import BY_BATCH, Annotation, How, Quality
+from services.common.domain.records import BY_BATCH, UNKNOWN_HOW, Annotation, How, Quality
 
 NORMALISATION = 2
 """Version of ``normalise``; stored with every annotation and named in every export. Version 1 was
@@ -124,7 +124,7 @@ def to_annotation(
     return annotation.having(**{name: value for name, value in known_too.items() if value})
 
 
-def given_annotation(text: str, *, batch: str, at: datetime) -> Annotation:
+def given_annotation(text: str, *, batch: str, at: datetime, how: str | None = None) -> Annotation:
     """Return the annotation of a text from a list or an object.
 
     A control character in it is kept, but excludes the image from exports.
@@ -133,13 +133,14 @@ def given_annotation(text: str, *, batch: str, at: datetime) -> Annotation:
         text: As received.
         batch: Id of the batch, or its substitute.
         at: Time of the annotation.
+        how: Of a text from an export: how it came about there.
     """
     return Annotation(
         text=collapse(text),
         quality=Quality.OK,
         by=f"{BY_BATCH}{batch}",
         at=at,
-        how=How.GIVEN,
+        how=None if how == UNKNOWN_HOW else How(how or How.GIVEN),
         normalisation=NORMALISATION,
     )
 

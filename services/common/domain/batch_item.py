@@ -51,6 +51,8 @@ class BatchItem(Record):
     split: Split | None = None
     licence: str | None = None
     metadata: dict[str, JsonValue] | None = None
+    how: str | None = None
+    """Of a text from an export: how it came about there."""
     by: str | None = None
     """Submitter."""
     page_line: PageOfLine | None = None

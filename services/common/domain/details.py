@@ -10,6 +10,8 @@ from typing import Any, Literal, Self
 
 from pydantic import JsonValue
 
+from services.common.domain.records import UNKNOWN_HOW, How
+
 MAX_KEYS = 32
 """Keys in the metadata of one source."""
 MAX_KEY_LENGTH = 100
@@ -28,6 +30,9 @@ _SPLITS: dict[str, Split] = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+
+PREDICTED = "prediction"
+"""``Details.how`` of a text that is a model's, unchecked by a person."""
 
 
 class JsonNumber(str):
@@ -49,16 +54,18 @@ class Details:
     name: str | None = None
     """In an export: as the image was submitted before; so is the collection."""
     collection: str | None = None
+    how: str | None = None
+    """In an export: how its text came about (``How``, unknown, ``PREDICTED``); None: given."""
 
     def to_fields(self) -> dict[str, Any]:
         """Return the set fields, named as in ``Source``."""
-        values = ((name, getattr(self, name)) for name in _FIELDS)
+        values = ((name, getattr(self, name)) for name in FIELDS)
         return {name: value for name, value in values if value is not None}
 
     @classmethod
     def from_fields(cls, values: Mapping[str, Any]) -> Self:
         """Parse fields of a document or a message; ignore others."""
-        return cls(**{name: values.get(name) for name in _FIELDS})
+        return cls(**{name: values.get(name) for name in FIELDS})
 
     def completed_by(self, other: "Details") -> "Details":
         """Merge both; this one takes precedence."""
@@ -88,7 +95,7 @@ class Details:
         )
 
 
-_FIELDS = tuple(each.name for each in fields(Details))
+FIELDS = tuple(each.name for each in fields(Details))
 NO_DETAILS = Details()
 
 
@@ -125,7 +132,8 @@ def of_export(record: Mapping[str, Any]) -> Details:
     group, split, licence = (record.get(name) for name in ("group", "split", "licence"))
     details, _ = to_details(group, split, licence, [("metadata", record.get("metadata"))])
     name, collection = (to_path(record.get(name)) for name in ("name", "collection"))
-    return replace(details, name=name, collection=collection)
+    how = to_how(record.get("origin"), record.get("how"))
+    return replace(details, name=name, collection=collection, how=how)
 
 
 def to_key(name: str) -> str:
@@ -137,6 +145,13 @@ def to_key(name: str) -> str:
 def to_split(value: object) -> Split | None:
     """Return the split named by a value, or None."""
     return _SPLITS.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+def to_how(origin: object, how: object) -> str | None:
+    """Return how the text of an export came about: a prediction, a ``How``, or unknown."""
+    if origin == PREDICTED:
+        return PREDICTED
+    return how if isinstance(how, str) and how in set(How) else UNKNOWN_HOW
 
 
 def to_name(value: object) -> str | None:

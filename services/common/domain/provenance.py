@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, cast, get_args
 from urllib.parse import quote, unquote
 
 from services.common.domain.details import NO_DETAILS, Details, to_details
 from services.common.domain.page import PageOfLine, page_from_metadata, page_to_metadata
+from services.common.domain.records import UNKNOWN_HOW, How
 
 MAX_METADATA_BYTES = 1700
 """S3 allows 2 KiB of user metadata, names included; the rest is reserved for ``fetch-id``."""
@@ -79,6 +80,7 @@ def to_metadata(provenance: Provenance, needed: Mapping[str, str] | None = None)
         "split": details.split,
         "licence": _quoted(details.licence),
         "by": _quoted(provenance.by),
+        "how": details.how,
         "metadata": _quoted(kept),
     }
     for name, value in long_values.items():
@@ -105,6 +107,8 @@ def from_metadata(metadata: dict[str, str]) -> Provenance:
         _unquoted(metadata.get(name)) for name in ("group", "licence", "metadata")
     )
     details, _ = to_details(group, metadata.get("split"), licence, [("metadata", kept)])
+    how = metadata.get("how")
+    details = replace(details, how=how if how in {*How, UNKNOWN_HOW} else None)
     return Provenance(
         source_url=metadata.get("source-url") or None,
         batch_id=metadata.get("batch-id") or None,

@@ -122,8 +122,9 @@ class Annotation(Record):
 
     @property
     def known_how(self) -> How | None:
-        """Origin of its text; earlier versions recorded it for lists only."""
-        return self.how or (How.GIVEN if self.is_given else None)
+        """Origin of its text; where a list's has no such field, an earlier version wrote it."""
+        is_missing = "how" not in self.model_fields_set
+        return How.GIVEN if is_missing and self.is_given else self.how
 
     @property
     def has_ended(self) -> bool:

@@ -13,7 +13,7 @@ from services.common.adapters.mongo import Collection, Document, Filter
 from services.common.adapters.request_batcher import Grouped
 from services.common.domain.batch import NOTHING, Counts, RetryScope
 from services.common.domain.batch_item import BatchItem, ItemOutcome
-from services.common.domain.details import Details
+from services.common.domain.details import FIELDS, Details
 from services.common.domain.page import PageOfLine
 from services.common.domain.redaction import hide_digest, hide_secrets
 from services.common.download.headers import Validators
@@ -181,11 +181,8 @@ class Ledger:
         return await self._last_success(url)
 
     async def _last_success_each(self, urls: Sequence[str]) -> Sequence[BatchItem | None]:
-        fields = (
-            *("_id", "key", "annotation", "collection", "sha256", "size_bytes", "validators"),
-            *("group", "split", "licence", "metadata"),
-        )
-        first = {each.lstrip("_"): {"$first": f"${each}"} for each in fields}
+        own = ("_id", "key", "annotation", "sha256", "size_bytes", "validators")
+        first = {each.lstrip("_"): {"$first": f"${each}"} for each in (*own, *FIELDS)}
         outcomes = [ItemOutcome.STORED, ItemOutcome.UNCHANGED]
         found = await self._collection.aggregate(
             [

@@ -12,6 +12,7 @@ from services.common.domain.details import (
     NO_DETAILS,
     Details,
     to_details,
+    to_how,
     to_key,
     to_name,
     to_path,
@@ -40,8 +41,8 @@ SPLIT_NAMES = ("split", "part", "subset")
 LICENCE_NAMES = ("licence", "license")
 FAILURE_NAMES = frozenset({"code", "detail", "attempts"})
 """Columns of ``failed.csv``, beside those of a list: no metadata, where all of them are there."""
-NAMING = ("name", "collection")
-EXPORT_NAMES = frozenset({*NAMING, "origin", "by", "how", "score", "model"})
+NAMING = ("name", "collection", "origin", "how")
+EXPORT_NAMES = frozenset({*NAMING, "by", "score", "model"})
 """Columns of the tables of an export, beside those of a list: no metadata, where all are there."""
 NULL = r"\N"
 """NULL in database dumps."""
@@ -129,7 +130,7 @@ class Columns:
     metadata: tuple[int, ...] = ()
     """Columns stored under their own names."""
     naming: tuple[int, ...] = ()
-    """Of an export: the columns ``name`` and ``collection``."""
+    """Of an export: the columns ``NAMING``."""
 
     @property
     def used(self) -> dict[str, str]:
@@ -160,7 +161,7 @@ class Columns:
         An invalid group, split or licence is metadata.
         """
         roles = (self.group, self.split, self.licence)
-        if not self.metadata and roles == (None, None, None):
+        if not (self.metadata or self.naming) and roles == (None, None, None):
             return NO_DETAILS, ""
         group, split, licence = (_value(values, place) for place in roles)
         others = [(self.names[place], _value(values, place)) for place in self.metadata]
@@ -173,8 +174,13 @@ class Columns:
                 others.append((self.names[place], value))
         details, problem = to_details(group, split, licence, others)
         if self.naming:
-            name, collection = (to_path(_value(values, place)) for place in self.naming)
-            details = replace(details, name=name, collection=collection)
+            name, collection, origin, how = (_value(values, place) for place in self.naming)
+            details = replace(
+                details,
+                name=to_path(name),
+                collection=to_path(collection),
+                how=to_how(origin, how),
+            )
         return details, problem
 
 

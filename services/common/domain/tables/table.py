@@ -6,13 +6,13 @@ columns, and the rows that were interpreted.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import IO, Any, ClassVar
 
 from pydantic import ConfigDict
 
-from services.common.domain.details import MAX_KEYS, NO_DETAILS, Details
+from services.common.domain.details import MAX_KEYS, NO_DETAILS, PREDICTED, Details
 from services.common.domain.tables.columns import NULL, TEXT_NAMES, Columns, Wanted, plain
 from services.common.domain.tables.dialect import (
     COMPLETE,
@@ -58,8 +58,9 @@ class Note:
     """From 1; 0: the table as a whole."""
     code: str
     """``cells_joined``: the text had unquoted separators. ``duplicate_column``: only the first
-    column of that name is read. ``metadata_dropped``: a value was not stored. Of archives and
-    folders also ``no_such_image``, ``no_ground_truth``, ``texts_disagree``,
+    column of that name is read. ``metadata_dropped``: a value was not stored.
+    ``prediction_dropped``: the text of an export is a model's. Of archives and folders
+    also ``no_such_image``, ``no_ground_truth``, ``texts_disagree``,
     ``metadata_disagrees``, or the code of a damaged row."""
     detail: str
     member: str | None = None
@@ -106,7 +107,7 @@ class Report:
             self.damaged += 1
             if self.damaged > MAX_DAMAGED and self.damaged * 2 > self.rows:
                 raise TableGivenUpError(f"{self.damaged} of {self.rows} rows can't be read")
-        elif row.text is not None:
+        elif row.text is not None and row.details.how != PREDICTED:
             self.with_text += 1
 
     def note(self, note: Note) -> None:
@@ -142,6 +143,17 @@ class Report:
         if problem:
             self.note(Note(line, "metadata_dropped", problem[:300]))
         return details
+
+    def checked(
+        self, line: int, text: str | None, details: Details, member: str | None = None
+    ) -> tuple[str | None, Details]:
+        """Return a text with its details; drop and note the prediction of an export."""
+        if details.how != PREDICTED:
+            return text, details
+        if text is not None:
+            detail = "a prediction in an export, unchecked by a person: not taken as a text"
+            self.note(Note(line, "prediction_dropped", detail, member))
+        return None, replace(details, how=None)
 
     def _tell(self, told: list[str], names: Sequence[str], line: int) -> None:
         """Add names of columns; note those that may be the text as well as the one taken."""

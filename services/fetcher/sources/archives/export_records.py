@@ -21,7 +21,11 @@ def records_of_exports(names: Iterable[str]) -> Iterator[str]:
 
 
 def add_details(
-    archive: Archive, name: str, images: Iterable[str], details: dict[str, Details]
+    archive: Archive,
+    name: str,
+    images: Iterable[str],
+    details: dict[str, Details],
+    labels: dict[str, str],
 ) -> str:
     """Add records to the details of images; return their problem, or empty.
 
@@ -30,6 +34,7 @@ def add_details(
         name: Of the member that has the records.
         images: Members that are images; each is named by the hash that its record has.
         details: Of images, by their names.
+        labels: Likewise, as they were exported.
     """
     by_hash = {PurePosixPath(image).stem: image for image in images}
     try:
@@ -41,6 +46,7 @@ def add_details(
             image = by_hash.get(str(record.get("sha256"))) if isinstance(record, Mapping) else None
             if image is not None:
                 details[image] = of_export(record)
+                labels[image] = str(record.get("label"))
     except (ArchiveRefusedError, ValueError, RecursionError) as error:
         return f"names and metadata ignored: {error}"
     return ""

@@ -95,11 +95,13 @@ class GroundTruth:
         self._texts: dict[str, str | None] = {}
         """Of tables; None if they conflict."""
         self._details: dict[str, Details] = {}
+        self._labels: dict[str, str] = {}
+        """Of exports, as they were written."""
         self.used = set(self._beside.values())
         """Parsed members, and those known to repeat them."""
         for name in records_of_exports(names):
             self.used.add(name)
-            problem = add_details(archive, name, images, self._details)
+            problem = add_details(archive, name, images, self._details, self._labels)
             if problem:
                 self._note(name, 0, "no_ground_truth", problem)
         for name in names:
@@ -114,13 +116,20 @@ class GroundTruth:
     def of(self, name: str) -> tuple[str | None, Details]:
         """Return the annotation of an image, or None, and its metadata.
 
+        The prediction of an export is no annotation, unless it was edited since.
+
         Raises:
             ArchiveRefusedError: The text beside it can't be read, or all together are too large.
         """
         text = self._texts[name] if name in self._texts else self._text_beside(name)
+        details = self.details_of(name)
+        label = self._labels.get(name)
+        if text is None or (label is not None and collapse(text) != collapse(label)):
+            details = replace(details, how=None)
+        text, details = self._report.checked(0, text, details, name)
         self._report.rows += 1
         self._report.with_text += text is not None
-        return text, self.details_of(name)
+        return text, details
 
     def details_of(self, name: str) -> Details:
         """Return what tables say of an image beside its text."""

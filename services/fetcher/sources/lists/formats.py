@@ -75,7 +75,7 @@ def open_list(
     if list_format is ListFormat.PARQUET:
         return OpenList(None, parse_parquet(file, options.wanted(WANTED), report), report)
     rows = _rows(file, list_format, options, report)
-    return OpenList(None, _refusing(to_items(rows)), report)
+    return OpenList(None, _refusing(to_items(rows, report)), report)
 
 
 def _open_document(content: bytes, options: ReadingOptions) -> OpenList:
@@ -92,7 +92,7 @@ def _open_document(content: bytes, options: ReadingOptions) -> OpenList:
     def rows() -> Iterator[TableRow | Damaged]:
         yield from read_items(iter(items_of(document)), options.wanted(WANTED), report)
 
-    return OpenList(name, _refusing(to_items(rows())), report, members=members)
+    return OpenList(name, _refusing(to_items(rows(), report)), report, members=members)
 
 
 def _load_document(content: bytes, encoding: str | None) -> Mapping[str, Any]:

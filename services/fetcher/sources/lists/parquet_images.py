@@ -91,7 +91,8 @@ def image_rows(results: Iterator[Any], report: Report) -> Iterator[ImageRow]:
         report.rows += 1
         name = path or f"row {number}"
         details = report.noted(number, Details.from_fields(said), dropped)
-        row = check_annotation(number, name, text)
+        checked, details = report.checked(number, text, details)
+        row = check_annotation(number, name, checked)
         if code or not isinstance(row, Item):
             report.damaged += 1
             yield ImageRow(number, name, b"", code=code or "invalid_annotation")

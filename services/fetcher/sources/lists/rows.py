@@ -15,7 +15,7 @@ from services.common.domain.list_rows import ListRow
 from services.common.domain.redaction import hide_secrets
 from services.common.domain.tables.columns import URL_NAMES, Wanted
 from services.common.domain.tables.records import Damaged
-from services.common.domain.tables.table import TableRow
+from services.common.domain.tables.table import Report, TableRow
 from services.common.download.urls import UnacceptableUrlError, to_url
 from services.fetcher.sources.addresses import (
     is_archive_path,
@@ -158,10 +158,11 @@ def is_url(cell: str) -> bool:
     return cell.strip().strip('"\ufeff').lower().startswith(("http://", "https://"))
 
 
-def to_items(rows: Iterable[TableRow | Damaged]) -> Iterator[Row]:
+def to_items(rows: Iterable[TableRow | Damaged], report: Report) -> Iterator[Row]:
     """Yield an item or a rejection for each row."""
     for row in rows:
         if isinstance(row, Damaged):
             yield reject(row.line, row.value, row.code, row.detail)
         else:
-            yield to_row(row.line, row.where or None, row.text, row.details)
+            checked = report.checked(row.line, row.text, row.details)
+            yield to_row(row.line, row.where or None, *checked)
