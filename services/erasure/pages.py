@@ -35,9 +35,11 @@ async def find_pages(bucket: str, index: Database, what: str) -> list[PageDocume
     else:
         return []
     found = {each.id: each for each in named}
+    filters = [PageFilter(document=each.key) for each in named]  # also of its earlier bytes
     for sha256 in sorted({each.sha256 for each in named if each.sha256}):
-        for where in (PageFilter(sha256=sha256), PageFilter(document_sha256=sha256)):
-            found |= {each.id: each async for each in pages.find(where)}
+        filters += [PageFilter(sha256=sha256), PageFilter(document_sha256=sha256)]
+    for where in filters:
+        found |= {each.id: each async for each in pages.find(where)}
     return [found[each] for each in sorted(found)]
 
 

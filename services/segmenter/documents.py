@@ -3,12 +3,13 @@
 Each decision is based on the current document, and is repeated after a conflict.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
 from services.common.domain.events import ObjectEvent
-from services.common.domain.page import PageDocument, Run
+from services.common.domain.page import Line, PageDocument, Run
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Rejection
 from services.common.domain.sources import is_one_of, to_source, with_source
@@ -148,6 +149,15 @@ def removed(page: PageDocument, event: ObjectEvent, now: datetime) -> Decision:
         ground_truth=None,
     )
     return Decision("removed", after)
+
+
+def with_spared(page: PageDocument, sha256: str, lines: Sequence[Line]) -> Decision:
+    """Keep lines as superseded that were annotated while their page was segmented again."""
+    known = {line.id for line in page.lines}
+    added = [line.having(state="superseded") for line in lines if line.id not in known]
+    if page.sha256 != sha256 or page.status == "removed":
+        return Decision("stale", page)
+    return Decision("segmented", page.having(lines=(*page.lines, *added)))
 
 
 def _segmented(page: PageDocument, result: Segmentation, now: datetime) -> PageDocument:

@@ -58,22 +58,53 @@ class LineStore:
                 )
             )
 
-    async def delete(self, lines: Sequence[Line]) -> None:
-        """Delete images of lines; their events reach the consumer."""
-        for line in lines:
-            if line.key is not None:
-                await self._store.delete(line.key)
+    async def delete(self, lines: Sequence[Line]) -> list[Line]:
+        """Delete images of lines; their events reach the consumer.
 
-    async def delete_page(self, sha256: str, pages_bucket: str) -> None:
-        """Delete the images of all lines of a page, of any run.
-
-        Lines from a transcription of the same page in an archive are not the segmenter's.
+        Returns:
+            Those that are annotated by now, and stay.
         """
-        async for listed in self._store.list(f"{LINES}{sha256[:2]}/{sha256}/"):
-            info = await self._store.head(listed.key)
+        spared = []
+        for line in lines:
+            if await self.judged([line]):
+                spared.append(line)
+            elif line.key is not None:
+                await self.erase(line.key)
+        return spared
+
+    async def erase(self, key: str) -> None:
+        """Delete the image of a line."""
+        await self._store.delete(key)
+
+    async def keys(self, sha256: str, *, pages_bucket: str | None = None) -> list[str]:
+        """Return the keys of the images of all lines of a page, of any run.
+
+        Args:
+            sha256: Of the page.
+            pages_bucket: Without those from a transcription of the same page in an archive, which
+                are not the segmenter's.
+        """
+        listed = [info.key async for info in self._store.list(f"{LINES}{sha256[:2]}/{sha256}/")]
+        if pages_bucket is None:
+            return listed
+        own = []
+        for key in listed:
+            info = await self._store.head(key)
             page = from_metadata(dict(info.metadata)).page if info else None
             if page is not None and page.id.startswith(f"{pages_bucket}/"):
-                await self._store.delete(listed.key)
+                own.append(key)
+        return own
+
+    async def hashes(self, page_id: str) -> set[str]:
+        """Return the hashes of the bytes of a page whose lines have documents."""
+        where = ImageFilter(pages=frozenset({page_id}))
+        found = self._images.find(where, fields={"key": 1})
+        keys = [image.key async for image in found if image.key.startswith(LINES)]
+        return {key.split("/")[2] for key in keys if key.count("/") > 2}
+
+    async def are_annotated(self, keys: Sequence[str]) -> bool:
+        """Return whether any of the lines with these keys has an annotation, or had one."""
+        return bool(await self.judged([Line(id=key, key=key) for key in keys]))
 
     async def judged(self, lines: Sequence[Line]) -> set[str]:
         """Return the ids of lines that have an annotation, or had one."""

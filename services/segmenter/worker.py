@@ -27,7 +27,7 @@ from services.common.domain.errors import (
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.domain.image import FORGOTTEN
 from services.common.domain.objects import ObjectTooLargeError, StoredObject
-from services.common.domain.page import RENDERED
+from services.common.domain.page import RENDERED, PageDocument
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Rejection
 from services.segmenter import documents
@@ -45,7 +45,7 @@ from services.segmenter.merging import Place, merge, to_run
 from services.segmenter.metrics import PAGE_AGE_SECONDS, observe
 from services.segmenter.pictures import Picture, find_lines
 from services.segmenter.provenance import check_key, rendered_key, rendered_metadata
-from services.segmenter.rendering import is_document, open_document
+from services.segmenter.rendering import is_document, is_tiff, open_document
 from services.segmenter.settings import SegmenterSettings
 
 log = structlog.stdlib.get_logger(__name__)
@@ -174,10 +174,11 @@ class Worker:
             before = page.lines if page.sha256 == sha256 else ()
             judged = await self._lines.judged(before)
             place = Place(sha256, *picture.size)
-            merged = merge(before, picture.found, place, run=run, judged=judged)
+            merged = await asyncio.to_thread(
+                merge, before, picture.found, place, run=run, judged=judged
+            )
             started = time.monotonic()
             await self._lines.write(merged.new, picture, event, provenance)
-            await self._lines.delete(merged.gone)
             seconds = {**picture.seconds, "cut": time.monotonic() - started}
             ms = 1000 * sum(seconds.values())
             made = to_run(run, self._detector.name, version, merged, ms)
@@ -187,18 +188,53 @@ class Worker:
             if await self._pages.save(page, after):
                 break
         if code == "segmented":
+            there = await self._lines.keys(sha256)  # another page's removal may have deleted some
+            missing = [line for line in after.lines if line.key not in there]
+            await self._lines.write(missing, picture, event, provenance)
+            if spared := await self._lines.delete(merged.gone):
+                await self._pages.change(
+                    page.id, lambda current: documents.with_spared(current, sha256, spared)
+                )
             observe(merged, seconds)
-        elif after.status == "removed":  # meanwhile
-            await self._erase_unless_used(sha256, besides=event.document_id)
-        return code
+        return await self._tidy(event, page, after, code, read)
 
     async def _save(
         self, event: ObjectEvent, provenance: Provenance, read: tuple[PageBytes, Result] | None
     ) -> Code:
         now = datetime.now(tz=UTC)
-        return await self._pages.change(
-            event.document_id, lambda page: documents.stored(page, event, provenance, read, now)
-        )
+        while True:
+            page = await self._pages.load(event.document_id)
+            code, after = documents.stored(page, event, provenance, read, now)
+            if await self._pages.save(page, after):
+                break
+        return code if read is None else await self._tidy(event, page, after, code, read[0])
+
+    async def _tidy(
+        self,
+        event: ObjectEvent,
+        page: PageDocument,
+        after: PageDocument,
+        code: Code,
+        read: PageBytes,
+    ) -> Code:
+        """Erase what came of bytes that the page has no longer, or that were forgotten meanwhile.
+
+        Args:
+            event: Of the page.
+            page: Its document before it was saved.
+            after: And as it was saved.
+            code: Outcome so far.
+            read: The bytes of the event.
+        """
+        if read.sha256 and await self._forgotten.has_image(read.sha256):
+            await self._store.erase(event.key, etag=read.etag)
+            await self._erase_unless_used(read.sha256, besides=page.id)
+            return FORGOTTEN
+        is_removed = after.status == "removed"
+        outdated = read.sha256 if code == "stale" else page.sha256
+        if outdated and (is_removed or outdated != after.sha256):
+            await self._erase_unless_used(outdated, keeps_annotated=not is_removed)
+        return code
 
     async def _render(
         self, event: ObjectEvent, provenance: Provenance, content: bytes, sha256: str
@@ -214,7 +250,7 @@ class Worker:
         opening = open_document(content, self._settings.rendering, first=first)
         document = await asyncio.to_thread(opening.__enter__)
         try:
-            if document.pages == 1 and not content.startswith(b"%PDF"):
+            if document.pages == 1 and is_tiff(content):
                 return 0
             while page := await asyncio.to_thread(next, document.each, None):
                 await self._store.write_once(
@@ -230,18 +266,43 @@ class Worker:
     async def _removed(self, event: ObjectEvent) -> Code:
         """Remove the lines of a page, or the rendered pages of a document."""
         page = await self._pages.load(event.document_id)
-        if page.sha256 is not None and not event.is_older_than(page.sequencer):
-            await self._erase_unless_used(page.sha256, besides=page.id)
+        if page.exists and not event.is_older_than(page.sequencer):
+            for sha256 in await self._versions(page):
+                await self._erase_unless_used(sha256, besides=page.id)
         now = datetime.now(tz=UTC)
         return await self._pages.change(
             event.document_id, lambda current: documents.removed(current, event, now)
         )
 
-    async def _erase_unless_used(self, sha256: str, *, besides: str) -> None:
-        """Delete the lines and rendered pages of bytes without another page."""
-        others = PageFilter(sha256=sha256, besides=besides, is_stored=True)
-        if await self._pages.count(others, most=1):
-            return
-        await self._lines.delete_page(sha256, self._store.bucket)
+    async def _versions(self, page: PageDocument) -> list[str]:
+        """Return the hashes of the bytes that a page has, or had if annotated lines remain."""
+        parts = self._pages.find(PageFilter(document=page.key), fields={"document": 1})
+        hashes = {part.document.sha256 async for part in parts if part.document}
+        hashes |= await self._lines.hashes(page.id)
+        return sorted(hashes | ({page.sha256} if page.sha256 else set()))
+
+    async def _erase_unless_used(
+        self, sha256: str, *, besides: str | None = None, keeps_annotated: bool = False
+    ) -> None:
+        """Delete the lines and rendered pages of bytes without a page.
+
+        Whether one has them is looked up before each deletion, as pages come at any time.
+
+        Args:
+            sha256: Of the bytes.
+            besides: ``_id`` of a page that does not count.
+            keeps_annotated: Keep annotated lines, and the rendered pages that have some.
+        """
+        users = PageFilter(sha256=sha256, besides=besides, is_stored=True)
+        for key in await self._lines.keys(sha256, pages_bucket=self._store.bucket):
+            if await self._pages.count(users, most=1):
+                return
+            if not keeps_annotated or not await self._lines.are_annotated([key]):
+                await self._lines.erase(key)
         async for info in self._store.list(f"{RENDERED}{sha256}/"):
-            await self._store.delete(info.key)
+            if await self._pages.count(users, most=1):
+                return
+            part = await self._pages.load(f"{self._store.bucket}/{info.key}")
+            keys = [line.key for line in part.lines if line.key]
+            if not keeps_annotated or not await self._lines.are_annotated(keys):
+                await self._store.delete(info.key)

@@ -1,12 +1,16 @@
 """Pages become lines: objects with their provenance, and a document, whatever comes when."""
 
+import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
+from typing import Any
 
 import pytest
 from PIL import Image
+from typing_extensions import override
 
 from services.common.adapters.collections import PAGES
 from services.common.adapters.documents import schema_of
@@ -27,6 +31,7 @@ from services.common.domain.errors import ForeignEventError, PostponedError
 from services.common.domain.page import PageDocument, Quad
 from services.common.domain.provenance import Provenance, from_metadata, to_metadata
 from services.common.runtime.settings import S3Settings
+from services.erasure.pages import find_pages
 from services.segmenter.detection import Found, Pixels
 from services.segmenter.line_store import LineStore
 from services.segmenter.settings import SegmenterSettings
@@ -117,11 +122,15 @@ class Stage:
         return {info.key async for info in self.store.list("lines/")}
 
     async def annotate(self, key: str | None) -> None:
+        info = await self.store.head(key or "")
+        page = from_metadata(dict(info.metadata)).page if info else None
         await self.index.images.insert(
             {
                 "_id": f"{self.store.bucket}/{key}",
+                "key": key,
                 "status": "predicted",
                 "annotation": {"text": "x"},
+                "page": page and page.model_dump(exclude_none=True),
             }
         )
 
@@ -174,6 +183,103 @@ async def test_the_same_page_again_changes_nothing(stage: Stage) -> None:
     after = await stage.page()
     assert (after.lines, after.runs, await stage.lines()) == (before.lines, before.runs, lines)
     assert stage.detector.calls == 1
+
+
+async def test_overwritten_page_keeps_only_annotated_lines(stage: Stage) -> None:
+    await stage.segment(content=page_file())
+    top, below = (await stage.page()).current
+    await stage.annotate(below.key)
+    late = await stage.created("a.png")
+
+    assert await stage.segment(content=page_file(())) == "segmented"
+
+    new = {line.key for line in (await stage.page()).lines}
+    assert top.key not in new
+    assert await stage.lines() == {*new, below.key}
+    await stage.worker().handle(late)
+    await stage.worker().handle(await stage.removed("a.png"))
+    assert await stage.lines() == set()
+
+
+async def test_overwritten_document_loses_its_pages(stage: Stage) -> None:
+    files = [BytesIO(), BytesIO()]
+    for file, color in zip(files, ("white", "black"), strict=True):
+        page = Image.new("RGB", (400, 500), color)
+        page.save(file, "PDF", save_all=True, append_images=[page])
+    await stage.segment("a.pdf", files[0].getvalue())
+    first = [info.key async for info in stage.pages_store.list("rendered/")]
+    await stage.segment(first[0])
+    await stage.annotate((await stage.page(first[0])).lines[0].key)
+
+    await stage.segment("a.pdf", files[1].getvalue())
+
+    left = [info.key async for info in stage.pages_store.list("rendered/")]
+    assert len(left) == 3
+    assert set(first) & set(left) == {first[0]}
+    found = await find_pages(
+        stage.pages_store.bucket, stage.index, f"{stage.pages_store.bucket}/a.pdf"
+    )
+    assert f"{stage.pages_store.bucket}/{first[0]}" in {each.id for each in found}
+    await stage.worker().handle(await stage.removed("a.pdf"))
+    assert [info.key async for info in stage.pages_store.list("rendered/")] == []
+
+
+async def test_page_that_another_replaces_keeps_its_lines(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page is moved: its removal is handled while its copy is segmented."""
+    await stage.segment(content=page_file())
+    save = PageRepository.save
+    removed = [await stage.removed("a.png")]
+
+    async def save_late(self: PageRepository, *args: Any, **options: Any) -> bool:
+        while removed:
+            await stage.worker().handle(removed.pop())
+        return await save(self, *args, **options)
+
+    monkeypatch.setattr(PageRepository, "save", save_late)
+    assert await stage.segment("b.png", page_file()) == "segmented"
+
+    assert await stage.lines() == {line.key for line in (await stage.page("b.png")).lines}
+
+
+async def test_line_annotated_meanwhile_stays(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.segment(content=page_file())
+    _, below = (await stage.page()).current
+    stage.detector = ScriptedDetector((TOP,), version="2")
+    save = PageRepository.save
+
+    async def annotate_first(self: PageRepository, *args: Any, **options: Any) -> bool:
+        monkeypatch.undo()
+        await stage.annotate(below.key)
+        return await save(self, *args, **options)
+
+    monkeypatch.setattr(PageRepository, "save", annotate_first)
+    await stage.segment()
+
+    page = await stage.page()
+    assert [line.id for line in page.lines if line.state == "superseded"] == [below.id]
+    assert below.key in await stage.lines()
+
+
+async def test_page_forgotten_meanwhile_is_deleted(stage: Stage) -> None:
+    content = page_file()
+
+    class Forgetting(ScriptedDetector):
+        @override
+        def find(self, pixels: Pixels) -> list[Found]:
+            asyncio.run_coroutine_threadsafe(forgotten.add(images={sha256: ()}), loop).result()
+            return super().find(pixels)
+
+    sha256, loop = hashlib.sha256(content).hexdigest(), asyncio.get_running_loop()
+    forgotten = Forgotten(stage.index.forgotten)
+    stage.detector = Forgetting()
+
+    assert await stage.segment(content=content) == "forgotten"
+    assert await stage.pages_store.head("a.png") is None
+    assert await stage.lines() == set()
 
 
 async def test_redelivery_finishes_what_a_crash_left(stage: Stage) -> None:
@@ -264,6 +370,13 @@ async def test_document_is_rendered_into_pages_of_their_own(stage: Stage, form: 
 
 async def test_tiff_of_one_page_is_an_image(stage: Stage) -> None:
     assert await stage.segment("a.tif", page_file(form="TIFF")) == "segmented"
+
+
+async def test_pdf_of_one_page_is_rendered_after_other_bytes(stage: Stage) -> None:
+    file = BytesIO()
+    Image.new("RGB", (400, 500)).save(file, "PDF")
+
+    assert await stage.segment("a.pdf", b"junk\n" + file.getvalue()) == "rendered"
 
 
 @pytest.mark.parametrize(

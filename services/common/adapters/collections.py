@@ -49,6 +49,7 @@ INDEXES: Mapping[str, Sequence[Index]] = {
     PAGES: (
         Index(("sha256",)),
         Index(("document.sha256", "document.number"), sparse=True),
+        Index(("document.key",), sparse=True),
         Index(("sources.url",)),
         Index(("sources.batch_id",)),
         Index(("indexed_at", "_id")),
