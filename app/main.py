@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, PlatformCollector
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.collect import LONGEST_DRAIN_SECONDS, Collector
-from app.engines.loading import load_engine, wanted_model
+from app.engines.loading import load_engine, load_fallback, wanted_model
 from app.metrics import CollectMetrics, OcrMetrics
 from app.native import return_freed_memory, silence_libtiff
 from app.predictor import Predictor
@@ -71,6 +71,7 @@ def build(config: Configuration, registry: CollectorRegistry) -> tuple[OcrServic
         metrics,
         threads=settings.threads,
         max_image_pixels=settings.max_image_pixels,
+        fall_back=partial(load_fallback, settings.engine, threads=settings.threads),
     )
     service = OcrService(
         predictor,

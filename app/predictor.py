@@ -19,6 +19,7 @@ from app.queueing import Job, WorkQueue
 from app.reading import prediction_of, read_together, to_exception
 from app.schemas import Prediction
 from services.common.domain.errors import PipelineError
+from services.common.runtime.backoff import doubled
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -26,6 +27,8 @@ LARGE_PIXELS = 4_000_000
 """Pixels: larger images take up to 280 MB to decode, so one at a time."""
 CHECK_SECONDS = 5.0
 """Between two looks at which model is to be served."""
+LONGEST_RETRY_SECONDS = 300.0
+"""Between two attempts to load a model that failed to load."""
 WARM_UP_WIDTHS = (64, 320, 960, 320)
 """Pixels, at a height of 48; the last one is timed."""
 
@@ -35,10 +38,12 @@ class Predictor:
 
     Args:
         load: Loads the model; may be slow and raise any exception.
+        wanted: Identifies the model that is to be served; may raise any exception.
         queue: Where images wait.
         metrics: Where predictions are counted.
         threads: Images, or batches of them, read concurrently.
         max_image_pixels: Largest image.
+        fall_back: Loads what is served while no model is loaded and ``load`` fails, if anything.
     """
 
     def __init__(
@@ -50,15 +55,16 @@ class Predictor:
         *,
         threads: int,
         max_image_pixels: int,
+        fall_back: Callable[[], Engine | None] = lambda: None,
     ) -> None:
         self._load = load
         self._wanted = wanted
-        self._tried: str | None = None
+        self._fall_back = fall_back
         self._queue = queue
         self._metrics = metrics
         self._max_image_pixels = max_image_pixels
         self._engine: Engine | None = None
-        self._state = "the model is loading"
+        self._problem = ""
         self._first_try = asyncio.Event()
         self._large = threading.Lock()
         self._threads = [
@@ -71,13 +77,18 @@ class Predictor:
     @property
     def state(self) -> str:
         """Status of the model: loading, loaded, or why it failed to load."""
-        return self._state
+        return self._problem or f"the model is {'loaded' if self._engine else 'loading'}"
 
     @property
     def model(self) -> dict[str, str]:
-        """The engine and version that read now; nothing while none is loaded."""
-        engine = self._engine
-        return {"engine": engine.name, "model_version": engine.model_version} if engine else {}
+        """The engine and version that read now, and why they are not those that should.
+
+        Nothing while none is loaded.
+        """
+        if (engine := self._engine) is None:
+            return {}
+        served = {"engine": engine.name, "model_version": engine.model_version}
+        return served | ({"problem": self._problem} if self._problem else {})
 
     @property
     def places(self) -> int:
@@ -159,16 +170,27 @@ class Predictor:
 
     def _ready_engine(self) -> Engine:
         if self._engine is None:
-            raise NotReadyError(self._state)
+            raise NotReadyError(self.state)
         return self._engine
 
     async def _follow(self) -> None:
-        """Load the model that is to be served, now and whenever it is another."""
+        """Load the model that is to be served, now and whenever it is another.
+
+        One that failed to load is tried again, as its files may still be being copied.
+        """
+        loaded: str | None = None
+        failed: str | None = None
+        failures, retry_at = 0, 0.0
         while True:
             wanted = await asyncio.to_thread(self._wanted_or_why_not)
-            if wanted != self._tried:
-                self._tried = wanted
-                await self._load_and_start()
+            if wanted == loaded:
+                failed, self._problem = None, ""
+            elif wanted != failed or time.monotonic() >= retry_at:
+                failures = failures + 1 if wanted == failed else 0
+                is_loaded = await self._load_and_start()
+                loaded, failed = (wanted, None) if is_loaded else (loaded, wanted)
+                wait = doubled(CHECK_SECONDS, failures, longest=LONGEST_RETRY_SECONDS)
+                retry_at = time.monotonic() + wait
                 self._first_try.set()
             await asyncio.sleep(CHECK_SECONDS)
 
@@ -178,19 +200,30 @@ class Predictor:
         except Exception as error:  # noqa: BLE001  loading fails with the same, and says so once
             return repr(error)
 
-    async def _load_and_start(self) -> None:
-        started, before = time.perf_counter(), self._engine
+    async def _load_and_start(self) -> bool:
+        """Return whether the model is loaded; if not, serve the one before, or the fallback."""
         try:
-            engine = await asyncio.to_thread(self._load)
-            seconds_per_pixel = await asyncio.to_thread(_warm_up, engine)
+            await self._start(await asyncio.to_thread(self._load))
         except Exception as error:
-            if before is None:
-                self._state = f"the model failed to load: {type(error).__name__}: {error}"
             log.exception("model failed to load", still_served=self.model)
-            return
+            self._problem = f"the model failed to load: {type(error).__name__}: {error}"
+        else:
+            self._problem = ""
+            return True
+        if self._engine is None:
+            try:
+                if engine := await asyncio.to_thread(self._fall_back):
+                    await self._start(engine)
+            except Exception:
+                log.exception("fallback model failed to load")
+        return False
+
+    async def _start(self, engine: Engine) -> None:
+        started, before = time.perf_counter(), self._engine
+        seconds_per_pixel = await asyncio.to_thread(_warm_up, engine)
         self._queue.set_up(batch_size=engine.best_batch, seconds_per_pixel=seconds_per_pixel)
         self._metrics.announce(engine=engine.name, model_version=engine.model_version)
-        self._engine, self._state = engine, "the model is loaded"
+        self._engine = engine
         if before is None:
             for thread in self._threads:
                 thread.start()

@@ -24,7 +24,23 @@ def load_engine(name: EngineName, *, threads: int = 1) -> Engine:
         CalibrationError: The calibration file can't be used with this model.
         Exception: Of the engine's libraries if they or the weights are missing.
     """
-    engine: Engine = import_module(_MODULES[name]).load(threads=threads)
+    return _calibrated(import_module(_MODULES[name]).load(threads=threads))
+
+
+def load_fallback(name: EngineName, *, threads: int = 1) -> Engine | None:
+    """Load what is served while the promoted model can't be loaded.
+
+    None where a setting names the model: no other one may answer for it.
+
+    Raises:
+        Exception: As ``load_engine``.
+    """
+    if name != "rapidocr" or RapidSettings().model:
+        return None
+    return _calibrated(import_module(_MODULES[name]).load_earlier(threads=threads))
+
+
+def _calibrated(engine: Engine) -> Engine:
     calibration = ModelsSettings().calibration
     return engine if calibration is None else calibrated(engine, calibration)
 

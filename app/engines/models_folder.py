@@ -1,7 +1,7 @@
 """Local models: found by name, identified by content."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -45,11 +45,26 @@ class LocalModel:
     @property
     def content_hash(self) -> str:
         """First 12 hexadecimal digits of a SHA-256 over names and contents; reads all of it."""
-        whole = sha256()
-        for path in self.files:
-            with path.open("rb") as file:
-                whole.update(f"{path.name} {file_digest(file, 'sha256').hexdigest()}\n".encode())
-        return whole.hexdigest()[:_HASH_LENGTH]
+        return _hash_of((path.name, _digest(path)) for path in self.files)
+
+    def read(self) -> Mapping[str, bytes]:
+        """Return the contents of all its files by name."""
+        return {path.name: path.read_bytes() for path in self.files}
+
+
+def hash_of_contents(contents: Mapping[str, bytes]) -> str:
+    """Return the ``content_hash`` of what ``LocalModel.read`` has returned."""
+    return _hash_of((name, sha256(content).hexdigest()) for name, content in contents.items())
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _hash_of(digests: Iterable[tuple[str, str]]) -> str:
+    lines = "".join(f"{name} {digest}\n" for name, digest in digests)
+    return sha256(lines.encode()).hexdigest()[:_HASH_LENGTH]
 
 
 def find_model(name: str, models_folder: Path) -> LocalModel | None:

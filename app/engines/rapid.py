@@ -10,13 +10,14 @@ from importlib.metadata import version
 
 import cv2
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from app.engines.base import Engine, Reading
 from app.engines.lines import MIN_MODEL_WIDTH, to_batch, to_reading
 from app.engines.model_record import read_record
-from app.engines.models_folder import trained_model
-from app.engines.promotion import in_service, read_promotions
+from app.engines.models_folder import hash_of_contents, trained_model
+from app.engines.promotion import Promotion, PromotionError, in_service, read_promotions
 from app.engines.runtimes import (
     PROCESSORS,
     Runtime,
@@ -25,8 +26,10 @@ from app.engines.runtimes import (
     open_runtime,
 )
 from app.engines.settings import ModelsSettings, RapidSettings
-from app.engines.weights import EMBEDDED, load_weights, read_trained
+from app.engines.weights import EMBEDDED, load_weights, parse_trained
 from app.images import Pixels
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 class RapidEngine:
@@ -61,20 +64,50 @@ class RapidEngine:
 
 
 def load(*, threads: int) -> Engine:
-    """Load the weights that ``OCR_MODEL`` names, the promoted ones, or those of the wheel."""
-    return load_model(wanted_name(), threads=threads)
+    """Load the weights that ``OCR_MODEL`` names, the promoted ones, or those of the wheel.
+
+    Raises:
+        PromotionError: The file of promotions is damaged, or the files are not those promoted.
+        Exception: As ``load_model``.
+    """
+    if named := RapidSettings().model:
+        return load_model(named, threads=threads)
+    return _load_promoted(in_service(read_promotions(ModelsSettings().models)), threads=threads)
 
 
-def load_model(name: str, *, threads: int) -> Engine:
+def load_earlier(*, threads: int) -> Engine:
+    """Load the latest earlier promotion that is valid and can be loaded, or the embedded model."""
+    try:
+        promotions = read_promotions(ModelsSettings().models)
+    except PromotionError:
+        promotions = []
+    valid = [each for each in reversed(promotions) if each.rolled_back is None]
+    for promotion in valid[1:]:
+        try:
+            return _load_promoted(promotion, threads=threads)
+        except Exception:
+            log.exception("earlier model failed to load", model=promotion.model)
+    return load_model(EMBEDDED, threads=threads)
+
+
+def _load_promoted(promotion: Promotion | None, *, threads: int) -> Engine:
+    if promotion is None:
+        return load_model(EMBEDDED, threads=threads)
+    return load_model(promotion.model, threads=threads, content_hash=promotion.content_hash)
+
+
+def load_model(name: str, *, threads: int, content_hash: str = "") -> Engine:
     """Load a model of the models folder, or the embedded one.
 
     Args:
         name: Its name.
         threads: Number of concurrent readers.
+        content_hash: That its files must have; empty: any.
 
     Raises:
         FileNotFoundError: They are not there; nothing is downloaded instead.
-        PromotionError: The file of promotions is damaged.
+        UnexpectedModelError: The files do not belong together.
+        PromotionError: The files have another hash.
         UnavailablePrecisionError: ``OCR_PRECISION`` can't be computed here.
     """
     cv2.setNumThreads(1)  # the caller's threads are the parallelism
@@ -87,7 +120,13 @@ def load_model(name: str, *, threads: int) -> Engine:
         identity = f"ppocrv6-small{alphabet}@rapidocr-{version('rapidocr')}"
     else:
         model = trained_model(name, ModelsSettings().models)
-        weights, identity = read_trained(model.folder), f"{model.name}@{model.content_hash}"
+        contents = model.read()
+        found = hash_of_contents(contents)  # of the very bytes that are loaded
+        if content_hash not in {"", found}:
+            raise PromotionError(
+                f"{model.folder} has changed: promoted was {name}@{content_hash}, found {found}"
+            )
+        weights, identity = parse_trained(contents, folder=model.folder), f"{name}@{found}"
         record = read_record(model.folder)
     engine = RapidEngine(
         open_runtime(form, weights.model, threads=threads),
@@ -97,15 +136,3 @@ def load_model(name: str, *, threads: int) -> Engine:
     if record is None or ModelsSettings().calibration is not None:
         return engine
     return record.calibrated(engine)
-
-
-def wanted_name() -> str:
-    """Return the name of the model that is to be served now.
-
-    Raises:
-        PromotionError: The file of promotions is damaged.
-    """
-    if named := RapidSettings().model:
-        return named
-    promotion = in_service(read_promotions(ModelsSettings().models))
-    return promotion.model if promotion else EMBEDDED

@@ -5,7 +5,7 @@ Without the columns of characters outside the alphabet it is much faster, and ne
 scripts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -89,8 +89,19 @@ def read_trained(folder: Path) -> Weights:
         OSError: A file is missing.
         UnexpectedModelError: The files do not belong together.
     """
-    model = (folder / TRAINED_FILE).read_bytes()
-    text = (folder / CHARACTERS_FILE).read_text(encoding="utf-8")
+    names = (TRAINED_FILE, CHARACTERS_FILE)
+    return parse_trained({name: (folder / name).read_bytes() for name in names}, folder=folder)
+
+
+def parse_trained(contents: Mapping[str, bytes], *, folder: Path) -> Weights:
+    """Return the weights of files that have been read from a folder.
+
+    Raises:
+        UnexpectedModelError: A file is missing, or they do not belong together.
+    """
+    if missing := {TRAINED_FILE, CHARACTERS_FILE} - contents.keys():
+        raise UnexpectedModelError(f"{folder} has no {' and no '.join(sorted(missing))}")
+    model, text = contents[TRAINED_FILE], contents[CHARACTERS_FILE].decode("utf-8")
     characters = [BLANK, *text.removesuffix("\n").split("\n")]
     columns = onnx.load_from_string(model).graph.output[0].type.tensor_type.shape.dim[-1].dim_value
     if columns != len(characters):

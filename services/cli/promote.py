@@ -19,7 +19,7 @@ from app.engines.promotion import (
     read_promotions,
 )
 from app.engines.settings import ModelsSettings
-from app.engines.weights import EMBEDDED
+from app.engines.weights import EMBEDDED, UnexpectedModelError
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
 from services.cli.output import Output, cell, run, table
 from services.common.domain.errors import PermanentError
@@ -159,10 +159,13 @@ def rollback(*, by: By = "", reason: Why = "", as_json: AsJson = False) -> None:
                 "nothing was promoted: the embedded model is in service",
                 status=ExitStatus.REFUSED,
             )
-        return [
+        changed = [
             each.model_copy(update={"rolled_back": act}) if each is last else each
             for each in promotions
         ]
+        if target := in_service(changed):
+            _check_unchanged(target)
+        return changed
 
     async def work() -> ExitStatus:
         now = _change(take_back)
@@ -171,6 +174,16 @@ def rollback(*, by: By = "", reason: Why = "", as_json: AsJson = False) -> None:
         return ExitStatus.OK
 
     run(output, work)
+
+
+def _check_unchanged(target: Promotion) -> None:
+    """Refuse to put a model into service whose files are not those that were promoted."""
+    if (found := _find(target.model).content_hash) != target.content_hash:
+        raise CommandError(
+            f"{target.model} has changed: promoted was {target.content_hash}, found {found}",
+            status=ExitStatus.REFUSED,
+            hint=f"Copy its files back, or docreco models promote {EMBEDDED}.",
+        )
 
 
 def promotions_document() -> dict[str, Any]:
@@ -192,15 +205,14 @@ def promotions_document() -> dict[str, Any]:
 
 def _decide(name: str, exports: list[Path]) -> Decision:
     # Only here: they take a second to load
-    from app.engines.rapid import load_model, wanted_name  # noqa: PLC0415
+    from app.engines.rapid import load, load_model  # noqa: PLC0415
     from services.training.gate import HeldOut, decide  # noqa: PLC0415
     from services.training.lines import read_held_out  # noqa: PLC0415
 
     try:
         held_out = [HeldOut(folder.name, read_held_out(folder)) for folder in exports]
-        candidate, current = (load_model(each, threads=1) for each in (name, wanted_name()))
-        return decide(candidate, current, held_out)
-    except (PermanentError, PromotionError, OSError) as error:
+        return decide(load_model(name, threads=1), load(threads=1), held_out)
+    except (PermanentError, PromotionError, UnexpectedModelError, OSError) as error:
         raise CommandError(str(error), status=ExitStatus.REFUSED) from error
 
 

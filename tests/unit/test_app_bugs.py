@@ -15,6 +15,7 @@ from app.metrics import OcrMetrics
 from app.predictor import Predictor
 from app.queueing import WorkQueue
 from tests.support.images import line_image
+from tests.support.running_ocr_api import FakeEngine, until
 
 
 class BrokenEngine:
@@ -85,6 +86,29 @@ async def test_bug_is_counted_and_a_refusal_is_not_a_bug() -> None:
             with pytest.raises(ZeroDivisionError):
                 await predictor.predict(line_image("a"))
             assert bugs() == count
+
+
+async def test_fallback_is_served_until_the_model_can_be_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.predictor.CHECK_SECONDS", 0.01)
+    copied = list[FakeEngine]()
+    predictor = Predictor(
+        lambda: copied[0],
+        str,
+        WorkQueue(threads=1, max_waiting=1, max_wait_seconds=1),
+        OcrMetrics(CollectorRegistry(), low_score_threshold=0.5),
+        threads=1,
+        max_image_pixels=1_000_000,
+        fall_back=lambda: FakeEngine(model_version="earlier"),
+    )
+
+    async with predictor.running(wait_for_model=True):
+        await predictor.check()
+        assert predictor.model["model_version"] == "earlier"
+        assert "IndexError" in predictor.model["problem"]
+        copied.append(FakeEngine(model_version="new"))
+        await until(lambda: predictor.model == {"engine": "fake", "model_version": "new"})
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from app.engines.base import Reading
 from app.engines.calibration import Calibration, Temperature
-from app.engines.loading import load_engine, wanted_model
+from app.engines.loading import load_engine, load_fallback, wanted_model
 from app.engines.model_record import Change, ModelRecord, Rates, read_record, write_record
-from app.engines.promotion import POINTER
+from app.engines.promotion import POINTER, PromotionError
 from app.engines.weights import load_weights, write_trained
 from app.images import Pixels
 from services.cli.main import app
@@ -105,6 +105,31 @@ def test_embedded_model_can_be_promoted_and_a_setting_overrules(
     monkeypatch.setenv("OCR_MODEL", "lines-2")
     assert load_engine("rapidocr").model_version.startswith("lines-2@")
     assert [each.name for each in models.iterdir() if each.name.startswith(".")] == []
+
+
+def test_files_that_were_not_promoted_are_not_served(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fallback() -> str:
+        engine = load_fallback("rapidocr")
+        assert engine is not None
+        return engine.model_version
+
+    for name in ("lines-1", "lines-2"):
+        docreco("promote", name, *FORCED)
+    (models / "lines-2/more.txt").touch()
+    with pytest.raises(PromotionError, match="lines-2 has changed"):
+        load_engine("rapidocr")
+    assert fallback().startswith("lines-1@")
+
+    (models / "lines-1/more.txt").touch()
+    assert "lines-1 has changed" in docreco("rollback", status=4)
+    assert listed()["in_service"] == "lines-2"
+    assert fallback().startswith("ppocrv6-small-latin@")
+    (models / POINTER).write_text("{")
+    assert fallback().startswith("ppocrv6-small-latin@")
+    monkeypatch.setenv("OCR_MODEL", "missing")
+    assert load_fallback("rapidocr") is None
 
 
 @pytest.mark.parametrize("path", ["{0}/other/lines-1", "../other/lines-1", "./lines-1", "."])
