@@ -19,6 +19,8 @@ from services.common.download.urls import spellings
 REJECTED = "rejected"
 KEPT = 1000
 """Limit of rows listed in the result; further ones are counted."""
+FEW = 20
+"""Names searched by their end one by one; for more, all names that are paths are read once."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -63,7 +65,9 @@ class Finder:
     bucket: str
     collection: str | None
     _paths: dict[str, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
-    """Names that are paths with their documents, by the last part; read when first asked for."""
+    """Names that are paths with their documents, by the last part; read after ``FEW`` ends."""
+    _ends: dict[str, list[str]] = field(default_factory=dict)
+    """Documents by the end of a name, of those searched one by one."""
 
     async def find(self, where: str) -> _Found:
         """Find documents by URL, key, hash, name or the end of a name that is a path."""
@@ -79,6 +83,13 @@ class Finder:
         return _Found(named or await self._ids_by_end(where, limits), is_by_name=True)
 
     async def _ids_by_end(self, where: str, limits: Limits) -> list[str]:
+        if where in self._ends:
+            return self._ends[where]
+        if len(self._ends) < FEW:
+            pattern = f"/{re.escape(where)}$"
+            ending = ImageFilter(limits, name_pattern=pattern, status=PRESENT)
+            self._ends[where] = await self._ids(ending, limit=2)
+            return self._ends[where]
         if not self._paths:
             self._paths[""] = set()
             paths = ImageFilter(limits, name_pattern="/", status=PRESENT)
@@ -89,8 +100,10 @@ class Finder:
         known = self._paths.get(where.rpartition("/")[2], ())
         return sorted({image for path, image in known if path.endswith(f"/{where}")})
 
-    async def _ids(self, where: ImageFilter) -> list[str]:
-        found = self.images.find(where, sort=[("_id", 1)], fields={"_id": 1})
+    async def _ids(self, where: ImageFilter, limit: int = 0) -> list[str]:
+        found = self.images.find(
+            where, sort=() if limit else [("_id", 1)], limit=limit, fields={"_id": 1}
+        )
         return [document.id async for document in found]
 
 
@@ -127,7 +140,7 @@ class Writer:
         is_known = False
         found = await self._finder.find(row.where)
         if found.is_by_name and len(found.ids) > 1:
-            detail = f"{len(found.ids)} images have this name: choose by --collection"
+            detail = "several images have this name: choose by --collection"
             self._note(Remark(row.line, REJECTED, row.where, detail, Code.AMBIGUOUS))
             return
         for document_id in found.ids:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from services.cli.annotation_writing import Finder
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.annotations import Outcome, to_annotation
 from tests.support.datasets import Collected, annotation, answer, docreco
@@ -202,6 +203,24 @@ async def test_annotation_written_while_the_document_changes_loses_nothing(
     assert texts == {str(number) for number in range(8)}
 
 
+@pytest.mark.parametrize("few", [0, 1, 20])
+async def test_end_of_a_path_finds_its_image(
+    collected: Collected, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr("services.cli.annotation_writing.FEW", few)
+    for number, name in enumerate(("x/a+b.png", "x/aab.png", "y/c.png", "z/c.png")):
+        source = {"kind": "archive", "collection": "march", "name": name, "batch_id": "b"}
+        await collected.add(f"{number}.png", "one", sources=[source])
+    finder = Finder(ImageRepository(collected.index.images), collected.store.bucket, "march")
+    found = {
+        name: (await finder.find(name)).ids for name in ("none", "a+b.png", "c.png", "z/c.png")
+    }
+    keys = {name: {each.rpartition("/")[2] for each in ids} for name, ids in found.items()}
+    assert keys.pop("none") == set()
+    assert keys == {"a+b.png": {"0.png"}, "c.png": {"2.png", "3.png"}, "z/c.png": {"3.png"}}
+    assert len(finder._paths) == (0 if few == 20 else 4)
+
+
 async def test_file_annotates_by_name_and_hash(collected: Collected, tmp_path: Path) -> None:
     def sources(collection: str, name: str) -> list[dict[str, str]]:
         return [{"kind": "archive", "collection": collection, "name": name, "batch_id": "b"}]
@@ -215,7 +234,9 @@ async def test_file_annotates_by_name_and_hash(collected: Collected, tmp_path: P
 
     told = await answer("annotate", file, "--by", "ada", status=1)
     assert (told["written"], told["rejected"]) == (2, 2)
-    assert "2 images have this name" in told["remarks"][0]["detail"]
+    assert [each["detail"] for each in told["remarks"]] == [
+        "several images have this name: choose by --collection"
+    ] * 2
     _, output = await docreco("annotate", file, "--dry-run")
     assert "2 rows name files by a name that several images have" in output
     assert "(lines/a.png, a.png)" in output
