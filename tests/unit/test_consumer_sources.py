@@ -59,6 +59,15 @@ def test_url_in_many_collections_is_no_placeholder() -> None:
     assert not document.placeholder
 
 
+def test_bytes_in_another_collection_are_another_source() -> None:
+    document = None
+    for number, collection in enumerate(("first", "second", "second")):
+        sent = Provenance(kind="api", collection=collection)
+        document = apply(document, number, sent)
+    assert document is not None
+    assert [each.collection for each in document.sources] == ["first", "second"]
+
+
 def test_source_that_comes_again_says_more_of_itself() -> None:
     url, document = origin(5, None), None
     for number, (late, details) in enumerate(

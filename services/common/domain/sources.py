@@ -67,7 +67,7 @@ def is_one_of(source: Source, known: Iterable[Source]) -> bool:
 
     It is if its URL or name is known in its collection; without metadata, if any source is known.
     """
-    if source.url is None and source.batch_id is None:
+    if source.url is None and source.batch_id is None and source.kind in {None, "console"}:
         return any(True for _ in known)
     return any(_identity(each) == _identity(source) for each in known)
 
