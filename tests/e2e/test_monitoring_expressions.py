@@ -11,12 +11,13 @@ import pytest
 import yaml
 from aiohttp import ClientSession, FormData, encode_basic_auth
 
-from services.common.adapters.object_store import ObjectStore
+from services.common.adapters.object_store import ObjectStore, sibling
 from tests.support import expressions
 from tests.support.expressions import Expression
 from tests.support.hastened import hasten
 from tests.support.images import draw_line, encode, line_image
 from tests.support.monitoring import Monitoring, open_monitoring
+from tests.support.pages import page_file
 from tests.support.pipeline import Client, Pipeline
 from tests.support.promql import selectors
 from tests.support.review import Person, image_of, open_person
@@ -43,6 +44,7 @@ NOT_PROVOKED = {
     "ReconcilerStale": "the reconciler would have to miss three passes",
     "RemovalsHeld": "the bucket would have to be lost",
     "EventsMissing": "MinIO would have to lose events",
+    "PagesNotSegmented": "the segmenter would have to be down",
 }
 """Alerts of which only the metrics are seen here; that they fire is in prometheus/tests."""
 
@@ -80,7 +82,8 @@ async def running(work: AsyncIterator[None]) -> AsyncIterator[None]:
 
 
 async def load(client: Client, site: WebSite, person: Person) -> AsyncIterator[None]:
-    """Submit new, known, missing and broken URLs, upload images, and annotate, without end."""
+    """Submit new, known, missing and broken URLs, upload images and pages, and annotate."""
+    pages = sibling(client.store, "pages")
     known = site.add_body(f"/known-{uuid4().hex}.png", line_image("known"))
     while True:
         text = uuid4().hex[:8]
@@ -91,6 +94,9 @@ async def load(client: Client, site: WebSite, person: Person) -> AsyncIterator[N
         await client.store.write(
             f"load/{text}.png", line_image(text), content_type="image/png", metadata={}
         )
+        # the same page each time, so that its lines cost the OCR API nothing
+        page = page_file(["A page under load"], ["in two columns"])
+        await pages.write(f"load/{text}.png", page, content_type="image/png", metadata={})
         task = await person.see("/queue")
         if image_of(task):
             await person.do(task, "save", text)

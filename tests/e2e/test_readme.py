@@ -53,13 +53,26 @@ async def run(block: str, pipeline: Pipeline, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("block", COMMANDS, ids=[block.split("\n")[0] for block in COMMANDS])
-async def test_example_works(block: str, pipeline: Pipeline, site: WebSite, tmp_path: Path) -> None:
+async def test_example_works(
+    block: str, pipeline: Pipeline, client: Client, site: WebSite, tmp_path: Path
+) -> None:
     url = site.add_body("/a.png", png(1))
+    if "--collection letters" in block:
+        await add_letter(client, url)
     (tmp_path / "urls.csv").write_text(f"url,annotation\n{url},industrie\n")
     with ZipFile(tmp_path / "scans.zip", "w") as archive:
         archive.writestr("a.png", png(1))
 
     assert await run(block, pipeline, tmp_path)
+
+
+async def add_letter(client: Client, url: str) -> None:
+    """Add an annotated image of 1916 to the collection of an example."""
+    letter = {"url": url, "annotation": "industrie", "year": 1916}
+    batch = {"items": [letter], "collection": "letters"}
+    async with client.fetcher.post("/batches", json=batch) as response:
+        assert response.status == 202, await response.text()
+    await client.document({"sources.collection": "letters", "status": "predicted"})
 
 
 async def test_image_of_the_first_example_enters_the_pipeline(
