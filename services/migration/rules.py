@@ -1,21 +1,18 @@
 """Today's form of documents that earlier versions wrote: pure decisions."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import reduce
 from typing import Any
-from urllib.parse import unquote
 
 from services.common.domain.image import ImageDocument
 from services.common.domain.provenance import (
     DEFAULT_COLLECTION,
     PLACEHOLDER_SOURCES,
     Provenance,
-    SourceKind,
 )
 from services.common.domain.records import Annotation, Source
 from services.common.domain.redaction import beginning
-from services.common.domain.sources import completed, to_source, with_source
+from services.common.domain.sources import FETCHED_KINDS, completed, kind_of, to_source, with_source
 
 Fields = dict[str, Any]
 Collections = Mapping[str, str]
@@ -28,6 +25,7 @@ OUTDATED_IMAGE: Fields = {
         {"revision": {"$exists": False}},
         {"sources_count": {"$exists": False}},
         {"sources.fetched_at": {"$exists": True}},
+        {"sources": {"$elemMatch": {"kind": {"$in": [*FETCHED_KINDS]}, "collection": None}}},
         {"sources.kind": {"$exists": False}, "key": {"$not": {"$regex": "^fetched/"}}},
         {"annotation.by": {"$regex": "^batch:"}, "annotation.how": {"$exists": False}},
     ]
@@ -71,24 +69,26 @@ def image_today(image: ImageDocument, collections: Collections) -> ImageDocument
     return after.having(placeholder=True) if is_placeholder else after
 
 
-def kind_of(url: str) -> tuple[SourceKind, str | None]:
-    """Return the kind of a source URL, and the name of a member: only theirs had a fragment."""
-    _, _, member = url.partition("#")
-    return ("archive", unquote(member)) if member else ("url", None)
-
-
 def _source_today(source: Source, image: ImageDocument, collections: Collections) -> Source | None:
     if source.kind is not None:
-        return source
+        return _of_collection(source, collections)
     at = source.came_at
     origin = Provenance(source.url, source.batch_id, fetched_at=at)
     if (stored_at := image.stored_at or image.indexed_at) is not None:
         origin = completed(origin, image.key, stored_at)
-    if source.url is not None and origin.kind == "url":
-        kind, name = kind_of(source.url)
-        collection = collections.get(source.batch_id or "", DEFAULT_COLLECTION)
-        origin = replace(origin, kind=kind, name=name, collection=collection)
-    return to_source(origin)
+    made = to_source(origin)
+    return made and _of_collection(made, collections)
+
+
+def _of_collection(source: Source, collections: Collections) -> Source:
+    """Complete a source that was read from an object of before there were collections."""
+    if source.collection or source.kind not in FETCHED_KINDS:
+        return source
+    collection = collections.get(source.batch_id or "", DEFAULT_COLLECTION)
+    kind, name = kind_of(source.url or "")
+    if kind == "archive":
+        return source.having(kind=kind, name=source.name or name, collection=collection)
+    return source.having(collection=collection)
 
 
 def _annotation_today(annotation: Annotation) -> Annotation:

@@ -1,6 +1,7 @@
 """``docreco migrate`` of ``tests/support/older_store.jsonl``, which two earlier versions wrote."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from bson import json_util
 
 from services.common.adapters.documents import schema_of
+from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.mongo import (
     Collection,
     Database,
@@ -16,10 +18,12 @@ from services.common.adapters.mongo import (
     Filter,
 )
 from services.common.domain.batch_item import BatchItem
+from services.common.domain.sources import to_source
 from services.common.runtime.settings import MongoSettings
 from services.fetcher.batches.ledger import Ledger
 from services.migration import migration
 from services.migration.migration import Migration, Report
+from tests.factories import event
 from tests.support.datasets import answer, docreco
 
 pytestmark = pytest.mark.integration
@@ -198,3 +202,25 @@ async def test_same_url_is_unchanged_after_a_migration(store: Database) -> None:
 
     assert earlier is not None
     assert earlier.collection in {"default", "march"}
+
+
+async def test_object_of_an_earlier_version_gets_its_collection(store: Database) -> None:
+    url = "http://a.test/scans.zip#lines/%C3%A9.png"
+    said = {"source-url": url, "batch-id": OLD, "fetched-at": "2026-11-24T12:00:00+00:00"}
+    late = replace(event(), key="fetched/bb/old.png", metadata=said)
+    items = FetchedItems(store.fetches)
+    before = to_source(await items.provenance_of(late, is_last_attempt=False))
+    await Migration(store).run()
+    where = {"_id": "raw/fetched/bb/old.png"}
+    assert before is not None
+    await store.images.update_one(where, {"$set": {"sources": [before.to_mongo()]}})
+
+    report = await Migration(store).run()
+
+    assert counted(report)["images"] == (1, 1)
+    known = to_source(await items.provenance_of(late, is_last_attempt=False))
+    image = await store.images.find_one(where)
+    assert image is not None
+    assert known is not None
+    assert [known.to_mongo()] == image["sources"]
+    assert (known.kind, known.collection, known.name) == ("archive", "default", "lines/é.png")

@@ -17,7 +17,7 @@ from services.common.domain.batch_item import BatchItem
 from services.common.domain.errors import TransientError
 from services.common.domain.events import ObjectEvent
 from services.common.domain.provenance import Provenance, from_metadata
-from services.common.domain.sources import completed
+from services.common.domain.sources import FETCHED_KINDS, completed
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -51,7 +51,12 @@ class FetchedItems:
         """
         provenance = from_metadata(event.metadata)
         if provenance.fetch_id is None:
-            return completed(provenance, event.key, event.occurred_at)
+            known = completed(provenance, event.key, event.occurred_at)
+            if known.kind in FETCHED_KINDS and known.batch_id and not known.collection:
+                where = {"key": event.key, "batch_id": known.batch_id}
+                if (found := await self._collection.find_one(where)) is not None:
+                    known = replace(known, collection=typed(BatchItem, found).collection)
+            return known
         item = await self.get(provenance.fetch_id)
         if item is None:
             if is_last_attempt:  # index the object without its source

@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+from urllib.parse import unquote
 
 from services.common.domain.details import NO_DETAILS, Details
-from services.common.domain.provenance import UPLOADS, Provenance
+from services.common.domain.provenance import UPLOADS, Provenance, SourceKind
 from services.common.domain.records import Source
 
 MOST_SOURCES = 1000
@@ -22,8 +23,16 @@ MOST_SOURCES = 1000
 
 COLLECTED, FETCHED = "api/", "fetched/"
 """Key prefixes of objects stored by the OCR API and the fetcher."""
+FETCHED_KINDS = ("url", "archive")
+"""Kinds of sources that earlier versions wrote without their collection."""
 _OF_REVIEW_PAGE = re.compile(r"uploads/[0-9a-f]{64}\.[a-z]+")
 """Keys made by the review page of earlier versions."""
+
+
+def kind_of(url: str) -> tuple[SourceKind, str | None]:
+    """Return the kind of a source URL, and the name of a member: only theirs had a fragment."""
+    _, _, member = url.partition("#")
+    return ("archive", unquote(member)) if member else ("url", None)
 
 
 def completed(provenance: Provenance, key: str, at: datetime) -> Provenance:
@@ -35,7 +44,8 @@ def completed(provenance: Provenance, key: str, at: datetime) -> Provenance:
     if key.startswith(COLLECTED):
         return replace(provenance, kind="api", collection=provenance.collection or "api")
     if provenance.source_url is not None:
-        return replace(provenance, kind="url")
+        kind, name = kind_of(provenance.source_url)
+        return replace(provenance, kind=kind, name=provenance.name or name)
     if key.startswith(FETCHED):
         return provenance
     if _OF_REVIEW_PAGE.fullmatch(key):
