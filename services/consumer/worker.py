@@ -5,6 +5,7 @@ See docs/decisions/0002-at-least-once-and-idempotent.md.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -143,17 +144,22 @@ class Worker:
                 return "ignored"
 
     async def _earlier(self, event: ObjectEvent) -> list[Provenance]:
-        """Return the earlier sources of an object that has no document yet.
+        """Return the earlier sources of an object that has no document yet, or was removed.
 
         MinIO may lose an event when it is killed, and documents may be lost. The fetcher writes
         equal bytes of another URL to the same key, whose event does not mention the first URL.
+        What a removal erased of the sources comes back; texts only do from their tombstones.
         """
-        if not event.key.startswith(FETCHED_PREFIXES) or await self._images.get(event.document_id):
+        if not event.key.startswith(FETCHED_PREFIXES):
+            return []
+        document = await self._images.get(event.document_id)
+        if document is not None and document.status != "removed":
             return []
         found = await self._fetches.that_stored(
             event.key, before=event.occurred_at, limit=MOST_SOURCES
         )
-        return [item.provenance(item.finished_at) for item in found]
+        known = [item.provenance(item.finished_at) for item in found]
+        return known if document is None else [replace(each, annotation=None) for each in known]
 
     async def _stored(
         self, event: ObjectEvent, known: Sequence[Provenance], *, is_inferred: bool

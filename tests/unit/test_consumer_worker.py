@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from services.common.adapters.mongo import Collection
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.retry_policy import Delivery
 from services.common.adapters.synthetic_events import removed_notification, stored_notification
+from services.common.domain.batch_item import BatchItem
 from services.common.domain.errors import (
     ForeignEventError,
     ObjectNotFoundError,
@@ -25,6 +27,7 @@ from services.common.domain.jobs import job_for
 from services.common.domain.objects import ObjectInfo, ObjectTooLargeError, StoredObject
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.domain.records import Annotation
+from services.common.domain.sources import to_source
 from services.consumer.ocr_client import OcrAnswer
 from services.consumer.worker import Worker
 
@@ -113,14 +116,17 @@ class Documents(ImageRepository):
         return True
 
 
-class Nothing:
-    """A collection without documents."""
+class Found:
+    """A collection that finds these documents."""
+
+    def __init__(self) -> None:
+        self.found: list[dict[str, Any]] = []
 
     async def find_one(self, _: object) -> None:
         return None
 
     async def find(self, *_: object, **__: object) -> Any:
-        for each in list[Any]():
+        for each in self.found:
             yield each
 
 
@@ -129,12 +135,13 @@ class Bench:
 
     def __init__(self) -> None:
         self.store, self.ocr, self.documents = Store(), OcrApi(), Documents()
+        self.fetches = Found()
         self.worker = Worker(
             store=cast("ObjectStore", self.store),
             recogniser=self.ocr,
             images=self.documents,
-            fetches=FetchedItems(cast("Collection", Nothing())),
-            forgotten=Forgotten(cast("Collection", Nothing())),
+            fetches=FetchedItems(cast("Collection", self.fetches)),
+            forgotten=Forgotten(cast("Collection", Found())),
             max_object_bytes=LIMIT,
         )
 
@@ -205,6 +212,26 @@ async def test_removal_erases_what_was_read(bench: Bench) -> None:
 
     image = bench.documents.image
     assert (image.status, image.prediction) == ("removed", None)
+
+
+async def test_image_that_comes_back_is_of_its_group_again(bench: Bench) -> None:
+    key, url = "fetched/aa/a.png", "http://a.test/a.png"
+    item = BatchItem(
+        id="b/1", batch_id="b", source_url=url, collection="c", group="g", annotation="text"
+    )
+    source = to_source(item.provenance(NOW))
+    assert source is not None
+    bench.documents.stored[f"raw/{key}"] = ImageDocument(
+        id=f"raw/{key}", status="removed", sources=(source.having(group=None),)
+    )
+    bench.store.contents[key] = IMAGE
+    bench.fetches.found = [item.to_mongo()]
+    info = replace(bench.store.info(), key=key)
+
+    await bench.worker.handle(Delivery(stored_notification("raw", info, sequencer="10")))
+
+    image = bench.documents.stored[f"raw/{key}"]
+    assert (image.status, image.sources, image.annotation) == ("predicted", (source,), None)
 
 
 async def test_annotation_written_meanwhile_stays_and_nothing_is_read_again(bench: Bench) -> None:
