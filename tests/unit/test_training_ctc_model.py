@@ -65,7 +65,8 @@ def test_trained_weights_are_served_by_the_default_engine(
                 parameter.add_(torch.full_like(parameter, 1e-3))
     model.network.eval()
     write_trained(tmp_path, model.export())
-    monkeypatch.setenv("OCR_MODEL", str(tmp_path))
+    monkeypatch.setenv("OCR_MODELS", str(tmp_path.parent))
+    monkeypatch.setenv("OCR_MODEL", tmp_path.name)
     trained = load_engine("rapidocr")
     assert isinstance(trained, RapidEngine)
 
