@@ -68,6 +68,15 @@ def test_bytes_in_another_collection_are_another_source() -> None:
     assert [each.collection for each in document.sources] == ["first", "second"]
 
 
+def test_url_is_a_source_of_each_batch_that_had_it() -> None:
+    document = None
+    for number, batch in enumerate(("b1", "b2", "b2")):
+        document = apply(document, number, origin(0, None, batch))
+    assert document is not None
+    assert [each.batch_id for each in document.sources] == ["b1", "b2"]
+    assert document.sources_count == 2
+
+
 def test_source_that_comes_again_says_more_of_itself() -> None:
     url, document = origin(5, None), None
     for number, (late, details) in enumerate(

@@ -75,11 +75,12 @@ def to_source(provenance: Provenance) -> Source | None:
 def is_one_of(source: Source, known: Iterable[Source]) -> bool:
     """Return whether a source is a duplicate.
 
-    It is if its URL or name is known in its collection; without metadata, if any source is known.
+    It is if its URL or name is known in its collection and batch; without metadata, if any source is known.
     """
     if source.url is None and source.batch_id is None and source.kind in {None, "console"}:
         return any(True for _ in known)
-    return any(_identity(each) == _identity(source) for each in known)
+    same = [each.batch_id for each in known if _identity(each) == _identity(source)]
+    return bool(same) and (source.batch_id is None or source.batch_id in same)
 
 
 def with_details(known: tuple[Source, ...], source: Source) -> tuple[Source, ...]:
