@@ -75,7 +75,8 @@ def to_source(provenance: Provenance) -> Source | None:
 def is_one_of(source: Source, known: Iterable[Source]) -> bool:
     """Return whether a source is a duplicate.
 
-    It is if its URL or name is known in its collection and batch; without metadata, if any source is known.
+    It is if its URL or name is known in its collection and batch; without metadata, if any
+    source is known.
     """
     if source.url is None and source.batch_id is None and source.kind in {None, "console"}:
         return any(True for _ in known)
