@@ -17,7 +17,7 @@ from services.common.domain.batch_item import BatchItem
 from services.common.domain.errors import TransientError
 from services.common.domain.events import ObjectEvent
 from services.common.domain.provenance import Provenance, from_metadata
-from services.common.domain.sources import FETCHED_KINDS, completed
+from services.common.domain.sources import FETCHED, FETCHED_KINDS, completed
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -52,7 +52,8 @@ class FetchedItems:
         provenance = from_metadata(event.metadata)
         if provenance.fetch_id is None:
             known = completed(provenance, event.key, event.occurred_at)
-            if known.kind in FETCHED_KINDS and known.batch_id and not known.collection:
+            is_outdated = known.kind in FETCHED_KINDS and not known.collection
+            if is_outdated and known.batch_id and event.key.startswith(FETCHED):
                 where = {"key": event.key, "batch_id": known.batch_id}
                 if (found := await self._collection.find_one(where)) is not None:
                     known = replace(known, collection=typed(BatchItem, found).collection)
