@@ -130,7 +130,7 @@ async def test_document_out_of_shape_leaves_the_last_count_and_ends_nothing(
 ) -> None:
     await index.images.insert(document("a", "ab", "ab"))
     await count_and_publish(ImageRepository(index.images), BUCKET)
-    await index.images.insert(document("b", "ab", annotation={"text": 7}))
+    await index.images.insert(document("b", "ab", annotation={"text": 7, "quality": "ok"}))
 
     assert not await count_and_publish(ImageRepository(index.images), BUCKET)
 

@@ -186,6 +186,7 @@ async def running_fetcher(
     surroundings: Surroundings,
     *,
     idle_timeout_seconds: float = 30.0,
+    total_timeout_seconds: float = 30.0,
     archives: ArchiveSettings | None = None,
     **changes: Any,
 ) -> AsyncIterator[aiohttp.ClientSession]:
@@ -200,7 +201,7 @@ async def running_fetcher(
         downloads=DownloadSettings(
             allowed_private_networks=(ip_network("127.0.0.0/8"),),
             idle_timeout_seconds=idle_timeout_seconds,
-            total_timeout_seconds=600.0,
+            total_timeout_seconds=total_timeout_seconds,
             max_item_bytes=256 * 1024,
         ),
         archives=archives or ArchiveSettings(),
