@@ -16,6 +16,7 @@ from typing import Literal
 
 from app.engines.lines import Batch, Probabilities
 from app.engines.settings import RapidSettings
+from services.common.adapters.openvino_cpu import compile_model
 
 Runtime = Callable[[Batch], Probabilities]
 """Computes one line (thread-safe)."""
@@ -131,12 +132,8 @@ def open_onnxruntime(model: bytes) -> Runtime:
 
 def open_openvino(model: bytes, precision: Literal["f32", "bf16"], *, threads: int) -> Runtime:
     """Load a model into OpenVINO, with explicit precision: its default varies by processor."""
-    import openvino  # noqa: PLC0415  only the runtime in use is loaded
-
-    core = openvino.Core()
-    compiled = core.compile_model(
-        core.read_model(model),
-        "CPU",
+    compiled = compile_model(
+        model,
         {
             "PERFORMANCE_HINT": "THROUGHPUT",
             "NUM_STREAMS": threads,

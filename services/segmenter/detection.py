@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from services.common.adapters.openvino_cpu import compile_model
 from services.common.domain.page import Quad
 from services.segmenter.joining import Box, join_pieces
 
@@ -103,17 +104,9 @@ def load_detector(*, longest_side: int) -> PaddleDetector:
     Raises:
         FileNotFoundError: The wheel does not hold them; nothing is downloaded instead.
     """
-    import openvino  # noqa: PLC0415  not needed for the geometry
-
     cv2.setNumThreads(1)  # the caller's threads are the parallelism
-    core = openvino.Core()
-    compiled = core.compile_model(
-        core.read_model(_model_path()),
-        "CPU",
-        {
-            "INFERENCE_NUM_THREADS": 1,
-            "INFERENCE_PRECISION_HINT": "f32",  # the default depends on the processor
-        },
+    compiled = compile_model(
+        _model_path(), {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     )
 
     def compute(batch: NDArray[np.float32]) -> ProbabilityMap:
