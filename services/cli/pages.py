@@ -11,7 +11,8 @@ from services.common.adapters.mongo import open_index
 from services.common.adapters.page_repository import PageFilter, PageRepository
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import ImageFilter
-from services.common.domain.page import Line, PageDocument, PageStatus
+from services.common.domain.page import Line
+from services.common.domain.page_document import PageDocument, PageStatus
 from services.common.runtime.settings import MongoSettings, S3Settings
 
 app = typer.Typer(no_args_is_help=True, help="Show pages and their lines.")

@@ -121,14 +121,14 @@ def stored(
         # Outdated, but its source is still recorded
         return Decision("stale", _with_late_text(sourced, event, provenance, now))
     if reading is not None and reading.is_forgotten:
-        return refused(_after_event(sourced, event, now), reading, now)
+        return refused(sourced.after_write(event, now), reading, now)
     annotations = document.annotations
     if reading is not None:
         annotations = _of_bytes(document, reading, kept, now)
     annotations = annotations.with_given(provenance, now)
     if sourced.placeholder:
         annotations = annotations.without_dispute(now)
-    after = _after_event(sourced.with_annotations(annotations), event, now)
+    after = sourced.with_annotations(annotations).after_write(event, now)
     if document.removed_at is not None:
         after = after.having(removed_at=None)
     if reading is None:
@@ -145,22 +145,9 @@ def removed(document: ImageDocument, event: ObjectEvent, now: datetime) -> Decis
         return Decision("stale", document)
     if not document.exists and event.key.endswith("/"):
         return Decision("folder", document)
-    after = (
-        document.without_history()
-        .without_annotations()
-        .having(
-            bucket=event.bucket,
-            key=event.key,
-            sequencer=event.sequencer,
-            status="removed",
-            removed_at=event.occurred_at,
-            prediction=None,
-            error=document.error if document.is_refused else None,
-            indexed_at=now,
-        )
-    )
-    after = after.having(sources=after.sources)  # also where there are none
-    return Decision("removed", after)
+    error = document.error if document.is_refused else None
+    erased = document.without_history().without_annotations().having(prediction=None, error=error)
+    return Decision("removed", erased.after_removal(event, now))
 
 
 def refused(document: ImageDocument, reading: Reading, now: datetime) -> Decision[Code]:
@@ -228,17 +215,6 @@ def _of_bytes(
     if document.exists and document.sha256 != reading.sha256:
         annotations = annotations.of_other_bytes(now)
     return annotations.or_else(kept)
-
-
-def _after_event(document: ImageDocument, event: ObjectEvent, now: datetime) -> ImageDocument:
-    return document.having(
-        bucket=event.bucket,
-        key=event.key,
-        sequencer=event.sequencer,
-        uploaded_by=event.uploaded_by,
-        stored_at=event.occurred_at,
-        indexed_at=now,
-    )
 
 
 def _with_late_text(

@@ -13,7 +13,8 @@ from services.common.adapters.rabbitmq.retry_policy import (
     PAGE_QUEUES,
     Queues,
 )
-from services.common.domain.page import PAGES_BUCKET, PageDocument
+from services.common.domain.page import PAGES_BUCKET
+from services.common.domain.page_document import PageDocument
 from services.common.runtime.settings import AmqpSettings
 from services.erasure.pages import find_pages, keys_of_lines, prove_pages, remove_pages
 from services.erasure.removal import (

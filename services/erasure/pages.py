@@ -13,7 +13,7 @@ from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.adapters.synthetic_events import ORIGIN_HEADER, removed_notification
 from services.common.domain.image_filter import ImageFilter
-from services.common.domain.page import PageDocument
+from services.common.domain.page_document import PageDocument
 from services.common.download.urls import spellings
 from services.common.runtime.settings import AmqpSettings
 from services.erasure.removal import ORIGIN, POLL_SECONDS

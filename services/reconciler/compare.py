@@ -8,7 +8,7 @@ from typing import NamedTuple
 from services.common.adapters.synthetic_events import time_of
 from services.common.domain.image import ImageDocument
 from services.common.domain.objects import ObjectInfo
-from services.common.domain.page import PageDocument
+from services.common.domain.page_document import PageDocument
 
 Document = ImageDocument | PageDocument
 

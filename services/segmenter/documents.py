@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
 from services.common.domain.events import ObjectEvent
-from services.common.domain.page import Line, PageDocument, Run
+from services.common.domain.page import Line, Run
+from services.common.domain.page_document import PageDocument
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Rejection
-from services.common.domain.sources import is_one_of, to_source, with_source
 from services.segmenter.merging import Merged
 from services.segmenter.provenance import group_of, part_of
 
@@ -77,15 +77,6 @@ def is_up_to_date(page: PageDocument, event: ObjectEvent, version: str) -> bool:
     return page.rendered is not None or bool(page.runs and page.runs[-1].version == version)
 
 
-def sourced(page: PageDocument, provenance: Provenance) -> PageDocument:
-    """Add a source, unless it is known."""
-    source = to_source(provenance)
-    if source is None or is_one_of(source, page.sources):
-        return page.having(sources=page.sources, sources_count=page.sources_count)
-    count = max(page.sources_count, len(page.sources)) + 1
-    return page.having(sources=with_source(page.sources, source), sources_count=count)
-
-
 def stored(
     page: PageDocument,
     event: ObjectEvent,
@@ -102,18 +93,11 @@ def stored(
         read: The bytes and results; None if ``is_up_to_date`` is True.
         now: The time.
     """
-    after = sourced(page, provenance)
+    after = page.with_source(provenance)
     if event.is_older_than(page.sequencer):
         return Decision("stale", after if page.exists else page)
-    after = after.having(
-        bucket=event.bucket,
-        key=event.key,
-        sequencer=event.sequencer,
-        uploaded_by=event.uploaded_by,
-        stored_at=event.occurred_at,
-        indexed_at=now,
-        group=group_of(event, provenance),
-        document=part_of(event),
+    after = after.after_write(event, now).having(
+        group=group_of(event, provenance), document=part_of(event)
     )
     if page.removed_at is not None:
         after = after.having(removed_at=None)
@@ -138,17 +122,8 @@ def removed(page: PageDocument, event: ObjectEvent, now: datetime) -> Decision:
         return Decision("stale", page)
     if not page.exists and event.key.endswith("/"):
         return Decision("folder", page)
-    after = _with(page, status="removed").having(
-        bucket=event.bucket,
-        key=event.key,
-        sequencer=event.sequencer,
-        removed_at=event.occurred_at,
-        indexed_at=now,
-        sources=page.sources,
-        runs=(),
-        ground_truth=None,
-    )
-    return Decision("removed", after)
+    erased = _with(page).having(runs=(), ground_truth=None)
+    return Decision("removed", erased.after_removal(event, now))
 
 
 def with_spared(page: PageDocument, sha256: str, lines: Sequence[Line]) -> Decision:

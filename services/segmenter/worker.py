@@ -27,7 +27,8 @@ from services.common.domain.errors import (
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.domain.image import FORGOTTEN
 from services.common.domain.objects import ObjectTooLargeError, StoredObject
-from services.common.domain.page import RENDERED, PageDocument
+from services.common.domain.page import RENDERED
+from services.common.domain.page_document import PageDocument
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Rejection
 from services.segmenter import documents

@@ -28,7 +28,8 @@ from services.common.adapters.synthetic_events import (
 )
 from services.common.domain.details import Details
 from services.common.domain.errors import ForeignEventError, PostponedError
-from services.common.domain.page import PageDocument, Quad
+from services.common.domain.page import Quad
+from services.common.domain.page_document import PageDocument
 from services.common.domain.provenance import Provenance, from_metadata, to_metadata
 from services.common.runtime.settings import S3Settings
 from services.erasure.pages import find_pages

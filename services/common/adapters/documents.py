@@ -14,7 +14,7 @@ from services.common.domain.batch import Batch
 from services.common.domain.batch_item import BatchItem
 from services.common.domain.errors import PermanentError
 from services.common.domain.image import ImageDocument
-from services.common.domain.page import PageDocument
+from services.common.domain.page_document import PageDocument
 from services.common.domain.records import Record
 
 T = TypeVar("T", bound=Record)

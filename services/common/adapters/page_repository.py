@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from services.common.adapters.mongo import Collection, Document
 from services.common.adapters.repository import Repository
-from services.common.domain.page import PageDocument, PageStatus
+from services.common.domain.page_document import PageDocument, PageStatus
 
 
 @dataclass(frozen=True)

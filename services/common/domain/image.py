@@ -9,23 +9,22 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Final, Generic, Literal, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import WithJsonSchema
+from typing_extensions import override
 
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import Outcome, Replaces, as_typed, collapse
 from services.common.domain.page import PageOfLine
 from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance
 from services.common.domain.records import (
+    EMPTY_IF_NULL,
     Annotation,
     How,
     Prediction,
     Quality,
-    Rejection,
-    Source,
-    StoredRecord,
     required,
 )
-from services.common.domain.sources import is_one_of, to_source, with_details, with_source
+from services.common.domain.stored_object import Count, StoredObject
 
 MOST_PREDICTIONS = 100
 """Limit of ``history``; ``history_count`` has none."""
@@ -36,9 +35,6 @@ FORGOTTEN: Final = "forgotten"
 
 Status = Literal["predicted", "rejected", "removed"]
 C = TypeVar("C")
-_EMPTY_IF_NULL = BeforeValidator(lambda value: () if value is None else value)
-_ZERO_IF_NULL = BeforeValidator(lambda value: 0 if value is None else value)
-Count = Annotated[int, _ZERO_IF_NULL]
 
 
 class Decision(NamedTuple, Generic[C]):
@@ -49,7 +45,7 @@ class Decision(NamedTuple, Generic[C]):
     """The new state; unchanged, nothing is written."""
 
 
-class ImageDocument(StoredRecord):
+class ImageDocument(StoredObject):
     """One object of the bucket: a document of ``images``.
 
     ``ImageDocument.absent`` stands for a missing document; fields that were not projected have
@@ -61,43 +57,23 @@ class ImageDocument(StoredRecord):
         *("status", "sequencer", "indexed_at"),
     )
 
-    bucket: str = ""
-    key: str = ""
-    etag: str | None = None
-    size: int | None = None
-    """Bytes."""
-    content_type: str | None = None
-    sha256: str | None = None
-    width: int | None = None
-    height: int | None = None
-    sources: Annotated[tuple[Source, ...], _EMPTY_IF_NULL] = ()
-    sources_count: Count = 0
-    """Number of sources, including those that the document does not store."""
     placeholder: bool = False
     """Whether very many URLs lead here, as to a logo or "photo unavailable"."""
     page: PageOfLine | None = None
     """Of a line: where on which page it was cut out."""
-    uploaded_by: str | None = None
-    """User of the event."""
-    stored_at: datetime | None = None
-    indexed_at: datetime | None = None
-    removed_at: datetime | None = None
     annotation: Annotation | None = None
-    annotation_history: Annotated[tuple[Annotation, ...], _EMPTY_IF_NULL] = ()
+    annotation_history: Annotated[tuple[Annotation, ...], EMPTY_IF_NULL] = ()
     annotation_history_count: Count = 0
     annotation_conflict: str | None = None
     prediction: Prediction | None = None
-    history: Annotated[tuple[Prediction, ...], _EMPTY_IF_NULL] = ()
+    history: Annotated[tuple[Prediction, ...], EMPTY_IF_NULL] = ()
     """Earlier predictions of the same bytes, oldest first."""
     history_count: Count = 0
     disagreement: float | None = None
     """Difference of the last two predictions, 0 to 1; None: equal."""
-    error: Rejection | None = None
     status: Annotated[
         Status | None, WithJsonSchema({"type": "string", "enum": get_args(Status)})
     ] = None
-    sequencer: str | None = None
-    """Of the latest event; older events never overwrite it."""
 
     @property
     def annotations(self) -> Annotations:
@@ -165,23 +141,14 @@ class ImageDocument(StoredRecord):
         """Return whether an annotation with these fields was reverted."""
         return any(each.undone_at and each.matches(**values) for each in self.annotation_history)
 
+    @override
     def with_source(self, provenance: Provenance, *, is_repeated: bool = False) -> Self:
-        """Add a source, unless it is known.
-
-        Args:
-            provenance: Of the event.
-            is_repeated: Whether this event is in the document already; otherwise a source that it
-                does not store is counted again.
-        """
-        count = max(self.sources_count, len(self.sources))
-        source = to_source(provenance)
-        is_known = source is not None and is_one_of(source, self.sources)
-        if source is None or is_known or (is_repeated and count > len(self.sources)):
-            known = self.sources if source is None else with_details(self.sources, source)
-            is_same = self.exists and known == self.sources
-            return self if is_same else self.having(sources=known, sources_count=count)
-        after = self.having(sources=with_source(self.sources, source), sources_count=count + 1)
-        is_placeholder = source.url is not None and len(set(after.urls)) > PLACEHOLDER_SOURCES
+        """Add a source, unless it is known; very many URLs make the image a placeholder."""
+        after = super().with_source(provenance, is_repeated=is_repeated)
+        is_new = after.sources_count > max(self.sources_count, len(self.sources))
+        is_placeholder = bool(
+            is_new and provenance.source_url and len(set(after.urls)) > PLACEHOLDER_SOURCES
+        )
         return after.having(placeholder=True) if is_placeholder else after
 
     def of_page(self, page: PageOfLine | None) -> Self:

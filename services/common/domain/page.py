@@ -7,12 +7,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 from urllib.parse import quote, unquote
 
-from pydantic import BeforeValidator, ValidationError, WithJsonSchema
+from pydantic import ValidationError
 
-from services.common.domain.records import Record, Rejection, Source, StoredRecord, required
+from services.common.domain.records import EMPTY_IF_NULL, Record, required
 
 Quad = tuple[int, int, int, int, int, int, int, int]
 """Four corners ``x, y`` of a line: top left, top right, bottom right, bottom left, as it reads."""
@@ -25,12 +25,10 @@ LINES = "lines/"
 RENDERED = "rendered/"
 """Key prefix of the pages of a PDF or TIFF, in the bucket of pages."""
 
-PageStatus = Literal["segmented", "rejected", "removed"]
 LineState = Literal["current", "superseded"]
 Mark = Literal["small", "tall"]
 """Suspicions that a line is not text: shorter than lines are high, or taller than wide."""
 
-_EMPTY_IF_NULL = BeforeValidator(lambda value: () if value is None else value)
 _PLACES = {"quad", "polygon", "baseline"}
 """Fields of a line that are coordinates."""
 _ID_DIGITS = 16
@@ -92,8 +90,8 @@ class Line(Record):
     run: str | None = None
     """``id`` of the run that first found it."""
     state: LineState = "current"
-    marks: Annotated[tuple[Mark, ...], _EMPTY_IF_NULL] = ()
-    superseded_by: Annotated[tuple[str, ...], _EMPTY_IF_NULL] = ()
+    marks: Annotated[tuple[Mark, ...], EMPTY_IF_NULL] = ()
+    superseded_by: Annotated[tuple[str, ...], EMPTY_IF_NULL] = ()
     """Lines of a later run in its place, where it is kept for its annotation."""
 
 
@@ -107,7 +105,7 @@ class TrueLine(Record):
     name: str | None = None
     """Its own id in the file."""
     region: str | None = None
-    tags: Annotated[tuple[str, ...], _EMPTY_IF_NULL] = ()
+    tags: Annotated[tuple[str, ...], EMPTY_IF_NULL] = ()
     text: str | None = None
     """As written, before any rule; None: the line is not transcribed."""
     problem: str | None = None
@@ -127,7 +125,7 @@ class GroundTruth(Record):
     """Name of the rules by which texts became annotations."""
     licence: str | None = None
     by: str | None = None
-    lines: Annotated[tuple[TrueLine, ...], _EMPTY_IF_NULL] = ()
+    lines: Annotated[tuple[TrueLine, ...], EMPTY_IF_NULL] = ()
 
 
 class PageOfLine(Record):
@@ -159,56 +157,6 @@ class PageOfLine(Record):
     tags: tuple[str, ...] | None = None
     polygon: Points | None = None
     baseline: Points | None = None
-
-
-class PageDocument(StoredRecord):
-    """One page: a document of ``pages``.
-
-    ``PageDocument.absent`` stands for a missing document; fields that were not projected have
-    their defaults. Also a PDF or TIFF of several pages has one, without lines.
-    """
-
-    model_config = required(
-        *("_id", "revision", "bucket", "key", "sources", "lines", "runs", "status"),
-        *("sequencer", "indexed_at"),
-    )
-
-    bucket: str = ""
-    key: str = ""
-    etag: str | None = None
-    size: int | None = None
-    """Bytes."""
-    content_type: str | None = None
-    sha256: str | None = None
-    width: int | None = None
-    height: int | None = None
-    document: PagePart | None = None
-    rendered: int | None = None
-    """Of a PDF or TIFF: number of its pages, each of which is a document of its own."""
-    group: str | None = None
-    """Unit of splits: the document, or as given by the importer."""
-    sources: Annotated[tuple[Source, ...], _EMPTY_IF_NULL] = ()
-    sources_count: Annotated[int, BeforeValidator(lambda value: value or 0)] = 0
-    uploaded_by: str | None = None
-    """User of the event."""
-    stored_at: datetime | None = None
-    indexed_at: datetime | None = None
-    removed_at: datetime | None = None
-    status: Annotated[
-        PageStatus | None, WithJsonSchema({"type": "string", "enum": get_args(PageStatus)})
-    ] = None
-    error: Rejection | None = None
-    runs: Annotated[tuple[Run, ...], _EMPTY_IF_NULL] = ()
-    lines: Annotated[tuple[Line, ...], _EMPTY_IF_NULL] = ()
-    ground_truth: GroundTruth | None = None
-    sequencer: str | None = None
-    """Of the latest event; older events never overwrite it."""
-
-    @property
-    def current(self) -> list[Line]:
-        """The lines of the page as it is segmented now, in reading order."""
-        lines = [line for line in self.lines if line.state == "current"]
-        return sorted(lines, key=lambda line: line.order)
 
 
 def line_id(points: Sequence[int], width: int, height: int) -> str:

@@ -8,10 +8,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 BY_BATCH = "batch:"
 """Prefix of ``Annotation.by`` of a list's text; other values are people."""
+
+
+EMPTY_IF_NULL = BeforeValidator(lambda value: () if value is None else value)
 
 
 class Record(BaseModel):

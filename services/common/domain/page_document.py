@@ -1,0 +1,42 @@
+"""Describe a page: the document of ``pages``."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import WithJsonSchema
+
+from services.common.domain.page import GroundTruth, Line, PagePart, Run
+from services.common.domain.records import EMPTY_IF_NULL, required
+from services.common.domain.stored_object import StoredObject
+
+PageStatus = Literal["segmented", "rejected", "removed"]
+
+
+class PageDocument(StoredObject):
+    """One page: a document of ``pages``.
+
+    ``PageDocument.absent`` stands for a missing document; fields that were not projected have
+    their defaults. Also a PDF or TIFF of several pages has one, without lines.
+    """
+
+    model_config = required(
+        *("_id", "revision", "bucket", "key", "sources", "lines", "runs", "status"),
+        *("sequencer", "indexed_at"),
+    )
+
+    document: PagePart | None = None
+    rendered: int | None = None
+    """Of a PDF or TIFF: number of its pages, each of which is a document of its own."""
+    group: str | None = None
+    """Unit of splits: the document, or as given by the importer."""
+    status: Annotated[
+        PageStatus | None, WithJsonSchema({"type": "string", "enum": get_args(PageStatus)})
+    ] = None
+    runs: Annotated[tuple[Run, ...], EMPTY_IF_NULL] = ()
+    lines: Annotated[tuple[Line, ...], EMPTY_IF_NULL] = ()
+    ground_truth: GroundTruth | None = None
+
+    @property
+    def current(self) -> list[Line]:
+        """The lines of the page as it is segmented now, in reading order."""
+        lines = [line for line in self.lines if line.state == "current"]
+        return sorted(lines, key=lambda line: line.order)
