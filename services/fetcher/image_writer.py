@@ -1,7 +1,7 @@
 """Write downloaded images to the store, unless they exist or are forgotten."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -9,6 +9,7 @@ from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.object_store import ObjectStore
 from services.common.domain.batch_item import BatchItem
 from services.common.domain.image import FORGOTTEN
+from services.common.domain.page import PageOfLine
 from services.common.domain.provenance import FETCH_ID, Provenance, to_metadata
 from services.common.download.errors import RefusedDownloadError
 from services.fetcher.batches.ledger import Ledger
@@ -40,14 +41,17 @@ class ImageWriter:
     forgotten: Forgotten
     redact: Callable[[str], str]
 
-    async def has(self, key: str | None) -> bool:
-        """Return whether an object exists."""
-        return key is not None and await self.store.head(key) is not None
+    async def add_batch(self, job: Job, earlier: BatchItem, page: PageOfLine | None = None) -> bool:
+        """Record another batch of an unchanged image; return False if the image is not stored.
 
-    async def has_image_of(self, job: Job, earlier: BatchItem | None, key: str) -> bool:
-        """Return whether the same image is stored, and a job adds nothing to it."""
-        is_same = earlier is not None and earlier.key == key and adds_nothing(job, earlier)
-        return is_same and await self.has(key)
+        See docs/decisions/0040-batches-of-unchanged-images.md.
+        """
+        found = await self.store.head(earlier.key) if earlier.key else None
+        if found is None or earlier.batch_id == job.batch_id:
+            return found is not None
+        # An event with the new source follows
+        kept = {name: text for name, text in found.metadata.items() if name == "annotation"}
+        return await self.store.write_metadata(found, await self._metadata(job, page, kept))
 
     async def as_stored(self, image: Image) -> Image:
         """Return a line of a page with its stored bytes.
@@ -55,7 +59,7 @@ class ImageWriter:
         Another version of the cutter gives other bytes, for which the annotation would not be
         valid.
         """
-        if image.line is None or not await self.has(image.key):
+        if image.line is None or await self.store.head(image.key) is None:
             return image
         stored = await self.store.read(image.key, max_bytes=len(image.content) + MAX_OTHER_BYTES)
         return replace(
@@ -77,6 +81,17 @@ class ImageWriter:
         await self.refuse_forgotten(job)  # it may have been blocked meanwhile
         if await self.forgotten.has_image(image.sha256):
             raise RefusedDownloadError(FORGOTTEN, _FORGOTTEN_IMAGE)
+        await self.store.write(
+            image.key,
+            image.content,
+            content_type=image.format.content_type,
+            metadata=await self._metadata(job, image.page),
+        )
+
+    async def _metadata(
+        self, job: Job, page: PageOfLine | None, needed: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """Return an object's metadata, after storing what does not fit."""
         provenance = Provenance(
             source_url=None if is_submitted(job.url) else self.redact(job.url),
             batch_id=job.batch_id,
@@ -88,19 +103,14 @@ class ImageWriter:
             name=job.name,
             details=job.details,
             by=job.by,
-            page=image.line.page.having(group=job.details.group) if image.line else None,
+            page=page and page.having(group=job.details.group),
         )
-        metadata = to_metadata(provenance)
+        metadata = to_metadata(provenance, needed)
         if FETCH_ID in metadata:  # before the object, as its consumer reads it at once
             await self.ledger.queue([job])
             if provenance.page is not None:
                 await self.ledger.note_page(job, provenance.page)
-        await self.store.write(
-            image.key,
-            image.content,
-            content_type=image.format.content_type,
-            metadata=metadata,
-        )
+        return metadata
 
 
 def adds_nothing(job: Job, earlier: BatchItem) -> bool:

@@ -5,6 +5,7 @@ import hashlib
 from dataclasses import dataclass
 
 from services.common.domain.image_formats import ImageFormat, sniff
+from services.common.domain.page import PageOfLine
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
@@ -26,6 +27,11 @@ class Image:
     validators: Validators | None = None
     line: CutLine | None = None
     """Its page and position; None: it is not a line of a page."""
+
+    @property
+    def page(self) -> PageOfLine | None:
+        """Of a line: where it was cut out."""
+        return self.line.page if self.line else None
 
     @property
     def key(self) -> str:

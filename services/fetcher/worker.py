@@ -122,9 +122,7 @@ class Worker:
         A dispatcher that is killed before it writes its position publishes a page again. Such a
         duplicate looks new, and would replace a later annotation.
         """
-        if earlier.id == job.fetch_id:
-            return False
-        return adds_nothing(job, earlier) or await self._is_queued(job)
+        return earlier.id != job.fetch_id and await self._is_queued(job)
 
     async def _finish(self, job: Job, earlier: BatchItem | None, delivery: Delivery) -> str:
         result, attempts = await self._attempt(job, earlier, delivery)
@@ -182,7 +180,7 @@ class Worker:
                     await self._source.get(job.url, validators=Validators(**earlier.validators))
                 )
             except NotModifiedError as answer:
-                if await self._writer.has(earlier.key):
+                if await self._writer.add_batch(job, earlier):
                     return answer
         return await self._writer.as_stored(await to_image(await self._source.get(job.url)))
 
@@ -193,7 +191,8 @@ class Worker:
         if isinstance(image, NotModifiedError):
             return _not_modified(image, earlier)
         code: DoneCode = "stored"
-        if await self._writer.has_image_of(job, earlier, image.key):
+        is_same = earlier and earlier.key == image.key and adds_nothing(job, earlier)
+        if earlier and is_same and await self._writer.add_batch(job, earlier, image.page):
             code = "unchanged"
         elif await self._cancellations.is_cancelled(job.batch_id):
             return CANCELLED

@@ -216,6 +216,9 @@ async def test_same_list_again_asks_only_whether_anything_changed(
             batch_id = (await submit(api, url))["batch_id"]
             await wait_done(api, batch_id)
             outcomes.append((await items_by_url(api, batch_id))[url])
+            info = await surroundings.store.head(outcomes[0]["key"])
+            assert info is not None
+            assert info.metadata["batch-id"] == batch_id
         key = outcomes[0]["key"]
         await surroundings.store.delete(key)
         batch_id = (await submit(api, url))["batch_id"]

@@ -127,7 +127,7 @@ async def test_annotation_too_long_for_a_header_is_found_by_its_fetch_id(
     assert fetch["annotation"] == annotation
 
 
-async def test_same_list_again_is_unchanged_and_writes_nothing(
+async def test_same_list_again_is_unchanged_and_adds_its_batch(
     api: aiohttp.ClientSession, site: WebSite, surroundings: Surroundings
 ) -> None:
     urls = [site.add_body(f"/{number}", png(number)) for number in range(3)]
@@ -141,8 +141,14 @@ async def test_same_list_again_is_unchanged_and_writes_nothing(
     assert second["batch_id"] != first["batch_id"]
     assert batch["counts"]["unchanged"] == 3
     after = [await surroundings.store.head(key) for key in await stored_keys(surroundings)]
-    assert after == before
     assert len(after) == 3
+    for info, earlier in zip(after, before, strict=True):
+        assert info is not None
+        assert earlier is not None
+        batches = (earlier.metadata["batch-id"], info.metadata["batch-id"])
+        assert batches == (first["batch_id"], second["batch_id"])
+        assert info.metadata["source-url"] == earlier.metadata["source-url"]
+        assert (info.etag, info.content_type) == (earlier.etag, earlier.content_type)
 
 
 async def test_changed_annotation_and_missing_object_are_written_again(
@@ -167,6 +173,9 @@ async def test_changed_annotation_and_missing_object_are_written_again(
     assert info is not None
     assert info.metadata["annotation"] == "one"
     assert await outcome(None) == "unchanged"
+    info = await surroundings.store.head(key)
+    assert info is not None
+    assert info.metadata["annotation"] == "one"
     await surroundings.store.delete(key)
     assert await outcome("one") == "stored"
 

@@ -11,7 +11,7 @@ from services.common.domain.details import Details
 from services.common.domain.events import EventKind, ObjectEvent
 from services.common.domain.image import SOURCES_DISAGREE, ImageDocument
 from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance
-from services.common.domain.sources import MOST_SOURCES
+from services.common.domain.sources import MOST_BATCHES, MOST_SOURCES
 from services.consumer import documents
 from tests import factories
 from tests.factories import NOW, annotation, reading
@@ -69,12 +69,27 @@ def test_bytes_in_another_collection_are_another_source() -> None:
 
 
 def test_url_is_a_source_of_each_batch_that_had_it() -> None:
-    document = None
-    for number, batch in enumerate(("b1", "b2", "b2")):
+    first = replace(origin(0, None), details=Details("g1", metadata={"n": 1}))
+    document = apply(None, 0, first)
+    for number, batch in enumerate(("b2", "b2", "b3")):
         document = apply(document, number, origin(0, None, batch))
-    assert document is not None
-    assert [each.batch_id for each in document.sources] == ["b1", "b2"]
-    assert document.sources_count == 2
+    assert [each.batch_id for each in document.sources] == ["b1", "b2", "b3"]
+    assert document.sources_count == 3
+    assert {(each.group, each.metadata["n"]) for each in document.sources if each.metadata} == {
+        ("g1", 1)
+    }
+    assert all(each.metadata for each in document.sources)
+
+
+def test_url_that_comes_often_keeps_its_first_and_latest_batches() -> None:
+    document = None
+    for number in range(MOST_BATCHES + 5):
+        document = apply(document, number, origin(0, None, f"b{number}"))
+    document = apply(document, 900, origin(1, None, "b0"))
+
+    batches = [each.batch_id for each in document.sources]
+    assert batches == ["b0", *(f"b{each}" for each in range(6, MOST_BATCHES + 5)), "b0"]
+    assert document.sources_count == MOST_BATCHES + 6
 
 
 def test_source_that_comes_again_says_more_of_itself() -> None:

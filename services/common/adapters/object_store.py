@@ -112,6 +112,22 @@ class ObjectStore:
             )
             return response["ETag"].strip('"')
 
+    async def write_metadata(self, info: ObjectInfo, metadata: Mapping[str, str]) -> bool:
+        """Replace an object's user metadata, which sends an event; return False if it is gone."""
+        try:
+            async with self.errors(info.key):
+                await self.client.copy_object(
+                    Bucket=self.bucket,
+                    Key=info.key,
+                    CopySource={"Bucket": self.bucket, "Key": info.key},
+                    MetadataDirective="REPLACE",
+                    Metadata=dict(metadata),
+                    ContentType=info.content_type or "",
+                )
+        except ObjectNotFoundError:
+            return False
+        return True
+
     async def write_once(
         self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
     ) -> bool:

@@ -20,6 +20,8 @@ from services.common.domain.records import Source
 MOST_SOURCES = 1000
 """Limit of stored sources; ``sources_count`` has none."""
 
+MOST_BATCHES = 100
+"""Limit of sources with one URL, or name, and collection."""
 
 COLLECTED, FETCHED = "api/", "fetched/"
 """Key prefixes of objects stored by the OCR API and the fetcher."""
@@ -80,7 +82,7 @@ def is_one_of(source: Source, known: Iterable[Source]) -> bool:
     """
     if source.url is None and source.batch_id is None and source.kind in {None, "console"}:
         return any(True for _ in known)
-    same = [each.batch_id for each in known if _identity(each) == _identity(source)]
+    same = [each.batch_id for each in _same(source, known)]
     return bool(same) and (source.batch_id is None or source.batch_id in same)
 
 
@@ -89,9 +91,9 @@ def with_details(known: tuple[Source, ...], source: Source) -> tuple[Source, ...
     said = Details.from_fields(vars(source))
     if said == NO_DETAILS:
         return known
+    wanted = _identity(source)
     return tuple(
-        _completed(each, source, said) if _identity(each) == _identity(source) else each
-        for each in known
+        _completed(each, source, said) if _identity(each) == wanted else each for each in known
     )
 
 
@@ -103,6 +105,11 @@ def _completed(known: Source, source: Source, said: Details) -> Source:
     return known if both == before else known.having(**both.to_fields())
 
 
+def _same(source: Source, known: Iterable[Source]) -> list[Source]:
+    wanted = _identity(source)
+    return [each for each in known if _identity(each) == wanted]
+
+
 def _identity(source: Source) -> tuple[str | None, ...]:
     where = (source.url,) if source.url else (source.kind, source.name)
     return (*where, source.collection)
@@ -111,8 +118,16 @@ def _identity(source: Source) -> tuple[str | None, ...]:
 def with_source(known: tuple[Source, ...], source: Source) -> tuple[Source, ...]:
     """Add a source below the limit, or as the first of its batch.
 
-    The images of a batch are found by their sources, so at least one per batch is stored.
+    The images of a batch are found by their sources, so at least one per batch is stored. Of one
+    URL, or name, in a collection the first one and the latest are, each with all details.
+
+    See docs/decisions/0040-batches-of-unchanged-images.md.
     """
+    known = with_details(known, source)
+    if same := _same(source, known):
+        source = source.having(**Details.from_fields(vars(same[-1])).to_fields())
+    if len(same) >= MOST_BATCHES:
+        return (*(each for each in known if each is not same[1]), source)
     if len(known) < MOST_SOURCES:
         return (*known, source)
     batches = Counter(each.batch_id for each in known)

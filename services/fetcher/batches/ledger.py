@@ -181,7 +181,7 @@ class Ledger:
         return await self._last_success(url)
 
     async def _last_success_each(self, urls: Sequence[str]) -> Sequence[BatchItem | None]:
-        own = ("_id", "key", "annotation", "sha256", "size_bytes", "validators")
+        own = ("_id", "batch_id", "key", "annotation", "sha256", "size_bytes", "validators")
         first = {each.lstrip("_"): {"$first": f"${each}"} for each in (*own, *FIELDS)}
         outcomes = [ItemOutcome.STORED, ItemOutcome.UNCHANGED]
         found = await self._collection.aggregate(
