@@ -72,6 +72,10 @@ class Decision(BaseModel):
     """Character error rates before and after."""
     problems: list[str]
     """Reasons against it; empty: it may be served."""
+    left_out: int = 0
+    """Lines that were not read, as a model was trained on them."""
+    warnings: list[str] = []
+    """Reasons why other lines may be read worse."""
 
 
 class ModelRecord(Training):

@@ -111,7 +111,14 @@ def check(
             f"after, p = {decision.p_value:.3f}. "
         ) + (f"Not to be promoted: {'; '.join(decision.problems)}" if decision.problems else "OK")
         columns = ("source", "CER of the model in service", "CER")
-        output.answer(decision.model_dump(mode="json"), table(name, columns, rows), cell(verdict))
+        remarks = [f"Warning: {each}." for each in decision.warnings]
+        if decision.left_out:
+            remarks.insert(0, f"{decision.left_out} lines left out: a model was trained on them.")
+        output.answer(
+            decision.model_dump(mode="json"),
+            table(name, columns, rows),
+            *map(cell, (*remarks, verdict)),
+        )
         return ExitStatus.INCOMPLETE if decision.problems else ExitStatus.OK
 
     run(output, work)
@@ -207,11 +214,18 @@ def _decide(name: str, exports: list[Path]) -> Decision:
     # Only here: they take a second to load
     from app.engines.rapid import load, load_model  # noqa: PLC0415
     from services.training.gate import HeldOut, decide  # noqa: PLC0415
+    from services.training.learnt import learnt_by  # noqa: PLC0415
     from services.training.lines import read_held_out  # noqa: PLC0415
+
+    models = ModelsSettings().models
 
     try:
         held_out = [HeldOut(folder.name, read_held_out(folder)) for folder in exports]
-        return decide(load_model(name, threads=1), load(threads=1), held_out)
+        candidate, current = load_model(name, threads=1), load(threads=1)
+        learnt = learnt_by(name, models) | learnt_by(
+            current.model_version.partition("@")[0], models
+        )
+        return decide(candidate, current, held_out, learnt)
     except (PermanentError, PromotionError, UnexpectedModelError, OSError) as error:
         raise CommandError(str(error), status=ExitStatus.REFUSED) from error
 

@@ -40,11 +40,11 @@ def train(
         list[Path] | None,
         typer.Option(help="Folder of an earlier export, a part of which is learnt again."),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Limit of epochs.")] = 12,
+    epochs: Annotated[int, typer.Option(min=1, help="Limit of epochs.")] = 16,
     patience: Annotated[
         int,
         typer.Option(min=1, help="Stop after this number of epochs without a better error rate."),
-    ] = 4,
+    ] = 5,
     batch: Annotated[int, typer.Option(min=1, help="Images per step (batch size).")] = 16,
     learning_rate: Annotated[
         float, typer.Option(min=0, help="Peak learning rate; 0: the usual one of the base.")
@@ -119,6 +119,7 @@ def _document(learned: "Learned", seconds: float) -> dict[str, Any]:
         "folder": str(learned.place.folder),
         "device": learned.device,
         "left_out": learned.left_out,
+        "unannotated": learned.unannotated,
         "course": [asdict(each) for each in learned.course.epochs],
         "seconds": seconds,
         **learned.record.model_dump(mode="json"),
@@ -138,7 +139,9 @@ def _for_people(learned: "Learned", seconds: float) -> list[Any]:
     ]
     kept = f"kept: the weights of epoch {record.best_epoch} of {record.epochs}"
     if "validation" not in record.metrics:
-        kept += ", as there is no validation split"
+        kept += ", as no annotated line is held out"
+    if learned.unannotated:
+        kept += f"; {learned.unannotated} images of validation skipped: not annotated"
     if learned.left_out:
         kept += f"; {learned.left_out} images of train skipped: characters missing in the model"
     if record.added_characters:

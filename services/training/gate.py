@@ -10,6 +10,7 @@ from services.common.domain.accuracy import word_errors
 from services.common.domain.errors import PermanentError
 from services.datasets.evaluation import Sample
 from services.datasets.quality import SIGNIFICANT, Rates, compare, quality_of
+from services.training.learnt import Learnt
 from services.training.lines import Line
 from services.training.measuring import Reading, read_lines
 
@@ -29,20 +30,37 @@ class TooFewLinesError(PermanentError):
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Lines that no model was trained on."""
+    """Annotated lines to compare models by."""
 
     name: str
     """Of their export."""
     lines: Sequence[Line]
 
 
-def decide(candidate: Engine, current: Engine, exports: Sequence[HeldOut]) -> Decision:
+def decide(
+    candidate: Engine, current: Engine, exports: Sequence[HeldOut], learnt: Learnt
+) -> Decision:
     """Read lines by both models, and decide.
 
+    Args:
+        candidate: The new model.
+        current: The one in service.
+        exports: Lines; each counts once.
+        learnt: What either was trained on: such lines are left out.
+
     Raises:
-        TooFewLinesError: There are less than two.
+        TooFewLinesError: Less than two are left.
         RefusedError: An image can't be decoded.
     """
+    given = {line.name for export in exports for line in export.lines}
+    exports = _unlearnt(exports, learnt)
+    lines = [line for export in exports for line in export.lines]
+    left_out = len(given) - len(lines)
+    if len(lines) < 2:
+        raise TooFewLinesError(
+            f"{len(lines)} annotated lines are held out ({left_out} more were left out, as a model "
+            "was trained on them): annotate more, and export a test split"
+        )
     new, old = (
         [
             _sample(reading, export.name)
@@ -51,10 +69,6 @@ def decide(candidate: Engine, current: Engine, exports: Sequence[HeldOut]) -> De
         ]
         for engine in (candidate, current)
     )
-    if len(new) < 2:
-        raise TooFewLinesError(
-            "less than two annotated lines are held out: annotate more, and export a test split"
-        )
     one, other, difference = quality_of(new), quality_of(old), compare(new, old).cer
     problems = []
     if one.cer.value >= other.cer.value:
@@ -80,7 +94,31 @@ def decide(candidate: Engine, current: Engine, exports: Sequence[HeldOut]) -> De
             name: (rates.cer, one.by_host[name].cer) for name, rates in other.by_host.items()
         },
         problems=problems,
+        left_out=left_out,
+        warnings=_warnings(lines, learnt),
     )
+
+
+def _unlearnt(exports: Sequence[HeldOut], learnt: Learnt) -> list[HeldOut]:
+    """Return what no model was trained on, each line once."""
+    known, left = set(learnt.images), []
+    for export in exports:
+        lines = [line for line in export.lines if line.name not in known]
+        known |= {line.name for line in lines}
+        left.append(HeldOut(export.name, lines))
+    return left
+
+
+def _warnings(lines: Sequence[Line], learnt: Learnt) -> list[str]:
+    found = []
+    if related := len(learnt.of_known_groups(lines)):
+        found.append(
+            f"{related} of the {len(lines)} lines are of sources that a model was trained on: "
+            "others may be read worse"
+        )
+    if not learnt.is_complete:
+        found.append("an earlier version trained a model, and did not record by which lines")
+    return found
 
 
 def _worse_sources(new: dict[str, Rates], old: dict[str, Rates]) -> list[str]:

@@ -18,21 +18,23 @@ from app.engines.models_folder import LocalModel, find_model
 from app.engines.settings import ModelsSettings
 from services.datasets.manifest import FILE
 from services.training.checkpoint import CheckpointFile
+from services.training.learnt import Learnt, learnt_by
 from services.training.lines import (
     TRAIN,
     VALIDATION,
     Export,
     Line,
     UnusableExportError,
+    annotated,
     read_export,
 )
 from services.training.measuring import Reading, measure, read_lines
 from services.training.registering import free_place, register
 from services.training.trainee import Trainee, open_base
-from services.training.training import Course, Plan, Progress, chosen_device, fine_tune
+from services.training.training import Course, FineTuning, Plan, Progress, chosen_device
 
 REHEARSED = "rehearsed"
-REHEARSAL_SHARE = 0.25
+REHEARSAL_SHARE = 0.5
 """Limit of rehearsed lines, as a share of new ones."""
 CHECKPOINTS = ".training"
 """Folder of unfinished trainings, in the models folder."""
@@ -52,9 +54,26 @@ class Learned:
     course: Course
     left_out: int
     """Skipped training lines, as the model lacks characters."""
+    unannotated: int
+    """Skipped validation lines, whose labels are predictions."""
     before: dict[str, list[Reading]]
     """By split."""
     after: dict[str, list[Reading]]
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """The lines of a training."""
+
+    new: list[Line]
+    rehearsed: list[Line]
+    measured: dict[str, Sequence[Line]]
+    """Annotated lines that are read before and after, by split."""
+
+    @property
+    def all(self) -> list[Line]:
+        """Lines to learn from."""
+        return [*self.new, *self.rehearsed]
 
 
 def learn(
@@ -81,7 +100,7 @@ def learn(
         OSError: The base does not exist, or the disk is full.
         ValueError: The device does not exist.
     """
-    place = free_place(name)
+    place, models = free_place(name), ModelsSettings().models
     export, old = read_export(folder), [read_export(each) for each in rehearsal]
     torch.manual_seed(plan.seed)
     trainee = open_base(base, export.characters)
@@ -90,34 +109,28 @@ def learn(
         device=chosen_device(plan.device),
         learning_rate=plan.learning_rate or trainee.usual_learning_rate,
     )
-    lines = [line for line in export.train if trainee.can_write(line.text)]
-    if not lines:
+    lines = _lines(export, old, trainee, seed=plan.seed)
+    if not lines.new:
         raise UnusableExportError(f"{trainee.version} can write no text of {folder}")
-    rehearsed = _rehearsed(old, trainee, most=int(REHEARSAL_SHARE * len(lines)), seed=plan.seed)
-    measured = {
-        TRAIN: lines,
-        VALIDATION: export.validation,
-        REHEARSED: [line for each in old for line in each.validation],
-    }
-    before = _read(trainee.engine(), measured)
+    learnt = Learnt.of(lines.all) | learnt_by(base, models)
+    before = _read(trainee.engine(), lines.measured)
     identity = _identity([folder, *rehearsal], trainee, plan)
-    checkpoint = CheckpointFile(ModelsSettings().models / CHECKPOINTS / f"{name}.pt", identity)
-    course = fine_tune(
-        trainee,
-        [*lines, *rehearsed],
-        export.validation,
-        plan,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
-    after = _read(trainee.engine(), measured)
+    checkpoint = CheckpointFile(models / CHECKPOINTS / f"{name}.pt", identity)
+    course = FineTuning(
+        trainee, lines.all, export.validation, plan, checkpoint=checkpoint, progress=progress
+    ).run()
+    after = _read(trainee.engine(), lines.measured)
     record = ModelRecord(
         model=name,
         base=trainee.version,
         trained_at=datetime.now(UTC),
         export_sha256=_digest(folder),
-        images={TRAIN: len(lines), VALIDATION: len(export.validation), REHEARSED: len(rehearsed)},
-        licences=sorted({line.licence for line in [*lines, *rehearsed] if line.licence}),
+        images={
+            TRAIN: len(lines.new),
+            VALIDATION: len(export.validation),
+            REHEARSED: len(lines.rehearsed),
+        },
+        licences=sorted({line.licence for line in lines.all if line.licence}),
         settings=asdict(plan),
         epochs=len(course.epochs),
         best_epoch=course.best_epoch,
@@ -125,7 +138,7 @@ def learn(
         metrics={split: _change(before[split], after[split]) for split in after},
         history=_history(base),
     )
-    register(place, trainee.save, record)
+    register(place, trainee.save, record, learnt)
     checkpoint.delete()
     record, version = _calibrated(place, record, after.get(VALIDATION, []))
     return Learned(
@@ -135,16 +148,29 @@ def learn(
         device=plan.device,
         record=record,
         course=course,
-        left_out=len(export.train) - len(lines),
+        left_out=len(export.train) - len(lines.new),
+        unannotated=export.unannotated,
         before=before,
         after=after,
     )
 
 
-def _rehearsed(old: Sequence[Export], trainee: Trainee, *, most: int, seed: int) -> list[Line]:
-    lines = [line for each in old for line in each.train if trainee.can_write(line.text)]
-    chosen = np.random.default_rng(seed).permutation(len(lines))[:most]
-    return [lines[number] for number in chosen]
+def _lines(export: Export, old: Sequence[Export], trainee: Trainee, *, seed: int) -> _Lines:
+    """Choose the lines to learn from, and those to measure by, of which none is learnt."""
+    held = {line.name for line in export.validation}
+    new = [line for line in export.train if trainee.can_write(line.text)]
+    earlier = [line for each in old for line in each.train if trainee.can_write(line.text)]
+    earlier = [line for line in earlier if line.name not in held]
+    most = int(REHEARSAL_SHARE * len(new))
+    order = np.random.default_rng(seed).permutation(len(earlier))[:most]
+    rehearsed = [earlier[number] for number in order]
+    learnt = {line.name for line in (*new, *rehearsed)}
+    measured = {
+        TRAIN: annotated(new),
+        VALIDATION: export.validation,
+        REHEARSED: [line for each in old for line in each.validation if line.name not in learnt],
+    }
+    return _Lines(new, rehearsed, measured)
 
 
 def _read(engine: Engine, lines: dict[str, Sequence[Line]]) -> dict[str, list[Reading]]:

@@ -75,7 +75,9 @@ class Export:
     manifest: Manifest
     train: Sequence[Line]
     validation: Sequence[Line]
-    """Validation lines, never trained on."""
+    """Annotated lines that are never trained on."""
+    unannotated: int
+    """Further lines of the validation split, whose labels are predictions."""
 
     @property
     def characters(self) -> set[str]:
@@ -86,37 +88,42 @@ class Export:
 def read_export(folder: Path) -> Export:
     """Read an export of any layout; without a validation split, some sources are held out.
 
+    Only annotated lines validate: a label that is a prediction would judge models by the errors of
+    the one that made it.
+
     Raises:
         UnreadableManifestError: The folder is not an export.
         UnusableExportError: An image is missing, or there is nothing to learn from.
         RefusedError: The API would refuse an image.
     """
     manifest = read_manifest(folder)
-    train, validation = (_lines(folder, manifest, split) for split in (TRAIN, VALIDATION))
-    if not any(line.is_annotated for line in train):
+    train, held = (_lines(folder, manifest, split) for split in (TRAIN, VALIDATION))
+    if not annotated(train):
         raise UnusableExportError(
             f"{folder} has no annotated images to train on: annotate some (docreco annotate, or "
             "the review page), and export again"
         )
-    return Export(manifest, *((train, validation) if validation else _held_out(train)))
+    train, held = (train, held) if held else _held_out(train)
+    validation = annotated(held)
+    return Export(manifest, train, validation, unannotated=len(held) - len(validation))
 
 
 def read_held_out(folder: Path) -> Sequence[Line]:
     """Return the annotated lines of an export that no model was trained on.
 
-    Those of the split ``test``; where there are none, those that training measured itself by. A
-    label that is a prediction would judge models by the errors of the one that made it.
+    Those of the split ``test``; where there are none, those that training measured itself by.
 
     Raises:
         UnreadableManifestError: The folder is no export.
         UnusableExportError: An image is missing.
         RefusedError: The API would refuse an image.
     """
-    test = _annotated(_lines(folder, read_manifest(folder), TEST))
-    return test or _annotated(read_export(folder).validation)
+    test = annotated(_lines(folder, read_manifest(folder), TEST))
+    return test or read_export(folder).validation
 
 
-def _annotated(lines: Sequence[Line]) -> Sequence[Line]:
+def annotated(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines whose labels are annotations."""
     return [line for line in lines if line.is_annotated]
 
 
@@ -165,7 +172,7 @@ def _group(record: Record) -> str:
     return next((each for each in known if each), record.key.rpartition("/")[0])
 
 
-def _held_out(lines: Sequence[Line]) -> tuple[Sequence[Line], Sequence[Line]]:
+def _held_out(lines: list[Line]) -> tuple[list[Line], list[Line]]:
     """Split by source, so that validation sources are unseen; a single source by line."""
     is_by_group = len({line.group for line in lines}) > 1
     places = [HELD_OUT.place(line.group if is_by_group else line.name) for line in lines]
@@ -173,4 +180,4 @@ def _held_out(lines: Sequence[Line]) -> tuple[Sequence[Line], Sequence[Line]]:
         [line for line, place in zip(lines, places, strict=True) if place == name]
         for name in (TRAIN, VALIDATION)
     ]
-    return (parts[0], parts[1]) if parts[0] else (lines, [])
+    return (parts[0], parts[1]) if annotated(parts[0]) else (lines, [])

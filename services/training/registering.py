@@ -10,6 +10,7 @@ from app.engines.models_folder import LocalModel, make_readable
 from app.engines.settings import ModelsSettings
 from app.engines.weights import EMBEDDED
 from services.common.domain.errors import PermanentError
+from services.training.learnt import Learnt, write_learnt
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -37,7 +38,9 @@ def free_place(name: str) -> LocalModel:
     return place
 
 
-def register(place: LocalModel, save: Callable[[Path], None], record: ModelRecord) -> None:
+def register(
+    place: LocalModel, save: Callable[[Path], None], record: ModelRecord, learnt: Learnt
+) -> None:
     """Save a model to a temporary folder, and move it into place.
 
     Raises:
@@ -50,5 +53,6 @@ def register(place: LocalModel, save: Callable[[Path], None], record: ModelRecor
         saving.mkdir()
         save(saving)
         write_record(saving, record)
+        write_learnt(saving, learnt)
         make_readable(models, saving, *saving.rglob("*"))
         saving.rename(place.folder)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from app.engines.runtimes import PROCESSORS, declared_flags
+from services.training.averaging import Average
 from services.training.batches import epoch_batches, pictures
 from services.training.checkpoint import CheckpointFile
 from services.training.lines import Line
@@ -43,6 +44,8 @@ class Plan:
     seed: int
     device: str
     is_augmented: bool
+    averaging: float = 0.998
+    """Decay of the moving average of the weights, which is what is measured and kept."""
 
 
 @dataclass(frozen=True)
@@ -84,30 +87,17 @@ def chosen_device(name: str) -> str:
     raise ValueError(f"no device {name}")
 
 
-def fine_tune(
-    trainee: Trainee,
-    train: Sequence[Line],
-    validation: Sequence[Line],
-    plan: Plan,
-    *,
-    checkpoint: CheckpointFile,
-    progress: Progress,
-) -> Course:
-    """Train a model in place, resuming from a checkpoint (reproducible on one machine).
+class FineTuning:
+    """Trains a model in place, resuming from a checkpoint (reproducible on one machine).
 
-    Raises:
-        RefusedError: An image can't be decoded.
-        OSError: The checkpoint can't be written.
+    Args:
+        trainee: The model.
+        train: Lines to learn from.
+        validation: Lines to measure by after each epoch; none: the last epoch's weights are kept.
+        plan: How to train.
+        checkpoint: Where its state is kept meanwhile.
+        progress: Called after each step.
     """
-    training = _Training(trainee, train, validation, plan, checkpoint=checkpoint, progress=progress)
-    training.resume()
-    while not training.is_over:
-        training.run_epoch()
-    return training.finish()
-
-
-class _Training:
-    """State of a training, as stored in a checkpoint."""
 
     def __init__(
         self,
@@ -124,30 +114,47 @@ class _Training:
         self._module = trainee.module.to(plan.device)
         if sum(each.numel() for each in self._module.parameters()) < TINY:
             torch.set_num_threads(1)
-        self._optimiser = torch.optim.AdamW(trainee.parameters(), lr=plan.learning_rate)
+        groups = trainee.parameters()
+        self._optimiser = torch.optim.AdamW(groups, lr=plan.learning_rate)
+        self._average = Average([each for one in groups for each in one["params"]], plan.averaging)
         self._mixed = _mixed_precision(plan.device)
         self._course = Course()
         self._losses: list[float] = []
         self._seconds = 0.0
-        self._best: dict[str, Any] | None = None
+        self._best: dict[str, Any] = {}
+
+    def run(self) -> Course:
+        """Train to the end, and leave the best weights in the model.
+
+        Raises:
+            RefusedError: An image can't be decoded.
+            OSError: The checkpoint can't be written.
+        """
+        self._resume()
+        while not self._is_over:
+            self._run_epoch()
+        self._module.load_state_dict(self._best)
+        self._module.to("cpu").eval()
+        return self._course
 
     @property
-    def is_over(self) -> bool:
+    def _is_over(self) -> bool:
         """Whether all epochs are done, or early stopping applies."""
         done, since = len(self._course.epochs), self._course.best_epoch
         return done >= self._plan.epochs or (done - since >= self._plan.patience)
 
-    def resume(self) -> None:
+    def _resume(self) -> None:
         """Restore the state of a checkpoint, if any."""
         if (state := self._checkpoint.load()) is None:
             return
         self._module.load_state_dict(state["model"])
         self._optimiser.load_state_dict(state["optimiser"])
+        self._average.restore(state["average"])
         self._best = state["best"]
         self._course = Course([Epoch(**each) for each in state["epochs"]])
         self._losses, self._seconds = state["losses"], state["seconds"]
 
-    def run_epoch(self) -> None:
+    def _run_epoch(self) -> None:
         """Run the remaining steps of an epoch, and measure."""
         number, plan = len(self._course.epochs), self._plan
         batches = epoch_batches(self._train, plan.batch, seed=plan.seed, epoch=number)
@@ -161,15 +168,9 @@ class _Training:
             self._progress(done, plan.epochs * len(batches), self._in_words())
             if self._checkpoint.is_due:
                 self._save()
-        self._end_epoch()
+        with self._average.applied():
+            self._end_epoch()
         self._save()
-
-    def finish(self) -> Course:
-        """Go back to the best weights."""
-        if self._best is not None:
-            self._module.load_state_dict(self._best)
-        self._module.to("cpu").eval()
-        return self._course
 
     def _step(self, batch: Sequence[Line], step: int, part: float) -> float:
         seed = (self._plan.seed, len(self._course.epochs), step)
@@ -183,6 +184,7 @@ class _Training:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._module.parameters(), LARGEST_GRADIENT)
         self._optimiser.step()
+        self._average.update()
         return float(loss.detach())
 
     def _end_epoch(self) -> None:
@@ -200,7 +202,7 @@ class _Training:
             )
         )
         self._losses, self._seconds = [], 0.0
-        if measured and self._course.best_epoch == len(self._course.epochs):
+        if self._course.best_epoch == len(self._course.epochs):
             self._best = {name: each.clone() for name, each in self._module.state_dict().items()}
 
     def _save(self) -> None:
@@ -208,6 +210,7 @@ class _Training:
             {
                 "model": self._module.state_dict(),
                 "optimiser": self._optimiser.state_dict(),
+                "average": self._average.state(),
                 "best": self._best,
                 "epochs": [asdict(each) for each in self._course.epochs],
                 "losses": self._losses,

@@ -27,12 +27,10 @@ from tests.support.images import line_image
 Texts = Mapping[SplitName, list[str]]
 
 
-def write_export(
-    out: Path, texts: Texts, *, layout: Format = Format.HF, origin: Origin = Origin.ANNOTATION
-) -> Path:
-    """Write an export with a drawn line for each text; return its folder."""
+def write_export(out: Path, texts: Texts, *, layout: Format = Format.HF, **others: Any) -> Path:
+    """Write an export with a drawn line for each text; return its folder; see ``write_images``."""
     lines = [(split, text, line_image(text)) for split, some in texts.items() for text in some]
-    return write_images(out, lines, layout=layout, origin=origin)
+    return write_images(out, lines, layout=layout, **others)
 
 
 def write_images(

@@ -18,7 +18,8 @@ from app.engines.promotion import POINTER, PromotionError
 from app.engines.weights import load_weights, write_trained
 from app.images import Pixels
 from services.cli.main import app
-from services.training.gate import HeldOut, decide
+from services.training.gate import HeldOut, TooFewLinesError, decide
+from services.training.learnt import Learnt
 from services.training.lines import Line
 from services.training.registering import UnusableNameError, free_place, register
 from tests.support.exports import write_export
@@ -201,6 +202,7 @@ def test_what_is_promoted_can_be_read_by_the_user_of_the_container(models: Path)
             free_place("lines-3"),
             lambda folder: write_trained(folder, load_weights("latin")),
             record(model="lines-3"),
+            Learnt(),
         )
         docreco("promote", "lines-3", *FORCED)
     finally:
@@ -250,15 +252,34 @@ class ScriptedEngine:
 def test_check_wants_fewer_errors_everywhere(
     new: list[str], score: float, problems: list[str]
 ) -> None:
-    content = line_image("ab")
-    lines = [
-        Line(content, "ab", is_annotated=True, name=str(n), group=group, licence=None, width=60)
-        for n, group in enumerate(20 * "A" + 20 * "B")
-    ]
+    lines = _lines(20 * "A" + 20 * "B")
     current = ScriptedEngine(["aX"] * 40, score=0.0)
-    decision = decide(ScriptedEngine(new, score=score), current, [HeldOut("set", lines)])
+    exports = [HeldOut("set", lines), HeldOut("again", lines)]
+    decision = decide(ScriptedEngine(new, score=score), current, exports, Learnt())
 
     assert len(decision.problems) == len(problems), decision.problems
     for words, problem in zip(problems, decision.problems, strict=True):
         assert words in problem
     assert decision.by_source["set A"][0] == decision.against_cer == 0.5
+    assert (decision.images, decision.left_out, decision.warnings) == (40, 0, [])
+
+
+def test_lines_that_a_model_has_learnt_do_not_judge_it() -> None:
+    lines = _lines(20 * "A" + 20 * "B")
+    learnt = Learnt.of(lines[:25]) | Learnt(is_complete=False)
+    current, candidate = (ScriptedEngine([text] * 15, score=1.0) for text in ("aX", "ab"))
+    decision = decide(candidate, current, [HeldOut("set", lines)], learnt)
+
+    assert (decision.images, decision.left_out) == (15, 25)
+    assert "15 of the 15 lines are of sources" in decision.warnings[0]
+    assert "did not record" in decision.warnings[1]
+    with pytest.raises(TooFewLinesError, match="39 more were left out"):
+        decide(candidate, current, [HeldOut("set", lines)], Learnt.of(lines[1:]))
+
+
+def _lines(groups: str) -> list[Line]:
+    content = line_image("ab")
+    return [
+        Line(content, "ab", is_annotated=True, name=str(n), group=group, licence=None, width=60)
+        for n, group in enumerate(groups)
+    ]

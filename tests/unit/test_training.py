@@ -13,14 +13,18 @@ from typer.testing import CliRunner
 from infra.local.settings import child_environment
 from services.cli.main import app
 from services.common.domain.labels import Origin
-from services.datasets.manifest import RECORDS_FILE, Format, SplitName
+from services.datasets.manifest import Format, SplitName
 from tests.support.exports import write_export
 from tests.support.tiny_trocr import make_tiny_trocr, need_trocr
 
 need_trocr()
 
+import torch  # noqa: E402  of the extra
+
 from app.engines.loading import load_engine  # noqa: E402  after what skips
+from services.training.averaging import Average  # noqa: E402
 from services.training.batches import epoch_batches, pictures  # noqa: E402
+from services.training.learnt import LEARNT, learnt_by  # noqa: E402
 from services.training.lines import read_export, read_held_out  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -48,6 +52,7 @@ CheckpointFile.save, CheckpointFile.is_due = save_and_die, True
 app()
 """
 """Saves at every step, and is killed in the middle of the third epoch."""
+PREDICTED = {key: {"origin": Origin.PREDICTION} for key in "ce"}
 TINY = ("--base", "start", "--batch", "2", "--learning-rate", "0.01")
 
 
@@ -124,15 +129,20 @@ def test_without_a_validation_split_some_lines_are_held_out(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("split", ["test", "validation"])
 def test_predictions_do_not_judge_a_model(tmp_path: Path, split: SplitName) -> None:
-    annotated = write_export(tmp_path / "set", {"train": ["a", "b"], split: ["c", "d"]})
-    lines = annotated / RECORDS_FILE
-    changed = lines.read_text(encoding="utf-8").splitlines(keepends=True)
-    for number, line in enumerate(changed):
-        if json.loads(line)["label"] == "c":
-            changed[number] = json.dumps(json.loads(line) | {"origin": Origin.PREDICTION}) + "\n"
-    lines.write_text("".join(changed), encoding="utf-8")
+    texts: dict[SplitName, list[str]] = {"train": ["a", "b"], split: ["c", "d"]}
+    export = write_export(tmp_path / "set", texts, known=PREDICTED)
 
-    assert [line.text for line in read_held_out(annotated)] == ["d"]
+    assert [line.text for line in read_held_out(export)] == ["d"]
+
+
+def test_predictions_neither_stop_a_training_nor_count(tmp_path: Path) -> None:
+    export = write_export(tmp_path / "set", TEXTS, known=PREDICTED)
+    told = answer(export, "--name", "lines", *TINY, "--epochs", 3, "--patience", 1)
+
+    assert told["unannotated"] == 1
+    assert told["metrics"].keys() == {"train"}
+    assert [each["cer"] for each in told["course"]] == [None, None, None]
+    assert told["best_epoch"] == 3
 
 
 def test_steps_hold_each_line_once_and_follow_from_the_seed(tmp_path: Path) -> None:
@@ -151,9 +161,24 @@ def test_steps_hold_each_line_once_and_follow_from_the_seed(tmp_path: Path) -> N
     assert all((first == second).all() for first, second in zip(one, other, strict=True))
 
 
+def test_average_is_put_into_the_module_for_a_while() -> None:
+    weight = torch.nn.Parameter(torch.zeros(1))
+    average, restored = (Average([weight], 0.998) for _ in range(2))
+    for value in (1.0, 2.0, 3.0):
+        with torch.no_grad():
+            weight.fill_(value)
+        average.update()
+    restored.restore(average.state())
+
+    for each in (average, restored):
+        with each.applied():
+            assert 2 < weight.item() < 3
+        assert weight.item() == 3
+
+
 def test_training_that_was_killed_ends_as_if_it_had_not_been(tmp_path: Path, models: Path) -> None:
-    export = write_export(tmp_path / "set", TEXTS)
-    settings = (*TINY, "--epochs", "5", "--patience", "5")
+    export = write_export(tmp_path / "set", TEXTS, known=PREDICTED)  # the last weights are kept
+    settings = (*TINY, "--epochs", "5")
     arguments = (str(export), "--name", "lines", *settings)
     environment = child_environment({"OCR_MODELS": str(models)})
     command = [sys.executable, "-c", KILLED, "train", *arguments]
@@ -181,7 +206,7 @@ def test_training_ends_early_and_keeps_the_best_weights(tmp_path: Path) -> None:
 
 
 def test_checkpoint_goes_on_learning_what_it_can_write(tmp_path: Path) -> None:
-    export = write_export(tmp_path / "set", {"train": ["o", "on"], "validation": ["o"]})
+    export = write_export(tmp_path / "set", {"train": ["o", "on"], "validation": ["e"]})
     shown = train(export, "--name", "next", *TINY, "--epochs", 3)
     told = answer(export, "--name", "last", "--base", "next", "--epochs", 1, "--rehearse", export)
 
@@ -209,3 +234,8 @@ def test_default_engine_learns_a_character_it_never_had(
     again = answer(export, "--name", "more", "--base", "lines", "--epochs", 1, "--batch", 2)
     assert again["added_characters"] == ""
     assert again["base"].startswith("lines@")
+    earlier = learnt_by("lines", models)
+    assert len(earlier.images) == 2
+    assert learnt_by("more", models) == earlier
+    (models / "lines" / LEARNT).unlink()
+    assert not learnt_by("lines", models).is_complete
