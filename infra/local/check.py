@@ -5,10 +5,9 @@ import subprocess
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.text import Text
 
 from infra.local.install import SERVERS, Server
-from services.cli.output import cell, table
+from services.cli.output import Cell, Table, cell
 
 TIMEOUT_SECONDS = 5.0
 
@@ -19,22 +18,22 @@ def check_programs(servers: Sequence[Server] = SERVERS) -> int:
     rows = []
     for server in servers:
         path = server.locate()
-        state = Text("missing", style="red") if path is None else Text("ok", style="green")
-        rows.append([Text(server.name), state, cell(path or server.command)])
-    rows.append([Text("Docker (optional)"), *_docker()])
+        state = cell("missing", "red") if path is None else cell("ok", "green")
+        rows.append([cell(server.name), state, cell(path or server.command)])
+    rows.append([cell("Docker (optional)"), *_docker()])
     Console(highlight=False).print(
-        table("Programs", ("name", "state", "path, or how to install it"), rows)
+        Table("Programs", ("name", "state", "path, or how to install it"), rows)
     )
     return 1 if missing else 0
 
 
-def _docker() -> list[Text]:
+def _docker() -> list[Cell]:
     """Check Docker and its engine."""
     path = shutil.which("docker")
     if path is None:
-        return [Text("missing", style="yellow"), Text("")]
+        return [cell("missing", "yellow"), cell("")]
     try:
         subprocess.run([path, "version"], capture_output=True, check=True, timeout=TIMEOUT_SECONDS)
     except (subprocess.SubprocessError, OSError):
-        return [Text("the engine does not answer", style="yellow"), cell(path)]
-    return [Text("ok", style="green"), cell(path)]
+        return [cell("the engine does not answer", "yellow"), cell(path)]
+    return [cell("ok", "green"), cell(path)]

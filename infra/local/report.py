@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import ClientSession, ClientTimeout
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from infra.local.ingest import IDS_AT_ONCE, Ingested, document_id
 from infra.local.servers import Home, url_of
-from services.cli.output import cell, table
+from services.cli.output import Cell, Table, cell
 from services.cli.rows import ImageRow, image_row, image_table
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.image_filter import ImageFilter
@@ -62,10 +61,8 @@ def show_outcome(console: Console, ingested: Ingested, rows: Sequence[ImageRow])
     failed = _failures(ingested, rows)
     if failed:
         title = f"{len(failed)} not read, each with its reason"
-        if len(failed) > SHOWN_ROWS:
-            title += f"; the first {SHOWN_ROWS}"
         columns = ("image", "stopped at", "reason", "detail")
-        console.print(table(title, columns, failed[:SHOWN_ROWS]))
+        console.print(Table(title, columns, failed, most=SHOWN_ROWS))
     if any(item.code == FORBIDDEN for item in ingested.items):
         console.print(
             "To fetch from a private network, set FETCHER_ALLOWED_PRIVATE_NETWORKS to it, for "
@@ -76,7 +73,7 @@ def show_outcome(console: Console, ingested: Ingested, rows: Sequence[ImageRow])
         console.print(Text(line + "the queues in RabbitMQ's management.", style="red"))
 
 
-def _failures(ingested: Ingested, rows: Sequence[ImageRow]) -> list[list[Text]]:
+def _failures(ingested: Ingested, rows: Sequence[ImageRow]) -> list[list[Cell]]:
     found = [(each.value, "list", each.code, each.detail) for each in ingested.submission.rejected]
     found += [
         (item.label, "fetch", item.code or "unknown", item.detail or "")
@@ -153,13 +150,13 @@ async def wait_scraped(home: Home, *, since: float) -> None:
 def figure_table(values: Mapping[str, float | None]) -> Table:
     """Return Prometheus' figures."""
     rows = [
-        [Text(words), Text("no prediction" if value is None else format(value, FIGURES[words][1]))]
+        [words, "no prediction" if value is None else format(value, FIGURES[words][1])]
         for words, value in values.items()
     ]
-    return table("Prometheus says", ("figure", "value"), rows)
+    return Table("Prometheus says", ("figure", "value"), rows)
 
 
-def address_table(home: Home) -> Table:
+def address_table(home: Home) -> RenderableType:
     """Return the URLs to open, with user and password if any."""
     ports, settings = home.ports, home.settings
     minio = f"{settings.minio_user} / {settings.minio_password.get_secret_value()}"
@@ -173,7 +170,7 @@ def address_table(home: Home) -> Table:
         ("OCR API", ports.ocr_api_port, "/docs", ""),
         ("fetcher: submit a list", ports.fetcher_port, "/docs", ""),
     ]
-    shown = [[Text(name), Text(url_of(port, path)), Text(user)] for name, port, path, user in rows]
-    made = table("Open", ("what", "address", "user / password"), shown)
+    shown = [[name, url_of(port, path), user] for name, port, path, user in rows]
+    made = Table("Open", ("what", "address", "user / password"), shown).rendered()
     made.columns[1].no_wrap = True  # otherwise terminals would not recognise the URL
     return made

@@ -19,8 +19,8 @@ from services.cli.annotation_files import (
 )
 from services.cli.annotation_writing import REJECTED, Code, Finder, Writer
 from services.cli.errors import CommandError, ExitStatus
-from services.cli.options import AsJson, ColumnOfTexts, ColumnOfUrls, DryRun, Encoding
-from services.cli.output import Output, cell, counted, plain, run, table
+from services.cli.options import ColumnOfTexts, ColumnOfUrls, DryRun, Encoding, tabular
+from services.cli.output import Output, Table, cell, counted, plain, run
 from services.cli.reading import reading_for_people
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
@@ -46,6 +46,7 @@ _AT_ONCE = {
 """Message for all rows of a kind."""
 
 
+@tabular
 def annotate(
     file: Annotated[
         Path,
@@ -70,10 +71,9 @@ def annotate(
         bool,
         typer.Option("--strict", help="Write nothing if a row is invalid or was interpreted."),
     ] = False,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Annotate images from a file; existing annotations are kept without --overwrite."""
-    output = Output(as_json=as_json)
     options = ReadingOptions(encoding, url_column, text_column)
 
     async def work() -> ExitStatus:
@@ -157,12 +157,10 @@ def _for_people(writer: Writer, report: Report, *, dry_run: bool) -> list[Any]:
     if remarks:
         rows = [
             [cell(each.line), cell(each.outcome, "red"), cell(each.where), cell(each.detail)]
-            for each in remarks[:SHOWN]
+            for each in remarks
         ]
-        title = "Not annotated"
-        if len(remarks) > SHOWN:
-            title += f", the first {SHOWN}"
-        shown.append(table(title, ("line", "outcome", "image", "why"), rows))
+        columns = ("line", "outcome", "image", "why")
+        shown.append(Table("Not annotated", columns, rows, most=SHOWN))
     return [*shown, *at_once.values(), *reading_for_people(report), words]
 
 

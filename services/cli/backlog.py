@@ -2,15 +2,13 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel, HttpUrl
-from rich.text import Text
 
 from services.cli.errors import reason_of
-from services.cli.output import cell, table
+from services.cli.output import Table, cell
 from services.common.adapters.rabbitmq.retry_policy import (
     FETCH_QUEUES,
     OCR_QUEUES,
@@ -76,17 +74,17 @@ async def backlogs(
     return [*queues, *notifications, held]
 
 
-def backlog_table(found: list[Backlog]) -> Any:
+def backlog_table(found: list[Backlog]) -> Table:
     """Return the table for people."""
     rows = [
         [
             cell(each.name),
-            Text("?" if each.count is None else str(each.count), style=_style(each)),
+            cell("?" if each.count is None else each.count, _style(each)),
             cell(each.detail or each.meaning),
         ]
         for each in found
     ]
-    return table("Waiting, parked and undelivered", ("name", "count", "meaning"), rows)
+    return Table("Waiting, parked and undelivered", ("name", "count", "meaning"), rows)
 
 
 def _style(backlog: Backlog) -> str:

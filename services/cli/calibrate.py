@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
-from rich.table import Table
 
 from app.engines.calibration import SUFFIX, Calibration
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.limits import limited, require_some
-from services.cli.options import AsJson, OnlyCorrected
-from services.cli.output import Output, cell, run, table
+from services.cli.options import OnlyCorrected, tabular
+from services.cli.output import Output, Table, cell, run
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.domain.annotations import collapse
@@ -47,6 +46,7 @@ class Sample(NamedTuple):
     is_right: bool
 
 
+@tabular
 @limited
 def calibrate(
     *,
@@ -63,10 +63,9 @@ def calibrate(
         str | None, typer.Option(help="Model version; default: the one with most annotations.")
     ] = None,
     only_corrected: OnlyCorrected = False,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Fit scores to the share of right texts; set OCR_CALIBRATION to the file."""
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         async with open_index(MongoSettings()) as index:
@@ -185,10 +184,10 @@ def calibration_table(calibration: Calibration) -> Table:
         cell(calibration.model_version),
         cell(calibration.curve.method),
         cell(calibration.n),
-        cell(f"{calibration.ece_before:.3f}"),
-        cell(f"{calibration.ece_after:.3f}"),
+        cell(calibration.ece_before, form=".3f"),
+        cell(calibration.ece_after, form=".3f"),
     ]
-    return table("Calibration (ECE: mean distance of score and share right)", columns, [row])
+    return Table("Calibration (ECE: mean distance of score and share right)", columns, [row])
 
 
 def bins_table(fitted: Fitted) -> Table:
@@ -197,13 +196,13 @@ def bins_table(fitted: Fitted) -> Table:
         [
             cell(f"{each.low:.1f}-{each.high:.1f}"),
             cell(each.n),
-            cell(f"{each.calibrated:.3f}"),
-            cell(f"{each.right:.3f}"),
+            cell(each.calibrated, form=".3f"),
+            cell(each.right, form=".3f"),
         ]
         for each in fitted.bins
     ]
     columns = ("score", "images", "calibrated", "really right")
-    return table("Scores before and after, on held-out images", columns, rows)
+    return Table("Scores before and after, on held-out images", columns, rows)
 
 
 def _chosen(samples: Mapping[str, Sequence[Sample]], wanted: str | None) -> str:

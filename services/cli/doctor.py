@@ -5,18 +5,16 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Annotated
 
 import aiohttp
-import typer
 from aiohttp import ClientSession, ClientTimeout
 from pydantic import HttpUrl
-from rich.table import Table
 from rich.text import Text
 
 from services.cli.backlog import backlog_table, backlogs
 from services.cli.errors import ExitStatus, address_of, reason_of
-from services.cli.output import Output, cell, run, table
+from services.cli.options import tabular
+from services.cli.output import Output, Table, cell, run
 from services.cli.settings import CliSettings
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
@@ -57,11 +55,9 @@ class NotWellError(Exception):
     """A service answers, but is not ready."""
 
 
-def doctor(
-    *, as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False
-) -> None:
+@tabular
+def doctor(*, output: Output) -> None:
     """Check every service and server; exit status 1 if one does not answer or is not ready."""
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         settings = CliSettings()
@@ -164,10 +160,9 @@ async def _address(
 def _table(found: Sequence[Finding]) -> Table:
     rows = []
     for each in found:
-        style = "green" if each.health is Health.OK else "red"
-        state = Text(each.health.value, style=style)
-        rows.append([Text(each.name), state, cell(each.where), cell(each.detail)])
-    return table("Addresses", ("name", "state", "address", "detail"), rows)
+        state = cell(each.health.value, "green" if each.health is Health.OK else "red")
+        rows.append([cell(each.name), state, cell(each.where), cell(each.detail)])
+    return Table("Addresses", ("name", "state", "address", "detail"), rows)
 
 
 def _advice(bad: Sequence[Finding]) -> list[Text]:

@@ -12,8 +12,8 @@ from app.settings import EngineName, OcrSettings
 from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.limits import limited, require_some
-from services.cli.options import AsJson, GroupBy, OnlyCorrected, UseSplit, to_splitting
-from services.cli.output import Output, cell, run, table
+from services.cli.options import GroupBy, OnlyCorrected, UseSplit, tabular, to_splitting
+from services.cli.output import Output, Table, cell, run
 from services.cli.report import write_page
 from services.cli.watch import progress_bar
 from services.common.adapters.image_repository import ImageRepository
@@ -40,6 +40,7 @@ class Evaluated:
     unread: int
 
 
+@tabular
 @limited
 def evaluate(
     *,
@@ -65,10 +66,9 @@ def evaluate(
     html: Annotated[
         Path | None, typer.Option(help="Write an HTML page with plots to this file.")
     ] = None,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Measure models against annotations: error rates with intervals, calibration, differences."""
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         names = _models(model_version, engine, against)
@@ -177,23 +177,26 @@ def _for_people(
     columns = ["model", "images", "not read", "CER", "WER", "exact", "calibration error"]
     rows = [
         [
-            *(cell(name), cell(quality.images), cell(unread[name])),
-            *(cell(each) for each in (quality.cer, quality.wer, quality.exact)),
-            cell(f"{quality.calibration_error:.1%}"),
+            *map(cell, (name, quality.images, unread[name])),
+            *map(cell, (quality.cer, quality.wer, quality.exact)),
+            cell(quality.calibration_error, form=".1%"),
         ]
         for name, quality in qualities.items()
     ]
-    shown: list[Any] = [table("Against what people say", columns, rows)]
+    shown: list[Any] = [Table("Against what people say", columns, rows)]
     first = next(iter(qualities.values()))
-    for title, groups in (
-        ("By length", first.by_length),
-        ("By source", first.by_host),
-        ("By how the text came about", first.by_how),
+    for title, what, groups in (
+        ("By length", "characters", first.by_length),
+        ("By source", "source", first.by_host),
+        ("By how the text came about", "text", first.by_how),
     ):
         lines = [
-            [cell(name), cell(each.images), cell(f"{each.cer:.1%}"), cell(f"{each.exact:.1%}")]
+            [
+                *(cell(name), cell(each.images)),
+                *(cell(rate, form=".1%") for rate in (each.cer, each.exact)),
+            ]
             for name, each in groups.items()
         ]
-        shown.append(table(title, ["", "images", "CER", "exact"], lines))
+        shown.append(Table(title, [what, "images", "CER", "exact"], lines))
     shown += [first.remark] if first.remark else []
     return shown if comparison is None else [*shown, *comparison.verdicts]

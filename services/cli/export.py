@@ -12,8 +12,8 @@ from rich.console import Console
 from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.limits import limited, require_some
-from services.cli.options import AsJson, GroupBy, OnlyCorrected, UseSplit, to_splitting
-from services.cli.output import Output, cell, counted, run, table
+from services.cli.options import GroupBy, OnlyCorrected, UseSplit, tabular, to_splitting
+from services.cli.output import Output, Table, cell, counted, run
 from services.cli.watch import progress_bar
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
@@ -50,6 +50,7 @@ PushTo = Annotated[
 ]
 
 
+@tabular
 @limited
 def export(
     *,
@@ -66,7 +67,7 @@ def export(
     language: Languages = None,
     from_manifest: FromManifest = None,
     push_to: PushTo = None,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Write images and labels as a reproducible data set with splits."""
     splitting = to_splitting(split, group_by, use_given=use_split, limits=limits)
@@ -92,7 +93,6 @@ def export(
         await require_some(sources.images, limits)
         return await write_export(query(sources.store.bucket), sources, out, progress)
 
-    output = Output(as_json=as_json)
     run(output, lambda: _export(write, out, push_to, output))
 
 
@@ -165,4 +165,4 @@ def _for_people(manifest: Manifest, out: Path) -> list[Any]:
     left = manifest.since_last
     if left is not None and left.removed:
         words.append(f"removed since the last export: {len(left.removed)}; README.md names them")
-    return [table("Data set", ("split", "images"), rows), *words]
+    return [Table("Data set", ("split", "images"), rows), *words]

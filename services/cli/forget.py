@@ -6,8 +6,8 @@ import typer
 
 from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
-from services.cli.options import AsJson
-from services.cli.output import Output, cell, cell_of_lines, run, table
+from services.cli.options import tabular
+from services.cli.output import Output, Table, cell, cell_of_lines, run
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
 from services.common.domain.records import UPLOADED
@@ -17,6 +17,7 @@ from services.erasure.forgetting import NOT_COVERED, Forgetting, Report
 from services.erasure.removal import Target
 
 
+@tabular
 def forget(
     what: Annotated[
         str, typer.Argument(metavar="URL|KEY", help="Source URL of images, or the key of one.")
@@ -29,10 +30,9 @@ def forget(
         bool, typer.Option("--allow-again", help="It may be fetched and stored again later.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Delete an image, or all of a URL, and print the proof of removal."""
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         if not what.strip():
@@ -76,7 +76,7 @@ def targets_table(targets: list[Target]) -> Any:
         ]
         for target in targets
     ]
-    return table("To delete", ("key", "object", "document", "came from"), rows)
+    return Table("To delete", ("key", "object", "document", "came from"), rows)
 
 
 def _for_people(report: Report) -> list[Any]:
@@ -104,4 +104,4 @@ def _for_people(report: Report) -> list[Any]:
         f"and {erased.images_blocked} images are not stored."
     )
     left = [f"Not covered: {each}." for each in NOT_COVERED]
-    return [table("Proof of removal", columns, rows), words, looked, *left]
+    return [Table("Proof of removal", columns, rows), words, looked, *left]

@@ -6,8 +6,8 @@ import typer
 
 from services.cli.errors import ExitStatus
 from services.cli.fetcher import open_fetcher
-from services.cli.options import AsJson
-from services.cli.output import Output, cell, run, table
+from services.cli.options import tabular
+from services.cli.output import Output, Table, cell, run
 from services.cli.settings import CliSettings
 
 REASONS = {
@@ -17,13 +17,13 @@ REASONS = {
 }
 
 
+@tabular
 def hosts(
     *,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Limit of hosts.")] = 100,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Show paused hosts with reason and time: their URLs wait."""
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         async with open_fetcher(CliSettings()) as fetcher:
@@ -32,11 +32,11 @@ def hosts(
             [
                 cell(each.host),
                 cell(REASONS.get(each.reason, each.reason)),
-                cell(f"{each.until.astimezone():%Y-%m-%d %H:%M:%S}"),
+                cell(each.until.astimezone(), form="%Y-%m-%d %H:%M:%S"),
             ]
             for each in found
         ]
-        shown = table("Hosts", ["host", "reason", "until"], rows) if rows else "No host is delayed."
+        shown = Table("Hosts", ["host", "reason", "until"], rows, empty="No host is delayed.")
         output.answer({"hosts": [each.model_dump() for each in found]}, shown)
         return ExitStatus.OK
 

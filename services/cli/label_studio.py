@@ -9,8 +9,8 @@ import typer
 
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, address_of, reason_of
 from services.cli.limits import limited, require_some
-from services.cli.options import AsJson, DryRun
-from services.cli.output import Output, cell, counted, plain, run, table
+from services.cli.options import AsJson, DryRun, tabular
+from services.cli.output import Output, Table, cell, counted, plain, run
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
@@ -100,6 +100,7 @@ def _pushed(counts: dict[str, int], open_tasks: int, where: str, *, dry_run: boo
 
 
 @app.command(epilog=EXIT_STATUSES)
+@tabular
 def pull(
     *,
     everything: Annotated[
@@ -109,10 +110,9 @@ def pull(
         bool, typer.Option("--overwrite", help="Replace earlier annotations made elsewhere.")
     ] = False,
     dry_run: DryRun = False,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Pull annotations from Label Studio into the documents (idempotent)."""
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         settings = LabelStudioSettings()
@@ -237,6 +237,7 @@ def _where(settings: LabelStudioSettings, project: Project | None) -> str:
 def _table_of(remarks: Iterable[Issue]) -> list[Any]:
     rows = [
         [cell(each.task), cell(each.outcome, "red"), cell(each.image), cell(each.detail)]
-        for each in list(remarks)[:SHOWN]
+        for each in remarks
     ]
-    return [table("Not written", ("task", "outcome", "image", "why"), rows)] if rows else []
+    columns = ("task", "outcome", "image", "why")
+    return [Table("Not written", columns, rows, most=SHOWN)] if rows else []

@@ -1,10 +1,8 @@
 """Options that limit commands to some images, and the error without matches."""
 
-import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from functools import wraps
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -12,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from services.cli.errors import CommandError, ExitStatus
+from services.cli.options import adding
 from services.cli.output import plain
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
@@ -53,25 +52,6 @@ _OPTIONS: Mapping[str, Any] = MappingProxyType(
 )
 
 
-def limited(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the limiting options to a command, passed as one value, ``limits``."""
-
-    @wraps(command)
-    def with_options(**values: Any) -> None:
-        given = {name: values.pop(name) for name in _OPTIONS}
-        command(limits=to_limits(**given), **values)
-
-    signature = inspect.signature(command)
-    own = [each for name, each in signature.parameters.items() if name != "limits"]
-    options = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
-        for name, option in _OPTIONS.items()
-    ]
-    parameters = signature.replace(parameters=[*own, *options])
-    with_options.__signature__ = parameters  # type: ignore[attr-defined]  # what typer reads
-    return with_options
-
-
 def to_limits(
     *,
     where: list[str] | None = None,
@@ -91,6 +71,10 @@ def to_limits(
         problem = error.errors()[0]
         text = problem["msg"].removeprefix("Value error, ")
         raise typer.BadParameter(text, param_hint=f"--{problem['loc'][0]}") from error
+
+
+limited = adding("limits", _OPTIONS, to_limits)
+"""Decorator of commands that are limited to some images."""
 
 
 def parse_time(text: str | None, option: str | None = None) -> datetime | None:

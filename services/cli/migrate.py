@@ -6,22 +6,23 @@ from typing import Annotated
 import typer
 
 from services.cli.errors import ExitStatus
-from services.cli.output import Output, cell, run, table
+from services.cli.options import tabular
+from services.cli.output import Output, Table, cell, run
 from services.common.adapters.mongo import open_index
 from services.common.runtime.settings import MongoSettings
 from services.migration.migration import Migration, Report
 
 
+@tabular
 def migrate(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only, change nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    output: Output,
 ) -> None:
     """Write today's form of documents that earlier versions wrote; the provisioner does, too.
 
     It may run beside all services, and again after it was interrupted.
     """
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         with output.asides.status("migrating") as status:
@@ -38,7 +39,7 @@ def migrate(
         ]
         output.answer(
             asdict(report),
-            table("Documents of earlier versions", ("collection", "found", "migrated"), rows),
+            Table("Documents of earlier versions", ("collection", "found", "migrated"), rows),
             *(f"left alone: {each}" for each in report.invalid),
             *([f"left alone in all: {report.invalid_count}"] if report.invalid else []),
             *(["nothing was changed: dry run"] if dry_run else []),

@@ -4,16 +4,15 @@ import shutil
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from app.engines.hub import commit_of
 from app.engines.models_folder import CONFIGURATION, WANTED, LocalModel, make_readable, models_in
 from app.engines.settings import TROCR_MODEL, TROCR_REVISION, ModelsSettings
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, reason_of
-from services.cli.output import Output, cell, run, table
+from services.cli.options import tabular
+from services.cli.output import Output, Table, cell, run
 from services.cli.promote import add_commands, promotions_document
 
-MEGABYTE = 1_000_000
 EXTRA = "poetry install --extras trocr"
 PULLED = ".pulled"
 """Folder of incomplete downloads."""
@@ -46,22 +45,23 @@ def pull(
 
 
 @app.command("list", epilog=EXIT_STATUSES)
+@tabular
 def list_models(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    output: Output,
 ) -> None:
     """List local models with the model version of their predictions."""
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         folder = ModelsSettings().models
         models = [_document(model) for model in models_in(folder)]
-        rows = [_for_people(model) for model in models]
-        shown = table(f"Models in {folder}", ("name", "engine", "model version", "size"), rows)
+        rows = [[cell(value) for value in model.values()] for model in models]
         empty = f"No model in {folder}: docreco train makes one, docreco models pull fetches one."
+        columns = ("name", "engine", "model version", "bytes")
+        shown = Table(f"Models in {folder}", columns, rows, empty=empty)
         promoted = promotions_document()
         served = f"In service by the default engine: {promoted['in_service']}"
-        output.answer({"models": models, **promoted}, shown if models else empty, served)
+        output.answer({"models": models, **promoted}, shown, served)
         return ExitStatus.OK
 
     run(output, work)
@@ -139,8 +139,3 @@ def _document(model: LocalModel) -> dict[str, Any]:
         "model_version": f"{model.name}@{model.content_hash}",
         "size_bytes": model.size_bytes,
     }
-
-
-def _for_people(model: dict[str, Any]) -> list[Text]:
-    size = f"{model['size_bytes'] / MEGABYTE:.1f} MB"
-    return [*(cell(model[each]) for each in ("name", "engine", "model_version")), cell(size)]

@@ -1,9 +1,13 @@
 """Options that several commands have."""
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
+from services.cli.output import Output
 from services.common.domain.image_filter import Limits
 from services.datasets.grouping import GROUPINGS, Splitting
 
@@ -36,6 +40,56 @@ GroupBy = Annotated[
 UseSplit = Annotated[
     bool, typer.Option("--use-split", help="The part that a data set has given comes first.")
 ]
+
+Command = Callable[..., None]
+
+
+def adding(
+    name: str, options: Mapping[str, Any], make: Callable[..., object], *, default: object = None
+) -> Callable[[Command], Command]:
+    """Return a decorator that adds options to a command, which gets them as one value.
+
+    Args:
+        name: Parameter of the command that gets the value.
+        options: Their annotations for typer, by name.
+        make: Makes the value of theirs.
+        default: Of each option.
+    """
+
+    def added(command: Command) -> Command:
+        @wraps(command)
+        def with_options(**values: Any) -> None:
+            made = make(**{each: values.pop(each) for each in options})
+            command(**{name: made}, **values)
+
+        signature = inspect.signature(command)
+        own = [each for each in signature.parameters.values() if each.name != name]
+        more = [
+            inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=of)
+            for each, of in options.items()
+        ]
+        replaced = signature.replace(parameters=[*own, *more])
+        with_options.__signature__ = replaced  # type: ignore[attr-defined]  # what typer reads
+        return with_options
+
+    return added
+
+
+tabular = adding(
+    "output",
+    {
+        "as_json": AsJson,
+        "as_csv": Annotated[
+            bool, typer.Option("--csv", help="Its tables as CSV, with all rows and whole keys.")
+        ],
+        "wide": Annotated[
+            bool, typer.Option("--wide", help="All rows, whole keys, lines of any length.")
+        ],
+    },
+    Output,
+    default=False,
+)
+"""Decorator of commands whose result has tables: adds ``--json``, ``--csv`` and ``--wide``."""
 
 
 def to_splitting(split: str, group_by: str, *, use_given: bool, limits: Limits) -> Splitting:

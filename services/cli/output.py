@@ -1,25 +1,30 @@
-"""Output of commands: tables and bars for people, one JSON document for machines.
+"""Output of commands: tables and bars for people, JSON or CSV for machines.
 
 Texts and sources of images are untrusted: they must not reach the terminal as markup or as control
 characters.
 """
 
 import asyncio
+import csv
 import json
 import logging
+import sys
 import unicodedata
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import typer
+from rich import table as rich_table
 from rich.console import Console, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from services.cli.errors import CommandError, ExitStatus, known_errors
 
 WIDE = 4000
 """Width without line wrapping."""
+SHORTENED = "Keys are truncated; --wide, --csv and --json show them in full."
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that move the cursor, change the direction, end a line, or are unassigned
@@ -45,25 +50,95 @@ def to_json(document: object) -> str:
     )
 
 
-def cell(value: object, style: str = "") -> Text:
-    """Return untrusted text for a table: no markup, no control characters."""
-    return Text(plain(value), style=style)
+class Cell(Text):
+    """Text of a cell of a table, and the value that CSV has."""
+
+    value: object = None
+    whole: Text | None = None
+    """Of a shortened text: all of it."""
 
 
-def cell_of_lines(values: Iterable[object]) -> Text:
-    """Return untrusted texts for one cell of a table, one per line."""
-    return Text("\n".join(plain(value) for value in values))
+def cell(value: object, style: str = "", *, form: str = "", short: str | None = None) -> Cell:
+    """Return an untrusted value for a table: no markup, no control characters.
 
-
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Text | str]]) -> Table:
-    """Return a table; untrusted cells must be a ``cell``."""
-    made = Table(title=title, title_justify="left", header_style="bold", expand=False)
-    for column in columns:
-        is_number = column in {"score", "CER", "line", "attempts"}
-        made.add_column(column, justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*row)
+    Args:
+        value: CSV has it as it is; None is empty.
+        style: Color.
+        form: Format of a number, such as ``.1%``.
+        short: Shown instead, except with ``--wide``.
+    """
+    text = "" if value is None else format(value, form)
+    made = Cell(plain(text if short is None else short), style=style)
+    made.value = value
+    made.whole = None if short in {None, text} else Text(plain(text), style=style)
     return made
+
+
+def cell_of_lines(values: Iterable[object]) -> Cell:
+    """Return untrusted texts for one cell of a table, one per line."""
+    lines = [str(value) for value in values]
+    made = Cell("\n".join(map(plain, lines)))
+    made.value = "\n".join(lines)
+    return made
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for people, and its rows for CSV."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell | str]]
+    empty: str = ""
+    """Shown instead without rows."""
+    most: int | None = None
+    """Limit of shown rows, except with ``--wide``."""
+    all_records: Sequence[Mapping[str, object]] | None = None
+    """Rows for CSV that have more columns than are shown."""
+
+    def records(self) -> Sequence[Mapping[str, object]]:
+        """Return the rows for CSV, by column."""
+        if self.all_records is not None:
+            return self.all_records
+        return [
+            {
+                column: each.value if isinstance(each, Cell) else each
+                for column, each in zip(self.columns, row, strict=True)
+            }
+            for row in self.rows
+        ]
+
+    def shown(self, *, is_wide: bool = False) -> RenderableType:
+        """Return what people are shown."""
+        return Text(self.empty) if self.empty and not self.rows else self.rendered(is_wide=is_wide)
+
+    def rendered(self, *, is_wide: bool = False) -> rich_table.Table:
+        """Return the table for a terminal."""
+        rows = self.rows if is_wide else self.rows[: self.most]
+        title = (
+            self.title if len(rows) == len(self.rows) else f"{self.title}, the first {self.most}"
+        )
+        made = rich_table.Table(title=title, title_justify="left", header_style="bold")
+        for at, column in enumerate(self.columns):
+            is_number = all(isinstance(_value(row[at]), int | float | None) for row in rows)
+            made.add_column(column, justify="right" if is_number else "left", overflow="fold")
+        for row in rows:
+            made.add_row(*((_whole(each) or each) if is_wide else each for each in row))
+        if not is_wide and any(_whole(each) for row in rows for each in row):
+            made.caption, made.caption_justify = SHORTENED, "left"
+        return made
+
+    def __rich__(self) -> RenderableType:
+        """Return what people are shown, for rich."""
+        return self.shown()
+
+
+def _value(shown: Cell | str) -> object:
+    return shown.value if isinstance(shown, Cell) else shown
+
+
+def _whole(shown: Cell | str) -> Text | None:
+    return shown.whole if isinstance(shown, Cell) else None
 
 
 class Output:
@@ -71,21 +146,30 @@ class Output:
 
     Args:
         as_json: Print the result as one JSON document.
-        is_wide: Whether lines may exceed the width of the terminal.
+        as_csv: Print its tables as one CSV table.
+        wide: Whether lines may exceed the width of the terminal.
     """
 
-    def __init__(self, *, as_json: bool, is_wide: bool = False) -> None:
-        self.as_json = as_json
-        self.answers = Console(highlight=False, width=WIDE if is_wide else None)
+    def __init__(self, *, as_json: bool = False, as_csv: bool = False, wide: bool = False) -> None:
+        if as_json and as_csv:
+            raise typer.BadParameter("either --csv or --json, not both")
+        self.is_for_people = not (as_json or as_csv)
+        self._as_json = as_json
+        self._is_wide = wide
+        self._answers = Console(highlight=False, width=WIDE if wide else None)
         self.asides = Console(stderr=True, highlight=False)
 
-    def answer(self, document: object, *people: RenderableType) -> None:
-        """Print the result, as JSON or for people."""
-        if self.as_json:
+    def answer(self, document: object, *shown: RenderableType) -> None:
+        """Print the result, as JSON, CSV or for people."""
+        if self._as_json:
             typer.echo(to_json(document))
-        else:
-            for each in people:
-                _print(self.answers, each)
+            return
+        if not self.is_for_people:
+            sys.stdout.write(to_csv([each for each in shown if isinstance(each, Table)]))
+            shown = tuple(each for each in shown if not isinstance(each, Table))
+        for each in shown:
+            what = each.shown(is_wide=self._is_wide) if isinstance(each, Table) else each
+            _print(self._answers if self.is_for_people else self.asides, what)
 
     def error(self, error: CommandError) -> None:
         """Print an error and its hint."""
@@ -99,6 +183,25 @@ def _print(console: Console, shown: RenderableType) -> None:
     """Print a sentence in one line of any width; wrap the rest."""
     sentence = Text(shown) if isinstance(shown, str) else shown
     console.print(sentence, soft_wrap=isinstance(sentence, Text))
+
+
+def to_csv(tables: Sequence[Table]) -> str:
+    """Return tables as one CSV table, of several with their titles; a terminal gets plain text."""
+    records = [
+        {**({"table": each.title} if len(tables) > 1 else {}), **record}
+        for each in tables
+        for record in each.records()
+    ]
+    written = StringIO()
+    columns = dict.fromkeys(name for each in tables for name in each.columns)
+    columns = dict.fromkeys(name for each in records for name in each) or columns
+    writer = csv.DictWriter(written, columns)
+    writer.writeheader()
+    for record in records:
+        values = {name: "" if value is None else str(value) for name, value in record.items()}
+        is_terminal = sys.stdout.isatty()
+        writer.writerow({name: plain(v) if is_terminal else v for name, v in values.items()})
+    return written.getvalue()
 
 
 def run(output: Output, work: Callable[[], Coroutine[Any, Any, ExitStatus]]) -> None:

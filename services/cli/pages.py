@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
-from services.cli.output import Output, cell, run, table
+from services.cli.options import tabular
+from services.cli.output import Output, Table, cell, run
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.adapters.page_repository import PageFilter, PageRepository
@@ -16,10 +17,10 @@ from services.common.domain.page_document import PageDocument, PageStatus
 from services.common.runtime.settings import MongoSettings, S3Settings
 
 app = typer.Typer(no_args_is_help=True, help="Show pages and their lines.")
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
 @app.command("list", epilog=EXIT_STATUSES)
+@tabular
 def list_pages(
     *,
     status: Annotated[PageStatus | None, typer.Option(help="Only these.")] = None,
@@ -28,10 +29,9 @@ def list_pages(
         str | None, typer.Option(help="Only the pages of the PDF or TIFF with this key.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Limit of pages.")] = 20,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """List pages with the number of their lines, newest first."""
-    output = Output(as_json=as_json)
     where = PageFilter(status=status, batch=batch, document=document)
 
     async def work() -> ExitStatus:
@@ -44,7 +44,7 @@ def list_pages(
             for page in found
         ]
         columns = ("page", "status", "found", "source")
-        shown = table(f"{len(found)} pages, newest first", columns, rows) if found else "No page."
+        shown = Table(f"{len(found)} pages, newest first", columns, rows, empty="No page.")
         output.answer([_summary(page) for page in found], shown)
         return ExitStatus.OK
 
@@ -52,11 +52,11 @@ def list_pages(
 
 
 @app.command("show", epilog=EXIT_STATUSES)
+@tabular
 def show(
-    key: Annotated[str, typer.Argument(help="Id as shown by list.")], *, as_json: AsJson = False
+    key: Annotated[str, typer.Argument(help="Id as shown by list.")], *, output: Output
 ) -> None:
     """Show the lines of one page in reading order, with their predictions."""
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         s3 = S3Settings()
@@ -73,7 +73,7 @@ def show(
         answer = {**_summary(page), "lines": [_line(line, image) for line, image in read]}
         columns = ("line", "score", "prediction", "annotation", "image")
         rows = [_row(line, image) for line, image in read]
-        output.answer(answer, table(f"{page.key}: {_extent(page)}", columns, rows))
+        output.answer(answer, Table(f"{page.key}: {_extent(page)}", columns, rows))
         return ExitStatus.OK
 
     run(output, work)
@@ -111,12 +111,11 @@ def _line(line: Line, image: ImageDocument | None) -> dict[str, Any]:
 
 def _row(line: Line, image: ImageDocument | None) -> list[Any]:
     known = image or ImageDocument.absent("")
-    score = f"{known.prediction.score:.2f}" if known.prediction else ""
     state = (*line.marks, *(() if line.state == "current" else (line.state,)))
     return [
         cell(" ".join((str(line.order + 1), *state))),
-        cell(score),
-        cell(known.prediction.text if known.prediction else ""),
-        cell(known.annotation.text if known.annotation else ""),
+        cell(known.prediction and known.prediction.score, form=".2f"),
+        cell(known.prediction and known.prediction.text),
+        cell(known.annotation and known.annotation.text),
         cell(line.key),
     ]

@@ -8,7 +8,8 @@ import typer
 
 from services.cli.broker import told_of_servers
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
-from services.cli.output import Output, cell, plain, run, table
+from services.cli.options import tabular
+from services.cli.output import Output, Table, cell, run
 from services.common.adapters.rabbitmq import dead_letters
 from services.common.adapters.rabbitmq.dead_letters import ParkedMessage, Wanted
 from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES, PAGE_QUEUES
@@ -48,22 +49,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON list.")]
 
 
 @app.command("list", epilog=EXIT_STATUSES)
+@tabular
 def list_parked(
     *,
     queue: Queue = WorkQueue.OCR,
     code: Codes = None,
     reason: Reason = None,
     limit: Limit = 100,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """List parked messages with their reasons."""
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         with told_of_servers():
             wanted = _wanted([], code, reason)
             found = await dead_letters.peek(AmqpSettings(), QUEUES[queue], wanted, limit=limit)
-        shown = _table("parked", found) if found else "Nothing is parked."
+        shown = _table("parked", found)
         output.answer([_summary(message) for message in found], shown)
         return ExitStatus.OK
 
@@ -185,18 +186,18 @@ def _body(message: ParkedMessage) -> Any:
     return body
 
 
-def _table(title: str, messages: list[ParkedMessage]) -> Any:
+def _table(title: str, messages: list[ParkedMessage]) -> Table:
     rows = [
         [
             cell(message.id),
             cell(message.code, "red"),
             cell(message.subject),
             cell(message.reason),
-            cell("" if message.parked_at is None else f"{message.parked_at:%Y-%m-%d %H:%M:%S}"),
+            cell(message.parked_at, form="%Y-%m-%d %H:%M:%S"),
             cell(message.attempts),
             cell(message.replays),
         ]
         for message in messages
     ]
     columns = ("id", "code", "about", "reason", "parked at (UTC)", "attempts", "replays")
-    return table(f"{len(messages)} {plain(title)}", columns, rows)
+    return Table(f"{len(messages)} {title}", columns, rows, empty="Nothing is parked.")

@@ -21,7 +21,8 @@ from app.engines.promotion import (
 from app.engines.settings import ModelsSettings
 from app.engines.weights import EMBEDDED, UnexpectedModelError
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
-from services.cli.output import Output, cell, run, table
+from services.cli.options import tabular
+from services.cli.output import Output, Table, cell, run
 from services.common.domain.errors import PermanentError
 
 By = Annotated[str, typer.Option(help="Name of the decider; default: your user name.")]
@@ -41,9 +42,9 @@ class _Known:
     record: ModelRecord | None
 
 
-def show(name: Name, *, as_json: AsJson = False) -> None:
+@tabular
+def show(name: Name, *, output: Output) -> None:
     """Show the origin and quality of a model."""
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         model = _find(name)
@@ -59,16 +60,18 @@ def show(name: Name, *, as_json: AsJson = False) -> None:
             [cell("trained from"), cell(each["model"])] for each in document.get("history", [])
         ]
         output.answer(
-            document, table(name, ("", ""), rows), *([_metrics([model])] if model.record else [])
+            document,
+            Table(name, ("field", "value"), rows),
+            *([_metrics([model])] if model.record else []),
         )
         return ExitStatus.OK
 
     run(output, work)
 
 
-def compare(name: Name, other: Name, *, as_json: AsJson = False) -> None:
+@tabular
+def compare(name: Name, other: Name, *, output: Output) -> None:
     """Compare what two trainings measured; docreco evaluate measures on the same images."""
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         models = [_find(name), _find(other)]
@@ -84,14 +87,14 @@ def compare(name: Name, other: Name, *, as_json: AsJson = False) -> None:
     run(output, work)
 
 
+@tabular
 def check(
     name: Name,
     exports: Annotated[list[Path], typer.Argument(help="Folders of docreco export.")],
     *,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Decide whether a model is better than the one in service, on lines never learnt from."""
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         model = _find(name)
@@ -103,7 +106,7 @@ def check(
         record = model.record.model_copy(update={"decision": decision})
         write_record(ModelsSettings().models / model.name, record)
         rows = [
-            [cell(source), *(cell(f"{rate:.1%}") for rate in rates)]
+            [cell(source), *(cell(rate, form=".1%") for rate in rates)]
             for source, rates in decision.by_source.items()
         ]
         verdict = (
@@ -116,7 +119,7 @@ def check(
             remarks.insert(0, f"{decision.left_out} lines left out: a model was trained on them.")
         output.answer(
             decision.model_dump(mode="json"),
-            table(name, columns, rows),
+            Table(name, columns, rows),
             *map(cell, (*remarks, verdict)),
         )
         return ExitStatus.INCOMPLETE if decision.problems else ExitStatus.OK
@@ -273,14 +276,14 @@ def _metrics(models: list[_Known]) -> Any:
     rows = [
         [
             *(cell(model.name), cell(split), cell(change.after.images)),
-            *(cell(f"{share:.1%}") for share in (change.before.cer, change.after.cer)),
-            *(cell(f"{share:.1%}") for share in (change.before.exact, change.after.exact)),
+            *(cell(share, form=".1%") for share in (change.before.cer, change.after.cer)),
+            *(cell(share, form=".1%") for share in (change.before.exact, change.after.exact)),
         ]
         for model in models
         for split, change in (model.record.metrics if model.record else {}).items()
     ]
     columns = ("model", "split", "images", "CER before", "CER", "exact before", "exact")
-    return table("As measured when they were trained", columns, rows)
+    return Table("As measured when they were trained", columns, rows)
 
 
 def add_commands(app: typer.Typer) -> None:

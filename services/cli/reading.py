@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
-
-from services.cli.output import cell, counted, plain, table
+from services.cli.output import Table, cell, counted, plain
 from services.common.domain.tables.table import Report
 
 SHOWN_NOTES = 20
@@ -16,18 +14,11 @@ def reading_for_people(report: Report) -> list[Table | str]:
     shown: list[Table | str] = []
     if report.notes:
         rows = [
-            [
-                cell(note.member or ""),
-                cell(note.line or ""),
-                cell(note.code, "yellow"),
-                cell(note.detail),
-            ]
-            for note in report.notes[:SHOWN_NOTES]
+            [cell(note.member), cell(note.line), cell(note.code, "yellow"), cell(note.detail)]
+            for note in report.notes
         ]
         title = f"{report.note_count} to look at ({counted(report.note_counts)})"
-        if report.note_count > len(rows):
-            title += f", the first {len(rows)}"
-        shown.append(table(title, ("table", "line", "code", "detail"), rows))
+        shown.append(Table(title, ("file", "line", "code", "detail"), rows, most=SHOWN_NOTES))
     words = [f"{report.rows} read, {report.with_text} of them with a text"]
     if report.columns:
         used = ", ".join(f"{name} as {role}" for role, name in report.columns.items())

@@ -6,8 +6,8 @@ import typer
 
 from services.cli.broker import told_of_servers
 from services.cli.errors import ExitStatus
-from services.cli.options import AsJson
-from services.cli.output import Output, cell, counted, run, table
+from services.cli.options import tabular
+from services.cli.output import Output, Table, cell, counted, run
 from services.common.adapters.mongo import open_index
 from services.common.adapters.object_store import open_object_store
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
@@ -47,15 +47,15 @@ MinAge = Annotated[
 ]
 
 
+@tabular
 def reconcile(
     *,
     dry_run: CountOnly = False,
     allow_gone: AllowGone = False,
     min_age: MinAge = None,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Compare buckets with documents; queue new, changed and removed objects."""
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         settings = ReconcilerSettings()
@@ -110,7 +110,7 @@ def _for_people(report: Report, *, dry_run: bool) -> list[Any]:
     seen = counted({"objects": report.objects, "documents": report.documents})
     what = "nothing queued: dry run" if dry_run else f"{report.queued} queued"
     shown = [
-        table("Buckets and documents", ("state", "count", "meaning"), rows),
+        Table("Buckets and documents", ("state", "count", "meaning"), rows),
         f"{seen} in {report.seconds:.1f} s; {what}",
     ]
     return [*shown, cell(HELD.format(report.held), "red")] if report.held else shown

@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from app.settings import OcrSettings
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.limits import limited, require_some
-from services.cli.options import AsJson
-from services.cli.output import Output, cell, run, table
+from services.cli.options import tabular
+from services.cli.output import Cell, Output, Table, cell, run
 from services.cli.report_figures import Figures
-from services.cli.report_page import as_score, as_share, report_page
+from services.cli.report_page import report_page
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
@@ -28,6 +26,7 @@ _SOURCE = tuple(f"sources.{name}" for name in ("url", "collection", "name", "kin
 FIELDS = dict.fromkeys(("prediction", "annotation", "sha256", "status", "error.code", *_SOURCE), 1)
 
 
+@tabular
 @limited
 def report(
     *,
@@ -38,10 +37,9 @@ def report(
     critical: Annotated[
         float, typer.Option(min=0, max=1, help="Critical threshold of the mean score.")
     ] = 0.5,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Show how good the predictions of a period (the last 7 days) are, and the worst of them."""
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         until = limits.until or datetime.now(tz=UTC)
@@ -84,37 +82,32 @@ async def collect(images: ImageRepository, figures: Figures, limits: Limits = NO
 
 def figure_table(figures: Figures) -> Table:
     """Return the figures in total and by model version."""
-    columns = ["model", "predictions", "mean score", "low scores", "annotated", "CER"]
+    columns = ["model", "predictions", "mean score", "low scores", "share", "annotated", "CER"]
     rows = [_row("all", figures.total)]
     rows += [_row(name, tally) for name, tally in sorted(figures.models.items())]
     rows += [_row(f"text {name}", tally) for name, tally in sorted(figures.hows.items())]
     title = f"Since {figures.since:%Y-%m-%d %H:%M} UTC: "
     title += f"{figures.per_minute:.2f} predictions per minute, "
-    return table(f"{title}{figures.rejected.total()} images rejected", columns, rows)
+    return Table(f"{title}{figures.rejected.total()} images rejected", columns, rows)
 
 
 def worst_table(figures: Figures) -> Table:
     """Return the predictions with the lowest scores."""
     rows = [
         [
-            cell(as_score(each.score)),
-            cell(each.prediction),
-            cell(each.annotation or ""),
-            cell(each.source or each.image),
+            cell(each.score, form=".3f"),
+            *map(cell, (each.prediction, each.annotation, each.source or each.image)),
         ]
         for each in figures.worst()
     ]
-    return table("Lowest scores", ["score", "prediction", "annotation", "source"], rows)
+    return Table("Lowest scores", ["score", "prediction", "annotation", "source"], rows)
 
 
-def _row(name: str, tally: Tally) -> list[Text]:
+def _row(name: str, tally: Tally) -> list[Cell]:
     return [
-        cell(name),
-        cell(tally.images),
-        cell(as_score(tally.mean)),
-        cell(f"{tally.low} ({as_share(tally.low_share)})"),
-        cell(tally.annotated),
-        cell(as_share(tally.error_rate)),
+        *(cell(name), cell(tally.images), cell(tally.mean, form=".3f")),
+        *(cell(tally.low), cell(tally.low_share, form=".1%")),
+        *(cell(tally.annotated), cell(tally.error_rate, form=".1%")),
     ]
 
 

@@ -5,16 +5,19 @@ from collections.abc import Sequence
 
 import jiwer
 from pydantic import BaseModel
-from rich.table import Table
-from rich.text import Text
 
-from services.cli.output import cell, table
+from services.cli.output import Cell, Table, cell
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import NO_LIMITS, Limits
 from services.common.domain.records import UPLOADED, Source
 
 _HASH = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 
+CSV_COLUMNS = (
+    *("image", "status", "prediction", "score", "annotation", "cer"),
+    *("error_code", "error_detail", "sources_count", "collection", "name"),
+)
+"""With ``url``, the first of its sources."""
 LOW_SCORE = 0.5
 """Lower scores are shown in red; the service's threshold is ``OCR_LOW_SCORE_THRESHOLD``."""
 
@@ -93,19 +96,16 @@ def image_row(document: ImageDocument, limits: Limits = NO_LIMITS) -> ImageRow:
     )
 
 
-def image_table(
-    title: str, rows: Sequence[ImageRow], *, with_origin: bool = True, is_wide: bool = False
-) -> Table:
+def image_table(title: str, rows: Sequence[ImageRow], *, with_origin: bool = True) -> Table:
     """Return the table of images, with status and source, or only predictions."""
-    name = "short_image" if with_origin and not is_wide else "image" if is_wide else "label"
     columns = ["image", "prediction", "score", "annotation", "CER"]
     lines = [
         [
-            cell(getattr(row, name)),
-            cell("" if row.prediction is None else row.prediction),
-            _score(row.score),
-            cell("" if row.annotation is None else row.annotation),
-            cell("" if row.cer is None else f"{row.cer:.0%}"),
+            cell(row.image, short=row.short_image) if with_origin else cell(row.label),
+            cell(row.prediction),
+            cell(row.score, "red" if (row.score or 0) < LOW_SCORE else "", form=".3f"),
+            cell(row.annotation),
+            cell(row.cer, form=".0%"),
         ]
         for row in rows
     ]
@@ -113,14 +113,14 @@ def image_table(
         columns += ["status", "source"]
         for line, row in zip(lines, rows, strict=True):
             line += [_status(row), _source(row)]
-    made = table(title, columns, lines)
-    if name == "short_image" and any(row.short_image != row.image for row in rows):
-        made.caption = "Keys are truncated; --wide, --csv and --json show them in full."
-        made.caption_justify = "left"
-    return made
+    records = [
+        {**{name: getattr(row, name) for name in CSV_COLUMNS}, "url": next(iter(row.sources), None)}
+        for row in rows
+    ]
+    return Table(title, columns, lines, empty="No such image.", all_records=records)
 
 
-def _source(row: ImageRow) -> Text:
+def _source(row: ImageRow) -> Cell:
     if row.placeholder and row.sources:
         conflict = ", whose texts conflict" if row.annotation_conflict else ""
         return cell(
@@ -129,13 +129,7 @@ def _source(row: ImageRow) -> Text:
     return cell(row.origin)
 
 
-def _score(score: float | None) -> Text:
-    if score is None:
-        return Text("")
-    return Text(f"{score:.3f}", style="red" if score < LOW_SCORE else "")
-
-
-def _status(row: ImageRow) -> Text:
+def _status(row: ImageRow) -> Cell:
     if row.error_code:
         return cell(f"{row.status}: {row.error_code}", "red")
     return cell(row.status)

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import IO, Annotated, cast
 
 import typer
-from rich.table import Table
 
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.fetcher import open_fetcher
 from services.cli.folder import files_of, packed
-from services.cli.options import AsJson, ColumnOfTexts, ColumnOfUrls, Encoding
-from services.cli.output import Output, cell, plain, run, table
+from services.cli.options import ColumnOfTexts, ColumnOfUrls, Encoding, tabular
+from services.cli.output import Output, Table, cell, plain, run
 from services.cli.reading import reading_for_people
 from services.cli.settings import CliSettings
 from services.cli.watch import watch_batch
@@ -82,6 +81,7 @@ OnlyShown = Annotated[
 Watched = Annotated[bool, typer.Option("--watch", help="Wait until the batch is finished.")]
 
 
+@tabular
 def submit(
     source: Source,
     *,
@@ -97,13 +97,12 @@ def submit(
     strict: Strict = False,
     dry_run: OnlyShown = False,
     watch: Watched = False,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Submit a list of image URLs, or local images, as a batch.
 
     Shows the numbers of accepted and rejected rows.
     """
-    output = Output(as_json=as_json)
     asked = (name, collection, encoding, url_column, text_column, group_column, licence)
     request = ListRequest(*asked, strict=strict, dry_run=dry_run)
 
@@ -130,14 +129,16 @@ async def _watch(
     fetcher: FetcherClient, submission: Submission, output: Output, *, every_seconds: float
 ) -> ExitStatus:
     """Show what was accepted, and follow the batch to its end."""
-    if not output.as_json:
-        output.answer({}, *_for_people(submission))
+    shown = _for_people(submission)
+    if output.is_for_people:  # at once
+        output.answer({}, *shown)
     status = await watch_batch(
         fetcher,
         submission.batch_id,
         output,
         every_seconds=every_seconds,
         also={"submission": submission.model_dump(exclude_unset=True)},
+        shown=() if output.is_for_people else shown,
     )
     return _status(submission, status)
 
@@ -231,24 +232,15 @@ def _for_people(submission: Submission) -> list[Table | str]:
     shown: list[Table | str] = []
     if rejected:
         rows = [
-            [
-                cell("" if each.line is None else each.line),
-                cell(each.value),
-                cell(each.code, "red"),
-                cell(each.detail),
-            ]
-            for each in rejected[:SHOWN_REJECTIONS]
+            [cell(each.line), cell(each.value), cell(each.code, "red"), cell(each.detail)]
+            for each in rejected
         ]
-        title = f"{count} rejected"
-        if count > SHOWN_REJECTIONS:
-            title += f", the first {SHOWN_REJECTIONS}"
-        shown.append(table(title, ("line", "value", "code", "detail"), rows))
+        columns = ("line", "value", "code", "detail")
+        shown.append(Table(f"{count} rejected", columns, rows, most=SHOWN_REJECTIONS))
     shown += reading_for_people(submission.reading)
     if isinstance(submission, Preview):
-        lines = [
-            [cell(row.line), cell(row.label), cell(row.annotation or "")] for row in submission.rows
-        ]
-        shown.insert(0, table("as it would be read", ("line", "image", "text"), lines))
+        lines = [[cell(row.line), cell(row.label), cell(row.annotation)] for row in submission.rows]
+        shown.insert(0, Table("as it would be read", ("line", "image", "text"), lines))
         shown.append(f"dry run: {submission.accepted} would be accepted, {count} rejected")
         return shown
     batch = plain(submission.batch_id)

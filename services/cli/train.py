@@ -13,7 +13,8 @@ from rich.console import Console
 from app.engines.weights import EMBEDDED, UnexpectedModelError
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.models import EXTRA
-from services.cli.output import Output, cell, run, table
+from services.cli.options import tabular
+from services.cli.output import Output, Table, cell, run
 from services.cli.report import write_page
 from services.cli.watch import progress_bar
 from services.common.domain.errors import PermanentError
@@ -25,6 +26,7 @@ REPORT = "report.html"
 """In the model's folder."""
 
 
+@tabular
 def train(
     export: Annotated[Path, typer.Argument(help="Folder of docreco export, of any format.")],
     *,
@@ -52,13 +54,12 @@ def train(
     augment: Annotated[bool, typer.Option(help="Augment the images.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    output: Output,
 ) -> None:
     """Fine-tune a recogniser on an export, and show its error rates before and after.
 
     An interrupted training is resumed by the same command.
     """
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         learn, plan_of, report = _load_training()
@@ -132,8 +133,8 @@ def _for_people(learned: "Learned", seconds: float) -> list[Any]:
     rows = [
         [
             *(cell(split), cell(change.after.images)),
-            *(cell(f"{each.cer:.1%}") for each in (change.before, change.after)),
-            *(cell(f"{each.exact:.1%}") for each in (change.before, change.after)),
+            *(cell(each.cer, form=".1%") for each in (change.before, change.after)),
+            *(cell(each.exact, form=".1%") for each in (change.before, change.after)),
         ]
         for split, change in record.metrics.items()
     ]
@@ -152,7 +153,7 @@ def _for_people(learned: "Learned", seconds: float) -> list[Any]:
         else f"set OCR_ENGINE=trocr and OCR_TROCR_MODEL={name}"
     )
     return [
-        table(f"{record.base}, trained for {seconds:.0f} s", columns, rows),
+        Table(f"{record.base}, trained for {seconds:.0f} s", columns, rows),
         cell(kept),
         f"{learned.model_version} is in {learned.place.folder}, with a {REPORT}: {use}",
     ]

@@ -1,11 +1,11 @@
 """``docreco watch``: follow a batch until each of its items has an outcome."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
@@ -21,7 +21,8 @@ from typing_extensions import override
 
 from services.cli.errors import ExitStatus
 from services.cli.fetcher import failures, open_fetcher, polled
-from services.cli.output import Output, cell, counted, plain, run, table
+from services.cli.options import tabular
+from services.cli.output import Output, Table, cell, counted, plain, run
 from services.cli.settings import CliSettings
 from services.common.adapters.fetcher_api import FetcherClient
 from services.common.domain.fetcher_answers import Batch, Item
@@ -52,15 +53,15 @@ def progress_bar(console: Console) -> Progress:
     )
 
 
+@tabular
 def watch(
     batch_id: Annotated[
         str, typer.Argument(metavar="BATCH_ID", help="Batch id, as shown by submit.")
     ],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, at the end.")] = False,
+    output: Output,
 ) -> None:
     """Follow a batch until each of its items has an outcome; then list failures."""
-    output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
         settings = CliSettings()
@@ -77,6 +78,7 @@ async def watch_batch(
     *,
     every_seconds: float,
     also: Mapping[str, Any] | None = None,
+    shown: Sequence[RenderableType] = (),
 ) -> ExitStatus:
     """Follow a batch to its end and print its outcomes.
 
@@ -86,6 +88,7 @@ async def watch_batch(
         output: Of the progress bar and the result.
         every_seconds: Polling interval.
         also: Further members of the JSON result.
+        shown: Shown before.
     """
     batch = await follow(fetcher, batch_id, output.asides, every_seconds=every_seconds)
     failed = await failures(fetcher, batch_id)
@@ -96,8 +99,8 @@ async def watch_batch(
         "failure_codes": dict(codes),
         "failed": [item.model_dump() for item in failed],
     }
-    shown = [failure_table(failed)] if failed else []
-    output.answer(document, *shown, f"batch {plain(batch_id)}: {summary(batch, codes)}")
+    more = [failure_table(failed)] if failed else []
+    output.answer(document, *shown, *more, f"batch {plain(batch_id)}: {summary(batch, codes)}")
     is_well = batch.state == "completed" and not failed
     return ExitStatus.OK if is_well else ExitStatus.INCOMPLETE
 
@@ -128,18 +131,11 @@ def summary(batch: Batch, codes: Mapping[str, int]) -> str:
     return f"{words} ({plain(counted(codes))})" if codes else words
 
 
-def failure_table(failed: list[Item]) -> Any:
+def failure_table(failed: list[Item]) -> Table:
     """Return the failed items with their reasons."""
     rows = [
-        [
-            cell(item.label),
-            cell(item.code or "", "red"),
-            cell(item.detail or ""),
-            cell("" if item.attempts is None else item.attempts),
-        ]
-        for item in failed[:SHOWN_FAILURES]
+        [cell(item.label), cell(item.code, "red"), cell(item.detail), cell(item.attempts)]
+        for item in failed
     ]
-    title = f"{len(failed)} failed"
-    if len(failed) > SHOWN_FAILURES:
-        title += f", the first {SHOWN_FAILURES}"
-    return table(title, ("image", "code", "detail", "attempts"), rows)
+    columns = ("image", "code", "detail", "attempts")
+    return Table(f"{len(failed)} failed", columns, rows, most=SHOWN_FAILURES)

@@ -1,17 +1,21 @@
 """``docreco submit`` and ``watch`` against the fetcher's contract; exit statuses and --json."""
 
+import csv
 import json
 import sys
 import tomllib
 from collections.abc import AsyncIterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from aiohttp import web
 from typer.testing import Result
 
 from infra.local.ports import pick_free_ports
+from services.cli.main import app
 from services.common.download.settings import DownloadSettings
 from tests.support.commands import docreco
 from tests.support.fetcher_api import (
@@ -250,6 +254,31 @@ async def test_every_command_tells_its_exit_statuses() -> None:
         assert result.exit_code == 0
         assert "Exit status" in result.stdout
         assert "--json" in result.stdout
+
+
+WITH_TABLES = (
+    *("submit", "watch", "images", "annotate", "export", "evaluate", "report", "train"),
+    *("reconcile", "calibrate", "forget", "hosts", "doctor", "migrate", "pages list", "pages show"),
+    *("parked list", "models list", "models show", "models compare", "models check"),
+    "label-studio pull",
+)
+
+
+@pytest.mark.parametrize("name", WITH_TABLES)
+def test_tables_come_as_csv_json_and_of_any_width(name: str) -> None:
+    command: Any = typer.main.get_command(app)
+    for word in name.split():
+        command = command.commands[word]
+    options = {option for each in command.params for option in each.opts}
+    assert {"--json", "--csv", "--wide"} <= options
+
+
+async def test_watched_batch_is_one_csv_table(fetcher: ScriptedFetcher, url_list: Path) -> None:
+    fetcher.items = [item("http://site.example/b.png", "failed", code="not_found")]
+    result = await docreco("submit", url_list, "--watch", "--csv")
+    (row,) = csv.DictReader(StringIO(result.stdout))
+    assert (row["image"], row["code"]) == ("http://site.example/b.png", "not_found")
+    assert "2 accepted" in result.stderr
 
 
 async def test_train_without_torch_names_the_extra(

@@ -1,5 +1,6 @@
 """Output to a terminal: untrusted text is never markup or control characters."""
 
+import csv
 import json
 import unicodedata
 from io import StringIO
@@ -19,7 +20,7 @@ from services.cli.errors import (
     reason_of,
 )
 from services.cli.forget import targets_table
-from services.cli.output import Output, cell, counted, plain, table, to_json
+from services.cli.output import Output, Table, cell, counted, plain, to_csv, to_json
 from services.cli.rows import character_error_rate, image_row, image_table
 from services.cli.settings import CliSettings
 from services.common.domain.errors import IndexUnavailableError
@@ -63,9 +64,44 @@ def test_no_text_puts_a_control_character_on_a_terminal(text: str) -> None:
     "hostile", [CLEAR_SCREEN, "\r", "\n", "\x07", "\x9b31m", RIGHT_TO_LEFT, "\N{LINE SEPARATOR}"]
 )
 def test_hostile_characters_are_replaced(hostile: str) -> None:
-    shown = rendered(table("t", ("image",), [[cell(f"a{hostile}b")]]))
+    shown = rendered(Table("t", ("image",), [[cell(f"a{hostile}b")]]))
     assert f"a{hostile[0]}" not in shown
     assert "a\N{REPLACEMENT CHARACTER}" in shown
+
+
+def test_table_shows_its_first_rows_and_short_keys_unless_it_is_wide() -> None:
+    rows = [[cell(f"raw/{number}", short=f"…{number}"), cell(0.25, form=".0%")] for number in "ab"]
+    made = Table("Images", ("image", "CER"), rows, most=1)
+    cut, wide = (
+        " ".join(rendered(made.shown(is_wide=is_wide)).split()) for is_wide in (False, True)
+    )
+    assert all(each in cut for each in ("…a", "25%", "the first 1", "--wide"))
+    assert "…b" not in cut
+    assert all(each in wide for each in ("raw/a", "raw/b"))
+    assert "--wide" not in wide
+    assert to_csv([made]) == "image,CER\r\nraw/a,0.25\r\nraw/b,0.25\r\n"
+
+
+def test_tables_are_one_table_as_csv(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = 'a"b,\nc'
+    tables = [
+        Table("one", ("x", "y"), [[cell(hostile), cell(None)]]),
+        Table("two", ("z",), [["1"]]),
+    ]
+    Output(as_csv=True).answer({}, *tables, "a sentence")
+    written = capsys.readouterr()
+    assert list(csv.DictReader(StringIO(written.out, newline=""))) == [
+        {"table": "one", "x": hostile, "y": "", "z": ""},
+        {"table": "two", "x": "", "y": "", "z": "1"},
+    ]
+    assert written.err == "a sentence\n"
+
+
+def test_empty_table_is_a_sentence_or_a_header(capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = Table("Hosts", ("host", "until"), [], empty="No host is delayed.")
+    Output().answer([], nothing)
+    Output(as_csv=True).answer([], nothing)
+    assert capsys.readouterr().out == "No host is delayed.\nhost,until\r\n"
 
 
 def test_urls_of_an_image_stand_on_lines_of_their_own() -> None:
@@ -105,7 +141,7 @@ def test_error_with_hostile_text_is_replaced_line_by_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     error = CommandError(f"first{CLEAR_SCREEN}\n[b]second", status=ExitStatus.REFUSED, hint="do it")
-    Output(as_json=False).error(error)
+    Output().error(error)
     written = capsys.readouterr()
     assert written.out == ""
     assert CLEAR_SCREEN not in written.err
