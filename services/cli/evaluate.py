@@ -185,11 +185,7 @@ def _for_people(
     ]
     shown: list[Any] = [Table("Against what people say", columns, rows)]
     first = next(iter(qualities.values()))
-    for title, what, groups in (
-        ("By length", "characters", first.by_length),
-        ("By source", "source", first.by_host),
-        ("By how the text came about", "text", first.by_how),
-    ):
+    for words, groups in first.groups:
         lines = [
             [
                 *(cell(name), cell(each.images)),
@@ -197,6 +193,6 @@ def _for_people(
             ]
             for name, each in groups.items()
         ]
-        shown.append(Table(title, [what, "images", "CER", "exact"], lines))
+        shown.append(Table(f"By {words}", [words, "images", "CER", "exact"], lines))
     shown += [first.remark] if first.remark else []
     return shown if comparison is None else [*shown, *comparison.verdicts]

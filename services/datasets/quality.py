@@ -6,7 +6,7 @@ samples give the same figures.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,15 @@ class Quality:
     remark: str
     """Effect of merely accepted texts on the error rate."""
     worst: list[Sample]
+
+    @property
+    def groups(self) -> list[tuple[str, Mapping[str, Rates]]]:
+        """Rates by what groups the images, in words."""
+        return [
+            ("length", self.by_length),
+            ("source", self.by_host),
+            ("how the text came about", self.by_how),
+        ]
 
 
 @dataclass(frozen=True)

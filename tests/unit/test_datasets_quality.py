@@ -119,6 +119,7 @@ def test_page_shows_plots_and_escapes_what_strangers_wrote() -> None:
         {"<model>": quality_of(one), "fake-2": quality_of(other)}, compare(one, other)
     )
     assert page.count("<svg") == 3
+    assert "fake-2: by how the text came about" in page
     assert "&lt;script&gt;alert(1)" in page
     for markup in ("<script", "<b>", "<i>", "<model>", "http://", "https://"):
         assert markup not in page.replace("http://www.w3.org", "").replace("http://pygal.org", "")
