@@ -15,6 +15,11 @@ from services.fetcher.schemas import to_status
 POLL_SECONDS = 0.5
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """First characters of formulas (OWASP, CSV injection), as annotations are untrusted."""
+FAILED_COLUMNS = (
+    *("annotation", "code", "detail", "attempts"),
+    *("group", "split", "licence", "collection", "name", "how"),
+)
+"""Fields of an item that a list of failures has."""
 HEARTBEAT_POLLS = 30
 """Polls without change before a keep-alive comment, for proxies."""
 
@@ -50,13 +55,11 @@ async def failed_csv(
 
     For spreadsheets, formulas are escaped by an apostrophe; do not submit that list again.
     """
-    said = ("group", "split", "licence")
-    yield _csv_row(["url", "annotation", "code", "detail", "attempts", *said, "metadata"])
+    yield _csv_row(["url", *FAILED_COLUMNS, "metadata"])
     async for item in items:
-        cells = (item.url, item.annotation, item.code, item.detail, item.attempts)
+        cells = [item.url, *(getattr(item, name) for name in FAILED_COLUMNS)]
+        cells.append(json.dumps(item.metadata, ensure_ascii=False) if item.metadata else None)
         texts = ["" if cell is None else str(cell) for cell in cells]
-        texts += [item.group or "", item.split or "", item.licence or ""]
-        texts.append(json.dumps(item.metadata, ensure_ascii=False) if item.metadata else "")
         yield _csv_row([_as_text(text) for text in texts] if for_spreadsheet else texts)
 
 

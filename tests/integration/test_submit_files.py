@@ -320,8 +320,8 @@ async def test_what_can_not_be_read_says_why(pipeline: Pipeline, tmp_path: Path)
 async def test_failures_are_submitted_again_while_the_file_is_kept(
     pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = zip_of({"a.png": png(1), "bad.png": b"no", "t.csv": b"file,text\nbad.png,x\n"})
-    (tmp_path / "a.zip").write_bytes(content)
+    table = b"file,text,hand\nbad.png,x,ada\n"
+    (tmp_path / "a.zip").write_bytes(zip_of({"a.png": png(1), "bad.png": b"no", "t.csv": table}))
     told = await answer("submit", tmp_path / "a.zip", "--watch", status=1)
     batch_id = told["batch"]["batch_id"]
 
@@ -334,6 +334,9 @@ async def test_failures_are_submitted_again_while_the_file_is_kept(
     assert (row["url"].endswith("/a.zip#bad.png"), row["annotation"]) == (True, "x")
     again = await answer("submit", tmp_path / "failed.csv", "--watch", status=1)
     assert again["failed"][0]["code"] == "not_an_image"
+    failed = pipeline.servers.index.fetches.find({"name": "bad.png"}, sort=[("_id", 1)])
+    items = [(each["collection"], each["metadata"]) async for each in failed]
+    assert items == [("a", {"hand": "ada"})] * 2
 
     (key,) = await pipeline.kept()
     client = pipeline.servers.store.client

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from io import BytesIO, StringIO
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.common.domain.batch_item import BatchItem
-from services.common.domain.details import NO_DETAILS, Details, to_details
+from services.common.domain.details import NO_DETAILS, Details, to_details, to_path
 from services.common.domain.tables.list_format import ListFormat
 from services.fetcher.progress import failed_csv
 from services.fetcher.sources.lists.formats import open_list
@@ -41,6 +42,8 @@ async def listed_again(items: Sequence[Item]) -> list[Row]:
 @given(st.lists(ODD, max_size=4), ODD)
 async def test_every_item_that_was_taken_is_taken_again(annotations: list[str], odd: str) -> None:
     details, _ = to_details(odd, "test", odd, [("n", 7), (odd, {"x": odd})])
+    name, how = to_path(" ".join(odd.split())), "accepted" if odd else None
+    details = replace(details, name=name, collection=name, how=how)
     rows = [to_row(1, "https://h.test/a,%22b", annotation, details) for annotation in annotations]
     items = [row for row in rows if isinstance(row, Item)]
     assert len(items) == len(rows)

@@ -148,9 +148,14 @@ def to_split(value: object) -> Split | None:
 
 
 def to_how(origin: object, how: object) -> str | None:
-    """Return how the text of an export came about: a prediction, a ``How``, or unknown."""
+    """Return how the text of an export came about: a prediction, a ``How``, or unknown.
+
+    None: no export says so.
+    """
     if origin == PREDICTED:
         return PREDICTED
+    if origin is None and not how:
+        return None
     return how if isinstance(how, str) and how in set(How) else UNKNOWN_HOW
 
 

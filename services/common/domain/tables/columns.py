@@ -44,6 +44,8 @@ FAILURE_NAMES = frozenset({"code", "detail", "attempts"})
 NAMING = ("name", "collection", "origin", "how")
 EXPORT_NAMES = frozenset({*NAMING, "by", "score", "model"})
 """Columns of the tables of an export, beside those of a list: no metadata, where all are there."""
+NAMED_FAILURES = FAILURE_NAMES | {*NAMING} - {"origin"}
+"""With the columns of ``failed.csv`` that earlier versions did not write."""
 NULL = r"\N"
 """NULL in database dumps."""
 SHOWN_NAMES = 12
@@ -129,8 +131,8 @@ class Columns:
     licence: int | None = None
     metadata: tuple[int, ...] = ()
     """Columns stored under their own names."""
-    naming: tuple[int, ...] = ()
-    """Of an export: the columns ``NAMING``."""
+    naming: tuple[int | None, ...] = ()
+    """Of an export, or a ``failed.csv``: the columns ``NAMING``."""
 
     @property
     def used(self) -> dict[str, str]:
@@ -240,10 +242,12 @@ def _with_details(columns: Columns, known: Mapping[str, int], wanted: Wanted) ->
     group, split, licence = (None if place in used else place for place in roles)
     used |= {group, split, licence}
     taken = {names[place] for place in used if place is not None}
-    for ours in (FAILURE_NAMES, EXPORT_NAMES):
-        taken |= ours if set(names) >= ours else set()
+    naming: tuple[int | None, ...] = ()
+    for ours in (FAILURE_NAMES, NAMED_FAILURES, EXPORT_NAMES):
+        if set(names) >= ours:
+            taken |= ours
+            naming = tuple(names.index(each) if each in ours else None for each in NAMING)
     taken |= {"sha256"} if set(names) >= EXPORT_NAMES else set()
-    naming = tuple(map(names.index, NAMING)) if set(names) >= EXPORT_NAMES else ()
     keys: dict[str, int] = {}
     for place, name in enumerate(names):
         is_free = place not in used and name not in taken and len(keys) < MAX_KEYS

@@ -90,8 +90,8 @@ def without_unsaid(columns: Columns, schema: pa.Schema) -> Columns:
 def names_of(columns: Columns) -> list[str]:
     """Return the names of the columns to read."""
     roles = (columns.where, columns.text, columns.group, columns.split, columns.licence)
-    places = (*(place for place in roles if place is not None), *columns.metadata, *columns.naming)
-    return [columns.names[place] for place in places]
+    places = (*roles, *columns.metadata, *columns.naming)
+    return [columns.names[place] for place in places if place is not None]
 
 
 def annotations_of(batch: pa.RecordBatch, columns: Columns) -> list[tuple[str | None, str]]:
