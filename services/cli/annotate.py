@@ -21,7 +21,7 @@ from services.cli.annotation_writing import REJECTED, Code, Finder, Writer
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.options import ColumnOfTexts, ColumnOfUrls, DryRun, Encoding, tabular
 from services.cli.output import Output, Table, cell, counted, plain, run
-from services.cli.reading import reading_for_people
+from services.cli.reading import render_reading
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.domain.annotations import (
@@ -77,7 +77,7 @@ def annotate(
     options = ReadingOptions(encoding, url_column, text_column)
 
     async def work() -> ExitStatus:
-        with _told_of_files():
+        with _translate_file_errors():
             author = to_annotation("-", by=by or getpass.getuser()).by
             if strict:
                 _check_strictly(file, options)
@@ -86,10 +86,10 @@ def annotate(
                 finder = Finder(images, bucket, collection)
                 writer = Writer(images, finder, author, overwrite=overwrite, dry_run=dry_run)
                 with open_annotations(file, options) as opened:
-                    await _write_all(writer, opened, output.asides)
+                    await _write_all(writer, opened, output.stderr)
         answer = _answer(writer, opened.report)
-        output.answer(
-            {"dry_run": dry_run, **answer}, *_for_people(writer, opened.report, dry_run=dry_run)
+        output.print(
+            {"dry_run": dry_run, **answer}, *_render(writer, opened.report, dry_run=dry_run)
         )
         is_well = not any(answer[name] for name in NOT_WELL)
         return ExitStatus.OK if is_well else ExitStatus.INCOMPLETE
@@ -133,7 +133,7 @@ async def _write_all(writer: Writer, opened: AnnotationFile, console: Console) -
 
 
 @contextmanager
-def _told_of_files() -> Iterator[None]:
+def _translate_file_errors() -> Iterator[None]:
     try:
         yield
     except (UnreadableFileError, UnacceptableAnnotationError) as error:
@@ -144,7 +144,7 @@ def _complete(counts: dict[str, int]) -> dict[str, int]:
     return {name: counts.get(name, 0) for name in (*map(str, Outcome), REJECTED)}
 
 
-def _for_people(writer: Writer, report: Report, *, dry_run: bool) -> list[Any]:
+def _render(writer: Writer, report: Report, *, dry_run: bool) -> list[Any]:
     would = "would be: " if dry_run else ""
     words = f"{writer.rows} rows: {would}{plain(counted(_complete(dict(writer.counts))))}"
     at_once = {
@@ -161,7 +161,7 @@ def _for_people(writer: Writer, report: Report, *, dry_run: bool) -> list[Any]:
         ]
         columns = ("line", "outcome", "image", "why")
         shown.append(Table("Not annotated", columns, rows, most=SHOWN))
-    return [*shown, *at_once.values(), *reading_for_people(report), words]
+    return [*shown, *at_once.values(), *render_reading(report), words]
 
 
 def _examples(writer: Writer, code: Code) -> str:

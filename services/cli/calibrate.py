@@ -82,7 +82,7 @@ def calibrate(
             **fitted.calibration.model_dump(mode="json"),
             "bins": [asdict(each) for each in fitted.bins],
         }
-        output.answer(document, calibration_table(fitted.calibration), bins_table(fitted), words)
+        output.print(document, calibration_table(fitted.calibration), bins_table(fitted), words)
         return ExitStatus.OK
 
     run(output, work)

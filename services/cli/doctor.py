@@ -69,7 +69,7 @@ def doctor(*, output: Output) -> None:
             timeout_seconds=TIMEOUT_SECONDS,
         )
         bad = [each for each in answering if each.health is not Health.OK]
-        output.answer(
+        output.print(
             {
                 "is_well": not bad,
                 "addresses": [asdict(each) for each in answering],

@@ -1,14 +1,20 @@
 """Errors of commands, with message, hint and exit status."""
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
+import structlog
 from pydantic import ValidationError
 
-from services.common.domain.errors import IndexUnavailableError
-from services.common.runtime.settings import MongoSettings
+from services.common.domain.errors import (
+    BrokerUnavailableError,
+    IndexUnavailableError,
+    ObjectStoreUnavailableError,
+)
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 
 LONGEST_REASON = 200
 
@@ -103,8 +109,13 @@ class RefusedError(CommandError):
 
 
 @contextmanager
-def known_errors() -> Iterator[None]:
-    """Translate errors of settings and MongoDB into CommandError."""
+def translate_errors() -> Iterator[None]:
+    """Translate errors of settings and servers into CommandError; mute the services' logs."""
+    before = structlog.get_config()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        cache_logger_on_first_use=False,
+    )
     try:
         yield
     except ValidationError as error:
@@ -116,12 +127,17 @@ def known_errors() -> Iterator[None]:
             hint="Each setting is an environment variable; see docs/configuration.md.",
         ) from error
     except IndexUnavailableError as error:
-        raise ServiceDownError(
-            "MongoDB",
-            address_of(MongoSettings().url),
-            setting="MONGO_URL",
-            reason=reason_of(error),
-        ) from error
+        raise _down("MongoDB", MongoSettings().url, "MONGO_URL", error) from error
+    except BrokerUnavailableError as error:
+        raise _down("RabbitMQ", AmqpSettings().url, "AMQP_URL", error) from error
+    except ObjectStoreUnavailableError as error:
+        raise _down("MinIO", S3Settings().endpoint_url, "S3_ENDPOINT_URL", error) from error
+    finally:
+        structlog.configure(**before)
+
+
+def _down(server: str, url: object, setting: str, error: Exception) -> ServiceDownError:
+    return ServiceDownError(server, address_of(url), setting=setting, reason=reason_of(error))
 
 
 def address_of(url: object) -> str:

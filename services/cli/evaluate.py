@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 
 from app.settings import EngineName, OcrSettings
-from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.limits import limited, require_some
 from services.cli.options import GroupBy, OnlyCorrected, UseSplit, tabular, to_splitting
@@ -75,16 +74,13 @@ def evaluate(
         splitting = to_splitting(split, group_by, use_given=use_split, limits=limits)
         which = _part(part, splitting)
         settings = S3Settings()
-        with told_of_servers():
-            async with open_object_store(settings) as store, open_index(MongoSettings()) as index:
-                readers = [await _reader(name, store) for name in names]
-                images = ImageRepository(index.images)
-                await require_some(images, limits)
-                where = ImageFilter(limits, bucket=settings.bucket)
-                annotated = read_annotated(
-                    images, where, readers, which, only_corrected=only_corrected
-                )
-                models = await _collect(annotated, readers, output.asides, part)
+        async with open_object_store(settings) as store, open_index(MongoSettings()) as index:
+            readers = [await _reader(name, store) for name in names]
+            images = ImageRepository(index.images)
+            await require_some(images, limits)
+            where = ImageFilter(limits, bucket=settings.bucket)
+            annotated = read_annotated(images, where, readers, which, only_corrected=only_corrected)
+            models = await _collect(annotated, readers, output.stderr, part)
         _answer(output, models, html)
         return ExitStatus.OK
 
@@ -160,7 +156,7 @@ def _answer(output: Output, models: Sequence[Evaluated], html: Path | None) -> N
     comparison = compare(*pair) if len(pair) > 1 and len(pair[0]) > 1 else None
     if html is not None:
         write_page(html, evaluation_page(qualities, comparison))
-        output.asides.print(cell(f"written: {html}"))
+        output.stderr.print(cell(f"written: {html}"))
     unread = {model.name: model.unread for model in models}
     document = {
         "models": {
@@ -168,10 +164,10 @@ def _answer(output: Output, models: Sequence[Evaluated], html: Path | None) -> N
         },
         "comparison": None if comparison is None else asdict(comparison),
     }
-    output.answer(document, *_for_people(qualities, comparison, unread))
+    output.print(document, *_render(qualities, comparison, unread))
 
 
-def _for_people(
+def _render(
     qualities: Mapping[str, "Quality"], comparison: "Comparison | None", unread: Mapping[str, int]
 ) -> list[Any]:
     columns = ["model", "images", "not read", "CER", "WER", "exact", "calibration error"]

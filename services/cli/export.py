@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.limits import limited, require_some
 from services.cli.options import GroupBy, OnlyCorrected, UseSplit, tabular, to_splitting
@@ -104,16 +103,16 @@ async def _export(
 ) -> ExitStatus:
     """Write an export, upload it where that is asked for, and show what it holds."""
     settings = S3Settings()
-    with _told_of_refusals(), told_of_servers():
+    with _translate_export_errors():
         target = parse_target(push_to, collected=settings.bucket) if push_to else None
         async with open_object_store(settings) as store, open_index(MongoSettings()) as index:
-            with _bar(output.asides, "exporting") as progress:
+            with _bar(output.stderr, "exporting") as progress:
                 manifest = await write(Sources(ImageRepository(index.images), store), progress)
             if target is not None:
-                with _bar(output.asides, "pushing") as progress:
+                with _bar(output.stderr, "pushing") as progress:
                     await push(out, ObjectStore(store.client, target[0]), target[1], progress)
     answer = {"out": str(out), "pushed_to": push_to, **manifest.model_dump(mode="json")}
-    output.answer(answer, *_for_people(manifest, out))
+    output.print(answer, *_render(manifest, out))
     return ExitStatus.INCOMPLETE if manifest.lost else ExitStatus.OK
 
 
@@ -139,7 +138,7 @@ def _bar(console: Console, words: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def _told_of_refusals() -> Iterator[None]:
+def _translate_export_errors() -> Iterator[None]:
     """Translate errors of folder, manifest and disk into CommandError."""
     try:
         yield
@@ -150,7 +149,7 @@ def _told_of_refusals() -> Iterator[None]:
         raise CommandError(message, status=ExitStatus.REFUSED) from error
 
 
-def _for_people(manifest: Manifest, out: Path) -> list[Any]:
+def _render(manifest: Manifest, out: Path) -> list[Any]:
     rows = [[cell(name), cell(count)] for name, count in manifest.splits.items()]
     words = [f"{manifest.images} images in {out}"]
     if manifest.groups:

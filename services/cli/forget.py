@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli.broker import told_of_servers
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, cell_of_lines, run
@@ -37,29 +36,26 @@ def forget(
     async def work() -> ExitStatus:
         if not what.strip():
             raise typer.BadParameter("must not be empty", param_hint="URL|KEY")
-        with told_of_servers():
-            async with (
-                open_object_store(S3Settings()) as store,
-                open_index(MongoSettings()) as index,
-            ):
-                forgetting = Forgetting(
-                    store, index, AmqpSettings(), pages_bucket=S3Settings().pages_bucket
-                )
-                found = await forgetting.find(what)
-                if found.is_empty:
-                    nothing = f"nothing found for {hide_secrets(what)}"
-                    raise CommandError(nothing, status=ExitStatus.REFUSED)
-                if not yes:
-                    output.asides.print(targets_table(found.targets))
-                    asked = f"Delete {len(found.targets)} images, {len(found.pages)} pages and "
-                    asked += "the text of "
-                    asked += f"{len(found.submitted.items)} items of batches permanently?"
-                    if not typer.confirm(asked, err=True):
-                        return ExitStatus.REFUSED
-                report = await forgetting.forget(
-                    found, wait_seconds=wait, may_come_again=allow_again
-                )
-        output.answer(report.to_answer(), *_for_people(report))
+        async with (
+            open_object_store(S3Settings()) as store,
+            open_index(MongoSettings()) as index,
+        ):
+            forgetting = Forgetting(
+                store, index, AmqpSettings(), pages_bucket=S3Settings().pages_bucket
+            )
+            found = await forgetting.find(what)
+            if found.is_empty:
+                nothing = f"nothing found for {hide_secrets(what)}"
+                raise CommandError(nothing, status=ExitStatus.REFUSED)
+            if not yes:
+                output.stderr.print(targets_table(found.targets))
+                asked = f"Delete {len(found.targets)} images, {len(found.pages)} pages and "
+                asked += "the text of "
+                asked += f"{len(found.submitted.items)} items of batches permanently?"
+                if not typer.confirm(asked, err=True):
+                    return ExitStatus.REFUSED
+            report = await forgetting.forget(found, wait_seconds=wait, may_come_again=allow_again)
+        output.print(report.to_answer(), *_render(report))
         return ExitStatus.OK if report.is_done else ExitStatus.INCOMPLETE
 
     run(output, work)
@@ -79,7 +75,7 @@ def targets_table(targets: list[Target]) -> Any:
     return Table("To delete", ("key", "object", "document", "came from"), rows)
 
 
-def _for_people(report: Report) -> list[Any]:
+def _render(report: Report) -> list[Any]:
     rows = [
         [
             cell(proof["document"]),

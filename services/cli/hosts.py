@@ -37,7 +37,7 @@ def hosts(
             for each in found
         ]
         shown = Table("Hosts", ["host", "reason", "until"], rows, empty="No host is delayed.")
-        output.answer({"hosts": [each.model_dump() for each in found]}, shown)
+        output.print({"hosts": [each.model_dump() for each in found]}, shown)
         return ExitStatus.OK
 
     run(output, work)

@@ -50,7 +50,7 @@ def images(
             hints = [await known_names(found)] if is_limited else []
         order = "lowest scores first" if worst_first else "newest first"
         shown = image_table(f"{len(rows)} images, {order}", rows)
-        output.answer([row.model_dump() for row in rows], shown, *hints)
+        output.print([row.model_dump() for row in rows], shown, *hints)
         return ExitStatus.OK
 
     run(output, work)

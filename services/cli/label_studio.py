@@ -57,7 +57,7 @@ def push(
         endpoint = settings.s3_endpoint_url or s3.endpoint_url
         as_browsers_see_it = s3.model_copy(update={"endpoint_url": endpoint})
         async with (
-            _told_label_studio(settings) as studio,
+            _open_label_studio(settings) as studio,
             open_index(MongoSettings()) as index,
             open_object_store(s3) as store,
             open_object_store(as_browsers_see_it) as signing,
@@ -81,7 +81,7 @@ def push(
         where = _where(settings, project)
         counts = {action.value: report.counts[action] for action in SyncAction}
         answer = {"dry_run": dry_run, "project": where, **counts, "open_tasks": report.open_tasks}
-        output.answer(answer, *_pushed(counts, report.open_tasks, where, dry_run=dry_run))
+        output.print(answer, *_pushed(counts, report.open_tasks, where, dry_run=dry_run))
         return ExitStatus.OK
 
     run(output, work)
@@ -117,7 +117,7 @@ def pull(
     async def work() -> ExitStatus:
         settings = LabelStudioSettings()
         async with (
-            _told_label_studio(settings) as studio,
+            _open_label_studio(settings) as studio,
             open_index(MongoSettings()) as index,
         ):
             project = await _project(studio, settings)
@@ -137,7 +137,7 @@ def pull(
         answer = {"dry_run": dry_run, "project": where, **counts, "remarks": remarks}
         would = "would be: " if dry_run else ""
         words = f"{report.counts.total()} tasks: {would}{counted(counts)}"
-        output.answer(answer, *_table_of(report.remarks), words)
+        output.print(answer, *_table_of(report.remarks), words)
         is_well = not any(counts[name] for name in NOT_WELL)
         return ExitStatus.OK if is_well else ExitStatus.INCOMPLETE
 
@@ -167,7 +167,7 @@ def webhook(
                 hint="Set it (16 or more characters) for this command and for the review page.",
             )
         secret = settings.webhook_secret.get_secret_value()
-        async with _told_label_studio(settings) as studio:
+        async with _open_label_studio(settings) as studio:
             project = await _project(studio, settings)
             known = [each.id for each in await studio.webhooks(project.id) if each.url == url]
             if known:
@@ -175,7 +175,7 @@ def webhook(
             else:
                 await studio.create_webhook(project.id, url, secret)
         words = f"Webhook of {plain(_where(settings, project))}: {plain(url)}"
-        output.answer({"project": _where(settings, project), "url": url}, words)
+        output.print({"project": _where(settings, project), "url": url}, words)
         return ExitStatus.OK
 
     run(output, work)
@@ -193,7 +193,7 @@ async def _project(studio: LabelStudio, settings: LabelStudioSettings) -> Projec
 
 
 @asynccontextmanager
-async def _told_label_studio(settings: LabelStudioSettings) -> AsyncIterator[LabelStudio]:
+async def _open_label_studio(settings: LabelStudioSettings) -> AsyncIterator[LabelStudio]:
     """Open Label Studio's client; translate its errors into CommandError."""
     try:
         async with open_label_studio(settings) as studio:
@@ -221,11 +221,11 @@ async def _told_label_studio(settings: LabelStudioSettings) -> AsyncIterator[Lab
 
 @contextmanager
 def _progress(output: Output, words: str) -> Iterator[Any]:
-    with output.asides.status(words) as status:
-        yield lambda counts: status.update(f"{words}: {_in_words(counts)}")
+    with output.stderr.status(words) as status:
+        yield lambda counts: status.update(f"{words}: {_format_counts(counts)}")
 
 
-def _in_words(counts: Counter[Any]) -> str:
+def _format_counts(counts: Counter[Any]) -> str:
     return counted({str(name): number for name, number in counts.items()})
 
 

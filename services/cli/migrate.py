@@ -25,7 +25,7 @@ def migrate(
     """
 
     async def work() -> ExitStatus:
-        with output.asides.status("migrating") as status:
+        with output.stderr.status("migrating") as status:
 
             def on_progress(report: Report) -> None:
                 name, progress = list(report.collections.items())[-1]
@@ -37,7 +37,7 @@ def migrate(
             [cell(name), cell(each.outdated), cell(each.migrated)]
             for name, each in report.collections.items()
         ]
-        output.answer(
+        output.print(
             asdict(report),
             Table("Documents of earlier versions", ("collection", "found", "migrated"), rows),
             *(f"left alone: {each}" for each in report.invalid),

@@ -38,7 +38,7 @@ def pull(
         model = LocalModel(name, ModelsSettings().models / name)
         _download(name, wanted, model)
         words = f"{model.folder} is ready: set OCR_ENGINE=trocr and OCR_TROCR_MODEL={name}"
-        output.answer(_document(model), words)
+        output.print(_document(model), words)
         return ExitStatus.OK
 
     run(output, work)
@@ -61,7 +61,7 @@ def list_models(
         shown = Table(f"Models in {folder}", columns, rows, empty=empty)
         promoted = promotions_document()
         served = f"In service by the default engine: {promoted['in_service']}"
-        output.answer({"models": models, **promoted}, shown, served)
+        output.print({"models": models, **promoted}, shown, served)
         return ExitStatus.OK
 
     run(output, work)

@@ -20,7 +20,7 @@ from rich import table as rich_table
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from services.cli.errors import CommandError, ExitStatus, known_errors
+from services.cli.errors import CommandError, ExitStatus, translate_errors
 
 WIDE = 4000
 """Width without line wrapping."""
@@ -156,10 +156,10 @@ class Output:
         self.is_for_people = not (as_json or as_csv)
         self._as_json = as_json
         self._is_wide = wide
-        self._answers = Console(highlight=False, width=WIDE if wide else None)
-        self.asides = Console(stderr=True, highlight=False)
+        self._stdout = Console(highlight=False, width=WIDE if wide else None)
+        self.stderr = Console(stderr=True, highlight=False)
 
-    def answer(self, document: object, *shown: RenderableType) -> None:
+    def print(self, document: object, *shown: RenderableType) -> None:
         """Print the result, as JSON, CSV or for people."""
         if self._as_json:
             typer.echo(to_json(document))
@@ -169,14 +169,14 @@ class Output:
             shown = tuple(each for each in shown if not isinstance(each, Table))
         for each in shown:
             what = each.shown(is_wide=self._is_wide) if isinstance(each, Table) else each
-            _print(self._answers if self.is_for_people else self.asides, what)
+            _print(self._stdout if self.is_for_people else self.stderr, what)
 
     def error(self, error: CommandError) -> None:
         """Print an error and its hint."""
         text = "\n".join(plain(line) for line in str(error).splitlines())
-        _print(self.asides, Text("Error: ", style="bold red") + Text(text))
+        _print(self.stderr, Text("Error: ", style="bold red") + Text(text))
         if error.hint:
-            _print(self.asides, error.hint)
+            _print(self.stderr, error.hint)
 
 
 def _print(console: Console, shown: RenderableType) -> None:
@@ -213,7 +213,7 @@ def run(output: Output, work: Callable[[], Coroutine[Any, Any, ExitStatus]]) -> 
     # The command reports unavailable servers itself
     logging.getLogger().addHandler(logging.NullHandler())
     try:
-        with known_errors():
+        with translate_errors():
             status = asyncio.run(work())
     except CommandError as error:
         output.error(error)

@@ -45,7 +45,7 @@ def list_pages(
         ]
         columns = ("page", "status", "found", "source")
         shown = Table(f"{len(found)} pages, newest first", columns, rows, empty="No page.")
-        output.answer([_summary(page) for page in found], shown)
+        output.print([_summary(page) for page in found], shown)
         return ExitStatus.OK
 
     run(output, work)
@@ -73,7 +73,7 @@ def show(
         answer = {**_summary(page), "lines": [_line(line, image) for line, image in read]}
         columns = ("line", "score", "prediction", "annotation", "image")
         rows = [_row(line, image) for line, image in read]
-        output.answer(answer, Table(f"{page.key}: {_extent(page)}", columns, rows))
+        output.print(answer, Table(f"{page.key}: {_extent(page)}", columns, rows))
         return ExitStatus.OK
 
     run(output, work)

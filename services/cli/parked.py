@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli.broker import told_of_servers
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
 from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, run
@@ -61,11 +60,10 @@ def list_parked(
     """List parked messages with their reasons."""
 
     async def work() -> ExitStatus:
-        with told_of_servers():
-            wanted = _wanted([], code, reason)
-            found = await dead_letters.peek(AmqpSettings(), QUEUES[queue], wanted, limit=limit)
+        wanted = _wanted([], code, reason)
+        found = await dead_letters.peek(AmqpSettings(), QUEUES[queue], wanted, limit=limit)
         shown = _table("parked", found)
-        output.answer([_summary(message) for message in found], shown)
+        output.print([_summary(message) for message in found], shown)
         return ExitStatus.OK
 
     run(output, work)
@@ -82,9 +80,8 @@ def show(
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
-        with told_of_servers():
-            wanted = _wanted([message_id], None, None)
-            found = await dead_letters.peek(AmqpSettings(), QUEUES[queue], wanted, limit=1)
+        wanted = _wanted([message_id], None, None)
+        found = await dead_letters.peek(AmqpSettings(), QUEUES[queue], wanted, limit=1)
         if not found:
             raise CommandError(f"no parked message with id {message_id}", status=ExitStatus.REFUSED)
         message = found[0]
@@ -92,7 +89,7 @@ def show(
         lines = [f"{name}: {value}" for name, value in _summary(message).items()]
         lines += [f"header {name}: {value}" for name, value in sorted(message.headers.items())]
         lines.append(json.dumps(_body(message), ensure_ascii=False, indent=2))
-        output.answer(whole, *(cell(line) for text in lines for line in text.splitlines()))
+        output.print(whole, *(cell(line) for text in lines for line in text.splitlines()))
         return ExitStatus.OK
 
     run(output, work)
@@ -112,10 +109,9 @@ def replay(
     output = Output(as_json=as_json)
 
     async def work() -> ExitStatus:
-        with told_of_servers():
-            wanted = _wanted(ids, code, reason)
-            done = await dead_letters.replay(AmqpSettings(), QUEUES[queue], wanted, limit=limit)
-        output.answer([_summary(message) for message in done], f"{len(done)} replayed")
+        wanted = _wanted(ids, code, reason)
+        done = await dead_letters.replay(AmqpSettings(), QUEUES[queue], wanted, limit=limit)
+        output.print([_summary(message) for message in done], f"{len(done)} replayed")
         return ExitStatus.OK
 
     run(output, work)
@@ -137,16 +133,15 @@ def drop(
 
     async def work() -> ExitStatus:
         amqp, wanted = AmqpSettings(), _wanted(ids, code, reason)
-        with told_of_servers():
-            found = await dead_letters.peek(amqp, QUEUES[queue], wanted, limit=limit)
-            if found and not yes:
-                output.asides.print(_table("to drop", found[:20]))
-                if not typer.confirm(f"Drop {len(found)} permanently?", err=True):
-                    return ExitStatus.REFUSED
-            # Only the shown ones: more may have been parked meanwhile
-            shown = {message.id for message in found}
-            done = await dead_letters.drop(amqp, QUEUES[queue], lambda message: message.id in shown)
-        output.answer([_summary(message) for message in done], f"{len(done)} dropped")
+        found = await dead_letters.peek(amqp, QUEUES[queue], wanted, limit=limit)
+        if found and not yes:
+            output.stderr.print(_table("to drop", found[:20]))
+            if not typer.confirm(f"Drop {len(found)} permanently?", err=True):
+                return ExitStatus.REFUSED
+        # Only the shown ones: more may have been parked meanwhile
+        shown = {message.id for message in found}
+        done = await dead_letters.drop(amqp, QUEUES[queue], lambda message: message.id in shown)
+        output.print([_summary(message) for message in done], f"{len(done)} dropped")
         return ExitStatus.OK
 
     run(output, work)

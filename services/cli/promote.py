@@ -59,7 +59,7 @@ def show(name: Name, *, output: Output) -> None:
         rows += [
             [cell("trained from"), cell(each["model"])] for each in document.get("history", [])
         ]
-        output.answer(
+        output.print(
             document,
             Table(name, ("field", "value"), rows),
             *([_metrics([model])] if model.record else []),
@@ -81,7 +81,7 @@ def compare(name: Name, other: Name, *, output: Output) -> None:
         }
         same = len({each.record.export_sha256 for each in models if each.record}) == 1
         words = "" if same else "They were measured on different exports."
-        output.answer(document, _metrics(models), *([words] if words else []))
+        output.print(document, _metrics(models), *([words] if words else []))
         return ExitStatus.OK
 
     run(output, work)
@@ -117,7 +117,7 @@ def check(
         remarks = [f"Warning: {each}." for each in decision.warnings]
         if decision.left_out:
             remarks.insert(0, f"{decision.left_out} lines left out: a model was trained on them.")
-        output.answer(
+        output.print(
             decision.model_dump(mode="json"),
             Table(name, columns, rows),
             *map(cell, (*remarks, verdict)),
@@ -152,7 +152,7 @@ def promote(
             is_forced=bool(problem),
         )
         _change(lambda promotions: [*promotions, promotion])
-        output.answer(promotion.model_dump(mode="json"), f"{model.name} is in service. {PICKED_UP}")
+        output.print(promotion.model_dump(mode="json"), f"{model.name} is in service. {PICKED_UP}")
         return ExitStatus.OK
 
     run(output, work)
@@ -180,7 +180,7 @@ def rollback(*, by: By = "", reason: Why = "", as_json: AsJson = False) -> None:
     async def work() -> ExitStatus:
         now = _change(take_back)
         name = now.model if now else EMBEDDED
-        output.answer({"model": name}, f"{name} is in service again. {PICKED_UP}")
+        output.print({"model": name}, f"{name} is in service again. {PICKED_UP}")
         return ExitStatus.OK
 
     run(output, work)

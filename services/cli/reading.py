@@ -9,7 +9,7 @@ from services.common.domain.tables.table import Report
 SHOWN_NOTES = 20
 
 
-def reading_for_people(report: Report) -> list[Table | str]:
+def render_reading(report: Report) -> list[Table | str]:
     """Return used and ignored columns, and notes to check."""
     shown: list[Table | str] = []
     if report.notes:

@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli.broker import told_of_servers
 from services.cli.errors import ExitStatus
 from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, counted, run
@@ -61,7 +60,7 @@ def reconcile(
         settings = ReconcilerSettings()
         if min_age is not None:
             settings = settings.model_copy(update={"min_age_seconds": min_age})
-        with told_of_servers(), output.asides.status("comparing") as status:
+        with output.stderr.status("comparing") as status:
 
             def on_progress(report: Report) -> None:
                 status.update(f"comparing: {report.objects} objects, {report.queued} queued")
@@ -80,7 +79,7 @@ def reconcile(
                     allows_gone=allow_gone,
                     on_progress=on_progress,
                 )
-        output.answer(_document(report, is_dry_run=dry_run), *_for_people(report, dry_run=dry_run))
+        output.print(_document(report, is_dry_run=dry_run), *_render(report, dry_run=dry_run))
         return ExitStatus.INCOMPLETE if report.held else ExitStatus.OK
 
     run(output, work)
@@ -98,7 +97,7 @@ def _document(report: Report, *, is_dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _for_people(report: Report, *, dry_run: bool) -> list[Any]:
+def _render(report: Report, *, dry_run: bool) -> list[Any]:
     rows = [
         [
             cell(state.value, "yellow" if state in TO_QUEUE and report.found[state] else ""),

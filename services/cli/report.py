@@ -55,9 +55,9 @@ def report(
             await collect(images, figures, sources)
         if html is not None:
             write_page(html, report_page(figures, critical=critical))
-            output.asides.print(cell(f"written: {html}"))
+            output.stderr.print(cell(f"written: {html}"))
         remarks = [figures.remark] if figures.remark else []
-        output.answer(figures.document(), figure_table(figures), *remarks, worst_table(figures))
+        output.print(figures.document(), figure_table(figures), *remarks, worst_table(figures))
         return ExitStatus.OK
 
     run(output, work)

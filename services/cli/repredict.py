@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from services.cli.broker import told_of_servers
 from services.cli.errors import ExitStatus
 from services.cli.images import Status
 from services.cli.limits import limited, require_some
@@ -44,19 +43,16 @@ def repredict(
         if status is Status.REMOVED:
             raise typer.BadParameter("removed images can't be read again", param_hint="--status")
         where = selection(limits, model_version_not, status)
-        with told_of_servers():
-            async with open_index(MongoSettings()) as index:
-                images = ImageRepository(index.images)
-                await require_some(images, limits)
-                if dry_run:
-                    count = min(limit, await images.count(where))
-                else:
-                    async with open_publisher(AmqpSettings()) as publisher:
-                        count = await queue_all(
-                            images, publisher, where, limit, REPREDICT_QUEUES.work
-                        )
+        async with open_index(MongoSettings()) as index:
+            images = ImageRepository(index.images)
+            await require_some(images, limits)
+            if dry_run:
+                count = min(limit, await images.count(where))
+            else:
+                async with open_publisher(AmqpSettings()) as publisher:
+                    count = await queue_all(images, publisher, where, limit, REPREDICT_QUEUES.work)
         words = f"{count} would be read again" if dry_run else f"{count} queued to be read again"
-        output.answer({"dry_run": dry_run, "images": count}, words)
+        output.print({"dry_run": dry_run, "images": count}, words)
         return ExitStatus.OK
 
     run(output, work)

@@ -16,7 +16,7 @@ from services.cli.fetcher import open_fetcher
 from services.cli.folder import files_of, packed
 from services.cli.options import ColumnOfTexts, ColumnOfUrls, Encoding, tabular
 from services.cli.output import Output, Table, cell, plain, run
-from services.cli.reading import reading_for_people
+from services.cli.reading import render_reading
 from services.cli.settings import CliSettings
 from services.cli.watch import watch_batch
 from services.common.adapters.fetcher_api import FetcherClient
@@ -119,7 +119,7 @@ def submit(
             if watch and not dry_run:
                 every_seconds = settings.poll_seconds
                 return await _watch(fetcher, submission, output, every_seconds=every_seconds)
-        output.answer(submission.model_dump(exclude_unset=True), *_for_people(submission))
+        output.print(submission.model_dump(exclude_unset=True), *_render(submission))
         return ExitStatus.OK if dry_run else _status(submission, ExitStatus.OK)
 
     run(output, work)
@@ -129,9 +129,9 @@ async def _watch(
     fetcher: FetcherClient, submission: Submission, output: Output, *, every_seconds: float
 ) -> ExitStatus:
     """Show what was accepted, and follow the batch to its end."""
-    shown = _for_people(submission)
+    shown = _render(submission)
     if output.is_for_people:  # at once
-        output.answer({}, *shown)
+        output.print({}, *shown)
     status = await watch_batch(
         fetcher,
         submission.batch_id,
@@ -227,7 +227,7 @@ def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
         ) from error
 
 
-def _for_people(submission: Submission) -> list[Table | str]:
+def _render(submission: Submission) -> list[Table | str]:
     rejected, count = submission.rejected, submission.rejected_count
     shown: list[Table | str] = []
     if rejected:
@@ -237,7 +237,7 @@ def _for_people(submission: Submission) -> list[Table | str]:
         ]
         columns = ("line", "value", "code", "detail")
         shown.append(Table(f"{count} rejected", columns, rows, most=SHOWN_REJECTIONS))
-    shown += reading_for_people(submission.reading)
+    shown += render_reading(submission.reading)
     if isinstance(submission, Preview):
         lines = [[cell(row.line), cell(row.label), cell(row.annotation)] for row in submission.rows]
         shown.insert(0, Table("as it would be read", ("line", "image", "text"), lines))

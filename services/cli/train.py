@@ -73,13 +73,13 @@ def train(
             seed=seed,
             device=device,
         )
-        with _refusals(), _bar(output.asides) as progress:
+        with _refusals(), _bar(output.stderr) as progress:
             learned = learn(
                 export, name, base=base, rehearsal=rehearse or [], plan=plan, progress=progress
             )
         write_page(learned.place.folder / REPORT, report(learned))
         seconds = round(time.monotonic() - begun, 1)
-        output.answer(_document(learned, seconds), *_for_people(learned, seconds))
+        output.print(_document(learned, seconds), *_render(learned, seconds))
         return ExitStatus.OK
 
     run(output, work)
@@ -127,7 +127,7 @@ def _document(learned: "Learned", seconds: float) -> dict[str, Any]:
     }
 
 
-def _for_people(learned: "Learned", seconds: float) -> list[Any]:
+def _render(learned: "Learned", seconds: float) -> list[Any]:
     record, name = learned.record, learned.place.name
     columns = ["split", "images", "CER before", "CER after", "exact before", "exact after"]
     rows = [

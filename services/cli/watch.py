@@ -90,7 +90,7 @@ async def watch_batch(
         also: Further members of the JSON result.
         shown: Shown before.
     """
-    batch = await follow(fetcher, batch_id, output.asides, every_seconds=every_seconds)
+    batch = await follow(fetcher, batch_id, output.stderr, every_seconds=every_seconds)
     failed = await failures(fetcher, batch_id)
     codes = Counter(item.code or "unknown" for item in failed)
     document = {
@@ -100,7 +100,7 @@ async def watch_batch(
         "failed": [item.model_dump() for item in failed],
     }
     more = [failure_table(failed)] if failed else []
-    output.answer(document, *shown, *more, f"batch {plain(batch_id)}: {summary(batch, codes)}")
+    output.print(document, *shown, *more, f"batch {plain(batch_id)}: {summary(batch, codes)}")
     is_well = batch.state == "completed" and not failed
     return ExitStatus.OK if is_well else ExitStatus.INCOMPLETE
 

@@ -40,7 +40,7 @@ class Terminal:
             stderr=asyncio.subprocess.PIPE,
         )
         async with asyncio.timeout(600):
-            answer, asides = await process.communicate()
-        assert process.returncode == 0, asides.decode()
+            answer, errors = await process.communicate()
+        assert process.returncode == 0, errors.decode()
         document: dict[str, Any] = json.loads(answer)
         return document

@@ -16,8 +16,8 @@ from services.cli.errors import (
     ExitStatus,
     ServiceDownError,
     address_of,
-    known_errors,
     reason_of,
+    translate_errors,
 )
 from services.cli.forget import targets_table
 from services.cli.output import Output, Table, cell, counted, plain, to_csv, to_json
@@ -88,7 +88,7 @@ def test_tables_are_one_table_as_csv(capsys: pytest.CaptureFixture[str]) -> None
         Table("one", ("x", "y"), [[cell(hostile), cell(None)]]),
         Table("two", ("z",), [["1"]]),
     ]
-    Output(as_csv=True).answer({}, *tables, "a sentence")
+    Output(as_csv=True).print({}, *tables, "a sentence")
     written = capsys.readouterr()
     assert list(csv.DictReader(StringIO(written.out, newline=""))) == [
         {"table": "one", "x": hostile, "y": "", "z": ""},
@@ -99,8 +99,8 @@ def test_tables_are_one_table_as_csv(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_empty_table_is_a_sentence_or_a_header(capsys: pytest.CaptureFixture[str]) -> None:
     nothing = Table("Hosts", ("host", "until"), [], empty="No host is delayed.")
-    Output().answer([], nothing)
-    Output(as_csv=True).answer([], nothing)
+    Output().print([], nothing)
+    Output(as_csv=True).print([], nothing)
     assert capsys.readouterr().out == "No host is delayed.\nhost,until\r\n"
 
 
@@ -149,7 +149,7 @@ def test_error_with_hostile_text_is_replaced_line_by_line(
 
 
 def test_json_answer_is_one_document_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
-    Output(as_json=True).answer({"text": "é[red]"}, "for people")
+    Output(as_json=True).print({"text": "é[red]"}, "for people")
     assert json.loads(capsys.readouterr().out) == {"text": "é[red]"}
 
 
@@ -238,14 +238,14 @@ def test_reasons_are_short() -> None:
 
 def test_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCRECO_FETCHER_URL", "not an address")
-    with pytest.raises(CommandError, match="fetcher_url") as raised, known_errors():
+    with pytest.raises(CommandError, match="fetcher_url") as raised, translate_errors():
         CliSettings()
     assert raised.value.status is ExitStatus.BAD_SETTING
 
 
 def test_mongodb_that_is_down_is_named_with_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MONGO_URL", "mongodb://user:secret@127.0.0.1:1/")
-    with pytest.raises(ServiceDownError) as raised, known_errors():
+    with pytest.raises(ServiceDownError) as raised, translate_errors():
         raise IndexUnavailableError("127.0.0.1:1: [Errno 111] Connection refused")
     assert "mongodb://127.0.0.1:1" in str(raised.value)
     assert "secret" not in str(raised.value)
