@@ -1,47 +1,60 @@
 """The command ``docreco``."""
 
-from typing import Annotated
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
+from typing_extensions import override
 
-from services.cli.annotate import annotate
-from services.cli.calibrate import calibrate
-from services.cli.doctor import doctor
 from services.cli.errors import EXIT_STATUSES
-from services.cli.evaluate import evaluate
-from services.cli.export import export
-from services.cli.forget import forget
-from services.cli.hosts import hosts
-from services.cli.images import images
-from services.cli.label_studio import app as label_studio
-from services.cli.migrate import migrate
-from services.cli.models import app as models
-from services.cli.pages import app as pages
-from services.cli.parked import app as parked
-from services.cli.reconcile import reconcile
-from services.cli.report import report
-from services.cli.repredict import repredict
-from services.cli.submit import submit
-from services.cli.train import train
-from services.cli.watch import watch
 from services.common.runtime.settings import VERSION
+
+if TYPE_CHECKING:
+    from typer._click import Command, Context
+
+COMMANDS = (
+    *("submit", "watch", "images", "annotate", "export", "evaluate", "report"),
+    *("train", "reconcile", "repredict", "calibrate", "forget", "hosts", "doctor", "migrate"),
+    *("pages", "parked", "models", "label-studio"),
+)
+"""Each is a module of this package with a function of that name, or an ``app`` of several."""
+
+
+class _Commands(TyperGroup):
+    """Imports a command's module when it is used: all of them together take seconds."""
+
+    @override
+    def list_commands(self, ctx: "Context") -> list[str]:
+        return [*COMMANDS]
+
+    @override
+    def get_command(self, ctx: "Context", cmd_name: str) -> "Command | None":
+        # All of them for an unknown name: the error suggests similar ones
+        for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
+            if name not in self.commands:
+                self.add_command(_load(name), name)
+        return super().get_command(ctx, cmd_name)
+
+
+def _load(name: str) -> "Command":
+    module = import_module(f"services.cli.{name.replace('-', '_')}")
+    if hasattr(module, "app"):
+        return get_group(module.app)
+    single = typer.Typer(add_completion=False)
+    single.command(epilog=EXIT_STATUSES)(getattr(module, name))
+    return get_command(single)
+
 
 app = typer.Typer(
     name="docreco",
+    cls=_Commands,
     help="Collect line images, and manage their predictions and annotations.",
     epilog=EXIT_STATUSES,
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-for command in (
-    *(submit, watch, images, annotate, export, evaluate, report),
-    *(train, reconcile, repredict, calibrate, forget, hosts, doctor, migrate),
-):
-    app.command(epilog=EXIT_STATUSES)(command)
-app.add_typer(pages, name="pages")
-app.add_typer(parked, name="parked")
-app.add_typer(models, name="models")
-app.add_typer(label_studio, name="label-studio")
 
 
 def _show_version(is_asked: bool) -> None:  # noqa: FBT001  typer's form of a callback

@@ -268,7 +268,7 @@ WITH_TABLES = (
 def test_tables_come_as_csv_json_and_of_any_width(name: str) -> None:
     command: Any = typer.main.get_command(app)
     for word in name.split():
-        command = command.commands[word]
+        command = command.get_command(None, word)
     options = {option for each in command.params for option in each.opts}
     assert {"--json", "--csv", "--wide"} <= options
 
