@@ -104,7 +104,7 @@ async def collect(
     async for page in annotated(images, where, only_corrected=only_corrected):
         for image in page:
             for version, prediction in _own_readings(image).items():
-                is_right = collapse(prediction.text) == image.right
+                is_right = collapse(prediction.text) == image.reference
                 samples[version].append(Sample(prediction.score, is_right))
     return samples
 

@@ -18,7 +18,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_index
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.runtime.settings import MongoSettings
-from services.quality.annotated import right_text
+from services.quality.annotated import reference_text
 from services.quality.tally import Tally
 
 PERIOD = timedelta(days=7)
@@ -74,7 +74,7 @@ async def collect(images: ImageRepository, figures: Figures, limits: Limits = NO
     # Of copies, annotated ones count first
     written = replace(where, annotated=True)
     async for document in images.find(written, sort=order, fields=FIELDS):
-        if right_text(document) is not None:
+        if reference_text(document) is not None:
             figures.add(document)
     async for document in images.find(where, sort=order, fields=FIELDS):
         figures.add(document)

@@ -9,7 +9,7 @@ from typing import Any
 
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import How, Prediction
-from services.quality.annotated import how_of, right_text
+from services.quality.annotated import how_of, reference_text
 from services.quality.tally import Tally, accepted_remark, add_to_each
 
 BINS = 20
@@ -98,13 +98,13 @@ class Figures:
         if at is None or not self.since <= at <= self.until or not self._is_first(document):
             return
         bucket = self._bucket(at)
-        right = right_text(document)
+        reference = reference_text(document)
         tallies = (
             *(self.total, self.buckets[bucket]),
             *(self.models[model], self.by_model[model][bucket]),
-            *([self.hows[how_of(document)]] if right else []),
+            *([self.hows[how_of(document)]] if reference else []),
         )
-        add_to_each(tallies, prediction, right, low_score=self.low_score)
+        add_to_each(tallies, prediction, reference, low_score=self.low_score)
         self.distribution[min(BINS - 1, int(prediction.score * BINS))] += 1
         self._keep_worst(_example(document, prediction))
 

@@ -47,7 +47,7 @@ from services.consumer.metrics import (
     IMAGE_AGE_SECONDS,
 )
 from services.consumer.ocr_client import OcrAnswer
-from services.quality.annotated import misreading
+from services.quality.annotated import hypothesis_of
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -283,7 +283,7 @@ def _reading(
 
 def _count_errors(prediction: Prediction, annotation: str | None) -> None:
     model = (prediction.engine or "", prediction.model_version or "")
-    right = collapse(annotation or "")
-    errors = misreading(prediction.text, right=right).errors
+    reference = collapse(annotation or "")
+    errors = hypothesis_of(prediction.text, reference=reference).errors
     CHARACTER_ERRORS.labels(*model).inc(errors)
-    ANNOTATED_CHARACTERS.labels(*model).inc(len(right))
+    ANNOTATED_CHARACTERS.labels(*model).inc(len(reference))

@@ -12,7 +12,7 @@ from services.common.domain.records import UNKNOWN_HOW, UPLOADED
 from services.datasets.copies import FIELDS, find_copies
 from services.datasets.grouping import Splitting
 from services.datasets.splits import hosts_of
-from services.quality.annotated import Image, annotated, how_of, misreading
+from services.quality.annotated import Image, annotated, how_of, hypothesis_of
 
 
 class Reading(NamedTuple):
@@ -29,8 +29,8 @@ class Sample:
     image: str
     """``bucket/key``."""
     host: str
-    right: str
-    read: str
+    reference: str
+    hypothesis: str
     score: float
     errors: int
     """Edits of characters."""
@@ -138,15 +138,15 @@ async def _only(
 def _sample(image: Image, reading: Reading | None) -> Sample | None:
     if reading is None:
         return None
-    document, right = image.document, image.right or ""
-    read, errors = misreading(reading.text, right=right)
+    document, reference = image.document, image.reference or ""
+    hypothesis, errors = hypothesis_of(reading.text, reference=reference)
     hosts = hosts_of(document.sources)
-    wrong_words, words = word_errors(right=right, read=read)
+    wrong_words, words = word_errors(reference=reference, hypothesis=hypothesis)
     return Sample(
         image=document.id,
         host=hosts[0] if hosts else UPLOADED,
-        right=right,
-        read=read,
+        reference=reference,
+        hypothesis=hypothesis,
         score=reading.score,
         errors=errors,
         word_errors=wrong_words,

@@ -138,7 +138,7 @@ def quality_of(samples: Sequence[Sample]) -> Quality:
     off = sum(each.images * abs(each.exact - each.score) for each in bins)
     hosts = _by(samples, lambda each: each.host)
     frequent = sorted(hosts, key=lambda name: (-hosts[name].images, name))[:MOST_HOSTS]
-    bands = _by(samples, lambda each: band_of(len(each.right)))
+    bands = _by(samples, lambda each: band_of(len(each.reference)))
     return Quality(
         images=len(samples),
         cer=_estimate(_rate, errors, lengths),
@@ -187,7 +187,7 @@ def band_name(band: tuple[int, int | None]) -> str:
 
 
 def _badness(sample: Sample) -> tuple[float, str]:
-    return (-sample.errors / len(sample.right), sample.image)
+    return (-sample.errors / len(sample.reference), sample.image)
 
 
 def _bins(samples: Sequence[Sample]) -> list[Bin]:
@@ -210,7 +210,7 @@ def _by(samples: Sequence[Sample], name: Callable[[Sample], str]) -> dict[str, R
     return {
         key: Rates(
             images=len(group),
-            cer=sum(each.errors for each in group) / sum(len(each.right) for each in group),
+            cer=sum(each.errors for each in group) / sum(len(each.reference) for each in group),
             exact=sum(each.is_exact for each in group) / len(group),
         )
         for key, group in groups.items()
@@ -221,7 +221,7 @@ def _tally(samples: Sequence[Sample]) -> Tally:
     return Tally(
         annotated=len(samples),
         errors=sum(each.errors for each in samples),
-        characters=sum(len(each.right) for each in samples),
+        characters=sum(len(each.reference) for each in samples),
     )
 
 
@@ -230,7 +230,7 @@ def _column(samples: Sequence[Sample], value: Callable[[Sample], float]) -> Floa
 
 
 def _lengths(samples: Sequence[Sample]) -> Floats:
-    return _column(samples, lambda each: len(each.right))
+    return _column(samples, lambda each: len(each.reference))
 
 
 def _rate(errors: Floats, lengths: Floats, axis: int) -> Any:

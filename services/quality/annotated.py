@@ -29,22 +29,22 @@ class Image(NamedTuple):
     copies: Sequence[ImageDocument]
     document: ImageDocument
     """The first one annotated by a person, as in an export; otherwise the first one."""
-    right: str | None
+    reference: str | None
     """Reference text, normalised and never empty; None if it is not annotated."""
 
     @classmethod
     def of(cls, copies: Sequence[ImageDocument], *, only_corrected: bool = False) -> Self:
         """Return the image of one or more documents."""
         for each in copies:
-            if (right := right_text(each, only_corrected=only_corrected)) is not None:
-                return cls(copies, each, right)
+            if (reference := reference_text(each, only_corrected=only_corrected)) is not None:
+                return cls(copies, each, reference)
         return cls(copies, copies[0], None)
 
 
-class Misreading(NamedTuple):
-    """Normalised hypothesis."""
+class Hypothesis(NamedTuple):
+    """Normalised text of a prediction."""
 
-    read: str
+    text: str
     errors: int
     """Wrong, missing and superfluous characters."""
 
@@ -55,7 +55,7 @@ def how_of(document: ImageDocument) -> str:
     return (annotation and annotation.known_how) or UNKNOWN_HOW
 
 
-def right_text(document: ImageDocument, *, only_corrected: bool = False) -> str | None:
+def reference_text(document: ImageDocument, *, only_corrected: bool = False) -> str | None:
     """Return the reference text of an image, normalised, never empty.
 
     None without annotation, with ``unreadable`` or ``not_a_line``, or without prediction; with
@@ -65,10 +65,11 @@ def right_text(document: ImageDocument, *, only_corrected: bool = False) -> str 
     return label.text if isinstance(label, Label) else None
 
 
-def misreading(read: str, *, right: str) -> Misreading:
-    """Compare a prediction with a reference text."""
-    collapsed = collapse(read)
-    return Misreading(collapsed, character_errors(right=right, read=collapsed).errors)
+def hypothesis_of(text: str, *, reference: str) -> Hypothesis:
+    """Normalise a predicted text and compare it with a reference."""
+    collapsed = collapse(text)
+    errors = character_errors(reference=reference, hypothesis=collapsed).errors
+    return Hypothesis(collapsed, errors)
 
 
 async def annotated(
@@ -91,7 +92,7 @@ async def annotated(
     """
     where = replace(where, annotated=True)
     async for page in predicted(images, where, fields=fields, only_corrected=only_corrected):
-        yield [each for each in page if each.right is not None]
+        yield [each for each in page if each.reference is not None]
 
 
 async def predicted(

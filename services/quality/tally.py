@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from services.common.domain.records import Prediction
-from services.quality.annotated import misreading
+from services.quality.annotated import hypothesis_of
 
 
 @dataclass
@@ -67,22 +67,26 @@ def accepted_remark(total: Tally, accepted: Tally) -> str:
 
 
 def add_to_each(
-    tallies: Iterable[Tally], prediction: Prediction, right: str | None, *, low_score: float = 0.0
+    tallies: Iterable[Tally],
+    prediction: Prediction,
+    reference: str | None,
+    *,
+    low_score: float = 0.0,
 ) -> None:
     """Count an image in several tallies, comparing its texts once.
 
     Args:
         tallies: One per group of the image.
         prediction: Hypothesis.
-        right: Reference; None: not annotated.
+        reference: None: not annotated.
         low_score: A lower score is low.
     """
-    errors = misreading(prediction.text, right=right).errors if right else 0
+    errors = hypothesis_of(prediction.text, reference=reference).errors if reference else 0
     for tally in tallies:
         tally.images += 1
         tally.low += prediction.score < low_score
         tally.score_sum += prediction.score
-        tally.annotated += bool(right)
-        tally.exact += bool(right) and not errors
+        tally.annotated += bool(reference)
+        tally.exact += bool(reference) and not errors
         tally.errors += errors
-        tally.characters += len(right or "")
+        tally.characters += len(reference or "")

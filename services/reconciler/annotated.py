@@ -38,9 +38,9 @@ async def count(images: ImageRepository, bucket: str) -> dict[Model, Tally]:
     tallies: dict[Model, Tally] = defaultdict(Tally)
     async for page in annotated(images, ImageFilter(bucket=bucket)):
         for image in page:
-            if (read := image.document.prediction) is not None:
-                model = Model(str(read.engine), str(read.model_version))
-                add_to_each([tallies[model]], read, image.right)
+            if (prediction := image.document.prediction) is not None:
+                model = Model(str(prediction.engine), str(prediction.model_version))
+                add_to_each([tallies[model]], prediction, image.reference)
     return dict(tallies)
 
 

@@ -62,7 +62,7 @@ class Figures:
         hosts = _hosts(sources)
         figures = [self, *self._parts(sources)]
         tallies = [tally for each in figures for tally in each.tallies(image, prediction, hosts)]
-        add_to_each(tallies, prediction, image.right)
+        add_to_each(tallies, prediction, image.reference)
 
     def of(self, limits: Limits) -> "Figures":
         """Return the figures of a batch, or else of a collection; empty ones if unknown."""
@@ -94,7 +94,7 @@ class Figures:
         yield self.bands[min(BANDS - 1, int(prediction.score * BANDS))]
         yield self.models[prediction.model]
         yield from (self.hosts[host] for host in hosts)
-        if image.right:
+        if image.reference:
             yield self.hows[how_of(image.document)]
 
     def by_band(self) -> Iterator[tuple[str, Tally]]:

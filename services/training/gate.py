@@ -131,12 +131,12 @@ def _worse_sources(new: dict[str, Rates], old: dict[str, Rates]) -> list[str]:
 
 def _sample(reading: Reading, export: str) -> Sample:
     line = reading.line
-    words = word_errors(right=line.text, read=reading.text)
+    words = word_errors(reference=line.text, hypothesis=reading.text)
     return Sample(
         image=line.name,
         host=f"{export} {line.group}".strip(),
-        right=line.text,
-        read=reading.text,
+        reference=line.text,
+        hypothesis=reading.text,
         score=reading.score,
         errors=reading.errors,
         word_errors=words.errors,

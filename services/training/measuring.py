@@ -55,7 +55,9 @@ def read_lines(engine: Engine, lines: Sequence[Line]) -> list[Reading]:
         )
         texts = [each for batch in readings for each in batch]
     return [
-        Reading(line, text, reading.score, character_errors(right=line.text, read=text).errors)
+        Reading(
+            line, text, reading.score, character_errors(reference=line.text, hypothesis=text).errors
+        )
         for line, reading in zip(chosen, texts, strict=True)
         for text in [collapse(reading.text)]
     ]

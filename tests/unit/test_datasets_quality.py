@@ -13,10 +13,13 @@ from tests import factories
 from tests.support.datasets import prediction
 
 
-def sample(right: str, read: str, *, score: float = 0.9, host: str = "a.example") -> Sample:
-    wrong_words, words = word_errors(right=right, read=read)
-    errors = character_errors(right=right, read=read).errors
-    return Sample(f"raw/{right}", host, right, read, score, errors, wrong_words, words)
+def sample(
+    reference: str, hypothesis: str, *, score: float = 0.9, host: str = "a.example"
+) -> Sample:
+    texts = (reference, hypothesis)
+    wrong_words, words = word_errors(reference=reference, hypothesis=hypothesis)
+    errors = character_errors(reference=reference, hypothesis=hypothesis).errors
+    return Sample(f"raw/{reference}", host, *texts, score, errors, wrong_words, words)
 
 
 def samples(count: int, *, wrong: float, seed: int) -> list[Sample]:
@@ -35,7 +38,7 @@ def test_rates_are_edits_over_lengths() -> None:
     assert quality.cer.value == pytest.approx(1 / 10)
     assert quality.wer.value == pytest.approx(1 / 3)
     assert quality.exact.value == 0.5
-    assert quality.worst[0].read == "one twp"
+    assert quality.worst[0].hypothesis == "one twp"
 
 
 def test_interval_holds_the_truth_and_is_the_same_every_time() -> None:

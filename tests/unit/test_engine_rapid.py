@@ -61,7 +61,7 @@ def read_all(engine: RapidEngine) -> list[Reading]:
 
 def error_rate(readings: list[Reading]) -> float:
     counts = [
-        character_errors(right=right, read=reading.text)
+        character_errors(reference=right, hypothesis=reading.text)
         for reading, (_, right) in zip(readings, sample_lines(), strict=True)
     ]
     return sum(each.errors for each in counts) / sum(each.characters for each in counts)

@@ -6,7 +6,7 @@ from services.common.domain.accuracy import character_errors
 
 
 @pytest.mark.parametrize(
-    ("right", "read", "counted"),
+    ("reference", "hypothesis", "counted"),
     [
         ("Wikipedia", "Wikipedia", (0, 9)),
         ("Wikipedia", "Wikipcdia", (1, 9)),
@@ -18,6 +18,6 @@ from services.common.domain.accuracy import character_errors
     ],
 )
 def test_errors_are_edits_of_a_text_that_is_known(
-    right: str | None, read: str, counted: tuple[int, int]
+    reference: str | None, hypothesis: str, counted: tuple[int, int]
 ) -> None:
-    assert character_errors(right=right, read=read) == counted
+    assert character_errors(reference=reference, hypothesis=hypothesis) == counted

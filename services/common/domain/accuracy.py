@@ -14,20 +14,20 @@ class CharacterErrors(NamedTuple):
     """Length of the reference; 0 if there is none."""
 
 
-def character_errors(*, right: str | None, read: str) -> CharacterErrors:
+def character_errors(*, reference: str | None, hypothesis: str) -> CharacterErrors:
     """Return edits and length; (0, 0) without a reference."""
-    if not right:
+    if not reference:
         return CharacterErrors(0, 0)
-    compared = jiwer.process_characters(right, read)
+    compared = jiwer.process_characters(reference, hypothesis)
     errors = compared.substitutions + compared.deletions + compared.insertions
-    return CharacterErrors(errors, len(right))
+    return CharacterErrors(errors, len(reference))
 
 
 def similarity(one: str, other: str) -> float:
     """Return the similarity: 1 - edits / length of the longer text."""
     if not one or not other:
         return float(one == other)
-    return 1 - character_errors(right=one, read=other).errors / max(len(one), len(other))
+    return 1 - character_errors(reference=one, hypothesis=other).errors / max(len(one), len(other))
 
 
 class WordErrors(NamedTuple):
@@ -39,8 +39,8 @@ class WordErrors(NamedTuple):
     """Words of the reference."""
 
 
-def word_errors(*, right: str, read: str) -> WordErrors:
+def word_errors(*, reference: str, hypothesis: str) -> WordErrors:
     """Return edits and number of words, separated by spaces."""
-    compared = jiwer.process_words(right, read)
+    compared = jiwer.process_words(reference, hypothesis)
     errors = compared.substitutions + compared.deletions + compared.insertions
-    return WordErrors(errors, len(right.split()))
+    return WordErrors(errors, len(reference.split()))
