@@ -90,10 +90,19 @@ async def test_commands_are_limited_alike() -> None:
     assert json.loads(counted.stdout)["images"] == 1
     report = await docreco("report", "--json", "--since", "2020-01-01", "--group", "page 1")
     assert json.loads(report.stdout)["predictions"] == 2
+    suggested = json.loads((await docreco("suggest", "--json", "--group", "page 1")).stdout)
+    assert suggested["candidates"] == 2
+    groups = {row["image"]: row["group"] for row in suggested["images"]}
+    assert groups == {"raw/a.png": "group:page 1", "raw/c.png": "group:page 1"}
+    table = (await docreco("suggest", "--csv", "--limit", 1)).stdout.splitlines()
+    assert [len(table), table[0].rpartition(",")[2]] == [2, "group"]
+
+
+COMMANDS = ("export", "report", "evaluate", "calibrate", "repredict", "suggest")
 
 
 @pytest.mark.usefixtures("images")
-@pytest.mark.parametrize("command", ["export", "report", "evaluate", "calibrate", "repredict"])
+@pytest.mark.parametrize("command", COMMANDS)
 async def test_limit_that_no_image_meets_says_what_there_is(command: str, tmp_path: Path) -> None:
     more = ["--format", "hf", "--out", str(tmp_path / "out")] if command == "export" else []
     result = await docreco(command, "--collection", "letter", "--where", "metadata.a=b", *more)
