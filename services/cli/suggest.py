@@ -52,9 +52,7 @@ def suggest(
     run(output, work)
 
 
-async def _rows(
-    images: ImageRepository, chosen: Suggestions, limits: Limits
-) -> list[SuggestedRow]:
+async def _rows(images: ImageRepository, chosen: Suggestions, limits: Limits) -> list[SuggestedRow]:
     ids = frozenset(each.candidate.image for each in chosen.found)
     documents = {each.id: each async for each in images.find(ImageFilter(ids=ids))}
     return [
