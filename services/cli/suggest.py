@@ -46,7 +46,7 @@ def suggest(
             rows = await _rows(images, chosen, limits)
         document = {"candidates": chosen.candidates, "images": [row.model_dump() for row in rows]}
         words = f"{len(rows)} of {chosen.candidates} images without annotation."
-        output.answer(document, _table(rows), words)
+        output.print(document, _table(rows), words)
         return ExitStatus.OK
 
     run(output, work)

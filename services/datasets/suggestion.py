@@ -85,7 +85,7 @@ async def find_suggestions(
     labels: Counter[str] = Counter()
     async for page in predicted(images, where, fields=_FIELDS):
         for image in page:
-            if image.right is not None:
+            if image.reference is not None:
                 labels[_source(image)] += 1
             elif candidate := _candidate(image):
                 candidates.append(candidate)
