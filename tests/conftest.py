@@ -14,7 +14,7 @@ from pydantic import AmqpDsn, HttpUrl, MongoDsn
 from pymongo import MongoClient
 
 from infra.local.stack import Addresses
-from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.mongo import Database, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.runtime.settings import (
     AmqpSettings,
@@ -141,7 +141,7 @@ def mongo_settings(
 @pytest.fixture
 async def index(mongo_settings: MongoSettings) -> AsyncIterator[Database]:
     """An empty database with the indexes."""
-    async with open_index(mongo_settings) as index:
+    async with open_database(mongo_settings) as index:
         await index.create_indexes()
         yield index
 

@@ -68,7 +68,7 @@ async def ingest(
     *,
     samples_port: int,
     fetcher: FetcherClient,
-    index: Database,
+    database: Database,
     console: Console,
     stalled_seconds: float,
 ) -> Ingested:
@@ -80,7 +80,7 @@ async def ingest(
         source: Path or http(s) address of the list; None: the bundled samples.
         samples_port: Port of the bundled samples.
         fetcher: Accepts the list.
-        index: The database of documents.
+        database: The database of documents.
         console: Shows the progress.
         stalled_seconds: Timeout after the last new document.
 
@@ -95,7 +95,7 @@ async def ingest(
         batch = await _follow_fetches(fetcher, submission.batch_id, bar)
         items = [item async for item in fetcher.items(submission.batch_id)]
         missing = await _follow_documents(
-            index.images, document_ids(items), bar, stalled_seconds=stalled_seconds
+            database.images, document_ids(items), bar, stalled_seconds=stalled_seconds
         )
     return Ingested(submission, batch, items, missing)
 

@@ -28,7 +28,7 @@ from services.cli.errors import CommandError
 from services.cli.fetcher import open_fetcher
 from services.cli.settings import CliSettings
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.domain.errors import PipelineError
 from services.common.runtime.settings import MongoSettings
 from services.fetcher.settings import FetcherSettings
@@ -252,16 +252,16 @@ async def _ingest(options: Options, home: Home, stage: Stage) -> Ingested:
         fetcher_url=HttpUrl(url_of(ports.fetcher_port)), fetcher_token=FetcherSettings().api_token
     )
     mongo = MongoSettings(url=MongoDsn(home.mongo_url), database=DATABASE)
-    async with open_fetcher(settings) as fetcher, open_index(mongo) as index:
+    async with open_fetcher(settings) as fetcher, open_database(mongo) as database:
         ingested = await ingest(
             options.source,
             samples_port=ports.samples_port,
             fetcher=fetcher,
-            index=index,
+            database=database,
             console=console,
             stalled_seconds=home.settings.index_stalled_seconds,
         )
-        rows = await report.find_rows(ImageRepository(index.images), ingested.document_ids)
+        rows = await report.find_rows(ImageRepository(database.images), ingested.document_ids)
     report.show_outcome(console, ingested, rows)
     with console.status("waiting for Prometheus to see it"):
         values = await report.figures(home)

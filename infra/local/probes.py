@@ -9,7 +9,7 @@ from aiohttp import ClientSession, ClientTimeout, encode_basic_auth
 from pydantic import AmqpDsn, MongoDsn
 
 from infra.local.ports import HOST
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.adapters.rabbitmq.messaging import check_broker
 from services.common.domain.errors import PipelineError
 from services.common.runtime.settings import AmqpSettings, MongoSettings
@@ -73,7 +73,7 @@ def speaks_mongo(port: int, url: str) -> Probe:
     async def probe() -> bool:
         if await accepts(port)():
             with suppress(PipelineError):
-                async with open_index(settings) as database:
+                async with open_database(settings) as database:
                     await database.check()
                     return True
         return False

@@ -23,7 +23,7 @@ from services.cli.options import ColumnOfTexts, ColumnOfUrls, DryRun, Encoding, 
 from services.cli.output import Output, Table, cell, counted, plain, run
 from services.cli.reading import render_reading
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.domain.annotations import (
     Outcome,
     UnacceptableAnnotationError,
@@ -81,8 +81,8 @@ def annotate(
             author = to_annotation("-", by=by or getpass.getuser()).by
             if strict:
                 _check_strictly(file, options)
-            async with open_index(MongoSettings()) as index:
-                images, bucket = ImageRepository(index.images), S3Settings().bucket
+            async with open_database(MongoSettings()) as database:
+                images, bucket = ImageRepository(database.images), S3Settings().bucket
                 finder = Finder(images, bucket, collection)
                 writer = Writer(images, finder, author, overwrite=overwrite, dry_run=dry_run)
                 with open_annotations(file, options) as opened:

@@ -16,7 +16,7 @@ from services.cli.limits import limited, require_some
 from services.cli.options import OnlyCorrected, tabular
 from services.cli.output import Output, Table, cell, run
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.domain.annotations import collapse
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.domain.records import Prediction
@@ -68,8 +68,8 @@ def calibrate(
     """Fit scores to the share of right texts; set OCR_CALIBRATION to the file."""
 
     async def work() -> ExitStatus:
-        async with open_index(MongoSettings()) as index:
-            images = ImageRepository(index.images)
+        async with open_database(MongoSettings()) as database:
+            images = ImageRepository(database.images)
             await require_some(images, limits)
             samples = await collect(images, limits, only_corrected=only_corrected)
         version = _chosen(samples, model_version)
@@ -97,7 +97,7 @@ async def collect(
     once per version, so that folds are disjoint; they are sorted by hash, so that folds are stable.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     samples: dict[str, list[Sample]] = defaultdict(list)
     where = ImageFilter(limits)

@@ -16,7 +16,7 @@ from services.cli.errors import ExitStatus, address_of, reason_of
 from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, run
 from services.cli.settings import CliSettings
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.adapters.rabbitmq.messaging import check_broker
 from services.common.domain.errors import PipelineError
@@ -94,8 +94,8 @@ async def addresses(settings: CliSettings) -> list[Finding]:
         async with open_object_store(s3) as opened:
             await opened.check()
 
-    async def index() -> None:
-        async with open_index(mongo) as opened:
+    async def database() -> None:
+        async with open_database(mongo) as opened:
             await opened.check()
 
     async with ClientSession(timeout=ClientTimeout(total=TIMEOUT_SECONDS)) as session:
@@ -115,7 +115,7 @@ async def addresses(settings: CliSettings) -> list[Finding]:
             ),
             _address("MinIO", s3.endpoint_url, "S3_ENDPOINT_URL", store),
             _address("RabbitMQ", amqp.url, "AMQP_URL", lambda: check_broker(amqp)),
-            _address("MongoDB", mongo.url, "MONGO_URL", index),
+            _address("MongoDB", mongo.url, "MONGO_URL", database),
         )
 
 

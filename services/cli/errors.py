@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from services.common.domain.errors import (
     BrokerUnavailableError,
-    IndexUnavailableError,
+    DatabaseUnavailableError,
     ObjectStoreUnavailableError,
 )
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
@@ -126,7 +126,7 @@ def translate_errors() -> Iterator[None]:
             status=ExitStatus.BAD_SETTING,
             hint="Each setting is an environment variable; see docs/configuration.md.",
         ) from error
-    except IndexUnavailableError as error:
+    except DatabaseUnavailableError as error:
         raise _down("MongoDB", MongoSettings().url, "MONGO_URL", error) from error
     except BrokerUnavailableError as error:
         raise _down("RabbitMQ", AmqpSettings().url, "AMQP_URL", error) from error

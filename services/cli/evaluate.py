@@ -16,7 +16,7 @@ from services.cli.output import Output, Table, cell, run
 from services.cli.report import write_page
 from services.cli.watch import progress_bar
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.runtime.settings import MongoSettings, S3Settings
@@ -74,9 +74,9 @@ def evaluate(
         splitting = to_splitting(split, group_by, use_given=use_split, limits=limits)
         which = _part(part, splitting)
         settings = S3Settings()
-        async with open_object_store(settings) as store, open_index(MongoSettings()) as index:
+        async with open_object_store(settings) as store, open_database(MongoSettings()) as database:
             readers = [await _reader(name, store) for name in names]
-            images = ImageRepository(index.images)
+            images = ImageRepository(database.images)
             await require_some(images, limits)
             where = ImageFilter(limits, bucket=settings.bucket)
             annotated = read_annotated(images, where, readers, which, only_corrected=only_corrected)

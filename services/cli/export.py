@@ -15,7 +15,7 @@ from services.cli.options import GroupBy, OnlyCorrected, UseSplit, tabular, to_s
 from services.cli.output import Output, Table, cell, counted, run
 from services.cli.watch import progress_bar
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.domain.errors import PermanentError
 from services.common.domain.image_filter import Limits
@@ -105,9 +105,9 @@ async def _export(
     settings = S3Settings()
     with _translate_export_errors():
         target = parse_target(push_to, collected=settings.bucket) if push_to else None
-        async with open_object_store(settings) as store, open_index(MongoSettings()) as index:
+        async with open_object_store(settings) as store, open_database(MongoSettings()) as database:
             with _bar(output.stderr, "exporting") as progress:
-                manifest = await write(Sources(ImageRepository(index.images), store), progress)
+                manifest = await write(Sources(ImageRepository(database.images), store), progress)
             if target is not None:
                 with _bar(output.stderr, "pushing") as progress:
                     await push(out, ObjectStore(store.client, target[0]), target[1], progress)

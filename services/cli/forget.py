@@ -7,7 +7,7 @@ import typer
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, cell_of_lines, run
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.domain.records import UPLOADED
 from services.common.domain.redaction import hide_secrets
@@ -38,10 +38,10 @@ def forget(
             raise typer.BadParameter("must not be empty", param_hint="URL|KEY")
         async with (
             open_object_store(S3Settings()) as store,
-            open_index(MongoSettings()) as index,
+            open_database(MongoSettings()) as database,
         ):
             forgetting = Forgetting(
-                store, index, AmqpSettings(), pages_bucket=S3Settings().pages_bucket
+                store, database, AmqpSettings(), pages_bucket=S3Settings().pages_bucket
             )
             found = await forgetting.find(what)
             if found.is_empty:

@@ -11,7 +11,7 @@ from services.cli.options import tabular
 from services.cli.output import Output, run
 from services.cli.rows import ImageRow, image_row, image_table
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.runtime.settings import MongoSettings
 
@@ -43,8 +43,8 @@ def images(
     """List images with prediction, score, annotation and character error rate, newest first."""
 
     async def work() -> ExitStatus:
-        async with open_index(MongoSettings()) as index:
-            found = ImageRepository(index.images)
+        async with open_database(MongoSettings()) as database:
+            found = ImageRepository(database.images)
             rows = await find_rows(found, limits, status, limit=limit, worst_first=worst_first)
             is_limited = not rows and limits != NO_LIMITS
             hints = [await known_names(found)] if is_limited else []
@@ -67,7 +67,7 @@ async def find_rows(
     """Return matching images (``limit`` 0: no limit).
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     wanted = status or (Status.PREDICTED if worst_first else None)
     where = ImageFilter(limits, status=(wanted.value,) if wanted else ())

@@ -12,7 +12,7 @@ from services.cli.limits import limited, require_some
 from services.cli.options import AsJson, DryRun, tabular
 from services.cli.output import Output, Table, cell, counted, plain, run
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.domain.annotations import Outcome
 from services.common.domain.image_filter import Limits
@@ -58,11 +58,11 @@ def push(
         as_browsers_see_it = s3.model_copy(update={"endpoint_url": endpoint})
         async with (
             _open_label_studio(settings) as studio,
-            open_index(MongoSettings()) as index,
+            open_database(MongoSettings()) as database,
             open_object_store(s3) as store,
             open_object_store(as_browsers_see_it) as signing,
         ):
-            images = ImageRepository(index.images)
+            images = ImageRepository(database.images)
             await require_some(images, limits)
             project = await studio.find_project(settings.project)
             if project is None and not dry_run:
@@ -118,13 +118,13 @@ def pull(
         settings = LabelStudioSettings()
         async with (
             _open_label_studio(settings) as studio,
-            open_index(MongoSettings()) as index,
+            open_database(MongoSettings()) as database,
         ):
             project = await _project(studio, settings)
             with _progress(output, "pulling") as progress:
                 step = Pull(
                     studio,
-                    index,
+                    database,
                     project.id,
                     overwrite=overwrite,
                     is_dry_run=dry_run,

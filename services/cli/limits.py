@@ -104,7 +104,7 @@ async def require_some(images: ImageRepository, limits: Limits) -> None:
 
     Raises:
         CommandError: No image matches; lists collections and batches.
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     if limits != NO_LIMITS and not await images.count(ImageFilter(limits), most=1):
         message = f"no image has {plain(limits.words)}"

@@ -8,7 +8,7 @@ import typer
 from services.cli.errors import ExitStatus
 from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, run
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.runtime.settings import MongoSettings
 from services.migration.migration import Migration, Report
 
@@ -31,8 +31,9 @@ def migrate(
                 name, progress = list(report.collections.items())[-1]
                 status.update(f"migrating {name}: {progress.migrated} of {progress.outdated}")
 
-            async with open_index(MongoSettings()) as index:
-                report = await Migration(index, is_dry_run=dry_run, on_progress=on_progress).run()
+            async with open_database(MongoSettings()) as database:
+                migration = Migration(database, is_dry_run=dry_run, on_progress=on_progress)
+                report = await migration.run()
         rows = [
             [cell(name), cell(each.outdated), cell(each.migrated)]
             for name, each in report.collections.items()

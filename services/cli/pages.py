@@ -8,7 +8,7 @@ from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
 from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, run
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.adapters.page_repository import PageFilter, PageRepository
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import ImageFilter
@@ -35,8 +35,8 @@ def list_pages(
     where = PageFilter(status=status, batch=batch, document=document)
 
     async def work() -> ExitStatus:
-        async with open_index(MongoSettings()) as index:
-            pages = PageRepository(index.pages)
+        async with open_database(MongoSettings()) as database:
+            pages = PageRepository(database.pages)
             order = (("indexed_at", -1), ("_id", 1))
             found = [page async for page in pages.find(where, sort=order, limit=limit)]
         rows = [
@@ -61,12 +61,12 @@ def show(
     async def work() -> ExitStatus:
         s3 = S3Settings()
         page_id = f"{s3.pages_bucket}/{key.removeprefix(f'{s3.pages_bucket}/')}"
-        async with open_index(MongoSettings()) as index:
-            page = await PageRepository(index.pages).get(page_id)
+        async with open_database(MongoSettings()) as database:
+            page = await PageRepository(database.pages).get(page_id)
             if page is None:
                 raise CommandError(f"no page {key}", status=ExitStatus.REFUSED)
             ids = frozenset(f"{s3.bucket}/{line.key}" for line in page.lines)
-            found = ImageRepository(index.images).find(ImageFilter(ids=ids))
+            found = ImageRepository(database.images).find(ImageFilter(ids=ids))
             images = {image.key: image async for image in found}
         lines = sorted(page.lines, key=lambda line: (line.order, line.state))
         read = [(line, images.get(line.key or "")) for line in lines]

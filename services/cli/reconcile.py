@@ -7,7 +7,7 @@ import typer
 from services.cli.errors import ExitStatus
 from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, counted, run
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.reconciler.compare import TO_QUEUE, State
@@ -67,13 +67,13 @@ def reconcile(
 
             async with (
                 open_object_store(S3Settings()) as store,
-                open_index(MongoSettings()) as index,
+                open_database(MongoSettings()) as database,
             ):
                 report = await compare_buckets(
                     settings,
                     store=store,
                     pages_bucket=S3Settings().pages_bucket,
-                    index=index,
+                    database=database,
                     amqp=AmqpSettings(),
                     is_dry_run=dry_run,
                     allows_gone=allow_gone,

@@ -15,7 +15,7 @@ from services.cli.output import Cell, Output, Table, cell, run
 from services.cli.report_figures import Figures
 from services.cli.report_page import report_page
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.runtime.settings import MongoSettings
 from services.quality.annotated import reference_text
@@ -47,8 +47,8 @@ def report(
         if since >= until:
             raise typer.BadParameter("it is not before the end of the period", param_hint="--since")
         low_score = OcrSettings().low_score_threshold
-        async with open_index(MongoSettings()) as index:
-            images = ImageRepository(index.images)
+        async with open_database(MongoSettings()) as database:
+            images = ImageRepository(database.images)
             sources = limits.model_copy(update={"since": None, "until": None})
             await require_some(images, sources)
             figures = Figures(since, until, low_score)
@@ -67,7 +67,7 @@ async def collect(images: ImageRepository, figures: Figures, limits: Limits = NO
     """Count what was predicted in a period, each image once, whichever copies of it there are.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     # Predictions of the period were indexed in it or later, and that field has an index
     where, order = ImageFilter(limits, changed_since=figures.since), [("indexed_at", 1)]

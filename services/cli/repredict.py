@@ -11,7 +11,7 @@ from services.cli.limits import limited, require_some
 from services.cli.options import AsJson
 from services.cli.output import Output, run
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import REPREDICT_QUEUES
 from services.common.domain.image_filter import PRESENT, ImageFilter, Limits
@@ -43,8 +43,8 @@ def repredict(
         if status is Status.REMOVED:
             raise typer.BadParameter("removed images can't be read again", param_hint="--status")
         where = selection(limits, model_version_not, status)
-        async with open_index(MongoSettings()) as index:
-            images = ImageRepository(index.images)
+        async with open_database(MongoSettings()) as database:
+            images = ImageRepository(database.images)
             await require_some(images, limits)
             if dry_run:
                 count = min(limit, await images.count(where))

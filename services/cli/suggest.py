@@ -10,7 +10,7 @@ from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, run
 from services.cli.rows import ImageRow, image_row
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.runtime.settings import MongoSettings
 from services.datasets.suggestion import Suggestions, find_suggestions
@@ -39,8 +39,8 @@ def suggest(
     """List images to annotate next: unsure readings, disagreement, and sources with few labels."""
 
     async def work() -> ExitStatus:
-        async with open_index(MongoSettings()) as index:
-            images = ImageRepository(index.images)
+        async with open_database(MongoSettings()) as database:
+            images = ImageRepository(database.images)
             await require_some(images, limits)
             chosen = await find_suggestions(images, ImageFilter(limits), most=limit)
             rows = await _rows(images, chosen, limits)

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.adapters.rabbitmq.consumer import Consumer
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, REPREDICT_QUEUES, Outcome
@@ -34,21 +34,22 @@ async def run(settings: ConsumerSettings) -> None:
 
     async with (
         open_object_store(S3Settings()) as store,
-        open_index(MongoSettings()) as index,
+        open_database(MongoSettings()) as database,
         open_ocr_client(settings) as ocr,
     ):
-        forgotten = Forgotten(index.forgotten)
+        forgotten = Forgotten(database.forgotten)
         kept_for = timedelta(days=settings.annotations_kept_days)
+        tombstones = Tombstones(database.tombstones, kept_for, forgotten)
         worker = Worker(
             store=store,
             recogniser=ocr,
-            images=ImageRepository(index.images, Tombstones(index.tombstones, kept_for, forgotten)),
-            fetches=FetchedItems(index.fetches),
+            images=ImageRepository(database.images, tombstones),
+            fetches=FetchedItems(database.fetches),
             forgotten=forgotten,
             max_object_bytes=settings.max_object_bytes,
             page_height=settings.page_height,
         )
-        checks = {"minio": store.check, "mongodb": index.check, "ocr-api": ocr.check}
+        checks = {"minio": store.check, "mongodb": database.check, "ocr-api": ocr.check}
         consumer = partial(
             Consumer, AmqpSettings(), handle=worker.handle, checks=checks, on_settled=count
         )

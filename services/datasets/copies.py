@@ -36,7 +36,7 @@ async def find_copies(
     """Return all documents of each hash, except removed ones, sorted by key.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     where = ImageFilter(hashes=frozenset(hashes), bucket=bucket, status=PRESENT)
     copies: dict[str, list[ImageDocument]] = {}

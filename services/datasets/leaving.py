@@ -17,7 +17,7 @@ async def since_last(
 
     Raises:
         UnreadableManifestError: That export is corrupt.
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     if not (out / FILE).exists():
         return None

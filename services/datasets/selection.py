@@ -30,7 +30,7 @@ async def select(images: ImageRepository, query: Query, plan: Plan) -> Counter[s
     Equal bytes are decided once, by all their copies, including those that do not match.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     excluded: Counter[str] = Counter()
     splitting = Splitting.parse(

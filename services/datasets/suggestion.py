@@ -79,7 +79,7 @@ async def find_suggestions(
         most: Limit of suggestions.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     candidates: list[Candidate] = []
     labels: Counter[str] = Counter()

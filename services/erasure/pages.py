@@ -47,7 +47,7 @@ async def keys_of_lines(index: Database, pages: Sequence[PageDocument]) -> set[s
     """Return the keys of the line images of pages.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     if not pages:
         return set()
@@ -85,7 +85,7 @@ async def prove_pages(
     ``removed_at`` is None for documents not erased within ``wait_seconds``.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     repository = PageRepository(index.pages)
     deadline = asyncio.get_running_loop().time() + wait_seconds

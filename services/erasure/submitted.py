@@ -75,7 +75,7 @@ async def find_submitted(
         kept: Source URLs of their documents.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     given = spellings(what) if what.startswith(("http://", "https://")) else set()
     items = {each.id: each async for each in _items(index, given, hashes)}
@@ -92,7 +92,7 @@ async def erase_submitted(index: Database, submitted: Submitted) -> Erased:
     """Erase what was submitted about images.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer; repeat the call.
+        DatabaseUnavailableError: MongoDB does not answer; repeat the call.
     """
     erased = Erased()
     for item in submitted.items.values():

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from services.common.adapters.forgotten import Forgotten
-from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.mongo import Database, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.adapters.rabbitmq.consumer import Consumer
 from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES
@@ -79,7 +79,7 @@ async def _open(config: Configuration, limits: SlotLimits) -> AsyncIterator[_Ope
     spool, most = Spool(config.archives.max_spool_bytes), config.downloads.max_item_bytes
     async with (
         open_object_store(config.s3) as store,
-        open_index(config.mongo) as index,
+        open_database(config.mongo) as index,
         open_downloader(config.downloads, connections=limits.in_all, metrics=DOWNLOADS) as source,
         open_archives(
             files := SubmittedFiles(

@@ -79,7 +79,7 @@ class Pull:
 
     Args:
         studio: Source.
-        index: Target.
+        database: Target.
         project: Its id.
         overwrite: Whether earlier annotations made here are replaced.
         is_dry_run: Report without writing.
@@ -89,7 +89,7 @@ class Pull:
     """
 
     studio: LabelStudio
-    index: Database
+    database: Database
     project: int
     overwrite: bool = False
     is_dry_run: bool = False
@@ -105,7 +105,7 @@ class Pull:
             LabelStudioRefusedError: Label Studio refuses.
         """
         report, name = Report(), f"{self._site}{self.project}"
-        state = await self.index.label_studio.find_one({"_id": name})
+        state = await self.database.label_studio.find_one({"_id": name})
         since = None if everything or state is None else state["pulled_to"]
         begun = await self.studio.now()
         async for page in self.studio.tasks(self.project, fields="all", since=since):
@@ -119,7 +119,7 @@ class Pull:
         if begun is not None and is_done and not self.is_dry_run:
             # The server's clock, which dates the tasks, before the first of them is read
             pulled = {"$set": {"pulled_to": begun - OVERLAP, "at": datetime.now(tz=UTC)}}
-            await self.index.label_studio.update_one({"_id": name}, pulled, upsert=True)
+            await self.database.label_studio.update_one({"_id": name}, pulled, upsert=True)
         return report
 
     async def task(self, number: int) -> Report:
@@ -137,7 +137,7 @@ class Pull:
 
     @property
     def _images(self) -> ImageRepository:
-        return ImageRepository(self.index.images)
+        return ImageRepository(self.database.images)
 
     @property
     def _site(self) -> str:

@@ -67,32 +67,34 @@ class Report:
 
 
 class Migration:
-    """Migrates batches, then their items, then images; every method raises IndexUnavailableError.
+    """Migrates batches, then their items, then images.
+
+    Every method raises DatabaseUnavailableError if MongoDB does not answer.
 
     Args:
-        index: The database.
+        database: The database.
         is_dry_run: Whether to count only.
         on_progress: Called after each page.
     """
 
     def __init__(
         self,
-        index: Database,
+        database: Database,
         *,
         is_dry_run: bool = False,
         on_progress: Callable[[Report], object] = lambda _: None,
     ) -> None:
-        self._index = index
-        self._images = ImageRepository(index.images)
+        self._database = database
+        self._images = ImageRepository(database.images)
         self._on_progress = on_progress
         self.report = Report(is_dry_run)
 
     async def run(self) -> Report:
         """Migrate what is outdated; what is of no version's form is reported and left alone."""
-        index = self._index
-        await self._each("batches", index.batches, OUTDATED_BATCH, self._batches)
-        await self._each("fetches", index.fetches, OUTDATED_FETCH, self._fetches)
-        await self._each("images", index.images, OUTDATED_IMAGE, self._migrate_images)
+        database = self._database
+        await self._each("batches", database.batches, OUTDATED_BATCH, self._batches)
+        await self._each("fetches", database.fetches, OUTDATED_FETCH, self._fetches)
+        await self._each("images", database.images, OUTDATED_IMAGE, self._migrate_images)
         return self.report
 
     async def _each(
@@ -118,12 +120,12 @@ class Migration:
         self._on_progress(self.report)
 
     async def _batches(self, page: Sequence[Document]) -> int:
-        return await self._complete(self._index.batches, Batch, page, batch_fields)
+        return await self._complete(self._database.batches, Batch, page, batch_fields)
 
     async def _fetches(self, page: Sequence[Document]) -> int:
         collections = await self._collections(page)
         missing = partial(fetch_fields, collections=collections)
-        return await self._complete(self._index.fetches, BatchItem, page, missing)
+        return await self._complete(self._database.fetches, BatchItem, page, missing)
 
     async def _complete(
         self,
@@ -180,6 +182,6 @@ class Migration:
         """Return the collections of the batches that documents or sources refer to."""
         ids = [each.get("batch_id") for each in documents]
         where = {"_id": {"$in": sorted({each for each in ids if isinstance(each, str)})}}
-        found = self._index.batches.find(where, fields={"collection": 1})
+        found = self._database.batches.find(where, fields={"collection": 1})
         known = {each["_id"]: each.get("collection") async for each in found}
         return {name: value for name, value in known.items() if isinstance(value, str)}

@@ -47,7 +47,7 @@ async def apply_database_users(database: Database, users: UsersSettings) -> None
     """Create or replace the users whose password is set, and their roles.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer, or refuses.
+        DatabaseUnavailableError: MongoDB does not answer, or refuses.
     """
     for create, update in user_commands(database.name, users):
         await database.create_or_update(create, update)

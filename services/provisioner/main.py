@@ -21,7 +21,7 @@ from tenacity import (
 )
 
 from services.common.adapters.documents import TYPES, schema_of
-from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.mongo import Database, open_database
 from services.common.adapters.object_store import open_object_store, sibling
 from services.common.domain.errors import PipelineError, UnavailableError
 from services.common.runtime.logs import configure_logging
@@ -69,7 +69,7 @@ async def provision(
     declared = await asyncio.to_thread(settings.definitions.read_bytes)
     definitions = with_users(declared, users)
 
-    async with open_object_store(s3) as store, open_index(mongo) as index:
+    async with open_object_store(s3) as store, open_database(mongo) as database:
         steps: dict[str, Step] = {
             "queues and their users": partial(apply_definitions, management, definitions),
             "bucket": partial(set_up_bucket, store, notification_arn=settings.notification_arn),
@@ -84,15 +84,15 @@ async def provision(
                 kept_days=settings.submitted_kept_days,
             ),
             "buckets' users": partial(asyncio.to_thread, apply_store_users, s3, users),
-            "indexes": index.create_indexes,
+            "indexes": database.create_indexes,
             **{
-                f"schema of {each}": partial(index.require_schema, each, schema_of(each))
+                f"schema of {each}": partial(database.require_schema, each, schema_of(each))
                 for each in TYPES
             },
-            "documents of earlier versions": partial(_migrate, index),
+            "documents of earlier versions": partial(_migrate, database),
         }
         if settings.mongo_users:
-            steps["MongoDB's users"] = partial(apply_database_users, index, users)
+            steps["MongoDB's users"] = partial(apply_database_users, database, users)
         for name, step in steps.items():
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(UnavailableError),
@@ -105,8 +105,8 @@ async def provision(
             log.info("servers set up", step=name)
 
 
-async def _migrate(index: Database) -> None:
-    report = await Migration(index).run()
+async def _migrate(database: Database) -> None:
+    report = await Migration(database).run()
     log.info("migrated", **asdict(report))
 
 

@@ -88,7 +88,7 @@ async def annotated(
         only_corrected: Whether to skip accepted predictions.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     where = replace(where, annotated=True)
     async for page in predicted(images, where, fields=fields, only_corrected=only_corrected):
@@ -111,7 +111,7 @@ async def predicted(
         only_corrected: Whether accepted predictions are not reference texts.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     of = partial(Image.of, only_corrected=only_corrected)
     last: list[ImageDocument] = []

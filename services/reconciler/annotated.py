@@ -33,7 +33,7 @@ async def count(images: ImageRepository, bucket: str) -> dict[Model, Tally]:
     """Count all annotated images by the model of their last prediction, page by page.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     tallies: dict[Model, Tally] = defaultdict(Tally)
     async for page in annotated(images, ImageFilter(bucket=bucket)):

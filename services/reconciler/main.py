@@ -8,7 +8,7 @@ import structlog
 from fastapi import FastAPI
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.mongo import Database, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import check_broker
 from services.common.domain.errors import UnavailableError
@@ -48,18 +48,18 @@ async def run(settings: ReconcilerSettings) -> None:
 
     async with (
         open_object_store(S3Settings()) as store,
-        open_index(MongoSettings()) as index,
+        open_database(MongoSettings()) as database,
         asyncio.TaskGroup() as tasks,
     ):
         repeat = partial(periodic, stop=stop, retry_seconds=RETRY_SECONDS)
-        one_pass = partial(compare_and_publish, settings, store=store, index=index, amqp=amqp)
+        one_pass = partial(compare_and_publish, settings, store=store, database=database, amqp=amqp)
         comparing = tasks.create_task(repeat(one_pass, seconds=settings.interval_seconds))
-        one_count = partial(count_and_publish, ImageRepository(index.images), store.bucket)
+        one_count = partial(count_and_publish, ImageRepository(database.images), store.bucket)
         counting = tasks.create_task(repeat(one_count, seconds=settings.annotated_interval_seconds))
         app = FastAPI(title="DocReco reconciler", openapi_url=None)
         app.include_router(
             health_router(
-                ready={"minio": store.check, "mongodb": index.check, "rabbitmq": rabbitmq},
+                ready={"minio": store.check, "mongodb": database.check, "rabbitmq": rabbitmq},
                 alive={"comparing": running(comparing), "counting": running(counting)},
             )
         )
@@ -71,12 +71,16 @@ async def run(settings: ReconcilerSettings) -> None:
 
 
 async def compare_and_publish(
-    settings: ReconcilerSettings, *, store: ObjectStore, index: Database, amqp: AmqpSettings
+    settings: ReconcilerSettings, *, store: ObjectStore, database: Database, amqp: AmqpSettings
 ) -> bool:
     """Run a pass and set the metrics; return whether it succeeded."""
     try:
         report = await compare_buckets(
-            settings, store=store, pages_bucket=S3Settings().pages_bucket, index=index, amqp=amqp
+            settings,
+            store=store,
+            pages_bucket=S3Settings().pages_bucket,
+            database=database,
+            amqp=amqp,
         )
     except UnavailableError as error:
         log.warning("pass failed", code=error.code, error=str(error))

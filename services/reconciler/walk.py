@@ -257,7 +257,7 @@ async def compare_buckets(
     *,
     store: ObjectStore,
     pages_bucket: str,
-    index: Database,
+    database: Database,
     amqp: AmqpSettings,
     is_dry_run: bool = False,
     allows_gone: bool = False,
@@ -269,8 +269,8 @@ async def compare_buckets(
         UnavailableError: A server is missing; what was queued until then is queued.
     """
     work: list[tuple[ObjectStore, Documents, Queues]] = [
-        (sibling(store, pages_bucket), PageRepository(index.pages), PAGE_QUEUES),
-        (store, ImageRepository(index.images), OCR_QUEUES),
+        (sibling(store, pages_bucket), PageRepository(database.pages), PAGE_QUEUES),
+        (store, ImageRepository(database.images), OCR_QUEUES),
     ]
     done = Report()
     for bucket, documents, queues in work:

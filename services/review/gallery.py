@@ -112,7 +112,7 @@ async def find_page(images: ImageRepository, filters: Filters) -> GalleryPage:
 
     Raises:
         InvalidCursorError: The cursor is invalid.
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     key, deadline = _sort_key(filters), monotonic() + SEARCH_SECONDS
     found: list[ImageDocument] = []

@@ -36,7 +36,7 @@ class Leases:
         """Acquire or renew a lease; return False if another session has it.
 
         Raises:
-            IndexUnavailableError: MongoDB does not answer.
+            DatabaseUnavailableError: MongoDB does not answer.
         """
         now = datetime.now(tz=UTC)
         is_free = [{"session": session}, {"until": {"$lte": now}}]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from services.common.adapters.fetcher_api import FetcherClient, open_fetcher
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.mongo import Database, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES, Queues
 from services.common.runtime.health import running
@@ -50,7 +50,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
     settings = config.review
     async with (
         open_object_store(config.s3) as store,
-        open_index(config.mongo) as index,
+        open_database(config.mongo) as index,
         open_fetcher(
             settings.fetcher_url,
             token=settings.fetcher_token,

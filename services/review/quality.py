@@ -158,7 +158,7 @@ async def count(images: ImageRepository) -> Figures:
     """Count all predicted images.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     figures = Figures()
     async for page in predicted(images, ImageFilter(), fields=FIELDS):

@@ -83,7 +83,7 @@ class Queue:
             expected: Preferred images, if available.
 
         Raises:
-            IndexUnavailableError: MongoDB does not answer.
+            DatabaseUnavailableError: MongoDB does not answer.
         """
         got: dict[str, ImageDocument] = {}
 
@@ -127,7 +127,7 @@ class Queue:
 
         Raises:
             UnacceptableAnnotationError: The annotation is invalid.
-            IndexUnavailableError: MongoDB does not answer.
+            DatabaseUnavailableError: MongoDB does not answer.
         """
         answer = Answer(image, _now())
         said = to_annotation(
@@ -169,7 +169,7 @@ class Queue:
         """Revert a session's last annotation; return the image, leased to the session.
 
         Raises:
-            IndexUnavailableError: MongoDB does not answer.
+            DatabaseUnavailableError: MongoDB does not answer.
         """
         while (last := await self.leases.last_done(session.id)) is not None:
             mine = {"by": session.name, "at": last.at}

@@ -115,7 +115,7 @@ class EndedSessions:
         """Revoke a session.
 
         Raises:
-            IndexUnavailableError: MongoDB does not answer.
+            DatabaseUnavailableError: MongoDB does not answer.
         """
         expires_at = datetime.fromtimestamp(session.expires, tz=UTC)
         with suppress(DuplicateDocumentError):
@@ -125,7 +125,7 @@ class EndedSessions:
         """Whether a session was revoked.
 
         Raises:
-            IndexUnavailableError: MongoDB does not answer.
+            DatabaseUnavailableError: MongoDB does not answer.
         """
         return await self._collection.find_one({"_id": _ended(session)}) is not None
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store, sibling
 from services.common.adapters.page_repository import PageRepository
 from services.common.adapters.rabbitmq.consumer import Consumer
@@ -36,7 +36,7 @@ async def run(settings: SegmenterSettings) -> None:
 
     async with (
         open_object_store(s3) as store,
-        open_index(MongoSettings()) as index,
+        open_database(MongoSettings()) as index,
         open_publisher(amqp) as publisher,
     ):
         pages = sibling(store, s3.pages_bucket)

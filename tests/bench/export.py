@@ -26,7 +26,7 @@ from rich.table import Table
 
 from infra.local.stack import Addresses
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.export import Sources, export
@@ -112,7 +112,7 @@ def measure(addresses: Addresses, layout: Format, folder: str) -> dict[str, floa
 
 async def _export(addresses: Addresses, layout: Format, out: Path) -> int:
     s3, mongo = settings_of(addresses)
-    async with open_object_store(s3) as store, open_index(mongo) as index:
+    async with open_object_store(s3) as store, open_database(mongo) as index:
         query = Query(format=layout, bucket=BUCKET)
         manifest = await export(
             query, Sources(ImageRepository(index.images), store), out, lambda *_: None
@@ -128,7 +128,7 @@ def _largest_mb() -> float:
 
 async def _prepare(addresses: Addresses) -> None:
     s3, mongo = settings_of(addresses)
-    async with open_object_store(s3) as store, open_index(mongo) as index:
+    async with open_object_store(s3) as store, open_database(mongo) as index:
         await prepare(store, index)
 
 
@@ -136,7 +136,7 @@ async def _fill(addresses: Addresses, numbers: range) -> None:
     s3, mongo = settings_of(addresses)
     address = f"{addresses.s3_endpoint_url.rstrip('/')}/{s3.bucket}/"
     connector = TCPConnector(limit=AT_ONCE)
-    async with ClientSession(address, connector=connector) as bucket, open_index(mongo) as index:
+    async with ClientSession(address, connector=connector) as bucket, open_database(mongo) as index:
         await fill(bucket, index, numbers)
 
 

@@ -20,7 +20,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from rich.console import Console
 from rich.table import Table
 
-from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.domain.accuracy import similarity
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
@@ -170,7 +170,7 @@ async def run(count: int, repeats: int, *, keeps: bool) -> list[dict[str, Any]]:
     client: AsyncIOMotorClient[dict[str, object]] = AsyncIOMotorClient(str(settings.url))
     s3, amqp = S3Settings().model_copy(update=BUCKETS), AmqpSettings()
     try:
-        async with open_index(mongo) as index:
+        async with open_database(mongo) as index:
             await fill(index, count)
         async with (
             open_surroundings(s3, amqp, mongo) as around,

@@ -18,7 +18,7 @@ from infra.local.settings import LocalSettings
 from infra.local.stack import BUCKET, located
 from infra.local.supervisor import Supervisor
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.provisioner.bucket import set_up_bucket
@@ -93,7 +93,7 @@ async def test_events_that_a_full_disk_swallowed_are_found_by_the_reconciler(
         async with (
             open_event_queues(amqp) as queues,
             open_store(tmp_path, url) as store,
-            open_index(mongo_settings) as index,
+            open_database(mongo_settings) as index,
             scripted_ocr_api() as ocr_api,
             indexing(ocr_api, store=store, index=index, amqp=amqp, queues=queues),
         ):

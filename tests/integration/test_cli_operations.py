@@ -11,7 +11,7 @@ import aio_pika
 import pytest
 
 from services.cli.errors import ExitStatus
-from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.mongo import Database, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import (
@@ -89,7 +89,7 @@ async def site(
         await (await channel.get_queue(FETCH_QUEUES.partitions[0])).bind(hosts, "1")
     async with (
         open_object_store(s3_settings) as store,
-        open_index(mongo_settings) as index,
+        open_database(mongo_settings) as index,
         open_publisher(private_amqp_settings) as publisher,
     ):
         for bucket in (store.bucket, s3_settings.pages_bucket):

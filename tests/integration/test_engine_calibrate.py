@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from app.engines.calibration import Calibration, Temperature
 from services.cli.main import app
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.runtime.settings import MongoSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("mongo_environment")]
@@ -62,7 +62,7 @@ def handwriting(count: int) -> list[dict[str, Any]]:
 
 
 async def store(settings: MongoSettings, documents: list[dict[str, Any]]) -> None:
-    async with open_index(settings) as index:
+    async with open_database(settings) as index:
         await index.images.insert_missing(documents)
 
 

@@ -8,7 +8,7 @@ import pytest
 from typing_extensions import override
 
 from services.common.adapters.mongo import Collection, Filter
-from services.common.domain.errors import IndexUnavailableError
+from services.common.domain.errors import DatabaseUnavailableError
 from services.fetcher.batches import submissions
 from services.fetcher.batches.clearing import Clearing
 from services.fetcher.batches.pages import PAGE_ROWS, Pages
@@ -109,7 +109,7 @@ class StuckCollection(Collection):
 
     @override
     async def delete_many(self, where: Filter) -> int:
-        raise IndexUnavailableError(f"cannot delete {where}")
+        raise DatabaseUnavailableError(f"cannot delete {where}")
 
 
 async def test_list_whose_clearing_is_cut_off_is_not_gone_on_with_and_is_cleared_later(
@@ -119,7 +119,7 @@ async def test_list_whose_clearing_is_cut_off_is_not_gone_on_with_and_is_cleared
     stuck = StuckCollection(index.lists._collection)
     await begin(taken)
     await grow_old(surroundings)
-    with pytest.raises(IndexUnavailableError):
+    with pytest.raises(DatabaseUnavailableError):
         await Clearing(
             BatchRepository(index.batches), Pages(stuck), kept_seconds=KEPT_SECONDS
         ).clear()

@@ -15,7 +15,7 @@ from aiohttp import web
 from PIL import Image
 
 from services.common.adapters.forgotten import Forgotten
-from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.adapters.rabbitmq.dead_letters import peek
 from services.common.adapters.rabbitmq.messaging import open_publisher
@@ -98,7 +98,7 @@ async def site(
         open_event_queues(amqp_settings) as queues,
         open_queues(amqp_settings) as fetch_queues,
         open_object_store(s3_settings) as store,
-        open_index(mongo_settings) as index,
+        open_database(mongo_settings) as index,
         scripted_ocr_api() as ocr_api,
     ):
         await set_up_bucket(store, notification_arn=notification_arn)

@@ -9,9 +9,9 @@ from services.common.adapters.mongo import (
     Database,
     DocumentRefusedError,
     DuplicateDocumentError,
-    open_index,
+    open_database,
 )
-from services.common.domain.errors import IndexUnavailableError
+from services.common.domain.errors import DatabaseUnavailableError
 from services.common.runtime.settings import MongoSettings
 
 pytestmark = pytest.mark.integration
@@ -65,8 +65,8 @@ async def test_two_batches_cannot_have_one_idempotency_key(index: Database) -> N
 
 async def test_missing_server_is_unavailable() -> None:
     settings = MongoSettings(url=MongoDsn("mongodb://127.0.0.1:9"), timeout_seconds=0.2)
-    async with open_index(settings) as index:
-        with pytest.raises(IndexUnavailableError):
+    async with open_database(settings) as index:
+        with pytest.raises(DatabaseUnavailableError):
             await index.check()
 
 

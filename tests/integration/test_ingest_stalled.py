@@ -61,7 +61,7 @@ async def ingested(index: Database, keys: list[str], folder: Path) -> Ingested:
             str(path),
             samples_port=0,
             fetcher=DoneFetcher(session, keys),
-            index=index,
+            database=index,
             console=Console(file=StringIO()),
             stalled_seconds=0.3,
         )

@@ -16,7 +16,7 @@ from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, Delivery, decide_retry
 from services.common.domain.batch import Batch, PageProgress, RetryScope
 from services.common.domain.batch_item import ItemOutcome
-from services.common.domain.errors import IndexUnavailableError
+from services.common.domain.errors import DatabaseUnavailableError
 from services.fetcher.batches.expander import Expander
 from services.fetcher.batches.ledger import Ledger, Result, fetch_id
 from services.fetcher.batches.pages import Pages, to_page
@@ -198,7 +198,7 @@ async def test_item_whose_job_was_parked_while_nothing_could_be_written_ends_by_
     batch_id = await published_batch(surroundings, 1)
     # 10.0.0.1 is never connected to
     job = Job(fetch_id(batch_id, 1), batch_id, "http://10.0.0.1/")
-    refused = IndexUnavailableError("not primary")
+    refused = DatabaseUnavailableError("not primary")
     disposition = decide_retry(refused, Delivery(job.body(), headers=job.headers()), FETCH_QUEUES)
     async with open_publisher(surroundings.amqp) as publisher:
         await publisher.publish(job.body(), queue=disposition.queue, headers=disposition.headers)

@@ -7,7 +7,7 @@ import aio_pika
 import pytest
 
 from infra.local.stack import Addresses
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.provisioner.bucket import set_up_bucket
@@ -47,7 +47,7 @@ async def test_private_virtual_host_is_empty_and_usable(
 
 
 async def test_database_answers(mongo_settings: MongoSettings) -> None:
-    async with open_index(mongo_settings) as database:
+    async with open_database(mongo_settings) as database:
         await database.check()
 
 

@@ -16,8 +16,8 @@ from infra.local.locate import locate_mongo
 from infra.local.ports import pick_free_ports
 from infra.local.settings import LocalSettings
 from infra.local.supervisor import Supervisor
-from services.common.adapters.mongo import USERS_DATABASE, Database, open_index
-from services.common.domain.errors import IndexUnavailableError
+from services.common.adapters.mongo import USERS_DATABASE, Database, open_database
+from services.common.domain.errors import DatabaseUnavailableError
 from services.common.runtime.settings import MongoSettings
 from services.provisioner.database_users import apply_database_users
 from services.provisioner.settings import UsersSettings
@@ -48,7 +48,7 @@ async def protected(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[M
     root = {"pwd": ROOT.get_secret_value(), "roles": [{"role": "root", "db": USERS_DATABASE}]}
     async with Supervisor(lambda _: None) as supervisor:
         await supervisor.start(program)
-        async with open_index(MongoSettings(url=MongoDsn(home.mongo_url))) as database:
+        async with open_database(MongoSettings(url=MongoDsn(home.mongo_url))) as database:
             await database.create_or_update({"createUser": "root", **root}, {})
         await supervisor.stop(program.name)
         await supervisor.start(replace(program, argv=[*program.argv, "--auth"]))
@@ -57,7 +57,7 @@ async def protected(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[M
 
 async def opened(url: MongoDsn, stack: AsyncExitStack, user: str, password: SecretStr) -> Database:
     settings = MongoSettings(url=url, user=user, password=password)
-    return await stack.enter_async_context(open_index(settings))
+    return await stack.enter_async_context(open_database(settings))
 
 
 async def test_service_does_its_work_and_nothing_else(protected: MongoDsn) -> None:
@@ -79,15 +79,15 @@ async def test_service_does_its_work_and_nothing_else(protected: MongoDsn) -> No
         assert len(await reconciler.images.aggregate([{"$match": {}}])) == 2
         assert await review.review_leases.update_one({"_id": "x"}, {"$set": {"y": 1}}, upsert=True)
 
-        with pytest.raises(IndexUnavailableError, match="not authorized"):
+        with pytest.raises(DatabaseUnavailableError, match="not authorized"):
             await consumer.images.delete_many({})
-        with pytest.raises(IndexUnavailableError, match="not authorized"):
+        with pytest.raises(DatabaseUnavailableError, match="not authorized"):
             await reconciler.images.update_many({}, {"$set": {"x": 2}})
         for service in (fetcher, consumer, reconciler, review):
             await service.check()
-            with pytest.raises(IndexUnavailableError, match="not authorized"):
+            with pytest.raises(DatabaseUnavailableError, match="not authorized"):
                 await service.create_indexes()
-            with pytest.raises(IndexUnavailableError, match="not authorized"):
+            with pytest.raises(DatabaseUnavailableError, match="not authorized"):
                 await apply_database_users(service, users_with(NEW))
 
 
@@ -98,16 +98,16 @@ async def test_changed_password_is_taken_and_the_old_one_is_not(protected: Mongo
         await apply_database_users(root, users_with(NEW))
 
         assert await (await opened(protected, stack, "reconciler", NEW)).images.count({}) >= 0
-        with pytest.raises(IndexUnavailableError, match="uthentication failed"):
+        with pytest.raises(DatabaseUnavailableError, match="uthentication failed"):
             await (await opened(protected, stack, "reconciler", OLD)).images.count({})
 
 
 async def test_user_by_itself_goes_before_the_one_of_the_address(protected: MongoDsn) -> None:
     whole = MongoDsn(str(protected).replace("://", f"://root:{ROOT.get_secret_value()}@"))
     async with AsyncExitStack() as stack:
-        root = await stack.enter_async_context(open_index(MongoSettings(url=whole)))
+        root = await stack.enter_async_context(open_database(MongoSettings(url=whole)))
         await apply_database_users(root, users_with(OLD))
 
         reconciler = await opened(whole, stack, "reconciler", OLD)
-        with pytest.raises(IndexUnavailableError, match="not authorized"):
+        with pytest.raises(DatabaseUnavailableError, match="not authorized"):
             await reconciler.images.delete_many({})

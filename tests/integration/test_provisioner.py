@@ -8,7 +8,7 @@ from aiohttp import ClientSession, encode_basic_auth
 from botocore.exceptions import ClientError
 from pydantic import HttpUrl, MongoDsn, SecretStr
 
-from services.common.adapters.mongo import DocumentRefusedError, open_index
+from services.common.adapters.mongo import DocumentRefusedError, open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES
 from services.common.domain.errors import BrokerUnavailableError
@@ -47,7 +47,7 @@ async def test_set_up_twice_is_as_once(
         assert expiry["Expiration"]["Days"] == settings.submitted_kept_days
         with pytest.raises(ClientError, match="NoSuchBucketPolicy"):
             await client.get_bucket_policy(Bucket=bucket)
-    async with open_index(mongo_settings) as index:
+    async with open_database(mongo_settings) as index:
         names = await index.create_indexes()
         await index.images.insert(known("a line", 0.5))
         with pytest.raises(DocumentRefusedError):

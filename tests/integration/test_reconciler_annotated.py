@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import LIMIT
-from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.mongo import Database, open_database
 from services.common.domain.annotations import to_annotation
 from services.common.runtime.settings import MongoSettings
 from services.reconciler.annotated import Model, count, count_and_publish
@@ -145,7 +145,7 @@ async def test_missing_database_leaves_the_last_count_and_is_told(
     url = type(mongo_settings.url)("mongodb://127.0.0.1:9/?directConnection=true")
     nowhere = mongo_settings.model_copy(update={"url": url, "timeout_seconds": 0.1})
 
-    async with open_index(nowhere) as missing:
+    async with open_database(nowhere) as missing:
         assert not await count_and_publish(ImageRepository(missing.images), BUCKET)
 
     assert shown("exact_ratio") == {"fake-1": 1}

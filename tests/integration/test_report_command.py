@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.cli.main import app
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.runtime.settings import MongoSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("mongo_environment")]
@@ -27,7 +27,7 @@ async def store(
         "predicted_at": at,
         "duration_ms": 30,
     }
-    async with open_index(settings) as index:
+    async with open_database(settings) as index:
         await index.images.insert(
             {
                 "_id": f"raw/{text}.png",

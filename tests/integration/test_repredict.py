@@ -11,7 +11,7 @@ from services.cli.repredict import queue_all, selection
 from services.common.adapters.collections import IMAGES
 from services.common.adapters.documents import schema_of
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import Outcome, Queues
@@ -80,7 +80,7 @@ async def site(
 ) -> AsyncIterator[Site]:
     async with (
         open_object_store(s3_settings) as store,
-        open_index(mongo_settings) as index,
+        open_database(mongo_settings) as index,
         open_queues(amqp_settings) as queues,
         open_publisher(amqp_settings) as publisher,
         scripted_ocr_api() as ocr_api,

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import ClientError, ClientSession, web
 
 from infra.local.ports import pick_free_ports
-from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.mongo import Database, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import (
@@ -73,7 +73,7 @@ async def site(
             await channel.declare_queue(queue, durable=True, arguments={"x-queue-type": "quorum"})
     async with (
         open_object_store(s3_settings) as store,
-        open_index(mongo_settings) as index,
+        open_database(mongo_settings) as index,
         open_publisher(private_amqp_settings) as publisher,
         scripted_ocr_api() as ocr_api,
     ):

@@ -15,7 +15,7 @@ from pymongo import MongoClient
 
 from infra.local.stack import Addresses
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_index
+from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.adapters.rabbitmq.messaging import check_broker
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
@@ -225,7 +225,7 @@ async def test_each_service_may_connect(servers: Addresses) -> None:
 async def test_each_service_may_log_in_to_mongodb(mongo_settings: MongoSettings) -> None:
     for name in ("fetcher", "consumer", "reconciler", "review"):
         login = {"user": name, "password": PASSWORD}
-        async with open_index(mongo_settings.model_copy(update=login)) as index:
+        async with open_database(mongo_settings.model_copy(update=login)) as index:
             await index.check()
 
 
@@ -237,7 +237,7 @@ async def test_reconciler_makes_a_pass_with_its_own_rights_and_cannot_write(
     async with AsyncExitStack() as stack:
         owner = await stack.enter_async_context(open_object_store(provisioned))
         store = await store_of("reconciler", provisioned, stack)
-        index = await stack.enter_async_context(open_index(mongo_settings))
+        index = await stack.enter_async_context(open_database(mongo_settings))
         await owner.write("lost.png", b"x", content_type="image/png", metadata={})
         # Queued where no consumer works
         others = await stack.enter_async_context(open_queues(AmqpSettings(url=whole)))

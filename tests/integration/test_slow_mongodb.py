@@ -8,7 +8,7 @@ import pytest
 from pydantic import MongoDsn
 from yarl import URL
 
-from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.mongo import Database, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.retry_policy import Outcome, Queues
@@ -60,7 +60,7 @@ async def running(
     async with (
         open_slow_link(server.host, server.port or 27017) as link,
         open_object_store(s3_settings) as store,
-        open_index(mongo_settings) as index,
+        open_database(mongo_settings) as index,
         scripted_ocr_api() as ocr_api,
         open_queues(amqp_settings) as queues,
     ):
@@ -73,7 +73,7 @@ async def running(
             }
         )
         async with (
-            open_index(slow) as slowed,
+            open_database(slow) as slowed,
             indexing(
                 ocr_api, store=store, index=slowed, amqp=amqp_settings, queues=queues
             ) as settlements,

@@ -8,7 +8,7 @@ import pytest
 
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.retry_policy import Queues
@@ -69,7 +69,7 @@ async def site(
     async with (
         open_event_queues(amqp_settings) as queues,
         open_object_store(s3_settings) as store,
-        open_index(mongo_settings) as index,
+        open_database(mongo_settings) as index,
         scripted_ocr_api() as ocr_api,
     ):
         await set_up_bucket(store, notification_arn=notification_arn)

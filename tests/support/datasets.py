@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.runtime.settings import MongoSettings, S3Settings
 from tests.support import commands
@@ -96,7 +96,7 @@ async def open_collected(
     """Yield an empty collection that the commands find through their settings."""
     for name, value in environment_of(s3, mongo).items():
         monkeypatch.setenv(name, value)
-    async with open_object_store(s3) as store, open_index(mongo) as index:
+    async with open_object_store(s3) as store, open_database(mongo) as index:
         with suppress(store.client.exceptions.BucketAlreadyOwnedByYou):
             await store.client.create_bucket(Bucket=store.bucket)
         yield Collected(store, index)

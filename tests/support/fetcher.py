@@ -18,7 +18,7 @@ from aio_pika.abc import AbstractChannel, AbstractQueue
 
 from infra.local.ports import pick_free_ports
 from services.common.adapters.documents import TYPES, schema_of
-from services.common.adapters.mongo import Database, open_index
+from services.common.adapters.mongo import Database, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import (
     Message,
@@ -80,7 +80,7 @@ async def open_surroundings(
 
     The queues stay: to declare so many takes longer than most tests.
     """
-    async with open_object_store(s3) as store, open_index(mongo) as index:
+    async with open_object_store(s3) as store, open_database(mongo) as index:
         for bucket in (s3.bucket, s3.submitted_bucket):
             await store.client.create_bucket(Bucket=bucket)
         await index.create_indexes()

@@ -23,7 +23,7 @@ from infra.local.settings import LocalSettings
 from infra.local.site import SITE_HOST
 from infra.local.stack import BUCKET, DATABASE, Addresses, open_servers
 from infra.local.supervisor import Program, Supervisor
-from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.waiting import eventually
@@ -246,6 +246,6 @@ async def open_client(pipeline: Pipeline) -> AsyncIterator[Client]:
     async with (
         ClientSession(pipeline.fetcher_url) as fetcher,
         open_object_store(pipeline.s3) as store,
-        open_index(pipeline.mongo) as index,
+        open_database(pipeline.mongo) as index,
     ):
         yield Client(fetcher, store, index)

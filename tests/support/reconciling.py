@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.retry_policy import Queues
@@ -82,7 +82,7 @@ async def open_site(
     """Make the bucket and the queues for the length of an ``async with`` block."""
     async with (
         open_object_store(s3) as store,
-        open_index(mongo) as index,
+        open_database(mongo) as index,
         open_queues(amqp) as queues,
         scripted_ocr_api() as ocr_api,
     ):

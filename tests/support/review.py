@@ -14,7 +14,7 @@ from aiohttp import ClientSession, ClientTimeout, CookieJar
 from pydantic import HttpUrl
 
 from infra.local.ports import pick_free_ports
-from services.common.adapters.mongo import Database, Document, open_index
+from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, Queues
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
@@ -169,7 +169,7 @@ async def open_review(
     stop = asyncio.Event()
     service = asyncio.create_task(run(config, stop))
     url = f"http://127.0.0.1:{port}"
-    async with open_index(mongo) as index, open_object_store(s3) as store:
+    async with open_database(mongo) as index, open_object_store(s3) as store:
         try:
             await _wait_ready(url, service)
             yield Site(url, index, store)

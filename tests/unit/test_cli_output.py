@@ -23,7 +23,7 @@ from services.cli.forget import targets_table
 from services.cli.output import Output, Table, cell, counted, plain, to_csv, to_json
 from services.cli.rows import character_error_rate, image_row, image_table
 from services.cli.settings import CliSettings
-from services.common.domain.errors import IndexUnavailableError
+from services.common.domain.errors import DatabaseUnavailableError
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import NO_LIMITS, Limits
 from services.erasure.removal import Target
@@ -246,7 +246,7 @@ def test_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mongodb_that_is_down_is_named_with_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MONGO_URL", "mongodb://user:secret@127.0.0.1:1/")
     with pytest.raises(ServiceDownError) as raised, translate_errors():
-        raise IndexUnavailableError("127.0.0.1:1: [Errno 111] Connection refused")
+        raise DatabaseUnavailableError("127.0.0.1:1: [Errno 111] Connection refused")
     assert "mongodb://127.0.0.1:1" in str(raised.value)
     assert "secret" not in str(raised.value)
     assert "MONGO_URL" in raised.value.hint

@@ -29,7 +29,7 @@ class FetchNotFoundError(TransientError):
 
 
 class FetchedItems:
-    """Reads items of batches; every method raises IndexUnavailableError if MongoDB fails.
+    """Reads items of batches; every method raises DatabaseUnavailableError if MongoDB fails.
 
     Args:
         collection: ``fetches``.

@@ -36,7 +36,7 @@ class Forgotten:
             images: By the SHA-256 of an image's bytes, those of other files that show the same.
 
         Raises:
-            IndexUnavailableError: MongoDB does not answer.
+            DatabaseUnavailableError: MongoDB does not answer.
         """
         now = datetime.now(tz=UTC)
         documents: list[Document] = [{"_id": _of_url(url), "at": now} for url in sorted(set(urls))]
@@ -51,7 +51,7 @@ class Forgotten:
         """Allow URLs and images (by their SHA-256) again.
 
         Raises:
-            IndexUnavailableError: MongoDB does not answer.
+            DatabaseUnavailableError: MongoDB does not answer.
         """
         of_images = [_of_image(each) for each in images]
         ids = [*map(_of_url, urls), *of_images]
@@ -62,7 +62,7 @@ class Forgotten:
         """Return whether a URL is blocked.
 
         Raises:
-            IndexUnavailableError: MongoDB does not answer.
+            DatabaseUnavailableError: MongoDB does not answer.
         """
         return await self._has(_of_url(url))
 
@@ -70,7 +70,7 @@ class Forgotten:
         """Return whether an image with these bytes is blocked.
 
         Raises:
-            IndexUnavailableError: MongoDB does not answer.
+            DatabaseUnavailableError: MongoDB does not answer.
         """
         return sha256 is not None and await self._has(_of_image(sha256))
 

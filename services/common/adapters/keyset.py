@@ -129,7 +129,7 @@ async def paginate(
         fields: Projection with the key's field; None: all.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     extent = key.step
     while True:

@@ -43,7 +43,7 @@ from services.common.adapters.collections import (
     TOMBSTONES,
     Index,
 )
-from services.common.domain.errors import IndexUnavailableError, PermanentError
+from services.common.domain.errors import DatabaseUnavailableError, PermanentError
 from services.common.runtime.settings import MongoSettings
 
 Document = dict[str, Any]
@@ -67,7 +67,7 @@ class DocumentRefusedError(PermanentError):
 
 
 class Collection:
-    """One collection; every method raises IndexUnavailableError if MongoDB fails."""
+    """One collection; every method raises DatabaseUnavailableError if MongoDB fails."""
 
     def __init__(self, collection: AsyncIOMotorCollection[Document]) -> None:
         self._collection = collection
@@ -240,7 +240,7 @@ class Database:
                 await users.command(update)
 
     async def check(self) -> None:
-        """Raise IndexUnavailableError unless the server answers."""
+        """Raise DatabaseUnavailableError unless the server answers."""
         with _translate_errors():
             await self._database.command("ping")
 
@@ -265,7 +265,7 @@ class Database:
 
 
 @asynccontextmanager
-async def open_index(settings: MongoSettings) -> AsyncIterator[Database]:
+async def open_database(settings: MongoSettings) -> AsyncIterator[Database]:
     """Open a client for an ``async with`` block; it connects lazily."""
     timeout_ms = int(settings.timeout_seconds * 1000)
     login: dict[str, Any] = {}
@@ -327,4 +327,4 @@ def _translate_errors() -> Iterator[None]:
             or _is_refused_in_part(error)
         ):
             raise DocumentRefusedError(f"{type(error).__name__}: {error}"[:500]) from error
-        raise IndexUnavailableError(f"{type(error).__name__}: {error}"[:500]) from error
+        raise DatabaseUnavailableError(f"{type(error).__name__}: {error}"[:500]) from error

@@ -25,8 +25,8 @@ F = TypeVar("F")
 class Repository(Generic[D, F]):
     """Reads and changes the documents of a collection.
 
-    Every method raises IndexUnavailableError if MongoDB does not answer, and InvalidDocumentError
-    if a document does not match the type.
+    Every method raises DatabaseUnavailableError if MongoDB does not answer, and
+    InvalidDocumentError if a document does not match the type.
 
     Args:
         collection: Where they are.

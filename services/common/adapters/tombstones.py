@@ -38,7 +38,7 @@ class Tombstones:
                 copy does not expire, as people's work must not be lost by an inference.
 
         Raises:
-            IndexUnavailableError: MongoDB does not answer.
+            DatabaseUnavailableError: MongoDB does not answer.
         """
         is_kept = is_inferred or self.kept_for
         if not is_kept or not (document.annotation or document.annotation_history):
@@ -65,7 +65,7 @@ class Tombstones:
         """Return the tombstones of an image with these bytes.
 
         Raises:
-            IndexUnavailableError: MongoDB does not answer.
+            DatabaseUnavailableError: MongoDB does not answer.
         """
         found = None
         if sha256 is not None:
@@ -87,7 +87,7 @@ async def erase_tombstones(
         hashes: SHA-256 of bytes, in hexadecimal.
 
     Raises:
-        IndexUnavailableError: MongoDB does not answer.
+        DatabaseUnavailableError: MongoDB does not answer.
     """
     either = [{"document": {"$in": sorted(documents)}}, {"sha256": {"$in": sorted(hashes)}}]
     return await tombstones.delete_many({"$or": either})

@@ -101,7 +101,7 @@ class ObjectStoreUnavailableError(UnavailableError):
     dependency = "minio"
 
 
-class IndexUnavailableError(UnavailableError):
+class DatabaseUnavailableError(UnavailableError):
     """MongoDB does not answer."""
 
     code = "index_unavailable"

@@ -27,7 +27,7 @@ class BatchNotFoundError(PermanentError):
 
 
 class BatchRepository:
-    """Reads and changes batches; every method raises IndexUnavailableError if MongoDB fails.
+    """Reads and changes batches; every method raises DatabaseUnavailableError if MongoDB fails.
 
     Args:
         collection: ``batches``.
