@@ -11,8 +11,9 @@ from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.reconciler.compare import TO_QUEUE, State
+from services.reconciler.passes import compare_buckets
 from services.reconciler.settings import ReconcilerSettings
-from services.reconciler.walk import Report, compare_buckets
+from services.reconciler.walk import Report
 
 MEANINGS = {
     State.IN_ORDER: "object and document agree",

@@ -28,8 +28,9 @@ from services.reconciler.metrics import (
     QUEUED,
     REMOVALS_HELD,
 )
+from services.reconciler.passes import compare_buckets
 from services.reconciler.settings import ReconcilerSettings
-from services.reconciler.walk import Report, compare_buckets
+from services.reconciler.walk import Report
 
 log = structlog.stdlib.get_logger(__name__)
 

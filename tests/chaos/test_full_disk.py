@@ -22,8 +22,8 @@ from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.provisioner.bucket import set_up_bucket
+from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
-from services.reconciler.walk import make_pass
 from tests.support.indexing import indexing, open_event_queues
 from tests.support.notifying import USUAL_ARN
 from tests.support.ocr_api import scripted_ocr_api

@@ -20,8 +20,8 @@ import pytest
 from infra.local import supervisor
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
+from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
-from services.reconciler.walk import make_pass
 from tests.chaos.faults import Fault, inflict, merge, schedule, wait_ready
 from tests.chaos.invariant import check, explain
 from tests.chaos.load import Load, bring_in, draw

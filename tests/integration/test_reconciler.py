@@ -16,10 +16,10 @@ from services.common.adapters.synthetic_events import (
 )
 from services.common.domain.provenance import Provenance
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.reconciler import walk
+from services.reconciler import passes
 from services.reconciler.compare import State
+from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
-from services.reconciler.walk import make_pass
 from tests.support.reconciling import Site, found, open_site
 from tests.support.waiting import eventually
 
@@ -185,7 +185,7 @@ async def test_made_removal_never_undoes_an_upload_that_came_after_the_listing(
 async def test_with_more_parked_than_can_be_remembered_a_pass_only_counts(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(walk, "MOST_PARKED", 1)
+    monkeypatch.setattr(passes, "MOST_PARKED", 1)
     info = await site.upload("parked.png")
     await site.upload("without an event.png")
     body = stored_notification(site.store.bucket, info, sequencer=sequencer_at(info.stored_at))

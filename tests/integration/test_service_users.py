@@ -29,8 +29,8 @@ from services.common.runtime.settings import (
 from services.provisioner.main import provision
 from services.provisioner.settings import ProvisionerSettings, UsersSettings
 from services.reconciler.compare import State
+from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
-from services.reconciler.walk import make_pass
 from tests.support.indexing import open_queues
 from tests.support.servers import s3_settings_of
 

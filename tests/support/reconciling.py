@@ -13,8 +13,9 @@ from services.common.domain.objects import ObjectInfo
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.reconciler.compare import State
+from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
-from services.reconciler.walk import Report, make_pass
+from services.reconciler.walk import Report
 from tests.support.indexing import Settlements, indexing, open_queues
 from tests.support.ocr_api import ScriptedOcrApi, scripted_ocr_api
 from tests.support.waiting import eventually

@@ -100,17 +100,7 @@ class ObjectStore:
         Raises:
             ObjectStoreUnavailableError: It was not acknowledged; it may exist nevertheless.
         """
-        # The client has read timeouts only, no write timeout
-        limit = self._write_timeout_seconds + len(content) / _SLOWEST_BYTES_PER_SECOND
-        async with self.errors(key), asyncio.timeout(limit):
-            response = await self.client.put_object(
-                Bucket=self.bucket,
-                Key=key,
-                Body=content,
-                ContentType=content_type,
-                Metadata=dict(metadata),
-            )
-            return response["ETag"].strip('"')
+        return await self._put(key, content, ContentType=content_type, Metadata=dict(metadata))
 
     async def write_metadata(self, info: ObjectInfo, metadata: Mapping[str, str]) -> bool:
         """Replace an object's user metadata, which sends an event; return False if it is gone."""
@@ -136,21 +126,23 @@ class ObjectStore:
         Raises:
             ObjectStoreUnavailableError: It was not acknowledged; it may exist nevertheless.
         """
+        given: Any = {"ContentType": content_type, "Metadata": dict(metadata)}
         try:
-            async with self.errors():
-                await self.client.put_object(
-                    Bucket=self.bucket,
-                    Key=key,
-                    Body=content,
-                    ContentType=content_type,
-                    Metadata=dict(metadata),
-                    IfNoneMatch="*",
-                )
+            await self._put(key, content, IfNoneMatch="*", **given)
         except ObjectStoreUnavailableError as error:
             if _code_of(error.__cause__) not in _PRESENT:
                 raise
             return False
         return True
+
+    async def _put(self, key: str, content: bytes, **given: Any) -> str:
+        """Write an object; return its ETag."""
+        # The client has read timeouts only, no write timeout
+        limit = self._write_timeout_seconds + len(content) / _SLOWEST_BYTES_PER_SECOND
+        async with self.errors(), asyncio.timeout(limit):
+            where: Any = {"Bucket": self.bucket, "Key": key}
+            response = await self.client.put_object(**where, Body=content, **given)
+            return response["ETag"].strip('"')
 
     @asynccontextmanager
     async def stream(self, key: str) -> AsyncIterator[AsyncIterator[bytes]]:
