@@ -10,7 +10,7 @@ from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, run
 from services.common.adapters.mongo import open_database
 from services.common.runtime.settings import MongoSettings
-from services.migration.migration import Migration, Report
+from services.migration.migration import Migration, MigrationReport
 
 
 @tabular
@@ -27,7 +27,7 @@ def migrate(
     async def work() -> ExitStatus:
         with output.stderr.status("migrating") as status:
 
-            def on_progress(report: Report) -> None:
+            def on_progress(report: MigrationReport) -> None:
                 name, progress = list(report.collections.items())[-1]
                 status.update(f"migrating {name}: {progress.migrated} of {progress.outdated}")
 

@@ -13,7 +13,7 @@ from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Sett
 from services.reconciler.compare import TO_QUEUE, State
 from services.reconciler.passes import compare_buckets
 from services.reconciler.settings import ReconcilerSettings
-from services.reconciler.walk import Report
+from services.reconciler.walk import PassReport
 
 MEANINGS = {
     State.IN_ORDER: "object and document agree",
@@ -63,7 +63,7 @@ def reconcile(
             settings = settings.model_copy(update={"min_age_seconds": min_age})
         with output.stderr.status("comparing") as status:
 
-            def on_progress(report: Report) -> None:
+            def on_progress(report: PassReport) -> None:
                 status.update(f"comparing: {report.objects} objects, {report.queued} queued")
 
             async with (
@@ -86,7 +86,7 @@ def reconcile(
     run(output, work)
 
 
-def _document(report: Report, *, is_dry_run: bool) -> dict[str, Any]:
+def _document(report: PassReport, *, is_dry_run: bool) -> dict[str, Any]:
     return {
         "dry_run": is_dry_run,
         "objects": report.objects,
@@ -98,7 +98,7 @@ def _document(report: Report, *, is_dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _render(report: Report, *, dry_run: bool) -> list[Any]:
+def _render(report: PassReport, *, dry_run: bool) -> list[Any]:
     rows = [
         [
             cell(state.value, "yellow" if state in TO_QUEUE and report.found[state] else ""),

@@ -48,7 +48,7 @@ class Issue:
 
 
 @dataclass
-class Report:
+class PullReport:
     """Report of a pull."""
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -94,17 +94,17 @@ class Pull:
     overwrite: bool = False
     is_dry_run: bool = False
     is_told: bool = True
-    on_progress: Callable[[Report], None] = lambda _: None
+    on_progress: Callable[[PullReport], None] = lambda _: None
     _users: dict[int, User] | None = None
 
-    async def changed(self, *, everything: bool = False) -> Report:
+    async def changed(self, *, everything: bool = False) -> PullReport:
         """Pull the tasks that changed since the last run, or all.
 
         Raises:
             UnavailableError: A server does not answer; finished tasks remain.
             LabelStudioRefusedError: Label Studio refuses.
         """
-        report, name = Report(), f"{self._site}{self.project}"
+        report, name = PullReport(), f"{self._site}{self.project}"
         state = await self.database.label_studio.find_one({"_id": name})
         since = None if everything or state is None else state["pulled_to"]
         begun = await self.studio.now()
@@ -122,14 +122,14 @@ class Pull:
             await self.database.label_studio.update_one({"_id": name}, pulled, upsert=True)
         return report
 
-    async def task(self, number: int) -> Report:
+    async def task(self, number: int) -> PullReport:
         """Pull one task; ignore missing ones and those of other projects.
 
         Raises:
             UnavailableError: A server does not answer.
             LabelStudioRefusedError: Label Studio refuses.
         """
-        report = Report()
+        report = PullReport()
         task = await self.studio.task(number)
         if task is not None:
             await self._take(task, report)
@@ -143,7 +143,7 @@ class Pull:
     def _site(self) -> str:
         return f"{self.studio.url}/projects/"
 
-    async def _take(self, task: Task, report: Report, *, is_listed: bool = False) -> None:
+    async def _take(self, task: Task, report: PullReport, *, is_listed: bool = False) -> None:
         image, etag = task.text("image_id"), task.text("etag")
         if task.project != self.project or not image or not etag:
             report.note(task, Result.FOREIGN)
@@ -167,7 +167,7 @@ class Pull:
         else:
             report.note(task, outcome, DETAILS.get(outcome, ""))
 
-    async def _take_anew(self, listed: Task, report: Report) -> None:
+    async def _take_anew(self, listed: Task, report: PullReport) -> None:
         task = await self.studio.task(listed.id)
         if task is None:
             report.note(listed, Result.OPEN)

@@ -48,7 +48,7 @@ class SyncAction(StrEnum):
 
 
 @dataclass
-class Report:
+class PushReport:
     """Report of a push."""
 
     counts: Counter[SyncAction] = field(default_factory=Counter)
@@ -76,9 +76,9 @@ class Push:
     store: ObjectStore
     limits: Limits = NO_LIMITS
     is_dry_run: bool = False
-    on_progress: Callable[[Report], None] = lambda _: None
+    on_progress: Callable[[PushReport], None] = lambda _: None
 
-    async def run(self, project: int | None, *, limit: int) -> Report:
+    async def run(self, project: int | None, *, limit: int) -> PushReport:
         """Update, delete and add tasks.
 
         Args:
@@ -89,7 +89,7 @@ class Push:
             UnavailableError: A server is missing; what was done is done.
             LabelStudioRefusedError: Label Studio refuses.
         """
-        report, there = Report(), set[str]()
+        report, there = PushReport(), set[str]()
         listed = {} if project is None else await self._listed(project, report)
         for images in _chunks(listed):
             there |= await self._bring_up_to_date({each: listed[each] for each in images}, report)
@@ -104,7 +104,7 @@ class Push:
             self.on_progress(report)
         return report
 
-    async def _listed(self, project: int, report: Report) -> dict[str, list[Task]]:
+    async def _listed(self, project: int, report: PushReport) -> dict[str, list[Task]]:
         """Return all own tasks by image, those with annotations first."""
         listed: dict[str, list[Task]] = {}
         async for page in self.studio.tasks(project, fields="task_only"):
@@ -117,7 +117,9 @@ class Push:
             tasks.sort(key=lambda each: (not each.total_annotations, each.id))
         return listed
 
-    async def _bring_up_to_date(self, listed: dict[str, list[Task]], report: Report) -> set[str]:
+    async def _bring_up_to_date(
+        self, listed: dict[str, list[Task]], report: PushReport
+    ) -> set[str]:
         """Return the images that have a task afterwards."""
         kept: set[str] = set()
         found = self.images.find(ImageFilter(ids=frozenset(listed)))
@@ -179,7 +181,7 @@ class Push:
         await self.studio.update_task(task.id, data)
 
     async def _missing(
-        self, there: set[str], count: int, report: Report
+        self, there: set[str], count: int, report: PushReport
     ) -> AsyncIterator[list[ImageDocument]]:
         """Yield images without annotation and task, the lowest score first."""
         if count <= 0:
@@ -195,7 +197,9 @@ class Push:
         if chunk:
             yield chunk
 
-    async def _candidates(self, there: set[str], report: Report) -> AsyncIterator[ImageDocument]:
+    async def _candidates(
+        self, there: set[str], report: PushReport
+    ) -> AsyncIterator[ImageDocument]:
         wanted = ImageFilter(
             self.limits, bucket=self.store.bucket, status=("predicted",), annotated=False
         )

@@ -50,7 +50,7 @@ class Progress:
 
 
 @dataclass
-class Report:
+class MigrationReport:
     """Result of a migration, by collection."""
 
     is_dry_run: bool
@@ -82,14 +82,14 @@ class Migration:
         database: Database,
         *,
         is_dry_run: bool = False,
-        on_progress: Callable[[Report], object] = lambda _: None,
+        on_progress: Callable[[MigrationReport], object] = lambda _: None,
     ) -> None:
         self._database = database
         self._images = ImageRepository(database.images)
         self._on_progress = on_progress
-        self.report = Report(is_dry_run)
+        self.report = MigrationReport(is_dry_run)
 
-    async def run(self) -> Report:
+    async def run(self) -> MigrationReport:
         """Migrate what is outdated; what is of no version's form is reported and left alone."""
         database = self._database
         await self._each("batches", database.batches, OUTDATED_BATCH, self._batches)

@@ -30,7 +30,7 @@ from services.reconciler.metrics import (
 )
 from services.reconciler.passes import compare_buckets
 from services.reconciler.settings import ReconcilerSettings
-from services.reconciler.walk import Report
+from services.reconciler.walk import PassReport
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -91,7 +91,7 @@ async def compare_and_publish(
     return True
 
 
-def _publish(report: Report) -> None:
+def _publish(report: PassReport) -> None:
     found = {state.value: report.found[state] for state in State}
     log.info(
         "pass finished",

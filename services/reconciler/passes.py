@@ -15,7 +15,7 @@ from services.common.domain.errors import PipelineError
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.runtime.settings import AmqpSettings
 from services.reconciler.settings import ReconcilerSettings
-from services.reconciler.walk import Documents, Parked, Reconciler, Report
+from services.reconciler.walk import Documents, Parked, PassReport, Reconciler
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -32,8 +32,8 @@ async def compare_buckets(
     amqp: AmqpSettings,
     is_dry_run: bool = False,
     allows_gone: bool = False,
-    on_progress: Callable[[Report], None] = lambda _: None,
-) -> Report:
+    on_progress: Callable[[PassReport], None] = lambda _: None,
+) -> PassReport:
     """Make a pass of the bucket of images and one of the bucket of pages.
 
     Raises:
@@ -43,7 +43,7 @@ async def compare_buckets(
         (sibling(store, pages_bucket), PageRepository(database.pages), PAGE_QUEUES),
         (store, ImageRepository(database.images), OCR_QUEUES),
     ]
-    done = Report()
+    done = PassReport()
     for bucket, documents, queues in work:
         done += await make_pass(
             settings,
@@ -67,8 +67,8 @@ async def make_pass(
     queues: Queues,
     is_dry_run: bool = False,
     allows_gone: bool = False,
-    on_progress: Callable[[Report], None] = lambda _: None,
-) -> Report:
+    on_progress: Callable[[PassReport], None] = lambda _: None,
+) -> PassReport:
     """Connect to RabbitMQ and run one pass.
 
     Raises:

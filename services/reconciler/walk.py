@@ -47,7 +47,7 @@ Parked = set[tuple[str, str | None]]
 
 
 @dataclass
-class Report:
+class PassReport:
     """Report of a pass."""
 
     found: Counter[State] = field(default_factory=Counter)
@@ -58,9 +58,9 @@ class Report:
     documents: int = 0
     seconds: float = 0.0
 
-    def __add__(self, other: "Report") -> "Report":
+    def __add__(self, other: "PassReport") -> "PassReport":
         """Return what two passes found and did together."""
-        return Report(
+        return PassReport(
             found=self.found + other.found,
             queued=self.queued + other.queued,
             held=self.held + other.held,
@@ -92,7 +92,7 @@ class Reconciler:
         queues: Queues,
         settings: ReconcilerSettings,
         allows_gone: bool = False,
-        on_progress: Callable[[Report], None] = lambda _: None,
+        on_progress: Callable[[PassReport], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._images = images
@@ -104,7 +104,7 @@ class Reconciler:
         """Missing objects found by a pass, up to the limit of removals."""
         self._on_progress = on_progress
 
-    async def run(self, parked: Parked) -> Report:
+    async def run(self, parked: Parked) -> PassReport:
         """Run one pass; it can be cancelled and repeated at any time.
 
         Args:
@@ -113,7 +113,7 @@ class Reconciler:
         Raises:
             UnavailableError: A server does not answer.
         """
-        report = Report()
+        report = PassReport()
         began = asyncio.get_running_loop().time()
         self._gone = []
         cutoff = await self._store.now() - timedelta(seconds=self._settings.min_age_seconds)
@@ -151,7 +151,7 @@ class Reconciler:
                 yield document
 
     async def _settle(
-        self, differing: list[Pair], cutoff: datetime, parked: Parked, report: Report
+        self, differing: list[Pair], cutoff: datetime, parked: Parked, report: PassReport
     ) -> None:
         await self._wait_for_room()
         await asyncio.gather(
@@ -159,7 +159,7 @@ class Reconciler:
         )
 
     async def _settle_one(
-        self, before: Pair, cutoff: datetime, parked: Parked, report: Report
+        self, before: Pair, cutoff: datetime, parked: Parked, report: PassReport
     ) -> None:
         """Verify, as events may have arrived meanwhile; queue what still differs."""
         pair = await self._look_again(before)
@@ -178,7 +178,7 @@ class Reconciler:
         elif len(self._gone) < MOST_REMOVALS:
             self._gone.append(Pair(pair.key, None, None))
 
-    async def _settle_gone(self, cutoff: datetime, report: Report) -> None:
+    async def _settle_gone(self, cutoff: datetime, report: PassReport) -> None:
         """Queue removals, or none if they exceed the limit.
 
         An empty or restored older bucket looks like this, and must not erase annotations.
@@ -199,13 +199,13 @@ class Reconciler:
             await asyncio.gather(*(self._queue_gone(pair, cutoff, report) for pair in group))
             self._on_progress(report)
 
-    async def _queue_gone(self, before: Pair, cutoff: datetime, report: Report) -> None:
+    async def _queue_gone(self, before: Pair, cutoff: datetime, report: PassReport) -> None:
         """Verify again, as the pass may have taken long."""
         pair = await self._look_again(before)
         if pair is not None and judge(pair, cutoff) is State.GONE:
             await self._queue(pair, report)
 
-    async def _queue(self, pair: Pair, report: Report) -> None:
+    async def _queue(self, pair: Pair, report: PassReport) -> None:
         if self._publisher is None:
             return
         body = notification_for(self._store.bucket, pair)

@@ -18,7 +18,7 @@ from services.common.runtime.access import require_bearer
 from services.common.runtime.dependency_gate import DependencyGate
 from services.label_studio.client import LabelStudio
 from services.label_studio.errors import LabelStudioUnavailableError
-from services.label_studio.pull import Pull, Report
+from services.label_studio.pull import Pull, PullReport
 from services.review.guard import WEBHOOK_PATH
 from services.review.metrics import LABEL_STUDIO_TASKS
 
@@ -90,10 +90,10 @@ class Inbox:
             log.info("task pulled", task=task, outcomes=dict(report.counts))
             _tell(report)
 
-    async def _read(self, task: int | None) -> Report:
+    async def _read(self, task: int | None) -> PullReport:
         project = await self._studio.find_project(self._title)
         if project is None:
-            return Report()
+            return PullReport()
         pull = Pull(self._studio, self._index, project.id, is_told=False)
         try:
             report = await (pull.changed() if task is None else pull.task(task))
@@ -102,12 +102,12 @@ class Inbox:
             if self._failures[task] < MAX_TRIES:
                 raise
             log.warning("task given up", task=task, code=error.code, error=str(error))
-            report = Report()
+            report = PullReport()
         del self._failures[task]
         return report
 
 
-def _tell(report: Report) -> None:
+def _tell(report: PullReport) -> None:
     for outcome, count in report.counts.items():
         LABEL_STUDIO_TASKS.labels(outcome=outcome).inc(count)
     for each in report.remarks[:MAX_TOLD]:

@@ -12,7 +12,7 @@ from typing_extensions import override
 from services.common.adapters.image_repository import ImageRepository
 from services.common.runtime.settings import MongoSettings, S3Settings
 from services.label_studio.client import LabelStudio, open_label_studio
-from services.label_studio.pull import Pull, Report
+from services.label_studio.pull import Pull, PullReport
 from services.label_studio.push import Push, SyncAction
 from services.label_studio.settings import LabelStudioSettings
 from services.label_studio.tasks import Addresses
@@ -76,7 +76,7 @@ async def push(studio: LabelStudioFake, collected: Collected, *doing: Any, limit
         return (await step.run(PROJECT, limit=limit)).counts
 
 
-async def pull(studio: LabelStudioFake, collected: Collected, *doing: Any) -> Report:
+async def pull(studio: LabelStudioFake, collected: Collected, *doing: Any) -> PullReport:
     async with client(studio, *(doing or (nothing,))) as asked:
         return await Pull(asked, collected.index, PROJECT).changed(everything=True)
 

@@ -22,7 +22,7 @@ from services.common.domain.sources import to_source
 from services.common.runtime.settings import MongoSettings
 from services.fetcher.batches.ledger import Ledger
 from services.migration import migration
-from services.migration.migration import Migration, Report
+from services.migration.migration import Migration, MigrationReport
 from tests.factories import event
 from tests.support.datasets import answer, docreco
 
@@ -52,7 +52,7 @@ async def all_of(index: Database) -> dict[str, list[Document]]:
     }
 
 
-def counted(report: Report) -> dict[str, tuple[int, int]]:
+def counted(report: MigrationReport) -> dict[str, tuple[int, int]]:
     found = report.collections.items()
     return {name: (each.outdated, each.migrated) for name, each in found}
 
@@ -128,7 +128,7 @@ async def test_interrupted_migration_is_resumed(
 ) -> None:
     monkeypatch.setattr(migration, "PAGE", 5)
 
-    def interrupt(report: Report) -> None:
+    def interrupt(report: MigrationReport) -> None:
         if report.collections.get("images", migration.Progress()).migrated:
             raise asyncio.CancelledError
 

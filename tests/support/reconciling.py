@@ -15,7 +15,7 @@ from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Sett
 from services.reconciler.compare import State
 from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
-from services.reconciler.walk import Report
+from services.reconciler.walk import PassReport
 from tests.support.indexing import Settlements, indexing, open_queues
 from tests.support.ocr_api import ScriptedOcrApi, scripted_ocr_api
 from tests.support.waiting import eventually
@@ -45,7 +45,7 @@ class Site:
 
     async def reconcile(
         self, *, min_age: float = 0, allows_gone: bool = False, **settings: int
-    ) -> Report:
+    ) -> PassReport:
         # The clock of the server is in whole seconds, and tests make times up to 0.5 s ahead
         return await make_pass(
             ReconcilerSettings.model_construct(
@@ -91,6 +91,6 @@ async def open_site(
         yield Site(store, index, amqp, queues, ocr_api)
 
 
-def found(report: Report) -> dict[State, int]:
+def found(report: PassReport) -> dict[State, int]:
     """Return what a pass found, without zeros."""
     return {state: count for state, count in report.found.items() if count}
