@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.common.adapters.request_batcher import Grouped
+from services.common.adapters.request_batcher import RequestBatcher
 from services.common.domain.errors import PermanentError
 
 
@@ -32,7 +32,7 @@ class Server:
 
 async def test_first_goes_at_once_and_those_who_come_meanwhile_go_together() -> None:
     server = Server()
-    double = Grouped(server.double, most=3)
+    double = RequestBatcher(server.double, most=3)
 
     answers = await asyncio.gather(*(double(number) for number in range(6)))
 
@@ -42,7 +42,7 @@ async def test_first_goes_at_once_and_those_who_come_meanwhile_go_together() -> 
 
 async def test_stream_of_requests_becomes_larger_groups_not_more() -> None:
     server = Server()
-    double = Grouped(server.double, every_seconds=1.0)
+    double = RequestBatcher(server.double, every_seconds=1.0)
     tasks: list[asyncio.Task[int]] = []
 
     assert await double(0) == 0
@@ -57,14 +57,14 @@ async def test_stream_of_requests_becomes_larger_groups_not_more() -> None:
 
 async def test_full_group_waits_for_nobody() -> None:
     server = Server()
-    double = Grouped(server.double, most=2, every_seconds=3600.0)
+    double = RequestBatcher(server.double, most=2, every_seconds=3600.0)
 
     async with asyncio.timeout(60):
         assert await asyncio.gather(*(double(number) for number in range(4))) == [0, 2, 4, 6]
 
 
 async def test_one_that_is_refused_takes_no_other_along() -> None:
-    double = Grouped(Server().double)
+    double = RequestBatcher(Server().double)
 
     answers = await asyncio.gather(*(double(each) for each in (1, 13, 2)), return_exceptions=True)
 
@@ -76,7 +76,7 @@ async def test_one_that_is_refused_takes_no_other_along() -> None:
 async def test_all_hear_of_a_server_that_is_missing_and_it_is_asked_again_later() -> None:
     server = Server()
     server.error = OSError("down")
-    double = Grouped(server.double)
+    double = RequestBatcher(server.double)
 
     answers = await asyncio.gather(double(1), double(2), return_exceptions=True)
     server.error = None
@@ -86,7 +86,7 @@ async def test_all_hear_of_a_server_that_is_missing_and_it_is_asked_again_later(
 
 
 async def test_who_gives_up_waiting_spoils_nothing_for_others() -> None:
-    double = Grouped(Server().double)
+    double = RequestBatcher(Server().double)
     gone = asyncio.create_task(double(1))
     stays = asyncio.create_task(double(2))
     await asyncio.sleep(0)

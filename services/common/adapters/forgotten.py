@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from services.common.adapters.mongo import Collection, Document
-from services.common.adapters.request_batcher import Grouped
+from services.common.adapters.request_batcher import RequestBatcher
 
 
 class Forgotten:
@@ -24,7 +24,7 @@ class Forgotten:
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
-        self._has = Grouped(self._has_each)
+        self._has = RequestBatcher(self._has_each)
 
     async def add(
         self, urls: Iterable[str] = (), images: Mapping[str, Iterable[str]] | None = None

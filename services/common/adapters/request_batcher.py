@@ -12,7 +12,7 @@ R = TypeVar("R")
 MOST_TOGETHER = 200
 
 
-class Grouped(Generic[T, R]):
+class RequestBatcher(Generic[T, R]):
     """Batches the requests that arrive while the previous batch runs.
 
     A single request starts at once. If a batch is refused because of one member, each is done

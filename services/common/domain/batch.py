@@ -78,7 +78,7 @@ class Counts:
         )
 
 
-NOTHING = Counts(dict.fromkeys(ItemOutcome, 0), None)
+NO_ITEMS = Counts(dict.fromkeys(ItemOutcome, 0), None)
 
 
 class RejectedRow(Record):
@@ -104,7 +104,7 @@ class PageProgress(Record):
     """Published items."""
     counted: tuple[int, ...] = ()
     """Finished pages, whose sums follow."""
-    kept: dict[ItemOutcome, int] = Field(default_factory=lambda: dict(NOTHING.by_outcome))
+    kept: dict[ItemOutcome, int] = Field(default_factory=lambda: dict(NO_ITEMS.by_outcome))
     failure_codes: dict[str, int] = Field(default_factory=dict)
     size_bytes: int = 0
     finished_at: datetime | None = None

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from services.common.adapters.request_batcher import Grouped
+from services.common.adapters.request_batcher import RequestBatcher
 from services.common.domain.errors import PipelineError, UnavailableError
 from services.common.runtime.periodic import periodic
 from services.fetcher.batches.repository import BatchRepository
@@ -34,7 +34,7 @@ class Cancellations:
     def __init__(self, batches: BatchRepository) -> None:
         self._batches = batches
         self._answers: dict[str, tuple[float, bool]] = {}
-        self._asking = Grouped(self._ask)
+        self._asking = RequestBatcher(self._ask)
         self._works: dict[str, set[asyncio.Task[object]]] = {}
 
     async def is_cancelled(self, batch_id: str) -> bool:

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 from services.common.adapters.documents import typed
 from services.common.adapters.mongo import Collection, Document, Filter
-from services.common.adapters.request_batcher import Grouped
-from services.common.domain.batch import NOTHING, Counts, RetryScope
+from services.common.adapters.request_batcher import RequestBatcher
+from services.common.domain.batch import NO_ITEMS, Counts, RetryScope
 from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.details import FIELDS, Details
 from services.common.domain.page import PageOfLine
@@ -109,9 +109,11 @@ class Ledger:
     def __init__(self, collection: Collection, redact: Callable[[str], str] = hide_secrets) -> None:
         self._collection = collection
         self._redact = redact
-        self._find = Grouped(self._find_each)
-        self._write = Grouped(self._write_each, every_seconds=GROUP_EVERY_SECONDS)
-        self._last_success = Grouped(self._last_success_each, every_seconds=GROUP_EVERY_SECONDS)
+        self._find = RequestBatcher(self._find_each)
+        self._write = RequestBatcher(self._write_each, every_seconds=GROUP_EVERY_SECONDS)
+        self._last_success = RequestBatcher(
+            self._last_success_each, every_seconds=GROUP_EVERY_SECONDS
+        )
 
     async def find(self, item_id: str) -> BatchItem | None:
         """Return an item, or None."""
@@ -195,7 +197,7 @@ class Ledger:
         return [items.get(url) for url in urls]
 
     async def count(self, page_ids: Sequence[str]) -> dict[str, Counts]:
-        """Count the items of pages; empty pages have ``NOTHING``."""
+        """Count the items of pages; empty pages have ``NO_ITEMS``."""
         groups = await self._collection.aggregate(
             [
                 {"$match": {"page": {"$in": list(page_ids)}}},
@@ -209,7 +211,7 @@ class Ledger:
                 },
             ]
         )
-        counts = dict.fromkeys(page_ids, NOTHING)
+        counts = dict.fromkeys(page_ids, NO_ITEMS)
         for group in groups:
             counts[group["_id"]["page"]] += _of_group(group)
         return counts
@@ -266,7 +268,7 @@ def _of_group(group: Document) -> Counts:
     outcome, items = ItemOutcome(group["_id"]["outcome"]), group["items"]
     is_failure = outcome is ItemOutcome.FAILED
     return Counts(
-        {**NOTHING.by_outcome, outcome: items},
+        {**NO_ITEMS.by_outcome, outcome: items},
         group["finished_at"],
         {group["_id"]["code"]: items} if is_failure else {},
         group["size_bytes"],

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from services.common.adapters.documents import typed
 from services.common.adapters.mongo import Collection, Document
-from services.common.domain.batch import NOTHING, Batch, Counts, PageProgress, RetryScope
+from services.common.domain.batch import NO_ITEMS, Batch, Counts, PageProgress, RetryScope
 from services.common.domain.errors import PermanentError
 
 _COUNTED = {"counted", "kept", "failure_codes", "size_bytes", "finished_at"}
@@ -175,7 +175,7 @@ class BatchRepository:
             batch: As read before counting.
             done: Counts by number of the page.
         """
-        total, numbers = sum(done.values(), start=NOTHING), sorted(done)
+        total, numbers = sum(done.values(), start=NO_ITEMS), sorted(done)
         change: Document = {
             "$push": {"pages.counted": {"$each": numbers}},
             "$inc": {

@@ -13,7 +13,7 @@ from enum import StrEnum
 import structlog
 
 from services.common.adapters.mongo import Collection, Document, DuplicateDocumentError
-from services.common.adapters.request_batcher import Grouped
+from services.common.adapters.request_batcher import RequestBatcher
 from services.fetcher.politeness.host import HostState
 
 log = structlog.stdlib.get_logger(__name__)
@@ -53,7 +53,7 @@ class HostRepository:
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
-        self._find = Grouped(self._find_each)
+        self._find = RequestBatcher(self._find_each)
 
     async def find(self, name: str) -> HostState | None:
         """Return the stored state of a paused host, or None."""
