@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from typer._click import Command, Context
 
 COMMANDS = (
-    *("submit", "watch", "images", "annotate", "suggest", "export", "evaluate", "report"),
+    *(
+        "submit",
+        "watch",
+        "images",
+        "annotate",
+        "suggest",
+        "suspects",
+        "export",
+        "evaluate",
+        "report",
+    ),
     *("train", "reconcile", "repredict", "calibrate", "forget", "hosts", "doctor", "migrate"),
     *("pages", "parked", "models", "label-studio"),
 )

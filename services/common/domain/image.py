@@ -81,6 +81,13 @@ class ImageDocument(StoredObject):
         return Annotations(self.annotation, self.annotation_history)
 
     @property
+    def readings(self) -> list[Prediction]:
+        """The last prediction of each model version, the current one first."""
+        latest = [*([self.prediction] if self.prediction else []), *reversed(self.history)]
+        by_version = {each.model_version: each for each in reversed(latest)}
+        return [each for each in latest if by_version[each.model_version] is each]
+
+    @property
     def urls(self) -> list[str]:
         """Every source URL."""
         return [each.url for each in self.sources if each.url]
@@ -110,7 +117,8 @@ class ImageDocument(StoredObject):
         """Decide about a person's annotation.
 
         Args:
-            annotation: The new one.
+            annotation: The new one; if it is confirmed and equals the current one, that one is
+                confirmed.
             overwrite: Whether another person's annotation may be replaced, or which.
             etag: Of the bytes that the person saw, if known.
             shown: Predictions that the person was shown; None: unknown.
@@ -123,19 +131,24 @@ class ImageDocument(StoredObject):
         current = self.annotation
         if current is not None:
             if collapse(current.text) == annotation.text and current.quality == annotation.quality:
-                return Decision(Outcome.UNCHANGED, self)
+                return self._confirmed(current, annotation)
             if not (overwrite(current) if callable(overwrite) else overwrite):
                 return Decision(Outcome.CONFLICT, self)
         return Decision(Outcome.WRITTEN, self._annotated(self.annotations.replaced_by(annotation)))
 
     def reverted(self, now: datetime, **values: object) -> Decision[bool]:
-        """Decide about reverting an annotation with these fields to the one before.
+        """Decide about reverting an annotation, or its confirmation, with these fields.
 
         False: the image has another one, or none.
         """
-        if self.annotation is None or not self.annotation.matches(**values):
+        current = self.annotation
+        if current is None:
             return Decision(False, self)
-        return Decision(True, self._annotated(self.annotations.reverted(now)))
+        if current.matches(**values):
+            return Decision(True, self._annotated(self.annotations.reverted(now)))
+        if current.confirmed is None or not current.confirmed.matches(**values):
+            return Decision(False, self)
+        return Decision(True, self.having(annotation=current.having(confirmed=None)))
 
     def has_reverted(self, **values: object) -> bool:
         """Return whether an annotation with these fields was reverted."""
@@ -183,6 +196,13 @@ class ImageDocument(StoredObject):
         if self.annotation_history:
             after = after.having(annotation_history=(), annotation_history_count=0)
         return after.having(annotation_conflict=None) if self.annotation_conflict else after
+
+    def _confirmed(self, current: Annotation, same: Annotation) -> Decision[Outcome]:
+        """Decide about the annotation that is there: it may be confirmed, nothing else changes."""
+        if same.confirmed is None or current.confirmed is not None:
+            return Decision(Outcome.UNCHANGED, self)
+        confirmed = current.having(confirmed=same.confirmed)
+        return Decision(Outcome.WRITTEN, self.having(annotation=confirmed))
 
     def _how(self, annotation: Annotation, shown: Sequence[str]) -> How | None:
         """Return how a person came to a text; None: they were shown what no model has read here.

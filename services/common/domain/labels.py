@@ -91,13 +91,8 @@ def agreement(document: ImageDocument) -> float:
     prediction = document.prediction
     if prediction is None:
         return 0.0
-    others = {
-        each.model_version: each.text
-        for each in document.history
-        if each.model_version != prediction.model_version
-    }
     text = collapse(prediction.text)
-    similarities = [similarity(text, collapse(other)) for other in others.values()]
+    similarities = [similarity(text, collapse(each.text)) for each in document.readings[1:]]
     return min([prediction.score, *similarities])
 
 

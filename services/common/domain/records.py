@@ -34,6 +34,10 @@ class Record(BaseModel):
             raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
         return self.model_copy(update=changes)
 
+    def matches(self, **values: object) -> bool:
+        """Return whether these fields have these values."""
+        return all(getattr(self, name, None) == value for name, value in values.items())
+
     def to_mongo(self, only: set[str] | None = None) -> dict[str, Any]:
         """Return all or some of the set fields, as stored in MongoDB."""
         return self.model_dump(include=only, by_alias=True, exclude_unset=True)
@@ -94,6 +98,15 @@ def required(*names: str) -> ConfigDict:
     return ConfigDict(json_schema_extra={"required": list(names)})
 
 
+class Confirmation(Record):
+    """Who checked a suspect annotation and found it right."""
+
+    model_config = required("by", "at")
+
+    by: str = ""
+    at: datetime | None = None
+
+
 class Annotation(Record):
     """Text of an image by a person or a list."""
 
@@ -111,6 +124,8 @@ class Annotation(Record):
     """Version of ``annotations.normalise`` applied to the text; missing: version 1."""
     origin: str = ""
     """URL of the annotation outside this project."""
+    confirmed: Confirmation | None = None
+    """A confirmed annotation is not suspect any more."""
     bytes_replaced_at: datetime | None = None
     """Of an earlier annotation: when its bytes were replaced under the key."""
     disputed_at: datetime | None = None
@@ -121,22 +136,23 @@ class Annotation(Record):
     @property
     def is_given(self) -> bool:
         """Whether it came with a list, unchecked by a person."""
+        return self.came_with_list and self.confirmed is None
+
+    @property
+    def came_with_list(self) -> bool:
+        """Whether a list or a file has brought it, not a person."""
         return self.by.startswith(BY_BATCH)
 
     @property
     def known_how(self) -> How | None:
         """Origin of its text; where a list's has no such field, an earlier version wrote it."""
         is_missing = "how" not in self.model_fields_set
-        return How.GIVEN if is_missing and self.is_given else self.how
+        return How.GIVEN if is_missing and self.came_with_list else self.how
 
     @property
     def has_ended(self) -> bool:
         """Whether it can't become valid again."""
         return bool(self.undone_at or self.bytes_replaced_at or self.disputed_at)
-
-    def matches(self, **values: object) -> bool:
-        """Return whether these fields have these values."""
-        return all(getattr(self, name) == value for name, value in values.items())
 
 
 class Prediction(Record):
