@@ -24,7 +24,7 @@ class SuspectRow(ImageRow):
     """Codes."""
     sentences: list[str]
     by: str
-    """Who wrote the annotation."""
+    """Author of the annotation."""
 
 
 @tabular

@@ -84,7 +84,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Norm:
-    """What is usual of annotated images that belong together."""
+    """Usual values of annotated images that belong together."""
 
     unrelated: float
     """Similarity that few predictions have with the text of another image."""
@@ -117,7 +117,7 @@ class Norm:
 
 
 class Sample(NamedTuple):
-    """What a norm is made of, and compared with."""
+    """Values of an image, of which norms are made and which are compared with them."""
 
     reference: str
     """Normalised text; not empty."""
@@ -155,7 +155,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Norms:
-    """What is usual of the annotated images of each collection, and of all."""
+    """Norms of the annotated images of each collection, and of all."""
 
     of_all: Norm | None = None
     of_collections: Mapping[str, Norm] = field(default_factory=dict)

@@ -84,8 +84,9 @@ Posted = Annotated[FormData, Depends(_posted)]
 
 
 def shown_in(form: FormData) -> list[str] | None:
-    """Return the prediction that a page showed; None where its form does not say."""
-    return [text_of(form, "shown")] if "shown" in form else None
+    """Return the predictions that a page showed; None where its form does not say."""
+    shown = [each for each in form.getlist("shown") if isinstance(each, str)]
+    return shown if "shown" in form else None
 
 
 def text_of(form: FormData, name: str) -> str:

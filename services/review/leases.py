@@ -1,5 +1,6 @@
 """Leases of images, so that two people never annotate the same one."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from services.review.metrics import LEASES
 
 KEPT = timedelta(days=1)
 """Retention of who skipped or annotated an image."""
+LATELY = timedelta(minutes=10)
+"""Period of the rate of annotations."""
 _NOT_ANSWERING = {"answering_by": "", "answering_at": ""}
 
 
@@ -18,6 +21,15 @@ class Answer(NamedTuple):
     image: str
     at: datetime
     """As in the annotation, to check whether it was written."""
+
+
+class Progress(NamedTuple):
+    """Images that people annotated within a day."""
+
+    done: dict[str, int]
+    """Images by person."""
+    per_minute: float | None
+    """Rate of one person in the last minutes; None below two images."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +100,27 @@ class Leases:
         found = await self.collection.find_one({"_id": image, "answering_by": session})
         return None if found is None else Answer(image, found["answering_at"])
 
-    async def done(self, answer: Answer, session: str) -> None:
-        """Release a lease as annotated, for Undo."""
+    async def done(self, answer: Answer, session: str, name: str) -> None:
+        """Release a lease as annotated by a person, for Undo and progress."""
         now = datetime.now(tz=UTC)
         fields = {"until": now, "session": None, "done_by": session, "done_at": answer.at}
+        fields["done_name"] = name
         change = {"$set": {**fields, "expires_at": now + KEPT}, "$unset": _NOT_ANSWERING}
         await self.collection.update_one({"_id": answer.image}, change, upsert=True)
+
+    async def progress(self, name: str) -> Progress:
+        """Return how many images each person annotated within a day, and how fast this one is."""
+        now = datetime.now(tz=UTC)
+        where, fields = {"done_at": {"$gt": now - KEPT}}, {"done_name": 1, "done_at": 1}
+        done: dict[str, list[datetime]] = defaultdict(list)
+        async for each in self.collection.find(where, fields=fields):
+            done[str(each.get("done_name") or "")].append(each["done_at"])
+        lately = sorted(at for at in done[name] if at > now - LATELY)
+        minutes = (lately[-1] - lately[0]) / timedelta(minutes=1) if lately else 0.0
+        return Progress(
+            done={who: len(times) for who, times in done.items() if who and times},
+            per_minute=(len(lately) - 1) / minutes if minutes else None,
+        )
 
     async def last_done(self, session: str) -> Answer | None:
         """Return a session's last annotation, finished or begun, that is not undone."""
@@ -110,7 +137,7 @@ class Leases:
         """Delete the record of a session's annotation."""
         for name in ("done", "answering"):
             where = {"_id": answer.image, f"{name}_by": session, f"{name}_at": answer.at}
-            change = {"$unset": {f"{name}_by": "", f"{name}_at": ""}}
+            change = {"$unset": {f"{name}_by": "", f"{name}_at": "", f"{name}_name": ""}}
             await self.collection.update_one(where, change)
 
     def _until(self, session: str, now: datetime) -> dict[str, object]:

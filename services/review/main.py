@@ -25,6 +25,7 @@ from services.review.quality import Quality
 from services.review.queue import Queue
 from services.review.sessions import EndedSessions, PasswordGuesses, Sessions
 from services.review.settings import ReviewSettings
+from services.review.suspects import SuspectList
 
 SECONDS_OF_AN_HOUR = 3600.0
 CONVERSIONS = 2
@@ -62,9 +63,15 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         quality = Quality(
             ImageRepository(index.images), refresh_seconds=settings.quality_refresh_seconds
         )
-        counting = tasks.create_task(quality.run(stop))
-        parts = _parts(config, store, index, fetcher, quality)
-        alive, webhooks = {"quality": running(counting)}, None
+        suspects = SuspectList(
+            ImageRepository(index.images), refresh_seconds=settings.quality_refresh_seconds
+        )
+        parts = _parts(config, store, index, fetcher, quality=quality, suspects=suspects)
+        alive = {
+            "quality": running(tasks.create_task(quality.run(stop))),
+            "suspects": running(tasks.create_task(suspects.run(stop))),
+        }
+        webhooks = None
         if inbox is not None and (secret := config.label_studio.webhook_secret) is not None:
             alive["label-studio"] = running(tasks.create_task(inbox.run(stop)))
             webhooks = webhook_router(inbox, secret)
@@ -83,7 +90,9 @@ def _parts(
     store: ObjectStore,
     index: Database,
     fetcher: FetcherClient,
+    *,
     quality: Quality,
+    suspects: SuspectList,
 ) -> Parts:
     settings, images = config.review, ImageRepository(index.images)
     sessions = Sessions(
@@ -97,7 +106,7 @@ def _parts(
         index=index,
         images=images,
         store=store,
-        queue=Queue(images, leases),
+        queue=Queue(images, leases, suspects),
         quality=quality,
         fetcher=fetcher,
         amqp=config.amqp,

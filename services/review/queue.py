@@ -20,21 +20,26 @@ from services.common.adapters.keyset import (
 from services.common.domain.annotations import Outcome, to_annotation
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
-from services.common.domain.records import Annotation, Quality
+from services.common.domain.records import Annotation, Confirmation, Quality
 from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
 from services.review.sessions import Session
+from services.review.suspects import SuspectList
 
+MOST_LEFT = 1000
+"""Limit of the count of images that are left: more take longer to count than a page may take."""
 SEARCH_SECONDS = 5.0
 """Timeout of a search; the page then offers to continue it."""
 
 
 class Mode(StrEnum):
-    """Sort order of images."""
+    """Selection and order of images."""
 
     WORST = "worst"
     DISAGREEMENT = "disagreement"
     RANDOM = "random"
+    SUSPECTS = "suspects"
+    """Images whose annotation may be wrong, the most suspect first."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +72,13 @@ class Queue:
     Args:
         images: Repository of images.
         leases: Of images.
+        suspects: Images whose annotation may be wrong.
         turns: Serialises searches, which would try the same images.
     """
 
     images: ImageRepository
     leases: Leases
+    suspects: SuspectList
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def task(self, session: Session, wish: Wish, *expected: str) -> Task:
@@ -88,7 +95,7 @@ class Queue:
         got: dict[str, ImageDocument] = {}
 
         async def is_enough(image: str) -> bool:
-            if image not in got and (document := await self._take(image, session)):
+            if image not in got and (document := await self._take(image, session, wish)):
                 got[image] = document
             return len(got) == 2
 
@@ -97,7 +104,8 @@ class Queue:
                 return _to_task(got)
         async with self.turns:
             taken = await self.leases.taken(session.id)
-            async for found in self._candidates(wish, taken):
+            search = self._suspects if wish.mode is Mode.SUSPECTS else self._candidates
+            async for found in search(wish, taken):
                 if isinstance(found, Cursor):
                     is_random = wish.mode is Mode.RANDOM
                     return _to_task(got, is_cut=True, after=None if is_random else found)
@@ -114,6 +122,7 @@ class Queue:
         quality: Quality,
         etag: str,
         shown: Sequence[str] | None = None,
+        suspect: str | None = None,
     ) -> Outcome:
         """Save an annotation and release the lease.
 
@@ -124,6 +133,8 @@ class Queue:
             quality: What they say of it.
             etag: Of the bytes that they looked at.
             shown: Predictions that their page showed; None: it does not say.
+            suspect: Text of the suspect annotation that they replace or confirm; None: they were
+                shown an image without annotation.
 
         Raises:
             UnacceptableAnnotationError: The annotation is invalid.
@@ -133,13 +144,21 @@ class Queue:
         said = to_annotation(
             text if quality is Quality.OK else "", quality, by=session.name, at=answer.at
         )
+        if suspect is not None:
+            said = said.having(confirmed=Confirmation(by=said.by, at=said.at))
         if await self._is_finished(session, said, image, etag=etag):
             return Outcome.UNCHANGED
         await self.leases.begin(answer, session.id)
-        outcome = await self.images.annotate(image, said, etag=etag, shown=shown)
+        outcome = await self.images.annotate(
+            image,
+            said,
+            overwrite=lambda current: suspect is not None and current.text == suspect,
+            etag=etag,
+            shown=shown,
+        )
         if outcome is Outcome.WRITTEN:
             ANNOTATIONS.labels(quality=quality).inc()
-            await self.leases.done(answer, session.id)
+            await self.leases.done(answer, session.id, session.name)
         else:
             await self.leases.undone(answer, session.id)
             await self.leases.release(image, session.id)
@@ -160,7 +179,7 @@ class Queue:
         if document.annotation is None or not document.annotation.matches(**ours):
             return False
         if document.annotated(said, etag=etag).code is Outcome.UNCHANGED:
-            await self.leases.done(earlier, session.id)
+            await self.leases.done(earlier, session.id, session.name)
             return True
         await self.images.revert(image, **ours)
         return False
@@ -184,16 +203,39 @@ class Queue:
                 return last.image
         return None
 
-    async def _take(self, image: str, session: Session) -> ImageDocument | None:
-        """Lease an image without annotation to this session."""
+    async def left(self, wish: Wish) -> int | None:
+        """Count the images that are left, up to ``MOST_LEFT``; None: unknown.
+
+        Raises:
+            DatabaseUnavailableError: MongoDB does not answer.
+        """
+        if wish.mode is Mode.SUSPECTS:
+            return len(self.suspects.ids(wish.limits, wish.host))
+        if wish.mode is Mode.DISAGREEMENT:
+            return None
+        return await self.images.count(_where(wish), most=MOST_LEFT)
+
+    async def _take(self, image: str, session: Session, wish: Wish) -> ImageDocument | None:
+        """Lease an image to this session, if it is still one of those that are wanted."""
         if not await self.leases.take(image, session.id):
             return None
         # Read after the lease: the last holder may have annotated it
         document = await self.images.get(image)
-        if document is None or not is_open(document):
+        if document is None or not self._is_wanted(document, wish):
+            self.suspects.discard(image)
             await self.leases.release(image, session.id)
             return None
         return document
+
+    def _is_wanted(self, document: ImageDocument, wish: Wish) -> bool:
+        if wish.mode is Mode.SUSPECTS:
+            return document.status == "predicted" and bool(self.suspects.reasons(document))
+        return is_open(document)
+
+    async def _suspects(self, wish: Wish, taken: set[str]) -> AsyncIterator[str | Cursor]:
+        for image in self.suspects.ids(wish.limits, wish.host):
+            if image not in taken:
+                yield image
 
     async def _candidates(self, wish: Wish, taken: set[str]) -> AsyncIterator[str | Cursor]:
         """Yield images, and finally the cursor if the search timed out."""

@@ -42,7 +42,17 @@ class ReviewSettings(BaseSettings):
     max_upload_bytes: int = Field(64 * MEBIBYTE, ge=1024, description="Largest upload, in bytes.")
     max_object_bytes: int = Field(20 * MEBIBYTE, ge=1024, description="Largest image, in bytes.")
     quality_refresh_seconds: float = Field(
-        300.0, gt=0, le=86_400, description="Pause between two counts of the quality figures."
+        300.0,
+        gt=0,
+        le=86_400,
+        description="Pause between two counts of the quality figures, and two searches for suspect "
+        "labels.",
+    )
+    characters: str = Field(
+        "\u00e9 \u00e8 \u00e0 \u00e7 \u0153 \u00ab \u00bb \u2019 \u2014",
+        max_length=200,
+        description="What the buttons of the queue write, separated by spaces; the first nine have "
+        "the keys Alt+1 to Alt+9.",
     )
 
     @property

@@ -9,6 +9,7 @@ from services.common.domain.records import Quality
 from services.review.leases import Leases
 from services.review.queue import Queue
 from services.review.sessions import Session
+from services.review.suspects import SuspectList
 from tests.support.cutting import cut_before
 from tests.support.review import known
 
@@ -23,7 +24,9 @@ async def queue(index: Database) -> Queue:
     """A queue of two images, the first of which is annotated."""
     for document in (FIRST, SECOND):
         await index.images.insert(dict(document))
-    queue = Queue(ImageRepository(index.images), Leases(index.review_leases, seconds=60))
+    images = ImageRepository(index.images)
+    leases = Leases(index.review_leases, seconds=60)
+    queue = Queue(images, leases, SuspectList(images, refresh_seconds=60))
     await answer(queue, FIRST["_id"], "right text")
     return queue
 

@@ -1,4 +1,4 @@
-"""Which annotations are suspect, and why."""
+"""Judgement of annotations: reasons why one is suspect, and norms."""
 
 from random import Random
 from typing import Any

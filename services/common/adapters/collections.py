@@ -71,6 +71,7 @@ INDEXES: Mapping[str, Sequence[Index]] = {
         Index(("until",)),
         Index(("skipped",)),
         Index(("done_by", "-done_at")),
+        Index(("done_at",), sparse=True),
         Index(("answering_by", "-answering_at"), sparse=True),
         Index(("expires_at",), expires=True),
     ),

@@ -99,7 +99,7 @@ def required(*names: str) -> ConfigDict:
 
 
 class Confirmation(Record):
-    """Who checked a suspect annotation and found it right."""
+    """Person who found a suspect annotation right."""
 
     model_config = required("by", "at")
 
@@ -125,7 +125,7 @@ class Annotation(Record):
     origin: str = ""
     """URL of the annotation outside this project."""
     confirmed: Confirmation | None = None
-    """A confirmed annotation is not suspect any more."""
+    """A confirmed annotation is no longer suspect."""
     bytes_replaced_at: datetime | None = None
     """Of an earlier annotation: when its bytes were replaced under the key."""
     disputed_at: datetime | None = None

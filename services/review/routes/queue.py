@@ -1,20 +1,28 @@
 """Routes of the queue."""
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import FormData
 
-from services.common.domain.annotations import Outcome, UnacceptableAnnotationError
+from services.common.domain.annotations import (
+    Outcome,
+    UnacceptableAnnotationError,
+    as_typed,
+    collapse,
+)
+from services.common.domain.image import ImageDocument
 from services.common.domain.records import Quality
 from services.common.runtime.problems import ProblemError
+from services.quality.suspects import SENTENCES
 from services.review.access import Me, Of, Parts, Posted, shown_in, text_of
 from services.review.gallery import Form, decode, encode
 from services.review.quality import choices
-from services.review.queue import Mode, Task, Wish, sort_keys
+from services.review.queue import MOST_LEFT, Mode, Task, Wish, sort_keys
 from services.review.sessions import Session
 
 KEEP_AFTER = 0.375
@@ -39,11 +47,14 @@ QUALITIES = {
     Action.NOT_A_LINE: Quality.NOT_A_LINE,
 }
 MESSAGES = {
-    Outcome.WRITTEN: "",
-    Outcome.UNCHANGED: "",
+    Outcome.UNCHANGED: "It was saved before.",
     Outcome.CONFLICT: "Another person annotated that image; theirs is kept.",
     Outcome.UNKNOWN: "That image was removed or replaced.",
 }
+READING_KEYS = "JKLM"
+"""Of the texts that are offered; further ones are only clicked."""
+ANSWERED = "answered"
+"""Event on which a page renews the progress."""
 
 
 class WishForm(Form):
@@ -69,11 +80,24 @@ async def start(_: Me) -> Response:
     return RedirectResponse("/queue", status_code=303)
 
 
+@router.get("/suspects")
+async def suspects_page(_: Me) -> Response:
+    """Redirect to the queue of suspect labels."""
+    return RedirectResponse("/queue?mode=suspects", status_code=303)
+
+
 @router.get("/queue")
 async def queue_page(parts: Of, me: Me, form: Annotated[WishForm, Query()]) -> Response:
     """Show the first image of the queue."""
     task = await parts.queue.task(me, form.wish)
     return _page("queue", parts, me, task=task, form=form)
+
+
+@router.get("/queue/progress")
+async def progress(parts: Of, me: Me, form: Annotated[WishForm, Query()]) -> Response:
+    """Show how many images are done, by whom, and left."""
+    done, left = await parts.queue.leases.progress(me.name), await parts.queue.left(form.wish)
+    return parts.pages.page("progress", me, progress=done, left=left, most=MOST_LEFT)
 
 
 @router.post("/queue/keep", status_code=204)
@@ -88,12 +112,32 @@ async def answer(request: Request, parts: Of, me: Me, posted: Posted) -> Respons
     said = {name: each for name in WishForm.model_fields if (each := text_of(posted, name))}
     form = WishForm.model_validate(said | {"where": posted.getlist("where")})
     wish = form.wish
-    message, text, expected = await _act(parts, me, posted)
-    task = await parts.queue.task(me, wish, *filter(None, expected))
+    done = await _act(parts, me, posted)
+    task = await parts.queue.task(me, wish, *filter(None, done.expected))
     if "hx-request" not in request.headers:
         address = f"/queue?{urlencode(form.parameters(form.cursor))}"
         return RedirectResponse(address, status_code=303)
-    return _page("task", parts, me, task=task, form=form, message=message, text=text)
+    page = _page("task", parts, me, task=task, form=form, done=done)
+    page.headers["HX-Trigger"] = ANSWERED
+    return page
+
+
+class Done(NamedTuple):
+    """Outcome of an action."""
+
+    message: str
+    text: str | None
+    """To be shown in the input; None: that of the image."""
+    expected: list[str]
+    """Preferred next images."""
+
+
+class Offered(NamedTuple):
+    """A text that a key puts into the input."""
+
+    text: str
+    origin: str
+    key: str
 
 
 def _page(
@@ -103,34 +147,56 @@ def _page(
     *,
     task: Task,
     form: WishForm,
-    message: str = "",
-    text: str | None = None,
+    done: Done | None = None,
 ) -> Response:
+    reasons = parts.queue.suspects.reasons(task.now) if task.now else []
     return parts.pages.page(
         name,
         me,
         task=task,
         form=form,
         choices=choices(parts.quality.figures, form),
-        message=message,
-        text=text,
+        done=done,
+        reasons=[SENTENCES[each] for each in reasons],
+        offered=_offered(task.now) if task.now else [],
+        characters=parts.settings.characters.split(),
+        is_searched=form.mode is not Mode.SUSPECTS or parts.queue.suspects.is_ready,
         later=encode(task.after) if task.after else "",
         keep_milliseconds=int(parts.settings.lease_seconds * 1000 * KEEP_AFTER),
     )
 
 
-async def _act(parts: Parts, me: Session, form: FormData) -> tuple[str, str | None, list[str]]:
-    """Perform it; return message, text and preferred next images."""
+def _offered(document: ImageDocument) -> list[Offered]:
+    """Return what models have read in an image and people have typed, each text once."""
+    notes = (*reversed(document.annotation_history), document.annotation)
+    origins = [
+        *(
+            (as_typed(each.text), f"{each.model}, score {each.score:.3f}")
+            for each in document.readings
+        ),
+        *(
+            (each.text, f"typed by {each.by}{', undone' if each.undone_at else ''}")
+            for each in notes
+            if each and each.text and not each.bytes_replaced_at
+        ),
+    ]
+    first = dict(reversed(origins))
+    texts = dict.fromkeys(text for text, _ in origins)
+    keys = [*READING_KEYS, *[""] * len(texts)]
+    return [Offered(text, first[text], key) for text, key in zip(texts, keys, strict=False)]
+
+
+async def _act(parts: Parts, me: Session, form: FormData) -> Done:
+    """Perform an action."""
     image, later, text = (text_of(form, name) for name in ("id", "next", "text"))
     action = _action_of(form)
     if action is Action.UNDO:
-        if (undone := await parts.queue.undo(me)) is None:
-            return "Nothing to undo.", text, [image, later]
-        await parts.queue.leases.release(later, me.id)
-        return "Undone: the image is as it was before.", None, [undone, image]
+        return await _undo(parts, me, Done("Nothing to undo.", text, [image, later]))
     if action is Action.SKIP:
         await parts.queue.leases.skip(image, me.id)
-        return "", None, [later]
+        return Done("Skipped: you are not shown it again today.", None, [later])
+    shown = shown_in(form)
+    suspect = text_of(form, "suspect") if "suspect" in form else None
     try:
         outcome = await parts.queue.answer(
             me,
@@ -138,11 +204,36 @@ async def _act(parts: Parts, me: Session, form: FormData) -> tuple[str, str | No
             text=text,
             quality=QUALITIES[action],
             etag=text_of(form, "etag"),
-            shown=shown_in(form),
+            shown=shown,
+            suspect=suspect,
         )
     except UnacceptableAnnotationError as error:
-        return f"Not saved: {error}.", text, [image, later]
-    return MESSAGES[outcome], None, [later]
+        return Done(f"Not saved: {error}.", text, [image, later])
+    if outcome is not Outcome.WRITTEN:
+        return Done(MESSAGES[outcome], None, [later])
+    return Done(_saved(collapse(text), action, shown or [], suspect), None, [later])
+
+
+async def _undo(parts: Parts, me: Session, nothing: Done) -> Done:
+    undone = await parts.queue.undo(me)
+    if undone is None:
+        return nothing
+    image, later = nothing.expected
+    await parts.queue.leases.release(later, me.id)
+    # What they typed, not the prediction: otherwise the next Enter would save that
+    history = (await parts.images.load(undone)).annotation_history
+    text = next((each.text for each in reversed(history) if each.undone_at and each.text), None)
+    return Done("Undone: the image is as it was before.", text, [undone, image])
+
+
+def _saved(text: str, action: Action, shown: Sequence[str], suspect: str | None) -> str:
+    """Say what was saved."""
+    if action is not Action.SAVE:
+        return f"Saved: {QUALITIES[action].replace('_', ' ')}."
+    if suspect is not None:
+        return f"{'Confirmed' if text == suspect else 'Corrected'}: \u201c{text}\u201d."
+    is_read = text in {collapse(as_typed(each)) for each in shown}
+    return f"Saved, {'accepted as read' if is_read else 'as you typed it'}: \u201c{text}\u201d."
 
 
 def _action_of(form: FormData) -> Action:

@@ -1,5 +1,5 @@
 "use strict";
-// Keys of the queue, drag and drop, and error messages: what htmx does not cover.
+// Drag and drop, and error messages: what htmx does not cover.
 
 const trouble = (text) => {
   const place = document.getElementById("trouble");
@@ -7,26 +7,6 @@ const trouble = (text) => {
   place.hidden = text === "";
 };
 
-// A repeated Enter would accept images that are not shown yet
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && event.repeat && event.target.closest("#answer")) event.preventDefault();
-});
-
-document.addEventListener("keydown", (event) => {
-  if (!event.altKey || event.ctrlKey || event.metaKey || event.repeat) return;
-  // By key position: with Alt the letter differs on some systems
-  const button = document.querySelector(`button[data-key="${event.code}"]`);
-  if (!button) return;
-  event.preventDefault();
-  button.click();
-});
-
-document.addEventListener("htmx:load", () => {
-  const text = document.querySelector("#task #text");
-  if (!text) return;
-  text.focus();
-  text.setSelectionRange(text.value.length, text.value.length);
-});
 document.addEventListener("htmx:beforeRequest", () => trouble(""));
 document.addEventListener("htmx:sendError", () => trouble("The server does not answer. The last action may not be saved: repeat it."));
 document.addEventListener("htmx:responseError", (event) => {

@@ -1,0 +1,85 @@
+"""Suspect annotations for the queue, searched periodically."""
+
+import asyncio
+from urllib.parse import urlsplit
+
+import structlog
+
+from services.common.adapters.image_repository import ImageRepository
+from services.common.domain.errors import UnavailableError
+from services.common.domain.image import ImageDocument
+from services.common.domain.image_filter import ImageFilter, Limits
+from services.common.domain.records import Source
+from services.common.runtime.periodic import periodic
+from services.quality.suspect_search import Suspects, find_suspects
+from services.quality.suspects import Reason
+from services.review.quality import RETRY_SECONDS
+
+MOST = 1000
+"""Suspects to offer; fixed and confirmed ones make room at the next search."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class SuspectList:
+    """The suspects of the last search.
+
+    Args:
+        images: The collection.
+        refresh_seconds: Pause between two searches.
+    """
+
+    def __init__(self, images: ImageRepository, *, refresh_seconds: float) -> None:
+        self._images = images
+        self._refresh_seconds = refresh_seconds
+        self._suspects = Suspects()
+        self._found: dict[str, ImageDocument] = {}
+        self.is_ready = False
+        """Whether a search has ended."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Search periodically until ``stop`` is set."""
+        await periodic(
+            self._search, stop, seconds=self._refresh_seconds, retry_seconds=RETRY_SECONDS
+        )
+
+    def ids(self, limits: Limits, host: str = "") -> list[str]:
+        """Return the suspects within limits, the most suspect first."""
+        return [
+            each.id
+            for each in self._found.values()
+            if (limits.since is None or (each.stored_at and each.stored_at >= limits.since))
+            and (limits.until is None or (each.stored_at and each.stored_at < limits.until))
+            and any(
+                limits.match(source) and (not host or _host_of(source) == host.lower())
+                for source in each.sources or [Source()]
+            )
+        ]
+
+    def reasons(self, document: ImageDocument) -> list[Reason]:
+        """Judge an image as it is now."""
+        return self._suspects.norms.reasons(document)
+
+    def discard(self, image: str) -> None:
+        """Remove an image that is no longer suspect."""
+        self._found.pop(image, None)
+
+    async def _search(self) -> bool:
+        try:
+            self._suspects = await find_suspects(self._images, ImageFilter(), most=MOST)
+        except UnavailableError as error:
+            log.warning("search for suspect labels failed", code=error.code, error=str(error))
+            return False
+        except Exception:
+            # A foreign document must not stop the page
+            log.exception("search for suspect labels failed")
+        self._found = {each.document.id: each.document for each in self._suspects.found}
+        self.is_ready = True
+        return True
+
+
+def _host_of(source: Source) -> str | None:
+    try:
+        return urlsplit(source.url or "").hostname
+    except ValueError:  # metadata of uploads is untrusted
+        return None
