@@ -1,6 +1,7 @@
 """The object store's adapter against a real MinIO."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from pydantic import HttpUrl
@@ -40,6 +41,15 @@ async def test_object_comes_back_as_it_was_written(store: ObjectStore, key: str)
     )
     assert stored.info.metadata == {"source-url": "http://example.test/"}
     assert await store.head(key) == stored.info
+
+    assert await store.write_metadata(stored.info, {"batch-id": "b2"})
+    after = await store.read(key, max_bytes=5)
+    info = replace(after.info, metadata=stored.info.metadata, stored_at=stored.info.stored_at)
+    assert (after.content, info) == (stored.content, stored.info)
+    assert after.info.metadata == {"batch-id": "b2"}
+
+    await store.delete(key)
+    assert not await store.write_metadata(stored.info, {})
 
 
 async def test_large_object_is_written(store: ObjectStore) -> None:

@@ -92,7 +92,8 @@ async def test_services_use_the_bucket_as_far_as_their_work_goes(provisioned: S3
         await administrator.write(upload, b"x", content_type="image/png", metadata={})
 
         await fetcher.write(fetched, b"y", content_type="image/png", metadata={})
-        assert await fetcher.head(fetched)
+        assert (info := await fetcher.head(fetched))
+        assert await fetcher.write_metadata(info, {"batch-id": "b2"})
         assert await fetcher.head("fetched/none.png") is None
         await fetcher.check()
         with pytest.raises(ObjectStoreUnavailableError, match="AccessDenied"):
