@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.errors import CommandError, ExitStatus
-from services.cli.options import tabular
+from services.cli.options import Yes, tabular
 from services.cli.output import Output, Table, cell, cell_of_lines, run
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
@@ -28,7 +28,7 @@ def forget(
     allow_again: Annotated[
         bool, typer.Option("--allow-again", help="It may be fetched and stored again later.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
     output: Output,
 ) -> None:
     """Delete an image, or all of a URL, and print the proof of removal."""

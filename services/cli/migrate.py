@@ -1,12 +1,9 @@
 """``docreco migrate``: write today's form of documents that earlier versions wrote."""
 
 from dataclasses import asdict
-from typing import Annotated
-
-import typer
 
 from services.cli.errors import ExitStatus
-from services.cli.options import tabular
+from services.cli.options import DryRun, tabular
 from services.cli.output import Output, Table, cell, run
 from services.common.adapters.mongo import open_database
 from services.common.runtime.settings import MongoSettings
@@ -16,7 +13,7 @@ from services.migration.migration import Migration, MigrationReport
 @tabular
 def migrate(
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only, change nothing.")] = False,
+    dry_run: DryRun = False,
     output: Output,
 ) -> None:
     """Write today's form of documents that earlier versions wrote; the provisioner does, too.

@@ -9,7 +9,7 @@ from app.engines.hub import commit_of
 from app.engines.models_folder import CONFIGURATION, WANTED, LocalModel, make_readable, models_in
 from app.engines.settings import TROCR_MODEL, TROCR_REVISION, ModelsSettings
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, reason_of
-from services.cli.options import tabular
+from services.cli.options import AsJson, tabular
 from services.cli.output import Output, Table, cell, run
 from services.cli.promote import add_commands, promotions_document
 
@@ -28,7 +28,7 @@ def pull(
     name: Annotated[str, typer.Argument(help="Name on the Hugging Face hub.")] = TROCR_MODEL,
     *,
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Download a model from the hub; the API then loads it without the hub."""
     output = Output(as_json=as_json)

@@ -12,7 +12,8 @@ from services.common.domain.image_filter import Limits
 from services.datasets.grouping import GROUPINGS, Splitting
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Dry run: write nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Dry run: only count, change nothing.")]
 Encoding = Annotated[
     str | None, typer.Option(help="Encoding of lists and tables, such as windows-1250.")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
-from services.cli.options import tabular
+from services.cli.options import AsJson, Yes, tabular
 from services.cli.output import Output, Table, cell, run
 from services.common.adapters.rabbitmq import dead_letters
 from services.common.adapters.rabbitmq.dead_letters import ParkedMessage, Wanted
@@ -43,8 +43,6 @@ Limit = Annotated[int, typer.Option(min=1, help="Limit, the oldest first.")]
 Ids = Annotated[
     list[str] | None, typer.Argument(metavar="[ID]...", help="Ids as shown by list; default: all.")
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON list.")]
 
 
 @app.command("list", epilog=EXIT_STATUSES)

@@ -21,13 +21,12 @@ from app.engines.promotion import (
 from app.engines.settings import ModelsSettings
 from app.engines.weights import EMBEDDED, UnexpectedModelError
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
-from services.cli.options import tabular
+from services.cli.options import AsJson, tabular
 from services.cli.output import Output, Table, cell, run
 from services.common.domain.errors import PermanentError
 
 By = Annotated[str, typer.Option(help="Name of the decider; default: your user name.")]
 Why = Annotated[str, typer.Option(help="Reason of the decision.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 Name = Annotated[str, typer.Argument(help=f"In the folder of models, or {EMBEDDED}.")]
 CHECK_FIRST = "docreco models check {0} EXPORT compares them; --force --reason WHY goes without."
 PICKED_UP = "APIs without OCR_MODEL pick it up within seconds; /readyz says what they serve."

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.errors import ExitStatus
-from services.cli.options import tabular
+from services.cli.options import DryRun, tabular
 from services.cli.output import Output, Table, cell, counted, run
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
@@ -33,7 +33,6 @@ HELD = (
 )
 
 
-CountOnly = Annotated[bool, typer.Option("--dry-run", help="Count only, queue nothing.")]
 AllowGone = Annotated[
     bool, typer.Option("--allow-gone", help="Confirm removals: queue any number of them.")
 ]
@@ -50,7 +49,7 @@ MinAge = Annotated[
 @tabular
 def reconcile(
     *,
-    dry_run: CountOnly = False,
+    dry_run: DryRun = False,
     allow_gone: AllowGone = False,
     min_age: MinAge = None,
     output: Output,

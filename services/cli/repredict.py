@@ -8,7 +8,7 @@ import typer
 from services.cli.errors import ExitStatus
 from services.cli.images import Status
 from services.cli.limits import limited, require_some
-from services.cli.options import AsJson
+from services.cli.options import AsJson, DryRun
 from services.cli.output import Output, run
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_database
@@ -33,7 +33,7 @@ def repredict(
         Status | None, typer.Option(help="Only this status; default: predicted and rejected.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Limit of images.")] = 1_000_000_000,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only, queue nothing.")] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Queue images to be read again when idle; earlier predictions are kept."""
