@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 import structlog
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pydantic import AmqpDsn, HttpUrl, MongoDsn
 from pymongo import MongoClient
@@ -25,6 +26,10 @@ from services.common.runtime.settings import (
 from tests.support.notifying import fastest_arn
 from tests.support.servers import open_virtual_host, real_servers, s3_settings_of
 
+# Whatever the speed of the machine
+any_speed = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.register_profile("any speed", any_speed)
+hypothesis_settings.load_profile("any speed")
 hypothesis_settings.register_profile("thorough", max_examples=4000)  # --hypothesis-profile=thorough
 hypothesis_settings.register_profile("fast", max_examples=10)  # ./run_tests.sh --fast
 

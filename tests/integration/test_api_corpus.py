@@ -160,7 +160,7 @@ SEEDS += [line_image("fuzz", font_size=16, image_format=name) for name in ("TIFF
 
 
 @given(st.sampled_from(SEEDS), st.integers(0, 3000), st.binary(max_size=8), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_fuzzed_images_are_read_or_refused(
     server: Server,
     seed: bytes,

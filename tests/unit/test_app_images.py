@@ -116,7 +116,7 @@ def test_the_largest_allowed_image_is_decoded_and_one_more_pixel_is_not() -> Non
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_are_refused(content: bytes) -> None:
     with pytest.raises(RefusedError):
         decode(content, max_pixels=1000)
@@ -128,7 +128,7 @@ SEEDS += [line_image("fuzz", font_size=16, image_format=name) for name in ("TIFF
 
 @pytest.mark.slow
 @given(st.sampled_from(SEEDS), st.integers(0, 2000), st.binary(min_size=1, max_size=8), st.data())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_a_changed_image_is_decoded_or_refused(
     seed: bytes, position: int, change: bytes, data: st.DataObject
 ) -> None:

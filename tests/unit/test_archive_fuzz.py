@@ -149,7 +149,7 @@ def test_bases_of_the_fuzz_test_are_what_they_are_meant_to_be() -> None:
     assert sum(each.startswith("refused") for each in outcomes[len(REAL) :]) >= 7
 
 
-@settings(deadline=None, max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES)
 @given(st.lists(archives(), min_size=CASES, max_size=CASES))
 def test_any_archive_is_read_or_refused_within_its_memory(contents: list[bytes]) -> None:
     *outcomes, memory = read(contents)

@@ -11,7 +11,7 @@ from itertools import groupby
 from tempfile import TemporaryFile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import override
 
@@ -383,14 +383,12 @@ def test_archive_that_is_broken_or_too_much_is_refused_as_a_whole(content: bytes
         rows_of(content)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=30), st.sampled_from(["/", "../", "a/../", "\\", "c:", "a/.."]))
 def test_no_path_with_a_trick_is_safe(name: str, trick: str) -> None:
     assert not is_safe(trick + name) or trick == "a/.."
     assert not is_safe("a/../" + name)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=400), st.integers(0, 400), st.sampled_from([zip_of, tar_of]))
 def test_archive_with_any_bytes_changed_is_read_or_refused_never_a_bug(
     noise: bytes, at: int, make: Callable[[Mapping[str, bytes]], bytes]

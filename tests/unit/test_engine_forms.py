@@ -108,7 +108,7 @@ def test_reading_depends_on_the_image_alone(form: Form) -> None:
     run = open_runtime(form, weights_of.model, threads=1)
     alone = [run(batch).tobytes() for batch in batches]
 
-    @settings(max_examples=3, deadline=None)
+    @settings(max_examples=3)
     @given(
         order=st.permutations([*range(len(batches))] * 2),
         threads=st.sampled_from([1, 2, 3]),

@@ -219,7 +219,7 @@ def test_model_that_does_not_end_as_expected_is_refused(monkeypatch: pytest.Monk
         load_weights("latin")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     classes=st.lists(st.integers(0, 3), min_size=1, max_size=30),
     certainty=st.floats(0.4, 1.0),

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -108,7 +108,7 @@ LABEL = st.one_of(
 
 
 @pytest.mark.parametrize("layout", IMPORTED)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @example({"train": NASTY})
 @example({"train": ["1914-08-03"], "test": ["12"], "validation": ["null"]})
 @given(
@@ -150,7 +150,7 @@ def details_in(out: Path, layout: Format) -> dict[str, Details]:
 
 
 @pytest.mark.parametrize("layout", [*IMPORTED, Format.PARQUET])
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=4)
 @example(
     {
         "name": "letters/é 1.png",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.domain.ground_truth.reading import placed, read_transcript
@@ -70,7 +70,7 @@ def written(records: Sequence[Record], layout: Format) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(st.lists(REGIONS, max_size=2))
 def test_pages_that_came_in_go_out_equal(
     layout: Format, pages: list[dict[str, list[TextLine]]]

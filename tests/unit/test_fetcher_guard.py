@@ -2,7 +2,7 @@ import socket
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.download.guard import AddressGuard, ForbiddenAddressError
@@ -106,7 +106,6 @@ def test_allowed_network_opens_nothing_beside_it(address: str) -> None:
     assert not guard.allows(address)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1).map(IPv4Address))
 def test_form_of_an_ipv4_address_never_opens_what_its_plain_form_does_not(
     address: IPv4Address,

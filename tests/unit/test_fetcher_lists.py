@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.common.domain.annotations import MAX_ANNOTATION_LENGTH
@@ -343,7 +343,6 @@ LINES = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(LINES)
 def test_every_line_of_a_text_list_is_accepted_or_reported(lines: list[str]) -> None:
     rows = text_rows("\ufeff" + "\n".join(lines))
@@ -356,7 +355,6 @@ def test_every_line_of_a_text_list_is_accepted_or_reported(lines: list[str]) -> 
     assert [row.line for row in rows] == expected
 
 
-@settings(deadline=None)
 @given(LINES)
 def test_every_line_of_a_table_is_accepted_reported_or_inside_a_record(lines: list[str]) -> None:
     rows = table_rows("\n".join(["url,annotation", *lines]))
@@ -369,7 +367,6 @@ def test_every_line_of_a_table_is_accepted_reported_or_inside_a_record(lines: li
         assert number in begun or is_blank or is_quoted_somewhere
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=2000), st.sampled_from([ListFormat.TEXT, ListFormat.TABLE]))
 @example(b'"', ListFormat.TEXT)
 @example(b"< >", ListFormat.TEXT)

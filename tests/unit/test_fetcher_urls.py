@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.download.urls import (
@@ -105,7 +105,6 @@ def test_url_that_is_not_fetched_has_a_code(given_url: str, code: str) -> None:
     assert "secret" not in caught.value.detail
 
 
-@settings(deadline=None)
 @given(st.one_of(st.text(), st.text().map("http://".__add__), st.text().map("http://x/".__add__)))
 def test_accepted_url_is_ascii_and_stays_as_it_is(given_url: str) -> None:
     try:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.domain.ground_truth.elements import MAX_DEPTH, GroundTruthError
@@ -395,7 +395,6 @@ REGIONS = st.lists(st.lists(LINES, min_size=1, max_size=3), max_size=2).map(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine it is
 @given(REGIONS, TEXTS)
 def test_what_is_written_is_read_back_equal(regions: dict[str, list[TextLine]], image: str) -> None:
     lines = [
