@@ -162,7 +162,7 @@ def address_table(home: Home) -> RenderableType:
     minio = f"{settings.minio_user} / {settings.minio_password.get_secret_value()}"
     rabbitmq = f"{settings.rabbitmq_user} / {settings.rabbitmq_password.get_secret_value()}"
     rows = [
-        ("review: correct the worst predictions", ports.review_port, "", ""),
+        ("review: overview, batches, correcting", ports.review_port, "", ""),
         ("MinIO console: upload an image to raw", ports.minio_console_port, "", minio),
         ("RabbitMQ management", ports.rabbitmq_management_port, "", rabbitmq),
         ("Prometheus", ports.prometheus_port, "", ""),

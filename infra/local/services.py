@@ -100,6 +100,7 @@ def review(home: Home, addresses: Addresses) -> Program:
         "REVIEW_PORT": str(port),
         "REVIEW_FETCHER_URL": url_of(home.ports.fetcher_port),
         "REVIEW_FETCHER_TOKEN": os.environ.get("FETCHER_API_TOKEN", ""),
+        "REVIEW_PROMETHEUS_URL": url_of(home.ports.prometheus_port),
     }
     return _service("review", "services.review.main", home, own, port=port)
 

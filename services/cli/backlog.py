@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
-from pydantic import BaseModel, HttpUrl
+from pydantic import HttpUrl
 
 from services.cli.errors import reason_of
 from services.cli.output import Table, cell
+from services.common.adapters.prometheus import Prometheus, PrometheusUnavailableError
 from services.common.adapters.rabbitmq.retry_policy import (
     FETCH_QUEUES,
     OCR_QUEUES,
@@ -141,34 +142,16 @@ async def _notifications(session: aiohttp.ClientSession, s3: S3Settings) -> list
 
 
 async def _removals_held(session: aiohttp.ClientSession, prometheus_url: HttpUrl) -> Backlog:
-    url = f"{str(prometheus_url).rstrip('/')}/api/v1/query"
     count, detail = None, ""
     try:
-        async with session.get(
-            url, params={"query": f"max({HELD})"}, raise_for_status=True
-        ) as response:
-            found = _Answer.model_validate_json(await response.read()).data.result
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        found = await Prometheus(session, prometheus_url).query(f"max({HELD})")
+    except PrometheusUnavailableError as error:
         detail = f"Prometheus: {reason_of(error)}"
     else:
-        count = int(float(found[0].value[1])) if found else None
+        count = int(found[0].value[1]) if found else None
         detail = "" if found else "Prometheus has no pass of the reconciler"
     meaning = "removals held, as many objects are missing: run docreco reconcile"
     return Backlog(HELD, count, meaning, needs_a_person=True, detail=detail)
-
-
-class _Series(BaseModel):
-    value: tuple[float, str]
-
-
-class _Data(BaseModel):
-    result: list[_Series]
-
-
-class _Answer(BaseModel):
-    """Response of Prometheus to an instant query."""
-
-    data: _Data
 
 
 def _read(text: str) -> dict[str, int]:

@@ -190,9 +190,9 @@ async def list_batches(parts: Of, limit: Limit = 50, cursor: Cursor = None) -> s
 
 
 @router.get("/{batch_id}", summary="Show a batch")
-async def show(parts: Of, batch_id: BatchId) -> schemas.BatchStatus:
+async def show(parts: Of, batch_id: BatchId) -> schemas.BatchDetails:
     """Show a batch."""
-    return schemas.to_status(await parts.batches.find(batch_id))
+    return schemas.to_details(await parts.batches.find(batch_id))
 
 
 @router.get("/{batch_id}/items", summary="Show a batch's items")

@@ -1,5 +1,6 @@
 """Responses of the API."""
 
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -68,6 +69,14 @@ class BatchStatus(_Model):
     size_bytes: int = Field(description="Of its images together.")
     created_at: datetime
     finished_at: datetime | None = Field(description="When its last item was done.")
+
+
+class BatchDetails(BatchStatus):
+    """A batch, and how its list was read."""
+
+    reading: Report
+    rejected_count: int = Field(description="Number of rejected rows.")
+    rejected_codes: dict[str, int] = Field(description="Reasons of the first 1,000 of them.")
 
 
 class BatchPage(_Model):
@@ -173,6 +182,17 @@ def to_status(counted: CountedBatch) -> BatchStatus:
         size_bytes=counts.size_bytes,
         created_at=batch.created_at,
         finished_at=counts.finished_at if counts.queued == 0 else None,
+    )
+
+
+def to_details(counted: CountedBatch) -> BatchDetails:
+    """Convert a batch with its list's report."""
+    batch = counted.batch
+    return BatchDetails(
+        **vars(to_status(counted)),
+        reading=batch.reading,
+        rejected_count=batch.rejected_count,
+        rejected_codes=Counter(each.code for each in batch.rejected),
     )
 
 

@@ -46,6 +46,11 @@ class Tally:
         """Share of annotated images read without error; None without such images."""
         return self.exact / self.annotated if self.annotated else None
 
+    def add(self, other: "Tally") -> None:
+        """Add another tally's counts."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
 
 def accepted_remark(total: Tally, accepted: Tally) -> str:
     """Describe the effect of merely accepted texts on an error rate; empty without any.

@@ -15,6 +15,7 @@ from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES, Queues
 from services.common.runtime.problems import ProblemError
 from services.common.runtime.settings import AmqpSettings
+from services.review.overview import Overview
 from services.review.pages import Pages
 from services.review.quality import Quality
 from services.review.queue import Queue
@@ -40,6 +41,7 @@ class Parts:
     store: ObjectStore
     queue: Queue
     quality: Quality
+    overview: Overview
     fetcher: FetcherClient
     amqp: AmqpSettings
     conversions: asyncio.Semaphore

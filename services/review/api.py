@@ -18,7 +18,7 @@ from services.common.runtime.problems import ProblemError, install_problem_handl
 from services.review.access import LoginRequiredError, Parts
 from services.review.guard import install_guard
 from services.review.metrics import STATIC_ROUTE, install_metrics
-from services.review.routes import batches, images, login, quality, queue
+from services.review.routes import batches, images, login, overview, quality, queue
 from services.review.sessions import COOKIE
 
 STATIC = Path(__file__).parent / "static"
@@ -59,7 +59,7 @@ def build_app(
     )
     install_metrics(app)
     app.include_router(health_router(ready=ready, alive=alive))
-    for module in (login, queue, images, batches, quality):
+    for module in (login, overview, queue, images, batches, quality):
         app.include_router(module.router)
     if webhooks is not None:
         app.include_router(webhooks)
@@ -73,7 +73,7 @@ def _install_pages_of_errors(app: FastAPI, parts: Parts) -> None:
         if "hx-request" in request.headers:
             return Response(status_code=401, headers={"HX-Redirect": "/login"})
         then = URL(request.url.path).replace(query=request.url.query)
-        wanted = str(then) if request.method == "GET" else "/queue"
+        wanted = str(then) if request.method == "GET" else "/"
         address = URL("/login").include_query_params(then=wanted)
         return RedirectResponse(str(address), status_code=303)
 

@@ -9,6 +9,7 @@ from services.common.adapters.fetcher_api import FetcherClient, open_fetcher
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.prometheus import Prometheus, open_prometheus
 from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES, Queues
 from services.common.runtime.health import running
 from services.common.runtime.logs import configure_logging
@@ -20,6 +21,7 @@ from services.review.access import Parts
 from services.review.api import build_app
 from services.review.label_studio import Inbox, webhook_router
 from services.review.leases import Leases
+from services.review.overview import TIMEOUT_SECONDS, Overview, Sources, open_overview
 from services.review.pages import Pages
 from services.review.quality import Quality
 from services.review.queue import Queue
@@ -58,6 +60,8 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             timeout_seconds=settings.fetcher_timeout_seconds,
         ) as fetcher,
         _open_inbox(config.label_studio, index) as inbox,
+        _open_prometheus(settings) as prometheus,
+        open_overview(_sources(config, store, index, fetcher, prometheus)) as overview,
         asyncio.TaskGroup() as tasks,
     ):
         quality = Quality(
@@ -66,7 +70,9 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         suspects = SuspectList(
             ImageRepository(index.images), refresh_seconds=settings.quality_refresh_seconds
         )
-        parts = _parts(config, store, index, fetcher, quality=quality, suspects=suspects)
+        parts = _parts(
+            config, store, index, fetcher, quality=quality, suspects=suspects, overview=overview
+        )
         alive = {
             "quality": running(tasks.create_task(quality.run(stop))),
             "suspects": running(tasks.create_task(suspects.run(stop))),
@@ -93,6 +99,7 @@ def _parts(
     *,
     quality: Quality,
     suspects: SuspectList,
+    overview: Overview,
 ) -> Parts:
     settings, images = config.review, ImageRepository(index.images)
     sessions = Sessions(
@@ -108,6 +115,7 @@ def _parts(
         store=store,
         queue=Queue(images, leases, suspects),
         quality=quality,
+        overview=overview,
         fetcher=fetcher,
         amqp=config.amqp,
         conversions=asyncio.Semaphore(CONVERSIONS),
@@ -118,6 +126,38 @@ def _parts(
         ocr_queues=config.ocr_queues,
         fetch_queues=config.fetch_queues,
     )
+
+
+def _sources(
+    config: Configuration,
+    store: ObjectStore,
+    index: Database,
+    fetcher: FetcherClient,
+    prometheus: Prometheus | None,
+) -> Sources:
+    return Sources(
+        images=ImageRepository(index.images),
+        pages=index.pages,
+        fetcher=fetcher,
+        amqp=config.amqp,
+        parked={
+            OCR_QUEUES.parked: config.ocr_queues.parked,
+            FETCH_QUEUES.parked: config.fetch_queues.parked,
+        },
+        store=store.check,
+        prometheus=prometheus,
+    )
+
+
+@asynccontextmanager
+async def _open_prometheus(settings: ReviewSettings) -> AsyncIterator[Prometheus | None]:
+    """Open a client of Prometheus; None without its URL."""
+    if settings.prometheus_url is None:
+        yield None
+        return
+    url, seconds = settings.prometheus_url, TIMEOUT_SECONDS
+    async with open_prometheus(url, timeout_seconds=seconds) as prometheus:
+        yield prometheus
 
 
 @asynccontextmanager

@@ -29,7 +29,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.filters |= {"score": as_score, "share": as_share, "time": as_time}
-        self._environment.filters["typed"] = as_typed
+        self._environment.filters |= {"number": as_number, "typed": as_typed}
         self._environment.tests["web"] = is_web_address
 
     def page(
@@ -45,6 +45,11 @@ class Pages:
 def as_score(value: object) -> str:
     """Format a score; accept invalid values."""
     return f"{value:.3f}" if isinstance(value, float | int) else ABSENT
+
+
+def as_number(value: int) -> str:
+    """Format a count."""
+    return f"{value:,}"
 
 
 def as_share(value: float | None) -> str:

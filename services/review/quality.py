@@ -5,8 +5,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
+from time import monotonic
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -16,7 +18,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.errors import UnavailableError
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.records import UPLOADED, How, Prediction, Source
-from services.common.runtime.periodic import periodic
+from services.common.runtime.periodic import pause
 from services.quality.annotated import Image, how_of, predicted
 from services.quality.tally import Tally, accepted_remark, add_to_each
 
@@ -26,11 +28,21 @@ BANDS = 10
 SHOWN = 30
 RETRY_SECONDS = 10.0
 """Pause after a failed count."""
+SHORTEST_SECONDS = 3.0
+COST_SHARE = 20
+"""Pause between two counts, in times of what the last one took: few images are counted often."""
+ENOUGH = 10
+"""Images, or annotated ones, from which a rate says something."""
+STEPS = tuple(timedelta(minutes=minutes) for minutes in (10, 60, 360, 1440))
+"""Steps of the figures over time."""
+MOST_STEPS = 60
+SHOWN_TIME = timedelta(days=60)
 NAMES = ("sources.url", "sources.collection", "sources.batch_id")
 FIELDS = dict.fromkeys(("sha256", "status", "prediction", "annotation", *NAMES), 1)
 MOST_PARTS = 5000
 """Collections and batches that are counted by themselves; each takes some 5 kB."""
 SHOWN_PARTS = 200
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
 class Part(NamedTuple):
@@ -38,6 +50,15 @@ class Part(NamedTuple):
 
     collection: str
     batch: str = ""
+
+
+class Worst(NamedTuple):
+    """The source that is read worst."""
+
+    limit: str
+    """Name of its filter: collection or host."""
+    name: str
+    tally: Tally
 
 
 @dataclass
@@ -51,6 +72,8 @@ class Figures:
     hows: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     """Annotated images by how their text came about."""
     parts: dict[Part, "Figures"] = field(default_factory=dict)
+    times: dict[datetime, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    """By the time of the prediction, in steps of ``STEPS[0]``; of all images only."""
     counted_at: datetime = field(default_factory=lambda: datetime.now(tz=UTC))
 
     def add(self, image: Image) -> None:
@@ -62,6 +85,8 @@ class Figures:
         hosts = _hosts(sources)
         figures = [self, *self._parts(sources)]
         tallies = [tally for each in figures for tally in each.tallies(image, prediction, hosts)]
+        if (at := prediction.predicted_at) and self.counted_at - SHOWN_TIME < at:
+            tallies.append(self.times[_step_of(at, STEPS[0])])
         add_to_each(tallies, prediction, image.reference)
 
     def of(self, limits: Limits) -> "Figures":
@@ -77,9 +102,10 @@ class Figures:
 
     def by_collection(self) -> list[tuple[str, Tally]]:
         """Return the collections with most images."""
-        return _largest(
-            {part.collection: each.total for part, each in self.parts.items() if not part.batch}
-        )
+        return _largest(self._collections())
+
+    def _collections(self) -> dict[str, Tally]:
+        return {part.collection: each.total for part, each in self.parts.items() if not part.batch}
 
     def _parts(self, sources: Sequence[Source]) -> list["Figures"]:
         parts = {Part(each.collection) for each in sources if each.collection}
@@ -102,6 +128,35 @@ class Figures:
         for number, tally in enumerate(self.bands):
             yield f"{number / BANDS:.1f} to {(number + 1) / BANDS:.1f}", tally
 
+    def by_time(self) -> list[tuple[datetime, Tally]]:
+        """Return the steps of time in which images were read, oldest first."""
+        span = max(self.times) - min(self.times) if self.times else timedelta()
+        width = next((each for each in STEPS if span / each < MOST_STEPS), STEPS[-1])
+        steps: dict[datetime, Tally] = defaultdict(Tally)
+        for at, tally in sorted(self.times.items()):
+            steps[_step_of(at, width)].add(tally)
+        return list(steps.items())
+
+    @property
+    def newest_mean(self) -> float | None:
+        """Mean score of the last step of time with enough images."""
+        steps = (tally.mean for _, tally in reversed(self.by_time()) if tally.images >= ENOUGH)
+        return next(steps, None)
+
+    def worst(self) -> "Worst | None":
+        """Return the collection, else the host, that is read worst, of several."""
+        for limit, tallies in (("collection", self._collections()), ("host", self.hosts)):
+            enough = {
+                name: each
+                for name, each in tallies.items()
+                if each.images >= ENOUGH and name != UPLOADED
+            }
+            rated = {name: each for name, each in enough.items() if each.annotated >= ENOUGH}
+            if len(enough) > 1:
+                name = max(rated or enough, key=lambda each: _badness(enough[each]))
+                return Worst(limit, name, enough[name])
+        return None
+
     @property
     def remark(self) -> str:
         """Effect of merely accepted texts on the error rate."""
@@ -116,12 +171,15 @@ class Figures:
         return _largest(self.models)
 
 
-def choices(figures: Figures | None, chosen: Limits) -> dict[str, list[tuple[str, str]]]:
+def choices(
+    figures: Figures | None, chosen: Limits, names: Mapping[str, str] = NO_NAMES
+) -> dict[str, list[tuple[str, str]]]:
     """Return what the selects of collections and batches offer: values with their words.
 
     Args:
         figures: The last count; None before the first one.
         chosen: What the address says; it is offered even if it is unknown.
+        names: Of batches by id.
     """
     counted = figures.parts.items() if figures else ()
     collections = {part.collection: each.total.images for part, each in counted if not part.batch}
@@ -132,14 +190,29 @@ def choices(figures: Figures | None, chosen: Limits) -> dict[str, list[tuple[str
     }
     return {
         "collection": _offered(dict(sorted(collections.items())), chosen.collection),
-        "batch": _offered(batches, chosen.batch),
+        "batch": _offered(batches, chosen.batch, names),
     }
 
 
-def _offered(counts: Mapping[str, int], chosen: str | None) -> list[tuple[str, str]]:
-    known = [(name, f"{name} ({count})") for name, count in islice(counts.items(), SHOWN_PARTS)]
+def _offered(
+    counts: Mapping[str, int], chosen: str | None, names: Mapping[str, str] = NO_NAMES
+) -> list[tuple[str, str]]:
+    known = [
+        (value, f"{names.get(value, value)} ({count:,})")
+        for value, count in islice(counts.items(), SHOWN_PARTS)
+    ]
     is_new = chosen is not None and chosen not in dict(known)
-    return [("", "any"), *([(str(chosen), str(chosen))] if is_new else []), *known]
+    new = [(str(chosen), names.get(str(chosen), str(chosen)))] if is_new else []
+    return [("", "any"), *new, *known]
+
+
+def _badness(tally: Tally) -> tuple[float, float]:
+    return tally.error_rate or 0.0, -(tally.mean or 0.0)
+
+
+def _step_of(at: datetime, width: timedelta) -> datetime:
+    seconds = width.total_seconds()
+    return datetime.fromtimestamp(at.timestamp() // seconds * seconds, tz=UTC)
 
 
 def _largest(tallies: Mapping[str, Tally]) -> list[tuple[str, Tally]]:
@@ -173,7 +246,7 @@ class Quality:
 
     Args:
         images: The collection.
-        refresh_seconds: Pause between two counts.
+        refresh_seconds: Longest pause between two counts.
     """
 
     def __init__(self, images: ImageRepository, *, refresh_seconds: float) -> None:
@@ -183,9 +256,12 @@ class Quality:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Count periodically until ``stop`` is set."""
-        await periodic(
-            self._count, stop, seconds=self._refresh_seconds, retry_seconds=RETRY_SECONDS
-        )
+        while not stop.is_set():
+            begun = monotonic()
+            is_done = await self._count()
+            cost = monotonic() - begun
+            wanted = max(SHORTEST_SECONDS, COST_SHARE * cost) if is_done else RETRY_SECONDS
+            await pause(stop, min(self._refresh_seconds, wanted))
 
     async def _count(self) -> bool:
         try:

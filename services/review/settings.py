@@ -45,14 +45,19 @@ class ReviewSettings(BaseSettings):
         300.0,
         gt=0,
         le=86_400,
-        description="Pause between two counts of the quality figures, and two searches for suspect "
-        "labels.",
+        description="Longest pause between two counts of the quality figures, of which fewer "
+        "images are counted more often, and pause between two searches for suspect labels.",
     )
     characters: str = Field(
         "\u00e9 \u00e8 \u00e0 \u00e7 \u0153 \u00ab \u00bb \u2019 \u2014",
         max_length=200,
         description="What the buttons of the queue write, separated by spaces; the first nine have "
         "the keys Alt+1 to Alt+9.",
+    )
+    prometheus_url: HttpUrl | None = Field(
+        None,
+        description="URL of Prometheus, which knows waiting messages, services and alerts; unset: "
+        "the overview shows them as unknown.",
     )
 
     @property

@@ -102,7 +102,7 @@ def test_nothing_may_talk_unless_it_is_said(overlay: str) -> None:
     ("name", "ports", "servers"),
     [
         ("reconciler", {5672, 27017, 9000}, ("rabbitmq", "mongo", "minio")),
-        ("review", {5672, 27017, 9000, 8081}, ("rabbitmq", "mongo", "minio", "fetcher")),
+        ("review", {5672, 27017, 9000, 8081, 9090}, ("rabbitmq", "mongo", "minio", "fetcher")),
         ("ocr-api", {9000, 80, 443}, ("minio",)),
     ],
 )

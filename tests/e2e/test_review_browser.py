@@ -255,9 +255,10 @@ async def test_list_that_is_dropped_is_submitted_and_its_progress_seen(office: O
             "\n".join(urls),
         )
         await page.dispatch_event("main", "drop", {"dataTransfer": dropped})
-        await expect(page.get_by_role("heading", name="Batch", exact=True)).to_be_visible()
-        await expect(page.locator("#progress")).to_contain_text("completed: 4 of 4", timeout=90_000)
-        await expect(page.locator("#progress table")).to_contain_text("/missing.png")
+        await expect(page.get_by_role("heading", name="dropped.txt")).to_be_visible()
+        await expect(page.locator("#progress")).to_contain_text("4 of 4 done", timeout=90_000)
+        failed = page.get_by_role("region", name="Failed items")
+        await expect(failed).to_contain_text("/missing.png")
     stored = [each.key async for each in office.review.store.list()]
     assert len(stored) == 3
 
@@ -283,7 +284,7 @@ async def test_axe_finds_nothing_serious(office: Office, scheme: str, width: int
         await eventually(lambda: counted(page))
         found = []
         for path in (
-            *("/queue", "/gallery", "/gallery?q=nothing", "/batches", "/quality", "/login"),
+            *("/", "/queue", "/gallery", "/gallery?q=nothing", "/batches", "/quality", "/login"),
             *(f"/batches/{batch}", f"/image?id={image}", "/image?id=none"),
         ):
             await page.goto(path)
@@ -304,7 +305,8 @@ async def test_pages_fit_a_phone(office: Office) -> None:
     phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True}
     async with office.desk("ada", **phone) as page:
         await eventually(lambda: counted(page))
-        for path in ("/queue", "/gallery", "/batches", "/quality", f"/image?id={line(1)['_id']}"):
+        image = f"/image?id={line(1)['_id']}"
+        for path in ("/", "/queue", "/gallery", "/batches", "/quality", image):
             await page.goto(path)
             assert await page.evaluate("document.documentElement.scrollWidth") <= 360, path
 

@@ -98,7 +98,7 @@ async def test_search_that_is_cut_short_never_says_that_nothing_is_there(
         shown.append(html)
 
     assert 0 < len(shown) < 10
-    assert all("None found so far" in html and "Search on" in html for html in shown)
+    assert all("None found so far" in html and "Search further" in html for html in shown)
 
 
 async def test_search_of_all_images_is_one_page_where_machine_is_slow(
@@ -112,7 +112,7 @@ async def test_search_of_all_images_is_one_page_where_machine_is_slow(
     html = await ada.see("/gallery?q=far")
 
     assert 'class="read">far' in html
-    assert "Search on" not in html
+    assert "Search further" not in html
 
 
 @pytest.mark.parametrize("order", ["newest", "worst", "best"])

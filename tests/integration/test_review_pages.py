@@ -164,9 +164,19 @@ async def test_list_and_images_that_are_dropped_are_submitted(
         await review.add(known("unavailable", 0.9, placeholder=True, sources=[source]))
         assert "1 of its images is a placeholder" in await ada.see(f"/batches/2{progress}")
 
+        await sees_failures_fetched_again(ada, f"/batches/2{progress}")
         await sees_images_and_archives_taken(ada, review)
         await sees_what_was_taken_beside_what_was_not(ada)
         await sees_how_a_table_is_read(ada)
+
+
+async def sees_failures_fetched_again(ada: Person, path: str) -> None:
+    batch = await ada.see(path)
+    assert "<h1>my &lt;list&gt;.txt</h1>" in batch
+    assert "<dt>rejected</dt><dd>1</dd>" in batch
+    assert '<th scope="row">unsupported_scheme</th>' in batch
+    await ada.send(f"{path}/retry", {"scope": "some"}, status=422)
+    assert "One item is fetched again." in await ada.send(f"{path}/retry", {"scope": "all"})
 
 
 async def sees_how_a_table_is_read(ada: Person) -> None:

@@ -9,6 +9,7 @@ import aiohttp
 from aiohttp import ClientSession, ClientTimeout, FormData
 from pydantic import BaseModel, HttpUrl, SecretStr, ValidationError
 
+from services.common.domain.batch import RetryScope
 from services.common.domain.errors import PermanentError, UnavailableError
 from services.common.domain.fetcher_answers import (
     AS_FOUND,
@@ -21,6 +22,7 @@ from services.common.domain.fetcher_answers import (
     ListRequest,
     Preview,
     Problem,
+    Retried,
     Submission,
 )
 
@@ -137,6 +139,11 @@ class FetcherClient:
             if page.next is None:
                 return
             params["cursor"] = page.next
+
+    async def retry(self, batch_id: str, scope: RetryScope) -> int:
+        """Fetch failed items of a batch again; return how many."""
+        path, params = f"batches/{quote(batch_id, safe='')}/retry", {"scope": scope.value}
+        return (await self._ask(Retried, path, method="POST", params=params)).retried
 
     async def hosts(self, *, limit: int) -> list[DelayedHost]:
         """Return the paused hosts, the longest pause first."""

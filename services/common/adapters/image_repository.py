@@ -1,5 +1,6 @@
 """The ``images`` collection: two services write it, the consumer and the review service."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -12,9 +13,9 @@ from services.common.adapters.repository import Repository
 from services.common.adapters.tombstones import Tombstones
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import Outcome, Replaces
-from services.common.domain.image import Decision, ImageDocument
-from services.common.domain.image_filter import ImageFilter
-from services.common.domain.records import Annotation
+from services.common.domain.image import Decision, ImageDocument, Status
+from services.common.domain.image_filter import PRESENT, ImageFilter
+from services.common.domain.records import Annotation, Quality
 
 RECENT = 100_000
 """Images whose collections and batches are counted."""
@@ -64,6 +65,22 @@ class ImageRepository(Repository[ImageDocument, ImageFilter]):
             {"$limit": most},
         ]
         return {each["_id"]: each["images"] for each in await self._collection.aggregate(stages)}
+
+    async def count_states(self) -> Counter[tuple[Status, Quality | None]]:
+        """Count the present images by status and quality of their annotation.
+
+        One pass over an index that has both.
+        """
+        state = {"status": "$status", "quality": "$annotation.quality"}
+        stages: list[Document] = [
+            {"$match": {"status": {"$in": list(PRESENT)}}},
+            {"$group": {"_id": state, "images": {"$sum": 1}}},
+        ]
+        counts: Counter[tuple[Status, Quality | None]] = Counter()
+        for each in await self._collection.aggregate(stages):
+            found = each["_id"]
+            counts[found["status"], found.get("quality")] = each["images"]
+        return counts
 
     async def kept(self, document_id: str, sha256: str | None) -> Annotations:
         """Return the tombstones of these bytes."""

@@ -106,7 +106,16 @@ class Batch(BaseModel):
     batch_id: str
     name: str | None = None
     collection: str = ""
+    kind: str = ""
+    list_url: str | None = None
     state: str
+    created_at: datetime | None = None
+    finished_at: datetime | None = None
+    reading: Report | None = None
+    """Reading report of its list; None in a page of batches."""
+    rejected_count: int = 0
+    rejected_codes: dict[str, int] = {}
+    """Reasons of the first rejected rows."""
     counts: dict[str, int]
     failure_codes: dict[str, int] = {}
     size_bytes: int = 0
@@ -145,6 +154,13 @@ class Item(_Labelled):
     detail: str | None = None
     key: str | None = None
     attempts: int | None = None
+
+
+class Retried(BaseModel):
+    """Result of a retry."""
+
+    retried: int
+    """Items that are fetched again."""
 
 
 class DelayedHost(BaseModel):

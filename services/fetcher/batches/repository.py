@@ -48,11 +48,12 @@ class BatchRepository:
         return typed(Batch, found)
 
     async def newest(self, *, after: str | None, limit: int) -> list[Batch]:
-        """Return batches, newest first, after the id ``after``."""
+        """Return batches without their rejected rows, newest first, after the id ``after``."""
         where: Document = {"loaded": True}
         if after is not None:
             where["_id"] = {"$lt": after}
-        found = self._collection.find(where, sort=[("_id", -1)], limit=limit)
+        fields = {"rejected": 0, "reading": 0}
+        found = self._collection.find(where, sort=[("_id", -1)], limit=limit, fields=fields)
         return [typed(Batch, each) async for each in found]
 
     async def with_key(self, idempotency_key: str) -> Batch | None:

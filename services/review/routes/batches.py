@@ -5,11 +5,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
-from starlette.datastructures import UploadFile
+from starlette.datastructures import URL, UploadFile
 
 from services.common.adapters.fetcher_api import FetcherRefusedError, FetcherUnavailableError
+from services.common.domain.batch import RetryScope
 from services.common.domain.fetcher_answers import Item, ListRequest, Rejection, Submission
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.image_formats import begins_as_image
@@ -28,6 +29,11 @@ SHOWN_FAILURES = 200
 SHOWN_BATCHES = 50
 MOST_NAME = 200
 """Characters of a batch's name."""
+
+RETRIED = {
+    0: "No failure is temporary: mend the list or its server, then retry all.",
+    1: "One item is fetched again.",
+}
 
 BatchId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$")]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9A-Za-z/-]{1,100}$")]
@@ -69,14 +75,17 @@ class Submitted:
 
 
 @router.get("/batches")
-async def batches_page(parts: Of, me: Me, cursor: Cursor = None) -> Response:
+async def batches_page(request: Request, parts: Of, me: Me, cursor: Cursor = None) -> Response:
     """Show batches, newest first, and the upload form."""
     found = await parts.fetcher.batches(cursor, limit=SHOWN_BATCHES)
-    return parts.pages.page("batches", me, found=found)
+    address = URL(request.url.path).replace(query=request.url.query)
+    return parts.pages.page("batches", me, found=found, address=address)
 
 
 @router.get("/batches/{batch_id}")
-async def batch_page(parts: Of, me: Me, batch_id: BatchId) -> Response:
+async def batch_page(
+    parts: Of, me: Me, batch_id: BatchId, retried: Annotated[int | None, Query(ge=0)] = None
+) -> Response:
     """Show progress and failures of a batch."""
     try:
         batch = await parts.fetcher.batch(batch_id)
@@ -88,10 +97,24 @@ async def batch_page(parts: Of, me: Me, batch_id: BatchId) -> Response:
         "batch",
         me,
         batch=batch,
+        message=""
+        if retried is None
+        else RETRIED.get(retried, f"{retried:,} items are fetched again."),
         failures=failures,
         placeholders=await parts.images.count(where),
         placeholder_sources=PLACEHOLDER_SOURCES,
     )
+
+
+@router.post("/batches/{batch_id}/retry")
+async def retry(parts: Of, _: Me, batch_id: BatchId, form: Posted) -> Response:
+    """Fetch failed items of a batch again."""
+    try:
+        scope = RetryScope(text_of(form, "scope"))
+    except ValueError as error:
+        raise ProblemError(422, "invalid_request", "unknown scope") from error
+    retried = await parts.fetcher.retry(batch_id, scope)
+    return RedirectResponse(f"/batches/{batch_id}?retried={retried}", status_code=303)
 
 
 @router.post("/submit")

@@ -1,7 +1,8 @@
 """Routes of the gallery, an image's page and its bytes."""
 
 import asyncio
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import RedirectResponse
@@ -24,6 +25,7 @@ from services.review.gallery import Filters, find_page
 from services.review.metrics import ANNOTATIONS
 from services.review.pictures import NotShownError, to_picture
 from services.review.quality import choices
+from services.review.sessions import Session
 
 SECONDS_IN_BROWSER = 120
 """Browser cache time, for preloaded images."""
@@ -43,8 +45,16 @@ router = APIRouter()
 async def gallery_page(parts: Of, me: Me, filters: Annotated[Filters, Query()]) -> Response:
     """Show images that match the filters."""
     page = await find_page(parts.images, filters)
-    offered = choices(parts.quality.figures, filters)
-    return parts.pages.page("gallery", me, filters=filters, page=page, choices=offered)
+    figures, names = parts.quality.figures, await parts.overview.batch_names()
+    return parts.pages.page(
+        "gallery",
+        me,
+        filters=filters,
+        page=page,
+        choices=choices(figures, filters, names),
+        hosts=figures.by_host() if figures else [],
+        names=names,
+    )
 
 
 @router.get("/image")
@@ -52,7 +62,7 @@ async def image_page(parts: Of, me: Me, id: ImageId, said: str = "") -> Response
     """Show an image's details."""
     document = await _document(parts, id)
     message = {"saved": "Saved.", "unchanged": "It is unchanged."}.get(said, "")
-    return parts.pages.page("image", me, image=document, message=message, proofs=None)
+    return await _page(parts, me, document, message)
 
 
 @router.get("/content")
@@ -89,9 +99,7 @@ async def correct(parts: Of, me: Me, form: Posted) -> Response:
         said = to_annotation(text, quality, by=me.name)
     except UnacceptableAnnotationError as error:
         message = f"Not saved: {error}."
-        return parts.pages.page(
-            "image", me, status=422, image=document, message=message, proofs=None
-        )
+        return await _page(parts, me, document, message, status=422)
     etag = text_of(form, "etag")
     outcome = await parts.images.annotate(
         image, said, overwrite=True, etag=etag, shown=shown_in(form)
@@ -124,7 +132,22 @@ async def forget(parts: Of, me: Me, form: Posted) -> Response:
     found = await forgetting.with_submitted(document.key, targets)
     report = await forgetting.forget(found, wait_seconds=PROOF_SECONDS)
     left = await _document(parts, document.id)
-    return parts.pages.page("image", me, image=left, message="", proofs=report.proofs)
+    return await _page(parts, me, left, proofs=report.proofs)
+
+
+async def _page(
+    parts: Parts,
+    me: Session,
+    image: ImageDocument,
+    message: str = "",
+    *,
+    status: int = 200,
+    proofs: Sequence[Mapping[str, Any]] | None = None,
+) -> Response:
+    names = await parts.overview.batch_names()
+    return parts.pages.page(
+        "image", me, status=status, image=image, message=message, proofs=proofs, names=names
+    )
 
 
 async def _document(parts: Parts, image: str) -> ImageDocument:

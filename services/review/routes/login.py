@@ -11,7 +11,7 @@ router = APIRouter()
 
 
 @router.get("/login")
-async def login_page(parts: Of, then: str = "/queue") -> Response:
+async def login_page(parts: Of, then: str = "/") -> Response:
     """Show the login form."""
     return _login(parts, then)
 
@@ -79,4 +79,4 @@ def _is_encrypted(request: Request) -> bool:
 def _inside(path: str) -> str:
     """Return a path of this site, against open redirects."""
     is_ours = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
-    return path if is_ours else "/queue"
+    return path if is_ours else "/"

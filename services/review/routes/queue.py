@@ -74,12 +74,6 @@ class WishForm(Form):
         return Wish(self.mode, self, self.host, after)
 
 
-@router.get("/")
-async def start(_: Me) -> Response:
-    """Redirect to the queue."""
-    return RedirectResponse("/queue", status_code=303)
-
-
 @router.get("/suspects")
 async def suspects_page(_: Me) -> Response:
     """Redirect to the queue of suspect labels."""

@@ -7,10 +7,16 @@ const trouble = (text) => {
   place.hidden = text === "";
 };
 
-document.addEventListener("htmx:beforeRequest", () => trouble(""));
-document.addEventListener("htmx:sendError", () => trouble("The server does not answer. The last action may not be saved: repeat it."));
+// A page that renews itself saves nothing, and says it until an answer comes
+const isRenewal = (event) => event.detail.requestConfig.verb === "get";
+document.addEventListener("htmx:beforeRequest", (event) => { if (!isRenewal(event)) trouble(""); });
+document.addEventListener("htmx:afterOnLoad", (event) => { if (isRenewal(event) && event.detail.successful) trouble(""); });
+document.addEventListener("htmx:sendError", (event) => trouble(isRenewal(event)
+  ? "The server does not answer: what is shown may be old."
+  : "The server does not answer. The last action may not be saved: repeat it."));
 document.addEventListener("htmx:responseError", (event) => {
   const { status } = event.detail.xhr;
+  if (isRenewal(event)) return trouble(`The server failed (${status}): what is shown may be old.`);
   trouble(status >= 500
     ? `The server failed (${status}). The last action may not be saved: repeat it.`
     : `The server refused it (${status}); nothing was saved. Reload the page.`);

@@ -1,0 +1,291 @@
+"""Ask every source of the overview for its figures, at most every few seconds.
+
+A source that does not answer leaves its figures unknown, which is never shown as 0
+(docs/decisions/0042-overview-without-new-rights.md).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from time import monotonic
+from typing import Generic, TypeVar
+
+import structlog
+
+from services.common.adapters.fetcher_api import FetcherClient
+from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.mongo import Collection
+from services.common.adapters.prometheus import Alert, Prometheus, Series
+from services.common.adapters.rabbitmq.messaging import (
+    connect,
+    depth_of,
+    open_channel,
+    translate_broker_errors,
+)
+from services.common.domain.errors import PipelineError
+from services.common.domain.fetcher_answers import BatchPage, DelayedHost
+from services.common.domain.records import Quality
+from services.common.runtime.settings import AmqpSettings
+
+log = structlog.stdlib.get_logger(__name__)
+
+T = TypeVar("T")
+
+FRESH_SECONDS = 2.0
+COST_SHARE = 10
+"""Pause between two questions, in times of what the last answer took."""
+TIMEOUT_SECONDS = 5.0
+COUNT_SECONDS = 120.0
+"""Timeout of the count of images, of which there may be very many."""
+PATIENCE_SECONDS = 0.1
+"""Wait of a page for fresh figures before it shows the last ones."""
+FIRST_SECONDS = 1.0
+"""Its wait for the first ones."""
+SHOWN_LISTS = 100
+SHOWN_HOSTS = 100
+JOBS = ("ocr-api", "fetcher", "consumer", "reconciler", "segmenter", "review", "minio", "rabbitmq")
+"""Jobs of Prometheus that are always there."""
+THRESHOLD = "ocr:prediction_score:critical_threshold"
+READ_RATE = "ocr:predictions:per_minute"
+EXPRESSION = (
+    f'{{__name__=~"up|{THRESHOLD}|{READ_RATE}"}} or sum by (queue) (rabbitmq_queue_messages) '
+    'or label_replace(60 * sum(rate(fetcher_items_total[1m])), "rate", "fetched", "", "")'
+)
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """Number of images by what became of them."""
+
+    read: int
+    rejected: int
+    annotated: int
+    """Of those that were read."""
+    with_text: int
+    """Annotated with a text: neither unreadable nor not a line."""
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """Figures of Prometheus."""
+
+    down: Sequence[str] = ()
+    """Services and servers that do not answer it."""
+    queues: Mapping[str, int] = field(default_factory=dict)
+    """Messages of each queue."""
+    read_per_minute: float | None = None
+    fetched_per_minute: float | None = None
+    threshold: float | None = None
+    """Critical threshold of the mean score."""
+    alerts: Sequence[Alert] = ()
+    """The firing ones."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything at one time; None where the source does not answer."""
+
+    at: datetime
+    images: ImageCounts | None = None
+    pages: int | None = None
+    lists: BatchPage | None = None
+    """The newest ones."""
+    hosts: Sequence[DelayedHost] | None = None
+    """Paused ones."""
+    parked: Mapping[str, int] | None = None
+    """Messages of the parking queues that this service may see."""
+    monitoring: Monitoring | None = None
+    away: Mapping[str, str] = field(default_factory=dict)
+    """Reason of each source that does not answer, by its name."""
+
+    @property
+    def batch_names(self) -> dict[str, str]:
+        """Names of the newest batches by id."""
+        lists = self.lists.batches if self.lists else []
+        return {each.batch_id: each.name for each in lists if each.name}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Sources of the figures."""
+
+    images: ImageRepository
+    pages: Collection
+    fetcher: FetcherClient
+    amqp: AmqpSettings
+    parked: Mapping[str, str]
+    """Parking queues of this service by their usual name."""
+    store: Callable[[], Awaitable[None]]
+    """Check of the object store."""
+    prometheus: Prometheus | None
+
+
+class Renewed(Generic[T]):
+    """The last answer to a question, which is asked again when a page needs it.
+
+    The cost is bounded: one question at a time, and a pause after each.
+
+    Args:
+        ask: The question; it raises no error of this project.
+    """
+
+    def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
+        self._ask = ask
+        self._fresh_until = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self.last: T | None = None
+
+    async def look(self, *, patience: float = PATIENCE_SECONDS) -> T | None:
+        """Return a fresh answer, else the last one; None if the first one takes long."""
+        is_asking = self._task is not None and not self._task.done()
+        if not is_asking and monotonic() >= self._fresh_until:
+            self._task = asyncio.create_task(self._renew())
+        if self._task is not None and not self._task.done():
+            await asyncio.wait({self._task}, timeout=patience if self.last else FIRST_SECONDS)
+        return self.last
+
+    async def close(self) -> None:
+        """Stop asking."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _renew(self) -> None:
+        begun = monotonic()
+        try:
+            self.last = await self._ask()
+        except Exception:
+            # A foreign document must not stop the page
+            log.exception("figures of the overview failed")
+        now = monotonic()
+        self._fresh_until = now + max(FRESH_SECONDS, COST_SHARE * (now - begun))
+
+
+class Overview:
+    """The figures of the overview.
+
+    Args:
+        sources: What is asked.
+    """
+
+    def __init__(self, sources: Sources) -> None:
+        self._state = Renewed(partial(ask_servers, sources))
+        self._images = Renewed(partial(count_images, sources.images))
+
+    async def look(self) -> Snapshot | None:
+        """Return the figures; None if the first ones take long."""
+        state, counted = await asyncio.gather(self._state.look(), self._images.look())
+        if state is None:
+            return None
+        if isinstance(counted, str):
+            return replace(state, away={"MongoDB": counted, **state.away})
+        return replace(state, images=counted)
+
+    async def batch_names(self) -> dict[str, str]:
+        """Return the names of the newest batches, which may be some minutes old."""
+        state = await self._state.look(patience=0)
+        return state.batch_names if state else {}
+
+    async def close(self) -> None:
+        """Stop asking."""
+        await self._state.close()
+        await self._images.close()
+
+
+@asynccontextmanager
+async def open_overview(sources: Sources) -> AsyncIterator[Overview]:
+    """Make an overview for an ``async with`` block."""
+    overview = Overview(sources)
+    try:
+        yield overview
+    finally:
+        await overview.close()
+
+
+async def ask_servers(sources: Sources) -> Snapshot:
+    """Ask everything but the number of images, all at once."""
+    away: dict[str, str] = {}
+
+    async def ask(name: str, answer: Awaitable[T]) -> T | None:
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                return await answer
+        except PipelineError as error:
+            away[name] = str(error)
+        except TimeoutError:
+            away[name] = f"no answer within {TIMEOUT_SECONDS:g} s"
+        return None
+
+    async with asyncio.TaskGroup() as tasks:
+        pages = tasks.create_task(ask("MongoDB", sources.pages.size()))
+        lists = tasks.create_task(ask("The fetcher", sources.fetcher.batches(limit=SHOWN_LISTS)))
+        hosts = tasks.create_task(ask("The fetcher", sources.fetcher.hosts(limit=SHOWN_HOSTS)))
+        parked = tasks.create_task(ask("RabbitMQ", _parked(sources.amqp, sources.parked)))
+        tasks.create_task(ask("MinIO", sources.store()))
+        monitoring = tasks.create_task(ask("Prometheus", _monitoring(sources.prometheus)))
+    return Snapshot(
+        at=datetime.now(tz=UTC),
+        pages=pages.result(),
+        lists=lists.result(),
+        hosts=hosts.result(),
+        parked=parked.result(),
+        monitoring=monitoring.result(),
+        away=away,
+    )
+
+
+async def count_images(images: ImageRepository) -> ImageCounts | str:
+    """Count images by what became of them; return the reason if MongoDB does not answer."""
+    try:
+        async with asyncio.timeout(COUNT_SECONDS):
+            counts = await images.count_states()
+    except PipelineError as error:
+        return str(error)
+    except TimeoutError:
+        return f"no answer within {COUNT_SECONDS:g} s"
+    read = {quality: count for (status, quality), count in counts.items() if status == "predicted"}
+    return ImageCounts(
+        read=sum(read.values()),
+        rejected=counts.total() - sum(read.values()),
+        annotated=sum(count for quality, count in read.items() if quality),
+        with_text=read.get(Quality.OK, 0),
+    )
+
+
+async def _parked(amqp: AmqpSettings, queues: Mapping[str, str]) -> dict[str, int]:
+    async with connect(amqp) as connection:
+        channel = await open_channel(connection, confirms=False)
+        with translate_broker_errors():
+            return {name: await depth_of(channel, queue) for name, queue in queues.items()}
+
+
+async def _monitoring(prometheus: Prometheus | None) -> Monitoring | None:
+    if prometheus is None:
+        return None
+    return to_monitoring(*await asyncio.gather(prometheus.query(EXPRESSION), prometheus.alerts()))
+
+
+def to_monitoring(found: Sequence[Series], alerts: Sequence[Alert]) -> Monitoring:
+    """Read the answers of Prometheus."""
+    named: dict[str, float] = {}
+    queues: dict[str, int] = {}
+    down, missing = [], set(JOBS)
+    for labels, value in ((each.metric, each.value[1]) for each in found):
+        if labels.get("__name__") == "up":
+            missing.discard(labels["job"])
+            down += [] if value else [f"{labels['job']} at {labels['instance']}"]
+        elif "queue" in labels:
+            queues[labels["queue"]] = int(value)
+        else:
+            named[labels.get("__name__") or labels["rate"]] = value
+    return Monitoring(
+        down=sorted([*down, *missing]),
+        queues=queues,
+        read_per_minute=named.get(READ_RATE),
+        fetched_per_minute=named.get("fetched"),
+        threshold=named.get(THRESHOLD),
+        alerts=[each for each in alerts if each.state == "firing"],
+    )

@@ -1,0 +1,35 @@
+"""The overview: the first page."""
+
+from fastapi import APIRouter, Response
+
+from services.review.access import Me, Of
+from services.review.chart import height_of, lines
+from services.review.flow import EXPORT, stages, troubles
+
+SHOWN_BATCHES = 6
+
+router = APIRouter()
+
+
+@router.get("/")
+async def overview_page(parts: Of, me: Me) -> Response:
+    """Show the flow of images, what is wrong with it, and how well they are read."""
+    now = await parts.overview.look()
+    figures = parts.quality.figures
+    steps = figures.by_time() if figures else []
+    threshold = now.monitoring.threshold if now and now.monitoring else None
+    return parts.pages.page(
+        "overview",
+        me,
+        now=now,
+        stages=stages(now) if now else [],
+        troubles=troubles(now, figures.newest_mean if figures else None) if now else [],
+        batches=now.lists.batches[:SHOWN_BATCHES] if now and now.lists else [],
+        figures=figures,
+        worst=figures.worst() if figures else None,
+        steps=steps,
+        lines=lines(steps),
+        threshold=threshold,
+        export=EXPORT,
+        limit=None if threshold is None else height_of(threshold),
+    )
