@@ -7,9 +7,9 @@ from services.common.download.urls import MAX_URL_LENGTH
 
 PREDICTION_EXAMPLE: dict[str, str | float] = {
     "text": "Wikipedia",
-    "score": 0.9999,
+    "score": 0.9593,
     "engine": "rapidocr",
-    "model_version": "ppocrv6-small-latin@rapidocr-3.10.0+onnxruntime-f32",
+    "model_version": "ppocrv6-small-latin@rapidocr-3.10.0+onnxruntime-f32+cal-094beed0",
     "width": 256,
     "height": 92,
     "duration_ms": 31.4,
@@ -51,7 +51,12 @@ class Prediction(BaseModel):
     model_config = ConfigDict(frozen=True, json_schema_extra={"example": {**PREDICTION_EXAMPLE}})
 
     text: str = Field(description="Recognised text; empty if there is none.")
-    score: float = Field(ge=0, le=1, description="Mean confidence of the characters.")
+    score: float = Field(
+        ge=0,
+        le=1,
+        description="Probability that the text is right; without a calibration the mean confidence "
+        "of its characters.",
+    )
     engine: str = Field(min_length=1, description="OCR engine.")
     model_version: str = Field(
         min_length=1,

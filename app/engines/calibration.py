@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import override
 
 from app.engines.base import Engine, Reading
 from app.images import Pixels
@@ -23,6 +24,7 @@ EDGE = 1e-6
 _HASH_LENGTH = 8
 _LARGEST_LOGIT = 700.0
 """Beyond it ``exp`` overflows."""
+_BISECTIONS = 60
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -31,34 +33,73 @@ class CalibrationError(Exception):
     """A calibration can't be used."""
 
 
-class Temperature(BaseModel):
-    """Divide the logit of the score by a number (Guo et al., https://arxiv.org/abs/1706.04599)."""
+class _Linear(BaseModel):
+    """A line in the logit of the score; it can be inverted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def logit(self, score: float, characters: int) -> float:
+        """Return the logit of the probability."""
+        raise NotImplementedError
+
+    def __call__(self, score: float, characters: int = 1) -> float:
+        """Return the probability that a text of this score is right."""
+        logit = self.logit(min(max(score, EDGE), 1 - EDGE), characters)
+        return 1 / (1 + math.exp(-min(max(logit, -_LARGEST_LOGIT), _LARGEST_LOGIT)))
+
+    def inverse(self, probability: float, characters: int = 1) -> float:
+        """Return the score of a probability, by bisection."""
+        low, high = _logit(EDGE), _logit(1 - EDGE)
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            is_low = self(1 / (1 + math.exp(-middle)), characters) < probability
+            low, high = (middle, high) if is_low else (low, middle)
+        return 1 / (1 + math.exp(-(low + high) / 2))
+
+
+class Temperature(_Linear):
+    """Divide the logit of the score by a number (Guo et al., https://arxiv.org/abs/1706.04599)."""
 
     method: Literal["temperature"] = "temperature"
     temperature: float = Field(gt=0, allow_inf_nan=False)
 
-    def __call__(self, score: float) -> float:
-        """Return the probability that a text of this score is right."""
-        bounded = min(max(score, EDGE), 1 - EDGE)
-        return 1 / (1 + math.exp(-math.log(bounded / (1 - bounded)) / self.temperature))
+    @override
+    def logit(self, score: float, characters: int) -> float:
+        return _logit(score) / self.temperature
 
 
-class Platt(BaseModel):
+class Platt(_Linear):
     """Scale and shift the logit of the score (Platt 1999; Kull et al., AISTATS 2017)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Literal["platt"] = "platt"
     slope: float = Field(gt=0, allow_inf_nan=False)
     intercept: float = Field(allow_inf_nan=False)
 
-    def __call__(self, score: float) -> float:
-        """Return the probability that a text of this score is right."""
-        bounded = min(max(score, EDGE), 1 - EDGE)
-        logit = self.slope * math.log(bounded / (1 - bounded)) + self.intercept
-        return 1 / (1 + math.exp(-min(max(logit, -_LARGEST_LOGIT), _LARGEST_LOGIT)))
+    @override
+    def logit(self, score: float, characters: int) -> float:
+        return self.slope * _logit(score) + self.intercept
+
+
+class Length(_Linear):
+    """Scale and shift the logit, and add the logarithm of the chance of all characters, scaled.
+
+    The score is a mean over characters: were they alike and independent, a text of n characters
+    would be right with the n-th power of the score.
+    """
+
+    method: Literal["length"] = "length"
+    slope: float = Field(gt=0, allow_inf_nan=False)
+    intercept: float = Field(allow_inf_nan=False)
+    power: float = Field(ge=0, allow_inf_nan=False)
+
+    @override
+    def logit(self, score: float, characters: int) -> float:
+        chance = characters * math.log(score)
+        return self.slope * _logit(score) + self.intercept + self.power * chance
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
 
 
 class Isotonic(BaseModel):
@@ -80,12 +121,12 @@ class Isotonic(BaseModel):
             raise ValueError("scores and probabilities must not fall")
         return self
 
-    def __call__(self, score: float) -> float:
+    def __call__(self, score: float, _: int = 1) -> float:
         """Return the probability that a text of this score is right."""
         return float(np.interp(score, self.scores, self.probabilities))
 
 
-Curve = Temperature | Platt | Isotonic
+Curve = Temperature | Platt | Length | Isotonic
 
 
 class Calibration(BaseModel):
@@ -146,7 +187,7 @@ class CalibratedEngine:
     def _calibrated(self, reading: Reading) -> Reading:
         if not reading.text:  # 0 means that nothing was read, not a probability
             return reading
-        return replace(reading, score=self._curve(reading.score))
+        return replace(reading, score=self._curve(reading.score, len(reading.text)))
 
 
 SUFFIX = "+cal-"

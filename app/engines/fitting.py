@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression, minimize, minimize_scalar
 
-from app.engines.calibration import EDGE, Curve, Isotonic, Platt, Temperature
+from app.engines.calibration import EDGE, Curve, Isotonic, Length, Platt, Temperature
 
-MethodName = Literal["temperature", "platt", "isotonic"]
-METHODS: tuple[MethodName, ...] = ("temperature", "platt", "isotonic")
+MethodName = Literal["temperature", "platt", "length", "isotonic"]
+LINES: tuple[MethodName, ...] = ("temperature", "platt", "length")
+"""Few parameters, and an inverse: from a calibrated score the model's own follows."""
+METHODS: tuple[MethodName, ...] = (*LINES, "isotonic")
 
 BINS = 10
 """Of equal width, for the expected calibration error."""
@@ -22,12 +24,17 @@ LOG_TEMPERATURES = (-3.0, 3.0)
 """Bounds of the log temperature: 0.05 (nearly a threshold) to 20 (nearly always 0.5)."""
 SLOPES = (1e-3, 50.0)
 INTERCEPTS = (-50.0, 50.0)
+POWERS = (0.0, 50.0)
+"""0: the length does not matter."""
 _NEAR = 1e-2
 """An optimiser stops just before its bounds."""
 
 Scores = NDArray[np.float64]
 Rightness = NDArray[np.float64]
 """1 for a right text, 0 otherwise."""
+Lengths = NDArray[np.int_]
+"""Numbers of characters read."""
+_Method = Callable[[Scores, Rightness, Lengths], Curve]
 
 
 @dataclass(frozen=True)
@@ -52,18 +59,24 @@ class Fit:
         return self.brier_after < self.brier_before
 
 
-def fit(method: MethodName, scores: Scores, is_right: Rightness) -> Fit:
+def fit(
+    method: MethodName, scores: Scores, is_right: Rightness, lengths: Lengths | None = None
+) -> Fit:
     """Fit a curve to scores in [0, 1].
 
     Args:
         method: ``temperature`` has one parameter, and keeps how scores of 1/2 and up relate;
-            ``platt`` has a second one that shifts them; ``isotonic`` takes any rising form, and
-            needs some hundreds of images for it.
+            ``platt`` has a second one that shifts them; ``length`` a third one, by which long texts
+            are less probable; ``isotonic`` takes any rising form, and needs some hundreds of images
+            for it.
         scores: Of the engine alone.
         is_right: Same length.
+        lengths: The same; None: texts of one length.
     """
+    lengths = np.ones(len(scores), dtype=int) if lengths is None else lengths
     fitted = _FITS[method]
-    curve, held_out = fitted(scores, is_right), _held_out(fitted, scores, is_right)
+    curve = fitted(scores, is_right, lengths)
+    held_out = _held_out(fitted, scores, is_right, lengths)
     return Fit(
         curve=curve,
         held_out=held_out,
@@ -75,14 +88,24 @@ def fit(method: MethodName, scores: Scores, is_right: Rightness) -> Fit:
     )
 
 
-def fit_best(scores: Scores, is_right: Rightness) -> Fit:
+def fit_best(
+    scores: Scores,
+    is_right: Rightness,
+    lengths: Lengths | None = None,
+    *,
+    methods: Sequence[MethodName] = METHODS,
+) -> Fit:
     """Fit a curve by each method, and return the best one on held-out samples.
 
     By the Brier score, a proper scoring rule (Gneiting and Raftery, JASA 2007); a fit at a bound
     counts only if all others are at one, too.
     """
     enough = len(scores) >= FEWEST_FOR_ISOTONIC
-    fits = [fit(method, scores, is_right) for method in METHODS if enough or method != "isotonic"]
+    fits = [
+        fit(method, scores, is_right, lengths)
+        for method in methods
+        if (enough or method != "isotonic") and not (lengths is None and method == "length")
+    ]
     return min(fits, key=lambda each: (each.is_at_bound, each.brier_after))
 
 
@@ -139,6 +162,9 @@ def _is_at_bound(curve: Curve) -> bool:
             return _is_near(np.log(temperature), LOG_TEMPERATURES)
         case Platt(slope=slope, intercept=intercept):
             return _is_near(slope, SLOPES) or _is_near(intercept, INTERCEPTS)
+        case Length(slope=slope, intercept=intercept, power=power):
+            is_high = power > POWERS[1] - _NEAR
+            return _is_near(slope, SLOPES) or _is_near(intercept, INTERCEPTS) or is_high
         case Isotonic():
             return False
 
@@ -148,20 +174,24 @@ def _is_near(value: float, bounds: tuple[float, float]) -> bool:
     return bool(value - low < _NEAR or high - value < _NEAR)
 
 
-def _held_out(
-    fitted: Callable[[Scores, Rightness], Curve], scores: Scores, is_right: Rightness
-) -> Scores:
+def _held_out(fitted: _Method, scores: Scores, is_right: Rightness, lengths: Lengths) -> Scores:
     """Return the cross-validated scores."""
     folds = np.random.default_rng(0).permutation(len(scores)) % FOLDS
     changed = np.empty_like(scores)
     for fold in range(FOLDS):
         is_out = folds == fold
-        curve = fitted(scores[~is_out], is_right[~is_out])
-        changed[is_out] = [curve(float(score)) for score in scores[is_out]]
+        curve = fitted(scores[~is_out], is_right[~is_out], lengths[~is_out])
+        changed[is_out] = applied(curve, scores[is_out], lengths[is_out])
     return changed
 
 
-def _temperature(scores: Scores, is_right: Rightness) -> Temperature:
+def applied(curve: Curve, scores: Scores, lengths: Lengths) -> Scores:
+    """Return calibrated scores."""
+    pairs = zip(scores.tolist(), lengths.tolist(), strict=True)
+    return np.array([curve(score, length) for score, length in pairs])
+
+
+def _temperature(scores: Scores, is_right: Rightness, _: Lengths) -> Temperature:
     """Return the maximum-likelihood temperature."""
     bounded = np.clip(scores, EDGE, 1 - EDGE)
     # the logit of the outcome's probability: the score if right, its complement otherwise
@@ -174,27 +204,39 @@ def _temperature(scores: Scores, is_right: Rightness) -> Temperature:
     return Temperature(temperature=float(np.exp(found.x)))
 
 
-def _platt(scores: Scores, is_right: Rightness) -> Platt:
-    """Return the maximum-likelihood line in the logit.
+def _platt(scores: Scores, is_right: Rightness, _: Lengths) -> Platt:
+    slope, intercept = _line(scores, is_right)
+    return Platt(slope=slope, intercept=intercept)
+
+
+def _length(scores: Scores, is_right: Rightness, lengths: Lengths) -> Length:
+    slope, intercept, power = _line(scores, is_right, lengths)
+    return Length(slope=slope, intercept=intercept, power=power)
+
+
+def _line(scores: Scores, is_right: Rightness, lengths: Lengths | None = None) -> tuple[float, ...]:
+    """Return the maximum-likelihood parameters of ``Platt``, or with lengths of ``Length``.
 
     Targets are smoothed (Platt 1999, 2.2), so that samples that are all right or all wrong have a
     line, too.
     """
     bounded = np.clip(scores, EDGE, 1 - EDGE)
-    logits = np.log(bounded / (1 - bounded))
+    terms, bounds = [np.log(bounded / (1 - bounded)), np.ones(len(scores))], [SLOPES, INTERCEPTS]
+    if lengths is not None:
+        terms, bounds = [*terms, lengths * np.log(bounded)], [*bounds, POWERS]
     right = is_right.sum()
     wrong = len(scores) - right
     targets = np.where(is_right > 0, (right + 1) / (right + 2), 1 / (wrong + 2))
 
     def unlikeliness(parameters: NDArray[np.float64]) -> float:
-        line = parameters[0] * logits + parameters[1]
+        line = parameters @ np.array(terms)
         return float((np.logaddexp(0, line) - targets * line).mean())
 
-    found = minimize(unlikeliness, x0=(1.0, 0.0), bounds=(SLOPES, INTERCEPTS), method="L-BFGS-B")
-    return Platt(slope=float(found.x[0]), intercept=float(found.x[1]))
+    start = np.eye(len(terms))[0]
+    return tuple(minimize(unlikeliness, x0=start, bounds=bounds, method="L-BFGS-B").x.tolist())
 
 
-def _isotonic(scores: Scores, is_right: Rightness) -> Isotonic:
+def _isotonic(scores: Scores, is_right: Rightness, _: Lengths) -> Isotonic:
     """Return the isotonic fit, kept away from 0 and 1, as there are few images."""
     levels, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
     shares = np.bincount(places, weights=is_right) / counts
@@ -206,8 +248,9 @@ def _isotonic(scores: Scores, is_right: Rightness) -> Isotonic:
     return Isotonic(scores=levels[is_corner].tolist(), probabilities=bounded[is_corner].tolist())
 
 
-_FITS: Mapping[MethodName, Callable[[Scores, Rightness], Curve]] = {
+_FITS: Mapping[MethodName, _Method] = {
     "temperature": _temperature,
     "platt": _platt,
+    "length": _length,
     "isotonic": _isotonic,
 }

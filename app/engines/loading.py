@@ -3,9 +3,10 @@
 from importlib import import_module
 
 from app.engines.base import Engine
-from app.engines.calibration import calibrated
+from app.engines.calibration import SUFFIX, calibrated
+from app.engines.known_calibrations import calibrations_identity, with_known_calibration
 from app.engines.promotion import in_service, read_promotions
-from app.engines.settings import ModelsSettings, RapidSettings
+from app.engines.settings import UNCALIBRATED, ModelsSettings, RapidSettings
 from app.settings import EngineName
 
 _MODULES: dict[EngineName, str] = {"rapidocr": "app.engines.rapid", "trocr": "app.engines.trocr"}
@@ -41,20 +42,25 @@ def load_fallback(name: EngineName, *, threads: int = 1) -> Engine | None:
 
 
 def _calibrated(engine: Engine) -> Engine:
-    calibration = ModelsSettings().calibration
-    return engine if calibration is None else calibrated(engine, calibration)
+    settings = ModelsSettings()
+    if settings.calibration is None:
+        return with_known_calibration(engine, settings.models)
+    return (
+        engine if settings.calibration == UNCALIBRATED else calibrated(engine, settings.calibration)
+    )
 
 
 def wanted_model(name: EngineName) -> str:
     """Return the identity of the model that should be served now.
 
-    Only the default engine's changes while the API runs: by a promotion.
+    Only the default engine's changes while the API runs: by a promotion, or by a calibration.
 
     Raises:
         PromotionError: The file of promotions is corrupt.
     """
-    named = RapidSettings().model
-    if name != "rapidocr" or named:
+    named, models = RapidSettings().model, ModelsSettings().models
+    if name != "rapidocr":
         return named
-    promotion = in_service(read_promotions(ModelsSettings().models))
-    return f"{promotion.model}@{promotion.content_hash}" if promotion else ""
+    promotion = None if named else in_service(read_promotions(models))
+    model = f"{promotion.model}@{promotion.content_hash}" if promotion else named
+    return f"{model}{SUFFIX}{calibrations_identity(models)}"

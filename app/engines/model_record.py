@@ -6,9 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.engines.base import Engine
-from app.engines.calibration import CalibratedEngine, Calibration
-from app.engines.models_folder import RECORD, make_readable
+from app.engines.calibration import Calibration
+from app.engines.models_folder import RECORD, write_shared
 
 
 class Rates(BaseModel):
@@ -88,16 +87,6 @@ class ModelRecord(Training):
     history: list[Training] = []
     """Trainings of the models that it was trained from, the first one first."""
 
-    def calibrated(self, engine: Engine) -> Engine:
-        """Return the engine with calibrated scores if its version is that of the fit.
-
-        Another runtime or precision has other scores, which are not changed.
-        """
-        fitted = self.calibration
-        if fitted is None or fitted.model_version != engine.model_version:
-            return engine
-        return CalibratedEngine(engine, fitted, file_hash=fitted.hash)
-
 
 def read_record(folder: Path) -> ModelRecord | None:
     """Return the record of a model; None if it was not trained here.
@@ -115,7 +104,4 @@ def read_record(folder: Path) -> ModelRecord | None:
 
 def write_record(folder: Path, record: ModelRecord) -> None:
     """Write the record of a model atomically."""
-    staged = folder / f".{RECORD}.partial"
-    staged.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    make_readable(staged)
-    staged.rename(folder / RECORD)
+    write_shared(folder / RECORD, record.model_dump_json(indent=2) + "\n")

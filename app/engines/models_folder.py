@@ -1,7 +1,9 @@
 """Local models: found by name, identified by content."""
 
+import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -98,6 +100,30 @@ def make_readable(*paths: Path) -> None:
     for path in paths:
         if (status := path.stat()).st_uid == os.getuid():
             path.chmod(status.st_mode & 0o7777 | (0o755 if path.is_dir() else 0o644))
+
+
+@contextmanager
+def locked(models_folder: Path) -> Iterator[None]:
+    """Hold the lock of the models folder, which other processes wait for."""
+    models_folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(models_folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+        os.fsync(lock)
+    finally:
+        os.close(lock)
+
+
+def write_shared(path: Path, text: str) -> None:
+    """Replace a file atomically; the user of the OCR API may read it."""
+    staged = path.with_name(f".{path.name}.partial")
+    with staged.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    make_readable(path.parent, staged)
+    staged.rename(path)
 
 
 def models_in(models_folder: Path) -> Iterator[LocalModel]:

@@ -4,15 +4,13 @@ The last promotion that was not rolled back is valid; without one the embedded m
 file is replaced atomically.
 """
 
-import fcntl
-import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.engines.models_folder import make_readable
+from app.engines.models_folder import locked, write_shared
 
 POINTER = "promoted.json"
 KEPT = 100
@@ -82,19 +80,7 @@ def change_promotions(
         PromotionError: The file is corrupt.
         OSError: It can't be written.
     """
-    models.mkdir(parents=True, exist_ok=True)
-    lock = os.open(models, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(models):
         changed = change(read_promotions(models))[-KEPT:]
-        staged = models / f".{POINTER}.partial"
-        with staged.open("w", encoding="utf-8") as file:
-            file.write(_File(promotions=changed).model_dump_json(indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        make_readable(models, staged)
-        staged.rename(models / POINTER)
-        os.fsync(lock)
-    finally:
-        os.close(lock)
+        write_shared(models / POINTER, _File(promotions=changed).model_dump_json(indent=2) + "\n")
     return in_service(changed)

@@ -14,8 +14,8 @@ import structlog
 from numpy.typing import NDArray
 
 from app.engines.base import Engine, Reading
+from app.engines.known_calibrations import with_known_calibration
 from app.engines.lines import MIN_MODEL_WIDTH, to_batch, to_reading
-from app.engines.model_record import read_record
 from app.engines.models_folder import hash_of_contents, trained_model
 from app.engines.promotion import Promotion, PromotionError, in_service, read_promotions
 from app.engines.runtimes import (
@@ -113,7 +113,6 @@ def load_model(name: str, *, threads: int, content_hash: str = "") -> Engine:
     cv2.setNumThreads(1)  # the caller's threads are the parallelism
     settings = RapidSettings()
     form = choose_form(settings, declared_flags(PROCESSORS))
-    record = None
     if name == EMBEDDED:
         weights = load_weights(settings.alphabet)
         alphabet = "" if settings.alphabet == "all" else f"-{settings.alphabet}"
@@ -127,12 +126,11 @@ def load_model(name: str, *, threads: int, content_hash: str = "") -> Engine:
                 f"{model.folder} has changed: promoted was {name}@{content_hash}, found {found}"
             )
         weights, identity = parse_trained(contents, folder=model.folder), f"{name}@{found}"
-        record = read_record(model.folder)
     engine = RapidEngine(
         open_runtime(form, weights.model, threads=threads),
         weights.characters,
         model_version=f"{identity}+{form.name}",
     )
-    if record is None or ModelsSettings().calibration is not None:
+    if ModelsSettings().calibration is not None:
         return engine
-    return record.calibrated(engine)
+    return with_known_calibration(engine, ModelsSettings().models)

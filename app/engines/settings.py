@@ -15,6 +15,9 @@ TROCR_REVISION = "959398e1e35ce99c83e60f83b35c1187d4508a0b"
 """First commit with the weights as safetensors."""
 
 
+UNCALIBRATED = Path("none")
+
+
 class RapidSettings(BaseSettings):
     """Engine ``rapidocr`` (``OCR_*``)."""
 
@@ -50,7 +53,8 @@ class ModelsSettings(BaseSettings):
     models: Path = Field(Path(".models"), description="Folder of `docreco models`.")
     calibration: Path | None = Field(
         None,
-        description="File of `docreco calibrate` that turns the model's scores into probabilities.",
+        description="File of `docreco calibrate` that turns the model's scores into probabilities; "
+        "`none`: scores as the model gives them; empty: the calibration that belongs to the model.",
     )
 
 

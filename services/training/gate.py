@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.engines.base import Engine
+from app.engines.calibration import SUFFIX
 from app.engines.model_record import Decision
 from services.common.domain.accuracy import word_errors
 from services.common.domain.errors import PermanentError
@@ -19,7 +20,8 @@ MARGIN = 0.02
 FEWEST = 10
 """Lines of a source that are judged by themselves."""
 CALIBRATED = 0.1
-"""Calibration error that is always good enough; else it must not rise."""
+"""Calibration error that is always good enough; else it must not rise. It may for a model that
+has no calibration yet, as its training had too few lines."""
 
 
 class TooFewLinesError(PermanentError):
@@ -76,11 +78,16 @@ def decide(
     elif difference.p_value >= SIGNIFICANT:
         problems.append(f"the difference may be chance (p = {difference.p_value:.3f})")
     problems += _worse_sources(one.by_host, other.by_host)
+    warnings = _warnings(lines, learnt)
     if one.calibration_error > max(CALIBRATED, other.calibration_error):
-        problems.append(
+        rises = (
             f"the calibration error rises from {other.calibration_error:.1%} to "
             f"{one.calibration_error:.1%}"
         )
+        if SUFFIX in candidate.model_version:
+            problems.append(rises)
+        else:
+            warnings.append(f"{rises}: docreco calibrate --auto after 50 annotations of its own")
     return Decision(
         at=datetime.now(UTC),
         model_version=candidate.model_version,
@@ -95,7 +102,7 @@ def decide(
         },
         problems=problems,
         left_out=left_out,
-        warnings=_warnings(lines, learnt),
+        warnings=warnings,
     )
 
 

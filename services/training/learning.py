@@ -12,7 +12,7 @@ import torch
 
 from app.engines.base import Engine
 from app.engines.calibration import SUFFIX, Calibration
-from app.engines.fitting import fit_best
+from app.engines.fitting import LINES, fit_best
 from app.engines.model_record import Change, ModelRecord, Rates, Training, read_record, write_record
 from app.engines.models_folder import LocalModel, find_model
 from app.engines.settings import ModelsSettings
@@ -211,7 +211,8 @@ def _calibrated(
         return record, version
     scores = np.array([each.score for each in readings])
     is_right = np.array([float(not each.errors) for each in readings])
-    fitted = fit_best(scores, is_right)
+    lengths = np.array([len(each.text) for each in readings])
+    fitted = fit_best(scores, is_right, lengths, methods=LINES)
     if fitted.is_at_bound or not fitted.is_better:
         return record, version
     calibration = Calibration(

@@ -59,7 +59,9 @@ async def test_commands_reach_the_servers_directly(
     submitted = await docreco(environment, "submit", str(scans), "--watch")
     [item] = await client.items(submitted["batch"]["batch_id"])
     document = await client.document({"key": item["key"], "status": "predicted"})
-    await docreco(environment, "export", "--format", "trocr", "--out", str(exported))
+    await docreco(
+        environment, "export", "--format", "trocr", "--min-agreement", "0", "--out", str(exported)
+    )
     await docreco(environment, "reconcile", "--dry-run")
     found = await docreco(environment, "doctor", status=None)  # Prometheus does not run here
 

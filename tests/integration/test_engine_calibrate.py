@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.engines.calibration import Calibration, Temperature
+from app.engines.known_calibrations import FILE, known_calibrations
 from services.cli.main import app
 from services.common.adapters.mongo import open_database
 from services.common.runtime.settings import MongoSettings
@@ -85,6 +86,29 @@ async def test_calibration_is_learnt_from_annotated_images_and_written(
     assert (calibration.model_version, calibration.n) == (VERSION, 600)
     assert calibration.ece_after < calibration.ece_before / 2
     assert all(word in result.stdout for word in (VERSION, "600", f"{calibration.ece_after:.3f}"))
+
+
+async def test_auto_refreshes_what_makes_scores_better(
+    mongo_settings: MongoSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_MODELS", str(tmp_path))
+    [packaged] = known_calibrations(tmp_path)
+    surer = sure_of_itself(300, model_version=packaged.model_version)
+    for each in surer[:150]:  # the others have the model's own scores
+        prediction = each["prediction"]
+        prediction["model_version"] += f"+cal-{packaged.hash}"
+        prediction["score"] = packaged.curve(prediction["score"], len(prediction["text"]))
+    await store(mongo_settings, surer)
+    await store(mongo_settings, sure_of_itself(49, name="other", model_version="other"))
+
+    first, second = [json.loads((await calibrate("--auto", "--json")).stdout) for _ in range(2)]
+
+    few, refreshed = sorted(first["models"], key=lambda each: each["images"])
+    assert (few["calibration"], few["outcome"]) == (None, "49 annotated images; 50 are needed")
+    assert (refreshed["images"], refreshed["model_version"]) == (300, packaged.model_version)
+    assert refreshed["calibration"] == json.loads((tmp_path / FILE).read_text())["calibrations"][0]
+    assert refreshed["calibration"]["ece_after"] < 0.1
+    assert [each["calibration"] for each in second["models"]] == [None, None]
 
 
 async def test_isotonic_curve_can_be_asked_for_and_the_answer_be_json(

@@ -1,5 +1,6 @@
 """The default engine: the real model on lines that the tests draw."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 
@@ -55,4 +56,6 @@ def test_threads_that_share_the_engine_read_what_one_thread_reads(engine: Engine
 def test_version_names_weights_package_runtime_and_precision(engine: Engine) -> None:
     assert engine.name == "rapidocr"
     weights = f"ppocrv6-small-latin@rapidocr-{version('rapidocr')}"
-    assert engine.model_version == f"{weights}+onnxruntime-f32"
+    assert re.fullmatch(
+        rf"{re.escape(weights)}\+onnxruntime-f32\+cal-\w{{8}}", engine.model_version
+    )

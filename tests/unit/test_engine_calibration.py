@@ -17,6 +17,7 @@ from app.engines.calibration import (
     CalibrationError,
     Curve,
     Isotonic,
+    Length,
     Platt,
     Temperature,
     calibrated,
@@ -30,15 +31,21 @@ from app.engines.fitting import (
     fit,
     fit_best,
 )
-from app.engines.loading import load_engine
+from app.engines.known_calibrations import FILE, add_calibrations, known_calibrations
+from app.engines.loading import load_engine, wanted_model
 from app.images import Pixels
 
 LINE: Pixels = np.zeros((48, 320, 3), np.uint8)
 
 scores = st.floats(0, 1)
-curves = st.one_of(
+numbers = {"slope": st.floats(0.001, 50), "intercept": st.floats(-50, 50)}
+lines = st.one_of(
     st.builds(Temperature, temperature=st.floats(0.05, 20)),
-    st.builds(Platt, slope=st.floats(0.001, 50), intercept=st.floats(-50, 50)),
+    st.builds(Platt, **numbers),
+    st.builds(Length, power=st.floats(0, 50), **numbers),
+)
+curves = st.one_of(
+    lines,
     st.lists(st.tuples(scores, scores), min_size=1, max_size=9).map(
         lambda points: Isotonic(
             scores=tuple(sorted(score for score, _ in points)),
@@ -108,13 +115,30 @@ def test_isotonic_curve_is_straight_between_its_points(tmp_path: Path) -> None:
     assert calibrated(FakeEngine(), write(tmp_path, curve)).read(LINE).score == pytest.approx(0.4)
 
 
-@given(curve=curves, one=scores, other=scores)
+@given(curve=curves, one=scores, other=scores, characters=st.integers(0, 100))
 def test_calibrated_scores_are_probabilities_and_keep_their_order(
-    curve: Curve, one: float, other: float
+    curve: Curve, one: float, other: float, characters: int
 ) -> None:
     low, high = sorted((one, other))
 
-    assert 0 <= curve(low) <= curve(high) <= 1
+    assert 0 <= curve(low, characters) <= curve(high, characters) <= 1
+
+
+@given(curve=lines, score=scores, characters=st.integers(0, 100))
+def test_score_of_a_probability_has_that_probability(
+    curve: Temperature | Platt | Length, score: float, characters: int
+) -> None:
+    probability = curve(score, characters)
+
+    assert curve(curve.inverse(probability, characters), characters) == pytest.approx(
+        probability, rel=1e-3, abs=1e-6
+    )
+
+
+def test_long_texts_need_higher_scores() -> None:
+    curve = Length(slope=0.5, intercept=-1, power=1)
+
+    assert curve(0.99, 2) > 1.3 * curve(0.99, 100) > 0
 
 
 def test_calibration_of_another_model_version_is_refused(tmp_path: Path) -> None:
@@ -160,11 +184,31 @@ def test_setting_calibrates_the_engine_that_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_RUNTIME", "onnxruntime")
+    monkeypatch.setenv("OCR_CALIBRATION", "none")
     plain = load_engine("rapidocr")
+    assert "+cal-" not in plain.model_version
     file = write(tmp_path, Temperature(temperature=2), model_version=plain.model_version)
     monkeypatch.setenv("OCR_CALIBRATION", str(file))
 
     assert load_engine("rapidocr").model_version.startswith(f"{plain.model_version}+cal-")
+
+
+def test_packaged_calibration_is_served_until_it_is_refreshed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_MODELS", str(tmp_path))
+    [packaged] = known_calibrations(tmp_path)
+    version, wanted = packaged.model_version, wanted_model("rapidocr")
+    assert load_engine("rapidocr").model_version == f"{version}+cal-{packaged.hash}"
+
+    fitted = packaged.model_copy(update={"curve": Temperature(temperature=2)})
+    add_calibrations(tmp_path, [fitted, fitted.model_copy(update={"model_version": "other"})])
+    assert load_engine("rapidocr").model_version == f"{version}+cal-{fitted.hash}"
+    assert wanted_model("rapidocr") != wanted
+
+    (tmp_path / FILE).write_text("{")
+    with pytest.raises(CalibrationError, match="can't be read"):
+        load_engine("rapidocr")
 
 
 @pytest.mark.parametrize(
@@ -181,6 +225,16 @@ def test_calibration_of_another_runtime_or_precision_is_refused(tmp_path: Path, 
 
     with pytest.raises(CalibrationError, match="fit another with docreco calibrate"):
         calibrated(engine, file)
+
+
+def test_lengths_are_followed_where_they_matter() -> None:
+    random = np.random.default_rng(17)
+    given_scores, lengths = random.uniform(0.9, 0.999, 3000), random.integers(1, 60, 3000)
+    is_right = (random.random(3000) < given_scores**lengths).astype(np.float64)
+    best, blind = (fit_best(given_scores, is_right, each) for each in (lengths, None))
+
+    assert isinstance(best.curve, Length)
+    assert best.brier_after < 0.9 * blind.brier_after
 
 
 def test_temperature_that_made_scores_too_sure_is_found() -> None:

@@ -48,6 +48,7 @@ def load() -> Load:
             patch.setenv("OCR_RUNTIME", runtime)
             patch.setenv("OCR_PRECISION", precision)
             patch.setenv("OCR_ALPHABET", alphabet)
+            patch.setenv("OCR_CALIBRATION", "none")
             engine = rapid.load(threads=2)
         assert isinstance(engine, RapidEngine)
         return engine

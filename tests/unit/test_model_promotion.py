@@ -230,7 +230,7 @@ class ScriptedEngine:
     def __init__(self, texts: list[str], *, score: float) -> None:
         self._texts = texts
         self._score = score
-        self.model_version = "1"
+        self.model_version = "1+cal-01234567"
 
     def read(self, pixels: Pixels) -> Reading:
         return self.read_many([pixels])[0]

@@ -1,0 +1,69 @@
+"""``docreco calibrate --auto``: refresh the calibrations that models are served with."""
+
+from collections.abc import Mapping, Sequence
+
+from app.engines.calibration import Calibration
+from app.engines.known_calibrations import add_calibrations
+from app.engines.settings import ModelsSettings
+from services.cli.calibration_samples import FEWEST, Method, Sample, fit_to
+from services.cli.errors import ExitStatus
+from services.cli.output import Output, Table, cell
+
+MARGIN = 0.98
+"""Share of the Brier score that a new calibration has at most: each one makes another version."""
+
+
+def refresh(
+    samples: Mapping[str, Sequence[Sample]], known: Sequence[Calibration], output: Output
+) -> ExitStatus:
+    """Refresh the calibration of each model version, where that makes scores better."""
+    from services.training.learnt import learnt_by  # noqa: PLC0415  takes half a second
+
+    models, rows, added = ModelsSettings().models, [], []
+    for version, all_of_it in sorted(samples.items()):
+        learnt = learnt_by(version.partition("@")[0], models)
+        held_out = [each for each in all_of_it if each.sha256 not in learnt.images]
+        fitted, words = None, f"{len(held_out)} annotated images; {FEWEST} are needed"
+        if not learnt.is_complete:
+            words = "not recorded what it was trained on: train it again"
+        elif len(held_out) >= FEWEST:
+            fitted, words = _refreshed(version, held_out, known)
+        added += [fitted] if fitted else []
+        rows.append((version, len(held_out), words, fitted))
+    if added:
+        add_calibrations(models, added)
+    document = [
+        {
+            "model_version": version,
+            "images": images,
+            "outcome": words,
+            "calibration": fitted and fitted.model_dump(mode="json"),
+        }
+        for version, images, words, fitted in rows
+    ]
+    lines = [[cell(each) for each in row[:3]] for row in rows]
+    columns = ("model", "annotated images", "outcome")
+    empty = "No model has read an annotated image."
+    output.print({"models": document}, Table("Calibrations", columns, lines, empty=empty))
+    return ExitStatus.OK
+
+
+def _refreshed(
+    version: str, samples: Sequence[Sample], known: Sequence[Calibration]
+) -> tuple[Calibration | None, str]:
+
+    import numpy as np  # noqa: PLC0415  they take seconds, and no other command needs them
+
+    from app.engines.fitting import LINES, expected_calibration_error  # noqa: PLC0415
+
+    fitted = fit_to(samples, Method.AUTO, version, LINES)
+    valid = next((each for each in reversed(known) if each.model_version == version), None)
+    scores = np.array(
+        [valid.curve(each.score, each.characters) if valid else each.score for each in samples]
+    )
+    is_right = np.array([float(each.is_right) for each in samples])
+    now, brier = expected_calibration_error(scores, is_right), ((scores - is_right) ** 2).mean()
+    if fitted.is_at_bound or fitted.brier >= MARGIN * brier:
+        return None, f"kept as it is: calibration error {now:.3f}"
+    error = fitted.calibration.ece_after
+    return fitted.calibration, f"refreshed: calibration error {now:.3f} before, {error:.3f} after"
