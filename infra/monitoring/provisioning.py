@@ -68,6 +68,7 @@ def provisioning_files() -> Mapping[Path, str]:
 def grafana_alerts() -> list[GrafanaAlert]:
     """Return the alerts about quality, split into value and limit."""
     mean, share = _expression("OcrMeanScoreCritical"), _expression("OcrLowScoreRatioHigh")
+    errors = _expression("OcrAnnotatedErrorRateHigh")
     return [
         GrafanaAlert(
             "OcrMeanScoreCritical",
@@ -84,6 +85,14 @@ def grafana_alerts() -> list[GrafanaAlert]:
             operator="gt",
             limit=0.3,
             panel="Share of low scores over time",
+        ),
+        GrafanaAlert(
+            "OcrAnnotatedErrorRateHigh",
+            "High error rate of annotated images",
+            value=_without(errors, " > ocr:annotated_cer:critical_threshold"),
+            operator="gt",
+            limit=critical_threshold("annotated_cer"),
+            panel="Character error rate of all annotated images",
         ),
         GrafanaAlert(
             "OcrNoPredictionsWhileImagesArrive",

@@ -19,9 +19,9 @@ def rules(kind: Literal["alert", "record"]) -> Mapping[str, Mapping[str, Any]]:
     return {rule[kind]: rule for group in groups for rule in group["rules"] if kind in rule}
 
 
-def critical_threshold() -> float:
-    """Return the mean score under which it is critical."""
-    expression = rules("record")["ocr:prediction_score:critical_threshold"]["expr"]
+def critical_threshold(of: str = "prediction_score") -> float:
+    """Return the value that is critical, of the mean score or of another figure."""
+    expression = rules("record")[f"ocr:{of}:critical_threshold"]["expr"]
     found = re.fullmatch(r"vector\(([\d.]+)\)", expression)
     if found is None:
         raise ValueError(f"the critical threshold is no constant: {expression}")

@@ -13,9 +13,11 @@ from services.cli.limits import limited, require_some
 from services.cli.options import tabular
 from services.cli.output import Cell, Output, Table, cell, run
 from services.cli.report_figures import Figures
+from services.cli.report_images import read_thumbnails
 from services.cli.report_page import report_page
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_database
+from services.common.domain.errors import ObjectStoreUnavailableError
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.runtime.settings import MongoSettings
 from services.quality.annotated import reference_text
@@ -37,6 +39,9 @@ def report(
     critical: Annotated[
         float, typer.Option(min=0, max=1, help="Critical threshold of the mean score.")
     ] = 0.5,
+    with_images: Annotated[
+        bool, typer.Option("--images/--no-images", help="Whether the page holds small images.")
+    ] = True,
     output: Output,
 ) -> None:
     """Show how good the predictions of a period (the last 7 days) are, and the worst of them."""
@@ -54,13 +59,23 @@ def report(
             figures = Figures(since, until, low_score)
             await collect(images, figures, sources)
         if html is not None:
-            write_page(html, report_page(figures, critical=critical))
+            wanted = [each.image for each in figures.worst()] if with_images else []
+            thumbnails = await _thumbnails(wanted, output)
+            write_page(html, report_page(figures, critical=critical, thumbnails=thumbnails))
             output.stderr.print(cell(f"written: {html}"))
         remarks = [figures.remark] if figures.remark else []
         output.print(figures.document(), figure_table(figures), *remarks, worst_table(figures))
         return ExitStatus.OK
 
     run(output, work)
+
+
+async def _thumbnails(images: list[str], output: Output) -> dict[str, str]:
+    try:
+        return await read_thumbnails(images) if images else {}
+    except ObjectStoreUnavailableError as error:
+        output.stderr.print(cell(f"the page has no images: {error}"))
+        return {}
 
 
 async def collect(images: ImageRepository, figures: Figures, limits: Limits = NO_LIMITS) -> None:
@@ -92,15 +107,15 @@ def figure_table(figures: Figures) -> Table:
 
 
 def worst_table(figures: Figures) -> Table:
-    """Return the predictions with the lowest scores."""
+    """Return the images with the lowest scores that are not annotated yet."""
     rows = [
         [
             cell(each.score, form=".3f"),
-            *map(cell, (each.prediction, each.annotation, each.source or each.image)),
+            *map(cell, (each.prediction, each.source or each.image)),
         ]
         for each in figures.worst()
     ]
-    return Table("Lowest scores", ["score", "prediction", "annotation", "source"], rows)
+    return Table("Lowest scores, not annotated", ["score", "prediction", "source"], rows)
 
 
 def _row(name: str, tally: Tally) -> list[Cell]:

@@ -22,12 +22,11 @@ BUCKET_WIDTHS = tuple(
 
 @dataclass(frozen=True)
 class Example:
-    """An image with a low score; all texts are untrusted."""
+    """An image with a low score and no annotation; all texts are untrusted."""
 
     image: str
     prediction: str
     score: float
-    annotation: str | None
     source: str | None
     """Its URL, or its name in a collection."""
 
@@ -84,7 +83,7 @@ class Figures:
             begin += self.width
 
     def worst(self) -> list[Example]:
-        """Return the predictions with the lowest scores, lowest first."""
+        """Return the first images to annotate: the lowest scores, lowest first."""
         return [example for _, _, example in sorted(self._worst, reverse=True)]
 
     def add(self, document: ImageDocument) -> None:
@@ -106,7 +105,8 @@ class Figures:
         )
         add_to_each(tallies, prediction, reference, low_score=self.low_score)
         self.distribution[min(BINS - 1, int(prediction.score * BINS))] += 1
-        self._keep_worst(_example(document, prediction))
+        if document.annotation is None:
+            self._keep_worst(_example(document, prediction))
 
     def document(self) -> Mapping[str, Any]:
         """Return everything as JSON-serialisable values."""
@@ -164,6 +164,5 @@ def _example(document: ImageDocument, prediction: Prediction) -> Example:
         image=document.id,
         prediction=prediction.text,
         score=prediction.score,
-        annotation=document.annotation.text if document.annotation else None,
         source=next((each.origin for each in document.sources), None),
     )

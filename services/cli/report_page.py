@@ -1,23 +1,33 @@
 """Render the report as a self-contained HTML page."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from services.cli.report_figures import Figures
 from services.cli.report_plots import plots
 
 ABSENT = "none"
+CRITICAL_CER = 0.2
+"""Threshold of the alert ``OcrAnnotatedErrorRateHigh``."""
+NO_THUMBNAILS: Mapping[str, str] = MappingProxyType({})
 
 
-def report_page(figures: Figures, *, critical: float) -> str:
+def report_page(
+    figures: Figures, *, critical: float, thumbnails: Mapping[str, str] = NO_THUMBNAILS
+) -> str:
     """Return the page, with untrusted text escaped.
 
     Args:
         figures: What to show.
         critical: Critical threshold of the mean score.
+        thumbnails: Addresses of small images by image, each with its content.
     """
     return page_template("report.html.j2").render(
         figures=figures,
         numbers=_numbers(figures, critical),
+        thumbnails=thumbnails,
         plots=plots(figures, critical=critical),
     )
 
@@ -43,12 +53,15 @@ def as_share(value: float | None) -> str:
 
 def _numbers(figures: Figures, critical: float) -> list[tuple[str, str, str]]:
     total = figures.total
-    tone = "" if total.mean is None else ("bad" if total.mean < critical else "good")
+    is_misread = total.error_rate is not None and total.error_rate > CRITICAL_CER
+    tone = "" if total.mean is None or is_misread else "good"
+    if total.mean is not None and total.mean < critical:
+        tone = "bad"
     return [
         ("Mean score", as_score(total.mean), tone),
         ("Predictions", f"{total.images:,}", ""),
         ("Predictions per minute", f"{figures.per_minute:.2f}", ""),
         (f"Scores under {figures.low_score:g}", f"{total.low:,} ({as_share(total.low_share)})", ""),
-        ("Character error rate", as_share(total.error_rate), ""),
+        ("Character error rate", as_share(total.error_rate), "bad" if is_misread else ""),
         ("Rejected images", f"{figures.rejected.total():,}", ""),
     ]

@@ -51,7 +51,8 @@ async def test_period_is_read_from_the_database_and_written_as_a_page(
 ) -> None:
     await store(mongo_settings, days_ago=0.1, score=0.2, text="Wikipcdia")
     await store(mongo_settings, days_ago=3, score=0.8, text="Wikipedia")
-    await store(mongo_settings, days_ago=30, score=0.1, text="old")
+    await store(mongo_settings, days_ago=30, score=0.1, text="old", annotation=None)
+    await store(mongo_settings, days_ago=2, score=0.5, text="unread", annotation=None)
     same = {"sha256": "ab" * 32}
     await store(mongo_settings, days_ago=4, score=0.5, text="unwritten", annotation=None, **same)
     await store(mongo_settings, days_ago=2, score=0.5, text="Wikipedia!", **same)
@@ -60,18 +61,17 @@ async def test_period_is_read_from_the_database_and_written_as_a_page(
     status, output = await asyncio.to_thread(report, "--json", "--html", str(page))
     assert status == 0
     told = json.loads(output)
-    assert told["predictions"] == 3
+    assert told["predictions"] == 4
     assert told["mean_score"] == pytest.approx(0.5)
     assert told["low_scores"] == 1
     assert told["character_error_rate"] == pytest.approx(2 / 27)
-    read = [example["prediction"] for example in told["worst"]]
-    assert read == ["Wikipcdia", "Wikipedia!", "Wikipedia"]
-    assert "Wikipcdia" in page.read_text()
+    assert [example["prediction"] for example in told["worst"]] == ["unread"]
+    assert "raw/unread.png" in page.read_text()
     assert "raw/old.png" not in page.read_text()
 
 
 async def test_table_names_the_worst(mongo_settings: MongoSettings) -> None:
-    await store(mongo_settings, days_ago=0.1, score=0.2, text="Wikipcdia")
+    await store(mongo_settings, days_ago=0.1, score=0.2, text="Wikipcdia", annotation=None)
     status, output = await asyncio.to_thread(report, "--since", "1d")
     assert status == 0
     assert "Wikipcdia" in output

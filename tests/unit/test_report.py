@@ -1,6 +1,7 @@
 """The quality report: figures from documents, and a page that strangers' texts cannot break."""
 
 import re
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 from typing_extensions import override
 
 from services.cli.report_figures import BINS, WORST, Figures
+from services.cli.report_images import to_thumbnail
 from services.cli.report_page import report_page
 from services.common.domain.image import ImageDocument
 from tests import factories
+from tests.support.images import line_image
 
 UNTIL = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SINCE = UNTIL - timedelta(days=7)
@@ -118,12 +121,11 @@ class Elements(HTMLParser):
         self.handlers += [n for n, _ in attrs if n.startswith("on")]
 
 
-@pytest.mark.parametrize("where", ["text", "model_version", "annotation", "source", "id", "code"])
+@pytest.mark.parametrize("where", ["text", "model_version", "source", "id", "code"])
 def test_texts_by_strangers_stay_texts(where: str) -> None:
     hostile: dict[str, Any] = {
         "text": {"text": HOSTILE},
         "model_version": {"model_version": HOSTILE},
-        "annotation": {"annotation": annotated(HOSTILE)},
         "source": {"sources": [{"url": HOSTILE}]},
         "id": {"_id": HOSTILE},
         "code": {},
@@ -158,6 +160,27 @@ def test_page_without_annotations_has_no_plot_of_errors() -> None:
 def test_page_of_an_empty_period_says_so() -> None:
     page = report_page(figures(), critical=0.5)
     assert "No prediction in this period." in page
+
+
+def test_high_error_rate_is_marked_and_a_good_score_beside_it_is_not() -> None:
+    page = report_page(
+        figures(document(0.9, text="xxx", annotation=annotated("abc"))), critical=0.5
+    )
+    assert 'class="number bad">100.0%' in page
+    assert 'class="number ">0.900' in page
+
+
+def test_judged_images_are_not_the_first_to_annotate() -> None:
+    judged = document(0.1, annotation=annotated("", "not_a_line"))
+    assert [each.score for each in figures(judged, document(0.2)).worst()] == [0.2]
+
+
+def test_page_shows_thumbnails_of_the_first_to_annotate() -> None:
+    counted = figures(document(0.1))
+    picture = f"data:image/jpeg;base64,{b64encode(to_thumbnail(line_image('a'))).decode()}"
+    page = report_page(counted, critical=0.5, thumbnails={counted.worst()[0].image: picture})
+    assert Elements(page).loaded == [picture]
+    assert len(picture) < 10_000
 
 
 def test_mean_under_the_threshold_is_marked() -> None:
