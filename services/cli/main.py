@@ -26,7 +26,17 @@ COMMANDS = (
         "evaluate",
         "report",
     ),
-    *("train", "reconcile", "repredict", "calibrate", "forget", "hosts", "doctor", "migrate"),
+    *(
+        "train",
+        "loop",
+        "reconcile",
+        "repredict",
+        "calibrate",
+        "forget",
+        "hosts",
+        "doctor",
+        "migrate",
+    ),
     *("pages", "parked", "models", "label-studio"),
 )
 """Each is a module of this package with a function of that name, or an ``app`` of several."""

@@ -1,0 +1,60 @@
+"""Rounds of ``docreco loop``: when they begin, and how they go on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from services.cli.errors import CommandError
+from services.cli.loop import STATE, begin, finish
+
+
+class Commands:
+    """Notes commands; those that are to fail return their status once."""
+
+    def __init__(self, **statuses: int) -> None:
+        self.statuses = statuses
+        self.called: list[str] = []
+
+    async def __call__(self, arguments: Sequence[str]) -> int:
+        name = arguments[1] if arguments[0] == "models" else arguments[0]
+        self.called.append(name)
+        return self.statuses.pop(name, 0)
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OCR_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+async def test_round_begins_with_enough_new_annotations(models: Path) -> None:
+    assert begin(models, 199, new=200) is None
+    first = begin(models, 200, new=200)
+    assert first is not None
+    assert first.base == "ppocrv6"
+    commands = Commands(check=1)  # not better: nothing failed
+
+    await finish(models, first, models / "sets", ["--collection", "letters"], commands)
+
+    assert commands.called == ["export", "train", "check"]
+    assert begin(models, 399, new=200) is None
+    assert begin(models, 400, new=200) is not None
+
+
+async def test_interrupted_round_goes_on_where_it_was(models: Path) -> None:
+    first = begin(models, 200, new=200)
+    assert first is not None
+    commands = Commands(train=4)
+    with pytest.raises(CommandError, match=r"docreco train .* failed \(4\)"):
+        await finish(models, first, models / "sets", [], commands)
+
+    again = begin(models, 0, new=200)
+    assert again == first
+    (models / again.name).mkdir()  # trained, but killed before that was noted
+    await finish(models, again, models / "sets", [], commands)
+    assert commands.called == ["export", "train", "check"]
+
+    (models / STATE).write_text("{")
+    with pytest.raises(CommandError, match="can't be read"):
+        begin(models, 200, new=200)
