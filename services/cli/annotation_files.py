@@ -9,6 +9,7 @@ from typing import IO
 from services.common.domain.errors import PermanentError
 from services.common.domain.tables.columns import (
     FILE_NAMES,
+    HASH_NAMES,
     KEY_NAMES,
     QUALITY_NAMES,
     URL_NAMES,
@@ -28,7 +29,7 @@ from services.common.domain.tables.table import (
 )
 
 WANTED = Wanted(
-    where=(*KEY_NAMES, *URL_NAMES, *FILE_NAMES),
+    where=(*KEY_NAMES, *URL_NAMES, *FILE_NAMES, *HASH_NAMES),
     quality=QUALITY_NAMES,
     needs_text=True,
     option="--{}-column",

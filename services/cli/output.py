@@ -24,7 +24,7 @@ from services.cli.errors import CommandError, ExitStatus, translate_errors
 
 WIDE = 4000
 """Width without line wrapping."""
-SHORTENED = "Keys are truncated; --wide, --csv and --json show them in full."
+SHORTENED = "--wide, --csv and --json show whole keys."
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that move the cursor, change the direction, end a line, or are unassigned

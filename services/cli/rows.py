@@ -50,15 +50,14 @@ class ImageRow(BaseModel):
 
     @property
     def short_image(self) -> str:
-        """``image`` with a truncated hash."""
-        return _HASH.sub(r"\1…", self.image)
+        """Its name; without one, the end of the key with a truncated hash."""
+        return _HASH.sub(r"\1…", self.label)
 
     @property
     def label(self) -> str:
         """Displayed name: the end of the source's path, or of the key."""
-        origin = self.name or self.image
-        if self.sources:
-            origin = self.sources[0].partition("?")[0]
+        url = self.sources[0].partition("?")[0] if self.sources else None
+        origin = self.name or url or self.image
         return origin.rstrip("/").rpartition("/")[2] or origin
 
 
@@ -101,7 +100,7 @@ def image_table(title: str, rows: Sequence[ImageRow], *, with_origin: bool = Tru
     columns = ["image", "prediction", "score", "annotation", "CER"]
     lines = [
         [
-            cell(row.image, short=row.short_image) if with_origin else cell(row.label),
+            cell(row.image, short=row.short_image) if with_origin else cell(row.short_image),
             cell(row.prediction),
             cell(row.score, "red" if (row.score or 0) < LOW_SCORE else "", form=".3f"),
             cell(row.annotation),

@@ -42,3 +42,9 @@ def test_value_in_json_that_is_no_text_is_told(tmp_path: Path) -> None:
 
     assert isinstance(problem, Problem)
     assert "not text" in problem.detail
+
+
+def test_hash_names_an_image_where_no_other_column_does(tmp_path: Path) -> None:
+    assert rows_of(tmp_path / "a.csv", "sha256,text\nab,one\n") == [Row(2, "ab", "one", None)]
+    named = rows_of(tmp_path / "b.csv", "sha256,text,file_name\nab,one,1.png\n")
+    assert named == [Row(2, "1.png", "one", None)]

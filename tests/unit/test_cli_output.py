@@ -192,7 +192,10 @@ def test_row_of_a_read_image_has_all_of_it() -> None:
     assert (row.prediction, row.score, row.annotation) == ("bonjour", 0.25, "bonsoir")
     assert row.cer == pytest.approx(2 / 7)
     assert row.label == "one.png"
-    assert row.short_image == "raw/fetched/ab/abababababab….png"
+    assert row.short_image == "one.png"
+    named = image_row(document(sources=[{"name": "lines/7.png", "collection": "c"}]))
+    assert named.short_image == "7.png"
+    assert image_row(document(sources=[])).short_image == "abababababab….png"
 
 
 def test_row_without_annotation_has_no_error_rate() -> None:
@@ -202,7 +205,7 @@ def test_row_without_annotation_has_no_error_rate() -> None:
 def test_row_of_an_upload_is_known_by_its_key() -> None:
     row = image_row(factories.document(_id="raw/scans/page 1.png"))
     assert row.label == "page 1.png"
-    assert row.short_image == "raw/scans/page 1.png"
+    assert row.short_image == "page 1.png"
     assert "(uploaded)" in rendered(image_table("t", [row]))
 
 

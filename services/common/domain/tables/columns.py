@@ -28,6 +28,7 @@ FILE_NAMES = (
     *("image", "img", "image_name", "img_name", "image_file", "image_id", "name", "fichier", "id"),
 )
 KEY_NAMES = ("key", "object", "_id")
+HASH_NAMES = ("sha256", "hash")
 TEXT_NAMES = (
     *("annotation", "text", "transcription", "transcript", "ground_truth", "gt", "gt_text"),
     *("label", "words", "word", "sentence", "utf8_string", "ocr_text", "texte"),
