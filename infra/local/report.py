@@ -166,7 +166,8 @@ def address_table(home: Home) -> RenderableType:
         ("MinIO console: upload an image to raw", ports.minio_console_port, "", minio),
         ("RabbitMQ management", ports.rabbitmq_management_port, "", rabbitmq),
         ("Prometheus", ports.prometheus_port, "", ""),
-        ("Alertmanager", ports.alertmanager_port, "", ""),
+        # Not its page, which Debian's package does not have
+        ("Alertmanager: alerts as JSON", ports.alertmanager_port, "/api/v2/alerts", ""),
         ("OCR API", ports.ocr_api_port, "/docs", ""),
         ("fetcher: submit a list", ports.fetcher_port, "/docs", ""),
     ]

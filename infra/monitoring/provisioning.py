@@ -14,7 +14,7 @@ from typing import Any, Literal
 import yaml
 
 from infra.monitoring.dashboards import quality
-from infra.monitoring.render import SOURCE
+from infra.monitoring.render import RUNBOOKS, SOURCE
 from infra.monitoring.rules import critical_threshold, rules
 
 DATASOURCE_UID = "prometheus"
@@ -230,7 +230,7 @@ def _blind_rule() -> Mapping[str, Any]:
         "annotations": {
             "summary": "Grafana cannot query Prometheus",
             "description": "Dashboards are empty, and alerts do not fire.",
-            "runbook_url": f"docs/monitoring.md#{BLIND.lower()}",
+            "runbook_url": f"{RUNBOOKS}/{BLIND.lower()}",
         },
     }
 

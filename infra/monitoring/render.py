@@ -11,6 +11,10 @@ from typing import Any
 import yaml
 
 SOURCE = Path(__file__).parents[2] / "prometheus"
+REVIEW = "127.0.0.1:8082"
+"""Address of the review service in the committed rules."""
+RUNBOOKS = f"http://{REVIEW}/alerts"
+"""Pages of alerts."""
 
 
 def write_prometheus(folder: Path, targets: Mapping[str, str]) -> Path:
@@ -29,7 +33,9 @@ def write_prometheus(folder: Path, targets: Mapping[str, str]) -> Path:
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir(parents=True)
     for path in sorted((SOURCE / "rules").glob("*.yml")):
-        _dump(_load(path), folder / "rules" / path.name)
+        review = targets.get("review", REVIEW)
+        text = path.read_text().replace(f"http://{REVIEW}/", f"http://{review}/")
+        _dump(yaml.safe_load(text), folder / "rules" / path.name)
     for job, address in targets.items():
         _dump([{"targets": [address]}], folder / "targets" / f"{job}.yml")
     return _dump(config, folder / "prometheus.yml")

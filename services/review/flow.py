@@ -199,7 +199,7 @@ def _troubles(now: Snapshot, mean: float | None) -> Iterator[Trouble]:
                 Kind.BAD if alert.labels.get("severity") == "critical" else Kind.WARN,
                 said.get("summary") or alert.name,
                 said.get("description", ""),
-                said.get("runbook_url", ""),
+                path=f"/alerts/{alert.name}",
             )
 
 

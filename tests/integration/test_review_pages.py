@@ -55,6 +55,11 @@ async def test_hostile_texts_are_only_text(review: Site, ada: Person) -> None:
     assert fields_of(pages[0])["id"] == image["_id"]
 
 
+async def test_alert_has_a_page_that_says_what_to_do(ada: Person) -> None:
+    assert "under the critical threshold" in await ada.see("/alerts/OcrMeanScoreCritical")
+    await ada.see("/alerts/unknown", status=404)
+
+
 async def test_hostile_addresses_are_refused_as_a_page(ada: Person) -> None:
     for path in (
         *("/image?id=", "/image?id=no/such", "/content?id=..%2f..%2fetc&etag=e", "/image", "/none"),

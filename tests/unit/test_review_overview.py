@@ -87,7 +87,7 @@ def test_troubles_name_the_command_that_mends_them() -> None:
             "Mean score of the newest images: 0.40, below 0.5",
             "/gallery?order=worst",
         ),
-        (Kind.WARN, "ImageAgeHigh", ""),
+        (Kind.WARN, "ImageAgeHigh", "/alerts/ImageAgeHigh"),
     ]
     assert troubles(snapshot(parked={"ocr.parked": 0}), 0.6) == []
 
