@@ -1,8 +1,10 @@
 """The default engine: the real model on lines that the tests draw."""
 
 import re
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from statistics import mean
 
 import pytest
 
@@ -10,6 +12,7 @@ from app.engines.base import Engine
 from app.engines.loading import load_engine
 from app.images import decode
 from tests.support.images import line_image, odd_images, readable_images
+from tests.support.samples import sample_lines
 
 MAX_PIXELS = 25_000_000
 
@@ -51,6 +54,16 @@ def test_threads_that_share_the_engine_read_what_one_thread_reads(engine: Engine
 
     assert together == alone * 8
     assert [reading.text for reading in alone] == texts
+
+
+def test_scores_tell_which_samples_are_read_rightly(engine: Engine) -> None:
+    scores = defaultdict(list)
+    for pixels, text in sample_lines():
+        reading = engine.read(pixels)
+        scores[reading.text == text].append(reading.score)
+
+    assert mean(scores[True]) > 0.6
+    assert mean(scores[False]) < 0.2
 
 
 def test_version_names_weights_package_runtime_and_precision(engine: Engine) -> None:
