@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from services.common.adapters.prometheus import Alert
 from services.common.adapters.rabbitmq.retry_policy import (
     FETCH_QUEUES,
     OCR_QUEUES,
@@ -18,6 +19,7 @@ DOCTOR = "docreco doctor"
 EXPORT = "docreco export --format hf --only-annotated --out dataset"
 OURS = frozenset({"MessagesParked", "TargetDown", "TargetMissing"})
 """Alerts of what is shown without them."""
+SHOWN_HOSTS = 3
 PARKED = {
     OCR_QUEUES.parked: ("Images", "docreco parked list"),
     FETCH_QUEUES.parked: ("Fetches", "docreco parked list --queue fetch"),
@@ -105,7 +107,7 @@ def _lists(now: Snapshot, monitoring: Monitoring) -> Iterator[Stage]:
             _notes(
                 (_sum(lists, "queued"), "waiting", Kind.BUSY, "/batches"),
                 (_sum(lists, "failed"), "failed", Kind.WARN, "/batches"),
-                (len(now.hosts or ()), "hosts paused", Kind.WARN, ""),
+                (len(now.hosts or ()), "hosts paused", Kind.WARN, "#wrong"),
                 (monitoring.fetched_per_minute, "a minute", Kind.PLAIN, ""),
             )
         ),
@@ -176,31 +178,43 @@ def troubles(now: Snapshot, mean: float | None) -> list[Trouble]:
         now: The figures.
         mean: Mean score of the newest images.
     """
-    return sorted(_troubles(now, mean), key=lambda each: each.kind is not Kind.BAD)
+    monitoring = now.monitoring or Monitoring()
+    found = [*_away(now, monitoring), *_stopped(now), *_quality(monitoring, mean)]
+    alerts = (_alert(each) for each in monitoring.alerts if each.name not in OURS)
+    return sorted([*found, *alerts], key=lambda each: each.kind is not Kind.BAD)
 
 
-def _troubles(now: Snapshot, mean: float | None) -> Iterator[Trouble]:
+def _away(now: Snapshot, monitoring: Monitoring) -> Iterator[Trouble]:
     for name, reason in now.away.items():
         yield Trouble(Kind.BAD, f"{name} does not answer", reason, DOCTOR)
-    monitoring = now.monitoring or Monitoring()
     for name in monitoring.down:
         yield Trouble(Kind.BAD, f"{name} does not answer Prometheus", command=DOCTOR)
+
+
+def _stopped(now: Snapshot) -> Iterator[Trouble]:
     for queue, count in parked(now).items():
         if count and queue in PARKED:
             what, command = PARKED[queue]
             yield Trouble(Kind.BAD, f"{what} that failed for good: {count:,} parked", "", command)
+    if now.hosts:
+        named = ", ".join(f"{each.host} ({each.reason})" for each in now.hosts[:SHOWN_HOSTS])
+        yield Trouble(Kind.WARN, f"Paused hosts: {len(now.hosts)}", named, "docreco hosts")
+
+
+def _quality(monitoring: Monitoring, mean: float | None) -> Iterator[Trouble]:
     if mean is not None and monitoring.threshold is not None and mean < monitoring.threshold:
         what = f"Mean score of the newest images: {mean:.2f}, below {monitoring.threshold:g}"
         yield Trouble(Kind.BAD, what, path="/gallery?order=worst")
-    for alert in monitoring.alerts:
-        if alert.name not in OURS:
-            said = alert.annotations
-            yield Trouble(
-                Kind.BAD if alert.labels.get("severity") == "critical" else Kind.WARN,
-                said.get("summary") or alert.name,
-                said.get("description", ""),
-                path=f"/alerts/{alert.name}",
-            )
+
+
+def _alert(alert: Alert) -> Trouble:
+    said, is_critical = alert.annotations, alert.labels.get("severity") == "critical"
+    return Trouble(
+        Kind.BAD if is_critical else Kind.WARN,
+        said.get("summary") or alert.name,
+        said.get("description", ""),
+        path=f"/alerts/{alert.name}",
+    )
 
 
 def _waiting(monitoring: Monitoring, queues: Queues) -> int | None:

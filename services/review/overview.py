@@ -129,22 +129,28 @@ class Renewed(Generic[T]):
     The cost is bounded: one question at a time, and a pause after each.
 
     Args:
-        ask: The question; it raises no error of this project.
+        question: Asks; it raises no error of this project.
     """
 
-    def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
-        self._ask = ask
+    def __init__(self, question: Callable[[], Awaitable[T]]) -> None:
+        self._question = question
         self._fresh_until = 0.0
         self._task: asyncio.Task[None] | None = None
         self.last: T | None = None
 
-    async def look(self, *, patience: float = PATIENCE_SECONDS) -> T | None:
-        """Return a fresh answer, else the last one; None if the first one takes long."""
+    def ask(self) -> T | None:
+        """Ask if the last answer is old; return that one at once."""
         is_asking = self._task is not None and not self._task.done()
         if not is_asking and monotonic() >= self._fresh_until:
             self._task = asyncio.create_task(self._renew())
+        return self.last
+
+    async def look(self) -> T | None:
+        """Return a fresh answer, else the last one; None if the first one takes long."""
+        self.ask()
         if self._task is not None and not self._task.done():
-            await asyncio.wait({self._task}, timeout=patience if self.last else FIRST_SECONDS)
+            seconds = PATIENCE_SECONDS if self.last else FIRST_SECONDS
+            await asyncio.wait({self._task}, timeout=seconds)
         return self.last
 
     async def close(self) -> None:
@@ -156,7 +162,7 @@ class Renewed(Generic[T]):
     async def _renew(self) -> None:
         begun = monotonic()
         try:
-            self.last = await self._ask()
+            self.last = await self._question()
         except Exception:
             # A foreign document must not stop the page
             log.exception("figures of the overview failed")
@@ -184,9 +190,9 @@ class Overview:
             return replace(state, away={"MongoDB": counted, **state.away})
         return replace(state, images=counted)
 
-    async def batch_names(self) -> dict[str, str]:
-        """Return the names of the newest batches, which may be some minutes old."""
-        state = await self._state.look(patience=0)
+    def batch_names(self) -> dict[str, str]:
+        """Return the names of the newest batches by the last answer, without waiting."""
+        state = self._state.ask()
         return state.batch_names if state else {}
 
     async def close(self) -> None:
@@ -199,6 +205,7 @@ class Overview:
 async def open_overview(sources: Sources) -> AsyncIterator[Overview]:
     """Make an overview for an ``async with`` block."""
     overview = Overview(sources)
+    overview.batch_names()
     try:
         yield overview
     finally:

@@ -35,6 +35,7 @@ BUCKETS = {"bucket": DATABASE, "submitted_bucket": f"{DATABASE}-submitted"}
 TOGETHER = 500
 BATCHES = 100
 PATHS = (
+    "/",
     *("/queue", "/queue?mode=random", "/queue?host=host-7.example", "/queue?batch=b3"),
     *("/queue?mode=disagreement", "/queue?mode=disagreement&batch=b5"),
     "/queue?mode=disagreement&batch=b3",  # where no image is wanted

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.common.adapters.prometheus import Alert, Series
-from services.common.domain.fetcher_answers import BatchPage
+from services.common.domain.fetcher_answers import BatchPage, DelayedHost
 from services.common.domain.image import ImageDocument
 from services.quality.annotated import Image
 from services.quality.tally import Tally
@@ -77,7 +77,9 @@ def test_troubles_name_the_command_that_mends_them() -> None:
     ]
     monitoring = Monitoring(down=["consumer"], queues=QUEUES, threshold=0.5, alerts=alerts)
 
-    found = troubles(snapshot(monitoring=monitoring), 0.4)
+    hosts = [DelayedHost(host="slow.test", reason="retry_after", until=NOW)]
+
+    found = troubles(snapshot(monitoring=monitoring, hosts=hosts), 0.4)
 
     assert [(each.kind, each.what, each.command or each.path) for each in found] == [
         (Kind.BAD, "consumer does not answer Prometheus", "docreco doctor"),
@@ -87,6 +89,7 @@ def test_troubles_name_the_command_that_mends_them() -> None:
             "Mean score of the newest images: 0.40, below 0.5",
             "/gallery?order=worst",
         ),
+        (Kind.WARN, "Paused hosts: 1", "docreco hosts"),
         (Kind.WARN, "ImageAgeHigh", "/alerts/ImageAgeHigh"),
     ]
     assert troubles(snapshot(parked={"ocr.parked": 0}), 0.6) == []

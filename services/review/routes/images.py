@@ -45,7 +45,7 @@ router = APIRouter()
 async def gallery_page(parts: Of, me: Me, filters: Annotated[Filters, Query()]) -> Response:
     """Show images that match the filters."""
     page = await find_page(parts.images, filters)
-    figures, names = parts.quality.figures, await parts.overview.batch_names()
+    figures, names = parts.quality.figures, parts.overview.batch_names()
     return parts.pages.page(
         "gallery",
         me,
@@ -62,7 +62,7 @@ async def image_page(parts: Of, me: Me, id: ImageId, said: str = "") -> Response
     """Show an image's details."""
     document = await _document(parts, id)
     message = {"saved": "Saved.", "unchanged": "It is unchanged."}.get(said, "")
-    return await _page(parts, me, document, message)
+    return _page(parts, me, document, message)
 
 
 @router.get("/content")
@@ -99,7 +99,7 @@ async def correct(parts: Of, me: Me, form: Posted) -> Response:
         said = to_annotation(text, quality, by=me.name)
     except UnacceptableAnnotationError as error:
         message = f"Not saved: {error}."
-        return await _page(parts, me, document, message, status=422)
+        return _page(parts, me, document, message, status=422)
     etag = text_of(form, "etag")
     outcome = await parts.images.annotate(
         image, said, overwrite=True, etag=etag, shown=shown_in(form)
@@ -132,10 +132,10 @@ async def forget(parts: Of, me: Me, form: Posted) -> Response:
     found = await forgetting.with_submitted(document.key, targets)
     report = await forgetting.forget(found, wait_seconds=PROOF_SECONDS)
     left = await _document(parts, document.id)
-    return await _page(parts, me, left, proofs=report.proofs)
+    return _page(parts, me, left, proofs=report.proofs)
 
 
-async def _page(
+def _page(
     parts: Parts,
     me: Session,
     image: ImageDocument,
@@ -144,7 +144,7 @@ async def _page(
     status: int = 200,
     proofs: Sequence[Mapping[str, Any]] | None = None,
 ) -> Response:
-    names = await parts.overview.batch_names()
+    names = parts.overview.batch_names()
     return parts.pages.page(
         "image", me, status=status, image=image, message=message, proofs=proofs, names=names
     )

@@ -15,6 +15,6 @@ router = APIRouter()
 async def quality_page(parts: Of, me: Me, form: Annotated[Limits, Query()]) -> Response:
     """Show the figures of the last count, of all images or of a collection or batch."""
     counted = parts.quality.figures
-    names = await parts.overview.batch_names()
+    names = parts.overview.batch_names()
     figures, offered = counted and counted.of(form), choices(counted, form, names)
     return parts.pages.page("quality", me, figures=figures, form=form, choices=offered)

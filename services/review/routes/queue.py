@@ -149,7 +149,7 @@ def _page(
         me,
         task=task,
         form=form,
-        choices=choices(parts.quality.figures, form),
+        choices=choices(parts.quality.figures, form, parts.overview.batch_names()),
         done=done,
         reasons=[SENTENCES[each] for each in reasons],
         offered=_offered(task.now) if task.now else [],
