@@ -71,8 +71,13 @@ class Trouble:
     """Page that shows it."""
 
 
-def stages(now: Snapshot) -> list[Stage]:
-    """Return the stages in order; pages only where there are any."""
+def stages(now: Snapshot, suspects: int | None = None) -> list[Stage]:
+    """Return the stages in order; pages only where there are any.
+
+    Args:
+        now: The figures.
+        suspects: Number of labels that may be wrong; None: unknown.
+    """
     monitoring = now.monitoring or Monitoring()
     pages = _pages(now, monitoring)
     has_pages = bool(pages.count or pages.notes)
@@ -80,7 +85,7 @@ def stages(now: Snapshot) -> list[Stage]:
         *_lists(now, monitoring),
         *([pages] if has_pages else []),
         _stored(now, monitoring),
-        *_images(now, monitoring),
+        *_images(now, monitoring, suspects),
     ]
 
 
@@ -138,7 +143,7 @@ def _stored(now: Snapshot, monitoring: Monitoring) -> Stage:
     return Stage("Stored", known, "images", "/gallery", tuple(notes))
 
 
-def _images(now: Snapshot, monitoring: Monitoring) -> Iterator[Stage]:
+def _images(now: Snapshot, monitoring: Monitoring, suspects: int | None) -> Iterator[Stage]:
     counts = now.images
     read = counts.read if counts else None
     annotated = counts.annotated if counts else None
@@ -152,6 +157,7 @@ def _images(now: Snapshot, monitoring: Monitoring) -> Iterator[Stage]:
     notes = _notes(
         (counts.read - counts.annotated if counts else None, "left", Kind.BUSY, "/queue"),
         (counts.annotated - counts.with_text if counts else None, "without a text", Kind.PLAIN, ""),
+        (suspects, "suspect labels", Kind.WARN, "/suspects"),
     )
     yield Stage("Annotated", annotated, "images", "/gallery?annotated=yes", tuple(notes))
     yield Stage("To export", with_text, "with a text", "/gallery?annotated=ok")

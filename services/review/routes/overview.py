@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Response
 
+from services.common.domain.image_filter import NO_LIMITS
 from services.review.access import Me, Of
 from services.review.chart import height_of, lines
 from services.review.flow import EXPORT, stages, troubles
@@ -16,13 +17,15 @@ async def overview_page(parts: Of, me: Me) -> Response:
     """Show the flow of images, what is wrong with it, and how well they are read."""
     now = await parts.overview.look()
     figures = parts.quality.figures
+    labels = parts.queue.suspects
+    suspects = len(labels.ids(NO_LIMITS)) if labels.is_ready else None
     steps = figures.by_time() if figures else []
     threshold = now.monitoring.threshold if now and now.monitoring else None
     return parts.pages.page(
         "overview",
         me,
         now=now,
-        stages=stages(now) if now else [],
+        stages=stages(now, suspects) if now else [],
         troubles=troubles(now, figures.newest_mean if figures else None) if now else [],
         batches=now.lists.batches[:SHOWN_BATCHES] if now and now.lists else [],
         figures=figures,
