@@ -153,11 +153,11 @@ def _images(now: Snapshot, monitoring: Monitoring, suspects: int | None) -> Iter
         (monitoring.queues.get(REPREDICT_QUEUES.work), "to be read again", Kind.BUSY, ""),
         (monitoring.read_per_minute, "a minute", Kind.PLAIN, ""),
     )
-    yield Stage("Read", read, "predictions", "/gallery?status=predicted", tuple(notes))
+    yield Stage("Read", read, "images", "/gallery?status=predicted", tuple(notes))
     notes = _notes(
         (counts.read - counts.annotated if counts else None, "left", Kind.BUSY, "/queue"),
         (counts.annotated - counts.with_text if counts else None, "without a text", Kind.PLAIN, ""),
-        (suspects, "suspect labels", Kind.WARN, "/suspects"),
+        (suspects, "suspect", Kind.WARN, "/suspects"),
     )
     yield Stage("Annotated", annotated, "images", "/gallery?annotated=yes", tuple(notes))
     yield Stage("To export", with_text, "with a text", "/gallery?annotated=ok")

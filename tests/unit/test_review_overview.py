@@ -53,7 +53,7 @@ def test_stages_count_what_passed_waits_and_failed() -> None:
         "Pages": (7, ["3 waiting"]),
         "Stored": (1211, ["7 waiting to be read", "1 parked"]),
         "Read": (1200, ["3 rejected"]),
-        "Annotated": (40, ["1,160 left", "10 without a text", "6 suspect labels"]),
+        "Annotated": (40, ["1,160 left", "10 without a text", "6 suspect"]),
         "To export": (30, []),
     }
 
