@@ -29,6 +29,7 @@ class Sample:
     image: str
     """``bucket/key``."""
     host: str
+    """Host of its first URL; without one, its collection."""
     reference: str
     hypothesis: str
     score: float
@@ -140,11 +141,12 @@ def _sample(image: Image, reading: Reading | None) -> Sample | None:
         return None
     document, reference = image.document, image.reference or ""
     hypothesis, errors = hypothesis_of(reading.text, reference=reference)
-    hosts = hosts_of(document.sources)
+    collections = (each.collection for each in document.sources if each.collection)
+    origins = [*hosts_of(document.sources), *collections, UPLOADED]
     wrong_words, words = word_errors(reference=reference, hypothesis=hypothesis)
     return Sample(
         image=document.id,
-        host=hosts[0] if hosts else UPLOADED,
+        host=origins[0],
         reference=reference,
         hypothesis=hypothesis,
         score=reading.score,

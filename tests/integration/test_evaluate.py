@@ -44,13 +44,14 @@ async def collected(
         yield collected
 
 
-@pytest.mark.usefixtures("collected")
-async def test_last_predictions_are_measured() -> None:
+async def test_last_predictions_are_measured(collected: Collected) -> None:
+    await collected.set("two words.png", sources=[{"kind": "upload", "collection": "letters"}])
     told = (await answer("evaluate"))["models"]["last predictions"]
     assert told["images"] == 4
     assert told["cer"]["value"] == pytest.approx(1 / 30)
     assert told["exact"]["value"] == 0.75
     assert told["by_host"]["b.example"]["exact"] == 1
+    assert told["by_host"]["letters"]["images"] == 1
 
 
 async def test_accepted_texts_are_left_out_where_asked(collected: Collected) -> None:
