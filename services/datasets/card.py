@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -49,7 +49,7 @@ def data_card(manifest: Manifest, plan: Plan) -> str:
     )
     environment.filters |= {"code": as_code, "yaml": as_yaml}
     licences = plan.counts("licence")
-    collections = plan.counts("collection", most=SHOWN_HOSTS)
+    collections = plan.collections(SHOWN_HOSTS)
     pattern = _PATTERNS.get(manifest.query.format)
     return environment.get_template("card.md.j2").render(
         manifest=manifest,
@@ -57,7 +57,7 @@ def data_card(manifest: Manifest, plan: Plan) -> str:
         filter=to_query(filter_of(manifest.query)),
         paths={name: pattern.format(name) for name in manifest.splits} if pattern else {},
         origins=plan.counts("origin"),
-        title=manifest.query.title or _title(collections),
+        title=manifest.query.title or _title({name for name, _, _ in collections}),
         size=_size(manifest.images),
         licences=licences,
         hub_licences=list(dict.fromkeys(map(_hub_licence, licences))),
@@ -73,9 +73,9 @@ def data_card(manifest: Manifest, plan: Plan) -> str:
     )
 
 
-def _title(collections: Mapping[str, int]) -> str:
+def _title(collections: AbstractSet[str]) -> str:
     """Return the default title of a data set."""
-    names = ", ".join(collections) if len(collections) <= MOST_NAMES else ""
+    names = ", ".join(sorted(collections)) if len(collections) <= MOST_NAMES else ""
     return f"Lines of text with their labels{f': {names}' if names else ''}"
 
 

@@ -128,6 +128,15 @@ class Plan:
         )
         return {str(value): int(count) for value, count in rows}
 
+    def collections(self, most: int) -> list[tuple[str, str, int]]:
+        """Return the collections and licences with most images, and their numbers of images."""
+        rows = self._connection.execute(
+            "SELECT collection, licence, count(*) FROM records WHERE state = ?"
+            " AND collection IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT ?",
+            (EXPORTED, most),
+        )
+        return rows.fetchall()
+
     def groups(self) -> tuple[int, int]:
         """Return the number of groups, and of those with images in more than one split."""
         parts = self._connection.execute(

@@ -354,6 +354,7 @@ async def test_groups_in_two_splits_are_counted(
     assert (told["groups"], told["groups_in_several_splits"]) == (2, several)
     card = (out / "README.md").read_text()
     assert why in card
+    assert "| `c` | `unknown` | 16 |" in card
     assert f"2 groups of images that belong together; **{several}** of them" in card
 
 
