@@ -16,6 +16,7 @@ from services.cli.fetcher import open_fetcher
 from services.cli.folder import files_of, packed
 from services.cli.options import ColumnOfTexts, ColumnOfUrls, Encoding, tabular
 from services.cli.output import Output, Table, cell, plain, run
+from services.cli.parquet_folder import merged, parquet_files
 from services.cli.reading import render_reading
 from services.cli.settings import CliSettings
 from services.cli.watch import watch_batch
@@ -173,6 +174,14 @@ async def send(
         return await fetcher.submit_url(source, request=request, idempotency_key=idempotency_key)
     if (folder := await asyncio.to_thread(_folder, source)) is not None:
         name, files = folder
+        if tables := parquet_files(files):
+            with merged(tables) as content:
+                return await fetcher.submit_file(
+                    content,
+                    file_name=f"{name}.parquet",
+                    request=request,
+                    idempotency_key=idempotency_key,
+                )
         return await fetcher.submit_file(
             packed(files),
             file_name=f"{name}.tar",

@@ -60,7 +60,7 @@ async def stored_in(store: ObjectStore) -> dict[str, Provenance]:
 
 def submittable(out: Path, layout: Format, *, packed: bool) -> list[Path]:
     """Return what to submit of an export: all of it, or its Parquet files with images."""
-    if layout is Format.PARQUET:
+    if layout is Format.PARQUET and packed:
         return sorted((out / "data").iterdir())
     return [Path(shutil.make_archive(str(out), "zip", out)) if packed else out]
 

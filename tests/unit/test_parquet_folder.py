@@ -1,0 +1,42 @@
+"""Folders of Parquet files are sent as one file."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from services.cli.errors import CommandError
+from services.cli.parquet_folder import merged, parquet_files
+
+
+def write(path: Path, **columns: list[str]) -> Path:
+    parquet.write_table(pa.table(columns), path)
+    return path
+
+
+def test_files_of_a_data_set_are_one_with_their_splits(tmp_path: Path) -> None:
+    paths = [
+        write(tmp_path / "test-00000-of-00001.parquet", url=["c"], text=["3"]),
+        write(tmp_path / "train-00000-of-00002.parquet", url=["a"], text=["1"]),
+        write(tmp_path / "train-00001-of-00002.parquet", text=["2"], url=["b"]),
+    ]
+    with merged(paths) as file:
+        rows = parquet.read_table(file).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        ("c", "3", "test"),
+        ("a", "1", "train"),
+        ("b", "2", "train"),
+    ]
+
+
+def test_file_with_other_columns_is_named(tmp_path: Path) -> None:
+    paths = [write(tmp_path / "a.parquet", url=["a"]), write(tmp_path / "b.parquet", link=["b"])]
+    with pytest.raises(CommandError, match=r"b\.parquet"), merged(paths):
+        pass
+
+
+def test_folder_with_images_is_no_folder_of_parquet_files() -> None:
+    tables = {"a.parquet": Path("a.parquet"), "README.md": Path("README.md")}
+    assert parquet_files(tables) == [Path("a.parquet")]
+    assert parquet_files(tables | {"1.png": Path("1.png")}) == []
