@@ -43,7 +43,7 @@ class Mode(StrEnum):
 
 
 @dataclass(frozen=True)
-class Wish:
+class QueueFilter:
     """Filter of the queue."""
 
     mode: Mode = Mode.WORST
@@ -81,12 +81,12 @@ class Queue:
     suspects: SuspectList
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def task(self, session: Session, wish: Wish, *expected: str) -> Task:
+    async def task(self, session: Session, wanted: QueueFilter, *expected: str) -> Task:
         """Return the current and the next image of a person.
 
         Args:
             session: Id of the session.
-            wish: The filter.
+            wanted: The filter.
             expected: Preferred images, if available.
 
         Raises:
@@ -95,7 +95,7 @@ class Queue:
         got: dict[str, ImageDocument] = {}
 
         async def is_enough(image: str) -> bool:
-            if image not in got and (document := await self._take(image, session, wish)):
+            if image not in got and (document := await self._take(image, session, wanted)):
                 got[image] = document
             return len(got) == 2
 
@@ -104,10 +104,10 @@ class Queue:
                 return _to_task(got)
         async with self.turns:
             taken = await self.leases.taken(session.id)
-            search = self._suspects if wish.mode is Mode.SUSPECTS else self._candidates
-            async for found in search(wish, taken):
+            search = self._suspects if wanted.mode is Mode.SUSPECTS else self._candidates
+            async for found in search(wanted, taken):
                 if isinstance(found, Cursor):
-                    is_random = wish.mode is Mode.RANDOM
+                    is_random = wanted.mode is Mode.RANDOM
                     return _to_task(got, is_cut=True, after=None if is_random else found)
                 if await is_enough(found):
                     break
@@ -203,46 +203,52 @@ class Queue:
                 return last.image
         return None
 
-    async def left(self, wish: Wish) -> int | None:
+    async def left(self, wanted: QueueFilter) -> int | None:
         """Count the images that are left, up to ``MOST_LEFT``; None: unknown.
 
         Raises:
             DatabaseUnavailableError: MongoDB does not answer.
         """
-        if wish.mode is Mode.SUSPECTS:
-            return len(self.suspects.ids(wish.limits, wish.host))
-        if wish.mode is Mode.DISAGREEMENT:
+        if wanted.mode is Mode.SUSPECTS:
+            return len(self.suspects.ids(wanted.limits, wanted.host))
+        if wanted.mode is Mode.DISAGREEMENT:
             return None
-        return await self.images.count(_where(wish), most=MOST_LEFT)
+        return await self.images.count(_where(wanted), most=MOST_LEFT)
 
-    async def _take(self, image: str, session: Session, wish: Wish) -> ImageDocument | None:
+    async def _take(
+        self, image: str, session: Session, wanted: QueueFilter
+    ) -> ImageDocument | None:
         """Lease an image to this session, if it is still one of those that are wanted."""
         if not await self.leases.take(image, session.id):
             return None
         # Read after the lease: the last holder may have annotated it
         document = await self.images.get(image)
-        if document is None or not self._is_wanted(document, wish):
+        if document is None or not self._is_wanted(document, wanted):
             self.suspects.discard(image)
             await self.leases.release(image, session.id)
             return None
         return document
 
-    def _is_wanted(self, document: ImageDocument, wish: Wish) -> bool:
-        if wish.mode is Mode.SUSPECTS:
+    def _is_wanted(self, document: ImageDocument, wanted: QueueFilter) -> bool:
+        if wanted.mode is Mode.SUSPECTS:
             return document.status == "predicted" and bool(self.suspects.reasons(document))
         return is_open(document)
 
-    async def _suspects(self, wish: Wish, taken: set[str]) -> AsyncIterator[str | Cursor]:
-        for image in self.suspects.ids(wish.limits, wish.host):
+    async def _suspects(self, wanted: QueueFilter, taken: set[str]) -> AsyncIterator[str | Cursor]:
+        for image in self.suspects.ids(wanted.limits, wanted.host):
             if image not in taken:
                 yield image
 
-    async def _candidates(self, wish: Wish, taken: set[str]) -> AsyncIterator[str | Cursor]:
+    async def _candidates(
+        self, wanted: QueueFilter, taken: set[str]
+    ) -> AsyncIterator[str | Cursor]:
         """Yield images, and finally the cursor if the search timed out."""
-        deadline, after = monotonic() + SEARCH_SECONDS, wish.after
-        for key in sort_keys(wish.mode):
+        deadline, after = monotonic() + SEARCH_SECONDS, wanted.after
+        for key in sort_keys(wanted.mode):
             fields = {key.field: 1}
-            async for page in paginate(self.images, _where(wish), key, after=after, fields=fields):
+            async for page in paginate(
+                self.images, _where(wanted), key, after=after, fields=fields
+            ):
                 for document in page.documents:
                     if document.id not in taken:
                         yield document.id
@@ -277,6 +283,6 @@ def sort_keys(mode: Mode) -> list[SortKey]:
     return [by_disagreement() if mode is Mode.DISAGREEMENT else by_score()]
 
 
-def _where(wish: Wish) -> ImageFilter:
-    host = wish.host or None
-    return ImageFilter(wish.limits, status=("predicted",), annotated=False, host=host)
+def _where(wanted: QueueFilter) -> ImageFilter:
+    host = wanted.host or None
+    return ImageFilter(wanted.limits, status=("predicted",), annotated=False, host=host)

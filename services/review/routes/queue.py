@@ -22,7 +22,7 @@ from services.quality.suspects import SENTENCES
 from services.review.access import Me, Of, Parts, Posted, shown_in, text_of
 from services.review.gallery import Form, decode, encode
 from services.review.quality import choices
-from services.review.queue import MOST_LEFT, Mode, Task, Wish, sort_keys
+from services.review.queue import MOST_LEFT, Mode, QueueFilter, Task, sort_keys
 from services.review.sessions import Session
 
 KEEP_AFTER = 0.375
@@ -57,13 +57,13 @@ ANSWERED = "answered"
 """Event on which a page renews the progress."""
 
 
-class WishForm(Form):
+class FilterForm(Form):
     """Filter of the queue in the address."""
 
     mode: Mode = Mode.WORST
 
     @property
-    def wish(self) -> Wish:
+    def wanted(self) -> QueueFilter:
         """Convert it for the queue.
 
         Raises:
@@ -71,7 +71,7 @@ class WishForm(Form):
         """
         is_given = self.cursor and self.mode is not Mode.RANDOM
         after = decode(self.cursor, sort_keys(self.mode)[0]) if is_given else None
-        return Wish(self.mode, self, self.host, after)
+        return QueueFilter(self.mode, self, self.host, after)
 
 
 @router.get("/suspects")
@@ -81,16 +81,16 @@ async def suspects_page(_: Me) -> Response:
 
 
 @router.get("/queue")
-async def queue_page(parts: Of, me: Me, form: Annotated[WishForm, Query()]) -> Response:
+async def queue_page(parts: Of, me: Me, form: Annotated[FilterForm, Query()]) -> Response:
     """Show the first image of the queue."""
-    task = await parts.queue.task(me, form.wish)
+    task = await parts.queue.task(me, form.wanted)
     return _page("queue", parts, me, task=task, form=form)
 
 
 @router.get("/queue/progress")
-async def progress(parts: Of, me: Me, form: Annotated[WishForm, Query()]) -> Response:
+async def progress(parts: Of, me: Me, form: Annotated[FilterForm, Query()]) -> Response:
     """Show how many images are done, by whom, and left."""
-    done, left = await parts.queue.leases.progress(me.name), await parts.queue.left(form.wish)
+    done, left = await parts.queue.leases.progress(me.name), await parts.queue.left(form.wanted)
     return parts.pages.page("progress", me, progress=done, left=left, most=MOST_LEFT)
 
 
@@ -103,11 +103,11 @@ async def keep(parts: Of, me: Me, form: Posted) -> None:
 @router.post("/queue/answer")
 async def answer(request: Request, parts: Of, me: Me, posted: Posted) -> Response:
     """Perform an action, and show the next image."""
-    said = {name: each for name in WishForm.model_fields if (each := text_of(posted, name))}
-    form = WishForm.model_validate(said | {"where": posted.getlist("where")})
-    wish = form.wish
+    said = {name: each for name in FilterForm.model_fields if (each := text_of(posted, name))}
+    form = FilterForm.model_validate(said | {"where": posted.getlist("where")})
+    wanted = form.wanted
     done = await _act(parts, me, posted)
-    task = await parts.queue.task(me, wish, *filter(None, done.expected))
+    task = await parts.queue.task(me, wanted, *filter(None, done.expected))
     if "hx-request" not in request.headers:
         address = f"/queue?{urlencode(form.parameters(form.cursor))}"
         return RedirectResponse(address, status_code=303)
@@ -140,7 +140,7 @@ def _page(
     me: Session,
     *,
     task: Task,
-    form: WishForm,
+    form: FilterForm,
     done: Done | None = None,
 ) -> Response:
     reasons = parts.queue.suspects.reasons(task.now) if task.now else []
