@@ -164,16 +164,13 @@ def _offered(document: ImageDocument) -> list[Offered]:
     """Return what models have read in an image and people have typed, each text once."""
     notes = (*reversed(document.annotation_history), document.annotation)
     origins = [
-        *(
-            (as_typed(each.text), f"{each.model}, score {each.score:.3f}")
-            for each in document.readings
-        ),
-        *(
-            (each.text, f"typed by {each.by}{', undone' if each.undone_at else ''}")
-            for each in notes
-            if each and each.text and not each.bytes_replaced_at
-        ),
+        (as_typed(each.text), f"{each.model}, score {each.score:.3f}") for each in document.readings
     ]
+    for each in notes:
+        if each and each.text and not each.bytes_replaced_at:
+            how = "given" if each.came_with_list else "typed"
+            undone = ", undone" if each.undone_at else ""
+            origins.append((each.text, f"{how} by {each.by}{undone}"))
     first = dict(reversed(origins))
     texts = dict.fromkeys(text for text, _ in origins)
     keys = [*READING_KEYS, *[""] * len(texts)]

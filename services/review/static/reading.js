@@ -117,13 +117,16 @@ document.addEventListener("input", (event) => {
   localStorage.setItem(draftOf(event.target), event.target.value);
 });
 let sent = null;
+// Its id is no property: the form has an input of that name
+const isAnswer = (form) => form.matches("#answer");
 document.addEventListener("htmx:configRequest", (event) => {
   const field = input();
-  if (event.target.id !== "answer" || !field) return;
+  if (!isAnswer(event.target) || !field) return;
   sent = { draft: draftOf(field), text: event.detail.parameters.action === "save" ? field.value : null };
 });
-document.addEventListener("htmx:afterOnLoad", (event) => {
-  if (event.target.id !== "answer" || sent === null) return;
+// Before the swap: afterwards the form is no longer there to tell
+document.addEventListener("htmx:beforeOnLoad", (event) => {
+  if (!isAnswer(event.target) || sent === null || event.detail.xhr.status >= 400) return;
   localStorage.removeItem(sent.draft);
   if (sent.text) sessionStorage.setItem("last", sent.text);
   sent = null;
