@@ -20,6 +20,7 @@ from services.common.domain.records import Quality
 from services.common.runtime.problems import ProblemError
 from services.erasure.forgetting import Forgetting
 from services.erasure.removal import find_targets
+from services.quality.suspects import SENTENCES
 from services.review.access import Me, Of, Parts, Posted, shown_in, text_of
 from services.review.gallery import Filters, find_page
 from services.review.metrics import ANNOTATIONS
@@ -144,9 +145,15 @@ def _page(
     status: int = 200,
     proofs: Sequence[Mapping[str, Any]] | None = None,
 ) -> Response:
-    names = parts.overview.batch_names()
     return parts.pages.page(
-        "image", me, status=status, image=image, message=message, proofs=proofs, names=names
+        "image",
+        me,
+        status=status,
+        image=image,
+        message=message,
+        proofs=proofs,
+        names=parts.overview.batch_names(),
+        reasons=[SENTENCES[each] for each in parts.queue.suspects.reasons(image)],
     )
 
 
