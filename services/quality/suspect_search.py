@@ -1,8 +1,9 @@
 """Find suspect annotations in ``images``: used by ``docreco suspects`` and the review page."""
 
+import asyncio
 import heapq
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -51,6 +52,11 @@ class Suspects:
         """The most suspect ones first."""
         return [suspect for _, _, suspect in sorted(self._heap, reverse=True)]
 
+    def add_all(self, documents: Iterable[ImageDocument], only: Collection[Reason] = ()) -> None:
+        """Judge annotated images; see ``add``."""
+        for document in documents:
+            self.add(document, only)
+
     def add(self, document: ImageDocument, only: Collection[Reason] = ()) -> None:
         """Judge an annotated image; ``only``: suspect for one of these reasons."""
         self.annotated += 1
@@ -87,8 +93,8 @@ async def find_suspects(
         norms = await learn_norms(images, ImageFilter())
     suspects = Suspects(norms, most)
     async for page in annotated(images, where, fields=_FIELDS):
-        for image in page:
-            suspects.add(image.document, only)
+        # In a thread: comparing texts would delay whatever else the process serves
+        await asyncio.to_thread(suspects.add_all, [image.document for image in page], only)
     return suspects
 
 
@@ -103,4 +109,4 @@ async def learn_norms(images: ImageRepository, where: ImageFilter) -> Norms:
         samples += (image.document for image in page)
         if len(samples) >= MOST_SAMPLES:
             break
-    return Norms.of(samples[:MOST_SAMPLES])
+    return await asyncio.to_thread(Norms.of, samples[:MOST_SAMPLES])
