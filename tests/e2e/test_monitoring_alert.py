@@ -83,7 +83,7 @@ async def test_falling_mean_is_told_and_told_again_when_it_is_well(
             assert (await monitoring.values(mean))[0] < critical_threshold()
             [alert, *_] = monitoring.alerts(ALERT, "firing")
             assert (alert["route"], alert["severity"]) == ("now", "critical")
-            assert alert["runbook"] == "http://127.0.0.1:8082/alerts/ocrmeanscorecritical"
+            assert alert["runbook"].endswith("/alerts/ocrmeanscorecritical")
             assert not monitoring.alerts(ALERT, "resolved")
 
         async with predicting(pipeline, good):
