@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import AsyncIterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,10 @@ def submittable(out: Path, layout: Format, *, packed: bool) -> list[Path]:
     return [Path(shutil.make_archive(str(out), "zip", out)) if packed else out]
 
 
-@pytest.mark.parametrize("packed", [True, False], ids=["zip", "folder"])
-@pytest.mark.parametrize("layout", [each for each in Format if not each.is_of_pages])
+@pytest.mark.parametrize(
+    ("layout", "packed"),
+    [*zip((each for each in Format if not each.is_of_pages), cycle([True, False]), strict=False)],
+)
 async def test_export_is_submitted_again_as_it_was(
     store: ObjectStore,
     tmp_path: Path,
