@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import AsyncIterator
+from functools import partial
 from hashlib import sha256
 from io import StringIO
 from typing import Any
@@ -68,6 +69,10 @@ async def first(person: Person, text: str) -> str:
     return await eventually(page)
 
 
+async def has_suspects(person: Person) -> bool:
+    return "2 labels may be wrong" in await person.see("/quality?collection=letters")
+
+
 @pytest.mark.usefixtures("site")
 async def test_command_lists_suspects_with_reasons() -> None:
     told = await answer("suspects")
@@ -92,6 +97,8 @@ async def test_suspect_that_is_confirmed_or_corrected_does_not_come_back(site: S
     async with site.person() as ada:
         page = await first(ada, DAMAGED)
         assert "wrong encoding" in page
+        assert "given by batch:7" in page
+        await eventually(partial(has_suspects, ada))
         second = await ada.do(page, "save")
         assert "Confirmed" in second
         third = await ada.do(second, "save", "le matin du 6 novembre 1916")

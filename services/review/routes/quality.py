@@ -17,4 +17,12 @@ async def quality_page(parts: Of, me: Me, form: Annotated[Limits, Query()]) -> R
     counted = parts.quality.figures
     names = parts.overview.batch_names()
     figures, offered = counted and counted.of(form), choices(counted, form, names)
-    return parts.pages.page("quality", me, figures=figures, form=form, choices=offered)
+    return parts.pages.page(
+        "quality",
+        me,
+        figures=figures,
+        form=form,
+        choices=offered,
+        suspects=len(parts.queue.suspects.ids(form)),
+        chosen=form.model_dump(mode="json", include={"collection", "batch"}, exclude_none=True),
+    )
