@@ -1,6 +1,6 @@
 """``docreco evaluate``: measure models on annotated images."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -25,7 +25,7 @@ from services.datasets.grouping import GROUP, Splitting
 from services.datasets.splits import NAMES
 
 if TYPE_CHECKING:
-    from services.datasets.quality import Comparison, Estimate, Quality
+    from services.datasets.quality import Comparison, Quality
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
@@ -179,19 +179,22 @@ def _render(
         ]
         for name, quality in qualities.items()
     ]
-    records = [
-        {
-            "model": name,
-            "images": quality.images,
-            "not read": unread[name],
-            **dict(_bounds("CER", quality.cer)),
-            **dict(_bounds("WER", quality.wer)),
-            **dict(_bounds("exact", quality.exact)),
-            "calibration error": quality.calibration_error,
-        }
+    figures = ("CER", "WER", "exact")
+    numbers = [f"{figure}{bound}" for figure in figures for bound in ("", " low", " high")]
+    values = [
+        [
+            *(name, quality.images, unread[name]),
+            *(
+                each
+                for figure in (quality.cer, quality.wer, quality.exact)
+                for each in (figure.value, figure.low, figure.high)
+            ),
+            quality.calibration_error,
+        ]
         for name, quality in qualities.items()
     ]
-    shown: list[Any] = [Table("Against what people say", columns, rows, all_records=records)]
+    as_csv = ([*columns[:3], *numbers, columns[-1]], values)
+    shown: list[Any] = [Table("Against what people say", columns, rows, csv=as_csv)]
     first = next(iter(qualities.values()))
     for words, groups in first.groups:
         lines = [
@@ -204,10 +207,3 @@ def _render(
         shown.append(Table(f"By {words}", [words, "images", "CER", "exact"], lines))
     shown += [first.remark] if first.remark else []
     return shown if comparison is None else [*shown, *comparison.verdicts]
-
-
-def _bounds(name: str, estimate: "Estimate") -> Iterator[tuple[str, float | None]]:
-    """Yield a figure and its interval as columns of CSV."""
-    yield name, estimate.value
-    yield f"{name} low", estimate.low
-    yield f"{name} high", estimate.high

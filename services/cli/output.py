@@ -93,20 +93,13 @@ class Table:
     """Shown instead without rows."""
     most: int | None = None
     """Limit of shown rows, except with ``--wide``."""
-    all_records: Sequence[Mapping[str, object]] | None = None
-    """Rows for CSV that have more columns than are shown."""
+    csv: tuple[Sequence[str], Sequence[Sequence[object]]] | None = None
+    """Columns and rows of CSV, if they are others."""
 
-    def records(self) -> Sequence[Mapping[str, object]]:
-        """Return the rows for CSV, by column."""
-        if self.all_records is not None:
-            return self.all_records
-        return [
-            {
-                column: each.value if isinstance(each, Cell) else each
-                for column, each in zip(self.columns, row, strict=True)
-            }
-            for row in self.rows
-        ]
+    def records(self) -> tuple[Sequence[str], Sequence[Mapping[str, object]]]:
+        """Return columns and rows for CSV."""
+        columns, rows = self.csv or (self.columns, [list(map(_value, row)) for row in self.rows])
+        return columns, [dict(zip(columns, row, strict=True)) for row in rows]
 
     def shown(self, *, is_wide: bool = False) -> RenderableType:
         """Return what people are shown."""
@@ -187,20 +180,18 @@ def _print(console: Console, shown: RenderableType) -> None:
 
 def to_csv(tables: Sequence[Table]) -> str:
     """Return tables as one CSV table, of several with their titles; a terminal gets plain text."""
-    records = [
-        {**({"table": each.title} if len(tables) > 1 else {}), **record}
-        for each in tables
-        for record in each.records()
-    ]
+    made = [(each.title, *each.records()) for each in tables]
+    titles = ["table"] if len(made) > 1 else []
+    columns = dict.fromkeys([*titles, *(name for _, names, _ in made for name in names)])
+    safe = plain if sys.stdout.isatty() else str
     written = StringIO()
-    columns = dict.fromkeys(name for each in tables for name in each.columns)
-    columns = dict.fromkeys(name for each in records for name in each) or columns
-    writer = csv.DictWriter(written, columns)
-    writer.writeheader()
-    for record in records:
-        values = {name: "" if value is None else str(value) for name, value in record.items()}
-        is_terminal = sys.stdout.isatty()
-        writer.writerow({name: plain(v) if is_terminal else v for name, v in values.items()})
+    writer = csv.DictWriter(written, columns, extrasaction="ignore")
+    if columns:
+        writer.writeheader()
+    for title, _, records in made:
+        for record in records:
+            known = {"table": title, **record}
+            writer.writerow({name: safe(v) for name, v in known.items() if v is not None})
     return written.getvalue()
 
 

@@ -112,11 +112,11 @@ def image_table(title: str, rows: Sequence[ImageRow], *, with_origin: bool = Tru
         columns += ["status", "source"]
         for line, row in zip(lines, rows, strict=True):
             line += [_status(row), _source(row)]
-    records = [
-        {**{name: getattr(row, name) for name in CSV_COLUMNS}, "url": next(iter(row.sources), None)}
+    values = [
+        [*(getattr(row, name) for name in CSV_COLUMNS), next(iter(row.sources), None)]
         for row in rows
     ]
-    return Table(title, columns, lines, empty="No such image.", all_records=records)
+    return Table(title, columns, lines, empty="No such image.", csv=((*CSV_COLUMNS, "url"), values))
 
 
 def _source(row: ImageRow) -> Cell:

@@ -101,7 +101,11 @@ def test_empty_table_is_a_sentence_or_a_header(capsys: pytest.CaptureFixture[str
     nothing = Table("Hosts", ("host", "until"), [], empty="No host is delayed.")
     Output().print([], nothing)
     Output(as_csv=True).print([], nothing)
-    assert capsys.readouterr().out == "No host is delayed.\nhost,until\r\n"
+    Output(as_csv=True).print([], image_table("Images", []))
+    Output(as_csv=True).print([], "no table")
+    said, header, columns = capsys.readouterr().out.splitlines()
+    assert (said, header) == ("No host is delayed.", "host,until")
+    assert columns.startswith("image,status,prediction,")
 
 
 def test_urls_of_an_image_stand_on_lines_of_their_own() -> None:
