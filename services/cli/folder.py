@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from services.cli.errors import CommandError, ExitStatus
-from services.common.domain.image_formats import begins_as_image
+from services.common.domain.image_formats import PDF, begins_as_image
 from services.common.domain.packing import END, tar_member
 from services.common.domain.tables.names import is_image
 
@@ -40,25 +40,30 @@ def files_of(folder: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-async def packed(files: dict[str, Path]) -> AsyncIterator[bytes]:
+async def packed(files: dict[str, Path], *, documents: bool = False) -> AsyncIterator[bytes]:
     """Yield a tar of files (deterministic).
+
+    Args:
+        files: By their names there.
+        documents: Whether PDFs are sent whole.
 
     Raises:
         CommandError: A file became unreadable.
     """
-    pieces = tar_pieces(files)
+    pieces = tar_pieces(files, documents=documents)
     while piece := await asyncio.to_thread(next, pieces, b""):
         yield piece
 
 
-def tar_pieces(files: dict[str, Path]) -> Iterator[bytes]:
-    """Yield a tar of files, one per chunk."""
+def tar_pieces(files: dict[str, Path], *, documents: bool = False) -> Iterator[bytes]:
+    """Yield a tar of files, one per chunk; see ``packed``."""
+    whole = _SENT_WHOLE | ({f".{PDF.extension}"} if documents else set())
     for name, path in files.items():
         try:
             with path.open("rb") as file:
                 content = file.read(_BEGINNING_BYTES)
                 # of other files, only enough to be detected
-                if is_image(name) or path.suffix.lower() in _SENT_WHOLE or begins_as_image(content):
+                if is_image(name) or path.suffix.lower() in whole or begins_as_image(content):
                     content += file.read(MAX_FILE_BYTES)
         except OSError as error:
             raise _unreadable(path, str(error.strerror)) from error

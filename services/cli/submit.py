@@ -44,7 +44,8 @@ Source = Annotated[
         metavar="LIST",
         help="A file (.txt one URL a line; .csv and .tsv with columns url, annotation; .jsonl; "
         ".parquet; each also .gz) or a .zip or .tar(.gz) of images or pages, the http(s) address "
-        "of one, - for standard input, an image, a folder, or images in Parquet or LMDB.",
+        "of one, - for standard input, an image, a folder, or images in Parquet or LMDB; with "
+        "--pages also a PDF.",
     ),
 ]
 StdinFormat = Annotated[
@@ -72,6 +73,12 @@ ColumnOfGroups = Annotated[
 Licence = Annotated[
     str | None, typer.Option(help="Of all images whose row says none, such as CC-BY-4.0.")
 ]
+Pages = Annotated[
+    bool,
+    typer.Option(
+        "--pages", help="Its images are pages, which are cut into lines; PDFs are taken, too."
+    ),
+]
 Strict = Annotated[
     bool,
     typer.Option("--strict", help="Refuse the list if a row is rejected or had to be interpreted."),
@@ -95,17 +102,18 @@ def submit(
     text_column: ColumnOfTexts = None,
     group_column: ColumnOfGroups = None,
     licence: Licence = None,
+    pages: Pages = False,
     strict: Strict = False,
     dry_run: OnlyShown = False,
     watch: Watched = False,
     output: Output,
 ) -> None:
-    """Submit a list of image URLs, or local images, as a batch.
+    """Submit a list of image URLs, or local images or pages, as a batch.
 
     Shows the numbers of accepted and rejected rows.
     """
     asked = (name, collection, encoding, url_column, text_column, group_column, licence)
-    request = ListRequest(*asked, strict=strict, dry_run=dry_run)
+    request = ListRequest(*asked, strict=strict, dry_run=dry_run, pages=pages)
 
     async def work() -> ExitStatus:
         settings = CliSettings()
@@ -120,7 +128,8 @@ def submit(
             if watch and not dry_run:
                 every_seconds = settings.poll_seconds
                 return await _watch(fetcher, submission, output, every_seconds=every_seconds)
-        output.print(submission.model_dump(exclude_unset=True), *_render(submission))
+        rendered = _render(submission, pages=pages)
+        output.print(submission.model_dump(exclude_unset=True), *rendered)
         return ExitStatus.OK if dry_run else _status(submission, ExitStatus.OK)
 
     run(output, work)
@@ -183,7 +192,7 @@ async def send(
                     idempotency_key=idempotency_key,
                 )
         return await fetcher.submit_file(
-            packed(files),
+            packed(files, documents=request.pages),
             file_name=f"{name}.tar",
             request=replace(request, kind="folder"),
             idempotency_key=idempotency_key,
@@ -236,7 +245,7 @@ def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
         ) from error
 
 
-def _render(submission: Submission) -> list[Table | str]:
+def _render(submission: Submission, *, pages: bool = False) -> list[Table | str]:
     rejected, count = submission.rejected, submission.rejected_count
     shown: list[Table | str] = []
     if rejected:
@@ -255,4 +264,6 @@ def _render(submission: Submission) -> list[Table | str]:
     batch = plain(submission.batch_id)
     shown.append(f"{submission.accepted} accepted, {count} rejected: batch {batch}")
     shown.append(f"Follow it with: docreco watch {batch}")
+    if pages:
+        shown.append(f"Then see what was found: docreco pages list --batch {batch}")
     return shown

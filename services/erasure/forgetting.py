@@ -106,9 +106,10 @@ class Forgetting:
         Raises:
             UnavailableError: A server does not answer.
         """
-        pages = await find_pages(self.pages_bucket, self.index, what)
+        pages = await find_pages(sibling(self.store, self.pages_bucket), self.index, what)
         targets = await find_targets(self.store, self.index, what)
-        lines = await keys_of_lines(self.index, pages) - {each.key for each in targets}
+        lines = await keys_of_lines(self.store, self.index, pages)
+        lines -= {each.key for each in targets}
         targets += [await to_target(self.store, self.index, key) for key in sorted(lines)]
         return await self.with_submitted(what, targets, pages)
 

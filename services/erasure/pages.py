@@ -1,10 +1,12 @@
 """Removal of pages on request: the segmenter removes what was made of them, and the proof stays."""
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import ObjectStore
@@ -12,28 +14,44 @@ from services.common.adapters.page_repository import PageFilter, PageRepository
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.adapters.synthetic_events import ORIGIN_HEADER, removed_notification
+from services.common.domain.errors import ObjectNotFoundError
 from services.common.domain.image_filter import ImageFilter
+from services.common.domain.page import lines_prefix
 from services.common.domain.page_document import PageDocument
+from services.common.domain.provenance import from_metadata
+from services.common.domain.sources import to_source
 from services.common.download.urls import spellings
 from services.common.runtime.settings import AmqpSettings
 from services.erasure.removal import ORIGIN, POLL_SECONDS
 
 
-async def find_pages(bucket: str, index: Database, what: str) -> list[PageDocument]:
+async def find_pages(store: ObjectStore, index: Database, what: str) -> list[PageDocument]:
     """Find pages by a URL, or by a key with the bucket before it.
 
-    Pages with the same bytes, and those that were rendered of a PDF or TIFF, are included.
+    Pages with the same bytes, those that were rendered of a PDF or TIFF, and those that wait in the
+    bucket without a document are included.
+
+    Args:
+        store: Bucket of pages.
+        index: The database.
+        what: The URL or key.
 
     Raises:
         UnavailableError: A server does not answer.
     """
     pages = PageRepository(index.pages)
+    named, keys = [], set[str]()
     if what.startswith(("http://", "https://")):
-        named = [each async for each in pages.find(PageFilter(url=frozenset(spellings(what))))]
-    elif what.startswith(f"{bucket}/") and (page := await pages.get(what)) is not None:
-        named = [page]
-    else:
-        return []
+        forms = spellings(what)
+        named = [each async for each in pages.find(PageFilter(url=frozenset(forms)))]
+        items = FetchedItems(index.fetches).matching(urls=forms)
+        keys = {each.key async for each in items if each.key and each.is_page}
+    elif what.startswith(f"{store.bucket}/"):
+        keys = {what.removeprefix(f"{store.bucket}/")}
+    for key in sorted(keys - {each.key for each in named}):
+        page = await pages.load(f"{store.bucket}/{key}")
+        known = page if page.exists else await _waiting(store, page, key)
+        named += [known] if known is not None else []
     found = {each.id: each for each in named}
     filters = [PageFilter(document=each.key) for each in named]  # also of its earlier bytes
     for sha256 in sorted({each.sha256 for each in named if each.sha256}):
@@ -43,17 +61,44 @@ async def find_pages(bucket: str, index: Database, what: str) -> list[PageDocume
     return [found[each] for each in sorted(found)]
 
 
-async def keys_of_lines(index: Database, pages: Sequence[PageDocument]) -> set[str]:
-    """Return the keys of the line images of pages.
+async def _waiting(store: ObjectStore, page: PageDocument, key: str) -> PageDocument | None:
+    """Return what is known of a page that has no document yet, or None if it is not stored."""
+    info = await store.head(key)
+    if info is None:
+        return None
+    digest = hashlib.sha256()
+    try:
+        async with store.stream(key) as pieces:
+            async for piece in pieces:
+                digest.update(piece)
+    except ObjectNotFoundError:
+        return None
+    source = to_source(from_metadata(dict(info.metadata)))
+    known = {"bucket": store.bucket, "key": key, "sha256": digest.hexdigest()}
+    return page.having(**known, sources=(source,) if source else ())
+
+
+async def keys_of_lines(
+    store: ObjectStore, index: Database, pages: Sequence[PageDocument]
+) -> set[str]:
+    """Return the keys of the line images of pages, also of those without a document yet.
+
+    Args:
+        store: Bucket of images.
+        index: The database.
+        pages: The pages.
 
     Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
+        UnavailableError: A server does not answer.
     """
     if not pages:
         return set()
     where = ImageFilter(pages=frozenset(page.id for page in pages))
     found = ImageRepository(index.images).find(where, fields={"key": 1})
-    return {image.key async for image in found}
+    keys = {image.key async for image in found}
+    for sha256 in sorted({page.sha256 for page in pages if page.sha256}):
+        keys |= {info.key async for info in store.list(lines_prefix(sha256))}
+    return keys
 
 
 async def remove_pages(
@@ -99,8 +144,8 @@ async def prove_pages(
         proofs.append(
             {
                 "document": page.id,
-                "sources": [source.origin for source in left.sources],
-                "sha256": left.sha256,
+                "sources": [source.origin for source in left.sources or page.sources],
+                "sha256": left.sha256 or page.sha256,
                 "stored_at": left.stored_at,
                 "removed_at": left.removed_at if is_removed else None,
                 "erased_at": left.indexed_at if is_removed else None,

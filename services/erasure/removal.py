@@ -148,7 +148,7 @@ async def _keys_from(index: Database, url: str) -> set[str]:
     forms = spellings(url)
     keys = await _keys_with_source(index, forms)
     fetched = FetchedItems(index.fetches).matching(urls=forms)
-    keys |= {each.key async for each in fetched if each.key}
+    keys |= {each.key async for each in fetched if each.key and not each.is_page}
     if keys:
         return keys
     return await _keys_kept_of(index, forms)

@@ -1,4 +1,4 @@
-"""Write downloaded images to the store, unless they exist or are forgotten."""
+"""Write downloaded images and pages to the store, unless they exist or are forgotten."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -8,14 +8,16 @@ from datetime import UTC, datetime
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.object_store import ObjectStore
 from services.common.domain.batch_item import BatchItem
+from services.common.domain.details import Details
 from services.common.domain.image import FORGOTTEN
-from services.common.domain.page import PageOfLine
+from services.common.domain.image_formats import BY_EXTENSION
+from services.common.domain.page import GroundTruth, PageOfLine, transcript_to_metadata
 from services.common.domain.provenance import FETCH_ID, Provenance, to_metadata
 from services.common.download.errors import RefusedDownloadError
 from services.fetcher.batches.ledger import Ledger
 from services.fetcher.images import Image
 from services.fetcher.jobs import Job
-from services.fetcher.sources.addresses import is_submitted
+from services.fetcher.sources.addresses import is_submitted, split_line, split_member
 
 MAX_OTHER_BYTES = 32 * 1024 * 1024
 """By which a line may be larger than another version cuts it."""
@@ -27,16 +29,18 @@ _FORGOTTEN_IMAGE = (
 
 @dataclass(frozen=True)
 class ImageWriter:
-    """Writes images with their provenance.
+    """Writes images and pages with their provenance.
 
     Args:
         store: The bucket of images.
+        pages: The bucket of pages.
         ledger: The items, with provenance that does not fit object metadata.
         forgotten: Block list of URLs and images.
         redact: Redacts stored URLs.
     """
 
     store: ObjectStore
+    pages: ObjectStore
     ledger: Ledger
     forgotten: Forgotten
     redact: Callable[[str], str]
@@ -46,12 +50,13 @@ class ImageWriter:
 
         See docs/decisions/0040-batches-of-unchanged-images.md.
         """
-        found = await self.store.head(earlier.key) if earlier.key else None
+        store = self._store_of(job)
+        found = await store.head(earlier.key) if earlier.key else None
         if found is None or earlier.batch_id == job.batch_id:
             return found is not None
         # An event with the new source follows
         kept = {name: text for name, text in found.metadata.items() if name == "annotation"}
-        return await self.store.write_metadata(found, await self._metadata(job, page, kept))
+        return await store.write_metadata(found, await self._metadata(job, page, kept))
 
     async def as_stored(self, image: Image) -> Image:
         """Return a line of a page with its stored bytes.
@@ -73,25 +78,70 @@ class ImageWriter:
                 raise RefusedDownloadError(FORGOTTEN, _FORGOTTEN_URL)
 
     async def write(self, job: Job, image: Image) -> None:
-        """Write an image.
+        """Write an image, or a page.
 
         Raises:
             RefusedDownloadError: It, or its URL, is forgotten.
         """
         await self.refuse_forgotten(job)  # it may have been blocked meanwhile
-        if await self.forgotten.has_image(image.sha256):
-            raise RefusedDownloadError(FORGOTTEN, _FORGOTTEN_IMAGE)
-        await self.store.write(
+        await self._refuse_forgotten_bytes(image.sha256)
+        await self._store_of(job).write(
             image.key,
             image.content,
             content_type=image.format.content_type,
             metadata=await self._metadata(job, image.page),
         )
 
+    async def keep_page(self, job: Job, image: Image) -> None:
+        """Store the page that a line was cut out of, once for all its lines.
+
+        Its metadata names the transcription, so that the segmenter does not cut it again:
+        docs/decisions/0039-transcribed-pages-are-kept.md.
+
+        Raises:
+            RefusedDownloadError: The page is forgotten.
+        """
+        line, page, of_page = image.line, image.page_file, split_line(job.url)
+        if line is None or page is None or of_page is None:
+            return
+        await self._refuse_forgotten_bytes(line.page_sha256)
+        key = line.page.id
+        async with page.storing:
+            if page.content is not None and await self.pages.head(key) is None:
+                kind, sha256 = line.transcript_kind, page.transcript_sha256
+                truth = GroundTruth(kind=kind, sha256=sha256, name=of_page.transcript)
+                needed = transcript_to_metadata(truth)
+                metadata = await self._metadata(_job_of_page(job), None, needed, item=job)
+                content_type = BY_EXTENSION[key.rpartition(".")[2]].content_type
+                await self.pages.write(
+                    key, page.content, content_type=content_type, metadata=metadata
+                )
+            page.content = None
+
+    def _store_of(self, job: Job) -> ObjectStore:
+        return self.pages if job.is_page else self.store
+
+    async def _refuse_forgotten_bytes(self, sha256: str) -> None:
+        if await self.forgotten.has_image(sha256):
+            raise RefusedDownloadError(FORGOTTEN, _FORGOTTEN_IMAGE)
+
     async def _metadata(
-        self, job: Job, page: PageOfLine | None, needed: Mapping[str, str] | None = None
+        self,
+        job: Job,
+        page: PageOfLine | None,
+        needed: Mapping[str, str] | None = None,
+        item: Job | None = None,
     ) -> dict[str, str]:
-        """Return an object's metadata, after storing what does not fit."""
+        """Return an object's metadata, after storing what does not fit.
+
+        Args:
+            job: What is known of the object.
+            page: Of a line.
+            needed: Further metadata.
+            item: The item of the batch; by default the job.
+        """
+        if page is not None:
+            page = page.having(id=f"{self.pages.bucket}/{page.id}", group=job.details.group)
         provenance = Provenance(
             source_url=None if is_submitted(job.url) else self.redact(job.url),
             batch_id=job.batch_id,
@@ -103,14 +153,24 @@ class ImageWriter:
             name=job.name,
             details=job.details,
             by=job.by,
-            page=page and page.having(group=job.details.group),
+            page=page,
         )
         metadata = to_metadata(provenance, needed)
         if FETCH_ID in metadata:  # before the object, as its consumer reads it at once
-            await self.ledger.queue([job])
+            await self.ledger.queue([item or job])
             if provenance.page is not None:
                 await self.ledger.note_page(job, provenance.page)
         return metadata
+
+
+def _job_of_page(job: Job) -> Job:
+    """Return the job that would store the page of a line."""
+    page_url, _, _ = job.url.rpartition("?transcript=")
+    said = job.details
+    details = Details(
+        said.group, said.split, said.licence, name=split_member(page_url)[1], is_page=True
+    )
+    return replace(job, url=page_url, annotation=None, details=details)
 
 
 def adds_nothing(job: Job, earlier: BatchItem) -> bool:

@@ -4,12 +4,12 @@ import asyncio
 import hashlib
 from dataclasses import dataclass
 
-from services.common.domain.image_formats import ImageFormat, sniff
+from services.common.domain.image_formats import ImageFormat, sniff, sniff_page
 from services.common.domain.page import PageOfLine
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
-from services.fetcher.sources.archives.cut_pages import LineDownload
+from services.fetcher.sources.archives.cut_pages import LineDownload, PageFile
 from services.fetcher.sources.archives.cutting import CutLine
 
 HASHED_IN_PLACE_BYTES = 1024 * 1024
@@ -27,6 +27,8 @@ class Image:
     validators: Validators | None = None
     line: CutLine | None = None
     """Its page and position; None: it is not a line of a page."""
+    page_file: PageFile | None = None
+    """Of the page of a line."""
 
     @property
     def page(self) -> PageOfLine | None:
@@ -44,13 +46,17 @@ class Image:
         return f"fetched/{self.sha256[:2]}/{self.sha256}.{self.format.extension}"
 
 
-async def to_image(download: Download) -> Image:
+async def to_image(download: Download, *, is_page: bool = False) -> Image:
     """Return a download as an image, detected by content.
+
+    Args:
+        download: The content.
+        is_page: Whether it may be a PDF, too.
 
     Raises:
         RefusedDownloadError: It is not an image.
     """
-    found = sniff(download.content)
+    found = (sniff_page if is_page else sniff)(download.content)
     if found is None:
         raise RefusedDownloadError(
             "not_an_image", _describe(download), http_status=download.http_status
@@ -59,13 +65,14 @@ async def to_image(download: Download) -> Image:
         digest = await asyncio.to_thread(hashlib.sha256, download.content)
     else:
         digest = hashlib.sha256(download.content)
+    of_line = (download.line, download.page) if isinstance(download, LineDownload) else ()
     return Image(
         download.content,
         found,
         digest.hexdigest(),
         download.http_status,
         download.validators,
-        download.line if isinstance(download, LineDownload) else None,
+        *of_line,
     )
 
 
@@ -78,7 +85,7 @@ def _describe(download: Download) -> str:
     elif start.startswith((b"{", b"[")):
         found = "a JSON document"
     elif start.startswith(b"%pdf"):
-        found = "a PDF document"
+        found = "a PDF document, which has to be submitted as pages (--pages)"
     else:
         found = "no supported image (PNG, JPEG, WebP, TIFF, BMP, GIF)"
     claimed = (download.content_type or "nothing")[:100]

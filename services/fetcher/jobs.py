@@ -44,6 +44,11 @@ class Job:
         return own_name(self.url) or host_of(self.url)
 
     @property
+    def is_page(self) -> bool:
+        """Whether the item is a page to be cut into lines."""
+        return bool(self.details.is_page)
+
+    @property
     def name(self) -> str | None:
         """Displayed name of the item, if not its URL."""
         return self.details.name or name_of(self.url)

@@ -7,6 +7,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from services.common.domain.image_formats import PDF
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.runtime.problems import ProblemError
 from services.fetcher.sources.lists.documents import MAX_NAME_LENGTH, to_name
@@ -68,6 +69,12 @@ class ListParameters(BaseModel):
         description="Origin of an archive: a `folder`, or files (`upload`).",
     )
 
+    pages: bool = Field(
+        default=False,
+        description="Whether its images are pages, to be cut into lines; needed for PDFs. "
+        "A column `is_page` says it of single images of a list.",
+    )
+
     @field_validator("name", "collection", "licence", "by")
     @classmethod
     def _check_name(cls, name: str | None) -> str | None:
@@ -76,7 +83,8 @@ class ListParameters(BaseModel):
     @property
     def list_options(self) -> ReadingOptions:
         """Options to read the list."""
-        return ReadingOptions(self.encoding, self.url_column, self.text_column, self.group_column)
+        columns = (self.url_column, self.text_column, self.group_column)
+        return ReadingOptions(self.encoding, *columns, pages=self.pages)
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -130,14 +138,17 @@ _DOCUMENT = {
 _FILE = {
     "type": "string",
     "format": "binary",
-    "description": "A list, a .zip or .tar(.gz) of images, Parquet, or an image.",
+    "description": "A list, a .zip or .tar(.gz) of images, Parquet, an image, or a PDF of pages.",
 }
 _TEXTS = {
     "text/plain": "One URL per line.",
     "text/csv": "Columns url and annotation.",
     "application/jsonl": "One object with a url per line.",
 }
-_BINARY = ("application/vnd.apache.parquet", "application/zip", "application/x-tar", "image/*")
+_BINARY = (
+    *("application/vnd.apache.parquet", "application/zip", "application/x-tar", "image/*"),
+    PDF.content_type,
+)
 
 
 def list_body() -> dict[str, Any]:

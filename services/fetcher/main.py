@@ -134,13 +134,15 @@ def _consumer(
 ) -> Consumer:
     ledger, forgotten = _ledger(config.downloads, opened.index), Forgotten(opened.index.forgotten)
     redact = Redactor(config.downloads.redact_query).redact
+    pages = sibling(opened.store, config.s3.pages_bucket)
     worker = Worker(
         source=ThrottledDownloader(opened.images, opened.source.delay, scheduler),
         scheduler=scheduler,
-        writer=ImageWriter(opened.store, ledger, forgotten, redact),
+        writer=ImageWriter(opened.store, pages, ledger, forgotten, redact),
         ledger=ledger,
         cancellations=cancellations,
         max_attempts=config.fetcher.max_attempts,
+        max_page_bytes=config.downloads.max_page_bytes,
     )
     return Consumer(
         config.amqp,
@@ -189,6 +191,7 @@ def _app(
         archives=config.archives,
         files=opened.files,
         max_item_bytes=config.downloads.max_item_bytes,
+        max_page_bytes=config.downloads.max_page_bytes,
     )
     references = References(
         opened.source, opened.spool, openings, timeout_seconds=settings.list_timeout_seconds

@@ -55,11 +55,12 @@ async def failed_csv(
 
     For spreadsheets, formulas are escaped by an apostrophe; do not submit that list again.
     """
-    yield _csv_row(["url", *FAILED_COLUMNS, "metadata"])
+    yield _csv_row(["url", *FAILED_COLUMNS, "metadata", "is_page"])
     async for item in items:
         cells = [item.url, *(getattr(item, name) for name in FAILED_COLUMNS)]
         cells.append(json.dumps(item.metadata, ensure_ascii=False) if item.metadata else None)
         texts = ["" if cell is None else str(cell) for cell in cells]
+        texts.append("true" if item.is_page else "")
         yield _csv_row([_as_text(text) for text in texts] if for_spreadsheet else texts)
 
 

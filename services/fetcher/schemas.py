@@ -102,6 +102,11 @@ class ItemStatus(_Model):
     code: str | None
     detail: str | None
     key: str | None = Field(description="Of its object in the bucket.")
+    is_page: bool | None = Field(
+        None,
+        exclude_if=lambda is_page: not is_page,
+        description="Whether it is a page: its key is of the bucket of pages.",
+    )
     attempts: int
 
 
@@ -205,5 +210,6 @@ def to_item(item: BatchItem) -> ItemStatus:
         code=item.code,
         detail=item.detail,
         key=item.key,
+        is_page=item.is_page,
         attempts=item.attempts,
     )

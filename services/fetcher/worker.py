@@ -59,6 +59,7 @@ class Worker:
         ledger: The items.
         cancellations: Detects cancelled batches.
         max_attempts: For transient failures; the queues may set a lower limit.
+        max_page_bytes: Of a page; other images have the limit of the source.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Worker:
         ledger: Ledger,
         cancellations: Cancellations,
         max_attempts: int,
+        max_page_bytes: int,
     ) -> None:
         self._source = source
         self._scheduler = scheduler
@@ -77,6 +79,7 @@ class Worker:
         self._ledger = ledger
         self._cancellations = cancellations
         self._max_attempts = max_attempts
+        self._max_page_bytes = max_page_bytes
         self._writing = asyncio.Semaphore(WRITES_AT_ONCE)
 
     async def handle(self, delivery: Delivery) -> str:
@@ -176,13 +179,16 @@ class Worker:
         """Return an image, or that it is unchanged according to the host."""
         if earlier is not None and earlier.validators and adds_nothing(job, earlier):
             try:
-                return await to_image(
-                    await self._source.get(job.url, validators=Validators(**earlier.validators))
-                )
+                return await self._get(job, Validators(**earlier.validators))
             except NotModifiedError as answer:
                 if await self._writer.add_batch(job, earlier):
                     return answer
-        return await self._writer.as_stored(await to_image(await self._source.get(job.url)))
+        return await self._writer.as_stored(await self._get(job))
+
+    async def _get(self, job: Job, validators: Validators | None = None) -> Image:
+        most = self._max_page_bytes if job.is_page else None
+        download = await self._source.get(job.url, validators=validators, max_bytes=most)
+        return await to_image(download, is_page=job.is_page)
 
     async def _keep(
         self, job: Job, earlier: BatchItem | None, image: Image | NotModifiedError
@@ -191,6 +197,7 @@ class Worker:
         if isinstance(image, NotModifiedError):
             return _not_modified(image, earlier)
         code: DoneCode = "stored"
+        await self._writer.keep_page(job, image)
         is_same = earlier and earlier.key == image.key and adds_nothing(job, earlier)
         if earlier and is_same and await self._writer.add_batch(job, earlier, image.page):
             code = "unchanged"

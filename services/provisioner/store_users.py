@@ -13,7 +13,7 @@ from minio.credentials.providers import StaticProvider
 from minio.error import MinioAdminException
 
 from services.common.domain.errors import ObjectStoreUnavailableError
-from services.common.domain.page import LINES, RENDERED
+from services.common.domain.page import GIVEN, LINES, RENDERED
 from services.common.runtime.settings import S3Settings
 from services.provisioner.settings import UsersSettings
 
@@ -29,7 +29,8 @@ def policies(bucket: str, submitted: str, pages: str) -> dict[str, dict[str, Any
     for a missing object. The OCR API, which decodes untrusted files, may not, and reads its own
     objects only. The reconciler needs objects' metadata, which in S3 requires the right to read.
     The review page deletes all versions of an object on request; the consumer deletes forgotten
-    images that came back. The segmenter writes lines and the pages of documents, and deletes what
+    images that came back. Of pages the fetcher writes those that it fetched, and those that came
+    with a transcription. The segmenter writes lines and the pages of documents, and deletes what
     came of a page that is gone. Submitted files belong to the fetcher alone.
 
     Args:
@@ -42,6 +43,7 @@ def policies(bucket: str, submitted: str, pages: str) -> dict[str, dict[str, Any
     fetched = f"arn:aws:s3:::{bucket}/{FETCHED}"
     lines = f"arn:aws:s3:::{bucket}/{LINES}*"
     collected = f"arn:aws:s3:::{bucket}/{COLLECTED}"
+    of_pages = [f"arn:aws:s3:::{pages}/{prefix}" for prefix in (FETCHED, f"{GIVEN}*")]
     deleting = ["s3:GetObject", "s3:DeleteObject", "s3:DeleteObjectVersion"]
     listing_versions = (["s3:ListBucketVersions"], f"arn:aws:s3:::{bucket}")
     return {
@@ -50,6 +52,8 @@ def policies(bucket: str, submitted: str, pages: str) -> dict[str, dict[str, Any
             bucket,
             (["s3:GetObject", "s3:PutObject"], fetched),
             (["s3:GetObject", "s3:PutObject"], lines),
+            *((["s3:GetObject", "s3:PutObject"], each) for each in of_pages),
+            (["s3:ListBucket"], f"arn:aws:s3:::{pages}"),
             (["s3:ListBucket"], f"arn:aws:s3:::{submitted}"),
             (
                 ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],

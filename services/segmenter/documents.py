@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
 from services.common.domain.events import ObjectEvent
-from services.common.domain.page import Line, Run
+from services.common.domain.page import GroundTruth, Line, Run
 from services.common.domain.page_document import PageDocument
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Rejection
@@ -18,6 +18,7 @@ from services.segmenter.provenance import group_of, part_of
 
 Code = Literal[
     "segmented",
+    "transcribed",
     "rendered",
     "rejected",
     "duplicate",
@@ -67,14 +68,25 @@ class Rendered:
     pages: int
 
 
-Result = Segmentation | Rendered | Rejection
+@dataclass(frozen=True)
+class Transcribed:
+    """A page whose lines the fetcher cuts by its transcription."""
+
+    width: int
+    height: int
+    transcript: GroundTruth
+
+
+Result = Segmentation | Transcribed | Rendered | Rejection
 
 
 def is_up_to_date(page: PageDocument, event: ObjectEvent, version: str) -> bool:
     """Return whether these bytes were segmented by this version already."""
     if page.etag != event.etag or page.status in {None, "removed"}:
         return False
-    return page.rendered is not None or bool(page.runs and page.runs[-1].version == version)
+    if page.rendered is not None or page.ground_truth is not None:
+        return True
+    return bool(page.runs and page.runs[-1].version == version)
 
 
 def stored(
@@ -110,6 +122,9 @@ def stored(
     match result:
         case Segmentation():
             return Decision("segmented", _segmented(after, result, now))
+        case Transcribed(width=width, height=height, transcript=truth):
+            known = {"width": width, "height": height, "ground_truth": truth}
+            return Decision("transcribed", _with(after, **known, status="segmented"))
         case Rendered():
             return Decision("rendered", _with(after, rendered=result.pages, status="segmented"))
         case Rejection():

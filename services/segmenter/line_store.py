@@ -7,7 +7,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.object_store import ObjectStore
 from services.common.domain.events import ObjectEvent
 from services.common.domain.image_filter import ImageFilter
-from services.common.domain.page import LINES, Line
+from services.common.domain.page import GIVEN, LINES, Line, lines_prefix
 from services.common.domain.provenance import Provenance, from_metadata
 from services.segmenter.pictures import Picture, cut_lines
 from services.segmenter.provenance import line_metadata
@@ -84,14 +84,15 @@ class LineStore:
             pages_bucket: Without those from a transcription of the same page in an archive, which
                 are not the segmenter's.
         """
-        listed = [info.key async for info in self._store.list(f"{LINES}{sha256[:2]}/{sha256}/")]
+        listed = [info.key async for info in self._store.list(lines_prefix(sha256))]
         if pages_bucket is None:
             return listed
         own = []
         for key in listed:
             info = await self._store.head(key)
             page = from_metadata(dict(info.metadata)).page if info else None
-            if page is not None and page.id.startswith(f"{pages_bucket}/"):
+            page_key = page.id.removeprefix(f"{pages_bucket}/") if page else ""
+            if page and page_key != page.id and not page_key.startswith(GIVEN):
                 own.append(key)
         return own
 

@@ -1,21 +1,15 @@
-"""CPU-bound work: decode a page, find its lines and cut them out."""
+"""CPU-bound work: find the lines of a page and cut them out."""
 
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
 from PIL import Image
 
 from services.common.domain.errors import PermanentError
-from services.common.domain.line_images import MAX_SIDE, cut_line, to_webp
-from services.common.domain.normal_form import (
-    TooManyPixelsError,
-    check_cost,
-    opened_image,
-    to_normal_form,
-)
+from services.common.domain.line_images import cut_line, to_webp
 from services.common.domain.page import Line, Points, Quad
+from services.segmenter.decoding import DecodingLimits, decode_page
 from services.segmenter.detection import Detector, Found, Pixels
 from services.segmenter.reading_order import reading_order
 
@@ -48,17 +42,17 @@ class Picture:
         return width, height
 
 
-def find_lines(content: bytes, detector: Detector, *, max_pixels: int, max_lines: int) -> Picture:
+def find_lines(
+    content: bytes, detector: Detector, *, limits: DecodingLimits, max_lines: int
+) -> Picture:
     """Decode a page and find its lines.
 
     Raises:
-        NoImageError, TooManyPixelsError: It can't be decoded.
+        RefusedPageError, PageCostsTooMuchError: It can't be decoded.
         NoLinesError, TooManyLinesError: It is not a page of text.
     """
     started = time.monotonic()
-    pixels = decode_page(content, max_pixels=max_pixels)
-    if max(pixels.shape) > MAX_SIDE:
-        raise TooManyPixelsError("a side of the page", MAX_SIDE)
+    pixels = decode_page(content, limits)
     decoded = time.monotonic()
     found = detector.find(pixels)
     if not found:
@@ -68,19 +62,6 @@ def find_lines(content: bytes, detector: Detector, *, max_pixels: int, max_lines
     ordered = tuple(found[at] for at in reading_order([line.quad for line in found]))
     seconds = {"decode": decoded - started, "detect": time.monotonic() - decoded}
     return Picture(pixels, ordered, seconds)
-
-
-def decode_page(content: bytes, *, max_pixels: int) -> Pixels:
-    """Decode an image: first frame, upright, on white.
-
-    Raises:
-        NoImageError: It is not an image, or corrupt.
-        TooManyPixelsError: It is too large.
-    """
-    with opened_image(content, max_pixels) as image:
-        check_cost(image, content, max_pixels)
-        image.load()
-        return np.asarray(to_normal_form(image))
 
 
 def cut_lines(picture: Picture, lines: Iterable[Line]) -> list[bytes]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from services.common.domain.errors import PermanentError
+from services.common.domain.image_formats import is_pdf
 from services.common.domain.normal_form import TooManyPixelsError
 from services.common.runtime.bounded_child import (
     BoundedChild,
@@ -94,11 +95,11 @@ class Rendering:
 
 def is_document(content: bytes) -> bool:
     """Return whether a file may have several pages."""
-    return b"%PDF-" in content[:1024] or is_tiff(content)
+    return is_pdf(content) or is_tiff(content)
 
 
 def is_tiff(content: bytes) -> bool:
-    """Return whether a file is a TIFF; a PDF may have any bytes before its header."""
+    """Return whether a file is a TIFF."""
     return content[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
 

@@ -4,6 +4,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.runtime.settings import Port
+from services.segmenter.decoding import DecodingLimits
 from services.segmenter.rendering import RenderingLimits
 
 DOCUMENT_SECONDS = 1200
@@ -31,7 +32,7 @@ class SegmenterSettings(BaseSettings):
     max_pages: int = Field(500, ge=1, le=10_000, description="Limit of pages of a PDF or TIFF.")
     dots_per_inch: int = Field(200, ge=50, le=600, description="Resolution of rendered PDFs.")
     page_seconds: int = Field(
-        20, ge=1, le=600, description="CPU time limit of a page of a PDF or TIFF."
+        20, ge=1, le=600, description="CPU time limit to decode or render a page."
     )
     page_memory_bytes: int = Field(
         1536 * 1024 * 1024, ge=64 * 1024 * 1024, description="Memory limit of a page."
@@ -40,6 +41,11 @@ class SegmenterSettings(BaseSettings):
         1000, ge=1, description="Queue length of the OCR API above which no page is segmented."
     )
     drain_seconds: float = Field(20.0, ge=0, le=600, description="Graceful-shutdown timeout.")
+
+    @property
+    def decoding(self) -> DecodingLimits:
+        """Limits of the image of a page."""
+        return DecodingLimits(self.max_pixels, self.page_seconds, self.page_memory_bytes)
 
     @property
     def rendering(self) -> RenderingLimits:

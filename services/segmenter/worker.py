@@ -27,11 +27,12 @@ from services.common.domain.errors import (
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.domain.image import FORGOTTEN
 from services.common.domain.objects import ObjectTooLargeError, StoredObject
-from services.common.domain.page import RENDERED
+from services.common.domain.page import RENDERED, GroundTruth, transcript_from_metadata
 from services.common.domain.page_document import PageDocument
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Rejection
 from services.segmenter import documents
+from services.segmenter.decoding import decode_page
 from services.segmenter.detection import Detector
 from services.segmenter.documents import (
     Code,
@@ -39,6 +40,7 @@ from services.segmenter.documents import (
     Rendered,
     Result,
     Segmentation,
+    Transcribed,
     is_up_to_date,
 )
 from services.segmenter.line_store import LineStore
@@ -152,17 +154,38 @@ class Worker:
                 pages := await self._render(event, provenance, stored.content, sha256)
             ):
                 return await self._save(event, provenance, (read, Rendered(pages)))
+            if truth := transcript_from_metadata(event.key, event.metadata):
+                return await self._transcribed(event, provenance, (read, stored.content), truth)
             picture = await asyncio.to_thread(
                 find_lines,
                 stored.content,
                 self._detector,
-                max_pixels=self._settings.max_pixels,
+                limits=self._settings.decoding,
                 max_lines=self._settings.max_lines,
             )
         except PermanentError as error:
             rejection = Rejection(code=error.code, detail=str(error))
             return await self._save(event, provenance, (read, rejection))
         return await self._segment(event, provenance, read, picture)
+
+    async def _transcribed(
+        self,
+        event: ObjectEvent,
+        provenance: Provenance,
+        stored: tuple[PageBytes, bytes],
+        transcript: GroundTruth,
+    ) -> Code:
+        """Record a page whose lines are cut by its transcription.
+
+        Raises:
+            RefusedPageError, PageCostsTooMuchError: It can't be decoded.
+        """
+        read, content = stored
+        pixels = await asyncio.to_thread(decode_page, content, self._settings.decoding)
+        height, width = pixels.shape[:2]
+        details = provenance.details
+        truth = transcript.having(licence=details.licence, by=provenance.by)
+        return await self._save(event, provenance, (read, Transcribed(width, height, truth)))
 
     async def _segment(
         self, event: ObjectEvent, provenance: Provenance, read: PageBytes, picture: Picture
@@ -294,7 +317,7 @@ class Worker:
             besides: ``_id`` of a page that does not count.
             keeps_annotated: Keep annotated lines, and the rendered pages that have some.
         """
-        users = PageFilter(sha256=sha256, besides=besides, is_stored=True)
+        users = PageFilter(sha256=sha256, besides=besides, is_stored=True, is_transcribed=False)
         for key in await self._lines.keys(sha256, pages_bucket=self._store.bucket):
             if await self._pages.count(users, most=1):
                 return

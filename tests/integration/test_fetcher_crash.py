@@ -16,7 +16,7 @@ from typing_extensions import override
 from infra.local.ports import pick_free_ports
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.mongo import DocumentRefusedError
-from services.common.adapters.object_store import ObjectStore
+from services.common.adapters.object_store import ObjectStore, sibling
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import (
     FETCH_QUEUES,
@@ -177,29 +177,35 @@ class BrokenSource:
     def __init__(self, error: Exception | None = None) -> None:
         self._error = error
 
-    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
-        raise self._error or RuntimeError(f"{url} {validators}")
+    async def get(
+        self, url: str, *, validators: Validators | None = None, max_bytes: int | None = None
+    ) -> Download:
+        raise self._error or RuntimeError(f"{url} {validators} {max_bytes}")
 
 
 def make_worker(surroundings: Surroundings, source: Source) -> Worker:
     index = surroundings.index
     ledger, forgotten = Ledger(index.fetches), Forgotten(index.forgotten)
+    pages = sibling(surroundings.store, surroundings.s3.pages_bucket)
     return Worker(
         source=source,
         scheduler=HostScheduler(SlotLimits(4, 4), HostRepository(index.hosts)),
-        writer=ImageWriter(surroundings.store, ledger, forgotten, redact=str),
+        writer=ImageWriter(surroundings.store, pages, ledger, forgotten, redact=str),
         ledger=ledger,
         cancellations=Cancellations(BatchRepository(index.batches)),
         max_attempts=3,
+        max_page_bytes=1000,
     )
 
 
 class PictureSource:
     """Has one image."""
 
-    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
+    async def get(
+        self, url: str, *, validators: Validators | None = None, max_bytes: int | None = None
+    ) -> Download:
         assert url
-        assert validators is None
+        assert (validators, max_bytes) == (None, None)
         return Download(png(1), 200, "image/png")
 
 

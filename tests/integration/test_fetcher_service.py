@@ -559,7 +559,7 @@ async def test_request_that_is_no_list_is_a_problem(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("page.pdf", "PDF is not read yet: save its pages as PNG, JPEG or TIFF"),
+        ("page.pdf", "submit it as pages (--pages; over HTTP: pages=true)"),
         ("one.jpg", "declared as an image, but not one of"),
         ("list.docx", "is not supported: send text/plain"),
     ],

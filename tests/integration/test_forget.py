@@ -469,17 +469,30 @@ async def open_stopped_consumer(site: Site) -> AsyncIterator[Site]:
         await store.client.delete_bucket(Bucket=store.bucket)
 
 
+@pytest.mark.parametrize("is_known", [False, True])
 @pytest.mark.parametrize("is_by_url", [False, True])
-async def test_page_is_forgotten_with_its_lines(site: Site, is_by_url: bool) -> None:  # noqa: FBT001
+async def test_page_is_forgotten_with_its_lines(
+    site: Site,
+    is_by_url: bool,  # noqa: FBT001
+    is_known: bool,  # noqa: FBT001
+) -> None:
+    """Also one that waits in the bucket without a document."""
     store = sibling(site.store, f"{site.store.bucket}-pages")
     await store.client.create_bucket(Bucket=store.bucket)
-    await store.write("scan.png", b"a page", content_type="image/png", metadata={})
+    metadata = to_metadata(Provenance(URL, kind="url"))
+    await store.write("scan.png", b"a page", content_type="image/png", metadata=metadata)
     page_id = f"{store.bucket}/scan.png"
     digest = sha256(b"a page").hexdigest()
-    await site.index.pages.insert(
-        {"_id": page_id, "key": "scan.png", "status": "segmented", "sha256": digest}
-        | {"sources": [{"kind": "url", "url": URL}], "sequencer": "1"}
-    )
+    document: Document = {
+        "_id": page_id,
+        "key": "scan.png",
+        "status": "segmented",
+        "sha256": digest,
+    }
+    document |= {"sources": [{"kind": "url", "url": URL}], "sequencer": "1"}
+    await site.add_item(URL, key="scan.png", is_page=True)
+    if is_known:
+        await site.index.pages.insert(document)
     line = PageOfLine(id=page_id, line="0" * 16)
     await site.store.write(
         *("lines/ab/cd/0.webp", b"a line"),
@@ -495,7 +508,8 @@ async def test_page_is_forgotten_with_its_lines(site: Site, is_by_url: bool) -> 
         await eventually(is_gone)
         now = datetime.now(tz=UTC)
         removal = {"status": "removed", "removed_at": now, "indexed_at": now}
-        await site.index.pages.update_one({"_id": page_id}, {"$set": removal})
+        await site.index.pages.delete_many({"_id": page_id})
+        await site.index.pages.insert({**document, **removal})
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(segmenter())

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import FormData
 from PIL import Image
 
+from services.common.adapters.object_store import sibling
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.factories import prediction
 from tests.support.fetcher import open_surroundings, running_fetcher
@@ -171,7 +172,7 @@ async def test_list_and_images_that_are_dropped_are_submitted(
 
         await sees_failures_fetched_again(ada, f"/batches/2{progress}")
         await sees_images_and_archives_taken(ada, review)
-        await sees_what_was_taken_beside_what_was_not(ada)
+        await sees_what_was_taken_beside_what_was_not(ada, review)
         await sees_how_a_table_is_read(ada)
 
 
@@ -238,7 +239,7 @@ async def has_objects(review: Site, number: int) -> bool:
     return len([each async for each in review.store.list()]) == number
 
 
-async def sees_what_was_taken_beside_what_was_not(ada: Person) -> None:
+async def sees_what_was_taken_beside_what_was_not(ada: Person, review: Site) -> None:
     form = FormData({"token": ada.token})
     form.add_field("file", b"nothing <to> see", filename="a.txt")
     form.add_field("file", b"http://127.0.0.1:9/b.png", filename="b.txt")
@@ -248,8 +249,10 @@ async def sees_what_was_taken_beside_what_was_not(ada: Person) -> None:
         assert response.status == 422
         html = await response.text()
     assert "nothing &lt;to&gt; see" in html
-    assert html.count('href="/batches/2') == 2
-    assert "PDF is not read yet: save its pages as PNG" in html
+    assert html.count('href="/batches/2') == 3
+    pages = sibling(review.store, f"{review.store.bucket}-pages")
+    (page,) = [each async for each in pages.list()]
+    assert page.key.endswith(".pdf")
 
 
 def large_image(name: str, **options: Any) -> bytes:

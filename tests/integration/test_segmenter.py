@@ -28,7 +28,14 @@ from services.common.adapters.synthetic_events import (
 )
 from services.common.domain.details import Details
 from services.common.domain.errors import ForeignEventError, PostponedError
-from services.common.domain.page import Quad
+from services.common.domain.page import (
+    GroundTruth,
+    PageOfLine,
+    Quad,
+    given_key,
+    line_key,
+    transcript_to_metadata,
+)
 from services.common.domain.page_document import PageDocument
 from services.common.domain.provenance import Provenance, from_metadata, to_metadata
 from services.common.runtime.settings import S3Settings
@@ -217,9 +224,7 @@ async def test_overwritten_document_loses_its_pages(stage: Stage) -> None:
     left = [info.key async for info in stage.pages_store.list("rendered/")]
     assert len(left) == 3
     assert set(first) & set(left) == {first[0]}
-    found = await find_pages(
-        stage.pages_store.bucket, stage.index, f"{stage.pages_store.bucket}/a.pdf"
-    )
+    found = await find_pages(stage.pages_store, stage.index, f"{stage.pages_store.bucket}/a.pdf")
     assert f"{stage.pages_store.bucket}/{first[0]}" in {each.id for each in found}
     await stage.worker().handle(await stage.removed("a.pdf"))
     assert [info.key async for info in stage.pages_store.list("rendered/")] == []
@@ -399,6 +404,36 @@ async def test_refused_page_has_its_reason(
     assert page.status == "rejected"
     assert page.error is not None
     assert page.error.code == code
+
+
+async def test_transcribed_page_is_known_but_not_cut(stage: Stage) -> None:
+    content = page_file()
+    sha256 = hashlib.sha256(content).hexdigest()
+    given = given_key(sha256, "png")
+    truth = GroundTruth(kind="alto", sha256="0" * 64, name="é.xml")
+    details = Details(group="book", licence="CC0")
+    provenance = Provenance(kind="archive", name="é.png", details=details, by="ada")
+    metadata = to_metadata(provenance, transcript_to_metadata(truth))
+    await stage.pages_store.write(given, content, content_type="image/png", metadata=metadata)
+    line = PageOfLine(id=f"{stage.pages_store.bucket}/{given}", line="0" * 16)
+    theirs = line_key(sha256, line.line)
+    of_line = to_metadata(Provenance(kind="page", page=line))
+    await stage.store.write(theirs, b"a line", content_type="image/webp", metadata=of_line)
+
+    assert await stage.segment(given) == "transcribed"
+    assert await stage.segment(given) == "duplicate"
+
+    page = await stage.page(given)
+    assert (page.status, page.width, page.height, page.group) == ("segmented", 1500, 800, "book")
+    known = truth.having(licence="CC0", by="ada")
+    assert page.ground_truth == known
+    assert stage.detector.calls == 0
+    # Of the same bytes without a transcription only the lines that were found are deleted
+    await stage.segment("same.png", content)
+    await stage.worker().handle(await stage.removed("same.png"))
+    await stage.worker().handle(await stage.removed(given))
+    assert await stage.lines() == {theirs}
+    assert (await stage.page(given)).ground_truth is None
 
 
 async def test_page_without_lines_is_rejected(stage: Stage) -> None:

@@ -12,13 +12,16 @@ from typing import Any
 
 import aiohttp
 import lmdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from infra.local.ports import pick_free_ports
+from services.common.adapters.object_store import ObjectStore, sibling
 from services.common.domain.ground_truth.writing import to_alto
-from services.common.domain.page import PageOfLine
+from services.common.domain.page import PageOfLine, transcript_from_metadata
 from services.common.domain.provenance import Provenance, from_metadata
 from services.fetcher.sources.archives import source as archives_source
 from services.fetcher.sources.archives.settings import ArchiveSettings
@@ -26,8 +29,8 @@ from services.fetcher.sources.submitted import digest_of_file
 from tests.support.archives import tgz_of, zip_of
 from tests.support.datasets import answer, docreco
 from tests.support.fetcher import Surroundings, get_json, running_fetcher, wait_done
-from tests.support.transcripts import page_of
-from tests.support.web import png
+from tests.support.transcripts import packed_page, page_of
+from tests.support.web import WebSite, png
 
 pytestmark = pytest.mark.integration
 
@@ -39,9 +42,14 @@ class Pipeline:
     api: aiohttp.ClientSession
     servers: Surroundings
 
-    async def provenances(self) -> dict[str, Provenance]:
-        """Return where the objects of the bucket are from, by their keys."""
-        store = self.servers.store
+    @property
+    def pages(self) -> ObjectStore:
+        """The bucket of pages."""
+        return sibling(self.servers.store, self.servers.s3.pages_bucket)
+
+    async def provenances(self, store: ObjectStore | None = None) -> dict[str, Provenance]:
+        """Return where the objects of a bucket are from, by their keys; by default of images."""
+        store = store or self.servers.store
         keys = [each.key async for each in store.list()]
         heads = {key: await store.head(key) for key in keys}
         return {key: from_metadata(dict(head.metadata)) for key, head in heads.items() if head}
@@ -73,9 +81,17 @@ async def pipeline(
         yield Pipeline(api, surroundings)
 
 
-def key_of(content: bytes) -> str:
+def key_of(content: bytes, extension: str = "png") -> str:
     digest = hashlib.sha256(content).hexdigest()
-    return f"fetched/{digest[:2]}/{digest}.png"
+    return f"fetched/{digest[:2]}/{digest}.{extension}"
+
+
+def noise() -> bytes:
+    """Return a page that is larger than an image of a line may be."""
+    content = BytesIO()
+    pixels = np.random.default_rng(1).bytes(400 * 400 * 3)
+    Image.frombytes("RGB", (400, 400), pixels).save(content, "PNG")
+    return content.getvalue()
 
 
 def parquet_of(images: list[dict[str, Any] | None], **columns: Any) -> bytes:
@@ -218,6 +234,62 @@ async def test_a_line_that_is_cut_anew_keeps_its_bytes(pipeline: Pipeline, tmp_p
     assert (await store.read(key, max_bytes=100)).content.endswith(b"old")
 
 
+async def test_pages_are_put_into_their_bucket(pipeline: Pipeline, tmp_path: Path) -> None:
+    folder = tmp_path / "scans"
+    (folder / "known").mkdir(parents=True)
+    large, pdf = noise(), b"%PDF-1.7\n"
+    (folder / "a.png").write_bytes(large)
+    (folder / "a.txt").write_text("the text of all of it")
+    (folder / "book.pdf").write_bytes(pdf)
+    for name, content in packed_page("known/p", "Maus", "Haus").items():
+        (folder / name).write_bytes(content)
+    page = (folder / "known" / "p.png").read_bytes()
+
+    told = await pipeline.submit(folder, "--pages", "--licence", "CC0")
+
+    assert told["submission"]["reading"]["note_counts"] == {"text_of_page": 1}
+    assert told["batch"]["counts"]["stored"] == 4
+    given = key_of(page).replace("fetched", "given")
+    found = await pipeline.provenances(pipeline.pages)
+    names = {key_of(large): "a.png", key_of(pdf, "pdf"): "book.pdf", given: "known/p.png"}
+    assert {key: each.name for key, each in found.items()} == names
+    assert {(each.kind, each.details.licence) for each in found.values()} == {("folder", "CC0")}
+    assert {each.annotation for each in found.values()} == {None}
+    head = await pipeline.pages.head(given)
+    assert head is not None
+    truth = transcript_from_metadata(given, head.metadata)
+    assert truth is not None
+    assert (truth.kind, truth.name) == ("alto", "known/p.xml")
+    lines = (await pipeline.provenances()).values()
+    assert {each.page.id for each in lines if each.page} == {f"{pipeline.pages.bucket}/{given}"}
+    batch_id = told["batch"]["batch_id"]
+    items = (await get_json(pipeline.api, f"/batches/{batch_id}/items"))["items"]
+    assert {each["key"] for each in items if each.get("is_page")} == names.keys() - {given}
+
+
+async def test_list_says_which_images_are_pages(
+    pipeline: Pipeline, site: WebSite, tmp_path: Path
+) -> None:
+    rows = [
+        ("url", "is_page", "text"),
+        (site.add_body("/page.png", noise()), "yes", "no line"),
+        (site.add_body("/line.png", png(1)), "no", "a line"),
+        (site.url("/gone.png"), "true", ""),
+    ]
+    with (tmp_path / "list.csv").open("w") as file:
+        csv.writer(file).writerows(rows)
+
+    told = await answer("submit", tmp_path / "list.csv", "--watch", status=1)
+
+    assert told["submission"]["reading"]["note_counts"] == {"text_of_page": 1}
+    assert list(await pipeline.provenances(pipeline.pages)) == [key_of(noise())]
+    assert list((await pipeline.texts()).values()) == ["a line"]
+    batch_id = told["batch"]["batch_id"]
+    async with pipeline.api.get(f"/batches/{batch_id}/failed.csv") as response:
+        (failed,) = csv.DictReader((await response.text()).splitlines())
+    assert (failed["code"], failed["is_page"]) == ("not_found", "true")
+
+
 @pytest.mark.parametrize("name", ["one.png", "without_suffix"])
 async def test_one_image_is_a_batch_of_one(pipeline: Pipeline, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(png(1))
@@ -305,7 +377,7 @@ async def test_what_can_not_be_read_says_why(pipeline: Pipeline, tmp_path: Path)
     for name, content, words in (
         ("broken.zip", b"no archive", "neither a zip nor a tar file"),
         ("full.zip", zip_of(many), "more than 60 members"),
-        ("page.pdf", b"%PDF-1.7\n", "PDF is not read yet: save its pages as PNG"),
+        ("page.pdf", b"%PDF-1.7\n", "submit it as pages (--pages; over HTTP: pages=true)"),
         ("bad.png", b"<html>", "declared as an image"),
         ("empty.zip", zip_of({}), "the list has no valid row"),
     ):

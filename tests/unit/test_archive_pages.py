@@ -13,6 +13,7 @@ from PIL import Image
 
 from services.common.domain.ground_truth.writing import to_alto, to_page
 from services.common.domain.line_images import cut_line, to_webp
+from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.table import Report
 from services.common.download.errors import RefusedDownloadError
 from services.fetcher.sources.addresses import (
@@ -43,10 +44,11 @@ URL = "https://x.test/pages.zip"
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 
 
-def listed(files: Mapping[str, bytes]) -> tuple[list[Row], Report]:
-    report = Report()
-    rows = list(archive_rows(OpenArchive(BytesIO(zip_of(files)), LIMITS), URL, LIMITS, report))
-    return rows, report
+def listed(
+    files: Mapping[str, bytes], options: ReadingOptions | None = None
+) -> tuple[list[Row], Report]:
+    report, archive = Report(), OpenArchive(BytesIO(zip_of(files)), LIMITS)
+    return list(archive_rows(archive, URL, LIMITS, report, options)), report
 
 
 def codes_of(files: Mapping[str, bytes]) -> tuple[list[str], list[str]]:
@@ -88,6 +90,18 @@ def test_each_line_of_a_page_is_an_item() -> None:
     assert details.group == "p1.png"
     assert details.metadata == {"page": "p1.png", "line": "l0", "tags": ["Typewritten"]}
     assert (report.rows, report.with_text, report.notes) == (4, 2, [])
+
+
+def test_archive_of_pages_has_documents_and_pages_without_lines() -> None:
+    files = {"1.pdf": b"%PDF-1.7", "2.pdf": b"<html>", "3.png": b"", "3.txt": b"its text"}
+    rows, report = listed(files | packed_page("4", "Un"), ReadingOptions(pages=True))
+
+    items = [row for row in rows if isinstance(row, Item)]
+    known = [(name_of(row.url), row.annotation, row.details.is_page) for row in items]
+    assert known == [("1.pdf", None, True), ("3.png", None, True), ("4.png#l0", "Un", None)]
+    assert report.note_counts == {"text_of_page": 1}
+    refused = [row for row in rows if isinstance(row, Rejection)]
+    assert [(row.value, row.code) for row in refused] == [("2.pdf", "not_an_image")]
 
 
 def test_pages_in_several_folders_are_grouped_by_folder() -> None:

@@ -57,7 +57,9 @@ class Host:
         self._content = content
         self.downloads: Counter[str] = Counter()
 
-    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
+    async def get(
+        self, url: str, *, validators: Validators | None = None, max_bytes: int | None = None
+    ) -> Download:
         raise NotImplementedError
 
     @asynccontextmanager

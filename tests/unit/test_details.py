@@ -34,7 +34,7 @@ JSON = st.recursive(
 )
 
 
-def opened(content: str, kind: ListFormat, **options: str) -> OpenList:
+def opened(content: str, kind: ListFormat, **options: Any) -> OpenList:
     return open_list(BytesIO(content.encode()), kind, ReadingOptions(**options))
 
 
@@ -123,6 +123,22 @@ def test_column_of_metadata_is_unfolded_as_exports_write_it() -> None:
     assert details_of(opened(line, ListFormat.JSON_LINES)) == [kept]
     table = f'url,metadata,hand\n{A},"{{""n"": 7}}",ada\n'
     assert details_of(opened(table, ListFormat.TABLE)) == [kept]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (f"url,is_page\n{A},TRUE\n{A},0\n{A},maybe\n", ListFormat.TABLE),
+        (
+            "\n".join(json.dumps({"url": A, "is_page": each}) for each in (True, False, "maybe")),
+            ListFormat.JSON_LINES,
+        ),
+    ],
+)
+def test_list_may_have_pages(content: str, kind: ListFormat) -> None:
+    found = details_of(opened(content, kind))
+    assert found == [Details(is_page=True), Details(), Details(metadata={"is_page": "maybe"})]
+    assert {each.is_page for each in details_of(opened(content, kind, pages=True))} == {True}
 
 
 def test_failed_csv_is_no_metadata() -> None:

@@ -60,8 +60,10 @@ class Web:
     async def delay(self, url: str) -> float | None:
         return self.crawl_delays.get(host_of(url))
 
-    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
-        del validators
+    async def get(
+        self, url: str, *, validators: Validators | None = None, max_bytes: int | None = None
+    ) -> Download:
+        del validators, max_bytes
         host, loop = host_of(url), asyncio.get_running_loop()
         self.requests[host].append(loop.time())
         if host in self.dead:

@@ -5,11 +5,13 @@ from dataclasses import replace
 from io import BytesIO
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from services.common.domain.errors import PermanentError
 from services.segmenter import rendering
+from services.segmenter.decoding import DecodingLimits, decode_page
 from services.segmenter.rendering import (
     RenderingLimits,
     UnreadableDocumentError,
@@ -18,6 +20,7 @@ from services.segmenter.rendering import (
     open_document,
 )
 from services.segmenter.settings import DOCUMENT_SECONDS, SegmenterSettings
+from tests.support.pages import draw_page
 
 LIMITS = RenderingLimits(
     pages=20,
@@ -27,6 +30,7 @@ LIMITS = RenderingLimits(
     document_seconds=60,
     memory_bytes=512 * 2**20,
 )
+DECODING = DecodingLimits(pixels=20_000_000, seconds=10, memory_bytes=2**29)
 SIZE = (400, 300)
 
 
@@ -162,6 +166,35 @@ def test_password_is_not_guessed() -> None:
         pass
 
     assert refused.value.code == "encrypted_pdf"
+
+
+def test_image_is_decoded_in_a_child_as_it_is_here() -> None:
+    file = BytesIO()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    page_image = draw_page()
+    page_image.save(file, "PNG", exif=exif)
+
+    pixels = decode_page(file.getvalue(), DECODING)
+
+    assert np.array_equal(pixels, np.rot90(np.asarray(page_image), -1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"pixels": 999}, "image_too_large"),
+        ({"memory_bytes": 2**25}, "page_costs_too_much"),
+    ],
+)
+def test_image_that_costs_too_much_has_a_code(changes: dict[str, int], code: str) -> None:
+    file = BytesIO()
+    Image.new("RGB", (4000, 4000)).save(file, "PNG")
+
+    with pytest.raises(PermanentError) as refused:
+        decode_page(file.getvalue(), replace(DECODING, **changes))
+
+    assert refused.value.code == code
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n", b"II", b"text about %PDF files"])

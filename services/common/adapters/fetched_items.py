@@ -68,8 +68,8 @@ class FetchedItems:
         return replace(known, source_url=provenance.source_url or known.source_url)
 
     async def that_stored(self, key: str, *, before: datetime, limit: int) -> list[BatchItem]:
-        """Return the items that led to an object before a time, oldest first."""
-        where = {"key": key, "finished_at": {"$lt": before}}
+        """Return the items that led to an image before a time, oldest first."""
+        where = {"key": key, "is_page": None, "finished_at": {"$lt": before}}
         found = self._collection.find(where, sort=[("finished_at", 1)], limit=limit)
         return [typed(BatchItem, each) async for each in found]
 
@@ -92,7 +92,7 @@ class FetchedItems:
             {"sha256": {"$in": sorted(hashes)}},
             *({"url": {"$regex": each}} for each in patterns),
         ]
-        fields = {"url": 1, "source_url": 1, "sha256": 1, "key": 1}
+        fields = {"url": 1, "source_url": 1, "sha256": 1, "key": 1, "is_page": 1}
         async for item in self._collection.find({"$or": either}, fields=fields):
             yield typed(BatchItem, item)
 

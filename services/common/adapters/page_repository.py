@@ -22,6 +22,8 @@ class PageFilter:
     status: PageStatus | None = None
     is_stored: bool = False
     """Not removed."""
+    is_transcribed: bool | None = None
+    """Whether their lines are cut by a transcription."""
     besides: str | None = None
     """``_id`` of a page to exclude."""
 
@@ -33,6 +35,10 @@ class PageRepository(Repository[PageDocument, PageFilter]):
         super().__init__(collection, PageDocument, to_query)
 
 
+def _is_null(is_set: bool | None) -> Document | None:  # noqa: FBT001
+    return None if is_set is None else {"$ne" if is_set else "$eq": None}
+
+
 def to_query(where: PageFilter) -> Document:
     """Return the query of a filter."""
     query: Document = {
@@ -42,6 +48,7 @@ def to_query(where: PageFilter) -> Document:
         "document.key": where.document,
         "document.sha256": where.document_sha256,
         "status": where.status or ({"$ne": "removed"} if where.is_stored else None),
+        "ground_truth": _is_null(where.is_transcribed),
         "_id": where.besides and {"$ne": where.besides},
     }
     return {name: value for name, value in query.items() if value is not None}

@@ -53,6 +53,8 @@ class BatchItem(Record):
     metadata: dict[str, JsonValue] | None = None
     how: str | None = None
     """Of a text from an export: how it came about there."""
+    is_page: bool | None = None
+    """Whether ``key`` is of the bucket of pages; None: of that of images."""
     by: str | None = None
     """Submitter."""
     page_line: PageOfLine | None = None

@@ -30,6 +30,10 @@ _SPLITS: dict[str, Split] = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+_FLAGS = {
+    **dict.fromkeys(("1", "true", "yes"), True),
+    **dict.fromkeys(("0", "false", "no"), False),
+}
 
 PREDICTED = "prediction"
 """``Details.how`` of a text that is a model's, unchecked by a person."""
@@ -56,6 +60,8 @@ class Details:
     collection: str | None = None
     how: str | None = None
     """In an export: how its text came about (``How``, unknown, ``PREDICTED``); None: given."""
+    is_page: bool | None = None
+    """Whether it is a page to be cut into lines; None: it is an image of a line."""
 
     def to_fields(self) -> dict[str, Any]:
         """Return the set fields, named as in ``Source``."""
@@ -145,6 +151,13 @@ def to_key(name: str) -> str:
 def to_split(value: object) -> Split | None:
     """Return the split named by a value, or None."""
     return _SPLITS.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+def to_flag(value: object) -> bool | None:
+    """Return a value as yes or no, or None if it is neither."""
+    if isinstance(value, bool):
+        return value
+    return _FLAGS.get(value.strip().lower()) if isinstance(value, str) else None
 
 
 def to_how(origin: object, how: object) -> str | None:

@@ -87,6 +87,7 @@ class ListRequest:
     kind: str | None = None
     strict: bool = False
     dry_run: bool = False
+    pages: bool = False
 
     @property
     def params(self) -> dict[str, str]:
@@ -153,6 +154,8 @@ class Item(_Labelled):
     code: str | None = None
     detail: str | None = None
     key: str | None = None
+    is_page: bool = False
+    """Whether its key is of the bucket of pages."""
     attempts: int | None = None
 
 

@@ -39,9 +39,8 @@ class ImageFormat:
 
 
 PDF_MARK = b"%PDF-"
-PDF_REFUSED = (
-    "PDF is not read yet: save its pages as PNG, JPEG or TIFF, a line of text each, and send these"
-)
+PDF_START_BYTES = 1024
+PDF_REFUSED = "a PDF is no line of text: submit it as pages (--pages; over HTTP: pages=true)"
 _MARKS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 FORMATS = (
     ImageFormat("PNG", "png", "image/png"),
@@ -51,8 +50,11 @@ FORMATS = (
     ImageFormat("BMP", "bmp", "image/bmp"),
     ImageFormat("GIF", "gif", "image/gif"),
 )
+PDF = ImageFormat("PDF", "pdf", "application/pdf")
+"""Only pages may be of this format."""
 CONTENT_TYPES = tuple(known.content_type for known in FORMATS)
 PILLOW_NAMES = tuple(known.pillow_name for known in FORMATS)
+BY_EXTENSION = {known.extension: known for known in FORMATS}
 BY_PILLOW_NAME = {known.pillow_name: known for known in FORMATS}
 BY_PILLOW_NAME["MPO"] = BY_PILLOW_NAME["JPEG"]  # written by phones: a JPEG with appended data
 
@@ -75,6 +77,19 @@ def begins_as_image(start: bytes) -> bool:
     is_webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
     is_bmp = start[:2] == b"BM" and start[6:10] == bytes(4)
     return start.startswith(_MARKS) or is_webp or is_bmp
+
+
+def is_pdf(start: bytes) -> bool:
+    """Return whether a file is a PDF by its first bytes; it may have any bytes before its header.
+
+    See "Adobe Supplement to ISO 32000", appendix H, note 13.
+    """
+    return PDF_MARK in start[:PDF_START_BYTES] and not begins_as_image(start)
+
+
+def sniff_page(content: bytes) -> ImageFormat | None:
+    """Return the format of a page: a PDF, or an image; None if it is not supported."""
+    return PDF if is_pdf(content) else sniff(content)
 
 
 def sniff(content: bytes) -> ImageFormat | None:

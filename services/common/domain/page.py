@@ -5,7 +5,7 @@ Coordinates are whole pixels of the page as its file is stored and upright, from
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 from urllib.parse import quote, unquote
@@ -24,6 +24,8 @@ LINES = "lines/"
 """Key prefix of the lines of pages, in the bucket of line images."""
 RENDERED = "rendered/"
 """Key prefix of the pages of a PDF or TIFF, in the bucket of pages."""
+GIVEN = "given/"
+"""Key prefix of pages that came with a transcription, by which the fetcher cuts them."""
 
 LineState = Literal["current", "superseded"]
 Mark = Literal["small", "tall"]
@@ -31,6 +33,8 @@ Mark = Literal["small", "tall"]
 
 _PLACES = {"quad", "polygon", "baseline"}
 """Fields of a line that are coordinates."""
+_MAX_NAME_LENGTH = 300
+"""Of a transcription's name in metadata, percent-encoded."""
 _ID_DIGITS = 16
 _STEPS = 1000
 """Per side of the page: corners that differ by less give the same line."""
@@ -112,12 +116,15 @@ class TrueLine(Record):
     """Stable code of the reason for no line, or no annotation."""
 
 
+TranscriptKind = Literal["page", "alto", "text"]
+
+
 class GroundTruth(Record):
     """A transcription that came with a page."""
 
     model_config = required("kind", "sha256", "lines")
 
-    kind: Literal["page", "alto", "text"] = "page"
+    kind: TranscriptKind = "page"
     sha256: str = ""
     """Of the file."""
     name: str | None = None
@@ -172,9 +179,47 @@ def line_id(points: Sequence[int], width: int, height: int) -> str:
     return hashlib.sha256(",".join(map(str, rounded)).encode()).hexdigest()[:_ID_DIGITS]
 
 
+def lines_prefix(page_sha256: str) -> str:
+    """Return the prefix of the keys of a page's lines."""
+    return f"{LINES}{page_sha256[:2]}/{page_sha256}/"
+
+
 def line_key(page_sha256: str, line: str) -> str:
     """Return the key of a line's image."""
-    return f"{LINES}{page_sha256[:2]}/{page_sha256}/{line}.webp"
+    return f"{lines_prefix(page_sha256)}{line}.webp"
+
+
+def given_key(sha256: str, extension: str) -> str:
+    """Return the key of a page that came with a transcription."""
+    return f"{GIVEN}{sha256[:2]}/{sha256}.{extension}"
+
+
+def transcript_to_metadata(transcript: GroundTruth) -> dict[str, str]:
+    """Encode as user metadata of a page's object: its lines are cut already."""
+    name = quote(transcript.name or "", safe="/")
+    named = {"transcript-name": name} if 0 < len(name) <= _MAX_NAME_LENGTH else {}
+    return {
+        "transcript-kind": transcript.kind,
+        "transcript-sha256": transcript.sha256,
+        **named,
+    }
+
+
+def transcript_from_metadata(key: str, metadata: Mapping[str, str]) -> GroundTruth | None:
+    """Decode user metadata of a page's object; None: its lines are not cut yet."""
+    if not key.startswith(GIVEN):
+        return None
+    try:
+        return GroundTruth.model_validate(
+            {
+                "kind": metadata.get("transcript-kind"),
+                "sha256": metadata.get("transcript-sha256"),
+                "name": unquote(metadata.get("transcript-name", "")) or None,
+                "lines": (),
+            }
+        )
+    except ValidationError:
+        return None
 
 
 def page_to_metadata(page: PageOfLine | None) -> dict[str, str]:

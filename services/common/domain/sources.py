@@ -67,7 +67,7 @@ def to_source(provenance: Provenance) -> Source | None:
         "name": provenance.name,
         "url": provenance.source_url,
         "batch_id": provenance.batch_id,
-        **replace(provenance.details, how=None).to_fields(),
+        **replace(provenance.details, how=None, is_page=None).to_fields(),
         "at": provenance.fetched_at,
         "by": provenance.by,
     }

@@ -96,7 +96,7 @@ class Downloader:
 
         Args:
             url: http or https.
-            max_bytes: Largest body; by default that of an image.
+            max_bytes: Largest body; by default that of an image. The timeout grows with it.
             validators: Of an earlier download, for a conditional request.
 
         Raises:
@@ -105,11 +105,13 @@ class Downloader:
             NotModifiedError: Unchanged since ``validators``.
         """
         started = time.perf_counter()
-        limit = self._settings.max_item_bytes if max_bytes is None else max_bytes
+        usual = self._settings.max_item_bytes
+        limit = usual if max_bytes is None else max_bytes
+        timeout_seconds = self._settings.total_timeout_seconds * max(1.0, limit / usual)
         hops: list[URL] = []
         with _attribute_errors(hops), self._transport.translate_errors():
             async with (
-                asyncio.timeout(self._settings.total_timeout_seconds) as deadline,
+                asyncio.timeout(timeout_seconds) as deadline,
                 AsyncExitStack() as stack,
             ):
                 response = await self._open(to_url(url), stack, validators, hops)

@@ -35,6 +35,9 @@ class DownloadSettings(BaseSettings):
     max_item_bytes: int = Field(
         20 * MEBIBYTE, ge=1024, description="Largest image, in bytes after decompression."
     )
+    max_page_bytes: int = Field(
+        100 * MEBIBYTE, ge=1024, description="Largest page or PDF, in bytes after decompression."
+    )
     connect_timeout_seconds: float = Field(10.0, gt=0, le=60, description="Connect timeout.")
     idle_timeout_seconds: float = Field(10.0, gt=0, le=600, description="Read timeout of a body.")
     total_timeout_seconds: float = Field(

@@ -21,8 +21,16 @@ Delay = Callable[[str], Awaitable[float | None]]
 class Source(Protocol):
     """A source of images."""
 
-    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
-        """Return the content of a URL, or raise NotModifiedError."""
+    async def get(
+        self, url: str, *, validators: Validators | None = None, max_bytes: int | None = None
+    ) -> Download:
+        """Return the content of a URL, or raise NotModifiedError.
+
+        Args:
+            url: Of an image.
+            validators: Of an earlier download.
+            max_bytes: Its limit, if not that of an image.
+        """
         ...
 
 
@@ -40,8 +48,10 @@ class ThrottledDownloader:
         self._delay = delay
         self._scheduler = scheduler
 
-    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
-        """Return the content of a URL.
+    async def get(
+        self, url: str, *, validators: Validators | None = None, max_bytes: int | None = None
+    ) -> Download:
+        """Return the content of a URL; see ``Source``.
 
         Raises:
             RefusedDownloadError: Permanent failure.
@@ -49,12 +59,12 @@ class ThrottledDownloader:
             NotModifiedError: Unchanged since the validators.
         """
         if is_submitted(url):  # no request to a host
-            return await self._source.get(url)
+            return await self._source.get(url, max_bytes=max_bytes)
         host = host_of(url)
         if not self._scheduler.has_responded(host) and (seconds := await self._delay(url)):
             await self._scheduler.set_crawl_delay(host, seconds)
         try:
-            download = await self._source.get(url, validators=validators)
+            download = await self._source.get(url, validators=validators, max_bytes=max_bytes)
         except FailedDownloadError as error:
             if error.host is not None:  # the requested host did answer, with a redirect
                 self._scheduler.record_response(host)

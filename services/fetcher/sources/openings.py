@@ -10,7 +10,15 @@ from functools import partial
 from os import SEEK_END
 from typing import IO
 
-from services.common.domain.image_formats import PDF_MARK, PDF_REFUSED, begins_as_image, sniff
+from services.common.domain.details import NO_DETAILS, Details
+from services.common.domain.image_formats import (
+    PDF_MARK,
+    PDF_REFUSED,
+    PDF_START_BYTES,
+    begins_as_image,
+    is_pdf,
+    sniff,
+)
 from services.common.domain.provenance import DEFAULT_COLLECTION, UPLOADS, SourceKind
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.list_format import (
@@ -79,6 +87,7 @@ class Openings:
         archives: Limits of an archive.
         files: Store of files whose members are read later.
         max_item_bytes: Of an image.
+        max_page_bytes: Of a page.
     """
 
     def __init__(
@@ -89,12 +98,14 @@ class Openings:
         archives: ArchiveSettings,
         files: SubmittedFiles,
         max_item_bytes: int,
+        max_page_bytes: int,
     ) -> None:
         self._spool = spool
         self._lists = lists
         self._archives = archives
         self._files = files
         self._max_item_bytes = max_item_bytes
+        self._max_page_bytes = max_page_bytes
         self._threads = ThreadPoolExecutor(OPENED_AT_ONCE, "lists")
 
     def limit_of(self, sent: Sent) -> int:
@@ -141,10 +152,12 @@ class Openings:
     async def _open_whole(self, whole: _Whole, options: ReadingOptions) -> AsyncIterator[Opened]:
         if whole.sent.is_archive or sniff_archive(whole.start):
             yield self._open_archive(whole, options)
-        elif whole.start.startswith(PDF_MARK):
+        elif whole.start.startswith(PDF_MARK) and not options.pages:
             raise ProblemError(415, "unsupported_list_format", PDF_REFUSED)
-        elif begins_as_image(whole.start) and await self._is_image(whole):
-            rows = iter([Item(1, whole.address)])
+        elif await self._is_item(whole, options):
+            self._check_item(whole, options)
+            details = Details(is_page=True) if options.pages else NO_DETAILS
+            rows = iter([Item(1, whole.address, details=details)])
             keep = self._keeping(whole, whole.file)
             yield Opened(OpenList(None, rows, Report(rows=1)), *_kind_of_image(whole), keep=keep)
         else:
@@ -162,15 +175,21 @@ class Openings:
         """Return what keeps a file that was sent; what was fetched is fetched again."""
         return partial(self._files.keep, whole.key, file) if whole.sent.url is None else None
 
-    async def _is_image(self, whole: _Whole) -> bool:
+    async def _is_item(self, whole: _Whole, options: ReadingOptions) -> bool:
+        """Return whether a file is an image, or a PDF of pages."""
+        if options.pages and is_pdf(whole.start):
+            return True
+        if not begins_as_image(whole.start):
+            return False
         whole.file.seek(0)
         content = await asyncio.to_thread(whole.file.read, self._max_item_bytes)
-        if await asyncio.to_thread(sniff, content) is None:
-            return False
-        if whole.size > self._max_item_bytes:
-            detail = f"an image has more than {self._max_item_bytes} bytes"
+        return await asyncio.to_thread(sniff, content) is not None
+
+    def _check_item(self, whole: _Whole, options: ReadingOptions) -> None:
+        most = self._max_page_bytes if options.pages else self._max_item_bytes
+        if whole.size > most:
+            detail = f"{'a page' if options.pages else 'an image'} has more than {most} bytes"
             raise ProblemError(413, "image_too_large", detail)
-        return True
 
     @asynccontextmanager
     async def _open_rows(self, whole: _Whole, options: ReadingOptions) -> AsyncIterator[Opened]:
@@ -219,7 +238,7 @@ class Openings:
 def _read_start(sent: Sent, file: IO[bytes]) -> _Whole:
     key, size = digest_of_file(file), file.tell()
     file.seek(0)
-    return _Whole(sent, file, key, size, file.read(SNIFFED_BYTES))
+    return _Whole(sent, file, key, size, file.read(max(SNIFFED_BYTES, PDF_START_BYTES)))
 
 
 def _kind_of_image(whole: _Whole) -> tuple[SourceKind, str | None]:

@@ -7,7 +7,7 @@ from typing import IO
 
 from yarl import URL
 
-from services.common.domain.image_formats import PDF_REFUSED
+from services.common.domain.image_formats import PDF, PDF_REFUSED
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.list_format import ListFormat, find_format
 from services.common.domain.tables.names import is_image
@@ -62,7 +62,7 @@ class Sent:
     def refusal(self) -> ProblemError:
         """Return the error of an unsupported file, with supported formats."""
         what = self.content_type.partition(";")[0].strip().lower()[:100]
-        if what == "application/pdf" or self.file_name.lower().endswith(".pdf"):
+        if what == PDF.content_type or self.file_name.lower().endswith(".pdf"):
             detail = PDF_REFUSED
         elif what.startswith("image/") or is_image(self.file_name):
             detail = "declared as an image, but not one of PNG, JPEG, WebP, TIFF, BMP, GIF"

@@ -50,7 +50,9 @@ class SubmittedFiles:
         """
         await self._store.write_file(digest, file)
 
-    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
+    async def get(
+        self, url: str, *, validators: Validators | None = None, max_bytes: int | None = None
+    ) -> Download:
         """Return the content of a URL or of a submitted file.
 
         Raises:
@@ -60,9 +62,10 @@ class SubmittedFiles:
             ObjectStoreUnavailableError: The store does not answer.
         """
         if not is_submitted(url):
-            return await self._source.get(url, validators=validators)
+            return await self._source.get(url, validators=validators, max_bytes=max_bytes)
         try:
-            stored = await self._store.read(_key(url), max_bytes=self._max_item_bytes)
+            most = self._max_item_bytes if max_bytes is None else max_bytes
+            stored = await self._store.read(_key(url), max_bytes=most)
         except ObjectNotFoundError as error:
             raise _gone() from error
         except ObjectTooLargeError as error:

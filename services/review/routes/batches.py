@@ -13,15 +13,12 @@ from services.common.adapters.fetcher_api import FetcherRefusedError, FetcherUna
 from services.common.domain.batch import RetryScope
 from services.common.domain.fetcher_answers import Item, ListRequest, Rejection, Submission
 from services.common.domain.image_filter import ImageFilter, Limits
-from services.common.domain.image_formats import begins_as_image
+from services.common.domain.image_formats import PDF_START_BYTES, begins_as_image, is_pdf
 from services.common.domain.packing import END, tar_member
 from services.common.domain.provenance import PLACEHOLDER_SOURCES
 from services.common.domain.tables.table import Report
 from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted, text_of
-
-HEADER_BYTES = 32
-"""First bytes read to detect an image."""
 
 LIST_OPTIONS = ("collection", "licence", "url_column", "text_column", "group_column", "encoding")
 """Form fields passed on to the fetcher."""
@@ -119,18 +116,28 @@ async def retry(parts: Of, _: Me, batch_id: BatchId, form: Posted) -> Response:
 
 @router.post("/submit")
 async def submit(parts: Of, me: Me, form: Posted) -> Response:
-    """Submit lists, archives and images to the fetcher; show refused ones."""
+    """Submit lists, archives, images and PDFs to the fetcher; show refused ones.
+
+    PDFs are pages in any case; the others are if the form says so.
+    """
     files = [
         each for each in form.getlist("file") if isinstance(each, UploadFile) and each.filename
     ]
     if not files:
         raise ProblemError(422, "no_file", "no file was sent")
     options: dict[str, Any] = {name: text_of(form, name).strip() or None for name in LIST_OPTIONS}
-    asked = ListRequest(**options, by=me.name)
-    images = [file for file in files if await _is_image(file)]
-    done = [await _take(parts, file, asked) for file in files if file not in images]
+    asked = ListRequest(**options, by=me.name, pages=text_of(form, "pages") == "yes")
+    starts = [await _beginning(file) for file in files]
+    documents = [file for file, start in zip(files, starts, strict=True) if is_pdf(start)]
+    images = [file for file, start in zip(files, starts, strict=True) if begins_as_image(start)]
+    rest = [file for file in files if file not in images and file not in documents]
+    done = [await _take(parts, file, asked) for file in rest]
+    if asked.pages:
+        images, documents = [], [*images, *documents]
     if images:
         done.append(await _take_images(parts, images, asked))
+    if documents:
+        done.append(await _take_images(parts, documents, replace(asked, pages=True)))
     if len(done) == 1 and done[0].is_well:
         return RedirectResponse(f"/batches/{done[0].batch_id}", status_code=303)
     status = 422 if any(each.problem for each in done) else 200
@@ -160,10 +167,10 @@ async def _take(parts: Parts, file: UploadFile, asked: ListRequest) -> Submitted
 
 
 async def _take_images(parts: Parts, images: Sequence[UploadFile], asked: ListRequest) -> Submitted:
-    """Submit images to the fetcher as one batch, with their names."""
+    """Submit images or pages to the fetcher as one batch, with their names."""
     name = images[0].filename or "image"
     if len(images) > 1:
-        name = f"{len(images)} images"
+        name = f"{len(images)} {'pages' if asked.pages else 'images'}"
     request = replace(asked, name=name[:MOST_NAME], kind="upload")
     sent = parts.fetcher.submit_file(_packed(images), file_name="images.tar", request=request)
     return await _submitted(name, sent)
@@ -180,10 +187,10 @@ async def _submitted(name: str, answer: Awaitable[Submission]) -> Submitted:
     return Submitted(name, told.batch_id, told.rejected, told.rejected_count, reading=told.reading)
 
 
-async def _is_image(file: UploadFile) -> bool:
-    start = await file.read(HEADER_BYTES)
+async def _beginning(file: UploadFile) -> bytes:
+    start = await file.read(PDF_START_BYTES)
     await file.seek(0)
-    return begins_as_image(start)
+    return start
 
 
 async def _packed(images: Sequence[UploadFile]) -> AsyncIterator[bytes]:

@@ -12,6 +12,7 @@ from services.common.domain.details import (
     NO_DETAILS,
     Details,
     to_details,
+    to_flag,
     to_how,
     to_key,
     to_name,
@@ -40,6 +41,7 @@ GROUP_NAMES = (
 )
 SPLIT_NAMES = ("split", "part", "subset")
 LICENCE_NAMES = ("licence", "license")
+PAGE_NAMES = ("is_page",)
 FAILURE_NAMES = frozenset({"code", "detail", "attempts"})
 """Columns of ``failed.csv``, beside those of a list: no metadata, where all of them are there."""
 NAMING = ("name", "collection", "origin", "how")
@@ -68,6 +70,7 @@ class Wanted:
         group: Names of the column of groups.
         group_column: Likewise.
         option: Option to name a column, formatted with ``url`` or ``text``.
+        pages: Whether each image is a page.
     """
 
     where: tuple[str, ...]
@@ -80,6 +83,7 @@ class Wanted:
     group: tuple[str, ...] = GROUP_NAMES
     group_column: str | None = None
     option: str = "{}_column"
+    pages: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,14 @@ class ReadingOptions:
         url_column: Name of the image column; None: a usual name.
         text_column: Name of the text column.
         group_column: Name of the column of documents, pages or writers.
+        pages: Whether its images are pages.
     """
 
     encoding: str | None = None
     url_column: str | None = None
     text_column: str | None = None
     group_column: str | None = None
+    pages: bool = False
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -110,6 +116,7 @@ class ReadingOptions:
             url_column=self.url_column,
             text_column=self.text_column,
             group_column=self.group_column,
+            pages=self.pages,
         )
 
     @property
@@ -130,6 +137,8 @@ class Columns:
     group: int | None = None
     split: int | None = None
     licence: int | None = None
+    page: int | None = None
+    """Of the flag of pages."""
     metadata: tuple[int, ...] = ()
     """Columns stored under their own names."""
     naming: tuple[int | None, ...] = ()
@@ -140,6 +149,7 @@ class Columns:
         """Names of the columns by role."""
         places = {"image": self.where, "text": self.text, "quality": self.quality}
         places |= {"group": self.group, "split": self.split, "licence": self.licence}
+        places |= {"page": self.page}
         return {
             role: self.names[place]
             for role, place in places.items()
@@ -155,27 +165,30 @@ class Columns:
     def ignored(self) -> list[str]:
         """Names of unused columns."""
         roles = (self.where, self.text, self.quality, self.group, self.split, self.licence)
-        used = {*roles, *self.metadata, *self.naming}
+        used = {*roles, self.page, *self.metadata, *self.naming}
         return [name for place, name in enumerate(self.names) if place not in used]
 
     def details(self, values: Sequence[object]) -> tuple[Details, str]:
         """Return the details of a row, and what was dropped and why (empty: nothing).
 
-        An invalid group, split or licence is metadata.
+        An invalid group, split, licence or flag is metadata.
         """
-        roles = (self.group, self.split, self.licence)
-        if not (self.metadata or self.naming) and roles == (None, None, None):
+        roles = (self.group, self.split, self.licence, self.page)
+        if not (self.metadata or self.naming) and not any(place is not None for place in roles):
             return NO_DETAILS, ""
-        group, split, licence = (_value(values, place) for place in roles)
+        group, split, licence, page = (_value(values, place) for place in roles)
         others = [(self.names[place], _value(values, place)) for place in self.metadata]
         for place, value, known in (
             (self.group, group, to_name),
             (self.split, split, to_split),
             (self.licence, licence, to_name),
+            (self.page, page, to_flag),
         ):
             if place is not None and known(value) is None:
                 others.append((self.names[place], value))
         details, problem = to_details(group, split, licence, others)
+        if to_flag(page):
+            details = replace(details, is_page=True)
         if self.naming:
             name, collection, origin, how = (_value(values, place) for place in self.naming)
             details = replace(
@@ -239,9 +252,10 @@ def _with_details(columns: Columns, known: Mapping[str, int], wanted: Wanted) ->
         _place(names, known, wanted.group_column, wanted.group),
         _first(known, SPLIT_NAMES),
         _first(known, LICENCE_NAMES),
+        _first(known, PAGE_NAMES),
     )
-    group, split, licence = (None if place in used else place for place in roles)
-    used |= {group, split, licence}
+    group, split, licence, page = (None if place in used else place for place in roles)
+    used |= {group, split, licence, page}
     taken = {names[place] for place in used if place is not None}
     naming: tuple[int | None, ...] = ()
     for ours in (FAILURE_NAMES, NAMED_FAILURES, EXPORT_NAMES):
@@ -255,9 +269,8 @@ def _with_details(columns: Columns, known: Mapping[str, int], wanted: Wanted) ->
         if is_free and 0 < len(key := to_key(name)) <= MAX_KEY_LENGTH:
             keys.setdefault(key, place)
     places = tuple(keys.values())
-    return replace(
-        columns, group=group, split=split, licence=licence, metadata=places, naming=naming
-    )
+    columns = replace(columns, group=group, split=split, licence=licence, page=page)
+    return replace(columns, metadata=places, naming=naming)
 
 
 def _place(

@@ -59,8 +59,8 @@ class Note:
     code: str
     """``cells_joined``: the text had unquoted separators. ``duplicate_column``: only the first
     column of that name is read. ``metadata_dropped``: a value was not stored.
-    ``prediction_dropped``: the text of an export is a model's. Of archives and folders
-    also ``no_such_image``, ``no_ground_truth``, ``texts_disagree``,
+    ``prediction_dropped``: the text of an export is a model's. ``text_of_page``: only lines have
+    texts. Of archives and folders also ``no_such_image``, ``no_ground_truth``, ``texts_disagree``,
     ``metadata_disagrees``, or the code of a damaged row."""
     detail: str
     member: str | None = None
@@ -147,7 +147,11 @@ class Report:
     def checked(
         self, line: int, text: str | None, details: Details, member: str | None = None
     ) -> tuple[str | None, Details]:
-        """Return a text with its details; drop and note the prediction of an export."""
+        """Return a text with its details; drop and note that of a page, and a prediction."""
+        if details.is_page and text is not None:
+            detail = "the text of a whole page is not taken: only its lines have texts"
+            self.note(Note(line, "text_of_page", detail, member))
+            text = None
         if details.how != PREDICTED:
             return text, details
         if text is not None:

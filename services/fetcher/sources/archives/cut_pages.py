@@ -1,11 +1,12 @@
 """Cache of the lines of recently cut pages, as lines are requested one by one."""
 
 import asyncio
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.common.domain.errors import PermanentError
 from services.common.download.client import Download
@@ -22,7 +23,20 @@ PageKey = tuple[str, str, str, str]
 """Archive, image, transcription, and the digest of the latter two."""
 Members = tuple[bytes, bytes]
 """Transcription and image."""
-_Task = asyncio.Task[dict[str, CutLine]]
+_Lines = dict[str, CutLine]
+
+
+@dataclass
+class PageFile:
+    """The files of a page, in memory until the page is stored."""
+
+    transcript_sha256: str
+    content: bytes | None
+    """Of the image; None: it is stored."""
+    storing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+_Task = asyncio.Task[tuple[_Lines, PageFile]]
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,7 @@ class LineDownload(Download):
     """A line that was cut out of a page."""
 
     line: CutLine | None = None
+    page: PageFile | None = None
 
 
 class CutPages:
@@ -64,7 +79,7 @@ class CutPages:
             FailedDownloadError: The spool is full; also raised by ``read``.
         """
         try:
-            lines = await asyncio.shield(self._task(page, read))
+            lines, file = await asyncio.shield(self._task(page, read))
         except ChildError as error:
             raise RefusedDownloadError("archive_refused", f"the page: {error}") from error
         except Exception as error:
@@ -74,7 +89,7 @@ class CutPages:
         if line not in lines:
             detail = f"the page has no line {line!r} that can be cut out"
             raise RefusedDownloadError("line_not_cut", detail)
-        return LineDownload(lines[line].content, 200, None, line=lines[line])
+        return LineDownload(lines[line].content, 200, None, line=lines[line], page=file)
 
     def close(self) -> None:
         """Cancel all pages."""
@@ -94,17 +109,20 @@ class CutPages:
             del self._pages[key]
         return task
 
-    async def _cut(self, image: str, read: Callable[[], Awaitable[Members]]) -> dict[str, CutLine]:
+    async def _cut(
+        self, image: str, read: Callable[[], Awaitable[Members]]
+    ) -> tuple[_Lines, PageFile]:
         transcript, content = await read()
         with self._spool.file() as file:
 
-            def cut(stop: Stop) -> dict[str, CutLine]:
+            def cut(stop: Stop) -> _Lines:
                 self._spool.write(file, transcript)
                 self._spool.write(file, content)
                 self._spool.flush(file)
                 return cut_page(file, len(transcript), image, stop)
 
-            return await run_stoppable(self._threads, cut)
+            lines = await run_stoppable(self._threads, cut)
+        return lines, PageFile(hashlib.sha256(transcript).hexdigest(), content)
 
 
 def _forget_error(task: _Task) -> None:

@@ -12,17 +12,22 @@ from typing import IO, Any
 from services.common.domain.errors import PermanentError
 from services.common.domain.ground_truth.reading import placed, read_transcript
 from services.common.domain.ground_truth.transcript import TextLine, Transcript
-from services.common.domain.image_formats import open_image
+from services.common.domain.image_formats import BY_PILLOW_NAME, open_image
 from services.common.domain.line_images import UncuttableLineError, box_of, cut_line, to_webp
 from services.common.domain.normal_form import MAX_PIXELS, check_cost, to_normal_form
-from services.common.domain.page import PageOfLine, Points, line_id, line_key
+from services.common.domain.page import (
+    PageOfLine,
+    Points,
+    TranscriptKind,
+    given_key,
+    line_id,
+    line_key,
+)
 from services.common.runtime.bounded_child import BoundedChild, ChildLimits, InputRefusedError
 from services.common.runtime.stoppable import Stop
 from services.fetcher.sources.archives.pages import page_size
 
 CUTTING = ChildLimits(1024**3, cpu_seconds=600, max_result_bytes=64 * 1024 * 1024)
-GIVEN = "given/"
-"""Prefix of the ids of pages with a transcription, which are not stored themselves."""
 MAX_LINES_BYTES = 256 * 1024 * 1024
 """Limit of the images of all lines of a page, which are in memory together."""
 _TARGET = "services.fetcher.sources.archives.cutting:lines_in_child"
@@ -35,8 +40,9 @@ class CutLine:
     content: bytes
     """WebP."""
     page: PageOfLine
-
+    """Its ``id`` is the key of the page, without its bucket."""
     page_sha256: str
+    transcript_kind: TranscriptKind
 
     @property
     def key(self) -> str:
@@ -63,8 +69,8 @@ def cut_page(file: IO[bytes], transcript_bytes: int, image: str, stop: Stop) -> 
         BoundedChild(_TARGET, file, CUTTING, transcript_bytes, image) as child,
         stop.calling(child.kill),
     ):
-        for content, page, sha256 in child.results():
-            line = CutLine(b64decode(content), PageOfLine.model_validate(page), sha256)
+        for content, page, sha256, kind in child.results():
+            line = CutLine(b64decode(content), PageOfLine.model_validate(page), sha256, kind)
             lines[line.page.name or ""] = line
             size += len(line.content)
             if size > MAX_LINES_BYTES:
@@ -79,19 +85,21 @@ def lines_in_child(file: IO[bytes], transcript_bytes: int, image: str) -> Iterat
         size = page_size(content)
         page = placed(read_transcript(transcript), *size)
         with open_image(content) as opened:
+            extension = BY_PILLOW_NAME[opened.format or ""].extension
             check_cost(opened, content, MAX_PIXELS)
             opened.load()
             pixels = to_normal_form(opened)
     except (PermanentError, ValueError, OSError) as error:
         raise InputRefusedError(str(error)) from error
     digest = hashlib.sha256(content).hexdigest()
+    key = given_key(digest, extension)
     for order, line in enumerate(page.lines):
         try:
             cut = to_webp(cut_line(pixels, line.polygon, line.baseline))
         except UncuttableLineError:
             continue
-        of_page = of_line(page, line, order, f"{GIVEN}{digest}").having(image=image)
-        yield b64encode(cut).decode(), of_page.to_mongo(), digest
+        of_page = of_line(page, line, order, key).having(image=image)
+        yield b64encode(cut).decode(), of_page.to_mongo(), digest, page.kind
 
 
 def of_line(page: Transcript, line: TextLine, order: int, page_id: str) -> PageOfLine:

@@ -126,6 +126,8 @@ class GroundTruth:
         label = self._labels.get(name)
         if text is None or (label is not None and collapse(text) != collapse(label)):
             details = replace(details, how=None)
+        if self._options.pages:
+            details = replace(details, is_page=True)
         text, details = self._report.checked(0, text, details, name)
         self._report.rows += 1
         self._report.with_text += text is not None

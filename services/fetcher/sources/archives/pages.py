@@ -32,10 +32,17 @@ class Pages:
         names: Of its members that end in ``.xml``.
         images: Of its members that are images.
         report: Collects notes.
+        takes_others: Whether images without a transcription are taken beside those with one.
     """
 
     def __init__(
-        self, archive: Archive, names: Iterable[str], images: Iterable[str], report: Report
+        self,
+        archive: Archive,
+        names: Iterable[str],
+        images: Iterable[str],
+        report: Report,
+        *,
+        takes_others: bool = False,
     ) -> None:
         self._archive = archive
         self._report = report
@@ -48,7 +55,7 @@ class Pages:
         for name in names:
             self._match(name, kinds)
         self._folders = {str(PurePosixPath(each).parent) for each in kinds}
-        for image in images:
+        for image in () if takes_others else images:
             if image not in kinds and str(PurePosixPath(image).parent) in self._folders:
                 detail = "other pages of its folder have a transcription, and this one has none"
                 self._refused[image] = ("transcript_missing", detail)

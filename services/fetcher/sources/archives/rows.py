@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from services.common.domain.image_formats import begins_as_image
+from services.common.domain.image_formats import PDF_REFUSED, begins_as_image, is_pdf
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.names import is_image
 from services.common.domain.tables.table import Report
@@ -22,7 +22,8 @@ from services.fetcher.sources.archives.members import (
 from services.fetcher.sources.archives.pages import SUFFIX, Pages
 from services.fetcher.sources.lists.rows import Rejection, Row, check_annotation, reject
 
-_BEGINNING_BYTES = 32
+_BEGINNING_BYTES = 1024
+_PDF_SUFFIX = ".pdf"
 
 
 def archive_rows(
@@ -50,10 +51,13 @@ def archive_rows(
     ]
     taken = [entry.name for _, entry, refused in entries if refused is None]
     images = [name for name in taken if not _is_left_over(name) and _may_be_image(archive, name)]
-    report = report or Report()
-    pages = Pages(archive, [name for name in taken if _is_transcript(name)], images, report)
+    report, options = report or Report(), options or ReadingOptions()
+    transcripts = [name for name in taken if _is_transcript(name)]
+    pages = Pages(archive, transcripts, images, report, takes_others=options.pages)
+    if options.pages:
+        images += [name for name in taken if _is_document(archive, name)]
     texts = [name for name in taken if may_annotate(name)]
-    truth = GroundTruth(archive, texts, images, report, options or ReadingOptions())
+    truth = GroundTruth(archive, texts, images, report, options)
     known, seen = set(images), set[str]()
     more = 0
     """Rows beside one for each member so far: of the lines of pages."""
@@ -83,7 +87,8 @@ def _refused(
         return reject(place, name, "duplicate_member", "duplicate path")
     if name not in images:
         detail = "neither its suffix nor its content is an image's"
-        return reject(place, name, "not_an_image", detail)
+        is_document = name.lower().endswith(_PDF_SUFFIX)
+        return reject(place, name, "not_an_image", PDF_REFUSED if is_document else detail)
     return None
 
 
@@ -93,10 +98,20 @@ def _may_be_image(archive: OpenArchive, name: str) -> bool:
         return True
     if may_annotate(name) or is_companion(name) or _is_transcript(name):
         return False
+    return begins_as_image(_beginning(archive, name))
+
+
+def _is_document(archive: OpenArchive, name: str) -> bool:
+    """Return whether a member is a PDF, by its name and first bytes."""
+    is_named = name.lower().endswith(_PDF_SUFFIX) and not _is_left_over(name)
+    return is_named and is_pdf(_beginning(archive, name))
+
+
+def _beginning(archive: OpenArchive, name: str) -> bytes:
     try:
-        return begins_as_image(archive.read(name, max_bytes=_BEGINNING_BYTES))
+        return archive.read(name, max_bytes=_BEGINNING_BYTES)
     except ArchiveRefusedError:  # corrupt, and probably not an image
-        return False
+        return b""
 
 
 def _is_transcript(name: str) -> bool:

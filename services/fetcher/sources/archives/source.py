@@ -98,7 +98,9 @@ class ArchiveSource:
         self._refusals = Refusals(clock)
         self._full_until = 0.0
 
-    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
+    async def get(
+        self, url: str, *, validators: Validators | None = None, max_bytes: int | None = None
+    ) -> Download:
         """Return the content of a URL, or of a member of the archive there.
 
         Raises:
@@ -108,11 +110,12 @@ class ArchiveSource:
         """
         archive_url, member = split_member(url)
         if not member:
-            return await self._source.get(url, validators=validators)
+            return await self._source.get(url, validators=validators, max_bytes=max_bytes)
         if of_page := split_line(url):
             page = (archive_url, member, of_page.transcript, of_page.page)
             return await self._pages.get(page, of_page.line, lambda: self._read_page(*page))
-        return Download(await self._read(archive_url, member, self._max_item_bytes), 200, None)
+        most = self._max_item_bytes if max_bytes is None else max_bytes
+        return Download(await self._read(archive_url, member, most), 200, None)
 
     async def _read_page(
         self, archive_url: str, image: str, transcript: str, digest: str

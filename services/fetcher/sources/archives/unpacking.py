@@ -44,8 +44,10 @@ class ByteSource(Protocol):
 class Source(ByteSource, Protocol):
     """A source of complete contents."""
 
-    async def get(self, url: str, *, validators: Validators | None = None) -> Download:
-        """Return the content of a URL."""
+    async def get(
+        self, url: str, *, validators: Validators | None = None, max_bytes: int | None = None
+    ) -> Download:
+        """Return the content of a URL; ``max_bytes``: its limit, if not that of an image."""
         ...
 
 

@@ -75,7 +75,8 @@ def open_list(
     if list_format is ListFormat.PARQUET:
         return OpenList(None, parse_parquet(file, options.wanted(WANTED), report), report)
     rows = _rows(file, list_format, options, report)
-    return OpenList(None, _refusing(to_items(rows, report)), report)
+    items = to_items(rows, report, pages=options.pages)
+    return OpenList(None, _refusing(items), report)
 
 
 def _open_document(content: bytes, options: ReadingOptions) -> OpenList:
@@ -92,7 +93,8 @@ def _open_document(content: bytes, options: ReadingOptions) -> OpenList:
     def rows() -> Iterator[TableRow | Damaged]:
         yield from read_items(iter(items_of(document)), options.wanted(WANTED), report)
 
-    return OpenList(name, _refusing(to_items(rows(), report)), report, members=members)
+    items = to_items(rows(), report, pages=options.pages)
+    return OpenList(name, _refusing(items), report, members=members)
 
 
 def _load_document(content: bytes, encoding: str | None) -> Mapping[str, Any]:

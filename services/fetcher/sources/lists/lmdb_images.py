@@ -28,18 +28,21 @@ def is_lmdb(start: bytes) -> bool:
 
 
 @contextmanager
-def open_lmdb(file: IO[bytes], _: ReadingOptions, report: Report) -> Iterator[Iterator[ImageRow]]:
+def open_lmdb(
+    file: IO[bytes], options: ReadingOptions, report: Report
+) -> Iterator[Iterator[ImageRow]]:
     """Yield the images of a database, for a ``with`` block.
 
     Args:
         file: Has a file descriptor; not to be used inside the block.
+        options: Whether its images are pages.
         report: Complete after the last row.
 
     Raises:
         MalformedListError: It can't be read, or has another layout; also while reading rows.
     """
     with BoundedChild(_TARGET, file, LIMITS) as child:
-        yield image_rows(results_of(child, "LMDB"), report)
+        yield image_rows(results_of(child, "LMDB"), report, pages=options.pages)
 
 
 def rows_in_child(_: IO[bytes]) -> Iterator[Any]:

@@ -34,7 +34,8 @@ def parse_parquet(file: IO[bytes], wanted: Wanted, report: Report) -> Iterator[R
     """
     limits = ChildLimits(MEMORY_BYTES, CPU_SECONDS)
     with BoundedChild(_TARGET, file, limits, asdict(wanted)) as child:
-        yield from to_items(to_rows(results_of(child), report), report)
+        rows = to_rows(results_of(child), report)
+        yield from to_items(rows, report, pages=wanted.pages)
 
 
 def results_of(child: BoundedChild, kind: str = "Parquet") -> Iterator[Any]:

@@ -82,15 +82,24 @@ def open_images(
             yield None
             return
         describe(report, columns)
-        yield image_rows(results, report)
+        yield image_rows(results, report, pages=options.pages)
 
 
-def image_rows(results: Iterator[Any], report: Report) -> Iterator[ImageRow]:
-    """Yield the rows that a child sends, each checked and counted."""
+def image_rows(
+    results: Iterator[Any], report: Report, *, pages: bool = False
+) -> Iterator[ImageRow]:
+    """Yield the rows that a child sends, each checked and counted.
+
+    Args:
+        results: Of the child.
+        report: Collects notes.
+        pages: Whether the images are pages.
+    """
     for number, path, content, text, code, said, dropped in results:
         report.rows += 1
         name = path or f"row {number}"
         details = report.noted(number, Details.from_fields(said), dropped)
+        details = replace(details, is_page=True) if pages else details
         checked, details = report.checked(number, text, details)
         row = check_annotation(number, name, checked)
         if code or not isinstance(row, Item):

@@ -1,7 +1,7 @@
 """Rows of a list: valid items and rejections."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from services.common.domain.annotations import (
@@ -158,11 +158,21 @@ def is_url(cell: str) -> bool:
     return cell.strip().strip('"\ufeff').lower().startswith(("http://", "https://"))
 
 
-def to_items(rows: Iterable[TableRow | Damaged], report: Report) -> Iterator[Row]:
-    """Yield an item or a rejection for each row."""
+def to_items(
+    rows: Iterable[TableRow | Damaged], report: Report, *, pages: bool = False
+) -> Iterator[Row]:
+    """Yield an item or a rejection for each row.
+
+    Args:
+        rows: Of a list.
+        report: Collects notes.
+        pages: Whether all its images are pages; lines of pages stay lines.
+    """
     for row in rows:
         if isinstance(row, Damaged):
             yield reject(row.line, row.value, row.code, row.detail)
         else:
-            checked = report.checked(row.line, row.text, row.details)
+            is_page = pages and split_line(row.where) is None
+            details = replace(row.details, is_page=True) if is_page else row.details
+            checked = report.checked(row.line, row.text, details)
             yield to_row(row.line, row.where or None, *checked)
