@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import structlog
@@ -31,6 +32,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 WRITES_AT_ONCE = 64
 """Concurrent writes to the store; each holds an image in memory."""
+PAGES_AT_ONCE = 3
+"""Concurrent downloads and writes of pages, which are in memory and may be large."""
 MOST_POSTPONED = 20
 NO_SPACE_SECONDS = 60.0
 """Delay, and number of delays, of an item while the spool is full; then it counts as an attempt."""
@@ -81,6 +84,7 @@ class Worker:
         self._max_attempts = max_attempts
         self._max_page_bytes = max_page_bytes
         self._writing = asyncio.Semaphore(WRITES_AT_ONCE)
+        self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
 
     async def handle(self, delivery: Delivery) -> str:
         """Download one item and return its code; finished items are skipped.
@@ -148,18 +152,18 @@ class Worker:
         try:
             if await self._cancellations.is_cancelled(job.batch_id):
                 return CANCELLED, 0
-            with self._cancellations.watched(job.batch_id):
-                async with self._scheduler.slot(job.host):
-                    delivery.begin()
-                    started = time.perf_counter()
-                    await self._writer.refuse_forgotten(job)
-                    image = await self._download(job, earlier)
-                    # back-pressure: the slot is held while writes are slow
-                    await self._writing.acquire()
-            try:
+            async with AsyncExitStack() as stack:
+                with self._cancellations.watched(job.batch_id):
+                    async with self._scheduler.slot(job.host):
+                        delivery.begin()
+                        started = time.perf_counter()
+                        await self._writer.refuse_forgotten(job)
+                        if job.is_page:
+                            await stack.enter_async_context(self._pages)
+                        image = await self._download(job, earlier)
+                        # back-pressure: the slot is held while writes are slow
+                        await stack.enter_async_context(self._writing)
                 result = await self._keep(job, earlier, image)
-            finally:
-                self._writing.release()
             return replace(result, duration_seconds=time.perf_counter() - started), 1
         except BatchCancelledError:
             return CANCELLED, 0
