@@ -1,9 +1,9 @@
 """Send a list through the pipeline and show the progress."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -14,14 +14,18 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from infra.local.errors import LocalError
-from infra.local.site import FOLDER, LIST_NAME, absolute_list, site_url
+from infra.local.site import FOLDER, LIST_NAME, PAGE_FILE, absolute_list, site_url
 from services.cli.fetcher import polled
 from services.cli.output import counted, plain
 from services.cli.submit import send
 from services.cli.watch import progress_bar
 from services.common.adapters.fetcher_api import FetcherClient
 from services.common.adapters.mongo import Collection, Database
+from services.common.adapters.page_repository import PageRepository
 from services.common.domain.fetcher_answers import Batch, Item, ListRequest, Submission
+from services.common.domain.page import PAGES_BUCKET
+from services.common.domain.page_document import PageDocument
+from services.segmenter.provenance import rendered_key
 
 POLL_SECONDS = 0.2
 FETCH_STALLED_SECONDS = 900.0
@@ -29,6 +33,9 @@ FETCH_STALLED_SECONDS = 900.0
 IDS_AT_ONCE = 500
 MAX_LIST_BYTES = 64 * 1024 * 1024
 LIST_TIMEOUT_SECONDS = 60.0
+
+Follow = Callable[[Collection, list[str], str], Awaitable[frozenset[str]]]
+"""Waits for documents, and returns those that do not come."""
 
 
 class StalledError(LocalError):
@@ -48,11 +55,13 @@ class Ingested:
     items: list[Item]
     missing: frozenset[str]
     """Missing documents; empty on success."""
+    pages: list[PageDocument] = field(default_factory=list)
+    """Documents of its pages, and of those that PDFs and TIFFs were rendered into."""
 
     @property
     def document_ids(self) -> list[str]:
-        """Ids of its items' documents, in the list's order."""
-        return document_ids(self.items)
+        """Ids of the documents of its images, in the list's order, and of its pages' lines."""
+        return document_ids(self.items) + line_ids(self.pages)
 
     @property
     def is_complete(self) -> bool:
@@ -72,12 +81,12 @@ async def ingest(
     console: Console,
     stalled_seconds: float,
 ) -> Ingested:
-    """Submit a list, and wait until each item has its document or a reason.
+    """Submit a list, and wait until each item has its document or a reason, pages with their lines.
 
     Missing documents are part of the result, so that the others can be shown.
 
     Args:
-        source: Path or http(s) address of the list; None: the bundled samples.
+        source: Path or http(s) address of the list; None: the bundled samples, and a page.
         samples_port: Port of the bundled samples.
         fetcher: Accepts the list.
         database: The database of documents.
@@ -91,18 +100,40 @@ async def ingest(
         StalledError: The fetches made no progress for a long time.
     """
     submission = await _submit(source, samples_port, fetcher)
+    of_page = await _submit_page(fetcher) if source is None else None
     with progress_bar(console) as bar:
         batch = await _follow_fetches(fetcher, submission.batch_id, bar)
         items = [item async for item in fetcher.items(submission.batch_id)]
-        missing = await _follow_documents(
-            database.images, document_ids(items), bar, stalled_seconds=stalled_seconds
-        )
-    return Ingested(submission, batch, items, missing)
+        if of_page is not None:
+            await _follow_fetches(fetcher, of_page.batch_id, bar)
+            items += [item async for item in fetcher.items(of_page.batch_id)]
+
+        async def follow(collection: Collection, ids: list[str], what: str) -> frozenset[str]:
+            return await _follow_documents(
+                collection, ids, bar, what=what, stalled_seconds=stalled_seconds
+            )
+
+        pages, missing_pages = await _follow_pages(database, items, follow)
+        ids = document_ids(items) + line_ids(pages)
+        missing = await follow(database.images, ids, "indexing")
+    return Ingested(submission, batch, items, missing | missing_pages, pages)
 
 
 def document_ids(items: Iterable[Item]) -> list[str]:
-    """Return the ids of the documents of fetched items, without duplicates."""
-    return list(dict.fromkeys(document_id(item.key) for item in items if item.key))
+    """Return the ids of the documents of fetched images, without duplicates."""
+    keys = (item.key for item in items if item.key and not item.is_page)
+    return list(dict.fromkeys(map(document_id, keys)))
+
+
+def line_ids(pages: Iterable[PageDocument]) -> list[str]:
+    """Return the ids of the documents of the lines of pages, without duplicates."""
+    keys = (line.key for page in pages for line in page.current if line.key)
+    return list(dict.fromkeys(map(document_id, keys)))
+
+
+def page_id(key: str) -> str:
+    """Return the id of a page's document."""
+    return f"{PAGES_BUCKET}/{key}"
 
 
 def document_id(key: str) -> str:
@@ -126,6 +157,12 @@ async def _submit(source: str | None, samples_port: int, fetcher: FetcherClient)
             BytesIO(content_bytes), file_name=file_name, request=request
         )
     return await send(fetcher, source, ListRequest(name=Path(source).name))
+
+
+async def _submit_page(fetcher: FetcherClient) -> Submission:
+    request = ListRequest(name="bundled page", pages=True)
+    with PAGE_FILE.open("rb") as content:
+        return await fetcher.submit_file(content, file_name=PAGE_FILE.name, request=request)
 
 
 def is_address(source: str) -> bool:
@@ -165,13 +202,40 @@ async def _follow_fetches(fetcher: FetcherClient, batch_id: str, bar: Progress) 
     return batch
 
 
+async def _follow_pages(
+    database: Database, items: Iterable[Item], follow: Follow
+) -> tuple[list[PageDocument], frozenset[str]]:
+    """Wait for the documents of pages; return them, and the ids of missing ones."""
+    ids = list(dict.fromkeys(page_id(item.key) for item in items if item.key and item.is_page))
+    missing = await follow(database.pages, ids, "segmenting")
+    pages = await _pages(database, ids)
+    parts = [
+        page_id(rendered_key(page.sha256 or "", number))
+        for page in pages
+        for number in range(1, (page.rendered or 0) + 1)
+    ]
+    missing |= await follow(database.pages, parts, "segmenting")
+    return pages + await _pages(database, parts), missing
+
+
+async def _pages(database: Database, ids: list[str]) -> list[PageDocument]:
+    pages = PageRepository(database.pages)
+    found = [await pages.get(each) for each in ids]
+    return [page for page in found if page is not None]
+
+
 async def _follow_documents(
-    images: Collection, ids: list[str], bar: Progress, *, stalled_seconds: float
+    images: Collection,
+    ids: list[str],
+    bar: Progress,
+    *,
+    what: str = "indexing",
+    stalled_seconds: float,
 ) -> frozenset[str]:
     """Wait for the documents; return those still missing after the timeout."""
     if not ids:
         return frozenset()
-    task = bar.add_task("indexing", total=len(ids), words="")
+    task = bar.add_task(what, total=len(ids), words="")
     now = asyncio.get_running_loop().time
     waiting, moved_at = ids, now()
     while waiting and now() - moved_at < stalled_seconds:

@@ -10,7 +10,7 @@ from aiohttp import ClientSession, ClientTimeout
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from infra.local.ingest import IDS_AT_ONCE, Ingested, document_id
+from infra.local.ingest import IDS_AT_ONCE, Ingested, document_id, page_id
 from infra.local.servers import Home, url_of
 from services.cli.output import Cell, Table, cell
 from services.cli.rows import ImageRow, image_row, image_table
@@ -58,6 +58,11 @@ def show_outcome(console: Console, ingested: Ingested, rows: Sequence[ImageRow])
         title += f"; the {SHOWN_ROWS} lowest scores (all of them: docreco images)"
     if read:
         console.print(image_table(title, read, with_origin=False))
+    cut = [page for page in ingested.pages if page.current]
+    if cut:
+        lines = sum(len(page.current) for page in cut)
+        text = f"{lines} of them are lines of {len(cut)} pages: docreco pages list"
+        console.print(Text(text))
     failed = _failures(ingested, rows)
     if failed:
         title = f"{len(failed)} not read, each with its reason"
@@ -91,9 +96,14 @@ def _failures(ingested: Ingested, rows: Sequence[ImageRow]) -> list[list[Cell]]:
         if row.error_code
     ]
     found += [
+        (page.name, "page", page.error.code or "unknown", page.error.detail or "")
+        for page in ingested.pages
+        if page.error is not None
+    ]
+    found += [
         (item.label, "indexing", NO_DOCUMENT, item.key or "")
         for item in ingested.items
-        if item.key and document_id(item.key) in ingested.missing
+        if item.key and (page_id if item.is_page else document_id)(item.key) in ingested.missing
     ]
     return [[cell(image), cell(at), cell(code, "red"), cell(why)] for image, at, code, why in found]
 

@@ -18,6 +18,8 @@ from aiohttp import web
 FOLDER = Path(__file__).resolve().parent / "samples" / "site"
 """Served files, drawn by ``infra/local/samples/make.py``."""
 LIST_NAME = "list.csv"
+PAGE_FILE = FOLDER.parent / "lettre.png"
+"""A page, which ``run_local.sh`` submits as a file."""
 SITE_HOST = "127.0.0.80"
 NETWORK = f"{SITE_HOST}/32"
 

@@ -15,7 +15,7 @@ from infra.local.ingest import Ingested, document_id, ingest
 from infra.local.report import find_rows, show_outcome
 from services.common.adapters.fetcher_api import FetcherClient
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Database
+from services.common.adapters.mongo import Database, Document
 from services.common.domain.fetcher_answers import AS_FOUND, Batch, Item, ListRequest, Submission
 
 pytestmark = pytest.mark.integration
@@ -24,9 +24,10 @@ pytestmark = pytest.mark.integration
 class DoneFetcher(FetcherClient):
     """A fetcher that has stored every image of the list at once, under the name in its URL."""
 
-    def __init__(self, session: ClientSession, keys: list[str]) -> None:
+    def __init__(self, session: ClientSession, keys: list[str], *, is_page: bool = False) -> None:
         super().__init__(session)
         self._keys = keys
+        self._is_page = is_page
 
     @override
     async def submit_file(
@@ -49,10 +50,13 @@ class DoneFetcher(FetcherClient):
     async def items(self, batch_id: str, *, outcome: str | None = None) -> AsyncGenerator[Item]:
         del batch_id, outcome
         for key in self._keys:
-            yield Item(url=f"http://site.test/{key}", outcome="stored", key=key)
+            url, is_page = f"http://site.test/{key}", self._is_page
+            yield Item(url=url, outcome="stored", key=key, is_page=is_page)
 
 
-async def ingested(index: Database, keys: list[str], folder: Path) -> Ingested:
+async def ingested(
+    index: Database, keys: list[str], folder: Path, *, is_page: bool = False
+) -> Ingested:
     """Ingest a list that the fetcher has stored; documents are given up after 0.3 s."""
     path = folder / "list.txt"
     path.write_text("".join(f"http://site.test/{key}\n" for key in keys))
@@ -60,7 +64,7 @@ async def ingested(index: Database, keys: list[str], folder: Path) -> Ingested:
         return await ingest(
             str(path),
             samples_port=0,
-            fetcher=DoneFetcher(session, keys),
+            fetcher=DoneFetcher(session, keys, is_page=is_page),
             database=index,
             console=Console(file=StringIO()),
             stalled_seconds=0.3,
@@ -101,6 +105,34 @@ async def test_first_ones_that_never_come_do_not_hide_the_rest(
     found = await ingested(index, ["a.png", "b.png", "c.png", "last.png"], tmp_path)
 
     assert found.missing == {"raw/a.png", "raw/b.png", "raw/c.png"}
+
+
+async def test_pages_are_complete_with_their_lines(index: Database, tmp_path: Path) -> None:
+    digest = "0" * 64
+    pdf = {"_id": "pages/a.pdf", "key": "a.pdf", "status": "segmented", "sha256": digest}
+    await index.pages.insert({**pdf, "rendered": 2})
+    keys = [f"rendered/{digest}/{number:04d}.webp" for number in (1, 2)]
+    line = {"id": "1", "key": "lines/1.webp", "quad": [0] * 8, "order": 0, "state": "current"}
+    error = {"code": "no_lines", "detail": "nothing"}
+    pages: list[Document] = [
+        {"status": "segmented", "lines": [line]},
+        {"status": "rejected", "error": error},
+    ]
+    await index.pages.insert({"_id": f"pages/{keys[0]}", "key": keys[0], **pages[0]})
+
+    found = await ingested(index, ["a.pdf"], tmp_path, is_page=True)
+    assert found.missing == {"raw/lines/1.webp", f"pages/{keys[1]}"}
+
+    await insert(index, "lines/1.webp")
+    await index.pages.insert({"_id": f"pages/{keys[1]}", "key": keys[1], **pages[1]})
+    found = await ingested(index, ["a.pdf"], tmp_path, is_page=True)
+    assert found.is_complete
+    shown = StringIO()
+    rows = await find_rows(ImageRepository(index.images), found.document_ids)
+    show_outcome(Console(file=shown, width=200), found, rows)
+    assert "1 of them are lines of 1 pages" in shown.getvalue()
+    assert f"{keys[1]}" in shown.getvalue()
+    assert "no_lines" in shown.getvalue()
 
 
 async def test_list_whose_documents_are_there_is_complete(index: Database, tmp_path: Path) -> None:

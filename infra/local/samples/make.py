@@ -1,4 +1,4 @@
-"""Draw the sample line images that ``run_local.sh`` serves, and write their list.
+"""Draw the sample line images that ``run_local.sh`` serves, their list, and a page.
 
 Run ``python -m infra.local.samples.make`` after a change here. The images are committed, so only
 this needs the fonts (docs/decisions/0001-sample-fonts.md); it says how to get them.
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from infra.local.site import FOLDER, LIST_NAME
+from infra.local.site import FOLDER, LIST_NAME, PAGE_FILE
 
 MISSING_NAME = "introuvable.png"
 """Listed, but never written: the site answers 404."""
@@ -58,6 +58,7 @@ SCAN = Look(ink=45, paper=238, noise=7, degrees=0.6, blur=0.5)
 TILTED = Look(ink=50, paper=232, noise=6, degrees=-1.6, blur=0.6)
 FADED = Look(ink=178, paper=226, noise=8, degrees=0.3, blur=0.7)
 RUINED = Look(ink=95, paper=200, noise=40, degrees=2.0, blur=2.0, shrink=0.5)
+PAGE_LOOK = Look(ink=40, paper=240, degrees=0.4, blur=0.4)
 DROWNED = Look(ink=120, paper=200, noise=40, degrees=1.2, blur=2.4, shrink=0.5)
 
 
@@ -95,6 +96,20 @@ SAMPLES = (
     Sample("smudged.jpg", "The minutes of the meeting were lost", "pen", 44, RUINED),
     Sample("flood.jpg", "Archives municipales, dossier 12", "scrawl", 48, DROWNED),
 )
+
+PAGE_SIZE = (1000, 900)
+PAGE_LINES = (
+    (90, 70, "VILLE DE SAINT-OMER", "book", 40),
+    (90, 135, "Archives municipales", "book", 34),
+    (620, 215, "le 4 mars 1914", "pen", 44),
+    (90, 320, "Monsieur le Maire,", "typewriter", 30),
+    (90, 400, "J'ai l'honneur de vous adresser ci-joint", "typewriter", 30),
+    (90, 460, "l'inventaire des registres de la paroisse,", "typewriter", 30),
+    (90, 520, "déposés au grenier de l'hôtel de ville.", "typewriter", 30),
+    (90, 580, "Deux volumes manquent : 1783 et 1786.", "typewriter", 30),
+    (560, 720, "Marguerite Lefèvre", "pen", 52),
+)
+"""Left and top in pixels, text, style and size of font."""
 
 TRUNCATED_NAME = "tronquee.jpg"
 TRUNCATED_TEXT = "La fin de cette image manque"
@@ -135,6 +150,25 @@ def draw(sample: Sample, font: ImageFont.FreeTypeFont) -> Image.Image:
     size = (round(right - left) + 2 * margin, round(bottom - top) + 2 * margin)
     image = Image.new("L", size, look.paper)
     ImageDraw.Draw(image).text((margin - left, margin - top), sample.text, look.ink, font)
+    return _aged(image, look, seed=zlib.crc32(sample.name.encode()))
+
+
+def draw_page(fonts: Path) -> Image.Image:
+    """Draw the page in 16 greys (deterministic).
+
+    Raises:
+        FontMissingError: A font is not in the folder.
+    """
+    image = Image.new("L", PAGE_SIZE, PAGE_LOOK.paper)
+    ink = ImageDraw.Draw(image)
+    for left, top, text, style, size in PAGE_LINES:
+        ink.text((left, top), text, PAGE_LOOK.ink, load_font(style, size, fonts))
+    aged = _aged(image, PAGE_LOOK, seed=zlib.crc32(PAGE_FILE.name.encode()))
+    return aged.quantize(16)
+
+
+def _aged(image: Image.Image, look: Look, *, seed: int) -> Image.Image:
+    """Tilt and blur an image, with grain and lost resolution."""
     if look.degrees:
         image = image.rotate(
             look.degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=look.paper
@@ -142,7 +176,7 @@ def draw(sample: Sample, font: ImageFont.FreeTypeFont) -> Image.Image:
     if look.blur:
         image = image.filter(ImageFilter.GaussianBlur(look.blur))
     if look.noise:
-        image = _grained(image, look.noise, seed=zlib.crc32(sample.name.encode()))
+        image = _grained(image, look.noise, seed=seed)
     if look.shrink < 1:
         image = image.resize([round(side * look.shrink) for side in image.size])
     return image
@@ -201,12 +235,14 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         made = files(arguments.fonts)
+        page = encode(draw_page(arguments.fonts), PAGE_FILE.name)
     except FontMissingError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for name, content in made.items():
         (arguments.folder / name).write_bytes(content)
+    (arguments.folder.parent / PAGE_FILE.name).write_bytes(page)
     total = sum(map(len, made.values()))
     sys.stdout.write(f"{len(made)} files, {total / 1000:.0f} kB in {arguments.folder}\n")
     return 0

@@ -36,6 +36,14 @@ class PageDocument(StoredObject):
     ground_truth: GroundTruth | None = None
 
     @property
+    def name(self) -> str:
+        """Displayed name: of its file or URL, and its number in a PDF or TIFF."""
+        if self.document is not None:
+            return f"{self.document.key}, page {self.document.number}"
+        names = (source.name or source.url for source in self.sources)
+        return next((name for name in names if name), self.key)
+
+    @property
     def current(self) -> list[Line]:
         """The lines of the page as it is segmented now, in reading order."""
         lines = [line for line in self.lines if line.state == "current"]
