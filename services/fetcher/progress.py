@@ -17,7 +17,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """First characters of formulas (OWASP, CSV injection), as annotations are untrusted."""
 FAILED_COLUMNS = (
     *("annotation", "code", "detail", "attempts"),
-    *("group", "split", "licence", "collection", "name", "how"),
+    *("group", "split", "licence", "is_page", "collection", "name", "how"),
 )
 """Fields of an item that a list of failures has."""
 HEARTBEAT_POLLS = 30
@@ -55,12 +55,11 @@ async def failed_csv(
 
     For spreadsheets, formulas are escaped by an apostrophe; do not submit that list again.
     """
-    yield _csv_row(["url", *FAILED_COLUMNS, "metadata", "is_page"])
+    yield _csv_row(["url", *FAILED_COLUMNS, "metadata"])
     async for item in items:
         cells = [item.url, *(getattr(item, name) for name in FAILED_COLUMNS)]
         cells.append(json.dumps(item.metadata, ensure_ascii=False) if item.metadata else None)
         texts = ["" if cell is None else str(cell) for cell in cells]
-        texts.append("true" if item.is_page else "")
         yield _csv_row([_as_text(text) for text in texts] if for_spreadsheet else texts)
 
 

@@ -287,7 +287,7 @@ async def test_list_says_which_images_are_pages(
     batch_id = told["batch"]["batch_id"]
     async with pipeline.api.get(f"/batches/{batch_id}/failed.csv") as response:
         (failed,) = csv.DictReader((await response.text()).splitlines())
-    assert (failed["code"], failed["is_page"]) == ("not_found", "true")
+    assert (failed["code"], failed["is_page"]) == ("not_found", "True")
 
 
 @pytest.mark.parametrize("name", ["one.png", "without_suffix"])
