@@ -9,9 +9,9 @@ from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, run
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_database
+from services.common.adapters.page_lines import read_lines
 from services.common.adapters.page_repository import PageFilter, PageRepository
 from services.common.domain.image import ImageDocument
-from services.common.domain.image_filter import ImageFilter
 from services.common.domain.page import Line
 from services.common.domain.page_document import PageDocument, PageStatus
 from services.common.runtime.settings import MongoSettings, S3Settings
@@ -65,15 +65,19 @@ def show(
             page = await PageRepository(database.pages).get(page_id)
             if page is None:
                 raise CommandError(f"no page {key}", status=ExitStatus.REFUSED)
-            ids = frozenset(f"{s3.bucket}/{line.key}" for line in page.lines)
-            found = ImageRepository(database.images).find(ImageFilter(ids=ids))
-            images = {image.key: image async for image in found}
-        lines = sorted(page.lines, key=lambda line: (line.order, line.state))
-        read = [(line, images.get(line.key or "")) for line in lines]
-        answer = {**_summary(page), "lines": [_line(line, image) for line, image in read]}
+            read = [
+                (each.line, each.image)
+                for each in await read_lines(page, ImageRepository(database.images), s3.bucket)
+            ]
+        answer = {
+            **_summary(page),
+            "lines_found": len(read),
+            "lines": [_line(line, image) for line, image in read],
+        }
         columns = ("line", "score", "prediction", "annotation", "image")
         rows = [_row(line, image) for line, image in read]
-        output.print(answer, Table(f"{page.key}: {_extent(page)}", columns, rows))
+        extent = f"{len(read)} lines" if page.ground_truth else _extent(page)
+        output.print(answer, Table(f"{page.key}: {extent}", columns, rows))
         return ExitStatus.OK
 
     run(output, work)
@@ -85,6 +89,8 @@ def _extent(page: PageDocument) -> str:
         return f"{page.error.code}: {page.error.detail}"
     if page.rendered is not None:
         return f"{page.rendered} pages"
+    if page.ground_truth is not None:
+        return f"transcribed ({page.ground_truth.kind})"
     return f"{len(page.current)} lines"
 
 
@@ -96,6 +102,7 @@ def _origin(page: PageDocument) -> str:
 
 def _summary(page: PageDocument) -> dict[str, Any]:
     shown = {"key", "status", "width", "height", "group", "document", "rendered", "error", "runs"}
+    shown |= {"ground_truth"}
     kept = page.model_dump(include=shown | {"sources", "sha256", "indexed_at"}, exclude_unset=True)
     return {"page": page.id, **kept, "lines_found": len(page.current)}
 

@@ -79,6 +79,8 @@ def policies(bucket: str, submitted: str, pages: str) -> dict[str, dict[str, Any
             bucket,
             (deleting, everything),
             listing_versions,
+            (["s3:GetObject"], all_pages),
+            (["s3:ListBucket"], f"arn:aws:s3:::{pages}"),
         ),
     }
 

@@ -12,6 +12,7 @@ from services.common.adapters.fetcher_api import FetcherClient
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import ObjectStore
+from services.common.adapters.page_repository import PageRepository
 from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES, Queues
 from services.common.runtime.problems import ProblemError
 from services.common.runtime.settings import AmqpSettings
@@ -39,6 +40,8 @@ class Parts:
     index: Database
     images: ImageRepository
     store: ObjectStore
+    page_documents: PageRepository
+    page_store: ObjectStore
     queue: Queue
     quality: Quality
     overview: Overview

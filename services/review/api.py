@@ -18,7 +18,16 @@ from services.common.runtime.problems import ProblemError, install_problem_handl
 from services.review.access import LoginRequiredError, Parts
 from services.review.guard import install_guard
 from services.review.metrics import STATIC_ROUTE, install_metrics
-from services.review.routes import alerts, batches, images, login, overview, quality, queue
+from services.review.routes import (
+    alerts,
+    batches,
+    images,
+    login,
+    overview,
+    pages,
+    quality,
+    queue,
+)
 from services.review.sessions import COOKIE
 
 STATIC = Path(__file__).parent / "static"
@@ -59,7 +68,7 @@ def build_app(
     )
     install_metrics(app)
     app.include_router(health_router(ready=ready, alive=alive))
-    for module in (login, overview, queue, images, batches, quality, alerts):
+    for module in (login, overview, queue, images, pages, batches, quality, alerts):
         app.include_router(module.router)
     if webhooks is not None:
         app.include_router(webhooks)

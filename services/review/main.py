@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from services.common.adapters.fetcher_api import FetcherClient, open_fetcher
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, open_database
-from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
+from services.common.adapters.page_repository import PageRepository
 from services.common.adapters.prometheus import Prometheus, open_prometheus
 from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES, Queues
 from services.common.runtime.health import running
@@ -113,6 +114,8 @@ def _parts(
         index=index,
         images=images,
         store=store,
+        page_documents=PageRepository(index.pages),
+        page_store=sibling(store, config.s3.pages_bucket),
         queue=Queue(images, leases, suspects),
         quality=quality,
         overview=overview,

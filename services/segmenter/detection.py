@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from services.common.adapters.openvino_cpu import compile_model
 from services.common.domain.page import Quad
 from services.segmenter.joining import Box, join_pieces
+from services.segmenter.margins import is_long, is_within, margins
 
 Pixels = NDArray[np.uint8]
 """Height x width x 3, red, green, blue."""
@@ -36,7 +37,7 @@ LEAST_SIDE = 3
 """Minimum thickness of text, in pixels of the reduced page."""
 TALL = 2.0
 """Ratio of height to width of vertical lines."""
-REVISION = 1
+REVISION = 2
 """Version of the post-processing; increment it with each change of results."""
 _STRIDE = 32
 """Sides of the model's input are multiples of it."""
@@ -83,7 +84,21 @@ class PaddleDetector:
         )
 
     def find(self, pixels: Pixels) -> list[Found]:
-        """Return the lines of an upright page, in any order."""
+        """Return the lines of an upright page, in any order, also those on their side."""
+        found = self._find_lying(pixels)
+        height, width = pixels.shape[:2]
+        for margin in margins([each.quad for each in found], width):
+            on_side = [
+                Found(margin.place(each.quad, height), each.score)
+                for each in self._find_lying(margin.turned(pixels))
+                if is_long(each.quad)
+            ]
+            lines = [each.quad for each in on_side]
+            found = [each for each in found if not is_within(each.quad, lines)] + on_side
+        return found
+
+    def _find_lying(self, pixels: Pixels) -> list[Found]:
+        """Return the lines that lie, and pieces of others."""
         height, width = pixels.shape[:2]
         reduced = _reduce(pixels, self._longest_side)
         probabilities = self._compute(_to_batch(reduced))

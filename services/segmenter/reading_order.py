@@ -18,15 +18,29 @@ _Indices = NDArray[np.intp]
 
 
 def reading_order(quads: Sequence[Quad]) -> list[int]:
-    """Return the indices of lines in the order in which they are read."""
+    """Return the indices of lines in the order in which they are read.
+
+    Those that stand on their side, as in margins, are read after the others.
+    """
     if not quads:
         return []
     corners = np.array(quads, float).reshape(-1, 4, 2)
+    along = np.abs(corners[:, 1] - corners[:, 0])
+    stands = along[:, 1] > along[:, 0]
+    turned = np.stack([-corners[:, :, 1], corners[:, :, 0]], axis=2)  # upwards is to the right
+    parts = (corners, np.flatnonzero(~stands)), (turned, np.flatnonzero(stands))
+    return [each for points, members in parts for each in _ordered(points, members)]
+
+
+def _ordered(corners: NDArray[np.float64], members: _Indices) -> list[int]:
+    """Order some of the lines, which lie."""
+    if not len(members):
+        return []
     low, high = corners.min(axis=1), corners.max(axis=1)
     cut_off = (high[:, 1] - low[:, 1]) * SHRINKING
     low[:, 1] += cut_off
     high[:, 1] -= cut_off
-    return _cut(np.hstack([low, high]), np.arange(len(quads)))
+    return _cut(np.hstack([low, high]), members)
 
 
 def _cut(boxes: _Boxes, members: _Indices) -> list[int]:

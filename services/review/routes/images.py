@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import URL
 
@@ -24,6 +24,7 @@ from services.quality.suspects import SENTENCES
 from services.review.access import Me, Of, Parts, Posted, shown_in, text_of
 from services.review.gallery import Filters, find_page
 from services.review.metrics import ANNOTATIONS
+from services.review.page_views import strip_of
 from services.review.pictures import NotShownError, to_picture
 from services.review.quality import choices
 from services.review.sessions import Session
@@ -90,8 +91,8 @@ async def content(parts: Of, _: Me, id: ImageId, etag: ETag) -> Response:  # noq
 
 
 @router.post("/image/annotate")
-async def correct(parts: Of, me: Me, form: Posted) -> Response:
-    """Save an annotation, also over another person's."""
+async def correct(parts: Of, me: Me, form: Posted, request: Request) -> Response:
+    """Save an annotation, also over another person's; answer 204 to a script."""
     image = text_of(form, "id")
     document = await _document(parts, image)
     quality = text_of(form, "quality")
@@ -109,6 +110,8 @@ async def correct(parts: Of, me: Me, form: Posted) -> Response:
         raise ProblemError(409, "changed", "the image was removed or replaced")
     if outcome is Outcome.WRITTEN:
         ANNOTATIONS.labels(quality=said.quality).inc()
+    if "hx-request" in request.headers:
+        return Response(status_code=204)
     word = "saved" if outcome is Outcome.WRITTEN else "unchanged"
     address = URL("/image").include_query_params(id=image, said=word)
     return RedirectResponse(str(address), status_code=303)
@@ -154,6 +157,7 @@ def _page(
         proofs=proofs,
         names=parts.overview.batch_names(),
         reasons=[SENTENCES[each] for each in parts.queue.suspects.reasons(image)],
+        strip=await strip_of(image, parts.page_documents, parts.images),
     )
 
 

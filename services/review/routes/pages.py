@@ -1,0 +1,80 @@
+"""Routes of pages: their list, one with its lines, and its picture."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from services.common.adapters.page_repository import PageFilter
+from services.common.domain.errors import ObjectNotFoundError
+from services.common.domain.image_filter import PRESENT, ImageFilter
+from services.common.domain.objects import ObjectTooLargeError
+from services.common.domain.page_document import PageDocument, PageStatus
+from services.common.runtime.problems import ProblemError
+from services.review.access import Me, Of, Parts
+from services.review.page_views import view_page
+from services.review.pictures import NotShownError, to_picture
+from services.review.routes.images import CONTENT_HEADERS, ETag
+
+SHOWN_PAGES = 100
+
+Text = Annotated[str, Query(max_length=1200)]
+router = APIRouter()
+
+
+@router.get("/pages")
+async def pages_page(
+    parts: Of,
+    me: Me,
+    status: PageStatus | None = None,
+    batch: Text = "",
+    document: Text = "",
+) -> Response:
+    """Show pages, newest first."""
+    where = PageFilter(status=status, batch=batch or None, document=document or None)
+    order = (("document.number", 1),) if document else (("indexed_at", -1), ("_id", 1))
+    found = parts.page_documents.find(where, sort=order, limit=SHOWN_PAGES)
+    pages = [(page, await _lines(parts, page)) async for page in found]
+    return parts.pages.page("pages", me, pages=pages, most=SHOWN_PAGES, batch=batch)
+
+
+@router.get("/page-content")
+async def content(parts: Of, _: Me, id: Text, etag: ETag) -> Response:  # noqa: A002
+    """Serve the picture of a page that the segmenter could read."""
+    page = await _page(parts, id)
+    if page.status != "segmented" or page.rendered is not None:
+        raise ProblemError(415, "rejected", "this page has no picture")
+    try:
+        most = parts.settings.max_object_bytes
+        stored = await parts.page_store.read(page.key, max_bytes=most)
+        if stored.info.etag != etag:
+            raise ProblemError(409, "changed", "the page was replaced")
+        async with parts.conversions:
+            picture = await asyncio.to_thread(to_picture, stored.content)
+    except ObjectNotFoundError as error:
+        raise ProblemError(404, error.code, "the object does not exist any longer") from error
+    except (NotShownError, ObjectTooLargeError) as error:
+        raise ProblemError(415, error.code, str(error)) from error
+    return Response(picture.content, media_type=picture.content_type, headers=CONTENT_HEADERS)
+
+
+@router.get("/pages/{key:path}")
+async def page_page(parts: Of, me: Me, key: str) -> Response:
+    """Show a page with its lines, to be annotated from top to bottom."""
+    page = await _page(parts, f"{parts.page_store.bucket}/{key}")
+    view = await view_page(page, parts.images, parts.store.bucket)
+    return parts.pages.page("page", me, page=page, view=view)
+
+
+async def _page(parts: Parts, page_id: str) -> PageDocument:
+    page = await parts.page_documents.get(page_id)
+    if page is None:
+        raise ProblemError(404, "page_not_found", "no such page")
+    return page
+
+
+async def _lines(parts: Parts, page: PageDocument) -> int:
+    """Count the lines of a page; those of a transcription are known by their images alone."""
+    if page.ground_truth is None:
+        return len(page.current)
+    return await parts.images.count(ImageFilter(pages=frozenset({page.id}), status=PRESENT))
