@@ -5,6 +5,7 @@ from io import BytesIO
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from services.common.domain.page import Line
@@ -40,6 +41,31 @@ def test_columns_are_read_one_after_the_other(detector: PaddleDetector) -> None:
 
     assert [x < 500 for x, _ in ordered] == [True] * 3 + [False] * 2
     assert [y for _, y in ordered[:3]] == sorted(y for _, y in ordered[:3])
+
+
+def test_lines_on_their_side_are_found_in_the_margin_alone() -> None:
+    """On the page only pieces of them are seen."""
+
+    def compute(batch: NDArray[np.float32]) -> ProbabilityMap:
+        seen = np.zeros(batch.shape[2:], np.float32)
+        if seen.shape == (1280, 960):
+            for top in range(100, 700, 100):
+                seen[top : top + 20, 200:900] = 1
+            for top in range(300, 800, 100):
+                seen[top : top + 20, 60:80] = 1
+        else:
+            seen[60:80, 180:1180] = 1  # turned, it reads to the right
+        return seen
+
+    found = PaddleDetector(compute, longest_side=SIDE).find(np.zeros((1280, 960, 3), np.uint8))
+
+    assert len(found) == 7
+    x1, y1, x2, y2, x3, *_ = found[-1].quad
+    assert (y1, y2) == (pytest.approx(1100, abs=20), pytest.approx(100, abs=20))
+    assert x1 == x2 == pytest.approx(60, abs=20)
+    assert x3 == pytest.approx(80, abs=20)
+    order = reading_order([each.quad for each in reversed(found)])
+    assert order[-1] == 0
 
 
 def test_blank_page_has_no_lines(detector: PaddleDetector) -> None:
