@@ -1,4 +1,4 @@
-"""``docreco pages``: list pages and their results."""
+"""``docreco pages``: list pages and their results, segment them again."""
 
 from typing import Annotated, Any
 
@@ -9,14 +9,22 @@ from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, run
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_database
+from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.adapters.page_lines import read_lines
 from services.common.adapters.page_repository import PageFilter, PageRepository
+from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
+from services.common.adapters.rabbitmq.retry_policy import PAGE_QUEUES
+from services.common.adapters.synthetic_events import (
+    ORIGIN_HEADER,
+    sequencer_at,
+    stored_notification,
+)
 from services.common.domain.image import ImageDocument
 from services.common.domain.page import Line
 from services.common.domain.page_document import PageDocument, PageStatus
-from services.common.runtime.settings import MongoSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 
-app = typer.Typer(no_args_is_help=True, help="Show pages and their lines.")
+app = typer.Typer(no_args_is_help=True, help="Show pages and their lines, or segment them again.")
 
 
 @app.command("list", epilog=EXIT_STATUSES)
@@ -81,6 +89,57 @@ def show(
         return ExitStatus.OK
 
     run(output, work)
+
+
+@app.command("segment", epilog=EXIT_STATUSES)
+@tabular
+def segment(
+    key: Annotated[str | None, typer.Argument(help="Only this page, id as shown by list.")] = None,
+    *,
+    status: Annotated[PageStatus | None, typer.Option(help="Only these.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Only those of this batch.")] = None,
+    document: Annotated[
+        str | None, typer.Option(help="Only the pages of the PDF or TIFF with this key.")
+    ] = None,
+    output: Output,
+) -> None:
+    """Segment pages again by the version of the segmenter that runs now.
+
+    Lines that are found again stay, and annotated ones in any case.
+    """
+    where = PageFilter(status=status, batch=batch, document=document)
+
+    async def work() -> ExitStatus:
+        s3 = S3Settings()
+        async with (
+            open_object_store(s3) as store,
+            open_database(MongoSettings()) as database,
+            open_publisher(AmqpSettings()) as publisher,
+        ):
+            pages, bucket = PageRepository(database.pages), sibling(store, s3.pages_bucket)
+            if key is None:
+                found = [page async for page in pages.find(where)]
+            else:
+                name = key.removeprefix(f"{bucket.bucket}/")
+                found = [await pages.load(f"{bucket.bucket}/{name}")]
+            queued = sum([await _queue(page, bucket, publisher) for page in found])
+        output.print({"queued": queued}, f"{queued} pages queued")
+        return ExitStatus.OK if queued else ExitStatus.REFUSED
+
+    run(output, work)
+
+
+async def _queue(page: PageDocument, store: ObjectStore, publisher: Publisher) -> bool:
+    """Queue a page that the segmenter cuts; return False for any other."""
+    if not page.exists or page.ground_truth is not None or page.rendered is not None:
+        return False
+    if (info := await store.head(page.key)) is None:
+        return False
+    sequencer = page.sequencer or sequencer_at(info.stored_at)
+    body = stored_notification(store.bucket, info, sequencer=sequencer)
+    headers = {ORIGIN_HEADER: "segment"}
+    await publisher.publish(body, queue=PAGE_QUEUES.work, headers=headers)
+    return True
 
 
 def _extent(page: PageDocument) -> str:

@@ -11,8 +11,8 @@ import aio_pika
 import pytest
 
 from services.cli.errors import ExitStatus
-from services.common.adapters.mongo import Database, open_database
-from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.mongo import Database, Document, open_database
+from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import (
     FETCH_QUEUES,
@@ -101,6 +101,21 @@ async def answer(*arguments: str) -> Any:
     result = await docreco(*arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
+
+
+async def test_pages_are_queued_to_be_segmented_again(site: Site, s3_settings: S3Settings) -> None:
+    pages = sibling(site.store, s3_settings.pages_bucket)
+    known: list[Document] = [{}, {"rendered": 3}, {"status": "rejected"}, {"key": "gone.png"}]
+    for number, fields in enumerate(known):
+        page = {"key": f"{number}.png", "status": "segmented", "sequencer": "1", **fields}
+        await pages.write(f"{number}.png", b"1", content_type="image/png", metadata={})
+        await site.index.pages.insert({"_id": f"{pages.bucket}/{page['key']}", **page})
+
+    assert await answer("pages", "segment") == {"queued": 2}
+    assert await answer("pages", "segment", "--status", "rejected") == {"queued": 1}
+    assert await answer("pages", "segment", f"{pages.bucket}/0.png") == {"queued": 1}
+    assert (await docreco("pages", "segment", "1.png")).exit_code == ExitStatus.REFUSED
+    assert await site.publisher.depth(PAGE_QUEUES.work) == 4
 
 
 async def test_reconcile_counts_and_queues(site: Site) -> None:
