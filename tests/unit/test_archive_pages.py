@@ -92,6 +92,23 @@ def test_each_line_of_a_page_is_an_item() -> None:
     assert (report.rows, report.with_text, report.notes) == (4, 2, [])
 
 
+@pytest.mark.parametrize(
+    ("catalogue", "licence"),
+    [
+        ("title: x\nlicense:\n  - name: 'CC-BY 4.0'\n    url: https://x.test\n", "CC-BY 4.0"),
+        ("license: CC0 # free\n", "CC0"),
+        ('license: [{name: "Etalab 2.0", url: y}]\n', "Etalab 2.0"),
+        ("licenses of others: 7\n", None),
+    ],
+)
+def test_licence_of_a_catalogue_is_that_of_the_whole(catalogue: str, licence: str | None) -> None:
+    files = {"set/htr-united.yml": catalogue.encode(), **packed_page("set/p1", "Un")}
+    rows, report = listed(files)
+
+    assert report.licence == licence
+    assert not any(isinstance(row, Rejection) for row in rows)
+
+
 def test_archive_of_pages_has_documents_and_pages_without_lines() -> None:
     files = {"1.pdf": b"%PDF-1.7", "2.pdf": b"<html>", "3.png": b"", "3.txt": b"its text"}
     rows, report = listed(files | packed_page("4", "Un"), ReadingOptions(pages=True))

@@ -87,7 +87,8 @@ class BatchRepository:
 
         Another process may have done so.
         """
-        whole = batch.model_dump(include={"accepted", "rejected", "rejected_count", "reading"})
+        said = {"accepted", "rejected", "rejected_count", "reading", "licence"}
+        whole = batch.model_dump(include=said)
         whole |= {"loaded": True, "pages.count": batch.pages.count}
         where = {"_id": batch.id, "loaded": False, "is_given_up": False}
         if await self._collection.update_one(where, {"$set": whole}):

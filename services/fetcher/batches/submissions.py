@@ -207,7 +207,8 @@ class Submissions:
         if keep is not None:
             await keep()
         first, count = tuple(rejections.first), rejections.count
-        batch = batch.having(rejected=first, rejected_count=count, reading=reading)
+        licence = batch.licence or reading.licence
+        batch = batch.having(rejected=first, rejected_count=count, reading=reading, licence=licence)
         if not await self._batches.load(batch):
             await self._pages.clear(batch.id)  # pages written after the cleanup
             raise ListClearedError("the list took too long: send it again")

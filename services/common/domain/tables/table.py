@@ -97,6 +97,8 @@ class Report:
     """By code."""
     texts_without_image: int = 0
     """Of an archive or a folder: texts without an unambiguous image."""
+    licence: str | None = None
+    """Of an archive or a folder: as its ``htr-united.yml`` says."""
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of an archive or a folder: columns and encoding by the tables' paths."""
 

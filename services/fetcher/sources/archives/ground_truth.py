@@ -47,7 +47,7 @@ _SHARE = re.compile(r"[01]?\.\d+|[01]")
 _NO_TRUTH = re.compile(r"readme|licen[cs]e|copying|notice|changelog|authors", re.IGNORECASE)
 _COMPANION = re.compile(
     r"(readme|licen[cs]e|copying|notice|changelog|authors)(\.(md|rst|txt))?"
-    r"|(sha\d+|md5)sums?(\.txt)?|dict\.txt|manifest\.json",
+    r"|(sha\d+|md5)sums?(\.txt)?|dict\.txt|manifest\.json|htr-united\.ya?ml|citation\.cff",
     re.IGNORECASE,
 )
 

@@ -1,10 +1,12 @@
 """Convert an archive to a list: an item per image, at the archive's URL and ``#member``."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from services.common.domain.details import to_name
 from services.common.domain.image_formats import PDF_REFUSED, begins_as_image, is_pdf
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.names import is_image
@@ -24,6 +26,12 @@ from services.fetcher.sources.lists.rows import Rejection, Row, check_annotation
 
 _BEGINNING_BYTES = 1024
 _PDF_SUFFIX = ".pdf"
+_CATALOGUES = frozenset({"htr-united.yml", "htr-united.yaml"})
+_CATALOGUE_BYTES = 256 * 1024
+_LICENCE = re.compile(
+    r"^[ \t]*licen[cs]e:\s*(?:[-\[{]\s*)*(?:name:[ \t]*)?['\"]?([^'\"\n\[\]{},#]{1,300})",
+    re.MULTILINE,
+)
 
 
 def archive_rows(
@@ -58,6 +66,7 @@ def archive_rows(
         images += [name for name in taken if _is_document(archive, name)]
     texts = [name for name in taken if may_annotate(name)]
     truth = GroundTruth(archive, texts, images, report, options)
+    report.licence = _licence(archive, taken)
     known, seen = set(images), set[str]()
     more = 0
     """Rows beside one for each member so far: of the lines of pages."""
@@ -77,6 +86,22 @@ def archive_rows(
                 yield row
         else:
             yield check_annotation(place, member_url(url, name), *truth.of(name))
+
+
+def _licence(archive: OpenArchive, names: Iterable[str]) -> str | None:
+    """Return the licence in a catalogue of HTR-United, the one nearest to the top.
+
+    See https://htr-united.github.io/schema: ``license`` is a list of names with addresses.
+    """
+    found = [name for name in names if PurePosixPath(name).name.lower() in _CATALOGUES]
+    for name in sorted(found, key=lambda each: each.count("/"))[:1]:
+        try:
+            content = archive.read(name, max_bytes=_CATALOGUE_BYTES)
+        except ArchiveRefusedError:
+            return None
+        licence = _LICENCE.search(content.decode(errors="replace"))
+        return to_name(licence[1]) if licence else None
+    return None
 
 
 def _refused(
