@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import ClientSession, FormData
@@ -21,7 +22,7 @@ from services.datasets.export import Sources, export
 from services.datasets.manifest import Format, Query
 from tests.support.fetcher import open_surroundings, running_fetcher
 from tests.support.images import line_image
-from tests.support.review import NOW, Site, known, open_review
+from tests.support.review import NOW, PAGE_KEY, Site, add_page, known, open_review
 from tests.support.waiting import eventually
 from tests.support.web import WebSite, open_site
 
@@ -206,6 +207,35 @@ async def test_thirty_lines_are_annotated_by_keyboard_and_exported(
     assert records.count("corrected \\u00e9") + records.count("corrected é") == sum(
         "corrected" in each["text"] for each in said
     )
+
+
+async def test_page_is_annotated_from_top_to_bottom_by_keyboard(office: Office) -> None:
+    await add_page(office.review)
+    path = f"/pages/{quote(PAGE_KEY)}"
+    async with office.desk("ada") as page:
+        await page.goto(path)
+        await page.locator("#text-1").focus()
+        await page.keyboard.press("End")
+        await page.keyboard.type("!")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#text-2:focus")).to_be_visible()
+        await expect(page.locator("polygon.now")).to_have_attribute("data-line", "2")
+        await page.keyboard.press("Alt+n")
+        await expect(page.locator("#text-3:focus")).to_be_visible()
+        await page.locator("polygon[data-line='1']").click()
+        await expect(page.locator("#text-1:focus")).to_have_value("first line!")
+        found = (await Axe().run(page)).response["violations"]
+        assert [each for each in found if each["impact"] in {"serious", "critical"}] == []
+        await page.screenshot(path="/tmp/page-view.png")  # noqa: S108
+        await page.goto(f"/image?id={office.review.store.bucket}/lines/0.webp")
+        await expect(page.locator(".strip polygon.now")).to_be_visible()
+        await page.screenshot(path="/tmp/image-view.png")  # noqa: S108
+    documents = [
+        await office.review.document(f"{office.review.store.bucket}/lines/{number}.webp")
+        for number in range(3)
+    ]
+    said = [each["annotation"] and each["annotation"]["quality"] for each in documents]
+    assert said == ["ok", "not_a_line", None]
 
 
 async def test_two_browsers_never_see_the_same_image(office: Office) -> None:

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -74,7 +75,7 @@ async def provisioned(
         )
     yield s3
     mongo_client.drop_database(mongo.database)
-    for bucket in (s3.bucket, s3.submitted_bucket):
+    for bucket in (s3.bucket, s3.pages_bucket, s3.submitted_bucket):
         await s3_admin.client.delete_bucket(Bucket=bucket)
 
 
@@ -110,6 +111,32 @@ async def test_services_use_the_bucket_as_far_as_their_work_goes(provisioned: S3
             await consumer.write(fetched, b"z", content_type="image/png", metadata={})
         assert await consumer.erase(upload, etag="of other bytes") == 0
         assert await consumer.erase(upload) == 1  # what was forgotten and came back
+
+
+async def test_pages_are_written_by_prefix(provisioned: S3Settings) -> None:
+    async with AsyncExitStack() as stack:
+        names = ("fetcher", "segmenter", "review", "consumer")
+        fetcher, segmenter, review, consumer = [
+            sibling(await store_of(name, provisioned, stack), provisioned.pages_bucket)
+            for name in names
+        ]
+        page: dict[str, Any] = {"content_type": "image/png", "metadata": {}}
+
+        for key in ("fetched/ab/abcd.pdf", "given/ab/abcd.png"):
+            await fetcher.write(key, b"y", **page)
+            assert (await review.read(key, max_bytes=10)).content == b"y"
+        await segmenter.write("rendered/abcd/0001.webp", b"y", **page)
+        for refused in (
+            fetcher.write("scan.png", b"z", **page),
+            fetcher.read("rendered/abcd/0001.webp", max_bytes=10),
+            fetcher.delete("fetched/ab/abcd.pdf"),
+            segmenter.write("fetched/ab/abcd.pdf", b"z", **page),
+            review.write("fetched/ab/abcd.pdf", b"z", **page),
+            review.delete("fetched/ab/abcd.pdf"),
+            consumer.read("given/ab/abcd.png", max_bytes=10),
+        ):
+            with pytest.raises(ObjectStoreUnavailableError, match="AccessDenied"):
+                await refused
 
 
 async def test_ocr_api_sees_only_what_it_collects(provisioned: S3Settings) -> None:

@@ -59,6 +59,7 @@ class Surroundings:
             "S3_ACCESS_KEY_ID": self.s3.access_key_id,
             "S3_SECRET_ACCESS_KEY": self.s3.secret_access_key.get_secret_value(),
             "S3_BUCKET": self.s3.bucket,
+            "S3_PAGES_BUCKET": self.s3.pages_bucket,
             "S3_SUBMITTED_BUCKET": self.s3.submitted_bucket,
             "AMQP_URL": str(self.amqp.url),
             "MONGO_URL": str(self.mongo.url),
@@ -81,7 +82,7 @@ async def open_surroundings(
     The queues stay: to declare so many takes longer than most tests.
     """
     async with open_object_store(s3) as store, open_database(mongo) as index:
-        for bucket in (s3.bucket, s3.submitted_bucket):
+        for bucket in (s3.bucket, s3.pages_bucket, s3.submitted_bucket):
             await store.client.create_bucket(Bucket=bucket)
         await index.create_indexes()
         for collection in TYPES:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import unescape
@@ -15,15 +15,19 @@ from pydantic import HttpUrl
 
 from infra.local.ports import pick_free_ports
 from services.common.adapters.mongo import Database, Document, open_database
-from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, Queues
+from services.common.domain.page import GroundTruth
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.label_studio.settings import LabelStudioSettings
 from services.review.main import Configuration, run
 from services.review.settings import ReviewSettings
 from tests.support.images import line_image
+from tests.support.pages import page_file
 from tests.support.waiting import eventually
 
+PAGE_KEY = "<b>é 1.png"
+PAGE_TEXTS = ("first line", "second line", "third line")
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
 
@@ -124,6 +128,30 @@ class Person:
     def _keep_token(self, html: str) -> None:
         if found := fields_of(html).get("token"):
             self.token = found
+
+
+async def add_page(review: Site, *, is_transcribed: bool = False, **fields: Any) -> str:
+    """Add a page with three lines and their images; return its ETag."""
+    store = sibling(review.store, f"{review.store.bucket}-pages")
+    with suppress(store.client.exceptions.BucketAlreadyOwnedByYou):
+        await store.client.create_bucket(Bucket=store.bucket)
+    etag = await store.write(PAGE_KEY, page_file(), content_type="image/png", metadata={})
+    page_id, lines = f"{store.bucket}/{PAGE_KEY}", []
+    for order, text in enumerate(PAGE_TEXTS):
+        top = 100 + 90 * order
+        quad = (100, top, 600, top, 600, top + 40, 100, top + 40)
+        line = {"id": str(order), "key": f"lines/{order}.webp", "quad": quad, "order": order}
+        lines.append({**line, "state": "current"})
+        document = known(text, 0.5, key=line["key"], bucket=review.store.bucket)
+        document["_id"] = f"{review.store.bucket}/{line['key']}"
+        document["page"] = {"id": page_id, "line": line["id"], "quad": quad, "order": order}
+        await review.add(document, with_objects=True)
+    truth = GroundTruth(sha256="0" * 64, lines=()).to_mongo()
+    said = {"lines": [], "ground_truth": truth} if is_transcribed else {"lines": lines}
+    page: Document = {"_id": page_id, "bucket": store.bucket, "key": PAGE_KEY, "etag": etag}
+    page |= {"status": "segmented", "width": 1500, "height": 800, "runs": [], "sources": []}
+    await review.index.pages.insert({**page, "indexed_at": NOW, **said, **fields})
+    return etag
 
 
 @asynccontextmanager
