@@ -1,5 +1,7 @@
 """Pages in the review page: their list, one with its lines, and a line within its page."""
 
+from urllib.parse import quote
+
 import pytest
 
 from tests.support.pages import page_file
@@ -45,7 +47,10 @@ async def test_page_is_annotated_line_by_line(
 async def test_line_is_shown_within_its_page(review: Site, ada: Person) -> None:
     await add_page(review)
 
-    html = await ada.see(f"/image?id={review.store.bucket}/lines/0.webp")
+    query = f"id={review.store.bucket}/lines/0.webp"
+    html = await ada.see(f"/image?{query}")
+    assert (await ada.see(f"/image/strip?{query}")).strip() in html
+    assert f'hx-get="/image/strip?{quote(query, safe="=")}"' in await ada.see("/queue")
 
     assert 'viewBox="0 0 1500 240"' in html
     assert html.count("<polygon") == len(PAGE_TEXTS)

@@ -67,6 +67,14 @@ async def image_page(parts: Of, me: Me, id: ImageId, said: str = "") -> Response
     return _page(parts, me, document, message)
 
 
+@router.get("/image/strip")
+async def strip(parts: Of, me: Me, id: ImageId) -> Response:  # noqa: A002
+    """Show a line within its page, as a part of another page; empty if it is of none."""
+    document = await _document(parts, id)
+    found = await strip_of(document, parts.page_documents, parts.images)
+    return parts.pages.page("strip", me, strip=found)
+
+
 @router.get("/content")
 async def content(parts: Of, _: Me, id: ImageId, etag: ETag) -> Response:  # noqa: A002
     """Serve an image's bytes, as browsers may not reach MinIO.
