@@ -251,8 +251,12 @@ async def sees_what_was_taken_beside_what_was_not(ada: Person, review: Site) -> 
     assert "nothing &lt;to&gt; see" in html
     assert html.count('href="/batches/2') == 3
     pages = sibling(review.store, f"{review.store.bucket}-pages")
-    (page,) = [each async for each in pages.list()]
-    assert page.key.endswith(".pdf")
+
+    async def stored() -> list[str]:
+        return [each.key async for each in pages.list()]
+
+    (key,) = await eventually(stored)
+    assert key.endswith(".pdf")
 
 
 def large_image(name: str, **options: Any) -> bytes:
