@@ -64,7 +64,7 @@ async def image_page(parts: Of, me: Me, id: ImageId, said: str = "") -> Response
     """Show an image's details."""
     document = await _document(parts, id)
     message = {"saved": "Saved.", "unchanged": "It is unchanged."}.get(said, "")
-    return _page(parts, me, document, message)
+    return await _page(parts, me, document, message)
 
 
 @router.get("/image/strip")
@@ -109,7 +109,7 @@ async def correct(parts: Of, me: Me, form: Posted, request: Request) -> Response
         said = to_annotation(text, quality, by=me.name)
     except UnacceptableAnnotationError as error:
         message = f"Not saved: {error}."
-        return _page(parts, me, document, message, status=422)
+        return await _page(parts, me, document, message, status=422)
     etag = text_of(form, "etag")
     outcome = await parts.images.annotate(
         image, said, overwrite=True, etag=etag, shown=shown_in(form)
@@ -144,10 +144,10 @@ async def forget(parts: Of, me: Me, form: Posted) -> Response:
     found = await forgetting.with_submitted(document.key, targets)
     report = await forgetting.forget(found, wait_seconds=PROOF_SECONDS)
     left = await _document(parts, document.id)
-    return _page(parts, me, left, proofs=report.proofs)
+    return await _page(parts, me, left, proofs=report.proofs)
 
 
-def _page(
+async def _page(
     parts: Parts,
     me: Session,
     image: ImageDocument,
