@@ -1,4 +1,4 @@
-"""What the review page shows of a page: its picture, with the lines in their places."""
+"""Views of pages: a picture with the lines in their places."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class LineView:
 
     @property
     def text(self) -> str | None:
-        """What a person says of it, otherwise the prediction."""
+        """Text by a person, otherwise the prediction."""
         image = self.image
         if image is None:
             return None

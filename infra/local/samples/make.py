@@ -104,7 +104,7 @@ PAGE_LINES = (
     (620, 215, "le 4 mars 1914", "pen", 44),
     (90, 320, "Monsieur le Maire,", "typewriter", 30),
     (90, 400, "J'ai l'honneur de vous adresser ci-joint", "typewriter", 30),
-    (90, 460, "l'inventaire des registres de la paroisse,", "typewriter", 30),
+    (90, 460, "l'inventaire des livres de la paroisse,", "typewriter", 30),
     (90, 520, "déposés au grenier de l'hôtel de ville.", "typewriter", 30),
     (90, 580, "Deux volumes manquent : 1783 et 1786.", "typewriter", 30),
     (560, 720, "Marguerite Lefèvre", "pen", 52),
