@@ -45,7 +45,11 @@ def files_of(module: str) -> set[Path]:
 @pytest.mark.parametrize("service", RIGHTS)
 def test_service_may_use_the_collections_that_its_code_names(service: str) -> None:
     texts = [path.read_text() for path in files_of(f"services.{service}.main") if path != DRIVER]
-    used = {name for text in texts for name in re.findall(r"\bindex\.([a-z_]+)\b(?!\()", text)}
+    used = {
+        name
+        for text in texts
+        for name in re.findall(r"\b(?:index|database)\.([a-z_]+)\b(?!\()", text)
+    }
 
     assert used - NO_COLLECTION == RIGHTS[service].keys()
 
