@@ -22,7 +22,7 @@ from services.datasets.folder import Folder, replacing
 from services.datasets.formats.files import DocTr, ImageFolder, Kraken, PaddleOcr, TrOcr
 from services.datasets.formats.pages import PageFiles
 from services.datasets.formats.writing import Writer
-from services.datasets.leaving import since_last
+from services.datasets.leaving import compare_to_last
 from services.datasets.manifest import (
     FILE,
     RECORDS_FILE,
@@ -77,7 +77,7 @@ async def export(query: Query, sources: Sources, out: Path, progress: Progress) 
         with Folder(staging) as folder:
             writer = _open_writer(query.format, folder, now)
             await _write_images(plan, sources.store, writer, progress)
-            left = await since_last(out, plan, sources.images, query.bucket)
+            left = await compare_to_last(out, plan, sources.images, query.bucket)
             return _describe(folder, plan, begun.model_copy(update={"since_last": left}))
 
 

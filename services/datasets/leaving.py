@@ -10,7 +10,7 @@ from services.datasets.objects import Loss
 from services.datasets.plan import EXPORTED, PAGE, Plan
 
 
-async def since_last(
+async def compare_to_last(
     out: Path, plan: Plan, images: ImageRepository, bucket: str
 ) -> SinceLast | None:
     """Compare a finished plan with the export in ``out``; None without one.

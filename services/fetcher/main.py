@@ -24,7 +24,7 @@ from services.fetcher.api import Parts, build_app
 from services.fetcher.batches.cancellations import Cancellations
 from services.fetcher.batches.clearing import Clearing
 from services.fetcher.batches.counting import Counting
-from services.fetcher.batches.dispatcher import Dispatcher, Shares
+from services.fetcher.batches.dispatcher import Dispatcher, FairShare
 from services.fetcher.batches.expander import Expander
 from services.fetcher.batches.ledger import Ledger
 from services.fetcher.batches.pages import Pages
@@ -168,7 +168,7 @@ def make_dispatcher(config: Configuration, index: Database, wake: asyncio.Event)
         batches=batches,
         ledger=ledger,
         expander=Expander(pages, ledger),
-        shares=Shares(Counting(batches, ledger, pages), ledger),
+        fair_share=FairShare(Counting(batches, ledger, pages), ledger),
         wake=wake,
     )
 

@@ -11,7 +11,7 @@ from services.common.domain.batch import Batch
 from services.common.domain.batch_item import ItemOutcome
 from services.fetcher.batches import dispatcher as dispatching
 from services.fetcher.batches.counting import Counting
-from services.fetcher.batches.dispatcher import HELD_SECONDS, Shares
+from services.fetcher.batches.dispatcher import THROTTLED_SECONDS, FairShare
 from services.fetcher.batches.ledger import Ledger, Result, fetch_id
 from services.fetcher.batches.pages import Pages
 from services.fetcher.batches.repository import BatchRepository
@@ -52,22 +52,22 @@ async def test_batch_has_as_many_jobs_under_way_as_there_is_room_left(
 ) -> None:
     index, now = surroundings.index, 100.0
     ledger = Ledger(index.fetches)
-    held = Shares(
+    shares = FairShare(
         Counting(BatchRepository(index.batches), ledger, Pages(index.lists)), ledger, lambda: now
     )
     slow = await batch_of(surroundings, 6, published=6)
     other = await document(surroundings, await batch_of(surroundings, 6))
 
-    assert await held.may_publish(await document(surroundings, slow), delayed=5)
-    assert not await held.may_publish(await document(surroundings, slow), delayed=6)
-    assert held.held == [slow]
-    assert await held.may_publish(other, delayed=9)
-    now += HELD_SECONDS
-    assert held.held == []
+    assert await shares.admits(await document(surroundings, slow), delayed=5)
+    assert not await shares.admits(await document(surroundings, slow), delayed=6)
+    assert shares.throttled == [slow]
+    assert await shares.admits(other, delayed=9)
+    now += THROTTLED_SECONDS
+    assert shares.throttled == []
     for line in (1, 2, 3):
         job = Job(fetch_id(slow, line), slow, f"http://x.test/{line}")
         await ledger.finish(job, DONE)
-    assert await held.may_publish(await document(surroundings, slow), delayed=6)
+    assert await shares.admits(await document(surroundings, slow), delayed=6)
 
 
 async def test_items_that_are_published_anew_count_as_far_as_they_are(
@@ -75,7 +75,7 @@ async def test_items_that_are_published_anew_count_as_far_as_they_are(
 ) -> None:
     index = surroundings.index
     ledger = Ledger(index.fetches)
-    held = Shares(Counting(BatchRepository(index.batches), ledger, Pages(index.lists)), ledger)
+    shares = FairShare(Counting(BatchRepository(index.batches), ledger, Pages(index.lists)), ledger)
     batch_id = await batch_of(surroundings, 6, published=6)
     await ledger.queue(
         [Job(fetch_id(batch_id, line), batch_id, "http://x.test/") for line in range(1, 7)]
@@ -85,7 +85,7 @@ async def test_items_that_are_published_anew_count_as_far_as_they_are(
     allowed = []
     for after in ("", fetch_id(batch_id, 3), fetch_id(batch_id, 4)):
         at = batch.having(dispatch=batch.dispatch.having(after=after))
-        allowed.append(await held.may_publish(at, delayed=6))
+        allowed.append(await shares.admits(at, delayed=6))
 
     assert allowed == [True, True, False]
 

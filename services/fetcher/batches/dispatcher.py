@@ -38,11 +38,11 @@ POLL_SECONDS = 1.0
 LARGEST_PAUSE_SECONDS = 5.0
 MOST_DELAYED = 100_000
 """Limit of delayed jobs of all batches."""
-HELD_SECONDS = 5.0
+THROTTLED_SECONDS = 5.0
 """Time before a throttled batch is checked again, which needs counting."""
 
 
-class Shares:
+class FairShare:
     """Throttles batches that use their share of the delayed jobs.
 
     Jobs of slow or throttled hosts wait in RabbitMQ. The limit of a batch is the free capacity
@@ -62,17 +62,17 @@ class Shares:
         self._counting = counting
         self._ledger = ledger
         self._clock = clock
-        self._held: dict[str, float] = {}
+        self._throttled: dict[str, float] = {}
 
     @property
-    def held(self) -> list[str]:
+    def throttled(self) -> list[str]:
         """Currently throttled batches."""
         now = self._clock()
-        self._held = {batch_id: until for batch_id, until in self._held.items() if until > now}
-        return list(self._held)
+        self._throttled = {each: until for each, until in self._throttled.items() if until > now}
+        return list(self._throttled)
 
-    async def may_publish(self, batch: Batch, *, delayed: int) -> bool:
-        """Return whether a batch may publish more jobs; otherwise it is ``held``.
+    async def admits(self, batch: Batch, *, delayed: int) -> bool:
+        """Return whether a batch may publish more jobs; otherwise it is ``throttled``.
 
         Args:
             batch: As read.
@@ -81,7 +81,7 @@ class Shares:
         room = MOST_DELAYED - delayed
         if delayed <= room or await self._under_way(batch, room) < room:
             return True
-        self._held[batch.id] = self._clock() + HELD_SECONDS
+        self._throttled[batch.id] = self._clock() + THROTTLED_SECONDS
         return False
 
     async def _under_way(self, batch: Batch, most: int) -> int:
@@ -104,7 +104,7 @@ class Dispatcher:
         batches: The batches.
         ledger: Items.
         expander: Creates jobs from lists.
-        shares: Limits delayed jobs per batch.
+        fair_share: Limits delayed jobs per batch.
         wake: Set when there is new work; polled every ``POLL_SECONDS`` anyway.
     """
 
@@ -116,7 +116,7 @@ class Dispatcher:
         batches: BatchRepository,
         ledger: Ledger,
         expander: Expander,
-        shares: Shares,
+        fair_share: FairShare,
         wake: asyncio.Event,
     ) -> None:
         self._settings = settings
@@ -124,7 +124,7 @@ class Dispatcher:
         self._batches = batches
         self._ledger = ledger
         self._expander = expander
-        self._shares = shares
+        self._fair_share = fair_share
         self._wake = wake
         self._owner = secrets.token_hex(8)
 
@@ -177,7 +177,7 @@ class Dispatcher:
         elif batch.requeue is not None:
             await self._expander.requeue(batch, batch.requeue)
             batch = batch.requeued()
-        elif await self._shares.may_publish(batch, delayed=delayed):
+        elif await self._fair_share.admits(batch, delayed=delayed):
             is_again = batch.dispatch.after is not None
             batch = await (self._dispatch_again if is_again else self._dispatch_new)(
                 batch, publisher
@@ -225,8 +225,8 @@ class Dispatcher:
         )
 
     async def _lease(self) -> Batch | None:
-        held = self._shares.held
-        return await self._batches.lease(self._owner, seconds=LEASE_SECONDS, but=held)
+        throttled = self._fair_share.throttled
+        return await self._batches.lease(self._owner, seconds=LEASE_SECONDS, but=throttled)
 
     async def _sleep(self, stop: asyncio.Event) -> None:
         woken = asyncio.ensure_future(self._wake.wait())
