@@ -37,7 +37,8 @@ BATCHES = 100
 PATHS = (
     "/",
     *("/queue", "/queue?mode=random", "/queue?host=host-7.example", "/queue?batch=b3"),
-    *("/queue?mode=disagreement", "/queue?mode=disagreement&batch=b5"),
+    *("/queue?mode=disagreement", "/queue?mode=disagreement&batch=b5", "/queue?mode=suspects"),
+    *("/queue/progress", "/queue/progress?collection=c3"),
     "/queue?mode=disagreement&batch=b3",  # where no image is wanted
     *("/batches", "/batches?cursor=b50", "/batches/b3"),
     *("/gallery", "/gallery?order=worst", "/gallery?order=best"),
