@@ -41,11 +41,11 @@ _MULTIBYTE = re.compile("[\u00c2-\u00c5][^\x00-\x7f]|\u00e2[^\x00-\x7f]{2}")
 
 
 class Reason(StrEnum):
-    """Reason why an annotation is suspect; a stable code."""
+    """Reason why an annotation is suspect, a stable code; in order of precision."""
 
     MOJIBAKE = "mojibake"
-    CONTRADICTED = "contradicted"
     CUT = "cut"
+    CONTRADICTED = "contradicted"
     LENGTH = "length"
     ANNOTATORS_DIFFER = "annotators_differ"
     DIFFERS = "differs"
