@@ -67,7 +67,7 @@ def _figures() -> Figures:
                 "model_version": "1",
                 "predicted_at": since + timedelta(hours=number),
             },
-            "annotation": {"text": "Wikipedia", "quality": "ok"},
+            "annotation": {"text": "Wikipedia", "quality": "ok"} if number % 2 else None,
         }
         for number in range(168)
     ]
