@@ -226,10 +226,8 @@ async def test_page_is_annotated_from_top_to_bottom_by_keyboard(office: Office) 
         await expect(page.locator("#text-1:focus")).to_have_value("first line!")
         found = (await Axe().run(page)).response["violations"]
         assert [each for each in found if each["impact"] in {"serious", "critical"}] == []
-        await page.screenshot(path="/tmp/page-view.png")  # noqa: S108
         await page.goto(f"/image?id={office.review.store.bucket}/lines/0.webp")
         await expect(page.locator(".strip polygon.now")).to_be_visible()
-        await page.screenshot(path="/tmp/image-view.png")  # noqa: S108
     documents = [
         await office.review.document(f"{office.review.store.bucket}/lines/{number}.webp")
         for number in range(3)

@@ -150,6 +150,7 @@ async def add_page(review: Site, *, is_transcribed: bool = False, **fields: Any)
     said = {"lines": [], "ground_truth": truth} if is_transcribed else {"lines": lines}
     page: Document = {"_id": page_id, "bucket": store.bucket, "key": PAGE_KEY, "etag": etag}
     page |= {"status": "segmented", "width": 1500, "height": 800, "runs": [], "sources": []}
+    page |= {"revision": 1, "sequencer": "0000000000000001"}
     await review.index.pages.insert({**page, "indexed_at": NOW, **said, **fields})
     return etag
 
