@@ -132,7 +132,7 @@ document.addEventListener("htmx:beforeOnLoad", (event) => {
   sent = null;
 });
 
-document.addEventListener("htmx:load", () => {
+const begin = () => {
   const field = document.querySelector("#task #text");
   if (!field || field.dataset.isShown) return;
   field.dataset.isShown = "yes";
@@ -148,4 +148,6 @@ document.addEventListener("htmx:load", () => {
   showDifferences();
   field.focus();
   field.setSelectionRange(field.value.length, field.value.length);
-});
+};
+// Not before: Enter would send the form without htmx, and nothing would say what was saved
+document.addEventListener("htmx:load", begin);
