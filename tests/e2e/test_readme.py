@@ -46,7 +46,7 @@ async def run(block: str, pipeline: Pipeline, folder: Path) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         output = (await process.communicate())[0].decode()
     assert process.returncode == 0, output
     return output

@@ -47,7 +47,7 @@ def add_pages(site: WebSite) -> list[dict[str, str]]:
 
     site.add(f"/{RUN}/moved", moved)
     listed = f"{site.url(f'/{RUN}/listed.png')}?x-api-key={secret('listed')}"
-    site.add_body(f"/{RUN}/list.csv", f"url,annotation\n{listed},listed\n".encode())
+    site.add_body(f"/{RUN}/of-secrets.csv", f"url,annotation\n{listed},listed\n".encode())
     queries = {
         "good.png": f"token={secret('query')}",
         "long.png": f"pad={'x' * 2500}&id_token={secret('long')}",
@@ -128,7 +128,7 @@ async def test_secrets_stay_where_they_are_needed(
 ) -> None:
     submitted: list[tuple[str, str]] = []
     batches: list[str] = []
-    reference = {"list_url": f"{site.url(f'/{RUN}/list.csv')}?sig={secret('reference')}"}
+    reference = {"list_url": f"{site.url(f'/{RUN}/of-secrets.csv')}?sig={secret('reference')}"}
     async with pipeline.changed({"review": PASSWORDS}):
         for body in ({"items": add_pages(site)}, reference):
             async with client.fetcher.post("/batches", json=body) as response:
