@@ -42,7 +42,7 @@ OPEN = {
 """Counters that may begin with a value."""
 SOMETIMES = {"prometheus", "cadvisor"}
 """Jobs without a target are no fault: Prometheus itself could not tell, cAdvisor is optional."""
-NO_CODES = {"email_configs", "model_version", "run_local", "slack_configs"}
+NO_CODES = {"email_configs", "model_version", "run_local", "runbook_url", "slack_configs"}
 """Words that look like one."""
 
 
