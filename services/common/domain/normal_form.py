@@ -205,6 +205,8 @@ def opened_image(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
         raise TooManyPixelsError("the image", max_pixels) from error
     except UnidentifiedImageError as error:
         raise NoImageError("unsupported image format") from error
+    except MemoryError:  # says nothing about the file
+        raise
     except Exception as error:  # Pillow raises almost anything on a corrupt file
         raise NoImageError(f"the image is damaged: {error}"[:300]) from error
 

@@ -19,10 +19,10 @@ _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 def main(target: str, memory_bytes: int, cpu_seconds: int, args: list[Any]) -> None:
     """Apply ``target`` to stdin and print each result."""
-    _limit(memory_bytes, cpu_seconds)
     try:
         module, _, name = target.partition(":")
         function: Callable[..., Iterable[Any]] = getattr(import_module(module), name)
+        _limit(memory_bytes, cpu_seconds)  # later: a library without memory fails in any way
         file = sys.stdin.buffer
         file.seek(0)
         for result in function(file, *args):
