@@ -1,6 +1,5 @@
 """Routes of the gallery, an image's page and its bytes."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -13,9 +12,7 @@ from services.common.domain.annotations import (
     UnacceptableAnnotationError,
     to_annotation,
 )
-from services.common.domain.errors import ObjectNotFoundError
 from services.common.domain.image import ImageDocument
-from services.common.domain.objects import ObjectTooLargeError
 from services.common.domain.records import Quality
 from services.common.runtime.problems import ProblemError
 from services.erasure.forgetting import Forgetting
@@ -25,20 +22,12 @@ from services.review.access import Me, Of, Parts, Posted, shown_in, text_of
 from services.review.gallery import Filters, find_page
 from services.review.metrics import ANNOTATIONS
 from services.review.page_views import strip_of
-from services.review.pictures import NotShownError, to_picture
 from services.review.quality import choices
+from services.review.routes.pictures import ETag, picture_response
 from services.review.sessions import Session
 
-SECONDS_IN_BROWSER = 120
-"""Browser cache time, for preloaded images."""
 PROOF_SECONDS = 10.0
-CONTENT_HEADERS = {
-    "Content-Security-Policy": "sandbox; default-src 'none'",
-    "Content-Disposition": "inline",
-    "Cache-Control": f"private, max-age={SECONDS_IN_BROWSER}",
-}
 
-ETag = Annotated[str, Query(max_length=200)]
 ImageId = Annotated[str, Query(min_length=1, max_length=1200)]
 router = APIRouter()
 
@@ -85,17 +74,7 @@ async def content(parts: Of, _: Me, id: ImageId, etag: ETag) -> Response:  # noq
     if document.status == "rejected":
         # A rejected image may be hostile to decoders, here or in a browser
         raise ProblemError(415, "rejected", "rejected images are not shown")
-    try:
-        stored = await parts.store.read(document.key, max_bytes=parts.settings.max_object_bytes)
-        if stored.info.etag != etag:
-            raise ProblemError(409, "changed", "the image was replaced")
-        async with parts.conversions:
-            picture = await asyncio.to_thread(to_picture, stored.content)
-    except ObjectNotFoundError as error:
-        raise ProblemError(404, error.code, "the object does not exist any longer") from error
-    except (NotShownError, ObjectTooLargeError) as error:
-        raise ProblemError(415, error.code, str(error)) from error
-    return Response(picture.content, media_type=picture.content_type, headers=CONTENT_HEADERS)
+    return await picture_response(parts, parts.store, document.key, etag, what="image")
 
 
 @router.post("/image/annotate")

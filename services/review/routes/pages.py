@@ -1,20 +1,16 @@
 """Routes of pages: their list, one with its lines, and its picture."""
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
 from services.common.adapters.page_repository import PageFilter
-from services.common.domain.errors import ObjectNotFoundError
 from services.common.domain.image_filter import PRESENT, ImageFilter
-from services.common.domain.objects import ObjectTooLargeError
 from services.common.domain.page_document import PageDocument, PageStatus
 from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts
 from services.review.page_views import view_page
-from services.review.pictures import NotShownError, to_picture
-from services.review.routes.images import CONTENT_HEADERS, ETag
+from services.review.routes.pictures import ETag, picture_response
 
 SHOWN_PAGES = 100
 
@@ -44,18 +40,7 @@ async def content(parts: Of, _: Me, id: Text, etag: ETag) -> Response:  # noqa: 
     page = await _page(parts, id)
     if page.status != "segmented" or page.rendered is not None:
         raise ProblemError(415, "rejected", "this page has no picture")
-    try:
-        most = parts.settings.max_object_bytes
-        stored = await parts.page_store.read(page.key, max_bytes=most)
-        if stored.info.etag != etag:
-            raise ProblemError(409, "changed", "the page was replaced")
-        async with parts.conversions:
-            picture = await asyncio.to_thread(to_picture, stored.content)
-    except ObjectNotFoundError as error:
-        raise ProblemError(404, error.code, "the object does not exist any longer") from error
-    except (NotShownError, ObjectTooLargeError) as error:
-        raise ProblemError(415, error.code, str(error)) from error
-    return Response(picture.content, media_type=picture.content_type, headers=CONTENT_HEADERS)
+    return await picture_response(parts, parts.page_store, page.key, etag, what="page")
 
 
 @router.get("/pages/{key:path}")
