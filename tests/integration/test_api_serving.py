@@ -172,7 +172,7 @@ async def test_headers_that_take_long_leave_no_room_for_more(
     monkeypatch.setattr("app.predictor.measure", slow)
     async with picky_api(threads=1, max_waiting=1) as (api, _), asyncio.TaskGroup() as tasks:
         accepted = [tasks.create_task(api.predict(line(320))) for _ in range(2)]
-        await until(lambda: api.queue.in_work == 2, seconds=5)
+        await until(lambda: api.queue.in_work == 2, seconds=60)
 
         status, body = await api.predict(line(320))
 

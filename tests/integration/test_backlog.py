@@ -29,7 +29,7 @@ async def test_what_is_parked_is_counted_beside_what_minio_keeps(
     await apply_definitions(management, DEFINITIONS.read_bytes())
 
     async def counts() -> dict[str, int | None]:
-        found = await backlogs(s3_settings, management, NOWHERE, timeout_seconds=10)
+        found = await backlogs(s3_settings, management, NOWHERE, timeout_seconds=30)
         return {each.name: each.count for each in found}
 
     before = await counts()
@@ -55,7 +55,7 @@ async def test_servers_that_do_not_answer_are_said_to_be_unknown(
         s3_settings.model_copy(update={"endpoint_url": NOWHERE}),
         management.model_copy(update={"url": NOWHERE}),
         NOWHERE,
-        timeout_seconds=5,
+        timeout_seconds=30,
     )
 
     assert {each.count for each in found} == {None}
@@ -78,7 +78,7 @@ async def test_targets_of_minio_are_summed(
     async with TestServer(application) as server:
         url = HttpUrl(str(server.make_url("/")))
         settings = s3_settings.model_copy(update={"endpoint_url": url})
-        found = await backlogs(settings, management, NOWHERE, timeout_seconds=5)
+        found = await backlogs(settings, management, NOWHERE, timeout_seconds=30)
 
     [failed] = [each for each in found if each.name == "minio_notify_target_failed_events"]
     assert failed == Backlog(failed.name, 5, failed.meaning, needs_a_person=True)
@@ -106,7 +106,7 @@ async def test_held_removals_are_asked_of_prometheus(
     application.router.add_get("/api/v1/query", query)
     async with TestServer(application) as server:
         url = HttpUrl(str(server.make_url("/")))
-        found = await backlogs(s3_settings, management, url, timeout_seconds=5)
+        found = await backlogs(s3_settings, management, url, timeout_seconds=30)
 
     [held] = [each for each in found if each.name == HELD]
     assert (held.count, held.detail, held.needs_a_person) == (count, detail, True)

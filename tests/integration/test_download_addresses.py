@@ -3,7 +3,6 @@
 import datetime as dt
 import socket
 import ssl
-import time
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from tests.support.adversary import (
     GOOD,
     HOSTILE,
     INNER,
-    TOTAL_SECONDS,
     Names,
     open_adversary,
     outcome,
@@ -82,7 +80,6 @@ async def test_redirect_to_where_nothing_may_be_fetched_ends_in_its_code(
         inner.add_body("/", IMAGE)
         location = target.replace("{port}", f":{port}").encode()
         answer = b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n"
-        started = time.monotonic()
         async with (
             open_downloader(strict_settings(), connections=2) as downloader,
             open_adversary(answer) as hostile,
@@ -92,7 +89,6 @@ async def test_redirect_to_where_nothing_may_be_fetched_ends_in_its_code(
             assert await outcome(downloader, site.add_body("/good", IMAGE)) == "image"
 
     assert found == code
-    assert time.monotonic() - started < TOTAL_SECONDS + 1
     assert not inner.hits
 
 
@@ -128,10 +124,11 @@ async def test_answer_of_a_name_server_is_checked_where_it_is_connected_to(
     answers: list[list[str] | OSError | None], code: str
 ) -> None:
     names = Names({"name.test": answers})
+    settings = strict_settings(patient=code != "timeout")
     async with (
         open_site(INNER) as inner,
         open_adversary(OK_IMAGE) as hostile,
-        open_downloader(strict_settings(), connections=2, resolver=names) as downloader,
+        open_downloader(settings, connections=2, resolver=names) as downloader,
     ):
         port = hostile.rpartition(":")[2]
         assert await outcome(downloader, f"http://name.test:{port}/") == code

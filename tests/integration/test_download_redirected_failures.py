@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 async def downloader() -> AsyncIterator[Downloader]:
-    async with open_downloader(strict_settings(), connections=8) as downloader:
+    async with open_downloader(strict_settings(patient=False), connections=8) as downloader:
         yield downloader
 
 

@@ -52,7 +52,7 @@ async def test_nothing_of_a_hostile_server_is_stored_and_what_is_good_is(
 ) -> None:
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(
-            running_fetcher(surroundings, max_attempts=1, idle_timeout_seconds=2)
+            running_fetcher(surroundings, max_attempts=1, idle_timeout_seconds=5)
         )
         site = await stack.enter_async_context(open_site())
         codes = {

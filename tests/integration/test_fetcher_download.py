@@ -29,9 +29,6 @@ def settings(**changes: Any) -> DownloadSettings:
     values: dict[str, Any] = {
         "allowed_private_networks": (ip_network("127.0.0.0/8"),),
         "max_item_bytes": LIMIT,
-        "connect_timeout_seconds": 0.5,
-        "idle_timeout_seconds": 0.5,
-        "total_timeout_seconds": 1.5,
         "max_redirects": 3,
     }
     return DownloadSettings(**(values | changes))

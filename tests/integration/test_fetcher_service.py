@@ -376,7 +376,7 @@ async def test_cancelled_batch_stops_and_its_counts_add_up(
 
         async with api.post(f"/batches/{batch_id}/cancel") as response:
             cancelled = await response.json()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             await interrupted.wait()
 
         assert response.status == 200

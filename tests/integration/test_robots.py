@@ -26,8 +26,6 @@ DISALLOW_ALL = b"User-agent: *\nDisallow: /\n"
 def settings(**changes: Any) -> DownloadSettings:
     values: dict[str, Any] = {
         "allowed_private_networks": (ip_network("127.0.0.0/8"),),
-        "idle_timeout_seconds": 0.4,
-        "total_timeout_seconds": 2.0,
         "max_redirects": 3,
     }
     return DownloadSettings(**(values | changes))
@@ -118,16 +116,15 @@ async def test_host_whose_robots_file_is_out_of_order_is_left_alone_for_now(
     assert site.hits == {"/robots.txt": 1}
 
 
-async def test_host_that_is_silent_about_robots_is_silent(
-    site: WebSite, downloader: Downloader
-) -> None:
+async def test_host_that_is_silent_about_robots_is_silent(site: WebSite) -> None:
     async def handle(_: web.Request) -> web.Response:
         await asyncio.Event().wait()
         return web.Response()
 
     site.add("/robots.txt", handle)
 
-    assert (await failure(downloader, site.url("/a.png"))).code == "timeout"
+    async with open_downloader(settings(idle_timeout_seconds=0.4), connections=1) as downloader:
+        assert (await failure(downloader, site.url("/a.png"))).code == "timeout"
     assert "/a.png" not in site.hits
 
 

@@ -41,7 +41,7 @@ async def policy(clock: Clock) -> AsyncIterator[RobotsPolicy]:
         transport = Transport(
             session, DownloadSettings(), DownloadMetrics(CollectorRegistry(), service="test")
         )
-        policy = RobotsPolicy(transport, agent="us", timeout_seconds=5, clock=clock)
+        policy = RobotsPolicy(transport, agent="us", timeout_seconds=60, clock=clock)
         yield policy
         await policy.close()
 

@@ -104,7 +104,7 @@ async def open_worker(
 
 
 def open_ocr(ocr_api: ScriptedOcrApi) -> AbstractAsyncContextManager[OcrClient]:
-    return open_ocr_client(ConsumerSettings(ocr_url=ocr_api.url, ocr_timeout_seconds=2))
+    return open_ocr_client(ConsumerSettings(ocr_url=ocr_api.url, ocr_timeout_seconds=5))
 
 
 def make_worker(ocr: OcrClient, *, store: ObjectStore, index: Database) -> Worker:

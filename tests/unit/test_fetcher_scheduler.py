@@ -30,7 +30,7 @@ class Crowd:
         self.tasks.append(asyncio.create_task(self._take(host, due_in)))
 
     async def served(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await asyncio.gather(*self.tasks)
 
     async def _take(self, host: str, due_in: float) -> None:
