@@ -38,4 +38,4 @@ run *arguments:
 
 # write the generated pages, dashboards and alert rules
 docs: setup
-    .venv/bin/python -m infra.settings_table && .venv/bin/python -m infra.monitoring.generate
+    .venv/bin/python -m infra.settings_table && .venv/bin/python -m infra.monitoring.generate && .venv/bin/python -m infra.translations

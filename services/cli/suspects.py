@@ -63,7 +63,7 @@ def _row(suspect: Suspect, limits: Limits) -> SuspectRow:
     return SuspectRow(
         **image_row(suspect.document, limits).model_dump(),
         reasons=[str(each) for each in suspect.reasons],
-        sentences=[SENTENCES[each] for each in suspect.reasons],
+        sentences=[str(SENTENCES[each]) for each in suspect.reasons],
         by=annotation.by if annotation else "",
     )
 

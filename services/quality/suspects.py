@@ -18,6 +18,7 @@ from services.common.domain.accuracy import similarity
 from services.common.domain.annotations import collapse
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import Quality
+from services.common.domain.texts import Text
 
 CHANCE = 0.05
 """Share of unrelated texts that may seem related: the usual level of significance (Fisher 1925)."""
@@ -51,13 +52,15 @@ class Reason(StrEnum):
     DIFFERS = "differs"
 
 
-SENTENCES: Mapping[Reason, str] = {
-    Reason.MOJIBAKE: "It has characters that a wrong encoding leaves.",
-    Reason.CONTRADICTED: "A confident model has read another text.",
-    Reason.CUT: "The model has read the same text, and more of it.",
-    Reason.LENGTH: "It is too long or too short for the width of the image.",
-    Reason.ANNOTATORS_DIFFER: "Two annotators have typed different texts.",
-    Reason.DIFFERS: "It differs from what a confident model has read more than is usual here.",
+SENTENCES: Mapping[Reason, Text] = {
+    Reason.MOJIBAKE: Text("It has characters that a wrong encoding leaves."),
+    Reason.CONTRADICTED: Text("A confident model has read another text."),
+    Reason.CUT: Text("The model has read the same text, and more of it."),
+    Reason.LENGTH: Text("It is too long or too short for the width of the image."),
+    Reason.ANNOTATORS_DIFFER: Text("Two annotators have typed different texts."),
+    Reason.DIFFERS: Text(
+        "It differs from what a confident model has read more than is usual here."
+    ),
 }
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -61,7 +61,7 @@ class LoginRequiredError(Exception):
 
 def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
-    return parts
+    return replace(parts, pages=parts.pages.for_request(request))
 
 
 Of = Annotated[Parts, Depends(_parts)]

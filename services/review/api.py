@@ -13,6 +13,7 @@ from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
 
 from services.common.domain.errors import PermanentError, UnavailableError
+from services.common.domain.texts import Text, text_of_error
 from services.common.runtime.health import Check, health_router
 from services.common.runtime.problems import ProblemError, install_problem_handlers
 from services.review.access import LoginRequiredError, Parts
@@ -36,6 +37,11 @@ EXPECTED: tuple[type[Exception], ...] = (
     *(ProblemError, PermanentError, UnavailableError),
     *(RequestValidationError, ValidationError, HTTPException),
 )
+
+HTTP_ERRORS: Mapping[int, Text | str] = {
+    404: Text("There is no such page."),
+    405: Text("This address takes no such request."),
+}
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -94,24 +100,25 @@ def _page_of_error(parts: Parts) -> Callable[[Request, Exception], Awaitable[Res
     async def show(request: Request, error: Exception) -> Response:
         status, code, detail = _said_of(error)
         session = parts.sessions.read(request.cookies.get(COOKIE))
-        return parts.pages.page(
+        return parts.pages.for_request(request).page(
             "error", session, status=status, state=status, code=code, detail=detail
         )
 
     return show
 
 
-def _said_of(error: Exception) -> tuple[int, str, str]:
+def _said_of(error: Exception) -> tuple[int, str, Text | str]:
     """Return status, code and message of an error."""
     match error:
         case ProblemError():
             return error.status, error.code, error.detail
         case PermanentError():
-            return 422, error.code, str(error)
+            return 422, error.code, text_of_error(error)
         case UnavailableError():
             log.warning("dependency unavailable", code=error.code, error=str(error))
-            return 503, error.code, f"{error.dependency} does not answer; retry later"
+            detail = Text("%(server)s does not answer; retry later", {"server": error.dependency})
+            return 503, error.code, detail
         case HTTPException():
-            return error.status_code, "http_error", str(error.detail)
+            return error.status_code, "http_error", HTTP_ERRORS.get(error.status_code, error.detail)
         case _:
-            return 422, "invalid_request", "invalid address or form"
+            return 422, "invalid_request", Text("invalid address or form")

@@ -1,70 +1,89 @@
 """Render HTML templates, with untrusted text escaped."""
 
-from datetime import datetime
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
+from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import ChainableUndefined, Environment, PackageLoader
+from jinja2.ext import InternationalizationExtension
+from starlette.datastructures import URL
 
 from services.common.domain.annotations import as_typed
+from services.common.domain.texts import Text
+from services.review.languages import DEFAULT, NAMES, Language, language_of, load_languages
 from services.review.sessions import Session, Sessions
 
-ABSENT = "none"
 
-
+@dataclass(frozen=True)
 class Pages:
     """Renders templates.
 
     Args:
         sessions: Makes the forms' token.
+        environments: Of templates, by language.
+        language: Of the pages.
+        address: Of the page to show, for the switch of languages.
     """
 
-    def __init__(self, sessions: Sessions) -> None:
-        self._sessions = sessions
-        self._environment = Environment(
-            loader=PackageLoader("services.review"),
-            autoescape=True,
-            undefined=ChainableUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
+    sessions: Sessions
+    environments: Mapping[str, Environment] = field(
+        default_factory=lambda: {each.code: _environment(each) for each in load_languages()}
+    )
+    language: str = DEFAULT
+    address: str = "/"
+
+    def for_request(self, request: Request) -> Self:
+        """Return what renders in the language of a request."""
+        address = str(URL(request.url.path).replace(query=request.url.query))
+        is_shown = request.method == "GET" and "hx-request" not in request.headers
+        return replace(
+            self, language=language_of(request), address=address if is_shown else self.address
         )
-        self._environment.filters |= {"score": as_score, "share": as_share, "time": as_time}
-        self._environment.filters |= {"number": as_number, "typed": as_typed}
-        self._environment.tests["web"] = is_web_address
 
     def page(
         self, template: str, session: Session | None, *, status: int = 200, **context: Any
     ) -> HTMLResponse:
         """Return a page."""
-        token = self._sessions.token(session) if session else ""
-        source = self._environment.get_template(f"{template}.html.j2")
-        html = source.render(session=session, token=token, here=template, **context)
+        source = self.environments[self.language].get_template(f"{template}.html.j2")
+        html = source.render(
+            session=session,
+            token=self.sessions.token(session) if session else "",
+            here=template,
+            language=self.language,
+            languages=NAMES,
+            own_address=self.address,
+            **context,
+        )
         return HTMLResponse(html, status_code=status)
 
 
-def as_score(value: object) -> str:
-    """Format a score; accept invalid values."""
-    return f"{value:.3f}" if isinstance(value, float | int) else ABSENT
+def _environment(language: Language) -> Environment:
+    def shown(value: object) -> object:
+        return language.translate(value) if isinstance(value, Text) else value
 
-
-def as_number(value: int) -> str:
-    """Format a count."""
-    return f"{value:,}"
-
-
-def as_share(value: float | None) -> str:
-    """Format a share."""
-    return ABSENT if value is None else f"{value:.1%}"
-
-
-def as_time(value: object) -> str:
-    """Format a time; accept invalid values."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return ""
-    return f"{value:%Y-%m-%d %H:%M:%S}\u00a0UTC" if isinstance(value, datetime) else ""
+    environment = Environment(
+        loader=PackageLoader("services.review"),
+        autoescape=True,
+        undefined=ChainableUndefined,
+        finalize=shown,
+        extensions=[InternationalizationExtension],
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["ext.i18n.trimmed"] = True
+    environment.install_gettext_translations(language.catalogue, newstyle=True)  # type: ignore[attr-defined]
+    environment.filters |= {
+        "number": language.number,
+        "score": language.score,
+        "share": language.share,
+        "time": language.time,
+        "translated": language.translate,
+        "typed": as_typed,
+    }
+    environment.tests["web"] = is_web_address
+    return environment
 
 
 def is_web_address(value: str | None) -> bool:

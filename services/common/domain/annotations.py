@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from services.common.domain.errors import PermanentError
 from services.common.domain.records import BY_BATCH, UNKNOWN_HOW, Annotation, How, Quality
+from services.common.domain.texts import Text
 
 NORMALISATION = 2
 """Version of ``normalise``; stored with every annotation and named in every export. Version 1 was
@@ -80,12 +81,14 @@ def normalise(text: str) -> str:
     # Before white space is collapsed, which in Python includes the separators of ASCII
     strange = next((each for each in text if _is_control(each)), None)
     if strange is not None:
+        values = {"code": f"U+{ord(strange):04X}"}
         raise UnacceptableAnnotationError(
-            f"text contains a control character: U+{ord(strange):04X}"
+            Text("text contains a control character: %(code)s", values)
         )
     collapsed = collapse(text)
     if len(collapsed) > MAX_ANNOTATION_LENGTH:
-        raise UnacceptableAnnotationError(f"text has more than {MAX_ANNOTATION_LENGTH} characters")
+        message = Text("text has more than %(most)s characters", {"most": MAX_ANNOTATION_LENGTH})
+        raise UnacceptableAnnotationError(message)
     return collapsed
 
 
@@ -106,13 +109,15 @@ def to_annotation(
     """
     known = (quality or "").strip().lower() or Quality.OK.value
     if known not in set(Quality):
-        raise UnacceptableAnnotationError(f"quality must be one of {', '.join(Quality)}")
+        message = Text("quality must be one of %(names)s", {"names": ", ".join(Quality)})
+        raise UnacceptableAnnotationError(message)
     name = normalise(by)
     if not name or name.startswith(BY_BATCH):
-        raise UnacceptableAnnotationError(f"name must not be empty or start with '{BY_BATCH}'")
+        message = Text("name must not be empty or start with '%(prefix)s'", {"prefix": BY_BATCH})
+        raise UnacceptableAnnotationError(message)
     normalised = normalise(text or "")
     if known == Quality.OK and not normalised:
-        raise UnacceptableAnnotationError("text must not be empty if the quality is ok")
+        raise UnacceptableAnnotationError(Text("text must not be empty if the quality is ok"))
     annotation = Annotation(
         text=normalised,
         quality=Quality(known),

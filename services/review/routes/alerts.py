@@ -26,7 +26,9 @@ async def alert_page(parts: Of, me: Me, name: str) -> Response:
     text = next((path.read_text(encoding="utf-8") for path in guides), "")
     sections = {title.lower(): (title, body) for title, body in _SECTION.findall(text)}
     if name.lower() not in sections:
-        raise ProblemError(404, "alert_not_found", f"no such alert is described in {GUIDE}")
+        raise ProblemError(
+            404, "alert_not_found", "no such alert is described in docs/monitoring.md"
+        )
     title, body = sections[name.lower()]
     return parts.pages.page("alert", me, title=title, paragraphs=to_paragraphs(body))
 

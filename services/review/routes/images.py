@@ -14,6 +14,7 @@ from services.common.domain.annotations import (
 )
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import Quality
+from services.common.domain.texts import Text, text_of_error
 from services.common.runtime.problems import ProblemError
 from services.erasure.forgetting import Forgetting
 from services.erasure.removal import find_targets
@@ -27,6 +28,7 @@ from services.review.routes.pictures import ETag, picture_response
 from services.review.sessions import Session
 
 PROOF_SECONDS = 10.0
+MESSAGES = {"saved": Text("Saved."), "unchanged": Text("It is unchanged.")}
 
 ImageId = Annotated[str, Query(min_length=1, max_length=1200)]
 router = APIRouter()
@@ -52,7 +54,7 @@ async def gallery_page(parts: Of, me: Me, filters: Annotated[Filters, Query()]) 
 async def image_page(parts: Of, me: Me, id: ImageId, said: str = "") -> Response:  # noqa: A002
     """Show an image's details."""
     document = await _document(parts, id)
-    message = {"saved": "Saved.", "unchanged": "It is unchanged."}.get(said, "")
+    message = MESSAGES.get(said)
     return await _page(parts, me, document, message)
 
 
@@ -74,7 +76,7 @@ async def content(parts: Of, _: Me, id: ImageId, etag: ETag) -> Response:  # noq
     if document.status == "rejected":
         # A rejected image may be hostile to decoders, here or in a browser
         raise ProblemError(415, "rejected", "rejected images are not shown")
-    return await picture_response(parts, parts.store, document.key, etag, what="image")
+    return await picture_response(parts, parts.store, document.key, etag)
 
 
 @router.post("/image/annotate")
@@ -87,7 +89,7 @@ async def correct(parts: Of, me: Me, form: Posted, request: Request) -> Response
         text = text_of(form, "text") if quality == Quality.OK else ""
         said = to_annotation(text, quality, by=me.name)
     except UnacceptableAnnotationError as error:
-        message = f"Not saved: {error}."
+        message = Text("Not saved: %(reason)s.", {"reason": text_of_error(error)})
         return await _page(parts, me, document, message, status=422)
     etag = text_of(form, "etag")
     outcome = await parts.images.annotate(
@@ -130,7 +132,7 @@ async def _page(
     parts: Parts,
     me: Session,
     image: ImageDocument,
-    message: str = "",
+    message: Text | None = None,
     *,
     status: int = 200,
     proofs: Sequence[Mapping[str, Any]] | None = None,

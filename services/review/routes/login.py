@@ -1,10 +1,14 @@
-"""Login and logout."""
+"""Login, logout, and the choice of the language."""
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from services.common.domain.annotations import UnacceptableAnnotationError
+from services.common.domain.texts import Text
+from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted, text_of
+from services.review.languages import COOKIE as LANGUAGE_COOKIE
+from services.review.languages import COOKIE_SECONDS, NAMES
 from services.review.sessions import COOKIE
 
 router = APIRouter()
@@ -24,15 +28,15 @@ async def login(request: Request, parts: Of) -> Response:
     address = request.client.host if request.client else ""
     if not parts.guesses.may_try(address):
         # Not even the right one: otherwise concurrent guesses would be unlimited
-        problem = "Too many wrong passwords: try again in a minute."
+        problem = Text("Too many wrong passwords: try again in a minute.")
         return _login(parts, then, name=name, problem=problem, status=429)
     if not parts.sessions.accepts(password):
         await parts.guesses.count(address)
-        return _login(parts, then, name=name, problem="Wrong password.", status=403)
+        return _login(parts, then, name=name, problem=Text("Wrong password."), status=403)
     try:
         session = parts.sessions.start(name)
     except UnacceptableAnnotationError:
-        problem = "Enter a name: it is stored with your annotations."
+        problem = Text("Enter a name: it is stored with your annotations.")
         return _login(parts, then, problem=problem, status=422)
     response = RedirectResponse(_inside(then), status_code=303)
     response.set_cookie(
@@ -55,8 +59,27 @@ async def logout(parts: Of, me: Me, _: Posted) -> Response:
     return response
 
 
+@router.post("/language")
+async def choose_language(request: Request) -> Response:
+    """Remember a language, and show the page again."""
+    async with request.form() as form:
+        code, then = text_of(form, "language"), text_of(form, "then")
+    if code not in NAMES:
+        raise ProblemError(422, "invalid_request", "unknown language")
+    response = RedirectResponse(_inside(then), status_code=303)
+    response.set_cookie(
+        LANGUAGE_COOKIE,
+        code,
+        max_age=COOKIE_SECONDS,
+        httponly=True,
+        samesite="lax",
+        secure=_is_encrypted(request),
+    )
+    return response
+
+
 def _login(
-    parts: Parts, then: str, *, name: str = "", problem: str = "", status: int = 200
+    parts: Parts, then: str, *, name: str = "", problem: Text | None = None, status: int = 200
 ) -> Response:
     return parts.pages.page(
         "login",

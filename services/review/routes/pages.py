@@ -40,7 +40,7 @@ async def content(parts: Of, _: Me, id: Text, etag: ETag) -> Response:  # noqa: 
     page = await _page(parts, id)
     if page.status != "segmented" or page.rendered is not None:
         raise ProblemError(415, "rejected", "this page has no picture")
-    return await picture_response(parts, parts.page_store, page.key, etag, what="page")
+    return await picture_response(parts, parts.page_store, page.key, etag)
 
 
 @router.get("/pages/{key:path}")

@@ -23,9 +23,7 @@ _HEADERS = {
 ETag = Annotated[str, Query(max_length=200)]
 
 
-async def picture_response(
-    parts: Parts, store: ObjectStore, key: str, etag: str, *, what: str
-) -> Response:
+async def picture_response(parts: Parts, store: ObjectStore, key: str, etag: str) -> Response:
     """Read a stored image and answer with it in a form that browsers show.
 
     Args:
@@ -33,7 +31,6 @@ async def picture_response(
         store: Bucket of the image.
         key: Its key.
         etag: Of the bytes that are asked for.
-        what: Name in the error of replaced bytes.
 
     Raises:
         ProblemError: It does not exist, has other bytes, is too large, or can't be shown.
@@ -41,7 +38,7 @@ async def picture_response(
     try:
         stored = await store.read(key, max_bytes=parts.settings.max_object_bytes)
         if stored.info.etag != etag:
-            raise ProblemError(409, "changed", f"the {what} was replaced")
+            raise ProblemError(409, "changed", "this picture was replaced")
         async with parts.conversions:
             picture = await asyncio.to_thread(to_picture, stored.content)
     except ObjectNotFoundError as error:

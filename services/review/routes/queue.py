@@ -16,7 +16,8 @@ from services.common.domain.annotations import (
     collapse,
 )
 from services.common.domain.image import ImageDocument
-from services.common.domain.records import Quality
+from services.common.domain.records import Annotation, Quality
+from services.common.domain.texts import Text, text_of_error
 from services.common.runtime.problems import ProblemError
 from services.quality.suspects import SENTENCES
 from services.review.access import Me, Of, Parts, Posted, shown_in, text_of
@@ -47,9 +48,9 @@ QUALITIES = {
     Action.NOT_A_LINE: Quality.NOT_A_LINE,
 }
 MESSAGES = {
-    Outcome.UNCHANGED: "It was saved before.",
-    Outcome.CONFLICT: "Another person annotated that image; theirs is kept.",
-    Outcome.UNKNOWN: "That image was removed or replaced.",
+    Outcome.UNCHANGED: Text("It was saved before."),
+    Outcome.CONFLICT: Text("Another person annotated that image; theirs is kept."),
+    Outcome.UNKNOWN: Text("That image was removed or replaced."),
 }
 READING_KEYS = "JKLM"
 """Of the texts that are offered; further ones are only clicked."""
@@ -119,7 +120,7 @@ async def answer(request: Request, parts: Of, me: Me, posted: Posted) -> Respons
 class Done(NamedTuple):
     """Outcome of an action."""
 
-    message: str
+    message: Text
     text: str | None
     """To be shown in the input; None: that of the image."""
     expected: list[str]
@@ -130,7 +131,7 @@ class Offered(NamedTuple):
     """A text that a key puts into the input."""
 
     text: str
-    origin: str
+    origin: Text
     key: str
 
 
@@ -164,17 +165,35 @@ def _offered(document: ImageDocument) -> list[Offered]:
     """Return what models have read in an image and people have typed, each text once."""
     notes = (*reversed(document.annotation_history), document.annotation)
     origins = [
-        (as_typed(each.text), f"{each.model}, score {each.score:.3f}") for each in document.readings
+        (
+            as_typed(each.text),
+            Text("%(model)s, score %(score)s", {"model": each.model, "score": each.score}),
+        )
+        for each in document.readings
     ]
-    for each in notes:
-        if each and each.text and not each.bytes_replaced_at:
-            how = "given" if each.came_with_list else "typed"
-            undone = ", undone" if each.undone_at else ""
-            origins.append((each.text, f"{how} by {each.by}{undone}"))
+    origins += [
+        (each.text, _origin(each))
+        for each in notes
+        if each and each.text and not each.bytes_replaced_at
+    ]
     first = dict(reversed(origins))
     texts = dict.fromkeys(text for text, _ in origins)
     keys = [*READING_KEYS, *[""] * len(texts)]
     return [Offered(text, first[text], key) for text, key in zip(texts, keys, strict=False)]
+
+
+def _origin(typed: Annotation) -> Text:
+    """Say who has typed a text."""
+    by = {"name": typed.by}
+    if typed.came_with_list:
+        return (
+            Text("given by %(name)s, undone", by)
+            if typed.undone_at
+            else Text("given by %(name)s", by)
+        )
+    return (
+        Text("typed by %(name)s, undone", by) if typed.undone_at else Text("typed by %(name)s", by)
+    )
 
 
 async def _act(parts: Parts, me: Session, form: FormData) -> Done:
@@ -182,10 +201,10 @@ async def _act(parts: Parts, me: Session, form: FormData) -> Done:
     image, later, text = (text_of(form, name) for name in ("id", "next", "text"))
     action = _action_of(form)
     if action is Action.UNDO:
-        return await _undo(parts, me, Done("Nothing to undo.", text, [image, later]))
+        return await _undo(parts, me, Done(Text("Nothing to undo."), text, [image, later]))
     if action is Action.SKIP:
         await parts.queue.leases.skip(image, me.id)
-        return Done("Skipped: you are not shown it again today.", None, [later])
+        return Done(Text("Skipped: you are not shown it again today."), None, [later])
     shown = shown_in(form)
     suspect = text_of(form, "suspect") if "suspect" in form else None
     try:
@@ -199,7 +218,9 @@ async def _act(parts: Parts, me: Session, form: FormData) -> Done:
             suspect=suspect,
         )
     except UnacceptableAnnotationError as error:
-        return Done(f"Not saved: {error}.", text, [image, later])
+        return Done(
+            Text("Not saved: %(reason)s.", {"reason": text_of_error(error)}), text, [image, later]
+        )
     if outcome is not Outcome.WRITTEN:
         return Done(MESSAGES[outcome], None, [later])
     return Done(_saved(collapse(text), action, shown or [], suspect), None, [later])
@@ -214,17 +235,22 @@ async def _undo(parts: Parts, me: Session, nothing: Done) -> Done:
     # What they typed, not the prediction: otherwise the next Enter would save that
     history = (await parts.images.load(undone)).annotation_history
     text = next((each.text for each in reversed(history) if each.undone_at and each.text), None)
-    return Done("Undone: the image is as it was before.", text, [undone, image])
+    return Done(Text("Undone: the image is as it was before."), text, [undone, image])
 
 
-def _saved(text: str, action: Action, shown: Sequence[str], suspect: str | None) -> str:
+def _saved(text: str, action: Action, shown: Sequence[str], suspect: str | None) -> Text:
     """Say what was saved."""
-    if action is not Action.SAVE:
-        return f"Saved: {QUALITIES[action].replace('_', ' ')}."
+    said = {"text": text}
+    if action is Action.UNREADABLE:
+        return Text("Saved: unreadable.")
+    if action is Action.NOT_A_LINE:
+        return Text("Saved: not a line.")
     if suspect is not None:
-        return f"{'Confirmed' if text == suspect else 'Corrected'}: \u201c{text}\u201d."
-    is_read = text in {collapse(as_typed(each)) for each in shown}
-    return f"Saved, {'accepted as read' if is_read else 'as you typed it'}: \u201c{text}\u201d."
+        confirmed = Text("Confirmed: \u201c%(text)s\u201d.", said)
+        return confirmed if text == suspect else Text("Corrected: \u201c%(text)s\u201d.", said)
+    if text in {collapse(as_typed(each)) for each in shown}:
+        return Text("Saved, accepted as read: \u201c%(text)s\u201d.", said)
+    return Text("Saved, as you typed it: \u201c%(text)s\u201d.", said)
 
 
 def _action_of(form: FormData) -> Action:

@@ -141,7 +141,8 @@ const begin = () => {
   const draft = localStorage.getItem(draftOf(field));
   if (draft !== null && draft !== field.value) {
     field.value = draft;
-    document.getElementById("said").textContent = "What you typed before, and did not save, is here again.";
+    const said = document.getElementById("said");
+    said.textContent = said.dataset.restored;
   }
   const last = document.querySelector("[data-repeat]");
   if (last) last.hidden = sessionStorage.getItem("last") === null;

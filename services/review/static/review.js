@@ -1,25 +1,22 @@
 "use strict";
 // Drag and drop, and error messages: what htmx does not cover.
 
-const trouble = (text) => {
+// The texts are attributes of the place where they are shown, in the language of the page
+const trouble = (name, status = "") => {
   const place = document.getElementById("trouble");
-  place.textContent = text;
-  place.hidden = text === "";
+  place.textContent = name && place.dataset[name].replace("{status}", status);
+  place.hidden = name === "";
 };
 
 // A page that renews itself saves nothing, and says it until an answer comes
 const isRenewal = (event) => event.detail.requestConfig.verb === "get";
 document.addEventListener("htmx:beforeRequest", (event) => { if (!isRenewal(event)) trouble(""); });
 document.addEventListener("htmx:afterOnLoad", (event) => { if (isRenewal(event) && event.detail.successful) trouble(""); });
-document.addEventListener("htmx:sendError", (event) => trouble(isRenewal(event)
-  ? "The server does not answer: what is shown may be old."
-  : "The server does not answer. The last action may not be saved: repeat it."));
+document.addEventListener("htmx:sendError", (event) => trouble(isRenewal(event) ? "noRenewal" : "noAnswer"));
 document.addEventListener("htmx:responseError", (event) => {
   const { status } = event.detail.xhr;
-  if (isRenewal(event)) return trouble(`The server failed (${status}): what is shown may be old.`);
-  trouble(status >= 500
-    ? `The server failed (${status}). The last action may not be saved: repeat it.`
-    : `The server refused it (${status}); nothing was saved. Reload the page.`);
+  if (isRenewal(event)) return trouble("failedRenewal", status);
+  trouble(status >= 500 ? "failed" : "refused", status);
 });
 
 document.addEventListener("dragover", (event) => {
