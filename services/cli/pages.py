@@ -1,9 +1,11 @@
-"""``docreco pages``: list pages and their results, segment them again."""
+"""``docreco pages``: list pages and their results, segment them again, measure the segmenter."""
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
+from app.settings import EngineName
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
 from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, run
@@ -68,9 +70,8 @@ def show(
 
     async def work() -> ExitStatus:
         s3 = S3Settings()
-        page_id = f"{s3.pages_bucket}/{key.removeprefix(f'{s3.pages_bucket}/')}"
         async with open_database(MongoSettings()) as database:
-            page = await PageRepository(database.pages).get(page_id)
+            page = await PageRepository(database.pages).get(_id_of(key))
             if page is None:
                 raise CommandError(f"no page {key}", status=ExitStatus.REFUSED)
             read = [
@@ -120,13 +121,77 @@ def segment(
             if key is None:
                 found = [page async for page in pages.find(where)]
             else:
-                name = key.removeprefix(f"{bucket.bucket}/")
-                found = [await pages.load(f"{bucket.bucket}/{name}")]
+                found = [await pages.load(_id_of(key))]
             queued = sum([await _queue(page, bucket, publisher) for page in found])
         output.print({"queued": queued}, f"{queued} pages queued")
         return ExitStatus.OK if queued else ExitStatus.REFUSED
 
     run(output, work)
+
+
+@app.command("evaluate", epilog=EXIT_STATUSES)
+@tabular
+def evaluate(
+    key: Annotated[str | None, typer.Argument(help="Only this page, id as shown by list.")] = None,
+    *,
+    batch: Annotated[str | None, typer.Option(help="Only those of this batch.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Limit of pages.")] = 100,
+    engine: Annotated[EngineName, typer.Option(help="Which reads the lines.")] = "rapidocr",
+    read: Annotated[
+        bool, typer.Option("--read/--no-read", help="Whether to measure error rates as well.")
+    ] = True,
+    output: Output,
+) -> None:
+    """Compare the lines that the segmenter finds with those of transcribed pages.
+
+    Nothing is stored.
+    """
+    # Imported here, as detector and engines load their runtimes
+    from services.cli.engine_reader import load  # noqa: PLC0415
+    from services.cli.page_evaluation import Evaluator  # noqa: PLC0415
+
+    async def work() -> ExitStatus:
+        s3 = S3Settings()
+        async with open_object_store(s3) as store, open_database(MongoSettings()) as database:
+            repository, images = PageRepository(database.pages), ImageRepository(database.images)
+            pages = await _transcribed(repository, key, batch, limit)
+            lines_of = partial(read_lines, images=images, bucket=s3.bucket)
+            loaded = await load(engine) if read else None
+            evaluator = Evaluator(sibling(store, s3.pages_bucket), lines_of, loaded)
+            evaluated = await evaluator.evaluate(pages, output.stderr)
+        output.print(evaluated.document(), *evaluated.tables())
+        return ExitStatus.INCOMPLETE if evaluated.unread else ExitStatus.OK
+
+    run(output, work)
+
+
+async def _transcribed(
+    pages: PageRepository, key: str | None, batch: str | None, limit: int
+) -> list[PageDocument]:
+    """Return pages that came with a transcription, newest first.
+
+    Raises:
+        CommandError: There is none.
+    """
+    if key is None:
+        where = PageFilter(batch=batch, is_stored=True, is_transcribed=True)
+        order = (("indexed_at", -1), ("_id", 1))
+        known = [page async for page in pages.find(where, sort=order, limit=limit)]
+    else:
+        known = [await pages.load(_id_of(key))]
+    if found := [page for page in known if page.ground_truth is not None]:
+        return found
+    raise CommandError(
+        f"{key or 'no page'} has {'no' if key else 'a'} transcription",
+        status=ExitStatus.REFUSED,
+        hint="docreco submit ARCHIVE takes pages with PAGE XML or ALTO beside them.",
+    )
+
+
+def _id_of(key: str) -> str:
+    """Return the id of a page, given with or without its bucket."""
+    bucket = S3Settings().pages_bucket
+    return f"{bucket}/{key.removeprefix(f'{bucket}/')}"
 
 
 async def _queue(page: PageDocument, store: ObjectStore, publisher: Publisher) -> bool:

@@ -25,6 +25,7 @@ from services.common.adapters.rabbitmq.retry_policy import (
 from services.common.domain.errors import InvalidEventError
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.commands import docreco
+from tests.support.pages import line_boxes, page_file
 from tests.support.servers import environment_of
 
 pytestmark = pytest.mark.integration
@@ -116,6 +117,35 @@ async def test_pages_are_queued_to_be_segmented_again(site: Site, s3_settings: S
     assert await answer("pages", "segment", f"{pages.bucket}/0.png") == {"queued": 1}
     assert (await docreco("pages", "segment", "1.png")).exit_code == ExitStatus.REFUSED
     assert await site.publisher.depth(PAGE_QUEUES.work) == 4
+
+
+async def test_found_lines_of_pages_are_measured(site: Site, s3_settings: S3Settings) -> None:
+    pages, boxes = sibling(site.store, s3_settings.pages_bucket), line_boxes()
+    truth = {"kind": "alto", "sha256": "0" * 64, "lines": []}
+    await pages.write("given/a.png", page_file(), content_type="image/png", metadata={})
+    for key, transcript in (("given/a.png", truth), ("given/gone.png", truth), ("b.png", None)):
+        page: Document = {
+            "key": key,
+            "status": "segmented",
+            "ground_truth": transcript,
+            "sequencer": "1",
+        }
+        await site.index.pages.insert({"_id": f"{pages.bucket}/{key}", **page})
+    for number, (text, box) in enumerate(boxes.items()):
+        page = {"id": f"{pages.bucket}/given/a.png", "line": f"{number}", "polygon": box}
+        image = {"key": f"{number}.webp", "status": "predicted", "annotation": {"text": text}}
+        document = {"_id": f"{site.store.bucket}/{number}", "sequencer": "1", **image}
+        await site.index.images.insert({**document, "page": {**page, "order": number}})
+
+    found = await docreco("pages", "evaluate", "--no-read", "--json")
+
+    assert found.exit_code == ExitStatus.INCOMPLETE, found.output
+    measured = json.loads(found.stdout)
+    assert measured["unread"] == {"object_not_found": 1}
+    assert measured["all"] == {"pages": 1, **measured["pages"][f"{pages.bucket}/given/a.png"]}
+    assert [measured["all"][name] for name in ("lines", "found", "usable")] == [5, 5, 1]
+    assert measured["all"]["CER"] is None
+    assert (await docreco("pages", "evaluate", "b.png")).exit_code == ExitStatus.REFUSED
 
 
 async def test_reconcile_counts_and_queues(site: Site) -> None:

@@ -5,7 +5,7 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ExifTags, Image, ImageDraw, ImageFont
 
 LEFT_LINES = (
     "The first line of the page",
@@ -32,12 +32,30 @@ def draw_page(
     return page.rotate(degrees, resample=Image.Resampling.BICUBIC, fillcolor="white")
 
 
+def line_boxes() -> dict[str, list[int]]:
+    """Return the corners of each line of an upright page, by its text."""
+    font, boxes = ImageFont.load_default(FONT_SIZE), {}
+    for x, column in ((_LEFT, LEFT_LINES), (_RIGHT, RIGHT_LINES)):
+        for number, text in enumerate(column):
+            left, top, right, bottom = map(round, font.getbbox(text))
+            left, right = left + x, right + x
+            top, bottom = (side + _TOP + number * _LEADING for side in (top, bottom))
+            boxes[text] = [left, top, right, top, right, bottom, left, bottom]
+    return boxes
+
+
 def page_file(
-    left: Sequence[str] = LEFT_LINES, right: Sequence[str] = RIGHT_LINES, *, form: str = "PNG"
+    left: Sequence[str] = LEFT_LINES,
+    right: Sequence[str] = RIGHT_LINES,
+    *,
+    form: str = "PNG",
+    turned: bool = False,
 ) -> bytes:
-    """Draw two columns of text into a file."""
-    file = BytesIO()
-    draw_page(left, right).save(file, form)
+    """Draw two columns of text into a file; ``turned``: upright by EXIF alone."""
+    file, page, exif = BytesIO(), draw_page(left, right), Image.Exif()
+    if turned:
+        page, exif[ExifTags.Base.Orientation] = page.transpose(Image.Transpose.ROTATE_90), 6
+    page.save(file, form, exif=exif)
     return file.getvalue()
 
 
