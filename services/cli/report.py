@@ -21,11 +21,13 @@ from services.common.domain.errors import ObjectStoreUnavailableError
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.runtime.settings import MongoSettings
 from services.quality.annotated import reference_text
+from services.quality.page_tallies import FIELDS as FIELDS_OF_PAGES
 from services.quality.tally import Tally
 
 PERIOD = timedelta(days=7)
 _SOURCE = tuple(f"sources.{name}" for name in ("url", "collection", "name", "kind"))
-FIELDS = dict.fromkeys(("prediction", "annotation", "sha256", "status", "error.code", *_SOURCE), 1)
+_NAMES = ("prediction", "annotation", "sha256", "status", "error.code", *_SOURCE)
+FIELDS = dict.fromkeys((*_NAMES, *FIELDS_OF_PAGES), 1)
 
 
 @tabular
@@ -96,11 +98,16 @@ async def collect(images: ImageRepository, figures: Figures, limits: Limits = NO
 
 
 def figure_table(figures: Figures) -> Table:
-    """Return the figures in total and by model version."""
+    """Return the figures in total, and by model version, origin of the text, and page."""
     columns = ["model", "predictions", "mean score", "low scores", "share", "annotated", "CER"]
     rows = [_row("all", figures.total)]
     rows += [_row(name, tally) for name, tally in sorted(figures.models.items())]
     rows += [_row(f"text {name}", tally) for name, tally in sorted(figures.hows.items())]
+    rows += [
+        _row(f"{kind} {name.shown}", tally)
+        for kind, tallies in figures.lines.groups()
+        for name, tally in tallies
+    ]
     title = f"Since {figures.since:%Y-%m-%d %H:%M} UTC: "
     title += f"{figures.per_minute:.2f} predictions per minute, "
     return Table(f"{title}{figures.rejected.total()} images rejected", columns, rows)

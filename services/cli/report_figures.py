@@ -10,6 +10,7 @@ from typing import Any
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import How, Prediction
 from services.quality.annotated import how_of, reference_text
+from services.quality.page_tallies import PageTallies
 from services.quality.tally import Tally, accepted_remark, add_to_each
 
 BINS = 20
@@ -49,6 +50,7 @@ class Figures:
     models: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     hows: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     """Annotated images by how their text came about."""
+    lines: PageTallies = field(default_factory=PageTallies)
     by_model: dict[str, dict[datetime, Tally]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(Tally))
     )
@@ -102,6 +104,7 @@ class Figures:
             *(self.total, self.buckets[bucket]),
             *(self.models[model], self.by_model[model][bucket]),
             *([self.hows[how_of(document)]] if reference else []),
+            *self.lines.of(document),
         )
         add_to_each(tallies, prediction, reference, low_score=self.low_score)
         self.distribution[min(BINS - 1, int(prediction.score * BINS))] += 1
@@ -120,6 +123,10 @@ class Figures:
             "score_distribution": self.distribution,
             "models": {name: _document(each) for name, each in sorted(self.models.items())},
             "annotations": {name: _document(each) for name, each in sorted(self.hows.items())},
+            "lines_of_pages": {
+                kind: {name.id: _document(tally) for name, tally in tallies}
+                for kind, tallies in self.lines.groups()
+            },
             "over_time": [
                 {"from": time.isoformat(), **_document(self.buckets[time])}
                 for time in self.times()

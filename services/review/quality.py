@@ -20,6 +20,8 @@ from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.records import UPLOADED, How, Prediction, Source
 from services.common.runtime.periodic import pause
 from services.quality.annotated import Image, how_of, predicted
+from services.quality.page_tallies import FIELDS as FIELDS_OF_PAGES
+from services.quality.page_tallies import PageTallies, badness
 from services.quality.tally import Tally, accepted_remark, add_to_each
 
 log = structlog.stdlib.get_logger(__name__)
@@ -38,7 +40,8 @@ STEPS = tuple(timedelta(minutes=minutes) for minutes in (10, 60, 360, 1440))
 MOST_STEPS = 60
 SHOWN_TIME = timedelta(days=60)
 NAMES = ("sources.url", "sources.collection", "sources.batch_id")
-FIELDS = dict.fromkeys(("sha256", "status", "prediction", "annotation", *NAMES), 1)
+_NAMES = ("sha256", "status", "prediction", "annotation", *NAMES, *FIELDS_OF_PAGES)
+FIELDS = dict.fromkeys(_NAMES, 1)
 MOST_PARTS = 5000
 """Collections and batches that are counted by themselves; each takes some 5 kB."""
 SHOWN_PARTS = 200
@@ -71,6 +74,7 @@ class Figures:
     models: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     hows: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     """Annotated images by how their text came about."""
+    lines: PageTallies = field(default_factory=PageTallies)
     parts: dict[Part, "Figures"] = field(default_factory=dict)
     times: dict[datetime, Tally] = field(default_factory=lambda: defaultdict(Tally))
     """By the time of the prediction, in steps of ``STEPS[0]``; of all images only."""
@@ -120,6 +124,7 @@ class Figures:
         yield self.bands[min(BANDS - 1, int(prediction.score * BANDS))]
         yield self.models[prediction.model]
         yield from (self.hosts[host] for host in hosts)
+        yield from self.lines.of(image.document)
         if image.reference:
             yield self.hows[how_of(image.document)]
 
@@ -153,7 +158,7 @@ class Figures:
             }
             rated = {name: each for name, each in enough.items() if each.annotated >= ENOUGH}
             if len(enough) > 1:
-                name = max(rated or enough, key=lambda each: _badness(enough[each]))
+                name = min(rated or enough, key=lambda each: badness(enough[each]))
                 return Worst(limit, name, enough[name])
         return None
 
@@ -204,10 +209,6 @@ def _offered(
     is_new = chosen is not None and chosen not in dict(known)
     new = [(str(chosen), names.get(str(chosen), str(chosen)))] if is_new else []
     return [("", "any"), *new, *known]
-
-
-def _badness(tally: Tally) -> tuple[float, float]:
-    return tally.error_rate or 0.0, -(tally.mean or 0.0)
 
 
 def _step_of(at: datetime, width: timedelta) -> datetime:

@@ -110,7 +110,12 @@ async def test_quality_page_counts_errors_by_score_host_and_model(
         await review.add(
             known("a copy", 0.05, sources=[{"url": "https://copy.example/"}], **same),
             known("abcx", 0.05, annotation=note, **source, **same),
-            known("fine", 0.95, annotation=note | {"text": "fine", "how": "accepted"}),
+            known(
+                "fine",
+                0.95,
+                annotation=note | {"text": "fine", "how": "accepted"},
+                page={"id": "pages/rendered/é.webp", "line": "1", "group": "pages/book.pdf"},
+            ),
         )
         async with review.person() as ada:
 
@@ -129,6 +134,9 @@ async def test_quality_page_counts_errors_by_score_host_and_model(
     assert "1 of 2 texts are predictions that a person accepted as shown" in html
     assert "without them it is 25.0%" in html
     assert "the character error rate (CER) is 12.5%" in html
+    assert '<a href="/pages/rendered/%C3%A9.webp">rendered/é.webp</a>' in html
+    assert '<a href="/pages?document=book.pdf">book.pdf</a>' in html
+    assert "By document" not in part
     assert "h.example" in html
     assert "copy.example" in html
     assert "(uploaded)" in html

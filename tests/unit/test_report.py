@@ -49,6 +49,31 @@ def test_mean_and_low_scores_are_counted() -> None:
     assert total.low_share == pytest.approx(1 / 3)
 
 
+def test_lines_count_by_tag_document_and_page() -> None:
+    place = {"id": "pages/given/a.jpg", "line": "1", "image": "box/1.jpg", "tags": ["heading"]}
+    book = {"id": "pages/rendered/1.webp", "line": "2", "group": "pages/book.pdf"}
+    reference = annotated("Wikipedix")
+    letters = [{"group": "letters"}]
+    counted = figures(
+        document(0.9, page=place, sources=letters, annotation=reference),
+        document(0.5, page=book),
+        document(0.1),
+    )
+
+    assert {
+        kind: [(*name, tally.images, tally.errors) for name, tally in tallies]
+        for kind, tallies in counted.lines.groups()
+    } == {
+        "tag": [("heading", "heading", 1, 1)],
+        "document": [("letters", "letters", 1, 1), ("pages/book.pdf", "book.pdf", 1, 0)],
+        "page": [
+            ("pages/given/a.jpg", "box/1.jpg", 1, 1),
+            ("pages/rendered/1.webp", "rendered/1.webp", 1, 0),
+        ],
+    }
+    assert "Lines by document" in report_page(counted, critical=0.5)
+
+
 def test_without_predictions_there_is_no_mean() -> None:
     total = figures().total
     assert (total.mean, total.low_share, total.error_rate) == (None, None, None)
