@@ -75,7 +75,7 @@ class Figures:
     @property
     def remark(self) -> str:
         """Effect of merely accepted texts on the error rate."""
-        return accepted_remark(self.total, self.hows.get(How.ACCEPTED, Tally()))
+        return str(accepted_remark(self.total, self.hows.get(How.ACCEPTED, Tally())) or "")
 
     def times(self) -> Iterator[datetime]:
         """Yield the start of each bucket of the period, including empty ones."""

@@ -139,6 +139,7 @@ def quality_of(samples: Sequence[Sample]) -> Quality:
     hosts = _by(samples, lambda each: each.host)
     frequent = sorted(hosts, key=lambda name: (-hosts[name].images, name))[:MOST_HOSTS]
     bands = _by(samples, lambda each: band_of(len(each.reference)))
+    accepted = [each for each in samples if each.how == How.ACCEPTED]
     return Quality(
         images=len(samples),
         cer=_estimate(_rate, errors, lengths),
@@ -149,9 +150,7 @@ def quality_of(samples: Sequence[Sample]) -> Quality:
         by_host={name: hosts[name] for name in frequent},
         by_length={name: bands[name] for name in map(band_name, BANDS) if name in bands},
         by_how=_by(samples, lambda each: each.how),
-        remark=accepted_remark(
-            _tally(samples), _tally([each for each in samples if each.how == How.ACCEPTED])
-        ),
+        remark=str(accepted_remark(_tally(samples), _tally(accepted)) or ""),
         worst=sorted(samples, key=_badness)[:WORST],
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from services.common.domain.records import Prediction
+from services.common.domain.texts import Share, Text
 from services.quality.annotated import hypothesis_of
 
 
@@ -52,22 +53,23 @@ class Tally:
             setattr(self, name, getattr(self, name) + value)
 
 
-def accepted_remark(total: Tally, accepted: Tally) -> str:
-    """Describe the effect of merely accepted texts on an error rate; empty without any.
+def accepted_remark(total: Tally, accepted: Tally) -> Text | None:
+    """Describe the effect of merely accepted texts on an error rate; None without any.
 
     Args:
         total: All images.
         accepted: Those of them whose text is a prediction that a person accepted.
     """
     if not accepted.annotated:
-        return ""
+        return None
     others = Tally(
         errors=total.errors - accepted.errors, characters=total.characters - accepted.characters
     )
-    rest = "unknown" if others.error_rate is None else f"{others.error_rate:.1%}"
-    return (
-        f"{accepted.annotated} of {total.annotated} texts are predictions that a person accepted "
-        f"as shown, which makes the character error rate too low: without them it is {rest}."
+    rest = Text("unknown") if others.error_rate is None else Share(others.error_rate)
+    return Text(
+        "%(accepted)s of %(count)s texts are predictions that a person accepted as shown, which "
+        "makes the character error rate too low: without them it is %(rate)s.",
+        {"accepted": accepted.annotated, "count": total.annotated, "rate": rest},
     )
 
 

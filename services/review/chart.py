@@ -16,17 +16,18 @@ class Line:
     """A line of the chart."""
 
     name: str
+    """Its class in the style sheet."""
     path: str
     """Of an SVG."""
-    dots: Sequence[tuple[str, str]]
-    """Path and words of each point."""
+    dots: Sequence[tuple[str, datetime, float]]
+    """Path, time and value of each point."""
 
 
 def lines(steps: Steps) -> list[Line]:
     """Return the lines of mean score and error rate, without the steps where they are unknown."""
     return [
-        _line("mean score", steps, lambda tally: tally.mean, "{:.3f}"),
-        _line("error rate", steps, lambda tally: tally.error_rate, "{:.1%}"),
+        _line("mean-score", steps, lambda tally: tally.mean),
+        _line("error-rate", steps, lambda tally: tally.error_rate),
     ]
 
 
@@ -35,13 +36,13 @@ def height_of(value: float) -> float:
     return HEIGHT * (1 - min(1.0, max(0.0, value)))
 
 
-def _line(name: str, steps: Steps, value: Callable[[Tally], float | None], words: str) -> Line:
+def _line(name: str, steps: Steps, value: Callable[[Tally], float | None]) -> Line:
     known = [(at, each) for at, tally in steps if (each := value(tally)) is not None]
     begin, end = (steps[0][0], steps[-1][0]) if steps else (None, None)
-    points = []
+    dots = []
     for at, each in known:
         span = (end - begin) if begin and end else None
         along = (at - begin) / span if begin and span else 0.5
-        points.append((f"{WIDTH * along:.2f} {height_of(each):.2f}", at, words.format(each)))
-    dots = [(f"M{point}h0", f"{at:%Y-%m-%d %H:%M}: {name} {said}") for point, at, said in points]
-    return Line(name, "M" + "L".join(point for point, _, _ in points) if points else "", dots)
+        dots.append((f"{WIDTH * along:.2f} {height_of(each):.2f}", at, each))
+    path = "M" + "L".join(point for point, _, _ in dots) if dots else ""
+    return Line(name, path, [(f"M{point}h0", at, each) for point, at, each in dots])

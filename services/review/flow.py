@@ -13,6 +13,7 @@ from services.common.adapters.rabbitmq.retry_policy import (
     Queues,
 )
 from services.common.domain.fetcher_answers import Batch
+from services.common.domain.texts import Plural, Text
 from services.review.overview import Monitoring, Snapshot
 
 DOCTOR = "docreco doctor"
@@ -20,10 +21,32 @@ EXPORT = "docreco export --format hf --only-annotated --out dataset"
 OURS = frozenset({"MessagesParked", "TargetDown", "TargetMissing"})
 """Alerts of what is shown without them."""
 SHOWN_HOSTS = 3
+IMAGES = Text("images")
+RUNNING = Plural("%(count)s running", "%(count)s running")
+WAITING = Plural("%(count)s waiting", "%(count)s waiting")
+FAILED = Plural("%(count)s failed", "%(count)s failed")
+PARKED_NOTE = Plural("%(count)s parked", "%(count)s parked")
+REJECTED = Plural("%(count)s rejected", "%(count)s rejected")
+LEFT = Plural("%(count)s left", "%(count)s left")
+HOSTS_PAUSED = Plural("%(count)s host paused", "%(count)s hosts paused")
+WAITING_TO_BE_READ = Plural("%(count)s waiting to be read", "%(count)s waiting to be read")
+TO_BE_READ_AGAIN = Plural("%(count)s to be read again", "%(count)s to be read again")
+WITHOUT_TEXT = Plural("%(count)s without a text", "%(count)s without a text")
+SUSPECT = Plural("%(count)s suspect", "%(count)s suspect")
+A_MINUTE = Plural("%(count)s a minute", "%(count)s a minute")
 PARKED = {
-    OCR_QUEUES.parked: ("Images", "docreco parked list"),
-    FETCH_QUEUES.parked: ("Fetches", "docreco parked list --queue fetch"),
-    PAGE_QUEUES.parked: ("Pages", "docreco parked list --queue pages"),
+    OCR_QUEUES.parked: (
+        Text("Images that failed for good: %(count)s parked"),
+        "docreco parked list",
+    ),
+    FETCH_QUEUES.parked: (
+        Text("Fetches that failed for good: %(count)s parked"),
+        "docreco parked list --queue fetch",
+    ),
+    PAGE_QUEUES.parked: (
+        Text("Pages that failed for good: %(count)s parked"),
+        "docreco parked list --queue pages",
+    ),
 }
 
 
@@ -40,7 +63,7 @@ class Kind(StrEnum):
 class Note:
     """A remark on a stage."""
 
-    words: str
+    words: Text
     kind: Kind = Kind.PLAIN
     path: str = ""
     """Page that shows it."""
@@ -50,10 +73,10 @@ class Note:
 class Stage:
     """A stage of the flow."""
 
-    name: str
+    name: Text
     count: int | None
     """None: unknown."""
-    what: str
+    what: Text
     path: str
     """Page that shows these."""
     notes: tuple[Note, ...] = ()
@@ -64,7 +87,8 @@ class Trouble:
     """A fault, and what mends it."""
 
     kind: Kind
-    what: str
+    what: Text | str
+    """A string is that of an alert, in English."""
     detail: str = ""
     command: str = ""
     path: str = ""
@@ -92,28 +116,33 @@ def stages(now: Snapshot, suspects: int | None = None) -> list[Stage]:
 def _lists(now: Snapshot, monitoring: Monitoring) -> Iterator[Stage]:
     lists = now.lists.batches if now.lists else []
     running = sum(not each.is_finished for each in lists)
-    notes = [Note(f"{running} running", Kind.BUSY, "/batches")] if running else []
+    notes = list(_notes((running, RUNNING, Kind.BUSY, "/batches")))
     if now.lists and now.lists.next:
-        notes.append(Note(f"the newest {len(lists)}"))
+        notes.append(Note(Text("the newest %(count)s", {"count": len(lists)})))
     yield Stage(
-        "Lists",
+        Text("Lists"),
         len(lists) if now.lists else None,
-        "batch" if len(lists) == 1 else "batches",
+        Plural("batch", "batches").of(len(lists)),
         "/batches",
         tuple(notes),
     )
     fetched = _sum(lists, "stored") + _sum(lists, "unchanged")
     yield Stage(
-        "Fetched",
+        Text("Fetched"),
         fetched if now.lists else None,
-        "of these lists",
+        Text("of these lists"),
         "/batches",
         tuple(
             _notes(
-                (_sum(lists, "queued"), "waiting", Kind.BUSY, "/batches"),
-                (_sum(lists, "failed"), "failed", Kind.WARN, "/batches"),
-                (len(now.hosts or ()), "hosts paused", Kind.WARN, "#wrong"),
-                (monitoring.fetched_per_minute, "a minute", Kind.PLAIN, ""),
+                (_sum(lists, "queued"), WAITING, Kind.BUSY, "/batches"),
+                (_sum(lists, "failed"), FAILED, Kind.WARN, "/batches"),
+                (
+                    len(now.hosts or ()),
+                    HOSTS_PAUSED,
+                    Kind.WARN,
+                    "#wrong",
+                ),
+                (monitoring.fetched_per_minute, A_MINUTE, Kind.PLAIN, ""),
             )
         ),
     )
@@ -121,10 +150,10 @@ def _lists(now: Snapshot, monitoring: Monitoring) -> Iterator[Stage]:
 
 def _pages(now: Snapshot, monitoring: Monitoring) -> Stage:
     notes = _notes(
-        (_waiting(monitoring, PAGE_QUEUES), "waiting", Kind.BUSY, ""),
-        (parked(now).get(PAGE_QUEUES.parked), "parked", Kind.BAD, "#wrong"),
+        (_waiting(monitoring, PAGE_QUEUES), WAITING, Kind.BUSY, ""),
+        (parked(now).get(PAGE_QUEUES.parked), PARKED_NOTE, Kind.BAD, "#wrong"),
     )
-    return Stage("Pages", now.pages, "cut into lines", "/gallery", tuple(notes))
+    return Stage(Text("Pages"), now.pages, Text("cut into lines"), "/gallery", tuple(notes))
 
 
 def _stored(now: Snapshot, monitoring: Monitoring) -> Stage:
@@ -134,13 +163,18 @@ def _stored(now: Snapshot, monitoring: Monitoring) -> Stage:
     known = images.read + images.rejected + (waiting or 0) + stopped if images else None
     notes = list(
         _notes(
-            (waiting, "waiting to be read", Kind.BUSY, ""),
-            (stopped, "parked", Kind.BAD, "#wrong"),
+            (
+                waiting,
+                WAITING_TO_BE_READ,
+                Kind.BUSY,
+                "",
+            ),
+            (stopped, PARKED_NOTE, Kind.BAD, "#wrong"),
         )
     )
     if waiting is None:
-        notes.append(Note("waiting: unknown"))
-    return Stage("Stored", known, "images", "/gallery", tuple(notes))
+        notes.append(Note(Text("waiting: unknown")))
+    return Stage(Text("Stored"), known, IMAGES, "/gallery", tuple(notes))
 
 
 def _images(now: Snapshot, monitoring: Monitoring, suspects: int | None) -> Iterator[Stage]:
@@ -149,25 +183,35 @@ def _images(now: Snapshot, monitoring: Monitoring, suspects: int | None) -> Iter
     annotated = counts.annotated if counts else None
     with_text = counts.with_text if counts else None
     notes = _notes(
-        (counts.rejected if counts else None, "rejected", Kind.WARN, "/gallery?status=rejected"),
-        (monitoring.queues.get(REPREDICT_QUEUES.work), "to be read again", Kind.BUSY, ""),
-        (monitoring.read_per_minute, "a minute", Kind.PLAIN, ""),
+        (counts.rejected if counts else None, REJECTED, Kind.WARN, "/gallery?status=rejected"),
+        (
+            monitoring.queues.get(REPREDICT_QUEUES.work),
+            TO_BE_READ_AGAIN,
+            Kind.BUSY,
+            "",
+        ),
+        (monitoring.read_per_minute, A_MINUTE, Kind.PLAIN, ""),
     )
-    yield Stage("Read", read, "images", "/gallery?status=predicted", tuple(notes))
+    yield Stage(Text("Read"), read, IMAGES, "/gallery?status=predicted", tuple(notes))
     notes = _notes(
-        (counts.read - counts.annotated if counts else None, "left", Kind.BUSY, "/queue"),
-        (counts.annotated - counts.with_text if counts else None, "without a text", Kind.PLAIN, ""),
-        (suspects, "suspect", Kind.WARN, "/suspects"),
+        (counts.read - counts.annotated if counts else None, LEFT, Kind.BUSY, "/queue"),
+        (
+            counts.annotated - counts.with_text if counts else None,
+            WITHOUT_TEXT,
+            Kind.PLAIN,
+            "",
+        ),
+        (suspects, SUSPECT, Kind.WARN, "/suspects"),
     )
-    yield Stage("Annotated", annotated, "images", "/gallery?annotated=yes", tuple(notes))
-    yield Stage("To export", with_text, "with a text", "/gallery?annotated=ok")
+    yield Stage(Text("Annotated"), annotated, IMAGES, "/gallery?annotated=yes", tuple(notes))
+    yield Stage(Text("To export"), with_text, Text("with a text"), "/gallery?annotated=ok")
 
 
-def _notes(*counts: tuple[float | None, str, Kind, str]) -> Iterator[Note]:
+def _notes(*counts: tuple[float | None, Plural, Kind, str]) -> Iterator[Note]:
     """Yield a note for each count that is not 0 or unknown."""
     for count, words, kind, path in counts:
         if count and round(count):
-            yield Note(f"{round(count):,} {words}", kind, path)
+            yield Note(words.of(round(count)), kind, path)
 
 
 def parked(now: Snapshot) -> Mapping[str, int]:
@@ -192,24 +236,30 @@ def troubles(now: Snapshot, mean: float | None) -> list[Trouble]:
 
 def _away(now: Snapshot, monitoring: Monitoring) -> Iterator[Trouble]:
     for name, reason in now.away.items():
-        yield Trouble(Kind.BAD, f"{name} does not answer", reason, DOCTOR)
+        yield Trouble(
+            Kind.BAD, Text("%(server)s does not answer", {"server": name}), reason, DOCTOR
+        )
     for name in monitoring.down:
-        yield Trouble(Kind.BAD, f"{name} does not answer Prometheus", command=DOCTOR)
+        what = Text("%(server)s does not answer Prometheus", {"server": name})
+        yield Trouble(Kind.BAD, what, command=DOCTOR)
 
 
 def _stopped(now: Snapshot) -> Iterator[Trouble]:
     for queue, count in parked(now).items():
         if count and queue in PARKED:
-            what, command = PARKED[queue]
-            yield Trouble(Kind.BAD, f"{what} that failed for good: {count:,} parked", "", command)
+            text, command = PARKED[queue]
+            what = Text(text.message, {"count": count})
+            yield Trouble(Kind.BAD, what, "", command)
     if now.hosts:
         named = ", ".join(f"{each.host} ({each.reason})" for each in now.hosts[:SHOWN_HOSTS])
-        yield Trouble(Kind.WARN, f"Paused hosts: {len(now.hosts)}", named, "docreco hosts")
+        what = Text("Paused hosts: %(count)s", {"count": len(now.hosts)})
+        yield Trouble(Kind.WARN, what, named, "docreco hosts")
 
 
 def _quality(monitoring: Monitoring, mean: float | None) -> Iterator[Trouble]:
     if mean is not None and monitoring.threshold is not None and mean < monitoring.threshold:
-        what = f"Mean score of the newest images: {mean:.2f}, below {monitoring.threshold:g}"
+        values = {"mean": mean, "threshold": monitoring.threshold}
+        what = Text("Mean score of the newest images: %(mean)s, below %(threshold)s", values)
         yield Trouble(Kind.BAD, what, path="/gallery?order=worst")
 
 

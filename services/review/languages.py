@@ -15,7 +15,7 @@ from babel.messages.pofile import read_po
 from babel.numbers import format_decimal, format_percent
 from fastapi import Request
 
-from services.common.domain.texts import Text, Value
+from services.common.domain.texts import Share, Text, Value
 
 COOKIE = "language"
 COOKIE_SECONDS = 365 * 24 * 3600
@@ -26,6 +26,16 @@ DEFAULT, *TRANSLATED = NAMES
 REGIONS = {"en": "en_GB"}
 """Formats of a language, if not its own: a day before its month is read rightly everywhere."""
 ABSENT = Text("none")
+WORDS = (
+    *(Text("running"), Text("completed"), Text("cancelled")),
+    *(Text("queued"), Text("stored"), Text("unchanged"), Text("failed")),
+    *(Text("predicted"), Text("segmented"), Text("rejected"), Text("removed")),
+    *(Text("ok"), Text("unreadable"), Text("not_a_line")),
+    *(Text("given"), Text("accepted"), Text("corrected"), Text("transcribed")),
+    *(Text("url"), Text("archive"), Text("folder"), Text("upload"), Text("page")),
+    *(Text("where"), Text("since"), Text("until"), Text("split"), Text("licence"), Text("by")),
+)
+"""Stored words that pages show by the filter ``translated``; named here for the catalogues."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,8 @@ class Language:
                 return self.translate(value)
             case str():
                 return value
+            case Share():
+                return self.share(value)
             case float():
                 return self.score(value)
             case _:

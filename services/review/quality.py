@@ -18,6 +18,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.errors import UnavailableError
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.records import UPLOADED, How, Prediction, Source
+from services.common.domain.texts import Text
 from services.common.runtime.periodic import pause
 from services.quality.annotated import Image, how_of, predicted
 from services.quality.page_tallies import FIELDS as FIELDS_OF_PAGES
@@ -163,8 +164,8 @@ class Figures:
         return None
 
     @property
-    def remark(self) -> str:
-        """Effect of merely accepted texts on the error rate."""
+    def remark(self) -> Text | None:
+        """Effect of merely accepted texts on the error rate, if any."""
         return accepted_remark(self.total, self.hows.get(How.ACCEPTED, Tally()))
 
     def by_host(self) -> list[tuple[str, Tally]]:

@@ -1,6 +1,7 @@
 """The review page in the language of a browser, and the switch that is remembered."""
 
 import re
+from urllib.parse import quote
 
 import pytest
 
@@ -11,7 +12,11 @@ pytestmark = pytest.mark.integration
 FRENCH = {"Accept-Language": "fr-FR,fr;q=0.9,en;q=0.5"}
 HEADINGS = {
     "/login": "Relecture DocReco",
+    "/": "Vue d\u2019ensemble",
     "/queue": "File d\u2019attente",
+    "/gallery": "Galerie",
+    "/image?id={id}": "Image",
+    "/batches": "Erreur",  # without a fetcher
 }
 
 
@@ -19,8 +24,9 @@ HEADINGS = {
 async def test_page_is_in_the_language_of_the_browser(
     review: Site, ada: Person, path: str, heading: str
 ) -> None:
-    await review.add(known("line", 0.5))
-    async with ada.client.get(path, headers=FRENCH) as response:
+    image = known("line", 0.5)
+    await review.add(image)
+    async with ada.client.get(path.format(id=quote(image["_id"])), headers=FRENCH) as response:
         html = await response.text()
     assert '<html lang="fr">' in html
     assert re.search(f"<h1>{heading}</h1>", html), html

@@ -97,7 +97,7 @@ async def test_overview_says_what_is_away_and_never_zero(
 
         async def complete() -> str | None:
             html = await ada.see("/")
-            return html if "Mean score of the newest images: 0.20" in html else None
+            return html if "Mean score of the newest images: 0.200" in html else None
 
         html = await eventually(complete)
         site.add_body("/api/v1/query", b"no JSON")

@@ -187,7 +187,7 @@ async def test_list_and_images_that_are_dropped_are_submitted(
 async def sees_failures_fetched_again(ada: Person, path: str) -> None:
     batch = await ada.see(path)
     assert "<h1>my &lt;list&gt;.txt</h1>" in batch
-    assert "<dt>rejected</dt><dd>1</dd>" in batch
+    assert "<dt>rejected rows</dt><dd>1</dd>" in batch
     assert '<th scope="row">unsupported_scheme</th>' in batch
     await ada.send(f"{path}/retry", {"scope": "some"}, status=422)
     assert "One item is fetched again." in await ada.send(f"{path}/retry", {"scope": "all"})

@@ -118,7 +118,7 @@ async def test_skipped_image_is_another_persons_and_not_mine_again(site: Site) -
 async def test_lease_that_gives_no_sign_ends(
     s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
 ) -> None:
-    async with open_review(s3_settings, mongo_settings, amqp_settings, lease_seconds=1) as site:
+    async with open_review(s3_settings, mongo_settings, amqp_settings, lease_seconds=3) as site:
         await site.add(known("left alone", 0.1))
         async with site.person("ada") as ada, site.person("bob") as bob:
             task = await ada.see("/queue")

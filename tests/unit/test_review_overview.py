@@ -43,7 +43,10 @@ def snapshot(**changes: Any) -> Snapshot:
 
 
 def flow(now: Snapshot) -> dict[str, tuple[int | None, list[str]]]:
-    return {each.name: (each.count, [note.words for note in each.notes]) for each in stages(now, 6)}
+    return {
+        str(each.name): (each.count, [str(note.words) for note in each.notes])
+        for each in stages(now, 6)
+    }
 
 
 def test_stages_count_what_passed_waits_and_failed() -> None:
@@ -64,7 +67,7 @@ def test_what_is_unknown_is_never_zero() -> None:
     assert {count for count, _ in flow(now).values()} == {None}
     assert flow(now)["Stored"] == (None, ["waiting: unknown"])
     assert "Pages" not in flow(now)
-    assert [each.what for each in troubles(now, 0.1)] == [
+    assert [str(each.what) for each in troubles(now, 0.1)] == [
         "MongoDB does not answer",
         "The fetcher does not answer",
     ]
@@ -81,12 +84,12 @@ def test_troubles_name_the_command_that_mends_them() -> None:
 
     found = troubles(snapshot(monitoring=monitoring, hosts=hosts), 0.4)
 
-    assert [(each.kind, each.what, each.command or each.path) for each in found] == [
+    assert [(each.kind, str(each.what), each.command or each.path) for each in found] == [
         (Kind.BAD, "consumer does not answer Prometheus", "docreco doctor"),
         (Kind.BAD, "Images that failed for good: 1 parked", "docreco parked list"),
         (
             Kind.BAD,
-            "Mean score of the newest images: 0.40, below 0.5",
+            "Mean score of the newest images: 0.400, below 0.500",
             "/gallery?order=worst",
         ),
         (Kind.WARN, "Paused hosts: 1", "docreco hosts"),
@@ -175,5 +178,5 @@ def test_chart_leaves_out_what_is_unknown() -> None:
     mean, rate = lines(steps)
 
     assert mean.path == "M0.00 25.00L100.00 0.00"
-    assert rate.dots == [("M100.00 0.00h0", "2026-11-28 13:00: error rate 150.0%")]
+    assert rate.dots == [("M100.00 0.00h0", NOW + timedelta(hours=1), 1.5)]
     assert [each.path for each in lines([])] == ["", ""]

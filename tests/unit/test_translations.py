@@ -15,11 +15,8 @@ from services.common.domain.texts import Plural, Text
 from services.review.languages import TRANSLATED, catalogue_path, choose, load_languages
 
 TEMPLATES = Path("services/review/templates")
-NOT_YET = {
-    *("batch", "batch_progress", "batches", "gallery", "image", "overview", "page", "pages"),
-    *("quality", "sheet", "strip", "submit_form", "submitted", "alert"),
-}
-NEUTRAL = re.compile(r"Alt\+\S?|/\w+\?|DocReco|CC-BY-4\.0|windows-1250")
+NOT_YET = {"page", "pages", "quality", "sheet", "strip"}
+NEUTRAL = re.compile(r"Alt\+\S?|/\w+\?|DocReco|Prometheus|CC-BY-4\.0|windows-1250")
 """Same in every language: keys, addresses, names."""
 LOOKUPS = {"_", "gettext", "ngettext"}
 ATTRIBUTES = {"alt", "aria-label", "placeholder", "title"}

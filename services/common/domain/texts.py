@@ -11,7 +11,12 @@ from typing import Union
 
 from typing_extensions import override
 
-Value = Union[str, int, float, "Text"]
+
+class Share(float):
+    """A share, shown in percent."""
+
+
+Value = Union[str, int, float, Share, "Text"]
 NO_VALUES: Mapping[str, Value] = {}
 
 
@@ -50,6 +55,8 @@ def text_of_error(error: Exception) -> Text | str:
 
 
 def _english(value: Value) -> str:
+    if isinstance(value, Share):
+        return f"{value:.1%}"
     if isinstance(value, float):
         return f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -17,6 +17,7 @@ from services.common.domain.image_formats import PDF_START_BYTES, begins_as_imag
 from services.common.domain.packing import END, tar_member
 from services.common.domain.provenance import PLACEHOLDER_SOURCES
 from services.common.domain.tables.table import Report
+from services.common.domain.texts import Plural, Text
 from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted, text_of
 
@@ -27,10 +28,8 @@ SHOWN_BATCHES = 50
 MOST_NAME = 200
 """Characters of a batch's name."""
 
-RETRIED = {
-    0: "No failure is temporary: mend the list or its server, then retry all.",
-    1: "One item is fetched again.",
-}
+NONE_RETRIED = Text("No failure is temporary: mend the list or its server, then retry all.")
+RETRIED = Plural("One item is fetched again.", "%(count)s items are fetched again.")
 
 BatchId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$")]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9A-Za-z/-]{1,100}$")]
@@ -47,8 +46,8 @@ class Submitted:
     rejected: list[Rejection] = field(default_factory=list)
     """The first rejected lines."""
     rejected_count: int = 0
-    problem: str = ""
-    """Reason of a refused file."""
+    problem: Text | str = ""
+    """Reason of a refused file; a string is that of the fetcher, in English."""
     reading: Report | None = None
     """The fetcher's reading report of a list."""
 
@@ -94,9 +93,7 @@ async def batch_page(
         "batch",
         me,
         batch=batch,
-        message=""
-        if retried is None
-        else RETRIED.get(retried, f"{retried:,} items are fetched again."),
+        message=None if retried is None else RETRIED.of(retried) if retried else NONE_RETRIED,
         failures=failures,
         placeholders=await parts.images.count(where),
         placeholder_sources=PLACEHOLDER_SOURCES,
@@ -183,7 +180,7 @@ async def _submitted(name: str, answer: Awaitable[Submission]) -> Submitted:
     except FetcherRefusedError as error:
         return Submitted(name, rejected=error.problem.rejected, problem=str(error))
     except FetcherUnavailableError:
-        return Submitted(name, problem="the fetcher does not answer; retry later")
+        return Submitted(name, problem=Text("the fetcher does not answer; retry later"))
     return Submitted(name, told.batch_id, told.rejected, told.rejected_count, reading=told.reading)
 
 
