@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from io import BufferedReader, BytesIO, RawIOBase
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Annotated, cast
 
 import typer
+from pydantic import HttpUrl
 
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.fetcher import open_fetcher
@@ -127,8 +128,9 @@ def submit(
             )
             if watch and not dry_run:
                 every_seconds = settings.poll_seconds
-                return await _watch(fetcher, submission, output, every_seconds=every_seconds)
-        rendered = _render(submission, pages=pages)
+                shown = _render(submission, settings.review_url)
+                return await _watch(fetcher, submission, output, shown, every_seconds=every_seconds)
+        rendered = _render(submission, settings.review_url, pages=pages)
         output.print(submission.model_dump(exclude_unset=True), *rendered)
         return ExitStatus.OK if dry_run else _status(submission, ExitStatus.OK)
 
@@ -136,10 +138,14 @@ def submit(
 
 
 async def _watch(
-    fetcher: FetcherClient, submission: Submission, output: Output, *, every_seconds: float
+    fetcher: FetcherClient,
+    submission: Submission,
+    output: Output,
+    shown: Sequence[Table | str],
+    *,
+    every_seconds: float,
 ) -> ExitStatus:
     """Show what was accepted, and follow the batch to its end."""
-    shown = _render(submission)
     if output.is_for_people:  # at once
         output.print({}, *shown)
     status = await watch_batch(
@@ -245,7 +251,9 @@ def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
         ) from error
 
 
-def _render(submission: Submission, *, pages: bool = False) -> list[Table | str]:
+def _render(
+    submission: Submission, review_url: HttpUrl, *, pages: bool = False
+) -> list[Table | str]:
     rejected, count = submission.rejected, submission.rejected_count
     shown: list[Table | str] = []
     if rejected:
@@ -264,6 +272,7 @@ def _render(submission: Submission, *, pages: bool = False) -> list[Table | str]
     batch = plain(submission.batch_id)
     shown.append(f"{submission.accepted} accepted, {count} rejected: batch {batch}")
     shown.append(f"Follow it with: docreco watch {batch}")
+    shown.append(f"See it, and correct what is read: {review_url}batches/{batch}")
     if pages:
         shown.append(f"Then see what was found: docreco pages list --batch {batch}")
     return shown

@@ -58,6 +58,7 @@ async def test_submit_sends_the_file_under_its_name(
     assert fetcher.submitted == [{"file_name": "urls.txt", "content": LIST, "name": "first"}]
     assert fetcher.headers[0]["Idempotency-Key"] == "k1"
     assert "2 accepted, 0 rejected" in result.stdout
+    assert f"/batches/{BATCH_ID}" in result.stdout
     assert f"docreco watch {BATCH_ID}" in result.stdout
 
 
