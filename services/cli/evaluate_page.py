@@ -7,7 +7,8 @@ from markupsafe import Markup
 
 from services.cli.report_page import page_template
 from services.cli.report_plots import COLOURS, as_picture, chart_options
-from services.datasets.quality import BANDS, BINS, Comparison, Quality, band_name
+from services.datasets.quality import BINS, Comparison, Quality
+from services.quality.tally import LENGTHS, length_name
 
 PERFECT = "perfect calibration"
 
@@ -60,7 +61,7 @@ def _calibration(qualities: Mapping[str, Quality]) -> Markup:
 
 def _by_length(qualities: Mapping[str, Quality]) -> Markup:
     chart = pygal.Bar(**chart_options(COLOURS[: len(qualities)]))
-    names = [band_name(band) for band in BANDS]
+    names = [length_name(band) for band in LENGTHS]
     chart.x_labels = names
     for name, quality in qualities.items():
         rates = [quality.by_length.get(band) for band in names]

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from typing_extensions import override
 
 from services.common.domain.records import How
 from services.datasets.evaluation import Sample
-from services.quality.tally import Tally, accepted_remark
+from services.quality.estimates import Estimate
+from services.quality.tally import LENGTHS, Tally, accepted_remark, length_name, length_of
 
 SEED = 1
 RESAMPLES = 2000
@@ -26,28 +26,10 @@ MOST_VALUES = 4_000_000
 CONFIDENCE = 0.95
 SIGNIFICANT = 0.05
 BINS = 10
-BANDS = ((1, 4), (5, 9), (10, 19), (20, 39), (40, None))
-"""Characters of the reference text."""
 MOST_HOSTS = 20
 WORST = 15
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure and its 95 % interval (from two images)."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-    @override
-    def __str__(self) -> str:
-        """Return the share with its interval, as percentages."""
-        if self.low is None or self.high is None:
-            return f"{self.value:.2%}"
-        return f"{self.value:.2%} ({self.low:.2%} to {self.high:.2%})"
 
 
 @dataclass(frozen=True)
@@ -138,7 +120,7 @@ def quality_of(samples: Sequence[Sample]) -> Quality:
     off = sum(each.images * abs(each.exact - each.score) for each in bins)
     hosts = _by(samples, lambda each: each.host)
     frequent = sorted(hosts, key=lambda name: (-hosts[name].images, name))[:MOST_HOSTS]
-    bands = _by(samples, lambda each: band_of(len(each.reference)))
+    bands = _by(samples, lambda each: length_of(len(each.reference)))
     accepted = [each for each in samples if each.how == How.ACCEPTED]
     return Quality(
         images=len(samples),
@@ -148,7 +130,7 @@ def quality_of(samples: Sequence[Sample]) -> Quality:
         calibration_error=off / len(samples),
         bins=bins,
         by_host={name: hosts[name] for name in frequent},
-        by_length={name: bands[name] for name in map(band_name, BANDS) if name in bands},
+        by_length={name: bands[name] for name in map(length_name, LENGTHS) if name in bands},
         by_how=_by(samples, lambda each: each.how),
         remark=str(accepted_remark(_tally(samples), _tally(accepted)) or ""),
         worst=sorted(samples, key=_badness)[:WORST],
@@ -172,17 +154,6 @@ def compare(one: Sequence[Sample], other: Sequence[Sample]) -> Comparison:
             _p_value(exact, lambda a, b, axis: a.mean(axis) - b.mean(axis)),
         ),
     )
-
-
-def band_of(length: int) -> str:
-    """Return the band of a text's length."""
-    return next(band_name(band) for band in BANDS if band[1] is None or length <= band[1])
-
-
-def band_name(band: tuple[int, int | None]) -> str:
-    """Format a band."""
-    low, high = band
-    return f"{low} or more" if high is None else f"{low} to {high}"
 
 
 def _badness(sample: Sample) -> tuple[float, str]:

@@ -1,14 +1,18 @@
 """Tallies of images: scores, and errors against annotations."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.common.domain.records import Prediction
 from services.common.domain.texts import Share, Text
 from services.quality.annotated import hypothesis_of
+from services.quality.estimates import Estimate, Sums, share
+
+LENGTHS = ((1, 4), (5, 9), (10, 19), (20, 39), (40, None))
+"""Bands of the number of characters of a reference text."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Tally:
     """Images read by one or several models.
 
@@ -26,6 +30,11 @@ class Tally:
     errors: int = 0
     characters: int = 0
     """Characters of the reference texts."""
+    score_squares: float = 0.0
+    error_squares: int = 0
+    character_squares: int = 0
+    products: int = 0
+    """Errors of each image times its characters."""
 
     @property
     def mean(self) -> float | None:
@@ -47,10 +56,51 @@ class Tally:
         """Share of annotated images read without error; None without such images."""
         return self.exact / self.annotated if self.annotated else None
 
+    @property
+    def mean_estimate(self) -> Estimate | None:
+        """Mean score with its interval."""
+        count, total = self.images, self.score_sum
+        found = Sums(count, total, count, self.score_squares, count, total).ratio()
+        if found is None or found.high is None:
+            return found
+        return replace(found, high=min(1.0, found.high))
+
+    @property
+    def error_estimate(self) -> Estimate | None:
+        """Character error rate with its interval, of images that are independent."""
+        squares = (self.error_squares, self.character_squares, self.products)
+        return Sums(self.annotated, self.errors, self.characters, *squares).ratio()
+
+    @property
+    def exact_estimate(self) -> Estimate | None:
+        """Share of annotated images read without error, with its interval."""
+        return share(self.exact, self.annotated)
+
     def add(self, other: "Tally") -> None:
         """Add another tally's counts."""
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
+        # Written out: a loop over the fields takes ten times as long, and a count makes millions
+        self.images += other.images
+        self.low += other.low
+        self.score_sum += other.score_sum
+        self.annotated += other.annotated
+        self.exact += other.exact
+        self.errors += other.errors
+        self.characters += other.characters
+        self.score_squares += other.score_squares
+        self.error_squares += other.error_squares
+        self.character_squares += other.character_squares
+        self.products += other.products
+
+
+def length_of(characters: int) -> str:
+    """Return the band of a text's length."""
+    return next(length_name(each) for each in LENGTHS if each[1] is None or characters <= each[1])
+
+
+def length_name(band: tuple[int, int | None]) -> str:
+    """Format a band."""
+    low, high = band
+    return f"{low} or more" if high is None else f"{low} to {high}"
 
 
 def accepted_remark(total: Tally, accepted: Tally) -> Text | None:
@@ -89,11 +139,19 @@ def add_to_each(
         low_score: A lower score is low.
     """
     errors = hypothesis_of(prediction.text, reference=reference).errors if reference else 0
+    score, length = prediction.score, len(reference or "")
+    image = Tally(
+        images=1,
+        low=score < low_score,
+        score_sum=score,
+        annotated=bool(reference),
+        exact=bool(reference) and not errors,
+        errors=errors,
+        characters=length,
+        score_squares=score * score,
+        error_squares=errors * errors,
+        character_squares=length * length,
+        products=errors * length,
+    )
     for tally in tallies:
-        tally.images += 1
-        tally.low += prediction.score < low_score
-        tally.score_sum += prediction.score
-        tally.annotated += bool(reference)
-        tally.exact += bool(reference) and not errors
-        tally.errors += errors
-        tally.characters += len(reference or "")
+        tally.add(image)

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import (
+    LIMIT,
     Cursor,
     SortKey,
     by_change,
@@ -20,10 +21,14 @@ from services.common.adapters.keyset import (
     cursor_behind,
     paginate,
 )
+from services.common.domain.accuracy import confusions
+from services.common.domain.annotations import collapse
 from services.common.domain.errors import PermanentError
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.records import Quality
+from services.quality.annotated import how_of, reference_text
+from services.quality.tally import length_of
 from services.review.queue import SEARCH_SECONDS
 
 PAGE = 24
@@ -88,6 +93,37 @@ class Filters(Form):
     high: Score = None
     annotated: Literal["", "yes", "no", "ok", "unreadable", "not_a_line"] = ""
     q: Text = ""
+    model: Text = ""
+    """As it is shown."""
+    how: Literal["", "given", "accepted", "corrected", "transcribed", "unknown"] = ""
+    length: Text = ""
+    """Name of a band of lengths of the text."""
+    errors: Literal["", "none", "some"] = ""
+    """Of the prediction, against the text."""
+    misread: Annotated[str, Field(max_length=10)] = ""
+    """A confusion that the prediction has, in words."""
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether only images with a reference text can match."""
+        return bool(self.how or self.length or self.errors or self.misread)
+
+    def match_reading(self, document: ImageDocument) -> bool:
+        """Whether model, text and errors of an image match, which no query finds."""
+        prediction, reference = document.prediction, reference_text(document)
+        if self.model and (prediction is None or prediction.model != self.model):
+            return False
+        if not self.needs_text:
+            return True
+        if prediction is None or reference is None:
+            return False
+        read = confusions(reference=reference, hypothesis=collapse(prediction.text))
+        return (
+            self.how in {"", how_of(document)}
+            and self.length in {"", length_of(len(reference))}
+            and self.errors in {"", "some" if read else "none"}
+            and (not self.misread or any(each.words == self.misread for each in read))
+        )
 
 
 class InvalidCursorError(PermanentError):
@@ -118,9 +154,9 @@ async def find_page(images: ImageRepository, filters: Filters) -> GalleryPage:
     found: list[ImageDocument] = []
     after = decode(filters.cursor, key) if filters.cursor else None
     async for page in paginate(
-        images, where(filters), key, after=after, limit=PAGE + 1, fields=FIELDS
+        images, where(filters), key, after=after, limit=_limit(filters), fields=FIELDS
     ):
-        found += page.documents
+        found += filter(filters.match_reading, page.documents)
         after = page.next
         if len(found) > PAGE or (len(found) == PAGE and after):
             last = cursor_behind(found[PAGE - 1], key)
@@ -139,7 +175,8 @@ def where(filters: Filters) -> ImageFilter:
         filters,
         status=(filters.status,) if filters.status else (),
         scores=_range(filters) if has_range else None,
-        annotated=said[filters.annotated],
+        annotated=Quality.OK if filters.needs_text else said[filters.annotated],
+        read_by=filters.model.partition(" ")[2] or None,
         host=filters.host or None,
         text=filters.q or None,
     )
@@ -166,6 +203,11 @@ def decode(text: str, key: SortKey) -> Cursor:
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidCursorError("invalid cursor in the address") from error
     return Cursor(value, None if document_id is None else str(document_id))
+
+
+def _limit(filters: Filters) -> int:
+    """Return how many documents a query reads; of those that match, few may be shown."""
+    return LIMIT if filters.needs_text or filters.model else PAGE + 1
 
 
 def _range(filters: Filters) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from babel.numbers import format_decimal, format_percent
 from fastapi import Request
 
 from services.common.domain.texts import Share, Text, Value
+from services.quality.estimates import Estimate
 
 COOKIE = "language"
 COOKIE_SECONDS = 365 * 24 * 3600
@@ -33,6 +34,7 @@ WORDS = (
     *(Text("ok"), Text("unreadable"), Text("not_a_line")),
     *(Text("given"), Text("accepted"), Text("corrected"), Text("transcribed")),
     *(Text("url"), Text("archive"), Text("folder"), Text("upload"), Text("page")),
+    *(Text("model"), Text("how"), Text("length"), Text("errors"), Text("misread")),
     *(Text("where"), Text("since"), Text("until"), Text("split"), Text("licence"), Text("by")),
 )
 """Stored words that pages show by the filter ``translated``; named here for the catalogues."""
@@ -77,6 +79,24 @@ class Language:
             return self.translate(ABSENT)
         pattern = self.locale.percent_formats[None].pattern.replace("0", "0.0")
         return format_percent(value, pattern, locale=self.locale)
+
+    def estimate(
+        self, value: Estimate | None, *, is_score: bool = False, is_signed: bool = False
+    ) -> str:
+        """Format an estimate with its interval: shares, unless they are scores."""
+        if value is None:
+            return self.translate(ABSENT)
+        form = self.score if is_score else self.share
+        sign = "+" if is_signed else ""
+        shown = [
+            f"{sign if each > 0 else ''}{form(each)}"
+            for each in (value.value, value.low, value.high)
+            if each is not None
+        ]
+        if len(shown) < 3:
+            return shown[0]
+        bounds = dict(zip(("value", "low", "high"), shown, strict=True))
+        return self.translate(Text("%(value)s (%(low)s to %(high)s)", bounds))
 
     def time(self, value: object) -> str:
         """Format a time; accept invalid values."""

@@ -12,6 +12,7 @@ from starlette.datastructures import URL
 
 from services.common.domain.annotations import as_typed
 from services.common.domain.texts import Text
+from services.review.chart import dots
 from services.review.languages import DEFAULT, NAMES, Language, language_of, load_languages
 from services.review.sessions import Session, Sessions
 
@@ -75,6 +76,8 @@ def _environment(language: Language) -> Environment:
     environment.policies["ext.i18n.trimmed"] = True
     environment.install_gettext_translations(language.catalogue, newstyle=True)  # type: ignore[attr-defined]
     environment.filters |= {
+        "dots": dots,
+        "estimate": language.estimate,
         "number": language.number,
         "score": language.score,
         "share": language.share,

@@ -5,6 +5,7 @@ import zipfile
 from base64 import b64encode
 from io import BytesIO
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -126,7 +127,11 @@ async def test_quality_page_counts_errors_by_score_host_and_model(
             html = await eventually(page)
             part = await ada.see("/quality?collection=l&batch=b")
             none = await ada.see("/quality?collection=m")
-    assert "1 images were read" in part
+            behind = await ada.see(
+                "/gallery?order=worst&misread=d%E2%86%92x&errors=some&how=corrected"
+            )
+            model = await ada.see("/gallery?model=rapidocr+2")
+    assert "1 image was read" in part
     assert "(CER) is 25.0%" in part
     assert '<option value="b" selected>b (1)</option>' in part
     assert "0 images were read" in none
@@ -141,6 +146,8 @@ async def test_quality_page_counts_errors_by_score_host_and_model(
     assert "copy.example" in html
     assert "(uploaded)" in html
     assert "rapidocr 1" in html
+    assert f"misread={quote('d→x')}" in html
+    assert ("abcx" in behind, "fine" in behind, "Nothing found" in model) == (True, False, True)
 
 
 async def test_list_and_images_that_are_dropped_are_submitted(

@@ -7,8 +7,11 @@ import pytest
 
 from services.cli.evaluate_page import evaluation_page
 from services.common.domain.accuracy import character_errors, word_errors
+from services.common.domain.records import Prediction
 from services.datasets.evaluation import Reading, Sample, stored_reading
-from services.datasets.quality import Estimate, band_of, compare, quality_of
+from services.datasets.quality import compare, quality_of
+from services.quality.estimates import Estimate, share
+from services.quality.tally import Tally, add_to_each, length_of
 from tests import factories
 from tests.support.datasets import prediction
 
@@ -51,6 +54,35 @@ def test_interval_holds_the_truth_and_is_the_same_every_time() -> None:
     assert quality_of(samples(400, wrong=0.2, seed=1)).exact == quality.exact
 
 
+@pytest.mark.parametrize(("count", "wrong"), [(300, 0.2), (1000, 0.02)])
+def test_interval_of_counts_is_near_that_of_resampling(count: int, wrong: float) -> None:
+    drawn = samples(count, wrong=wrong, seed=3)
+    resampled, tally = quality_of(drawn), Tally()
+    for each in drawn:
+        add_to_each([tally], Prediction(text=each.hypothesis, score=each.score), each.reference)
+    for one, other in (
+        (tally.error_estimate, resampled.cer),
+        (tally.exact_estimate, resampled.exact),
+    ):
+        assert one is not None
+        assert one.value == pytest.approx(other.value)
+        assert other.low is not None
+        assert other.high is not None
+        width = other.high - other.low
+        assert (one.low, one.high) == pytest.approx((other.low, other.high), abs=width / 8)
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 20), (20, 20), (1, 1)])
+def test_interval_of_a_share_at_its_end_has_a_width(count: int, total: int) -> None:
+    found = share(count, total)
+    assert found is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.high - found.low > 0.1
+    assert share(0, 0) is None
+
+
 def test_single_image_has_no_interval() -> None:
     assert quality_of([sample("a", "b")]).cer == Estimate(1.0, None, None)
     assert str(Estimate(0.5, None, None)) == "50.00%"
@@ -69,7 +101,7 @@ def test_hosts_and_lengths_have_figures_of_their_own() -> None:
     assert quality.by_host["a.example"].cer == 0.25
     assert quality.by_host["b.example"].exact == 1
     assert list(quality.by_length) == ["1 to 4", "40 or more"]
-    assert [band_of(length) for length in (4, 5, 39, 40)] == [
+    assert [length_of(length) for length in (4, 5, 39, 40)] == [
         *("1 to 4", "5 to 9", "20 to 39", "40 or more")
     ]
 

@@ -11,6 +11,7 @@ from services.common.domain.image import ImageDocument
 from services.quality.annotated import Image
 from services.quality.tally import Tally
 from services.review.chart import lines
+from services.review.figures import Figures
 from services.review.flow import Kind, stages, troubles
 from services.review.overview import (
     JOBS,
@@ -21,7 +22,6 @@ from services.review.overview import (
     Snapshot,
     to_monitoring,
 )
-from services.review.quality import Figures
 from tests.support.review import known
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)

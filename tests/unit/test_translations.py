@@ -15,7 +15,7 @@ from services.common.domain.texts import Plural, Text
 from services.review.languages import TRANSLATED, catalogue_path, choose, load_languages
 
 TEMPLATES = Path("services/review/templates")
-NOT_YET = {"page", "pages", "quality", "sheet", "strip"}
+NOT_YET = {"page", "pages", "sheet", "strip"}
 NEUTRAL = re.compile(r"Alt\+\S?|/\w+\?|DocReco|Prometheus|CC-BY-4\.0|windows-1250")
 """Same in every language: keys, addresses, names."""
 LOOKUPS = {"_", "gettext", "ngettext"}

@@ -31,7 +31,8 @@ def to_query(where: ImageFilter) -> Document:
         "bucket": where.bucket,
         "stored_at": {name: at for name, at in stored.items() if at} or ignored,
         "prediction.score": where.scores and {"$gte": where.scores[0], "$lte": where.scores[1]},
-        "prediction.model_version": where.not_read_by and {"$ne": where.not_read_by},
+        "prediction.model_version": where.read_by
+        or (where.not_read_by and {"$ne": where.not_read_by}),
         "etag": {"$type": "string"} if where.is_stored else ignored,
         "$and": list(_alternatives(where)) or ignored,
     }

@@ -1,5 +1,6 @@
 """Character and word error counts of a hypothesis against a reference."""
 
+from itertools import groupby, zip_longest
 from typing import NamedTuple
 
 import jiwer
@@ -21,6 +22,34 @@ def character_errors(*, reference: str | None, hypothesis: str) -> CharacterErro
     compared = jiwer.process_characters(reference, hypothesis)
     errors = compared.substitutions + compared.deletions + compared.insertions
     return CharacterErrors(errors, len(reference))
+
+
+class Confusion(NamedTuple):
+    """One edit that a reading needs; one of both characters may be empty."""
+
+    right: str
+    read: str
+
+    @property
+    def words(self) -> str:
+        """Displayed form: ``é→e``; ``é→`` was not read, ``→␣`` is a superfluous space."""
+        return "→".join(each.replace(" ", "␣") for each in self)
+
+
+def confusions(*, reference: str, hypothesis: str) -> list[Confusion]:
+    """Return the edits of a shortest alignment, as many as ``character_errors`` counts.
+
+    Of edits beside each other, characters are paired from the left.
+    """
+    chunks = jiwer.process_characters(reference, hypothesis).alignments[0] if reference else ()
+    found: list[Confusion] = []
+    for is_equal, block in groupby(chunks, key=lambda each: each.type == "equal"):
+        if not is_equal:
+            parts = [*block]
+            right = reference[parts[0].ref_start_idx : parts[-1].ref_end_idx]
+            read = hypothesis[parts[0].hyp_start_idx : parts[-1].hyp_end_idx]
+            found += [Confusion(*pair) for pair in zip_longest(right, read, fillvalue="")]
+    return found
 
 
 def similarity(one: str, other: str) -> float:

@@ -151,6 +151,8 @@ class ImageFilter:
     scores: tuple[float, float] | None = None
     """Bounds."""
     changed_since: datetime | None = None
+    read_by: str | None = None
+    """The model version of the last prediction."""
     not_read_by: str | None = None
     """A model version other than the last prediction's."""
     is_stored: bool = False

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from services.common.domain.image_filter import Limits
 from services.review.access import Me, Of
+from services.review.figures import WEEK
 from services.review.quality import choices
 
 router = APIRouter()
@@ -23,6 +24,7 @@ async def quality_page(parts: Of, me: Me, form: Annotated[Limits, Query()]) -> R
         figures=figures,
         form=form,
         choices=offered,
+        week=WEEK,
         suspects=len(parts.queue.suspects.ids(form)),
         chosen=form.model_dump(mode="json", include={"collection", "batch"}, exclude_none=True),
     )
