@@ -2,11 +2,9 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Self
-from urllib.parse import urlsplit
 
 from services.common.domain.accuracy import Confusion, confusions
 from services.common.domain.annotations import collapse
@@ -255,11 +253,7 @@ def _largest(tallies: Mapping[str, Tally]) -> list[tuple[str, Tally]]:
 
 
 def _hosts(sources: Iterable[Source]) -> set[str]:
-    found = set()
-    for source in sources:
-        with suppress(ValueError):  # metadata of uploads is untrusted
-            found.add(urlsplit(str(source.url)).hostname or UPLOADED)
-    return found or {UPLOADED}
+    return {each.host or UPLOADED for each in sources} or {UPLOADED}
 
 
 class _Groups(NamedTuple):

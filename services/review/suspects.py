@@ -1,7 +1,6 @@
 """Suspect annotations for the queue, searched periodically."""
 
 import asyncio
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -51,7 +50,7 @@ class SuspectList:
             if (limits.since is None or (each.stored_at and each.stored_at >= limits.since))
             and (limits.until is None or (each.stored_at and each.stored_at < limits.until))
             and any(
-                limits.match(source) and (not host or _host_of(source) == host.lower())
+                limits.match(source) and (not host or _is_at(source, host.lower()))
                 for source in each.sources or [Source()]
             )
         ]
@@ -78,8 +77,6 @@ class SuspectList:
         return True
 
 
-def _host_of(source: Source) -> str | None:
-    try:
-        return urlsplit(source.url or "").hostname
-    except ValueError:  # metadata of uploads is untrusted
-        return None
+def _is_at(source: Source, host: str) -> bool:
+    """Whether a source is at a host, which is given with or without a port."""
+    return source.host is not None and f"{source.host}:".startswith(f"{host}:")

@@ -6,7 +6,7 @@ import pytest
 
 from services.common.domain.annotations import Outcome, to_annotation
 from services.common.domain.image import ImageDocument
-from services.common.domain.records import How
+from services.common.domain.records import How, Source
 from tests.factories import NOW, annotation, document, prediction
 
 GIVEN = to_annotation("ét é", by="ada")
@@ -115,3 +115,18 @@ def test_what_was_said_of_other_bytes_is_not_said_of_these() -> None:
     before = document(annotation=annotation("a"), annotation_history=history)
 
     assert texts(before.reverted(NOW, by="ada").document) == (None, ["of other bytes", "a"])
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://ada:secret@H.example:8443/a.png", "h.example:8443"),
+        ("https://h.example/a.png", "h.example"),
+        ("http://[::1]:80/", "[::1]:80"),
+        ("http://[bad/", None),
+        ("a.png", None),
+        (None, None),
+    ],
+)
+def test_host_of_a_source_has_its_port(url: str | None, host: str | None) -> None:
+    assert Source(url=url).host == host

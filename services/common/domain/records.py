@@ -7,6 +7,7 @@ round-trips through MongoDB unchanged.
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
@@ -215,6 +216,15 @@ class Source(Record):
     def origin(self) -> str:
         """The URL, or the name within the collection, for display."""
         return self.url or ": ".join(filter(None, (self.collection, self.name or self.kind)))
+
+    @property
+    def host(self) -> str | None:
+        """Host of the URL, with its port if the URL has one; None if there is no valid URL."""
+        try:
+            address = urlsplit(self.url or "").netloc
+        except ValueError:  # metadata of uploads is untrusted
+            return None
+        return address.rpartition("@")[2].lower() or None
 
     @property
     def came_at(self) -> datetime | None:
