@@ -160,8 +160,8 @@ async def test_placeholder_is_shown_as_one(review: Site, ada: Person) -> None:
     many = known("unavailable", 0.9, placeholder=True, sources_count=54321, **conflict)
     await review.add(many, known("line", 0.5))
 
-    assert (await found(ada, "")).count("placeholder of 54321 addresses") == 1
+    assert (await found(ada, "")).count("placeholder of 54,321 addresses") == 1
     page = await ada.see(f"/image?id={many['_id']}")
-    assert "54321 addresses lead to this image" in page
+    assert "54,321 addresses lead to this image" in page
     assert "lists disagree about its text" in page
-    assert "The first 0 of 54321." in page
+    assert "The first 0 of 54,321." in page
