@@ -8,7 +8,6 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from jinja2.ext import InternationalizationExtension
-from starlette.datastructures import URL
 
 from services.common.domain.annotations import as_typed
 from services.common.domain.texts import Text
@@ -37,7 +36,8 @@ class Pages:
 
     def for_request(self, request: Request) -> Self:
         """Return what renders in the language of a request."""
-        address = str(URL(request.url.path).replace(query=request.url.query))
+        path, query = request.url.path, request.url.query
+        address = f"{path}?{query}" if query else path
         is_shown = request.method == "GET" and "hx-request" not in request.headers
         return replace(
             self, language=language_of(request), address=address if is_shown else self.address

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 from jinja2 import Environment, nodes
+from starlette.requests import Request
 from typing_extensions import override
 
 from infra.translations import extract, read, untranslated, update
 from services.common.domain.texts import Plural, Text
 from services.review.languages import TRANSLATED, catalogue_path, choose, load_languages
+from services.review.pages import Pages
+from services.review.sessions import Sessions
 
 TEMPLATES = Path("services/review/templates")
 NOT_YET = {"page", "pages", "sheet", "strip"}
@@ -168,3 +171,9 @@ def test_text_is_english_until_it_is_shown() -> None:
     )
     many = Plural("one", "%(count)s of %(score)s")
     assert [str(many.of(1)), str(many.of(2, {"score": 0.5}))] == ["one", "2 of 0.500"]
+
+
+def test_any_address_can_be_shown_again() -> None:
+    scope = {"type": "http", "method": "GET", "path": "//[none", "query_string": b"a"}
+    request = Request(scope | {"headers": [], "scheme": "http", "server": ("h", 80)})
+    assert Pages(Sessions(None, seconds=1)).for_request(request).address == "//[none?a"
