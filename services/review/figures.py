@@ -40,6 +40,7 @@ MOST_CONFUSIONS = 200
 by hash, which is at random, so frequent ones are among the first."""
 WEEK = timedelta(days=7)
 SHOWN_MODELS = 3
+SHOWN_GROUPS = 200
 
 
 class Part(NamedTuple):
@@ -93,6 +94,8 @@ class Figures:
     parts: dict[Part, "Figures"] = field(default_factory=dict)
     times: dict[datetime, Tally] = field(default_factory=lambda: defaultdict(Tally))
     """By the time of the prediction, in steps of ``STEPS[0]``; of all images only."""
+    groups: Counter[str] = field(default_factory=Counter)
+    """Images by group; of all images only."""
     counted_at: datetime = field(default_factory=lambda: datetime.now(tz=UTC))
 
     def add(self, image: Image) -> None:
@@ -110,6 +113,8 @@ class Figures:
         for each in figures:
             each.confuse(wrong, most=MOST_CONFUSIONS * (10 if each is self else 1))
         tallies = [tally for each in figures for tally in each.tallies(groups)]
+        named = {each.group for each in sources if each.group}
+        self.groups.update(named if len(self.groups) < MOST_PARTS else named & set(self.groups))
         if (at := prediction.predicted_at) and self.counted_at - SHOWN_TIME < at:
             tallies.append(self.times[_step_of(at, STEPS[0])])
         add_to_each(tallies, prediction, image.reference)
@@ -237,6 +242,11 @@ class Figures:
     def by_host(self) -> list[tuple[str, Tally]]:
         """Return the hosts with most images."""
         return _largest(self.hosts)
+
+    def suggested(self) -> dict[str, list[tuple[str, int]]]:
+        """Return the hosts and groups with most images, each with their number."""
+        hosts = [(name, tally.images) for name, tally in self.by_host() if name != UPLOADED]
+        return {"host": hosts, "group": self.groups.most_common(SHOWN_GROUPS)}
 
     def by_model(self) -> list[tuple[str, Tally]]:
         """Return the model versions, most images first."""

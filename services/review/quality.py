@@ -23,7 +23,7 @@ RETRY_SECONDS = 10.0
 SHORTEST_SECONDS = 3.0
 COST_SHARE = 20
 """Pause between two counts, in times of what the last one took: few images are counted often."""
-NAMES = ("sources.url", "sources.collection", "sources.batch_id")
+NAMES = ("sources.url", "sources.collection", "sources.batch_id", "sources.group")
 _NAMES = ("sha256", "status", "stored_at", "prediction", "annotation", *NAMES, *FIELDS_OF_PAGES)
 FIELDS = dict.fromkeys(_NAMES, 1)
 SHOWN_PARTS = 200

@@ -106,7 +106,12 @@ async def test_quality_page_counts_errors_by_score_host_and_model(
         s3_settings, mongo_settings, amqp_settings, quality_refresh_seconds=0.1
     ) as review:
         note = {"text": "abcd", "quality": "ok", "by": "ada", "at": NOW, "how": "corrected"}
-        source = {"sources": [{"url": "https://h.example/a"}, {"collection": "l", "batch_id": "b"}]}
+        source = {
+            "sources": [
+                {"url": "https://h.example/a"},
+                {"collection": "l", "batch_id": "b", "group": "g"},
+            ]
+        }
         same = {"sha256": "ab" * 32}
         await review.add(
             known("a copy", 0.05, sources=[{"url": "https://copy.example/"}], **same),
@@ -131,9 +136,12 @@ async def test_quality_page_counts_errors_by_score_host_and_model(
                 "/gallery?order=worst&misread=d%E2%86%92x&errors=some&how=corrected"
             )
             model = await ada.see("/gallery?model=rapidocr+2")
+            gallery, queue = await ada.see("/gallery"), await ada.see("/queue")
     assert "1 image was read" in part
     assert "(CER) is 25.0%" in part
     assert '<option value="b" selected>b (1)</option>' in part
+    for name in ("g", "h.example"):
+        assert (gallery + queue).count(f'<option value="{name}">1 image</option>') == 2
     assert "0 images were read" in none
     assert '<option value="m" selected>m</option>' in none
     assert "1 of 2 texts are predictions that a person accepted as shown" in html
@@ -142,9 +150,7 @@ async def test_quality_page_counts_errors_by_score_host_and_model(
     assert '<a href="/pages/rendered/%C3%A9.webp">rendered/é.webp</a>' in html
     assert '<a href="/pages?document=book.pdf">book.pdf</a>' in html
     assert "By document" not in part
-    assert "h.example" in html
-    assert "copy.example" in html
-    assert "(uploaded)" in html
+    assert all(each in html for each in ("h.example", "copy.example", "(uploaded)"))
     assert "rapidocr 1" in html
     assert f"misread={quote('d→x')}" in html
     assert ("abcx" in behind, "fine" in behind, "Nothing found" in model) == (True, False, True)

@@ -45,7 +45,7 @@ async def gallery_page(parts: Of, me: Me, filters: Annotated[Filters, Query()]) 
         filters=filters,
         page=page,
         choices=choices(figures, filters, names),
-        hosts=figures.by_host() if figures else [],
+        suggested=figures.suggested() if figures else {},
         names=names,
     )
 

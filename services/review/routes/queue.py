@@ -145,12 +145,14 @@ def _page(
     done: Done | None = None,
 ) -> Response:
     reasons = parts.queue.suspects.reasons(task.now) if task.now else []
+    figures = parts.quality.figures
     return parts.pages.page(
         name,
         me,
         task=task,
         form=form,
-        choices=choices(parts.quality.figures, form, parts.overview.batch_names()),
+        choices=choices(figures, form, parts.overview.batch_names()),
+        suggested=figures.suggested() if figures else {},
         done=done,
         reasons=[SENTENCES[each] for each in reasons],
         offered=_offered(task.now) if task.now else [],
