@@ -16,7 +16,7 @@ from services.cli.output import Output, Table, cell, counted, run
 from services.cli.watch import progress_bar
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_database
-from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.domain.errors import PermanentError
 from services.common.domain.image_filter import Limits
 from services.common.runtime.settings import MongoSettings, S3Settings
@@ -107,13 +107,16 @@ async def _export(
         target = parse_target(push_to, collected=settings.bucket) if push_to else None
         async with open_object_store(settings) as store, open_database(MongoSettings()) as database:
             with _bar(output.stderr, "exporting") as progress:
-                manifest = await write(Sources(ImageRepository(database.images), store), progress)
+                pages = sibling(store, settings.pages_bucket)
+                sources = Sources(ImageRepository(database.images), store, pages)
+                manifest = await write(sources, progress)
             if target is not None:
                 with _bar(output.stderr, "pushing") as progress:
                     await push(out, ObjectStore(store.client, target[0]), target[1], progress)
     answer = {"out": str(out), "pushed_to": push_to, **manifest.model_dump(mode="json")}
     output.print(answer, *_render(manifest, out))
-    return ExitStatus.INCOMPLETE if manifest.lost else ExitStatus.OK
+    is_whole = not (manifest.lost or manifest.page_images_missing)
+    return ExitStatus.OK if is_whole else ExitStatus.INCOMPLETE
 
 
 def _checked_languages(codes: list[str]) -> tuple[str, ...]:
@@ -161,6 +164,8 @@ def _render(manifest: Manifest, out: Path) -> list[Any]:
         words.append(f"rewritten as PNG, as the OCR API reads them: {counted(manifest.rewritten)}")
     if manifest.lost:
         words.append(f"selected, but not readable: {counted(manifest.lost)}")
+    if missing := manifest.page_images_missing:
+        words.append(f"{missing} pages without their image: it is not stored, or changed since")
     left = manifest.since_last
     if left is not None and left.removed:
         words.append(f"removed since the last export: {len(left.removed)}; README.md names them")

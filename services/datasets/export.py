@@ -1,6 +1,7 @@
 """Export a data set: plan, read images, write the layout, describe, move into place."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.object_store import ObjectStore
+from services.common.domain.errors import ObjectNotFoundError
 from services.common.domain.ground_truth.writing import to_alto, to_page
 from services.common.domain.normal_form import (
     TRAINABLE,
@@ -17,10 +19,11 @@ from services.common.domain.normal_form import (
     TooManyPixelsError,
     to_normal_file,
 )
+from services.common.domain.objects import ObjectTooLargeError
 from services.datasets.card import data_card
 from services.datasets.folder import Folder, replacing
 from services.datasets.formats.files import DocTr, ImageFolder, Kraken, PaddleOcr, TrOcr
-from services.datasets.formats.pages import PageFiles
+from services.datasets.formats.pages import PageFiles, PageKey
 from services.datasets.formats.writing import Writer
 from services.datasets.leaving import compare_to_last
 from services.datasets.manifest import (
@@ -47,6 +50,8 @@ _FILE_WRITERS: dict[Format, Callable[[Folder], Writer]] = {
 }
 
 
+MAX_PAGE_BYTES = 200 * 1024 * 1024
+
 Progress = Callable[[int, int], None]
 """Called with the number of finished and of all images."""
 
@@ -57,6 +62,8 @@ class Sources:
 
     images: ImageRepository
     store: ObjectStore
+    pages: ObjectStore
+    """Images of whole pages."""
 
 
 async def export(query: Query, sources: Sources, out: Path, progress: Progress) -> Manifest:
@@ -75,10 +82,10 @@ async def export(query: Query, sources: Sources, out: Path, progress: Progress) 
             created_at=now, query=query, images=0, splits={}, excluded=excluded, lost={}
         )
         with Folder(staging) as folder:
-            writer = _open_writer(query.format, folder, now)
-            await _write_images(plan, sources.store, writer, progress)
+            missing = await _write(plan, sources, begun, folder, progress)
             left = await compare_to_last(out, plan, sources.images, query.bucket)
-            return _describe(folder, plan, begun.model_copy(update={"since_last": left}))
+            noted = {"since_last": left, "page_images_missing": missing}
+            return _describe(folder, plan, begun.model_copy(update=noted))
 
 
 async def export_again(
@@ -105,9 +112,9 @@ async def export_again(
         for page in pages(read_records(manifest_file.parent), PAGE):
             plan.add(each for each in page if each.page or not begun.query.format.is_of_pages)
         with Folder(staging) as folder:
-            writer = _open_writer(begun.query.format, folder, begun.created_at)
-            await _write_images(plan, sources.store, writer, progress)
-            return _describe(folder, plan, begun)
+            missing = await _write(plan, sources, begun, folder, progress)
+            noted = {"page_images_missing": missing}
+            return _describe(folder, plan, begun.model_copy(update=noted))
 
 
 def _open_writer(layout: Format, folder: Folder, at: datetime) -> Writer:
@@ -121,6 +128,36 @@ def _open_writer(layout: Format, folder: Folder, at: datetime) -> Writer:
     return _FILE_WRITERS[layout](folder)
 
 
+async def _write(
+    plan: Plan, sources: Sources, begun: Manifest, folder: Folder, progress: Progress
+) -> int:
+    """Write the files of a layout; return how many pages lack their image."""
+    writer = _open_writer(begun.query.format, folder, begun.created_at)
+    await _write_images(plan, sources.store, writer, progress)
+    missing = 0
+    if isinstance(writer, PageFiles):
+        for page in writer.pages():
+            missing += not await _write_page(writer, page, sources.pages)
+    writer.finish()
+    return missing
+
+
+async def _write_page(writer: PageFiles, page: PageKey, store: ObjectStore) -> bool:
+    """Write the image of a page, upright; return False if it is missing or has other bytes now."""
+    bucket, _, key = page.id.partition("/")
+    if bucket != store.bucket:  # of metadata, which anybody may have written
+        return False
+    try:
+        content = (await store.read(key, max_bytes=MAX_PAGE_BYTES)).content
+        if page.sha256 not in {"", hashlib.sha256(content).hexdigest()}:
+            return False
+        file = await asyncio.to_thread(to_normal_file, content, readable=TRAINABLE)
+    except (ObjectNotFoundError, ObjectTooLargeError, NoImageError, TooManyPixelsError):
+        return False
+    await asyncio.to_thread(writer.add_image, page, file.content, file.format.extension)
+    return True
+
+
 async def _write_images(plan: Plan, store: ObjectStore, writer: Writer, progress: Progress) -> None:
     total = plan.count()
     progress(0, total)
@@ -132,7 +169,6 @@ async def _write_images(plan: Plan, store: ObjectStore, writer: Writer, progress
         plan.mark(states, reasons)
         done += len(group)
         progress(done, total)
-    writer.finish()
 
 
 def _add_all(

@@ -132,6 +132,8 @@ class Manifest(BaseModel):
     groups_in_several_splits: int = 0
     """Groups with images in more than one part: 0, unless a given split or equal bytes in two
     groups are the cause."""
+    page_images_missing: int = 0
+    """Of an export of pages: those without their image, which is not stored, or changed since."""
     since_last: SinceLast | None = None
 
 

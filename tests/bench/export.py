@@ -27,7 +27,7 @@ from rich.table import Table
 from infra.local.stack import Addresses
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document, open_database
-from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.export import Sources, export
 from services.datasets.manifest import Format, Query
@@ -115,7 +115,10 @@ async def _export(addresses: Addresses, layout: Format, out: Path) -> int:
     async with open_object_store(s3) as store, open_database(mongo) as index:
         query = Query(format=layout, bucket=BUCKET)
         manifest = await export(
-            query, Sources(ImageRepository(index.images), store), out, lambda *_: None
+            query,
+            Sources(ImageRepository(index.images), store, sibling(store, "pages")),
+            out,
+            lambda *_: None,
         )
         return manifest.images
 

@@ -17,6 +17,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 from infra.local.as_root import install_packages
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Document
+from services.common.adapters.object_store import sibling
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.datasets.export import Sources, export
 from services.datasets.manifest import Format, Query
@@ -200,7 +201,9 @@ async def test_thirty_lines_are_annotated_by_keyboard_and_exported(
 
     await review.index.images.update_many({}, {"$set": {"bucket": review.store.bucket}})
     query = Query(format=Format.HF, bucket=review.store.bucket, only_annotated=True)
-    sources = Sources(ImageRepository(review.index.images), review.store)
+    sources = Sources(
+        ImageRepository(review.index.images), review.store, sibling(review.store, "pages")
+    )
     manifest = await export(query, sources, tmp_path / "out", lambda *_: None)
     assert manifest.images == sum(each["quality"] == "ok" for each in said)
     records = (tmp_path / "out" / "manifest.jsonl").read_text()

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.object_store import ObjectStore
+from services.common.adapters.object_store import ObjectStore, sibling
+from services.common.domain.ground_truth.reading import read_transcript
+from services.common.runtime.settings import S3Settings
 from services.datasets.export import Sources
 from services.datasets.export import export as write_export
 from services.datasets.folder import replacing
@@ -23,6 +26,7 @@ from tests.support.datasets import (
     prediction,
 )
 from tests.support.images import line_image
+from tests.support.pages import page_file
 
 pytestmark = pytest.mark.integration
 
@@ -456,11 +460,42 @@ async def test_checkpoint_saved_inside_an_export_is_left_alone(
     assert some.store.bucket
 
 
+async def test_images_of_pages_lie_beside_their_transcriptions(
+    collected: Collected, tmp_path: Path
+) -> None:
+    pages = sibling(collected.store, S3Settings().pages_bucket)
+    await pages.client.create_bucket(Bucket=pages.bucket)
+    upright, stored = page_file(form="JPEG"), page_file(form="JPEG", turned=True)
+    for key, content in (("a.jpg", upright), ("turned.jpg", stored), ("changed.jpg", b"new")):
+        await pages.write(key, content, content_type="image/jpeg", metadata={})
+    ids = [f"{pages.bucket}/{name}.jpg" for name in ("a", "turned", "changed", "gone")]
+    for number, (page_id, was) in enumerate(
+        zip([*ids, f"{collected.store.bucket}/0"], [upright, stored, b"", b"", b""], strict=True)
+    ):
+        place = {"line": "1", "quad": [1, 1, 9, 1, 9, 5, 1, 5], "width": 1500, "height": 800}
+        key = f"lines/00/{hashlib.sha256(was).hexdigest()}/{number}.webp"
+        await collected.add(key, "read", right="a line", page={"id": page_id, **place})
+
+    exported = await answer("export", "--format", "alto", "--out", tmp_path / "set", status=1)
+
+    assert exported["page_images_missing"] == 3
+    check(tmp_path / "set")
+    beside = {}
+    for path in sorted((tmp_path / "set").glob("*/*.xml")):
+        image = path.with_name(read_transcript(path.read_bytes()).image)
+        if image.exists():
+            beside[path.name.partition("-")[0]] = image
+    assert {name: path.suffix for name, path in beside.items()} == {"a": ".jpg", "turned": ".png"}
+    assert beside["a"].read_bytes() == upright
+    with Image.open(beside["turned"]) as opened:
+        assert opened.size == (1500, 800)
+
+
 async def test_interrupted_export_leaves_the_one_before_and_is_made_anew(
     some: Collected, tmp_path: Path
 ) -> None:
     out = tmp_path / "set"
-    sources = Sources(ImageRepository(some.index.images), some.store)
+    sources = Sources(ImageRepository(some.index.images), some.store, sibling(some.store, "pages"))
     query = Query(format=Format.HF, bucket=some.store.bucket)
 
     class StoppedError(Exception):

@@ -1,5 +1,6 @@
 """``docreco export``, zip, ``docreco submit``: the same images and labels."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import AsyncIterator
@@ -10,11 +11,14 @@ from typing import Any
 import pytest
 
 from infra.local.ports import pick_free_ports
-from services.common.adapters.object_store import ObjectStore
+from services.common.adapters.object_store import ObjectStore, sibling
+from services.common.domain.page import given_key, line_key
 from services.common.domain.provenance import Provenance, from_metadata
 from services.datasets.manifest import Format
-from tests.support.datasets import answer, open_collected
+from services.fetcher.sources.archives.cutting import of_line
+from tests.support.datasets import Collected, answer, open_collected
 from tests.support.fetcher import Surroundings, running_fetcher
+from tests.support.transcripts import page_of
 
 pytestmark = pytest.mark.integration
 
@@ -95,6 +99,59 @@ async def test_export_is_submitted_again_as_it_was(
         came = {"split": splits[sha256], "how": "unknown"}  # the annotations have none
         assert details == {**known_of(number), **came}
         assert found.annotation == LABELS[number]
+
+
+async def add_page(surroundings: Surroundings) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Collect a page with a line that no person read; return its hash, and its lines by key."""
+    store, lines = surroundings.store, {}
+    pages = sibling(store, surroundings.s3.pages_bucket)
+    content, transcript = page_of("Haus", "& <Maus>", "é", "a guess")
+    page_key = given_key(digest := hashlib.sha256(content).hexdigest(), "png")
+    await pages.write(page_key, content, content_type="image/png", metadata={})
+    for order, line in enumerate(transcript.lines):
+        right = None if order == 3 else line.text
+        source = {"kind": "archive", "batch_id": "b", **known_of(order)}
+        of_page = of_line(transcript, line, order, f"{pages.bucket}/{page_key}")
+        key, place = line_key(digest, of_page.line), of_page.to_mongo()
+        await Collected(store, surroundings.index).add(
+            key, str(line.text), right=right, page=place, sources=[source]
+        )
+        page = of_page.having(group=known_of(order)["group"]).to_mongo()
+        lines[key] = {"text": right, "page": page, **known_of(order)}
+    return digest, lines
+
+
+@pytest.mark.parametrize(("layout", "packed"), [(Format.PAGE, True), (Format.ALTO, False)])
+async def test_pages_are_submitted_again_as_they_were(
+    store: ObjectStore,
+    surroundings: Surroundings,
+    tmp_path: Path,
+    layout: Format,
+    packed: bool,  # noqa: FBT001  a parameter of the test
+) -> None:
+    digest, lines = await add_page(surroundings)
+    out = tmp_path / "set"
+    told = await answer("export", "--format", layout, "--out", out, "--split", "100")
+    assert (told["images"], told["page_images_missing"]) == (4, 0)
+
+    told = await answer("submit", *submittable(out, layout, packed=packed), "--watch")
+
+    assert told["submission"]["reading"]["note_counts"] == {"prediction_dropped": 1}
+    assert told["batch"]["counts"]["failed"] == 0
+    found = {}
+    for key in [each.key async for each in store.list(f"lines/{digest[:2]}/{digest}/")]:
+        info = await store.head(key)
+        assert info is not None
+        stored = from_metadata(dict(info.metadata))
+        assert stored.page is not None
+        metadata = stored.details.metadata or {}
+        kept = {name: metadata.get(name) for name in known_of(0)["metadata"]}
+        known = {**stored.details.to_fields(), "name": stored.name, "metadata": kept}
+        known["collection"] = stored.collection
+        page = stored.page.having(image="page.png").to_mongo()
+        found[key] = {name: known.get(name) for name in known_of(0)}
+        found[key] |= {"text": stored.annotation, "page": page}
+    assert found == lines
 
 
 async def test_collection_that_a_person_names_counts(store: ObjectStore, tmp_path: Path) -> None:

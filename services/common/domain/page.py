@@ -189,6 +189,17 @@ def line_key(page_sha256: str, line: str) -> str:
     return f"{lines_prefix(page_sha256)}{line}.webp"
 
 
+def page_hash(key: str) -> str | None:
+    """Return the SHA-256 of the page that a line was cut from, by the line's key."""
+    parts = key.split("/")
+    return parts[2] if key.startswith(LINES) and len(parts) > 3 else None
+
+
+def line_name(page: PageOfLine) -> str:
+    """Return the id of a line in a transcription: its own, or one by its place."""
+    return page.name or f"line-{page.line}"
+
+
 def given_key(sha256: str, extension: str) -> str:
     """Return the key of a page that came with a transcription."""
     return f"{GIVEN}{sha256[:2]}/{sha256}.{extension}"

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from itertools import groupby
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from services.common.domain.ground_truth.transcript import TextLine, Transcript
-from services.common.domain.page import PageOfLine
+from services.common.domain.page import PageOfLine, line_name, page_hash
 from services.datasets.folder import Folder
 from services.datasets.manifest import Record
 
@@ -16,8 +17,17 @@ _UNSAFE = re.compile(r"[^\w.-]+")
 _MAX_STEM_LENGTH = 60
 
 
+class PageKey(NamedTuple):
+    """A page, as its lines know it."""
+
+    id: str
+    """``bucket/key``."""
+    sha256: str
+    """Of the bytes that they were cut from."""
+
+
 class PageFiles:
-    """``<split>/<name of the page>-<digits>.xml``; the images of the pages are not written.
+    """``<split>/<name of the page>-<digits>.xml`` with the page's image beside it.
 
     Lines wait on disk for the others of their page.
 
@@ -30,42 +40,72 @@ class PageFiles:
         self._folder = folder
         self._encode = encode
         self._lines = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._lines.execute("CREATE TABLE lines (split TEXT, page TEXT, place INTEGER, line TEXT)")
+        self._lines.execute(
+            "CREATE TABLE lines (split TEXT, page TEXT, sha256 TEXT, place INTEGER, line TEXT)"
+        )
+        self._extensions: dict[PageKey, str] = {}
 
     def add(self, record: Record, content: bytes, extension: str) -> None:  # noqa: ARG002
         """Take one line."""
         if record.page is not None:
-            row = (record.split, record.page.id, record.page.order or 0, record.model_dump_json())
-            self._lines.execute("INSERT INTO lines VALUES (?, ?, ?, ?)", row)
+            page = PageKey(record.page.id, page_hash(record.key) or "")
+            row = (record.split, *page, record.page.order or 0, record.model_dump_json())
+            self._lines.execute("INSERT INTO lines VALUES (?, ?, ?, ?, ?)", row)
+
+    def pages(self) -> list[PageKey]:
+        """Return the pages whose lines were taken."""
+        found = self._lines.execute("SELECT DISTINCT page, sha256 FROM lines ORDER BY page, sha256")
+        return [PageKey(*row) for row in found]
+
+    def add_image(self, page: PageKey, content: bytes, extension: str) -> None:
+        """Write the image of a page into each split that has lines of it."""
+        self._extensions[page] = extension
+        found = self._lines.execute(
+            "SELECT min(line) FROM lines WHERE page = ? AND sha256 = ? GROUP BY split", page
+        )
+        for (line,) in found.fetchall():
+            name = _name(page, Record.model_validate_json(line))
+            self._folder.write(f"{name}.{extension}", content)
 
     def finish(self) -> None:
-        """Write the pages."""
-        for (split, page), records in groupby(self._records(), lambda each: each[:2]):
-            lines = [(record.page, record.label) for *_, record in records if record.page]
-            first, _ = lines[0]
-            image = PurePosixPath(first.image or page).name
-            transcript = Transcript(
-                "page",
-                image,
-                first.width or 0,
-                first.height or 0,
-                tuple(_to_line(*each) for each in lines),
-            )
-            name = f"{split}/{_stem(image)}-{sha256(page.encode()).hexdigest()[:8]}.xml"
-            self._folder.write(name, self._encode(transcript))
+        """Write the transcriptions."""
+        for (_, *page), records in groupby(self._records(), lambda each: each[:3]):
+            self._write(PageKey(*page), [record for *_, record in records])
         self._lines.close()
 
-    def _records(self) -> Iterator[tuple[str, str, Record]]:
-        for split, page, line in self._lines.execute(
-            "SELECT split, page, line FROM lines ORDER BY split, page, place"
+    def _write(self, key: PageKey, records: list[Record]) -> None:
+        lines = [(record.page, record.label) for record in records if record.page]
+        name, (page, _) = _name(key, records[0]), lines[0]
+        extension = self._extensions.get(key)
+        transcript = Transcript(
+            "page",
+            f"{PurePosixPath(name).name}.{extension}" if extension else _image(page),
+            page.width or 0,
+            page.height or 0,
+            tuple(_to_line(*each) for each in lines),
+        )
+        self._folder.write(f"{name}.xml", self._encode(transcript))
+
+    def _records(self) -> Iterator[tuple[str, str, str, Record]]:
+        for *page, line in self._lines.execute(
+            "SELECT split, page, sha256, line FROM lines ORDER BY split, page, sha256, place"
         ):
-            yield split, page, Record.model_validate_json(line)
+            yield *page, Record.model_validate_json(line)
+
+
+def _name(key: PageKey, record: Record) -> str:
+    """Return the path of a page's files without their suffix."""
+    digits = sha256("".join(key).encode()).hexdigest()[:8]
+    return f"{record.split}/{_stem(_image(record.page) if record.page else key.id)}-{digits}"
+
+
+def _image(page: PageOfLine) -> str:
+    return PurePosixPath(page.image or page.id).name
 
 
 def _to_line(page: PageOfLine, label: str) -> TextLine:
     polygon = page.polygon or page.quad or ()
-    name = page.name or f"line-{page.line}"
-    return TextLine(name, label, polygon, page.baseline, page.region, page.tags or ())
+    return TextLine(line_name(page), label, polygon, page.baseline, page.region, page.tags or ())
 
 
 def _stem(image: str) -> str:

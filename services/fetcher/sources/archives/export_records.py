@@ -2,8 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
 
 from services.common.domain.details import Details, of_export
+from services.common.domain.page import PageOfLine, line_name, page_hash
 from services.common.domain.tables.json_rows import load_json
 from services.fetcher.sources.archives.members import Archive, ArchiveRefusedError
 
@@ -33,7 +37,7 @@ def add_details(
         archive: Open.
         name: Of the member that has the records.
         images: Members that are images; each is named by the hash that its record has.
-        details: Of images, by their names.
+        details: Of images, by their names, and of lines of pages, by ``line_of``.
         labels: Likewise, as they were exported.
     """
     by_hash = {PurePosixPath(image).stem: image for image in images}
@@ -43,10 +47,31 @@ def add_details(
             return f"names and metadata ignored: more than {MAX_RECORDS_BYTES} bytes"
         for line in content.splitlines():
             record = load_json(line)
-            image = by_hash.get(str(record.get("sha256"))) if isinstance(record, Mapping) else None
+            if not isinstance(record, Mapping):
+                continue
+            image = by_hash.get(str(record.get("sha256"))) or _line(record)
             if image is not None:
                 details[image] = of_export(record)
                 labels[image] = str(record.get("label"))
     except (ArchiveRefusedError, ValueError, RecursionError) as error:
         return f"names and metadata ignored: {error}"
     return ""
+
+
+def line_of(page_sha256: str, line: str) -> str:
+    """Return the name that a line of an exported page has here.
+
+    Args:
+        page_sha256: Of the page's image.
+        line: Its id in the transcription.
+    """
+    return f"{page_sha256}#{line}"
+
+
+def _line(record: Mapping[str, Any]) -> str | None:
+    page_sha256 = page_hash(str(record.get("key")))
+    try:
+        page = PageOfLine.model_validate(record.get("page"))
+    except ValidationError:
+        return None
+    return line_of(page_sha256, line_name(page)) if page_sha256 else None

@@ -23,7 +23,11 @@ from services.common.domain.tables.table import (
     read_table,
 )
 from services.common.runtime.bounded_child import InputRefusedError
-from services.fetcher.sources.archives.export_records import add_details, records_of_exports
+from services.fetcher.sources.archives.export_records import (
+    add_details,
+    line_of,
+    records_of_exports,
+)
 from services.fetcher.sources.archives.members import Archive, ArchiveRefusedError
 from services.fetcher.sources.lists.parquet import to_rows
 from services.fetcher.sources.lists.rows import is_text
@@ -123,12 +127,34 @@ class GroundTruth:
         """
         text = self._texts[name] if name in self._texts else self._text_beside(name)
         details = self.details_of(name)
+        if self._options.pages:
+            details = replace(details, is_page=True)
+        return self._count(name, text, details, name)
+
+    def of_line(
+        self, member: str, page_sha256: str, line: str, text: str | None, details: Details
+    ) -> tuple[str | None, Details]:
+        """Return the annotation of a line of a transcribed page, or None, and its metadata.
+
+        Args:
+            member: Image of the page.
+            page_sha256: Of it.
+            line: Id in the transcription.
+            text: Likewise.
+            details: Of the line, where no export says more.
+        """
+        name = line_of(page_sha256, line)
+        known = self.details_of(name).completed_by(details)
+        return self._count(name, text, known, f"{member}#{line}")
+
+    def _count(
+        self, name: str, text: str | None, details: Details, member: str
+    ) -> tuple[str | None, Details]:
+        """Count a row; drop its text if it is the prediction of an export, not edited since."""
         label = self._labels.get(name)
         if text is None or (label is not None and collapse(text) != collapse(label)):
             details = replace(details, how=None)
-        if self._options.pages:
-            details = replace(details, is_page=True)
-        text, details = self._report.checked(0, text, details, name)
+        text, details = self._report.checked(0, text, details, member)
         self._report.rows += 1
         self._report.with_text += text is not None
         return text, details

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pydantic import JsonValue
@@ -15,6 +16,7 @@ from services.common.domain.normal_form import is_sideways, is_turned
 from services.common.domain.tables.names import ImageNames
 from services.common.domain.tables.table import Note, Report
 from services.fetcher.sources.addresses import LineAddress, line_url, member_url
+from services.fetcher.sources.archives.ground_truth import GroundTruth
 from services.fetcher.sources.archives.members import Archive, ArchiveRefusedError
 from services.fetcher.sources.lists.rows import Row, check_annotation, reject
 
@@ -64,17 +66,18 @@ class Pages:
         """Return whether an image is a page, which is split into lines."""
         return image in self._transcripts or image in self._refused
 
-    def rows(self, place: int, url: str, image: str, said: Details) -> Iterator[Row]:
+    def rows(self, place: int, url: str, image: str, truth: GroundTruth) -> Iterator[Row]:
         """Yield an item or a rejection for each line of a page.
 
         Args:
             place: Of the first row; each has the next one.
             url: Of the archive.
             image: A page.
-            said: Details of the page from a table.
+            truth: What tables say of the page, and exports of its lines.
         """
+        said = replace(truth.details_of(image), how=None)  # of the page, not of its lines
         try:
-            name, transcript, digest = self._read(image)
+            name, transcript, digest, page_sha256 = self._read(image)
         except GroundTruthError as error:
             yield reject(place, image, error.code, error.detail)
             return
@@ -84,10 +87,9 @@ class Pages:
                 self._note(name, problem.code, f"{problem.line}: {problem.detail}".strip(": "))
         for number, line in enumerate(transcript.lines, start=place):
             address = line_url(member_url(url, image), LineAddress(name, line.id, digest))
-            self._report.rows += 1
-            self._report.with_text += line.text is not None
             details = said.completed_by(self._details(image, line))
-            yield check_annotation(number, address, line.text, details)
+            checked = truth.of_line(image, page_sha256, line.id, line.text, details)
+            yield check_annotation(number, address, *checked)
         for number, problem in enumerate(lost, start=place + len(transcript.lines)):
             yield reject(number, f"{image}#{problem.line}", problem.code, problem.detail)
         if not transcript.lines and not lost:
@@ -106,13 +108,14 @@ class Pages:
             metadata["tags"] = list(line.tags)
         return Details(group, metadata=metadata)
 
-    def _read(self, image: str) -> tuple[str, Transcript, str]:
+    def _read(self, image: str) -> tuple[str, Transcript, str, str]:
+        """Return the transcription of a page with its name, the digest of both, and the hash."""
         if image in self._refused:
             raise GroundTruthError(*self._refused[image])
         name = self._transcripts[image]
         content, page = self._member(name, MAX_BYTES), self._member(image, MAX_PAGE_BYTES)
         transcript = placed(read_transcript(content), *page_size(page))
-        return name, transcript, page_digest(content, page)
+        return name, transcript, page_digest(content, page), hashlib.sha256(page).hexdigest()
 
     def _member(self, name: str, max_bytes: int) -> bytes:
         try:

@@ -80,8 +80,7 @@ def archive_rows(
             yield replace(refused, line=place)
             continue
         if pages.has(name):
-            said = replace(truth.details_of(name), how=None)  # of the page, not of its lines
-            for number, row in enumerate(pages.rows(place, url, name, said)):
+            for number, row in enumerate(pages.rows(place, url, name, truth)):
                 more += number > 0
                 yield row
         else:
