@@ -12,7 +12,7 @@ from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store, sibling
 from services.common.adapters.page_repository import PageRepository
 from services.common.adapters.rabbitmq.consumer import Consumer
-from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.adapters.rabbitmq.messaging import queue_depth
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, PAGE_QUEUES, Outcome
 from services.common.runtime.health import health_router
 from services.common.runtime.logs import configure_logging
@@ -34,11 +34,7 @@ async def run(settings: SegmenterSettings) -> None:
     def count(outcome: Outcome, code: str) -> None:
         counter.labels(outcome=outcome, code=code).inc()
 
-    async with (
-        open_object_store(s3) as store,
-        open_database(MongoSettings()) as index,
-        open_publisher(amqp) as publisher,
-    ):
+    async with open_object_store(s3) as store, open_database(MongoSettings()) as index:
         pages = sibling(store, s3.pages_bucket)
         worker = Worker(
             store=pages,
@@ -47,7 +43,7 @@ async def run(settings: SegmenterSettings) -> None:
             items=FetchedItems(index.fetches),
             forgotten=Forgotten(index.forgotten),
             detector=load_detector(longest_side=settings.longest_side),
-            waiting=partial(publisher.depth, OCR_QUEUES.work),
+            waiting=partial(queue_depth, amqp, OCR_QUEUES.work),
             settings=settings,
         )
         checks = {"minio": pages.check, "mongodb": index.check}

@@ -160,6 +160,16 @@ async def depth_of(channel: Channel, queue: str) -> int:
     return declared.declaration_result.message_count or 0
 
 
+async def queue_depth(settings: AmqpSettings, queue: str) -> int:
+    """Return the number of ready messages in a queue, on a connection of its own.
+
+    Raises:
+        BrokerUnavailableError: RabbitMQ does not answer, or has no such queue.
+    """
+    async with open_publisher(settings) as publisher:
+        return await publisher.depth(queue)
+
+
 async def consumers_of(channel: Channel, queue: str) -> int:
     """Return the number of consumers of a queue (at most 1 with single active consumer)."""
     declared = await channel.declare_queue(queue, passive=True, timeout=CONNECT_TIMEOUT_SECONDS)
