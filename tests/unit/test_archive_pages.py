@@ -73,23 +73,20 @@ def test_addresses_of_lines_are_told_apart_from_names(name: str) -> None:
 def test_each_line_of_a_page_is_an_item() -> None:
     rows, report = listed(
         {
-            "a/line.png": b"a line by itself",
+            "a/line.png": b"a picture",
             **packed_page("p1", "Un", "Deux"),
             "b/line.png": b"another",
         }
     )
 
     items = [(row.line, name_of(row.url), row.annotation) for row in rows if isinstance(row, Item)]
-    assert items == [
-        (1, "a/line.png", None),
-        (2, "p1.png#l0", "Un"),
-        (3, "p1.png#l1", "Deux"),
-        (5, "b/line.png", None),
-    ]
-    details = [row.details for row in rows if isinstance(row, Item)][1]
+    assert items == [(2, "p1.png#l0", "Un"), (3, "p1.png#l1", "Deux")]
+    refused = [(row.line, row.code) for row in rows if isinstance(row, Rejection)]
+    assert refused == [(1, "transcript_missing"), (5, "transcript_missing")]
+    details = next(row.details for row in rows if isinstance(row, Item))
     assert details.group == "p1.png"
     assert details.metadata == {"page": "p1.png", "line": "l0", "tags": ["Typewritten"]}
-    assert (report.rows, report.with_text, report.notes) == (4, 2, [])
+    assert (report.rows, report.with_text, report.notes) == (2, 2, [])
 
 
 @pytest.mark.parametrize(
@@ -171,6 +168,16 @@ ODD = {
     "page without transcription": (
         {"page.png": PNG, "page.xml": ALTO, "other.png": PNG},
         ["transcript_missing"],
+        [],
+    ),
+    "picture elsewhere": (
+        {"data/page.png": PNG, "data/page.xml": ALTO, "logo.png": PNG},
+        ["transcript_missing"],
+        [],
+    ),
+    "line elsewhere": (
+        {"data/page.png": PNG, "data/page.xml": ALTO, "a.png": PNG, "a.gt.txt": b"a"},
+        [],
         [],
     ),
     "damaged transcription": ({"page.png": PNG, "page.xml": ALTO[:-9]}, ["damaged_xml"], []),

@@ -159,6 +159,10 @@ class GroundTruth:
         self._report.with_text += text is not None
         return text, details
 
+    def knows(self, name: str) -> bool:
+        """Return whether anything is said of an image."""
+        return name in self._texts or name in self._beside or name in self._details
+
     def details_of(self, name: str) -> Details:
         """Return what tables say of an image beside its text."""
         return self._details.get(name, NO_DETAILS)

@@ -51,6 +51,7 @@ class Pages:
         self._images = ImageNames(images := list(images))
         self._transcripts: dict[str, str] = {}
         """By the page's image."""
+        self._takes_others = takes_others
         self._refused: dict[str, tuple[str, str]] = {}
         """Code and reason, by the image."""
         kinds: dict[str, str] = {}
@@ -61,6 +62,11 @@ class Pages:
             if image not in kinds and str(PurePosixPath(image).parent) in self._folders:
                 detail = "other pages of its folder have a transcription, and this one has none"
                 self._refused[image] = ("transcript_missing", detail)
+
+    @property
+    def are_all(self) -> bool:
+        """Whether the archive is one of transcribed pages, so that no other image is a line."""
+        return bool(self._transcripts) and not self._takes_others
 
     def has(self, image: str) -> bool:
         """Return whether an image is a page, which is split into lines."""

@@ -28,6 +28,7 @@ _BEGINNING_BYTES = 1024
 _PDF_SUFFIX = ".pdf"
 _CATALOGUES = frozenset({"htr-united.yml", "htr-united.yaml"})
 _CATALOGUE_BYTES = 256 * 1024
+_NO_TRANSCRIPT = "other images of it have a transcription, and this one has neither that nor a text"
 _LICENCE = re.compile(
     r"^[ \t]*licen[cs]e:\s*(?:[-\[{]\s*)*(?:name:[ \t]*)?['\"]?([^'\"\n\[\]{},#]{1,300})",
     re.MULTILINE,
@@ -83,6 +84,8 @@ def archive_rows(
             for number, row in enumerate(pages.rows(place, url, name, truth)):
                 more += number > 0
                 yield row
+        elif pages.are_all and not truth.knows(name):
+            yield reject(place, name, "transcript_missing", _NO_TRANSCRIPT)
         else:
             yield check_annotation(place, member_url(url, name), *truth.of(name))
 
