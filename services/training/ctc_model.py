@@ -48,6 +48,9 @@ HEAD_FACTOR = 5.0
 """The head, whose layers are few and normalised, may learn faster than the backbone."""
 PIXELS_OF_A_STEP = 8
 """Columns of the input for each row of the output."""
+WIDTH_STEP = 64
+"""Batches are padded to multiples of it: oneDNN keeps what it made for each width, and freed memory
+stays in pieces between."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class CtcModel:
         self.network.to(memory_format=torch.channels_last)  # a fifth less time on a CPU
         with torch.no_grad():
             self._slots = _fill_all(self.network, self._graph)
+        _fold(self.network)
 
     @property
     def module(self) -> nn.Module:
@@ -105,7 +109,8 @@ class CtcModel:
         """Return the mean loss of a character (CTC, Graves et al., ICML 2006)."""
         batches = [to_batch(pixels) for pixels in images]
         widths = [batch.shape[-1] for batch in batches]
-        padded = np.zeros((len(batches), *batches[0].shape[1:3], max(widths)), np.float32)
+        full_width = -(-max(widths) // WIDTH_STEP) * WIDTH_STEP
+        padded = np.zeros((len(batches), *batches[0].shape[1:3], full_width), np.float32)
         for place, batch in zip(padded, batches, strict=True):
             place[:, :, : batch.shape[-1]] = batch[0]
         device = next(self.module.parameters()).device
@@ -196,6 +201,23 @@ def _fill_all(network: nn.Module, model: ModelProto) -> list[_Slot]:
     if next(tensors, None) is not None:
         raise UnexpectedModelError("the model has layers that PP-OCRv6 small has not")
     return slots
+
+
+def _fold(network: nn.Module) -> None:
+    """Make biases of normalisation layers that are nothing else biases of their convolutions.
+
+    Less time, and a quarter less memory, as these layers would keep their inputs.
+    """
+    for block in network.modules():
+        layer = getattr(block, "normalization", None)
+        if isinstance(layer, nn.BatchNorm2d) and _is_bias(layer):
+            block.convolution.bias = layer.bias
+            block.normalization = nn.Identity()
+
+
+def _is_bias(layer: nn.BatchNorm2d) -> bool:
+    known = (layer.weight == 1, layer.running_mean == 0, layer.running_var == 1 - layer.eps)
+    return all(bool(each.all()) for each in known)
 
 
 def _in_order(network: nn.Module) -> list[nn.Module]:

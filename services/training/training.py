@@ -1,5 +1,6 @@
 """Fine-tune a model and keep the weights that are best on the validation split."""
 
+import ctypes
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ TINY = 1_000_000
 other."""
 WARM_UP = 0.1
 """Share of warm-up steps."""
+RELEASE_STEPS = 4
+"""Steps after which freed memory is returned: each of other widths takes more of it."""
 SHOWN_STEPS = 50
 """Steps per shown mean loss."""
 
@@ -166,6 +169,8 @@ class FineTuning:
             self._seconds += time.monotonic() - started
             done = number * len(batches) + step + 1
             self._progress(done, plan.epochs * len(batches), self._in_words())
+            if step % RELEASE_STEPS == 0:
+                _release_memory()
             if self._checkpoint.is_due:
                 self._save()
         with self._average.applied():
@@ -225,6 +230,12 @@ class FineTuning:
             best = done[self._course.best_epoch - 1].cer
             words += f", validation CER {done[-1].cer:.1%} (best {best:.1%})"
         return words
+
+
+def _release_memory() -> None:
+    """Return freed memory to the system: glibc keeps it in pieces between oneDNN's buffers."""
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 def _rate(part: float) -> float:

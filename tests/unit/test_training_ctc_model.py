@@ -81,6 +81,21 @@ def test_trained_weights_are_served_by_the_default_engine(
     assert trained.model_version.endswith("+onnxruntime-f32")
 
 
+def test_lines_of_many_widths_make_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that grows with their number took a training to 9.5 GB."""
+    model, widths = CtcModel(load_weights("latin"), version="1"), set()
+
+    def logits(batch: torch.Tensor) -> torch.Tensor:
+        widths.add(batch.shape[-1])
+        return torch.zeros(len(batch), batch.shape[-1] // 8, len(model.characters))
+
+    monkeypatch.setattr(model, "logits", logits)
+    for width in range(320, 640, 8):
+        model.loss([np.zeros((48, width, 3), np.uint8)], ["a"])
+
+    assert len(widths) <= 6
+
+
 def test_grown_model_reads_what_it_read_before() -> None:
     weights = load_weights("latin")
     grown = grow(weights, [ADDED], ["["])
