@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from app.engines.base import Engine, Reading
 from app.engines.known_calibrations import with_known_calibration
+from app.engines.language import Language, parse_language, search
 from app.engines.lines import MIN_MODEL_WIDTH, to_batch, to_reading
 from app.engines.models_folder import hash_of_contents, trained_model
 from app.engines.promotion import Promotion, PromotionError, in_service, read_promotions
@@ -41,6 +42,7 @@ class RapidEngine:
         runtime: Computes the model.
         characters: Of its columns; the first is the blank.
         model_version: Name of the weights, alphabet, version of rapidocr, runtime and precision.
+        language: Of the texts to expect, if known.
     """
 
     name = "rapidocr"
@@ -48,15 +50,25 @@ class RapidEngine:
     least_width = MIN_MODEL_WIDTH
 
     def __init__(
-        self, runtime: Runtime, characters: NDArray[np.str_], *, model_version: str
+        self,
+        runtime: Runtime,
+        characters: NDArray[np.str_],
+        *,
+        model_version: str,
+        language: Language | None = None,
     ) -> None:
         self._runtime = runtime
         self._characters = characters
+        self._names: list[str] = characters.tolist()
+        self._language = language
         self.model_version = model_version
 
     def read(self, pixels: Pixels) -> Reading:
         """Read one line of text; an image without text gives ``""`` and 0."""
-        return to_reading(self._runtime(to_batch(pixels)), self._characters)
+        probabilities = self._runtime(to_batch(pixels))
+        if self._language is not None:
+            return search(probabilities, self._names, self._language)
+        return to_reading(probabilities, self._characters)
 
     def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
         """Read lines one by one, as a batch would pad all to the widest."""
@@ -113,6 +125,7 @@ def load_model(name: str, *, threads: int, content_hash: str = "") -> Engine:
     cv2.setNumThreads(1)  # the caller's threads are the parallelism
     settings = RapidSettings()
     form = choose_form(settings, declared_flags(PROCESSORS))
+    language = None
     if name == EMBEDDED:
         weights = load_weights(settings.alphabet)
         alphabet = "" if settings.alphabet == "all" else f"-{settings.alphabet}"
@@ -126,10 +139,12 @@ def load_model(name: str, *, threads: int, content_hash: str = "") -> Engine:
                 f"{model.folder} has changed: promoted was {name}@{content_hash}, found {found}"
             )
         weights, identity = parse_trained(contents, folder=model.folder), f"{name}@{found}"
+        language = parse_language(contents)
     engine = RapidEngine(
         open_runtime(form, weights.model, threads=threads),
         weights.characters,
         model_version=f"{identity}+{form.name}",
+        language=language,
     )
     if ModelsSettings().calibration is not None:
         return engine

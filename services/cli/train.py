@@ -147,6 +147,8 @@ def _render(learned: "Learned", seconds: float) -> list[Any]:
         kept += f"; {learned.left_out} images of train skipped: characters missing in the model"
     if record.added_characters:
         kept += f"; the alphabet grew by {record.added_characters}"
+    if record.settings["has_language"]:
+        kept += "; it reads with a language model of characters"
     use = (
         f"docreco models check {name} EXPORT, then docreco models promote {name}"
         if learned.is_for_default_engine

@@ -25,6 +25,7 @@ from transformers.models.pp_ocrv6_small_rec.modeling_pp_ocrv6_small_rec import (
     PPOCRV6SmallRecForTextRecognition,
 )
 
+from app.engines.language import Language, count, parse_language, write_language
 from app.engines.lines import MIN_MODEL_WIDTH, MODEL_HEIGHT, to_batch
 from app.engines.models_folder import LocalModel
 from app.engines.rapid import RapidEngine
@@ -69,6 +70,7 @@ class CtcModel:
         weights: ONNX and the characters of its columns, the blank first.
         version: Whose weights they are.
         added: Characters that the model had not before.
+        language: Of the texts to expect, if known.
 
     Raises:
         UnexpectedModelError: The graph has other layers than PP-OCRv6 small.
@@ -77,9 +79,17 @@ class CtcModel:
     usual_learning_rate = 2e-4
     """Of the backbone: with five times as much, its many layers without normalisation explode."""
 
-    def __init__(self, weights: Weights, *, version: str, added: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        version: str,
+        added: Sequence[str] = (),
+        language: Language | None = None,
+    ) -> None:
         self.version = version
         self.added = [*added]
+        self._language = language
         self.characters = [str(each) for each in weights.characters]
         self._numbers = {each: number for number, each in enumerate(self.characters) if number}
         self._graph = onnx.load_from_string(weights.model)
@@ -103,7 +113,14 @@ class CtcModel:
         """Return the OCR API's engine with the current weights."""
         weights = self.export()
         runtime = open_onnxruntime(weights.model)
-        return RapidEngine(runtime, weights.characters, model_version=self.version)
+        return RapidEngine(
+            runtime, weights.characters, model_version=self.version, language=self._language
+        )
+
+    def expect(self, texts: Sequence[str]) -> bool:
+        """Let the engine prefer texts like these, if it can; none: go by the image alone."""
+        self._language = Language(count(texts)) if texts else None
+        return True
 
     def loss(self, images: Sequence[Pixels], texts: Sequence[str]) -> torch.Tensor:
         """Return the mean loss of a character (CTC, Graves et al., ICML 2006)."""
@@ -127,6 +144,8 @@ class CtcModel:
     def save(self, folder: Path) -> None:
         """Write what the engine ``rapidocr`` loads."""
         write_trained(folder, self.export())
+        if self._language is not None:
+            write_language(folder, self._language)
 
     def logits(self, batch: torch.Tensor) -> torch.Tensor:
         """Compute N x steps x characters from N x 3 x 48 x width, before the softmax."""
@@ -174,15 +193,17 @@ def open_ctc(trained: LocalModel | None, characters: AbstractSet[str]) -> CtcMod
         OSError: The files are missing.
         UnexpectedModelError: The model can't be trained.
     """
+    language = None
     if trained is None:
         weights = load_weights("latin", also=characters)
         identity = f"ppocrv6-small@rapidocr-{version('rapidocr')}"
     else:
         weights, identity = read_trained(trained.folder), f"{trained.name}@{trained.content_hash}"
+        language = parse_language(trained.read())
     known = {str(each) for each in weights.characters}
     added = sorted(characters - known)
     likes = [_alike(each, known) for each in added]
-    return CtcModel(grow(weights, added, likes), version=identity, added=added)
+    return CtcModel(grow(weights, added, likes), version=identity, added=added, language=language)
 
 
 def _alike(character: str, known: AbstractSet[str]) -> str:

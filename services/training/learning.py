@@ -114,11 +114,13 @@ def learn(
         raise UnusableExportError(f"{trainee.version} can write no text of {folder}")
     learnt = Learnt.of(lines.all) | learnt_by(base, models)
     before = _read(trainee.engine(), lines.measured)
+    trainee.expect([])
     identity = _identity([folder, *rehearsal], trainee, plan)
     checkpoint = CheckpointFile(models / CHECKPOINTS / f"{name}.pt", identity)
     course = FineTuning(
         trainee, lines.all, export.validation, plan, checkpoint=checkpoint, progress=progress
     ).run()
+    has_language = _use_language(trainee, lines)
     after = _read(trainee.engine(), lines.measured)
     record = ModelRecord(
         model=name,
@@ -131,7 +133,7 @@ def learn(
             REHEARSED: len(lines.rehearsed),
         },
         licences=sorted({line.licence for line in lines.all if line.licence}),
-        settings=asdict(plan),
+        settings=asdict(plan) | {"has_language": has_language},
         epochs=len(course.epochs),
         best_epoch=course.best_epoch,
         added_characters="".join(trainee.added),
@@ -171,6 +173,21 @@ def _lines(export: Export, old: Sequence[Export], trainee: Trainee, *, seed: int
         REHEARSED: [line for each in old for line in each.validation if line.name not in learnt],
     }
     return _Lines(new, rehearsed, measured)
+
+
+def _use_language(trainee: Trainee, lines: _Lines) -> bool:
+    """Let the engine prefer texts like those learnt, if that reads the validation split better."""
+    plain = trainee.engine()
+    if not trainee.expect([line.text for line in lines.all]):
+        return False
+    rates = [
+        sum(each.errors for each in read_lines(engine, lines.measured[VALIDATION]))
+        for engine in (plain, trainee.engine())
+    ]
+    if rates[1] < rates[0]:
+        return True
+    trainee.expect([])
+    return False
 
 
 def _read(engine: Engine, lines: dict[str, Sequence[Line]]) -> dict[str, list[Reading]]:

@@ -34,6 +34,9 @@ class Trainee(Protocol):
     def loss(self, images: Sequence[Pixels], texts: Sequence[str]) -> Any:
         """Return the mean loss per character or token."""
 
+    def expect(self, texts: Sequence[str]) -> bool:
+        """Let the engine prefer texts like these, if it can; none: go by the image alone."""
+
     def engine(self) -> Engine:
         """Return the OCR API's engine with the current weights."""
 

@@ -66,6 +66,10 @@ class TrocrModel:
             labels=labels.to(device),
         ).loss
 
+    def expect(self, texts: Sequence[str]) -> bool:  # noqa: ARG002  of the protocol
+        """Do nothing: the decoder learns what texts are like by itself."""
+        return False
+
     def engine(self) -> TrocrEngine:
         """Return the OCR API's engine with the current weights."""
         most = TrocrSettings().trocr_max_tokens

@@ -4,7 +4,9 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +23,9 @@ need_trocr()
 
 import torch  # noqa: E402  of the extra
 
-from app.engines.loading import load_engine  # noqa: E402  after what skips
+from app.engines.base import Reading  # noqa: E402  after what skips
+from app.engines.loading import load_engine  # noqa: E402
+from services.training import learning  # noqa: E402
 from services.training.averaging import Average  # noqa: E402
 from services.training.batches import epoch_batches, pictures  # noqa: E402
 from services.training.learnt import LEARNT, learnt_by  # noqa: E402
@@ -62,6 +66,24 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COLUMNS", "200")
     make_tiny_trocr(tmp_path / "models/start")
     return tmp_path / "models"
+
+
+class FakeTrainee:
+    """Reads one text, and another one once it knows what texts to expect."""
+
+    def __init__(self, plain: str, expecting: str, *, can: bool) -> None:
+        self.plain, self.expecting, self.can = plain, expecting, can
+        self.expected: list[str] = []
+
+    def expect(self, texts: Sequence[str]) -> bool:
+        self.expected = sorted(texts) if self.can else []
+        return self.can
+
+    def engine(self) -> Any:
+        text = self.expecting if self.expected else self.plain
+        return SimpleNamespace(
+            best_batch=1, read_many=lambda images: [Reading(text, 1.0) for _ in images]
+        )
 
 
 def train(*arguments: object, status: int = 0) -> str:
@@ -174,6 +196,26 @@ def test_average_is_put_into_the_module_for_a_while() -> None:
         with each.applied():
             assert 2 < weight.item() < 3
         assert weight.item() == 3
+
+
+@pytest.mark.parametrize(
+    ("plain", "expecting", "can", "is_used"),
+    [
+        ("x", "e", True, True),
+        ("e", "x", True, False),
+        ("x", "x", True, False),
+        ("x", "", False, False),
+    ],
+)
+def test_language_is_used_where_it_helps_unseen_lines(
+    tmp_path: Path, *, plain: str, expecting: str, can: bool, is_used: bool
+) -> None:
+    export = read_export(write_export(tmp_path / "set", TEXTS))
+    lines = learning._Lines([*export.train], [], {"validation": export.validation})
+    trainee: Any = FakeTrainee(plain, expecting, can=can)
+
+    assert learning._use_language(trainee, lines) == is_used
+    assert trainee.expected == (sorted(TEXTS["train"]) if is_used else [])
 
 
 def test_training_that_was_killed_ends_as_if_it_had_not_been(tmp_path: Path, models: Path) -> None:

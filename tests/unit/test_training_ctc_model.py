@@ -64,7 +64,8 @@ def test_trained_weights_are_served_by_the_default_engine(
             for parameter in group["params"]:
                 parameter.add_(torch.full_like(parameter, 1e-3))
     model.network.eval()
-    write_trained(tmp_path, model.export())
+    assert model.expect([text for _, text in sample_lines()])
+    model.save(tmp_path)
     monkeypatch.setenv("OCR_MODELS", str(tmp_path.parent))
     monkeypatch.setenv("OCR_MODEL", tmp_path.name)
     trained = load_engine("rapidocr")
@@ -76,6 +77,9 @@ def test_trained_weights_are_served_by_the_default_engine(
     assert [each.text for each in trained.read_many(lines)] != [
         each.text for each in embedded.read_many(lines)
     ]
+    assert trained.read_many(lines) == model.engine().read_many(lines)
+    model.expect([])
+    assert trained.read_many(lines) != model.engine().read_many(lines)
     assert trained._characters.tolist() == [*weights.characters, ADDED]
     assert trained.model_version.startswith(f"{tmp_path.name}@")
     assert trained.model_version.endswith("+onnxruntime-f32")
