@@ -72,9 +72,10 @@ class Job:
 
 
 def job_of(batch: Batch, fetch_id: str, item: Item, page: int) -> Job:
-    """Return the job of an item; the licence of its batch applies unless it has its own."""
+    """Return the job of an item, completed by licence and data set of its batch."""
     own = None if batch.is_collection_given else item.details.collection
-    details = item.details.completed_by(Details(licence=batch.licence))
+    of_batch = Details(licence=batch.licence, metadata=batch.reading.data_set or None)
+    details = item.details.completed_by(of_batch)
     known = (fetch_id, batch.id, item.url, item.annotation, page, batch.kind)
     return Job(*known, own or batch.collection, replace(details, collection=None), batch.by)
 

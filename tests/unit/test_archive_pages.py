@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from services.common.domain.batch import Batch, PageProgress
 from services.common.domain.ground_truth.writing import to_alto, to_page
 from services.common.domain.line_images import cut_line, to_webp
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.table import Report
 from services.common.download.errors import RefusedDownloadError
+from services.fetcher.jobs import job_of
 from services.fetcher.sources.addresses import (
     LineAddress,
     line_url,
@@ -90,19 +92,37 @@ def test_each_line_of_a_page_is_an_item() -> None:
 
 
 @pytest.mark.parametrize(
-    ("catalogue", "licence"),
+    ("catalogue", "licence", "data_set"),
     [
-        ("title: x\nlicense:\n  - name: 'CC-BY 4.0'\n    url: https://x.test\n", "CC-BY 4.0"),
-        ("license: CC0 # free\n", "CC0"),
-        ('license: [{name: "Etalab 2.0", url: y}]\n', "Etalab 2.0"),
-        ("licenses of others: 7\n", None),
+        (
+            (
+                "title: L'Été\nlicense:\n  - name: 'CC-BY 4.0'\n    url: https://x.test\n"
+                "url: https://y.test\n"
+            ),
+            "CC-BY 4.0",
+            {"data_set": "L'Été", "data_set_url": "https://y.test"},
+        ),
+        ("license: CC0 # free\n", "CC0", {}),
+        (
+            'title: "A: b"\nlicense: [{name: "Etalab 2.0", url: y}]\n',
+            "Etalab 2.0",
+            {"data_set": "A: b"},
+        ),
+        ("licenses of others: 7\ntitle:\n  x\n", None, {}),
     ],
 )
-def test_licence_of_a_catalogue_is_that_of_the_whole(catalogue: str, licence: str | None) -> None:
+def test_licence_and_title_of_a_catalogue_are_of_the_whole(
+    catalogue: str, licence: str | None, data_set: dict[str, str]
+) -> None:
     files = {"set/htr-united.yml": catalogue.encode(), **packed_page("set/p1", "Un")}
     rows, report = listed(files)
 
-    assert report.licence == licence
+    assert (report.licence, report.data_set) == (licence, data_set)
+    batch = Batch(id="b", created_at=NOW, pages=PageProgress(), licence=licence, reading=report)
+    details = next(job_of(batch, "1", row, 0).details for row in rows if isinstance(row, Item))
+    assert details.licence == licence
+    own = {"page": "set/p1.png", "line": "l0", "tags": ["Typewritten"]}
+    assert details.metadata == own | data_set
     assert not any(isinstance(row, Rejection) for row in rows)
 
 

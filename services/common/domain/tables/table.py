@@ -99,6 +99,8 @@ class Report:
     """Of an archive or a folder: texts without an unambiguous image."""
     licence: str | None = None
     """Of an archive or a folder: as its ``htr-united.yml`` says."""
+    data_set: dict[str, str] = field(default_factory=dict)
+    """Likewise, its title and address: metadata of each image."""
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of an archive or a folder: columns and encoding by the tables' paths."""
 

@@ -29,6 +29,9 @@ _PDF_SUFFIX = ".pdf"
 _CATALOGUES = frozenset({"htr-united.yml", "htr-united.yaml"})
 _CATALOGUE_BYTES = 256 * 1024
 _NO_TRANSCRIPT = "other images of it have a transcription, and this one has neither that nor a text"
+_DATA_SET = re.compile(
+    r"^(title|url):[ \t]*['\"]?([^'\"\n#|>][^\"\n]{0,300}?)['\"]?[ \t]*$", re.MULTILINE
+)
 _LICENCE = re.compile(
     r"^[ \t]*licen[cs]e:\s*(?:[-\[{]\s*)*(?:name:[ \t]*)?['\"]?([^'\"\n\[\]{},#]{1,300})",
     re.MULTILINE,
@@ -67,7 +70,7 @@ def archive_rows(
         images += [name for name in taken if _is_document(archive, name)]
     texts = [name for name in taken if may_annotate(name)]
     truth = GroundTruth(archive, texts, images, report, options)
-    report.licence = _licence(archive, taken)
+    report.licence, report.data_set = _catalogued(_catalogue(archive, taken))
     known, seen = set(images), set[str]()
     more = 0
     """Rows beside one for each member so far: of the lines of pages."""
@@ -90,20 +93,30 @@ def archive_rows(
             yield check_annotation(place, member_url(url, name), *truth.of(name))
 
 
-def _licence(archive: OpenArchive, names: Iterable[str]) -> str | None:
-    """Return the licence in a catalogue of HTR-United, the one nearest to the top.
+def _catalogue(archive: OpenArchive, names: Iterable[str]) -> str:
+    """Return the catalogue of HTR-United that is nearest to the top; empty without one.
 
-    See https://htr-united.github.io/schema: ``license`` is a list of names with addresses.
+    See https://htr-united.github.io/schema.
     """
     found = [name for name in names if PurePosixPath(name).name.lower() in _CATALOGUES]
     for name in sorted(found, key=lambda each: each.count("/"))[:1]:
         try:
-            content = archive.read(name, max_bytes=_CATALOGUE_BYTES)
+            return archive.read(name, max_bytes=_CATALOGUE_BYTES).decode(errors="replace")
         except ArchiveRefusedError:
-            return None
-        licence = _LICENCE.search(content.decode(errors="replace"))
-        return to_name(licence[1]) if licence else None
-    return None
+            break
+    return ""
+
+
+def _catalogued(catalogue: str) -> tuple[str | None, dict[str, str]]:
+    """Return the licence in a catalogue, and its title and address as metadata.
+
+    ``license`` is a list of names with addresses.
+    """
+    licence = _LICENCE.search(catalogue)
+    found = {name: to_name(value) for name, value in _DATA_SET.findall(catalogue)}
+    known = {"data_set": found.get("title"), "data_set_url": found.get("url")}
+    data_set = {name: value for name, value in known.items() if value}
+    return to_name(licence[1]) if licence else None, data_set
 
 
 def _refused(
