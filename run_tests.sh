@@ -16,8 +16,9 @@ if [[ ${1:-} == --fast ]]; then
 fi
 .venv/bin/python -m infra.local.install
 if [[ $# -eq 0 ]]; then
-    # Each worker has servers of its own, and whole files
-    exec .venv/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+    # Each worker has servers of its own, and whole files; one more than cores, since many tests wait
+    workers=$(($(nproc) < 4 ? $(nproc) + 1 : 4))
+    exec .venv/bin/python -m pytest --numprocesses "$workers" --dist loadfile \
         --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
 fi
 exec .venv/bin/python -m pytest --cov --cov-report= --cov-fail-under=0 "$@"
