@@ -27,7 +27,7 @@ class OcrSettings(BaseSettings):
         description="Bearer token required by the API; unset: no authentication.",
     )
     hosts: str = Field(
-        "localhost,ocr-api,ocr-api-trocr,gateway",
+        "localhost,ocr-api,ocr-api-trocr,ocr-api-shadow,gateway",
         description="Host names by which clients may ask for it, comma-separated; an IP address "
         "always passes, and with a token every name does.",
     )

@@ -196,6 +196,7 @@ async def _everything(
     independent = [
         services.ocr_api(home, has_site=has_site),
         *([services.sample_site(home)] if has_site else []),
+        *([services.shadow_ocr_api(home)] if home.settings.shadow_model else []),
         *monitoring_programs(home),
     ]
     async with AsyncExitStack() as stack:

@@ -45,6 +45,21 @@ def ocr_api(home: Home, *, has_site: bool) -> Program:
     return _service("ocr-api", "app.main", home, own, port=port)
 
 
+def shadow_ocr_api(home: Home) -> Program:
+    """Return the OCR API of the candidate model."""
+    port = home.ports.shadow_port
+    own = {
+        "OCR_HOST": HOST,
+        "OCR_PORT": str(port),
+        "OCR_ENGINE": "rapidocr",
+        "OCR_MODEL": home.settings.shadow_model,
+        "OCR_COLLECT": "0",
+        "OCR_THREADS": "1",
+        "OCR_WORKERS": "1",
+    }
+    return _service("ocr-api-shadow", "app.main", home, own, port=port)
+
+
 def fetcher(home: Home, addresses: Addresses, *, has_site: bool) -> Program:
     """Return the fetcher, which may reach the sample site on this machine if requested."""
     port = home.ports.fetcher_port
@@ -73,6 +88,7 @@ def consumer(home: Home, addresses: Addresses) -> Program:
         "CONSUMER_HOST": HOST,
         "CONSUMER_PORT": str(port),
         "CONSUMER_OCR_URL": url_of(home.ports.ocr_api_port),
+        "CONSUMER_SHADOW_URL": url_of(home.ports.shadow_port),
     }
     return _service("consumer", "services.consumer.main", home, own, port=port)
 

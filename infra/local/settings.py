@@ -27,6 +27,7 @@ class Ports(BaseSettings):
     consumer_port: Port = Field(8083, description="Health and metrics of the consumer.")
     reconciler_port: Port = Field(8084, description="Health and metrics of the reconciler.")
     segmenter_port: Port = Field(8085, description="Health and metrics of the segmenter.")
+    shadow_port: Port = Field(8086, description="OCR API of the candidate model.")
     samples_port: Port = Field(8090, description="Web site of the bundled samples.")
     prometheus_port: Port = Field(9000, description="Prometheus.")
     alertmanager_port: Port = Field(9093, description="Alertmanager.")
@@ -59,6 +60,10 @@ class LocalSettings(BaseSettings):
         gt=0,
         le=86_400,
         description="Timeout after the last new document of a list.",
+    )
+    shadow_model: str = Field(
+        "",
+        description="Candidate model that reads `CONSUMER_SHADOW_RATE` of the new images, too.",
     )
     minio_user: str = Field("minioadmin", min_length=3, description="Root user of MinIO.")
     minio_password: SecretStr = Field(

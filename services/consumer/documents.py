@@ -30,6 +30,8 @@ Code = Literal[
     "ignored",
 ]
 """Outcome of an event or a job."""
+ShadowCode = Literal["agreed", "disagreed", "same_model", "obsolete", "refused"]
+"""Outcome of a shadow reading."""
 HANDLED = frozenset(get_args(Code))
 """Codes of handled deliveries."""
 LOOKS_LIKE_A_PAGE = "looks_like_a_page"
@@ -207,6 +209,23 @@ def repredicted(
     return Decision("repredicted" if is_read else "rejected", _with_reading(after, reading))
 
 
+def shadowed(document: ImageDocument, etag: str, reading: Prediction) -> Decision[ShadowCode]:
+    """Decide about a candidate's reading: it joins ``history``, the prediction stays.
+
+    Args:
+        document: Current state.
+        etag: Of the bytes that were read.
+        reading: The candidate's.
+    """
+    current = document.prediction
+    if document.status != "predicted" or document.etag != etag or current is None:
+        return Decision("obsolete", document)
+    if current.model == reading.model:
+        return Decision("same_model", document)  # it was promoted
+    after = _compared(document.with_earlier(reading))
+    return Decision("agreed" if after.disagreement is None else "disagreed", after)
+
+
 def _of_bytes(
     document: ImageDocument, reading: Reading, kept: Annotations, now: datetime
 ) -> Annotations:
@@ -242,7 +261,11 @@ def _with_reading(document: ImageDocument, reading: Reading) -> ImageDocument:
         error=reading.result if prediction is None else None,
         status="rejected" if prediction is None else "predicted",
     )
-    if not document.history:
-        return after
-    apart = 1 - similarity(document.history[-1].text, prediction.text) if prediction else 0.0
-    return after.having(disagreement=apart or None)
+    return _compared(after) if document.history else after
+
+
+def _compared(document: ImageDocument) -> ImageDocument:
+    """Set how far the prediction differs from the last reading of the history."""
+    now, other = document.prediction, document.history[-1]
+    apart = 1 - similarity(other.text, now.text) if now else 0.0
+    return document.having(disagreement=apart or None)

@@ -21,6 +21,7 @@ from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSet
 from services.consumer.metrics import register_deliveries
 from services.consumer.ocr_client import open_ocr_client
 from services.consumer.settings import ConsumerSettings
+from services.consumer.shadow import ShadowReader
 from services.consumer.worker import Worker
 
 
@@ -36,18 +37,29 @@ async def run(settings: ConsumerSettings) -> None:
         open_object_store(S3Settings()) as store,
         open_database(MongoSettings()) as database,
         open_ocr_client(settings) as ocr,
+        open_ocr_client(settings, settings.shadow_url) as candidate,
     ):
         forgotten = Forgotten(database.forgotten)
         kept_for = timedelta(days=settings.annotations_kept_days)
         tombstones = Tombstones(database.tombstones, kept_for, forgotten)
+        images = ImageRepository(database.images, tombstones)
+        shadow = ShadowReader(
+            store=store,
+            recogniser=candidate,
+            images=images,
+            rate=settings.shadow_rate,
+            max_object_bytes=settings.max_object_bytes,
+            is_idle=lambda: fresh.is_idle and again.is_idle,
+        )
         worker = Worker(
             store=store,
             recogniser=ocr,
-            images=ImageRepository(database.images, tombstones),
+            images=images,
             fetches=FetchedItems(database.fetches),
             forgotten=forgotten,
             max_object_bytes=settings.max_object_bytes,
             page_height=settings.page_height,
+            on_read=shadow.offer,
         )
         checks = {"minio": store.check, "mongodb": database.check, "ocr-api": ocr.check}
         consumer = partial(
@@ -60,6 +72,8 @@ async def run(settings: ConsumerSettings) -> None:
         async with asyncio.TaskGroup() as tasks:
             for each in (fresh, again):
                 tasks.create_task(each.run(stop, drain_seconds=settings.drain_seconds))
+            if settings.shadow_rate:
+                tasks.create_task(shadow.run(stop))
             server = http_server(app, host=settings.host, port=settings.port)
             tasks.create_task(serve_until(stop, server))
 

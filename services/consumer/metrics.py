@@ -3,11 +3,13 @@
 Labels never hold URLs, keys or texts.
 """
 
+from typing import get_args
+
 from prometheus_client import Counter, Histogram
 
 from services.common.adapters.rabbitmq.retry_policy import possible_settlements
 from services.common.runtime.metrics import counter_at_zero
-from services.consumer.documents import HANDLED
+from services.consumer.documents import HANDLED, ShadowCode
 
 IMAGE_AGE_SECONDS = Histogram(
     "consumer_image_age_seconds",
@@ -23,6 +25,12 @@ CHARACTER_ERRORS = Counter(
     "consumer_character_errors_total",
     "Edits between those annotations and the predictions.",
     ["engine", "model_version"],
+)
+SHADOW_READINGS = counter_at_zero(
+    "consumer_shadow_readings_total",
+    "Images offered to the candidate model, by outcome.",
+    ["outcome"],
+    [(outcome,) for outcome in (*get_args(ShadowCode), "dropped", "failed")],
 )
 
 

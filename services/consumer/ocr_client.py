@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -68,6 +68,14 @@ class OcrAnswer(BaseModel):
         """Return the prediction for the document."""
         fields = self.model_dump(exclude={"width", "height"})
         return Prediction(**fields, predicted_at=at)
+
+
+class Recogniser(Protocol):
+    """Reads the text of an image."""
+
+    async def predict(self, image: bytes) -> OcrAnswer:
+        """Return the prediction."""
+        ...
 
 
 class OcrClient:
@@ -154,13 +162,20 @@ class OcrClient:
 
 
 @asynccontextmanager
-async def open_ocr_client(settings: ConsumerSettings) -> AsyncIterator[OcrClient]:
-    """Open a client for an ``async with`` block; it connects lazily."""
+async def open_ocr_client(
+    settings: ConsumerSettings, url: HttpUrl | None = None
+) -> AsyncIterator[OcrClient]:
+    """Open a client for an ``async with`` block; it connects lazily.
+
+    Args:
+        settings: Of the consumer.
+        url: Of the OCR API; None: of the main one.
+    """
     headers = {**_NOT_COLLECTED}
     if settings.ocr_api_token is not None:
         headers["Authorization"] = f"Bearer {settings.ocr_api_token.get_secret_value()}"
     async with aiohttp.ClientSession(
-        base_url=str(settings.ocr_url),
+        base_url=str(url or settings.ocr_url),
         headers=headers,
         timeout=aiohttp.ClientTimeout(total=settings.ocr_timeout_seconds, connect=5),
         connector=aiohttp.TCPConnector(limit=settings.prefetch),

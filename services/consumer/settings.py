@@ -26,6 +26,16 @@ class ConsumerSettings(BaseSettings):
         description="Token of the OCR API; by default `OCR_API_TOKEN`.",
     )
     ocr_timeout_seconds: float = Field(30.0, gt=0, le=600, description="Timeout of one prediction.")
+    shadow_rate: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of new images that the OCR API at `CONSUMER_SHADOW_URL` reads, too: "
+        "a candidate model whose readings are kept beside the predictions.",
+    )
+    shadow_url: HttpUrl = Field(
+        HttpUrl("http://127.0.0.1:8086"), description="URL of the candidate's OCR API."
+    )
     prefetch: int = Field(8, ge=1, le=1000, description="Images processed concurrently.")
     repredict_prefetch: int = Field(
         4, ge=1, le=1000, description="Images read again concurrently, while no new one waits."

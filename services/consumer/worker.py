@@ -4,10 +4,9 @@ See docs/decisions/0002-at-least-once-and-idempotent.md.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
 
 import structlog
 
@@ -46,7 +45,7 @@ from services.consumer.metrics import (
     CHARACTER_ERRORS,
     IMAGE_AGE_SECONDS,
 )
-from services.consumer.ocr_client import OcrAnswer
+from services.consumer.ocr_client import Recogniser
 from services.quality.annotated import hypothesis_of
 
 log = structlog.stdlib.get_logger(__name__)
@@ -60,14 +59,6 @@ FORGOTTEN_DETAIL = (
 )
 
 
-class Recogniser(Protocol):
-    """Reads the text of an image."""
-
-    async def predict(self, image: bytes) -> OcrAnswer:
-        """Return the prediction."""
-        ...
-
-
 class Worker:
     """Turns bucket notifications into documents.
 
@@ -79,6 +70,7 @@ class Worker:
         forgotten: Images to delete again.
         max_object_bytes: Larger objects are rejected unread.
         page_height: Pixels from which on an image is rejected as a page; 0: none is.
+        on_read: Called with the document of each new image that was read.
     """
 
     def __init__(
@@ -91,6 +83,7 @@ class Worker:
         forgotten: Forgotten,
         max_object_bytes: int,
         page_height: int = 0,
+        on_read: Callable[[ImageDocument], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._recogniser = recogniser
@@ -99,6 +92,7 @@ class Worker:
         self._forgotten = forgotten
         self._max_object_bytes = max_object_bytes
         self._page_height = page_height
+        self._on_read = on_read
 
     async def handle(self, delivery: Delivery) -> Code:
         """Process every record of a notification, or a job; return the code of the last.
@@ -200,6 +194,7 @@ class Worker:
             await self._store.erase(event.key, etag=after.etag)
         if code == "predicted" and after.prediction is not None:
             _count_errors(after.prediction, origins[-1].annotation)
+            self._on_read(after)
         return code
 
     async def _must_read(self, event: ObjectEvent, document: ImageDocument) -> bool:

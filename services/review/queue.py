@@ -36,6 +36,7 @@ class Mode(StrEnum):
     """Selection and order of images."""
 
     WORST = "worst"
+    """Those about which two models disagree, then by score."""
     DISAGREEMENT = "disagreement"
     RANDOM = "random"
     SUSPECTS = "suspects"
@@ -243,9 +244,10 @@ class Queue:
         self, wanted: QueueFilter, taken: set[str]
     ) -> AsyncIterator[str | Cursor]:
         """Yield images, and finally the cursor if the search timed out."""
-        deadline, after = monotonic() + SEARCH_SECONDS, wanted.after
-        for key in sort_keys(wanted.mode):
-            fields = {key.field: 1}
+        after, keys = wanted.after, sort_keys(wanted.mode)
+        # A cursor is of the last pass, for which each earlier one leaves as much time
+        for key in keys if after is None else keys[-1:]:
+            deadline, fields = monotonic() + SEARCH_SECONDS / len(keys), {key.field: 1}
             async for page in paginate(
                 self.images, _where(wanted), key, after=after, fields=fields
             ):
@@ -253,8 +255,9 @@ class Queue:
                     if document.id not in taken:
                         yield document.id
                 if page.next and not page.documents and monotonic() > deadline:
-                    yield page.next
-                    return
+                    if key is keys[-1]:
+                        yield page.next
+                    break
 
 
 def _now() -> datetime:
@@ -280,7 +283,7 @@ def sort_keys(mode: Mode) -> list[SortKey]:
     if mode is Mode.RANDOM:
         start = random.random()  # noqa: S311  not security-relevant
         return [by_sha256(start), by_sha256()]
-    return [by_disagreement() if mode is Mode.DISAGREEMENT else by_score()]
+    return [by_disagreement(), *([by_score()] if mode is Mode.WORST else [])]
 
 
 def _where(wanted: QueueFilter) -> ImageFilter:

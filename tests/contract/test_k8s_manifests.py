@@ -233,25 +233,36 @@ def test_documented_secrets_are_those_that_are_referred_to() -> None:
 
 
 @EACH
-def test_component_gives_the_ocr_api_trained_models(overlay: str, tmp_path: Path) -> None:
+def test_components_give_trained_models_and_a_candidate(overlay: str, tmp_path: Path) -> None:
     folder = shutil.copytree(KUBERNETES_FOLDER, tmp_path / "k8s")
     file = folder / "overlays" / overlay / "kustomization.yaml"
-    with file.open("a") as lines:
-        lines.write("components: [../../components/models]\n")
-    made = {each["metadata"]["name"]: each for each in build(file.parent)}
-    before = {each["metadata"]["name"] for each in built(overlay)}
+    settings = "      - DOCRECO_ENV="
+    file.write_text(
+        file.read_text().replace(settings, f"      - SHADOW_MODEL=lines-2\n{settings}")
+        + "components: [../../components/models, ../../components/shadow]\n"
+    )
+    made = {(each["kind"], each["metadata"]["name"]): each for each in build(file.parent)}
+    before = {(each["kind"], each["metadata"]["name"]) for each in built(overlay)}
+    new = {key for key in made.keys() - before if key[0] != "ConfigMap"}
+    shadow = ("Deployment", "NetworkPolicy", "Service")
 
-    assert made.keys() - before == {"docreco-models"}
-    kubernetes_validate.validate(made["docreco-models"], KUBERNETES, strict=True)
-    [api] = [
-        each
-        for each in build(file.parent)
-        if (each["kind"], each["metadata"]["name"]) == ("Deployment", "ocr-api")
-    ]
-    kubernetes_validate.validate(api, KUBERNETES, strict=True)
-    [mount] = [
-        each
-        for each in api["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
-        if each["name"] == "models"
-    ]
-    assert mount == {"name": "models", "mountPath": "/srv/docreco/.models", "readOnly": True}
+    assert new == {
+        ("PersistentVolumeClaim", "docreco-models"),
+        *((kind, "ocr-api-shadow") for kind in shadow),
+    }
+    for key in (*new, ("Deployment", "ocr-api"), ("Deployment", "consumer")):
+        kubernetes_validate.validate(made[key], KUBERNETES, strict=True)
+    api, candidate, consumer = (
+        made["Deployment", name]["spec"]["template"]["spec"]["containers"][0]
+        for name in ("ocr-api", "ocr-api-shadow", "consumer")
+    )
+    mount = {"name": "models", "mountPath": "/srv/docreco/.models", "readOnly": True}
+    assert mount in api["volumeMounts"]
+    assert mount in candidate["volumeMounts"]
+    [model] = [each for each in candidate["env"] if each["name"] == "OCR_MODEL"]
+    reference = model["valueFrom"]["configMapKeyRef"]
+    assert made["ConfigMap", reference["name"]]["data"][reference["key"]] == "lines-2"
+    url = {"name": "CONSUMER_SHADOW_URL", "value": "http://ocr-api-shadow:8080"}
+    assert url in consumer["env"]
+    reached = json.dumps(made["NetworkPolicy", "consumer"]["spec"]["egress"])
+    assert '"ocr-api-shadow"' in reached

@@ -222,6 +222,49 @@ async def test_source_that_fits_a_header_is_kept_beside_an_annotation_that_is_lo
     assert document["annotation"]["text"] == annotation
 
 
+async def test_candidate_delays_no_reading_and_changes_no_prediction(
+    store: ObjectStore,
+    index: Database,
+    ocr_api: ScriptedOcrApi,
+    queues: Queues,
+    amqp_settings: AmqpSettings,
+) -> None:
+    is_released = asyncio.Event()
+
+    async def read_late(_: bytes) -> web.Response:
+        await is_released.wait()
+        return web.json_response(prediction("industry", model_version="candidate"))
+
+    async def has_begun() -> bool:
+        return bool(candidate.seen)
+
+    async with (
+        scripted_ocr_api() as candidate,
+        indexing(
+            ocr_api,
+            store=store,
+            index=index,
+            amqp=amqp_settings,
+            queues=queues,
+            candidate=candidate,
+        ) as settlements,
+    ):
+        candidate.answer = read_late
+        pipeline = Pipeline(store, index, settlements)
+        await pipeline.upload("a.png")
+        await eventually(has_begun)
+        await pipeline.upload("b.png", b"other bytes")
+        await pipeline.until_settled("predicted", 2)
+        is_released.set()
+        documents = [
+            await pipeline.document(key, disagreement={"$ne": None}) for key in ("a.png", "b.png")
+        ]
+
+    for each in documents:
+        assert each["prediction"]["model_version"] == "fake-1"
+        assert [one["model_version"] for one in each["history"]] == ["candidate"]
+
+
 class LateFetches(Collection):
     """Has a fetch right after it was looked for in vain."""
 

@@ -1,7 +1,7 @@
 """A consumer in the test's own process, on queues of the test alone."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -17,10 +17,12 @@ from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.consumer import Consumer
 from services.common.adapters.rabbitmq.retry_policy import Outcome, Queues, possible_settlements
 from services.common.adapters.tombstones import Tombstones
+from services.common.domain.image import ImageDocument
 from services.common.runtime.settings import AmqpSettings
 from services.consumer.documents import HANDLED
 from services.consumer.ocr_client import OcrClient, open_ocr_client
 from services.consumer.settings import ConsumerSettings
+from services.consumer.shadow import ShadowReader
 from services.consumer.worker import Worker
 from tests.support.ocr_api import ScriptedOcrApi
 from tests.support.waiting import eventually
@@ -103,11 +105,19 @@ async def open_worker(
         yield make_worker(ocr, store=store, index=index)
 
 
-def open_ocr(ocr_api: ScriptedOcrApi) -> AbstractAsyncContextManager[OcrClient]:
-    return open_ocr_client(ConsumerSettings(ocr_url=ocr_api.url, ocr_timeout_seconds=5))
+def open_ocr(
+    ocr_api: ScriptedOcrApi, *, seconds: float = 5
+) -> AbstractAsyncContextManager[OcrClient]:
+    return open_ocr_client(ConsumerSettings(ocr_url=ocr_api.url, ocr_timeout_seconds=seconds))
 
 
-def make_worker(ocr: OcrClient, *, store: ObjectStore, index: Database) -> Worker:
+def make_worker(
+    ocr: OcrClient,
+    *,
+    store: ObjectStore,
+    index: Database,
+    on_read: Callable[[ImageDocument], None] = lambda _: None,
+) -> Worker:
     forgotten = Forgotten(index.forgotten)
     tombstones = Tombstones(index.tombstones, timedelta(days=30), forgotten)
     return Worker(
@@ -117,6 +127,7 @@ def make_worker(ocr: OcrClient, *, store: ObjectStore, index: Database) -> Worke
         fetches=FetchedItems(index.fetches),
         forgotten=forgotten,
         max_object_bytes=100_000,
+        on_read=on_read,
     )
 
 
@@ -128,11 +139,20 @@ async def indexing(
     index: Database,
     amqp: AmqpSettings,
     queues: Queues,
+    candidate: ScriptedOcrApi | None = None,
 ) -> AsyncIterator[Settlements]:
-    """Consume for the length of an ``async with`` block."""
+    """Consume for the length of an ``async with`` block; a candidate reads every image, too."""
     settlements, stop = Settlements(), asyncio.Event()
-    async with open_ocr(ocr_api) as ocr:
-        worker = make_worker(ocr, store=store, index=index)
+    async with open_ocr(ocr_api) as ocr, open_ocr(candidate or ocr_api, seconds=60) as other:
+        shadow = ShadowReader(
+            store=store,
+            recogniser=other,
+            images=ImageRepository(index.images),
+            rate=1.0 if candidate else 0.0,
+            max_object_bytes=100_000,
+            is_idle=lambda: consumer.is_idle,
+        )
+        worker = make_worker(ocr, store=store, index=index, on_read=shadow.offer)
         consumer = Consumer(
             amqp,
             queues,
@@ -141,11 +161,11 @@ async def indexing(
             checks={"ocr-api": ocr.check, "mongodb": index.check, "minio": store.check},
             on_settled=settlements.note,
         )
-        task = asyncio.create_task(consumer.run(stop, drain_seconds=5))
+        running = asyncio.gather(consumer.run(stop, drain_seconds=5), shadow.run(stop))
         try:
             yield settlements
         finally:
             stop.set()
-            await task
+            await running
     # Each is a series that is there from the start: of others an alert would miss the first
     assert set(settlements.settled) <= set(possible_settlements(HANDLED))

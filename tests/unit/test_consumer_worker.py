@@ -20,6 +20,7 @@ from services.common.domain.batch_item import BatchItem
 from services.common.domain.errors import (
     ForeignEventError,
     ObjectNotFoundError,
+    PipelineError,
     PredictionRefusedError,
 )
 from services.common.domain.image import ImageDocument
@@ -78,14 +79,14 @@ class OcrApi:
 
     def __init__(self) -> None:
         self.text, self.version = "industrie", "1"
-        self.refusal: PredictionRefusedError | None = None
+        self.error: PipelineError | None = None
         self.reads = 0
 
     async def predict(self, image: bytes) -> OcrAnswer:
         assert image
         self.reads += 1
-        if self.refusal is not None:
-            raise self.refusal
+        if self.error is not None:
+            raise self.error
         model = {"engine": "fake", "model_version": self.version}
         return OcrAnswer(text=self.text, score=0.5, **model, width=3, height=2, duration_ms=1)
 
@@ -180,7 +181,7 @@ async def test_event_that_comes_twice_is_read_once(bench: Bench) -> None:
 
 
 async def test_refused_image_is_rejected_with_its_reason(bench: Bench) -> None:
-    bench.ocr.refusal = PredictionRefusedError("undecodable_image", "broken")
+    bench.ocr.error = PredictionRefusedError("undecodable_image", "broken")
 
     assert await bench.worker.handle(bench.store.put()) == "rejected"
 

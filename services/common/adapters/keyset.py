@@ -67,7 +67,7 @@ def by_score_descending(low: float = 0.0, high: float = 1.0) -> SortKey:
 
 
 def by_disagreement() -> SortKey:
-    """Sort images by the disagreement of two model versions, descending."""
+    """Sort images by the disagreement of two models, descending."""
     return SortKey("disagreement", 1.0, 0.0, -0.001)
 
 

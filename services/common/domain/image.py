@@ -67,10 +67,10 @@ class ImageDocument(StoredObject):
     annotation_conflict: str | None = None
     prediction: Prediction | None = None
     history: Annotated[tuple[Prediction, ...], EMPTY_IF_NULL] = ()
-    """Earlier predictions of the same bytes, oldest first."""
+    """Earlier predictions of the same bytes, oldest first, and readings by a candidate model."""
     history_count: Count = 0
     disagreement: float | None = None
-    """Difference of the last two predictions, 0 to 1; None: equal."""
+    """Difference of the prediction and the last of ``history``, 0 to 1; None: equal."""
     status: Annotated[
         Status | None, WithJsonSchema({"type": "string", "enum": get_args(Status)})
     ] = None
@@ -177,7 +177,7 @@ class ImageDocument(StoredObject):
         return after if is_same else after.having(annotation_conflict=conflict)
 
     def with_earlier(self, prediction: Prediction) -> Self:
-        """Add a replaced prediction to the history."""
+        """Add another reading to the history."""
         count = max(self.history_count, len(self.history)) + 1
         history = (*self.history, prediction)[-MOST_PREDICTIONS:]
         return self.having(history=history, history_count=count)

@@ -71,7 +71,7 @@ class FilterForm(Form):
             InvalidCursorError: The cursor is invalid.
         """
         is_given = self.cursor and self.mode is not Mode.RANDOM
-        after = decode(self.cursor, sort_keys(self.mode)[0]) if is_given else None
+        after = decode(self.cursor, sort_keys(self.mode)[-1]) if is_given else None
         return QueueFilter(self.mode, self, self.host, after)
 
 

@@ -209,10 +209,14 @@ class Consumer:
 
         return end
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it consumes, and nothing is in flight here."""
+        return not self._state and not self._in_flight
+
     async def has_nothing_to_do(self, channel: Channel) -> bool:
         """Whether the work queue is empty and nothing is in flight here."""
-        is_idle = not self._state and not self._in_flight
-        return is_idle and await depth_of(channel, self._queues.work) == 0
+        return self.is_idle and await depth_of(channel, self._queues.work) == 0
 
     def _start(self, message: Message, session: Session) -> Work:
         """Start processing a delivery; ``run`` waits for it."""
