@@ -68,3 +68,24 @@ def figures(
     for each in documents:
         made.add(each)
     return made
+
+
+def model_record(**changes: Any) -> dict[str, Any]:
+    """Return the content of a trained model's ``model.json``."""
+    before, after = (
+        {"images": 9, "cer": cer, "exact": 0.1, "score": 0.5} for cer in (0.322, 0.151)
+    )
+    return {
+        "model": "lines-2",
+        "base": "ppocrv6-small@rapidocr-3",
+        "trained_at": "2026-11-28T00:00:00Z",
+        "export_sha256": 64 * "a",
+        "images": {"train": 9},
+        "licences": ["CC-BY-4.0"],
+        "settings": {"epochs": 3},
+        "epochs": 3,
+        "best_epoch": 2,
+        "added_characters": "",
+        "metrics": {"validation": {"before": before, "after": after}},
+        **changes,
+    }

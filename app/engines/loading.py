@@ -5,9 +5,10 @@ from importlib import import_module
 from app.engines.base import Engine
 from app.engines.calibration import SUFFIX, calibrated
 from app.engines.known_calibrations import calibrations_identity, with_known_calibration
-from app.engines.promotion import in_service, read_promotions
+from app.engines.promotion import read_promotions
 from app.engines.settings import UNCALIBRATED, ModelsSettings, RapidSettings
 from app.settings import EngineName
+from services.common.domain.trained_models import in_service
 
 _MODULES: dict[EngineName, str] = {"rapidocr": "app.engines.rapid", "trocr": "app.engines.trocr"}
 

@@ -9,14 +9,13 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 
 from app.engines.weights import TRAINED_FILE
+from services.common.domain.trained_models import RECORD
 
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.onnx")
 """Files of a model: weights, configuration, vocabulary, SentencePiece. Pickled weights (``*.bin``)
 execute code when they are loaded, so they are excluded."""
 
 CONFIGURATION = "config.json"
-RECORD = "model.json"
-"""Metadata of a model that was trained here; not part of its hash, as it changes later."""
 _HASH_LENGTH = 12
 
 

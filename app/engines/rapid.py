@@ -18,7 +18,7 @@ from app.engines.known_calibrations import with_known_calibration
 from app.engines.language import Language, parse_language, search
 from app.engines.lines import MIN_MODEL_WIDTH, to_batch, to_reading
 from app.engines.models_folder import hash_of_contents, trained_model
-from app.engines.promotion import Promotion, PromotionError, in_service, read_promotions
+from app.engines.promotion import PromotionError, read_promotions
 from app.engines.runtimes import (
     PROCESSORS,
     Runtime,
@@ -27,8 +27,9 @@ from app.engines.runtimes import (
     open_runtime,
 )
 from app.engines.settings import ModelsSettings, RapidSettings
-from app.engines.weights import EMBEDDED, load_weights, parse_trained
+from app.engines.weights import load_weights, parse_trained
 from app.images import Pixels
+from services.common.domain.trained_models import EMBEDDED, Promotion, in_service
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -19,8 +19,6 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from app.engines.alphabet import is_allowed
 from app.engines.settings import AlphabetName
 
-EMBEDDED = "ppocrv6"
-"""Model name of the wheel's weights."""
 MODEL_FILE = "PP-OCRv6_rec_small.onnx"
 TRAINED_FILE, CHARACTERS_FILE = "weights.onnx", "characters.txt"
 """Of a trained model; the characters but for the blank, one a line, in the columns' order."""

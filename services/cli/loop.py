@@ -5,14 +5,18 @@ folder of models: started again, it goes on where it was. A person promotes.
 """
 
 import asyncio
+import fcntl
+import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from app.engines.model_record import read_record
 from app.engines.models_folder import write_shared
@@ -26,26 +30,13 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_database
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.records import Quality
+from services.common.domain.trained_models import LOOP, Loop, Round
 from services.common.runtime.settings import MongoSettings
 
-STATE = "loop.json"
-STEPS = ("export", "train", "check")
+LOCK = ".loop.lock"
 
 Step = Callable[[Sequence[str]], Awaitable[int]]
 """Runs ``docreco`` with arguments; returns its exit status."""
-
-
-class Round(BaseModel):
-    """A model on its way, or the last one."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    base: str
-    labels: int
-    """Annotated images when it began."""
-    done: list[str] = []
-    """Steps that have ended."""
 
 
 @tabular
@@ -56,6 +47,7 @@ def loop(
     new: Annotated[
         int, typer.Option(min=1, help="Begin with this number of annotations since the last model.")
     ] = 200,
+    epochs: Annotated[int, typer.Option(min=1, help="Limit of epochs of a training.")] = 16,
     sets: Annotated[Path, typer.Option(help="Folder of the exports.")] = Path("sets"),
     output: Output,
 ) -> None:
@@ -65,80 +57,111 @@ def loop(
     """
 
     async def work() -> ExitStatus:
-        async with open_database(MongoSettings()) as database:
-            images = ImageRepository(database.images)
-            await require_some(images, limits)
-            where = ImageFilter(limits, status=("predicted",), annotated=Quality.OK)
-            labels = await images.count(where)
         models = ModelsSettings().models
-        current = begin(models, labels, new=new)
-        if current is None:
-            words = f"Less than {new} of {labels} annotations are new: nothing to do."
-            output.print({"model": None, "annotations": labels}, words)
-            return ExitStatus.OK
-        await finish(models, current, sets, _options(limits), _docreco)
-        record = read_record(models / current.name)
+        with alone(models) as lock:
+            async with open_database(MongoSettings()) as database:
+                images = ImageRepository(database.images)
+                await require_some(images, limits)
+                where = ImageFilter(limits, status=("predicted",), annotated=Quality.OK)
+                labels = await images.count(where)
+            state = begin(models, labels, new=new)
+            if state.round is None or state.round.step is None:
+                words = f"{state.new} of {new} new annotations: nothing to do."
+                output.print({"model": None, "annotations": labels, "new": state.new}, words)
+                return ExitStatus.OK
+            name, docreco = state.round.name, partial(_docreco, lock)
+            await finish(models, state, sets, _options(limits), docreco, epochs=epochs)
+        record = read_record(models / name)
         decision = record.decision if record else None
         problems = decision.problems if decision else ["it was not checked"]
-        words = f"docreco models promote {current.name} --reason WHY puts it into service."
+        words = f"docreco models promote {name} --reason WHY puts it into service."
         if problems:
-            words = f"{current.name} is not to be promoted: {'; '.join(problems)}."
-        output.print({"model": current.name, "annotations": labels, "problems": problems}, words)
+            words = f"{name} is not to be promoted: {'; '.join(problems)}."
+        output.print({"model": name, "annotations": labels, "problems": problems}, words)
         return ExitStatus.OK
 
     run(output, work)
 
 
-def begin(models: Path, labels: int, *, new: int) -> Round | None:
-    """Return the round to go on with, or a new one; None: there are too few new annotations.
+@contextmanager
+def alone(models: Path) -> Iterator[int]:
+    """Yield a lock that this command and the one that it runs hold.
+
+    Raises:
+        CommandError: Another call is at work.
+    """
+    models.mkdir(parents=True, exist_ok=True)
+    lock = os.open(models / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CommandError(
+                f"another docreco loop, or its training, is at work in {models}",
+                status=ExitStatus.REFUSED,
+                hint="Wait for its end; the review page shows where it is.",
+            ) from error
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def begin(models: Path, labels: int, *, new: int) -> Loop:
+    """Note a call, with the round to go on with, or a new one if there are enough annotations.
 
     Raises:
         CommandError: The state is damaged.
     """
-    file = models / STATE
+    file = models / LOOP
     try:
-        last = Round.model_validate_json(file.read_bytes()) if file.exists() else None
+        last = Loop.model_validate_json(file.read_bytes()).round if file.exists() else None
     except (OSError, ValidationError) as error:
         raise CommandError(f"{file} can't be read: {error}", status=ExitStatus.REFUSED) from error
-    if last is not None and len(last.done) < len(STEPS):
-        return last
-    if labels - (last.labels if last else 0) < new:
-        return None
-    base = promotions_document()["in_service"]
-    return Round(name=f"loop-{datetime.now(UTC):%Y%m%d-%H%M%S}", base=base, labels=labels)
+    state = Loop(at=datetime.now(UTC), labels=labels, wanted=new, round=last)
+    if (last is None or last.step is None) and state.new >= new:
+        base = promotions_document()["in_service"]
+        state.round = Round(name=f"loop-{state.at:%Y%m%d-%H%M%S}", base=base, labels=labels)
+    _write(models, state)
+    return state
 
 
 async def finish(
-    models: Path, current: Round, sets: Path, limits: Sequence[str], docreco: Step
+    models: Path,
+    state: Loop,
+    sets: Path,
+    limits: Sequence[str],
+    docreco: Step,
+    *,
+    epochs: int = 16,
 ) -> None:
     """Run the steps that are left.
 
     Raises:
         CommandError: One failed; the next call repeats it.
     """
-    name, export = current.name, str(sets / current.name)
+    assert state.round is not None  # noqa: S101  the caller checks
+    name, base, export = state.round.name, state.round.base, str(sets / state.round.name)
     commands = {
         "export": ["export", "--format", "hf", "--only-annotated", "--out", export, *limits],
-        "train": ["train", export, "--name", name, "--base", current.base],
+        "train": ["train", export, "--name", name, "--base", base, "--epochs", str(epochs)],
         "check": ["models", "check", name, export],
     }
-    _write(models, current)
-    for step in STEPS[len(current.done) :]:
+    while (step := state.round.step) is not None:
         is_trained = step == "train" and (models / name).exists()
         status = 0 if is_trained else await docreco(commands[step])
         if status and (step, status) != ("check", ExitStatus.INCOMPLETE):
             raise CommandError(
                 f"docreco {' '.join(commands[step])} failed ({status})",
                 status=ExitStatus.INCOMPLETE,
-                hint=f"docreco loop goes on with it; delete {models / STATE} to begin anew.",
+                hint=f"docreco loop goes on with it; delete {models / LOOP} to begin anew.",
             )
-        current.done.append(step)
-        _write(models, current)
+        state.round.done.append(step)
+        _write(models, state)
 
 
-def _write(models: Path, current: Round) -> None:
+def _write(models: Path, state: Loop) -> None:
     models.mkdir(parents=True, exist_ok=True)
-    write_shared(models / STATE, current.model_dump_json(indent=2) + "\n")
+    write_shared(models / LOOP, state.model_dump_json(indent=2) + "\n")
 
 
 def _options(limits: Limits) -> list[str]:
@@ -147,8 +170,11 @@ def _options(limits: Limits) -> list[str]:
     return [*options, *(part for each in limits.where for part in ("--where", each))]
 
 
-async def _docreco(arguments: Sequence[str]) -> int:
-    """Run a command that writes to standard error alone, as standard output is the answer's."""
+async def _docreco(lock: int, arguments: Sequence[str]) -> int:
+    """Run a command that writes to standard error alone, as standard output is the answer's.
+
+    It holds the lock, too: a training goes on if this command is killed.
+    """
     command = [sys.executable, "-m", "services.cli.main", *arguments]
-    process = await asyncio.create_subprocess_exec(*command, stdout=sys.stderr)
+    process = await asyncio.create_subprocess_exec(*command, stdout=sys.stderr, pass_fds=(lock,))
     return await process.wait()

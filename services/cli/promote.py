@@ -8,22 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from app.engines.model_record import Decision, ModelRecord, read_record, write_record
+from app.engines.model_record import ModelRecord, read_record, write_record
 from app.engines.models_folder import trained_model
-from app.engines.promotion import (
-    Act,
-    Promotion,
-    PromotionError,
-    change_promotions,
-    in_service,
-    read_promotions,
-)
+from app.engines.promotion import PromotionError, change_promotions, read_promotions
 from app.engines.settings import ModelsSettings
-from app.engines.weights import EMBEDDED, UnexpectedModelError
+from app.engines.weights import UnexpectedModelError
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
 from services.cli.options import AsJson, tabular
 from services.cli.output import Output, Table, cell, run
 from services.common.domain.errors import PermanentError
+from services.common.domain.trained_models import EMBEDDED, Act, Decision, Promotion, in_service
 
 By = Annotated[str, typer.Option(help="Name of the decider; default: your user name.")]
 Why = Annotated[str, typer.Option(help="Reason of the decision.")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from app.engines.weights import EMBEDDED, UnexpectedModelError
+from app.engines.weights import UnexpectedModelError
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.models import EXTRA
 from services.cli.options import tabular
@@ -18,6 +18,7 @@ from services.cli.output import Output, Table, cell, run
 from services.cli.report import write_page
 from services.cli.watch import progress_bar
 from services.common.domain.errors import PermanentError
+from services.common.domain.trained_models import EMBEDDED
 
 if TYPE_CHECKING:
     from services.training.learning import Learned

@@ -24,6 +24,7 @@ from services.review.routes import (
     batches,
     images,
     login,
+    models,
     overview,
     pages,
     quality,
@@ -74,7 +75,7 @@ def build_app(
     )
     install_metrics(app)
     app.include_router(health_router(ready=ready, alive=alive))
-    for module in (login, overview, queue, images, pages, batches, quality, alerts):
+    for module in (login, overview, queue, images, pages, batches, quality, models, alerts):
         app.include_router(module.router)
     if webhooks is not None:
         app.include_router(webhooks)

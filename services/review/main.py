@@ -22,6 +22,7 @@ from services.review.access import Parts
 from services.review.api import build_app
 from services.review.label_studio import Inbox, webhook_router
 from services.review.leases import Leases
+from services.review.models import watch_loop
 from services.review.overview import TIMEOUT_SECONDS, Overview, Sources, open_overview
 from services.review.pages import Pages
 from services.review.quality import Quality
@@ -77,6 +78,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         alive = {
             "quality": running(tasks.create_task(quality.run(stop))),
             "suspects": running(tasks.create_task(suspects.run(stop))),
+            "models": running(tasks.create_task(watch_loop(settings.models, stop))),
         }
         webhooks = None
         if inbox is not None and (secret := config.label_studio.webhook_secret) is not None:

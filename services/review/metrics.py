@@ -3,7 +3,7 @@
 import time
 
 from fastapi import FastAPI, Request, Response
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from starlette.middleware.base import RequestResponseEndpoint
 
 from services.common.domain.annotations import Outcome
@@ -44,6 +44,11 @@ LABEL_STUDIO_TASKS = counter_at_zero(
     ["outcome"],
     [(outcome,) for outcome in (*Result, *Outcome)],
 )
+LOOP_STAGE = Gauge("review_loop_stage", "1: where docreco loop stands.", ["stage"])
+LOOP_ANNOTATIONS = Gauge(
+    "review_loop_new_annotations", "Annotations since its last model began, by its last call."
+)
+LOOP_CALL = Gauge("review_loop_last_call_timestamp_seconds", "Its last call.")
 
 
 def install_metrics(app: FastAPI) -> None:

@@ -52,6 +52,7 @@ THRESHOLD = "ocr:prediction_score:critical_threshold"
 READ_RATE = "ocr:predictions:per_minute"
 EXPRESSION = (
     f'{{__name__=~"up|{THRESHOLD}|{READ_RATE}"}} or sum by (queue) (rabbitmq_queue_messages) '
+    "or ocr_model_info == 1 or sum by (outcome) (consumer_shadow_readings_total) "
     'or label_replace(60 * sum(rate(fetcher_items_total[1m])), "rate", "fetched", "", "")'
 )
 
@@ -80,6 +81,10 @@ class Monitoring:
     fetched_per_minute: float | None = None
     threshold: float | None = None
     """Critical threshold of the mean score."""
+    served: Sequence[str] = ()
+    """Versions of the models that OCR APIs have loaded."""
+    shadow: Mapping[str, int] = field(default_factory=dict)
+    """Shadow readings by outcome, since the consumers' start."""
     alerts: Sequence[Alert] = ()
     """The firing ones."""
 
@@ -279,6 +284,8 @@ def to_monitoring(found: Sequence[Series], alerts: Sequence[Alert]) -> Monitorin
     """Read the answers of Prometheus."""
     named: dict[str, float] = {}
     queues: dict[str, int] = {}
+    shadow: dict[str, int] = {}
+    served: set[str] = set()
     down, missing = [], set(JOBS)
     for labels, value in ((each.metric, each.value[1]) for each in found):
         if labels.get("__name__") == "up":
@@ -286,6 +293,10 @@ def to_monitoring(found: Sequence[Series], alerts: Sequence[Alert]) -> Monitorin
             down += [] if value else [f"{labels['job']} at {labels['instance']}"]
         elif "queue" in labels:
             queues[labels["queue"]] = int(value)
+        elif "outcome" in labels:
+            shadow[labels["outcome"]] = int(value)
+        elif "model_version" in labels:
+            served.add(labels["model_version"])
         else:
             named[labels.get("__name__") or labels["rate"]] = value
     return Monitoring(
@@ -294,5 +305,7 @@ def to_monitoring(found: Sequence[Series], alerts: Sequence[Alert]) -> Monitorin
         read_per_minute=named.get(READ_RATE),
         fetched_per_minute=named.get("fetched"),
         threshold=named.get(THRESHOLD),
+        served=tuple(sorted(served)),
+        shadow=shadow,
         alerts=[each for each in alerts if each.state == "firing"],
     )

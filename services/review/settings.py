@@ -1,8 +1,9 @@
 """Settings of the review page."""
 
+from pathlib import Path
 from typing import Self
 
-from pydantic import Field, HttpUrl, SecretStr, model_validator
+from pydantic import AliasChoices, Field, HttpUrl, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.runtime.settings import DeploymentSettings, Port
@@ -15,7 +16,11 @@ class ReviewSettings(BaseSettings):
     """Review (``REVIEW_*``)."""
 
     model_config = SettingsConfigDict(
-        env_prefix="REVIEW_", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
+        env_prefix="REVIEW_",
+        frozen=True,
+        hide_input_in_errors=True,
+        env_ignore_empty=True,
+        populate_by_name=True,
     )
 
     host: str = Field("127.0.0.1", description="Listen address.")
@@ -53,6 +58,11 @@ class ReviewSettings(BaseSettings):
         max_length=200,
         description="What the buttons of the queue write, separated by spaces; the first nine have "
         "the keys Alt+1 to Alt+9.",
+    )
+    models: Path = Field(
+        Path(".models"),
+        validation_alias=AliasChoices("REVIEW_MODELS", "OCR_MODELS"),
+        description="Folder of models, which the page of models shows; by default `OCR_MODELS`.",
     )
     prometheus_url: HttpUrl | None = Field(
         None,

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from app.engines.base import Engine
 from app.engines.calibration import SUFFIX
-from app.engines.model_record import Decision
 from services.common.domain.accuracy import word_errors
 from services.common.domain.errors import PermanentError
+from services.common.domain.trained_models import Decision
 from services.datasets.evaluation import Sample
 from services.datasets.quality import SIGNIFICANT, Rates, compare, quality_of
 from services.training.learnt import Learnt

@@ -13,9 +13,10 @@ import torch
 from app.engines.base import Engine
 from app.engines.calibration import SUFFIX, Calibration
 from app.engines.fitting import LINES, fit_best
-from app.engines.model_record import Change, ModelRecord, Rates, Training, read_record, write_record
+from app.engines.model_record import ModelRecord, read_record, write_record
 from app.engines.models_folder import LocalModel, find_model
 from app.engines.settings import ModelsSettings
+from services.common.domain.trained_models import Change, Rates, Training
 from services.datasets.manifest import FILE
 from services.training.checkpoint import CheckpointFile
 from services.training.learnt import Learnt, learnt_by

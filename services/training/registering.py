@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 from app.engines.model_record import ModelRecord, write_record
 from app.engines.models_folder import LocalModel, make_readable
 from app.engines.settings import ModelsSettings
-from app.engines.weights import EMBEDDED
 from services.common.domain.errors import PermanentError
+from services.common.domain.trained_models import EMBEDDED
 from services.training.learnt import Learnt, write_learnt
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from app.engines.base import Engine
 from app.engines.models_folder import find_model
 from app.engines.settings import ModelsSettings
-from app.engines.weights import EMBEDDED
 from app.images import Pixels
+from services.common.domain.trained_models import EMBEDDED
 
 
 class Trainee(Protocol):

@@ -16,7 +16,7 @@ from app.engines.calibration import Calibration
 from app.engines.fitting import FOLDS, applied, expected_calibration_error, fit
 from app.engines.known_calibrations import PACKAGED
 from app.engines.rapid import load_model
-from app.engines.weights import EMBEDDED
+from services.common.domain.trained_models import EMBEDDED
 from services.training.lines import TRAIN, VALIDATION, Line
 from services.training.measuring import Reading, read_lines
 from tests.bench.suggest import lines_of

@@ -23,9 +23,9 @@ from rich.table import Table
 
 from app.engines.lines import MODEL_HEIGHT
 from app.engines.rapid import load_model
-from app.engines.weights import EMBEDDED
 from app.images import measure as size_of
 from services.common.domain.annotations import collapse
+from services.common.domain.trained_models import EMBEDDED
 from services.datasets.suggestion import Candidate, order
 from services.training.checkpoint import CheckpointFile
 from services.training.lines import TRAIN, VALIDATION, Line

@@ -80,7 +80,7 @@ def test_preflight_reads_all_configuration_that_servers_are_given() -> None:
         sources[name].add(Path(volume["source"]))
     checked = sources.pop("preflight")
     # weights and code for our own image
-    for name in ("ocr-api", "ocr-api-trocr", "ocr-api-shadow", "samples"):
+    for name in ("ocr-api", "ocr-api-trocr", "ocr-api-shadow", "review", "samples"):
         del sources[name]
     for name, paths in sources.items():
         for path in paths:

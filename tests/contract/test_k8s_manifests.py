@@ -250,15 +250,16 @@ def test_components_give_trained_models_and_a_candidate(overlay: str, tmp_path: 
         ("PersistentVolumeClaim", "docreco-models"),
         *((kind, "ocr-api-shadow") for kind in shadow),
     }
-    for key in (*new, ("Deployment", "ocr-api"), ("Deployment", "consumer")):
-        kubernetes_validate.validate(made[key], KUBERNETES, strict=True)
-    api, candidate, consumer = (
-        made["Deployment", name]["spec"]["template"]["spec"]["containers"][0]
-        for name in ("ocr-api", "ocr-api-shadow", "consumer")
+    deployments = {name: made["Deployment", name] for name in ("ocr-api", "review", "consumer")}
+    for each in (*(made[key] for key in new), *deployments.values()):
+        kubernetes_validate.validate(each, KUBERNETES, strict=True)
+    deployments["candidate"] = made["Deployment", "ocr-api-shadow"]
+    api, review, consumer, candidate = (
+        each["spec"]["template"]["spec"]["containers"][0] for each in deployments.values()
     )
     mount = {"name": "models", "mountPath": "/srv/docreco/.models", "readOnly": True}
-    assert mount in api["volumeMounts"]
-    assert mount in candidate["volumeMounts"]
+    for each in (api, review, candidate):
+        assert mount in each["volumeMounts"]
     [model] = [each for each in candidate["env"] if each["name"] == "OCR_MODEL"]
     reference = model["valueFrom"]["configMapKeyRef"]
     assert made["ConfigMap", reference["name"]]["data"][reference["key"]] == "lines-2"

@@ -347,7 +347,7 @@ async def test_axe_finds_nothing_serious(office: Office, scheme: str, width: int
         found = []
         for path in (
             *("/", "/queue", "/suspects", "/gallery", "/gallery?q=nothing", "/batches"),
-            *("/quality", "/login"),
+            *("/quality", "/models", "/login"),
             *(f"/batches/{batch}", f"/image?id={image}", "/image?id=none"),
         ):
             await page.goto(path)
@@ -369,7 +369,7 @@ async def test_pages_fit_a_phone(office: Office) -> None:
     async with office.desk("ada", **phone) as page:
         await eventually(lambda: counted(page))
         image = f"/image?id={line(1)['_id']}"
-        for path in ("/", "/queue", "/gallery", "/batches", "/quality", image):
+        for path in ("/", "/queue", "/gallery", "/batches", "/quality", "/models", image):
             await page.goto(path)
             assert await page.evaluate("document.documentElement.scrollWidth") <= 360, path
 

@@ -2,14 +2,17 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
 from pydantic import HttpUrl
 
 from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.domain.trained_models import POINTER, RECORD
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.review.overview import THRESHOLD
+from tests.factories import model_record
 from tests.support.indexing import open_event_queues
 from tests.support.review import NOW, Person, known, open_review
 from tests.support.waiting import eventually
@@ -72,11 +75,17 @@ async def test_overview_says_what_is_away_and_never_zero(
     mongo_settings: MongoSettings,
     amqp_settings: AmqpSettings,
     site: WebSite,
+    tmp_path: Path,
 ) -> None:
     series = [
         ({"__name__": "up", "job": "consumer", "instance": "c:1"}, "0"),
         ({"__name__": THRESHOLD}, "0.5"),
         ({"queue": "ocr.jobs"}, "7"),
+        ({"__name__": "ocr_model_info", "model_version": "lines-1@f00"}, "1"),
+        *(
+            ({"outcome": outcome}, count)
+            for outcome, count in (("agreed", "6"), ("disagreed", "2"))
+        ),
     ]
     result = [{"metric": labels, "value": [0, value]} for labels, value in series]
     alert = {"labels": {"alertname": "A"}, "annotations": {"summary": HOSTILE}, "state": "firing"}
@@ -84,11 +93,17 @@ async def test_overview_says_what_is_away_and_never_zero(
     for path, data in answers.items():
         body = json.dumps({"status": "success", "data": data}).encode()
         site.add_body(f"/api/v1/{path}", body, content_type="application/json")
+    (tmp_path / "lines-1").mkdir()
+    (tmp_path / "lines-1" / RECORD).write_text(json.dumps(model_record(model="lines-1")))
+    act = {"at": f"{NOW}", "by": "ada", "reason": HOSTILE}
+    promotion = {"model": "lines-1", "content_hash": "f00", "promoted": act, "is_forced": True}
+    (tmp_path / POINTER).write_text(json.dumps({"promotions": [promotion]}))
     async with (
         open_review(
             *(s3_settings, mongo_settings, amqp_settings),
             prometheus_url=HttpUrl(site.base_url),
             quality_refresh_seconds=0.1,
+            models=tmp_path,
         ) as review,
         review.person() as ada,
     ):
@@ -100,6 +115,7 @@ async def test_overview_says_what_is_away_and_never_zero(
             return html if "Mean score of the newest images: 0.200" in html else None
 
         html = await eventually(complete)
+        models = await ada.see("/models")
         site.add_body("/api/v1/query", b"no JSON")
         await eventually(lambda: says(ada, "Prometheus does not answer"))
     assert stages(html)["Lists"] == stages(html)["Fetched"] == "unknown"
@@ -108,6 +124,10 @@ async def test_overview_says_what_is_away_and_never_zero(
         *wrong(html)
     }
     assert "&lt;script&gt;alert(1)" in html
+    assert "&lt;script&gt;alert(1)" in models
+    assert "<code>lines-1@f00</code>" in models
+    assert "too: 8, otherwise: 2 (25.0%). Left out, as too many waited: 0, failed: 0." in models
+    assert re.findall(r'class="badge \w+">(\w+)</span>', models) == ["promoted", "forced"]
     assert HOSTILE not in html
     assert 'class="limit"' in html
 

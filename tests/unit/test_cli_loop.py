@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from services.cli.errors import CommandError
-from services.cli.loop import STATE, begin, finish
+from services.cli.loop import alone, begin, finish
+from services.common.domain.trained_models import LOOP
 
 
 class Commands:
@@ -29,32 +30,40 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def test_round_begins_with_enough_new_annotations(models: Path) -> None:
-    assert begin(models, 199, new=200) is None
+    assert begin(models, 199, new=200).round is None
     first = begin(models, 200, new=200)
-    assert first is not None
-    assert first.base == "ppocrv6"
+    assert first.round is not None
+    assert (first.round.base, first.round.step) == ("ppocrv6", "export")
     commands = Commands(check=1)  # not better: nothing failed
 
     await finish(models, first, models / "sets", ["--collection", "letters"], commands)
 
     assert commands.called == ["export", "train", "check"]
-    assert begin(models, 399, new=200) is None
-    assert begin(models, 400, new=200) is not None
+    waiting = begin(models, 399, new=200)
+    assert (waiting.new, waiting.round) == (199, first.round)
+    assert begin(models, 400, new=200).round != first.round
 
 
 async def test_interrupted_round_goes_on_where_it_was(models: Path) -> None:
     first = begin(models, 200, new=200)
-    assert first is not None
+    assert first.round is not None
     commands = Commands(train=4)
     with pytest.raises(CommandError, match=r"docreco train .* failed \(4\)"):
         await finish(models, first, models / "sets", [], commands)
 
     again = begin(models, 0, new=200)
-    assert again == first
-    (models / again.name).mkdir()  # trained, but killed before that was noted
+    assert again.round == first.round
+    (models / first.round.name).mkdir()  # trained, but killed before that was noted
     await finish(models, again, models / "sets", [], commands)
     assert commands.called == ["export", "train", "check"]
 
-    (models / STATE).write_text("{")
+    (models / LOOP).write_text("{")
     with pytest.raises(CommandError, match="can't be read"):
         begin(models, 200, new=200)
+
+
+def test_two_calls_never_work_at_once(models: Path) -> None:
+    with alone(models), pytest.raises(CommandError, match="at work"), alone(models):
+        pass
+    with alone(models):
+        pass

@@ -13,15 +13,17 @@ from typer.testing import CliRunner
 from app.engines.base import Reading
 from app.engines.calibration import Calibration, Temperature
 from app.engines.loading import load_engine, load_fallback, wanted_model
-from app.engines.model_record import Change, ModelRecord, Rates, read_record, write_record
-from app.engines.promotion import POINTER, PromotionError
+from app.engines.model_record import ModelRecord, read_record, write_record
+from app.engines.promotion import PromotionError
 from app.engines.weights import load_weights, write_trained
 from app.images import Pixels
 from services.cli.main import app
+from services.common.domain.trained_models import POINTER
 from services.training.gate import HeldOut, TooFewLinesError, decide
 from services.training.learnt import Learnt
 from services.training.lines import Line
 from services.training.registering import UnusableNameError, free_place, register
+from tests.factories import model_record
 from tests.support.exports import write_export
 from tests.support.images import line_image
 
@@ -53,23 +55,7 @@ def listed() -> dict[str, Any]:
 
 
 def record(**changes: Any) -> ModelRecord:
-    rates = [Rates(images=9, cer=cer, exact=0.1, score=0.5) for cer in (0.322, 0.151)]
-    return ModelRecord.model_validate(
-        {
-            "model": "lines-2",
-            "base": "ppocrv6-small@rapidocr-3",
-            "trained_at": datetime(2026, 11, 28, tzinfo=UTC),
-            "export_sha256": 64 * "a",
-            "images": {"train": 9},
-            "licences": ["CC-BY-4.0"],
-            "settings": {"epochs": 3},
-            "epochs": 3,
-            "best_epoch": 2,
-            "added_characters": "",
-            "metrics": {"validation": Change(before=rates[0], after=rates[1])},
-            **changes,
-        }
-    )
+    return ModelRecord.model_validate(model_record(**changes))
 
 
 @pytest.mark.usefixtures("models")

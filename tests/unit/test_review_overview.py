@@ -110,6 +110,8 @@ def test_answer_of_prometheus_is_read() -> None:
         series(12.3, __name__=READ_RATE),
         series(3.0, rate="fetched"),
         series(4, queue="ocr.jobs"),
+        series(1, __name__="ocr_model_info", model_version="m@1", job="ocr-api", instance="b:1"),
+        series(3, outcome="agreed"),
     ]
     alerts = [Alert(labels={}, state="pending"), Alert(labels={}, state="firing")]
 
@@ -119,6 +121,8 @@ def test_answer_of_prometheus_is_read() -> None:
         read_per_minute=12.3,
         fetched_per_minute=3.0,
         threshold=0.5,
+        served=("m@1",),
+        shadow={"agreed": 3},
         alerts=alerts[1:],
     )
 

@@ -1,0 +1,97 @@
+"""The models page: what it reads of the files that the commands write."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from app.engines.model_record import ModelRecord, write_record
+from app.engines.promotion import change_promotions
+from services.cli.loop import begin
+from services.common.domain.trained_models import LOOP, POINTER, STEPS, Act, Promotion
+from services.review.models import Stage, read_models, watch_loop
+from tests.factories import model_record
+
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+DECISION = {
+    "at": NOW,
+    "model_version": "m@1",
+    "against": "ppocrv6",
+    "images": 50,
+    "cer": 0.1,
+    "against_cer": 0.3,
+    "p_value": 0.001,
+    "calibration_error": 0.02,
+    "by_source": {},
+    "problems": [],
+}
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OCR_MODELS", str(tmp_path))
+    return tmp_path
+
+
+def write_model(models: Path, name: str, **changes: Any) -> None:
+    (models / name).mkdir(exist_ok=True)
+    record = ModelRecord.model_validate(model_record(model=name, **changes))
+    write_record(models / name, record)
+
+
+def promote(models: Path, name: str) -> None:
+    act = Act(at=NOW, by="ada", reason="better")
+    promotion = Promotion(model=name, content_hash="0", promoted=act)
+    change_promotions(models, lambda known: [*known, promotion])
+
+
+def test_models_and_promotions_are_shown_the_latest_first(models: Path) -> None:
+    assert (read_models(models).stage, read_models(models).promoted) == (Stage.OFF, "ppocrv6")
+    write_model(models, "one")
+    write_model(models, "two", trained_at=NOW, decision=DECISION)
+    for name in ("one", "two"):
+        promote(models, name)
+
+    found = read_models(models)
+
+    assert [each.model for each in found.models] == ["two", "one"]
+    assert [each.model for each in found.promotions] == ["two", "one"]
+    assert found.promoted == "two"
+    (models / POINTER).write_text("{")
+    assert read_models(models).problems == [f"{models / POINTER}: ValidationError"]
+
+
+def test_loop_waits_works_and_waits_for_a_person(models: Path) -> None:
+    begin(models, 50, new=200)
+    stages = [read_models(models).stage]
+    begun = begin(models, 200, new=200)
+    assert begun.round is not None
+    for step in STEPS:
+        stages.append(read_models(models).stage)
+        begun.round.done.append(step)
+        (models / LOOP).write_text(begun.model_dump_json())
+    for problems in (["not better"], []):
+        write_model(models, begun.round.name, decision={**DECISION, "problems": problems})
+        stages.append(read_models(models).stage)
+    promote(models, begun.round.name)
+
+    assert stages == ["waiting", "export", "train", "check", "waiting", "person"]
+    assert read_models(models).stage == "waiting"
+
+
+async def test_metrics_say_where_the_loop_stands(models: Path) -> None:
+    begin(models, 50, new=200)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_soon(stop.set)
+
+    await watch_loop(models, stop)
+
+    for stage in Stage:
+        value = REGISTRY.get_sample_value("review_loop_stage", {"stage": stage})
+        assert value == (stage is Stage.WAITING)
+    assert REGISTRY.get_sample_value("review_loop_new_annotations") == 50
+    assert json.loads((models / LOOP).read_text())["wanted"] == 200
