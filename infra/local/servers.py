@@ -12,6 +12,8 @@ from infra.local.ports import HOST
 from infra.local.probes import accepts, all_of, answers, speaks_amqp, speaks_mongo
 from infra.local.settings import LocalSettings, Ports, child_environment
 from infra.local.supervisor import Program
+from services.provisioner.notification_rules import MOST_TARGETS
+from services.provisioner.settings import ProvisionerSettings
 
 NOTIFICATION_QUEUE_LIMIT = 1_000_000  # beyond it MinIO answers 200 and loses the event
 RABBITMQ_NODE = "docreco@localhost"  # part of its data, so independent of the ports
@@ -171,7 +173,11 @@ def minio(executable: Path, home: Home) -> Program:
                 "MINIO_SERVER_URL": url_of(ports.minio_port),
                 "MINIO_BROWSER_REDIRECT_URL": url_of(ports.minio_console_port),
                 "MINIO_UPDATE": "off",
-                **notification_environment(home.amqp_url, queue_dir=str(folder / "events")),
+                **notification_environment(
+                    home.amqp_url,
+                    queue_dir=str(folder / "events"),
+                    targets=ProvisionerSettings().notification_targets,
+                ),
             }
         ),
         cwd=folder,
@@ -181,27 +187,41 @@ def minio(executable: Path, home: Home) -> Program:
     )
 
 
-def notification_environment(amqp_url: str, *, queue_dir: str) -> dict[str, str]:
+def notification_environment(amqp_url: str, *, queue_dir: str, targets: int = 1) -> dict[str, str]:
     """Return the settings that make MinIO publish its events, and store them during outages.
+
+    A target that was there once stays: it may have stored events, and the bucket's rules may still
+    name it.
 
     Args:
         amqp_url: RabbitMQ, as MinIO reaches it.
         queue_dir: MinIO's path of the folder of unconfirmed events.
+        targets: Number of targets that share the events of images.
     """
+    further = [
+        f"raw{number}"
+        for number in range(1, MOST_TARGETS)
+        if number < targets or Path(queue_dir, f"minio-amqp-RAW{number}").is_dir()
+    ]
     settings = {
         f"{name}_{target.upper()}": value
-        for target, folder in (("raw", queue_dir), ("pages", f"{queue_dir}-pages"))
+        for target, events, folder, shares in (
+            ("raw", "raw", queue_dir, 1),
+            *((target, "raw", queue_dir, targets) for target in further),
+            ("pages", "pages", f"{queue_dir}-pages", 1),
+        )
         for name, value in {
             "ENABLE": "on",
             "URL": amqp_url,
-            "EXCHANGE": f"{target}.events",
+            "EXCHANGE": f"{events}.events",
             "EXCHANGE_TYPE": "topic",
-            "ROUTING_KEY": target,
+            "ROUTING_KEY": events,
+            "NO_WAIT": "on",  # the exchange is there; the event is confirmed nevertheless
             "DURABLE": "on",
             "DELIVERY_MODE": "2",
             "PUBLISHING_CONFIRMS": "on",
             "QUEUE_DIR": folder,
-            "QUEUE_LIMIT": str(NOTIFICATION_QUEUE_LIMIT),
+            "QUEUE_LIMIT": str(NOTIFICATION_QUEUE_LIMIT // shares),
         }.items()
     }
     return {f"MINIO_NOTIFY_AMQP_{name}": value for name, value in settings.items()}

@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from services.common.adapters.object_store import ObjectStore
+from services.provisioner.notification_rules import names_of, prefixes_of
 
 if TYPE_CHECKING:  # stubs are a development dependency
     from types_aiobotocore_s3.literals import EventType
@@ -19,7 +20,11 @@ NOTIFIED_EVENTS: tuple["EventType", ...] = (
 
 
 async def set_up_bucket(
-    store: ObjectStore, *, notification_arn: str | None = None, kept_days: int | None = None
+    store: ObjectStore,
+    *,
+    notification_arn: str | None = None,
+    targets: int = 1,
+    kept_days: int | None = None,
 ) -> None:
     """Make a bucket private and encrypted (idempotent).
 
@@ -27,6 +32,7 @@ async def set_up_bucket(
         store: The bucket.
         notification_arn: MinIO's name of the AMQP target of its events,
             ``arn:minio:sqs::RAW:amqp``.
+        targets: Number of targets that share the events; see ``notification_rules``.
         kept_days: Expiry of objects; None: never.
 
     Raises:
@@ -44,12 +50,17 @@ async def set_up_bucket(
             },
         )
         if notification_arn is not None:
-            queue: QueueConfigurationTypeDef = {
-                "QueueArn": notification_arn,
-                "Events": list(NOTIFIED_EVENTS),
-            }
             await client.put_bucket_notification_configuration(
-                Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [queue]}
+                Bucket=bucket,
+                NotificationConfiguration={
+                    "QueueConfigurations": [
+                        _rule(arn, prefix)
+                        for arn, prefixes in zip(
+                            names_of(notification_arn, targets), prefixes_of(targets), strict=True
+                        )
+                        for prefix in prefixes
+                    ]
+                },
             )
         if kept_days is not None:
             expiry: LifecycleRuleTypeDef = {
@@ -61,3 +72,10 @@ async def set_up_bucket(
             await client.put_bucket_lifecycle_configuration(
                 Bucket=bucket, LifecycleConfiguration={"Rules": [expiry]}
             )
+
+
+def _rule(arn: str, prefix: str) -> "QueueConfigurationTypeDef":
+    rule: QueueConfigurationTypeDef = {"QueueArn": arn, "Events": list(NOTIFIED_EVENTS)}
+    if prefix:
+        rule["Filter"] = {"Key": {"FilterRules": [{"Name": "prefix", "Value": prefix}]}}
+    return rule

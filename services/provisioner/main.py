@@ -72,7 +72,12 @@ async def provision(
     async with open_object_store(s3) as store, open_database(mongo) as database:
         steps: dict[str, Step] = {
             "queues and their users": partial(apply_definitions, management, definitions),
-            "bucket": partial(set_up_bucket, store, notification_arn=settings.notification_arn),
+            "bucket": partial(
+                set_up_bucket,
+                store,
+                notification_arn=settings.notification_arn,
+                targets=settings.notification_targets,
+            ),
             "bucket of pages": partial(
                 set_up_bucket,
                 sibling(store, s3.pages_bucket),

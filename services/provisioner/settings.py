@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_val
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.runtime.settings import LOCAL_PASSWORDS, DeploymentSettings, Password
+from services.provisioner.notification_rules import MOST_TARGETS
 
 URL_SAFE = re.compile(r"[A-Za-z0-9._~-]+")
 LEAST_CHARACTERS = 8
@@ -67,6 +68,13 @@ class ProvisionerSettings(BaseSettings):
     )
     notification_arn: str = Field(
         "arn:minio:sqs::RAW:amqp", description="MinIO's name of its AMQP target."
+    )
+    notification_targets: int = Field(
+        1,
+        ge=1,
+        le=MOST_TARGETS,
+        description="AMQP targets that share the events of fetched images, `RAW`, `RAW1`, …; MinIO "
+        "must be restarted to have more.",
     )
     pages_notification_arn: str = Field(
         "arn:minio:sqs::PAGES:amqp", description="Its name of that of the pages' events."

@@ -1,20 +1,24 @@
 """``python -m infra.local.stack up``: what it leaves behind, and what it keeps."""
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+import aio_pika
 import pytest
+from aio_pika.abc import AbstractQueue
 from pydantic import HttpUrl, SecretStr
 
 from infra.local.settings import child_environment
 from services.common.adapters.object_store import open_object_store
 from services.common.runtime.settings import S3Settings
 from services.provisioner.bucket import set_up_bucket
+from services.provisioner.notification_rules import HEX
 from tests.support.notifying import USUAL_ARN
 from tests.support.waiting import eventually
 
@@ -24,7 +28,7 @@ START_SECONDS = 120.0
 
 
 @contextmanager
-def stack(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def stack(folder: Path, *, targets: int = 1) -> Iterator[subprocess.Popen[bytes]]:
     """Run the servers on free ports, with their data in ``folder``."""
     (folder / "env").unlink(missing_ok=True)
     with subprocess.Popen(  # noqa: S603  our own command
@@ -32,7 +36,7 @@ def stack(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             *(sys.executable, "-m", "infra.local.stack", "up", "--free-ports"),
             *("--folder", str(folder / "servers"), "--env-file", str(folder / "env")),
         ],
-        env=child_environment(),
+        env=child_environment({"PROVISIONER_NOTIFICATION_TARGETS": str(targets)}),
     ) as process:
         try:
             yield process
@@ -40,14 +44,19 @@ def stack(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.terminate()
 
 
-async def settings_of(folder: Path) -> S3Settings:
-    """Wait until the servers of ``folder`` are up; return their store."""
+async def addresses_of(folder: Path) -> dict[str, str]:
+    """Wait until the servers of ``folder`` are up; return their settings."""
 
     async def content() -> str | None:
         return (folder / "env").read_text() if (folder / "env").exists() else None
 
     lines = (await eventually(content, seconds=START_SECONDS)).splitlines()
-    values = dict(line.removeprefix("export ").split("=", 1) for line in lines)
+    return dict(line.removeprefix("export ").split("=", 1) for line in lines)
+
+
+async def settings_of(folder: Path) -> S3Settings:
+    """Wait until the servers of ``folder`` are up; return their store."""
+    values = await addresses_of(folder)
     return S3Settings(
         endpoint_url=HttpUrl(values["S3_ENDPOINT_URL"]),
         access_key_id=values["S3_ACCESS_KEY_ID"],
@@ -79,12 +88,30 @@ async def all_gone(pids: set[int]) -> None:
     await eventually(gone)
 
 
-async def test_killed_stack_leaves_no_process_and_loses_no_object(tmp_path: Path) -> None:
-    with stack(tmp_path) as process:
+@asynccontextmanager
+async def events_queue(folder: Path) -> AsyncIterator[AbstractQueue]:
+    """Give a durable queue of the bucket's events."""
+    url = (await addresses_of(folder))["AMQP_URL"]
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        exchange = await channel.declare_exchange("raw.events", "topic", durable=True)
+        queue = await channel.declare_queue("events", durable=True)
+        await queue.bind(exchange, "raw")
+        yield queue
+
+
+async def test_killed_stack_leaves_no_process_and_loses_no_event(tmp_path: Path) -> None:
+    """Nor do targets that are no longer in use."""
+    shared = [f"fetched/{digit}0/{digit}{'0' * 63}.png" for digit in HEX]
+    others = ["scan.png", "été.png", "扫描件/第一页.png", "fetched", f"{'long/' * 20}é.png"]
+    with stack(tmp_path, targets=4) as process:
         settings = await settings_of(tmp_path)
-        async with open_object_store(settings) as store:
-            await set_up_bucket(store, notification_arn=USUAL_ARN)
-            await store.write("kept", b"content", content_type="image/png", metadata={})
+        async with open_object_store(settings) as store, events_queue(tmp_path):
+            for targets, keys in ((4, shared[:8]), (3, others), (2, shared[8:])):
+                await set_up_bucket(store, notification_arn=USUAL_ARN, targets=targets)
+                for key in keys:
+                    await store.write(key, b"content", content_type="image/png", metadata={})
+            await set_up_bucket(store, notification_arn=USUAL_ARN, targets=1)
         children = descendants(process.pid)
         assert len(children) >= 4  # MinIO, MongoDB, RabbitMQ and its port mapper
 
@@ -94,14 +121,23 @@ async def test_killed_stack_leaves_no_process_and_loses_no_object(tmp_path: Path
         await all_gone(children)
     with stack(tmp_path) as process:
         settings = await settings_of(tmp_path)
-        async with open_object_store(settings) as store:
-            assert (await store.read("kept", max_bytes=100)).content == b"content"
+        async with open_object_store(settings) as store, events_queue(tmp_path) as queue:
+            assert (await store.read("scan.png", max_bytes=100)).content == b"content"
+            await all_arrive({*shared, *others}, queue)
         children = descendants(process.pid)
 
         process.send_signal(signal.SIGINT)
 
         assert await asyncio.to_thread(process.wait, 60) == 0
         await all_gone(children)
+
+
+async def all_arrive(keys: set[str], queue: AbstractQueue) -> None:
+    async with asyncio.timeout(START_SECONDS), queue.iterator(no_ack=True) as messages:
+        async for message in messages:
+            keys.discard(json.loads(message.body)["Key"].removeprefix("raw/"))
+            if not keys:
+                return
 
 
 async def test_stack_interrupted_while_it_starts_leaves_no_process(tmp_path: Path) -> None:
