@@ -130,14 +130,15 @@ class Worker:
                 provenance = await self._fetches.provenance_of(
                     event, is_last_attempt=is_last_attempt
                 )
-                known = [*await self._earlier(event), provenance]
-                return await self._stored(event, known, is_inferred=is_inferred)
+                document = await self._images.load(event.document_id)
+                known = [*await self._earlier(event, document), provenance]
+                return await self._stored(event, document, known, is_inferred=is_inferred)
             case EventKind.REMOVED:
                 return await self._removed(event, is_inferred=is_inferred)
             case EventKind.IGNORED:
                 return "ignored"
 
-    async def _earlier(self, event: ObjectEvent) -> list[Provenance]:
+    async def _earlier(self, event: ObjectEvent, document: ImageDocument) -> list[Provenance]:
         """Return the earlier sources of an object that has no document yet, or was removed.
 
         MinIO may lose an event when it is killed, and documents may be lost. The fetcher writes
@@ -146,28 +147,32 @@ class Worker:
         """
         if not event.key.startswith(FETCHED_PREFIXES):
             return []
-        document = await self._images.get(event.document_id)
-        if document is not None and document.status != "removed":
+        if document.exists and document.status != "removed":
             return []
         found = await self._fetches.that_stored(
             event.key, before=event.occurred_at, limit=MOST_SOURCES
         )
         known = [item.provenance(item.finished_at) for item in found]
-        return known if document is None else [replace(each, annotation=None) for each in known]
+        return [replace(each, annotation=None) for each in known] if document.exists else known
 
     async def _stored(
-        self, event: ObjectEvent, known: Sequence[Provenance], *, is_inferred: bool
+        self,
+        event: ObjectEvent,
+        document: ImageDocument,
+        known: Sequence[Provenance],
+        *,
+        is_inferred: bool,
     ) -> Code:
         """Decide about a written object, again after each conflict.
 
         Args:
             event: Its event.
+            document: As read.
             known: Its sources, the earliest first; the last is that of the event.
             is_inferred: Whether the event was concluded from a comparison.
         """
         reading, kept = None, NONE_KEPT
         while True:
-            document = await self._images.load(event.document_id)
             if reading is None and await self._must_read(event, document):
                 try:
                     reading = await self._read(event.key)
@@ -183,13 +188,13 @@ class Worker:
                 reading = without_pages(reading, least_height=self._page_height, is_line=is_line)
             origins = [documents.provenance_of(reading, event, each) for each in known]
             code, after = _decided(document, event, origins, reading, kept)
-            if not await self._images.save(document, after, is_inferred=is_inferred):
-                continue
-            # A concurrent removal can't find the image without a document
-            is_new = code in {"predicted", "rejected"}
-            if not is_new or not await self._forgotten.has_image(after.sha256):
-                break
-            reading = None
+            if await self._images.save(document, after, is_inferred=is_inferred):
+                # A concurrent removal can't find the image without a document
+                is_new = code in {"predicted", "rejected"}
+                if not is_new or not await self._forgotten.has_image(after.sha256):
+                    break
+                reading = None
+            document = await self._images.load(event.document_id)
         if code == FORGOTTEN:
             await self._store.erase(event.key, etag=after.etag)
         if code == "predicted" and after.prediction is not None:
