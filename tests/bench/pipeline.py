@@ -6,6 +6,7 @@ files and promises nothing. The site is a process of its own. A run reports
 
 * images a second of both, and their ratio, the median of the rounds;
 * processor time of an image by process, idle time taken off;
+* with ``--uploads N`` the seconds from an upload to its document, with nothing else to do;
 * where images wait: the mean number of them in front of each stage, and when the last was fetched.
 
 ``--lines ZIP`` reads real lines, as those of ``../shared/data``; without it lines are rendered.
@@ -14,6 +15,7 @@ Settings of services are taken from the environment: ``CONSUMER_PREFETCH=16 pyth
 
 import argparse
 import asyncio
+import json
 import os
 import re
 import statistics
@@ -36,7 +38,7 @@ from infra.local.ports import pick_free_ports
 from infra.local.supervisor import Program
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
-from tests.bench.ocr import loop_rate, rapidocr_reader
+from tests.bench.ocr import loop_rate, p, rapidocr_reader
 from tests.bench.processes import cpu_of
 from tests.support.images import line_image
 from tests.support.pipeline import Client, Pipeline, open_client, open_pipeline
@@ -90,6 +92,8 @@ class Measured:
     """Seconds by process in a second without work."""
     waiting: Counter[str] = field(default_factory=Counter)
     samples: int = 0
+    uploads: list[float] = field(default_factory=list)
+    """Seconds from a person's upload to its document, with nothing else to do."""
     fetched_at: list[float] = field(default_factory=list)
     """Share of a run after which the last image was in the bucket."""
 
@@ -110,6 +114,9 @@ class Measured:
             for name, used in sorted(self.cpu.items(), key=lambda each: -each[1])
         }
         found |= {f"CPU of an image, {name}, ms": each for name, each in costs.items()}
+        if self.uploads:
+            found["upload to document at idle, median s"] = statistics.median(self.uploads)
+            found["upload to document at idle, p95 s"] = p(0.95, self.uploads) / 1000
         found["CPU of an image, all, ms"] = sum(costs.values())
         found["CPU of an image, bare loop, ms"] = 1000 * self.loop_cpu["loop"] / self.images
         return found
@@ -164,6 +171,15 @@ class Bench:
             await asyncio.sleep(IDLE_SECONDS)
         for name in self.measured.idle:
             self.measured.idle[name] /= IDLE_SECONDS
+
+    async def upload(self, number: int) -> None:
+        """Put an image as a person does, and wait for its document."""
+        content = self.contents[number % len(self.contents)]
+        began = time.perf_counter()
+        key = f"scans/{number}.png"
+        await self._client.store.write(key, content, content_type="image/png", metadata={})
+        await self._client.document({"key": key, "status": "predicted"})
+        self.measured.uploads.append(time.perf_counter() - began)
 
     async def ingest(self, count: int, *, samples: bool) -> None:
         """Submit a list of new images, and wait until each has its document."""
@@ -252,11 +268,15 @@ async def bench(images: int, archive: Path | None) -> AsyncIterator[Bench]:
                 yield Bench(pipeline, client, session, lines, port)
 
 
-async def measure(images: int, runs: int, archive: Path | None) -> Mapping[str, float]:
+async def measure(
+    images: int, runs: int, archive: Path | None, uploads: int
+) -> Mapping[str, float]:
     """Alternate pipeline and loop."""
     async with bench(images, archive) as running:
         await running.ingest(min(WARM_UP_IMAGES, len(running.contents)), samples=False)
         await running.rest()
+        for number in range(uploads):
+            await running.upload(number)
         for _ in range(runs):
             await running.round()
         return running.measured.figures()
@@ -268,8 +288,14 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--lines", type=Path, help="an archive of line images")
+    parser.add_argument("--uploads", type=int, default=0, help="also put so many, one by one")
+    parser.add_argument(
+        "--json", type=Path, help="write the figures there, for tests.bench.scaling"
+    )
     given = parser.parse_args()
-    figures = asyncio.run(measure(given.images, given.runs, given.lines))
+    figures = asyncio.run(measure(given.images, given.runs, given.lines, given.uploads))
+    if given.json:
+        given.json.write_text(json.dumps(figures, indent=2))
     name = given.lines.stem if given.lines else "rendered lines"
     table = Table("", "", title=f"{name}: {given.images} images, {given.runs} runs")
     for what, figure in figures.items():
