@@ -2,11 +2,12 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from time import monotonic
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
@@ -14,6 +15,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import (
     LIMIT,
     Cursor,
+    Page,
     SortKey,
     by_change,
     by_score,
@@ -26,11 +28,12 @@ from services.common.domain.annotations import collapse
 from services.common.domain.errors import PermanentError
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import ImageFilter, Limits
-from services.common.domain.records import Quality
+from services.common.domain.records import Quality, StoredRecord
 from services.quality.annotated import how_of, reference_text
 from services.quality.tally import length_of
 from services.review.queue import SEARCH_SECONDS
 
+D = TypeVar("D", bound=StoredRecord)
 PAGE = 24
 FIELDS = dict.fromkeys(
     (
@@ -133,37 +136,58 @@ class InvalidCursorError(PermanentError):
 
 
 @dataclass(frozen=True)
-class GalleryPage:
-    """A page of images."""
+class FoundPage(Generic[D]):
+    """A page of documents."""
 
-    documents: list[ImageDocument]
+    documents: list[D]
     next: str | None
     """Cursor of the next page; None at the end."""
     is_cut: bool
     """Whether the search timed out before the page was full."""
 
 
-async def find_page(images: ImageRepository, filters: Filters) -> GalleryPage:
+async def find_page(images: ImageRepository, filters: Filters) -> FoundPage[ImageDocument]:
     """Return the images that match the filters.
 
     Raises:
         InvalidCursorError: The cursor is invalid.
         DatabaseUnavailableError: MongoDB does not answer.
     """
-    key, deadline = _sort_key(filters), monotonic() + SEARCH_SECONDS
-    found: list[ImageDocument] = []
+    key = _sort_key(filters)
     after = decode(filters.cursor, key) if filters.cursor else None
-    async for page in paginate(
-        images, where(filters), key, after=after, limit=_limit(filters), fields=FIELDS
-    ):
-        found += filter(filters.match_reading, page.documents)
-        after = page.next
-        if len(found) > PAGE or (len(found) == PAGE and after):
-            last = cursor_behind(found[PAGE - 1], key)
-            return GalleryPage(found[:PAGE], encode(last), is_cut=False)
+    parts = paginate(images, where(filters), key, after=after, limit=_limit(filters), fields=FIELDS)
+    return await fill_page(parts, key, size=PAGE, matches=filters.match_reading)
+
+
+async def fill_page(
+    parts: AsyncIterator[Page[D]],
+    key: SortKey,
+    *,
+    size: int,
+    matches: Callable[[D], bool] | None = None,
+) -> FoundPage[D]:
+    """Return one page of documents.
+
+    Args:
+        parts: Of the documents; see ``paginate``.
+        key: Their order.
+        size: Documents per page.
+        matches: Whether a document is shown; None: all are.
+
+    Raises:
+        DatabaseUnavailableError: MongoDB does not answer.
+    """
+    deadline, after = monotonic() + SEARCH_SECONDS, None
+    found: list[D] = []
+    async for part in parts:
+        found += filter(matches, part.documents) if matches else part.documents
+        after = part.next
+        if len(found) > size or (len(found) == size and after):
+            last = cursor_behind(found[size - 1], key)
+            return FoundPage(found[:size], encode(last), is_cut=False)
         if after is None or monotonic() > deadline:
             break
-    return GalleryPage(found, encode(after) if after else None, is_cut=after is not None)
+    return FoundPage(found, encode(after) if after else None, is_cut=after is not None)
 
 
 def where(filters: Filters) -> ImageFilter:

@@ -1,11 +1,15 @@
 """Pages in the review page: their list, one with its lines, and a line within its page."""
 
+import re
+from datetime import timedelta
+from html import unescape
 from urllib.parse import quote
 
 import pytest
 
+from services.review.routes import pages
 from tests.support.pages import page_file
-from tests.support.review import PAGE_KEY, PAGE_TEXTS, Person, Site, add_page
+from tests.support.review import NOW, PAGE_KEY, PAGE_TEXTS, Person, Site, add_page
 
 pytestmark = pytest.mark.integration
 
@@ -69,3 +73,26 @@ async def test_rejected_page_has_a_reason_and_no_picture(review: Site, ada: Pers
     async with ada.client.get("/page-content", params=query) as response:
         assert response.status == 415
     await ada.see("/pages/none.png", status=404)
+
+
+@pytest.mark.parametrize("document", ["", "book.pdf"])
+async def test_pages_are_listed_in_parts(
+    review: Site, ada: Person, monkeypatch: pytest.MonkeyPatch, document: str
+) -> None:
+    monkeypatch.setattr(pages, "SHOWN_PAGES", 2)
+    for number in range(1, 6):
+        part = {"sha256": "0" * 64, "key": "book.pdf", "number": number, "of": 5}
+        changed = NOW - timedelta(hours=number // 3)
+        page = {"_id": f"pages/{number}.webp", "key": f"{number}.webp", "status": "segmented"}
+        await review.index.pages.insert({**page, "document": part, "indexed_at": changed})
+
+    seen, path = [], f"/pages?document={document}"
+    while path:
+        html = await ada.see(path)
+        seen.append(re.findall(r'href="/pages/(\d).webp"', html))
+        later = re.search(r'rel="next" class="button" href="([^"]+)"', html)
+        path = unescape(later[1]) if later else ""
+
+    assert seen == (
+        [["1", "2"], ["3", "4"], ["5"]] if document else [["2", "1"], ["5", "4"], ["3"]]
+    )

@@ -22,6 +22,7 @@ from services.common.adapters.keyset import (
     paginate,
 )
 from services.common.adapters.mongo import Collection, Document
+from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import ImageFilter
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -74,8 +75,8 @@ def _meets(document: Document, where: Document) -> bool:
     )
 
 
-def read(images: InMemory, key: SortKey, after: Cursor | None = None) -> list[Page]:
-    async def work() -> list[Page]:
+def read(images: InMemory, key: SortKey, after: Cursor | None = None) -> list[Page[ImageDocument]]:
+    async def work() -> list[Page[ImageDocument]]:
         repository = ImageRepository(cast("Collection", images))
         return [
             page
@@ -85,7 +86,7 @@ def read(images: InMemory, key: SortKey, after: Cursor | None = None) -> list[Pa
     return asyncio.run(work())
 
 
-def ids(pages: list[Page]) -> list[str]:
+def ids(pages: list[Page[ImageDocument]]) -> list[str]:
     return [document.id for page in pages for document in page.documents]
 
 

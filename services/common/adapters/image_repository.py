@@ -1,14 +1,13 @@
 """The ``images`` collection: two services write it, the consumer and the review service."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from typing_extensions import override
 
-from services.common.adapters.documents import typed
 from services.common.adapters.image_query import narrowed, to_query
-from services.common.adapters.mongo import Collection, Document, Sort
+from services.common.adapters.mongo import Collection, Document
 from services.common.adapters.repository import Repository
 from services.common.adapters.tombstones import Tombstones
 from services.common.domain.annotation_history import Annotations
@@ -32,21 +31,6 @@ class ImageRepository(Repository[ImageDocument, ImageFilter]):
     def __init__(self, collection: Collection, tombstones: Tombstones | None = None) -> None:
         super().__init__(collection, ImageDocument, to_query)
         self._tombstones = tombstones
-
-    async def find_range(
-        self,
-        where: ImageFilter,
-        between: Document,
-        *,
-        sort: Sort,
-        limit: int,
-        fields: Mapping[str, int] | None,
-    ) -> AsyncIterator[ImageDocument]:
-        """Yield matching documents within a range of the first field of their order."""
-        within, rest = narrowed(to_query(where), sort[0][0], between)
-        found = self._collection.find(rest, sort=sort, limit=limit, fields=fields, within=within)
-        async for each in found:
-            yield typed(ImageDocument, each)
 
     async def count_by(self, field: str, most: int) -> dict[str, int]:
         """Count the images of each value of a source's field, the last ones by name.
@@ -87,6 +71,10 @@ class ImageRepository(Repository[ImageDocument, ImageFilter]):
         if self._tombstones is None:
             return Annotations()
         return await self._tombstones.find(document_id, sha256)
+
+    @override
+    def _narrowed(self, query: Document, between: Document) -> tuple[Document, Document]:
+        return narrowed(query, next(iter(between)), between)
 
     @override
     async def _before_write(

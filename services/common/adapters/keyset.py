@@ -8,13 +8,14 @@ filter yields cursors while it is searched, and no query takes longer than all b
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Document
-from services.common.domain.image import ImageDocument
-from services.common.domain.image_filter import ImageFilter
+from services.common.adapters.repository import Repository
+from services.common.domain.records import StoredRecord
 
+D = TypeVar("D", bound=StoredRecord)
+F = TypeVar("F")
 LIMIT = 200
 """Documents of a page."""
 CLOCK_SKEW = timedelta(minutes=5)
@@ -76,6 +77,11 @@ def by_change(now: datetime) -> SortKey:
     return SortKey("indexed_at", now + CLOCK_SKEW, LONG_AGO, timedelta(minutes=-1))
 
 
+def by_page_number(most: int) -> SortKey:
+    """Sort the pages of a document, up to this number, ascending."""
+    return SortKey("document.number", 1, most, 100)
+
+
 def by_sha256(start: float = 0.0) -> SortKey:
     """Sort images by their SHA-256, which is independent of their contents.
 
@@ -102,26 +108,26 @@ class Cursor:
 
 
 @dataclass(frozen=True)
-class Page:
+class Page(Generic[D]):
     """Documents in order, and the next cursor (None: the end)."""
 
-    documents: list[ImageDocument]
+    documents: list[D]
     next: Cursor | None
 
 
 async def paginate(
-    images: ImageRepository,
-    where: ImageFilter,
+    repository: Repository[D, F],
+    where: F,
     key: SortKey,
     *,
     after: Cursor | None = None,
     limit: int = LIMIT,
     fields: Mapping[str, int] | None = None,
-) -> AsyncIterator[Page]:
+) -> AsyncIterator[Page[D]]:
     """Yield pages of the documents that match ``where``; some are not full, or empty.
 
     Args:
-        images: The collection.
+        repository: Of the collection.
         where: Filter; without a condition on the key's field.
         key: The sort order.
         after: The cursor to continue from.
@@ -135,7 +141,7 @@ async def paginate(
     while True:
         is_tie = after is not None and after.document_id is not None
         condition, end = _range(key, after, extent)
-        found = images.find_range(
+        found = repository.find_range(
             where,
             condition,
             sort=[(key.field, key.direction), ("_id", key.direction)],
@@ -157,7 +163,7 @@ async def paginate(
             return
 
 
-def cursor_behind(document: ImageDocument, key: SortKey) -> Cursor:
+def cursor_behind(document: StoredRecord, key: SortKey) -> Cursor:
     """Return the cursor after a document."""
     value: Any = document
     for name in key.field.split("."):

@@ -63,6 +63,21 @@ class Repository(Generic[D, F]):
         async for found in self._collection.find(query, sort=sort, limit=limit, fields=fields):
             yield typed(self._kind, found)
 
+    async def find_range(
+        self,
+        where: F,
+        between: Document,
+        *,
+        sort: Sort,
+        limit: int,
+        fields: Mapping[str, int] | None,
+    ) -> AsyncIterator[D]:
+        """Yield matching documents within a range, whose first field is that of their order."""
+        within, rest = self._narrowed(self._to_query(where), between)
+        found = self._collection.find(rest, sort=sort, limit=limit, fields=fields, within=within)
+        async for each in found:
+            yield typed(self._kind, each)
+
     async def scan(
         self, where: F | None, *, page: int, fields: Mapping[str, int], prefix: str = ""
     ) -> AsyncIterator[list[D]]:
@@ -129,6 +144,10 @@ class Repository(Generic[D, F]):
             return True
         await self._before_write(before, after, is_inferred=is_inferred)
         return await self._write(before, after, changed)
+
+    def _narrowed(self, query: Document, between: Document) -> tuple[Document, Document]:
+        """Split a range query into an indexed stage and the rest."""
+        return between, query
 
     async def _before_write(self, before: D, after: D, *, is_inferred: bool) -> None:
         """Prepare a change; a hook for subclasses."""

@@ -1,18 +1,24 @@
 """Routes of pages: their list, one with its lines, and its picture."""
 
+from datetime import UTC, datetime
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response
 
+from services.common.adapters.keyset import by_change, by_page_number, paginate
 from services.common.adapters.page_repository import PageFilter
 from services.common.domain.image_filter import PRESENT, ImageFilter
 from services.common.domain.page_document import PageDocument, PageStatus
 from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts
+from services.review.gallery import decode, fill_page
 from services.review.page_views import view_page
 from services.review.routes.pictures import ETag, picture_response
 
-SHOWN_PAGES = 100
+SHOWN_PAGES = 50
+MOST_PAGES = 10_000
+"""Of a document; the segmenter's limit is lower."""
 
 Text = Annotated[str, Query(max_length=1200)]
 router = APIRouter()
@@ -22,16 +28,22 @@ router = APIRouter()
 async def pages_page(
     parts: Of,
     me: Me,
+    *,
     status: PageStatus | None = None,
     batch: Text = "",
     document: Text = "",
+    cursor: Annotated[str, Query(max_length=4000)] = "",
 ) -> Response:
-    """Show pages, newest first."""
+    """Show pages, newest first, those of a document in their order."""
     where = PageFilter(status=status, batch=batch or None, document=document or None)
-    order = (("document.number", 1),) if document else (("indexed_at", -1), ("_id", 1))
-    found = parts.page_documents.find(where, sort=order, limit=SHOWN_PAGES)
-    pages = [(page, await _lines(parts, page)) async for page in found]
-    return parts.pages.page("pages", me, pages=pages, most=SHOWN_PAGES, batch=batch)
+    order = by_page_number(MOST_PAGES) if document else by_change(datetime.now(tz=UTC))
+    after = decode(cursor, order) if cursor else None
+    read = paginate(parts.page_documents, where, order, after=after, limit=SHOWN_PAGES + 1)
+    found = await fill_page(read, order, size=SHOWN_PAGES)
+    pages = [(page, await _lines(parts, page)) for page in found.documents]
+    given = {"status": status, "batch": batch, "document": document, "cursor": found.next}
+    later = urlencode({name: value for name, value in given.items() if value})
+    return parts.pages.page("pages", me, pages=pages, found=found, later=later, batch=batch)
 
 
 @router.get("/page-content")
