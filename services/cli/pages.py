@@ -1,7 +1,7 @@
 """``docreco pages``: list pages and their results, segment them again, measure the segmenter."""
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,7 @@ from services.common.adapters.synthetic_events import (
 from services.common.domain.image import ImageDocument
 from services.common.domain.page import Line
 from services.common.domain.page_document import PageDocument, PageStatus
+from services.common.domain.page_request import PageRequest
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 
 app = typer.Typer(no_args_is_help=True, help="Show pages and their lines, or segment them again.")
@@ -102,13 +103,18 @@ def segment(
     document: Annotated[
         str | None, typer.Option(help="Only the pages of the PDF or TIFF with this key.")
     ] = None,
+    turn: Annotated[
+        Literal["0", "90", "180", "270"] | None,
+        typer.Option(help="Turn them first, by degrees clockwise from the stored page."),
+    ] = None,
     output: Output,
 ) -> None:
     """Segment pages again by the version of the segmenter that runs now.
 
-    Lines that are found again stay, and annotated ones in any case.
+    Lines that are found again stay, and annotated ones and those that people cut in any case.
     """
     where = PageFilter(status=status, batch=batch, document=document)
+    request = PageRequest.model_validate({"turn": turn and int(turn)})
 
     async def work() -> ExitStatus:
         s3 = S3Settings()
@@ -122,7 +128,7 @@ def segment(
                 found = [page async for page in pages.find(where)]
             else:
                 found = [await pages.load(_id_of(key))]
-            queued = sum([await _queue(page, bucket, publisher) for page in found])
+            queued = sum([await _queue(page, bucket, publisher, request) for page in found])
         output.print({"queued": queued}, f"{queued} pages queued")
         return ExitStatus.OK if queued else ExitStatus.REFUSED
 
@@ -194,7 +200,9 @@ def _id_of(key: str) -> str:
     return f"{bucket}/{key.removeprefix(f'{bucket}/')}"
 
 
-async def _queue(page: PageDocument, store: ObjectStore, publisher: Publisher) -> bool:
+async def _queue(
+    page: PageDocument, store: ObjectStore, publisher: Publisher, request: PageRequest
+) -> bool:
     """Queue a page that the segmenter cuts; return False for any other."""
     if not page.exists or page.ground_truth is not None or page.rendered is not None:
         return False
@@ -203,7 +211,7 @@ async def _queue(page: PageDocument, store: ObjectStore, publisher: Publisher) -
     sequencer = page.sequencer or sequencer_at(info.stored_at)
     body = stored_notification(store.bucket, info, sequencer=sequencer)
     headers = {ORIGIN_HEADER: "segment"}
-    await publisher.publish(body, queue=PAGE_QUEUES.work, headers=headers)
+    await publisher.publish(request.within(body), queue=PAGE_QUEUES.work, headers=headers)
     return True
 
 
@@ -226,7 +234,7 @@ def _origin(page: PageDocument) -> str:
 
 def _summary(page: PageDocument) -> dict[str, Any]:
     shown = {"key", "status", "width", "height", "group", "document", "rendered", "error", "runs"}
-    shown |= {"ground_truth"}
+    shown |= {"ground_truth", "turn"}
     kept = page.model_dump(include=shown | {"sources", "sha256", "indexed_at"}, exclude_unset=True)
     return {"page": page.id, **kept, "lines_found": len(page.current)}
 
@@ -242,7 +250,8 @@ def _line(line: Line, image: ImageDocument | None) -> dict[str, Any]:
 
 def _row(line: Line, image: ImageDocument | None) -> list[Any]:
     known = image or ImageDocument.absent("")
-    state = (*line.marks, *(() if line.state == "current" else (line.state,)))
+    drawn = (f"cut by {line.by}",) if line.by else ()
+    state = (*line.marks, *drawn, *(() if line.state == "current" else (line.state,)))
     return [
         cell(" ".join((str(line.order + 1), *state))),
         cell(known.prediction and known.prediction.score, form=".2f"),

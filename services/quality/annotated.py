@@ -58,7 +58,7 @@ def how_of(document: ImageDocument) -> str:
 def reference_text(document: ImageDocument, *, only_corrected: bool = False) -> str | None:
     """Return the reference text of an image, normalised, never empty.
 
-    None without annotation, with ``unreadable`` or ``not_a_line``, or without prediction; with
+    None without annotation, with another quality than ``ok``, or without prediction; with
     ``only_corrected`` also if it may be an accepted prediction.
     """
     label = label_of(document, only_annotated=True, min_agreement=1, only_corrected=only_corrected)

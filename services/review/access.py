@@ -13,7 +13,12 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.page_repository import PageRepository
-from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES, Queues
+from services.common.adapters.rabbitmq.retry_policy import (
+    FETCH_QUEUES,
+    OCR_QUEUES,
+    PAGE_QUEUES,
+    Queues,
+)
 from services.common.runtime.problems import ProblemError
 from services.common.runtime.settings import AmqpSettings
 from services.review.overview import Overview
@@ -53,6 +58,7 @@ class Parts:
     ended: EndedSessions
     ocr_queues: Queues = OCR_QUEUES
     fetch_queues: Queues = FETCH_QUEUES
+    page_queues: Queues = PAGE_QUEUES
 
 
 class LoginRequiredError(Exception):

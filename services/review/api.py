@@ -26,6 +26,7 @@ from services.review.routes import (
     login,
     models,
     overview,
+    page_requests,
     pages,
     quality,
     queue,
@@ -75,7 +76,18 @@ def build_app(
     )
     install_metrics(app)
     app.include_router(health_router(ready=ready, alive=alive))
-    for module in (login, overview, queue, images, pages, batches, quality, models, alerts):
+    for module in (
+        login,
+        overview,
+        queue,
+        images,
+        page_requests,
+        pages,
+        batches,
+        quality,
+        models,
+        alerts,
+    ):
         app.include_router(module.router)
     if webhooks is not None:
         app.include_router(webhooks)

@@ -94,7 +94,7 @@ class Filters(Form):
     status: Literal["", "predicted", "rejected", "removed"] = ""
     low: Score = None
     high: Score = None
-    annotated: Literal["", "yes", "no", "ok", "unreadable", "not_a_line"] = ""
+    annotated: Literal["", "yes", "no", "ok", "unreadable", "not_a_line", "cut_wrong"] = ""
     q: Text = ""
     model: Text = ""
     """As it is shown."""

@@ -11,7 +11,12 @@ from services.common.adapters.mongo import Database, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.adapters.page_repository import PageRepository
 from services.common.adapters.prometheus import Prometheus, open_prometheus
-from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES, Queues
+from services.common.adapters.rabbitmq.retry_policy import (
+    FETCH_QUEUES,
+    OCR_QUEUES,
+    PAGE_QUEUES,
+    Queues,
+)
 from services.common.runtime.health import running
 from services.common.runtime.logs import configure_logging
 from services.common.runtime.server import http_server, serve_until, stop_on_signals
@@ -48,6 +53,7 @@ class Configuration:
     ocr_queues: Queues = OCR_QUEUES
     label_studio: LabelStudioSettings = field(default_factory=LabelStudioSettings)
     fetch_queues: Queues = FETCH_QUEUES
+    page_queues: Queues = PAGE_QUEUES
 
 
 async def run(config: Configuration, stop: asyncio.Event) -> None:
@@ -130,6 +136,7 @@ def _parts(
         ended=EndedSessions(index.review_leases),
         ocr_queues=config.ocr_queues,
         fetch_queues=config.fetch_queues,
+        page_queues=config.page_queues,
     )
 
 

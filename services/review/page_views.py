@@ -9,6 +9,7 @@ from services.common.adapters.page_repository import PageRepository
 from services.common.domain.image import ImageDocument
 from services.common.domain.page import Line
 from services.common.domain.page_document import PageDocument
+from services.common.domain.page_request import turned_points, turned_size
 
 NEIGHBOURS = 2
 """Lines shown before and after one."""
@@ -53,13 +54,15 @@ class LineView:
         return image.prediction.text if image.prediction else None
 
     def around(self, page: PageDocument) -> Box:
-        """Return the strip of the page in which the line is read, as wide as the page."""
-        ys = self._outline[1::2]
+        """Return the strip of the turned page in which the line is read, as wide as the page."""
+        stored = (page.width or 0, page.height or 0)
+        ys = turned_points(self._outline, page.turn, *stored)[1::2]
         x1, y1, _, _, _, _, x4, y4 = self.line.quad
         height = max(abs(x4 - x1), abs(y4 - y1), 1)
+        page_width, page_height = turned_size(page.turn, *stored)
         top = max(0, min(ys) - round(AROUND * height))
-        bottom = min(page.height or 0, max(ys) + round(AROUND * height))
-        return 0, top, page.width or 0, max(1, bottom - top)
+        bottom = min(page_height, max(ys) + round(AROUND * height))
+        return 0, top, page_width, max(1, bottom - top)
 
     @property
     def _outline(self) -> Sequence[int]:
@@ -80,8 +83,19 @@ class PageView:
 
     @property
     def box(self) -> Box:
-        """All of it."""
-        return 0, 0, self.page.width or 0, self.page.height or 0
+        """All of it, turned."""
+        return 0, 0, *turned_size(self.page.turn, self.page.width or 0, self.page.height or 0)
+
+    @property
+    def is_sideways(self) -> bool:
+        """Whether most of its lines stand."""
+        standing = sum("tall" in each.line.marks for each in self.lines)
+        return 2 * standing > len(self.lines)
+
+    @property
+    def is_cuttable(self) -> bool:
+        """Whether people may draw its lines: others are cut by their transcription."""
+        return self.is_shown and self.page.ground_truth is None
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,13 @@ class Strip:
     def box(self) -> Box:
         """The part of the page that is shown."""
         return self.now.around(self.view.page)
+
+
+def turning(page: PageDocument) -> str:
+    """Return the SVG transformation of the stored page to the turned one."""
+    width, height = page.width, page.height
+    of_turn = {90: f"0 1 -1 0 {height} 0", 180: f"-1 0 0 -1 {width} {height}"}
+    return f"matrix({of_turn.get(page.turn, f'0 -1 1 0 0 {width}')})" if page.turn else ""
 
 
 async def view_page(page: PageDocument, images: ImageRepository, bucket: str) -> PageView:

@@ -13,6 +13,7 @@ from services.common.domain.annotations import as_typed
 from services.common.domain.texts import Text
 from services.review.chart import dots
 from services.review.languages import DEFAULT, NAMES, Language, language_of, load_languages
+from services.review.page_views import turning
 from services.review.sessions import Session, Sessions
 
 
@@ -83,6 +84,7 @@ def _environment(language: Language) -> Environment:
         "share": language.share,
         "time": language.time,
         "translated": language.translate,
+        "turning": turning,
         "typed": as_typed,
     }
     environment.tests["web"] = is_web_address

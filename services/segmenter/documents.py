@@ -18,6 +18,7 @@ from services.segmenter.provenance import group_of, part_of
 
 Code = Literal[
     "segmented",
+    "cut",
     "transcribed",
     "rendered",
     "rejected",
@@ -81,12 +82,12 @@ Result = Segmentation | Transcribed | Rendered | Rejection
 
 
 def is_up_to_date(page: PageDocument, event: ObjectEvent, version: str) -> bool:
-    """Return whether these bytes were segmented by this version already."""
+    """Return whether these bytes were segmented by this version already, turned as they are now."""
     if page.etag != event.etag or page.status in {None, "removed"}:
         return False
     if page.rendered is not None or page.ground_truth is not None:
         return True
-    return bool(page.runs and page.runs[-1].version == version)
+    return bool(page.runs and page.runs[-1].matches(version=version, turn=page.turn))
 
 
 def stored(
@@ -117,7 +118,11 @@ def stored(
         return Decision("duplicate", after)
     size, result = read
     after = after.having(
-        etag=size.etag, size=size.size, content_type=size.content_type, sha256=size.sha256
+        etag=size.etag,
+        size=size.size,
+        content_type=size.content_type,
+        sha256=size.sha256,
+        turn=page.turn if page.sha256 == size.sha256 else 0,
     )
     match result:
         case Segmentation():
@@ -143,11 +148,14 @@ def removed(page: PageDocument, event: ObjectEvent, now: datetime) -> Decision:
 
 def with_spared(page: PageDocument, sha256: str, lines: Sequence[Line]) -> Decision:
     """Keep lines as superseded that were annotated while their page was segmented again."""
-    known = {line.id for line in page.lines}
+    known, keys = {line.id for line in page.lines}, {line.id: line.key for line in lines}
+    before = (
+        line if line.key else line.having(key=keys.get(line.id)) for line in page.lines
+    )  # the picture of one that a person replaced is there after all
     added = [line.having(state="superseded") for line in lines if line.id not in known]
     if page.sha256 != sha256 or page.status == "removed":
         return Decision("stale", page)
-    return Decision("segmented", page.having(lines=(*page.lines, *added)))
+    return Decision("segmented", page.having(lines=(*before, *added)))
 
 
 def _segmented(page: PageDocument, result: Segmentation, now: datetime) -> PageDocument:

@@ -1,7 +1,11 @@
-"""Merge the lines of a page with those of an earlier run: new, kept and gone."""
+"""Merge the lines of a page with those of an earlier run: new, kept and gone.
+
+What a person drew or replaced stays so, whatever a run finds
+(docs/decisions/0044-people-cut-lines-again.md).
+"""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import cv2
@@ -9,13 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from services.common.domain.page import Line, Mark, Quad, Run, line_id, line_key
+from services.common.domain.page import Line, Mark, Quad, Run, Turn, line_id, line_key
+from services.common.domain.page_request import turned_quad
 from services.segmenter.detection import Found
+from services.segmenter.reading_order import reading_order
 
 SAME = 0.5
 """Minimum intersection over union of the same line."""
 RELATED = 0.3
 """Minimum overlap, as a share of the smaller quad, for one line to replace another."""
+COVERED = 0.8
+"""Share of a line within a drawn one from which on both are the same text."""
+REPLACED = 0.7
+"""Minimum intersection over union with a line that a person replaced: half of it is another one."""
+ALIKE = 0.5
+"""Minimum cosine between the directions of the same line: upside down it is another image."""
 SMALL = 0.4
 """Minimum height of a line, as a share of the page's median."""
 
@@ -28,6 +40,11 @@ class Place:
     """Of the page."""
     width: int
     height: int
+    turn: Turn = 0
+
+    def turned(self, quad: Quad) -> Quad:
+        """Return where a quad is on the page as it is read."""
+        return turned_quad(quad, self.turn, self.width, self.height)
 
 
 @dataclass(frozen=True)
@@ -50,10 +67,7 @@ def merge(
     run: str,
     judged: Collection[str],
 ) -> Merged:
-    """Decide about each line of a segmented page.
-
-    A line that is found again keeps its image, so its annotation stays valid. Other lines are
-    superseded if annotated, and otherwise deleted.
+    """Decide about each line of a segmented page, besides those that people drew or replaced.
 
     Args:
         before: Lines of the same bytes.
@@ -62,7 +76,38 @@ def merge(
         run: ``id`` of the run.
         judged: ``id`` of annotated lines.
     """
-    marks = _marks(found)
+    drawn = drawn_lines(before)
+    if not drawn:
+        return _merge(before, found, place, run=run, judged=judged)
+    replaced = [line for line in before if {each.id for each in drawn} & set(line.superseded_by)]
+    left = [
+        each
+        for each in found
+        if not any(is_same_text(each.quad, line.quad) for line in drawn)
+        and not any(is_same_place(each.quad, line.quad, REPLACED) for line in replaced)
+    ]
+    others = [line for line in before if line not in drawn and line not in replaced]
+    merged = _merge(others, left, place, run=run, judged=judged)
+    lines = in_order([*merged.lines, *drawn, *replaced], place)
+    names = {line.id for line in merged.new}
+    new = tuple(line for line in lines if line.id in names)
+    return replace(merged, lines=lines, new=new, kept=merged.kept + len(drawn))
+
+
+def _merge(
+    before: Sequence[Line],
+    found: Sequence[Found],
+    place: Place,
+    *,
+    run: str,
+    judged: Collection[str],
+) -> Merged:
+    """Decide about each line that only runs have found.
+
+    A line that is found again keeps its image, so its annotation stays valid. Other lines are
+    superseded if annotated, and otherwise deleted.
+    """
+    marks = _marks([place.turned(each.quad) for each in found])
     again = _same(before, found)
     lines, new = [], []
     for order, each in enumerate(found):
@@ -96,13 +141,40 @@ def merge(
     return Merged(tuple(lines), tuple(new), gone, len(kept))
 
 
-def to_run(name: str, detector: str, version: str, merged: Merged, ms: float) -> Run:
+def in_order(lines: Sequence[Line], place: Place) -> tuple[Line, ...]:
+    """Put the current lines into reading order, and the others behind them."""
+    current = [line for line in lines if line.state == "current"]
+    order = reading_order([place.turned(line.quad) for line in current])
+    others = [line for line in lines if line.state != "current"]
+    return (*(current[at].having(order=number) for number, at in enumerate(order)), *others)
+
+
+def is_same_text(found: Quad, drawn: Quad) -> bool:
+    """Return whether a line is of the text that a person drew a box around."""
+    is_within = _common(found, drawn) >= COVERED * _area(found)
+    return (is_within and _are_alike(found, drawn)) or is_same_place(found, drawn)
+
+
+def is_same_place(one: Quad, other: Quad, least: float = SAME) -> bool:
+    """Return whether two lines are in the same place, and read in the same direction."""
+    return _are_alike(one, other) and _iou(one, other) >= least
+
+
+def drawn_lines(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines that people drew."""
+    return [line for line in lines if line.by and line.state == "current"]
+
+
+def to_run(
+    name: str, detector: str, version: str, merged: Merged, ms: float, *, turn: Turn = 0
+) -> Run:
     """Describe a run by its results; its time is set when it is stored."""
     current = sum(line.state == "current" for line in merged.lines)
     return Run(
         id=name,
         detector=detector,
         version=version,
+        turn=turn,
         found=current,
         kept=merged.kept,
         new=len(merged.new),
@@ -111,16 +183,16 @@ def to_run(name: str, detector: str, version: str, merged: Merged, ms: float) ->
     )
 
 
-def _marks(found: Sequence[Found]) -> list[tuple[Mark, ...]]:
+def _marks(quads: Sequence[Quad]) -> list[tuple[Mark, ...]]:
     """Mark suspicious lines, which are kept and reported."""
-    sizes = [_size(each.quad) for each in found]
+    sizes = [_size(quad) for quad in quads]
     usual = median(height for _, height in sizes) if sizes else 0.0
     return [
         (
             *(("small",) if width < usual or height < SMALL * usual else ()),
-            *(("tall",) if _stands(each.quad) else ()),
+            *(("tall",) if _stands(quad) else ()),
         )
-        for each, (width, height) in zip(found, sizes, strict=True)
+        for quad, (width, height) in zip(quads, sizes, strict=True)
     ]
 
 
@@ -130,13 +202,21 @@ def _same(before: Sequence[Line], found: Sequence[Found]) -> dict[int, Line]:
         return {}
     overlaps = np.zeros((len(found), len(before)))
     for row, column in np.argwhere(_near([each.quad for each in found], [x.quad for x in before])):
-        overlaps[row, column] = _iou(found[row].quad, before[column].quad)
+        one, other = found[row].quad, before[column].quad
+        overlaps[row, column] = _iou(one, other) if _are_alike(one, other) else 0.0
     rows, columns = linear_sum_assignment(-overlaps)
     return {
         int(row): before[column]
         for row, column in zip(rows, columns, strict=True)
         if overlaps[row, column] >= SAME
     }
+
+
+def _are_alike(one: Quad, other: Quad) -> bool:
+    """Return whether two lines read in about the same direction."""
+    first, second = (np.subtract(quad[2:4], quad[:2]) for quad in (one, other))
+    lengths = float(np.hypot(*first) * np.hypot(*second))
+    return float(first @ second) > ALIKE * lengths
 
 
 def _near(ones: Sequence[Quad], others: Sequence[Quad]) -> NDArray[np.bool_]:

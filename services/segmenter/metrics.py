@@ -39,7 +39,7 @@ LINES = counter_at_zero(
     "segmenter_lines_total",
     "Lines of segmented pages, by outcome.",
     ["state"],
-    [("new",), ("kept",), ("gone",), ("superseded",)],
+    [("new",), ("kept",), ("gone",), ("superseded",), ("drawn",)],
 )
 
 
@@ -58,7 +58,8 @@ def observe(merged: Merged, seconds: Mapping[str, float]) -> None:
     current = [line for line in merged.lines if line.state == "current"]
     LINES_PER_PAGE.observe(len(current))
     for line in current:
-        DETECTION_SCORE.observe(line.score or 0.0)
+        if line.score is not None:
+            DETECTION_SCORE.observe(line.score)
     for step, took in seconds.items():
         PAGE_DURATION_SECONDS.labels(step=step).observe(took)
     LINES.labels(state="new").inc(len(merged.new))

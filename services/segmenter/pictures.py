@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 from PIL import Image
 
 from services.common.domain.errors import PermanentError
 from services.common.domain.line_images import cut_line, to_webp
-from services.common.domain.page import Line, Points, Quad
+from services.common.domain.page import Line, Points, Quad, Turn
+from services.common.domain.page_request import turned_quad, turned_size
 from services.segmenter.decoding import DecodingLimits, decode_page
 from services.segmenter.detection import Detector, Found, Pixels
 from services.segmenter.reading_order import reading_order
@@ -32,20 +34,36 @@ class Picture:
 
     pixels: Pixels
     found: tuple[Found, ...]
+    turn: Turn = 0
+    """By which the lines were found."""
     seconds: dict[str, float] = field(default_factory=dict)
     """By step."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height, upright."""
+        """Width and height, as the page is stored."""
         height, width = self.pixels.shape[:2]
         return width, height
 
 
 def find_lines(
-    content: bytes, detector: Detector, *, limits: DecodingLimits, max_lines: int
+    content: bytes,
+    detector: Detector,
+    *,
+    limits: DecodingLimits,
+    max_lines: int,
+    turn: Turn = 0,
+    may_be_blank: bool = False,
 ) -> Picture:
     """Decode a page and find its lines.
+
+    Args:
+        content: The file.
+        detector: Finds lines on an upright page.
+        limits: Of decoding.
+        max_lines: Limit of lines.
+        turn: Of the page; the lines' places are on the page as it is stored.
+        may_be_blank: Whether a page without lines is one.
 
     Raises:
         RefusedPageError, PageCostsTooMuchError: It can't be decoded.
@@ -54,14 +72,24 @@ def find_lines(
     started = time.monotonic()
     pixels = decode_page(content, limits)
     decoded = time.monotonic()
-    found = detector.find(pixels)
-    if not found:
+    found = detector.find(np.ascontiguousarray(np.rot90(pixels, -turn // 90)))
+    if not found and not may_be_blank:
         raise NoLinesError("no line of text was found on the page")
     if len(found) > max_lines:
         raise TooManyLinesError(f"{len(found)} lines, the limit is {max_lines}")
-    ordered = tuple(found[at] for at in reading_order([line.quad for line in found]))
+    height, width = pixels.shape[:2]
+    ordered = tuple(
+        replace(found[at], quad=_as_stored(found[at].quad, turn, width, height))
+        for at in reading_order([line.quad for line in found])
+    )
     seconds = {"decode": decoded - started, "detect": time.monotonic() - decoded}
-    return Picture(pixels, ordered, seconds)
+    return Picture(pixels, ordered, turn, seconds)
+
+
+def _as_stored(quad: Quad, turn: Turn, width: int, height: int) -> Quad:
+    """Return where a quad of a turned page is on the page as it is stored, of this size."""
+    back: dict[Turn, Turn] = {90: 270, 270: 90}
+    return turned_quad(quad, back.get(turn, turn), *turned_size(turn, width, height))
 
 
 def cut_lines(picture: Picture, lines: Iterable[Line]) -> list[bytes]:

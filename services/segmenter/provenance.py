@@ -11,6 +11,8 @@ from services.common.domain.page import RENDERED, Line, PageOfLine, PagePart
 from services.common.domain.provenance import Provenance, to_metadata
 
 DOCUMENT_KEY, DOCUMENT_PAGES = "document-key", "document-pages"
+MAX_NAME_BYTES = 200
+"""Limit of a person's name, percent-encoded; a longer one is in the page's document alone."""
 MAX_KEY_BYTES = 1000
 """Limit of a page's key, percent-encoded, as it is in the metadata of every line."""
 _RENDERED_KEY = re.compile(rf"{RENDERED}([0-9a-f]{{64}})/(\d{{4,5}})\.webp")
@@ -88,6 +90,8 @@ def line_metadata(
         order=line.order,
         run=line.run,
         score=line.score,
+        by=line.by if len(quote(line.by or "")) <= MAX_NAME_BYTES else None,
+        replaces=line.replaces or None,
         width=width,
         height=height,
     )

@@ -27,8 +27,9 @@ from services.common.domain.errors import (
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.domain.image import FORGOTTEN
 from services.common.domain.objects import ObjectTooLargeError, StoredObject
-from services.common.domain.page import RENDERED, GroundTruth, transcript_from_metadata
+from services.common.domain.page import RENDERED, GroundTruth, Turn, transcript_from_metadata
 from services.common.domain.page_document import PageDocument
+from services.common.domain.page_request import PageRequest, parse_request
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Rejection
 from services.segmenter import documents
@@ -43,8 +44,9 @@ from services.segmenter.documents import (
     Transcribed,
     is_up_to_date,
 )
+from services.segmenter.drawing import Drawing
 from services.segmenter.line_store import LineStore
-from services.segmenter.merging import Place, merge, to_run
+from services.segmenter.merging import Place, drawn_lines, merge, to_run
 from services.segmenter.metrics import PAGE_AGE_SECONDS, observe
 from services.segmenter.pictures import Picture, find_lines
 from services.segmenter.provenance import check_key, rendered_key, rendered_metadata
@@ -91,17 +93,20 @@ class Worker:
         self._detector = detector
         self._waiting = waiting
         self._settings = settings
+        self._drawing = Drawing(store, lines, pages, settings)
 
     async def handle(self, delivery: Delivery) -> Code:
         """Process every record of a notification; return the code of the last.
 
         Raises:
             InvalidEventError, ForeignEventError: The message is not a notification of the bucket.
+            RefusedPageError, PageCostsTooMuchError: A page can't be decoded to cut it again.
             PostponedError: Too many images wait already.
             TransientError: It may succeed later.
             UnavailableError: A server does not answer.
         """
         code: Code = "ignored"
+        request = parse_request(delivery.body) or PageRequest()
         for event in parse_notification(delivery.body):
             if event.bucket != self._store.bucket:
                 raise ForeignEventError(
@@ -109,7 +114,7 @@ class Worker:
                 )
             match event.kind:
                 case EventKind.CREATED:
-                    code = await self._created(event, is_last_attempt=delivery.is_last_attempt)
+                    code = await self._created(event, request, delivery)
                     if code == "segmented" and ORIGIN_HEADER not in delivery.headers:
                         age = datetime.now(tz=UTC) - event.occurred_at
                         PAGE_AGE_SECONDS.observe(max(0.0, age.total_seconds()))
@@ -120,10 +125,16 @@ class Worker:
             log.info("handled", event_name=event.name, id=event.document_id, code=code)
         return code
 
-    async def _created(self, event: ObjectEvent, *, is_last_attempt: bool) -> Code:
+    async def _created(self, event: ObjectEvent, request: PageRequest, delivery: Delivery) -> Code:
         if event.key.endswith("/") and not event.size:
             return "folder"  # an empty folder of the console
-        provenance = await self._items.provenance_of(event, is_last_attempt=is_last_attempt)
+        provenance = await self._items.provenance_of(
+            event, is_last_attempt=delivery.is_last_attempt
+        )
+        if request.cut is not None:
+            return await self._drawing.cut(event, provenance, request.cut)
+        if request.turn is not None:
+            await self._turn(event, request.turn)
         page = await self._pages.load(event.document_id)
         is_known = is_up_to_date(page, event, self._detector.version)
         if event.is_older_than(page.sequencer) or is_known:
@@ -138,9 +149,20 @@ class Worker:
             too_large = PageBytes(error.info.etag, error.info.size, error.info.content_type, None)
             rejection = Rejection(code=error.code, detail=str(error))
             return await self._save(event, provenance, (too_large, rejection))
-        return await self._read(event, provenance, stored)
+        return await self._read(event, provenance, stored, page)
 
-    async def _read(self, event: ObjectEvent, provenance: Provenance, stored: StoredObject) -> Code:
+    async def _turn(self, event: ObjectEvent, turn: Turn) -> None:
+        """Record how a page is turned, if its bytes are those of the request."""
+
+        def decide(page: PageDocument) -> tuple[None, PageDocument]:
+            is_meant = page.etag == event.etag and page.turn != turn
+            return None, page.having(turn=turn) if is_meant else page
+
+        await self._pages.change(event.document_id, decide)
+
+    async def _read(
+        self, event: ObjectEvent, provenance: Provenance, stored: StoredObject, page: PageDocument
+    ) -> Code:
         """Segment a page, or render a document; refused ones are rejected with a code."""
         info = stored.info
         sha256 = (await asyncio.to_thread(hashlib.sha256, stored.content)).hexdigest()
@@ -148,6 +170,7 @@ class Worker:
             await self._store.erase(event.key, etag=info.etag)
             return FORGOTTEN
         read = PageBytes(info.etag, info.size, info.content_type, sha256)
+        turn: Turn = page.turn if page.sha256 == sha256 else 0
         try:
             check_key(event.document_id)
             if is_document(stored.content) and (
@@ -162,6 +185,8 @@ class Worker:
                 self._detector,
                 limits=self._settings.decoding,
                 max_lines=self._settings.max_lines,
+                turn=turn,
+                may_be_blank=bool(drawn_lines(page.lines)),
             )
         except PermanentError as error:
             rejection = Rejection(code=error.code, detail=str(error))
@@ -191,13 +216,14 @@ class Worker:
         self, event: ObjectEvent, provenance: Provenance, read: PageBytes, picture: Picture
     ) -> Code:
         """Write the lines that are not stored yet, then the document of their page."""
-        version, sha256 = self._detector.version, str(read.sha256)
-        run = hashlib.sha256(f"{sha256} {version}".encode()).hexdigest()[:16]
+        version, sha256, turn = self._detector.version, str(read.sha256), picture.turn
+        made_of = f"{sha256} {version}" + (f" {turn}" if turn else "")
+        run = hashlib.sha256(made_of.encode()).hexdigest()[:16]
         while True:
             page = await self._pages.load(event.document_id)
             before = page.lines if page.sha256 == sha256 else ()
             judged = await self._lines.judged(before)
-            place = Place(sha256, *picture.size)
+            place = Place(sha256, *picture.size, turn)
             merged = await asyncio.to_thread(
                 merge, before, picture.found, place, run=run, judged=judged
             )
@@ -205,7 +231,7 @@ class Worker:
             await self._lines.write(merged.new, picture, event, provenance)
             seconds = {**picture.seconds, "cut": time.monotonic() - started}
             ms = 1000 * sum(seconds.values())
-            made = to_run(run, self._detector.name, version, merged, ms)
+            made = to_run(run, self._detector.name, version, merged, ms, turn=turn)
             result = Segmentation(*picture.size, merged, made)
             now = datetime.now(tz=UTC)
             code, after = documents.stored(page, event, provenance, (read, result), now)
@@ -213,7 +239,7 @@ class Worker:
                 break
         if code == "segmented":
             there = await self._lines.keys(sha256)  # another page's removal may have deleted some
-            missing = [line for line in after.lines if line.key not in there]
+            missing = [line for line in after.lines if line.key and line.key not in there]
             await self._lines.write(missing, picture, event, provenance)
             if spared := await self._lines.delete(merged.gone):
                 await self._pages.change(

@@ -24,7 +24,7 @@ FIELDS = {
 VALUES = {
     (IMAGES, "status"): {"predicted", "rejected", "removed"},
     (IMAGES, "annotation", "how"): {"given", "accepted", "corrected", "transcribed", None},
-    (IMAGES, "annotation", "quality"): {"ok", "unreadable", "not_a_line"},
+    (IMAGES, "annotation", "quality"): {"ok", "unreadable", "not_a_line", "cut_wrong"},
     (BATCHES, "requeue"): {"transient", "all", None},
     (FETCHES, "outcome"): {"queued", "stored", "unchanged", "failed", "cancelled"},
 }

@@ -73,7 +73,7 @@ async def test_prediction_that_is_saved_as_shown_is_only_accepted(site: Site) ->
     assert [each["how"] for each in hows] == ["accepted", "corrected", "transcribed"]
 
 
-@pytest.mark.parametrize("quality", ["unreadable", "not_a_line"])
+@pytest.mark.parametrize("quality", ["unreadable", "not_a_line", "cut_wrong"])
 async def test_image_without_a_text_keeps_none(site: Site, quality: str) -> None:
     await site.add(known("misread", 0.1))
     async with site.person() as ada:

@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 from typing_extensions import override
 
 from services.common.adapters.collections import PAGES
@@ -32,11 +32,13 @@ from services.common.domain.page import (
     GroundTruth,
     PageOfLine,
     Quad,
+    Turn,
     given_key,
     line_key,
     transcript_to_metadata,
 )
 from services.common.domain.page_document import PageDocument
+from services.common.domain.page_request import Cut, PageRequest, drawn_quad
 from services.common.domain.provenance import Provenance, from_metadata, to_metadata
 from services.common.runtime.settings import S3Settings
 from services.erasure.pages import find_pages
@@ -44,7 +46,7 @@ from services.segmenter.detection import Found, Pixels
 from services.segmenter.line_store import LineStore
 from services.segmenter.settings import SegmenterSettings
 from services.segmenter.worker import Worker
-from tests.support.pages import page_file
+from tests.support.pages import draw_page, page_file
 
 pytestmark = pytest.mark.integration
 
@@ -122,6 +124,10 @@ class Stage:
         if content is not None:
             await self.put(key, content, provenance)
         return await self.worker().handle(await self.created(key))
+
+    async def ask(self, request: PageRequest, key: str = "a.png") -> str:
+        """Have a person's request handled; return the code."""
+        return await self.worker().handle(Delivery(request.within((await self.created(key)).body)))
 
     async def page(self, key: str = "a.png") -> PageDocument:
         return await self.pages.load(f"{self.pages_store.bucket}/{key}")
@@ -323,6 +329,78 @@ async def test_newer_detector_replaces_what_nobody_has_judged(stage: Stage) -> N
     page = await stage.page()
     assert [line.quad for line in page.lines] == [TOP, LAST]
     assert await stage.lines() == {line.key for line in page.lines}
+
+
+async def test_drawn_line_replaces_the_one_it_is_of(stage: Stage) -> None:
+    await stage.segment(content=page_file())
+    top, below = (await stage.page()).current
+    quad = drawn_quad([90, 110, 720, 110, 720, 180, 90, 180], 1500, 800)
+    cut = Cut(quad=quad, line=top.id, by="Ada é", at=datetime.now(tz=UTC))
+
+    assert await stage.ask(PageRequest(cut=cut)) == "cut"
+
+    (new, _) = (page := await stage.page()).current
+    assert (new.by, new.quad, new.replaces) == ("Ada é", quad, (top.id,))
+    assert [(line.id, line.key, line.superseded_by) for line in page.lines[2:]] == [
+        (top.id, None, (new.id,))
+    ]
+    assert await stage.lines() == {new.key, below.key}
+    stored = await stage.store.read(new.key or "", max_bytes=10**6)
+    said = from_metadata(dict(stored.info.metadata)).page
+    assert said is not None
+    assert (said.by, said.replaces, said.quad) == ("Ada é", (top.id,), quad)
+    with Image.open(BytesIO(stored.content)) as image:
+        assert image.size == (630, 70)
+    # Again, by another person of the same line, and a run of another version
+    assert await stage.ask(PageRequest(cut=cut)) == "cut"
+    others = cut.model_copy(update={"by": "bob", "quad": BELOW})
+    assert await stage.ask(PageRequest(cut=others)) == "stale"
+    assert (await stage.page()).lines == page.lines
+    stage.detector = ScriptedDetector(version="2")
+    assert await stage.segment() == "segmented"
+    assert set((await stage.page()).lines) == set(page.lines)
+    assert await stage.lines() == {new.key, below.key}
+
+
+async def test_drawn_line_spares_one_that_is_annotated_meanwhile(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.segment(content=page_file())
+    top, _ = (await stage.page()).current
+    cut = Cut(quad=LAST, line=top.id, by="ada", at=datetime.now(tz=UTC))
+    save = PageRepository.save
+
+    async def annotate_first(self: PageRepository, *args: Any, **options: Any) -> bool:
+        monkeypatch.undo()
+        await stage.annotate(top.key)
+        return await save(self, *args, **options)
+
+    monkeypatch.setattr(PageRepository, "save", annotate_first)
+    await stage.ask(PageRequest(cut=cut))
+
+    superseded = [line for line in (await stage.page()).lines if line.state == "superseded"]
+    assert [(line.id, line.key) for line in superseded] == [(top.id, top.key)]
+    assert top.key in await stage.lines()
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+async def test_turned_page_is_cut_as_it_is_read(stage: Stage, turn: Turn) -> None:
+    upright, lying = draw_page(), BytesIO()
+    upright.rotate(turn, expand=True).save(lying, "PNG")
+    await stage.segment(content=lying.getvalue())
+
+    assert await stage.ask(PageRequest(turn=turn)) == "segmented"
+    assert await stage.ask(PageRequest(turn=turn)) == "duplicate"
+
+    page = await stage.page()
+    assert (page.turn, page.runs[-1].turn, page.width) == (turn, turn, 1500 if turn == 180 else 800)
+    assert [line.marks for line in page.lines] == [(), ()]
+    stored = await stage.store.read(page.current[0].key or "", max_bytes=10**6)
+    with Image.open(BytesIO(stored.content)) as line:
+        expected = upright.crop((*TOP[:2], *TOP[4:6]))
+        assert ImageChops.difference(line.convert("RGB"), expected).getbbox() is None
+    await stage.segment(content=page_file(()))
+    assert (await stage.page()).turn == 0
 
 
 async def test_removed_page_takes_its_lines_along(stage: Stage) -> None:

@@ -194,6 +194,7 @@ async def open_review(
     config = Configuration(
         *(settings, s3, amqp, mongo, queues, label_studio or LabelStudioSettings()),
         fetch_queues=queues,
+        page_queues=queues,
     )
     stop = asyncio.Event()
     service = asyncio.create_task(run(config, stop))

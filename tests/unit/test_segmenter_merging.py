@@ -1,12 +1,17 @@
 """A page that is segmented again keeps what was found before, and what people have judged."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from services.common.domain.page import Line, Quad
+from services.common.domain.page_request import Cut
 from services.segmenter import merging
+from services.segmenter.cutting_again import cut_again
 from services.segmenter.detection import Found
 from services.segmenter.merging import Merged, Place, merge, to_run
 
+NOW = datetime(2026, 11, 28, tzinfo=UTC)
 PLACE = Place("ab" * 32, 1000, 1400)
 
 
@@ -94,3 +99,77 @@ def test_what_may_be_no_line_is_marked_and_kept() -> None:
     lines = segmented(quad(100), quad(200), quad(300, width=20, height=12), standing).lines
 
     assert [line.marks for line in lines] == [(), (), ("small",), ("tall",)]
+
+
+def drawn(
+    top: int, *, line: Line | None, left: int = 100, width: int = 800, height: int = 40
+) -> Cut:
+    place = quad(top, left=left, width=width, height=height)
+    return Cut(quad=place, line=line.id if line else None, by="ada", at=NOW)
+
+
+def test_drawn_line_takes_the_place_of_others_and_no_run_undoes_it() -> None:
+    """One box over both halves; the next line is neither."""
+    halves = quad(100, width=390), quad(100, left=510, width=390)
+    before = segmented(*halves, quad(200)).lines
+    left, right, below = before
+
+    after = cut_again(before, drawn(100, line=left), PLACE, judged={right.id})
+
+    assert after is not None
+    (new,) = after.new
+    assert (new.by, new.quad, set(new.replaces)) == ("ada", quad(100), {left.id, right.id})
+    assert [line.id for line in after.lines if line.state == "current"] == [new.id, below.id]
+    superseded = {line.id: line for line in after.lines if line.state == "superseded"}
+    assert {line.superseded_by for line in superseded.values()} == {(new.id,)}
+    assert [superseded[each.id].key for each in (left, right)] == [None, right.key]
+    assert after.gone == (left,)  # the annotated one stays
+    again = segmented(
+        *halves, quad(102), quad(198), before=after.lines, judged=(right.id,), run="r2"
+    )
+    assert [line.id for line in again.lines if line.state == "current"] == [new.id, below.id]
+    assert set(again.lines) == set(after.lines)
+    assert (again.new, again.gone) == ((), ())
+
+
+def test_cut_is_made_once_whoever_asks_again() -> None:
+    (line,) = segmented(quad(100)).lines
+    first = drawn(95, line=line)
+    made = cut_again((line,), first, PLACE, judged=())
+    assert made is not None
+
+    again = cut_again(made.lines, first, PLACE, judged=())
+    others = first.model_copy(update={"by": "bob"}), drawn(90, line=line), drawn(96, line=None)
+
+    assert again is not None
+    assert (again.lines, again.new) == (made.lines, made.new)
+    assert [each.key for each in again.gone] == [line.key]
+    assert [cut_again(made.lines, each, PLACE, judged=()) for each in others] == [None] * 3
+
+
+def test_drawn_line_can_be_drawn_again_even_as_it_was_found() -> None:
+    (line,) = segmented(quad(100)).lines
+    first = cut_again((line,), drawn(80, line=line, height=70), PLACE, judged=())
+    assert first is not None
+
+    second = cut_again(first.lines, drawn(100, line=first.new[0]), PLACE, judged=())
+
+    assert second is not None
+    states = {each.id: (each.state, each.superseded_by) for each in second.lines}
+    assert states == {
+        line.id: ("current", ()),
+        first.new[0].id: ("superseded", (line.id,)),
+    }
+    assert second.gone == first.new
+    found = segmented(quad(101), quad(80, height=70), before=second.lines, run="r2")
+    assert set(found.lines) == set(second.lines)
+
+
+def test_line_that_turns_out_upside_down_is_cut_again() -> None:
+    (line,) = segmented(quad(100)).lines
+    x1, y1, x2, y2, x3, y3, x4, y4 = line.quad
+
+    after = segmented((x3, y3, x4, y4, x1, y1, x2, y2), before=(line,), run="r2")
+
+    assert after.gone == (line,)
+    assert len(after.new) == 1

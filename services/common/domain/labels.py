@@ -28,6 +28,7 @@ class Exclusion(StrEnum):
 
     UNREADABLE = "unreadable"
     NOT_A_LINE = "not_a_line"
+    CUT_WRONG = "cut_wrong"
     NOT_READ = "not_read"
     """Rejected as unreadable."""
     NOT_ANNOTATED = "not_annotated"

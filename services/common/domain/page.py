@@ -27,12 +27,16 @@ RENDERED = "rendered/"
 GIVEN = "given/"
 """Key prefix of pages that came with a transcription, by which the fetcher cuts them."""
 
+Turn = Literal[0, 90, 180, 270]
+"""Degrees, clockwise, by which a stored page is turned to be read."""
 LineState = Literal["current", "superseded"]
 Mark = Literal["small", "tall"]
 """Suspicions that a line is not text: shorter than lines are high, or taller than wide."""
 
-_PLACES = {"quad", "polygon", "baseline"}
-"""Fields of a line that are coordinates."""
+_LISTS = {"quad", "polygon", "baseline", "replaces"}
+"""Fields of a line that are encoded with commas."""
+_MAX_REPLACED = 10
+"""Ids of replaced lines in metadata; all are in the document of the page."""
 _MAX_NAME_LENGTH = 300
 """Of a transcription's name in metadata, percent-encoded."""
 _ID_DIGITS = 16
@@ -64,6 +68,8 @@ class Run(Record):
     version: str = ""
     """Of the detector, with the settings that change what it finds."""
     at: datetime | None = None
+    turn: Turn = 0
+    """Of the page, when it was segmented."""
     found: int = 0
     """Lines in all."""
     kept: int = 0
@@ -96,7 +102,14 @@ class Line(Record):
     state: LineState = "current"
     marks: Annotated[tuple[Mark, ...], EMPTY_IF_NULL] = ()
     superseded_by: Annotated[tuple[str, ...], EMPTY_IF_NULL] = ()
-    """Lines of a later run in its place, where it is kept for its annotation."""
+    """Lines of a later run in its place, where it is kept for its annotation, or the line that a
+    person drew instead."""
+    replaces: Annotated[tuple[str, ...], EMPTY_IF_NULL] = ()
+    """Lines that a person replaced by this one."""
+    by: str | None = None
+    """Person who drew it; no run moves or replaces it."""
+    at: datetime | None = None
+    """When they drew it."""
 
 
 class TrueLine(Record):
@@ -152,6 +165,10 @@ class PageOfLine(Record):
     order: int | None = None
     run: str | None = None
     score: float | None = None
+    by: str | None = None
+    """Person who drew it."""
+    replaces: tuple[str, ...] | None = None
+    """``line`` of those that it was drawn instead of."""
     width: int | None = None
     """Of the page."""
     height: int | None = None
@@ -243,7 +260,9 @@ def page_to_metadata(page: PageOfLine | None) -> dict[str, str]:
     known = page.model_dump(exclude_none=True)
     if page.group == page.id:
         del known["group"]
-    for name in _PLACES & known.keys():
+    if page.replaces is not None:
+        known["replaces"] = page.replaces[:_MAX_REPLACED]
+    for name in _LISTS & known.keys():
         known[name] = ",".join(map(str, known[name]))
     if page.tags is not None:
         known["tags"] = json.dumps(page.tags)
@@ -260,7 +279,7 @@ def page_from_metadata(metadata: dict[str, str]) -> PageOfLine | None:
     }
     if not known.get("id") or not known.get("line"):
         return None
-    for name in _PLACES & known.keys():
+    for name in _LISTS & known.keys():
         known[name] = str(known[name]).split(",")
     try:
         if "tags" in known:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import WithJsonSchema
 
-from services.common.domain.page import GroundTruth, Line, PagePart, Run
+from services.common.domain.page import GroundTruth, Line, PagePart, Run, Turn
 from services.common.domain.records import EMPTY_IF_NULL, required
 from services.common.domain.stored_object import StoredObject
 
@@ -31,6 +31,8 @@ class PageDocument(StoredObject):
     status: Annotated[
         PageStatus | None, WithJsonSchema({"type": "string", "enum": get_args(PageStatus)})
     ] = None
+    turn: Turn = 0
+    """As a person said: coordinates are those of the page as it is stored."""
     runs: Annotated[tuple[Run, ...], EMPTY_IF_NULL] = ()
     lines: Annotated[tuple[Line, ...], EMPTY_IF_NULL] = ()
     ground_truth: GroundTruth | None = None

@@ -75,6 +75,8 @@ class Quality(StrEnum):
     OK = "ok"
     UNREADABLE = "unreadable"
     NOT_A_LINE = "not_a_line"
+    CUT_WRONG = "cut_wrong"
+    """A part of the line is missing, or it is several lines."""
 
 
 class How(StrEnum):

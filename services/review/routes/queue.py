@@ -38,6 +38,7 @@ class Action(StrEnum):
     SAVE = "save"
     UNREADABLE = "unreadable"
     NOT_A_LINE = "not_a_line"
+    CUT_WRONG = "cut_wrong"
     SKIP = "skip"
     UNDO = "undo"
 
@@ -46,6 +47,7 @@ QUALITIES = {
     Action.SAVE: Quality.OK,
     Action.UNREADABLE: Quality.UNREADABLE,
     Action.NOT_A_LINE: Quality.NOT_A_LINE,
+    Action.CUT_WRONG: Quality.CUT_WRONG,
 }
 MESSAGES = {
     Outcome.UNCHANGED: Text("It was saved before."),

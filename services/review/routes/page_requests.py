@@ -1,0 +1,135 @@
+"""Routes by which people ask the segmenter to cut a line again, or to turn a page.
+
+The segmenter alone writes pages and lines: docs/decisions/0044-people-cut-lines-again.md.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import get_args
+from urllib.parse import quote
+
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse, RedirectResponse
+from starlette.datastructures import FormData
+
+from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.adapters.synthetic_events import (
+    ORIGIN_HEADER,
+    sequencer_at,
+    stored_notification,
+)
+from services.common.domain.line_images import UncuttableLineError
+from services.common.domain.page import Turn, line_id
+from services.common.domain.page_document import PageDocument
+from services.common.domain.page_request import Cut, PageRequest, drawn_quad
+from services.common.runtime.problems import ProblemError
+from services.erasure.removal import POLL_SECONDS
+from services.review.access import Me, Of, Parts, Posted, text_of
+
+WAIT_SECONDS = 10.0
+"""For the segmenter; afterwards the person is told that it is queued."""
+QUEUED = "It is queued: the line is cut when the segmenter has the time. Reload the page later."
+CHANGED = "The page has changed since you opened it; nothing was cut. Reload the page."
+ORIGIN = "review"
+
+router = APIRouter()
+
+
+@router.post("/pages/cut")
+async def cut(parts: Of, me: Me, form: Posted) -> Response:
+    """Ask for a line as a person drew it; answer with a sentence for them."""
+    page = await _page(parts, form)
+    size = (page.width or 0, page.height or 0)
+    try:
+        points = [int(each) for each in text_of(form, "points").split(",")]
+        quad = drawn_quad(points, *size)
+    except (ValueError, UncuttableLineError) as error:
+        return PlainTextResponse(f"Nothing was cut: {error}.", status_code=422)
+    line, name = text_of(form, "line") or None, line_id(quad, *size)
+    if (conflict := _conflict(page, line, name)) is not None:
+        return PlainTextResponse(conflict, status_code=409)
+    drawn = Cut(quad=quad, line=line, by=me.name, at=datetime.now(tz=UTC))
+    await _ask(parts, page, PageRequest(cut=drawn))
+
+    def is_done(now: PageDocument) -> bool:
+        return any(each.id == name and each.by == me.name for each in now.current)
+
+    def is_settled(now: PageDocument) -> bool:
+        return is_done(now) or now.etag != page.etag or bool(_conflict(now, line, name))
+
+    now = await _wait(parts, page, is_settled)
+    if is_done(now):
+        return PlainTextResponse("The line is cut again.")
+    if is_settled(now):
+        return PlainTextResponse(_conflict(now, line, name) or CHANGED, status_code=409)
+    return PlainTextResponse(QUEUED, status_code=202)
+
+
+@router.post("/pages/turn")
+async def turn(parts: Of, _: Me, form: Posted) -> Response:
+    """Ask for a turned page, and show it."""
+    page = await _page(parts, form)
+    known = {str(each): each for each in get_args(Turn)}
+    wanted: Turn | None = known.get(text_of(form, "turn"))
+    if wanted is None:
+        raise ProblemError(422, "invalid_request", "a page is turned by 0, 90, 180 or 270 degrees")
+    await _ask(parts, page, PageRequest(turn=wanted))
+    runs = len(page.runs)
+    await _wait(parts, page, lambda now: now.turn == wanted and len(now.runs) != runs)
+    return RedirectResponse(f"/pages/{quote(page.key)}", status_code=303)
+
+
+async def _page(parts: Parts, form: FormData) -> PageDocument:
+    """Return the page of a form, which must be as the person saw it, and cut by the segmenter."""
+    page = await parts.page_documents.get(text_of(form, "id"))
+    if page is None or page.status == "removed":
+        raise ProblemError(404, "page_not_found", "no such page")
+    if page.ground_truth is not None or page.rendered is not None:
+        raise ProblemError(422, "invalid_request", "the segmenter does not cut this page")
+    if page.etag != text_of(form, "etag"):
+        raise ProblemError(409, "changed", "the page was replaced")
+    return page
+
+
+def _conflict(page: PageDocument, line: str | None, name: str) -> str | None:
+    """Say why a line can't be cut; None: it can.
+
+    Args:
+        page: As it is now.
+        line: ``id`` of the line that it replaces; None: none.
+        name: ``id`` of the new one.
+    """
+    current = {each.id: each for each in page.current}
+    if name in current:
+        return "There is a line in just this place; nothing was cut."
+    if line is None or line in current:
+        return None
+    by = next((each.by for each in page.current if line in each.replaces), None)
+    return f"{by} has cut this line again meanwhile, and theirs is kept." if by else CHANGED
+
+
+async def _ask(parts: Parts, page: PageDocument, request: PageRequest) -> None:
+    """Queue a request for the segmenter."""
+    info = await parts.page_store.head(page.key)
+    if info is None or info.etag != page.etag:
+        raise ProblemError(409, "changed", "the page was removed or replaced")
+    sequencer = page.sequencer or sequencer_at(info.stored_at)
+    notification = stored_notification(parts.page_store.bucket, info, sequencer=sequencer)
+    async with open_publisher(parts.amqp) as publisher:
+        await publisher.publish(
+            request.within(notification),
+            queue=parts.page_queues.work,
+            headers={ORIGIN_HEADER: ORIGIN},
+        )
+
+
+async def _wait(
+    parts: Parts, page: PageDocument, is_done: Callable[[PageDocument], bool]
+) -> PageDocument:
+    """Return a page's document once it is as wanted, or as it is when the time is over."""
+    deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+    while not is_done(page) and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(POLL_SECONDS)
+        page = await parts.page_documents.load(page.id)
+    return page

@@ -1,0 +1,85 @@
+"""Cut out lines that people drew on a page."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from services.common.adapters.object_store import ObjectStore
+from services.common.adapters.page_repository import PageFilter, PageRepository
+from services.common.domain.errors import ObjectNotFoundError
+from services.common.domain.events import ObjectEvent
+from services.common.domain.page_request import Cut
+from services.common.domain.provenance import Provenance
+from services.segmenter import documents
+from services.segmenter.cutting_again import cut_again
+from services.segmenter.decoding import decode_page
+from services.segmenter.documents import Code
+from services.segmenter.line_store import LineStore
+from services.segmenter.merging import Place
+from services.segmenter.metrics import LINES
+from services.segmenter.pictures import Picture
+from services.segmenter.settings import SegmenterSettings
+
+
+class Drawing:
+    """Replaces lines of pages by those that people drew.
+
+    Args:
+        store: Bucket of pages.
+        lines: Store of images of lines.
+        pages: Documents of pages.
+        settings: Limits.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        lines: LineStore,
+        pages: PageRepository,
+        settings: SegmenterSettings,
+    ) -> None:
+        self._store = store
+        self._lines = lines
+        self._pages = pages
+        self._settings = settings
+
+    async def cut(self, event: ObjectEvent, provenance: Provenance, cut: Cut) -> Code:
+        """Cut a line; outdated requests have no effect ("stale").
+
+        The image is written before the document, as of every line; the replaced ones are deleted
+        last. A redelivery does what is left.
+
+        Raises:
+            RefusedPageError, PageCostsTooMuchError: The page can't be decoded.
+            UnavailableError: A server does not answer.
+        """
+        try:
+            stored = await self._store.read(event.key, max_bytes=self._settings.max_object_bytes)
+        except ObjectNotFoundError:
+            return "gone"
+        limits = self._settings.decoding
+        pixels = await asyncio.to_thread(decode_page, stored.content, limits)
+        picture = Picture(pixels, ())
+        while True:
+            page = await self._pages.load(event.document_id)
+            is_as_seen = page.etag == event.etag == stored.info.etag
+            if not is_as_seen or page.ground_truth is not None or page.status != "segmented":
+                return "stale"
+            place = Place(str(page.sha256), *picture.size, page.turn)
+            judged = await self._lines.judged([line for line in page.lines if line.key])
+            merged = cut_again(page.lines, cut, place, judged=judged)
+            if merged is None:
+                return "stale"
+            await self._lines.write(merged.new, picture, event, provenance)
+            after = page.having(lines=merged.lines, indexed_at=datetime.now(tz=UTC))
+            if await self._pages.save(page, after):
+                break
+        LINES.labels(state="drawn").inc()
+        sha256 = place.sha256
+        copies = PageFilter(sha256=sha256, besides=page.id, is_stored=True)
+        if await self._pages.count(copies, most=1):
+            return "cut"  # the replaced images are those of another page, too
+        if spared := await self._lines.delete(merged.gone):
+            await self._pages.change(
+                page.id, lambda current: documents.with_spared(current, sha256, spared)
+            )
+        return "cut"
