@@ -234,7 +234,7 @@ def _origin(page: PageDocument) -> str:
 
 def _summary(page: PageDocument) -> dict[str, Any]:
     shown = {"key", "status", "width", "height", "group", "document", "rendered", "error", "runs"}
-    shown |= {"ground_truth", "turn"}
+    shown |= {"ground_truth", "turn", "text_layer"}
     kept = page.model_dump(include=shown | {"sources", "sha256", "indexed_at"}, exclude_unset=True)
     return {"page": page.id, **kept, "lines_found": len(page.current)}
 

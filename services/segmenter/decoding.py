@@ -23,6 +23,7 @@ from services.common.runtime.bounded_child import (
 )
 from services.segmenter.detection import Pixels
 from services.segmenter.rendering import PageCostsTooMuchError
+from services.segmenter.text_layer import TextLayer, from_exif
 
 _TARGET = "services.segmenter.decoding_child:decode"
 _CHANNELS = 3
@@ -51,7 +52,14 @@ class DecodingLimits:
 
 
 def decode_page(content: bytes, limits: DecodingLimits) -> Pixels:
+    """Decode an image; see ``decode_with_text``."""
+    return decode_with_text(content, limits)[0]
+
+
+def decode_with_text(content: bytes, limits: DecodingLimits) -> tuple[Pixels, TextLayer]:
     """Decode an image: first frame, upright, on white. Blocking: use a thread.
+
+    The text layer is that of a page of a PDF, and empty for other images.
 
     Raises:
         RefusedPageError: It is not an image, corrupt, or too large.
@@ -65,7 +73,7 @@ def decode_page(content: bytes, limits: DecodingLimits) -> Pixels:
         asked = (size, limits.pixels, MAX_SIDE)
         try:
             with BoundedChild(_TARGET, file, bounds, *asked) as child:
-                width, height = next(child.results())
+                width, height, described = next(child.results())
         except InputRefusedError as error:
             code, _, detail = str(error).partition(": ")
             raise RefusedPageError(code, detail) from error
@@ -77,4 +85,4 @@ def decode_page(content: bytes, limits: DecodingLimits) -> Pixels:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as shared:
             count = _CHANNELS * width * height
             pixels = np.frombuffer(shared, np.uint8, count, size).copy()
-    return pixels.reshape(height, width, _CHANNELS)
+    return pixels.reshape(height, width, _CHANNELS), from_exif(described)

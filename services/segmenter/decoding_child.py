@@ -12,6 +12,7 @@ from services.common.domain.normal_form import (
     to_normal_form,
 )
 from services.common.runtime.bounded_child import InputRefusedError
+from services.segmenter.text_layer import EXIF_FIELD, is_layer
 
 _BAND_ROWS = 512
 """Rows that are copied at once."""
@@ -19,8 +20,8 @@ _BAND_ROWS = 512
 
 def decode(
     file: IO[bytes], size: int, max_pixels: int, longest_side: int
-) -> Iterator[tuple[int, int]]:
-    """Write the pixels of an image behind it, and yield width and height.
+) -> Iterator[tuple[int, int, str]]:
+    """Write the pixels of an image behind it, and yield width, height, and its description.
 
     Args:
         file: The image, with room for the pixels behind it. It is shared with the parent: results
@@ -39,6 +40,7 @@ def decode(
             if max(image.size) > longest_side:
                 raise TooManyPixelsError("a side of the page", longest_side)
             image.load()
+            described = image.getexif().get(EXIF_FIELD)
             page = to_normal_form(image)
     except PermanentError as error:
         raise InputRefusedError(f"{error.code}: {error}") from error
@@ -48,4 +50,4 @@ def decode(
         for top in range(0, height, _BAND_ROWS):
             band = page.crop((0, top, width, min(height, top + _BAND_ROWS)))
             shared.write(band.tobytes())
-    yield width, height
+    yield width, height, described if is_layer(described) else ""

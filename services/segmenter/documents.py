@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
 from services.common.domain.events import ObjectEvent
-from services.common.domain.page import GroundTruth, Line, Run
+from services.common.domain.page import GroundTruth, Line, ProposedText, Run
 from services.common.domain.page_document import PageDocument
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Rejection
@@ -60,6 +60,7 @@ class Segmentation:
     height: int
     merged: Merged
     run: Run
+    text_layer: ProposedText | None = None
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,7 @@ def _segmented(page: PageDocument, result: Segmentation, now: datetime) -> PageD
         rendered=None,
         error=None,
         lines=result.merged.lines,
+        text_layer=result.text_layer,
         runs=(*runs, result.run.having(at=now)),
     )
 

@@ -11,7 +11,7 @@ from services.common.domain.page_request import Cut
 from services.common.domain.provenance import Provenance
 from services.segmenter import documents
 from services.segmenter.cutting_again import cut_again
-from services.segmenter.decoding import decode_page
+from services.segmenter.decoding import decode_with_text
 from services.segmenter.documents import Code
 from services.segmenter.line_store import LineStore
 from services.segmenter.merging import Place
@@ -57,8 +57,8 @@ class Drawing:
         except ObjectNotFoundError:
             return "gone"
         limits = self._settings.decoding
-        pixels = await asyncio.to_thread(decode_page, stored.content, limits)
-        picture = Picture(pixels, ())
+        pixels, layer = await asyncio.to_thread(decode_with_text, stored.content, limits)
+        picture = Picture(pixels, (), layer=layer)
         while True:
             page = await self._pages.load(event.document_id)
             is_as_seen = page.etag == event.etag == stored.info.etag

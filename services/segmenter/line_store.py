@@ -1,7 +1,8 @@
 """Images of lines in the bucket, and their annotation state."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.object_store import ObjectStore
@@ -11,6 +12,8 @@ from services.common.domain.page import GIVEN, LINES, Line, lines_prefix
 from services.common.domain.provenance import Provenance, from_metadata
 from services.segmenter.pictures import Picture, cut_lines
 from services.segmenter.provenance import line_metadata
+from services.segmenter.settings import TextLayerUse
+from services.segmenter.text_layer import proposal_of
 
 CONTENT_TYPE = "image/webp"
 PARALLEL = 8
@@ -23,10 +26,18 @@ class LineStore:
     Args:
         store: Bucket of images.
         images: Their documents; only read.
+        text_layer: What becomes of the text of PDFs.
     """
 
-    def __init__(self, store: ObjectStore, images: ImageRepository) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        images: ImageRepository,
+        *,
+        text_layer: TextLayerUse = "propose",
+    ) -> None:
         self._store = store
+        self._text_layer = text_layer
         self._images = images
 
     async def write(
@@ -52,11 +63,20 @@ class LineStore:
                         str(line.key),
                         content,
                         content_type=CONTENT_TYPE,
-                        metadata=line_metadata(line, event, provenance, picture.size),
+                        metadata=self._metadata(line, picture, event, provenance),
                     )
                     for line, content in zip(group, contents, strict=True)
                 )
             )
+
+    def _metadata(
+        self, line: Line, picture: Picture, event: ObjectEvent, provenance: Provenance
+    ) -> Mapping[str, str]:
+        text = proposal_of(picture.layer, line.quad) if self._text_layer != "ignore" else None
+        accepted = text if self._text_layer == "accept" else None
+        return line_metadata(
+            line, event, replace(provenance, annotation=accepted), picture.size, text=text
+        )
 
     async def delete(self, lines: Sequence[Line]) -> list[Line]:
         """Delete images of lines; their events reach the consumer.

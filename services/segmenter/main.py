@@ -38,7 +38,7 @@ async def run(settings: SegmenterSettings) -> None:
         pages = sibling(store, s3.pages_bucket)
         worker = Worker(
             store=pages,
-            lines=LineStore(store, ImageRepository(index.images)),
+            lines=LineStore(store, ImageRepository(index.images), text_layer=settings.text_layer),
             pages=PageRepository(index.pages),
             items=FetchedItems(index.fetches),
             forgotten=Forgotten(index.forgotten),

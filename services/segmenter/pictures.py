@@ -11,9 +11,10 @@ from services.common.domain.errors import PermanentError
 from services.common.domain.line_images import cut_line, to_webp
 from services.common.domain.page import Line, Points, Quad, Turn
 from services.common.domain.page_request import turned_quad, turned_size
-from services.segmenter.decoding import DecodingLimits, decode_page
+from services.segmenter.decoding import DecodingLimits, decode_with_text
 from services.segmenter.detection import Detector, Found, Pixels
 from services.segmenter.reading_order import reading_order
+from services.segmenter.text_layer import NO_TEXT, TextLayer
 
 
 class NoLinesError(PermanentError):
@@ -36,6 +37,7 @@ class Picture:
     found: tuple[Found, ...]
     turn: Turn = 0
     """By which the lines were found."""
+    layer: TextLayer = NO_TEXT
     seconds: dict[str, float] = field(default_factory=dict)
     """By step."""
 
@@ -70,7 +72,7 @@ def find_lines(
         NoLinesError, TooManyLinesError: It is not a page of text.
     """
     started = time.monotonic()
-    pixels = decode_page(content, limits)
+    pixels, layer = decode_with_text(content, limits)
     decoded = time.monotonic()
     found = detector.find(np.ascontiguousarray(np.rot90(pixels, -turn // 90)))
     if not found and not may_be_blank:
@@ -83,7 +85,7 @@ def find_lines(
         for at in reading_order([line.quad for line in found])
     )
     seconds = {"decode": decoded - started, "detect": time.monotonic() - decoded}
-    return Picture(pixels, ordered, turn, seconds)
+    return Picture(pixels, ordered, turn, layer, seconds)
 
 
 def _as_stored(quad: Quad, turn: Turn, width: int, height: int) -> Quad:

@@ -11,6 +11,8 @@ from services.common.domain.page import RENDERED, Line, PageOfLine, PagePart
 from services.common.domain.provenance import Provenance, to_metadata
 
 DOCUMENT_KEY, DOCUMENT_PAGES = "document-key", "document-pages"
+MAX_TEXT_BYTES = 400
+"""Limit of a line's text layer, percent-encoded."""
 MAX_NAME_BYTES = 200
 """Limit of a person's name, percent-encoded; a longer one is in the page's document alone."""
 MAX_KEY_BYTES = 1000
@@ -69,15 +71,21 @@ def group_of(event: ObjectEvent, provenance: Provenance) -> str:
 
 
 def line_metadata(
-    line: Line, event: ObjectEvent, provenance: Provenance, size: tuple[int, int]
+    line: Line,
+    event: ObjectEvent,
+    provenance: Provenance,
+    size: tuple[int, int],
+    *,
+    text: str | None = None,
 ) -> Mapping[str, str]:
     """Return the metadata of a line's object; a source that does not fit is only in its page's.
 
     Args:
         line: The line.
         event: Of its page.
-        provenance: Of its page.
-        size: Width and height of its page, upright.
+        provenance: Of its page, and the text of an annotation.
+        size: Width and height of its page, as it is stored.
+        text: Of the text layer of the PDF that the page is of; left out if it does not fit.
     """
     part, (width, height) = part_of(event), size
     page = PageOfLine(
@@ -95,5 +103,8 @@ def line_metadata(
         width=width,
         height=height,
     )
-    of_line = replace(provenance, kind="page", annotation=None, fetch_id=None, page=page)
+    if part is not None and text is not None and len(quote(text, safe="/,")) <= MAX_TEXT_BYTES:
+        page = page.having(text_layer=text)
+    annotation = provenance.annotation if page.text_layer else None
+    of_line = replace(provenance, kind="page", annotation=annotation, fetch_id=None, page=page)
     return to_metadata(of_line)

@@ -17,6 +17,8 @@ from services.common.domain.errors import PermanentError
 from services.common.domain.normal_form import check_cost, opened_image, to_normal_form
 from services.common.runtime.bounded_child import InputRefusedError
 from services.segmenter.rendering import RenderingLimits, is_tiff
+from services.segmenter.text_layer import NO_TEXT, TextLayer, to_exif
+from services.segmenter.text_layer_child import read_layer
 
 POINTS_PER_INCH = 72
 LONGEST_SIDE = 16_383
@@ -46,7 +48,10 @@ def render(file: IO[bytes], first: int, limits: dict[str, int]) -> Iterator[dict
         for number in range(first, len(pages) + 1):
             _allow(bounds.seconds)
             image = BytesIO()
-            pages.image(number).save(image, "WEBP", lossless=True, quality=0, method=0)
+            picture, layer = pages.read(number)
+            picture.save(
+                image, "WEBP", lossless=True, quality=0, method=0, exif=to_exif(layer).tobytes()
+            )
             yield {"webp": base64.b64encode(image.getvalue()).decode()}
     except PermanentError as error:
         if isinstance(error, InputRefusedError):
@@ -66,7 +71,7 @@ def _allow(seconds: int) -> None:
 class _Pages(Protocol):
     def __len__(self) -> int: ...
 
-    def image(self, number: int) -> Image.Image: ...
+    def read(self, number: int) -> tuple[Image.Image, TextLayer]: ...
 
 
 class _PdfPages:
@@ -82,8 +87,8 @@ class _PdfPages:
     def __len__(self) -> int:
         return len(self._document)
 
-    def image(self, number: int) -> Image.Image:
-        """Render a page, at a lower resolution if it would be too large."""
+    def read(self, number: int) -> tuple[Image.Image, TextLayer]:
+        """Render a page, at a lower resolution if it would be too large, and read its text."""
         try:
             page = self._document[number - 1]
             width, height = page.get_size()
@@ -91,7 +96,7 @@ class _PdfPages:
             scale = min(scale, LONGEST_SIDE / max(width, height, 1))
             scale = min(scale, math.sqrt(self._limits.pixels / max(width * height, 1)))
             image: Image.Image = page.render(scale=scale).to_pil()
-            return image.convert("RGB")
+            return image.convert("RGB"), read_layer(self._document, page, image.size)
         except pypdfium2.PdfiumError as error:
             raise InputRefusedError(f"unreadable_document: {error}") from error
 
@@ -105,13 +110,14 @@ class _TiffPages:
     def __len__(self) -> int:
         return self._pages
 
-    def image(self, number: int) -> Image.Image:
+    def read(self, number: int) -> tuple[Image.Image, TextLayer]:
         """Decode a page, downscaled to WebP's limit."""
         with opened_image(self._content, self._max_pixels) as image:
             image.seek(number - 1)
             check_cost(image, self._content, self._max_pixels)
             image.load()
-            return to_normal_form(image, factor=math.ceil(max(image.size) / LONGEST_SIDE))
+            factor = math.ceil(max(image.size) / LONGEST_SIDE)
+            return to_normal_form(image, factor=factor), NO_TEXT
 
     def _count(self, most: int) -> int:
         """Count pages one by one: Pillow's own count has no limit."""

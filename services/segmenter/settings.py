@@ -1,5 +1,7 @@
 """Settings of the segmenter."""
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -7,6 +9,7 @@ from services.common.runtime.settings import Port
 from services.segmenter.decoding import DecodingLimits
 from services.segmenter.rendering import RenderingLimits
 
+TextLayerUse = Literal["propose", "accept", "ignore"]
 DOCUMENT_SECONDS = 1200
 """CPU time limit of a PDF or TIFF; RabbitMQ takes a delivery back after half an hour."""
 
@@ -31,6 +34,11 @@ class SegmenterSettings(BaseSettings):
     max_lines: int = Field(1000, ge=1, le=2000, description="Limit of lines on a page.")
     max_pages: int = Field(500, ge=1, le=10_000, description="Limit of pages of a PDF or TIFF.")
     dots_per_inch: int = Field(200, ge=50, le=600, description="Resolution of rendered PDFs.")
+    text_layer: TextLayerUse = Field(
+        "propose",
+        description="What becomes of the text of a PDF: shown to people as a proposal (propose), "
+        "an annotation (accept), or nothing (ignore).",
+    )
     page_seconds: int = Field(
         20, ge=1, le=600, description="CPU time limit to decode or render a page."
     )

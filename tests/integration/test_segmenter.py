@@ -44,7 +44,9 @@ from services.common.runtime.settings import S3Settings
 from services.erasure.pages import find_pages
 from services.segmenter.detection import Found, Pixels
 from services.segmenter.line_store import LineStore
-from services.segmenter.settings import SegmenterSettings
+from services.segmenter.provenance import DOCUMENT_KEY, DOCUMENT_PAGES, rendered_key
+from services.segmenter.settings import SegmenterSettings, TextLayerUse
+from services.segmenter.text_layer import TextLayer, to_exif
 from services.segmenter.worker import Worker
 from tests.support.pages import draw_page, page_file
 
@@ -77,6 +79,7 @@ class Stage:
     index: Database
     detector: ScriptedDetector = field(default_factory=ScriptedDetector)
     waiting: int = 0
+    text_layer: TextLayerUse = "propose"
 
     @property
     def pages(self) -> PageRepository:
@@ -88,7 +91,9 @@ class Stage:
 
         return Worker(
             store=self.pages_store,
-            lines=LineStore(self.store, ImageRepository(self.index.images)),
+            lines=LineStore(
+                self.store, ImageRepository(self.index.images), text_layer=self.text_layer
+            ),
             pages=self.pages,
             items=FetchedItems(self.index.fetches),
             forgotten=Forgotten(self.index.forgotten),
@@ -450,6 +455,34 @@ async def test_document_is_rendered_into_pages_of_their_own(stage: Stage, form: 
 
     await stage.worker().handle(await stage.removed("scans/book"))
     assert [info.key async for info in stage.pages_store.list("rendered/")] == []
+
+
+@pytest.mark.parametrize("use", ["propose", "accept", "ignore"])
+async def test_text_of_a_pdf_comes_with_its_lines(stage: Stage, use: TextLayerUse) -> None:
+    picture = BytesIO()
+    text, quad = "Liebe \u00c4nne", TOP
+    middle = [400, 145] * len(text)
+    exif = to_exif(TextLayer(text, middle, hidden=3))
+    draw_page().save(picture, "WEBP", lossless=True, exif=exif.tobytes())
+    key = rendered_key("ab" * 32, 1)
+    metadata = {DOCUMENT_KEY: "a.pdf", DOCUMENT_PAGES: "1"}
+    await stage.pages_store.write(
+        key, picture.getvalue(), content_type="image/webp", metadata=metadata
+    )
+    stage.text_layer = use
+
+    await stage.segment(key)
+
+    page = await stage.page(key)
+    assert page.text_layer is not None
+    assert (page.text_layer.proposed, page.text_layer.hidden) == (1, 3)
+    [line] = [line for line in page.lines if line.quad == quad]
+    info = await stage.store.head(line.key or "")
+    assert info is not None
+    said = from_metadata(dict(info.metadata))
+    assert said.page is not None
+    assert said.page.text_layer == (None if use == "ignore" else text)
+    assert said.annotation == (text if use == "accept" else None)
 
 
 async def test_tiff_of_one_page_is_an_image(stage: Stage) -> None:

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 
 from services.common.domain.errors import PermanentError
 from services.segmenter import rendering
-from services.segmenter.decoding import DecodingLimits, decode_page
+from services.segmenter.decoding import DecodingLimits, decode_page, decode_with_text
 from services.segmenter.rendering import (
     RenderingLimits,
     UnreadableDocumentError,
@@ -20,6 +20,7 @@ from services.segmenter.rendering import (
     open_document,
 )
 from services.segmenter.settings import DOCUMENT_SECONDS, SegmenterSettings
+from services.segmenter.text_layer import count_texts, proposal_of
 from tests.support.pages import draw_page
 
 LIMITS = RenderingLimits(
@@ -55,6 +56,42 @@ def pdf(page: str, *, content: bytes = b"", extra: bytes = b"") -> bytes:
             b"trailer<</Root 1 0 R>>\n%%EOF",
         )
     )
+
+
+FONT = (
+    "/Resources<</Font<</F<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding<<"
+    "/BaseEncoding/WinAnsiEncoding/Differences[1/fi/g17/uniE001]>>>>>>>>/MediaBox[0 0 600 500]"
+)
+IMAGE = "q 600 0 0 50 0 395 cm BI /W 1 /H 1 /CS /G /BPC 8 ID \x80 EI Q "
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "hidden"),
+    [
+        ("(\\001rst, \\374ber-) Tj", "first, über-", 0),
+        ("(nameless \\002) Tj", None, 0),
+        ("(private \\003) Tj", None, 0),
+        ("3 Tr (what a scanner read) Tj", None, 18),
+        (f"(below it) Tj ET {IMAGE} BT", None, 7),
+        (f"ET {IMAGE} BT /F 20 Tf 50 410 Td (on it) Tj", "on it", 0),
+        ("0 60 Td (the line above) Tj", None, 0),
+    ],
+)
+def test_seen_text_of_a_pdf_is_proposed(content: str, text: str | None, hidden: int) -> None:
+    file = pdf(FONT, content=f"BT /F 20 Tf 50 410 Td {content} ET".encode("latin-1"))
+
+    with open_document(file, replace(LIMITS, dots_per_inch=72)) as document:
+        [page] = document.each
+    _, layer = decode_with_text(page.content, DECODING)
+
+    quad = (40, 70, 560, 70, 560, 96, 40, 96)
+    assert (proposal_of(layer, quad), layer.hidden) == (text, hidden)
+    upside_down = (*quad[4:], *quad[:4])
+    assert proposal_of(layer, upside_down) == text
+    counts = count_texts(layer, [quad])
+    assert counts is not None
+    is_damaged = "\\002" in content or "\\003" in content
+    assert (counts.proposed, counts.damaged) == (text is not None, is_damaged)
 
 
 def nested_forms() -> bytes:

@@ -80,6 +80,19 @@ class Run(Record):
     ms: float | None = None
 
 
+class ProposedText(Record):
+    """What the text layer of a PDF gave for the lines of one of its pages."""
+
+    model_config = required("proposed", "damaged", "hidden")
+
+    proposed: int = 0
+    """Lines."""
+    damaged: int = 0
+    """Lines whose text has characters of unknown meaning, and is not proposed."""
+    hidden: int = 0
+    """Characters that cannot be seen on the page, and are not used."""
+
+
 class Line(Record):
     """A line of a page."""
 
@@ -165,6 +178,8 @@ class PageOfLine(Record):
     order: int | None = None
     run: str | None = None
     score: float | None = None
+    text_layer: str | None = None
+    """Text of the PDF at this place, which is proposed to people."""
     by: str | None = None
     """Person who drew it."""
     replaces: tuple[str, ...] | None = None
@@ -266,14 +281,17 @@ def page_to_metadata(page: PageOfLine | None) -> dict[str, str]:
         known[name] = ",".join(map(str, known[name]))
     if page.tags is not None:
         known["tags"] = json.dumps(page.tags)
-    return {f"page-{name}": quote(str(value), safe="/,") for name, value in known.items()}
+    return {
+        f"page-{name.replace('_', '-')}": quote(str(value), safe="/,")
+        for name, value in known.items()
+    }
 
 
 def page_from_metadata(metadata: dict[str, str]) -> PageOfLine | None:
     """Decode user metadata of a line's object; None if it is of no page, or invalid."""
     prefix = "page-"
     known: dict[str, object] = {
-        name.removeprefix(prefix): unquote(value, errors="replace")
+        name.removeprefix(prefix).replace("-", "_"): unquote(value, errors="replace")
         for name, value in metadata.items()
         if name.startswith(prefix)
     }

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import WithJsonSchema
 
-from services.common.domain.page import GroundTruth, Line, PagePart, Run, Turn
+from services.common.domain.page import GroundTruth, Line, PagePart, ProposedText, Run, Turn
 from services.common.domain.records import EMPTY_IF_NULL, required
 from services.common.domain.stored_object import StoredObject
 
@@ -36,6 +36,8 @@ class PageDocument(StoredObject):
     runs: Annotated[tuple[Run, ...], EMPTY_IF_NULL] = ()
     lines: Annotated[tuple[Line, ...], EMPTY_IF_NULL] = ()
     ground_truth: GroundTruth | None = None
+    text_layer: ProposedText | None = None
+    """Of a page of a PDF with text, at the last run."""
 
     @property
     def name(self) -> str:

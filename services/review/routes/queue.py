@@ -175,6 +175,8 @@ def _offered(document: ImageDocument) -> list[Offered]:
         )
         for each in document.readings
     ]
+    if document.page and document.page.text_layer:
+        origins.append((as_typed(document.page.text_layer), Text("text layer of the PDF")))
     origins += [
         (each.text, _origin(each))
         for each in notes

@@ -1,0 +1,96 @@
+"""Text of a PDF at its place: what its author wrote, as a proposal for the lines of a page.
+
+PDFium gives the characters of a page with their boxes. The child that renders the page keeps them
+in the file of its picture (the EXIF field ImageDescription), so that both are written, forgotten
+and deleted together. Characters that cannot be seen are left out: they are what another program
+read in a scan. See docs/decisions/0045-text-layer-as-a-proposal.md.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from services.common.domain.page import ProposedText, Quad
+
+EXIF_FIELD = 0x010E
+"""ImageDescription."""
+MOST_CHARACTERS = 20_000
+"""Of a page; the text of one with more is not taken."""
+DAMAGED = "\ufffd"
+"""Stands for a character whose meaning the PDF does not say."""
+_MARK = "docreco text layer 1 "
+
+
+@dataclass(frozen=True)
+class TextLayer:
+    """The visible characters of a page in their order."""
+
+    text: str = ""
+    at: Sequence[int] = ()
+    """``x, y`` of the middle of each character, in pixels of the page; -1: of white space."""
+    hidden: int = 0
+    """Characters that cannot be seen."""
+
+    def of(self, quad: Quad) -> str:
+        """Return the text within a line, which may be empty or have ``DAMAGED`` characters."""
+        places = np.asarray(self.at, np.float64).reshape(-1, 2)
+        corners = np.asarray(quad, np.float64).reshape(4, 2)
+        sides = np.roll(corners, -1, axis=0) - corners
+        inside: NDArray[np.bool_] = np.ones(len(places), bool)
+        for corner, (dx, dy) in zip(corners, sides, strict=True):
+            inside &= dx * (places[:, 1] - corner[1]) - dy * (places[:, 0] - corner[0]) >= 0
+        parts, last = list[str](), -1
+        for number in np.flatnonzero(inside).tolist():
+            parts += [" "] if last >= 0 and number > last + 1 else []
+            parts.append(self.text[number])
+            last = number
+        return " ".join("".join(parts).split())
+
+
+NO_TEXT = TextLayer()
+
+
+def proposal_of(layer: TextLayer, quad: Quad) -> str | None:
+    """Return the text to propose for a line; None: there is none, or it is damaged."""
+    text = layer.of(quad)
+    return text if text and DAMAGED not in text else None
+
+
+def count_texts(layer: TextLayer, quads: Iterable[Quad]) -> ProposedText | None:
+    """Count the lines by what is proposed for them; None: the page has no text layer."""
+    if not layer.text and not layer.hidden:
+        return None
+    texts = [layer.of(quad) for quad in quads]
+    damaged = sum(DAMAGED in text for text in texts)
+    proposed = sum(bool(text) for text in texts) - damaged
+    return ProposedText(proposed=proposed, damaged=damaged, hidden=layer.hidden)
+
+
+def to_exif(layer: TextLayer) -> Image.Exif:
+    """Return the metadata of a picture that keeps a layer."""
+    exif = Image.Exif()
+    if layer.text.strip() or layer.hidden:
+        exif[EXIF_FIELD] = _MARK + json.dumps(asdict(layer), separators=(",", ":"))
+    return exif
+
+
+def is_layer(description: object) -> TypeGuard[str]:
+    """Return whether a picture's description is a text layer."""
+    return isinstance(description, str) and description.startswith(_MARK)
+
+
+def from_exif(description: str) -> TextLayer:
+    """Return the layer that a picture keeps; empty if it keeps none."""
+    if not is_layer(description):
+        return NO_TEXT
+    try:
+        layer = TextLayer(**json.loads(description.removeprefix(_MARK)))
+        is_whole = len(layer.at) == 2 * len(layer.text) <= 4 * MOST_CHARACTERS
+    except (ValueError, TypeError):
+        return NO_TEXT
+    return layer if is_whole else NO_TEXT
