@@ -31,7 +31,7 @@ WORDS = (
     *(Text("running"), Text("completed"), Text("cancelled")),
     *(Text("queued"), Text("stored"), Text("unchanged"), Text("failed")),
     *(Text("predicted"), Text("segmented"), Text("rejected"), Text("removed")),
-    *(Text("ok"), Text("unreadable"), Text("not_a_line")),
+    *(Text("ok"), Text("unreadable"), Text("not_a_line"), Text("cut_wrong")),
     *(Text("given"), Text("accepted"), Text("corrected"), Text("transcribed")),
     *(Text("url"), Text("archive"), Text("folder"), Text("upload"), Text("page")),
     *(Text("model"), Text("how"), Text("length"), Text("errors"), Text("misread")),

@@ -44,6 +44,11 @@ class Pages:
             self, language=language_of(request), address=address if is_shown else self.address
         )
 
+    def translate(self, text: Text) -> str:
+        """Return a text in the language of the pages."""
+        translated: str = self.environments[self.language].filters["translated"](text)
+        return translated
+
     def page(
         self, template: str, session: Session | None, *, status: int = 200, **context: Any
     ) -> HTMLResponse:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from html import unescape
@@ -11,14 +12,14 @@ import pytest
 
 from services.common.adapters.page_repository import PageRepository
 from services.common.adapters.rabbitmq.messaging import open_queue
-from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
 from services.common.domain.events import parse_notification
 from services.common.domain.page import Line, line_id
-from services.common.domain.page_request import PageRequest, parse_request
-from services.common.runtime.settings import AmqpSettings
+from services.common.domain.page_request import Cut, PageRequest, parse_request
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.review.routes import page_requests, pages
+from tests.support.indexing import open_event_queues
 from tests.support.pages import page_file
-from tests.support.review import NOW, PAGE_KEY, PAGE_TEXTS, Person, Site, add_page
+from tests.support.review import NOW, PAGE_KEY, PAGE_TEXTS, Person, Site, add_page, open_review
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
@@ -109,56 +110,67 @@ async def test_pages_are_listed_in_parts(
 
 
 async def test_line_is_drawn_anew_by_one_of_two_people(
-    review: Site, ada: Person, amqp_settings: AmqpSettings, monkeypatch: pytest.MonkeyPatch
+    asking: tuple[Site, Callable[[], Awaitable[bytes]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And then the page is turned."""
     monkeypatch.setattr(page_requests, "WAIT_SECONDS", 90.0)
-    etag = await add_page(review)
+    review, asked_for = asking
+    await review.store.client.create_bucket(Bucket=review.store.bucket)
+    etag = await add_page(review, turn=90)
     page_id = f"{review.store.bucket}-pages/{PAGE_KEY}"
     form = {"id": page_id, "etag": etag, "line": "1", "points": "95,185,640,185,640,240,95,240"}
-    await ada.see(PATH)
+    async with review.person("ada") as ada, review.person("bob") as bob:
+        html = await ada.see(PATH)
+        assert 'viewBox="0 0 800 1500"' in html
+        assert 'transform="matrix(0 1 -1 0 800 0)"' in html
+        asked = asyncio.create_task(ada.send("/pages/cut", form))
+        body = await asked_for()
+        [event], request = parse_notification(body), parse_request(body)
+        assert (event.document_id, event.etag, event.sequencer) == (page_id, etag, f"{1:016}")
+        assert request is not None
+        assert request.cut is not None
+        assert (request.cut.line, request.cut.by) == ("1", "ada")
+        assert request.cut.quad == (95, 185, 640, 185, 640, 240, 95, 240)
+        await cut_as_segmenter(review, page_id, request.cut)
 
-    asked = asyncio.create_task(ada.send("/pages/cut", form))
-    [body] = await eventually(partial(queued, amqp_settings))
-    [event], request = parse_notification(body), parse_request(body)
-    assert (event.document_id, event.etag, event.sequencer) == (page_id, etag, "0" * 15 + "1")
-    assert request is not None
-    assert request.cut is not None
-    assert (request.cut.line, request.cut.by) == ("1", "ada")
-    assert request.cut.quad == (95, 185, 640, 185, 640, 240, 95, 240)
-    pages = PageRepository(review.index.pages)
-    page = await pages.load(page_id)
-    replaced = [line for line in page.lines if line.id != "1"]
-    new = {"id": line_id(request.cut.quad, 1500, 800), "quad": request.cut.quad, "by": "ada"}
-    new |= {"key": "lines/new.webp", "replaces": ("1",)}
-    await pages.save(page, page.having(lines=(*replaced, Line.model_validate(new))))
-
-    assert await asked == "The line is cut again."
-    assert "cut by ada" in await ada.see(PATH)
-    async with review.person("bob") as bob:
+        assert await asked == "The line is cut again."
+        assert "cut by ada" in await ada.see(PATH)
         late = await bob.send("/pages/cut", form | {"points": "1,1,9,1,9,9,1,9"}, status=409)
         assert late == "ada has cut this line again meanwhile, and theirs is kept."
         await bob.send("/pages/cut", form | {"etag": "other"}, status=409)
         await bob.send("/pages/cut", form | {"points": "1,1,2,1,2,2,1,2"}, status=422)
+        await bob.send("/pages/turn", form | {"turn": "45"}, status=422)
+
+        monkeypatch.setattr(page_requests, "WAIT_SECONDS", 0.0)
+        await ada.send("/pages/turn", form | {"turn": "270"})
+        assert parse_request(await asked_for()) == PageRequest(turn=270)
 
 
-async def test_page_is_turned(
-    review: Site, ada: Person, amqp_settings: AmqpSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(page_requests, "WAIT_SECONDS", 0.0)
-    etag = await add_page(review, turn=90)
-    form = {"id": f"{review.store.bucket}-pages/{PAGE_KEY}", "etag": etag, "turn": "270"}
-
-    html = await ada.see(PATH)
-    await ada.send("/pages/turn", form)
-    [body] = await eventually(partial(queued, amqp_settings))
-
-    assert parse_request(body) == PageRequest(turn=270)
-    assert 'viewBox="0 0 800 1500"' in html
-    assert 'transform="matrix(0 1 -1 0 800 0)"' in html
-    await ada.send("/pages/turn", form | {"turn": "45"}, status=422)
+async def cut_as_segmenter(review: Site, page_id: str, cut: Cut) -> None:
+    """Put a drawn line into the document of its page."""
+    pages = PageRepository(review.index.pages)
+    page = await pages.load(page_id)
+    new = {"id": line_id(cut.quad, 1500, 800), "quad": cut.quad, "by": cut.by}
+    new |= {"key": "lines/new.webp", "replaces": (cut.line,)}
+    lines = [line for line in page.lines if line.id != cut.line]
+    await pages.save(page, page.having(lines=(*lines, Line.model_validate(new))))
 
 
-async def queued(amqp: AmqpSettings) -> list[bytes]:
-    """Return what waits for the segmenter."""
-    async with open_queue(amqp, OCR_QUEUES.work) as messages:
-        return [message.body async for message in messages]
+@pytest.fixture
+async def asking(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+) -> AsyncIterator[tuple[Site, Callable[[], Awaitable[bytes]]]]:
+    """A review page, and a function that takes what it asks of the segmenter."""
+    async with (
+        open_event_queues(amqp_settings) as queues,
+        open_review(s3_settings, mongo_settings, amqp_settings, queues=queues) as review,
+    ):
+
+        async def take() -> bytes | None:
+            async with open_queue(amqp_settings, queues.work) as messages:
+                async for message in messages:
+                    await message.drop()
+                    return message.body
+            return None
+
+        yield review, partial(eventually, take)

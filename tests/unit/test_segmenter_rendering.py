@@ -10,6 +10,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from services.common.domain.errors import PermanentError
+from services.common.domain.page import ProposedText, Quad
 from services.segmenter import rendering
 from services.segmenter.decoding import DecodingLimits, decode_page, decode_with_text
 from services.segmenter.rendering import (
@@ -62,36 +63,37 @@ FONT = (
     "/Resources<</Font<</F<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding<<"
     "/BaseEncoding/WinAnsiEncoding/Differences[1/fi/g17/uniE001]>>>>>>>>/MediaBox[0 0 600 500]"
 )
-IMAGE = "q 600 0 0 50 0 395 cm BI /W 1 /H 1 /CS /G /BPC 8 ID \x80 EI Q "
+IMAGE = "q 600 0 0 50 0 95 cm BI /W 1 /H 1 /CS /G /BPC 8 ID \x80 EI Q"
+SHOWN = {
+    # place: drawn text, what is proposed
+    (50, 410): ("(\\001rst, \\374ber-) Tj", "first, über-"),
+    (50, 360): ("(nameless \\002) Tj", None),
+    (50, 310): ("(private \\003) Tj", None),
+    (50, 260): ("3 Tr (read by a scanner) Tj 0 Tr", None),
+    (50, 110): ("(below the image) Tj", None),
+    (350, 110): ("(on it) Tj", "on it"),
+    (50, 60): ("", None),
+}
 
 
-@pytest.mark.parametrize(
-    ("content", "text", "hidden"),
-    [
-        ("(\\001rst, \\374ber-) Tj", "first, über-", 0),
-        ("(nameless \\002) Tj", None, 0),
-        ("(private \\003) Tj", None, 0),
-        ("3 Tr (what a scanner read) Tj", None, 18),
-        (f"(below it) Tj ET {IMAGE} BT", None, 7),
-        (f"ET {IMAGE} BT /F 20 Tf 50 410 Td (on it) Tj", "on it", 0),
-        ("0 60 Td (the line above) Tj", None, 0),
-    ],
-)
-def test_seen_text_of_a_pdf_is_proposed(content: str, text: str | None, hidden: int) -> None:
-    file = pdf(FONT, content=f"BT /F 20 Tf 50 410 Td {content} ET".encode("latin-1"))
+def test_seen_text_of_a_pdf_is_proposed() -> None:
+    texts = [f"BT /F 20 Tf {x} {y} Td {text} ET" for (x, y), (text, _) in SHOWN.items()]
+    content = "\n".join([*texts[:-2], IMAGE, *texts[-2:]])
 
-    with open_document(file, replace(LIMITS, dots_per_inch=72)) as document:
+    with open_document(
+        pdf(FONT, content=content.encode("latin-1")), replace(LIMITS, dots_per_inch=72)
+    ) as document:
         [page] = document.each
     _, layer = decode_with_text(page.content, DECODING)
 
-    quad = (40, 70, 560, 70, 560, 96, 40, 96)
-    assert (proposal_of(layer, quad), layer.hidden) == (text, hidden)
-    upside_down = (*quad[4:], *quad[:4])
-    assert proposal_of(layer, upside_down) == text
-    counts = count_texts(layer, [quad])
-    assert counts is not None
-    is_damaged = "\\002" in content or "\\003" in content
-    assert (counts.proposed, counts.damaged) == (text is not None, is_damaged)
+    quads: list[Quad] = [
+        (x - 9, 480 - y, x + 290, 480 - y, x + 290, 506 - y, x - 9, 506 - y) for x, y in SHOWN
+    ]
+    proposed = [proposal_of(layer, each) for each in quads]
+    assert proposed == [text for _, text in SHOWN.values()]
+    assert [proposal_of(layer, (*each[4:], *each[:4])) for each in quads] == proposed
+    hidden = len("readbyascanner" + "belowtheimage")
+    assert count_texts(layer, quads) == ProposedText(proposed=2, damaged=2, hidden=hidden)
 
 
 def nested_forms() -> bytes:

@@ -23,14 +23,20 @@ from services.common.domain.line_images import UncuttableLineError
 from services.common.domain.page import Turn, line_id
 from services.common.domain.page_document import PageDocument
 from services.common.domain.page_request import Cut, PageRequest, drawn_quad
+from services.common.domain.texts import Text
 from services.common.runtime.problems import ProblemError
 from services.erasure.removal import POLL_SECONDS
 from services.review.access import Me, Of, Parts, Posted, text_of
 
 WAIT_SECONDS = 10.0
 """For the segmenter; afterwards the person is told that it is queued."""
-QUEUED = "It is queued: the line is cut when the segmenter has the time. Reload the page later."
-CHANGED = "The page has changed since you opened it; nothing was cut. Reload the page."
+DONE = Text("The line is cut again.")
+QUEUED = Text(
+    "It is queued: the line is cut when the segmenter has the time. Reload the page later."
+)
+CHANGED = Text("The page has changed since you opened it; nothing was cut. Reload the page.")
+TAKEN = Text("There is a line in just this place; nothing was cut.")
+TOO_SMALL = Text("The box is too small, or not on the page; nothing was cut.")
 ORIGIN = "review"
 
 router = APIRouter()
@@ -44,11 +50,11 @@ async def cut(parts: Of, me: Me, form: Posted) -> Response:
     try:
         points = [int(each) for each in text_of(form, "points").split(",")]
         quad = drawn_quad(points, *size)
-    except (ValueError, UncuttableLineError) as error:
-        return PlainTextResponse(f"Nothing was cut: {error}.", status_code=422)
+    except (ValueError, UncuttableLineError):
+        return _answer(parts, TOO_SMALL, 422)
     line, name = text_of(form, "line") or None, line_id(quad, *size)
     if (conflict := _conflict(page, line, name)) is not None:
-        return PlainTextResponse(conflict, status_code=409)
+        return _answer(parts, conflict, 409)
     drawn = Cut(quad=quad, line=line, by=me.name, at=datetime.now(tz=UTC))
     await _ask(parts, page, PageRequest(cut=drawn))
 
@@ -60,10 +66,10 @@ async def cut(parts: Of, me: Me, form: Posted) -> Response:
 
     now = await _wait(parts, page, is_settled)
     if is_done(now):
-        return PlainTextResponse("The line is cut again.")
+        return _answer(parts, DONE, 200)
     if is_settled(now):
-        return PlainTextResponse(_conflict(now, line, name) or CHANGED, status_code=409)
-    return PlainTextResponse(QUEUED, status_code=202)
+        return _answer(parts, _conflict(now, line, name) or CHANGED, 409)
+    return _answer(parts, QUEUED, 202)
 
 
 @router.post("/pages/turn")
@@ -80,6 +86,10 @@ async def turn(parts: Of, _: Me, form: Posted) -> Response:
     return RedirectResponse(f"/pages/{quote(page.key)}", status_code=303)
 
 
+def _answer(parts: Parts, said: Text, status: int) -> Response:
+    return PlainTextResponse(parts.pages.translate(said), status_code=status)
+
+
 async def _page(parts: Parts, form: FormData) -> PageDocument:
     """Return the page of a form, which must be as the person saw it, and cut by the segmenter."""
     page = await parts.page_documents.get(text_of(form, "id"))
@@ -92,7 +102,7 @@ async def _page(parts: Parts, form: FormData) -> PageDocument:
     return page
 
 
-def _conflict(page: PageDocument, line: str | None, name: str) -> str | None:
+def _conflict(page: PageDocument, line: str | None, name: str) -> Text | None:
     """Say why a line can't be cut; None: it can.
 
     Args:
@@ -102,11 +112,14 @@ def _conflict(page: PageDocument, line: str | None, name: str) -> str | None:
     """
     current = {each.id: each for each in page.current}
     if name in current:
-        return "There is a line in just this place; nothing was cut."
+        return TAKEN
     if line is None or line in current:
         return None
     by = next((each.by for each in page.current if line in each.replaces), None)
-    return f"{by} has cut this line again meanwhile, and theirs is kept." if by else CHANGED
+    said = Text(
+        "%(name)s has cut this line again meanwhile, and theirs is kept.", {"name": by or ""}
+    )
+    return said if by else CHANGED
 
 
 async def _ask(parts: Parts, page: PageDocument, request: PageRequest) -> None:

@@ -1,9 +1,11 @@
 "use strict";
-// Draw the box of a line on its page: drag a new one, or move the box or its corners.
+// Draw the box of a line on its page: drag a new one, move it or its corners, or lean it.
 
 const STEP = 3; // pixels of the screen that an arrow key moves
 const FAR = 10; // times as many, with Shift
+const LEAN = Math.PI / 180; // of one press of R
 const HANDLE = 7; // pixels of the screen
+const WHOLE = 4; // index of the box, after its corners
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 let cutting = null; // {sheet, group, panel, line, points, parts}
 
@@ -16,6 +18,29 @@ const moved = (point, dx, dy) => {
 const rectangle = (x1, y1, x2, y2) => {
   const [left, right, top, bottom] = [Math.min(x1, x2), Math.max(x1, x2), Math.min(y1, y2), Math.max(y1, y2)];
   return [toPage(left, top), toPage(right, top), toPage(right, bottom), toPage(left, bottom)];
+};
+
+// The box with one part moved by pixels of the screen: all of it, or a corner, opposite to which one stays
+const withMoved = (points, part, dx, dy) => {
+  if (part === WHOLE) return points.map((point) => moved(point, dx, dy));
+  const [corner, across, fixed, down] = [0, 1, 2, 3].map((step) => points[(part + step) % 4]);
+  const to = moved(corner, dx, dy);
+  // The neighbours keep the directions of the sides
+  const along = (end) => {
+    const [x, y] = [end.x - fixed.x, end.y - fixed.y];
+    const share = ((to.x - fixed.x) * x + (to.y - fixed.y) * y) / (x * x + y * y || 1);
+    return new DOMPoint(fixed.x + share * x, fixed.y + share * y);
+  };
+  const result = [...points];
+  result[part] = to;
+  result[(part + 1) % 4] = along(across);
+  result[(part + 3) % 4] = along(down);
+  return result;
+};
+const leaning = (points, angle) => {
+  const [x, y] = ["x", "y"].map((name) => points.reduce((sum, point) => sum + point[name], 0) / 4);
+  const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
+  return points.map((point) => new DOMPoint(x + (point.x - x) * cos - (point.y - y) * sin, y + (point.x - x) * sin + (point.y - y) * cos));
 };
 
 const svg = (name, label) => {
@@ -44,7 +69,7 @@ const begin = (button) => {
     ? [...outline.points].map(({ x, y }) => new DOMPoint(x, y))
     : rectangle(left + 0.1 * width, top + 0.1 * height, left + 0.9 * width, top + 0.14 * height);
   const names = panel.dataset.corners.split("|");
-  const box = svg("polygon", names[4]); // before its corners, so below them
+  const box = svg("polygon", names[WHOLE]); // before its corners, so below them
   cutting.parts = [...names.slice(0, 4).map((name) => svg("circle", name)), box];
   sheet.setAttribute("role", "group");
   sheet.classList.add("cutting-now");
@@ -109,7 +134,10 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "Enter") save();
   else if (event.key in ARROWS) {
     const [dx, dy] = ARROWS[event.key].map((each) => each * STEP * (event.shiftKey ? FAR : 1));
-    cutting.points = cutting.points.map((point, corner) => (at === 4 || at === corner ? moved(point, dx, dy) : point));
+    cutting.points = withMoved(cutting.points, at, dx, dy);
+    show();
+  } else if (event.key.toLowerCase() === "r") {
+    cutting.points = leaning(cutting.points, event.shiftKey ? -LEAN : LEAN);
     show();
   } else return;
   event.preventDefault();
@@ -128,7 +156,7 @@ document.addEventListener("pointermove", (event) => {
   const [dx, dy] = [event.clientX - x, event.clientY - y];
   cutting.points = at < 0
     ? rectangle(x, y, event.clientX, event.clientY)
-    : from.map((point, corner) => (at === 4 || at === corner ? moved(point, dx, dy) : point));
+    : withMoved(from, at, dx, dy);
   show();
 });
 document.addEventListener("pointerup", () => {
