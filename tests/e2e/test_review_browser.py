@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from aiohttp import ClientSession, FormData
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, Route, async_playwright, expect
 
 from infra.local.as_root import install_packages
 from services.common.adapters.image_repository import ImageRepository
@@ -227,6 +227,10 @@ async def test_page_is_annotated_from_top_to_bottom_by_keyboard(office: Office) 
         await expect(page.locator("#text-3:focus")).to_be_visible()
         await page.locator("polygon[data-line='1']").click()
         await expect(page.locator("#text-1:focus")).to_have_value("first line!")
+        [by_key, by_mouse] = await draw_line(page)
+        assert "&line=0&points=" in by_key
+        assert "&line=0&points=" in by_mouse
+        assert by_key != by_mouse
         found = (await Axe().run(page)).response["violations"]
         assert [each for each in found if each["impact"] in {"serious", "critical"}] == []
         await page.goto(f"/image?id={office.review.store.bucket}/lines/0.webp")
@@ -237,6 +241,29 @@ async def test_page_is_annotated_from_top_to_bottom_by_keyboard(office: Office) 
     ]
     said = [each["annotation"] and each["annotation"]["quality"] for each in documents]
     assert said == ["ok", "not_a_line", None]
+
+
+async def draw_line(page: Page) -> list[str]:
+    """Change the box of the line that has the focus by keyboard, draw one; return what is sent."""
+    sent: list[str] = []
+
+    async def answer(route: Route) -> None:
+        sent.append(route.request.post_data or "")
+        await route.fulfill(status=202, content_type="text/plain", body=f"answer {len(sent)}")
+
+    said, sheet = page.locator("[data-cut-said]"), page.locator(".sheet")
+    await page.route("**/pages/cut", answer)
+    await page.keyboard.press("Alt+b")
+    await expect(page.locator("circle.drawn:focus")).to_be_visible()
+    await page.keyboard.press("Shift+ArrowLeft")
+    await page.keyboard.press("Enter")
+    await expect(said).to_have_text("answer 1")
+    await sheet.drag_to(
+        sheet, source_position={"x": 40, "y": 200}, target_position={"x": 200, "y": 240}
+    )
+    await page.keyboard.press("Enter")
+    await expect(said).to_have_text("answer 2")
+    return sent
 
 
 async def test_two_browsers_never_see_the_same_image(office: Office) -> None:
