@@ -1,7 +1,7 @@
 """Merge the lines of a page with those of an earlier run: new, kept and gone.
 
 What a person drew or replaced stays so, whatever a run finds
-(docs/decisions/0046-people-cut-lines-again.md).
+(docs/decisions/0049-people-cut-lines-again.md).
 """
 
 from collections.abc import Collection, Sequence

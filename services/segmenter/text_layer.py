@@ -3,7 +3,7 @@
 PDFium gives the characters of a page with their boxes. The child that renders the page keeps them
 in the file of its picture (the EXIF field ImageDescription), so that both are written, forgotten
 and deleted together. Characters that cannot be seen are left out: they are what another program
-read in a scan. See docs/decisions/0047-text-layer-as-a-proposal.md.
+read in a scan. See docs/decisions/0050-text-layer-as-a-proposal.md.
 """
 
 import json

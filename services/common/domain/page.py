@@ -81,7 +81,7 @@ class Run(Record):
 
 
 class ProposedText(Record):
-    """What the text layer of a PDF gave for the lines of one of its pages."""
+    """Counts of the text layer of a PDF for the lines of one of its pages."""
 
     model_config = required("proposed", "damaged", "hidden")
 

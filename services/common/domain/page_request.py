@@ -3,7 +3,7 @@
 A request travels in the body of a synthetic notification of its page, which names the bytes that
 the person saw. What reads notifications (parked messages, erasure, the reconciler) reads it as one.
 
-See docs/decisions/0046-people-cut-lines-again.md.
+See docs/decisions/0049-people-cut-lines-again.md.
 """
 
 import json
@@ -36,7 +36,7 @@ class Cut(_Model):
 
 
 class PageRequest(_Model):
-    """What a person asks of a page: one of both."""
+    """Request of a person for a page: one of both."""
 
     cut: Cut | None = None
     turn: Turn | None = None

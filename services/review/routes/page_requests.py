@@ -1,6 +1,6 @@
 """Routes by which people ask the segmenter to cut a line again, or to turn a page.
 
-The segmenter alone writes pages and lines: docs/decisions/0046-people-cut-lines-again.md.
+The segmenter alone writes pages and lines: docs/decisions/0049-people-cut-lines-again.md.
 """
 
 import asyncio
