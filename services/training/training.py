@@ -24,7 +24,7 @@ TINY = 1_000_000
 other."""
 WARM_UP = 0.1
 """Share of warm-up steps."""
-RELEASE_STEPS = 4
+RELEASE_STEPS = 2
 """Steps after which freed memory is returned: each of other widths takes more of it."""
 SHOWN_STEPS = 50
 """Steps per shown mean loss."""
