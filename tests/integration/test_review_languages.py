@@ -16,6 +16,7 @@ HEADINGS = {
     "/queue": "File d\u2019attente",
     "/gallery": "Galerie",
     "/image?id={id}": "Image",
+    "/pages": "Pages",
     "/batches": "Erreur",  # without a fetcher
 }
 

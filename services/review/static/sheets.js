@@ -28,7 +28,8 @@ document.addEventListener("click", (event) => {
 document.addEventListener("htmx:afterRequest", (event) => {
   const form = event.target.closest?.(".line-form");
   if (!form || !event.detail.successful) return;
-  form.querySelector("[data-said]").textContent = "saved";
+  const said = form.querySelector("[data-said]");
+  said.textContent = said.dataset.saved;
   document.querySelector(`.sheet polygon[data-line="${form.dataset.line}"]`)?.classList.add("done");
   const inputs = [...document.querySelectorAll(".line-form .text")];
   inputs[inputs.indexOf(form.querySelector(".text")) + 1]?.focus();
