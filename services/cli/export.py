@@ -37,6 +37,10 @@ Agreement = Annotated[
     float, typer.Option(min=0, max=1, help="Minimum agreement of predicted labels.")
 ]
 OnlyAnnotated = Annotated[bool, typer.Option("--only-annotated", help="No predicted labels.")]
+OnlyAgreed = Annotated[
+    bool,
+    typer.Option("--only-agreed", help="Only texts of two people who agree, or of a reviewer."),
+]
 Title = Annotated[str | None, typer.Option(help="Of the data set, for its data card.")]
 Languages = Annotated[
     list[str] | None, typer.Option(help="Code of a language of the texts: fr; several times.")
@@ -59,6 +63,7 @@ def export(
     min_agreement: Agreement = 0.9,
     only_annotated: OnlyAnnotated = False,
     only_corrected: OnlyCorrected = False,
+    only_agreed: OnlyAgreed = False,
     split: Annotated[str, typer.Option(help="Shares of train, validation, test.")] = "80/10/10",
     group_by: GroupBy = GROUP,
     use_split: UseSplit = False,
@@ -78,6 +83,7 @@ def export(
             **dict(limits),
             only_annotated=only_annotated,
             only_corrected=only_corrected,
+            only_agreed=only_agreed,
             min_agreement=min_agreement,
             split=str(splitting.split),
             group_by=splitting.group_by,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,13 +20,22 @@ from services.common.adapters.mongo import open_database
 from services.common.domain.errors import ObjectStoreUnavailableError
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.runtime.settings import MongoSettings
+from services.quality.agreement import Agreements, count_agreement
 from services.quality.annotated import reference_text
 from services.quality.page_tallies import FIELDS as FIELDS_OF_PAGES
 from services.quality.tally import Tally
 
 PERIOD = timedelta(days=7)
 _SOURCE = tuple(f"sources.{name}" for name in ("url", "collection", "name", "kind"))
-_NAMES = ("prediction", "annotation", "sha256", "status", "error.code", *_SOURCE)
+_NAMES = (
+    "prediction",
+    "annotation",
+    "double_reading.state",
+    "sha256",
+    "status",
+    "error.code",
+    *_SOURCE,
+)
 FIELDS = dict.fromkeys((*_NAMES, *FIELDS_OF_PAGES), 1)
 
 
@@ -60,12 +69,15 @@ def report(
             await require_some(images, sources)
             figures = Figures(since, until, low_score)
             await collect(images, figures, sources)
+            figures.agreements = await count_agreement(images, sources)
         if html is not None:
             wanted = [each.image for each in figures.worst()] if with_images else []
             thumbnails = await _thumbnails(wanted, output)
             write_page(html, report_page(figures, critical=critical, thumbnails=thumbnails))
             output.stderr.print(cell(f"written: {html}"))
-        remarks = [figures.remark] if figures.remark else []
+        remarks: list[Any] = [figures.remark] if figures.remark else []
+        if figures.agreements.total.images:
+            remarks.append(agreement_table(figures.agreements))
         output.print(figures.document(), figure_table(figures), *remarks, worst_table(figures))
         return ExitStatus.OK
 
@@ -111,6 +123,19 @@ def figure_table(figures: Figures) -> Table:
     title = f"Since {figures.since:%Y-%m-%d %H:%M} UTC: "
     title += f"{figures.per_minute:.2f} predictions per minute, "
     return Table(f"{title}{figures.rejected.total()} images rejected", columns, rows)
+
+
+def agreement_table(agreements: Agreements) -> Table:
+    """Return how often two people read an image alike, whenever they did."""
+    columns = ["images", "read twice", "same text", "character agreement", "to decide"]
+    rows: list[list[Cell]] = [
+        [
+            *(cell(words), cell(each.images), cell(each.exact_share, form=".1%")),
+            *(cell(each.character_agreement, form=".1%"), cell(each.undecided)),
+        ]
+        for words, each in agreements.rows
+    ]
+    return Table("Agreement of annotators, of all images that two people have read", columns, rows)
 
 
 def worst_table(figures: Figures) -> Table:

@@ -9,6 +9,7 @@ from typing import Any
 
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import How, Prediction
+from services.quality.agreement import Agreements
 from services.quality.annotated import how_of, reference_text
 from services.quality.page_tallies import PageTallies
 from services.quality.tally import Tally, accepted_remark, add_to_each
@@ -56,6 +57,8 @@ class Figures:
     )
     distribution: list[int] = field(default_factory=lambda: [0] * BINS)
     rejected: Counter[str] = field(default_factory=Counter)
+    agreements: Agreements = field(default_factory=Agreements)
+    """Of all images that two people have read, in whatever period."""
     _worst: list[tuple[float, int, Example]] = field(default_factory=list)
     _seen: set[int] = field(default_factory=set)
     """Truncated hash of each counted image: 60 MB for a million."""
@@ -132,6 +135,7 @@ class Figures:
                 for time in self.times()
                 if time in self.buckets
             ],
+            "agreement": self.agreements.document(),
             "worst": [vars(example) for example in self.worst()],
         }
 

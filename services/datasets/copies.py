@@ -21,7 +21,7 @@ _OF_SOURCES = (
 )
 _PARTS = (
     *(f"sources.{name}" for name in _OF_SOURCES),
-    *("history.text", "history.model_version", "page"),
+    *("history.text", "history.model_version", "page", "double_reading.state"),
 )
 FIELDS = dict.fromkeys((*_NAMES, "prediction", *_PARTS), 1)
 """Fields of a document that its image needs."""
@@ -51,6 +51,7 @@ def decide(
     only_annotated: bool,
     min_agreement: float,
     only_corrected: bool = False,
+    only_agreed: bool = False,
 ) -> tuple[ImageDocument, Label] | Exclusion:
     """Return the label of an image and its document, or the reason for none.
 
@@ -62,6 +63,7 @@ def decide(
         only_annotated=only_annotated,
         min_agreement=min_agreement,
         only_corrected=only_corrected,
+        only_agreed=only_agreed,
     )
     labels = [(each, label(each)) for each in copies]
     labelled = [(each, label) for each, label in labels if isinstance(label, Label)]
@@ -127,6 +129,8 @@ def provenance_of(copies: Sequence[ImageDocument], limits: Limits = NO_LIMITS) -
 
 def _refusal(document: ImageDocument) -> Exclusion | None:
     annotation = document.annotation
+    if document.is_undecided:
+        return Exclusion.ANNOTATORS_DIFFER
     if annotation is None:
         return Exclusion.SOURCES_DISAGREE if document.annotation_conflict else None
     return None if annotation.quality is Quality.OK else Exclusion(annotation.quality)

@@ -95,6 +95,7 @@ class Query(Limits):
     bucket: str
     only_annotated: bool = False
     only_corrected: bool = False
+    only_agreed: bool = False
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.9
     split: str = "80/10/10"
     group_by: str = "group"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import by_sha256, paginate
+from services.common.domain.double_reading import DoubleState
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import PRESENT, ImageFilter
 from services.common.domain.labels import Exclusion
@@ -20,8 +21,13 @@ def filter_of(query: Query) -> ImageFilter:
 
     Of annotated ones, also those whose sources disagree: they are not in it, and counted.
     """
-    is_labelled = query.only_annotated or query.only_corrected
-    return ImageFilter(query, bucket=query.bucket, status=PRESENT, is_labelled=is_labelled)
+    return ImageFilter(
+        query,
+        bucket=query.bucket,
+        status=PRESENT,
+        double=tuple(DoubleState) if query.only_agreed else (),
+        is_labelled=query.only_annotated or query.only_corrected,
+    )
 
 
 async def select(images: ImageRepository, query: Query, plan: Plan) -> Counter[str]:
@@ -59,6 +65,7 @@ def to_record(
         only_annotated=query.only_annotated,
         min_agreement=query.min_agreement,
         only_corrected=query.only_corrected,
+        only_agreed=query.only_agreed,
     )
     if isinstance(decided, Exclusion):
         return decided

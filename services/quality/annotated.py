@@ -19,7 +19,7 @@ from services.common.domain.image_filter import ImageFilter
 from services.common.domain.labels import Label, label_of
 from services.common.domain.records import UNKNOWN_HOW
 
-FIELDS = dict.fromkeys(("sha256", "status", "annotation", "prediction"), 1)
+FIELDS = dict.fromkeys(("sha256", "status", "annotation", "prediction", "double_reading.state"), 1)
 """Fields of a document that are needed here."""
 
 

@@ -4,10 +4,11 @@ import asyncio
 import heapq
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from services.common.adapters.image_repository import ImageRepository
+from services.common.domain.double_reading import DoubleState
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import ImageFilter
 from services.quality.annotated import FIELDS, annotated
@@ -95,6 +96,10 @@ async def find_suspects(
     async for page in annotated(images, where, fields=_FIELDS):
         # In a thread: comparing texts would delay whatever else the process serves
         await asyncio.to_thread(suspects.add_all, [image.document for image in page], only)
+    # They have no reference text until a reviewer decides
+    undecided = replace(where, status=("predicted",), double=(DoubleState.DIFFERENT,))
+    async for document in images.find(undecided, fields=_FIELDS):
+        suspects.add(document, only)
     return suspects
 
 

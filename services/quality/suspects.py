@@ -238,7 +238,7 @@ def _compared(sample: Sample, norm: Norm) -> Iterator[Reason]:
 
 
 def _of_history(document: ImageDocument) -> Iterator[Reason]:
-    """Compare the last texts of people, or those of lists if no person has annotated it."""
+    """Compare two readings of an image, then the last texts of people, or else of lists."""
     current = document.annotation
     if current is None:
         return
@@ -248,7 +248,7 @@ def _of_history(document: ImageDocument) -> Iterator[Reason]:
         for each in (*earlier, current)
         if each.came_with_list == current.came_with_list
     }
-    if len(set(by.values())) > 1:
+    if document.is_undecided or len(set(by.values())) > 1:
         yield Reason.ANNOTATORS_DIFFER
 
 

@@ -25,6 +25,7 @@ from services.common.adapters.keyset import (
 )
 from services.common.domain.accuracy import confusions
 from services.common.domain.annotations import collapse
+from services.common.domain.double_reading import READ_TWICE, DoubleState
 from services.common.domain.errors import PermanentError
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import ImageFilter, Limits
@@ -39,6 +40,7 @@ FIELDS = dict.fromkeys(
     (
         "prediction",
         "annotation",
+        "double_reading.state",
         "annotation_conflict",
         "placeholder",
         "sources_count",
@@ -103,6 +105,10 @@ class Filters(Form):
     """Name of a band of lengths of the text."""
     errors: Literal["", "none", "some"] = ""
     """Of the prediction, against the text."""
+    double: Literal["", "waiting", "agreed", "different", "decided", "twice"] = ""
+    """State of a double reading, or all that were read twice."""
+    reader: Text = ""
+    """One of its two people."""
     misread: Annotated[str, Field(max_length=10)] = ""
     """A confusion that the prediction has, in words."""
 
@@ -200,6 +206,8 @@ def where(filters: Filters) -> ImageFilter:
         status=(filters.status,) if filters.status else (),
         scores=_range(filters) if has_range else None,
         annotated=Quality.OK if filters.needs_text else said[filters.annotated],
+        double=_double(filters),
+        reader=filters.reader or None,
         read_by=filters.model.partition(" ")[2] or None,
         host=filters.host or None,
         text=filters.q or None,
@@ -227,6 +235,12 @@ def decode(text: str, key: SortKey) -> Cursor:
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidCursorError("invalid cursor in the address") from error
     return Cursor(value, None if document_id is None else str(document_id))
+
+
+def _double(filters: Filters) -> tuple[DoubleState, ...]:
+    if filters.double == "twice":
+        return READ_TWICE
+    return (DoubleState(filters.double),) if filters.double else ()
 
 
 def _limit(filters: Filters) -> int:

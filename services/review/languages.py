@@ -35,7 +35,8 @@ WORDS = (
     *(Text("given"), Text("accepted"), Text("corrected"), Text("transcribed")),
     *(Text("url"), Text("archive"), Text("folder"), Text("upload"), Text("page")),
     *(Text("model"), Text("how"), Text("length"), Text("errors"), Text("misread")),
-    *(Text("model"), Text("how"), Text("length"), Text("errors"), Text("misread")),
+    *(Text("double"), Text("reader"), Text("waiting"), Text("agreed"), Text("different")),
+    *(Text("decided"), Text("twice")),
     *(Text("where"), Text("since"), Text("until"), Text("split"), Text("licence"), Text("by")),
 )
 """Stored words that pages show by the filter ``translated``; named here for the catalogues."""

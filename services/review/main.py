@@ -124,7 +124,11 @@ def _parts(
         store=store,
         page_documents=PageRepository(index.pages),
         page_store=sibling(store, config.s3.pages_bucket),
-        queue=Queue(images, leases, suspects),
+        queue=Queue(
+            *(images, leases, suspects),
+            second_share=settings.second_share,
+            reviewers=settings.reviewer_names,
+        ),
         quality=quality,
         overview=overview,
         fetcher=fetcher,

@@ -45,11 +45,11 @@ class LineView:
 
     @property
     def text(self) -> str | None:
-        """Text by a person, otherwise the prediction."""
+        """Text by a person, otherwise the prediction, which is all that a second reader may see."""
         image = self.image
         if image is None:
             return None
-        if image.annotation is not None:
+        if image.annotation is not None and not image.awaits_second:
             return image.annotation.text
         return image.prediction.text if image.prediction else None
 

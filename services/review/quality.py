@@ -12,6 +12,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.errors import UnavailableError
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.runtime.periodic import pause
+from services.quality.agreement import Agreements, count_agreement
 from services.quality.annotated import predicted
 from services.quality.page_tallies import FIELDS as FIELDS_OF_PAGES
 from services.review.figures import Figures
@@ -24,7 +25,8 @@ SHORTEST_SECONDS = 3.0
 COST_SHARE = 20
 """Pause between two counts, in times of what the last one took: few images are counted often."""
 NAMES = ("sources.url", "sources.collection", "sources.batch_id", "sources.group")
-_NAMES = ("sha256", "status", "stored_at", "prediction", "annotation", *NAMES, *FIELDS_OF_PAGES)
+_OWN = ("sha256", "status", "stored_at", "prediction", "annotation", "double_reading.state")
+_NAMES = (*_OWN, *NAMES, *FIELDS_OF_PAGES)
 FIELDS = dict.fromkeys(_NAMES, 1)
 SHOWN_PARTS = 200
 NO_NAMES: Mapping[str, str] = MappingProxyType({})
@@ -91,6 +93,8 @@ class Quality:
         self._images = images
         self._refresh_seconds = refresh_seconds
         self.figures: Figures | None = None
+        self.agreements = Agreements()
+        """Of people who read the same images."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Count periodically until ``stop`` is set."""
@@ -104,6 +108,7 @@ class Quality:
     async def _count(self) -> bool:
         try:
             self.figures = await count(self._images)
+            self.agreements = await count_agreement(self._images)
         except UnavailableError as error:
             log.warning("count of quality figures failed", code=error.code, error=str(error))
             return False

@@ -1,28 +1,19 @@
 """Queue of images to annotate."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from time import monotonic
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.keyset import (
-    Cursor,
-    SortKey,
-    by_disagreement,
-    by_score,
-    by_sha256,
-    paginate,
-)
-from services.common.domain.annotations import Outcome, to_annotation
+from services.common.adapters.keyset import Cursor, paginate
+from services.common.domain.annotations import Outcome, is_same, to_annotation
 from services.common.domain.image import ImageDocument
-from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.domain.records import Annotation, Confirmation, Quality
 from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
+from services.review.queue_filter import Mode, QueueFilter, of_second_reader, sort_keys, where
 from services.review.sessions import Session
 from services.review.suspects import SuspectList
 
@@ -30,28 +21,6 @@ MOST_LEFT = 1000
 """Limit of the count of images that are left: more take longer to count than a page may take."""
 SEARCH_SECONDS = 5.0
 """Timeout of a search; the page then offers to continue it."""
-
-
-class Mode(StrEnum):
-    """Selection and order of images."""
-
-    WORST = "worst"
-    """Those about which two models disagree, then by score."""
-    DISAGREEMENT = "disagreement"
-    RANDOM = "random"
-    SUSPECTS = "suspects"
-    """Images whose annotation may be wrong, the most suspect first."""
-
-
-@dataclass(frozen=True)
-class QueueFilter:
-    """Filter of the queue."""
-
-    mode: Mode = Mode.WORST
-    limits: Limits = NO_LIMITS
-    host: str = ""
-    after: Cursor | None = None
-    """Cursor of an earlier search that timed out."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +43,21 @@ class Queue:
         images: Repository of images.
         leases: Of images.
         suspects: Images whose annotation may be wrong.
+        second_share: Share of images that two people read.
+        reviewers: People who decide where they have read differently; empty: everybody.
         turns: Serialises searches, which would try the same images.
     """
 
     images: ImageRepository
     leases: Leases
     suspects: SuspectList
+    second_share: float = 0.0
+    reviewers: frozenset[str] = frozenset()
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def is_reviewer(self, session: Session) -> bool:
+        """Whether a person decides where two have read an image differently."""
+        return not self.reviewers or session.name in self.reviewers
 
     async def task(self, session: Session, wanted: QueueFilter, *expected: str) -> Task:
         """Return the current and the next image of a person.
@@ -105,8 +82,7 @@ class Queue:
                 return _to_task(got)
         async with self.turns:
             taken = await self.leases.taken(session.id)
-            search = self._suspects if wanted.mode is Mode.SUSPECTS else self._candidates
-            async for found in search(wanted, taken):
+            async for found in self._search(wanted, session, taken):
                 if isinstance(found, Cursor):
                     is_random = wanted.mode is Mode.RANDOM
                     return _to_task(got, is_cut=True, after=None if is_random else found)
@@ -147,15 +123,19 @@ class Queue:
         )
         if suspect is not None:
             said = said.having(confirmed=Confirmation(by=said.by, at=said.at))
-        if await self._is_finished(session, said, image, etag=etag):
+        if await self._is_finished(session, said, image):
             return Outcome.UNCHANGED
+        if suspect is not None and not await self._may_decide(session, image):
+            await self.leases.release(image, session.id)
+            return Outcome.CONFLICT
         await self.leases.begin(answer, session.id)
         outcome = await self.images.annotate(
             image,
             said,
-            overwrite=lambda current: suspect is not None and current.text == suspect,
+            overwrite=lambda current: current.text == suspect,
             etag=etag,
             shown=shown,
+            second_share=self.second_share if suspect is None else None,
         )
         if outcome is Outcome.WRITTEN:
             ANNOTATIONS.labels(quality=quality).inc()
@@ -165,9 +145,10 @@ class Queue:
             await self.leases.release(image, session.id)
         return outcome
 
-    async def _is_finished(
-        self, session: Session, said: Annotation, image: str, *, etag: str
-    ) -> bool:
+    async def _may_decide(self, session: Session, image: str) -> bool:
+        return self.is_reviewer(session) or not (await self.images.load(image)).is_undecided
+
+    async def _is_finished(self, session: Session, said: Annotation, image: str) -> bool:
         """Finish an interrupted annotation; return whether it was saved already.
 
         The person repeats it, as they saw no confirmation. If the new text differs, the saved one
@@ -176,10 +157,11 @@ class Queue:
         earlier = await self.leases.begun(image, session.id)
         if earlier is None:
             return False
-        document, ours = await self.images.load(image), {"by": said.by, "at": earlier.at}
-        if document.annotation is None or not document.annotation.matches(**ours):
+        ours = {"by": said.by, "at": earlier.at}
+        saved = (await self.images.load(image)).reading_by(**ours)
+        if saved is None:
             return False
-        if document.annotated(said, etag=etag).code is Outcome.UNCHANGED:
+        if is_same(saved, said):
             await self.leases.done(earlier, session.id, session.name)
             return True
         await self.images.revert(image, **ours)
@@ -214,7 +196,7 @@ class Queue:
             return len(self.suspects.ids(wanted.limits, wanted.host))
         if wanted.mode is Mode.DISAGREEMENT:
             return None
-        return await self.images.count(_where(wanted), most=MOST_LEFT)
+        return await self.images.count(where(wanted), most=MOST_LEFT)
 
     async def _take(
         self, image: str, session: Session, wanted: QueueFilter
@@ -224,21 +206,47 @@ class Queue:
             return None
         # Read after the lease: the last holder may have annotated it
         document = await self.images.get(image)
-        if document is None or not self._is_wanted(document, wanted):
+        if document is None or not self._is_wanted(document, wanted, session):
             self.suspects.discard(image)
             await self.leases.release(image, session.id)
             return None
         return document
 
-    def _is_wanted(self, document: ImageDocument, wanted: QueueFilter) -> bool:
+    def _is_wanted(self, document: ImageDocument, wanted: QueueFilter, session: Session) -> bool:
+        double = document.double_reading
+        if document.status != "predicted" or (
+            document.is_undecided and not self.is_reviewer(session)
+        ):
+            return False
         if wanted.mode is Mode.SUSPECTS:
-            return document.status == "predicted" and bool(self.suspects.reasons(document))
-        return is_open(document)
+            return bool(self.suspects.reasons(document))
+        if wanted.mode is Mode.DECIDE:
+            return document.is_undecided
+        is_second = double is not None and double.waits_for(session.name)
+        return document.annotation is None or is_second
 
-    async def _suspects(self, wanted: QueueFilter, taken: set[str]) -> AsyncIterator[str | Cursor]:
-        for image in self.suspects.ids(wanted.limits, wanted.host):
+    async def _search(
+        self, wanted: QueueFilter, session: Session, taken: set[str]
+    ) -> AsyncIterator[str | Cursor]:
+        """Yield images, and finally the cursor if the search timed out."""
+        async for image in self._first(wanted, session):
             if image not in taken:
                 yield image
+        if wanted.mode.shows_annotation:
+            return
+        async for found in self._candidates(wanted, taken):
+            yield found
+
+    async def _first(self, wanted: QueueFilter, session: Session) -> AsyncIterator[str]:
+        """Yield what comes before images without annotation: second readings, or it alone."""
+        if wanted.mode is Mode.SUSPECTS:
+            for image in self.suspects.ids(wanted.limits, wanted.host):
+                yield image
+        elif wanted.mode is not Mode.DISAGREEMENT:
+            is_deciding = wanted.mode is Mode.DECIDE
+            chosen = where(wanted) if is_deciding else of_second_reader(wanted, session.name)
+            async for document in self.images.find(chosen, fields={"_id": 1}):
+                yield document.id
 
     async def _candidates(
         self, wanted: QueueFilter, taken: set[str]
@@ -248,9 +256,7 @@ class Queue:
         # A cursor is of the last pass, for which each earlier one leaves as much time
         for key in keys if after is None else keys[-1:]:
             deadline, fields = monotonic() + SEARCH_SECONDS / len(keys), {key.field: 1}
-            async for page in paginate(
-                self.images, _where(wanted), key, after=after, fields=fields
-            ):
+            async for page in paginate(self.images, where(wanted), key, after=after, fields=fields):
                 for document in page.documents:
                     if document.id not in taken:
                         yield document.id
@@ -271,21 +277,3 @@ def _to_task(
 ) -> Task:
     now, later = [*got.values(), None, None][:2]
     return Task(now, later, is_cut, after)
-
-
-def is_open(document: ImageDocument) -> bool:
-    """Whether an image has a prediction and no annotation."""
-    return document.status == "predicted" and document.annotation is None
-
-
-def sort_keys(mode: Mode) -> list[SortKey]:
-    """Return the sort keys of the passes over the images."""
-    if mode is Mode.RANDOM:
-        start = random.random()  # noqa: S311  not security-relevant
-        return [by_sha256(start), by_sha256()]
-    return [by_disagreement(), *([by_score()] if mode is Mode.WORST else [])]
-
-
-def _where(wanted: QueueFilter) -> ImageFilter:
-    host = wanted.host or None
-    return ImageFilter(wanted.limits, status=("predicted",), annotated=False, host=host)

@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import AliasChoices, Field, HttpUrl, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.common.domain.annotations import collapse
 from services.common.runtime.settings import DeploymentSettings, Port
 from services.common.runtime.site_guard import to_names
 
@@ -53,6 +54,18 @@ class ReviewSettings(BaseSettings):
         description="Longest pause between two counts of the quality figures, of which fewer "
         "images are counted more often, and pause between two searches for suspect labels.",
     )
+    second_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of images that two people read, each without the text of the other.",
+    )
+    reviewers: str = Field(
+        "",
+        max_length=10_000,
+        description="Names of the people who decide where two have read an image differently, "
+        "comma-separated; empty: everybody.",
+    )
     characters: str = Field(
         "\u00e9 \u00e8 \u00e0 \u00e7 \u0153 \u00ab \u00bb \u2019 \u2014",
         max_length=200,
@@ -74,6 +87,11 @@ class ReviewSettings(BaseSettings):
     def host_names(self) -> frozenset[str]:
         """``hosts``, in lower case."""
         return to_names(self.hosts)
+
+    @property
+    def reviewer_names(self) -> frozenset[str]:
+        """``reviewers``, as logins write them."""
+        return frozenset(filter(None, map(collapse, self.reviewers.split(","))))
 
     @model_validator(mode="after")
     def _check_password(self) -> Self:

@@ -38,6 +38,7 @@ PATHS = (
     "/",
     *("/queue", "/queue?mode=random", "/queue?host=host-7.example", "/queue?batch=b3"),
     *("/queue?mode=disagreement", "/queue?mode=disagreement&batch=b5", "/queue?mode=suspects"),
+    *("/queue?mode=decide", "/gallery?double=twice", "/gallery?order=worst&errors=some"),
     *("/queue/progress", "/queue/progress?collection=c3"),
     "/queue?mode=disagreement&batch=b3",  # where no image is wanted
     *("/batches", "/batches?cursor=b50", "/batches/b3"),
@@ -78,6 +79,11 @@ def documents(count: int) -> Iterator[Document]:
         }
         if number % 10 == 0:
             changes["annotation"] = note
+        if number % 100 == 0:
+            second, is_read = note | {"by": "eve", "text": text[1:]}, number % 200 == 0
+            readings = [note, second] if is_read else [note]
+            state = "different" if is_read else "waiting"
+            changes["double_reading"] = {"state": state, "readings": readings}
         if number % 10 == 5:
             other = text[chance.randrange(1, len(text)) :] if number % 50 == 5 else text
             changes["history"] = [{"text": other, "score": 0.5, "model_version": "0"}]

@@ -25,6 +25,9 @@ def to_query(where: ImageFilter) -> Document:
         "sha256": _any_of(where.hashes),
         "page.id": _any_of(where.pages),
         "placeholder": where.is_placeholder or ignored,
+        "double_reading.state": _any_of(where.double or ignored),
+        "double_reading.readings.by": where.reader
+        or (where.not_reader and {"$ne": where.not_reader}),
         **_of_source(where),
         "indexed_at": where.changed_since and {"$gte": where.changed_since},
         "status": _any_of(where.status or ignored),

@@ -93,6 +93,7 @@ class ImageRepository(Repository[ImageDocument, ImageFilter]):
         dry_run: bool = False,
         etag: str | None = None,
         shown: Sequence[str] | None = None,
+        second_share: float | None = None,
     ) -> Outcome:
         """Save a person's annotation, unless it is unchanged.
 
@@ -105,9 +106,12 @@ class ImageRepository(Repository[ImageDocument, ImageFilter]):
             dry_run: Return the outcome without writing.
             etag: Of the bytes that the person saw, if known.
             shown: Predictions that the person was shown; None: unknown.
+            second_share: Share of images that two people read; the person was shown no annotation.
         """
 
         def decide(document: ImageDocument) -> Decision[Outcome]:
+            if second_share is not None:
+                return document.answered(annotation, share=second_share, etag=etag, shown=shown)
             decision = document.annotated(annotation, overwrite=overwrite, etag=etag, shown=shown)
             return Decision(decision.code, document) if dry_run else decision
 
@@ -128,5 +132,5 @@ class ImageRepository(Repository[ImageDocument, ImageFilter]):
         has_some = [{"annotation": {"$ne": None}}, {"annotation_history.0": {"$exists": True}}]
         await self._collection.update_many(
             {"_id": {"$in": list(document_ids)}, "$or": has_some},
-            {"$set": erased, "$inc": {"revision": 1}},
+            {"$set": erased, "$unset": {"double_reading": ""}, "$inc": {"revision": 1}},
         )

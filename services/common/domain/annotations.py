@@ -48,6 +48,11 @@ class UnacceptableAnnotationError(PermanentError):
     code = "invalid_annotation"
 
 
+def is_same(one: Annotation, other: Annotation) -> bool:
+    """Whether two annotations say the same of an image."""
+    return (collapse(one.text), one.quality) == (collapse(other.text), other.quality)
+
+
 def compose(text: str) -> str:
     """Return text in NFC, except that CJK compatibility ideographs stay; idempotent."""
     # Ideographs neither reorder nor compose with neighbours: parts are independent

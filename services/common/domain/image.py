@@ -13,7 +13,8 @@ from pydantic import WithJsonSchema
 from typing_extensions import override
 
 from services.common.domain.annotation_history import Annotations
-from services.common.domain.annotations import Outcome, Replaces, as_typed, collapse
+from services.common.domain.annotations import Outcome, Replaces, as_typed, collapse, is_same
+from services.common.domain.double_reading import DoubleReading, DoubleState, is_chosen
 from services.common.domain.page import PageOfLine
 from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance
 from services.common.domain.records import (
@@ -65,6 +66,8 @@ class ImageDocument(StoredObject):
     annotation_history: Annotated[tuple[Annotation, ...], EMPTY_IF_NULL] = ()
     annotation_history_count: Count = 0
     annotation_conflict: str | None = None
+    double_reading: DoubleReading | None = None
+    """Readings of two people, if it has them."""
     prediction: Prediction | None = None
     history: Annotated[tuple[Prediction, ...], EMPTY_IF_NULL] = ()
     """Earlier predictions of the same bytes, oldest first, and readings by a candidate model."""
@@ -79,6 +82,26 @@ class ImageDocument(StoredObject):
     def annotations(self) -> Annotations:
         """The valid annotation and the earlier ones."""
         return Annotations(self.annotation, self.annotation_history)
+
+    def reading_by(self, **values: object) -> Annotation | None:
+        """Return the annotation or second reading that has these fields."""
+        second = self.double_reading and self.double_reading.second
+        said = (each for each in (self.annotation, second) if each)
+        return next((each for each in said if each.matches(**values)), None)
+
+    @property
+    def awaits_second(self) -> bool:
+        """Whether a second person has to read it, who must not see the text of the first."""
+        return self.double_reading is not None and (
+            self.double_reading.state is DoubleState.WAITING
+        )
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether two people have read it differently, and a reviewer has to decide."""
+        return self.double_reading is not None and (
+            self.double_reading.state is DoubleState.DIFFERENT
+        )
 
     @property
     def readings(self) -> list[Prediction]:
@@ -123,32 +146,67 @@ class ImageDocument(StoredObject):
             etag: Of the bytes that the person saw, if known.
             shown: Predictions that the person was shown; None: unknown.
         """
-        if shown is not None and (how := self._how(annotation, shown)):
-            annotation = annotation.having(how=how)
+        annotation = self._with_how(annotation, shown)
         is_other = etag is not None and self.etag != etag
         if not self.exists or self.status == "removed" or is_other:
             return Decision(Outcome.UNKNOWN, self)
         current = self.annotation
         if current is not None:
-            if collapse(current.text) == annotation.text and current.quality == annotation.quality:
+            if is_same(current, annotation):
                 return self._confirmed(current, annotation)
             if not (overwrite(current) if callable(overwrite) else overwrite):
                 return Decision(Outcome.CONFLICT, self)
-        return Decision(Outcome.WRITTEN, self._annotated(self.annotations.replaced_by(annotation)))
+        double = self.double_reading and self.double_reading.following(annotation)
+        after = self._annotated(self.annotations.replaced_by(annotation), double)
+        return Decision(Outcome.WRITTEN, after)
+
+    def answered(
+        self,
+        annotation: Annotation,
+        *,
+        share: float,
+        etag: str | None = None,
+        shown: Sequence[str] | None = None,
+    ) -> Decision[Outcome]:
+        """Decide about the answer of a person who saw no annotation: a first or second reading.
+
+        Args:
+            annotation: The answer.
+            share: Share of images that two people read.
+            etag: As in ``annotated``.
+            shown: As in ``annotated``.
+        """
+        code, after = self.annotated(annotation, etag=etag, shown=shown)
+        double, first = self.double_reading, after.annotation
+        if code is Outcome.WRITTEN and first and is_chosen(self.sha256, share):
+            return Decision(code, after.having(double_reading=DoubleReading.begun(first)))
+        if double is None or code is Outcome.UNKNOWN or not double.waits_for(annotation.by):
+            return Decision(code, after)
+        second = self._with_how(annotation, shown)
+        return Decision(Outcome.WRITTEN, self.having(double_reading=double.with_second(second)))
 
     def reverted(self, now: datetime, **values: object) -> Decision[bool]:
         """Decide about reverting an annotation, or its confirmation, with these fields.
 
         False: the image has another one, or none.
         """
-        current = self.annotation
+        current, double = self.annotation, self.double_reading
         if current is None:
             return Decision(False, self)
+        decided = double.undecided() if double and double.decided else None
+        if double is not None and decided is None and (second := double.second):
+            undone = next((each for each in double.readings if each.matches(**values)), None)
+            if undone is not None:
+                left = current if undone is second else second
+                earlier = (*self.annotation_history, undone.having(undone_at=now))
+                after = self._annotated(Annotations(left, earlier), DoubleReading.begun(left))
+                return Decision(True, after)
         if current.matches(**values):
-            return Decision(True, self._annotated(self.annotations.reverted(now)))
+            return Decision(True, self._annotated(self.annotations.reverted(now), decided))
         if current.confirmed is None or not current.confirmed.matches(**values):
             return Decision(False, self)
-        return Decision(True, self.having(annotation=current.having(confirmed=None)))
+        annotations = self.annotations._replace(current=current.having(confirmed=None))
+        return Decision(True, self._annotated(annotations, decided or double))
 
     def has_reverted(self, **values: object) -> bool:
         """Return whether an annotation with these fields was reverted."""
@@ -172,7 +230,8 @@ class ImageDocument(StoredObject):
         """Set annotations, and whether lists conflict about a placeholder's text."""
         is_disputed = self.placeholder and annotations.is_disputed
         conflict = SOURCES_DISAGREE if is_disputed else None
-        after = self._annotated(annotations)
+        is_kept = annotations.current == self.annotation
+        after = self._annotated(annotations, self.double_reading if is_kept else None)
         is_same = conflict == self.annotation_conflict
         return after if is_same else after.having(annotation_conflict=conflict)
 
@@ -189,7 +248,7 @@ class ImageDocument(StoredObject):
 
     def without_annotations(self) -> Self:
         """Erase the annotation, the earlier ones, and what sources say beside their origin."""
-        after = self.having(annotation=None)
+        after = self._annotated(Annotations(None, self.annotation_history), None)
         if any(each.metadata or each.group for each in self.sources):
             erased = (each.having(metadata=None, group=None) for each in self.sources)
             after = after.having(sources=tuple(erased))
@@ -199,10 +258,17 @@ class ImageDocument(StoredObject):
 
     def _confirmed(self, current: Annotation, same: Annotation) -> Decision[Outcome]:
         """Decide about the annotation that is there: it may be confirmed, nothing else changes."""
-        if same.confirmed is None or current.confirmed is not None:
+        if same.confirmed is None or (current.confirmed is not None and not self.is_undecided):
             return Decision(Outcome.UNCHANGED, self)
-        confirmed = current.having(confirmed=same.confirmed)
-        return Decision(Outcome.WRITTEN, self.having(annotation=confirmed))
+        annotations = self.annotations._replace(current=current.having(confirmed=same.confirmed))
+        double = self.double_reading
+        if double is not None and self.is_undecided:
+            double = double.decided_by(same.by, same.at)
+        return Decision(Outcome.WRITTEN, self._annotated(annotations, double))
+
+    def _with_how(self, annotation: Annotation, shown: Sequence[str] | None) -> Annotation:
+        how = None if shown is None else self._how(annotation, shown)
+        return annotation.having(how=how) if how else annotation
 
     def _how(self, annotation: Annotation, shown: Sequence[str]) -> How | None:
         """Return how a person came to a text; None: they were shown what no model has read here.
@@ -219,8 +285,10 @@ class ImageDocument(StoredObject):
             return How.ACCEPTED
         return How.CORRECTED if any(seen) else How.TRANSCRIBED
 
-    def _annotated(self, annotations: Annotations) -> Self:
+    def _annotated(self, annotations: Annotations, double: DoubleReading | None) -> Self:
         after = self.having(annotation=annotations.current)
+        if double != self.double_reading:
+            after = after.having(double_reading=double)
         if annotations.earlier == self.annotation_history:
             return after
         dropped = max(0, self.annotation_history_count - len(self.annotation_history))

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
+from services.common.domain.double_reading import DoubleState
 from services.common.domain.image import Status
 from services.common.domain.records import Quality, Source
 
@@ -144,6 +145,12 @@ class ImageFilter:
     """Any of these."""
     annotated: bool | Quality | None = None
     """Whether annotated, or the quality."""
+    double: tuple[DoubleState, ...] = ()
+    """Any of these states of a double reading."""
+    reader: str | None = None
+    """A person who is one of two readers."""
+    not_reader: str | None = None
+    """A person who is none of them."""
     is_labelled: bool = False
     """Annotated, or lists' texts conflict."""
     text: str | None = None

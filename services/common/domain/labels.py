@@ -12,6 +12,7 @@ from services.common.domain.annotations import (
     collapse,
     normalise,
 )
+from services.common.domain.double_reading import READ_TWICE
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import Annotation, How, Quality
 
@@ -34,6 +35,10 @@ class Exclusion(StrEnum):
     NOT_ANNOTATED = "not_annotated"
     NOT_CORRECTED = "not_corrected"
     """A person accepted a prediction, or it is not known whether."""
+    ANNOTATORS_DIFFER = "annotators_differ"
+    """Two people have read it differently, and no reviewer has decided yet."""
+    NOT_AGREED = "not_agreed"
+    """Not read by two people, or not agreed and not decided."""
     SOURCES_DISAGREE = "sources_disagree"
     """A placeholder of very many URLs, whose lists' texts conflict."""
     LOW_AGREEMENT = "low_agreement"
@@ -60,6 +65,7 @@ def label_of(
     only_annotated: bool,
     min_agreement: float,
     only_corrected: bool = False,
+    only_agreed: bool = False,
 ) -> Label | Exclusion:
     """Return the label of an image: its annotation, or a prediction of enough agreement.
 
@@ -68,10 +74,11 @@ def label_of(
         only_annotated: Whether a prediction is never a label.
         min_agreement: Minimum agreement of a predicted label, 0 to 1.
         only_corrected: Whether an accepted prediction is no label.
+        only_agreed: Whether only a text that two people typed, or a reviewer chose, is a label.
     """
     annotation, prediction = document.annotation, document.prediction
-    if document.status != "predicted":
-        return Exclusion.NOT_READ
+    if excluded := _excluded(document, only_agreed=only_agreed):
+        return excluded
     if annotation is not None:
         return _annotated(annotation, only_corrected=only_corrected)
     is_disputed = bool(document.annotation_conflict)
@@ -95,6 +102,16 @@ def agreement(document: ImageDocument) -> float:
     text = collapse(prediction.text)
     similarities = [similarity(text, collapse(each.text)) for each in document.readings[1:]]
     return min([prediction.score, *similarities])
+
+
+def _excluded(document: ImageDocument, *, only_agreed: bool) -> Exclusion | None:
+    if document.status != "predicted":
+        return Exclusion.NOT_READ
+    if document.is_undecided:
+        return Exclusion.ANNOTATORS_DIFFER
+    double = document.double_reading
+    is_agreed = double is not None and double.state in READ_TWICE
+    return None if is_agreed or not only_agreed else Exclusion.NOT_AGREED
 
 
 def _annotated(annotation: Annotation, *, only_corrected: bool) -> Label | Exclusion:

@@ -84,6 +84,8 @@ async def correct(parts: Of, me: Me, form: Posted, request: Request) -> Response
     """Save an annotation, also over another person's; answer 204 to a script."""
     image = text_of(form, "id")
     document = await _document(parts, image)
+    if document.is_undecided and not parts.queue.is_reviewer(me):
+        raise ProblemError(403, "no_reviewer", "only reviewers decide (REVIEW_REVIEWERS)")
     quality = text_of(form, "quality")
     try:
         text = text_of(form, "text") if quality == Quality.OK else ""
@@ -145,6 +147,7 @@ async def _page(
         message=message,
         proofs=proofs,
         names=parts.overview.batch_names(),
+        is_reviewer=parts.queue.is_reviewer(me),
         reasons=[SENTENCES[each] for each in parts.queue.suspects.reasons(image)],
         strip=await strip_of(image, parts.page_documents, parts.images),
     )

@@ -25,6 +25,7 @@ async def quality_page(parts: Of, me: Me, form: Annotated[Limits, Query()]) -> R
         form=form,
         choices=offered,
         week=WEEK,
+        agreements=parts.quality.agreements,
         suspects=len(parts.queue.suspects.ids(form)),
         chosen=form.model_dump(mode="json", include={"collection", "batch"}, exclude_none=True),
     )

@@ -1,6 +1,6 @@
 """Routes of the queue."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 from urllib.parse import urlencode
@@ -23,7 +23,8 @@ from services.quality.suspects import SENTENCES
 from services.review.access import Me, Of, Parts, Posted, shown_in, text_of
 from services.review.gallery import Form, decode, encode
 from services.review.quality import choices
-from services.review.queue import MOST_LEFT, Mode, QueueFilter, Task, sort_keys
+from services.review.queue import MOST_LEFT, Task
+from services.review.queue_filter import Mode, QueueFilter, sort_keys
 from services.review.sessions import Session
 
 KEEP_AFTER = 0.375
@@ -86,6 +87,7 @@ async def suspects_page(_: Me) -> Response:
 @router.get("/queue")
 async def queue_page(parts: Of, me: Me, form: Annotated[FilterForm, Query()]) -> Response:
     """Show the first image of the queue."""
+    _check_role(parts, me, form)
     task = await parts.queue.task(me, form.wanted)
     return _page("queue", parts, me, task=task, form=form)
 
@@ -108,6 +110,7 @@ async def answer(request: Request, parts: Of, me: Me, posted: Posted) -> Respons
     """Perform an action, and show the next image."""
     said = {name: each for name in FilterForm.model_fields if (each := text_of(posted, name))}
     form = FilterForm.model_validate(said | {"where": posted.getlist("where")})
+    _check_role(parts, me, form)
     wanted = form.wanted
     done = await _act(parts, me, posted)
     task = await parts.queue.task(me, wanted, *filter(None, done.expected))
@@ -146,7 +149,10 @@ def _page(
     form: FilterForm,
     done: Done | None = None,
 ) -> Response:
-    reasons = parts.queue.suspects.reasons(task.now) if task.now else []
+    image = task.now
+    annotation = image.annotation if image and form.mode.shows_annotation else None
+    is_second = bool(image and image.annotation) and annotation is None
+    reasons = parts.queue.suspects.reasons(image) if image and annotation else []
     figures = parts.quality.figures
     return parts.pages.page(
         name,
@@ -156,8 +162,12 @@ def _page(
         choices=choices(figures, form, parts.overview.batch_names()),
         suggested=figures.suggested() if figures else {},
         done=done,
+        annotation=annotation,
+        is_second=is_second,
+        decides=parts.queue.is_reviewer(me)
+        and bool(parts.queue.second_share or parts.quality.agreements.total.images),
         reasons=[SENTENCES[each] for each in reasons],
-        offered=_offered(task.now) if task.now else [],
+        offered=_offered(image, with_typed=not is_second) if image else [],
         characters=parts.settings.characters.split(),
         is_searched=form.mode is not Mode.SUSPECTS or parts.queue.suspects.is_ready,
         later=encode(task.after) if task.after else "",
@@ -165,10 +175,9 @@ def _page(
     )
 
 
-def _offered(document: ImageDocument) -> list[Offered]:
+def _offered(document: ImageDocument, *, with_typed: bool) -> list[Offered]:
     """Return what models have read in an image and people have typed, each text once."""
-    notes = (*reversed(document.annotation_history), document.annotation)
-    origins = [
+    read = [
         (
             as_typed(each.text),
             Text("%(model)s, score %(score)s", {"model": each.model, "score": each.score}),
@@ -176,16 +185,22 @@ def _offered(document: ImageDocument) -> list[Offered]:
         for each in document.readings
     ]
     if document.page and document.page.text_layer:
-        origins.append((as_typed(document.page.text_layer), Text("text layer of the PDF")))
-    origins += [
-        (each.text, _origin(each))
-        for each in notes
-        if each and each.text and not each.bytes_replaced_at
-    ]
+        read.append((as_typed(document.page.text_layer), Text("text layer of the PDF")))
+    typed = [(each.text, _origin(each)) for each in _typed(document) if with_typed]
+    origins = [*typed, *read] if document.is_undecided else [*read, *typed]
     first = dict(reversed(origins))
     texts = dict.fromkeys(text for text, _ in origins)
     keys = [*READING_KEYS, *[""] * len(texts)]
     return [Offered(text, first[text], key) for text, key in zip(texts, keys, strict=False)]
+
+
+def _typed(document: ImageDocument) -> Iterator[Annotation]:
+    """Yield texts of people and lists: first what two people read."""
+    double = document.double_reading
+    readings = double.readings if double else ()
+    for each in (*readings, *reversed(document.annotation_history), document.annotation):
+        if each and each.text and not each.bytes_replaced_at:
+            yield each
 
 
 def _origin(typed: Annotation) -> Text:
@@ -242,6 +257,12 @@ async def _undo(parts: Parts, me: Session, nothing: Done) -> Done:
     history = (await parts.images.load(undone)).annotation_history
     text = next((each.text for each in reversed(history) if each.undone_at and each.text), None)
     return Done(Text("Undone: the image is as it was before."), text, [undone, image])
+
+
+def _check_role(parts: Parts, me: Session, form: FilterForm) -> None:
+    """Raise an error if a person who is no reviewer asks for what reviewers decide."""
+    if form.mode is Mode.DECIDE and not parts.queue.is_reviewer(me):
+        raise ProblemError(403, "no_reviewer", "only reviewers decide (REVIEW_REVIEWERS)")
 
 
 def _saved(text: str, action: Action, shown: Sequence[str], suspect: str | None) -> Text:

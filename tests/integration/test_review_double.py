@@ -1,0 +1,113 @@
+"""Double reading on the review page: the second person sees no text, a reviewer decides."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from services.common.adapters.image_repository import ImageRepository
+from services.common.domain.image_filter import ImageFilter
+from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.quality.suspect_search import find_suspects
+from services.quality.suspects import Reason
+from tests.support.datasets import answer
+from tests.support.review import Person, Site, fields_of, image_of, known, open_review
+from tests.support.servers import environment_of
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.integration
+
+READ = "le 5 ete 1916"
+IMAGE = f"raw/{known(READ, 0)['key']}"
+ADAS, BOBS = "le 5 été 1916", "le 5 été 1918"
+
+
+@pytest.fixture
+async def site(
+    s3_settings: S3Settings,
+    mongo_settings: MongoSettings,
+    amqp_settings: AmqpSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Site]:
+    """A review page with an image that two people read; eve and mel decide."""
+    for name, value in environment_of(s3_settings, mongo_settings).items():
+        monkeypatch.setenv(name, value)
+    async with open_review(
+        *(s3_settings, mongo_settings, amqp_settings),
+        quality_refresh_seconds=0.2,
+        second_share=1.0,
+        reviewers="eve, mel",
+    ) as site:
+        await site.index.create_indexes()
+        await site.add(known(READ, 0.1))
+        yield site
+
+
+async def read(person: Person, text: str) -> str:
+    """Annotate the image that the queue offers; return the page before."""
+    page = await person.see("/queue")
+    assert image_of(page) == IMAGE
+    assert image_of(await person.do(page, "save", text)) == ""
+    return page
+
+
+async def read_differently(site: Site) -> None:
+    async with site.person("ada") as ada, site.person("bob") as bob:
+        await read(ada, ADAS)
+        page = await read(bob, BOBS)
+        assert image_of(await ada.see("/queue")) == ""
+    assert ADAS not in page
+    assert "Second reading" in page
+    assert fields_of(page)["text"] == READ
+
+
+async def test_second_person_sees_no_text_and_a_reviewer_decides(site: Site) -> None:
+    await read_differently(site)
+    found = await find_suspects(ImageRepository(site.index.images), ImageFilter(), most=9)
+    assert found.counts == {Reason.ANNOTATORS_DIFFER: 1}
+
+    async with site.person("eve") as eve:
+        page = await eve.see("/queue?mode=decide")
+        assert (image_of(page), ADAS in page, BOBS in page) == (IMAGE, True, True)
+        assert image_of(await eve.do(page, "save", BOBS)) == ""
+        document = await site.document(IMAGE)
+
+        async def figures() -> bool:
+            html = await eve.see("/quality")
+            return "pair ada and bob" in html and "double=twice" in html
+
+        await eventually(figures)
+        assert BOBS in await eve.see("/gallery?double=decided&reader=bob")
+        assert "Nothing found" in await eve.see("/gallery?double=twice&reader=eve")
+    double, note = document["double_reading"], document["annotation"]
+    assert (double["state"], double["decided"]["by"]) == ("decided", "eve")
+    assert [each["text"] for each in double["readings"]] == [ADAS, BOBS]
+    assert (note["text"], note["by"]) == (BOBS, "eve")
+    told = await answer("report", "--since", "2000-01-01")
+    assert told["agreement"]["pair"]["ada and bob"]["same_text"] == 0
+
+
+async def test_only_a_reviewer_decides(site: Site) -> None:
+    await read_differently(site)
+    form = {"id": IMAGE, "etag": "e1", "text": ADAS, "quality": "ok"}
+    async with site.person("bob") as bob:
+        await bob.see("/queue?mode=decide", status=403)
+        await bob.send("/image/annotate", form, status=403)
+        crafted = {**form, "mode": "suspects", "suspect": ADAS, "action": "save"}
+        assert "theirs is kept" in await bob.send("/queue/answer", crafted)
+        assert "To decide" not in await bob.see("/queue")
+        assert "a reviewer decides" in await bob.see(f"/image?id={IMAGE}")
+    assert (await site.document(IMAGE))["double_reading"]["state"] == "different"
+
+
+async def test_second_reading_that_is_taken_back_is_read_again(site: Site) -> None:
+    async with site.person("ada") as ada, site.person("bob") as bob:
+        await read(ada, ADAS)
+        await read(bob, BOBS)
+        again = await bob.do(await bob.see("/queue"), "undo")
+        assert (image_of(again), fields_of(again)["text"]) == (IMAGE, BOBS)
+        assert (await site.document(IMAGE))["double_reading"]["state"] == "waiting"
+        await bob.do(again, "save", ADAS)
+    double = (await site.document(IMAGE))["double_reading"]
+    assert (double["state"], [each["by"] for each in double["readings"]]) == (
+        *("agreed", ["ada", "bob"]),
+    )
