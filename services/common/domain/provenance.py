@@ -35,7 +35,10 @@ PLACEHOLDER_SOURCES = 100
 
 @dataclass(frozen=True)
 class Provenance:
-    """Origin of a stored image; all fields are None for a plain upload."""
+    """Origin of a stored image; all fields are None for a plain upload, which has no batch.
+
+    Docs: docs/decisions/0052-console-and-api-have-no-batch.md.
+    """
 
     source_url: str | None = None
     """ASCII, percent-encoded like the URL."""
