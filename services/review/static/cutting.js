@@ -1,4 +1,3 @@
-"use strict";
 // Draw the box of a line on its page: drag a new one, move it or its corners, or lean it.
 
 const STEP = 3; // pixels of the screen that an arrow key moves

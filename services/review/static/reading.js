@@ -1,4 +1,3 @@
-"use strict";
 // Keys, view, suggestions, differences and drafts of a line that a person reads.
 
 const MOST_COMPARED = 400; // characters: comparing takes their square

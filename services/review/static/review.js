@@ -1,4 +1,3 @@
-"use strict";
 // Drag and drop, and error messages: what htmx does not cover.
 
 // The texts are attributes of the place where they are shown, in the language of the page

@@ -1,4 +1,3 @@
-"use strict";
 // A page: the line that has the focus is marked, and a saved one is followed by the next.
 
 document.addEventListener("keydown", (event) => {
