@@ -98,7 +98,6 @@ class CtcModel:
         self.network.to(memory_format=torch.channels_last)  # a fifth less time on a CPU
         with torch.no_grad():
             self._slots = _fill_all(self.network, self._graph)
-        _fold(self.network)
 
     @property
     def module(self) -> nn.Module:
@@ -222,24 +221,6 @@ def _fill_all(network: nn.Module, model: ModelProto) -> list[_Slot]:
     if next(tensors, None) is not None:
         raise UnexpectedModelError("the model has layers that PP-OCRv6 small has not")
     return slots
-
-
-def _fold(network: nn.Module) -> None:
-    """Make biases of normalisation layers that are nothing else biases of their convolutions.
-
-    Less time, and a quarter less memory, as these layers would keep their inputs. The biases stay
-    frozen as all of normalisation does: trained, they let short trainings diverge.
-    """
-    for block in network.modules():
-        layer = getattr(block, "normalization", None)
-        if isinstance(layer, nn.BatchNorm2d) and _is_bias(layer):
-            block.convolution.bias = layer.bias.requires_grad_(False)
-            block.normalization = nn.Identity()
-
-
-def _is_bias(layer: nn.BatchNorm2d) -> bool:
-    known = (layer.weight == 1, layer.running_mean == 0, layer.running_var == 1 - layer.eps)
-    return all(bool(each.all()) for each in known)
 
 
 def _in_order(network: nn.Module) -> list[nn.Module]:

@@ -100,20 +100,6 @@ def test_lines_of_many_widths_make_few_shapes(monkeypatch: pytest.MonkeyPatch) -
     assert len(widths) <= 6
 
 
-def test_biases_of_normalisation_are_not_trained() -> None:
-    """Trained, they let a training of a hundred lines diverge."""
-    model = CtcModel(load_weights("latin"), version="1")
-    trained = {id(each) for group in model.parameters() for each in group["params"]}
-    folded = [
-        block.convolution.bias
-        for block in model.network.modules()
-        if isinstance(getattr(block, "normalization", None), torch.nn.Identity)
-    ]
-
-    assert folded
-    assert not trained & {id(each) for each in folded}
-
-
 def test_grown_model_reads_what_it_read_before() -> None:
     weights = load_weights("latin")
     grown = grow(weights, [ADDED], ["["])
