@@ -12,9 +12,12 @@ from tests.support.pipeline import (
 from tests.support.web import WebSite, open_site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pipeline() -> Iterator[Pipeline]:
-    """The whole pipeline, one for all tests; each test brings URLs and keys of its own."""
+    """The whole pipeline, one for all tests here; each test brings URLs and keys of its own.
+
+    It ends with the last of them: idle, it would take time from the tests of other folders.
+    """
     with pipeline_in_a_thread() as pipeline:
         yield pipeline
 

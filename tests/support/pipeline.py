@@ -194,8 +194,8 @@ async def open_pipeline(
 
 
 def _hasty(reconciler: Program) -> Program:
-    """Let it count annotated images so often that no test waits for it."""
-    return replace(reconciler, env={**reconciler.env, "RECONCILER_ANNOTATED_INTERVAL_SECONDS": "1"})
+    """Let it count annotated images so often that no test waits long for it."""
+    return replace(reconciler, env={**reconciler.env, "RECONCILER_ANNOTATED_INTERVAL_SECONDS": "5"})
 
 
 @dataclass(frozen=True)
