@@ -97,6 +97,20 @@ async def test_annotation_of_a_deleted_image_comes_back_with_it(site: Site) -> N
     assert timedelta(days=29) < kept["expires_at"] - datetime.now(tz=UTC) <= timedelta(days=30)
 
 
+async def test_double_reading_comes_back_with_its_image(site: Site) -> None:
+    await site.upload()
+    images = ImageRepository(site.index.images)
+    for text, by in (("one", "anna"), ("other", "bob")):
+        await images.annotate(site.id, to_annotation(text, by=by), second_share=1.0)
+    before = (await site.document())["double_reading"]
+
+    await site.delete()
+    await site.upload()
+
+    assert (await site.document())["double_reading"] == before
+    assert before["state"] == "different"
+
+
 async def test_other_bytes_do_not_get_the_annotation(site: Site) -> None:
     await site.upload(b"1")
     await site.say("of the first")

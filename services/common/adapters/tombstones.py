@@ -46,11 +46,13 @@ class Tombstones:
         if await self.forgotten.has_image(document.sha256):
             return
         now, revision = datetime.now(tz=UTC), document.revision or 0
+        double = document.double_reading
         fields = {
             "document": document.id,
             "sha256": document.sha256,
             "annotation": document.annotation and document.annotation.to_mongo(),
             "annotation_history": [each.to_mongo() for each in document.annotation_history],
+            "double_reading": double and double.to_mongo(),
             "revision": revision,
             "kept_at": now,
             "expires_at": None if is_inferred else now + self.kept_for,
@@ -73,7 +75,8 @@ class Tombstones:
         expires_at = (found or {}).get("expires_at")
         if found is None or (expires_at is not None and expires_at <= datetime.now(tz=UTC)):
             return Annotations()
-        return ImageDocument.model_validate({**found, "_id": document_id}).annotations
+        kept = ImageDocument.model_validate({**found, "_id": document_id})
+        return kept.annotations._replace(double=kept.double_reading)
 
 
 async def erase_tombstones(

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from services.common.domain.annotations import collapse, given_annotation
+from services.common.domain.double_reading import DoubleReading
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Annotation
 
@@ -22,6 +23,8 @@ class Annotations(NamedTuple):
 
     current: Annotation | None = None
     earlier: tuple[Annotation, ...] = ()
+    double: DoubleReading | None = None
+    """Of tombstones: the double reading that has the valid one."""
 
     def replaced_by(self, annotation: Annotation | None) -> "Annotations":
         """Return these with a new valid annotation; the previous one joins the history."""
@@ -42,7 +45,8 @@ class Annotations(NamedTuple):
 
     def or_else(self, kept: "Annotations") -> "Annotations":
         """Return these, or the tombstones of the same bytes if there are none."""
-        return Annotations(self.current or kept.current, self.earlier or kept.earlier)
+        current, double = (self.current, None) if self.current else (kept.current, kept.double)
+        return Annotations(current, self.earlier or kept.earlier, double)
 
     def with_given(self, provenance: Provenance, now: datetime) -> "Annotations":
         """Add an event's text, unless a person has annotated the image.

@@ -231,7 +231,8 @@ class ImageDocument(StoredObject):
         is_disputed = self.placeholder and annotations.is_disputed
         conflict = SOURCES_DISAGREE if is_disputed else None
         is_kept = annotations.current == self.annotation
-        after = self._annotated(annotations, self.double_reading if is_kept else None)
+        double = self.double_reading if is_kept else annotations.double
+        after = self._annotated(annotations, double)
         is_same = conflict == self.annotation_conflict
         return after if is_same else after.having(annotation_conflict=conflict)
 
