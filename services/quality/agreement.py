@@ -68,7 +68,7 @@ class Agreements:
     """Agreement by whom and of which images."""
 
     total: Agreement = field(default_factory=Agreement)
-    pairs: dict[str, Agreement] = field(default_factory=lambda: defaultdict(Agreement))
+    pairs: dict[tuple[str, ...], Agreement] = field(default_factory=lambda: defaultdict(Agreement))
     annotators: dict[str, Agreement] = field(default_factory=lambda: defaultdict(Agreement))
     collections: dict[str, Agreement] = field(default_factory=lambda: defaultdict(Agreement))
 
@@ -94,7 +94,7 @@ class Agreements:
         """All of them by what groups the images, in words."""
         return {
             "annotator": self.annotators,
-            "pair": self.pairs,
+            "pair": {" and ".join(names): each for names, each in self.pairs.items()},
             "collection": self.collections,
         }
 
@@ -108,7 +108,7 @@ class Agreements:
     def _groups_of(self, double: DoubleReading, document: ImageDocument) -> Iterator[Agreement]:
         readers = sorted({each.by for each in double.readings})
         yield self.total
-        yield self.pairs[" and ".join(readers)]
+        yield self.pairs[tuple(readers)]
         yield from (self.annotators[name] for name in readers)
         names = {each.collection for each in document.sources if each.collection}
         yield from (self.collections[name] for name in names)

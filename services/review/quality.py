@@ -29,13 +29,15 @@ _OWN = ("sha256", "status", "stored_at", "prediction", "annotation", "double_rea
 _NAMES = (*_OWN, *NAMES, *FIELDS_OF_PAGES)
 FIELDS = dict.fromkeys(_NAMES, 1)
 SHOWN_PARTS = 200
+Choice = tuple[str, str] | tuple[str, str, int]
+"""A value, its words, and how many images have it, if known."""
 NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
 def choices(
     figures: Figures | None, chosen: Limits, names: Mapping[str, str] = NO_NAMES
-) -> dict[str, list[tuple[str, str]]]:
-    """Return what the selects of collections and batches offer: values with their words.
+) -> dict[str, list[Choice]]:
+    """Return what the selects of collections and batches offer.
 
     Args:
         figures: The last count; None before the first one.
@@ -57,14 +59,14 @@ def choices(
 
 def _offered(
     counts: Mapping[str, int], chosen: str | None, names: Mapping[str, str] = NO_NAMES
-) -> list[tuple[str, str]]:
-    known = [
-        (value, f"{names.get(value, value)} ({count:,})")
+) -> list[Choice]:
+    known: dict[str, Choice] = {
+        value: (value, names.get(value, value), count)
         for value, count in islice(counts.items(), SHOWN_PARTS)
-    ]
-    is_new = chosen is not None and chosen not in dict(known)
-    new = [(str(chosen), names.get(str(chosen), str(chosen)))] if is_new else []
-    return [("", "any"), *new, *known]
+    }
+    if chosen is None or chosen in known:
+        return [*known.values()]
+    return [(chosen, names.get(chosen, chosen)), *known.values()]
 
 
 async def count(images: ImageRepository) -> Figures:

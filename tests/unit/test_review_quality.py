@@ -14,11 +14,12 @@ from services.common.adapters.mongo import Collection, Document
 from services.common.domain.accuracy import character_errors, confusions
 from services.common.domain.annotations import collapse
 from services.common.domain.image import ImageDocument
+from services.common.domain.image_filter import Limits
 from services.quality.annotated import Image
 from services.review.chart import dots
 from services.review.figures import Figures
 from services.review.gallery import Filters
-from services.review.quality import Quality
+from services.review.quality import Quality, choices
 from tests.support.review import NOW, known
 from tests.support.waiting import eventually
 
@@ -59,6 +60,12 @@ def figures(*images: Image) -> Figures:
     for each in images:
         found.add(each)
     return found
+
+
+def test_choices_leave_numbers_to_the_language_of_the_page() -> None:
+    found = figures(image("a", "a", sources=[{"collection": "letters"}]))
+    offered = choices(found, Limits(collection="new"))
+    assert offered["collection"] == [("new", "new"), ("letters", "letters", 1)]
 
 
 def test_score_is_worth_the_share_read_without_an_error() -> None:
