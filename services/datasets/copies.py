@@ -9,7 +9,7 @@ from typing import Any
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import NO_LIMITS, PRESENT, ImageFilter, Limits
-from services.common.domain.labels import Exclusion, Label, Origin, label_of
+from services.common.domain.labels import Exclusion, Label, Origin, is_undecided, label_of
 from services.common.domain.page import PageOfLine
 from services.common.domain.records import Quality, Source
 from services.datasets.splits import hosts_of
@@ -56,8 +56,10 @@ def decide(
     """Return the label of an image and its document, or the reason for none.
 
     Precedence: a person's text for any copy, a person's judgement that it is not a text, a
-    prediction; then the first key.
+    prediction; then the first key. None while two people differ about any copy.
     """
+    if is_undecided(copies):
+        return Exclusion.ANNOTATORS_DIFFER
     label = partial(
         label_of,
         only_annotated=only_annotated,

@@ -16,7 +16,7 @@ from services.common.domain.accuracy import character_errors
 from services.common.domain.annotations import collapse
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import ImageFilter
-from services.common.domain.labels import Label, label_of
+from services.common.domain.labels import Label, is_undecided, label_of
 from services.common.domain.records import UNKNOWN_HOW
 
 FIELDS = dict.fromkeys(("sha256", "status", "annotation", "prediction", "double_reading.state"), 1)
@@ -35,7 +35,7 @@ class Image(NamedTuple):
     @classmethod
     def of(cls, copies: Sequence[ImageDocument], *, only_corrected: bool = False) -> Self:
         """Return the image of one or more documents."""
-        for each in copies:
+        for each in () if is_undecided(copies) else copies:
             if (reference := reference_text(each, only_corrected=only_corrected)) is not None:
                 return cls(copies, each, reference)
         return cls(copies, copies[0], None)

@@ -34,7 +34,7 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Leases:
-    """Leases, skips and recent annotations, one document per image.
+    """Leases and skips, a document per image; answers, a document per session and image.
 
     Args:
         collection: ``review_leases``, with a TTL index of a day.
@@ -91,22 +91,24 @@ class Leases:
 
     async def begin(self, answer: Answer, session: str) -> None:
         """Record the start of an annotation, so that Undo works after a crash."""
-        fields = {"answering_by": session, "answering_at": answer.at}
+        fields = {"image": answer.image, "answering_by": session, "answering_at": answer.at}
         change = {"$set": {**fields, "expires_at": datetime.now(tz=UTC) + KEPT}}
-        await self.collection.update_one({"_id": answer.image}, change, upsert=True)
+        await self.collection.update_one(_of(answer.image, session), change, upsert=True)
 
     async def begun(self, image: str, session: str) -> Answer | None:
         """Return a session's interrupted annotation of an image."""
-        found = await self.collection.find_one({"_id": image, "answering_by": session})
+        where = {**_of(image, session), "answering_by": session}
+        found = await self.collection.find_one(where)
         return None if found is None else Answer(image, found["answering_at"])
 
     async def done(self, answer: Answer, session: str, name: str) -> None:
         """Release a lease as annotated by a person, for Undo and progress."""
-        now = datetime.now(tz=UTC)
-        fields = {"until": now, "session": None, "done_by": session, "done_at": answer.at}
-        fields["done_name"] = name
-        change = {"$set": {**fields, "expires_at": now + KEPT}, "$unset": _NOT_ANSWERING}
-        await self.collection.update_one({"_id": answer.image}, change, upsert=True)
+        fields = {"done_by": session, "done_at": answer.at, "done_name": name}
+        expires_at = datetime.now(tz=UTC) + KEPT
+        fields |= {"image": answer.image, "expires_at": expires_at}
+        change = {"$set": fields, "$unset": _NOT_ANSWERING}
+        await self.collection.update_one(_of(answer.image, session), change, upsert=True)
+        await self.release(answer.image, session)
 
     async def progress(self, name: str) -> Progress:
         """Return how many images each person annotated within a day, and how fast this one is."""
@@ -125,7 +127,7 @@ class Leases:
     async def last_done(self, session: str) -> Answer | None:
         """Return a session's last annotation, finished or begun, that is not undone."""
         answers = [
-            Answer(str(each["_id"]), each[f"{name}_at"])
+            Answer(str(each.get("image", each["_id"])), each[f"{name}_at"])
             for name in ("done", "answering")
             async for each in self.collection.find(
                 {f"{name}_by": session}, sort=[(f"{name}_at", -1)], limit=1
@@ -136,10 +138,15 @@ class Leases:
     async def undone(self, answer: Answer, session: str) -> None:
         """Delete the record of a session's annotation."""
         for name in ("done", "answering"):
-            where = {"_id": answer.image, f"{name}_by": session, f"{name}_at": answer.at}
+            where = {f"{name}_by": session, f"{name}_at": answer.at}
             change = {"$unset": {f"{name}_by": "", f"{name}_at": "", f"{name}_name": ""}}
             await self.collection.update_one(where, change)
 
     def _until(self, session: str, now: datetime) -> dict[str, object]:
         until = now + timedelta(seconds=self.seconds)
         return {"session": session, "until": until, "expires_at": now + KEPT}
+
+
+def _of(image: str, session: str) -> dict[str, object]:
+    """Return which document is about the answer of a session."""
+    return {"_id": f"answer {session} {image}"}

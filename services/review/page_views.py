@@ -27,6 +27,8 @@ class LineView:
     number: int
     """In reading order, from 1."""
     read: ReadLine
+    person: str
+    """To whom it is shown."""
 
     @property
     def line(self) -> Line:
@@ -47,11 +49,8 @@ class LineView:
     def text(self) -> str | None:
         """Text by a person, otherwise the prediction, which is all that a second reader may see."""
         image = self.image
-        if image is None:
-            return None
-        if image.annotation is not None and not image.awaits_second:
-            return image.annotation.text
-        return image.prediction.text if image.prediction else None
+        said = image and (image.shown_to(self.person) or image.prediction)
+        return said.text if said else None
 
     def around(self, page: PageDocument) -> Box:
         """Return the strip of the turned page in which the line is read, as wide as the page."""
@@ -120,19 +119,22 @@ def turning(page: PageDocument) -> str:
     return f"matrix({of_turn.get(page.turn, f'0 -1 1 0 0 {width}')})" if page.turn else ""
 
 
-async def view_page(page: PageDocument, images: ImageRepository, bucket: str) -> PageView:
-    """Return a page with its current lines, whose images are in ``bucket``.
+async def view_page(
+    page: PageDocument, images: ImageRepository, bucket: str, person: str
+) -> PageView:
+    """Return a page with its current lines, whose images are in ``bucket``, for a person.
 
     Raises:
         IndexUnavailableError: MongoDB does not answer.
     """
     read = await read_lines(page, images, bucket)
     lines = [each for each in read if each.line.state == "current"]
-    return PageView(page, [LineView(number, each) for number, each in enumerate(lines, start=1)])
+    numbered = enumerate(lines, start=1)
+    return PageView(page, [LineView(number, each, person) for number, each in numbered])
 
 
 async def strip_of(
-    image: ImageDocument, pages: PageRepository, images: ImageRepository
+    image: ImageDocument, pages: PageRepository, images: ImageRepository, person: str
 ) -> Strip | None:
     """Return an image within its page, or None if it has no page with a picture.
 
@@ -142,7 +144,7 @@ async def strip_of(
     page = await pages.get(image.page.id) if image.page else None
     if page is None:
         return None
-    view = await view_page(page, images, image.bucket)
+    view = await view_page(page, images, image.bucket, person)
     at = next((at for at, each in enumerate(view.lines) if each.line.key == image.key), None)
     if at is None or not view.is_shown:
         return None

@@ -125,9 +125,6 @@ class Queue:
             said = said.having(confirmed=Confirmation(by=said.by, at=said.at))
         if await self._is_finished(session, said, image):
             return Outcome.UNCHANGED
-        if suspect is not None and not await self._may_decide(session, image):
-            await self.leases.release(image, session.id)
-            return Outcome.CONFLICT
         await self.leases.begin(answer, session.id)
         outcome = await self.images.annotate(
             image,
@@ -136,6 +133,7 @@ class Queue:
             etag=etag,
             shown=shown,
             second_share=self.second_share if suspect is None else None,
+            is_reviewer=self.is_reviewer(session),
         )
         if outcome is Outcome.WRITTEN:
             ANNOTATIONS.labels(quality=quality).inc()
@@ -144,9 +142,6 @@ class Queue:
             await self.leases.undone(answer, session.id)
             await self.leases.release(image, session.id)
         return outcome
-
-    async def _may_decide(self, session: Session, image: str) -> bool:
-        return self.is_reviewer(session) or not (await self.images.load(image)).is_undecided
 
     async def _is_finished(self, session: Session, said: Annotation, image: str) -> bool:
         """Finish an interrupted annotation; return whether it was saved already.
@@ -167,8 +162,8 @@ class Queue:
         await self.images.revert(image, **ours)
         return False
 
-    async def undo(self, session: Session) -> str | None:
-        """Revert a session's last annotation; return the image, leased to the session.
+    async def undo(self, session: Session) -> Answer | None:
+        """Revert a session's last annotation, and return it.
 
         Raises:
             DatabaseUnavailableError: MongoDB does not answer.
@@ -183,11 +178,11 @@ class Queue:
             is_undone = is_reverted or document.has_reverted(**mine)
             await self.leases.undone(last, session.id)
             if is_undone:
-                return last.image
+                return last
         return None
 
-    async def left(self, wanted: QueueFilter) -> int | None:
-        """Count the images that are left, up to ``MOST_LEFT``; None: unknown.
+    async def left(self, session: Session, wanted: QueueFilter) -> int | None:
+        """Count the images that are left for a person, up to ``MOST_LEFT``; None: unknown.
 
         Raises:
             DatabaseUnavailableError: MongoDB does not answer.
@@ -196,7 +191,11 @@ class Queue:
             return len(self.suspects.ids(wanted.limits, wanted.host))
         if wanted.mode is Mode.DISAGREEMENT:
             return None
-        return await self.images.count(where(wanted), most=MOST_LEFT)
+        left = await self.images.count(where(wanted), most=MOST_LEFT)
+        if wanted.mode is not Mode.DECIDE:
+            second = of_second_reader(wanted, session.name)
+            left += await self.images.count(second, most=MOST_LEFT)
+        return min(left, MOST_LEFT)
 
     async def _take(
         self, image: str, session: Session, wanted: QueueFilter
@@ -207,7 +206,8 @@ class Queue:
         # Read after the lease: the last holder may have annotated it
         document = await self.images.get(image)
         if document is None or not self._is_wanted(document, wanted, session):
-            self.suspects.discard(image)
+            if document is None or not self.suspects.reasons(document):
+                self.suspects.discard(image)
             await self.leases.release(image, session.id)
             return None
         return document
@@ -215,7 +215,7 @@ class Queue:
     def _is_wanted(self, document: ImageDocument, wanted: QueueFilter, session: Session) -> bool:
         double = document.double_reading
         if document.status != "predicted" or (
-            document.is_undecided and not self.is_reviewer(session)
+            document.is_read_twice and not self.is_reviewer(session)
         ):
             return False
         if wanted.mode is Mode.SUSPECTS:
@@ -243,10 +243,12 @@ class Queue:
             for image in self.suspects.ids(wanted.limits, wanted.host):
                 yield image
         elif wanted.mode is not Mode.DISAGREEMENT:
-            is_deciding = wanted.mode is Mode.DECIDE
+            is_deciding, deadline = wanted.mode is Mode.DECIDE, monotonic() + SEARCH_SECONDS
             chosen = where(wanted) if is_deciding else of_second_reader(wanted, session.name)
             async for document in self.images.find(chosen, fields={"_id": 1}):
                 yield document.id
+                if not is_deciding and monotonic() > deadline:
+                    break
 
     async def _candidates(
         self, wanted: QueueFilter, taken: set[str]

@@ -48,13 +48,12 @@ def sort_keys(mode: Mode) -> list[SortKey]:
 
 def where(wanted: QueueFilter) -> ImageFilter:
     """Return which images are left."""
-    left = ImageFilter(wanted.limits, host=wanted.host or None)
+    left = ImageFilter(wanted.limits, host=wanted.host or None, status=("predicted",))
     if wanted.mode is Mode.DECIDE:
         return replace(left, double=(DoubleState.DIFFERENT,))
-    return replace(left, status=("predicted",), annotated=False)
+    return replace(left, annotated=False)
 
 
 def of_second_reader(wanted: QueueFilter, person: str) -> ImageFilter:
     """Return which images wait for a second reading that this person may give."""
-    waiting, host = (DoubleState.WAITING,), wanted.host or None
-    return ImageFilter(wanted.limits, host=host, double=waiting, not_reader=person)
+    return replace(where(wanted), annotated=None, double=(DoubleState.WAITING,), not_reader=person)

@@ -76,6 +76,11 @@ async def test_second_person_sees_no_text_and_a_reviewer_decides(site: Site) -> 
             return "pair ada and bob" in html and "double=twice" in html
 
         await eventually(figures)
+        limited = await eve.see("/quality?collection=other")
+        assert 'href="/gallery?order=worst&amp;double=twice"' in limited
+        french = {"Accept-Language": "fr"}
+        async with eve.client.get("/quality", headers=french) as response:
+            assert "ada et bob" in await response.text()
         assert BOBS in await eve.see("/gallery?double=decided&reader=bob")
         assert "Nothing found" in await eve.see("/gallery?double=twice&reader=eve")
     double, note = document["double_reading"], document["annotation"]
@@ -97,6 +102,41 @@ async def test_only_a_reviewer_decides(site: Site) -> None:
         assert "To decide" not in await bob.see("/queue")
         assert "a reviewer decides" in await bob.see(f"/image?id={IMAGE}")
     assert (await site.document(IMAGE))["double_reading"]["state"] == "different"
+
+
+async def test_page_of_an_image_takes_a_reading_and_a_decision(site: Site) -> None:
+    form = {"id": IMAGE, "etag": "e1", "quality": "ok"}
+    async with site.person("ada") as ada, site.person("bob") as bob, site.person("eve") as eve:
+        await read(ada, ADAS)
+        assert "1 left here" in await bob.see("/queue/progress")
+        assert "0 left here" in await ada.see("/queue/progress")
+        page = await bob.see(f"/image?id={IMAGE}")
+        assert (fields_of(page)["text"], ADAS in page) == (READ, False)
+        await bob.send("/image/annotate", {**form, "text": BOBS})
+        different = await site.document(IMAGE)
+        assert "Saved." in await eve.send("/image/annotate", {**form, "text": ADAS})
+        assert (await site.document(IMAGE))["double_reading"]["state"] == "decided"
+        await bob.send("/image/annotate", {**form, "text": BOBS}, status=403)
+        assert "only a reviewer changes it" in await bob.see(f"/image?id={IMAGE}")
+    double, note = different["double_reading"], different["annotation"]
+    assert (double["state"], note["text"], note["by"]) == ("different", ADAS, "ada")
+    assert [each["text"] for each in double["readings"]] == [ADAS, BOBS]
+    assert (await site.document(IMAGE))["annotation"]["text"] == ADAS
+
+
+async def test_each_reader_takes_back_their_own_reading(site: Site) -> None:
+    async with site.person("ada") as ada, site.person("bob") as bob, site.person("eve") as eve:
+        await read(ada, ADAS)
+        assert "Saved: cut wrong." in await bob.do(await bob.see("/queue"), "cut_wrong")
+        assert "<dd>Cut wrong</dd>" in await eve.see("/queue?mode=decide")
+        await eve.do(await eve.see("/queue?mode=decide"), "skip")
+        progress = await ada.see("/queue/progress")
+        assert ("<strong>1</strong> by you" in progress, "1 by bob" in progress) == (True, True)
+        again = await ada.do(await ada.see("/queue"), "undo")
+        assert (image_of(again), fields_of(again)["text"]) == (IMAGE, ADAS)
+        await ada.do(again, "skip")
+        again = await bob.do(await bob.see("/queue"), "undo")
+    assert (image_of(again), fields_of(again)["text"]) == (IMAGE, READ)
 
 
 async def test_second_reading_that_is_taken_back_is_read_again(site: Site) -> None:

@@ -1,19 +1,28 @@
 """Two people read an image: what becomes of both readings, and how well they agree."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from services.common.adapters.image_query import to_query
+from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.page_lines import ReadLine
-from services.common.domain.annotations import to_annotation
+from services.common.domain.annotations import Outcome, to_annotation
 from services.common.domain.double_reading import DoubleState, is_chosen
 from services.common.domain.image import ImageDocument
 from services.common.domain.labels import Exclusion, Label, label_of
 from services.common.domain.page import Line
 from services.common.domain.records import Annotation, Confirmation
+from services.datasets.copies import decide
 from services.quality.agreement import Agreements
+from services.quality.annotated import Image
 from services.quality.suspects import Norms, Reason
+from services.review.leases import Leases
 from services.review.page_views import LineView
+from services.review.queue import Queue
+from services.review.queue_filter import Mode, QueueFilter, of_second_reader, where
+from services.review.sessions import Session
+from services.review.suspects import SuspectList
 from tests.factories import NOW, document, prediction
 
 LINES = 2000
@@ -88,15 +97,16 @@ def test_reviewer_decides_and_takes_it_back() -> None:
     assert Reason.ANNOTATORS_DIFFER in Norms().reasons(different)
     choice = ADA.having(by="eve", confirmed=Confirmation(by="eve", at=NOW))
     chosen = different.annotated(choice).document
-    written = different.annotated(EVE, overwrite=True).document
-    for decided in (chosen, written):
+    kept = different.corrected(said("l'été", "eve"), is_reviewer=True).document
+    written = different.corrected(EVE, is_reviewer=True).document
+    for decided in (chosen, kept, written):
         assert decided.double_reading is not None
         assert (decided.double_reading.state, decided.double_reading.decided) == (
             DoubleState.DECIDED,
             Confirmation(by="eve", at=NOW),
         )
         assert decided.double_reading.readings == (ADA, BOB)
-        assert not Norms().reasons(chosen)
+        assert not Norms().reasons(decided)
         code, undone = decided.reverted(NOW, by="eve", at=NOW)
         assert (code, state(undone)) == (True, DoubleState.DIFFERENT)
         assert undone.annotation is not None
@@ -122,8 +132,90 @@ def test_first_reading_that_is_taken_back_alone_leaves_nothing() -> None:
 
 def test_page_shows_no_text_that_a_second_person_must_not_see() -> None:
     line = Line(id="1", key="a.png", quad=(0, 0, 9, 0, 9, 9, 0, 9), order=0)
-    texts = [LineView(1, ReadLine(line, each)).text for each in (read(ADA), read(ADA, BOB))]
-    assert texts == ["l'ete", "l'été"]
+    shown = ((read(ADA), "bob"), (read(ADA), "ada"), (read(ADA, BOB), "eve"))
+    texts = [LineView(1, ReadLine(line, each), person).text for each, person in shown]
+    assert texts == ["l'ete", "l'été", "l'été"]
+
+
+def test_correction_by_a_person_who_saw_no_text_is_the_second_reading() -> None:
+    code, after = read(ADA).corrected(BOB, is_reviewer=False)
+    assert (code, after) == (Outcome.WRITTEN, read(ADA, BOB))
+    mended = said("l'étè", "ada")
+    own = read(ADA).corrected(mended, is_reviewer=False).document
+    assert (own.annotation, state(own)) == (mended, DoubleState.WAITING)
+
+
+@pytest.mark.parametrize("second", [said("l'été", "bob"), BOB])
+def test_only_a_reviewer_changes_what_was_read_twice(second: Annotation) -> None:
+    twice = read(ADA, second)
+    confirmed = ADA.having(by="bob", confirmed=Confirmation(by="bob", at=NOW))
+    decided = twice.corrected(EVE, is_reviewer=True).document
+    assert state(decided) is DoubleState.DECIDED
+    for image in (twice, decided):
+        assert image.corrected(said("x", "bob"), is_reviewer=False) == (Outcome.CONFLICT, image)
+    code, after = twice.annotated(confirmed, overwrite=True, is_reviewer=False)
+    assert state(after) is state(twice)
+    assert code is (Outcome.CONFLICT if twice.is_undecided else Outcome.WRITTEN)
+
+
+def test_undecided_copy_leaves_equal_bytes_out_until_one_is_decided() -> None:
+    alone, different = document(annotation=EVE, prediction=prediction("l'ete")), read(ADA, BOB)
+    decided = different.corrected(EVE, is_reviewer=True).document
+
+    def outcome(*copies: ImageDocument) -> Any:
+        return decide(copies, only_annotated=True, min_agreement=1)
+
+    assert outcome(alone, different) is Exclusion.ANNOTATORS_DIFFER
+    assert Image.of([alone, different]).reference is None
+    assert outcome(different, decided)[1].text == "l'étè"
+    assert Image.of([different, decided]).reference == "l'étè"
+
+
+def test_queue_asks_for_read_images_alone() -> None:
+    filters = (of_second_reader(QueueFilter(), "bob"), where(QueueFilter(Mode.DECIDE)))
+    assert [to_query(each)["status"] for each in filters] == ["predicted", "predicted"]
+
+
+class Desk:
+    """Leases, images and suspects of a queue with one image, which notes what is discarded."""
+
+    def __init__(self, image: ImageDocument) -> None:
+        self.image = image
+        self.discarded: list[str] = []
+
+    async def take(self, *_: str) -> bool:
+        return True
+
+    async def release(self, *_: str) -> None: ...
+
+    async def taken(self, _: str) -> set[str]:
+        return set()
+
+    async def get(self, _: str) -> ImageDocument:
+        return self.image
+
+    def ids(self, *_: Any) -> list[str]:
+        return [self.image.id]
+
+    def reasons(self, image: ImageDocument) -> list[Reason]:
+        return Norms().reasons(image)
+
+    def discard(self, image: str) -> None:
+        self.discarded.append(image)
+
+
+@pytest.mark.parametrize(
+    ("image", "is_discarded"), [(read(ADA, BOB), False), (read(ADA, ADA.having(by="bob")), True)]
+)
+async def test_suspect_that_is_not_for_this_person_stays_for_others(
+    image: ImageDocument,
+    is_discarded: bool,  # noqa: FBT001  a parameter of the test
+) -> None:
+    desk = Desk(image)
+    fakes = cast("ImageRepository", desk), cast("Leases", desk), cast("SuspectList", desk)
+    queue = Queue(*fakes, reviewers=frozenset({"eve"}))
+    task = await queue.task(Session("s1", "bob", 9e9), QueueFilter(Mode.SUSPECTS))
+    assert (task.now, bool(desk.discarded)) == (None, is_discarded)
 
 
 def test_agreement_is_counted_by_person_pair_and_collection() -> None:

@@ -43,7 +43,7 @@ INDEXES: Mapping[str, Sequence[Index]] = {
         Index(("prediction.score", "_id")),
         Index(("sha256", "_id")),
         Index(("-disagreement",), sparse=True),
-        Index(("double_reading.state",), sparse=True),
+        Index(("double_reading.state", "double_reading.readings.by"), sparse=True),
         Index(("page.id",), sparse=True),
         Index(("placeholder",), sparse=True),
     ),

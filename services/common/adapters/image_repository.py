@@ -94,6 +94,7 @@ class ImageRepository(Repository[ImageDocument, ImageFilter]):
         etag: str | None = None,
         shown: Sequence[str] | None = None,
         second_share: float | None = None,
+        is_reviewer: bool = True,
     ) -> Outcome:
         """Save a person's annotation, unless it is unchanged.
 
@@ -107,15 +108,35 @@ class ImageRepository(Repository[ImageDocument, ImageFilter]):
             etag: Of the bytes that the person saw, if known.
             shown: Predictions that the person was shown; None: unknown.
             second_share: Share of images that two people read; the person was shown no annotation.
+            is_reviewer: Whether the person may change what two people have read.
         """
 
         def decide(document: ImageDocument) -> Decision[Outcome]:
             if second_share is not None:
                 return document.answered(annotation, share=second_share, etag=etag, shown=shown)
-            decision = document.annotated(annotation, overwrite=overwrite, etag=etag, shown=shown)
+            decision = document.annotated(
+                annotation, overwrite=overwrite, is_reviewer=is_reviewer, etag=etag, shown=shown
+            )
             return Decision(decision.code, document) if dry_run else decision
 
         return await self.change(document_id, decide)
+
+    async def correct(
+        self,
+        document_id: str,
+        annotation: Annotation,
+        *,
+        is_reviewer: bool,
+        etag: str,
+        shown: Sequence[str] | None,
+    ) -> Outcome:
+        """Save an annotation from the page of an image; see ``ImageDocument.corrected``."""
+        return await self.change(
+            document_id,
+            lambda document: document.corrected(
+                annotation, is_reviewer=is_reviewer, etag=etag, shown=shown
+            ),
+        )
 
     async def revert(self, document_id: str, **values: object) -> bool:
         """Revert an annotation with these fields; return False if the image has another, or none.

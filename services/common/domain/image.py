@@ -14,12 +14,13 @@ from typing_extensions import override
 
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import Outcome, Replaces, as_typed, collapse, is_same
-from services.common.domain.double_reading import DoubleReading, DoubleState, is_chosen
+from services.common.domain.double_reading import READ_TWICE, DoubleReading, DoubleState, is_chosen
 from services.common.domain.page import PageOfLine
 from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance
 from services.common.domain.records import (
     EMPTY_IF_NULL,
     Annotation,
+    Confirmation,
     How,
     Prediction,
     Quality,
@@ -90,18 +91,21 @@ class ImageDocument(StoredObject):
         return next((each for each in said if each.matches(**values)), None)
 
     @property
-    def awaits_second(self) -> bool:
-        """Whether a second person has to read it, who must not see the text of the first."""
-        return self.double_reading is not None and (
-            self.double_reading.state is DoubleState.WAITING
-        )
-
-    @property
     def is_undecided(self) -> bool:
         """Whether two people have read it differently, and a reviewer has to decide."""
         return self.double_reading is not None and (
             self.double_reading.state is DoubleState.DIFFERENT
         )
+
+    @property
+    def is_read_twice(self) -> bool:
+        """Whether two people have read it: only a reviewer may change its text."""
+        return self.double_reading is not None and self.double_reading.state in READ_TWICE
+
+    def shown_to(self, person: str) -> Annotation | None:
+        """Return the annotation, unless this person may still read the image without it."""
+        double = self.double_reading
+        return None if double is not None and double.waits_for(person) else self.annotation
 
     @property
     def readings(self) -> list[Prediction]:
@@ -134,6 +138,7 @@ class ImageDocument(StoredObject):
         annotation: Annotation,
         *,
         overwrite: bool | Replaces = False,
+        is_reviewer: bool = True,
         etag: str | None = None,
         shown: Sequence[str] | None = None,
     ) -> Decision[Outcome]:
@@ -143,6 +148,7 @@ class ImageDocument(StoredObject):
             annotation: The new one; if it is confirmed and equals the current one, that one is
                 confirmed.
             overwrite: Whether another person's annotation may be replaced, or which.
+            is_reviewer: Whether the person may change what two people have read.
             etag: Of the bytes that the person saw, if known.
             shown: Predictions that the person was shown; None: unknown.
         """
@@ -152,9 +158,10 @@ class ImageDocument(StoredObject):
             return Decision(Outcome.UNKNOWN, self)
         current = self.annotation
         if current is not None:
-            if is_same(current, annotation):
+            if is_same(current, annotation) and (is_reviewer or not self.is_undecided):
                 return self._confirmed(current, annotation)
-            if not (overwrite(current) if callable(overwrite) else overwrite):
+            is_kept = self.is_read_twice and not is_reviewer
+            if is_kept or not (overwrite(current) if callable(overwrite) else overwrite):
                 return Decision(Outcome.CONFLICT, self)
         double = self.double_reading and self.double_reading.following(annotation)
         after = self._annotated(self.annotations.replaced_by(annotation), double)
@@ -184,6 +191,33 @@ class ImageDocument(StoredObject):
             return Decision(code, after)
         second = self._with_how(annotation, shown)
         return Decision(Outcome.WRITTEN, self.having(double_reading=double.with_second(second)))
+
+    def corrected(
+        self,
+        annotation: Annotation,
+        *,
+        is_reviewer: bool,
+        etag: str | None = None,
+        shown: Sequence[str] | None = None,
+    ) -> Decision[Outcome]:
+        """Decide about the annotation of a person who was shown what ``shown_to`` returns.
+
+        Args:
+            annotation: The new one; a second reading where the image waits for this person's.
+            is_reviewer: As in ``annotated``; a reviewer decides where two people differ.
+            etag: As in ``annotated``.
+            shown: As in ``annotated``.
+        """
+        current, double = self.annotation, self.double_reading
+        if double is not None and double.waits_for(annotation.by):
+            return self.answered(annotation, share=0, etag=etag, shown=shown)
+        is_new = current is None or not is_same(current, annotation)
+        if self.is_undecided or (self.is_read_twice and is_new):
+            confirmed = Confirmation(by=annotation.by, at=annotation.at)
+            annotation = annotation.having(confirmed=confirmed)
+        return self.annotated(
+            annotation, overwrite=True, is_reviewer=is_reviewer, etag=etag, shown=shown
+        )
 
     def reverted(self, now: datetime, **values: object) -> Decision[bool]:
         """Decide about reverting an annotation, or its confirmation, with these fields.

@@ -3,6 +3,7 @@
 See docs/decisions/0017-labels-and-their-agreement.md.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,7 +13,7 @@ from services.common.domain.annotations import (
     collapse,
     normalise,
 )
-from services.common.domain.double_reading import READ_TWICE
+from services.common.domain.double_reading import DoubleState
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import Annotation, How, Quality
 
@@ -90,6 +91,12 @@ def label_of(
     return _label(prediction.text, Origin.PREDICTION, agreed)
 
 
+def is_undecided(copies: Iterable[ImageDocument]) -> bool:
+    """Whether two people differ about these bytes, and no reviewer has decided for any copy."""
+    states = {each.double_reading.state for each in copies if each.double_reading}
+    return DoubleState.DIFFERENT in states and DoubleState.DECIDED not in states
+
+
 def agreement(document: ImageDocument) -> float:
     """Return the agreement of a prediction, 0 to 1.
 
@@ -109,9 +116,7 @@ def _excluded(document: ImageDocument, *, only_agreed: bool) -> Exclusion | None
         return Exclusion.NOT_READ
     if document.is_undecided:
         return Exclusion.ANNOTATORS_DIFFER
-    double = document.double_reading
-    is_agreed = double is not None and double.state in READ_TWICE
-    return None if is_agreed or not only_agreed else Exclusion.NOT_AGREED
+    return None if document.is_read_twice or not only_agreed else Exclusion.NOT_AGREED
 
 
 def _annotated(annotation: Annotation, *, only_corrected: bool) -> Label | Exclusion:

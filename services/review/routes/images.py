@@ -62,7 +62,7 @@ async def image_page(parts: Of, me: Me, id: ImageId, said: str = "") -> Response
 async def strip(parts: Of, me: Me, id: ImageId) -> Response:  # noqa: A002
     """Show a line within its page, as a part of another page; empty if it is of none."""
     document = await _document(parts, id)
-    found = await strip_of(document, parts.page_documents, parts.images)
+    found = await strip_of(document, parts.page_documents, parts.images, me.name)
     return parts.pages.page("strip", me, strip=found)
 
 
@@ -84,8 +84,6 @@ async def correct(parts: Of, me: Me, form: Posted, request: Request) -> Response
     """Save an annotation, also over another person's; answer 204 to a script."""
     image = text_of(form, "id")
     document = await _document(parts, image)
-    if document.is_undecided and not parts.queue.is_reviewer(me):
-        raise ProblemError(403, "no_reviewer", "only reviewers decide (REVIEW_REVIEWERS)")
     quality = text_of(form, "quality")
     try:
         text = text_of(form, "text") if quality == Quality.OK else ""
@@ -93,10 +91,13 @@ async def correct(parts: Of, me: Me, form: Posted, request: Request) -> Response
     except UnacceptableAnnotationError as error:
         message = Text("Not saved: %(reason)s.", {"reason": text_of_error(error)})
         return await _page(parts, me, document, message, status=422)
-    etag = text_of(form, "etag")
-    outcome = await parts.images.annotate(
-        image, said, overwrite=True, etag=etag, shown=shown_in(form)
+    etag, is_reviewer = text_of(form, "etag"), parts.queue.is_reviewer(me)
+    outcome = await parts.images.correct(
+        image, said, is_reviewer=is_reviewer, etag=etag, shown=shown_in(form)
     )
+    if outcome is Outcome.CONFLICT:
+        detail = "two people have read this image: only reviewers change it (REVIEW_REVIEWERS)"
+        raise ProblemError(403, "no_reviewer", detail)
     if outcome is Outcome.UNKNOWN:
         raise ProblemError(409, "changed", "the image was removed or replaced")
     if outcome is Outcome.WRITTEN:
@@ -139,6 +140,8 @@ async def _page(
     status: int = 200,
     proofs: Sequence[Mapping[str, Any]] | None = None,
 ) -> Response:
+    annotation = image.shown_to(me.name)
+    reasons = parts.queue.suspects.reasons(image) if annotation else []
     return parts.pages.page(
         "image",
         me,
@@ -148,8 +151,9 @@ async def _page(
         proofs=proofs,
         names=parts.overview.batch_names(),
         is_reviewer=parts.queue.is_reviewer(me),
-        reasons=[SENTENCES[each] for each in parts.queue.suspects.reasons(image)],
-        strip=await strip_of(image, parts.page_documents, parts.images),
+        reasons=[SENTENCES[each] for each in reasons],
+        annotation=annotation,
+        strip=await strip_of(image, parts.page_documents, parts.images, me.name),
     )
 
 

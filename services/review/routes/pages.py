@@ -59,7 +59,7 @@ async def content(parts: Of, _: Me, id: Text, etag: ETag) -> Response:  # noqa: 
 async def page_page(parts: Of, me: Me, key: str) -> Response:
     """Show a page with its lines, to be annotated from top to bottom."""
     page = await _page(parts, f"{parts.page_store.bucket}/{key}")
-    view = await view_page(page, parts.images, parts.store.bucket)
+    view = await view_page(page, parts.images, parts.store.bucket, me.name)
     return parts.pages.page("page", me, page=page, view=view)
 
 

@@ -95,7 +95,8 @@ async def queue_page(parts: Of, me: Me, form: Annotated[FilterForm, Query()]) ->
 @router.get("/queue/progress")
 async def progress(parts: Of, me: Me, form: Annotated[FilterForm, Query()]) -> Response:
     """Show how many images are done, by whom, and left."""
-    done, left = await parts.queue.leases.progress(me.name), await parts.queue.left(form.wanted)
+    done = await parts.queue.leases.progress(me.name)
+    left = await parts.queue.left(me, form.wanted)
     return parts.pages.page("progress", me, progress=done, left=left, most=MOST_LEFT)
 
 
@@ -254,9 +255,10 @@ async def _undo(parts: Parts, me: Session, nothing: Done) -> Done:
     image, later = nothing.expected
     await parts.queue.leases.release(later, me.id)
     # What they typed, not the prediction: otherwise the next Enter would save that
-    history = (await parts.images.load(undone)).annotation_history
-    text = next((each.text for each in reversed(history) if each.undone_at and each.text), None)
-    return Done(Text("Undone: the image is as it was before."), text, [undone, image])
+    history = (await parts.images.load(undone.image)).annotation_history
+    mine = (each for each in reversed(history) if each.matches(by=me.name, at=undone.at))
+    text = next((each.text for each in mine if each.text), None)
+    return Done(Text("Undone: the image is as it was before."), text, [undone.image, image])
 
 
 def _check_role(parts: Parts, me: Session, form: FilterForm) -> None:
@@ -272,6 +274,8 @@ def _saved(text: str, action: Action, shown: Sequence[str], suspect: str | None)
         return Text("Saved: unreadable.")
     if action is Action.NOT_A_LINE:
         return Text("Saved: not a line.")
+    if action is Action.CUT_WRONG:
+        return Text("Saved: cut wrong.")
     if suspect is not None:
         confirmed = Text("Confirmed: \u201c%(text)s\u201d.", said)
         return confirmed if text == suspect else Text("Corrected: \u201c%(text)s\u201d.", said)
