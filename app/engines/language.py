@@ -21,7 +21,8 @@ END = "\n"
 _CONTEXT = 5
 """Characters that a character is predicted from, at most."""
 _PRIVATE = 4
-"""From this length on a context has what followed it twice or more: texts can't be rebuilt."""
+"""From this length on a context has only what followed it twice or more. Shorter ones have all, so
+short or rare texts can be read from the file."""
 _WEIGHT, _BONUS = 0.4, 1.5
 """Exponent of the language model's probabilities, and a factor of each character, as these would
 favour short texts."""
