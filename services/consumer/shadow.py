@@ -19,7 +19,7 @@ from services.common.adapters.object_store import ObjectStore
 from services.common.domain.errors import ObjectNotFoundError, PredictionRefusedError
 from services.common.domain.image import ImageDocument
 from services.common.domain.objects import ObjectTooLargeError
-from services.common.runtime.periodic import pause
+from services.common.runtime.periodic import first_of, pause
 from services.consumer.documents import ShadowCode, shadowed
 from services.consumer.metrics import SHADOW_READINGS
 from services.consumer.ocr_client import Recogniser
@@ -83,10 +83,10 @@ class ShadowReader:
         self._waiting.append(_Job(document.id, document.key, etag))
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Read queued images until ``stop`` is set."""
+        """Read queued images until ``stop`` is set, which also ends a reading."""
         while not stop.is_set():
             if self._waiting and self._is_idle():
-                await self.read_next()
+                await first_of(self.read_next(), stop.wait())
             else:
                 await pause(stop, IDLE_POLL_SECONDS)
 

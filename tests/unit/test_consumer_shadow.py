@@ -1,5 +1,6 @@
 """Shadow reading, with a store, a candidate and documents of the test."""
 
+import asyncio
 from typing import cast
 
 import pytest
@@ -77,6 +78,20 @@ async def test_reading_that_is_of_no_use_changes_nothing(code: str) -> None:
 
     assert shadow.documents.image == before
     assert counted(code) == count + 1
+
+
+async def test_stop_does_not_wait_for_the_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    shadow, stop = Shadow(), asyncio.Event()
+    await shadow.offered()
+
+    async def stop_meanwhile(_: bytes) -> None:
+        stop.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(shadow.candidate, "predict", stop_meanwhile)
+
+    async with asyncio.timeout(30):
+        await shadow.reader.run(stop)
 
 
 async def test_share_without_room_is_dropped_and_counted() -> None:

@@ -1,7 +1,7 @@
 """Consume a work queue, or its partitions, and settle each delivery exactly once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -38,6 +38,7 @@ from services.common.adapters.rabbitmq.retry_policy import (
 from services.common.adapters.rabbitmq.session import Session
 from services.common.domain.errors import BrokerUnavailableError, PostponedError, UnavailableError
 from services.common.runtime.dependency_gate import Check, DependencyGate
+from services.common.runtime.periodic import first_of
 from services.common.runtime.settings import AmqpSettings
 
 log = structlog.stdlib.get_logger(__name__)
@@ -129,7 +130,7 @@ class Consumer:
                 stop_feed = await self._feed(connection, channel, session)
             self._state = ""
             log.info("consuming", queue=self._queues.work, prefetch=self._prefetch)
-            await _first_of(stop.wait(), session.ended.wait())
+            await first_of(stop.wait(), session.ended.wait())
             self._state = f"paused: {session.cause}" if session.cause else "stopping"
             with suppress(*BROKER_ERRORS):
                 await stop_feed()
@@ -296,12 +297,3 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=CANCEL_AGAIN_SECONDS)
-
-
-async def _first_of(*waits: Awaitable[Any]) -> None:
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
