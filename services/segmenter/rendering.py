@@ -72,6 +72,8 @@ class RenderingLimits:
     document_seconds: int
     """Of a processor, for all of it."""
     memory_bytes: int
+    text: bool = True
+    """Whether the text layer of a PDF is read."""
 
 
 class RenderedPage(NamedTuple):

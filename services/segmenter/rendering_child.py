@@ -27,7 +27,7 @@ _PASSWORD = 4
 """FPDF_ERR_PASSWORD of PDFium's fpdfview.h."""
 
 
-def render(file: IO[bytes], first: int, limits: dict[str, int]) -> Iterator[dict[str, Any]]:
+def render(file: IO[bytes], first: int, limits: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the number of pages, and then each from ``first`` on.
 
     Args:
@@ -49,9 +49,7 @@ def render(file: IO[bytes], first: int, limits: dict[str, int]) -> Iterator[dict
             _allow(bounds.seconds)
             image = BytesIO()
             picture, layer = pages.read(number)
-            picture.save(
-                image, "WEBP", lossless=True, quality=0, method=0, exif=to_exif(layer).tobytes()
-            )
+            picture.save(image, "WEBP", lossless=True, quality=0, method=0, exif=to_exif(layer))
             yield {"webp": base64.b64encode(image.getvalue()).decode()}
     except PermanentError as error:
         if isinstance(error, InputRefusedError):
@@ -96,9 +94,12 @@ class _PdfPages:
             scale = min(scale, LONGEST_SIDE / max(width, height, 1))
             scale = min(scale, math.sqrt(self._limits.pixels / max(width * height, 1)))
             image: Image.Image = page.render(scale=scale).to_pil()
-            return image.convert("RGB"), read_layer(self._document, page, image.size)
         except pypdfium2.PdfiumError as error:
             raise InputRefusedError(f"unreadable_document: {error}") from error
+        if not self._limits.text:
+            return image.convert("RGB"), NO_TEXT
+        _allow(self._limits.seconds)
+        return image.convert("RGB"), read_layer(self._document, page, image.size)
 
 
 class _TiffPages:

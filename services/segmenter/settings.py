@@ -37,7 +37,7 @@ class SegmenterSettings(BaseSettings):
     text_layer: TextLayerUse = Field(
         "propose",
         description="What becomes of the text of a PDF: shown to people as a proposal (propose), "
-        "an annotation (accept), or nothing (ignore).",
+        "an annotation (accept; not each way to blacken text is told), or nothing (ignore).",
     )
     page_seconds: int = Field(
         20, ge=1, le=600, description="CPU time limit to decode or render a page."
@@ -65,4 +65,5 @@ class SegmenterSettings(BaseSettings):
             seconds=self.page_seconds,
             document_seconds=min(self.page_seconds * (self.max_pages + 1), DOCUMENT_SECONDS),
             memory_bytes=self.page_memory_bytes,
+            text=self.text_layer != "ignore",
         )

@@ -3,17 +3,18 @@
 PDFium gives the characters of a page with their boxes. The child that renders the page keeps them
 in the file of its picture (the EXIF field ImageDescription), so that both are written, forgotten
 and deleted together. Characters that cannot be seen are left out: they are what another program
-read in a scan. See docs/decisions/0050-text-layer-as-a-proposal.md.
+read in a scan, or covered. See docs/decisions/0050-text-layer-as-a-proposal.md.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TypeGuard
+from typing import Annotated, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field, TypeAdapter, ValidationError
 
 from services.common.domain.page import ProposedText, Quad
 
@@ -26,14 +27,17 @@ DAMAGED = "\ufffd"
 _MARK = "docreco text layer 1 "
 
 
+_Pixel = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+
+
 @dataclass(frozen=True)
 class TextLayer:
     """The visible characters of a page in their order."""
 
     text: str = ""
-    at: Sequence[int] = ()
+    at: Sequence[_Pixel] = ()
     """``x, y`` of the middle of each character, in pixels of the page; -1: of white space."""
-    hidden: int = 0
+    hidden: Annotated[int, Field(ge=0, le=MOST_CHARACTERS)] = 0
     """Characters that cannot be seen."""
 
     def of(self, quad: Quad) -> str:
@@ -71,12 +75,13 @@ def count_texts(layer: TextLayer, quads: Iterable[Quad]) -> ProposedText | None:
     return ProposedText(proposed=proposed, damaged=damaged, hidden=layer.hidden)
 
 
-def to_exif(layer: TextLayer) -> Image.Exif:
-    """Return the metadata of a picture that keeps a layer."""
+def to_exif(layer: TextLayer) -> bytes:
+    """Return the metadata of a picture that keeps a layer; empty if there is nothing to keep."""
+    if not layer.text.strip() and not layer.hidden:
+        return b""
     exif = Image.Exif()
-    if layer.text.strip() or layer.hidden:
-        exif[EXIF_FIELD] = _MARK + json.dumps(asdict(layer), separators=(",", ":"))
-    return exif
+    exif[EXIF_FIELD] = _MARK + json.dumps(asdict(layer), separators=(",", ":"))
+    return exif.tobytes()
 
 
 def is_layer(description: object) -> TypeGuard[str]:
@@ -85,12 +90,13 @@ def is_layer(description: object) -> TypeGuard[str]:
 
 
 def from_exif(description: str) -> TextLayer:
-    """Return the layer that a picture keeps; empty if it keeps none."""
+    """Return the layer that a picture keeps; empty if it keeps none, or it is damaged."""
     if not is_layer(description):
         return NO_TEXT
     try:
-        layer = TextLayer(**json.loads(description.removeprefix(_MARK)))
-        is_whole = len(layer.at) == 2 * len(layer.text) <= 4 * MOST_CHARACTERS
-    except (ValueError, TypeError):
+        said = description.removeprefix(_MARK)
+        layer = TypeAdapter(TextLayer).validate_json(said, strict=True)
+    except ValidationError:
         return NO_TEXT
+    is_whole = len(layer.at) == 2 * len(layer.text) <= 4 * MOST_CHARACTERS
     return layer if is_whole else NO_TEXT

@@ -49,10 +49,10 @@ from services.segmenter.line_store import LineStore
 from services.segmenter.merging import Place, drawn_lines, merge, to_run
 from services.segmenter.metrics import PAGE_AGE_SECONDS, observe
 from services.segmenter.pictures import Picture, find_lines
-from services.segmenter.provenance import check_key, rendered_key, rendered_metadata
+from services.segmenter.provenance import check_key, part_of, rendered_key, rendered_metadata
 from services.segmenter.rendering import is_document, is_tiff, open_document
 from services.segmenter.settings import SegmenterSettings
-from services.segmenter.text_layer import count_texts
+from services.segmenter.text_layer import NO_TEXT, count_texts
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -233,7 +233,8 @@ class Worker:
             seconds = {**picture.seconds, "cut": time.monotonic() - started}
             ms = 1000 * sum(seconds.values())
             made = to_run(run, self._detector.name, version, merged, ms, turn=turn)
-            texts = count_texts(picture.layer, (line.quad for line in merged.lines))
+            layer = picture.layer if part_of(event) else NO_TEXT
+            texts = count_texts(layer, (line.quad for line in merged.lines))
             result = Segmentation(*picture.size, merged, made, texts)
             now = datetime.now(tz=UTC)
             code, after = documents.stored(page, event, provenance, (read, result), now)

@@ -463,7 +463,7 @@ async def test_text_of_a_pdf_comes_with_its_lines(stage: Stage, use: TextLayerUs
     text, quad = "Liebe \u00c4nne", TOP
     middle = [400, 145] * len(text)
     exif = to_exif(TextLayer(text, middle, hidden=3))
-    draw_page().save(picture, "WEBP", lossless=True, exif=exif.tobytes())
+    draw_page().save(picture, "WEBP", lossless=True, exif=exif)
     key = rendered_key("ab" * 32, 1)
     metadata = {DOCUMENT_KEY: "a.pdf", DOCUMENT_PAGES: "1"}
     await stage.pages_store.write(
@@ -483,6 +483,8 @@ async def test_text_of_a_pdf_comes_with_its_lines(stage: Stage, use: TextLayerUs
     assert said.page is not None
     assert said.page.text_layer == (None if use == "ignore" else text)
     assert said.annotation == (text if use == "accept" else None)
+    await stage.segment("upload.webp", picture.getvalue())  # no page of a PDF, whatever it says
+    assert (await stage.page("upload.webp")).text_layer is None
 
 
 async def test_tiff_of_one_page_is_an_image(stage: Stage) -> None:

@@ -1,17 +1,18 @@
 """PDF and TIFF become pages in a child process; what is hostile ends with a stable code."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from io import BytesIO
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
+from pypdfium2 import PdfiumError, PdfTextPage
 
 from services.common.domain.errors import PermanentError
 from services.common.domain.page import ProposedText, Quad
-from services.segmenter import rendering
+from services.segmenter import rendering, rendering_child
 from services.segmenter.decoding import DecodingLimits, decode_page, decode_with_text
 from services.segmenter.rendering import (
     RenderingLimits,
@@ -20,8 +21,17 @@ from services.segmenter.rendering import (
     is_tiff,
     open_document,
 )
+from services.segmenter.rendering_child import render
 from services.segmenter.settings import DOCUMENT_SECONDS, SegmenterSettings
-from services.segmenter.text_layer import count_texts, proposal_of
+from services.segmenter.text_layer import (
+    EXIF_FIELD,
+    NO_TEXT,
+    TextLayer,
+    count_texts,
+    from_exif,
+    proposal_of,
+    to_exif,
+)
 from tests.support.pages import draw_page
 
 LIMITS = RenderingLimits(
@@ -61,7 +71,8 @@ def pdf(page: str, *, content: bytes = b"", extra: bytes = b"") -> bytes:
 
 FONT = (
     "/Resources<</Font<</F<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding<<"
-    "/BaseEncoding/WinAnsiEncoding/Differences[1/fi/g17/uniE001]>>>>>>>>/MediaBox[0 0 600 500]"
+    "/BaseEncoding/WinAnsiEncoding/Differences[1/fi/g17/uniE001]>>>>>>/XObject<</X 9 0 R>>>>"
+    "/MediaBox[0 0 600 500]"
 )
 IMAGE = "q 600 0 0 50 0 95 cm BI /W 1 /H 1 /CS /G /BPC 8 ID \x80 EI Q"
 SHOWN = {
@@ -70,21 +81,26 @@ SHOWN = {
     (50, 360): ("(nameless \\002) Tj", None),
     (50, 310): ("(private \\003) Tj", None),
     (50, 260): ("3 Tr (read by a scanner) Tj 0 Tr", None),
+    (350, 410): ("(blackened) Tj", None),
+    (350, 310): ("(by a form) Tj", None),
+    (350, 260): ("(framed) Tj", "framed"),
     (50, 110): ("(below the image) Tj", None),
     (350, 110): ("(on it) Tj", "on it"),
     (50, 60): ("", None),
 }
+GROUND = "1 g 0 0 600 500 re f 0 g"
+RULES = "340 400 200 40 re 0 1 600 3 re f 340 250 200 40 re S /X Do"
+"""A blackened word and a rule, a frame, and a form that blackens another word."""
+FORM = (
+    b"9 0 obj<</Type/XObject/Subtype/Form/BBox[0 0 9 9]/Matrix[20 0 0 4 340 300]/Length 12>>"
+    b"stream\n0 0 9 9 re f\nendstream endobj\n"
+)
 
 
 def test_seen_text_of_a_pdf_is_proposed() -> None:
     texts = [f"BT /F 20 Tf {x} {y} Td {text} ET" for (x, y), (text, _) in SHOWN.items()]
-    content = "\n".join([*texts[:-2], IMAGE, *texts[-2:]])
-
-    with open_document(
-        pdf(FONT, content=content.encode("latin-1")), replace(LIMITS, dots_per_inch=72)
-    ) as document:
-        [page] = document.each
-    _, layer = decode_with_text(page.content, DECODING)
+    content = "\n".join([GROUND, *texts[:-2], IMAGE, RULES, *texts[-2:]])
+    layer = layer_of(pdf(FONT, content=content.encode("latin-1"), extra=FORM))
 
     quads: list[Quad] = [
         (x - 9, 480 - y, x + 290, 480 - y, x + 290, 506 - y, x - 9, 506 - y) for x, y in SHOWN
@@ -92,8 +108,58 @@ def test_seen_text_of_a_pdf_is_proposed() -> None:
     proposed = [proposal_of(layer, each) for each in quads]
     assert proposed == [text for _, text in SHOWN.values()]
     assert [proposal_of(layer, (*each[4:], *each[:4])) for each in quads] == proposed
-    hidden = len("readbyascanner" + "belowtheimage")
-    assert count_texts(layer, quads) == ProposedText(proposed=2, damaged=2, hidden=hidden)
+    hidden = len("readbyascanner" + "belowtheimage" + "blackened" + "byaform")
+    assert count_texts(layer, quads) == ProposedText(proposed=3, damaged=2, hidden=hidden)
+
+
+def layer_of(content: bytes, limits: RenderingLimits = LIMITS) -> TextLayer:
+    with open_document(content, replace(limits, dots_per_inch=72)) as document:
+        [page] = document.each
+    with Image.open(BytesIO(page.content)) as image:
+        is_kept = "exif" in image.info
+    _, layer = decode_with_text(page.content, DECODING)
+    assert is_kept == (layer != NO_TEXT)  # a page without text has the bytes that it always had
+    return layer
+
+
+def test_text_that_is_not_read_costs_no_page() -> None:
+    """By a setting, and as there are too many objects to tell whether it is covered."""
+    content = b"BT /F 20 Tf 50 50 Td (text) Tj ET "
+    many = content + b"0 0 1 1 re f " * 15_000
+
+    assert layer_of(pdf(FONT, content=content)).text == "text"
+    assert layer_of(pdf(FONT, content=content), replace(LIMITS, text=False)) == NO_TEXT
+    assert layer_of(pdf(FONT, content=many)) == NO_TEXT
+
+
+def test_page_whose_text_fails_is_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PdfTextPage, "count_chars", Mock(side_effect=PdfiumError("damaged")))
+    limits, rlimit = asdict(LIMITS), Mock()
+    monkeypatch.setattr(rendering_child, "_allow", rlimit)  # of this process
+
+    first, page = render(BytesIO(several_pages("PDF", 1)), 1, limits)
+
+    assert (first, [*page]) == ({"pages": 1}, ["webp"])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"text":"ab","at":[1,1]}',
+        '{"text":"a","at":["x","y"]}',
+        '{"text":"a","at":[1,1e400]}',
+        '{"text":"a","at":[1,1],"hidden":99999999999999999999}',
+        '{"text":["a"],"at":[1,1]}',
+        "[" * 100_000,
+    ],
+)
+def test_damaged_text_layer_is_none(said: str) -> None:
+    exif = Image.Exif()
+    exif.load(to_exif(TextLayer("a", [1, 1])))
+    mark, _, _ = str(exif[EXIF_FIELD]).partition("{")
+    assert from_exif(mark + '{"text":"a","at":[1,1]}').text == "a"
+
+    assert from_exif(mark + said) == NO_TEXT
 
 
 def nested_forms() -> bytes:
