@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from services.common.domain.overlap import is_same_place
 from services.common.domain.page import Line, line_id, line_key
 from services.common.domain.page_request import Cut
 from services.segmenter.merging import (
@@ -9,7 +10,6 @@ from services.segmenter.merging import (
     Place,
     drawn_lines,
     in_order,
-    is_same_place,
     is_same_text,
 )
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
+from services.common.domain.errors import TransientError
 from services.common.domain.events import ObjectEvent
-from services.common.domain.page import GroundTruth, Line, ProposedText, Run
+from services.common.domain.page import GroundTruth, Line, ProposedText, Run, Turn
 from services.common.domain.page_document import PageDocument
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Rejection
@@ -84,7 +85,7 @@ Result = Segmentation | Transcribed | Rendered | Rejection
 
 def is_up_to_date(page: PageDocument, event: ObjectEvent, version: str) -> bool:
     """Return whether these bytes were segmented by this version already, turned as they are now."""
-    if page.etag != event.etag or page.status in {None, "removed"}:
+    if page.etag != event.etag or page.status != "segmented":
         return False
     if page.rendered is not None or page.ground_truth is not None:
         return True
@@ -134,7 +135,22 @@ def stored(
         case Rendered():
             return Decision("rendered", _with(after, rendered=result.pages, status="segmented"))
         case Rejection():
-            return Decision("rejected", _with(after, status="rejected", error=result))
+            is_same = size.sha256 is not None and size.sha256 == page.sha256
+            lines = page.lines if is_same else ()  # what people drew comes back with a later run
+            return Decision("rejected", _with(after, lines=lines, status="rejected", error=result))
+
+
+def lines_before(page: PageDocument, sha256: str, turn: Turn) -> tuple[Line, ...]:
+    """Return the lines that a page has before others are found, if they are of the same bytes.
+
+    Raises:
+        TransientError: The page was turned while lines were looked for.
+    """
+    if page.sha256 != sha256:
+        return ()
+    if page.turn != turn:
+        raise TransientError(f"the page was turned by {page.turn} degrees meanwhile")
+    return page.lines
 
 
 def removed(page: PageDocument, event: ObjectEvent, now: datetime) -> Decision:
@@ -174,6 +190,6 @@ def _segmented(page: PageDocument, result: Segmentation, now: datetime) -> PageD
 
 
 def _with(page: PageDocument, **fields: object) -> PageDocument:
-    """Set the state of a page without lines."""
+    """Set the state of a page, by default without lines."""
     empty = {"lines": (), "runs": page.runs, "rendered": None, "error": None}
     return page.having(**{**empty, **fields})

@@ -8,26 +8,22 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from services.common.domain.overlap import SAME, are_alike, area, common_area, iou, is_same_place
 from services.common.domain.page import Line, Mark, Quad, Run, Turn, line_id, line_key
 from services.common.domain.page_request import turned_quad
 from services.segmenter.detection import Found
 from services.segmenter.reading_order import reading_order
 
-SAME = 0.5
-"""Minimum intersection over union of the same line."""
 RELATED = 0.3
 """Minimum overlap, as a share of the smaller quad, for one line to replace another."""
 COVERED = 0.8
 """Share of a line within a drawn one from which on both are the same text."""
 REPLACED = 0.7
 """Minimum intersection over union with a line that a person replaced: half of it is another one."""
-ALIKE = 0.5
-"""Minimum cosine between the directions of the same line: upside down it is another image."""
 SMALL = 0.4
 """Minimum height of a line, as a share of the page's median."""
 
@@ -151,13 +147,8 @@ def in_order(lines: Sequence[Line], place: Place) -> tuple[Line, ...]:
 
 def is_same_text(found: Quad, drawn: Quad) -> bool:
     """Return whether a line is of the text that a person drew a box around."""
-    is_within = _common(found, drawn) >= COVERED * _area(found)
-    return (is_within and _are_alike(found, drawn)) or is_same_place(found, drawn)
-
-
-def is_same_place(one: Quad, other: Quad, least: float = SAME) -> bool:
-    """Return whether two lines are in the same place, and read in the same direction."""
-    return _are_alike(one, other) and _iou(one, other) >= least
+    is_within = common_area(found, drawn) >= COVERED * area(found)
+    return (is_within and are_alike(found, drawn)) or is_same_place(found, drawn)
 
 
 def drawn_lines(lines: Sequence[Line]) -> list[Line]:
@@ -203,20 +194,13 @@ def _same(before: Sequence[Line], found: Sequence[Found]) -> dict[int, Line]:
     overlaps = np.zeros((len(found), len(before)))
     for row, column in np.argwhere(_near([each.quad for each in found], [x.quad for x in before])):
         one, other = found[row].quad, before[column].quad
-        overlaps[row, column] = _iou(one, other) if _are_alike(one, other) else 0.0
+        overlaps[row, column] = iou(one, other) if are_alike(one, other) else 0.0
     rows, columns = linear_sum_assignment(-overlaps)
     return {
         int(row): before[column]
         for row, column in zip(rows, columns, strict=True)
         if overlaps[row, column] >= SAME
     }
-
-
-def _are_alike(one: Quad, other: Quad) -> bool:
-    """Return whether two lines read in about the same direction."""
-    first, second = (np.subtract(quad[2:4], quad[:2]) for quad in (one, other))
-    lengths = float(np.hypot(*first) * np.hypot(*second))
-    return float(first @ second) > ALIKE * lengths
 
 
 def _near(ones: Sequence[Quad], others: Sequence[Quad]) -> NDArray[np.bool_]:
@@ -228,24 +212,9 @@ def _near(ones: Sequence[Quad], others: Sequence[Quad]) -> NDArray[np.bool_]:
     return near
 
 
-def _iou(one: Quad, other: Quad) -> float:
-    common = _common(one, other)
-    return common / (_area(one) + _area(other) - common) if common else 0.0
-
-
 def _shared(one: Quad, other: Quad) -> float:
-    smaller = min(_area(one), _area(other))
-    return _common(one, other) / smaller if smaller else 0.0
-
-
-def _common(one: Quad, other: Quad) -> float:
-    """Return the area that two quads share."""
-    first, second = (np.array(quad, np.float32).reshape(4, 2) for quad in (one, other))
-    return float(cv2.intersectConvexConvex(first, second)[0])
-
-
-def _area(quad: Quad) -> float:
-    return float(cv2.contourArea(np.array(quad, np.float32).reshape(4, 2)))
+    smaller = min(area(one), area(other))
+    return common_area(one, other) / smaller if smaller else 0.0
 
 
 def _size(quad: Quad) -> tuple[float, float]:

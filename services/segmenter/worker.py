@@ -94,7 +94,7 @@ class Worker:
         self._detector = detector
         self._waiting = waiting
         self._settings = settings
-        self._drawing = Drawing(store, lines, pages, settings)
+        self._drawing = Drawing(store, lines, pages, forgotten, settings)
 
     async def handle(self, delivery: Delivery) -> Code:
         """Process every record of a notification; return the code of the last.
@@ -187,7 +187,7 @@ class Worker:
                 limits=self._settings.decoding,
                 max_lines=self._settings.max_lines,
                 turn=turn,
-                may_be_blank=bool(drawn_lines(page.lines)),
+                may_be_blank=page.sha256 == sha256 and bool(drawn_lines(page.lines)),
             )
         except PermanentError as error:
             rejection = Rejection(code=error.code, detail=str(error))
@@ -222,7 +222,7 @@ class Worker:
         run = hashlib.sha256(made_of.encode()).hexdigest()[:16]
         while True:
             page = await self._pages.load(event.document_id)
-            before = page.lines if page.sha256 == sha256 else ()
+            before = documents.lines_before(page, sha256, turn)
             judged = await self._lines.judged(before)
             place = Place(sha256, *picture.size, turn)
             merged = await asyncio.to_thread(

@@ -112,7 +112,6 @@ async def test_pages_are_listed_in_parts(
 async def test_line_is_drawn_anew_by_one_of_two_people(
     asking: tuple[Site, Callable[[], Awaitable[bytes]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And then the page is turned."""
     monkeypatch.setattr(page_requests, "WAIT_SECONDS", 90.0)
     review, asked_for = asking
     await review.store.client.create_bucket(Bucket=review.store.bucket)
@@ -137,13 +136,34 @@ async def test_line_is_drawn_anew_by_one_of_two_people(
         assert "cut by ada" in await ada.see(PATH)
         late = await bob.send("/pages/cut", form | {"points": "1,1,9,1,9,9,1,9"}, status=409)
         assert late == "ada has cut this line again meanwhile, and theirs is kept."
+        added = form | {"line": "", "points": "96,186,641,186,641,241,96,241"}
+        said = await bob.send("/pages/cut", added, status=409)
+        assert said == "There is a line in just this place; nothing was cut."
         await bob.send("/pages/cut", form | {"etag": "other"}, status=409)
         await bob.send("/pages/cut", form | {"points": "1,1,2,1,2,2,1,2"}, status=422)
         await bob.send("/pages/turn", form | {"turn": "45"}, status=422)
 
-        monkeypatch.setattr(page_requests, "WAIT_SECONDS", 0.0)
-        await ada.send("/pages/turn", form | {"turn": "270"})
+
+async def test_page_that_is_turned_back_is_shown_at_once(
+    asking: tuple[Site, Callable[[], Awaitable[bytes]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its runs are as many as before; nothing can be cut where it is rejected."""
+    monkeypatch.setattr(page_requests, "WAIT_SECONDS", 3600.0)
+    review, asked_for = asking
+    await review.store.client.create_bucket(Bucket=review.store.bucket)
+    etag, repository = await add_page(review, turn=90), PageRepository(review.index.pages)
+    form = {"id": f"{review.store.bucket}-pages/{PAGE_KEY}", "etag": etag}
+    async with review.person("ada") as ada:
+        asked = asyncio.create_task(ada.send("/pages/turn", form | {"turn": "270"}))
         assert parse_request(await asked_for()) == PageRequest(turn=270)
+        page = await repository.load(form["id"])
+        turned = page.having(turn=270, status="rejected", indexed_at=NOW + timedelta(hours=1))
+        await repository.save(page, turned)
+        async with asyncio.timeout(60):
+            await asked
+
+        said = await ada.send("/pages/cut", form | {"points": "1,1,9,1,9,9,1,9"}, status=409)
+        assert said.startswith("The page has changed since you opened it")
 
 
 async def cut_as_segmenter(review: Site, page_id: str, cut: Cut) -> None:

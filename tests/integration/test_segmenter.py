@@ -27,13 +27,14 @@ from services.common.adapters.synthetic_events import (
     stored_notification,
 )
 from services.common.domain.details import Details
-from services.common.domain.errors import ForeignEventError, PostponedError
+from services.common.domain.errors import ForeignEventError, PostponedError, TransientError
 from services.common.domain.page import (
     GroundTruth,
     PageOfLine,
     Quad,
     Turn,
     given_key,
+    line_id,
     line_key,
     transcript_to_metadata,
 )
@@ -388,6 +389,32 @@ async def test_drawn_line_spares_one_that_is_annotated_meanwhile(
     assert top.key in await stage.lines()
 
 
+@pytest.mark.parametrize("code", ["stale", "forgotten"])
+async def test_line_drawn_too_late_leaves_no_image(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """Its page is removed or forgotten before the image is written."""
+    await stage.segment(content=page_file())
+    cut = Cut(quad=LAST, by="ada", at=datetime.now(tz=UTC))
+    sha256, write = (await stage.page()).sha256 or "", LineStore.write
+
+    async def write_late(self: LineStore, *args: Any) -> None:
+        monkeypatch.undo()
+        if code == "forgotten":
+            await Forgotten(stage.index.forgotten).add(images={sha256: ()})
+        else:
+            await stage.worker().handle(removal)
+        await write(self, *args)
+
+    body = PageRequest(cut=cut).within((await stage.created("a.png")).body)
+    removal = await stage.removed("a.png") if code == "stale" else Delivery(b"")
+    await stage.put("a.png", page_file())
+    monkeypatch.setattr(LineStore, "write", write_late)
+
+    assert await stage.worker().handle(Delivery(body)) == code
+    assert line_key(sha256, line_id(LAST, 1500, 800)) not in await stage.lines()
+
+
 @pytest.mark.parametrize("turn", [90, 180, 270])
 async def test_turned_page_is_cut_as_it_is_read(stage: Stage, turn: Turn) -> None:
     upright, lying = draw_page(), BytesIO()
@@ -406,6 +433,50 @@ async def test_turned_page_is_cut_as_it_is_read(stage: Stage, turn: Turn) -> Non
         assert ImageChops.difference(line.convert("RGB"), expected).getbbox() is None
     await stage.segment(content=page_file(()))
     assert (await stage.page()).turn == 0
+
+
+@pytest.mark.parametrize("found", [0, 1001])
+async def test_page_turned_in_vain_is_turned_back(stage: Stage, found: int) -> None:
+    """Nothing is found on it, or too much; where a person drew a line, it stays."""
+    await stage.segment(content=page_file())
+    top, _ = (await stage.page()).current
+    if found:
+        cut = Cut(quad=LAST, line=top.id, by="ada", at=datetime.now(tz=UTC))
+        assert await stage.ask(PageRequest(cut=cut)) == "cut"
+    before, stage.detector.quads = (await stage.page()).lines, (TOP,) * found
+
+    assert await stage.ask(PageRequest(turn=180)) == "rejected"
+    stage.detector.quads = (BELOW, TOP)
+    assert await stage.ask(PageRequest(turn=0)) == "segmented"
+
+    after = await stage.page()
+    assert (set(after.lines), after.error) == (set(before), None)
+    assert await stage.lines() == {line.key for line in before if line.key}
+    stage.detector.quads = ()  # a drawn line is of the bytes that it was drawn on
+    assert await stage.segment(content=page_file(())) == "rejected"
+    assert (await stage.page()).lines == ()
+
+
+async def test_page_turned_meanwhile_is_segmented_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.segment(content=page_file())
+    before, load = await stage.page(), PageRepository.load
+    stage.detector = ScriptedDetector((TOP, LAST), version="2")
+
+    async def load_before_the_turn(self: PageRepository, name: str) -> PageDocument:
+        monkeypatch.undo()
+        page = await load(self, name)
+        await self.save(page, page.having(turn=180))
+        return page
+
+    monkeypatch.setattr(PageRepository, "load", load_before_the_turn)
+    with pytest.raises(TransientError):
+        await stage.segment()
+
+    assert (await stage.page()).lines == before.lines
+    assert await stage.segment() == "segmented"
+    assert (await stage.page()).runs[-1].turn == 180
 
 
 async def test_removed_page_takes_its_lines_along(stage: Stage) -> None:

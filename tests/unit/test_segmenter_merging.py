@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from services.common.domain.overlap import iou
 from services.common.domain.page import Line, Quad
 from services.common.domain.page_request import Cut
 from services.segmenter import merging
@@ -81,13 +82,13 @@ def test_superseded_line_that_is_found_again_is_current() -> None:
 def test_only_lines_that_touch_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     quads = [quad(60 * number) for number in range(100)]
     before, calls = segmented(*quads).lines, []
-    overlap = merging._iou
+    overlap = iou
 
     def counted(one: Quad, other: Quad) -> float:
         calls.append(one)
         return overlap(one, other)
 
-    monkeypatch.setattr(merging, "_iou", counted)
+    monkeypatch.setattr(merging, "iou", counted)
 
     after = segmented(*quads, before=before, run="r2")
 

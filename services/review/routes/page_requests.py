@@ -20,6 +20,7 @@ from services.common.adapters.synthetic_events import (
     stored_notification,
 )
 from services.common.domain.line_images import UncuttableLineError
+from services.common.domain.overlap import is_same_place
 from services.common.domain.page import Turn, line_id
 from services.common.domain.page_document import PageDocument
 from services.common.domain.page_request import Cut, PageRequest, drawn_quad
@@ -53,22 +54,22 @@ async def cut(parts: Of, me: Me, form: Posted) -> Response:
     except (ValueError, UncuttableLineError):
         return _answer(parts, TOO_SMALL, 422)
     line, name = text_of(form, "line") or None, line_id(quad, *size)
-    if (conflict := _conflict(page, line, name)) is not None:
-        return _answer(parts, conflict, 409)
     drawn = Cut(quad=quad, line=line, by=me.name, at=datetime.now(tz=UTC))
+    if (conflict := _conflict(page, drawn, name)) is not None:
+        return _answer(parts, conflict, 409)
     await _ask(parts, page, PageRequest(cut=drawn))
 
     def is_done(now: PageDocument) -> bool:
         return any(each.id == name and each.by == me.name for each in now.current)
 
     def is_settled(now: PageDocument) -> bool:
-        return is_done(now) or now.etag != page.etag or bool(_conflict(now, line, name))
+        return is_done(now) or now.etag != page.etag or bool(_conflict(now, drawn, name))
 
     now = await _wait(parts, page, is_settled)
     if is_done(now):
         return _answer(parts, DONE, 200)
     if is_settled(now):
-        return _answer(parts, _conflict(now, line, name) or CHANGED, 409)
+        return _answer(parts, _conflict(now, drawn, name) or CHANGED, 409)
     return _answer(parts, QUEUED, 202)
 
 
@@ -81,8 +82,7 @@ async def turn(parts: Of, _: Me, form: Posted) -> Response:
     if wanted is None:
         raise ProblemError(422, "invalid_request", "a page is turned by 0, 90, 180 or 270 degrees")
     await _ask(parts, page, PageRequest(turn=wanted))
-    runs = len(page.runs)
-    await _wait(parts, page, lambda now: now.turn == wanted and len(now.runs) != runs)
+    await _wait(parts, page, lambda now: now.turn == wanted and now.indexed_at != page.indexed_at)
     return RedirectResponse(f"/pages/{quote(page.key)}", status_code=303)
 
 
@@ -102,18 +102,23 @@ async def _page(parts: Parts, form: FormData) -> PageDocument:
     return page
 
 
-def _conflict(page: PageDocument, line: str | None, name: str) -> Text | None:
-    """Say why a line can't be cut; None: it can.
+def _conflict(page: PageDocument, cut: Cut, name: str) -> Text | None:
+    """Say why a line can't be cut; None: it can. The segmenter drops those requests.
 
     Args:
         page: As it is now.
-        line: ``id`` of the line that it replaces; None: none.
-        name: ``id`` of the new one.
+        cut: The request.
+        name: ``id`` of the new line.
     """
-    current = {each.id: each for each in page.current}
+    current, line = {each.id: each for each in page.current}, cut.line
+    if page.status != "segmented":
+        return CHANGED
     if name in current:
         return TAKEN
-    if line is None or line in current:
+    if line is None:
+        drawn = (each.quad for each in page.current if each.by)
+        return TAKEN if any(is_same_place(cut.quad, quad) for quad in drawn) else None
+    if line in current:
         return None
     by = next((each.by for each in page.current if line in each.replaces), None)
     said = Text(
