@@ -20,7 +20,7 @@ lint:
 typing: setup
     .venv/bin/mypy
 
-# all tests with coverage, or those that the arguments choose
+# all tests, or those that the arguments choose
 test *arguments:
     ./run_tests.sh {{ arguments }}
 
