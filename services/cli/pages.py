@@ -12,15 +12,11 @@ from services.cli.output import Output, Table, cell, run
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
+from services.common.adapters.page_jobs import queue_page
 from services.common.adapters.page_lines import read_lines
 from services.common.adapters.page_repository import PageFilter, PageRepository
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import PAGE_QUEUES
-from services.common.adapters.synthetic_events import (
-    ORIGIN_HEADER,
-    sequencer_at,
-    stored_notification,
-)
 from services.common.domain.image import ImageDocument
 from services.common.domain.page import Line
 from services.common.domain.page_document import PageDocument, PageStatus
@@ -204,15 +200,12 @@ async def _queue(
     page: PageDocument, store: ObjectStore, publisher: Publisher, request: PageRequest
 ) -> bool:
     """Queue a page that the segmenter cuts; return False for any other."""
-    if not page.exists or page.ground_truth is not None or page.rendered is not None:
+    if not page.exists or not page.is_detected:
         return False
-    if (info := await store.head(page.key)) is None:
-        return False
-    sequencer = page.sequencer or sequencer_at(info.stored_at)
-    body = stored_notification(store.bucket, info, sequencer=sequencer)
-    headers = {ORIGIN_HEADER: "segment"}
-    await publisher.publish(request.within(body), queue=PAGE_QUEUES.work, headers=headers)
-    return True
+    jobs = PAGE_QUEUES.work
+    return await queue_page(
+        page, request, store=store, publisher=publisher, queue=jobs, origin="segment"
+    )
 
 
 def _extent(page: PageDocument) -> str:

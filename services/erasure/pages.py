@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from services.common.adapters.fetched_items import FetchedItems
@@ -21,8 +22,9 @@ from services.common.domain.page_document import PageDocument
 from services.common.domain.provenance import from_metadata
 from services.common.domain.sources import to_source
 from services.common.download.urls import spellings
+from services.common.runtime.periodic import polled
 from services.common.runtime.settings import AmqpSettings
-from services.erasure.removal import ORIGIN, POLL_SECONDS
+from services.erasure.removal import ORIGIN
 
 
 async def find_pages(store: ObjectStore, index: Database, what: str) -> list[PageDocument]:
@@ -136,10 +138,8 @@ async def prove_pages(
     deadline = asyncio.get_running_loop().time() + wait_seconds
     proofs = []
     for page in pages:
-        left = await repository.load(page.id)
-        while left.status != "removed" and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(POLL_SECONDS)
-            left = await repository.load(page.id)
+        ask = partial(repository.load, page.id)
+        left = await polled(ask, lambda each: each.status == "removed", deadline=deadline)
         is_removed = left.status == "removed"
         proofs.append(
             {

@@ -26,10 +26,10 @@ from services.common.domain.normal_form import TRAINABLE, to_normal_file
 from services.common.domain.objects import ObjectTooLargeError
 from services.common.domain.redaction import REDACTED, beginning, may_be_kept_as
 from services.common.download.urls import spellings
+from services.common.runtime.periodic import polled
 from services.common.runtime.settings import AmqpSettings
 
 ORIGIN = "forget"
-POLL_SECONDS = 0.2
 MOST_BYTES_READ = 64 * 2**20
 """Larger objects have no key that is derived from their bytes."""
 
@@ -227,10 +227,8 @@ async def prove(
     proofs = []
     for target in targets:
         document_id = f"{store.bucket}/{target.key}"
-        document = await _erased(document_id, target, index)
-        while document is None and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(POLL_SECONDS)
-            document = await _erased(document_id, target, index)
+        ask = partial(_erased, document_id, target, index)
+        document = await polled(ask, lambda each: each is not None, deadline=deadline)
         is_gone = await store.head(target.key) is None
         proofs.append(_proof(document_id, target, document if is_gone else None))
     # An image that had no document before may have an annotation

@@ -94,7 +94,7 @@ class PageView:
     @property
     def is_cuttable(self) -> bool:
         """Whether people may draw its lines: others are cut by their transcription."""
-        return self.is_shown and self.page.ground_truth is None
+        return self.is_shown and self.page.is_detected
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def is_up_to_date(page: PageDocument, event: ObjectEvent, version: str) -> bool:
     """Return whether these bytes were segmented by this version already, turned as they are now."""
     if page.etag != event.etag or page.status != "segmented":
         return False
-    if page.rendered is not None or page.ground_truth is not None:
+    if not page.is_detected:
         return True
     return bool(page.runs and page.runs[-1].matches(version=version, turn=page.turn))
 

@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from services.common.runtime.backoff import doubled, retry_for_ever
-from services.common.runtime.periodic import periodic
+from services.common.runtime.periodic import POLL_SECONDS, periodic, polled
 from tests.support.virtual_time import run_in_virtual_time
 
 
@@ -62,3 +62,24 @@ def test_retries_go_on_until_one_succeeds_without_waits_once_stopped() -> None:
 
     assert 0 < run_in_virtual_time(main()) <= 50 * 5
     assert next(attempts) == 2001
+
+
+@pytest.mark.parametrize(
+    ("wanted", "polls", "answer"),
+    [(0, 0, 0), (3, 3, 3), (100, 5, 5)],
+    ids=["at once", "later", "never"],
+)
+def test_question_is_repeated_until_its_answer_or_the_end(
+    wanted: int, polls: int, answer: int
+) -> None:
+    async def main() -> None:
+        numbers, now = count(), asyncio.get_running_loop().time
+
+        async def ask() -> int:
+            return next(numbers)
+
+        deadline = 5 * POLL_SECONDS
+        assert await polled(ask, lambda each: each == wanted, deadline=deadline) == answer
+        assert now() == pytest.approx(polls * POLL_SECONDS)
+
+    run_in_virtual_time(main())

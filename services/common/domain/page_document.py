@@ -48,6 +48,11 @@ class PageDocument(StoredObject):
         return next((name for name in names if name), self.key)
 
     @property
+    def is_detected(self) -> bool:
+        """Whether the segmenter finds its lines: no transcription has them, no page of its own."""
+        return self.ground_truth is None and self.rendered is None
+
+    @property
     def current(self) -> list[Line]:
         """The lines of the page as it is segmented now, in reading order."""
         lines = [line for line in self.lines if line.state == "current"]

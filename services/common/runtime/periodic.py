@@ -4,7 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
+
+POLL_SECONDS = 0.2
+"""Pause between two questions to a server that does not tell of changes."""
+
+T = TypeVar("T")
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:
@@ -23,6 +28,23 @@ async def first_of(*waits: Awaitable[Any]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+async def polled(
+    ask: Callable[[], Awaitable[T]], is_done: Callable[[T], bool], *, deadline: float
+) -> T:
+    """Return the first answer that is as wanted, or the last one when the time is over.
+
+    Args:
+        ask: Called again and again, at least once.
+        is_done: Whether an answer is as wanted.
+        deadline: By the event loop's clock.
+    """
+    while True:
+        answer = await ask()
+        if is_done(answer) or asyncio.get_running_loop().time() >= deadline:
+            return answer
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def periodic(

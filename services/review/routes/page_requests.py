@@ -13,20 +13,16 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.datastructures import FormData
 
+from services.common.adapters.page_jobs import queue_page
 from services.common.adapters.rabbitmq.messaging import open_publisher
-from services.common.adapters.synthetic_events import (
-    ORIGIN_HEADER,
-    sequencer_at,
-    stored_notification,
-)
 from services.common.domain.line_images import UncuttableLineError
 from services.common.domain.overlap import is_same_place
 from services.common.domain.page import Turn, line_id
 from services.common.domain.page_document import PageDocument
 from services.common.domain.page_request import Cut, PageRequest, drawn_quad
 from services.common.domain.texts import Text
+from services.common.runtime.periodic import polled
 from services.common.runtime.problems import ProblemError
-from services.erasure.removal import POLL_SECONDS
 from services.review.access import Me, Of, Parts, Posted, text_of
 
 WAIT_SECONDS = 10.0
@@ -95,7 +91,7 @@ async def _page(parts: Parts, form: FormData) -> PageDocument:
     page = await parts.page_documents.get(text_of(form, "id"))
     if page is None or page.status == "removed":
         raise ProblemError(404, "page_not_found", "no such page")
-    if page.ground_truth is not None or page.rendered is not None:
+    if not page.is_detected:
         raise ProblemError(422, "invalid_request", "the segmenter does not cut this page")
     if page.etag != text_of(form, "etag"):
         raise ProblemError(409, "changed", "the page was replaced")
@@ -129,17 +125,18 @@ def _conflict(page: PageDocument, cut: Cut, name: str) -> Text | None:
 
 async def _ask(parts: Parts, page: PageDocument, request: PageRequest) -> None:
     """Queue a request for the segmenter."""
-    info = await parts.page_store.head(page.key)
-    if info is None or info.etag != page.etag:
-        raise ProblemError(409, "changed", "the page was removed or replaced")
-    sequencer = page.sequencer or sequencer_at(info.stored_at)
-    notification = stored_notification(parts.page_store.bucket, info, sequencer=sequencer)
     async with open_publisher(parts.amqp) as publisher:
-        await publisher.publish(
-            request.within(notification),
+        is_queued = await queue_page(
+            page,
+            request,
+            store=parts.page_store,
+            publisher=publisher,
             queue=parts.page_queues.work,
-            headers={ORIGIN_HEADER: ORIGIN},
+            origin=ORIGIN,
+            etag=page.etag,
         )
+    if not is_queued:
+        raise ProblemError(409, "changed", "the page was removed or replaced")
 
 
 async def _wait(
@@ -147,7 +144,4 @@ async def _wait(
 ) -> PageDocument:
     """Return a page's document once it is as wanted, or as it is when the time is over."""
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
-    while not is_done(page) and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(POLL_SECONDS)
-        page = await parts.page_documents.load(page.id)
-    return page
+    return await polled(lambda: parts.page_documents.load(page.id), is_done, deadline=deadline)
