@@ -224,7 +224,11 @@ def notification_environment(amqp_url: str, *, queue_dir: str, targets: int = 1)
             "QUEUE_LIMIT": str(NOTIFICATION_QUEUE_LIMIT // shares),
         }.items()
     }
-    return {f"MINIO_NOTIFY_AMQP_{name}": value for name, value in settings.items()}
+    return {
+        # A PUT waits until the buckets' rules are loaded; before that, it would have no event
+        "MINIO_SYNC_BOOT": "on",
+        **{f"MINIO_NOTIFY_AMQP_{name}": value for name, value in settings.items()},
+    }
 
 
 def _kms_key(path: Path) -> str:

@@ -2,16 +2,30 @@
 
 import asyncio
 import json
+import os
+import signal
+from itertools import count
+from pathlib import Path
 
 import aio_pika
 import pytest
+from aiohttp import ClientError, ClientSession
+from pydantic import HttpUrl
 
-from infra.local.stack import Addresses
+from infra.local import servers
+from infra.local.locate import locate_minio
+from infra.local.ports import pick_free_ports
+from infra.local.servers import Home, url_of
+from infra.local.settings import LocalSettings
+from infra.local.stack import BUCKET, Addresses, located
+from infra.local.supervisor import Supervisor
 from services.common.adapters.mongo import open_database
-from services.common.adapters.object_store import open_object_store
+from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
+from services.common.domain.page import PAGES_BUCKET
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.provisioner.bucket import set_up_bucket
-from tests.support.notifying import USUAL_ARN
+from tests.support.notifying import PAGES_ARN, USUAL_ARN
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -54,3 +68,58 @@ async def test_database_answers(mongo_settings: MongoSettings) -> None:
 def test_passwords_of_the_addresses_are_not_shown(servers: Addresses) -> None:
     assert "://" not in repr(servers.amqp_url)
     assert servers.s3_secret_access_key.get_secret_value() not in repr(servers.s3_secret_access_key)
+
+
+async def test_no_object_is_accepted_before_the_rules_of_its_bucket(tmp_path: Path) -> None:
+    home = Home(LocalSettings(folder=tmp_path), pick_free_ports())
+    settings = S3Settings(
+        endpoint_url=HttpUrl(url_of(home.ports.minio_port)),
+        access_key_id=home.settings.minio_user,
+        secret_access_key=home.settings.minio_password,
+    )
+    news: list[str] = []
+    async with (
+        Supervisor(on_event=news.append) as supervisor,
+        open_object_store(settings) as raw,
+        ClientSession() as http,
+    ):
+        # RabbitMQ is not there: events stay in their folders
+        await supervisor.start(servers.minio(located("MinIO", locate_minio), home))
+        buckets = {USUAL_ARN: raw, PAGES_ARN: sibling(raw, PAGES_BUCKET)}
+        for arn, store in buckets.items():
+            await set_up_bucket(store, notification_arn=arn)
+
+        os.kill(supervisor.pid("minio"), signal.SIGKILL)
+
+        accepted: set[tuple[str, str]] = set()
+        for key in map(str, count()):
+            is_ready = "minio is ready again" in news
+            for store in buckets.values():
+                if await puts(http, store, key):
+                    accepted.add((store.bucket, key))
+            if is_ready:
+                break
+        assert {bucket for bucket, _ in accepted} == {BUCKET, PAGES_BUCKET}
+
+        async def each_has_its_event() -> bool:
+            return accepted <= stored_events(tmp_path / "minio")
+
+        await eventually(each_has_its_event)
+
+
+async def puts(http: ClientSession, store: ObjectStore, key: str) -> bool:
+    """Write an object, in one attempt; return whether it was accepted."""
+    where = {"Bucket": store.bucket, "Key": key}
+    url = await store.client.generate_presigned_url("put_object", Params=where)
+    try:
+        async with http.put(url, data=b"image") as response:
+            return response.status == 200
+    except ClientError:
+        return False
+
+
+def stored_events(folder: Path) -> set[tuple[str, str]]:
+    """Return bucket and key of the events that wait in MinIO's folders."""
+    files = (path.read_bytes() for path in folder.glob("events*/*/*.event"))
+    events = [json.loads(file)["s3"] for file in files if file.endswith(b"}")]
+    return {(event["bucket"]["name"], event["object"]["key"]) for event in events}

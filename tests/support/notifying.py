@@ -10,6 +10,7 @@ from infra.local.servers import notification_environment
 from services.common.adapters.object_store import ObjectStore
 
 USUAL_ARN = "arn:minio:sqs::RAW:amqp"
+PAGES_ARN = "arn:minio:sqs::PAGES:amqp"
 AT_ONCE_ARN = "arn:minio:sqs::NOW:amqp"
 
 
