@@ -46,6 +46,7 @@ def prediction_of(
         return Prediction(
             text=reading.text,
             score=_bounded(reading.score),
+            expected_cer=reading.expected_cer,
             engine=engine.name,
             model_version=engine.model_version,
             width=line.width,

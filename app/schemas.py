@@ -7,9 +7,10 @@ from services.common.download.urls import MAX_URL_LENGTH
 
 PREDICTION_EXAMPLE: dict[str, str | float] = {
     "text": "Wikipedia",
-    "score": 0.9593,
+    "score": 0.9587,
+    "expected_cer": 0.0003,
     "engine": "rapidocr",
-    "model_version": "ppocrv6-small-latin@rapidocr-3.10.0+onnxruntime-f32+cal-094beed0",
+    "model_version": "ppocrv6-small-latin@rapidocr-3.10.0+onnxruntime-f32+cal-54e40185",
     "width": 256,
     "height": 92,
     "duration_ms": 31.4,
@@ -56,6 +57,14 @@ class Prediction(BaseModel):
         le=1,
         description="Probability that the text is right; without a calibration the mean confidence "
         "of its characters.",
+    )
+    expected_cer: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Expected character error rate: the mean, over texts to which the model gives "
+        "such a score, of edits to the right text over its length, at most 1. null if nothing was "
+        "read, or if the model has no calibration that knows it.",
     )
     engine: str = Field(min_length=1, description="OCR engine.")
     model_version: str = Field(

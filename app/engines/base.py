@@ -14,6 +14,8 @@ class Reading:
     text: str
     score: float
     """Confidence of the model; the API clamps it to [0, 1]."""
+    expected_cer: float | None = None
+    """Expected character error rate, 0 to 1; None: not known."""
 
 
 class Engine(Protocol):

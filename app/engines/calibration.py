@@ -144,11 +144,13 @@ class Calibration(BaseModel):
     """Expected calibration error of the engine's own scores."""
     ece_after: Probability
     """The same of calibrated scores, each by a curve fitted without it."""
+    accuracy: Platt | None = None
+    """Turns the engine's own score into the expected share of right characters."""
 
     @property
     def hash(self) -> str:
         """Identify it in ``model_version``, without a file of its own."""
-        return calibration_hash(self.model_dump_json().encode())
+        return calibration_hash(self.model_dump_json(exclude_none=True).encode())
 
 
 class CalibratedEngine:
@@ -171,6 +173,7 @@ class CalibratedEngine:
             )
         self._engine = engine
         self._curve = calibration.curve
+        self._accuracy = calibration.accuracy
         self.name = engine.name
         self.best_batch = engine.best_batch
         self.least_width = engine.least_width
@@ -187,7 +190,9 @@ class CalibratedEngine:
     def _calibrated(self, reading: Reading) -> Reading:
         if not reading.text:  # 0 means that nothing was read, not a probability
             return reading
-        return replace(reading, score=self._curve(reading.score, len(reading.text)))
+        score = self._curve(reading.score, len(reading.text))
+        expected = 1 - self._accuracy(reading.score) if self._accuracy else None
+        return replace(reading, score=score, expected_cer=expected)
 
 
 SUFFIX = "+cal-"

@@ -31,7 +31,7 @@ _NEAR = 1e-2
 
 Scores = NDArray[np.float64]
 Rightness = NDArray[np.float64]
-"""1 for a right text, 0 otherwise."""
+"""1 for a right text, 0 otherwise; or the share of right characters."""
 Lengths = NDArray[np.int_]
 """Numbers of characters read."""
 _Method = Callable[[Scores, Rightness, Lengths], Curve]
@@ -225,8 +225,8 @@ def _line(scores: Scores, is_right: Rightness, lengths: Lengths | None = None) -
     if lengths is not None:
         terms, bounds = [*terms, lengths * np.log(bounded)], [*bounds, POWERS]
     right = is_right.sum()
-    wrong = len(scores) - right
-    targets = np.where(is_right > 0, (right + 1) / (right + 2), 1 / (wrong + 2))
+    highest, lowest = (right + 1) / (right + 2), 1 / (len(scores) - right + 2)
+    targets = lowest + is_right * (highest - lowest)
 
     def unlikeliness(parameters: NDArray[np.float64]) -> float:
         line = parameters @ np.array(terms)
@@ -234,6 +234,17 @@ def _line(scores: Scores, is_right: Rightness, lengths: Lengths | None = None) -
 
     start = np.eye(len(terms))[0]
     return tuple(minimize(unlikeliness, x0=start, bounds=bounds, method="L-BFGS-B").x.tolist())
+
+
+def fit_accuracy(scores: Scores, accuracies: Scores) -> Platt:
+    """Fit a line to shares of right characters (Papke and Wooldridge, J. Appl. Econometrics 1996).
+
+    Args:
+        scores: Of the engine alone.
+        accuracies: Same length, see ``accuracy``.
+    """
+    slope, intercept = _line(scores, accuracies)
+    return Platt(slope=slope, intercept=intercept)
 
 
 def _isotonic(scores: Scores, is_right: Rightness, _: Lengths) -> Isotonic:

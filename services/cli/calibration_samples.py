@@ -12,10 +12,10 @@ from app.engines.calibration import SUFFIX, Calibration, CalibrationError, Isoto
 from app.engines.known_calibrations import known_calibrations
 from services.cli.errors import CommandError, ExitStatus
 from services.common.adapters.image_repository import ImageRepository
-from services.common.domain.annotations import collapse
+from services.common.domain.accuracy import accuracy
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.domain.records import Prediction
-from services.quality.annotated import Image, annotated
+from services.quality.annotated import Image, annotated, hypothesis_of
 
 if TYPE_CHECKING:
     from app.engines.fitting import Bin, MethodName
@@ -41,6 +41,8 @@ class Sample(NamedTuple):
     """As the model gave it."""
     is_right: bool
     characters: int
+    accuracy: float
+    """Share of right characters."""
     sha256: str
 
 
@@ -66,10 +68,20 @@ async def collect(
     async for page in annotated(images, where, only_corrected=only_corrected):
         for image in page:
             for version, prediction in _own_readings(image, by_suffix).items():
-                is_right = collapse(prediction.text) == image.reference
-                length, sha256 = len(prediction.text), str(image.document.sha256)
-                samples[version].append(Sample(prediction.score, is_right, length, sha256))
+                samples[version].append(_sample(prediction, image))
     return samples
+
+
+def _sample(prediction: Prediction, image: Image) -> Sample:
+    reference = str(image.reference)
+    errors = hypothesis_of(prediction.text, reference=reference).errors
+    return Sample(
+        score=prediction.score,
+        is_right=not errors,
+        characters=len(prediction.text),
+        accuracy=accuracy(errors, reference),
+        sha256=str(image.document.sha256),
+    )
 
 
 def _own_readings(image: Image, known: Mapping[str, Calibration]) -> dict[str, Prediction]:
@@ -123,7 +135,7 @@ def fit_to(
     """Fit a calibration to samples of one model; ``methods``: those of ``auto``."""
     import numpy as np  # noqa: PLC0415  they take seconds, and no other command needs them
 
-    from app.engines.fitting import METHODS, bins_of, fit, fit_best  # noqa: PLC0415
+    from app.engines.fitting import METHODS, bins_of, fit, fit_accuracy, fit_best  # noqa: PLC0415
 
     scores = np.array([sample.score for sample in samples], dtype=np.float64)
     is_right = np.array([sample.is_right for sample in samples], dtype=np.float64)
@@ -139,6 +151,7 @@ def fit_to(
         fitted_at=datetime.now(tz=UTC),
         ece_before=fitted.ece_before,
         ece_after=fitted.ece_after,
+        accuracy=fit_accuracy(scores, np.array([sample.accuracy for sample in samples])),
     )
     bins = bins_of(scores, is_right, fitted)
     return Fitted(calibration, bins, fitted.brier_after, fitted.is_better, fitted.is_at_bound)

@@ -111,7 +111,8 @@ async def collect(images: ImageRepository, figures: Figures, limits: Limits = NO
 
 def figure_table(figures: Figures) -> Table:
     """Return the figures in total, and by model version, origin of the text, and page."""
-    columns = ["model", "predictions", "mean score", "low scores", "share", "annotated", "CER"]
+    columns = ["model", "predictions", "mean score", "low scores", "share", "expected CER"]
+    columns += ["annotated", "CER"]
     rows = [_row("all", figures.total)]
     rows += [_row(name, tally) for name, tally in sorted(figures.models.items())]
     rows += [_row(f"text {name}", tally) for name, tally in sorted(figures.hows.items())]
@@ -154,6 +155,7 @@ def _row(name: str, tally: Tally) -> list[Cell]:
     return [
         *(cell(name), cell(tally.images), cell(tally.mean, form=".3f")),
         *(cell(tally.low), cell(tally.low_share, form=".1%")),
+        cell(tally.expected_error_rate, form=".1%"),
         *(cell(tally.annotated), cell(tally.error_rate, form=".1%")),
     ]
 

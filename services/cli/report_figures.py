@@ -165,6 +165,7 @@ def _document(counted: Tally) -> dict[str, Any]:
         "mean_score": counted.mean,
         "low_scores": counted.low,
         "low_score_share": counted.low_share,
+        "expected_character_error_rate": counted.expected_error_rate,
         "annotated": counted.annotated,
         "character_error_rate": counted.error_rate,
     }

@@ -62,6 +62,7 @@ def _numbers(figures: Figures, critical: float) -> list[tuple[str, str, str]]:
         ("Predictions", f"{total.images:,}", ""),
         ("Predictions per minute", f"{figures.per_minute:.2f}", ""),
         (f"Scores under {figures.low_score:g}", f"{total.low:,} ({as_share(total.low_share)})", ""),
+        ("Expected character error rate", as_share(total.expected_error_rate), ""),
         ("Character error rate", as_share(total.error_rate), "bad" if is_misread else ""),
         ("Rejected images", f"{figures.rejected.total():,}", ""),
     ]

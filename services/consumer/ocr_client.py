@@ -56,6 +56,7 @@ class OcrAnswer(BaseModel):
 
     text: str
     score: float = Field(ge=0, le=1)
+    expected_cer: float | None = Field(None, ge=0, le=1)
     engine: str = Field(min_length=1)
     model_version: str = Field(min_length=1)
     width: int = Field(ge=1)
@@ -66,7 +67,7 @@ class OcrAnswer(BaseModel):
 
     def to_prediction(self, at: datetime) -> Prediction:
         """Return the prediction for the document."""
-        fields = self.model_dump(exclude={"width", "height"})
+        fields = self.model_dump(exclude={"width", "height"}, exclude_none=True)
         return Prediction(**fields, predicted_at=at)
 
 

@@ -35,6 +35,10 @@ class Tally:
     character_squares: int = 0
     products: int = 0
     """Errors of each image times its characters."""
+    expected_errors: float = 0.0
+    """Expected error rate of each image times the characters read."""
+    expected_characters: int = 0
+    """Characters read in images whose expected error rate is known."""
 
     @property
     def mean(self) -> float | None:
@@ -50,6 +54,13 @@ class Tally:
     def error_rate(self) -> float | None:
         """Character error rate; None without reference texts."""
         return self.errors / self.characters if self.characters else None
+
+    @property
+    def expected_error_rate(self) -> float | None:
+        """Expected character error rate by the calibration; None where that knows none."""
+        if not self.expected_characters:
+            return None
+        return self.expected_errors / self.expected_characters
 
     @property
     def exact_share(self) -> float | None:
@@ -90,6 +101,8 @@ class Tally:
         self.error_squares += other.error_squares
         self.character_squares += other.character_squares
         self.products += other.products
+        self.expected_errors += other.expected_errors
+        self.expected_characters += other.expected_characters
 
 
 def length_of(characters: int) -> str:
@@ -140,6 +153,8 @@ def add_to_each(
     """
     errors = hypothesis_of(prediction.text, reference=reference).errors if reference else 0
     score, length = prediction.score, len(reference or "")
+    expected = prediction.expected_cer
+    read = 0 if expected is None else len(prediction.text)
     image = Tally(
         images=1,
         low=score < low_score,
@@ -152,6 +167,8 @@ def add_to_each(
         error_squares=errors * errors,
         character_squares=length * length,
         products=errors * length,
+        expected_errors=(expected or 0.0) * read,
+        expected_characters=read,
     )
     for tally in tallies:
         tally.add(image)

@@ -12,7 +12,7 @@ import torch
 
 from app.engines.base import Engine
 from app.engines.calibration import SUFFIX, Calibration
-from app.engines.fitting import LINES, fit_best
+from app.engines.fitting import LINES, fit_accuracy, fit_best
 from app.engines.model_record import ModelRecord, read_record, write_record
 from app.engines.models_folder import LocalModel, find_model
 from app.engines.settings import ModelsSettings
@@ -240,6 +240,7 @@ def _calibrated(
         fitted_at=record.trained_at,
         ece_before=fitted.ece_before,
         ece_after=fitted.ece_after,
+        accuracy=fit_accuracy(scores, np.array([each.accuracy for each in readings])),
     )
     record = record.model_copy(update={"calibration": calibration})
     write_record(place.folder, record)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jiwer
 
 from app.engines.base import Engine
-from services.common.domain.accuracy import character_errors
+from services.common.domain.accuracy import accuracy, character_errors
 from services.common.domain.annotations import collapse
 from services.training.lines import Line
 
@@ -26,6 +26,11 @@ class Reading:
     score: float
     errors: int
     """Characters to substitute, delete and insert."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right characters."""
+        return accuracy(self.errors, self.line.text)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ FIELDS = {
     " uploaded_by stored_at indexed_at annotation prediction status error sequencer",
     (IMAGES, "sources"): "kind collection name url batch_id group split metadata licence at by",
     (IMAGES, "annotation"): "text quality by at how",
-    (IMAGES, "prediction"): "text score engine model_version predicted_at duration_ms",
+    (IMAGES, "prediction"): "text score expected_cer engine model_version predicted_at duration_ms",
     (IMAGES, "error"): "code detail",
     (IMAGES, "page"): "id document group number line quad order run score",
     (PAGES, ""): "_id bucket key etag sha256 width height document group sources status runs lines"

@@ -24,6 +24,7 @@ async def test_examples_are_what_the_api_answers() -> None:
         assert {**read, "duration_ms": 0} == {
             **shown,
             "score": pytest.approx(shown["score"], abs=1e-3),
+            "expected_cer": pytest.approx(shown["expected_cer"], abs=1e-4),
             "duration_ms": 0,
         }
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -13,7 +13,7 @@ from app.metrics import OcrMetrics
 from app.schemas import Prediction
 from services.common.download.errors import DownloadCode
 
-MODEL = {"engine": "fake", "model_version": "1"}
+MODEL: dict[str, Any] = {"engine": "fake", "model_version": "1"}
 
 
 def prediction(score: float) -> Prediction:

@@ -87,8 +87,15 @@ class OcrApi:
         self.reads += 1
         if self.error is not None:
             raise self.error
-        model = {"engine": "fake", "model_version": self.version}
-        return OcrAnswer(text=self.text, score=0.5, **model, width=3, height=2, duration_ms=1)
+        return OcrAnswer(
+            text=self.text,
+            score=0.5,
+            engine="fake",
+            model_version=self.version,
+            width=3,
+            height=2,
+            duration_ms=1,
+        )
 
 
 class Documents(ImageRepository):

@@ -1,6 +1,7 @@
 """Calibrations: what they do to scores, when they are refused, and what is learnt from samples."""
 
 import json
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -29,6 +30,7 @@ from app.engines.fitting import (
     bins_of,
     expected_calibration_error,
     fit,
+    fit_accuracy,
     fit_best,
 )
 from app.engines.known_calibrations import FILE, add_calibrations, known_calibrations
@@ -72,7 +74,9 @@ class FakeEngine:
         return [*self.readings]
 
 
-def write(folder: Path, curve: Curve, model_version: str = "fake-1") -> Path:
+def write(
+    folder: Path, curve: Curve, model_version: str = "fake-1", accuracy: Platt | None = None
+) -> Path:
     calibration = Calibration(
         curve=curve,
         model_version=model_version,
@@ -80,6 +84,7 @@ def write(folder: Path, curve: Curve, model_version: str = "fake-1") -> Path:
         fitted_at=datetime.now(tz=UTC),
         ece_before=0.2,
         ece_after=0.02,
+        accuracy=accuracy,
     )
     file = folder / "calibration.json"
     file.write_text(calibration.model_dump_json())
@@ -95,7 +100,7 @@ def samples(count: int) -> tuple[Scores, Scores]:
 
 
 def test_score_becomes_a_probability_and_the_version_names_the_file(tmp_path: Path) -> None:
-    file = write(tmp_path, Temperature(temperature=2))
+    file = write(tmp_path, Temperature(temperature=2), accuracy=Platt(slope=1, intercept=1))
 
     engine = calibrated(FakeEngine(), file)
 
@@ -105,6 +110,7 @@ def test_score_becomes_a_probability_and_the_version_names_the_file(tmp_path: Pa
     halved = engine.read(LINE)
     assert halved.text == "one"
     assert halved.score == pytest.approx(0.75)  # logit(0.9) / 2
+    assert halved.expected_cer == pytest.approx(1 / (1 + 9 * math.e))
     assert engine.read_many([LINE, LINE]) == [halved, Reading("", 0)]
 
 
@@ -312,6 +318,16 @@ def test_samples_that_are_all_right_or_all_wrong_still_give_a_curve(
     fitted = fit(method, np.linspace(0.5, 0.99, 60), np.full(60, is_right))
 
     assert 0 <= fitted.curve(0.7) <= 1
+
+
+def test_expected_error_rate_is_that_of_texts_of_a_score() -> None:
+    random = np.random.default_rng(7)
+    given_scores = random.uniform(0.5, 1, 4000)
+
+    line = fit_accuracy(given_scores, random.binomial(30, given_scores**2) / 30)
+
+    for score in (0.6, 0.75, 0.9):
+        assert line(score) == pytest.approx(score**2, abs=0.03)
 
 
 def test_expected_calibration_error_is_the_mean_distance_over_bins() -> None:

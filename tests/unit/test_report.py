@@ -26,6 +26,7 @@ def document(score: float, **fields: Any) -> ImageDocument:
     prediction = {
         "text": fields.pop("text", "Wikipedia"),
         "score": score,
+        "expected_cer": fields.pop("expected_cer", None),
         "engine": "rapidocr",
         "model_version": fields.pop("model_version", "1"),
         "predicted_at": fields.pop("at", UNTIL - timedelta(hours=1)),
@@ -74,9 +75,16 @@ def test_lines_count_by_tag_document_and_page() -> None:
     assert "Lines by document" in report_page(counted, critical=0.5)
 
 
+def test_expected_error_rate_weighs_texts_by_their_length() -> None:
+    known = [document(0.9, text="a" * length, expected_cer=1 / length) for length in (2, 8)]
+
+    assert figures(*known, document(0.1)).total.expected_error_rate == pytest.approx(2 / 10)
+
+
 def test_without_predictions_there_is_no_mean() -> None:
     total = figures().total
-    assert (total.mean, total.low_share, total.error_rate) == (None, None, None)
+    rates = (total.mean, total.low_share, total.error_rate, total.expected_error_rate)
+    assert rates == (None, None, None, None)
 
 
 def test_predictions_of_another_time_count_nothing() -> None:

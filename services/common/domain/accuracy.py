@@ -24,6 +24,11 @@ def character_errors(*, reference: str | None, hypothesis: str) -> CharacterErro
     return CharacterErrors(errors, len(reference))
 
 
+def accuracy(errors: int, reference: str) -> float:
+    """Return the share of right characters: 1 - errors / length of the reference, at least 0."""
+    return max(0.0, 1 - errors / len(reference))
+
+
 class Confusion(NamedTuple):
     """One edit that a reading needs; one of both characters may be empty."""
 

@@ -165,6 +165,8 @@ class Prediction(Record):
 
     text: str = ""
     score: float = Field(0.0, json_schema_extra={"minimum": 0, "maximum": 1})
+    expected_cer: float | None = None
+    """Expected character error rate; absent where it is not known."""
     engine: str | None = None
     model_version: str | None = None
     predicted_at: datetime | None = None
