@@ -19,11 +19,10 @@ from services.cli.annotation_files import (
 )
 from services.cli.annotation_writing import REJECTED, Code, Finder, Writer
 from services.cli.errors import CommandError, ExitStatus
+from services.cli.limits import open_images
 from services.cli.options import ColumnOfTexts, ColumnOfUrls, DryRun, Encoding, tabular
-from services.cli.output import Output, Table, cell, counted, plain, run
+from services.cli.output import Output, Table, cell, counted, plain
 from services.cli.reading import render_reading
-from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_database
 from services.common.domain.annotations import (
     Outcome,
     UnacceptableAnnotationError,
@@ -31,7 +30,7 @@ from services.common.domain.annotations import (
 )
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.table import Report
-from services.common.runtime.settings import MongoSettings, S3Settings
+from services.common.runtime.settings import S3Settings
 
 SHOWN = 20
 EXAMPLES = 5
@@ -47,7 +46,7 @@ _AT_ONCE = {
 
 
 @tabular
-def annotate(
+async def annotate(
     file: Annotated[
         Path,
         typer.Argument(help="CSV, TSV or JSON lines: url, key, hash or file name, text, quality."),
@@ -72,29 +71,22 @@ def annotate(
         typer.Option("--strict", help="Write nothing if a row is invalid or was interpreted."),
     ] = False,
     output: Output,
-) -> None:
+) -> ExitStatus:
     """Annotate images from a file; existing annotations are kept without --overwrite."""
     options = ReadingOptions(encoding, url_column, text_column)
-
-    async def work() -> ExitStatus:
-        with _translate_file_errors():
-            author = to_annotation("-", by=by or getpass.getuser()).by
-            if strict:
-                _check_strictly(file, options)
-            async with open_database(MongoSettings()) as database:
-                images, bucket = ImageRepository(database.images), S3Settings().bucket
-                finder = Finder(images, bucket, collection)
-                writer = Writer(images, finder, author, overwrite=overwrite, dry_run=dry_run)
-                with open_annotations(file, options) as opened:
-                    await _write_all(writer, opened, output.stderr)
-        answer = _answer(writer, opened.report)
-        output.print(
-            {"dry_run": dry_run, **answer}, *_render(writer, opened.report, dry_run=dry_run)
-        )
-        is_well = not any(answer[name] for name in NOT_WELL)
-        return ExitStatus.OK if is_well else ExitStatus.INCOMPLETE
-
-    run(output, work)
+    with _translate_file_errors():
+        author = to_annotation("-", by=by or getpass.getuser()).by
+        if strict:
+            _check_strictly(file, options)
+        async with open_images() as images:
+            finder = Finder(images, S3Settings().bucket, collection)
+            writer = Writer(images, finder, author, overwrite=overwrite, dry_run=dry_run)
+            with open_annotations(file, options) as opened:
+                await _write_all(writer, opened, output.stderr)
+    answer = _answer(writer, opened.report)
+    output.print({"dry_run": dry_run, **answer}, *_render(writer, opened.report, dry_run=dry_run))
+    is_well = not any(answer[name] for name in NOT_WELL)
+    return ExitStatus.OK if is_well else ExitStatus.INCOMPLETE
 
 
 def _answer(writer: Writer, report: Report) -> dict[str, Any]:

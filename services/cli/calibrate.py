@@ -21,18 +21,15 @@ from services.cli.calibration_samples import (
     read_known,
 )
 from services.cli.errors import CommandError, ExitStatus
-from services.cli.limits import limited, require_some
+from services.cli.limits import limited, open_images
 from services.cli.options import OnlyCorrected, tabular
-from services.cli.output import Output, Table, cell, run
-from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_database
+from services.cli.output import Output, Table, cell
 from services.common.domain.image_filter import Limits
-from services.common.runtime.settings import MongoSettings
 
 
 @tabular
 @limited
-def calibrate(
+async def calibrate(
     *,
     limits: Limits,
     method: Annotated[
@@ -57,31 +54,25 @@ def calibrate(
     ] = False,
     only_corrected: OnlyCorrected = False,
     output: Output,
-) -> None:
+) -> ExitStatus:
     """Fit scores to the share of right texts; set OCR_CALIBRATION to the file."""
-
-    async def work() -> ExitStatus:
-        async with open_database(MongoSettings()) as database:
-            images = ImageRepository(database.images)
-            await require_some(images, limits)
-            known = read_known(ModelsSettings().models)
-            samples = await collect(images, limits, known, only_corrected=only_corrected)
-        if auto:
-            return refresh(samples, known, output)
-        version = _chosen(samples, model_version)
-        fitted = fit_to(samples[version], method, version)
-        _check(fitted)
-        _write(out, fitted.calibration)
-        words = f"written: {out}. Start the OCR API with OCR_CALIBRATION={out}"
-        document = {
-            "file": str(out),
-            **fitted.calibration.model_dump(mode="json"),
-            "bins": [asdict(each) for each in fitted.bins],
-        }
-        output.print(document, calibration_table(fitted.calibration), bins_table(fitted), words)
-        return ExitStatus.OK
-
-    run(output, work)
+    async with open_images(limits) as images:
+        known = read_known(ModelsSettings().models)
+        samples = await collect(images, limits, known, only_corrected=only_corrected)
+    if auto:
+        return refresh(samples, known, output)
+    version = _chosen(samples, model_version)
+    fitted = fit_to(samples[version], method, version)
+    _check(fitted)
+    _write(out, fitted.calibration)
+    words = f"written: {out}. Start the OCR API with OCR_CALIBRATION={out}"
+    document = {
+        "file": str(out),
+        **fitted.calibration.model_dump(mode="json"),
+        "bins": [asdict(each) for each in fitted.bins],
+    }
+    output.print(document, calibration_table(fitted.calibration), bins_table(fitted), words)
+    return ExitStatus.OK
 
 
 def _check(fitted: Fitted) -> None:

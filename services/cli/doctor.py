@@ -14,7 +14,7 @@ from rich.text import Text
 from services.cli.backlog import backlog_table, backlogs
 from services.cli.errors import ExitStatus, address_of, reason_of
 from services.cli.options import tabular
-from services.cli.output import Output, Table, cell, run
+from services.cli.output import Output, Table, cell
 from services.cli.settings import CliSettings
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
@@ -56,32 +56,28 @@ class NotWellError(Exception):
 
 
 @tabular
-def doctor(*, output: Output) -> None:
+async def doctor(*, output: Output) -> ExitStatus:
     """Check every service and server; exit status 1 if one does not answer or is not ready."""
-
-    async def work() -> ExitStatus:
-        settings = CliSettings()
-        answering = await addresses(settings)
-        waiting = await backlogs(
-            S3Settings(),
-            RabbitmqManagementSettings(),
-            settings.prometheus_url,
-            timeout_seconds=TIMEOUT_SECONDS,
-        )
-        bad = [each for each in answering if each.health is not Health.OK]
-        output.print(
-            {
-                "is_well": not bad,
-                "addresses": [asdict(each) for each in answering],
-                "backlogs": [asdict(each) for each in waiting],
-            },
-            _table(answering),
-            backlog_table(waiting),
-            *_advice(bad),
-        )
-        return ExitStatus.INCOMPLETE if bad else ExitStatus.OK
-
-    run(output, work)
+    settings = CliSettings()
+    answering = await addresses(settings)
+    waiting = await backlogs(
+        S3Settings(),
+        RabbitmqManagementSettings(),
+        settings.prometheus_url,
+        timeout_seconds=TIMEOUT_SECONDS,
+    )
+    bad = [each for each in answering if each.health is not Health.OK]
+    output.print(
+        {
+            "is_well": not bad,
+            "addresses": [asdict(each) for each in answering],
+            "backlogs": [asdict(each) for each in waiting],
+        },
+        _table(answering),
+        backlog_table(waiting),
+        *_advice(bad),
+    )
+    return ExitStatus.INCOMPLETE if bad else ExitStatus.OK
 
 
 async def addresses(settings: CliSettings) -> list[Finding]:

@@ -10,16 +10,14 @@ from rich.console import Console
 
 from app.settings import EngineName, OcrSettings
 from services.cli.errors import CommandError, ExitStatus
-from services.cli.limits import limited, require_some
+from services.cli.limits import limited, open_images
 from services.cli.options import GroupBy, OnlyCorrected, UseSplit, tabular, to_splitting
-from services.cli.output import Output, Table, cell, run
+from services.cli.output import Output, Table, cell
 from services.cli.report import write_page
 from services.cli.watch import progress_bar
-from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.domain.image_filter import ImageFilter, Limits
-from services.common.runtime.settings import MongoSettings, S3Settings
+from services.common.runtime.settings import S3Settings
 from services.datasets.evaluation import Part, Reader, Sample, StoredReader, read_annotated
 from services.datasets.grouping import GROUP, Splitting
 from services.datasets.splits import NAMES
@@ -41,7 +39,7 @@ class Evaluated:
 
 @tabular
 @limited
-def evaluate(
+async def evaluate(
     *,
     limits: Limits,
     model_version: Annotated[
@@ -68,23 +66,16 @@ def evaluate(
     output: Output,
 ) -> None:
     """Measure models against annotations: error rates with intervals, calibration, differences."""
-
-    async def work() -> ExitStatus:
-        names = _models(model_version, engine, against)
-        splitting = to_splitting(split, group_by, use_given=use_split, limits=limits)
-        which = _part(part, splitting)
-        settings = S3Settings()
-        async with open_object_store(settings) as store, open_database(MongoSettings()) as database:
-            readers = [await _reader(name, store) for name in names]
-            images = ImageRepository(database.images)
-            await require_some(images, limits)
-            where = ImageFilter(limits, bucket=settings.bucket)
-            annotated = read_annotated(images, where, readers, which, only_corrected=only_corrected)
-            models = await _collect(annotated, readers, output.stderr, part)
-        _answer(output, models, html)
-        return ExitStatus.OK
-
-    run(output, work)
+    names = _models(model_version, engine, against)
+    splitting = to_splitting(split, group_by, use_given=use_split, limits=limits)
+    which = _part(part, splitting)
+    settings = S3Settings()
+    async with open_object_store(settings) as store, open_images(limits) as images:
+        readers = [await _reader(name, store) for name in names]
+        where = ImageFilter(limits, bucket=settings.bucket)
+        annotated = read_annotated(images, where, readers, which, only_corrected=only_corrected)
+        models = await _collect(annotated, readers, output.stderr, part)
+    _answer(output, models, html)
 
 
 def _models(model_version: str | None, engine: str | None, against: str | None) -> list[str | None]:

@@ -1,7 +1,7 @@
 """``docreco export``: write annotated images as a data set for training tools."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,16 +10,14 @@ import typer
 from rich.console import Console
 
 from services.cli.errors import CommandError, ExitStatus
-from services.cli.limits import limited, require_some
+from services.cli.limits import limited, open_images
 from services.cli.options import GroupBy, OnlyCorrected, UseSplit, tabular, to_splitting
-from services.cli.output import Output, Table, cell, counted, run
+from services.cli.output import Output, Table, cell, counted
 from services.cli.watch import progress_bar
-from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.domain.errors import PermanentError
-from services.common.domain.image_filter import Limits
-from services.common.runtime.settings import MongoSettings, S3Settings
+from services.common.domain.image_filter import NO_LIMITS, Limits
+from services.common.runtime.settings import S3Settings
 from services.datasets.export import Progress, Sources, export_again
 from services.datasets.export import export as write_export
 from services.datasets.grouping import GROUP
@@ -55,7 +53,7 @@ PushTo = Annotated[
 
 @tabular
 @limited
-def export(
+async def export(
     *,
     limits: Limits,
     out: Out,
@@ -72,14 +70,17 @@ def export(
     from_manifest: FromManifest = None,
     push_to: PushTo = None,
     output: Output,
-) -> None:
+) -> ExitStatus:
     """Write images and labels as a reproducible data set with splits."""
     splitting = to_splitting(split, group_by, use_given=use_split, limits=limits)
+    settings = S3Settings()
 
-    def query(bucket: str) -> Query:
-        return Query(
+    async def write(sources: Sources, progress: Progress) -> Manifest:
+        if from_manifest is not None:
+            return await export_again(from_manifest, layout, sources, out, progress)
+        query = Query(
             format=_required(layout),
-            bucket=bucket,
+            bucket=settings.bucket,
             **dict(limits),
             only_annotated=only_annotated,
             only_corrected=only_corrected,
@@ -91,30 +92,16 @@ def export(
             title=title,
             languages=_checked_languages(language or []),
         )
+        return await write_export(query, sources, out, progress)
 
-    async def write(sources: Sources, progress: Progress) -> Manifest:
-        if from_manifest is not None:
-            return await export_again(from_manifest, layout, sources, out, progress)
-        await require_some(sources.images, limits)
-        return await write_export(query(sources.store.bucket), sources, out, progress)
-
-    run(output, lambda: _export(write, out, push_to, output))
-
-
-async def _export(
-    write: Callable[[Sources, Progress], Awaitable[Manifest]],
-    out: Path,
-    push_to: str | None,
-    output: Output,
-) -> ExitStatus:
-    """Write an export, upload it where that is asked for, and show what it holds."""
-    settings = S3Settings()
     with _translate_export_errors():
         target = parse_target(push_to, collected=settings.bucket) if push_to else None
-        async with open_object_store(settings) as store, open_database(MongoSettings()) as database:
+        async with (
+            open_object_store(settings) as store,
+            open_images(NO_LIMITS if from_manifest else limits) as images,
+        ):
             with _bar(output.stderr, "exporting") as progress:
-                pages = sibling(store, settings.pages_bucket)
-                sources = Sources(ImageRepository(database.images), store, pages)
+                sources = Sources(images, store, sibling(store, settings.pages_bucket))
                 manifest = await write(sources, progress)
             if target is not None:
                 with _bar(output.stderr, "pushing") as progress:

@@ -6,7 +6,7 @@ import typer
 
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.options import Yes, tabular
-from services.cli.output import Output, Table, cell, cell_of_lines, run
+from services.cli.output import Output, Table, cell, cell_of_lines
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.domain.records import UPLOADED
@@ -17,7 +17,7 @@ from services.erasure.removal import Target
 
 
 @tabular
-def forget(
+async def forget(
     what: Annotated[
         str, typer.Argument(metavar="URL|KEY", help="Source URL of images, or the key of one.")
     ],
@@ -30,35 +30,31 @@ def forget(
     ] = False,
     yes: Yes = False,
     output: Output,
-) -> None:
+) -> ExitStatus:
     """Delete an image, or all of a URL, and print the proof of removal."""
-
-    async def work() -> ExitStatus:
-        if not what.strip():
-            raise typer.BadParameter("must not be empty", param_hint="URL|KEY")
-        async with (
-            open_object_store(S3Settings()) as store,
-            open_database(MongoSettings()) as database,
-        ):
-            forgetting = Forgetting(
-                store, database, AmqpSettings(), pages_bucket=S3Settings().pages_bucket
-            )
-            found = await forgetting.find(what)
-            if found.is_empty:
-                nothing = f"nothing found for {hide_secrets(what)}"
-                raise CommandError(nothing, status=ExitStatus.REFUSED)
-            if not yes:
-                output.stderr.print(targets_table(found.targets))
-                asked = f"Delete {len(found.targets)} images, {len(found.pages)} pages and "
-                asked += "the text of "
-                asked += f"{len(found.submitted.items)} items of batches permanently?"
-                if not typer.confirm(asked, err=True):
-                    return ExitStatus.REFUSED
-            report = await forgetting.forget(found, wait_seconds=wait, may_come_again=allow_again)
-        output.print(report.to_answer(), *_render(report))
-        return ExitStatus.OK if report.is_done else ExitStatus.INCOMPLETE
-
-    run(output, work)
+    if not what.strip():
+        raise typer.BadParameter("must not be empty", param_hint="URL|KEY")
+    async with (
+        open_object_store(S3Settings()) as store,
+        open_database(MongoSettings()) as database,
+    ):
+        forgetting = Forgetting(
+            store, database, AmqpSettings(), pages_bucket=S3Settings().pages_bucket
+        )
+        found = await forgetting.find(what)
+        if found.is_empty:
+            nothing = f"nothing found for {hide_secrets(what)}"
+            raise CommandError(nothing, status=ExitStatus.REFUSED)
+        if not yes:
+            output.stderr.print(targets_table(found.targets))
+            asked = f"Delete {len(found.targets)} images, {len(found.pages)} pages and "
+            asked += "the text of "
+            asked += f"{len(found.submitted.items)} items of batches permanently?"
+            if not typer.confirm(asked, err=True):
+                return ExitStatus.REFUSED
+        report = await forgetting.forget(found, wait_seconds=wait, may_come_again=allow_again)
+    output.print(report.to_answer(), *_render(report))
+    return ExitStatus.OK if report.is_done else ExitStatus.INCOMPLETE
 
 
 def targets_table(targets: list[Target]) -> Any:

@@ -5,15 +5,12 @@ from typing import Annotated
 
 import typer
 
-from services.cli.errors import ExitStatus
-from services.cli.limits import known_names, limited
+from services.cli.limits import known_names, limited, open_images
 from services.cli.options import tabular
-from services.cli.output import Output, run
+from services.cli.output import Output
 from services.cli.rows import ImageRow, image_row, image_table
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_database
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
-from services.common.runtime.settings import MongoSettings
 
 NEWEST_FIRST = (("indexed_at", -1), ("_id", 1))
 WORST_FIRST = (("prediction.score", 1), ("_id", 1))
@@ -29,7 +26,7 @@ class Status(StrEnum):
 
 @tabular
 @limited
-def images(
+async def images(
     *,
     limits: Limits,
     status: Annotated[Status | None, typer.Option(help="Only these.")] = None,
@@ -41,19 +38,13 @@ def images(
     output: Output,
 ) -> None:
     """List images with prediction, score, annotation and character error rate, newest first."""
-
-    async def work() -> ExitStatus:
-        async with open_database(MongoSettings()) as database:
-            found = ImageRepository(database.images)
-            rows = await find_rows(found, limits, status, limit=limit, worst_first=worst_first)
-            is_limited = not rows and limits != NO_LIMITS
-            hints = [await known_names(found)] if is_limited else []
-        order = "lowest scores first" if worst_first else "newest first"
-        shown = image_table(f"{len(rows)} images, {order}", rows)
-        output.print([row.model_dump() for row in rows], shown, *hints)
-        return ExitStatus.OK
-
-    run(output, work)
+    async with open_images() as found:
+        rows = await find_rows(found, limits, status, limit=limit, worst_first=worst_first)
+        is_limited = not rows and limits != NO_LIMITS
+        hints = [await known_names(found)] if is_limited else []
+    order = "lowest scores first" if worst_first else "newest first"
+    shown = image_table(f"{len(rows)} images, {order}", rows)
+    output.print([row.model_dump() for row in rows], shown, *hints)
 
 
 async def find_rows(

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, address_of, reason_of
-from services.cli.limits import limited, require_some
-from services.cli.options import AsJson, DryRun, tabular
-from services.cli.output import Output, Table, cell, counted, plain, run
-from services.common.adapters.image_repository import ImageRepository
+from services.cli.limits import limited, open_images
+from services.cli.options import DryRun, tabular, textual
+from services.cli.output import Output, Table, cell, counted, plain
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.domain.annotations import Outcome
@@ -41,50 +40,43 @@ app = typer.Typer(no_args_is_help=True, help="Annotate in Label Studio: images t
 
 
 @app.command(epilog=EXIT_STATUSES)
+@textual
 @limited
-def push(
+async def push(
     *,
     limits: Limits,
     limit: Annotated[int, typer.Option(min=0, help="Number of open tasks in the project.")] = 1000,
     dry_run: DryRun = False,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Push the images with the lowest scores and no annotation; only new or changed ones."""
-    output = Output(as_json=as_json)
-
-    async def work() -> ExitStatus:
-        settings, s3 = LabelStudioSettings(), S3Settings()
-        endpoint = settings.s3_endpoint_url or s3.endpoint_url
-        as_browsers_see_it = s3.model_copy(update={"endpoint_url": endpoint})
-        async with (
-            _open_label_studio(settings) as studio,
-            open_database(MongoSettings()) as database,
-            open_object_store(s3) as store,
-            open_object_store(as_browsers_see_it) as signing,
-        ):
-            images = ImageRepository(database.images)
-            await require_some(images, limits)
-            project = await studio.find_project(settings.project)
-            if project is None and not dry_run:
-                project = await studio.create_project(settings.project, LABEL_CONFIG)
-            with _progress(output, "pushing") as progress:
-                step = Push(
-                    studio,
-                    images,
-                    Addresses(settings, signing),
-                    store,
-                    limits,
-                    is_dry_run=dry_run,
-                    on_progress=lambda report: progress(report.counts),
-                )
-                report = await step.run(project.id if project else None, limit=limit)
-        where = _where(settings, project)
-        counts = {action.value: report.counts[action] for action in SyncAction}
-        answer = {"dry_run": dry_run, "project": where, **counts, "open_tasks": report.open_tasks}
-        output.print(answer, *_pushed(counts, report.open_tasks, where, dry_run=dry_run))
-        return ExitStatus.OK
-
-    run(output, work)
+    settings, s3 = LabelStudioSettings(), S3Settings()
+    endpoint = settings.s3_endpoint_url or s3.endpoint_url
+    as_browsers_see_it = s3.model_copy(update={"endpoint_url": endpoint})
+    async with (
+        _open_label_studio(settings) as studio,
+        open_images(limits) as images,
+        open_object_store(s3) as store,
+        open_object_store(as_browsers_see_it) as signing,
+    ):
+        project = await studio.find_project(settings.project)
+        if project is None and not dry_run:
+            project = await studio.create_project(settings.project, LABEL_CONFIG)
+        with _progress(output, "pushing") as progress:
+            step = Push(
+                studio,
+                images,
+                Addresses(settings, signing),
+                store,
+                limits,
+                is_dry_run=dry_run,
+                on_progress=lambda report: progress(report.counts),
+            )
+            report = await step.run(project.id if project else None, limit=limit)
+    where = _where(settings, project)
+    counts = {action.value: report.counts[action] for action in SyncAction}
+    answer = {"dry_run": dry_run, "project": where, **counts, "open_tasks": report.open_tasks}
+    output.print(answer, *_pushed(counts, report.open_tasks, where, dry_run=dry_run))
 
 
 def _pushed(counts: dict[str, int], open_tasks: int, where: str, *, dry_run: bool) -> list[str]:
@@ -101,7 +93,7 @@ def _pushed(counts: dict[str, int], open_tasks: int, where: str, *, dry_run: boo
 
 @app.command(epilog=EXIT_STATUSES)
 @tabular
-def pull(
+async def pull(
     *,
     everything: Annotated[
         bool, typer.Option("--all", help="Every task, not only those that changed since.")
@@ -111,41 +103,38 @@ def pull(
     ] = False,
     dry_run: DryRun = False,
     output: Output,
-) -> None:
+) -> ExitStatus:
     """Pull annotations from Label Studio into the documents (idempotent)."""
-
-    async def work() -> ExitStatus:
-        settings = LabelStudioSettings()
-        async with (
-            _open_label_studio(settings) as studio,
-            open_database(MongoSettings()) as database,
-        ):
-            project = await _project(studio, settings)
-            with _progress(output, "pulling") as progress:
-                step = Pull(
-                    studio,
-                    database,
-                    project.id,
-                    overwrite=overwrite,
-                    is_dry_run=dry_run,
-                    on_progress=lambda report: progress(report.counts),
-                )
-                report = await step.changed(everything=everything)
-        counts = {name: report.counts[name] for name in OUTCOMES}
-        remarks = [vars(each) for each in report.remarks]
-        where = _where(settings, project)
-        answer = {"dry_run": dry_run, "project": where, **counts, "remarks": remarks}
-        would = "would be: " if dry_run else ""
-        words = f"{report.counts.total()} tasks: {would}{counted(counts)}"
-        output.print(answer, *_table_of(report.remarks), words)
-        is_well = not any(counts[name] for name in NOT_WELL)
-        return ExitStatus.OK if is_well else ExitStatus.INCOMPLETE
-
-    run(output, work)
+    settings = LabelStudioSettings()
+    async with (
+        _open_label_studio(settings) as studio,
+        open_database(MongoSettings()) as database,
+    ):
+        project = await _project(studio, settings)
+        with _progress(output, "pulling") as progress:
+            step = Pull(
+                studio,
+                database,
+                project.id,
+                overwrite=overwrite,
+                is_dry_run=dry_run,
+                on_progress=lambda report: progress(report.counts),
+            )
+            report = await step.changed(everything=everything)
+    counts = {name: report.counts[name] for name in OUTCOMES}
+    remarks = [vars(each) for each in report.remarks]
+    where = _where(settings, project)
+    answer = {"dry_run": dry_run, "project": where, **counts, "remarks": remarks}
+    would = "would be: " if dry_run else ""
+    words = f"{report.counts.total()} tasks: {would}{counted(counts)}"
+    output.print(answer, *_table_of(report.remarks), words)
+    is_well = not any(counts[name] for name in NOT_WELL)
+    return ExitStatus.OK if is_well else ExitStatus.INCOMPLETE
 
 
 @app.command(epilog=EXIT_STATUSES)
-def webhook(
+@textual
+async def webhook(
     url: Annotated[
         str,
         typer.Argument(
@@ -153,32 +142,26 @@ def webhook(
         ),
     ],
     *,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Create a webhook, so that the review page pulls annotations at once."""
-    output = Output(as_json=as_json)
-
-    async def work() -> ExitStatus:
-        settings = LabelStudioSettings()
-        if settings.webhook_secret is None:
-            raise CommandError(
-                "LABEL_STUDIO_WEBHOOK_SECRET is not set",
-                status=ExitStatus.BAD_SETTING,
-                hint="Set it (16 or more characters) for this command and for the review page.",
-            )
-        secret = settings.webhook_secret.get_secret_value()
-        async with _open_label_studio(settings) as studio:
-            project = await _project(studio, settings)
-            known = [each.id for each in await studio.webhooks(project.id) if each.url == url]
-            if known:
-                await studio.update_webhook(known[0], url, secret)
-            else:
-                await studio.create_webhook(project.id, url, secret)
-        words = f"Webhook of {plain(_where(settings, project))}: {plain(url)}"
-        output.print({"project": _where(settings, project), "url": url}, words)
-        return ExitStatus.OK
-
-    run(output, work)
+    settings = LabelStudioSettings()
+    if settings.webhook_secret is None:
+        raise CommandError(
+            "LABEL_STUDIO_WEBHOOK_SECRET is not set",
+            status=ExitStatus.BAD_SETTING,
+            hint="Set it (16 or more characters) for this command and for the review page.",
+        )
+    secret = settings.webhook_secret.get_secret_value()
+    async with _open_label_studio(settings) as studio:
+        project = await _project(studio, settings)
+        known = [each.id for each in await studio.webhooks(project.id) if each.url == url]
+        if known:
+            await studio.update_webhook(known[0], url, secret)
+        else:
+            await studio.create_webhook(project.id, url, secret)
+    words = f"Webhook of {plain(_where(settings, project))}: {plain(url)}"
+    output.print({"project": _where(settings, project), "url": url}, words)
 
 
 async def _project(studio: LabelStudio, settings: LabelStudioSettings) -> Project:

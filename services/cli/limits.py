@@ -1,7 +1,8 @@
 """Options that limit commands to some images, and the error without matches."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -13,7 +14,9 @@ from services.cli.errors import CommandError, ExitStatus
 from services.cli.options import adding
 from services.cli.output import plain
 from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.mongo import open_database
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
+from services.common.runtime.settings import MongoSettings
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 LONGEST = timedelta(days=3660)
@@ -99,16 +102,20 @@ def parse_time(text: str | None, option: str | None = None) -> datetime | None:
         ) from error
 
 
-async def require_some(images: ImageRepository, limits: Limits) -> None:
-    """Refuse limits without matching images.
+@asynccontextmanager
+async def open_images(limits: Limits = NO_LIMITS) -> AsyncIterator[ImageRepository]:
+    """Open the images; refuse limits that none of them matches.
 
     Raises:
         CommandError: No image matches; lists collections and batches.
         DatabaseUnavailableError: MongoDB does not answer.
     """
-    if limits != NO_LIMITS and not await images.count(ImageFilter(limits), most=1):
-        message = f"no image has {plain(limits.words)}"
-        raise CommandError(message, status=ExitStatus.REFUSED, hint=await known_names(images))
+    async with open_database(MongoSettings()) as database:
+        images = ImageRepository(database.images)
+        if limits != NO_LIMITS and not await images.count(ImageFilter(limits), most=1):
+            message = f"no image has {plain(limits.words)}"
+            raise CommandError(message, status=ExitStatus.REFUSED, hint=await known_names(images))
+        yield images
 
 
 async def known_names(images: ImageRepository) -> str:

@@ -22,16 +22,13 @@ from app.engines.model_record import read_record
 from app.engines.models_folder import write_shared
 from app.engines.settings import ModelsSettings
 from services.cli.errors import CommandError, ExitStatus
-from services.cli.limits import limited, require_some
+from services.cli.limits import limited, open_images
 from services.cli.options import tabular
-from services.cli.output import Output, run
+from services.cli.output import Output
 from services.cli.promote import promotions_document
-from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_database
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.records import Quality
 from services.common.domain.trained_models import LOOP, Loop, Round
-from services.common.runtime.settings import MongoSettings
 
 LOCK = ".loop.lock"
 
@@ -41,7 +38,7 @@ Step = Callable[[Sequence[str]], Awaitable[int]]
 
 @tabular
 @limited
-def loop(
+async def loop(
     *,
     limits: Limits,
     new: Annotated[
@@ -50,37 +47,31 @@ def loop(
     epochs: Annotated[int, typer.Option(min=1, help="Limit of epochs of a training.")] = 16,
     sets: Annotated[Path, typer.Option(help="Folder of the exports.")] = Path("sets"),
     output: Output,
-) -> None:
+) -> ExitStatus:
     """Export, train and check a model if there are enough new annotations; a person promotes it.
 
     Call it from a schedule. After an interruption it goes on where it was.
     """
-
-    async def work() -> ExitStatus:
-        models = ModelsSettings().models
-        with alone(models) as lock:
-            async with open_database(MongoSettings()) as database:
-                images = ImageRepository(database.images)
-                await require_some(images, limits)
-                where = ImageFilter(limits, status=("predicted",), annotated=Quality.OK)
-                labels = await images.count(where)
-            state = begin(models, labels, new=new)
-            if state.round is None or state.round.step is None:
-                words = f"{state.new} of {new} new annotations: nothing to do."
-                output.print({"model": None, "annotations": labels, "new": state.new}, words)
-                return ExitStatus.OK
-            name, docreco = state.round.name, partial(_docreco, lock)
-            await finish(models, state, sets, _options(limits), docreco, epochs=epochs)
-        record = read_record(models / name)
-        decision = record.decision if record else None
-        problems = decision.problems if decision else ["it was not checked"]
-        words = f"docreco models promote {name} --reason WHY puts it into service."
-        if problems:
-            words = f"{name} is not to be promoted: {'; '.join(problems)}."
-        output.print({"model": name, "annotations": labels, "problems": problems}, words)
-        return ExitStatus.OK
-
-    run(output, work)
+    models = ModelsSettings().models
+    with alone(models) as lock:
+        async with open_images(limits) as images:
+            where = ImageFilter(limits, status=("predicted",), annotated=Quality.OK)
+            labels = await images.count(where)
+        state = begin(models, labels, new=new)
+        if state.round is None or state.round.step is None:
+            words = f"{state.new} of {new} new annotations: nothing to do."
+            output.print({"model": None, "annotations": labels, "new": state.new}, words)
+            return ExitStatus.OK
+        name, docreco = state.round.name, partial(_docreco, lock)
+        await finish(models, state, sets, _options(limits), docreco, epochs=epochs)
+    record = read_record(models / name)
+    decision = record.decision if record else None
+    problems = decision.problems if decision else ["it was not checked"]
+    words = f"docreco models promote {name} --reason WHY puts it into service."
+    if problems:
+        words = f"{name} is not to be promoted: {'; '.join(problems)}."
+    output.print({"model": name, "annotations": labels, "problems": problems}, words)
+    return ExitStatus.OK
 
 
 @contextmanager

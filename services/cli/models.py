@@ -9,8 +9,8 @@ from app.engines.hub import commit_of
 from app.engines.models_folder import CONFIGURATION, WANTED, LocalModel, make_readable, models_in
 from app.engines.settings import TROCR_MODEL, TROCR_REVISION, ModelsSettings
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, reason_of
-from services.cli.options import AsJson, tabular
-from services.cli.output import Output, Table, cell, run
+from services.cli.options import tabular, textual
+from services.cli.output import Output, Table, cell
 from services.cli.promote import add_commands, promotions_document
 
 EXTRA = "poetry install --extras trocr"
@@ -24,47 +24,37 @@ add_commands(app)
 
 
 @app.command(epilog=EXIT_STATUSES)
-def pull(
+@textual
+async def pull(
     name: Annotated[str, typer.Argument(help="Name on the Hugging Face hub.")] = TROCR_MODEL,
     *,
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch.")] = None,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Download a model from the hub; the API then loads it without the hub."""
-    output = Output(as_json=as_json)
-
-    async def work() -> ExitStatus:
-        wanted = revision or (TROCR_REVISION if name == TROCR_MODEL else "main")
-        model = LocalModel(name, ModelsSettings().models / name)
-        _download(name, wanted, model)
-        words = f"{model.folder} is ready: set OCR_ENGINE=trocr and OCR_TROCR_MODEL={name}"
-        output.print(_document(model), words)
-        return ExitStatus.OK
-
-    run(output, work)
+    wanted = revision or (TROCR_REVISION if name == TROCR_MODEL else "main")
+    model = LocalModel(name, ModelsSettings().models / name)
+    _download(name, wanted, model)
+    words = f"{model.folder} is ready: set OCR_ENGINE=trocr and OCR_TROCR_MODEL={name}"
+    output.print(_document(model), words)
 
 
 @app.command("list", epilog=EXIT_STATUSES)
 @tabular
-def list_models(
+async def list_models(
     *,
     output: Output,
 ) -> None:
     """List local models with the model version of their predictions."""
-
-    async def work() -> ExitStatus:
-        folder = ModelsSettings().models
-        models = [_document(model) for model in models_in(folder)]
-        rows = [[cell(value) for value in model.values()] for model in models]
-        empty = f"No model in {folder}: docreco train makes one, docreco models pull fetches one."
-        columns = ("name", "engine", "model version", "bytes")
-        shown = Table(f"Models in {folder}", columns, rows, empty=empty)
-        promoted = promotions_document()
-        served = f"In service by the default engine: {promoted['in_service']}"
-        output.print({"models": models, **promoted}, shown, served)
-        return ExitStatus.OK
-
-    run(output, work)
+    folder = ModelsSettings().models
+    models = [_document(model) for model in models_in(folder)]
+    rows = [[cell(value) for value in model.values()] for model in models]
+    empty = f"No model in {folder}: docreco train makes one, docreco models pull fetches one."
+    columns = ("name", "engine", "model version", "bytes")
+    shown = Table(f"Models in {folder}", columns, rows, empty=empty)
+    promoted = promotions_document()
+    served = f"In service by the default engine: {promoted['in_service']}"
+    output.print({"models": models, **promoted}, shown, served)
 
 
 def _download(name: str, revision: str, model: LocalModel) -> None:

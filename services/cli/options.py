@@ -1,13 +1,14 @@
 """Options that several commands have."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import wraps
 from typing import Annotated, Any
 
 import typer
 
-from services.cli.output import Output
+from services.cli.errors import ExitStatus
+from services.cli.output import Output, run
 from services.common.domain.image_filter import Limits
 from services.datasets.grouping import GROUPINGS, Splitting
 
@@ -42,7 +43,9 @@ UseSplit = Annotated[
     bool, typer.Option("--use-split", help="The part that a data set has given comes first.")
 ]
 
-Command = Callable[..., None]
+Command = Callable[..., Any]
+Runnable = Callable[..., Coroutine[Any, Any, ExitStatus | None]]
+"""A command that returns its exit status, or None for OK."""
 
 
 def adding(
@@ -59,9 +62,9 @@ def adding(
 
     def added(command: Command) -> Command:
         @wraps(command)
-        def with_options(**values: Any) -> None:
+        def with_options(**values: Any) -> Any:
             made = make(**{each: values.pop(each) for each in options})
-            command(**{name: made}, **values)
+            return command(**{name: made}, **values)
 
         signature = inspect.signature(command)
         own = [each for each in signature.parameters.values() if each.name != name]
@@ -76,8 +79,24 @@ def adding(
     return added
 
 
-tabular = adding(
-    "output",
+def _running(options: Mapping[str, Any]) -> Callable[[Runnable], Command]:
+    """Return a decorator that runs a command with the ``output`` of options."""
+    add_output = adding("output", options, Output, default=False)
+
+    def running(command: Runnable) -> Command:
+        @wraps(command)
+        def run_command(*, output: Output, **values: Any) -> None:
+            run(output, lambda: command(output=output, **values))
+
+        return add_output(run_command)
+
+    return running
+
+
+textual = _running({"as_json": AsJson})
+"""Decorator of commands whose result is sentences: adds ``--json``."""
+
+tabular = _running(
     {
         "as_json": AsJson,
         "as_csv": Annotated[
@@ -86,9 +105,7 @@ tabular = adding(
         "wide": Annotated[
             bool, typer.Option("--wide", help="All rows, whole keys, lines of any length.")
         ],
-    },
-    Output,
-    default=False,
+    }
 )
 """Decorator of commands whose result has tables: adds ``--json``, ``--csv`` and ``--wide``."""
 

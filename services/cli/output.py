@@ -195,7 +195,7 @@ def to_csv(tables: Sequence[Table]) -> str:
     return written.getvalue()
 
 
-def run(output: Output, work: Callable[[], Coroutine[Any, Any, ExitStatus]]) -> None:
+def run(output: Output, work: Callable[[], Coroutine[Any, Any, ExitStatus | None]]) -> None:
     """Run a command and exit.
 
     Raises:
@@ -205,7 +205,7 @@ def run(output: Output, work: Callable[[], Coroutine[Any, Any, ExitStatus]]) -> 
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         with translate_errors():
-            status = asyncio.run(work())
+            status = asyncio.run(work()) or ExitStatus.OK
     except CommandError as error:
         output.error(error)
         status = error.status

@@ -8,7 +8,7 @@ import typer
 from app.settings import EngineName
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
 from services.cli.options import tabular
-from services.cli.output import Output, Table, cell, run
+from services.cli.output import Output, Table, cell
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
@@ -28,7 +28,7 @@ app = typer.Typer(no_args_is_help=True, help="Show pages and their lines, or seg
 
 @app.command("list", epilog=EXIT_STATUSES)
 @tabular
-def list_pages(
+async def list_pages(
     *,
     status: Annotated[PageStatus | None, typer.Option(help="Only these.")] = None,
     batch: Annotated[str | None, typer.Option(help="Only those of this batch.")] = None,
@@ -40,58 +40,48 @@ def list_pages(
 ) -> None:
     """List pages with the number of their lines, newest first."""
     where = PageFilter(status=status, batch=batch, document=document)
-
-    async def work() -> ExitStatus:
-        async with open_database(MongoSettings()) as database:
-            pages = PageRepository(database.pages)
-            order = (("indexed_at", -1), ("_id", 1))
-            found = [page async for page in pages.find(where, sort=order, limit=limit)]
-        rows = [
-            [cell(page.key), cell(page.status), cell(_extent(page)), cell(_origin(page))]
-            for page in found
-        ]
-        columns = ("page", "status", "found", "source")
-        shown = Table(f"{len(found)} pages, newest first", columns, rows, empty="No page.")
-        output.print([_summary(page) for page in found], shown)
-        return ExitStatus.OK
-
-    run(output, work)
+    async with open_database(MongoSettings()) as database:
+        pages = PageRepository(database.pages)
+        order = (("indexed_at", -1), ("_id", 1))
+        found = [page async for page in pages.find(where, sort=order, limit=limit)]
+    rows = [
+        [cell(page.key), cell(page.status), cell(_extent(page)), cell(_origin(page))]
+        for page in found
+    ]
+    columns = ("page", "status", "found", "source")
+    shown = Table(f"{len(found)} pages, newest first", columns, rows, empty="No page.")
+    output.print([_summary(page) for page in found], shown)
 
 
 @app.command("show", epilog=EXIT_STATUSES)
 @tabular
-def show(
+async def show(
     key: Annotated[str, typer.Argument(help="Id as shown by list.")], *, output: Output
 ) -> None:
     """Show the lines of one page in reading order, with their predictions."""
-
-    async def work() -> ExitStatus:
-        s3 = S3Settings()
-        async with open_database(MongoSettings()) as database:
-            page = await PageRepository(database.pages).get(_id_of(key))
-            if page is None:
-                raise CommandError(f"no page {key}", status=ExitStatus.REFUSED)
-            read = [
-                (each.line, each.image)
-                for each in await read_lines(page, ImageRepository(database.images), s3.bucket)
-            ]
-        answer = {
-            **_summary(page),
-            "lines_found": len(read),
-            "lines": [_line(line, image) for line, image in read],
-        }
-        columns = ("line", "score", "prediction", "annotation", "image")
-        rows = [_row(line, image) for line, image in read]
-        extent = f"{len(read)} lines" if page.ground_truth else _extent(page)
-        output.print(answer, Table(f"{page.key}: {extent}", columns, rows))
-        return ExitStatus.OK
-
-    run(output, work)
+    s3 = S3Settings()
+    async with open_database(MongoSettings()) as database:
+        page = await PageRepository(database.pages).get(_id_of(key))
+        if page is None:
+            raise CommandError(f"no page {key}", status=ExitStatus.REFUSED)
+        read = [
+            (each.line, each.image)
+            for each in await read_lines(page, ImageRepository(database.images), s3.bucket)
+        ]
+    answer = {
+        **_summary(page),
+        "lines_found": len(read),
+        "lines": [_line(line, image) for line, image in read],
+    }
+    columns = ("line", "score", "prediction", "annotation", "image")
+    rows = [_row(line, image) for line, image in read]
+    extent = f"{len(read)} lines" if page.ground_truth else _extent(page)
+    output.print(answer, Table(f"{page.key}: {extent}", columns, rows))
 
 
 @app.command("segment", epilog=EXIT_STATUSES)
 @tabular
-def segment(
+async def segment(
     key: Annotated[str | None, typer.Argument(help="Only this page, id as shown by list.")] = None,
     *,
     status: Annotated[PageStatus | None, typer.Option(help="Only these.")] = None,
@@ -104,36 +94,32 @@ def segment(
         typer.Option(help="Turn them first, by degrees clockwise from the stored page."),
     ] = None,
     output: Output,
-) -> None:
+) -> ExitStatus:
     """Segment pages again by the version of the segmenter that runs now.
 
     Lines that are found again stay, and annotated ones and those that people cut in any case.
     """
     where = PageFilter(status=status, batch=batch, document=document)
     request = PageRequest.model_validate({"turn": turn and int(turn)})
-
-    async def work() -> ExitStatus:
-        s3 = S3Settings()
-        async with (
-            open_object_store(s3) as store,
-            open_database(MongoSettings()) as database,
-            open_publisher(AmqpSettings()) as publisher,
-        ):
-            pages, bucket = PageRepository(database.pages), sibling(store, s3.pages_bucket)
-            if key is None:
-                found = [page async for page in pages.find(where)]
-            else:
-                found = [await pages.load(_id_of(key))]
-            queued = sum([await _queue(page, bucket, publisher, request) for page in found])
-        output.print({"queued": queued}, f"{queued} pages queued")
-        return ExitStatus.OK if queued else ExitStatus.REFUSED
-
-    run(output, work)
+    s3 = S3Settings()
+    async with (
+        open_object_store(s3) as store,
+        open_database(MongoSettings()) as database,
+        open_publisher(AmqpSettings()) as publisher,
+    ):
+        pages, bucket = PageRepository(database.pages), sibling(store, s3.pages_bucket)
+        if key is None:
+            found = [page async for page in pages.find(where)]
+        else:
+            found = [await pages.load(_id_of(key))]
+        queued = sum([await _queue(page, bucket, publisher, request) for page in found])
+    output.print({"queued": queued}, f"{queued} pages queued")
+    return ExitStatus.OK if queued else ExitStatus.REFUSED
 
 
 @app.command("evaluate", epilog=EXIT_STATUSES)
 @tabular
-def evaluate(
+async def evaluate(
     key: Annotated[str | None, typer.Argument(help="Only this page, id as shown by list.")] = None,
     *,
     batch: Annotated[str | None, typer.Option(help="Only those of this batch.")] = None,
@@ -143,7 +129,7 @@ def evaluate(
         bool, typer.Option("--read/--no-read", help="Whether to measure error rates as well.")
     ] = True,
     output: Output,
-) -> None:
+) -> ExitStatus:
     """Compare the lines that the segmenter finds with those of transcribed pages.
 
     Nothing is stored.
@@ -152,19 +138,16 @@ def evaluate(
     from services.cli.engine_reader import load  # noqa: PLC0415
     from services.cli.page_evaluation import Evaluator  # noqa: PLC0415
 
-    async def work() -> ExitStatus:
-        s3 = S3Settings()
-        async with open_object_store(s3) as store, open_database(MongoSettings()) as database:
-            repository, images = PageRepository(database.pages), ImageRepository(database.images)
-            pages = await _transcribed(repository, key, batch, limit)
-            lines_of = partial(read_lines, images=images, bucket=s3.bucket)
-            loaded = await load(engine) if read else None
-            evaluator = Evaluator(sibling(store, s3.pages_bucket), lines_of, loaded)
-            evaluated = await evaluator.evaluate(pages, output.stderr)
-        output.print(evaluated.document(), *evaluated.tables())
-        return ExitStatus.INCOMPLETE if evaluated.unread else ExitStatus.OK
-
-    run(output, work)
+    s3 = S3Settings()
+    async with open_object_store(s3) as store, open_database(MongoSettings()) as database:
+        repository, images = PageRepository(database.pages), ImageRepository(database.images)
+        pages = await _transcribed(repository, key, batch, limit)
+        lines_of = partial(read_lines, images=images, bucket=s3.bucket)
+        loaded = await load(engine) if read else None
+        evaluator = Evaluator(sibling(store, s3.pages_bucket), lines_of, loaded)
+        evaluated = await evaluator.evaluate(pages, output.stderr)
+    output.print(evaluated.document(), *evaluated.tables())
+    return ExitStatus.INCOMPLETE if evaluated.unread else ExitStatus.OK
 
 
 async def _transcribed(

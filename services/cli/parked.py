@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
-from services.cli.options import AsJson, Yes, tabular
-from services.cli.output import Output, Table, cell, run
+from services.cli.options import Yes, tabular, textual
+from services.cli.output import Output, Table, cell
 from services.common.adapters.rabbitmq import dead_letters
 from services.common.adapters.rabbitmq.dead_letters import ParkedMessage, Wanted
 from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES, PAGE_QUEUES
@@ -47,7 +47,7 @@ Ids = Annotated[
 
 @app.command("list", epilog=EXIT_STATUSES)
 @tabular
-def list_parked(
+async def list_parked(
     *,
     queue: Queue = WorkQueue.OCR,
     code: Codes = None,
@@ -56,67 +56,53 @@ def list_parked(
     output: Output,
 ) -> None:
     """List parked messages with their reasons."""
-
-    async def work() -> ExitStatus:
-        wanted = _wanted([], code, reason)
-        found = await dead_letters.peek(AmqpSettings(), QUEUES[queue], wanted, limit=limit)
-        shown = _table("parked", found)
-        output.print([_summary(message) for message in found], shown)
-        return ExitStatus.OK
-
-    run(output, work)
+    wanted = _wanted([], code, reason)
+    found = await dead_letters.peek(AmqpSettings(), QUEUES[queue], wanted, limit=limit)
+    shown = _table("parked", found)
+    output.print([_summary(message) for message in found], shown)
 
 
 @app.command("show", epilog=EXIT_STATUSES)
-def show(
+@textual
+async def show(
     message_id: Annotated[str, typer.Argument(metavar="ID", help="Id as shown by list.")],
     *,
     queue: Queue = WorkQueue.OCR,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Show headers and body of one parked message."""
-    output = Output(as_json=as_json)
-
-    async def work() -> ExitStatus:
-        wanted = _wanted([message_id], None, None)
-        found = await dead_letters.peek(AmqpSettings(), QUEUES[queue], wanted, limit=1)
-        if not found:
-            raise CommandError(f"no parked message with id {message_id}", status=ExitStatus.REFUSED)
-        message = found[0]
-        whole = {**_summary(message), "headers": message.headers, "body": _body(message)}
-        lines = [f"{name}: {value}" for name, value in _summary(message).items()]
-        lines += [f"header {name}: {value}" for name, value in sorted(message.headers.items())]
-        lines.append(json.dumps(_body(message), ensure_ascii=False, indent=2))
-        output.print(whole, *(cell(line) for text in lines for line in text.splitlines()))
-        return ExitStatus.OK
-
-    run(output, work)
+    wanted = _wanted([message_id], None, None)
+    found = await dead_letters.peek(AmqpSettings(), QUEUES[queue], wanted, limit=1)
+    if not found:
+        raise CommandError(f"no parked message with id {message_id}", status=ExitStatus.REFUSED)
+    message = found[0]
+    whole = {**_summary(message), "headers": message.headers, "body": _body(message)}
+    lines = [f"{name}: {value}" for name, value in _summary(message).items()]
+    lines += [f"header {name}: {value}" for name, value in sorted(message.headers.items())]
+    lines.append(json.dumps(_body(message), ensure_ascii=False, indent=2))
+    output.print(whole, *(cell(line) for text in lines for line in text.splitlines()))
 
 
 @app.command("replay", epilog=EXIT_STATUSES)
-def replay(
+@textual
+async def replay(
     ids: Ids = None,
     *,
     queue: Queue = WorkQueue.OCR,
     code: Codes = None,
     reason: Reason = None,
     limit: Limit = 1_000_000,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Replay parked messages from the first attempt; their history is kept."""
-    output = Output(as_json=as_json)
-
-    async def work() -> ExitStatus:
-        wanted = _wanted(ids, code, reason)
-        done = await dead_letters.replay(AmqpSettings(), QUEUES[queue], wanted, limit=limit)
-        output.print([_summary(message) for message in done], f"{len(done)} replayed")
-        return ExitStatus.OK
-
-    run(output, work)
+    wanted = _wanted(ids, code, reason)
+    done = await dead_letters.replay(AmqpSettings(), QUEUES[queue], wanted, limit=limit)
+    output.print([_summary(message) for message in done], f"{len(done)} replayed")
 
 
 @app.command("drop", epilog=EXIT_STATUSES)
-def drop(
+@textual
+async def drop(
     ids: Ids = None,
     *,
     queue: Queue = WorkQueue.OCR,
@@ -124,25 +110,20 @@ def drop(
     reason: Reason = None,
     limit: Limit = 1_000_000,
     yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
+    output: Output,
+) -> ExitStatus:
     """Delete parked messages permanently, after confirmation."""
-    output = Output(as_json=as_json)
-
-    async def work() -> ExitStatus:
-        amqp, wanted = AmqpSettings(), _wanted(ids, code, reason)
-        found = await dead_letters.peek(amqp, QUEUES[queue], wanted, limit=limit)
-        if found and not yes:
-            output.stderr.print(_table("to drop", found[:20]))
-            if not typer.confirm(f"Drop {len(found)} permanently?", err=True):
-                return ExitStatus.REFUSED
-        # Only the shown ones: more may have been parked meanwhile
-        shown = {message.id for message in found}
-        done = await dead_letters.drop(amqp, QUEUES[queue], lambda message: message.id in shown)
-        output.print([_summary(message) for message in done], f"{len(done)} dropped")
-        return ExitStatus.OK
-
-    run(output, work)
+    amqp, wanted = AmqpSettings(), _wanted(ids, code, reason)
+    found = await dead_letters.peek(amqp, QUEUES[queue], wanted, limit=limit)
+    if found and not yes:
+        output.stderr.print(_table("to drop", found[:20]))
+        if not typer.confirm(f"Drop {len(found)} permanently?", err=True):
+            return ExitStatus.REFUSED
+    # Only the shown ones: more may have been parked meanwhile
+    shown = {message.id for message in found}
+    done = await dead_letters.drop(amqp, QUEUES[queue], lambda message: message.id in shown)
+    output.print([_summary(message) for message in done], f"{len(done)} dropped")
+    return ExitStatus.OK
 
 
 def _wanted(ids: list[str] | None, codes: list[str] | None, reason: str | None) -> Wanted:

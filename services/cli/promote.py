@@ -14,8 +14,8 @@ from app.engines.promotion import PromotionError, change_promotions, read_promot
 from app.engines.settings import ModelsSettings
 from app.engines.weights import UnexpectedModelError
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
-from services.cli.options import AsJson, tabular
-from services.cli.output import Output, Table, cell, run
+from services.cli.options import tabular, textual
+from services.cli.output import Output, Table, cell
 from services.common.domain.errors import PermanentError
 from services.common.domain.trained_models import EMBEDDED, Act, Decision, Promotion, in_service
 
@@ -36,124 +36,100 @@ class _Known:
 
 
 @tabular
-def show(name: Name, *, output: Output) -> None:
+async def show(name: Name, *, output: Output) -> None:
     """Show the origin and quality of a model."""
-
-    async def work() -> ExitStatus:
-        model = _find(name)
-        record = model.record
-        document: dict[str, Any] = record.model_dump(mode="json") if record else {"model": name}
-        rows = [
-            [cell(field), cell(value)]
-            for field, value in document.items()
-            if field not in {"metrics", "history", "calibration", "decision"}
-            and value not in ("", [], None)
-        ]
-        rows += [
-            [cell("trained from"), cell(each["model"])] for each in document.get("history", [])
-        ]
-        output.print(
-            document,
-            Table(name, ("field", "value"), rows),
-            *([_metrics([model])] if model.record else []),
-        )
-        return ExitStatus.OK
-
-    run(output, work)
+    model = _find(name)
+    record = model.record
+    document: dict[str, Any] = record.model_dump(mode="json") if record else {"model": name}
+    rows = [
+        [cell(field), cell(value)]
+        for field, value in document.items()
+        if field not in {"metrics", "history", "calibration", "decision"}
+        and value not in ("", [], None)
+    ]
+    rows += [[cell("trained from"), cell(each["model"])] for each in document.get("history", [])]
+    output.print(
+        document,
+        Table(name, ("field", "value"), rows),
+        *([_metrics([model])] if model.record else []),
+    )
 
 
 @tabular
-def compare(name: Name, other: Name, *, output: Output) -> None:
+async def compare(name: Name, other: Name, *, output: Output) -> None:
     """Compare what two trainings measured; docreco evaluate measures on the same images."""
-
-    async def work() -> ExitStatus:
-        models = [_find(name), _find(other)]
-        document = {
-            each.name: each.record.model_dump(mode="json") if each.record else None
-            for each in models
-        }
-        same = len({each.record.export_sha256 for each in models if each.record}) == 1
-        words = "" if same else "They were measured on different exports."
-        output.print(document, _metrics(models), *([words] if words else []))
-        return ExitStatus.OK
-
-    run(output, work)
+    models = [_find(name), _find(other)]
+    document = {
+        each.name: each.record.model_dump(mode="json") if each.record else None for each in models
+    }
+    same = len({each.record.export_sha256 for each in models if each.record}) == 1
+    words = "" if same else "They were measured on different exports."
+    output.print(document, _metrics(models), *([words] if words else []))
 
 
 @tabular
-def check(
+async def check(
     name: Name,
     exports: Annotated[list[Path], typer.Argument(help="Folders of docreco export.")],
     *,
     output: Output,
-) -> None:
+) -> ExitStatus:
     """Decide whether a model is better than the one in service, on lines never learnt from."""
-
-    async def work() -> ExitStatus:
-        model = _find(name)
-        if model.record is None:
-            raise CommandError(
-                f"nothing is known of the training of {name}", status=ExitStatus.REFUSED
-            )
-        decision = _decide(model.name, exports)
-        record = model.record.model_copy(update={"decision": decision})
-        write_record(ModelsSettings().models / model.name, record)
-        rows = [
-            [cell(source), *(cell(rate, form=".1%") for rate in rates)]
-            for source, rates in decision.by_source.items()
-        ]
-        verdict = (
-            f"{decision.images} lines: CER {decision.against_cer:.1%} before, {decision.cer:.1%} "
-            f"after, p = {decision.p_value:.3f}. "
-        ) + (f"Not to be promoted: {'; '.join(decision.problems)}" if decision.problems else "OK")
-        columns = ("source", "CER of the model in service", "CER")
-        remarks = [f"Warning: {each}." for each in decision.warnings]
-        if decision.left_out:
-            remarks.insert(0, f"{decision.left_out} lines left out: a model was trained on them.")
-        output.print(
-            decision.model_dump(mode="json"),
-            Table(name, columns, rows),
-            *map(cell, (*remarks, verdict)),
-        )
-        return ExitStatus.INCOMPLETE if decision.problems else ExitStatus.OK
-
-    run(output, work)
+    model = _find(name)
+    if model.record is None:
+        raise CommandError(f"nothing is known of the training of {name}", status=ExitStatus.REFUSED)
+    decision = _decide(model.name, exports)
+    record = model.record.model_copy(update={"decision": decision})
+    write_record(ModelsSettings().models / model.name, record)
+    rows = [
+        [cell(source), *(cell(rate, form=".1%") for rate in rates)]
+        for source, rates in decision.by_source.items()
+    ]
+    verdict = (
+        f"{decision.images} lines: CER {decision.against_cer:.1%} before, {decision.cer:.1%} "
+        f"after, p = {decision.p_value:.3f}. "
+    ) + (f"Not to be promoted: {'; '.join(decision.problems)}" if decision.problems else "OK")
+    columns = ("source", "CER of the model in service", "CER")
+    remarks = [f"Warning: {each}." for each in decision.warnings]
+    if decision.left_out:
+        remarks.insert(0, f"{decision.left_out} lines left out: a model was trained on them.")
+    output.print(
+        decision.model_dump(mode="json"),
+        Table(name, columns, rows),
+        *map(cell, (*remarks, verdict)),
+    )
+    return ExitStatus.INCOMPLETE if decision.problems else ExitStatus.OK
 
 
-def promote(
+@textual
+async def promote(
     name: Name,
     *,
     by: By = "",
     reason: Why = "",
     force: Annotated[bool, typer.Option("--force", help="Without the check; say why.")] = False,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Put a model into service: running APIs pick it up by themselves."""
-    output = Output(as_json=as_json)
-
-    async def work() -> ExitStatus:
-        model = _find(name)
-        problem = _objection(model)
-        if problem and not force:
-            raise CommandError(problem, status=ExitStatus.REFUSED, hint=CHECK_FIRST.format(name))
-        if problem and not reason:
-            raise CommandError("--force needs a --reason", status=ExitStatus.REFUSED)
-        promotion = Promotion(
-            model=model.name,
-            content_hash=model.content_hash,
-            promoted=_act(by, reason),
-            is_forced=bool(problem),
-        )
-        _change(lambda promotions: [*promotions, promotion])
-        output.print(promotion.model_dump(mode="json"), f"{model.name} is in service. {PICKED_UP}")
-        return ExitStatus.OK
-
-    run(output, work)
+    model = _find(name)
+    problem = _objection(model)
+    if problem and not force:
+        raise CommandError(problem, status=ExitStatus.REFUSED, hint=CHECK_FIRST.format(name))
+    if problem and not reason:
+        raise CommandError("--force needs a --reason", status=ExitStatus.REFUSED)
+    promotion = Promotion(
+        model=model.name,
+        content_hash=model.content_hash,
+        promoted=_act(by, reason),
+        is_forced=bool(problem),
+    )
+    _change(lambda promotions: [*promotions, promotion])
+    output.print(promotion.model_dump(mode="json"), f"{model.name} is in service. {PICKED_UP}")
 
 
-def rollback(*, by: By = "", reason: Why = "", as_json: AsJson = False) -> None:
+@textual
+async def rollback(*, by: By = "", reason: Why = "", output: Output) -> None:
     """Roll back the last promotion: the previous model is served again."""
-    output = Output(as_json=as_json)
     act = _act(by, reason)
 
     def take_back(promotions: list[Promotion]) -> list[Promotion]:
@@ -170,13 +146,9 @@ def rollback(*, by: By = "", reason: Why = "", as_json: AsJson = False) -> None:
             _check_unchanged(target)
         return changed
 
-    async def work() -> ExitStatus:
-        now = _change(take_back)
-        name = now.model if now else EMBEDDED
-        output.print({"model": name}, f"{name} is in service again. {PICKED_UP}")
-        return ExitStatus.OK
-
-    run(output, work)
+    now = _change(take_back)
+    name = now.model if now else EMBEDDED
+    output.print({"model": name}, f"{name} is in service again. {PICKED_UP}")
 
 
 def _check_unchanged(target: Promotion) -> None:

@@ -6,7 +6,7 @@ import typer
 
 from services.cli.errors import ExitStatus
 from services.cli.options import DryRun, tabular
-from services.cli.output import Output, Table, cell, counted, run
+from services.cli.output import Output, Table, cell, counted
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
@@ -47,42 +47,38 @@ MinAge = Annotated[
 
 
 @tabular
-def reconcile(
+async def reconcile(
     *,
     dry_run: DryRun = False,
     allow_gone: AllowGone = False,
     min_age: MinAge = None,
     output: Output,
-) -> None:
+) -> ExitStatus:
     """Compare buckets with documents; queue new, changed and removed objects."""
+    settings = ReconcilerSettings()
+    if min_age is not None:
+        settings = settings.model_copy(update={"min_age_seconds": min_age})
+    with output.stderr.status("comparing") as status:
 
-    async def work() -> ExitStatus:
-        settings = ReconcilerSettings()
-        if min_age is not None:
-            settings = settings.model_copy(update={"min_age_seconds": min_age})
-        with output.stderr.status("comparing") as status:
+        def on_progress(report: PassReport) -> None:
+            status.update(f"comparing: {report.objects} objects, {report.queued} queued")
 
-            def on_progress(report: PassReport) -> None:
-                status.update(f"comparing: {report.objects} objects, {report.queued} queued")
-
-            async with (
-                open_object_store(S3Settings()) as store,
-                open_database(MongoSettings()) as database,
-            ):
-                report = await compare_buckets(
-                    settings,
-                    store=store,
-                    pages_bucket=S3Settings().pages_bucket,
-                    database=database,
-                    amqp=AmqpSettings(),
-                    is_dry_run=dry_run,
-                    allows_gone=allow_gone,
-                    on_progress=on_progress,
-                )
-        output.print(_document(report, is_dry_run=dry_run), *_render(report, dry_run=dry_run))
-        return ExitStatus.INCOMPLETE if report.held else ExitStatus.OK
-
-    run(output, work)
+        async with (
+            open_object_store(S3Settings()) as store,
+            open_database(MongoSettings()) as database,
+        ):
+            report = await compare_buckets(
+                settings,
+                store=store,
+                pages_bucket=S3Settings().pages_bucket,
+                database=database,
+                amqp=AmqpSettings(),
+                is_dry_run=dry_run,
+                allows_gone=allow_gone,
+                on_progress=on_progress,
+            )
+    output.print(_document(report, is_dry_run=dry_run), *_render(report, dry_run=dry_run))
+    return ExitStatus.INCOMPLETE if report.held else ExitStatus.OK
 
 
 def _document(report: PassReport, *, is_dry_run: bool) -> dict[str, Any]:

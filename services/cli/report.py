@@ -9,17 +9,15 @@ import typer
 
 from app.settings import OcrSettings
 from services.cli.errors import CommandError, ExitStatus
-from services.cli.limits import limited, require_some
+from services.cli.limits import limited, open_images
 from services.cli.options import tabular
-from services.cli.output import Cell, Output, Table, cell, run
+from services.cli.output import Cell, Output, Table, cell
 from services.cli.report_figures import Figures
 from services.cli.report_images import read_thumbnails
 from services.cli.report_page import report_page
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_database
 from services.common.domain.errors import ObjectStoreUnavailableError
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
-from services.common.runtime.settings import MongoSettings
 from services.quality.agreement import Agreements, count_agreement
 from services.quality.annotated import reference_text
 from services.quality.page_tallies import FIELDS as FIELDS_OF_PAGES
@@ -41,7 +39,7 @@ FIELDS = dict.fromkeys((*_NAMES, *FIELDS_OF_PAGES), 1)
 
 @tabular
 @limited
-def report(
+async def report(
     *,
     limits: Limits,
     html: Annotated[
@@ -56,32 +54,25 @@ def report(
     output: Output,
 ) -> None:
     """Show how good the predictions of a period (the last 7 days) are, and the worst of them."""
-
-    async def work() -> ExitStatus:
-        until = limits.until or datetime.now(tz=UTC)
-        since = limits.since or until - PERIOD
-        if since >= until:
-            raise typer.BadParameter("it is not before the end of the period", param_hint="--since")
-        low_score = OcrSettings().low_score_threshold
-        async with open_database(MongoSettings()) as database:
-            images = ImageRepository(database.images)
-            sources = limits.model_copy(update={"since": None, "until": None})
-            await require_some(images, sources)
-            figures = Figures(since, until, low_score)
-            await collect(images, figures, sources)
-            figures.agreements = await count_agreement(images, sources)
-        if html is not None:
-            wanted = [each.image for each in figures.worst()] if with_images else []
-            thumbnails = await _thumbnails(wanted, output)
-            write_page(html, report_page(figures, critical=critical, thumbnails=thumbnails))
-            output.stderr.print(cell(f"written: {html}"))
-        remarks: list[Any] = [figures.remark] if figures.remark else []
-        if figures.agreements.total.images:
-            remarks.append(agreement_table(figures.agreements))
-        output.print(figures.document(), figure_table(figures), *remarks, worst_table(figures))
-        return ExitStatus.OK
-
-    run(output, work)
+    until = limits.until or datetime.now(tz=UTC)
+    since = limits.since or until - PERIOD
+    if since >= until:
+        raise typer.BadParameter("it is not before the end of the period", param_hint="--since")
+    low_score = OcrSettings().low_score_threshold
+    sources = limits.model_copy(update={"since": None, "until": None})
+    async with open_images(sources) as images:
+        figures = Figures(since, until, low_score)
+        await collect(images, figures, sources)
+        figures.agreements = await count_agreement(images, sources)
+    if html is not None:
+        wanted = [each.image for each in figures.worst()] if with_images else []
+        thumbnails = await _thumbnails(wanted, output)
+        write_page(html, report_page(figures, critical=critical, thumbnails=thumbnails))
+        output.stderr.print(cell(f"written: {html}"))
+    remarks: list[Any] = [figures.remark] if figures.remark else []
+    if figures.agreements.total.images:
+        remarks.append(agreement_table(figures.agreements))
+    output.print(figures.document(), figure_table(figures), *remarks, worst_table(figures))
 
 
 async def _thumbnails(images: list[str], output: Output) -> dict[str, str]:

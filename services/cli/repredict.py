@@ -5,24 +5,23 @@ from typing import Annotated
 
 import typer
 
-from services.cli.errors import ExitStatus
 from services.cli.images import Status
-from services.cli.limits import limited, require_some
-from services.cli.options import AsJson, DryRun
-from services.cli.output import Output, run
+from services.cli.limits import limited, open_images
+from services.cli.options import DryRun, textual
+from services.cli.output import Output
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_database
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import REPREDICT_QUEUES
 from services.common.domain.image_filter import PRESENT, ImageFilter, Limits
 from services.common.domain.jobs import job_for
-from services.common.runtime.settings import AmqpSettings, MongoSettings
+from services.common.runtime.settings import AmqpSettings
 
 PAGE = 500
 
 
+@textual
 @limited
-def repredict(
+async def repredict(
     *,
     limits: Limits,
     model_version_not: Annotated[
@@ -34,28 +33,20 @@ def repredict(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Limit of images.")] = 1_000_000_000,
     dry_run: DryRun = False,
-    as_json: AsJson = False,
+    output: Output,
 ) -> None:
     """Queue images to be read again when idle; earlier predictions are kept."""
-    output = Output(as_json=as_json)
-
-    async def work() -> ExitStatus:
-        if status is Status.REMOVED:
-            raise typer.BadParameter("removed images can't be read again", param_hint="--status")
-        where = selection(limits, model_version_not, status)
-        async with open_database(MongoSettings()) as database:
-            images = ImageRepository(database.images)
-            await require_some(images, limits)
-            if dry_run:
-                count = min(limit, await images.count(where))
-            else:
-                async with open_publisher(AmqpSettings()) as publisher:
-                    count = await queue_all(images, publisher, where, limit, REPREDICT_QUEUES.work)
-        words = f"{count} would be read again" if dry_run else f"{count} queued to be read again"
-        output.print({"dry_run": dry_run, "images": count}, words)
-        return ExitStatus.OK
-
-    run(output, work)
+    if status is Status.REMOVED:
+        raise typer.BadParameter("removed images can't be read again", param_hint="--status")
+    where = selection(limits, model_version_not, status)
+    async with open_images(limits) as images:
+        if dry_run:
+            count = min(limit, await images.count(where))
+        else:
+            async with open_publisher(AmqpSettings()) as publisher:
+                count = await queue_all(images, publisher, where, limit, REPREDICT_QUEUES.work)
+    words = f"{count} would be read again" if dry_run else f"{count} queued to be read again"
+    output.print({"dry_run": dry_run, "images": count}, words)
 
 
 def selection(limits: Limits, model_version_not: str | None, status: Status | None) -> ImageFilter:

@@ -16,7 +16,7 @@ from services.cli.errors import CommandError, ExitStatus
 from services.cli.fetcher import open_fetcher
 from services.cli.folder import files_of, packed
 from services.cli.options import ColumnOfTexts, ColumnOfUrls, Encoding, tabular
-from services.cli.output import Output, Table, cell, plain, run
+from services.cli.output import Output, Table, cell, plain
 from services.cli.parquet_folder import merged, parquet_files
 from services.cli.reading import render_reading
 from services.cli.settings import CliSettings
@@ -91,7 +91,7 @@ Watched = Annotated[bool, typer.Option("--watch", help="Wait until the batch is 
 
 
 @tabular
-def submit(
+async def submit(
     source: Source,
     *,
     stdin_format: StdinFormat = None,
@@ -108,33 +108,29 @@ def submit(
     dry_run: OnlyShown = False,
     watch: Watched = False,
     output: Output,
-) -> None:
+) -> ExitStatus:
     """Submit a list of image URLs, or local images or pages, as a batch.
 
     Shows the numbers of accepted and rejected rows.
     """
     asked = (name, collection, encoding, url_column, text_column, group_column, licence)
     request = ListRequest(*asked, strict=strict, dry_run=dry_run, pages=pages)
-
-    async def work() -> ExitStatus:
-        settings = CliSettings()
-        async with open_fetcher(settings) as fetcher:
-            submission = await send(
-                fetcher,
-                source,
-                request,
-                stdin_format=stdin_format,
-                idempotency_key=idempotency_key,
-            )
-            if watch and not dry_run:
-                every_seconds = settings.poll_seconds
-                shown = _render(submission, settings.review_url)
-                return await _watch(fetcher, submission, output, shown, every_seconds=every_seconds)
-        rendered = _render(submission, settings.review_url, pages=pages)
-        output.print(submission.model_dump(exclude_unset=True), *rendered)
-        return ExitStatus.OK if dry_run else _status(submission, ExitStatus.OK)
-
-    run(output, work)
+    settings = CliSettings()
+    async with open_fetcher(settings) as fetcher:
+        submission = await send(
+            fetcher,
+            source,
+            request,
+            stdin_format=stdin_format,
+            idempotency_key=idempotency_key,
+        )
+        if watch and not dry_run:
+            every_seconds = settings.poll_seconds
+            shown = _render(submission, settings.review_url)
+            return await _watch(fetcher, submission, output, shown, every_seconds=every_seconds)
+    rendered = _render(submission, settings.review_url, pages=pages)
+    output.print(submission.model_dump(exclude_unset=True), *rendered)
+    return ExitStatus.OK if dry_run else _status(submission, ExitStatus.OK)
 
 
 async def _watch(

@@ -4,15 +4,12 @@ from typing import Annotated
 
 import typer
 
-from services.cli.errors import ExitStatus
-from services.cli.limits import limited, require_some
+from services.cli.limits import limited, open_images
 from services.cli.options import tabular
-from services.cli.output import Output, Table, cell, run
+from services.cli.output import Output, Table, cell
 from services.cli.rows import ImageRow, image_row
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_database
 from services.common.domain.image_filter import ImageFilter, Limits
-from services.common.runtime.settings import MongoSettings
 from services.datasets.suggestion import Suggestions, find_suggestions
 
 
@@ -30,26 +27,19 @@ class SuggestedRow(ImageRow):
 
 @tabular
 @limited
-def suggest(
+async def suggest(
     *,
     limits: Limits,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Limit of images.")] = 20,
     output: Output,
 ) -> None:
     """List images to annotate next: unsure readings, disagreement, and sources with few labels."""
-
-    async def work() -> ExitStatus:
-        async with open_database(MongoSettings()) as database:
-            images = ImageRepository(database.images)
-            await require_some(images, limits)
-            chosen = await find_suggestions(images, ImageFilter(limits), most=limit)
-            rows = await _rows(images, chosen, limits)
-        document = {"candidates": chosen.candidates, "images": [row.model_dump() for row in rows]}
-        words = f"{len(rows)} of {chosen.candidates} images without annotation."
-        output.print(document, _table(rows), words)
-        return ExitStatus.OK
-
-    run(output, work)
+    async with open_images(limits) as images:
+        chosen = await find_suggestions(images, ImageFilter(limits), most=limit)
+        rows = await _rows(images, chosen, limits)
+    document = {"candidates": chosen.candidates, "images": [row.model_dump() for row in rows]}
+    words = f"{len(rows)} of {chosen.candidates} images without annotation."
+    output.print(document, _table(rows), words)
 
 
 async def _rows(images: ImageRepository, chosen: Suggestions, limits: Limits) -> list[SuggestedRow]:

@@ -4,15 +4,11 @@ from typing import Annotated
 
 import typer
 
-from services.cli.errors import ExitStatus
-from services.cli.limits import limited, require_some
+from services.cli.limits import limited, open_images
 from services.cli.options import tabular
-from services.cli.output import Output, Table, cell, cell_of_lines, counted, run
+from services.cli.output import Output, Table, cell, cell_of_lines, counted
 from services.cli.rows import ImageRow, image_row
-from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import open_database
 from services.common.domain.image_filter import ImageFilter, Limits
-from services.common.runtime.settings import MongoSettings
 from services.quality.suspect_search import Suspect, Suspects, find_suspects
 from services.quality.suspects import FEWEST, SENTENCES, Reason
 
@@ -29,7 +25,7 @@ class SuspectRow(ImageRow):
 
 @tabular
 @limited
-def suspects(
+async def suspects(
     *,
     limits: Limits,
     reason: Annotated[
@@ -39,23 +35,16 @@ def suspects(
     output: Output,
 ) -> None:
     """List annotations that may be wrong, the most suspect first; confirm or fix them in review."""
-
-    async def work() -> ExitStatus:
-        async with open_database(MongoSettings()) as database:
-            images = ImageRepository(database.images)
-            await require_some(images, limits)
-            found = await find_suspects(images, ImageFilter(limits), most=limit, only=reason or ())
-        rows = [_row(each, limits) for each in found.found]
-        document = {
-            "annotated": found.annotated,
-            "suspects": found.total,
-            "reasons": dict(found.counts),
-            "images": [row.model_dump() for row in rows],
-        }
-        output.print(document, _table(rows), _summary(found))
-        return ExitStatus.OK
-
-    run(output, work)
+    async with open_images(limits) as images:
+        found = await find_suspects(images, ImageFilter(limits), most=limit, only=reason or ())
+    rows = [_row(each, limits) for each in found.found]
+    document = {
+        "annotated": found.annotated,
+        "suspects": found.total,
+        "reasons": dict(found.counts),
+        "images": [row.model_dump() for row in rows],
+    }
+    output.print(document, _table(rows), _summary(found))
 
 
 def _row(suspect: Suspect, limits: Limits) -> SuspectRow:

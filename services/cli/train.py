@@ -14,7 +14,7 @@ from app.engines.weights import UnexpectedModelError
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.models import EXTRA
 from services.cli.options import tabular
-from services.cli.output import Output, Table, cell, run
+from services.cli.output import Output, Table, cell
 from services.cli.report import write_page
 from services.cli.watch import progress_bar
 from services.common.domain.errors import PermanentError
@@ -28,7 +28,7 @@ REPORT = "report.html"
 
 
 @tabular
-def train(
+async def train(
     export: Annotated[Path, typer.Argument(help="Folder of docreco export, of any format.")],
     *,
     name: Annotated[str, typer.Option(help="Name of the new model, in the folder of models.")],
@@ -61,29 +61,24 @@ def train(
 
     An interrupted training is resumed by the same command.
     """
-
-    async def work() -> ExitStatus:
-        learn, plan_of, report = _load_training()
-        begun = time.monotonic()
-        plan = plan_of(
-            epochs=epochs,
-            patience=patience,
-            batch=batch,
-            learning_rate=learning_rate,
-            is_augmented=augment,
-            seed=seed,
-            device=device,
+    learn, plan_of, report = _load_training()
+    begun = time.monotonic()
+    plan = plan_of(
+        epochs=epochs,
+        patience=patience,
+        batch=batch,
+        learning_rate=learning_rate,
+        is_augmented=augment,
+        seed=seed,
+        device=device,
+    )
+    with _refusals(), _bar(output.stderr) as progress:
+        learned = learn(
+            export, name, base=base, rehearsal=rehearse or [], plan=plan, progress=progress
         )
-        with _refusals(), _bar(output.stderr) as progress:
-            learned = learn(
-                export, name, base=base, rehearsal=rehearse or [], plan=plan, progress=progress
-            )
-        write_page(learned.place.folder / REPORT, report(learned))
-        seconds = round(time.monotonic() - begun, 1)
-        output.print(_document(learned, seconds), *_render(learned, seconds))
-        return ExitStatus.OK
-
-    run(output, work)
+    write_page(learned.place.folder / REPORT, report(learned))
+    seconds = round(time.monotonic() - begun, 1)
+    output.print(_document(learned, seconds), *_render(learned, seconds))
 
 
 def _load_training() -> "tuple[Callable[..., Learned], Callable[..., Any], Callable[..., str]]":

@@ -22,7 +22,7 @@ from typing_extensions import override
 from services.cli.errors import ExitStatus
 from services.cli.fetcher import failures, open_fetcher, polled
 from services.cli.options import tabular
-from services.cli.output import Output, Table, cell, counted, plain, run
+from services.cli.output import Output, Table, cell, counted, plain
 from services.cli.settings import CliSettings
 from services.common.adapters.fetcher_api import FetcherClient
 from services.common.domain.fetcher_answers import Batch, Item
@@ -54,21 +54,17 @@ def progress_bar(console: Console) -> Progress:
 
 
 @tabular
-def watch(
+async def watch(
     batch_id: Annotated[
         str, typer.Argument(metavar="BATCH_ID", help="Batch id, as shown by submit.")
     ],
     *,
     output: Output,
-) -> None:
+) -> ExitStatus:
     """Follow a batch until each of its items has an outcome; then list failures."""
-
-    async def work() -> ExitStatus:
-        settings = CliSettings()
-        async with open_fetcher(settings) as fetcher:
-            return await watch_batch(fetcher, batch_id, output, every_seconds=settings.poll_seconds)
-
-    run(output, work)
+    settings = CliSettings()
+    async with open_fetcher(settings) as fetcher:
+        return await watch_batch(fetcher, batch_id, output, every_seconds=settings.poll_seconds)
 
 
 async def watch_batch(
