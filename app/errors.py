@@ -45,11 +45,7 @@ class UndecodableImageError(RefusedError):
 
 
 class SourceRefusedError(RefusedError):
-    """Permanent download failure; ``code`` is the download's.
-
-    Args:
-        error: Of the URL or the download.
-    """
+    """Permanent download failure; ``code`` is the download's."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
@@ -96,11 +92,7 @@ class AbandonedError(BusyError):
 
 
 class SourceFailedError(BusyError):
-    """Transient download failure; ``code`` is the download's.
-
-    Args:
-        error: Of the download.
-    """
+    """Transient download failure; ``code`` is the download's."""
 
     def __init__(self, error: FailedDownloadError) -> None:
         super().__init__(error.detail)

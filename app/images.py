@@ -45,10 +45,6 @@ class LineImage:
 def measure(content: bytes, *, max_pixels: int) -> tuple[int, int]:
     """Return the declared width and height, before EXIF rotation.
 
-    Args:
-        content: The file; only its header is read.
-        max_pixels: Largest width times height.
-
     Raises:
         UnsupportedMediaTypeError: The format is not supported.
         ImageTooLargeError: It has too many pixels.

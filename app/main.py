@@ -51,12 +51,7 @@ def configure() -> Configuration:
 
 
 def build(config: Configuration, registry: CollectorRegistry) -> tuple[OcrService, OcrMetrics]:
-    """Wire the service without starting it.
-
-    Args:
-        config: All settings.
-        registry: Where its metrics are registered, once.
-    """
+    """Wire the service without starting it."""
     settings = config.ocr
     metrics = OcrMetrics(registry, low_score_threshold=settings.low_score_threshold)
     queue = WorkQueue(

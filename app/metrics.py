@@ -125,11 +125,7 @@ class OcrMetrics:
             self._low_scores.labels(**model).inc()
 
     def count_rejection(self, code: str) -> None:
-        """Count a rejected request.
-
-        Args:
-            code: The error's ``code``.
-        """
+        """Count a rejected request."""
         self._rejections.labels(code=code).inc()
         if code == OverloadedError.code:
             self._shed.inc()
@@ -156,11 +152,7 @@ class OcrMetrics:
 
 
 class CollectMetrics:
-    """Metrics of collected images.
-
-    Args:
-        registry: Where they are registered, once.
-    """
+    """Metrics of collected images."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.collected = Counter(

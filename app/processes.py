@@ -15,9 +15,6 @@ class ProcessesCollector(Collector):
     """Collect prometheus_client's ``process_*`` metrics for several processes.
 
     Labelled by ``pid``: sum them for the service. Empty without ``/proc``.
-
-    Args:
-        parent: Process id of the supervisor.
     """
 
     def __init__(self, parent: int) -> None:

@@ -50,15 +50,7 @@ def create_app(
     *,
     wait_for_model: bool = False,
 ) -> FastAPI:
-    """Build the application, which runs the service in its lifespan.
-
-    Args:
-        settings: Its limits.
-        service: Reads the images.
-        metrics: Counts requests.
-        registry: Shown by ``/metrics``.
-        wait_for_model: Accept connections only when the model is loaded.
-    """
+    """Build the application, which runs the service in its lifespan."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

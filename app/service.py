@@ -39,15 +39,7 @@ CONNECTIONS = 2 * DOWNLOADS
 
 
 class OcrService:
-    """Reads uploaded images, and images by URL.
-
-    Args:
-        predictor: Reads them.
-        metrics: Counts downloads, and the errors of batches' items.
-        downloads: Limits of downloads.
-        max_image_bytes: Largest file.
-        collector: Collects them; None: off.
-    """
+    """Reads uploaded images, and images by URL."""
 
     def __init__(
         self,

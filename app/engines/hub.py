@@ -20,10 +20,6 @@ class Resolved:
 def commit_of(name: str, revision: str) -> str:
     """Return the current commit of a revision of a model.
 
-    Args:
-        name: Of the model, on the hub.
-        revision: Commit, tag or branch.
-
     Raises:
         ImportError: The extra ``trocr`` is not installed.
         ConnectionError: The hub does not answer.

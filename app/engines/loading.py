@@ -18,10 +18,6 @@ def load_engine(name: EngineName, *, threads: int = 1) -> Engine:
 
     Only the engine in use is imported, as each has its own runtime.
 
-    Args:
-        name: Which engine.
-        threads: How many threads will read at once.
-
     Raises:
         CalibrationError: The calibration file can't be used with this model.
         Exception: Of the engine's libraries if they or the weights are missing.

@@ -101,13 +101,7 @@ def declared_flags(processors: Path) -> frozenset[str]:
 
 
 def open_runtime(form: Form, model: bytes, *, threads: int) -> Runtime:
-    """Load a model into a runtime.
-
-    Args:
-        form: Runtime and precision.
-        model: ONNX.
-        threads: Number of concurrent callers.
-    """
+    """Load a model into a runtime."""
     if form.runtime == "onnxruntime":
         return open_onnxruntime(model)
     return open_openvino(model, form.precision, threads=threads)

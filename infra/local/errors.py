@@ -11,14 +11,7 @@ class LocalError(Exception):
 
 
 class PortInUseError(LocalError):
-    """A server's port is in use.
-
-    Args:
-        port: The port, on 127.0.0.1.
-        server: The server.
-        variable: Environment variable that changes it.
-        holder: The process that listens on it, if known.
-    """
+    """A server's port is in use."""
 
     def __init__(self, port: int, *, server: str, variable: str, holder: str | None) -> None:
         by = f" by {holder}" if holder else ""
@@ -29,13 +22,7 @@ class PortInUseError(LocalError):
 
 
 class ServerMissingError(LocalError):
-    """A server is not installed.
-
-    Args:
-        server: Its name.
-        command: Installs it.
-        reason: Of a failed automatic installation.
-    """
+    """A server is not installed."""
 
     def __init__(self, server: str, command: str, reason: str = "") -> None:
         why = f" ({reason})" if reason else ""
@@ -45,13 +32,7 @@ class ServerMissingError(LocalError):
 
 
 class ProgramError(LocalError):
-    """A child process failed.
-
-    Args:
-        name: The program.
-        what: Description of the failure.
-        log_path: Its output; the last lines are part of the message.
-    """
+    """A child process failed."""
 
     def __init__(self, name: str, what: str, log_path: Path) -> None:
         super().__init__(f"{name} {what}; the end of {log_path}:\n{tail(log_path)}")

@@ -40,10 +40,6 @@ SERVERS = (RABBITMQ, MINIO, MONGODB, PROMETHEUS, ALERTMANAGER)
 def install_missing(say: Say, servers: Sequence[Server] = SERVERS) -> None:
     """Install missing servers; existing ones are not changed.
 
-    Args:
-        say: Called with progress messages.
-        servers: The needed ones.
-
     Raises:
         ServerMissingError: One can't be installed from here; the message has the command.
         ProgramError: An installation failed; with the end of its output.

@@ -37,9 +37,6 @@ def local_targets(ports: Ports) -> Mapping[str, str]:
 def monitoring_programs(home: Home) -> list[Program]:
     """Write the servers' files and return the programs, to be started in this order.
 
-    Args:
-        home: Folder and ports.
-
     Raises:
         ServerMissingError: Prometheus or Alertmanager is not installed.
     """

@@ -146,12 +146,7 @@ async def figures(home: Home) -> dict[str, float | None]:
 
 
 async def wait_scraped(home: Home, *, since: float) -> None:
-    """Wait for the first scrape of the OCR API's counts, the baseline of growth.
-
-    Args:
-        home: Its ports.
-        since: Unix time of the start of this run.
-    """
+    """Wait for the first scrape of the OCR API's counts, the baseline of growth."""
     async with ClientSession(timeout=ClientTimeout(total=5)) as session:
         prometheus = Prometheus(session, url_of(home.ports.prometheus_port))
         await prometheus.wait_newer(SCRAPED, since)

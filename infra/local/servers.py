@@ -25,12 +25,7 @@ CONSUMER_TIMEOUT_MS = 7_200_000
 
 @dataclass(frozen=True)
 class Home:
-    """Folder and ports of a set of servers.
-
-    Args:
-        settings: Its folder and users.
-        ports: Where its servers listen.
-    """
+    """Folder and ports of a set of servers."""
 
     settings: LocalSettings
     ports: Ports

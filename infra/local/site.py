@@ -30,12 +30,7 @@ def site_url(port: int, name: str = LIST_NAME) -> str:
 
 
 def absolute_list(content: str, base_url: str) -> str:
-    """Return a list with absolute URLs.
-
-    Args:
-        content: CSV with a column ``url``.
-        base_url: Address of the site, with its last slash.
-    """
+    """Return a list with absolute URLs."""
     rows = csv.DictReader(StringIO(content))
     text = StringIO()
     writer = csv.DictWriter(text, rows.fieldnames or ["url"], lineterminator="\n")

@@ -85,13 +85,6 @@ async def open_servers(
 ) -> AsyncIterator[Addresses]:
     """Run RabbitMQ, MinIO and MongoDB during an ``async with`` block.
 
-    Args:
-        folder: Of data and logs.
-        ports: Listen ports on 127.0.0.1.
-        supervisor: Watches them.
-        settings: Their users; its folder is not used.
-        minio_environment: Settings of MinIO beside the usual ones.
-
     Raises:
         PortInUseError: A port is in use.
         ServerMissingError: One of them is not installed.

@@ -49,9 +49,6 @@ class Supervisor:
 
     Each child leads its own process group, so Ctrl-C in a terminal reaches only this process, and
     the kernel kills the child whenever this process dies.
-
-    Args:
-        on_event: Called with one line per event.
     """
 
     def __init__(self, on_event: OnEvent) -> None:

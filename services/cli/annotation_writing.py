@@ -53,13 +53,7 @@ class _Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Finder:
-    """Finds the documents of a row.
-
-    Args:
-        images: The collection.
-        bucket: Of the images.
-        collection: Of the names; None: any.
-    """
+    """Finds the documents of a row."""
 
     images: ImageRepository
     bucket: str

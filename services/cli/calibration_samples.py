@@ -58,9 +58,6 @@ async def collect(
     A text is right if it equals the annotation, except for composition and spaces. An image counts
     once per version, so that folds are disjoint; they are sorted by hash, so that folds are stable.
     Scores that a known calibration has changed are turned back, unless it is isotonic.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
     """
     samples: dict[str, list[Sample]] = defaultdict(list)
     where = ImageFilter(limits)

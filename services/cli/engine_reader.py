@@ -24,13 +24,7 @@ class _Image:
 
 
 class EngineReader:
-    """Reads images from the store sequentially.
-
-    Args:
-        engine: Loaded.
-        store: The bucket of images.
-        max_pixels: Largest image.
-    """
+    """Reads images from the store sequentially."""
 
     def __init__(self, engine: Engine, store: ObjectStore, *, max_pixels: int) -> None:
         self._engine = engine
@@ -43,11 +37,7 @@ class EngineReader:
         return f"{self._engine.name} {self._engine.model_version}"
 
     async def read(self, documents: Sequence[ImageDocument]) -> list[Reading | None]:
-        """Return the reading of each image; None if the image is missing or unreadable.
-
-        Raises:
-            ObjectStoreUnavailableError: The server does not answer or reports an error.
-        """
+        """Return the reading of each image; None if the image is missing or unreadable."""
         images = [_Image(document.key, str(document.sha256)) for document in documents]
         return [
             None if isinstance(content, Loss) else await asyncio.to_thread(self._read, content)

@@ -40,13 +40,7 @@ EXIT_STATUSES = (
 
 
 class CommandError(Exception):
-    """The command failed.
-
-    Args:
-        message: What happened.
-        status: Exit status.
-        hint: What to do.
-    """
+    """The command failed."""
 
     def __init__(self, message: str, *, status: ExitStatus, hint: str = "") -> None:
         super().__init__(message)
@@ -55,14 +49,7 @@ class CommandError(Exception):
 
 
 class ServiceDownError(CommandError):
-    """A service does not answer.
-
-    Args:
-        service: Its name.
-        address: Without password.
-        setting: Environment variable of the address.
-        reason: Of the network error.
-    """
+    """A service does not answer."""
 
     def __init__(self, service: str, address: str, *, setting: str, reason: str) -> None:
         super().__init__(
@@ -76,16 +63,7 @@ class ServiceDownError(CommandError):
 
 
 class RefusedError(CommandError):
-    """The service answered with a problem (RFC 9457).
-
-    Args:
-        service: Its name.
-        status: HTTP status.
-        code: The problem's code, if any.
-        detail: The problem's detail.
-        lines: Errors of lines of a list.
-        hint: What to do, except about a token.
-    """
+    """The service answered with a problem (RFC 9457)."""
 
     def __init__(
         self,

@@ -14,12 +14,7 @@ PERFECT = "perfect calibration"
 
 
 def evaluation_page(qualities: Mapping[str, Quality], comparison: Comparison | None) -> str:
-    """Return the page, with untrusted text escaped.
-
-    Args:
-        qualities: By name of the model.
-        comparison: Of the first model with the second.
-    """
+    """Return the page, with untrusted text escaped."""
     template = page_template("evaluation.html.j2")
     return template.render(
         qualities=qualities,

@@ -55,11 +55,7 @@ async def find_rows(
     limit: int,
     worst_first: bool,
 ) -> list[ImageRow]:
-    """Return matching images (``limit`` 0: no limit).
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
-    """
+    """Return matching images (``limit`` 0: no limit)."""
     wanted = status or (Status.PREDICTED if worst_first else None)
     where = ImageFilter(limits, status=(wanted.value,) if wanted else ())
     sort = WORST_FIRST if worst_first else NEWEST_FIRST

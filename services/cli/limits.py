@@ -108,7 +108,6 @@ async def open_images(limits: Limits = NO_LIMITS) -> AsyncIterator[ImageReposito
 
     Raises:
         CommandError: No image matches; lists collections and batches.
-        DatabaseUnavailableError: MongoDB does not answer.
     """
     async with open_database(MongoSettings()) as database:
         images = ImageRepository(database.images)

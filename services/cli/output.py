@@ -135,13 +135,7 @@ def _whole(shown: Cell | str) -> Text | None:
 
 
 class Output:
-    """Writes the result to standard output, and messages to standard error.
-
-    Args:
-        as_json: Print the result as one JSON document.
-        as_csv: Print its tables as one CSV table.
-        wide: Whether lines may exceed the width of the terminal.
-    """
+    """Writes the result to standard output, and messages to standard error."""
 
     def __init__(self, *, as_json: bool = False, as_csv: bool = False, wide: bool = False) -> None:
         if as_json and as_csv:

@@ -65,13 +65,7 @@ class Evaluated:
 
 
 class Evaluator:
-    """Finds, and perhaps reads, the lines of pages as the segmenter and the OCR API do.
-
-    Args:
-        store: The bucket of pages.
-        lines_of: Returns the lines of a page.
-        engine: Reads lines; None: only their places are compared.
-    """
+    """Finds, and perhaps reads, the lines of pages as the segmenter and the OCR API do."""
 
     def __init__(
         self,
@@ -85,11 +79,7 @@ class Evaluator:
         self._settings = SegmenterSettings()
 
     async def evaluate(self, pages: Sequence[PageDocument], console: Console) -> Evaluated:
-        """Return the counts of each page.
-
-        Raises:
-            UnavailableError: A server does not answer.
-        """
+        """Return the counts of each page."""
         side = self._settings.longest_side
         detector = await asyncio.to_thread(load_detector, longest_side=side)
         evaluated = Evaluated(f"{detector.name} {detector.version}")

@@ -84,11 +84,7 @@ async def _thumbnails(images: list[str], output: Output) -> dict[str, str]:
 
 
 async def collect(images: ImageRepository, figures: Figures, limits: Limits = NO_LIMITS) -> None:
-    """Count what was predicted in a period, each image once, whichever copies of it there are.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
-    """
+    """Count what was predicted in a period, each image once, whichever copies of it there are."""
     # Predictions of the period were indexed in it or later, and that field has an index
     where, order = ImageFilter(limits, changed_since=figures.since), [("indexed_at", 1)]
     # Of copies, annotated ones count first

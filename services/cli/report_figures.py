@@ -35,13 +35,7 @@ class Example:
 
 @dataclass
 class Figures:
-    """All figures of a report.
-
-    Args:
-        since: Start of the period.
-        until: Its end.
-        low_score: A lower score is low.
-    """
+    """All figures of a report."""
 
     since: datetime
     until: datetime

@@ -26,9 +26,6 @@ async def read_thumbnails(images: Iterable[str]) -> dict[str, str]:
 
     Args:
         images: ``bucket/key`` each.
-
-    Raises:
-        ObjectStoreUnavailableError: The server does not answer.
     """
     made: dict[str, str] = {}
     async with open_object_store(S3Settings()) as store:

@@ -17,13 +17,7 @@ NO_THUMBNAILS: Mapping[str, str] = MappingProxyType({})
 def report_page(
     figures: Figures, *, critical: float, thumbnails: Mapping[str, str] = NO_THUMBNAILS
 ) -> str:
-    """Return the page, with untrusted text escaped.
-
-    Args:
-        figures: What to show.
-        critical: Critical threshold of the mean score.
-        thumbnails: Addresses of small images by image, each with its content.
-    """
+    """Return the page, with untrusted text escaped."""
     return page_template("report.html.j2").render(
         figures=figures,
         numbers=_numbers(figures, critical),

@@ -38,12 +38,7 @@ Point = tuple[datetime, float | None]
 
 
 def plots(figures: Figures, *, critical: float) -> list[tuple[str, str, Markup]]:
-    """Return title, explanation and SVG of each plot; character errors only if known.
-
-    Args:
-        figures: What to show.
-        critical: Critical threshold of the mean score.
-    """
+    """Return title, explanation and SVG of each plot; character errors only if known."""
     times = list(figures.times())
     limit = [(times[0], critical), (times[-1], critical)]
     total = figures.buckets

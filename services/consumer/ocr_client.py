@@ -98,7 +98,6 @@ class OcrClient:
         Raises:
             PredictionRefusedError: Permanent failure.
             OcrFailedError: Transient failure of this image.
-            OcrUnavailableError: The API does not answer.
         """
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(OcrOverloadedError),
@@ -166,12 +165,7 @@ class OcrClient:
 async def open_ocr_client(
     settings: ConsumerSettings, url: HttpUrl | None = None
 ) -> AsyncIterator[OcrClient]:
-    """Open a client for an ``async with`` block; it connects lazily.
-
-    Args:
-        settings: Of the consumer.
-        url: Of the OCR API; None: of the main one.
-    """
+    """Open a client for an ``async with`` block; it connects lazily."""
     headers = {**_NOT_COLLECTED}
     if settings.ocr_api_token is not None:
         headers["Authorization"] = f"Bearer {settings.ocr_api_token.get_secret_value()}"

@@ -100,7 +100,6 @@ class Worker:
         Raises:
             InvalidEventError, ForeignEventError: The message is not valid here.
             TransientError: One image failed; a retry may succeed.
-            UnavailableError: A server does not answer.
         """
         if (job := parse_job(delivery.body)) is not None:
             return await self._predict_again(job)

@@ -33,11 +33,7 @@ _VAGUE = {Exclusion.NOT_READ, Exclusion.NOT_ANNOTATED}
 async def find_copies(
     images: ImageRepository, bucket: str, hashes: Iterable[str]
 ) -> dict[str, list[ImageDocument]]:
-    """Return all documents of each hash, except removed ones, sorted by key.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
-    """
+    """Return all documents of each hash, except removed ones, sorted by key."""
     where = ImageFilter(hashes=frozenset(hashes), bucket=bucket, status=PRESENT)
     copies: dict[str, list[ImageDocument]] = {}
     async for document in images.find(where, fields=FIELDS):

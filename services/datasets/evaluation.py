@@ -108,9 +108,6 @@ async def read_annotated(
 
     None stands for a reader that has not read it, or can't. ``where`` names a bucket. With
     ``only_corrected``, a prediction that a person accepted is no such text.
-
-    Raises:
-        UnavailableError: A server is missing.
     """
     fields = {**FIELDS, "history.score": 1}
     async for page in annotated(images, where, fields=fields, only_corrected=only_corrected):

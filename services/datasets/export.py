@@ -71,7 +71,6 @@ async def export(query: Query, sources: Sources, out: Path, progress: Progress) 
 
     Raises:
         FolderInUseError: The folder holds something else, or another export is writing it.
-        UnavailableError: A server does not answer.
         OSError: The disk is full.
     """
     with replacing(out) as staging, Plan.open(staging / ".plan") as plan:
@@ -92,13 +91,6 @@ async def export_again(
     manifest_file: Path, layout: Format | None, sources: Sources, out: Path, progress: Progress
 ) -> Manifest:
     """Reproduce the export of a manifest, byte for byte if all images still exist.
-
-    Args:
-        manifest_file: Its ``manifest.json``; ``manifest.jsonl`` lies beside it.
-        layout: Another format than it had.
-        sources: Of the images.
-        out: The folder.
-        progress: Called with the progress.
 
     Raises:
         UnreadableManifestError: The manifest is invalid.

@@ -49,11 +49,7 @@ class Growing(Protocol):
 
 
 class Folder:
-    """Files of an export; paths are relative, with ``/``.
-
-    Args:
-        root: Their folder.
-    """
+    """Files of an export; paths are relative, with ``/``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

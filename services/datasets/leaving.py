@@ -17,7 +17,6 @@ async def compare_to_last(
 
     Raises:
         UnreadableManifestError: That export is corrupt.
-        DatabaseUnavailableError: MongoDB does not answer.
     """
     if not (out / FILE).exists():
         return None

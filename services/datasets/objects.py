@@ -50,9 +50,6 @@ async def read_ahead(
     """Yield batches of images with their bytes, in order.
 
     Batches save thread switches, which take longer than writing an image.
-
-    Raises:
-        ObjectStoreUnavailableError: The server does not answer or reports an error.
     """
     source = iter(images)
     waiting: deque[tuple[K, asyncio.Task[bytes | Loss]]] = deque()

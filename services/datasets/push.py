@@ -53,12 +53,6 @@ async def push(
     The manifest is written last. Files of an earlier push that are not in this export are deleted;
     nothing else is. Checksums without a valid manifest are not an earlier push.
 
-    Args:
-        folder: The export.
-        store: The bucket.
-        prefix: Without slashes at its ends; may be empty.
-        progress: Called with the number of written and of all files.
-
     Raises:
         ObjectStoreUnavailableError: The server does not answer, or refuses.
     """

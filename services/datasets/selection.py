@@ -34,9 +34,6 @@ async def select(images: ImageRepository, query: Query, plan: Plan) -> Counter[s
     """Add all matching images to a plan; return the reasons of excluded documents.
 
     Equal bytes are decided once, by all their copies, including those that do not match.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
     """
     excluded: Counter[str] = Counter()
     splitting = Splitting.parse(

@@ -71,16 +71,7 @@ class Suggestions:
 async def find_suggestions(
     images: ImageRepository, where: ImageFilter, *, most: int
 ) -> Suggestions:
-    """Choose among matching images, each once.
-
-    Args:
-        images: The collection.
-        where: Conditions of documents.
-        most: Limit of suggestions.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
-    """
+    """Choose among matching images, each once."""
     candidates: list[Candidate] = []
     labels: Counter[str] = Counter()
     async for page in predicted(images, where, fields=_FIELDS):
@@ -97,13 +88,7 @@ async def find_suggestions(
 def order(
     candidates: Iterable[Candidate], labels: Mapping[str, int], *, most: int
 ) -> list[Suggestion]:
-    """Choose candidates greedily, the most valuable first.
-
-    Args:
-        candidates: In any order.
-        labels: Number of annotated images by source.
-        most: Limit of suggestions.
-    """
+    """Choose candidates greedily, the most valuable first."""
     by_source, scores = defaultdict(list), []
     for each in candidates:
         by_source[each.source].append(each)

@@ -101,11 +101,7 @@ class Forgetting:
     pages_bucket: str = PAGES_BUCKET
 
     async def find(self, what: str) -> Found:
-        """Find objects by a URL or key (with or without bucket), and pages with their lines.
-
-        Raises:
-            UnavailableError: A server does not answer.
-        """
+        """Find objects by a URL or key (with or without bucket), and pages with their lines."""
         pages = await find_pages(sibling(self.store, self.pages_bucket), self.index, what)
         targets = await find_targets(self.store, self.index, what)
         lines = await keys_of_lines(self.store, self.index, pages)
@@ -116,11 +112,7 @@ class Forgetting:
     async def with_submitted(
         self, what: str, targets: list[Target], pages: Sequence[PageDocument] = ()
     ) -> Found:
-        """Add what was submitted about objects.
-
-        Raises:
-            UnavailableError: A server does not answer.
-        """
+        """Add what was submitted about objects."""
         found = Found(targets, Submitted(frozenset(), frozenset(), {}), tuple(pages))
         kept = {url for each in targets for url in each.document.urls}
         kept |= {source.url for page in pages for source in page.sources if source.url}
@@ -134,11 +126,6 @@ class Forgetting:
 
         URLs and bytes are blocked first, so that no running batch or pending event restores the
         image.
-
-        Args:
-            found: What to erase.
-            wait_seconds: Timeout of waiting for the documents.
-            may_come_again: Whether it may be fetched and stored again.
 
         Raises:
             UnavailableError: A server does not answer; repeat the call.

@@ -32,14 +32,6 @@ async def find_pages(store: ObjectStore, index: Database, what: str) -> list[Pag
 
     Pages with the same bytes, those that were rendered of a PDF or TIFF, and those that wait in the
     bucket without a document are included.
-
-    Args:
-        store: Bucket of pages.
-        index: The database.
-        what: The URL or key.
-
-    Raises:
-        UnavailableError: A server does not answer.
     """
     pages = PageRepository(index.pages)
     named, keys = [], set[str]()
@@ -83,16 +75,7 @@ async def _waiting(store: ObjectStore, page: PageDocument, key: str) -> PageDocu
 async def keys_of_lines(
     store: ObjectStore, index: Database, pages: Sequence[PageDocument]
 ) -> set[str]:
-    """Return the keys of the line images of pages, also of those without a document yet.
-
-    Args:
-        store: Bucket of images.
-        index: The database.
-        pages: The pages.
-
-    Raises:
-        UnavailableError: A server does not answer.
-    """
+    """Return the keys of the line images of pages, also of those without a document yet."""
     if not pages:
         return set()
     where = ImageFilter(pages=frozenset(page.id for page in pages))
@@ -130,9 +113,6 @@ async def prove_pages(
     """Wait for the documents of pages to be erased; return the proofs.
 
     ``removed_at`` is None for documents not erased within ``wait_seconds``.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
     """
     repository = PageRepository(index.pages)
     deadline = asyncio.get_running_loop().time() + wait_seconds

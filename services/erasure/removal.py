@@ -60,9 +60,6 @@ async def find_targets(store: ObjectStore, index: Database, what: str) -> list[T
     """Find objects by a URL or key (with or without bucket).
 
     The same bytes under other keys are included.
-
-    Raises:
-        UnavailableError: A server does not answer.
     """
     if what.startswith(("http://", "https://")):
         keys = await _keys_from(index, what)
@@ -79,11 +76,7 @@ async def find_targets(store: ObjectStore, index: Database, what: str) -> list[T
 async def find_copies(
     store: ObjectStore, index: Database, hashes: set[str], known: set[str]
 ) -> list[Target]:
-    """Return objects with the given bytes, except those under known keys.
-
-    Raises:
-        UnavailableError: A server does not answer.
-    """
+    """Return objects with the given bytes, except those under known keys."""
     where = ImageFilter(hashes=frozenset(hashes), status=PRESENT)
     copies = ImageRepository(index.images).find(where, fields={"key": 1})
     others = {each.key async for each in copies} - known
@@ -92,11 +85,7 @@ async def find_copies(
 
 
 async def other_files(store: ObjectStore, target: Target) -> set[str]:
-    """Return the SHA-256 of files that exports may have derived from an image.
-
-    Raises:
-        ObjectStoreUnavailableError: The server does not answer or reports an error.
-    """
+    """Return the SHA-256 of files that exports may have derived from an image."""
     if not target.is_stored or target.document.status != "predicted":
         return set()
     try:
@@ -125,11 +114,7 @@ async def _unread_copies(
 
 
 async def to_target(store: ObjectStore, index: Database, key: str) -> Target:
-    """Return what has a key, and the hash of its bytes if its document does not know it.
-
-    Raises:
-        UnavailableError: A server does not answer.
-    """
+    """Return what has a key, and the hash of its bytes if its document does not know it."""
     document = await ImageRepository(index.images).load(f"{store.bucket}/{key}")
     info = await store.head(key)
     digest = None
@@ -204,11 +189,7 @@ async def remove(
 
 
 async def drop_parked_events(amqp: AmqpSettings, queues: Queues, ids: set[str]) -> int:
-    """Drop parked messages about documents, which hold source and annotation; return their number.
-
-    Raises:
-        BrokerUnavailableError: RabbitMQ does not answer.
-    """
+    """Drop parked messages about documents: they hold sources and texts. Return their number."""
     about = {each[: dead_letters.LONGEST_SUBJECT] for each in ids}
     return len(await dead_letters.drop(amqp, queues, lambda message: message.subject in about))
 
@@ -219,9 +200,6 @@ async def prove(
     """Wait for every document to be erased; return the proofs.
 
     ``removed_at`` is None for documents not erased within ``wait_seconds``.
-
-    Raises:
-        UnavailableError: A server does not answer.
     """
     deadline = asyncio.get_running_loop().time() + wait_seconds
     proofs = []

@@ -73,9 +73,6 @@ async def find_submitted(
         what: A URL, or the key of an image.
         hashes: SHA-256 of the images' bytes, to include other URLs of them.
         kept: Source URLs of their documents.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
     """
     given = spellings(what) if what.startswith(("http://", "https://")) else set()
     items = {each.id: each async for each in _items(index, given, hashes)}
@@ -110,11 +107,7 @@ async def erase_submitted(index: Database, submitted: Submitted) -> Erased:
 
 
 async def drop_parked(amqp: AmqpSettings, queues: Queues, submitted: Submitted) -> int:
-    """Drop parked messages of downloads, which hold URL and annotation; return their number.
-
-    Raises:
-        BrokerUnavailableError: RabbitMQ does not answer.
-    """
+    """Drop parked messages of downloads, which hold URL and annotation; return their number."""
 
     def is_meant(message: ParkedMessage) -> bool:
         job = _job(message.body)

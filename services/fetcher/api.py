@@ -90,14 +90,7 @@ hosts_router = APIRouter(tags=["hosts"])
 def build_app(
     settings: FetcherSettings, parts: Parts, *, ready: dict[str, Check], alive: dict[str, Check]
 ) -> FastAPI:
-    """Build the application.
-
-    Args:
-        settings: Token and limits.
-        parts: What the routes use.
-        ready: For /readyz.
-        alive: For /livez.
-    """
+    """Build the application."""
     app = FastAPI(
         title="DocReco fetcher",
         summary="Downloads lists of image URLs into the bucket.",

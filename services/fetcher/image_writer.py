@@ -29,15 +29,7 @@ _FORGOTTEN_IMAGE = (
 
 @dataclass(frozen=True)
 class ImageWriter:
-    """Writes images and pages with their provenance.
-
-    Args:
-        store: The bucket of images.
-        pages: The bucket of pages.
-        ledger: The items, with provenance that does not fit object metadata.
-        forgotten: Block list of URLs and images.
-        redact: Redacts stored URLs.
-    """
+    """Writes images and pages with their provenance."""
 
     store: ObjectStore
     pages: ObjectStore

@@ -45,11 +45,6 @@ def latest(task: Task) -> schemas.Annotation | None:
 def from_label_studio(said: schemas.Annotation, name: str, origin: str) -> Annotation:
     """Convert an annotation.
 
-    Args:
-        said: Label Studio's.
-        name: Of its author.
-        origin: URL of the task.
-
     Raises:
         UnacceptableAnnotationError: It does not match the project's configuration.
     """

@@ -43,10 +43,6 @@ class LabelStudio:
 
     Every method raises LabelStudioUnavailableError if it does not answer, and
     LabelStudioRefusedError if it refuses or its response is invalid.
-
-    Args:
-        transport: Sends requests.
-        url: Of Label Studio, without trailing slash.
     """
 
     def __init__(self, transport: Transport, url: str) -> None:

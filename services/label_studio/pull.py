@@ -126,7 +126,6 @@ class Pull:
         """Pull one task; ignore missing ones and those of other projects.
 
         Raises:
-            UnavailableError: A server does not answer.
             LabelStudioRefusedError: Label Studio refuses.
         """
         report = PullReport()

@@ -35,12 +35,7 @@ class Address:
 
 
 class Addresses:
-    """Builds URLs of images.
-
-    Args:
-        settings: Their kind and validity.
-        store: Signs them; its URL is the one for browsers.
-    """
+    """Builds URLs of images."""
 
     def __init__(self, settings: LabelStudioSettings, store: ObjectStore) -> None:
         self._is_presigned = settings.addresses == "presigned"
@@ -72,13 +67,7 @@ class Addresses:
 
 
 def to_task(document: ImageDocument, address: Address, kind: str) -> dict[str, Any]:
-    """Return the task of a predicted image.
-
-    Args:
-        document: Of the image.
-        address: Of the image.
-        kind: Of addresses.
-    """
+    """Return the task of a predicted image."""
     return {"data": to_data(document, address, kind), "predictions": [to_prediction(document)]}
 
 

@@ -39,10 +39,6 @@ class Transport:
     """Sends requests and reads responses.
 
     A personal access token is a refresh token (JWT): it is exchanged for one of a few minutes.
-
-    Args:
-        session: Its base is Label Studio's address.
-        token: Of an account.
     """
 
     def __init__(self, session: ClientSession, token: SecretStr) -> None:

@@ -70,11 +70,6 @@ class Migration:
     """Migrates batches, then their items, then images.
 
     Every method raises DatabaseUnavailableError if MongoDB does not answer.
-
-    Args:
-        database: The database.
-        is_dry_run: Whether to count only.
-        on_progress: Called after each page.
     """
 
     def __init__(

@@ -54,13 +54,6 @@ async def provision(
 ) -> None:
     """Set all servers up, waiting for each to answer.
 
-    Args:
-        settings: Of the provisioner.
-        management: RabbitMQ, as administrator.
-        s3: MinIO, as administrator.
-        mongo: MongoDB, as administrator if it requires authentication.
-        users: Passwords of the services' users; by default from the environment.
-
     Raises:
         UnavailableError: A server did not answer within ``wait_seconds``.
         PermanentError: A server refuses a request.

@@ -32,11 +32,6 @@ def policies(bucket: str, submitted: str, pages: str) -> dict[str, dict[str, Any
     images that came back. Of pages the fetcher writes those that it fetched, and those that came
     with a transcription. The segmenter writes lines and the pages of documents, and deletes what
     came of a page that is gone. Submitted files belong to the fetcher alone.
-
-    Args:
-        bucket: Of images.
-        submitted: Bucket of submitted files.
-        pages: Bucket of pages.
     """
     all_pages = f"arn:aws:s3:::{pages}/*"
     everything = f"arn:aws:s3:::{bucket}/*"

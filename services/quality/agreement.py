@@ -115,11 +115,7 @@ class Agreements:
 
 
 async def count_agreement(images: ImageRepository, limits: Limits = NO_LIMITS) -> Agreements:
-    """Count the images that two people have read.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
-    """
+    """Count the images that two people have read."""
     agreements = Agreements()
     async for each in images.find(ImageFilter(limits, double=READ_TWICE), fields=_FIELDS):
         agreements.add(each)

@@ -86,9 +86,6 @@ async def annotated(
         where: Further conditions of documents.
         fields: Of documents; at least ``FIELDS``.
         only_corrected: Whether to skip accepted predictions.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
     """
     where = replace(where, annotated=True)
     async for page in predicted(images, where, fields=fields, only_corrected=only_corrected):
@@ -102,17 +99,7 @@ async def predicted(
     fields: Mapping[str, int] = FIELDS,
     only_corrected: bool = False,
 ) -> AsyncIterator[list[Image]]:
-    """Yield batches of predicted images, sorted by hash.
-
-    Args:
-        images: The collection.
-        where: Further conditions of documents.
-        fields: Of documents; at least ``FIELDS``.
-        only_corrected: Whether accepted predictions are not reference texts.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
-    """
+    """Yield batches of predicted images, sorted by hash."""
     of = partial(Image.of, only_corrected=only_corrected)
     last: list[ImageDocument] = []
     where = replace(where, status=("predicted",))

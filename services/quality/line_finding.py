@@ -139,15 +139,7 @@ def read_both(
     quads: Sequence[Quad],
     read: ReadLine,
 ) -> None:
-    """Read known and found lines of a page, and count the errors of both.
-
-    Args:
-        finding: Of the page.
-        page: Upright.
-        known: Its lines; those without a text are left out.
-        quads: The found lines.
-        read: Reads an image.
-    """
+    """Read known and found lines of a page, and count the errors of both."""
 
     def text_of(place: Place, baseline: Place | None) -> str:
         try:

@@ -78,17 +78,7 @@ class Suspects:
 async def find_suspects(
     images: ImageRepository, where: ImageFilter, *, most: int, only: Collection[Reason] = ()
 ) -> Suspects:
-    """Judge all matching annotations, each image once.
-
-    Args:
-        images: The collection.
-        where: Conditions of documents.
-        most: Limit of the suspects that are returned.
-        only: Reasons of which a suspect has at least one; empty: any.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
-    """
+    """Judge all matching annotations, each image once."""
     norms = await learn_norms(images, where)
     if norms.of_all is None:
         norms = await learn_norms(images, ImageFilter())
@@ -104,11 +94,7 @@ async def find_suspects(
 
 
 async def learn_norms(images: ImageRepository, where: ImageFilter) -> Norms:
-    """Return what is usual of matching images.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
-    """
+    """Return what is usual of matching images."""
     samples: list[ImageDocument] = []
     async for page in annotated(images, where, fields=_FIELDS):
         samples += (image.document for image in page)

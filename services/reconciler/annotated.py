@@ -30,11 +30,7 @@ class Model(NamedTuple):
 
 
 async def count(images: ImageRepository, bucket: str) -> dict[Model, Tally]:
-    """Count all annotated images by the model of their last prediction, page by page.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
-    """
+    """Count all annotated images by the model of their last prediction, page by page."""
     tallies: dict[Model, Tally] = defaultdict(Tally)
     async for page in annotated(images, ImageFilter(bucket=bucket)):
         for image in page:

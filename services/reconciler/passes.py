@@ -95,11 +95,7 @@ async def make_pass(
 
 
 async def parked_notifications(settings: AmqpSettings, queues: Queues) -> Parked:
-    """Return the parked notifications; the messages stay in the queue.
-
-    Raises:
-        BrokerUnavailableError: RabbitMQ does not answer.
-    """
+    """Return the parked notifications; the messages stay in the queue."""
     parked: Parked = set()
     async with open_queue(settings, queues.parked) as messages:
         async for message in messages:

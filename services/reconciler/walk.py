@@ -109,9 +109,6 @@ class Reconciler:
 
         Args:
             parked: Skipped: a person decides about these.
-
-        Raises:
-            UnavailableError: A server does not answer.
         """
         report = PassReport()
         began = asyncio.get_running_loop().time()

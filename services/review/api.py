@@ -55,14 +55,7 @@ def build_app(
     alive: Mapping[str, Check],
     webhooks: APIRouter | None = None,
 ) -> FastAPI:
-    """Build the application.
-
-    Args:
-        parts: Application state.
-        ready: For /readyz.
-        alive: For /livez.
-        webhooks: Routes for programs, with their own authentication.
-    """
+    """Build the application."""
     app = FastAPI(title="DocReco review", openapi_url=None)
     app.state.parts = parts
     install_problem_handlers(app)

@@ -96,12 +96,7 @@ class Trouble:
 
 
 def stages(now: Snapshot, suspects: int | None = None) -> list[Stage]:
-    """Return the stages in order; pages only where there are any.
-
-    Args:
-        now: The figures.
-        suspects: Number of labels that may be wrong; None: unknown.
-    """
+    """Return the stages in order; pages only where there are any."""
     monitoring = now.monitoring or Monitoring()
     pages = _pages(now, monitoring)
     has_pages = bool(pages.count or pages.notes)
@@ -222,12 +217,7 @@ def parked(now: Snapshot) -> Mapping[str, int]:
 
 
 def troubles(now: Snapshot, mean: float | None) -> list[Trouble]:
-    """Return what is wrong, the worst first.
-
-    Args:
-        now: The figures.
-        mean: Mean score of the newest images.
-    """
+    """Return what is wrong, the worst first."""
     monitoring = now.monitoring or Monitoring()
     found = [*_away(now, monitoring), *_stopped(now), *_quality(monitoring, mean)]
     alerts = (_alert(each) for each in monitoring.alerts if each.name not in OURS)

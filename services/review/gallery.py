@@ -157,7 +157,6 @@ async def find_page(images: ImageRepository, filters: Filters) -> FoundPage[Imag
 
     Raises:
         InvalidCursorError: The cursor is invalid.
-        DatabaseUnavailableError: MongoDB does not answer.
     """
     key = _sort_key(filters)
     after = decode(filters.cursor, key) if filters.cursor else None
@@ -179,9 +178,6 @@ async def fill_page(
         key: Their order.
         size: Documents per page.
         matches: Whether a document is shown; None: all are.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
     """
     deadline, after = monotonic() + SEARCH_SECONDS, None
     found: list[D] = []

@@ -34,13 +34,7 @@ MAX_TOLD = 20
 
 
 class Inbox:
-    """Set of tasks to pull.
-
-    Args:
-        studio: Source.
-        index: Target.
-        title: Of the project; tasks of others are ignored.
-    """
+    """Set of tasks to pull."""
 
     def __init__(self, studio: LabelStudio, index: Database, title: str) -> None:
         self._studio = studio

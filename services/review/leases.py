@@ -45,11 +45,7 @@ class Leases:
     seconds: float
 
     async def take(self, image: str, session: str) -> bool:
-        """Acquire or renew a lease; return False if another session has it.
-
-        Raises:
-            DatabaseUnavailableError: MongoDB does not answer.
-        """
+        """Acquire or renew a lease; return False if another session has it."""
         now = datetime.now(tz=UTC)
         is_free = [{"session": session}, {"until": {"$lte": now}}]
         where = {"_id": image, "$or": is_free}

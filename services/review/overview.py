@@ -132,9 +132,6 @@ class Renewed(Generic[T]):
     """The last answer to a question, which is asked again when a page needs it.
 
     The cost is bounded: one question at a time, and a pause after each.
-
-    Args:
-        question: Asks; it raises no error of this project.
     """
 
     def __init__(self, question: Callable[[], Awaitable[T]]) -> None:
@@ -176,11 +173,7 @@ class Renewed(Generic[T]):
 
 
 class Overview:
-    """The figures of the overview.
-
-    Args:
-        sources: What is asked.
-    """
+    """The figures of the overview."""
 
     def __init__(self, sources: Sources) -> None:
         self._state = Renewed(partial(ask_servers, sources))

@@ -122,11 +122,7 @@ def turning(page: PageDocument) -> str:
 async def view_page(
     page: PageDocument, images: ImageRepository, bucket: str, person: str
 ) -> PageView:
-    """Return a page with its current lines, whose images are in ``bucket``, for a person.
-
-    Raises:
-        IndexUnavailableError: MongoDB does not answer.
-    """
+    """Return a page with its current lines, whose images are in ``bucket``, for a person."""
     read = await read_lines(page, images, bucket)
     lines = [each for each in read if each.line.state == "current"]
     numbered = enumerate(lines, start=1)
@@ -136,11 +132,7 @@ async def view_page(
 async def strip_of(
     image: ImageDocument, pages: PageRepository, images: ImageRepository, person: str
 ) -> Strip | None:
-    """Return an image within its page, or None if it has no page with a picture.
-
-    Raises:
-        IndexUnavailableError: MongoDB does not answer.
-    """
+    """Return an image within its page, or None if it has no page with a picture."""
     page = await pages.get(image.page.id) if image.page else None
     if page is None:
         return None

@@ -70,11 +70,7 @@ def _offered(
 
 
 async def count(images: ImageRepository) -> Figures:
-    """Count all predicted images.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
-    """
+    """Count all predicted images."""
     figures = Figures()
     async for page in predicted(images, ImageFilter(), fields=FIELDS):
         for image in page:
@@ -84,12 +80,7 @@ async def count(images: ImageRepository) -> Figures:
 
 
 class Quality:
-    """The last count.
-
-    Args:
-        images: The collection.
-        refresh_seconds: Longest pause between two counts.
-    """
+    """The last count."""
 
     def __init__(self, images: ImageRepository, *, refresh_seconds: float) -> None:
         self._images = images

@@ -66,9 +66,6 @@ class Queue:
             session: Id of the session.
             wanted: The filter.
             expected: Preferred images, if available.
-
-        Raises:
-            DatabaseUnavailableError: MongoDB does not answer.
         """
         got: dict[str, ImageDocument] = {}
 
@@ -115,7 +112,6 @@ class Queue:
 
         Raises:
             UnacceptableAnnotationError: The annotation is invalid.
-            DatabaseUnavailableError: MongoDB does not answer.
         """
         answer = Answer(image, _now())
         said = to_annotation(
@@ -163,11 +159,7 @@ class Queue:
         return False
 
     async def undo(self, session: Session) -> Answer | None:
-        """Revert a session's last annotation, and return it.
-
-        Raises:
-            DatabaseUnavailableError: MongoDB does not answer.
-        """
+        """Revert a session's last annotation, and return it."""
         while (last := await self.leases.last_done(session.id)) is not None:
             mine = {"by": session.name, "at": last.at}
             is_reverted = await self.images.revert(last.image, **mine)
@@ -182,11 +174,7 @@ class Queue:
         return None
 
     async def left(self, session: Session, wanted: QueueFilter) -> int | None:
-        """Count the images that are left for a person, up to ``MOST_LEFT``; None: unknown.
-
-        Raises:
-            DatabaseUnavailableError: MongoDB does not answer.
-        """
+        """Count the images that are left for a person, up to ``MOST_LEFT``; None: unknown."""
         if wanted.mode is Mode.SUSPECTS:
             return len(self.suspects.ids(wanted.limits, wanted.host))
         if wanted.mode is Mode.DISAGREEMENT:

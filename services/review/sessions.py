@@ -112,21 +112,13 @@ class EndedSessions:
         self._collection = collection
 
     async def add(self, session: Session) -> None:
-        """Revoke a session.
-
-        Raises:
-            DatabaseUnavailableError: MongoDB does not answer.
-        """
+        """Revoke a session."""
         expires_at = datetime.fromtimestamp(session.expires, tz=UTC)
         with suppress(DuplicateDocumentError):
             await self._collection.insert({"_id": _ended(session), "expires_at": expires_at})
 
     async def has(self, session: Session) -> bool:
-        """Whether a session was revoked.
-
-        Raises:
-            DatabaseUnavailableError: MongoDB does not answer.
-        """
+        """Whether a session was revoked."""
         return await self._collection.find_one({"_id": _ended(session)}) is not None
 
 
@@ -134,10 +126,6 @@ class PasswordGuesses:
     """Rate limit of wrong passwords per minute, for one address and for all.
 
     An attacker locks out those with the same address, and everybody only from many addresses.
-
-    Args:
-        of_address: Limit of one address.
-        of_all: Limit of all.
     """
 
     def __init__(self, *, of_address: int, of_all: int) -> None:

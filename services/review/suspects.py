@@ -21,12 +21,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class SuspectList:
-    """The suspects of the last search.
-
-    Args:
-        images: The collection.
-        refresh_seconds: Pause between two searches.
-    """
+    """The suspects of the last search."""
 
     def __init__(self, images: ImageRepository, *, refresh_seconds: float) -> None:
         self._images = images

@@ -58,7 +58,6 @@ class Drawing:
 
         Raises:
             RefusedPageError, PageCostsTooMuchError: The page can't be decoded.
-            UnavailableError: A server does not answer.
         """
         try:
             stored = await self._store.read(event.key, max_bytes=self._settings.max_object_bytes)

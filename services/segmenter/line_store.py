@@ -43,17 +43,7 @@ class LineStore:
     async def write(
         self, lines: Sequence[Line], picture: Picture, event: ObjectEvent, provenance: Provenance
     ) -> None:
-        """Cut lines out and store each once, as its annotation belongs to these bytes.
-
-        Args:
-            lines: Of one page.
-            picture: The page.
-            event: Of the page.
-            provenance: Of the page.
-
-        Raises:
-            ObjectStoreUnavailableError: The server does not answer.
-        """
+        """Cut lines out and store each once, as its annotation belongs to these bytes."""
         for first in range(0, len(lines), PARALLEL):
             group = lines[first : first + PARALLEL]
             contents = await asyncio.to_thread(cut_lines, picture, group)

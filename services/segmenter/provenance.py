@@ -42,13 +42,7 @@ def rendered_key(sha256: str, number: int) -> str:
 
 
 def rendered_metadata(event: ObjectEvent, provenance: Provenance, pages: int) -> dict[str, str]:
-    """Return the metadata of a rendered page.
-
-    Args:
-        event: Of the document.
-        provenance: Of the document.
-        pages: Of the document.
-    """
+    """Return the metadata of a rendered page."""
     needed = {DOCUMENT_KEY: quote(event.key, safe="/"), DOCUMENT_PAGES: str(pages)}
     return to_metadata(provenance, needed)
 

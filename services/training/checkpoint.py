@@ -19,13 +19,7 @@ class OtherTrainingError(PermanentError):
 
 
 class CheckpointFile:
-    """A checkpoint file, replaced atomically.
-
-    Args:
-        path: Of the file.
-        identity: Of data and settings; checkpoints of others are not used.
-        every_seconds: Interval of checkpoints within an epoch.
-    """
+    """A checkpoint file, replaced atomically."""
 
     def __init__(self, path: Path, identity: str, *, every_seconds: float = SAVE_SECONDS) -> None:
         self._path = path

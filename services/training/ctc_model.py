@@ -66,12 +66,6 @@ class _Slot:
 class CtcModel:
     """A recogniser that can be trained.
 
-    Args:
-        weights: ONNX and the characters of its columns, the blank first.
-        version: Whose weights they are.
-        added: Characters that the model had not before.
-        language: Of the texts to expect, if known.
-
     Raises:
         UnexpectedModelError: The graph has other layers than PP-OCRv6 small.
     """

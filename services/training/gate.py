@@ -44,12 +44,6 @@ def decide(
 ) -> Decision:
     """Read lines by both models, and decide.
 
-    Args:
-        candidate: The new model.
-        current: The one in service.
-        exports: Lines; each counts once.
-        learnt: What either was trained on: such lines are left out.
-
     Raises:
         TooFewLinesError: Less than two are left.
         RefusedError: An image can't be decoded.

@@ -47,10 +47,6 @@ class Trainee(Protocol):
 def open_base(name: str, characters: AbstractSet[str]) -> Trainee:
     """Open the base model of a training.
 
-    Args:
-        name: ``ppocrv6``, a model in the models folder, or a TrOCR-style checkpoint.
-        characters: Of the labels.
-
     Raises:
         OSError: The model does not exist.
     """

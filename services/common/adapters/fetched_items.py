@@ -29,11 +29,7 @@ class FetchNotFoundError(TransientError):
 
 
 class FetchedItems:
-    """Reads items of batches; every method raises DatabaseUnavailableError if MongoDB fails.
-
-    Args:
-        collection: ``fetches``.
-    """
+    """Reads items of batches; every method raises DatabaseUnavailableError if MongoDB fails."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
@@ -80,13 +76,7 @@ class FetchedItems:
         patterns: AnyCollection[str] = (),
         hashes: AnyCollection[str] = (),
     ) -> AsyncIterator[BatchItem]:
-        """Yield items of some URLs or with some bytes.
-
-        Args:
-            urls: As requested.
-            patterns: Regular expressions of further URLs.
-            hashes: SHA-256 of images.
-        """
+        """Yield items of some URLs or with some bytes."""
         either: list[Document] = [
             {"url": {"$in": sorted(urls)}},
             {"sha256": {"$in": sorted(hashes)}},

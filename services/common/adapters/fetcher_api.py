@@ -32,12 +32,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class FetcherUnavailableError(UnavailableError):
-    """The fetcher does not answer, or reports a transient error.
-
-    Args:
-        message: What happened.
-        problem: Its explanation, if any.
-    """
+    """The fetcher does not answer, or reports a transient error."""
 
     code = "fetcher_unavailable"
     dependency = "fetcher"

@@ -16,11 +16,7 @@ from services.common.adapters.request_batcher import RequestBatcher
 
 
 class Forgotten:
-    """The ``forgotten`` collection.
-
-    Args:
-        collection: Of the hashes.
-    """
+    """The ``forgotten`` collection."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
@@ -34,9 +30,6 @@ class Forgotten:
         Args:
             urls: Not to fetch again.
             images: By the SHA-256 of an image's bytes, those of other files that show the same.
-
-        Raises:
-            DatabaseUnavailableError: MongoDB does not answer.
         """
         now = datetime.now(tz=UTC)
         documents: list[Document] = [{"_id": _of_url(url), "at": now} for url in sorted(set(urls))]
@@ -48,30 +41,18 @@ class Forgotten:
         await self._collection.insert_missing(documents)
 
     async def remove(self, urls: Iterable[str] = (), images: Iterable[str] = ()) -> None:
-        """Allow URLs and images (by their SHA-256) again.
-
-        Raises:
-            DatabaseUnavailableError: MongoDB does not answer.
-        """
+        """Allow URLs and images (by their SHA-256) again."""
         of_images = [_of_image(each) for each in images]
         ids = [*map(_of_url, urls), *of_images]
         either = [{"_id": {"$in": ids}}, {"of": {"$in": of_images}}]
         await self._collection.delete_many({"$or": either})
 
     async def has_url(self, url: str) -> bool:
-        """Return whether a URL is blocked.
-
-        Raises:
-            DatabaseUnavailableError: MongoDB does not answer.
-        """
+        """Return whether a URL is blocked."""
         return await self._has(_of_url(url))
 
     async def has_image(self, sha256: str | None) -> bool:
-        """Return whether an image with these bytes is blocked.
-
-        Raises:
-            DatabaseUnavailableError: MongoDB does not answer.
-        """
+        """Return whether an image with these bytes is blocked."""
         return sha256 is not None and await self._has(_of_image(sha256))
 
     async def _has_each(self, ids: Sequence[str]) -> Sequence[bool]:

@@ -133,9 +133,6 @@ async def paginate(
         after: The cursor to continue from.
         limit: Documents per page.
         fields: Projection with the key's field; None: all.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
     """
     extent = key.step
     while True:

@@ -158,12 +158,7 @@ class ObjectStore:
                 yield body.iter_chunks(_PIECE_BYTES)
 
     async def write_file(self, key: str, file: IO[bytes]) -> None:
-        """Write an object of any length by a multipart upload, atomically.
-
-        Args:
-            key: Of the object.
-            file: Read from its beginning, in threads.
-        """
+        """Write an object of any length by a multipart upload, atomically."""
         where: Any = {"Bucket": self.bucket, "Key": key}
         await asyncio.to_thread(file.seek, 0)
         async with self.errors():

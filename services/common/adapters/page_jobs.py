@@ -31,9 +31,6 @@ async def queue_page(
         queue: The segmenter's jobs.
         origin: Value of the header ``x-origin``.
         etag: Of the bytes that are meant: False if there are others; None: any.
-
-    Raises:
-        UnavailableError: A server does not answer.
     """
     info = await store.head(page.key)
     if info is None or etag not in {None, info.etag}:

@@ -19,16 +19,7 @@ class ReadLine:
 
 
 async def read_lines(page: PageDocument, images: ImageRepository, bucket: str) -> list[ReadLine]:
-    """Return the lines of a page in reading order, also those of its transcription.
-
-    Args:
-        page: The page.
-        images: Documents of the lines' images.
-        bucket: Of these images.
-
-    Raises:
-        IndexUnavailableError: MongoDB does not answer.
-    """
+    """Return the lines of a page in reading order, also those of its transcription."""
     if page.ground_truth is None:
         ids = frozenset(f"{bucket}/{line.key}" for line in page.lines)
         found = images.find(ImageFilter(ids=ids))

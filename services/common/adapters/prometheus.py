@@ -50,12 +50,7 @@ class _Alerts(BaseModel):
 
 
 class Prometheus:
-    """Asks Prometheus; every method may raise PrometheusUnavailableError.
-
-    Args:
-        session: With its timeout.
-        url: Its base URL.
-    """
+    """Asks Prometheus; every method may raise PrometheusUnavailableError."""
 
     def __init__(self, session: aiohttp.ClientSession, url: HttpUrl) -> None:
         self._session = session

@@ -27,11 +27,6 @@ class Repository(Generic[D, F]):
 
     Every method raises DatabaseUnavailableError if MongoDB does not answer, and
     InvalidDocumentError if a document does not match the type.
-
-    Args:
-        collection: Where they are.
-        kind: Their type.
-        to_query: Translates a filter.
     """
 
     def __init__(

@@ -36,9 +36,6 @@ class Tombstones:
             document: As read; a later state replaces an earlier one.
             is_inferred: Whether the loss of its bytes was inferred from a comparison. Then the
                 copy does not expire, as people's work must not be lost by an inference.
-
-        Raises:
-            DatabaseUnavailableError: MongoDB does not answer.
         """
         is_kept = is_inferred or self.kept_for
         if not is_kept or not (document.annotation or document.annotation_history):
@@ -64,11 +61,7 @@ class Tombstones:
             return  # This state, or a later one, is stored already
 
     async def find(self, document_id: str, sha256: str | None) -> Annotations:
-        """Return the tombstones of an image with these bytes.
-
-        Raises:
-            DatabaseUnavailableError: MongoDB does not answer.
-        """
+        """Return the tombstones of an image with these bytes."""
         found = None
         if sha256 is not None:
             found = await self.collection.find_one({"_id": _id(document_id, sha256)})
@@ -88,9 +81,6 @@ async def erase_tombstones(
         tombstones: The collection.
         documents: Their ``_id``.
         hashes: SHA-256 of bytes, in hexadecimal.
-
-    Raises:
-        DatabaseUnavailableError: MongoDB does not answer.
     """
     either = [{"document": {"$in": sorted(documents)}}, {"sha256": {"$in": sorted(hashes)}}]
     return await tombstones.delete_many({"$or": either})

@@ -83,11 +83,7 @@ class Details:
         return Details(**both)
 
     def redacted(self, redact: Callable[[str], str]) -> "Details":
-        """Redact the URLs in all its texts, also in its metadata.
-
-        Args:
-            redact: Redacts one URL.
-        """
+        """Redact the URLs in all its texts, also in its metadata."""
         return Details(
             **{name: _redacted(value, redact) for name, value in self.to_fields().items()}
         )

@@ -3,7 +3,8 @@
 * PermanentError: the same input fails every time. Record the reason.
 * TransientError: this item may succeed later. Retry it after a delay.
 * PostponedError: not tried yet. Try it after a delay.
-* UnavailableError: a server is down, so every item would fail. Pause consuming.
+* UnavailableError: a server is down, so every item would fail. Pause consuming. Whatever asks a
+  server may raise it; a docstring names it only to say more.
 
 Any other exception is a bug in this project.
 """
@@ -81,12 +82,7 @@ class ObjectNotFoundError(PermanentError):
 
 
 class PredictionRefusedError(PermanentError):
-    """The OCR API refused this image permanently.
-
-    Args:
-        code: The API's own problem code, for instance ``undecodable_image``.
-        detail: Its explanation.
-    """
+    """The OCR API refused this image permanently."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)

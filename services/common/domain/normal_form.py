@@ -144,12 +144,7 @@ def reduced_size(size: tuple[int, int], factor: int) -> tuple[int, int]:
 
 
 def to_normal_form(image: Image.Image, *, factor: int = 1) -> Image.Image:
-    """Return a decoded image in the normal form, mode ``RGB``.
-
-    Args:
-        image: Its first frame.
-        factor: Divisor of width and height.
-    """
+    """Return a decoded image in the normal form, mode ``RGB``."""
     flat = _flat(image, factor)
     turn = _TURNS.get(_orientation(image))
     return flat if turn is None else flat.transpose(turn)

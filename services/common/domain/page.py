@@ -199,13 +199,7 @@ class PageOfLine(Record):
 
 
 def line_id(points: Sequence[int], width: int, height: int) -> str:
-    """Return the id of a line by its place: 16 hex digits, equal for equal findings.
-
-    Args:
-        points: Its corners, or its polygon.
-        width: Of the page.
-        height: Of the page.
-    """
+    """Return the id of a line by its place: 16 hex digits, equal for equal findings."""
     sides = (width, height)
     rounded = (round(value * _STEPS / sides[at % 2]) for at, value in enumerate(points))
     return hashlib.sha256(",".join(map(str, rounded)).encode()).hexdigest()[:_ID_DIGITS]

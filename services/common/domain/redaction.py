@@ -56,9 +56,6 @@ class Redactor:
     A parameter matches if its name, one of its words, or several in a row, are a listed name:
     ``auth`` means ``X-Auth-User``, ``api_key`` means ``myApiKey[]``. Words may also end in a
     listed name of five letters or more. Case and separators do not matter.
-
-    Args:
-        names: Of the parameters.
     """
 
     def __init__(self, names: Iterable[str]) -> None:

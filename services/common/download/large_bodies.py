@@ -4,11 +4,7 @@ import asyncio
 
 
 class LargeBodyLimiter:
-    """Limits the tasks that hold a large body; a task keeps its slot until it ends.
-
-    Args:
-        tasks: Number of slots.
-    """
+    """Limits the tasks that hold a large body; a task keeps its slot until it ends."""
 
     def __init__(self, tasks: int) -> None:
         self._free = asyncio.Semaphore(tasks)

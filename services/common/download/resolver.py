@@ -18,9 +18,6 @@ class SystemResolver(AbstractResolver):
 
     That one uses the loop's few threads, which also read files and unpack archives: a few
     unresponsive name servers would block them all.
-
-    Args:
-        threads: Executor of the look-ups.
     """
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:

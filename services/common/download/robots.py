@@ -105,9 +105,6 @@ class RobotsPolicy:
         """Return the ``Crawl-delay`` of a host in seconds, or None.
 
         Fetches its robots.txt if unknown. Never raises a DownloadError.
-
-        Args:
-            url: An accepted URL.
         """
         parsed = (await self._rules(to_url(url).origin())).parsed
         if parsed is None:

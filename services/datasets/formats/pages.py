@@ -30,10 +30,6 @@ class PageFiles:
     """``<split>/<name of the page>-<digits>.xml`` with the page's image beside it.
 
     Lines wait on disk for the others of their page.
-
-    Args:
-        folder: Of the export.
-        encode: Makes a file of a transcription.
     """
 
     def __init__(self, folder: Folder, encode: Callable[[Transcript], bytes]) -> None:

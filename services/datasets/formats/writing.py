@@ -10,13 +10,7 @@ class Writer(Protocol):
     """Writes images to a folder, in order."""
 
     def add(self, record: Record, content: bytes, extension: str) -> None:
-        """Write one image.
-
-        Args:
-            record: Its record.
-            content: Its file, original or rewritten.
-            extension: Of its format, without a dot.
-        """
+        """Write one image."""
         ...
 
     def finish(self) -> None:

@@ -25,11 +25,7 @@ class BatchCancelledError(PipelineError):
 
 
 class Cancellations:
-    """Polls the state of all batches with running items.
-
-    Args:
-        batches: The batches.
-    """
+    """Polls the state of all batches with running items."""
 
     def __init__(self, batches: BatchRepository) -> None:
         self._batches = batches

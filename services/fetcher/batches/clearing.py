@@ -16,13 +16,7 @@ EVERY_SECONDS = 600.0
 
 
 class Clearing:
-    """Deletes batches with an incomplete list, and its pages.
-
-    Args:
-        batches: The batches.
-        pages: Their lists.
-        kept_seconds: How long an incomplete submission can be resumed.
-    """
+    """Deletes batches with an incomplete list, and its pages."""
 
     def __init__(self, batches: BatchRepository, pages: Pages, *, kept_seconds: float) -> None:
         self._batches = batches

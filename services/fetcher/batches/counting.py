@@ -13,13 +13,7 @@ PAGES_AT_ONCE = 50
 
 
 class Counting:
-    """Counts the items of batches.
-
-    Args:
-        batches: The batches.
-        ledger: Their items.
-        pages: Their lists.
-    """
+    """Counts the items of batches."""
 
     def __init__(self, batches: BatchRepository, ledger: Ledger, pages: Pages) -> None:
         self._batches = batches

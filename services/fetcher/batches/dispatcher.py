@@ -49,11 +49,6 @@ class FairShare:
     (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998,
     with a factor of one): a single batch gets half of the capacity, ``n`` such batches get one of
     ``n + 1`` parts each, and one part is always free for the next batch.
-
-    Args:
-        counting: Of the batches' items.
-        ledger: The items.
-        clock: Seconds, for tests.
     """
 
     def __init__(
@@ -72,12 +67,7 @@ class FairShare:
         return list(self._throttled)
 
     async def admits(self, batch: Batch, *, delayed: int) -> bool:
-        """Return whether a batch may publish more jobs; otherwise it is ``throttled``.
-
-        Args:
-            batch: As read.
-            delayed: Number of delayed jobs of all batches.
-        """
+        """Return whether a batch may publish more jobs; otherwise it is ``throttled``."""
         room = MOST_DELAYED - delayed
         if delayed <= room or await self._under_way(batch, room) < room:
             return True

@@ -10,12 +10,7 @@ from services.fetcher.jobs import Job, job_of
 
 
 class Expander:
-    """Creates jobs from the pages of ``lists``.
-
-    Args:
-        pages: Their repository.
-        ledger: Items that have a document.
-    """
+    """Creates jobs from the pages of ``lists``."""
 
     def __init__(self, pages: Pages, ledger: Ledger) -> None:
         self._pages = pages

@@ -79,11 +79,7 @@ def mixed_by_host(items: Iterable[Item]) -> list[Item]:
 
 
 class Pages:
-    """Reads and writes pages.
-
-    Args:
-        collection: The ``lists`` collection.
-    """
+    """Reads and writes pages."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection

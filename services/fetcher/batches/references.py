@@ -23,14 +23,7 @@ FETCHES_AT_ONCE = 2
 
 
 class References:
-    """Downloads lists.
-
-    Args:
-        source: Downloads.
-        spool: Temporary files.
-        openings: Opens downloaded files.
-        timeout_seconds: Timeout of a download.
-    """
+    """Downloads lists."""
 
     def __init__(
         self, source: ByteSource, spool: Spool, openings: Openings, *, timeout_seconds: float

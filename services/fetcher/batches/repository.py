@@ -27,11 +27,7 @@ class BatchNotFoundError(PermanentError):
 
 
 class BatchRepository:
-    """Reads and changes batches; every method raises DatabaseUnavailableError if MongoDB fails.
-
-    Args:
-        collection: ``batches``.
-    """
+    """Reads and changes batches; every method raises DatabaseUnavailableError if MongoDB fails."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection

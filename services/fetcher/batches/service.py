@@ -37,14 +37,7 @@ class CountedBatch:
 
 
 class Batches:
-    """Shows, retries and cancels batches.
-
-    Args:
-        batches: The batches.
-        ledger: Their items.
-        pages: Their lists.
-        wake: Set when a batch has something to be dispatched.
-    """
+    """Shows, retries and cancels batches."""
 
     def __init__(
         self, batches: BatchRepository, ledger: Ledger, pages: Pages, wake: asyncio.Event

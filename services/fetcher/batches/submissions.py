@@ -122,13 +122,7 @@ class ListPreview:
 
 
 class Submissions:
-    """Stores batches and their lists.
-
-    Args:
-        batches: Repository of batches.
-        pages: Their lists.
-        wake: Set when a batch has something to be dispatched.
-    """
+    """Stores batches and their lists."""
 
     def __init__(self, batches: BatchRepository, pages: Pages, wake: asyncio.Event) -> None:
         self._batches = batches

@@ -45,11 +45,7 @@ class DelayedHost:
 
 
 class HostRepository:
-    """Reads and writes the shared state of hosts.
-
-    Args:
-        collection: The ``hosts`` collection.
-    """
+    """Reads and writes the shared state of hosts."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection

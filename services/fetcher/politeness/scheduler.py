@@ -58,12 +58,7 @@ class SlotLimits:
 
 
 class HostScheduler:
-    """Grants slots to downloads.
-
-    Args:
-        limits: Of all hosts.
-        repository: Shared pauses and Crawl-delays.
-    """
+    """Grants slots to downloads."""
 
     def __init__(self, limits: SlotLimits, repository: HostRepository) -> None:
         self._limits = limits

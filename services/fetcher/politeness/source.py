@@ -35,13 +35,7 @@ class Source(Protocol):
 
 
 class ThrottledDownloader:
-    """Reports the result of each download to the scheduler.
-
-    Args:
-        source: Downloads.
-        delay: Crawl-delay of robots.txt.
-        scheduler: Of slots.
-    """
+    """Reports the result of each download to the scheduler."""
 
     def __init__(self, source: Source, delay: Delay, scheduler: HostScheduler) -> None:
         self._source = source

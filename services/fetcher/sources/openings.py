@@ -79,16 +79,7 @@ class Opened:
 
 
 class Openings:
-    """Opens files.
-
-    Args:
-        spool: Temporary files.
-        lists: Limits of a list.
-        archives: Limits of an archive.
-        files: Store of files whose members are read later.
-        max_item_bytes: Of an image.
-        max_page_bytes: Of a page.
-    """
+    """Opens files."""
 
     def __init__(
         self,
@@ -124,11 +115,6 @@ class Openings:
         self, sent: Sent, options: ReadingOptions, *said: object
     ) -> AsyncIterator[Opened]:
         """Open a file for an ``async with`` block.
-
-        Args:
-            sent: The file.
-            options: How to read it.
-            said: Parameters, for its digest.
 
         Raises:
             ProblemError: 413, too large; 415, unsupported format.

@@ -25,9 +25,6 @@ class Spool:
 
     Unreferenced files are closed and no longer count, as threads may outlive their cancelled
     callers.
-
-    Args:
-        max_bytes: Of all files at one time.
     """
 
     def __init__(self, max_bytes: int) -> None:

@@ -29,13 +29,7 @@ def digest_of_file(file: IO[bytes]) -> str:
 
 
 class SubmittedFiles:
-    """Downloads URLs, and reads submitted files.
-
-    Args:
-        source: Downloads.
-        store: The bucket of submitted files.
-        max_item_bytes: Of a file that is an image.
-    """
+    """Downloads URLs, and reads submitted files."""
 
     def __init__(self, source: Source, store: ObjectStore, *, max_item_bytes: int) -> None:
         self._source = source
@@ -59,7 +53,6 @@ class SubmittedFiles:
             RefusedDownloadError: Permanent failure, including an expired file.
             FailedDownloadError: Transient failure.
             NotModifiedError: Unchanged since the validators.
-            ObjectStoreUnavailableError: The store does not answer.
         """
         if not is_submitted(url):
             return await self._source.get(url, validators=validators, max_bytes=max_bytes)

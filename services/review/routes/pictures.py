@@ -26,12 +26,6 @@ ETag = Annotated[str, Query(max_length=200)]
 async def picture_response(parts: Parts, store: ObjectStore, key: str, etag: str) -> Response:
     """Read a stored image and answer with it in a form that browsers show.
 
-    Args:
-        parts: Parts of the service.
-        store: Bucket of the image.
-        key: Its key.
-        etag: Of the bytes that are asked for.
-
     Raises:
         ProblemError: It does not exist, has other bytes, is too large, or can't be shown.
     """

@@ -83,11 +83,7 @@ def parked_message(held: PeekedMessage) -> ParkedMessage:
 async def peek(
     settings: AmqpSettings, queues: Queues, wanted: Wanted, *, limit: int = 0
 ) -> list[ParkedMessage]:
-    """Return matching parked messages, oldest first (``limit`` 0: no limit).
-
-    Raises:
-        BrokerUnavailableError: RabbitMQ does not answer.
-    """
+    """Return matching parked messages, oldest first (``limit`` 0: no limit)."""
     async with _parked(settings, queues, wanted, limit) as messages:
         return [message async for _, message in messages]
 
@@ -99,9 +95,6 @@ async def replay(
 
     Each is confirmed there before it leaves the parking queue: a crash in between duplicates it,
     but never loses it.
-
-    Raises:
-        BrokerUnavailableError: RabbitMQ does not answer.
     """
     done = []
     async with (
@@ -118,11 +111,7 @@ async def replay(
 async def drop(
     settings: AmqpSettings, queues: Queues, wanted: Wanted, *, limit: int = 0
 ) -> list[ParkedMessage]:
-    """Delete parked messages and return them.
-
-    Raises:
-        BrokerUnavailableError: RabbitMQ does not answer.
-    """
+    """Delete parked messages and return them."""
     done = []
     async with _parked(settings, queues, wanted, limit) as messages:
         async for held, message in messages:
@@ -162,11 +151,6 @@ def _replay_headers(headers: Mapping[str, Any], *, code: str, reason: str) -> di
 
     It starts at the first attempt; the time of the first failure, the reason of parking and the
     number of replays are kept.
-
-    Args:
-        headers: As parked.
-        code: Of parking.
-        reason: Of parking.
     """
     dropped = {
         *(ATTEMPT_HEADER, COPIES_HEADER, POSTPONED_HEADER, RENEWALS_HEADER, DUE_HEADER),

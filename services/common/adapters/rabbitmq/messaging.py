@@ -34,11 +34,7 @@ BROKER_ERRORS = (AMQPException, ChannelInvalidStateError, OSError, TimeoutError)
 
 @asynccontextmanager
 async def connect(settings: AmqpSettings) -> AsyncIterator[Connection]:
-    """Connect for an ``async with`` block; a lost connection is not reopened.
-
-    Raises:
-        BrokerUnavailableError: RabbitMQ does not answer.
-    """
+    """Connect for an ``async with`` block; a lost connection is not reopened."""
     with translate_broker_errors():
         connection = await aio_pika.connect(str(settings.url), timeout=CONNECT_TIMEOUT_SECONDS)
     try:
@@ -98,11 +94,7 @@ class Publisher:
 
 @asynccontextmanager
 async def open_publisher(settings: AmqpSettings) -> AsyncIterator[Publisher]:
-    """Connect for an ``async with`` block; a lost connection is not reopened.
-
-    Raises:
-        BrokerUnavailableError: RabbitMQ does not answer.
-    """
+    """Connect for an ``async with`` block; a lost connection is not reopened."""
     async with connect(settings) as connection:
         yield Publisher(await open_channel(connection, confirms=True))
 

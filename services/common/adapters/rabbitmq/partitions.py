@@ -154,11 +154,7 @@ class Partitions:
         self._partitions = [Partition(name, connection, feed) for name in queues.partitions]
 
     async def subscribe(self, channel: Channel) -> None:
-        """Become a member and subscribe to every partition.
-
-        Args:
-            channel: Of the membership.
-        """
+        """Become a member and subscribe to every partition."""
         await (await channel.get_queue(self._members)).consume(_ignore)
         await asyncio.gather(*(partition.subscribe() for partition in self._partitions))
 

@@ -37,11 +37,6 @@ def placed(transcript: Transcript, width: int, height: int) -> Transcript:
     The scale follows from the size of the page, which has the same units as its lines, and never
     from a resolution, which is wrong in many files.
 
-    Args:
-        transcript: As in its file.
-        width: Of the image, upright.
-        height: Of the image, upright.
-
     Raises:
         GroundTruthError: The page has another shape than the image, or no size.
     """

@@ -30,11 +30,7 @@ def without_suffix(name: str) -> str:
 
 
 class ImageNames:
-    """Looks up images by their names.
-
-    Args:
-        names: Paths of all images.
-    """
+    """Looks up images by their names."""
 
     def __init__(self, names: Iterable[str]) -> None:
         names = list(names)

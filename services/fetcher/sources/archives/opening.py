@@ -74,13 +74,6 @@ def index_archive(
 ) -> MemberReader:
     """Return the reader of an archive, with an index made by a child process.
 
-    Args:
-        file: Has a file descriptor.
-        limits: Of the archive's members.
-        spool: Of ``index``.
-        index: File of the index.
-        stop: Cancels the work.
-
     Raises:
         ArchiveRefusedError: The archive as a whole is refused.
         NoSpaceError: The spool is full.

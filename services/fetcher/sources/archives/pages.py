@@ -27,15 +27,7 @@ _LOST = frozenset({"line_without_polygon", "line_too_small"})
 
 
 class Pages:
-    """Pages of an archive and their lines.
-
-    Args:
-        archive: Open.
-        names: Of its members that end in ``.xml``.
-        images: Of its members that are images.
-        report: Collects notes.
-        takes_others: Whether images without a transcription are taken beside those with one.
-    """
+    """Pages of an archive and their lines."""
 
     def __init__(
         self,

@@ -20,11 +20,7 @@ class _Refusal:
 
 
 class Refusals:
-    """Cache of refusals, for some minutes.
-
-    Args:
-        clock: Seconds.
-    """
+    """Cache of refusals, for some minutes."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -65,16 +65,7 @@ class _Kept:
 
 
 class ArchiveSource:
-    """Downloads URLs, and members of archives.
-
-    Args:
-        source: Downloads.
-        settings: Limits of archives.
-        spool: Of archives.
-        max_item_bytes: Largest member, decompressed.
-        timeout_seconds: Timeout to download an archive.
-        clock: Seconds, for tests.
-    """
+    """Downloads URLs, and members of archives."""
 
     def __init__(
         self,

@@ -82,11 +82,6 @@ async def fetch_to(
 def check_size(size: int, packed_bytes: int, limits: ArchiveLimits) -> None:
     """Refuse an archive that decompresses to too much.
 
-    Args:
-        size: Decompressed bytes so far.
-        packed_bytes: Of its file.
-        limits: Of the archive.
-
     Raises:
         ArchiveRefusedError: Size or compression ratio is too large.
     """

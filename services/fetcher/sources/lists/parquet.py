@@ -24,11 +24,6 @@ _TARGET = "services.fetcher.sources.lists.parquet_reader:rows"
 def parse_parquet(file: IO[bytes], wanted: Wanted, report: Report) -> Iterator[Row]:
     """Yield an item or a rejection for each row; rows count from 1.
 
-    Args:
-        file: Has a file descriptor.
-        wanted: Columns.
-        report: Complete after the last row.
-
     Raises:
         MalformedListError: It is not Parquet, has no column of URLs, or exceeds a limit.
     """

@@ -88,13 +88,7 @@ def open_images(
 def image_rows(
     results: Iterator[Any], report: Report, *, pages: bool = False
 ) -> Iterator[ImageRow]:
-    """Yield the rows that a child sends, each checked and counted.
-
-    Args:
-        results: Of the child.
-        report: Collects notes.
-        pages: Whether the images are pages.
-    """
+    """Yield the rows that a child sends, each checked and counted."""
     for number, path, content, text, code, said, dropped in results:
         report.rows += 1
         name = path or f"row {number}"

@@ -78,12 +78,7 @@ Row = Item | Rejection
 
 
 class MalformedListError(PermanentError):
-    """The list as a whole can't be read.
-
-    Args:
-        detail: Reason.
-        rejected: Its lines, if known.
-    """
+    """The list as a whole can't be read."""
 
     code = "malformed_list"
 
