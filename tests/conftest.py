@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -34,13 +35,25 @@ hypothesis_settings.register_profile("thorough", max_examples=4000)  # --hypothe
 hypothesis_settings.register_profile("fast", max_examples=10)  # ./run_tests.sh --fast
 
 
+TESTS = Path(__file__).parent
 SLOW_FIRST = ("chaos", "e2e")
 """Folders whose files take minutes: begun last, one would keep a single worker busy."""
+MARKED = ("integration", "e2e")
+"""Folders whose tests have the marker of that name."""
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).parts[0]
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if _folder(item) in MARKED:
+        item.add_marker(_folder(item))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.parent.name not in SLOW_FIRST)  # stable: else random
+    items.sort(key=lambda item: _folder(item) not in SLOW_FIRST)  # stable: else random
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,6 @@ from tests.support.web import WebSite
 
 TOKEN = "e2e-ocr-token"
 
-pytestmark = pytest.mark.e2e
-
 
 @pytest.fixture
 async def api(pipeline: Pipeline) -> AsyncIterator[ClientSession]:

@@ -25,7 +25,6 @@ from tests.support.compose import Stack, built_stack
 from tests.support.waiting import eventually
 
 pytestmark = [
-    pytest.mark.e2e,
     pytest.mark.skipif(
         os.environ.get("DOCKER_TESTS") != "1",
         reason="builds images and starts containers for minutes: set DOCKER_TESTS=1",

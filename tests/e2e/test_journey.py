@@ -7,7 +7,6 @@ from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pytest
 from aiohttp import FormData
 from pyarrow import parquet
 
@@ -18,8 +17,6 @@ from tests.support.pipeline import Client, Pipeline
 from tests.support.review import open_person
 from tests.support.terminal import Terminal
 from tests.support.web import WebSite
-
-pytestmark = pytest.mark.e2e
 
 DOCUMENTS = 12
 SIZES = {"archive": 300, "folder": 120, "list": 100, "page": 20, "console": 20}

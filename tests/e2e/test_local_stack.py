@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import aio_pika
-import pytest
 from aio_pika.abc import AbstractQueue
 from pydantic import HttpUrl, SecretStr
 
@@ -21,8 +20,6 @@ from services.provisioner.bucket import set_up_bucket
 from services.provisioner.notification_rules import HEX
 from tests.support.notifying import USUAL_ARN
 from tests.support.waiting import eventually
-
-pytestmark = pytest.mark.e2e
 
 START_SECONDS = 120.0
 

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import pytest
 from aiohttp import ClientSession, FormData
 
 from infra.local.site import FOLDER
@@ -16,8 +15,6 @@ from tests.support.images import line_image
 from tests.support.monitoring import Monitoring, open_monitoring
 from tests.support.pipeline import Pipeline
 from tests.support.waiting import eventually
-
-pytestmark = pytest.mark.e2e
 
 ALERT = "OcrMeanScoreCritical"
 FASTER = 30

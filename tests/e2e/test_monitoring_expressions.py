@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pytest
 import yaml
 from aiohttp import ClientSession, FormData, encode_basic_auth
 
@@ -23,8 +22,6 @@ from tests.support.promql import selectors
 from tests.support.review import Person, image_of, open_person
 from tests.support.waiting import eventually
 from tests.support.web import WebSite
-
-pytestmark = pytest.mark.e2e
 
 FASTER = 20
 CADVISOR = Path(__file__).parent / "cadvisor.txt"

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from uuid import uuid4
 
-import pytest
 from aiohttp import ClientSession, FormData
 
 from infra.local.site import FOLDER
@@ -15,8 +14,6 @@ from tests.support.pages import LEFT_LINES, RIGHT_LINES, page_file
 from tests.support.pipeline import Client, Pipeline
 from tests.support.waiting import eventually
 from tests.support.web import WebSite
-
-pytestmark = pytest.mark.e2e
 
 
 def new_line(text: str) -> bytes:

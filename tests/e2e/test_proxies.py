@@ -14,8 +14,6 @@ from infra.local.settings import child_environment
 from tests.support.images import line_image
 from tests.support.pipeline import Client, Pipeline
 
-pytestmark = pytest.mark.e2e
-
 PROXY_THAT_DOES_NOT_ANSWER = "http://127.0.0.1:9"
 PROXIES = dict.fromkeys(
     ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"),

@@ -13,8 +13,6 @@ from infra.local.settings import child_environment
 from tests.support.pipeline import Client, Pipeline
 from tests.support.web import WebSite, png
 
-pytestmark = pytest.mark.e2e
-
 ROOT = Path(__file__).parents[2]
 PAGES = [(ROOT / name).read_text() for name in ("README.md", "docs/usage.md")]
 BLOCKS = dict.fromkeys(re.findall(r"```sh\n(.*?)```", "".join(PAGES), flags=re.DOTALL))

@@ -17,8 +17,6 @@ from services.cli.report_page import report_page
 from services.common.domain.image import ImageDocument
 from tests import factories
 
-pytestmark = pytest.mark.e2e
-
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),

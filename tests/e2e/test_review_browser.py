@@ -27,8 +27,6 @@ from tests.support.review import NOW, PAGE_KEY, Site, add_page, known, open_revi
 from tests.support.waiting import eventually
 from tests.support.web import WebSite, open_site
 
-pytestmark = pytest.mark.e2e
-
 LINES = 36
 ANNOTATED = 30
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 from uuid import uuid4
 
-import pytest
 from aiohttp import ClientSession, FormData, web
 from pymongo import MongoClient
 
@@ -15,8 +14,6 @@ from tests.support.images import line_image
 from tests.support.pipeline import Client, Pipeline
 from tests.support.review import open_person
 from tests.support.web import WebSite
-
-pytestmark = pytest.mark.e2e
 
 RUN = uuid4().hex[:8]
 ALLOWED = {"fetches.url", "lists.rows", "failed.csv"}

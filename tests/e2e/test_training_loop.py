@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 from aiohttp import ClientSession
 from PIL import ImageOps
 
@@ -16,7 +15,6 @@ from tests.support.tiny_trocr import need_trocr
 from tests.support.waiting import eventually
 from tests.support.web import WebSite
 
-pytestmark = pytest.mark.e2e
 need_trocr()
 
 COMMANDS = re.findall(r"```sh\n(.*?)\n```", (ROOT / "docs/training.md").read_text(), re.DOTALL)

@@ -11,8 +11,6 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.annotations import Outcome, to_annotation
 from tests.support.datasets import Collected, annotation, answer, docreco
 
-pytestmark = pytest.mark.integration
-
 URL = "https://site.example/a%20b.png"
 
 

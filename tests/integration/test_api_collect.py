@@ -26,8 +26,6 @@ from services.consumer.settings import ConsumerSettings
 from tests.support.images import damaged_images, line_image
 from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api, until
 
-pytestmark = pytest.mark.integration
-
 
 @asynccontextmanager
 async def collecting_api(s3_settings: S3Settings, **settings: Any) -> AsyncIterator[Api]:

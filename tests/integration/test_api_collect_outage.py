@@ -21,8 +21,6 @@ from tests.support.images import line_image
 from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 
 @dataclass
 class Store:

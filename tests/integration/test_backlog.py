@@ -17,8 +17,6 @@ from services.common.runtime.settings import AmqpSettings, RabbitmqManagementSet
 from services.provisioner.broker import apply_definitions
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 NOWHERE = HttpUrl("http://127.0.0.1:9/")
 DEFINITIONS = Path(__file__).parents[2] / "rabbitmq" / "definitions.json"
 

@@ -1,15 +1,11 @@
 """Progress of a batch: reasons of failures, and bytes of its images."""
 
-import pytest
-
 from services.cli.watch import so_far
 from services.common.domain.fetcher_answers import Batch
 from tests.support.fetcher import Surroundings, running_fetcher
 from tests.support.images import line_image
 from tests.support.waiting import eventually
 from tests.support.web import open_site
-
-pytestmark = pytest.mark.integration
 
 
 async def test_status_holds_reasons_and_bytes_also_once_its_pages_are_counted_for_good(

@@ -18,7 +18,7 @@ from tests.support.commands import docreco
 from tests.support.fetcher_api import scripted_fetcher
 from tests.support.ocr_api import scripted_ocr_api
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("mongo_environment")]
+pytestmark = pytest.mark.usefixtures("mongo_environment")
 
 SERVICES = ("OCR", "FETCHER", "CONSUMER", "REVIEW", "RECONCILER", "SEGMENTER", "PROMETHEUS")
 

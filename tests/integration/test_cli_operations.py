@@ -28,8 +28,6 @@ from tests.support.commands import docreco
 from tests.support.pages import line_boxes, page_file
 from tests.support.servers import environment_of
 
-pytestmark = pytest.mark.integration
-
 QUEUES = {
     OCR_QUEUES.work,
     OCR_QUEUES.parked,

@@ -19,8 +19,6 @@ from infra.local.settings import Ports, child_environment
 from infra.local.stack import DATABASE
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.e2e
-
 ROOT = Path(__file__).parents[2]
 RUN = (sys.executable, "-m", "infra.local.run")
 BAD = {

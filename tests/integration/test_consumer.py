@@ -25,8 +25,6 @@ from tests.support.indexing import Settlements, indexing, open_event_queues
 from tests.support.ocr_api import ScriptedOcrApi, prediction, problem, scripted_ocr_api
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 LONG_URL = "http://example.test/" + "x" * 3000
 
 IMAGE = b"any bytes: the scripted API does not decode them"

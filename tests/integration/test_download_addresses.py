@@ -23,8 +23,6 @@ from tests.support.adversary import (
 )
 from tests.support.web import open_site, png
 
-pytestmark = pytest.mark.integration
-
 IMAGE = png(1)
 OK_IMAGE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(IMAGE) + IMAGE
 FORBIDDEN_HOSTS = [

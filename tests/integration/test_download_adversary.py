@@ -26,8 +26,6 @@ from tests.support.adversary import (
 from tests.support.waiting import eventually
 from tests.support.web import open_site, png
 
-pytestmark = pytest.mark.integration
-
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 BOMB = gzip.compress(bytes(64 * 1024 * 1024))
 IMAGE = png(1)

@@ -16,8 +16,6 @@ from services.common.download.headers import Validators
 from services.common.download.settings import DownloadSettings
 from tests.support.web import WebSite, open_site
 
-pytestmark = pytest.mark.integration
-
 DATE = "Thu, 01 Jan 2026 11:00:00 GMT"
 
 

@@ -13,8 +13,6 @@ from services.common.download.settings import DownloadSettings
 from tests.support.images import line_image
 from tests.support.web import open_site
 
-pytestmark = pytest.mark.integration
-
 SILENT = 20
 
 

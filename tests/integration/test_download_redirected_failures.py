@@ -21,8 +21,6 @@ from tests.support.adversary import (
 from tests.support.hosts import make_scheduler
 from tests.support.web import WebSite, open_site, png
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 async def downloader() -> AsyncIterator[Downloader]:

@@ -15,8 +15,6 @@ from services.common.download.client import (
 from tests.support.adversary import GOOD, strict_settings
 from tests.support.web import WebSite, open_site
 
-pytestmark = pytest.mark.integration
-
 LARGE = b"x" * (SMALL_BYTES + 100_000)
 
 

@@ -17,8 +17,6 @@ from tests.support.datasets import (
 )
 from tests.support.images import line_image
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 async def collected(

@@ -28,8 +28,6 @@ from tests.support.datasets import (
 from tests.support.images import line_image
 from tests.support.pages import page_file
 
-pytestmark = pytest.mark.integration
-
 HOSTILE = "=cmd|' /C calc'!A0,\"q\";\u200f[b]../../<b>&amp;\\n é"
 
 

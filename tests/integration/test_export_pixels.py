@@ -15,8 +15,6 @@ from services.datasets.manifest import Format
 from tests.support.datasets import Collected, answer, open_collected
 from tests.support.images import line_image, readable_images
 
-pytestmark = pytest.mark.integration
-
 ODD = {
     "turned.jpg": ("orientation", "exif-rotated jpeg"),
     "clear.png": ("transparency", "transparent paper"),

@@ -20,8 +20,6 @@ from tests.support.datasets import Collected, answer, open_collected
 from tests.support.fetcher import Surroundings, running_fetcher
 from tests.support.transcripts import page_of
 
-pytestmark = pytest.mark.integration
-
 LABELS = ['"Oh, said he', "a, b", "1914-08-03", "12 3 4 5 6 7", "None", "\\N", "\ufa19 🙂", "Ende."]
 
 

@@ -3,7 +3,6 @@
 import gzip
 from contextlib import AsyncExitStack
 
-import pytest
 from aiohttp import web
 
 from services.common.domain.provenance import from_metadata
@@ -23,8 +22,6 @@ from tests.support.fetcher import (
     wait_done,
 )
 from tests.support.web import open_site, png
-
-pytestmark = pytest.mark.integration
 
 REDIRECT = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: "
 GZIPPED = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"

@@ -18,8 +18,6 @@ from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.lists.rows import Item, Row
 from tests.support.fetcher import Surroundings
 
-pytestmark = pytest.mark.integration
-
 KEPT_SECONDS = 3600.0
 KEYED = Description("a list", idempotency_key="k")
 

@@ -54,8 +54,6 @@ from tests.support.fetcher import (
 )
 from tests.support.web import open_site, png
 
-pytestmark = pytest.mark.integration
-
 JOB = Job("b/0000000001", "b", "http://x.test/")
 
 

@@ -20,8 +20,6 @@ from services.common.download.settings import DownloadSettings
 from tests.support.adversary import Names, failure
 from tests.support.web import WebSite, open_raw_server
 
-pytestmark = pytest.mark.integration
-
 LIMIT = 64 * 1024
 
 

@@ -22,8 +22,6 @@ from services.common.adapters.rabbitmq.retry_policy import (
 from services.fetcher.jobs import Job
 from tests.support.fetcher import DEADLINE_SECONDS, DELIVERY_LIMIT, Surroundings
 
-pytestmark = pytest.mark.integration
-
 JOB = Job("b/0000000001", "b", "http://x.test/")
 
 

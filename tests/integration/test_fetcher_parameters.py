@@ -10,8 +10,6 @@ from services.fetcher.list_parameters import ListParameters
 from tests.support.fetcher import get_json
 from tests.support.web import WebSite
 
-pytestmark = pytest.mark.integration
-
 WAYS = ("query", "form", "json")
 COLUMNS = {"url_column": "lien", "text_column": "texte"}
 ROWS = [{"lien": "http://x.test/a.png", "texte": "Žluťoučký"}]

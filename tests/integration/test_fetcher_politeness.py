@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack, ExitStack
 from itertools import count
 
 import aiohttp
-import pytest
 from aiohttp import web
 
 from infra.local.ports import pick_free_ports
@@ -23,8 +22,6 @@ from tests.support.fetcher import (
 )
 from tests.support.waiting import eventually
 from tests.support.web import WebSite, open_raw_server, open_site, png
-
-pytestmark = pytest.mark.integration
 
 HOST_CONCURRENCY = 2
 HOST_RATE = 10

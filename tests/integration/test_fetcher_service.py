@@ -26,8 +26,6 @@ from tests.support.fetcher import (
 )
 from tests.support.web import TWO_LENGTHS, WebSite, chunked, exchange, open_raw_server, png
 
-pytestmark = pytest.mark.integration
-
 FORM = '--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nx\r\n--b--\r\n'
 
 

@@ -21,8 +21,6 @@ from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.lists.rows import Item
 from tests.support.fetcher import Surroundings, dispatcher_of
 
-pytestmark = pytest.mark.integration
-
 DONE = Result(ItemOutcome.STORED, "stored")
 
 

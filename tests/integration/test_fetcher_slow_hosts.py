@@ -38,8 +38,6 @@ from tests.support.fetcher import (
 from tests.support.waiting import eventually
 from tests.support.web import WebSite, open_site, png
 
-pytestmark = pytest.mark.integration
-
 REAL_DELAYS_MS = [round(1000 * seconds) for seconds in DELAY_SECONDS]
 HELD_MS = 1000 * (round(MOST_HELD_SECONDS) + 5)
 """RabbitMQ's limit of holding a delivery."""

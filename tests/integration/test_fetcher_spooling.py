@@ -9,8 +9,6 @@ import pytest
 from services.fetcher.sources.archives.settings import ArchiveSettings
 from tests.support.fetcher import Surroundings, running_fetcher, submit
 
-pytestmark = pytest.mark.integration
-
 SMALL = ArchiveSettings(
     max_archive_bytes=1024, max_archive_decoded_bytes=1024, max_spool_bytes=2048
 )

@@ -34,8 +34,6 @@ from tests.support.indexing import indexing, open_event_queues, open_queues
 from tests.support.ocr_api import ScriptedOcrApi, prediction, scripted_ocr_api
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 URL = "http://example.test/a%20b.png"
 OTHER = "http://example.test/other.png"
 

@@ -14,8 +14,6 @@ from services.common.adapters.mongo import (
 from services.common.domain.errors import DatabaseUnavailableError
 from services.common.runtime.settings import MongoSettings
 
-pytestmark = pytest.mark.integration
-
 
 async def test_times_come_back_in_utc(index: Database) -> None:
     now = datetime(2026, 11, 24, 12, 0, 0, 123000, tzinfo=UTC)

@@ -18,8 +18,6 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document
 from services.common.domain.fetcher_answers import AS_FOUND, Batch, Item, ListRequest, Submission
 
-pytestmark = pytest.mark.integration
-
 
 class DoneFetcher(FetcherClient):
     """A fetcher that has stored every image of the list at once, under the name in its URL."""

@@ -21,8 +21,6 @@ from tests.support.datasets import Collected, answer, docreco, prediction
 from tests.support.label_studio import TOKEN, Json, LabelStudioFake
 from tests.support.review import known
 
-pytestmark = pytest.mark.integration
-
 
 async def push(*options: object, status: int = 0) -> dict[str, Any]:
     return await answer("label-studio", "push", *options, status=status)

@@ -20,8 +20,6 @@ from tests.support.datasets import Collected, open_collected
 from tests.support.label_studio import TOKEN, Json, LabelStudioFake, open_label_studio_fake
 from tests.support.review import known
 
-pytestmark = pytest.mark.integration
-
 PROJECT = 1
 
 

@@ -9,8 +9,6 @@ from tests.support.datasets import Collected, answer, docreco, open_collected, p
 from tests.support.images import differing_images, readable_images
 from tests.support.label_studio import LabelStudioFake
 
-pytestmark = pytest.mark.integration
-
 SHOWN = ("png", "jpeg", "gif", "exif-rotated jpeg", "alpha that hides nothing")
 NOT_SHOWN = ("tiff", "bmp", "cmyk jpeg", "transparent paper", "16 bits", "animated gif")
 

@@ -37,8 +37,6 @@ from tests.support.fetcher import (
 from tests.support.waiting import eventually
 from tests.support.web import open_site, png
 
-pytestmark = pytest.mark.integration
-
 FAILED = Result(ItemOutcome.FAILED, "timeout", is_transient=True)
 
 

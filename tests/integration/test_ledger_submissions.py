@@ -12,8 +12,6 @@ from services.fetcher.batches.submissions import Description, IdempotencyKeyReus
 from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.lists.rows import Item
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.mark.parametrize("content", ["first", "changed"])
 async def test_request_that_comes_second_joins_the_first_only_with_the_same_list(

@@ -14,7 +14,7 @@ from services.common.domain.image_filter import ImageFilter, Limits
 from tests.support.commands import docreco
 from tests.support.review import NOW, known
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("mongo_environment")]
+pytestmark = pytest.mark.usefixtures("mongo_environment")
 
 LETTERS = {"kind": "archive", "collection": "letters", "batch_id": "b1", "name": "p/1.png"}
 DIARY = {"kind": "folder", "collection": "diary", "batch_id": "b2", "name": "2.png"}

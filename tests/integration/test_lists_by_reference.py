@@ -36,8 +36,6 @@ from tests.support.fetcher import (
 from tests.support.waiting import eventually
 from tests.support.web import WebSite, open_site, png
 
-pytestmark = pytest.mark.integration
-
 
 async def post_url(api: aiohttp.ClientSession, url: str, **headers: str) -> tuple[int, Any]:
     async with api.post("/batches", json={"list_url": url}, headers=headers) as response:

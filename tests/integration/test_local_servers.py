@@ -8,7 +8,6 @@ from itertools import count
 from pathlib import Path
 
 import aio_pika
-import pytest
 from aiohttp import ClientError, ClientSession
 from pydantic import HttpUrl
 
@@ -26,8 +25,6 @@ from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Sett
 from services.provisioner.bucket import set_up_bucket
 from tests.support.notifying import PAGES_ARN, USUAL_ARN
 from tests.support.waiting import eventually
-
-pytestmark = pytest.mark.integration
 
 
 async def test_event_of_an_upload_arrives_in_a_queue_bound_to_the_exchange(

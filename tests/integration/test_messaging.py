@@ -25,8 +25,6 @@ from services.common.runtime.dependency_gate import Check
 from services.common.runtime.settings import AmqpSettings
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 DELAY_MS = 50
 
 

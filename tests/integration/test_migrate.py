@@ -26,8 +26,6 @@ from services.migration.migration import Migration, MigrationReport
 from tests.factories import event
 from tests.support.datasets import answer, docreco
 
-pytestmark = pytest.mark.integration
-
 STORE = Path(__file__).parents[1] / "support" / "older_store.jsonl"
 OLD, NEW = "20261124T120000-old", "20261124T120000-new"
 FOUND = {"batches": 2, "fetches": 3, "images": 14}

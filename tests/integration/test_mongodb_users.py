@@ -22,8 +22,6 @@ from services.common.runtime.settings import MongoSettings
 from services.provisioner.database_users import apply_database_users
 from services.provisioner.settings import UsersSettings
 
-pytestmark = pytest.mark.integration
-
 ROOT, OLD, NEW = (SecretStr(f"only-for-tests-{number}") for number in range(3))
 
 

@@ -13,8 +13,6 @@ from services.common.domain.objects import ObjectTooLargeError
 from services.common.runtime.settings import S3Settings
 from tests.support.web import open_raw_server
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.mark.parametrize(
     "key",

@@ -30,8 +30,6 @@ from services.common.runtime.settings import AmqpSettings
 from tests.support.indexing import Settlements, open_queues
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 
 class HiccupError(TransientError):
     code = "hiccup"

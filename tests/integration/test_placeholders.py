@@ -16,8 +16,6 @@ from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Sett
 from services.erasure.removal import find_targets
 from tests.support.reconciling import Site, open_site
 
-pytestmark = pytest.mark.integration
-
 KEY = "fetched/ab/ab.png"
 MOST = PLACEHOLDER_SOURCES + 20
 

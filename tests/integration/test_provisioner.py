@@ -19,8 +19,6 @@ from services.provisioner.main import main, provision
 from services.provisioner.settings import ProvisionerSettings
 from tests.support.review import known
 
-pytestmark = pytest.mark.integration
-
 DEFINITIONS = Path(__file__).parents[2] / "rabbitmq" / "definitions.json"
 
 

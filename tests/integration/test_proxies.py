@@ -5,8 +5,6 @@ import pytest
 from services.common.adapters.object_store import open_object_store
 from services.common.runtime.settings import S3Settings
 
-pytestmark = pytest.mark.integration
-
 NOWHERE = "http://127.0.0.1:9"
 
 

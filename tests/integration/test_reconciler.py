@@ -23,8 +23,6 @@ from services.reconciler.settings import ReconcilerSettings
 from tests.support.reconciling import Site, found, open_site
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 async def site(

@@ -14,8 +14,6 @@ from services.common.runtime.settings import MongoSettings
 from services.reconciler.annotated import Model, count, count_and_publish
 from tests.support.datasets import annotation, prediction
 
-pytestmark = pytest.mark.integration
-
 BUCKET = "raw"
 
 

@@ -26,8 +26,6 @@ from services.reconciler.compare import State, most_removals
 from tests.support.reconciling import Site, found, open_site
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 COUNT = 100
 FETCHED_AT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from services.cli.main import app
 from services.common.adapters.mongo import open_database
 from services.common.runtime.settings import MongoSettings
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("mongo_environment")]
+pytestmark = pytest.mark.usefixtures("mongo_environment")
 
 
 async def store(

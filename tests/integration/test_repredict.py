@@ -27,8 +27,6 @@ from tests.support.indexing import Settlements, indexing, open_queues
 from tests.support.ocr_api import ScriptedOcrApi, prediction, problem, scripted_ocr_api
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 
 @dataclass
 class Site:

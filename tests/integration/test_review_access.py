@@ -11,8 +11,6 @@ from services.review.main import WRONG_PASSWORDS_PER_MINUTE
 from tests.support.review import Person, Site, fields_of, known, open_review
 from tests.support.web import FORM_TYPE, TWO_LENGTHS, chunked, exchange
 
-pytestmark = pytest.mark.integration
-
 PASSWORD = "right horse"
 
 

@@ -12,8 +12,6 @@ from services.common.adapters.mongo import Document
 from tests.support.images import encode, line_image
 from tests.support.review import Person, Site, known
 
-pytestmark = pytest.mark.integration
-
 
 async def stored(review: Site, image: Document, content: bytes) -> URL:
     """Write an object whose type is a lie; return the address of its bytes."""

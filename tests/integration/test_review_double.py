@@ -14,8 +14,6 @@ from tests.support.review import Person, Site, fields_of, image_of, known, open_
 from tests.support.servers import environment_of
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 READ = "le 5 ete 1916"
 IMAGE = f"raw/{known(READ, 0)['key']}"
 ADAS, BOBS = "le 5 été 1916", "le 5 été 1918"

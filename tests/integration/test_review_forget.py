@@ -12,8 +12,6 @@ from tests.support.ocr_api import scripted_ocr_api
 from tests.support.review import Site, open_review
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 KEY = "private.png"
 
 

@@ -10,7 +10,6 @@ import pytest
 from services.common.adapters.keyset import LIMIT
 from tests.support.review import NOW, Person, Site, known
 
-pytestmark = pytest.mark.integration
 ERROR = {"code": "undecodable_image", "detail": "damaged"}
 
 

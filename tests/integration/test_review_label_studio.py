@@ -26,8 +26,6 @@ from tests.support.label_studio import TOKEN, Json, LabelStudioFake, open_label_
 from tests.support.review import Site, known, open_review
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 HOOK = "/webhooks/label-studio"
 SECRET = "known to both of them"
 BEARER = {"Authorization": f"Bearer {SECRET}"}

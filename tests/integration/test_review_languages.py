@@ -7,8 +7,6 @@ import pytest
 
 from tests.support.review import Person, Site, fields_of, known
 
-pytestmark = pytest.mark.integration
-
 FRENCH = {"Accept-Language": "fr-FR,fr;q=0.9,en;q=0.5"}
 HEADINGS = {
     "/login": "Relecture DocReco",

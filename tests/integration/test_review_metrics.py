@@ -1,12 +1,9 @@
 """Metrics of the review page: actions, without persons or images."""
 
-import pytest
 from prometheus_client import REGISTRY
 
 from services.review.leases import Leases
 from tests.support.review import Person, Site, known
-
-pytestmark = pytest.mark.integration
 
 STRANGE = "strange-path"
 

@@ -4,7 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import pytest
 from aiohttp import ClientSession
 from pydantic import HttpUrl
 
@@ -17,8 +16,6 @@ from tests.support.indexing import open_event_queues
 from tests.support.review import NOW, Person, known, open_review
 from tests.support.waiting import eventually
 from tests.support.web import WebSite
-
-pytestmark = pytest.mark.integration
 
 NOTE = {"text": "one", "quality": "ok", "by": "ada", "at": NOW}
 HOSTILE = "<script>alert(1)</script>"

@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import pytest
 from aiohttp import FormData
 from PIL import Image
 
@@ -19,8 +18,6 @@ from tests.support.fetcher import open_surroundings, running_fetcher
 from tests.support.images import line_image
 from tests.support.review import NOW, Person, Site, fields_of, known, open_review
 from tests.support.waiting import eventually
-
-pytestmark = pytest.mark.integration
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 'jin' ~ 'ja' }}"
 DEEP = b64encode(b"[" * 2900).decode()

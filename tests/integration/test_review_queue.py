@@ -12,8 +12,6 @@ from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Sett
 from tests.support.review import NOW, Site, fields_of, image_of, known, open_review
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 async def site(

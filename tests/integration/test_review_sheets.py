@@ -22,8 +22,6 @@ from tests.support.pages import page_file
 from tests.support.review import NOW, PAGE_KEY, PAGE_TEXTS, Person, Site, add_page, open_review
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 PATH = "/pages/%3Cb%3E%C3%A9%201.png"
 
 

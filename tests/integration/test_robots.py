@@ -18,8 +18,6 @@ from services.common.download.settings import DownloadSettings
 from tests.support.adversary import failure
 from tests.support.web import WebSite, open_site
 
-pytestmark = pytest.mark.integration
-
 DISALLOW_ALL = b"User-agent: *\nDisallow: /\n"
 
 

@@ -17,8 +17,6 @@ from services.common.download.settings import DownloadSettings
 from services.common.download.transport import Transport
 from tests.support.web import WebSite, open_site
 
-pytestmark = pytest.mark.integration
-
 
 class Clock:
     """Stands still until told otherwise."""

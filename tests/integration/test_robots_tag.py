@@ -12,8 +12,6 @@ from services.common.download.errors import RefusedDownloadError
 from services.common.download.settings import DownloadSettings
 from tests.support.web import WebSite
 
-pytestmark = pytest.mark.integration
-
 
 def settings(**changes: Any) -> DownloadSettings:
     return DownloadSettings(allowed_private_networks=(ip_network("127.0.0.0/8"),), **changes)

@@ -51,8 +51,6 @@ from services.segmenter.text_layer import TextLayer, to_exif
 from services.segmenter.worker import Worker
 from tests.support.pages import draw_page, page_file
 
-pytestmark = pytest.mark.integration
-
 TOP: Quad = (100, 120, 700, 120, 700, 170, 100, 170)
 BELOW: Quad = (100, 210, 700, 210, 700, 260, 100, 260)
 LAST: Quad = (100, 300, 700, 300, 700, 350, 100, 350)

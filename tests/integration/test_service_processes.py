@@ -33,8 +33,6 @@ from tests.support.servers import environment_of
 from tests.support.started import parse
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 ROOT = Path(__file__).parents[2]
 
 

@@ -35,8 +35,6 @@ from services.reconciler.settings import ReconcilerSettings
 from tests.support.indexing import open_queues
 from tests.support.servers import s3_settings_of
 
-pytestmark = pytest.mark.integration
-
 DEFINITIONS = Path(__file__).parents[2] / "rabbitmq" / "definitions.json"
 PASSWORD = SecretStr("only-for-tests-1")
 USERS = UsersSettings(

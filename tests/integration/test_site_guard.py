@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
 from aiohttp import ClientSession, FormData
 from pydantic import SecretStr
 
@@ -12,8 +11,6 @@ from services.common.domain.batch import BatchState
 from tests.support.fetcher import Surroundings, get_json, running_fetcher
 from tests.support.images import line_image
 from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
-
-pytestmark = pytest.mark.integration
 
 LIST = b"http://attacker.example/a.png\n"
 TEXT = {"Content-Type": "text/plain;charset=UTF-8"}

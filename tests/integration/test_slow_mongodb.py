@@ -19,8 +19,6 @@ from tests.support.ocr_api import scripted_ocr_api
 from tests.support.slow_link import SlowLink, open_slow_link
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 IMAGES = 4
 TIMEOUT_SECONDS = 0.5
 """The driver waits four times as long for an answer."""

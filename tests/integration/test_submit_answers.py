@@ -12,8 +12,6 @@ from services.cli.settings import CliSettings
 from services.cli.submit import send
 from tests.support.web import WebSite
 
-pytestmark = pytest.mark.integration
-
 
 async def test_list_is_waited_for_as_long_as_the_fetcher_takes_to_read_it(site: WebSite) -> None:
     async def answer_slowly(_: web.Request) -> web.Response:

@@ -32,8 +32,6 @@ from tests.support.fetcher import Surroundings, get_json, running_fetcher, wait_
 from tests.support.transcripts import packed_page, page_of
 from tests.support.web import WebSite, png
 
-pytestmark = pytest.mark.integration
-
 
 @dataclass(frozen=True)
 class Pipeline:

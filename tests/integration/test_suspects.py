@@ -16,8 +16,6 @@ from tests.support.review import NOW, Person, Site, fields_of, image_of, known, 
 from tests.support.servers import environment_of
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 DAMAGED = "au cafÃ© du front, en 1916"
 
 

@@ -26,8 +26,6 @@ from tests.support.indexing import indexing, open_event_queues
 from tests.support.ocr_api import scripted_ocr_api
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.integration
-
 
 @dataclass
 class Site:
