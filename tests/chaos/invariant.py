@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping
+from hashlib import sha256
 from io import BytesIO
 from typing import Any
 
@@ -12,35 +13,61 @@ from aiohttp import ClientSession, FormData
 from PIL import Image
 
 from services.common.adapters.mongo import Document
-from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES
-from tests.chaos.load import Load
+from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES, PAGE_QUEUES
+from services.common.domain.page import lines_prefix
+from tests.chaos.load import LINES_OF_PAGE, Load
 from tests.chaos.stage import Stage
 from tests.support.pipeline import Client, Pipeline
 
-UNROUTED = "raw.unrouted"
+UNROUTED = ("raw.unrouted", "pages.unrouted")
 
 
 async def check(stage: Stage, load: Load) -> dict[str, Any]:
     pipeline, client = stage.pipeline, stage.client
     documents = {each["key"]: each async for each in client.index.images.find({})}
-    missing = load.images.keys() - documents.keys()
+    images = {**load.images, **await check_pages(client, load)}
+    missing = images.keys() - documents.keys()
     assert await parked(pipeline) == {}
-    assert documents.keys() == load.images.keys(), f"{len(missing)} lost"
+    assert documents.keys() == images.keys(), f"{len(missing)} lost"
     assert await objects(client) == {key: each["etag"] for key, each in documents.items()}
-    expected = await fault_free(pipeline, load.images)
+    expected = await fault_free(pipeline, images)
     assert {key: as_read(each) for key, each in documents.items()} == expected
     for key, url in load.urls.items():
-        assert [source["url"] for source in documents[key]["sources"]] == [url]
+        if key in load.images:
+            assert [source["url"] for source in documents[key]["sources"]] == [url]
     annotations = {key: each["annotation"] for key, each in documents.items()}
     texts = {key: said["text"] for key, said in annotations.items() if said is not None}
     assert texts == stage.annotations
     handled = handled_by_consumer(pipeline)
     return {
         "stored": len(documents),
+        "pages": len(load.pages),
         "predictions": handled["predicted"],
         "duplicates suppressed": handled["duplicate"] + handled["stale"],
         "lost": len(missing),
     }
+
+
+async def check_pages(client: Client, load: Load) -> dict[str, bytes]:
+    """Check that each page has its lines once; return their images by key."""
+    pages = {each["key"]: each async for each in client.index.pages.find({})}
+    assert pages.keys() == load.pages.keys()
+    lines = {}
+    for key, page in pages.items():
+        assert page["status"] == "segmented", page
+        urls = {load.urls[key]} if key in load.urls else set()
+        assert {source["url"] for source in page["sources"] if source.get("url")} == urls
+        prefix = lines_prefix(sha256(load.pages[key]).hexdigest())
+        keys = {f"{prefix}{line['id']}.webp" for line in page["lines"]}
+        assert len(keys) == len(page["lines"]) == LINES_OF_PAGE, page
+        assert {line["key"] for line in page["lines"]} == keys
+        stored = client.store.list(prefix)
+        assert {info.key async for info in stored} == keys
+        of_page = client.index.images.find({"page.id": page["_id"]})
+        assert sorted([image["key"] async for image in of_page]) == sorted(keys)
+        for each in keys:
+            lines[each] = (await client.store.read(each, max_bytes=10**7)).content
+    return lines
 
 
 def as_read(document: Document) -> tuple[str, str, float, str]:
@@ -96,7 +123,7 @@ async def objects(client: Client) -> dict[str, str]:
 
 async def parked(pipeline: Pipeline) -> dict[str, int]:
     """Return the depths of the queues in which something ended, where that is not 0."""
-    names = (OCR_QUEUES.parked, FETCH_QUEUES.parked, UNROUTED)
+    names = (OCR_QUEUES.parked, FETCH_QUEUES.parked, PAGE_QUEUES.parked, *UNROUTED)
     depths = {name: await depth(pipeline, name) for name in names}
     return {name: depth for name, depth in depths.items() if depth}
 
@@ -133,7 +160,13 @@ async def explain(pipeline: Pipeline, client: Client) -> str:
     queued = client.index.fetches.find({"outcome": "queued"}, limit=5)
     lines += [f"still queued: {item}" async for item in queued]
     lines += [f"batch: {batch}" async for batch in client.index.batches.find({})]
-    names = (*FETCH_QUEUES.partitions, *FETCH_QUEUES.delays, FETCH_QUEUES.parked, "ocr.jobs")
+    names = (
+        *FETCH_QUEUES.partitions,
+        *FETCH_QUEUES.delays,
+        FETCH_QUEUES.parked,
+        "ocr.jobs",
+        "pages.jobs",
+    )
     lines += [f"{name}: {await depth(pipeline, name)}" for name in names]
     lines += [each.log_path.read_text()[-3000:] for each in pipeline.programs.values()]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Images enter while every program of the pipeline is killed, frozen and restarted.
+"""Images and pages enter while every program of the pipeline is killed, frozen and restarted.
 
 ``pytest tests/chaos`` runs the short form. ``--chaos=long`` runs the long one, which also kills
 programs between two writes (see ``scenes``); ``--chaos=cuts`` runs little else. ``--chaos-seed``
@@ -8,8 +8,8 @@ decides the order, between which two writes of a sequence its program is killed,
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -19,12 +19,18 @@ import pytest
 
 from infra.local import supervisor
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
+from services.common.adapters.mongo import Document
+from services.common.adapters.object_store import sibling
+from services.common.adapters.page_repository import PageRepository
+from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, PAGE_QUEUES
+from services.common.domain.annotations import Outcome, to_annotation
+from services.common.domain.errors import DatabaseUnavailableError
+from services.common.domain.page import PAGES_BUCKET
 from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
-from tests.chaos.faults import Fault, inflict, merge, schedule, wait_ready
+from tests.chaos.faults import Fault, Kind, inflict, merge, schedule, wait_ready
 from tests.chaos.invariant import check, explain
-from tests.chaos.load import Load, bring_in, draw
+from tests.chaos.load import LINES_OF_PAGE, Load, bring_in, draw, draw_pages
 from tests.chaos.scenes import FAST, LAST_SCENE, SCENES, Scene, prepare
 from tests.chaos.stage import Stage, with_windows
 from tests.support.pipeline import SITE_ADDRESS, Client, open_client, open_pipeline
@@ -34,11 +40,15 @@ from tests.support.web import open_site
 pytestmark = pytest.mark.e2e
 
 
+SEGMENTER_LIVES_SECONDS = 20.0
+
+
 @dataclass(frozen=True)
 class Form:
     """Amount of load."""
 
     images: int
+    pages: int
     faults: int
     spread_seconds: float
     """Over which the images enter."""
@@ -47,9 +57,9 @@ class Form:
 
 
 FORMS = {
-    "short": Form(500, 6, 60.0),
-    "cuts": Form(100, 0, 60.0, has_scenes=True),
-    "long": Form(2000, 18, 400.0, has_scenes=True),
+    "short": Form(500, 10, 6, 60.0),
+    "cuts": Form(100, 10, 0, 60.0, has_scenes=True),
+    "long": Form(2000, 40, 18, 400.0, has_scenes=True),
 }
 
 
@@ -80,7 +90,12 @@ async def test_every_image_has_its_document_whatever_fails(
             await prepare(stage)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(fail(stage, form, seed, log))
-            loading = bring_in(client, site, loaded, seed=seed, spread=form.spread_seconds)
+            tasks.create_task(kill_segmenter(stage, form, seed, log))
+            loading = bring_in(
+                *(client, site, loaded, draw_pages(form.pages)),
+                seed=seed,
+                spread=form.spread_seconds,
+            )
             load_task = tasks.create_task(loading)
         load = together(load_task.result(), stage)
         try:
@@ -92,8 +107,10 @@ async def test_every_image_has_its_document_whatever_fails(
         by_event = await client.index.images.count({})
         load = await reconcile(stage, load, form, log)
         report = await check(stage, load)
-        queued = len(load.images) - by_event
-        report |= {"indexed by event": by_event, "queued by the reconciler": queued}
+        report |= {
+            "indexed by event": by_event,
+            "queued by the reconciler": report["stored"] - by_event,
+        }
     with capsys.disabled():
         print_report(seed, log, report)
 
@@ -129,6 +146,38 @@ async def fail(stage: Stage, form: Form, seed: int, log: Log) -> None:
                 await inflict(step, stage.pipeline)
 
 
+async def kill_segmenter(stage: Stage, form: Form, seed: int, log: Log) -> None:
+    """Kill the segmenter every now and then, each time after a person annotated a line."""
+    dice = Random(seed)  # noqa: S311  chosen to be repeatable
+    for _ in range(round(form.spread_seconds / SEGMENTER_LIVES_SECONDS)):
+        await asyncio.sleep(dice.uniform(0.2, 0.8) * SEGMENTER_LIVES_SECONDS)
+        await annotate_line(stage)
+        fault = Fault("segmenter", Kind.KILL, 0.0)
+        with log.entry(fault.title):
+            await inflict(fault, stage.pipeline)
+
+
+async def annotate_line(stage: Stage) -> None:
+    """Annotate a line of a page, asking again whenever MongoDB does not answer."""
+    index, said = stage.client.index, to_annotation("a line of a page", by="anna")
+    images = ImageRepository(index.images)
+    chosen: list[Document] = []
+
+    async def is_annotated() -> bool:
+        with suppress(DatabaseUnavailableError):
+            if not chosen:
+                where = {"page": {"$ne": None}, "status": "predicted", "annotation": None}
+                chosen.extend([line async for line in index.images.find(where, limit=1)])
+            return bool(chosen) and await images.annotate(chosen[0]["_id"], said) in (
+                Outcome.WRITTEN,
+                Outcome.UNCHANGED,
+            )
+        return False
+
+    await eventually(is_annotated, seconds=240)
+    stage.annotations[chosen[0]["key"]] = "a line of a page"
+
+
 def scenes_by_program(dice: Random) -> list[list[Scene]]:
     """Return all scenes by the program that is killed, each group in an order of its own."""
     programs = sorted({scene.program for scene in SCENES})
@@ -151,13 +200,18 @@ async def reconcile(stage: Stage, load: Load, form: Form, log: Log) -> Load:
             load = together(load, stage)
             await documents_come(stage.client, load)
     else:
-        await make_pass(
-            ReconcilerSettings(min_age_seconds=0),
-            store=stage.client.store,
-            images=ImageRepository(stage.client.index.images),
-            amqp=stage.pipeline.amqp,
-            queues=OCR_QUEUES,
-        )
+        store, index = stage.client.store, stage.client.index
+        for bucket, documents, queues in (
+            (store, ImageRepository(index.images), OCR_QUEUES),
+            (sibling(store, PAGES_BUCKET), PageRepository(index.pages), PAGE_QUEUES),
+        ):
+            await make_pass(
+                ReconcilerSettings(min_age_seconds=0),
+                store=bucket,
+                images=documents,
+                amqp=stage.pipeline.amqp,
+                queues=queues,
+            )
         await documents_come(stage.client, load)
     return load
 
@@ -165,7 +219,7 @@ async def reconcile(stage: Stage, load: Load, form: Form, log: Log) -> Load:
 def together(load: Load, stage: Stage) -> Load:
     """Return what was brought in by the load and by the scenes."""
     images, urls = {**load.images, **stage.images}, {**load.urls, **stage.urls}
-    return Load(images, urls, [*load.batches, *stage.batches])
+    return replace(load, images=images, urls=urls, batches=[*load.batches, *stage.batches])
 
 
 async def batches_end(client: Client, load: Load) -> None:
@@ -183,7 +237,8 @@ async def documents_come(client: Client, load: Load) -> None:
         now = await client.index.images.count({"status": "predicted"})
         if now != last:
             last, since = now, time.monotonic()
-        return now >= len(load.images) or time.monotonic() - since > 45
+        expected = len(load.images) + LINES_OF_PAGE * len(load.pages)
+        return now >= expected or time.monotonic() - since > 45
 
     await eventually(nothing_more, seconds=600)
 
