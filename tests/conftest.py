@@ -159,9 +159,9 @@ def mongo_settings(
 @pytest.fixture
 async def index(mongo_settings: MongoSettings) -> AsyncIterator[Database]:
     """An empty database with the indexes."""
-    async with open_database(mongo_settings) as index:
-        await index.create_indexes()
-        yield index
+    async with open_database(mongo_settings) as database:
+        await database.create_indexes()
+        yield database
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ class Forgetting:
     """The servers to erase from."""
 
     store: ObjectStore
-    index: Database
+    database: Database
     amqp: AmqpSettings
     ocr_queues: Queues = OCR_QUEUES
     fetch_queues: Queues = FETCH_QUEUES
@@ -102,11 +102,11 @@ class Forgetting:
 
     async def find(self, what: str) -> Found:
         """Find objects by a URL or key (with or without bucket), and pages with their lines."""
-        pages = await find_pages(sibling(self.store, self.pages_bucket), self.index, what)
-        targets = await find_targets(self.store, self.index, what)
-        lines = await keys_of_lines(self.store, self.index, pages)
+        pages = await find_pages(sibling(self.store, self.pages_bucket), self.database, what)
+        targets = await find_targets(self.store, self.database, what)
+        lines = await keys_of_lines(self.store, self.database, pages)
         lines -= {each.key for each in targets}
-        targets += [await to_target(self.store, self.index, key) for key in sorted(lines)]
+        targets += [await to_target(self.store, self.database, key) for key in sorted(lines)]
         return await self.with_submitted(what, targets, pages)
 
     async def with_submitted(
@@ -116,7 +116,7 @@ class Forgetting:
         found = Found(targets, Submitted(frozenset(), frozenset(), {}), tuple(pages))
         kept = {url for each in targets for url in each.document.urls}
         kept |= {source.url for page in pages for source in page.sources if source.url}
-        submitted = await find_submitted(self.index, what, hashes=found.hashes, kept=kept)
+        submitted = await find_submitted(self.database, what, hashes=found.hashes, kept=kept)
         return replace(found, submitted=submitted)
 
     async def forget(
@@ -131,15 +131,15 @@ class Forgetting:
             UnavailableError: A server does not answer; repeat the call.
         """
         if may_come_again:
-            await Forgotten(self.index.forgotten).remove(found.submitted.all_urls, found.hashes)
+            await Forgotten(self.database.forgotten).remove(found.submitted.all_urls, found.hashes)
         else:
             await self._block(found)
             # The consumer checks after writing a document, so all that it missed are stored by now
             copies = await find_copies(
-                self.store, self.index, found.hashes, {each.key for each in found.targets}
+                self.store, self.database, found.hashes, {each.key for each in found.targets}
             )
             found = replace(found, targets=[*found.targets, *copies])
-        erased = await erase_submitted(self.index, found.submitted)
+        erased = await erase_submitted(self.database, found.submitted)
         if not may_come_again:
             erased.urls_blocked = len(found.submitted.all_urls)
             erased.images_blocked = len(found.hashes)
@@ -150,12 +150,12 @@ class Forgetting:
         await remove(
             found.targets,
             store=self.store,
-            index=self.index,
+            database=self.database,
             amqp=self.amqp,
             queues=self.ocr_queues,
         )
-        proofs = await prove_pages(found.pages, self.index, wait_seconds=wait_seconds)
-        proofs += await prove(found.targets, self.store, self.index, wait_seconds=wait_seconds)
+        proofs = await prove_pages(found.pages, self.database, wait_seconds=wait_seconds)
+        proofs += await prove(found.targets, self.store, self.database, wait_seconds=wait_seconds)
         # Again: messages may have been held by an inspection
         for queue, count in (await self._drop_parked(found)).items():
             erased.parked[queue] += count
@@ -166,7 +166,7 @@ class Forgetting:
         for target in found.targets:
             if target.sha256 is not None:
                 images[target.sha256] |= await other_files(self.store, target)
-        await Forgotten(self.index.forgotten).add(found.submitted.all_urls, images)
+        await Forgotten(self.database.forgotten).add(found.submitted.all_urls, images)
 
     async def _drop_parked(self, found: Found) -> dict[str, int]:
         ids = {f"{self.store.bucket}/{each.key}" for each in found.targets}

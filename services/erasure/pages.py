@@ -27,18 +27,18 @@ from services.common.runtime.settings import AmqpSettings
 from services.erasure.removal import ORIGIN
 
 
-async def find_pages(store: ObjectStore, index: Database, what: str) -> list[PageDocument]:
+async def find_pages(store: ObjectStore, database: Database, what: str) -> list[PageDocument]:
     """Find pages by a URL, or by a key with the bucket before it.
 
     Pages with the same bytes, those that were rendered of a PDF or TIFF, and those that wait in the
     bucket without a document are included.
     """
-    pages = PageRepository(index.pages)
+    pages = PageRepository(database.pages)
     named, keys = [], set[str]()
     if what.startswith(("http://", "https://")):
         forms = spellings(what)
         named = [each async for each in pages.find(PageFilter(url=frozenset(forms)))]
-        items = FetchedItems(index.fetches).matching(urls=forms)
+        items = FetchedItems(database.fetches).matching(urls=forms)
         keys = {each.key async for each in items if each.key and each.is_page}
     elif what.startswith(f"{store.bucket}/"):
         keys = {what.removeprefix(f"{store.bucket}/")}
@@ -73,13 +73,13 @@ async def _waiting(store: ObjectStore, page: PageDocument, key: str) -> PageDocu
 
 
 async def keys_of_lines(
-    store: ObjectStore, index: Database, pages: Sequence[PageDocument]
+    store: ObjectStore, database: Database, pages: Sequence[PageDocument]
 ) -> set[str]:
     """Return the keys of the line images of pages, also of those without a document yet."""
     if not pages:
         return set()
     where = ImageFilter(pages=frozenset(page.id for page in pages))
-    found = ImageRepository(index.images).find(where, fields={"key": 1})
+    found = ImageRepository(database.images).find(where, fields={"key": 1})
     keys = {image.key async for image in found}
     for sha256 in sorted({page.sha256 for page in pages if page.sha256}):
         keys |= {info.key async for info in store.list(lines_prefix(sha256))}
@@ -108,13 +108,13 @@ async def remove_pages(
 
 
 async def prove_pages(
-    pages: Sequence[PageDocument], index: Database, *, wait_seconds: float
+    pages: Sequence[PageDocument], database: Database, *, wait_seconds: float
 ) -> list[dict[str, Any]]:
     """Wait for the documents of pages to be erased; return the proofs.
 
     ``removed_at`` is None for documents not erased within ``wait_seconds``.
     """
-    repository = PageRepository(index.pages)
+    repository = PageRepository(database.pages)
     deadline = asyncio.get_running_loop().time() + wait_seconds
     proofs = []
     for page in pages:

@@ -56,32 +56,32 @@ class Target:
         return self.document.status == "removed"
 
 
-async def find_targets(store: ObjectStore, index: Database, what: str) -> list[Target]:
+async def find_targets(store: ObjectStore, database: Database, what: str) -> list[Target]:
     """Find objects by a URL or key (with or without bucket).
 
     The same bytes under other keys are included.
     """
     if what.startswith(("http://", "https://")):
-        keys = await _keys_from(index, what)
+        keys = await _keys_from(database, what)
     else:
         keys = {what, what.removeprefix(f"{store.bucket}/")}
-    named = [await to_target(store, index, key) for key in sorted(keys)]
+    named = [await to_target(store, database, key) for key in sorted(keys)]
     found = [each for each in named if each.is_stored or each.document.exists]
     bytes_of = {each.sha256 for each in found if each.sha256 is not None}
-    fetched = FetchedItems(index.fetches).matching(urls=spellings(what))
+    fetched = FetchedItems(database.fetches).matching(urls=spellings(what))
     bytes_of |= {each.sha256 async for each in fetched if each.sha256}
-    return found + await find_copies(store, index, bytes_of, keys)
+    return found + await find_copies(store, database, bytes_of, keys)
 
 
 async def find_copies(
-    store: ObjectStore, index: Database, hashes: set[str], known: set[str]
+    store: ObjectStore, database: Database, hashes: set[str], known: set[str]
 ) -> list[Target]:
     """Return objects with the given bytes, except those under known keys."""
     where = ImageFilter(hashes=frozenset(hashes), status=PRESENT)
-    copies = ImageRepository(index.images).find(where, fields={"key": 1})
+    copies = ImageRepository(database.images).find(where, fields={"key": 1})
     others = {each.key async for each in copies} - known
-    unread = [each async for each in _unread_copies(store, index, hashes, known | others)]
-    return [await to_target(store, index, key) for key in sorted(others)] + unread
+    unread = [each async for each in _unread_copies(store, database, hashes, known | others)]
+    return [await to_target(store, database, key) for key in sorted(others)] + unread
 
 
 async def other_files(store: ObjectStore, target: Target) -> set[str]:
@@ -97,7 +97,7 @@ async def other_files(store: ObjectStore, target: Target) -> set[str]:
 
 
 async def _unread_copies(
-    store: ObjectStore, index: Database, hashes: set[str], known: set[str]
+    store: ObjectStore, database: Database, hashes: set[str], known: set[str]
 ) -> AsyncIterator[Target]:
     """Yield objects with the same bytes that the consumer has not read yet.
 
@@ -108,14 +108,14 @@ async def _unread_copies(
             async for info in store.list(f"{prefix}{digest}"):
                 if info.key in known or info.size > MOST_BYTES_READ:
                     continue
-                target = await to_target(store, index, info.key)
+                target = await to_target(store, database, info.key)
                 if target.sha256 == digest:
                     yield target
 
 
-async def to_target(store: ObjectStore, index: Database, key: str) -> Target:
+async def to_target(store: ObjectStore, database: Database, key: str) -> Target:
     """Return what has a key, and the hash of its bytes if its document does not know it."""
-    document = await ImageRepository(index.images).load(f"{store.bucket}/{key}")
+    document = await ImageRepository(database.images).load(f"{store.bucket}/{key}")
     info = await store.head(key)
     digest = None
     if info is not None and document.sha256 is None and info.size <= MOST_BYTES_READ:
@@ -125,32 +125,34 @@ async def to_target(store: ObjectStore, index: Database, key: str) -> Target:
     return Target(key, info is not None, document, digest)
 
 
-async def _keys_from(index: Database, url: str) -> set[str]:
+async def _keys_from(database: Database, url: str) -> set[str]:
     """Return the keys of a URL's images, including those without a document yet.
 
     Only ``fetches`` has URLs with secrets; if it is no longer there, the redacted URL is looked up.
     """
     forms = spellings(url)
-    keys = await _keys_with_source(index, forms)
-    fetched = FetchedItems(index.fetches).matching(urls=forms)
+    keys = await _keys_with_source(database, forms)
+    fetched = FetchedItems(database.fetches).matching(urls=forms)
     keys |= {each.key async for each in fetched if each.key and not each.is_page}
     if keys:
         return keys
-    return await _keys_kept_of(index, forms)
+    return await _keys_kept_of(database, forms)
 
 
-async def _keys_with_source(index: Database, urls: set[str]) -> set[str]:
+async def _keys_with_source(database: Database, urls: set[str]) -> set[str]:
     where = ImageFilter(urls=frozenset(urls))
-    return {each.key async for each in ImageRepository(index.images).find(where, fields={"key": 1})}
+    return {
+        each.key async for each in ImageRepository(database.images).find(where, fields={"key": 1})
+    }
 
 
-async def _keys_kept_of(index: Database, urls: set[str]) -> set[str]:
+async def _keys_kept_of(database: Database, urls: set[str]) -> set[str]:
     """Return the keys of images whose redacted source may be one of these."""
     starts = "|".join(sorted({re.escape(beginning(each)) for each in urls}))
     where = ImageFilter(url_pattern=f"^(?:{starts})[?;#].*={REDACTED}")
     return {
         document.key
-        async for document in ImageRepository(index.images).find(where)
+        async for document in ImageRepository(database.images).find(where)
         for kept in document.urls
         if any(may_be_kept_as(url, kept) for url in urls)
     }
@@ -160,7 +162,7 @@ async def remove(
     targets: list[Target],
     *,
     store: ObjectStore,
-    index: Database,
+    database: Database,
     amqp: AmqpSettings,
     queues: Queues = OCR_QUEUES,
 ) -> None:
@@ -171,7 +173,7 @@ async def remove(
     Raises:
         UnavailableError: A server does not answer; repeat the call.
     """
-    await _erase_annotations(targets, store, index)
+    await _erase_annotations(targets, store, database)
     for target in targets:
         if target.is_stored:
             await store.erase(target.key)
@@ -195,7 +197,7 @@ async def drop_parked_events(amqp: AmqpSettings, queues: Queues, ids: set[str]) 
 
 
 async def prove(
-    targets: list[Target], store: ObjectStore, index: Database, *, wait_seconds: float
+    targets: list[Target], store: ObjectStore, database: Database, *, wait_seconds: float
 ) -> list[dict[str, Any]]:
     """Wait for every document to be erased; return the proofs.
 
@@ -205,30 +207,30 @@ async def prove(
     proofs = []
     for target in targets:
         document_id = f"{store.bucket}/{target.key}"
-        ask = partial(_erased, document_id, target, index)
+        ask = partial(_erased, document_id, target, database)
         document = await polled(ask, lambda each: each is not None, deadline=deadline)
         is_gone = await store.head(target.key) is None
         proofs.append(_proof(document_id, target, document if is_gone else None))
     # An image that had no document before may have an annotation
-    await _erase_annotations(targets, store, index)
-    await _note_hashes(targets, store, index)
+    await _erase_annotations(targets, store, database)
+    await _note_hashes(targets, store, database)
     return proofs
 
 
-async def _erased(document_id: str, target: Target, index: Database) -> ImageDocument | None:
+async def _erased(document_id: str, target: Target, database: Database) -> ImageDocument | None:
     """Return a document where it says that its image was removed."""
-    document = await ImageRepository(index.images).load(document_id)
+    document = await ImageRepository(database.images).load(document_id)
     # Where it was restored without a new document state, only a later removal is the proof
     came_back = target.says_removed and target.is_stored
     is_known = came_back and document.sequencer == target.document.sequencer
     return document if document.status == "removed" and not is_known else None
 
 
-async def _note_hashes(targets: list[Target], store: ObjectStore, index: Database) -> None:
+async def _note_hashes(targets: list[Target], store: ObjectStore, database: Database) -> None:
     """Add the hash of bytes read only here to the proof, so that they can be allowed again."""
     for target in targets:
         document_id = f"{store.bucket}/{target.key}"
-        await ImageRepository(index.images).change(document_id, partial(_with_hash, target))
+        await ImageRepository(database.images).change(document_id, partial(_with_hash, target))
 
 
 def _with_hash(target: Target, document: ImageDocument) -> Decision[None]:
@@ -238,11 +240,11 @@ def _with_hash(target: Target, document: ImageDocument) -> Decision[None]:
     return Decision(None, document.having(sha256=target.read_sha256))
 
 
-async def _erase_annotations(targets: list[Target], store: ObjectStore, index: Database) -> None:
+async def _erase_annotations(targets: list[Target], store: ObjectStore, database: Database) -> None:
     ids = [f"{store.bucket}/{each.key}" for each in targets]
     hashes = [each.sha256 for each in targets if each.sha256 is not None]
-    await ImageRepository(index.images).erase_annotations(ids)
-    await erase_tombstones(index.tombstones, documents=ids, hashes=hashes)
+    await ImageRepository(database.images).erase_annotations(ids)
+    await erase_tombstones(database.tombstones, documents=ids, hashes=hashes)
 
 
 def _proof(document_id: str, target: Target, erased: ImageDocument | None) -> dict[str, Any]:

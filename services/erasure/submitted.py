@@ -64,28 +64,28 @@ class Erased:
 
 
 async def find_submitted(
-    index: Database, what: str, *, hashes: AbstractSet[str], kept: AbstractSet[str]
+    database: Database, what: str, *, hashes: AbstractSet[str], kept: AbstractSet[str]
 ) -> Submitted:
     """Find what was submitted about images.
 
     Args:
-        index: The database.
+        database: Where all of it is stored.
         what: A URL, or the key of an image.
         hashes: SHA-256 of the images' bytes, to include other URLs of them.
         kept: Source URLs of their documents.
     """
     given = spellings(what) if what.startswith(("http://", "https://")) else set()
-    items = {each.id: each async for each in _items(index, given, hashes)}
+    items = {each.id: each async for each in _items(database, given, hashes)}
     real = {each.url for each in items.values()}
     # Of two URLs that differ only in secrets, only the one that led here
     unknown = {each for each in kept if not any(may_be_kept_as(url, each) for url in real)}
-    items |= {each.id: each async for each in _items(index, unknown - given, frozenset())}
+    items |= {each.id: each async for each in _items(database, unknown - given, frozenset())}
     shown = {each.source_url or each.url for each in items.values()}
     urls = given | unknown | {each.url for each in items.values()}
     return Submitted(frozenset(urls), frozenset(shown | kept), items)
 
 
-async def erase_submitted(index: Database, submitted: Submitted) -> Erased:
+async def erase_submitted(database: Database, submitted: Submitted) -> Erased:
     """Erase what was submitted about images.
 
     Raises:
@@ -93,16 +93,16 @@ async def erase_submitted(index: Database, submitted: Submitted) -> Erased:
     """
     erased = Erased()
     for item in submitted.items.values():
-        erased.items += await FetchedItems(index.fetches).erase(item)
+        erased.items += await FetchedItems(database.fetches).erase(item)
     shown = {item.url: item.source_url for item in submitted.items.values()}
-    async for page in index.lists.find({}, fields={"rows": 1}):
+    async for page in database.lists.find({}, fields={"rows": 1}):
         erased.pages_looked_at += 1
         rows = unpack_rows(page["rows"])
         kept = [_without_text(row, shown) if submitted.has(row[1]) else row for row in rows]
         if kept != rows:
             erased.rows += sum(one != other for one, other in zip(kept, rows, strict=True))
             change = {"$set": {"rows": pack_rows(kept)}}
-            await index.lists.update_one({"_id": page["_id"]}, change)
+            await database.lists.update_one({"_id": page["_id"]}, change)
     return erased
 
 
@@ -119,11 +119,11 @@ async def drop_parked(amqp: AmqpSettings, queues: Queues, submitted: Submitted) 
 
 
 async def _items(
-    index: Database, urls: AbstractSet[str], hashes: AbstractSet[str]
+    database: Database, urls: AbstractSet[str], hashes: AbstractSet[str]
 ) -> AsyncIterator[BatchItem]:
     """Yield items by (original or redacted) URL or by hash."""
     starts = [_start(each) for each in sorted(urls) if beginning(each) != each]
-    found = FetchedItems(index.fetches).matching(urls=urls, patterns=starts, hashes=hashes)
+    found = FetchedItems(database.fetches).matching(urls=urls, patterns=starts, hashes=hashes)
     async for item in found:
         if item.sha256 in hashes or _is_one_of(item.url, urls):
             yield item

@@ -14,7 +14,7 @@ from services.common.domain.image_formats import BY_EXTENSION
 from services.common.domain.page import GroundTruth, PageOfLine, transcript_to_metadata
 from services.common.domain.provenance import FETCH_ID, Provenance, to_metadata
 from services.common.download.errors import RefusedDownloadError
-from services.fetcher.batches.ledger import Ledger
+from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.images import Image
 from services.fetcher.jobs import Job
 from services.fetcher.sources.addresses import is_submitted, split_line, split_member
@@ -33,7 +33,7 @@ class ImageWriter:
 
     store: ObjectStore
     pages: ObjectStore
-    ledger: Ledger
+    items: ItemRepository
     forgotten: Forgotten
     redact: Callable[[str], str]
 
@@ -149,9 +149,9 @@ class ImageWriter:
         )
         metadata = to_metadata(provenance, needed)
         if FETCH_ID in metadata:  # before the object, as its consumer reads it at once
-            await self.ledger.queue([item or job])
+            await self.items.queue([item or job])
             if provenance.page is not None:
-                await self.ledger.note_page(job, provenance.page)
+                await self.items.note_page(job, provenance.page)
         return metadata
 
 

@@ -26,7 +26,7 @@ from services.fetcher.batches.clearing import Clearing
 from services.fetcher.batches.counting import Counting
 from services.fetcher.batches.dispatcher import Dispatcher, FairShare
 from services.fetcher.batches.expander import Expander
-from services.fetcher.batches.ledger import Ledger
+from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.batches.pages import Pages
 from services.fetcher.batches.references import References
 from services.fetcher.batches.repository import BatchRepository
@@ -67,7 +67,7 @@ class _Opened:
     """Resources of the running service."""
 
     store: ObjectStore
-    index: Database
+    database: Database
     source: Downloader
     images: ArchiveSource
     spool: Spool
@@ -79,7 +79,7 @@ async def _open(config: Configuration, limits: SlotLimits) -> AsyncIterator[_Ope
     spool, most = Spool(config.archives.max_spool_bytes), config.downloads.max_item_bytes
     async with (
         open_object_store(config.s3) as store,
-        open_database(config.mongo) as index,
+        open_database(config.mongo) as database,
         open_downloader(config.downloads, connections=limits.in_all, metrics=DOWNLOADS) as source,
         open_archives(
             files := SubmittedFiles(
@@ -91,7 +91,7 @@ async def _open(config: Configuration, limits: SlotLimits) -> AsyncIterator[_Ope
             timeout_seconds=config.fetcher.list_timeout_seconds,
         ) as images,
     ):
-        yield _Opened(store, index, source, images, spool, files)
+        yield _Opened(store, database, source, images, spool, files)
 
 
 async def run(config: Configuration, stop: asyncio.Event) -> None:
@@ -99,19 +99,19 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
     settings, wake = config.fetcher, asyncio.Event()
     limits = SlotLimits(settings.concurrency, settings.host_concurrency, settings.host_rate)
     async with _open(config, limits) as opened:
-        index = opened.index
-        batches = BatchRepository(index.batches)
+        database = opened.database
+        batches = BatchRepository(database.batches)
         cancellations = Cancellations(batches)
         clearing = Clearing(
-            batches, Pages(index.lists), kept_seconds=settings.unfinished_kept_seconds
+            batches, Pages(database.lists), kept_seconds=settings.unfinished_kept_seconds
         )
-        scheduler = HostScheduler(limits, HostRepository(index.hosts))
+        scheduler = HostScheduler(limits, HostRepository(database.hosts))
         consumer = _consumer(config, opened, scheduler, cancellations)
         async with asyncio.TaskGroup() as tasks:
             consuming = consumer.run(stop, drain_seconds=settings.drain_seconds)
             parts: dict[str, Coroutine[Any, Any, None]] = {
                 "worker": consuming,
-                "dispatcher": make_dispatcher(config, index, wake).run(stop),
+                "dispatcher": make_dispatcher(config, database, wake).run(stop),
                 "cancellations": cancellations.run(stop),
                 "clearing": clearing.run(stop),
             }
@@ -123,7 +123,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
 
 
 def _checks(opened: _Opened) -> dict[str, Check]:
-    return {"minio": opened.store.check, "mongodb": opened.index.check}
+    return {"minio": opened.store.check, "mongodb": opened.database.check}
 
 
 def _consumer(
@@ -132,14 +132,17 @@ def _consumer(
     scheduler: HostScheduler,
     cancellations: Cancellations,
 ) -> Consumer:
-    ledger, forgotten = _ledger(config.downloads, opened.index), Forgotten(opened.index.forgotten)
+    items, forgotten = (
+        _items(config.downloads, opened.database),
+        Forgotten(opened.database.forgotten),
+    )
     redact = Redactor(config.downloads.redact_query).redact
     pages = sibling(opened.store, config.s3.pages_bucket)
     worker = Worker(
         source=ThrottledDownloader(opened.images, opened.source.delay, scheduler),
         scheduler=scheduler,
-        writer=ImageWriter(opened.store, pages, ledger, forgotten, redact),
-        ledger=ledger,
+        writer=ImageWriter(opened.store, pages, items, forgotten, redact),
+        items=items,
         cancellations=cancellations,
         max_attempts=config.fetcher.max_attempts,
         max_page_bytes=config.downloads.max_page_bytes,
@@ -154,21 +157,21 @@ def _consumer(
     )
 
 
-def _ledger(downloads: DownloadSettings, index: Database) -> Ledger:
-    return Ledger(index.fetches, Redactor(downloads.redact_query).redact)
+def _items(downloads: DownloadSettings, database: Database) -> ItemRepository:
+    return ItemRepository(database.fetches, Redactor(downloads.redact_query).redact)
 
 
-def make_dispatcher(config: Configuration, index: Database, wake: asyncio.Event) -> Dispatcher:
+def make_dispatcher(config: Configuration, database: Database, wake: asyncio.Event) -> Dispatcher:
     """Return the dispatcher, not connected yet."""
-    ledger, pages = _ledger(config.downloads, index), Pages(index.lists)
-    batches = BatchRepository(index.batches)
+    items, pages = _items(config.downloads, database), Pages(database.lists)
+    batches = BatchRepository(database.batches)
     return Dispatcher(
         config.amqp,
         FETCH_QUEUES,
         batches=batches,
-        ledger=ledger,
-        expander=Expander(pages, ledger),
-        fair_share=FairShare(Counting(batches, ledger, pages), ledger),
+        items=items,
+        expander=Expander(pages, items),
+        fair_share=FairShare(Counting(batches, items, pages), items),
         wake=wake,
     )
 
@@ -182,9 +185,9 @@ def _app(
     alive: dict[str, Check],
     stop: asyncio.Event,
 ) -> FastAPI:
-    settings, index = config.fetcher, opened.index
-    ledger, pages = _ledger(config.downloads, index), Pages(index.lists)
-    batches = BatchRepository(index.batches)
+    settings, database = config.fetcher, opened.database
+    items, pages = _items(config.downloads, database), Pages(database.lists)
+    batches = BatchRepository(database.batches)
     openings = Openings(
         opened.spool,
         lists=ListLimits(settings.max_list_bytes, settings.max_json_bytes, settings.max_list_rows),
@@ -197,12 +200,12 @@ def _app(
         opened.source, opened.spool, openings, timeout_seconds=settings.list_timeout_seconds
     )
     served = Parts(
-        batches=Batches(batches, ledger, pages, wake),
+        batches=Batches(batches, items, pages, wake),
         submissions=Submissions(batches, pages, wake),
         openings=openings,
         references=references,
         spool=opened.spool,
-        host_states=HostRepository(index.hosts),
+        host_states=HostRepository(database.hosts),
         stop=stop,
     )
     return build_app(settings, served, ready=ready, alive=alive)

@@ -18,7 +18,7 @@ from services.common.download.errors import (
 )
 from services.common.download.headers import Validators
 from services.fetcher.batches.cancellations import BatchCancelledError, Cancellations
-from services.fetcher.batches.ledger import CANCELLED, Ledger, Result
+from services.fetcher.batches.item_repository import CANCELLED, ItemRepository, Result
 from services.fetcher.image_writer import ImageWriter, adds_nothing
 from services.fetcher.images import Image, to_image
 from services.fetcher.jobs import Job, parse_job
@@ -59,7 +59,7 @@ class Worker:
         source: Downloads.
         scheduler: Grants slots to hosts.
         writer: Stores images.
-        ledger: The items.
+        items: Repository of items.
         cancellations: Detects cancelled batches.
         max_attempts: For transient failures; the queues may set a lower limit.
         max_page_bytes: Of a page; other images have the limit of the source.
@@ -71,7 +71,7 @@ class Worker:
         source: Source,
         scheduler: HostScheduler,
         writer: ImageWriter,
-        ledger: Ledger,
+        items: ItemRepository,
         cancellations: Cancellations,
         max_attempts: int,
         max_page_bytes: int,
@@ -79,7 +79,7 @@ class Worker:
         self._source = source
         self._scheduler = scheduler
         self._writer = writer
-        self._ledger = ledger
+        self._items = items
         self._cancellations = cancellations
         self._max_attempts = max_attempts
         self._max_page_bytes = max_page_bytes
@@ -103,24 +103,24 @@ class Worker:
                 await self._scheduler.delay_unless_due(job.host, due_in=delivery.due_in)
             if not delivery.is_fresh and not await self._is_queued(job):
                 return "done_already"
-            earlier = await self._ledger.last_success(job.url)
+            earlier = await self._items.last_success(job.url)
             if earlier is not None and not await self._is_news(job, earlier):
                 return "done_already"
             return await self._finish(job, earlier, delivery)
         except UnavailableError:
             if retries_exhausted(delivery):  # the message is about to be parked
-                await self._ledger.finish(job, _GAVE_UP)
+                await self._items.finish(job, _GAVE_UP)
             raise
         except (FailedDownloadError, PostponedError) as error:
             _blame_no_item_for_a_full_disk(error, delivery)
             raise
         except Exception:
             # the message is parked as evidence, but the batch must finish
-            await self._ledger.finish(job, _BUG)
+            await self._items.finish(job, _BUG)
             raise
 
     async def _is_queued(self, job: Job) -> bool:
-        item = await self._ledger.find(job.fetch_id)
+        item = await self._items.find(job.fetch_id)
         return item is None or item.is_queued
 
     async def _is_news(self, job: Job, earlier: BatchItem) -> bool:
@@ -133,7 +133,7 @@ class Worker:
 
     async def _finish(self, job: Job, earlier: BatchItem | None, delivery: Delivery) -> str:
         result, attempts = await self._attempt(job, earlier, delivery)
-        is_first = await self._ledger.finish(job, result, attempts=attempts)
+        is_first = await self._items.finish(job, result, attempts=attempts)
         is_failure = result.outcome is ItemOutcome.FAILED
         note = log.info if is_failure else log.debug  # ``fetches`` has the same, permanently
         note(
@@ -172,7 +172,7 @@ class Worker:
         except FailedDownloadError as error:
             if self._is_last(delivery, error):
                 return _failed(error, started), 1
-            await self._ledger.note_attempt(job, code=error.code, detail=error.detail)
+            await self._items.note_attempt(job, code=error.code, detail=error.detail)
             raise
 
     def _is_last(self, delivery: Delivery, error: FailedDownloadError) -> bool:

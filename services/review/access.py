@@ -42,7 +42,7 @@ class Parts:
     settings: ReviewSettings
     sessions: Sessions
     pages: Pages
-    index: Database
+    database: Database
     images: ImageRepository
     store: ObjectStore
     page_documents: PageRepository

@@ -36,14 +36,14 @@ MAX_TOLD = 20
 class Inbox:
     """Set of tasks to pull."""
 
-    def __init__(self, studio: LabelStudio, index: Database, title: str) -> None:
+    def __init__(self, studio: LabelStudio, database: Database, title: str) -> None:
         self._studio = studio
-        self._index = index
+        self._database = database
         self._title = title
         self._waiting: dict[int | None, None] = {}
         self._failures: Counter[int | None] = Counter()
         self._arrived = asyncio.Event()
-        self._gate = DependencyGate({"mongodb": index.check})
+        self._gate = DependencyGate({"mongodb": database.check})
 
     def note(self, task: int | None) -> None:
         """Queue a task, or all changes."""
@@ -88,7 +88,7 @@ class Inbox:
         project = await self._studio.find_project(self._title)
         if project is None:
             return PullReport()
-        pull = Pull(self._studio, self._index, project.id, is_told=False)
+        pull = Pull(self._studio, self._database, project.id, is_told=False)
         try:
             report = await (pull.changed() if task is None else pull.task(task))
         except LabelStudioUnavailableError as error:

@@ -61,25 +61,25 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
     settings = config.review
     async with (
         open_object_store(config.s3) as store,
-        open_database(config.mongo) as index,
+        open_database(config.mongo) as database,
         open_fetcher(
             settings.fetcher_url,
             token=settings.fetcher_token,
             timeout_seconds=settings.fetcher_timeout_seconds,
         ) as fetcher,
-        _open_inbox(config.label_studio, index) as inbox,
+        _open_inbox(config.label_studio, database) as inbox,
         _open_prometheus(settings) as prometheus,
-        open_overview(_sources(config, store, index, fetcher, prometheus)) as overview,
+        open_overview(_sources(config, store, database, fetcher, prometheus)) as overview,
         asyncio.TaskGroup() as tasks,
     ):
         quality = Quality(
-            ImageRepository(index.images), refresh_seconds=settings.quality_refresh_seconds
+            ImageRepository(database.images), refresh_seconds=settings.quality_refresh_seconds
         )
         suspects = SuspectList(
-            ImageRepository(index.images), refresh_seconds=settings.quality_refresh_seconds
+            ImageRepository(database.images), refresh_seconds=settings.quality_refresh_seconds
         )
         parts = _parts(
-            config, store, index, fetcher, quality=quality, suspects=suspects, overview=overview
+            config, store, database, fetcher, quality=quality, suspects=suspects, overview=overview
         )
         alive = {
             "quality": running(tasks.create_task(quality.run(stop))),
@@ -92,7 +92,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             webhooks = webhook_router(inbox, secret)
         app = build_app(
             parts,
-            ready={"minio": store.check, "mongodb": index.check},
+            ready={"minio": store.check, "mongodb": database.check},
             alive=alive,
             webhooks=webhooks,
         )
@@ -103,26 +103,26 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
 def _parts(
     config: Configuration,
     store: ObjectStore,
-    index: Database,
+    database: Database,
     fetcher: FetcherClient,
     *,
     quality: Quality,
     suspects: SuspectList,
     overview: Overview,
 ) -> Parts:
-    settings, images = config.review, ImageRepository(index.images)
+    settings, images = config.review, ImageRepository(database.images)
     sessions = Sessions(
         settings.login_password, seconds=settings.session_hours * SECONDS_OF_AN_HOUR
     )
-    leases = Leases(index.review_leases, seconds=settings.lease_seconds)
+    leases = Leases(database.review_leases, seconds=settings.lease_seconds)
     return Parts(
         settings=settings,
         sessions=sessions,
         pages=Pages(sessions),
-        index=index,
+        database=database,
         images=images,
         store=store,
-        page_documents=PageRepository(index.pages),
+        page_documents=PageRepository(database.pages),
         page_store=sibling(store, config.s3.pages_bucket),
         queue=Queue(
             *(images, leases, suspects),
@@ -137,7 +137,7 @@ def _parts(
         guesses=PasswordGuesses(
             of_address=WRONG_PASSWORDS_PER_MINUTE, of_all=WRONG_PASSWORDS_OF_ALL
         ),
-        ended=EndedSessions(index.review_leases),
+        ended=EndedSessions(database.review_leases),
         ocr_queues=config.ocr_queues,
         fetch_queues=config.fetch_queues,
         page_queues=config.page_queues,
@@ -147,13 +147,13 @@ def _parts(
 def _sources(
     config: Configuration,
     store: ObjectStore,
-    index: Database,
+    database: Database,
     fetcher: FetcherClient,
     prometheus: Prometheus | None,
 ) -> Sources:
     return Sources(
-        images=ImageRepository(index.images),
-        pages=index.pages,
+        images=ImageRepository(database.images),
+        pages=database.pages,
         fetcher=fetcher,
         amqp=config.amqp,
         parked={
@@ -178,14 +178,14 @@ async def _open_prometheus(settings: ReviewSettings) -> AsyncIterator[Prometheus
 
 @asynccontextmanager
 async def _open_inbox(
-    settings: LabelStudioSettings, index: Database
+    settings: LabelStudioSettings, database: Database
 ) -> AsyncIterator[Inbox | None]:
     """Open the reader of webhooks' tasks; None without a webhook secret."""
     if settings.webhook_secret is None:
         yield None
         return
     async with open_label_studio(settings) as studio:
-        yield Inbox(studio, index, settings.project)
+        yield Inbox(studio, database, settings.project)
 
 
 async def main() -> None:

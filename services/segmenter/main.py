@@ -34,19 +34,21 @@ async def run(settings: SegmenterSettings) -> None:
     def count(outcome: Outcome, code: str) -> None:
         counter.labels(outcome=outcome, code=code).inc()
 
-    async with open_object_store(s3) as store, open_database(MongoSettings()) as index:
+    async with open_object_store(s3) as store, open_database(MongoSettings()) as database:
         pages = sibling(store, s3.pages_bucket)
         worker = Worker(
             store=pages,
-            lines=LineStore(store, ImageRepository(index.images), text_layer=settings.text_layer),
-            pages=PageRepository(index.pages),
-            items=FetchedItems(index.fetches),
-            forgotten=Forgotten(index.forgotten),
+            lines=LineStore(
+                store, ImageRepository(database.images), text_layer=settings.text_layer
+            ),
+            pages=PageRepository(database.pages),
+            items=FetchedItems(database.fetches),
+            forgotten=Forgotten(database.forgotten),
             detector=load_detector(longest_side=settings.longest_side),
             waiting=partial(queue_depth, amqp, OCR_QUEUES.work),
             settings=settings,
         )
-        checks = {"minio": pages.check, "mongodb": index.check}
+        checks = {"minio": pages.check, "mongodb": database.check}
         consumer = Consumer(
             amqp,
             PAGE_QUEUES,

@@ -52,7 +52,7 @@ def settings_of(addresses: Addresses) -> tuple[S3Settings, MongoSettings]:
     return s3, MongoSettings(url=url, database=BUCKET)
 
 
-async def prepare(store: ObjectStore, index: Database) -> None:
+async def prepare(store: ObjectStore, database: Database) -> None:
     """Make a bucket that takes objects from anybody: signing each costs more than storing it."""
     await store.client.create_bucket(Bucket=store.bucket)
     statement = {
@@ -63,15 +63,15 @@ async def prepare(store: ObjectStore, index: Database) -> None:
     }
     policy = {"Version": "2012-10-17", "Statement": [statement]}
     await store.client.put_bucket_policy(Bucket=store.bucket, Policy=json.dumps(policy))
-    await index.create_indexes()
+    await database.create_indexes()
 
 
-async def fill(bucket: ClientSession, index: Database, numbers: range) -> None:
+async def fill(bucket: ClientSession, database: Database, numbers: range) -> None:
     """Store different images, one for each number, with their documents."""
     for begin in range(numbers.start, numbers.stop, TOGETHER):
         some = range(begin, min(numbers.stop, begin + TOGETHER))
         documents = await asyncio.gather(*(_store(bucket, number) for number in some))
-        await index.images.insert_missing(documents)
+        await database.images.insert_missing(documents)
 
 
 async def _store(bucket: ClientSession, number: int) -> Document:
@@ -112,11 +112,11 @@ def measure(addresses: Addresses, layout: Format, folder: str) -> dict[str, floa
 
 async def _export(addresses: Addresses, layout: Format, out: Path) -> int:
     s3, mongo = settings_of(addresses)
-    async with open_object_store(s3) as store, open_database(mongo) as index:
+    async with open_object_store(s3) as store, open_database(mongo) as database:
         query = Query(format=layout, bucket=BUCKET)
         manifest = await export(
             query,
-            Sources(ImageRepository(index.images), store, sibling(store, "pages")),
+            Sources(ImageRepository(database.images), store, sibling(store, "pages")),
             out,
             lambda *_: None,
         )
@@ -131,16 +131,19 @@ def _largest_mb() -> float:
 
 async def _prepare(addresses: Addresses) -> None:
     s3, mongo = settings_of(addresses)
-    async with open_object_store(s3) as store, open_database(mongo) as index:
-        await prepare(store, index)
+    async with open_object_store(s3) as store, open_database(mongo) as database:
+        await prepare(store, database)
 
 
 async def _fill(addresses: Addresses, numbers: range) -> None:
     s3, mongo = settings_of(addresses)
     address = f"{addresses.s3_endpoint_url.rstrip('/')}/{s3.bucket}/"
     connector = TCPConnector(limit=AT_ONCE)
-    async with ClientSession(address, connector=connector) as bucket, open_database(mongo) as index:
-        await fill(bucket, index, numbers)
+    async with (
+        ClientSession(address, connector=connector) as bucket,
+        open_database(mongo) as database,
+    ):
+        await fill(bucket, database, numbers)
 
 
 def run(counts: Sequence[int], layouts: Sequence[Format]) -> Iterator[dict[str, float | str]]:

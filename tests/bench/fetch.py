@@ -1,6 +1,6 @@
 """Speed of the fetcher: ``python -m tests.bench.fetch [--items N] [--runs N] [--only NAME …]``.
 
-* ``rate``: URL → object in MinIO, ledger included, beside a bare loop of aiohttp and aiobotocore
+* ``rate``: URL → object in MinIO and document, beside a bare loop of aiohttp and aiobotocore
   without any promise, and beside img2dataset writing single files to the same MinIO (installed into
   an environment of its own; with and without its start); runs alternate, medians are compared. Also
   the CPU that an item costs in each program, which depends little on who else uses the machine.
@@ -119,7 +119,7 @@ async def fetched(
 
 
 async def stored(api: aiohttp.ClientSession) -> int:
-    """Return how many items a new fetcher has stored; the ledger is not asked, as that costs it."""
+    """Return how many items a new fetcher has stored, by its metrics: a query would slow it."""
     async with api.get("/metrics") as answer:
         text = await answer.text()
     counts = re.findall(r'^fetcher_items_total{.*outcome="stored".*} (.+)$', text, re.MULTILINE)

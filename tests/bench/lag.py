@@ -43,7 +43,7 @@ async def measure(client: Client, rate: int, seconds: int) -> list[float]:
     return sorted(
         [
             (document["indexed_at"] - document["stored_at"]).total_seconds()
-            async for document in client.index.images.find(where)
+            async for document in client.database.images.find(where)
         ]
     )
 

@@ -188,7 +188,7 @@ class Bench:
             f"http://{host(number % HOSTS)}:{self._port}/{self._batches}/{number}.png"
             for number in range(count)
         ]
-        documents = await self._client.index.images.count({"status": "predicted"})
+        documents = await self._client.database.images.count({"status": "predicted"})
         stored, handled = await self._stored(), await self._handled()
         body, began = "\n".join(urls).encode(), time.perf_counter()
         kind = {"Content-Type": "text/plain"}
@@ -204,7 +204,7 @@ class Bench:
                         await publisher.depth(OCR_QUEUES.work), fetched - done, count - fetched
                     )
                 await asyncio.sleep(SAMPLE_SECONDS)
-        now = await self._client.index.images.count({"status": "predicted"})
+        now = await self._client.database.images.count({"status": "predicted"})
         assert now - documents == count, f"{now - documents} documents of {count} images"
         if samples:
             self.measured.fetched_at.append(fetched_at / (time.perf_counter() - began))

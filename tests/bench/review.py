@@ -24,7 +24,7 @@ from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.domain.accuracy import similarity
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.fetcher.batches.ledger import fetch_id
+from services.fetcher.batches.item_repository import fetch_id
 from services.fetcher.batches.pages import page_id
 from tests.support.fetcher import open_surroundings, running_fetcher
 from tests.support.review import NOW, Person, known, open_review
@@ -137,15 +137,15 @@ def items(count: int) -> Iterator[Document]:
         }
 
 
-async def fill(index: Database, count: int) -> None:
+async def fill(database: Database, count: int) -> None:
     """Insert the documents, unless they are there, and make the indexes."""
-    await index.create_indexes()
-    if await index.images.find_one({"_id": f"raw/{count - 1}.png"}):
+    await database.create_indexes()
+    if await database.images.find_one({"_id": f"raw/{count - 1}.png"}):
         return
     for collection, made in (
-        (index.batches, batches(count)),
-        (index.fetches, items(count)),
-        (index.images, documents(count)),
+        (database.batches, batches(count)),
+        (database.fetches, items(count)),
+        (database.images, documents(count)),
     ):
         while some := list(islice(made, TOGETHER)):
             await collection.insert_missing(some)
@@ -178,8 +178,8 @@ async def run(count: int, repeats: int, *, keeps: bool) -> list[dict[str, Any]]:
     client: AsyncIOMotorClient[dict[str, object]] = AsyncIOMotorClient(str(settings.url))
     s3, amqp = S3Settings().model_copy(update=BUCKETS), AmqpSettings()
     try:
-        async with open_database(mongo) as index:
-            await fill(index, count)
+        async with open_database(mongo) as database:
+            await fill(database, count)
         async with (
             open_surroundings(s3, amqp, mongo) as around,
             running_fetcher(around) as fetcher,

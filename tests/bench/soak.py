@@ -147,14 +147,14 @@ class Soak:
         armed.with_name(f"{armed.name}{DONE_SUFFIX}").unlink(missing_ok=True)
 
     async def _documents(self) -> int:
-        return await self.client.index.images.count({"status": "predicted"})
+        return await self.client.database.images.count({"status": "predicted"})
 
     async def _reconcile(self) -> int:
         """Have what is without an event queued; return how much that was."""
         report = await make_pass(
             ReconcilerSettings(min_age_seconds=0),
             store=self.client.store,
-            images=ImageRepository(self.client.index.images),
+            images=ImageRepository(self.client.database.images),
             amqp=self.pipeline.amqp,
             queues=OCR_QUEUES,
         )
@@ -166,7 +166,7 @@ class Soak:
         sources = Counter[str]()
         documents: dict[str, str] = {}
         fields = {"key": 1, "etag": 1, "sources": 1}
-        async for each in self.client.index.images.find({}, fields=fields):
+        async for each in self.client.database.images.find({}, fields=fields):
             documents[each["key"]] = each["etag"]
             sources.update(source["url"] for source in each["sources"])
         stored = await objects(self.client)

@@ -24,7 +24,7 @@ UNROUTED = ("raw.unrouted", "pages.unrouted")
 
 async def check(stage: Stage, load: Load) -> dict[str, Any]:
     pipeline, client = stage.pipeline, stage.client
-    documents = {each["key"]: each async for each in client.index.images.find({})}
+    documents = {each["key"]: each async for each in client.database.images.find({})}
     images = {**load.images, **await check_pages(client, load)}
     missing = images.keys() - documents.keys()
     assert await parked(pipeline) == {}
@@ -50,7 +50,7 @@ async def check(stage: Stage, load: Load) -> dict[str, Any]:
 
 async def check_pages(client: Client, load: Load) -> dict[str, bytes]:
     """Check that each page has its lines once; return their images by key."""
-    pages = {each["key"]: each async for each in client.index.pages.find({})}
+    pages = {each["key"]: each async for each in client.database.pages.find({})}
     assert pages.keys() == load.pages.keys()
     lines = {}
     for key, page in pages.items():
@@ -63,7 +63,7 @@ async def check_pages(client: Client, load: Load) -> dict[str, bytes]:
         assert {line["key"] for line in page["lines"]} == keys
         stored = client.store.list(prefix)
         assert {info.key async for info in stored} == keys
-        of_page = client.index.images.find({"page.id": page["_id"]})
+        of_page = client.database.images.find({"page.id": page["_id"]})
         assert sorted([image["key"] async for image in of_page]) == sorted(keys)
         for each in keys:
             lines[each] = (await client.store.read(each, max_bytes=10**7)).content
@@ -157,9 +157,9 @@ async def explain(pipeline: Pipeline, client: Client) -> str:
         for url in pipeline.service_urls:
             async with session.get(f"{url}/readyz") as response:
                 lines.append(f"{url}/readyz {response.status} {await response.text()}")
-    queued = client.index.fetches.find({"outcome": "queued"}, limit=5)
+    queued = client.database.fetches.find({"outcome": "queued"}, limit=5)
     lines += [f"still queued: {item}" async for item in queued]
-    lines += [f"batch: {batch}" async for batch in client.index.batches.find({})]
+    lines += [f"batch: {batch}" async for batch in client.database.batches.find({})]
     names = (
         *FETCH_QUEUES.partitions,
         *FETCH_QUEUES.delays,

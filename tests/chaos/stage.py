@@ -127,7 +127,7 @@ class Stage:
     async def annotate(self, key: str, text: str) -> None:
         """Annotate an image that was read."""
         document, said = await self.read(key), to_annotation(text, by="anna")
-        outcome = await ImageRepository(self.client.index.images).annotate(document["_id"], said)
+        outcome = await ImageRepository(self.client.database.images).annotate(document["_id"], said)
         assert outcome is Outcome.WRITTEN
 
     def serve(self, image: bytes, text: str = "") -> dict[str, str]:

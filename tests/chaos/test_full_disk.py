@@ -93,14 +93,14 @@ async def test_events_that_a_full_disk_swallowed_are_found_by_the_reconciler(
         async with (
             open_event_queues(amqp) as queues,
             open_store(tmp_path, url) as store,
-            open_database(mongo_settings) as index,
+            open_database(mongo_settings) as database,
             scripted_ocr_api() as ocr_api,
-            indexing(ocr_api, store=store, index=index, amqp=amqp, queues=queues),
+            indexing(ocr_api, store=store, database=database, amqp=amqp, queues=queues),
         ):
 
             async def indexed(count: int) -> None:
                 async def enough() -> bool:
-                    return await index.images.count({"status": "predicted"}) >= count
+                    return await database.images.count({"status": "predicted"}) >= count
 
                 await eventually(enough)
 
@@ -119,12 +119,12 @@ async def test_events_that_a_full_disk_swallowed_are_found_by_the_reconciler(
                 report = await make_pass(
                     ReconcilerSettings(min_age_seconds=0),
                     store=store,
-                    images=ImageRepository(index.images),
+                    images=ImageRepository(database.images),
                     amqp=amqp,
                     queues=queues,
                 )
                 assert report.queued >= IMAGES - MOST_EVENTS
                 await indexed(IMAGES)
-            assert await index.images.count({}) == IMAGES
+            assert await database.images.count({}) == IMAGES
     with capsys.disabled():
         print(f"\nfull disk: {report.queued} of {IMAGES} queued by the reconciler")  # noqa: T201

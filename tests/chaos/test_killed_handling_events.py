@@ -47,7 +47,7 @@ async def site(
 
 @pytest.fixture
 async def worker(site: Site) -> AsyncIterator[Worker]:
-    async with open_worker(site.ocr_api, store=site.store, index=site.index) as worker:
+    async with open_worker(site.ocr_api, store=site.store, database=site.database) as worker:
         yield worker
 
 
@@ -72,7 +72,7 @@ async def delete(site: Site) -> Delivery:
 
 async def say(site: Site, text: str) -> None:
     said = to_annotation(text, by="anna")
-    await ImageRepository(site.index.images).annotate(
+    await ImageRepository(site.database.images).annotate(
         f"{site.store.bucket}/{KEY}", said, overwrite=True
     )
 
@@ -144,7 +144,7 @@ async def test_forget_cut_between_object_and_notification(
 ) -> None:
     await worker.handle(await store(site))
     await say(site, "private")
-    targets = await find_targets(site.store, site.index, KEY)
+    targets = await find_targets(site.store, site.database, KEY)
     with cut_before(Collection, "delete_many"):
         await forget(site)
     assert await site.store.head(KEY) is not None
@@ -157,16 +157,18 @@ async def test_forget_cut_between_object_and_notification(
             assert found(await site.reconcile()) == {State.GONE: 1}
         else:
             await forget(site)
-        [proof] = await prove(targets, site.store, site.index, wait_seconds=20)
+        [proof] = await prove(targets, site.store, site.database, wait_seconds=20)
 
     assert proof["removed_at"] is not None
-    assert await site.index.tombstones.count({}) == 0
+    assert await site.database.tombstones.count({}) == 0
     assert await came_back(site, worker) is None
 
 
 async def forget(site: Site) -> None:
-    targets = await find_targets(site.store, site.index, KEY)
-    await remove(targets, store=site.store, index=site.index, amqp=site.amqp, queues=site.queues)
+    targets = await find_targets(site.store, site.database, KEY)
+    await remove(
+        targets, store=site.store, database=site.database, amqp=site.amqp, queues=site.queues
+    )
 
 
 async def test_replay_cut_before_its_message_is_dropped(site: Site) -> None:
@@ -186,7 +188,7 @@ async def test_replay_cut_before_its_message_is_dropped(site: Site) -> None:
         # Both may be in work at once
         assert set(await settlements.until(2)) <= {"duplicate", "predicted"}
 
-    assert await site.index.images.count({}) == 1
+    assert await site.database.images.count({}) == 1
 
 
 async def replay(site: Site) -> list[dead_letters.ParkedMessage]:
@@ -216,7 +218,7 @@ async def test_connection_lost_between_document_and_acknowledgement(site: Site) 
 
     assert [outcome for outcome, _ in settlements.settled] == [Outcome.LOST, Outcome.ACKED]
     assert settlements.codes[1] == "duplicate"
-    assert await site.index.images.count({"status": "predicted"}) == 1
+    assert await site.database.images.count({"status": "predicted"}) == 1
     assert len(site.ocr_api.seen) == 1
 
 
@@ -235,5 +237,5 @@ async def test_connection_lost_between_copy_and_acknowledgement(site: Site) -> N
 
     outcomes = [outcome for outcome, _ in settlements.settled]
     assert outcomes == [Outcome.LOST, Outcome.ACKED, Outcome.ACKED]
-    assert await site.index.images.count({}) == 1
+    assert await site.database.images.count({}) == 1
     assert (await site.document(KEY))["status"] == "predicted"

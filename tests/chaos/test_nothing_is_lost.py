@@ -104,7 +104,7 @@ async def test_every_image_has_its_document_whatever_fails(
         except TimeoutError:
             pytest.fail("\n".join([f"seed {seed}", *log.lines, await explain(pipeline, client)]))
         await documents_come(client, load)
-        by_event = await client.index.images.count({})
+        by_event = await client.database.images.count({})
         load = await reconcile(stage, load, form, log)
         report = await check(stage, load)
         report |= {
@@ -159,15 +159,15 @@ async def kill_segmenter(stage: Stage, form: Form, seed: int, log: Log) -> None:
 
 async def annotate_line(stage: Stage) -> None:
     """Annotate a line of a page, asking again whenever MongoDB does not answer."""
-    index, said = stage.client.index, to_annotation("a line of a page", by="anna")
-    images = ImageRepository(index.images)
+    database, said = stage.client.database, to_annotation("a line of a page", by="anna")
+    images = ImageRepository(database.images)
     chosen: list[Document] = []
 
     async def is_annotated() -> bool:
         with suppress(DatabaseUnavailableError):
             if not chosen:
                 where = {"page": {"$ne": None}, "status": "predicted", "annotation": None}
-                chosen.extend([line async for line in index.images.find(where, limit=1)])
+                chosen.extend([line async for line in database.images.find(where, limit=1)])
             return bool(chosen) and await images.annotate(chosen[0]["_id"], said) in (
                 Outcome.WRITTEN,
                 Outcome.UNCHANGED,
@@ -200,10 +200,10 @@ async def reconcile(stage: Stage, load: Load, form: Form, log: Log) -> Load:
             load = together(load, stage)
             await documents_come(stage.client, load)
     else:
-        store, index = stage.client.store, stage.client.index
+        store, database = stage.client.store, stage.client.database
         for bucket, documents, queues in (
-            (store, ImageRepository(index.images), OCR_QUEUES),
-            (sibling(store, PAGES_BUCKET), PageRepository(index.pages), PAGE_QUEUES),
+            (store, ImageRepository(database.images), OCR_QUEUES),
+            (sibling(store, PAGES_BUCKET), PageRepository(database.pages), PAGE_QUEUES),
         ):
             await make_pass(
                 ReconcilerSettings(min_age_seconds=0),
@@ -234,7 +234,7 @@ async def documents_come(client: Client, load: Load) -> None:
 
     async def nothing_more() -> bool:
         nonlocal last, since
-        now = await client.index.images.count({"status": "predicted"})
+        now = await client.database.images.count({"status": "predicted"})
         if now != last:
             last, since = now, time.monotonic()
         expected = len(load.images) + LINES_OF_PAGE * len(load.pages)

@@ -90,7 +90,7 @@ class Window(Enum):
     ITEM_NOTED = Place(
         "item noted as queued, image not stored",
         FETCHER,
-        "services.fetcher.batches.ledger:Ledger.queue",
+        "services.fetcher.batches.item_repository:ItemRepository.queue",
     )
     IMAGE_STORED = Place(
         "image stored, item not finished",
@@ -100,7 +100,7 @@ class Window(Enum):
     ITEM_FINISHED = Place(
         "item finished, job not acknowledged",
         FETCHER,
-        "services.fetcher.batches.ledger:Ledger.finish",
+        "services.fetcher.batches.item_repository:ItemRepository.finish",
     )
     JOB_COPIED = Place(
         "job copied for a retry, original not acknowledged",

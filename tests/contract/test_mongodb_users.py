@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.common.adapters import mongo as index
+from services.common.adapters import mongo as database
 from services.provisioner.database_users import RIGHTS, user_commands
 from services.provisioner.settings import UsersSettings
 from tests.support.compose import ROOT, parsed
 
 PASSWORD = SecretStr("some-password")
 USERS = UsersSettings.model_validate(dict.fromkeys(UsersSettings.model_fields, PASSWORD))
-DRIVER = Path(index.__file__)
+DRIVER = Path(database.__file__)
 NO_COLLECTION = {"check", "fields", "name"}
 
 
@@ -45,11 +45,7 @@ def files_of(module: str) -> set[Path]:
 @pytest.mark.parametrize("service", RIGHTS)
 def test_service_may_use_the_collections_that_its_code_names(service: str) -> None:
     texts = [path.read_text() for path in files_of(f"services.{service}.main") if path != DRIVER]
-    used = {
-        name
-        for text in texts
-        for name in re.findall(r"\b(?:index|database)\.([a-z_]+)\b(?!\()", text)
-    }
+    used = {name for text in texts for name in re.findall(r"\bdatabase\.([a-z_]+)\b(?!\()", text)}
 
     assert used - NO_COLLECTION == RIGHTS[service].keys()
 

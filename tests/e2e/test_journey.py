@@ -63,7 +63,7 @@ async def test_collections_keep_names_texts_and_documents_together(
     annotated = {"annotation.quality": "ok"}
     for collection in ("archive", "folder"):  # by the table that came beside the images
         of_table = {**read_in(collection), **annotated}
-        assert await client.index.images.count(of_table) == SIZES[collection]
+        assert await client.database.images.count(of_table) == SIZES[collection]
     by_name = {**lines("page"), **lines("console")}
     (tmp_path / "labels.csv").write_text(table(by_name))
     (tmp_path / "urls.csv").write_text(table(urls, column="url"))
@@ -136,7 +136,7 @@ def read_in(collection: str) -> Document:
 
 
 async def found(client: Client, collection: str) -> list[Document]:
-    return [each async for each in client.index.images.find(read_in(collection))]
+    return [each async for each in client.database.images.find(read_in(collection))]
 
 
 def source_of(document: Document, collection: str) -> Document:

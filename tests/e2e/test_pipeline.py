@@ -73,7 +73,7 @@ async def test_page_in_its_bucket_becomes_read_lines(client: Client) -> None:
     lines = len(LEFT_LINES) + len(RIGHT_LINES)
     of_page = {"page.id": f"pages/{key}", "prediction.text": {"$type": "string"}}
     await client.count_reaches(lines, of_page)
-    read = [each async for each in client.index.images.find(of_page, sort=[("page.order", 1)])]
+    read = [each async for each in client.database.images.find(of_page, sort=[("page.order", 1)])]
     await pages.delete(key)
 
     assert [each["prediction"]["text"] for each in read] == [*LEFT_LINES, *RIGHT_LINES]
@@ -89,7 +89,7 @@ async def test_same_list_again_stores_nothing_twice(
     await client.completed(first)
     await client.count_reaches(5, {"sources.url": {"$in": urls}})
     query = {"sources.url": {"$in": urls}}
-    before = {each["_id"]: each async for each in client.index.images.find(query)}
+    before = {each["_id"]: each async for each in client.database.images.find(query)}
 
     second = await client.submit(*({"url": url} for url in urls))
     counts = await client.completed(second)
@@ -97,7 +97,7 @@ async def test_same_list_again_stores_nothing_twice(
     assert (counts["unchanged"], counts["stored"]) == (5, 0)
     await client.count_reaches(5, {"sources.batch_id": second})
     await client.count_reaches(5, {"sources.batch_id": first})
-    after = {each["_id"]: each async for each in client.index.images.find(query)}
+    after = {each["_id"]: each async for each in client.database.images.find(query)}
     for name in ("prediction", "etag", "history"):
         assert [after[each].get(name) for each in before] == [
             each.get(name) for each in before.values()
@@ -152,7 +152,7 @@ async def test_killed_consumer_loses_nothing_and_doubles_nothing(
 
     await client.count_reaches(50, {**ours, "status": "predicted"}, seconds=90)
 
-    assert await client.index.images.count(ours) == 50
+    assert await client.database.images.count(ours) == 50
     assert any("consumer was killed" in event for event in pipeline.events)
     pipeline.events.clear()
 
@@ -194,7 +194,7 @@ async def test_missing_ocr_api_delays_and_loses_nothing(client: Client, pipeline
                 return response.status == 503 and "paused" in await response.text()
 
         await eventually(is_paused)
-        assert await client.index.images.count({"key": {"$regex": f"^{folder}/"}}) == 0
+        assert await client.database.images.count({"key": {"$regex": f"^{folder}/"}}) == 0
     finally:
         await pipeline.start("ocr-api")
 

@@ -194,13 +194,13 @@ async def test_thirty_lines_are_annotated_by_keyboard_and_exported(
     last = await review.document(said[-1]["id"])
     assert [each["by"] for each in last["annotation_history"]] == ["Ada Lovelace"]
     assert "undone_at" in last["annotation_history"][0]
-    assert await review.index.images.count({"annotation": {"$ne": None}}) == ANNOTATED
+    assert await review.database.images.count({"annotation": {"$ne": None}}) == ANNOTATED
     assert per_minute > 30
 
-    await review.index.images.update_many({}, {"$set": {"bucket": review.store.bucket}})
+    await review.database.images.update_many({}, {"$set": {"bucket": review.store.bucket}})
     query = Query(format=Format.HF, bucket=review.store.bucket, only_annotated=True)
     sources = Sources(
-        ImageRepository(review.index.images), review.store, sibling(review.store, "pages")
+        ImageRepository(review.database.images), review.store, sibling(review.store, "pages")
     )
     manifest = await export(query, sources, tmp_path / "out", lambda *_: None)
     assert manifest.images == sum(each["quality"] == "ok" for each in said)

@@ -48,7 +48,7 @@ async def test_model_trained_on_what_was_collected_reads_it_better(
     urls = write_list(site, tmp_path / "lines.csv")
     ours = {"sources.url": {"$in": urls}, "status": "predicted"}
 
-    await client.index.images.delete_many({})  # else it would learn from other tests' lines
+    await client.database.images.delete_many({})  # else it would learn from other tests' lines
     async with pipeline.changed({"ocr-api": {"OCR_MODELS": str(tmp_path / ".models")}}):
         await terminal.type(documented("docreco submit"))
         await client.count_reaches(LINES, ours, seconds=120)
@@ -91,7 +91,7 @@ async def is_served(pipeline: Pipeline, version: str) -> bool:
 async def nothing_left(client: Client, version: str) -> bool:
     """Whether no image of the pipeline waits to be read by this version."""
     others = {"status": "predicted", "prediction.model_version": {"$ne": version}}
-    return await client.index.images.count(others) == 0
+    return await client.database.images.count(others) == 0
 
 
 def assert_learnt(trained: dict[str, Any]) -> None:

@@ -39,8 +39,8 @@ async def review(
     """A review page with an empty bucket and no documents."""
     async with open_review(s3_settings, mongo_settings, amqp_settings) as site:
         await site.store.client.create_bucket(Bucket=site.store.bucket)
-        await site.index.create_indexes()
-        await site.index.require_schema(IMAGES, schema_of(IMAGES))
+        await site.database.create_indexes()
+        await site.database.require_schema(IMAGES, schema_of(IMAGES))
         yield site
 
 

@@ -47,7 +47,7 @@ async def test_remark_holds_no_secret_of_a_url(collected: Collected, tmp_path: P
 
     shown = [each["where"] for each in told["remarks"]]
     assert shown == ["https://site.example/a.png?…", "no?.png"]
-    assert (await collected.index.images.count({})) == 0
+    assert (await collected.database.images.count({})) == 0
 
 
 async def test_other_annotation_stays_unless_overwritten(
@@ -186,7 +186,7 @@ async def test_annotation_written_while_the_document_changes_loses_nothing(
     collected: Collected,
 ) -> None:
     await collected.add("1.png", "one")
-    images, document_id = collected.index.images, f"{collected.store.bucket}/1.png"
+    images, document_id = collected.database.images, f"{collected.store.bucket}/1.png"
 
     async def write(number: int) -> Outcome:
         said = to_annotation(f"{number}", by="ada")
@@ -209,7 +209,7 @@ async def test_end_of_a_path_finds_its_image(
     for number, name in enumerate(("x/a+b.png", "x/aab.png", "y/c.png", "z/c.png")):
         source = {"kind": "archive", "collection": "march", "name": name, "batch_id": "b"}
         await collected.add(f"{number}.png", "one", sources=[source])
-    finder = Finder(ImageRepository(collected.index.images), collected.store.bucket, "march")
+    finder = Finder(ImageRepository(collected.database.images), collected.store.bucket, "march")
     found = {
         name: (await finder.find(name)).ids for name in ("none", "a+b.png", "c.png", "z/c.png")
     }

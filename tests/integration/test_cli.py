@@ -24,10 +24,10 @@ SERVICES = ("OCR", "FETCHER", "CONSUMER", "REVIEW", "RECONCILER", "SEGMENTER", "
 
 
 @pytest.fixture
-async def images(index: Database) -> Database:
+async def images(database: Database) -> Database:
     """Three images: one read well, one badly, one rejected."""
     for name, score in (("good", 0.99), ("bad", 0.12)):
-        await index.images.insert(
+        await database.images.insert(
             {
                 "_id": f"raw/{name}.png",
                 "status": "predicted",
@@ -36,7 +36,7 @@ async def images(index: Database) -> Database:
                 "sources": [{"url": f"http://site.example/{name}", "batch_id": f"batch-{name}"}],
             }
         )
-    await index.images.insert(
+    await database.images.insert(
         {
             "_id": "raw/broken.png",
             "status": "rejected",
@@ -46,7 +46,7 @@ async def images(index: Database) -> Database:
             "error": {"code": "undecodable_image", "detail": "damaged"},
         }
     )
-    return index
+    return database
 
 
 async def listed(*arguments: str) -> list[str]:
@@ -106,7 +106,7 @@ async def test_images_shows_whole_keys_where_asked(images: Database) -> None:
     assert (await docreco("images", "--csv", "--json")).exit_code == 2
 
 
-@pytest.mark.usefixtures("index")
+@pytest.mark.usefixtures("database")
 async def test_no_images_is_said() -> None:
     result = await docreco("images")
     assert result.exit_code == 0

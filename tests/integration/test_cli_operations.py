@@ -44,7 +44,7 @@ class Site:
     """A bucket, a database and a virtual host that the commands find through their settings."""
 
     store: ObjectStore
-    index: Database
+    database: Database
     publisher: Publisher
 
     async def park(self, *bodies: bytes, queue: str = OCR_QUEUES.parked) -> None:
@@ -56,7 +56,7 @@ class Site:
 
     async def predicted(self, key: str) -> None:
         now = datetime.now(tz=UTC)
-        await self.index.images.insert(
+        await self.database.images.insert(
             {
                 "_id": f"{self.store.bucket}/{key}",
                 "key": key,
@@ -88,12 +88,12 @@ async def site(
         await (await channel.get_queue(FETCH_QUEUES.partitions[0])).bind(hosts, "1")
     async with (
         open_object_store(s3_settings) as store,
-        open_database(mongo_settings) as index,
+        open_database(mongo_settings) as database,
         open_publisher(private_amqp_settings) as publisher,
     ):
         for bucket in (store.bucket, s3_settings.pages_bucket):
             await store.client.create_bucket(Bucket=bucket)
-        yield Site(store, index, publisher)
+        yield Site(store, database, publisher)
 
 
 async def answer(*arguments: str) -> Any:
@@ -108,7 +108,7 @@ async def test_pages_are_queued_to_be_segmented_again(site: Site, s3_settings: S
     for number, fields in enumerate(known):
         page = {"key": f"{number}.png", "status": "segmented", "sequencer": "1", **fields}
         await pages.write(f"{number}.png", b"1", content_type="image/png", metadata={})
-        await site.index.pages.insert({"_id": f"{pages.bucket}/{page['key']}", **page})
+        await site.database.pages.insert({"_id": f"{pages.bucket}/{page['key']}", **page})
 
     assert await answer("pages", "segment") == {"queued": 2}
     assert await answer("pages", "segment", "--status", "rejected") == {"queued": 1}
@@ -128,12 +128,12 @@ async def test_found_lines_of_pages_are_measured(site: Site, s3_settings: S3Sett
             "ground_truth": transcript,
             "sequencer": "1",
         }
-        await site.index.pages.insert({"_id": f"{pages.bucket}/{key}", **page})
+        await site.database.pages.insert({"_id": f"{pages.bucket}/{key}", **page})
     for number, (text, box) in enumerate(boxes.items()):
         page = {"id": f"{pages.bucket}/given/a.png", "line": f"{number}", "polygon": box}
         image = {"key": f"{number}.webp", "status": "predicted", "annotation": {"text": text}}
         document = {"_id": f"{site.store.bucket}/{number}", "sequencer": "1", **image}
-        await site.index.images.insert({**document, "page": {**page, "order": number}})
+        await site.database.images.insert({**document, "page": {**page, "order": number}})
 
     found = await docreco("pages", "evaluate", "--no-read", "--json")
 

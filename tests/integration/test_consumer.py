@@ -56,7 +56,7 @@ async def ocr_api() -> AsyncIterator[ScriptedOcrApi]:
 @dataclass
 class Pipeline:
     store: ObjectStore
-    index: Database
+    database: Database
     settlements: Settlements
 
     @property
@@ -66,7 +66,7 @@ class Pipeline:
 
     async def document(self, key: str, **fields: object) -> Document:
         where = {"_id": f"{self.store.bucket}/{key}", **fields}
-        return await eventually(lambda: self.index.images.find_one(where))
+        return await eventually(lambda: self.database.images.find_one(where))
 
     async def until_settled(self, code: str, count: int = 1) -> None:
         async def enough() -> bool:
@@ -87,20 +87,20 @@ Start = Callable[[], Awaitable[Pipeline]]
 @pytest.fixture
 async def start(
     store: ObjectStore,
-    index: Database,
+    database: Database,
     ocr_api: ScriptedOcrApi,
     queues: Queues,
     amqp_settings: AmqpSettings,
 ) -> AsyncIterator[Start]:
     """Start consumers; each is stopped after the test."""
-    await index.require_schema(IMAGES, schema_of(IMAGES))
+    await database.require_schema(IMAGES, schema_of(IMAGES))
     async with AsyncExitStack() as consumers:
 
         async def start() -> Pipeline:
             consumer = indexing(
-                ocr_api, store=store, index=index, amqp=amqp_settings, queues=queues
+                ocr_api, store=store, database=database, amqp=amqp_settings, queues=queues
             )
-            return Pipeline(store, index, await consumers.enter_async_context(consumer))
+            return Pipeline(store, database, await consumers.enter_async_context(consumer))
 
         yield start
 
@@ -192,7 +192,7 @@ async def test_source_too_long_for_a_header_is_looked_up(
     monkeypatch.setenv("FETCHER_REDACT_QUERY", "nothing-of-the-kind")
     pipeline = await start()
     url = f"{LONG_URL}?kept=s3cret"
-    await pipeline.index.fetches.insert(
+    await pipeline.database.fetches.insert(
         {"_id": "b1/1", "batch_id": "b1", "url": url, "annotation": "long", **stored}
     )
 
@@ -209,7 +209,7 @@ async def test_source_that_fits_a_header_is_kept_beside_an_annotation_that_is_lo
     pipeline = await start()
     kept, annotation = "http://example.test/a?key=REDACTED", "é" * 1000
     real = "http://example.test/a?key=s3cret"
-    await pipeline.index.fetches.insert(
+    await pipeline.database.fetches.insert(
         {"_id": "b1/1", "batch_id": "b1", "url": real, "annotation": annotation}
     )
 
@@ -222,7 +222,7 @@ async def test_source_that_fits_a_header_is_kept_beside_an_annotation_that_is_lo
 
 async def test_candidate_delays_no_reading_and_changes_no_prediction(
     store: ObjectStore,
-    index: Database,
+    database: Database,
     ocr_api: ScriptedOcrApi,
     queues: Queues,
     amqp_settings: AmqpSettings,
@@ -241,14 +241,14 @@ async def test_candidate_delays_no_reading_and_changes_no_prediction(
         indexing(
             ocr_api,
             store=store,
-            index=index,
+            database=database,
             amqp=amqp_settings,
             queues=queues,
             candidate=candidate,
         ) as settlements,
     ):
         candidate.answer = read_late
-        pipeline = Pipeline(store, index, settlements)
+        pipeline = Pipeline(store, database, settlements)
         await pipeline.upload("a.png")
         await eventually(has_begun)
         await pipeline.upload("b.png", b"other bytes")
@@ -276,10 +276,12 @@ class LateFetches(Collection):
         return found
 
 
-async def test_fetch_that_is_written_down_late_is_waited_for(start: Start, index: Database) -> None:
-    index.fetches = LateFetches(index.fetches._collection)
+async def test_fetch_that_is_written_down_late_is_waited_for(
+    start: Start, database: Database
+) -> None:
+    database.fetches = LateFetches(database.fetches._collection)
     url, annotation = "http://example.test/a", "é" * 1000
-    index.fetches.late = {"_id": "b1/1", "batch_id": "b1", "url": url, "annotation": annotation}
+    database.fetches.late = {"_id": "b1/1", "batch_id": "b1", "url": url, "annotation": annotation}
     pipeline = await start()
 
     await pipeline.upload("late.png", provenance=Provenance(url, "b1", annotation, None, "b1/1"))
@@ -336,7 +338,7 @@ async def test_source_whose_event_was_lost_is_learnt_with_the_next(
     finished = {"lost": (first, -60), "later": ({**first, "url": "http://later.test/"}, 60)}
     for name, (item, seconds) in finished.items():
         at = now + timedelta(seconds=seconds)
-        await pipeline.index.fetches.insert({"_id": name, "key": key, "finished_at": at, **item})
+        await pipeline.database.fetches.insert({"_id": name, "key": key, "finished_at": at, **item})
 
     await pipeline.upload(key, provenance=Provenance("http://two.test/a", "c"))
 
@@ -426,7 +428,7 @@ async def test_refusal_that_is_not_of_the_image_rejects_nothing(
     await pipeline.until_settled("ocr_failed", 2)
 
     assert pipeline.settled[-1] == (Outcome.PARKED, "ocr_failed")
-    assert await pipeline.index.images.count({}) == 0
+    assert await pipeline.database.images.count({}) == 0
 
 
 async def test_object_over_the_limit_is_rejected_unread(
@@ -480,7 +482,7 @@ async def test_api_that_is_down_delays_and_loses_nothing(
     for number in range(10):
         await pipeline.upload(f"{number}.png", f"{number}".encode())
     await pipeline.until_settled("ocr_unavailable")
-    assert await pipeline.index.images.count({}) == 0
+    assert await pipeline.database.images.count({}) == 0
 
     ocr_api.is_ready, ocr_api.answer = True, ocr_api.read_all
     for number in range(10):
@@ -526,7 +528,7 @@ async def test_folder_made_in_the_console_is_no_image(start: Start) -> None:
     await pipeline.upload("scans/", b"")
     await pipeline.until_settled("folder")
 
-    assert await pipeline.index.images.count({}) == 0
+    assert await pipeline.database.images.count({}) == 0
 
 
 async def test_foreign_message_is_parked(
@@ -554,5 +556,5 @@ async def test_two_consumers_write_each_document_once(start: Start) -> None:
         return len(first.settled) + len(second.settled) >= 30
 
     await eventually(all_settled)
-    assert await first.index.images.count({}) == 10
-    assert await first.index.images.count({"status": "predicted"}) == 10
+    assert await first.database.images.count({}) == 10
+    assert await first.database.images.count({"status": "predicted"}) == 10

@@ -63,8 +63,8 @@ def handwriting(count: int) -> list[dict[str, Any]]:
 
 
 async def store(settings: MongoSettings, documents: list[dict[str, Any]]) -> None:
-    async with open_database(settings) as index:
-        await index.images.insert_missing(documents)
+    async with open_database(settings) as database:
+        await database.images.insert_missing(documents)
 
 
 async def calibrate(*arguments: str) -> Any:

@@ -493,7 +493,9 @@ async def test_interrupted_export_leaves_the_one_before_and_is_made_anew(
     some: Collected, tmp_path: Path
 ) -> None:
     out = tmp_path / "set"
-    sources = Sources(ImageRepository(some.index.images), some.store, sibling(some.store, "pages"))
+    sources = Sources(
+        ImageRepository(some.database.images), some.store, sibling(some.store, "pages")
+    )
     query = Query(format=Format.HF, bucket=some.store.bucket)
 
     class StoppedError(Exception):

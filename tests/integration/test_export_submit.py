@@ -111,7 +111,7 @@ async def add_page(surroundings: Surroundings) -> tuple[str, dict[str, dict[str,
         source = {"kind": "archive", "batch_id": "b", **known_of(order)}
         of_page = of_line(transcript, line, order, f"{pages.bucket}/{page_key}")
         key, place = line_key(digest, of_page.line), of_page.to_mongo()
-        await Collected(store, surroundings.index).add(
+        await Collected(store, surroundings.database).add(
             key, str(line.text), right=right, page=place, sources=[source]
         )
         page = of_page.having(group=known_of(order)["group"]).to_mongo()

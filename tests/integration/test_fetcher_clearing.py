@@ -35,19 +35,21 @@ def rows(count: int, *, cut_off: bool = False) -> Iterator[Row]:
 
 @pytest.fixture
 def taken(surroundings: Surroundings) -> Submissions:
-    index = surroundings.index
-    return Submissions(BatchRepository(index.batches), Pages(index.lists), asyncio.Event())
+    database = surroundings.database
+    return Submissions(BatchRepository(database.batches), Pages(database.lists), asyncio.Event())
 
 
 @pytest.fixture
 def clearing(surroundings: Surroundings) -> Clearing:
-    index = surroundings.index
-    return Clearing(BatchRepository(index.batches), Pages(index.lists), kept_seconds=KEPT_SECONDS)
+    database = surroundings.database
+    return Clearing(
+        BatchRepository(database.batches), Pages(database.lists), kept_seconds=KEPT_SECONDS
+    )
 
 
 async def grow_old(surroundings: Surroundings) -> None:
     long_ago = datetime.now(tz=UTC) - timedelta(seconds=KEPT_SECONDS + 1)
-    await surroundings.index.batches.update_many({}, {"$set": {"touched_at": long_ago}})
+    await surroundings.database.batches.update_many({}, {"$set": {"touched_at": long_ago}})
 
 
 async def begin(taken: Submissions) -> None:
@@ -58,18 +60,18 @@ async def begin(taken: Submissions) -> None:
 async def test_unfinished_list_is_cleared_once_it_is_old_and_its_key_begins_anew(
     surroundings: Surroundings, taken: Submissions, clearing: Clearing
 ) -> None:
-    index = surroundings.index
+    database = surroundings.database
     whole = await taken.submit(OpenList(None, rows(3)), Description("another"))
     await begin(taken)
 
     assert await clearing.clear() == 0
-    assert await index.lists.count({}) == 2
+    assert await database.lists.count({}) == 2
     await grow_old(surroundings)
     assert await clearing.clear() == 1
 
-    assert [each["_id"] async for each in index.batches.find({})] == [whole.id]
-    assert await index.lists.count({"batch_id": whole.id}) == 1
-    assert await index.lists.count({}) == 1
+    assert [each["_id"] async for each in database.batches.find({})] == [whole.id]
+    assert await database.lists.count({"batch_id": whole.id}) == 1
+    assert await database.lists.count({}) == 1
     assert (await taken.submit(OpenList(None, rows(5)), KEYED)).accepted == 5
 
 
@@ -113,20 +115,20 @@ class StuckCollection(Collection):
 async def test_list_whose_clearing_is_cut_off_is_not_gone_on_with_and_is_cleared_later(
     surroundings: Surroundings, taken: Submissions, clearing: Clearing
 ) -> None:
-    index = surroundings.index
-    stuck = StuckCollection(index.lists._collection)
+    database = surroundings.database
+    stuck = StuckCollection(database.lists._collection)
     await begin(taken)
     await grow_old(surroundings)
     with pytest.raises(DatabaseUnavailableError):
         await Clearing(
-            BatchRepository(index.batches), Pages(stuck), kept_seconds=KEPT_SECONDS
+            BatchRepository(database.batches), Pages(stuck), kept_seconds=KEPT_SECONDS
         ).clear()
 
     whole = await taken.submit(OpenList(None, rows(3)), KEYED)
     assert await clearing.clear() == 1
 
-    assert [each["_id"] async for each in index.batches.find({})] == [whole.id]
-    assert await index.lists.count({}) == 1
+    assert [each["_id"] async for each in database.batches.find({})] == [whole.id]
+    assert await database.lists.count({}) == 1
 
 
 async def test_list_that_was_cleared_while_it_was_taken_is_not_answered_as_whole_nor_left(
@@ -141,4 +143,4 @@ async def test_list_that_was_cleared_while_it_was_taken_is_not_answered_as_whole
 
     with pytest.raises(ListClearedError):
         await taken.submit(OpenList(None, slow()), KEYED)
-    assert await surroundings.index.lists.count({}) == 0
+    assert await surroundings.database.lists.count({}) == 0

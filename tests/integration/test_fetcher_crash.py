@@ -33,7 +33,7 @@ from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
 from services.fetcher.batches.cancellations import Cancellations
 from services.fetcher.batches.dispatcher import PAGE_ITEMS
-from services.fetcher.batches.ledger import Ledger
+from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.image_writer import ImageWriter
 from services.fetcher.jobs import Job
@@ -83,7 +83,7 @@ async def test_killed_right_after_the_answer_every_item_is_done_by_the_next_proc
 async def test_batch_of_many_pages_is_published_whole_in_spite_of_a_crash_between_them(
     surroundings: Surroundings,
 ) -> None:
-    fetches, batches = surroundings.index.fetches, surroundings.index.batches
+    fetches, batches = surroundings.database.fetches, surroundings.database.batches
     count = PAGE_ITEMS + 3
     async with running_fetcher(surroundings, concurrency=1) as api:
         # 10.0.0.1 is never connected to
@@ -123,14 +123,14 @@ async def test_lease_of_a_dead_dispatcher_runs_out(surroundings: Surroundings) -
         batch_id = (await submit(api, "http://10.0.0.1/"))["batch_id"]
         await wait_done(api, batch_id)
     where = {"_id": batch_id}
-    await surroundings.index.batches.update_one(where, {"$set": {"dispatch.done": False}})
+    await surroundings.database.batches.update_one(where, {"$set": {"dispatch.done": False}})
 
     dead = dispatcher_of(surroundings)
     assert await dead._lease() is not None
     assert await dispatcher_of(surroundings)._lease() is None
     assert await dead._lease() is not None
     long_ago = {"$currentDate": {"dispatch.leased_until": True}}
-    await surroundings.index.batches.update_one(where, long_ago)
+    await surroundings.database.batches.update_one(where, long_ago)
     assert await dispatcher_of(surroundings)._lease() is not None
 
 
@@ -182,15 +182,15 @@ class BrokenSource:
 
 
 def make_worker(surroundings: Surroundings, source: Source) -> Worker:
-    index = surroundings.index
-    ledger, forgotten = Ledger(index.fetches), Forgotten(index.forgotten)
+    database = surroundings.database
+    items, forgotten = ItemRepository(database.fetches), Forgotten(database.forgotten)
     pages = sibling(surroundings.store, surroundings.s3.pages_bucket)
     return Worker(
         source=source,
-        scheduler=HostScheduler(SlotLimits(4, 4), HostRepository(index.hosts)),
-        writer=ImageWriter(surroundings.store, pages, ledger, forgotten, redact=str),
-        ledger=ledger,
-        cancellations=Cancellations(BatchRepository(index.batches)),
+        scheduler=HostScheduler(SlotLimits(4, 4), HostRepository(database.hosts)),
+        writer=ImageWriter(surroundings.store, pages, items, forgotten, redact=str),
+        items=items,
+        cancellations=Cancellations(BatchRepository(database.batches)),
         max_attempts=3,
         max_page_bytes=1000,
     )
@@ -222,7 +222,7 @@ class CutOffStore(ObjectStore):
 async def test_what_an_object_only_refers_to_is_written_down_before_the_object(
     surroundings: Surroundings, annotation: str, written: int
 ) -> None:
-    ledger = Ledger(surroundings.index.fetches)
+    items = ItemRepository(surroundings.database.fetches)
     store = CutOffStore(surroundings.store.client, surroundings.s3.bucket)
     job = replace(JOB, annotation=annotation)
 
@@ -231,14 +231,14 @@ async def test_what_an_object_only_refers_to_is_written_down_before_the_object(
             Delivery(job.body())
         )
 
-    item = await ledger.find(job.fetch_id)
-    assert await surroundings.index.fetches.count({}) == written
+    item = await items.find(job.fetch_id)
+    assert await surroundings.database.fetches.count({}) == written
     if item is not None:
         assert (item.url, item.annotation) == (job.url, annotation)
         assert (item.outcome, item.code, item.attempts) == ("queued", None, 0)
     again = Delivery(job.body(), headers={"x-delivery-count": 1})
     assert await make_worker(surroundings, PictureSource()).handle(again) == "stored"
-    stored = await ledger.find(job.fetch_id)
+    stored = await items.find(job.fetch_id)
     assert stored is not None
     assert (stored.outcome, stored.attempts) == ("stored", 1)
 
@@ -253,7 +253,7 @@ async def test_copy_of_a_done_job_puts_no_older_annotation_over_a_later_one(
 
     codes = [await worker.handle(Delivery(job.body())) for job in (first, second, first)]
 
-    item = await Ledger(surroundings.index.fetches).find(second.fetch_id)
+    item = await ItemRepository(surroundings.database.fetches).find(second.fetch_id)
     assert item is not None
     assert item.key is not None
     stored = await surroundings.store.head(item.key)
@@ -265,14 +265,14 @@ async def test_copy_of_a_done_job_puts_no_older_annotation_over_a_later_one(
 async def test_bug_of_ours_ends_its_item_and_leaves_its_message_as_evidence(
     surroundings: Surroundings,
 ) -> None:
-    ledger = Ledger(surroundings.index.fetches)
+    items = ItemRepository(surroundings.database.fetches)
     worker = make_worker(surroundings, BrokenSource())
     job = Delivery(JOB.body())
 
     with pytest.raises(RuntimeError):
         await worker.handle(job)
 
-    item = await ledger.find("b/0000000001")
+    item = await items.find("b/0000000001")
     assert item is not None
     assert (item.outcome, item.code) == ("failed", "internal_error")
     assert await worker.handle(replace(job, headers={"x-delivery-count": 1})) == "done_already"
@@ -281,14 +281,14 @@ async def test_bug_of_ours_ends_its_item_and_leaves_its_message_as_evidence(
 async def test_item_whose_outcome_cannot_be_written_down_ends_all_the_same(
     surroundings: Surroundings,
 ) -> None:
-    ledger = Ledger(surroundings.index.fetches)
+    items = ItemRepository(surroundings.database.fetches)
     no_bson = RefusedDownloadError("invalid_response", "", http_status=2**64)
     worker = make_worker(surroundings, BrokenSource(no_bson))
 
     with pytest.raises(DocumentRefusedError):
         await worker.handle(Delivery(JOB.body()))
 
-    item = await ledger.find("b/0000000001")
+    item = await items.find("b/0000000001")
     assert item is not None
     assert (item.outcome, item.code) == ("failed", "internal_error")
 
@@ -296,7 +296,7 @@ async def test_item_whose_outcome_cannot_be_written_down_ends_all_the_same(
 async def test_item_whose_archive_finds_no_room_waits_for_it_and_does_not_wait_for_ever(
     surroundings: Surroundings,
 ) -> None:
-    ledger = Ledger(surroundings.index.fetches)
+    items = ItemRepository(surroundings.database.fetches)
     worker = make_worker(surroundings, BrokenSource(NoSpaceError("full")))
 
     for postponed in (0, MOST_POSTPONED - 1):
@@ -306,7 +306,7 @@ async def test_item_whose_archive_finds_no_room_waits_for_it_and_does_not_wait_f
     with pytest.raises(NoSpaceError):
         await worker.handle(Delivery(JOB.body(), headers={"x-postponed": MOST_POSTPONED}))
 
-    item = await ledger.find("b/0000000001")
+    item = await items.find("b/0000000001")
     assert item is not None
     assert (item.outcome, item.code) == ("queued", "no_space")
 
@@ -314,7 +314,7 @@ async def test_item_whose_archive_finds_no_room_waits_for_it_and_does_not_wait_f
 async def test_item_whose_job_is_about_to_be_parked_ends_as_failed_and_can_be_retried(
     surroundings: Surroundings,
 ) -> None:
-    ledger = Ledger(surroundings.index.fetches)
+    items = ItemRepository(surroundings.database.fetches)
     worker = make_worker(surroundings, BrokenSource(ObjectStoreUnavailableError("down")))
     body = JOB.body()
 
@@ -322,15 +322,15 @@ async def test_item_whose_job_is_about_to_be_parked_ends_as_failed_and_can_be_re
     for headers in ({}, young, {"x-delivery-count": "foreign"}):
         with pytest.raises(ObjectStoreUnavailableError):
             await worker.handle(Delivery(body, headers=headers))
-        assert await ledger.find("b/0000000001") is None
+        assert await items.find("b/0000000001") is None
     old = {"x-delivery-count": MOST_RETURNS, "x-returned-copies": MOST_COPIES}
     with pytest.raises(ObjectStoreUnavailableError):
         await worker.handle(Delivery(body, headers=old))
 
-    item = await ledger.find("b/0000000001")
+    item = await items.find("b/0000000001")
     assert item is not None
     assert (item.outcome, item.code) == ("failed", "gave_up")
-    assert await ledger.requeue("b", RetryScope.TRANSIENT) == 1
+    assert await items.requeue("b", RetryScope.TRANSIENT) == 1
 
 
 def test_job_is_given_up_before_rabbitmq_drops_it() -> None:
@@ -344,15 +344,15 @@ def test_job_is_given_up_before_rabbitmq_drops_it() -> None:
 async def test_item_of_a_batch_that_was_called_off_is_not_fetched(
     surroundings: Surroundings,
 ) -> None:
-    ledger = Ledger(surroundings.index.fetches)
+    items = ItemRepository(surroundings.database.fetches)
     now = datetime.now(tz=UTC)
     batch = Batch(id="b", created_at=now, cancelled_at=now)
-    await BatchRepository(surroundings.index.batches).add(batch)
+    await BatchRepository(surroundings.database.batches).add(batch)
     worker = make_worker(surroundings, BrokenSource())
 
     assert await worker.handle(Delivery(JOB.body())) == "cancelled"
 
-    counts = (await ledger.count(["b/000000"]))["b/000000"]
+    counts = (await items.count(["b/000000"]))["b/000000"]
     assert counts.by_outcome[ItemOutcome.CANCELLED] == 1
 
 

@@ -79,7 +79,7 @@ async def test_submitted_image_is_stored_with_where_it_came_from(
     assert provenance.fetched_at is not None
 
 
-async def test_ledger_says_all_that_is_known_of_a_stored_item(
+async def test_stored_item_has_a_document_with_all_that_is_known(
     api: aiohttp.ClientSession, site: WebSite, surroundings: Surroundings
 ) -> None:
     content = png(1)
@@ -98,12 +98,12 @@ async def test_ledger_says_all_that_is_known_of_a_stored_item(
         "key": key,
         "attempts": 1,
     }
-    ledger = await surroundings.index.fetches.find_one({"url": url})
-    assert ledger is not None
-    assert (ledger["sha256"], ledger["size_bytes"]) == (sha256, len(content))
-    assert ledger["http_status"] == 200
-    assert ledger["duration_seconds"] > 0
-    assert isinstance(ledger["finished_at"], datetime)
+    document = await surroundings.database.fetches.find_one({"url": url})
+    assert document is not None
+    assert (document["sha256"], document["size_bytes"]) == (sha256, len(content))
+    assert document["http_status"] == 200
+    assert document["duration_seconds"] > 0
+    assert isinstance(document["finished_at"], datetime)
 
 
 async def test_annotation_too_long_for_a_header_is_found_by_its_fetch_id(
@@ -120,7 +120,7 @@ async def test_annotation_too_long_for_a_header_is_found_by_its_fetch_id(
     info = await surroundings.store.head(key)
     assert info is not None
     fetch_id = from_metadata(dict(info.metadata)).fetch_id
-    fetch = await surroundings.index.fetches.find_one({"_id": fetch_id})
+    fetch = await surroundings.database.fetches.find_one({"_id": fetch_id})
     assert fetch is not None
     assert fetch["annotation"] == annotation
 
@@ -301,10 +301,10 @@ async def test_items_are_shown_without_the_secrets_of_their_urls(
     assert "s3cret" not in str(submitted)
     items = await items_by_url(api, submitted["batch_id"])
     assert set(items) == {good.replace("s3cret", "REDACTED"), bad.replace("s3cret", "REDACTED")}
-    fetches = [each async for each in surroundings.index.fetches.find({}, sort=[("_id", 1)])]
+    fetches = [each async for each in surroundings.database.fetches.find({}, sort=[("_id", 1)])]
     assert [each["url"] for each in fetches] == [good, bad]
     assert "s3cret" not in " ".join(each["source_url"] for each in fetches)
-    assert "s3cret" not in str([each async for each in surroundings.index.batches.find({})])
+    assert "s3cret" not in str([each async for each in surroundings.database.batches.find({})])
 
 
 async def test_forgotten_url_is_not_asked_again(
@@ -312,7 +312,7 @@ async def test_forgotten_url_is_not_asked_again(
 ) -> None:
     url = site.add_body("/private.png", png(1))
     signed = [f"{site.add_body('/signed', png(2))}?sig={number}" for number in (1, 2)]
-    forgotten = Forgotten(surroundings.index.forgotten)
+    forgotten = Forgotten(surroundings.database.forgotten)
     await forgotten.add([url, f"{site.url('/signed')}?sig=REDACTED"])
 
     submitted = await submit(api, url, *signed)
@@ -428,14 +428,14 @@ async def test_submission_cut_off_by_a_crash_goes_on_when_it_is_repeated(
     complete = await submit(api, *urls, headers=headers)
     batch_id = complete["batch_id"]
     await wait_done(api, batch_id)
-    await surroundings.index.batches.update_one(
+    await surroundings.database.batches.update_one(
         {"_id": batch_id},
         {
             "$set": {"loaded": False, "dispatch.done": False, "dispatch.after": "", **UNCOUNTED},
             "$unset": {"accepted": "", "rejected": "", "rejected_count": ""},
         },
     )
-    await surroundings.index.fetches.update_one(
+    await surroundings.database.fetches.update_one(
         {"_id": {"$gt": f"{batch_id}/0000000001"}}, {"$set": {"outcome": "queued"}}
     )
     async with api.get(f"/batches/{batch_id}") as response:
@@ -446,7 +446,7 @@ async def test_submission_cut_off_by_a_crash_goes_on_when_it_is_repeated(
     assert again == complete
     batch = await wait_done(api, batch_id)
     assert sum(batch["counts"].values()) == 3
-    assert await surroundings.index.fetches.count({}) == 3
+    assert await surroundings.database.fetches.count({}) == 3
 
 
 async def test_list_that_is_empty_or_all_bad_leaves_no_batch(api: aiohttp.ClientSession) -> None:

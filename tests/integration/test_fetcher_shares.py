@@ -12,7 +12,7 @@ from services.common.domain.batch_item import ItemOutcome
 from services.fetcher.batches import dispatcher as dispatching
 from services.fetcher.batches.counting import Counting
 from services.fetcher.batches.dispatcher import THROTTLED_SECONDS, FairShare
-from services.fetcher.batches.ledger import Ledger, Result, fetch_id
+from services.fetcher.batches.item_repository import ItemRepository, Result, fetch_id
 from services.fetcher.batches.pages import Pages
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.submissions import Description, Submissions
@@ -32,26 +32,30 @@ def small_room(monkeypatch: pytest.MonkeyPatch) -> None:
 async def batch_of(surroundings: Surroundings, items: int, *, published: int = 0) -> str:
     """Write a batch down; its list has one page."""
     rows = iter([Item(line, f"http://x.test/{line}") for line in range(1, items + 1)])
-    index = surroundings.index
-    submissions = Submissions(BatchRepository(index.batches), Pages(index.lists), asyncio.Event())
+    database = surroundings.database
+    submissions = Submissions(
+        BatchRepository(database.batches), Pages(database.lists), asyncio.Event()
+    )
     batch_id = (await submissions.submit(OpenList(None, rows), Description("a list"))).id
     if published:
         fields = {"pages.published": published, "pages.next": 1, "pages.count": 2}
-        await index.batches.update_one({"_id": batch_id}, {"$set": fields})
+        await database.batches.update_one({"_id": batch_id}, {"$set": fields})
     return batch_id
 
 
 async def document(surroundings: Surroundings, batch_id: str) -> Batch:
-    return await BatchRepository(surroundings.index.batches).get(batch_id)
+    return await BatchRepository(surroundings.database.batches).get(batch_id)
 
 
 async def test_batch_has_as_many_jobs_under_way_as_there_is_room_left(
     surroundings: Surroundings,
 ) -> None:
-    index, now = surroundings.index, 100.0
-    ledger = Ledger(index.fetches)
+    database, now = surroundings.database, 100.0
+    items = ItemRepository(database.fetches)
     shares = FairShare(
-        Counting(BatchRepository(index.batches), ledger, Pages(index.lists)), ledger, lambda: now
+        Counting(BatchRepository(database.batches), items, Pages(database.lists)),
+        items,
+        lambda: now,
     )
     slow = await batch_of(surroundings, 6, published=6)
     other = await document(surroundings, await batch_of(surroundings, 6))
@@ -64,18 +68,20 @@ async def test_batch_has_as_many_jobs_under_way_as_there_is_room_left(
     assert shares.throttled == []
     for line in (1, 2, 3):
         job = Job(fetch_id(slow, line), slow, f"http://x.test/{line}")
-        await ledger.finish(job, DONE)
+        await items.finish(job, DONE)
     assert await shares.admits(await document(surroundings, slow), delayed=6)
 
 
 async def test_items_that_are_published_anew_count_as_far_as_they_are(
     surroundings: Surroundings,
 ) -> None:
-    index = surroundings.index
-    ledger = Ledger(index.fetches)
-    shares = FairShare(Counting(BatchRepository(index.batches), ledger, Pages(index.lists)), ledger)
+    database = surroundings.database
+    items = ItemRepository(database.fetches)
+    shares = FairShare(
+        Counting(BatchRepository(database.batches), items, Pages(database.lists)), items
+    )
     batch_id = await batch_of(surroundings, 6, published=6)
-    await ledger.queue(
+    await items.queue(
         [Job(fetch_id(batch_id, line), batch_id, "http://x.test/") for line in range(1, 7)]
     )
     batch = await document(surroundings, batch_id)

@@ -118,7 +118,7 @@ async def test_pause_of_a_host_outlives_the_fetcher_that_was_asked_for_it(
         with fetcher_process(surroundings, port):
             await wait_ready(first)
             await submit(first, *urls)
-            await eventually(lambda: surroundings.index.hosts.find_one({"_id": host}))
+            await eventually(lambda: surroundings.database.hosts.find_one({"_id": host}))
             (shown,) = (await get_json(first, "/hosts"))["hosts"]
         asked = throttled.hits.total()
 
@@ -136,7 +136,7 @@ async def test_partition_that_comes_back_brings_what_was_learnt_elsewhere(
     surroundings: Surroundings,
 ) -> None:
     """One process has a host, then another, then the first again: its memory is out of date."""
-    hosts = HostRepository(surroundings.index.hosts)
+    hosts = HostRepository(surroundings.database.hosts)
     first = HostScheduler(SlotLimits(4, 4), hosts)
     second = HostScheduler(SlotLimits(4, 4), hosts)
     async with first.slot("a.test"):
@@ -157,7 +157,7 @@ async def test_partition_that_comes_back_brings_what_was_learnt_elsewhere(
 async def test_expired_and_surplus_pauses_are_not_kept(
     surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hosts = HostRepository(surroundings.index.hosts)
+    hosts = HostRepository(surroundings.database.hosts)
     monkeypatch.setattr(repository, "MOST_HOSTS", 2)
 
     await hosts.save("over.test", HostState(pause_seconds=0))

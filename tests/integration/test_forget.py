@@ -43,7 +43,7 @@ class Site:
     """A bucket that notifies, and a running consumer."""
 
     store: ObjectStore
-    index: Database
+    database: Database
     amqp: AmqpSettings
     queues: Queues
     fetch_queues: Queues
@@ -55,12 +55,12 @@ class Site:
 
     async def document(self, key: str, **fields: object) -> Document:
         where = {"_id": f"{self.store.bucket}/{key}", **fields}
-        return await eventually(lambda: self.index.images.find_one(where))
+        return await eventually(lambda: self.database.images.find_one(where))
 
     async def report(self, what: str, *, may_come_again: bool = False) -> Report:
         queues = (self.queues, self.fetch_queues)
         forgetting = Forgetting(
-            *(self.store, self.index, self.amqp, *queues, self.queues),
+            *(self.store, self.database, self.amqp, *queues, self.queues),
             pages_bucket=f"{self.store.bucket}-pages",
         )
         found = await forgetting.find(what)
@@ -71,17 +71,17 @@ class Site:
 
     async def add_item(self, url: str, **fields: object) -> None:
         """Add an item of a batch, in ``fetches`` and alone on a page of ``lists``."""
-        number = await self.index.lists.count({})
+        number = await self.database.lists.count({})
         page = {"_id": f"b1/{number:06d}", "batch_id": "b1", "page": f"b1/{number:06d}"}
         said: dict[str, Any] = {"group": "7"}
         rows: list[ListRow] = [(number, url, "its text", said), (99, OTHER, "kept", said)]
-        await self.index.lists.insert({**page, "rows": pack_rows(rows)})
+        await self.database.lists.insert({**page, "rows": pack_rows(rows)})
         item = {"_id": f"b1/{number}", "url": url, "annotation": "its text", "source_url": url}
         item |= said
-        await self.index.fetches.insert({**item, **fields})
+        await self.database.fetches.insert({**item, **fields})
 
     async def rows(self) -> list[ListRow]:
-        pages = self.index.lists.find({}, sort=[("_id", 1)])
+        pages = self.database.lists.find({}, sort=[("_id", 1)])
         return [row async for page in pages for row in unpack_rows(page["rows"])]
 
 
@@ -96,12 +96,14 @@ async def site(
         open_event_queues(amqp_settings) as queues,
         open_queues(amqp_settings) as fetch_queues,
         open_object_store(s3_settings) as store,
-        open_database(mongo_settings) as index,
+        open_database(mongo_settings) as database,
         scripted_ocr_api() as ocr_api,
     ):
         await set_up_bucket(store, notification_arn=notification_arn)
-        async with indexing(ocr_api, store=store, index=index, amqp=amqp_settings, queues=queues):
-            yield Site(store, index, amqp_settings, queues, fetch_queues, ocr_api)
+        async with indexing(
+            ocr_api, store=store, database=database, amqp=amqp_settings, queues=queues
+        ):
+            yield Site(store, database, amqp_settings, queues, fetch_queues, ocr_api)
 
 
 async def test_all_that_came_from_a_url_is_erased_and_nothing_else(site: Site) -> None:
@@ -148,7 +150,7 @@ async def test_url_with_a_secret_is_found_by_what_was_kept_of_it(site: Site) -> 
     await site.upload("other.png", b"2", "http://example.test/b.png?sig=REDACTED")
     await site.document("signed.png", status="predicted")
 
-    [target] = await find_targets(site.store, site.index, "http://example.test/a.png?sig=s3cret")
+    [target] = await find_targets(site.store, site.database, "http://example.test/a.png?sig=s3cret")
 
     assert target.key == "signed.png"
 
@@ -163,20 +165,20 @@ async def test_url_is_found_whichever_parameters_were_redacted(
         await site.document(key, status="predicted")
 
     url = "http://example.test/a.png?ticket=s3cret&page=2"
-    [target] = await find_targets(site.store, site.index, url)
+    [target] = await find_targets(site.store, site.database, url)
 
     assert target.key == "two.png"
 
 
-async def test_ledger_tells_apart_what_differs_in_its_secret_alone(site: Site) -> None:
+async def test_items_that_differ_in_a_secret_alone_are_told_apart(site: Site) -> None:
     kept = "http://example.test/a.png?sig=REDACTED"
     for number in (1, 2):
         key, real = f"{number}.png", f"http://example.test/a.png?sig={number}"
         await site.upload(key, b"%d" % number, kept)
-        await site.index.fetches.insert({"_id": key, "url": real, "key": key})
+        await site.database.fetches.insert({"_id": key, "url": real, "key": key})
         await site.document(key, status="predicted")
 
-    [target] = await find_targets(site.store, site.index, "http://example.test/a.png?sig=2")
+    [target] = await find_targets(site.store, site.database, "http://example.test/a.png?sig=2")
 
     assert target.key == "2.png"
 
@@ -186,13 +188,13 @@ async def test_key_is_understood_with_and_without_its_bucket(site: Site) -> None
     await site.document("a.png", status="predicted")
 
     for what in ("a.png", f"{site.store.bucket}/a.png"):
-        [target] = await find_targets(site.store, site.index, what)
+        [target] = await find_targets(site.store, site.database, what)
         assert target.key == "a.png"
-    assert await find_targets(site.store, site.index, "b.png") == []
+    assert await find_targets(site.store, site.database, "b.png") == []
 
 
 async def test_object_that_was_gone_already_is_removed_from_its_document(site: Site) -> None:
-    await site.index.images.insert(
+    await site.database.images.insert(
         {
             "_id": f"{site.store.bucket}/lost.png",
             "bucket": site.store.bucket,
@@ -214,10 +216,10 @@ async def test_object_that_was_gone_already_is_removed_from_its_document(site: S
 
 
 async def test_image_that_has_no_document_yet_is_found_through_its_fetch(site: Site) -> None:
-    await site.index.fetches.insert({"_id": "b1/1", "url": URL, "key": "fetched/x.png"})
+    await site.database.fetches.insert({"_id": "b1/1", "url": URL, "key": "fetched/x.png"})
     await site.upload("fetched/x.png", b"1", URL)
 
-    [target] = await find_targets(site.store, site.index, URL)
+    [target] = await find_targets(site.store, site.database, URL)
 
     assert (target.key, target.is_stored) == ("fetched/x.png", True)
 
@@ -225,12 +227,14 @@ async def test_image_that_has_no_document_yet_is_found_through_its_fetch(site: S
 async def test_proof_names_the_source_of_an_image_that_had_no_document(site: Site) -> None:
     await site.upload("a.png", b"1", URL)
     await site.document("a.png", status="predicted")
-    [known] = await find_targets(site.store, site.index, "a.png")
+    [known] = await find_targets(site.store, site.database, "a.png")
     absent = ImageDocument.absent(known.document.id)
     early = Target(known.key, known.is_stored, absent)  # as before its event came
 
-    await remove([early], store=site.store, index=site.index, amqp=site.amqp, queues=site.queues)
-    [proof] = await prove([early], site.store, site.index, wait_seconds=20)
+    await remove(
+        [early], store=site.store, database=site.database, amqp=site.amqp, queues=site.queues
+    )
+    [proof] = await prove([early], site.store, site.database, wait_seconds=20)
 
     assert proof["sources"] == [URL]
 
@@ -268,12 +272,12 @@ async def test_parked_message_about_it_goes_too(site: Site) -> None:
 
 
 async def test_proof_is_withheld_while_the_document_is_not_erased(site: Site) -> None:
-    await site.index.images.insert(
+    await site.database.images.insert(
         {"_id": f"{site.store.bucket}/a.png", "key": "a.png", "status": "predicted"}
     )
-    targets = await find_targets(site.store, site.index, "a.png")
+    targets = await find_targets(site.store, site.database, "a.png")
 
-    [proof] = await prove(targets, site.store, site.index, wait_seconds=0)
+    [proof] = await prove(targets, site.store, site.database, wait_seconds=0)
 
     assert proof["removed_at"] is None
 
@@ -289,8 +293,8 @@ async def test_copies_that_nobody_has_read_yet_go_too(site: Site) -> None:
         misnamed = f"uploads/{digest}.gif"
         await quiet.store.write(misnamed, b"3", content_type="image/png", metadata={})
 
-        targets = await find_targets(quiet.store, quiet.index, URL)
-        await remove(targets, store=quiet.store, index=quiet.index, amqp=quiet.amqp)
+        targets = await find_targets(quiet.store, quiet.database, URL)
+        await remove(targets, store=quiet.store, database=quiet.database, amqp=quiet.amqp)
 
         assert {each.key for each in targets} == set(copies)
         left = [info.key async for info in quiet.store.list()]
@@ -303,9 +307,9 @@ async def test_unread_copy_of_an_indexed_upload_goes_too(site: Site) -> None:
     await site.document("scan.png", status="predicted")
     copy = f"api/{digest}.png"
     await site.store.write(copy, b"1", content_type="image/png", metadata={})
-    await site.index.images.delete_many({"_id": f"{site.store.bucket}/{copy}"})
+    await site.database.images.delete_many({"_id": f"{site.store.bucket}/{copy}"})
 
-    targets = await find_targets(site.store, site.index, "scan.png")
+    targets = await find_targets(site.store, site.database, "scan.png")
 
     assert copy in {each.key for each in targets}
 
@@ -327,7 +331,7 @@ async def test_submitted_text_is_erased_and_all_that_was_looked_at_is_told(site:
     report = await site.report(URL)
 
     assert report.is_done
-    items = [each async for each in site.index.fetches.find({}, sort=[("_id", 1)])]
+    items = [each async for each in site.database.fetches.find({}, sort=[("_id", 1)])]
     assert [(each["url"], each["annotation"], each["group"]) for each in items] == [
         (URL, None, None),
         (kept, None, None),
@@ -348,12 +352,12 @@ async def test_submitted_text_is_erased_and_all_that_was_looked_at_is_told(site:
 async def test_forgotten_urls_are_kept_as_hashes_until_they_are_allowed(site: Site) -> None:
     kept = "http://example.test/c.png?sig=REDACTED"
     await site.add_item(kept.replace("REDACTED", "1"), source_url=kept)
-    forgotten = Forgotten(site.index.forgotten)
+    forgotten = Forgotten(site.database.forgotten)
 
     await site.report(kept.replace("REDACTED", "1"))
 
     assert [await forgotten.has_url(url) for url in (kept, OTHER)] == [True, False]
-    assert "example" not in str([each async for each in site.index.forgotten.find({})])
+    assert "example" not in str([each async for each in site.database.forgotten.find({})])
     await site.report(kept.replace("REDACTED", "1"), may_come_again=True)
     assert not await forgotten.has_url(kept)
 
@@ -371,7 +375,9 @@ async def test_forgotten_image_is_deleted_again_however_it_comes(site: Site, key
     assert OTHER in [each["url"] for each in document["sources"]]
     await eventually(lambda: is_gone(site, key))
     assert len(site.ocr_api.seen) == 1
-    assert sha256(b"1").hexdigest() in str([each async for each in site.index.forgotten.find({})])
+    assert sha256(b"1").hexdigest() in str(
+        [each async for each in site.database.forgotten.find({})]
+    )
     await site.report(key, may_come_again=True)
     await site.upload(key, b"1")
     assert (await site.document(key, status="predicted"))["error"] is None
@@ -409,7 +415,7 @@ async def test_forgotten_image_that_an_export_has_rewritten_stays_away(site: Sit
 
     await site.document("exported.png", **{"error.code": "forgotten"})
     await site.report(URL, may_come_again=True)
-    assert await site.index.forgotten.count({}) == 0
+    assert await site.database.forgotten.count({}) == 0
 
 
 async def test_nothing_is_read_or_kept_of_a_forgotten_image(site: Site) -> None:
@@ -417,7 +423,7 @@ async def test_nothing_is_read_or_kept_of_a_forgotten_image(site: Site) -> None:
         await site.upload(key, b"1", URL)
     document = await site.document("read again.png", status="predicted")
     await site.document("deleted.png", status="predicted")
-    await Forgotten(site.index.forgotten).add(images={document["sha256"]: ()})
+    await Forgotten(site.database.forgotten).add(images={document["sha256"]: ()})
 
     async with open_publisher(site.amqp) as publisher:
         await publisher.publish(
@@ -430,7 +436,7 @@ async def test_nothing_is_read_or_kept_of_a_forgotten_image(site: Site) -> None:
     assert again.get("history", []) == []
     await eventually(lambda: is_gone(site, "read again.png"))
     await site.document("deleted.png", status="removed")
-    assert await site.index.tombstones.count({}) == 0
+    assert await site.database.tombstones.count({}) == 0
 
 
 async def test_bytes_of_an_image_that_nobody_had_read_are_allowed_again(site: Site) -> None:
@@ -438,16 +444,16 @@ async def test_bytes_of_an_image_that_nobody_had_read_are_allowed_again(site: Si
         await quiet.store.write("a.png", b"1", content_type="image/png", metadata={})
         quiet_document = {"_id": f"{quiet.store.bucket}/a.png", "key": "a.png"}
         queues = (quiet.queues, quiet.fetch_queues)
-        forgetting = Forgetting(quiet.store, quiet.index, quiet.amqp, *queues)
+        forgetting = Forgetting(quiet.store, quiet.database, quiet.amqp, *queues)
         found = await forgetting.find("a.png")
-        await quiet.index.images.insert({**quiet_document, "status": "removed"})
+        await quiet.database.images.insert({**quiet_document, "status": "removed"})
 
         await forgetting.forget(found, wait_seconds=0)
-        assert await Forgotten(site.index.forgotten).has_image(sha256(b"1").hexdigest())
+        assert await Forgotten(site.database.forgotten).has_image(sha256(b"1").hexdigest())
         found = await forgetting.find("a.png")
         await forgetting.forget(found, wait_seconds=0, may_come_again=True)
 
-        assert await site.index.forgotten.count({}) == 0
+        assert await site.database.forgotten.count({}) == 0
 
 
 async def is_gone(site: Site, key: str) -> bool:
@@ -490,7 +496,7 @@ async def test_page_is_forgotten_with_its_lines(
     document |= {"sources": [{"kind": "url", "url": URL}], "sequencer": "1"}
     await site.add_item(URL, key="scan.png", is_page=True)
     if is_known:
-        await site.index.pages.insert(document)
+        await site.database.pages.insert(document)
     line = PageOfLine(id=page_id, line="0" * 16)
     await site.store.write(
         *("lines/ab/cd/0.webp", b"a line"),
@@ -506,8 +512,8 @@ async def test_page_is_forgotten_with_its_lines(
         await eventually(is_gone)
         now = datetime.now(tz=UTC)
         removal = {"status": "removed", "removed_at": now, "indexed_at": now}
-        await site.index.pages.delete_many({"_id": page_id})
-        await site.index.pages.insert({**document, **removal})
+        await site.database.pages.delete_many({"_id": page_id})
+        await site.database.pages.insert({**document, **removal})
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(segmenter())
@@ -520,4 +526,4 @@ async def test_page_is_forgotten_with_its_lines(
     assert all(proof["removed_at"] for proof in proofs)
     assert proofs[0]["sources"] == [URL]
     assert await site.store.head("lines/ab/cd/0.webp") is None
-    assert await Forgotten(site.index.forgotten).has_image(digest)
+    assert await Forgotten(site.database.forgotten).has_image(digest)

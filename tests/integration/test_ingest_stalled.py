@@ -53,7 +53,7 @@ class DoneFetcher(FetcherClient):
 
 
 async def ingested(
-    index: Database, keys: list[str], folder: Path, *, is_page: bool = False
+    database: Database, keys: list[str], folder: Path, *, is_page: bool = False
 ) -> Ingested:
     """Ingest a list that the fetcher has stored; documents are given up after 0.3 s."""
     path = folder / "list.txt"
@@ -63,30 +63,30 @@ async def ingested(
             str(path),
             samples_port=0,
             fetcher=DoneFetcher(session, keys, is_page=is_page),
-            database=index,
+            database=database,
             console=Console(file=StringIO()),
             stalled_seconds=0.3,
         )
 
 
-async def insert(index: Database, key: str) -> None:
+async def insert(database: Database, key: str) -> None:
     prediction = {"text": f"text of {key}", "score": 0.9}
-    await index.images.insert(
+    await database.images.insert(
         {"_id": document_id(key), "key": key, "status": "predicted", "prediction": prediction}
     )
 
 
 async def test_documents_that_do_not_come_are_named_and_the_others_shown(
-    index: Database, tmp_path: Path
+    database: Database, tmp_path: Path
 ) -> None:
-    await insert(index, "there.png")
+    await insert(database, "there.png")
 
-    found = await ingested(index, ["lost.png", "there.png"], tmp_path)
+    found = await ingested(database, ["lost.png", "there.png"], tmp_path)
 
     assert found.missing == {"raw/lost.png"}
     assert not found.is_complete
     shown = StringIO()
-    rows = await find_rows(ImageRepository(index.images), found.document_ids)
+    rows = await find_rows(ImageRepository(database.images), found.document_ids)
     show_outcome(Console(file=shown, width=200), found, rows)
     lines = shown.getvalue().splitlines()
     assert any("there.png" in line and "text of there.png" in line for line in lines)
@@ -95,20 +95,20 @@ async def test_documents_that_do_not_come_are_named_and_the_others_shown(
 
 
 async def test_first_ones_that_never_come_do_not_hide_the_rest(
-    index: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ingesting, "IDS_AT_ONCE", 2)
-    await insert(index, "last.png")
+    await insert(database, "last.png")
 
-    found = await ingested(index, ["a.png", "b.png", "c.png", "last.png"], tmp_path)
+    found = await ingested(database, ["a.png", "b.png", "c.png", "last.png"], tmp_path)
 
     assert found.missing == {"raw/a.png", "raw/b.png", "raw/c.png"}
 
 
-async def test_pages_are_complete_with_their_lines(index: Database, tmp_path: Path) -> None:
+async def test_pages_are_complete_with_their_lines(database: Database, tmp_path: Path) -> None:
     digest = "0" * 64
     pdf = {"_id": "pages/a.pdf", "key": "a.pdf", "status": "segmented", "sha256": digest}
-    await index.pages.insert({**pdf, "rendered": 2})
+    await database.pages.insert({**pdf, "rendered": 2})
     keys = [f"rendered/{digest}/{number:04d}.webp" for number in (1, 2)]
     line = {"id": "1", "key": "lines/1.webp", "quad": [0] * 8, "order": 0, "state": "current"}
     error = {"code": "no_lines", "detail": "nothing"}
@@ -116,27 +116,29 @@ async def test_pages_are_complete_with_their_lines(index: Database, tmp_path: Pa
         {"status": "segmented", "lines": [line]},
         {"status": "rejected", "error": error},
     ]
-    await index.pages.insert({"_id": f"pages/{keys[0]}", "key": keys[0], **pages[0]})
+    await database.pages.insert({"_id": f"pages/{keys[0]}", "key": keys[0], **pages[0]})
 
-    found = await ingested(index, ["a.pdf"], tmp_path, is_page=True)
+    found = await ingested(database, ["a.pdf"], tmp_path, is_page=True)
     assert found.missing == {"raw/lines/1.webp", f"pages/{keys[1]}"}
 
-    await insert(index, "lines/1.webp")
-    await index.pages.insert({"_id": f"pages/{keys[1]}", "key": keys[1], **pages[1]})
-    found = await ingested(index, ["a.pdf"], tmp_path, is_page=True)
+    await insert(database, "lines/1.webp")
+    await database.pages.insert({"_id": f"pages/{keys[1]}", "key": keys[1], **pages[1]})
+    found = await ingested(database, ["a.pdf"], tmp_path, is_page=True)
     assert found.is_complete
     shown = StringIO()
-    rows = await find_rows(ImageRepository(index.images), found.document_ids)
+    rows = await find_rows(ImageRepository(database.images), found.document_ids)
     show_outcome(Console(file=shown, width=200), found, rows)
     assert "1 of them are lines of 1 pages" in shown.getvalue()
     assert f"{keys[1]}" in shown.getvalue()
     assert "no_lines" in shown.getvalue()
 
 
-async def test_list_whose_documents_are_there_is_complete(index: Database, tmp_path: Path) -> None:
-    await insert(index, "a.png")
+async def test_list_whose_documents_are_there_is_complete(
+    database: Database, tmp_path: Path
+) -> None:
+    await insert(database, "a.png")
 
-    found = await ingested(index, ["a.png", "a.png"], tmp_path)
+    found = await ingested(database, ["a.png", "a.png"], tmp_path)
 
     assert not found.missing
     assert found.is_complete

@@ -92,7 +92,7 @@ async def test_thousand_tasks_are_pushed_once(
 ) -> None:
     lines = [known(f"line {number}", number / 1000) for number in range(1000)]
     bucket = collected.store.bucket
-    await collected.index.images.insert_missing([each | {"bucket": bucket} for each in lines])
+    await collected.database.images.insert_missing([each | {"bucket": bucket} for each in lines])
 
     assert done(await push()) == {"created": 1000, "open_tasks": 1000}
     assert studio.writes() == [
@@ -272,7 +272,7 @@ async def test_other_peoples_annotations_stay_unless_overwritten(
         await collected.add(key, "line")
     await push()
     says(studio, "a.png", "from there")
-    images, image = collected.index.images, f"{collected.store.bucket}/a.png"
+    images, image = collected.database.images, f"{collected.store.bucket}/a.png"
     here = to_annotation("from here", by="bob", at=datetime(2026, 1, 1, tzinfo=UTC))
     await ImageRepository(images).annotate(image, here)
 

@@ -70,13 +70,13 @@ async def nothing() -> None:
 async def push(studio: LabelStudioFake, collected: Collected, *doing: Any, limit: int = 10) -> Any:
     async with client(studio, *(doing or (nothing,))) as asked:
         addresses = Addresses(settings_of(studio), collected.store)
-        step = Push(asked, ImageRepository(collected.index.images), addresses, collected.store)
+        step = Push(asked, ImageRepository(collected.database.images), addresses, collected.store)
         return (await step.run(PROJECT, limit=limit)).counts
 
 
 async def pull(studio: LabelStudioFake, collected: Collected, *doing: Any) -> PullReport:
     async with client(studio, *(doing or (nothing,))) as asked:
-        return await Pull(asked, collected.index, PROJECT).changed(everything=True)
+        return await Pull(asked, collected.database, PROJECT).changed(everything=True)
 
 
 def says(studio: LabelStudioFake, task: int, text: str, **more: Any) -> Json:
@@ -91,7 +91,7 @@ async def text_of(collected: Collected, key: str = "a.png") -> str | None:
 
 async def task_by_webhook(studio: LabelStudioFake, collected: Collected, task: int) -> None:
     async with open_label_studio(settings_of(studio)) as asked:
-        await Pull(asked, collected.index, PROJECT).task(task)
+        await Pull(asked, collected.database, PROJECT).task(task)
 
 
 @pytest.mark.parametrize("earlier", [None, "at first"])
@@ -171,7 +171,7 @@ async def test_limit_is_kept_where_the_worst_images_are_annotated(
     lines = [known(f"line {number:03}", number / 1000) for number in range(450)]
     for line in lines[:250]:
         line["annotation"] = {"text": "right", "quality": "ok", "by": "ada"}
-    await collected.index.images.insert_missing([each | {"bucket": bucket} for each in lines])
+    await collected.database.images.insert_missing([each | {"bucket": bucket} for each in lines])
 
     counts = await push(studio, collected, limit=limit)
 

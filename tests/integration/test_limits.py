@@ -25,10 +25,10 @@ def image(name: str, *sources: dict[str, Any], **changes: Any) -> dict[str, Any]
 
 
 @pytest.fixture
-async def images(index: Database) -> ImageRepository:
+async def images(database: Database) -> ImageRepository:
     """Four images, one of them (c) in both collections, by one source each."""
     year = {"year": 1916}
-    await index.images.insert_missing(
+    await database.images.insert_missing(
         [
             image("a", LETTERS | {"group": "page 1", "metadata": year | {"hand": "Ada"}}),
             image("b", LETTERS | {"metadata": {"year": "1916"}}, stored_at=NOW - timedelta(days=9)),
@@ -36,7 +36,7 @@ async def images(index: Database) -> ImageRepository:
             image("d", {"kind": "url", "url": "https://Archive.example/Deed.png"}),
         ]
     )
-    return ImageRepository(index.images)
+    return ImageRepository(database.images)
 
 
 CASES = {
@@ -70,11 +70,11 @@ async def test_filters_find_what_they_say_in_each_order(
 
 
 @pytest.mark.usefixtures("images")
-async def test_pages_of_a_collection_are_read_by_its_index(index: Database) -> None:
+async def test_pages_of_a_collection_are_read_by_its_index(database: Database) -> None:
     """MongoDB's stand-in explains what one stage of two does; MongoDB makes one of them."""
     for field in ("prediction.score", "indexed_at"):
         where = {"sources.collection": "diary", field: {"$gte": by_score().first}}
-        plan = await index._database.command(
+        plan = await database._database.command(
             {"explain": {"find": "images", "filter": where}, "verbosity": "queryPlanner"}
         )
         assert f"sources.collection_1_{field}_1__id_1" in json.dumps(plan, default=str)

@@ -19,7 +19,7 @@ from aiohttp import web
 from services.common.domain.provenance import from_metadata
 from services.fetcher.batches import dispatcher
 from services.fetcher.batches.expander import Expander
-from services.fetcher.batches.ledger import Ledger
+from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.batches.pages import PAGE_ROWS, Pages
 from services.fetcher.batches.references import FETCHES_AT_ONCE
 from services.fetcher.batches.repository import BatchRepository
@@ -144,7 +144,7 @@ async def test_same_key_and_address_give_the_same_batch_whatever_is_there_by_now
     site.add_body("/list.txt", b"http://127.0.0.1:1/b\n")
     again = await post_url(api, url, **{"Idempotency-Key": "k"})
     other = await post_url(api, f"{url}?2", **{"Idempotency-Key": "k"})
-    await surroundings.index.batches.update_one(
+    await surroundings.database.batches.update_one(
         {"_id": first[1]["batch_id"]}, {"$set": {"loaded": False}}
     )
     changed = await post_url(api, url, **{"Idempotency-Key": "k"})
@@ -285,7 +285,7 @@ async def stalled(
         await arrived.wait()
 
         async def is_resting() -> bool:
-            batch = await surroundings.index.batches.find_one({"_id": batch_id})
+            batch = await surroundings.database.batches.find_one({"_id": batch_id})
             return batch is not None and batch["pages"]["next"] == 1
 
         await eventually(is_resting)
@@ -298,7 +298,7 @@ async def test_all_items_are_listed_in_order_while_only_a_page_is_published(
 ) -> None:
     api, batch_id, urls = stalled
 
-    assert await surroundings.index.fetches.count({}) == 0
+    assert await surroundings.database.fetches.count({}) == 0
     for outcome in ("", "&outcome=queued"):
         seen: list[str] = []
         cursor: str | None = ""
@@ -327,16 +327,16 @@ async def test_cancelled_before_it_is_published_all_of_it_is_cancelled(
     page = await get_json(api, f"/batches/{batch_id}/items?outcome=cancelled&limit=1000")
     assert [item["url"] for item in page["items"]] == urls[:1000]
     assert {item["code"] for item in page["items"]} == {"cancelled"}
-    assert await surroundings.index.fetches.count({}) < len(urls)
+    assert await surroundings.database.fetches.count({}) < len(urls)
 
 
 async def test_page_published_again_after_a_crash_doubles_nothing(
     surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.fetcher.batches.pages.PAGE_ROWS", 50)
-    index, count = surroundings.index, 55
-    batches = BatchRepository(index.batches)
-    expander = Expander(Pages(index.lists), Ledger(index.fetches))
+    database, count = surroundings.database, 55
+    batches = BatchRepository(database.batches)
+    expander = Expander(Pages(database.lists), ItemRepository(database.fetches))
     async with running_fetcher(surroundings) as api:
         # 10.0.0.1 is never connected to
         batch_id = (await submit(api, *["http://10.0.0.1/"] * count))["batch_id"]

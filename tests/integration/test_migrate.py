@@ -20,7 +20,7 @@ from services.common.adapters.mongo import (
 from services.common.domain.batch_item import BatchItem
 from services.common.domain.sources import to_source
 from services.common.runtime.settings import MongoSettings
-from services.fetcher.batches.ledger import Ledger
+from services.fetcher.batches.item_repository import ItemRepository
 from services.migration import migration
 from services.migration.migration import Migration, MigrationReport
 from tests.factories import event
@@ -35,17 +35,17 @@ AWARE = json_util.JSONOptions(tz_aware=True)
 
 
 @pytest.fixture
-async def store(index: Database) -> Database:
+async def store(database: Database) -> Database:
     """A database with documents of earlier versions."""
     for line in STORE.read_text().splitlines():
         each = json_util.loads(line, json_options=AWARE)
-        await getattr(index, each["collection"]).insert(each["document"])
-    return index
+        await getattr(database, each["collection"]).insert(each["document"])
+    return database
 
 
-async def all_of(index: Database) -> dict[str, list[Document]]:
+async def all_of(database: Database) -> dict[str, list[Document]]:
     return {
-        name: [each async for each in getattr(index, name).find({}, sort=[("_id", 1)])]
+        name: [each async for each in getattr(database, name).find({}, sort=[("_id", 1)])]
         for name in COLLECTIONS
     }
 
@@ -196,7 +196,7 @@ async def test_refused_write_stops_no_other(
 async def test_same_url_is_unchanged_after_a_migration(store: Database) -> None:
     await Migration(store).run()
 
-    earlier = await Ledger(store.fetches).last_success("http://a.test/a.png?token=s3cret")
+    earlier = await ItemRepository(store.fetches).last_success("http://a.test/a.png?token=s3cret")
 
     assert earlier is not None
     assert earlier.collection in {"default", "march"}

@@ -29,8 +29,8 @@ async def site(
 ) -> AsyncIterator[Site]:
     monkeypatch.setattr(sources, "MOST_SOURCES", MOST)
     async with open_site(s3_settings, mongo_settings, amqp_settings) as site:
-        await site.index.create_indexes()
-        await site.index.require_schema(IMAGES, schema_of(IMAGES))
+        await site.database.create_indexes()
+        await site.database.require_schema(IMAGES, schema_of(IMAGES))
         yield site
 
 
@@ -77,8 +77,8 @@ async def test_image_is_found_by_a_url_that_its_document_has_not(site: Site) -> 
     document = await site.document(KEY)
     kept = {each["url"] for each in document["sources"]}
     [beyond, *_] = [url_of(number) for number in range(MOST + 5) if url_of(number) not in kept]
-    await site.index.fetches.insert({"_id": "b1/1", "url": beyond, "key": KEY})
+    await site.database.fetches.insert({"_id": "b1/1", "url": beyond, "key": KEY})
 
-    [target] = await find_targets(site.store, site.index, beyond)
+    [target] = await find_targets(site.store, site.database, beyond)
 
     assert target.key == KEY

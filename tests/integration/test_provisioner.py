@@ -45,11 +45,11 @@ async def test_set_up_twice_is_as_once(
         assert expiry["Expiration"]["Days"] == settings.submitted_kept_days
         with pytest.raises(ClientError, match="NoSuchBucketPolicy"):
             await client.get_bucket_policy(Bucket=bucket)
-    async with open_database(mongo_settings) as index:
-        names = await index.create_indexes()
-        await index.images.insert(known("a line", 0.5))
+    async with open_database(mongo_settings) as database:
+        names = await database.create_indexes()
+        await database.images.insert(known("a line", 0.5))
         with pytest.raises(DocumentRefusedError):
-            await index.images.insert(known("another", 0.5, annotation={"text": "no author"}))
+            await database.images.insert(known("another", 0.5, annotation={"text": "no author"}))
     assert "images.prediction.score_1__id_1" in names
 
 

@@ -67,7 +67,7 @@ async def test_dry_run_queues_nothing(site: Site) -> None:
     report = await make_pass(
         settings,
         store=site.store,
-        images=ImageRepository(site.index.images),
+        images=ImageRepository(site.database.images),
         amqp=site.amqp,
         queues=site.queues,
         is_dry_run=True,
@@ -237,7 +237,7 @@ async def test_many_pages_are_merged_without_a_gap(site: Site) -> None:
     """More documents than a page, of which one in a hundred has lost its object."""
     stored = await site.upload("0500.png")
     at = stored.stored_at
-    await site.index.images.insert_missing(
+    await site.database.images.insert_missing(
         [
             {
                 "_id": f"{site.store.bucket}/{number:04}.png",

@@ -42,9 +42,9 @@ def shown(name: str) -> dict[str, float]:
     }
 
 
-async def test_errors_are_counted_by_the_model_that_has_read_last(index: Database) -> None:
+async def test_errors_are_counted_by_the_model_that_has_read_last(database: Database) -> None:
     old = prediction("Wlklpedla", version="0")
-    await index.images.insert_missing(
+    await database.images.insert_missing(
         [
             document("a", "industrie", "industrie", history=[old]),
             document("b", " Wikipedla ", "Wikipedia"),
@@ -53,7 +53,7 @@ async def test_errors_are_counted_by_the_model_that_has_read_last(index: Databas
         ]
     )
 
-    counted = await count(ImageRepository(index.images), BUCKET)
+    counted = await count(ImageRepository(database.images), BUCKET)
 
     assert {
         model: (each.images, each.exact, each.errors, each.characters)
@@ -61,9 +61,9 @@ async def test_errors_are_counted_by_the_model_that_has_read_last(index: Databas
     } == {Model("fake", "fake-1"): (3, 2, 1, 23), Model("fake", "0"): (1, 0, 3, 9)}
 
 
-async def test_what_has_no_right_text_counts_nothing(index: Database) -> None:
+async def test_what_has_no_right_text_counts_nothing(database: Database) -> None:
     removed = {"status": "removed", "prediction": None, "annotation": None}
-    await index.images.insert_missing(
+    await database.images.insert_missing(
         [
             document("unreadable", "x", annotation=annotation("", "unreadable")),
             document("not a line", "x", annotation=annotation("some text", "not_a_line")),
@@ -74,19 +74,19 @@ async def test_what_has_no_right_text_counts_nothing(index: Database) -> None:
         ]
     )
 
-    assert await count(ImageRepository(index.images), BUCKET) == {}
+    assert await count(ImageRepository(database.images), BUCKET) == {}
 
 
-async def test_more_than_a_window_is_counted_once(index: Database) -> None:
+async def test_more_than_a_window_is_counted_once(database: Database) -> None:
     many = [document(f"{number:04}", "ab", "abc") for number in range(2 * LIMIT + 1)]
-    await index.images.insert_missing(many)
+    await database.images.insert_missing(many)
 
-    [tally] = (await count(ImageRepository(index.images), BUCKET)).values()
+    [tally] = (await count(ImageRepository(database.images), BUCKET)).values()
 
     assert (tally.images, tally.errors) == (2 * LIMIT + 1, 2 * LIMIT + 1)
 
 
-async def test_copies_are_counted_once(index: Database) -> None:
+async def test_copies_are_counted_once(database: Database) -> None:
     many = [document(f"{number:04}", "ab", "abc") for number in range(LIMIT - 1)]
     last = {"sha256": "f" * 64}  # its copies are on both sides of the end of a page
     copies = [
@@ -94,52 +94,52 @@ async def test_copies_are_counted_once(index: Database) -> None:
         document("z2", "ab", "abc", **last),
         document("z3", "abc", "abc", **last),
     ]
-    await index.images.insert_missing([*many, *copies])
+    await database.images.insert_missing([*many, *copies])
 
-    [tally] = (await count(ImageRepository(index.images), BUCKET)).values()
+    [tally] = (await count(ImageRepository(database.images), BUCKET)).values()
 
     assert (tally.images, tally.errors) == (LIMIT, LIMIT)
 
 
 async def test_annotation_of_a_known_prediction_is_shown_and_goes_when_it_is_taken_back(
-    index: Database,
+    database: Database,
 ) -> None:
-    await index.images.insert(document("a", "Wikipedla"))
-    await count_and_publish(ImageRepository(index.images), BUCKET)
+    await database.images.insert(document("a", "Wikipedla"))
+    await count_and_publish(ImageRepository(database.images), BUCKET)
     assert shown("cer") == {}
 
-    await ImageRepository(index.images).annotate(
+    await ImageRepository(database.images).annotate(
         f"{BUCKET}/a", to_annotation("Wikipedia", by="ada")
     )
-    assert await count_and_publish(ImageRepository(index.images), BUCKET)
+    assert await count_and_publish(ImageRepository(database.images), BUCKET)
 
     assert shown("cer") == {"fake-1": pytest.approx(1 / 9)}
     assert shown("exact_ratio") == {"fake-1": 0}
     assert shown("images") == {"fake-1": 1}
     assert shown("characters") == {"fake-1": 9}
 
-    await ImageRepository(index.images).revert(f"{BUCKET}/a", by="ada")
-    await count_and_publish(ImageRepository(index.images), BUCKET)
+    await ImageRepository(database.images).revert(f"{BUCKET}/a", by="ada")
+    await count_and_publish(ImageRepository(database.images), BUCKET)
     assert [shown(name) for name in ("cer", "exact_ratio", "images", "characters")] == [{}] * 4
 
 
 async def test_document_out_of_shape_leaves_the_last_count_and_ends_nothing(
-    index: Database,
+    database: Database,
 ) -> None:
-    await index.images.insert(document("a", "ab", "ab"))
-    await count_and_publish(ImageRepository(index.images), BUCKET)
-    await index.images.insert(document("b", "ab", annotation={"text": 7, "quality": "ok"}))
+    await database.images.insert(document("a", "ab", "ab"))
+    await count_and_publish(ImageRepository(database.images), BUCKET)
+    await database.images.insert(document("b", "ab", annotation={"text": 7, "quality": "ok"}))
 
-    assert not await count_and_publish(ImageRepository(index.images), BUCKET)
+    assert not await count_and_publish(ImageRepository(database.images), BUCKET)
 
     assert shown("images") == {"fake-1": 1}
 
 
 async def test_missing_database_leaves_the_last_count_and_is_told(
-    index: Database, mongo_settings: MongoSettings
+    database: Database, mongo_settings: MongoSettings
 ) -> None:
-    await index.images.insert(document("a", "ab", "ab"))
-    await count_and_publish(ImageRepository(index.images), BUCKET)
+    await database.images.insert(document("a", "ab", "ab"))
+    await count_and_publish(ImageRepository(database.images), BUCKET)
     url = type(mongo_settings.url)("mongodb://127.0.0.1:9/?directConnection=true")
     nowhere = mongo_settings.model_copy(update={"url": url, "timeout_seconds": 0.1})
 

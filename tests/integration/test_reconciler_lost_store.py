@@ -19,7 +19,7 @@ from services.common.domain.provenance import (
     to_metadata,
 )
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.fetcher.batches.ledger import Ledger
+from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.jobs import Job
 from services.fetcher.sources.addresses import member_url
 from services.reconciler.compare import State, most_removals
@@ -46,7 +46,7 @@ async def fill(site: Site, *, annotated: bool = True) -> None:
     await predicted(site, COUNT)
     for number in range(COUNT if annotated else 0):
         said = to_annotation(f"by hand {number}", by="anna")
-        images = ImageRepository(site.index.images)
+        images = ImageRepository(site.database.images)
         await images.annotate(f"{site.store.bucket}/{number}.png", said, overwrite=True)
 
 
@@ -62,7 +62,7 @@ async def put(site: Site, number: int) -> None:
 
 async def predicted(site: Site, count: int) -> None:
     async def enough() -> bool:
-        return await site.index.images.count({"status": "predicted"}) >= count
+        return await site.database.images.count({"status": "predicted"}) >= count
 
     await eventually(enough)
 
@@ -76,7 +76,7 @@ async def empty_bucket(site: Site) -> None:
 
 
 async def said_by_hand(site: Site) -> dict[str, str]:
-    found = site.index.images.find({"annotation.by": "anna", "status": "predicted"})
+    found = site.database.images.find({"annotation.by": "anna", "status": "predicted"})
     return {each["key"]: each["annotation"]["text"] async for each in found}
 
 
@@ -110,8 +110,8 @@ async def test_annotations_come_back_even_where_a_person_allowed_it(site: Site) 
 
         assert (report.queued, report.held) == (COUNT, 0)
         await settlements.until(2 * COUNT)
-        assert await site.index.images.count({"status": "removed", "annotation": None}) == COUNT
-        kept = await site.index.tombstones.find_one({})
+        assert await site.database.images.count({"status": "removed", "annotation": None}) == COUNT
+        kept = await site.database.tombstones.find_one({})
         assert kept is not None
         assert kept["expires_at"] is not None  # a person has said so
         for number in range(COUNT):
@@ -125,7 +125,7 @@ async def test_empty_database_is_rebuilt_from_the_objects(site: Site) -> None:
     async with site.consuming():
         await fill(site, annotated=False)
         before = await documents(site)
-        await site.index.images.delete_many({})
+        await site.database.images.delete_many({})
 
         report = await site.reconcile()
 
@@ -135,7 +135,7 @@ async def test_empty_database_is_rebuilt_from_the_objects(site: Site) -> None:
 
 
 async def test_sources_are_rebuilt_with_what_lists_said(site: Site) -> None:
-    ledger = Ledger(site.index.fetches)
+    items = ItemRepository(site.database.fetches)
     small: dict[str, JsonValue] = {"n": 1, "x": 1.5, "tags": ["é"]}
     at = datetime.now(UTC)
     for number, metadata in enumerate((small, {**small, "long": "é" * 3000})):
@@ -146,13 +146,13 @@ async def test_sources_are_rebuilt_with_what_lists_said(site: Site) -> None:
         headers = to_metadata(replace(origin, details=details, by="ada"))
         assert (FETCH_ID in headers) is (number == 1)
         if number == 1:
-            await ledger.queue([job])
+            await items.queue([job])
         key = f"fetched/00/{number}.png"
         await site.store.write(key, b"%d" % number, content_type="image/png", metadata=headers)
     many = [f"http://a.test/{number}" for number in range(PLACEHOLDER_SOURCES + 1)]
     for number, url in enumerate(many):
         item = {"_id": f"b2/{number}", "batch_id": "b2", "url": url, "key": "fetched/00/0.png"}
-        await site.index.fetches.insert({**item, "finished_at": at - timedelta(hours=1)})
+        await site.database.fetches.insert({**item, "finished_at": at - timedelta(hours=1)})
 
     async with site.consuming():
         for _ in range(2):
@@ -167,14 +167,14 @@ async def test_sources_are_rebuilt_with_what_lists_said(site: Site) -> None:
                 assert said == ["g1", "train", "CC0", f"{number}.png", "ada"]
             assert second["sources"][0]["metadata"]["long"] == "é" * 3000
             assert second["annotation"]["text"] == "text 1"
-            await site.index.images.delete_many({})
+            await site.database.images.delete_many({})
 
 
 async def test_older_database_gets_what_is_missing_and_keeps_its_own(site: Site) -> None:
     async with site.consuming():
         await fill(site)
         newer = [f"{site.store.bucket}/{number}.png" for number in range(40)]
-        await site.index.images.delete_many({"_id": {"$in": newer}})
+        await site.database.images.delete_many({"_id": {"$in": newer}})
 
         assert (await site.reconcile()).queued == len(newer)
 
@@ -222,5 +222,5 @@ def test_share_that_a_pass_may_remove(documents: int, most: int) -> None:
 async def documents(site: Site) -> dict[str, Document]:
     """Return what the objects alone say, without what a second reading changes."""
     fields = ("sources", "annotation", "etag", "sha256", "content_type", "size", "status")
-    found = site.index.images.find({})
+    found = site.database.images.find({})
     return {each["key"]: {name: each[name] for name in fields} async for each in found}

@@ -27,8 +27,8 @@ async def store(
         "predicted_at": at,
         "duration_ms": 30,
     }
-    async with open_database(settings) as index:
-        await index.images.insert(
+    async with open_database(settings) as database:
+        await database.images.insert(
             {
                 "_id": f"raw/{text}.png",
                 "status": "predicted",

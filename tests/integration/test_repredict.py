@@ -31,7 +31,7 @@ from tests.support.waiting import eventually
 @dataclass
 class Site:
     store: ObjectStore
-    index: Database
+    database: Database
     publisher: Publisher
     queues: Queues
     ocr_api: ScriptedOcrApi
@@ -58,7 +58,7 @@ class Site:
 
     async def document(self, key: str, **fields: object) -> Document:
         where = {"_id": f"{self.store.bucket}/{key}", **fields}
-        return await eventually(lambda: self.index.images.find_one(where))
+        return await eventually(lambda: self.database.images.find_one(where))
 
     async def repredict(
         self, *, model_version_not: str | None = None, status: Status | None = None, limit: int = 9
@@ -66,7 +66,7 @@ class Site:
         where = selection(NO_LIMITS, model_version_not, status)
         count = len(self.settlements.settled)
         queued = await queue_all(
-            ImageRepository(self.index.images), self.publisher, where, limit, self.queues.work
+            ImageRepository(self.database.images), self.publisher, where, limit, self.queues.work
         )
         await self.settlements.until(count + queued)
         return queued
@@ -78,18 +78,18 @@ async def site(
 ) -> AsyncIterator[Site]:
     async with (
         open_object_store(s3_settings) as store,
-        open_database(mongo_settings) as index,
+        open_database(mongo_settings) as database,
         open_queues(amqp_settings) as queues,
         open_publisher(amqp_settings) as publisher,
         scripted_ocr_api() as ocr_api,
         indexing(
-            ocr_api, store=store, index=index, amqp=amqp_settings, queues=queues
+            ocr_api, store=store, database=database, amqp=amqp_settings, queues=queues
         ) as settlements,
     ):
         await store.client.create_bucket(Bucket=store.bucket)
-        await index.create_indexes()
-        await index.require_schema(IMAGES, schema_of(IMAGES))
-        yield Site(store, index, publisher, queues, ocr_api, settlements)
+        await database.create_indexes()
+        await database.require_schema(IMAGES, schema_of(IMAGES))
+        yield Site(store, database, publisher, queues, ocr_api, settlements)
 
 
 async def test_new_model_version_reads_again_and_the_earlier_prediction_is_kept(

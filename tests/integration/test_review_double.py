@@ -35,7 +35,7 @@ async def site(
         second_share=1.0,
         reviewers="eve, mel",
     ) as site:
-        await site.index.create_indexes()
+        await site.database.create_indexes()
         await site.add(known(READ, 0.1))
         yield site
 
@@ -60,7 +60,7 @@ async def read_differently(site: Site) -> None:
 
 async def test_second_person_sees_no_text_and_a_reviewer_decides(site: Site) -> None:
     await read_differently(site)
-    found = await find_suspects(ImageRepository(site.index.images), ImageFilter(), most=9)
+    found = await find_suspects(ImageRepository(site.database.images), ImageFilter(), most=9)
     assert found.counts == {Reason.ANNOTATORS_DIFFER: 1}
 
     async with site.person("eve") as eve:

@@ -30,7 +30,7 @@ async def site(
     ):
         await set_up_bucket(site.store, notification_arn=notification_arn)
         async with indexing(
-            ocr_api, store=site.store, index=site.index, amqp=amqp_settings, queues=queues
+            ocr_api, store=site.store, database=site.database, amqp=amqp_settings, queues=queues
         ):
             yield site
 
@@ -39,7 +39,7 @@ async def test_forgotten_image_is_gone_with_all_that_people_said_of_it(site: Sit
     image = f"{site.store.bucket}/{KEY}"
     await site.store.write(KEY, line_image("private"), content_type="image/png", metadata={})
     where = {"_id": image, "status": "predicted"}
-    etag = (await eventually(lambda: site.index.images.find_one(where)))["etag"]
+    etag = (await eventually(lambda: site.database.images.find_one(where)))["etag"]
     async with site.person("ada") as ada:
         for text in ("said first", "said then"):
             form = {"id": image, "etag": etag, "text": text, "quality": "ok"}

@@ -123,7 +123,7 @@ async def test_paging_shows_every_image_once(review: Site, ada: Person, order: s
     ]
     for number, document in enumerate(documents):
         document["indexed_at"] = NOW - timedelta(hours=number // (LIMIT + 10))
-    await review.index.images.insert_missing(documents)
+    await review.database.images.insert_missing(documents)
     seen: list[str] = []
     async for html in pages(ada, f"order={order}"):
         seen += [part.partition("</span>")[0] for part in html.split('class="read">')[1:]]

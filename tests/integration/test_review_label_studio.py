@@ -145,7 +145,7 @@ async def test_many_events_at_once_become_one_look_at_all(
     studio.add_annotation(task, text("A"))
     stop = asyncio.Event()
     async with open_label_studio(settings_of(studio)) as client, asyncio.TaskGroup() as tasks:
-        inbox = Inbox(client, site.index, "DocReco")
+        inbox = Inbox(client, site.database, "DocReco")
         for number in range(2 * MAX_WAITING):
             inbox.note(10_000 + number)
         tasks.create_task(inbox.run(stop))
@@ -224,7 +224,7 @@ async def test_what_a_webhook_could_not_write_is_counted_and_told_by_the_next_pu
 ) -> None:
     task = await add(site, studio, "a.png")
     note = {"text": "bob's", "quality": "ok", "by": "bob", "at": datetime.now(tz=UTC)}
-    await site.index.images.update_one({"_id": "raw/a.png"}, {"$set": {"annotation": note}})
+    await site.database.images.update_one({"_id": "raw/a.png"}, {"$set": {"annotation": note}})
     studio.add_annotation(task, text("another"))
     before = conflicts()
 
@@ -233,11 +233,11 @@ async def test_what_a_webhook_could_not_write_is_counted_and_told_by_the_next_pu
 
     assert await send(site, {"action": "ANNOTATIONS_DELETED"}) == 202
     await eventually(is_counted)
-    assert await site.index.label_studio.find_one({}) is None
+    assert await site.database.label_studio.find_one({}) is None
     async with open_label_studio(settings_of(studio)) as client:
-        report = await Pull(client, site.index, PROJECT).changed()
+        report = await Pull(client, site.database, PROJECT).changed()
     assert [each.outcome for each in report.remarks] == ["conflict"]
-    assert await site.index.label_studio.find_one({}) is not None
+    assert await site.database.label_studio.find_one({}) is not None
 
 
 def conflicts() -> float:

@@ -49,7 +49,7 @@ async def test_what_people_say_of_images_is_counted_by_kind(review: Site, ada: P
 
 
 async def test_image_that_another_has_is_counted_as_refused(review: Site) -> None:
-    leases = Leases(review.index.review_leases, seconds=60)
+    leases = Leases(review.database.review_leases, seconds=60)
     growth = Growth()
 
     assert await leases.take("raw/one.png", "ada's")

@@ -18,7 +18,7 @@ async def site(
     s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
 ) -> AsyncIterator[Site]:
     async with open_review(s3_settings, mongo_settings, amqp_settings) as site:
-        await site.index.create_indexes()
+        await site.database.create_indexes()
         yield site
 
 
@@ -64,7 +64,7 @@ async def test_prediction_that_is_saved_as_shown_is_only_accepted(site: Site) ->
         newer = {**known("better", 0.9)["prediction"], "model_version": "2"}
         history = [(await site.document(image_of(second)))["prediction"]]
         changed = {"prediction": newer, "history": history}
-        await site.index.images.update_one({"_id": image_of(second)}, {"$set": changed})
+        await site.database.images.update_one({"_id": image_of(second)}, {"$set": changed})
         third = await ada.do(second, "save", "better")
         await ada.do(third, "save", "from nothing")
     hows = [(await site.document(image_of(each)))["annotation"] for each in (first, second, third)]

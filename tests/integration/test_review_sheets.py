@@ -93,7 +93,7 @@ async def test_pages_are_listed_in_parts(
         part = {"sha256": "0" * 64, "key": "book.pdf", "number": number, "of": 5}
         changed = NOW - timedelta(hours=number // 3)
         page = {"_id": f"pages/{number}.webp", "key": f"{number}.webp", "status": "segmented"}
-        await review.index.pages.insert({**page, "document": part, "indexed_at": changed})
+        await review.database.pages.insert({**page, "document": part, "indexed_at": changed})
 
     seen, path = [], f"/pages?document={document}"
     while path:
@@ -149,7 +149,7 @@ async def test_page_that_is_turned_back_is_shown_at_once(
     monkeypatch.setattr(page_requests, "WAIT_SECONDS", 3600.0)
     review, asked_for = asking
     await review.store.client.create_bucket(Bucket=review.store.bucket)
-    etag, repository = await add_page(review, turn=90), PageRepository(review.index.pages)
+    etag, repository = await add_page(review, turn=90), PageRepository(review.database.pages)
     form = {"id": f"{review.store.bucket}-pages/{PAGE_KEY}", "etag": etag}
     async with review.person("ada") as ada:
         asked = asyncio.create_task(ada.send("/pages/turn", form | {"turn": "270"}))
@@ -166,7 +166,7 @@ async def test_page_that_is_turned_back_is_shown_at_once(
 
 async def cut_as_segmenter(review: Site, page_id: str, cut: Cut) -> None:
     """Put a drawn line into the document of its page."""
-    pages = PageRepository(review.index.pages)
+    pages = PageRepository(review.database.pages)
     page = await pages.load(page_id)
     new = {"id": line_id(cut.quad, 1500, 800), "quad": cut.quad, "by": cut.by}
     new |= {"key": "lines/new.webp", "replaces": (cut.line,)}

@@ -75,14 +75,14 @@ class ScriptedDetector:
 class Stage:
     store: ObjectStore
     pages_store: ObjectStore
-    index: Database
+    database: Database
     detector: ScriptedDetector = field(default_factory=ScriptedDetector)
     waiting: int = 0
     text_layer: TextLayerUse = "propose"
 
     @property
     def pages(self) -> PageRepository:
-        return PageRepository(self.index.pages)
+        return PageRepository(self.database.pages)
 
     def worker(self) -> Worker:
         async def waiting() -> int:
@@ -91,11 +91,11 @@ class Stage:
         return Worker(
             store=self.pages_store,
             lines=LineStore(
-                self.store, ImageRepository(self.index.images), text_layer=self.text_layer
+                self.store, ImageRepository(self.database.images), text_layer=self.text_layer
             ),
             pages=self.pages,
-            items=FetchedItems(self.index.fetches),
-            forgotten=Forgotten(self.index.forgotten),
+            items=FetchedItems(self.database.fetches),
+            forgotten=Forgotten(self.database.forgotten),
             detector=self.detector,
             waiting=waiting,
             settings=SegmenterSettings(max_object_bytes=10_000_000, max_pages=3, max_waiting=10),
@@ -142,7 +142,7 @@ class Stage:
     async def annotate(self, key: str | None) -> None:
         info = await self.store.head(key or "")
         page = from_metadata(dict(info.metadata)).page if info else None
-        await self.index.images.insert(
+        await self.database.images.insert(
             {
                 "_id": f"{self.store.bucket}/{key}",
                 "key": key,
@@ -154,14 +154,14 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(s3_settings: S3Settings, index: Database) -> AsyncIterator[Stage]:
+async def stage(s3_settings: S3Settings, database: Database) -> AsyncIterator[Stage]:
     async with open_object_store(s3_settings) as store:
         pages = sibling(store, s3_settings.pages_bucket)
         for bucket in (store.bucket, pages.bucket):
             await store.client.create_bucket(Bucket=bucket)
-        await index.create_indexes()
-        await index.require_schema(PAGES, schema_of(PAGES))
-        yield Stage(store, pages, index)
+        await database.create_indexes()
+        await database.require_schema(PAGES, schema_of(PAGES))
+        yield Stage(store, pages, database)
 
 
 async def test_page_becomes_lines_with_their_provenance(stage: Stage) -> None:
@@ -234,7 +234,7 @@ async def test_overwritten_document_loses_its_pages(stage: Stage) -> None:
     left = [info.key async for info in stage.pages_store.list("rendered/")]
     assert len(left) == 3
     assert set(first) & set(left) == {first[0]}
-    found = await find_pages(stage.pages_store, stage.index, f"{stage.pages_store.bucket}/a.pdf")
+    found = await find_pages(stage.pages_store, stage.database, f"{stage.pages_store.bucket}/a.pdf")
     assert f"{stage.pages_store.bucket}/{first[0]}" in {each.id for each in found}
     await stage.worker().handle(await stage.removed("a.pdf"))
     assert [info.key async for info in stage.pages_store.list("rendered/")] == []
@@ -290,7 +290,7 @@ async def test_page_forgotten_meanwhile_is_deleted(stage: Stage) -> None:
             return super().find(pixels)
 
     sha256, loop = hashlib.sha256(content).hexdigest(), asyncio.get_running_loop()
-    forgotten = Forgotten(stage.index.forgotten)
+    forgotten = Forgotten(stage.database.forgotten)
     stage.detector = Forgetting()
 
     assert await stage.segment(content=content) == "forgotten"
@@ -302,7 +302,7 @@ async def test_redelivery_finishes_what_a_crash_left(stage: Stage) -> None:
     """Lines are stored, their page is not."""
     await stage.segment(content=page_file())
     lines = await stage.lines()
-    await stage.index.pages.delete_many({})
+    await stage.database.pages.delete_many({})
 
     assert await stage.segment() == "segmented"
     assert await stage.lines() == lines
@@ -399,7 +399,7 @@ async def test_line_drawn_too_late_leaves_no_image(
     async def write_late(self: LineStore, *args: Any) -> None:
         monkeypatch.undo()
         if code == "forgotten":
-            await Forgotten(stage.index.forgotten).add(images={sha256: ()})
+            await Forgotten(stage.database.forgotten).add(images={sha256: ()})
         else:
             await stage.worker().handle(removal)
         await write(self, *args)
@@ -631,7 +631,7 @@ async def test_page_without_lines_is_rejected(stage: Stage) -> None:
 async def test_forgotten_page_is_deleted_again(stage: Stage) -> None:
     await stage.segment(content=page_file())
     sha256 = (await stage.page()).sha256 or ""
-    await Forgotten(stage.index.forgotten).add(images={sha256: ()})
+    await Forgotten(stage.database.forgotten).add(images={sha256: ()})
 
     assert await stage.segment("b.png", page_file()) == "forgotten"
     assert await stage.pages_store.head("b.png") is None

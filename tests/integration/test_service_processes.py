@@ -41,7 +41,7 @@ class Site:
     """Resources of the processes: a bucket, a database and a virtual host of this test."""
 
     store: ObjectStore
-    index: Database
+    database: Database
     publisher: Publisher
     ocr_api: ScriptedOcrApi
     environment: dict[str, str]
@@ -71,7 +71,7 @@ async def site(
             await channel.declare_queue(queue, durable=True, arguments={"x-queue-type": "quorum"})
     async with (
         open_object_store(s3_settings) as store,
-        open_database(mongo_settings) as index,
+        open_database(mongo_settings) as database,
         open_publisher(private_amqp_settings) as publisher,
         scripted_ocr_api() as ocr_api,
     ):
@@ -79,7 +79,7 @@ async def site(
             await store.client.create_bucket(Bucket=bucket)
         environment = environment_of(s3_settings, mongo_settings, private_amqp_settings)
         environment["CONSUMER_OCR_URL"] = str(ocr_api.url)
-        yield Site(store, index, publisher, ocr_api, environment)
+        yield Site(store, database, publisher, ocr_api, environment)
 
 
 @dataclass
@@ -165,7 +165,7 @@ async def test_sigterm_finishes_what_is_in_work_and_takes_nothing_more(site: Sit
         gate.open.set()
         assert await stopping == 0
 
-    assert await site.index.images.count({"status": "predicted"}) == 1
+    assert await site.database.images.count({"status": "predicted"}) == 1
     assert await site.depth() == 1
 
 
@@ -183,7 +183,7 @@ async def test_sigterm_leaves_what_does_not_finish_in_time_in_the_queue(site: Si
         return await site.depth() == 1
 
     await eventually(is_back)
-    assert await site.index.images.count({}) == 0
+    assert await site.database.images.count({}) == 0
 
 
 async def test_readiness_names_what_is_missing_and_liveness_stays(site: Site) -> None:
@@ -224,7 +224,7 @@ async def test_reconciler_makes_a_pass_at_once_and_reports_it(site: Site) -> Non
         "prediction": {"text": "abcx", "score": 0.9, "engine": "fake", "model_version": "1"},
         "annotation": {"text": "abcd", "quality": "ok", "by": "ada"},
     }
-    await site.index.images.insert(annotated)
+    await site.database.images.insert(annotated)
     async with running(
         "reconciler",
         site.environment,

@@ -251,8 +251,8 @@ async def test_each_service_may_connect(servers: Addresses) -> None:
 async def test_each_service_may_log_in_to_mongodb(mongo_settings: MongoSettings) -> None:
     for name in ("fetcher", "consumer", "reconciler", "review"):
         login = {"user": name, "password": PASSWORD}
-        async with open_database(mongo_settings.model_copy(update=login)) as index:
-            await index.check()
+        async with open_database(mongo_settings.model_copy(update=login)) as database:
+            await database.check()
 
 
 async def test_reconciler_makes_a_pass_with_its_own_rights_and_cannot_write(
@@ -263,7 +263,7 @@ async def test_reconciler_makes_a_pass_with_its_own_rights_and_cannot_write(
     async with AsyncExitStack() as stack:
         owner = await stack.enter_async_context(open_object_store(provisioned))
         store = await store_of("reconciler", provisioned, stack)
-        index = await stack.enter_async_context(open_database(mongo_settings))
+        database = await stack.enter_async_context(open_database(mongo_settings))
         await owner.write("lost.png", b"x", content_type="image/png", metadata={})
         # Queued where no consumer works
         others = await stack.enter_async_context(open_queues(AmqpSettings(url=whole)))
@@ -272,7 +272,7 @@ async def test_reconciler_makes_a_pass_with_its_own_rights_and_cannot_write(
         report = await make_pass(
             ReconcilerSettings.model_construct(**settings),
             store=store,
-            images=ImageRepository(index.images),
+            images=ImageRepository(database.images),
             amqp=AmqpSettings(url=AmqpDsn(url)),
             queues=replace(OCR_QUEUES, work=others.work),
         )

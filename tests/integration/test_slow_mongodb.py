@@ -28,7 +28,7 @@ TIMEOUT_SECONDS = 0.5
 class Running:
     settlements: Settlements
     link: SlowLink
-    index: Database
+    database: Database
     store: ObjectStore
     amqp: AmqpSettings
     queues: Queues
@@ -46,7 +46,7 @@ class Running:
                 await publisher.publish(body, queue=self.queues.work)
 
     async def all_indexed(self) -> bool:
-        return await self.index.images.count({"status": "predicted"}) == IMAGES
+        return await self.database.images.count({"status": "predicted"}) == IMAGES
 
 
 @pytest.fixture
@@ -58,12 +58,12 @@ async def running(
     async with (
         open_slow_link(server.host, server.port or 27017) as link,
         open_object_store(s3_settings) as store,
-        open_database(mongo_settings) as index,
+        open_database(mongo_settings) as database,
         scripted_ocr_api() as ocr_api,
         open_queues(amqp_settings) as queues,
     ):
         await store.client.create_bucket(Bucket=store.bucket)
-        await index.create_indexes()
+        await database.create_indexes()
         slow = mongo_settings.model_copy(
             update={
                 "url": MongoDsn(f"mongodb://127.0.0.1:{link.port}"),
@@ -73,10 +73,10 @@ async def running(
         async with (
             open_database(slow) as slowed,
             indexing(
-                ocr_api, store=store, index=slowed, amqp=amqp_settings, queues=queues
+                ocr_api, store=store, database=slowed, amqp=amqp_settings, queues=queues
             ) as settlements,
         ):
-            yield Running(settlements, link, index, store, amqp_settings, queues)
+            yield Running(settlements, link, database, store, amqp_settings, queues)
 
 
 async def test_a_slow_answer_only_costs_time(running: Running) -> None:

@@ -200,7 +200,8 @@ async def test_lines_of_a_page_become_annotated_images(pipeline: Pipeline, tmp_p
     digest = hashlib.sha256(content).hexdigest()
     assert {key.rpartition("/")[0] for key in found} == {f"lines/{digest[:2]}/{digest}"}
     fetches = {
-        each["name"]: each async for each in pipeline.servers.index.fetches.find({"kind": "page"})
+        each["name"]: each
+        async for each in pipeline.servers.database.fetches.find({"kind": "page"})
     }
     for line in transcript.lines:
         fetch = fetches[f"page.png#{line.id}"]
@@ -404,7 +405,7 @@ async def test_failures_are_submitted_again_while_the_file_is_kept(
     assert (row["url"].endswith("/a.zip#bad.png"), row["annotation"]) == (True, "x")
     again = await answer("submit", tmp_path / "failed.csv", "--watch", status=1)
     assert again["failed"][0]["code"] == "not_an_image"
-    failed = pipeline.servers.index.fetches.find({"name": "bad.png"}, sort=[("_id", 1)])
+    failed = pipeline.servers.database.fetches.find({"name": "bad.png"}, sort=[("_id", 1)])
     items = [(each["collection"], each["metadata"]) async for each in failed]
     assert items == [("a", {"hand": "ada"})] * 2
 

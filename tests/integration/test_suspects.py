@@ -52,7 +52,7 @@ async def site(
         monkeypatch.setenv(name, value)
     settings = (s3_settings, mongo_settings, amqp_settings)
     async with open_review(*settings, quality_refresh_seconds=0.5) as site:
-        await site.index.create_indexes()
+        await site.database.create_indexes()
         await site.add(*(dict(each) for each in LINES))
         yield site
 
@@ -126,6 +126,6 @@ async def test_annotation_that_changed_meanwhile_is_kept(site: Site) -> None:
     async with site.person() as ada:
         page = await first(ada, DAMAGED)
         changed = {"$set": {"annotation": said("l'été 1917", by="eve")}}
-        await site.index.images.update_one({"_id": image_of(page)}, changed)
+        await site.database.images.update_one({"_id": image_of(page)}, changed)
         assert "theirs is kept" in await ada.do(page, "save")
     assert (await site.document(image_of(page)))["annotation"]["text"] == "l'été 1917"

@@ -32,7 +32,7 @@ class Site:
     """A bucket that notifies, and a running consumer."""
 
     store: ObjectStore
-    index: Database
+    database: Database
     amqp: AmqpSettings
     queues: Queues
 
@@ -43,14 +43,14 @@ class Site:
 
     async def say(self, text: str, by: str = "anna") -> None:
         said = to_annotation(text, by=by)
-        await ImageRepository(self.index.images).annotate(self.id, said, overwrite=True)
+        await ImageRepository(self.database.images).annotate(self.id, said, overwrite=True)
 
     async def delete(self) -> None:
         await self.store.delete("a.png")
         await self.document(status="removed")
 
     async def document(self, **fields: object) -> Document:
-        return await eventually(lambda: self.index.images.find_one({"_id": self.id, **fields}))
+        return await eventually(lambda: self.database.images.find_one({"_id": self.id, **fields}))
 
     @property
     def id(self) -> str:
@@ -67,12 +67,14 @@ async def site(
     async with (
         open_event_queues(amqp_settings) as queues,
         open_object_store(s3_settings) as store,
-        open_database(mongo_settings) as index,
+        open_database(mongo_settings) as database,
         scripted_ocr_api() as ocr_api,
     ):
         await set_up_bucket(store, notification_arn=notification_arn)
-        async with indexing(ocr_api, store=store, index=index, amqp=amqp_settings, queues=queues):
-            yield Site(store, index, amqp_settings, queues)
+        async with indexing(
+            ocr_api, store=store, database=database, amqp=amqp_settings, queues=queues
+        ):
+            yield Site(store, database, amqp_settings, queues)
 
 
 async def test_annotation_of_a_deleted_image_comes_back_with_it(site: Site) -> None:
@@ -90,14 +92,14 @@ async def test_annotation_of_a_deleted_image_comes_back_with_it(site: Site) -> N
     assert after["annotation"] == before["annotation"]
     assert after["annotation_history"] == before["annotation_history"]
     assert after["removed_at"] is None
-    kept = await site.index.tombstones.find_one({"document": site.id})
+    kept = await site.database.tombstones.find_one({"document": site.id})
     assert kept is not None
     assert timedelta(days=29) < kept["expires_at"] - datetime.now(tz=UTC) <= timedelta(days=30)
 
 
 async def test_double_reading_comes_back_with_its_image(site: Site) -> None:
     await site.upload()
-    images = ImageRepository(site.index.images)
+    images = ImageRepository(site.database.images)
     for text, by in (("one", "anna"), ("other", "bob")):
         await images.annotate(site.id, to_annotation(text, by=by), second_share=1.0)
     before = (await site.document())["double_reading"]
@@ -145,7 +147,7 @@ async def test_removal_that_was_only_inferred_keeps_it_for_good(site: Site) -> N
         await publisher.publish(body, queue=site.queues.work, headers=headers)
     await site.document(status="removed")
 
-    kept = await site.index.tombstones.find_one({"document": site.id})
+    kept = await site.database.tombstones.find_one({"document": site.id})
 
     assert kept is not None
     assert (kept["annotation"]["text"], kept["sha256"]) == ("by hand", document["sha256"])
@@ -154,7 +156,7 @@ async def test_removal_that_was_only_inferred_keeps_it_for_good(site: Site) -> N
 
 async def test_later_state_of_an_annotation_stays(site: Site) -> None:
     tombstones = Tombstones(
-        site.index.tombstones, timedelta(days=1), Forgotten(site.index.forgotten)
+        site.database.tombstones, timedelta(days=1), Forgotten(site.database.forgotten)
     )
     early = document(_id=site.id, sha256="ff", annotation={"text": "early"}, revision=2)
     late = early.having(annotation=Annotation(text="late"), revision=3)
@@ -169,15 +171,15 @@ async def test_later_state_of_an_annotation_stays(site: Site) -> None:
 
 async def test_what_has_expired_does_not_come_back(site: Site) -> None:
     tombstones = Tombstones(
-        site.index.tombstones, timedelta(microseconds=1), Forgotten(site.index.forgotten)
+        site.database.tombstones, timedelta(microseconds=1), Forgotten(site.database.forgotten)
     )
     image = document(_id=site.id, sha256="ff", annotation={"text": "x"})
     await tombstones.keep(image, is_inferred=False)
 
     assert await tombstones.find(site.id, "ff") == Annotations()
-    off = Tombstones(site.index.tombstones, timedelta(0), Forgotten(site.index.forgotten))
+    off = Tombstones(site.database.tombstones, timedelta(0), Forgotten(site.database.forgotten))
     await off.keep(image.having(sha256="ee"), is_inferred=False)
-    assert await site.index.tombstones.count({"sha256": "ee"}) == 0
+    assert await site.database.tombstones.count({"sha256": "ee"}) == 0
 
 
 async def test_forgotten_annotation_does_not_come_back(site: Site) -> None:
@@ -186,12 +188,14 @@ async def test_forgotten_annotation_does_not_come_back(site: Site) -> None:
     await site.delete()
     await site.upload()
     copy = {"_id": "x", "document": "raw/copy.png", "sha256": (await site.document())["sha256"]}
-    await site.index.tombstones.insert(copy)
-    targets = await find_targets(site.store, site.index, "a.png")
+    await site.database.tombstones.insert(copy)
+    targets = await find_targets(site.store, site.database, "a.png")
 
-    await remove(targets, store=site.store, index=site.index, amqp=site.amqp, queues=site.queues)
-    [proof] = await prove(targets, site.store, site.index, wait_seconds=20)
+    await remove(
+        targets, store=site.store, database=site.database, amqp=site.amqp, queues=site.queues
+    )
+    [proof] = await prove(targets, site.store, site.database, wait_seconds=20)
 
     assert proof["removed_at"] is not None
-    assert await site.index.tombstones.count({}) == 0
+    assert await site.database.tombstones.count({}) == 0
     assert (await site.upload())["annotation"] is None

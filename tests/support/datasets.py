@@ -39,9 +39,9 @@ def annotation(text: str, quality: str = "ok") -> Document:
 class Collected:
     """Collected images, written without the pipeline."""
 
-    def __init__(self, store: ObjectStore, index: Database) -> None:
+    def __init__(self, store: ObjectStore, database: Database) -> None:
         self.store = store
-        self.index = index
+        self.database = database
 
     async def add(
         self,
@@ -73,18 +73,18 @@ class Collected:
             "error": None,
             "sequencer": "1",
         }
-        await self.index.images.insert({**document, **fields})
+        await self.database.images.insert({**document, **fields})
         return sha256
 
     async def document(self, key: str) -> Document:
         """Return the document of a key."""
-        found = await self.index.images.find_one({"_id": f"{self.store.bucket}/{key}"})
+        found = await self.database.images.find_one({"_id": f"{self.store.bucket}/{key}"})
         assert found is not None
         return found
 
     async def set(self, key: str, **fields: object) -> None:
         """Change a document."""
-        await self.index.images.update_one(
+        await self.database.images.update_one(
             {"_id": f"{self.store.bucket}/{key}"}, {"$set": dict(fields)}
         )
 
@@ -96,10 +96,10 @@ async def open_collected(
     """Yield an empty collection that the commands find through their settings."""
     for name, value in environment_of(s3, mongo).items():
         monkeypatch.setenv(name, value)
-    async with open_object_store(s3) as store, open_database(mongo) as index:
+    async with open_object_store(s3) as store, open_database(mongo) as database:
         with suppress(store.client.exceptions.BucketAlreadyOwnedByYou):
             await store.client.create_bucket(Bucket=store.bucket)
-        yield Collected(store, index)
+        yield Collected(store, database)
 
 
 async def docreco(*arguments: object) -> tuple[int, str]:

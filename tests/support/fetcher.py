@@ -50,7 +50,7 @@ class Surroundings:
     amqp: AmqpSettings
     mongo: MongoSettings
     store: ObjectStore
-    index: Database
+    database: Database
 
     def environment(self) -> dict[str, str]:
         """Tell the same to a process."""
@@ -81,17 +81,17 @@ async def open_surroundings(
 
     The queues stay: to declare so many takes longer than most tests.
     """
-    async with open_object_store(s3) as store, open_database(mongo) as index:
+    async with open_object_store(s3) as store, open_database(mongo) as database:
         for bucket in (s3.bucket, s3.pages_bucket, s3.submitted_bucket):
             await store.client.create_bucket(Bucket=bucket)
-        await index.create_indexes()
+        await database.create_indexes()
         for collection in TYPES:
-            await index.require_schema(collection, schema_of(collection))
+            await database.require_schema(collection, schema_of(collection))
         async with await aio_pika.connect(str(amqp.url)) as connection:
             channel = await connection.channel()
             for queue in await _declare_queues(channel, delays_ms):
                 await _empty(channel, queue)
-        yield Surroundings(s3, amqp, mongo, store, index)
+        yield Surroundings(s3, amqp, mongo, store, database)
 
 
 async def _declare_queues(
@@ -179,7 +179,7 @@ async def hosts_by_partition(
 def dispatcher_of(surroundings: Surroundings) -> Dispatcher:
     """Return a dispatcher that a test moves by hand."""
     config = Configuration(s3=surroundings.s3, amqp=surroundings.amqp, mongo=surroundings.mongo)
-    return make_dispatcher(config, surroundings.index, asyncio.Event())
+    return make_dispatcher(config, surroundings.database, asyncio.Event())
 
 
 @asynccontextmanager

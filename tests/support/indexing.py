@@ -98,11 +98,11 @@ class Settlements:
 
 @asynccontextmanager
 async def open_worker(
-    ocr_api: ScriptedOcrApi, *, store: ObjectStore, index: Database
+    ocr_api: ScriptedOcrApi, *, store: ObjectStore, database: Database
 ) -> AsyncIterator[Worker]:
     """Make what handles deliveries, for tests that hand them over themselves."""
     async with open_ocr(ocr_api) as ocr:
-        yield make_worker(ocr, store=store, index=index)
+        yield make_worker(ocr, store=store, database=database)
 
 
 def open_ocr(
@@ -115,16 +115,16 @@ def make_worker(
     ocr: OcrClient,
     *,
     store: ObjectStore,
-    index: Database,
+    database: Database,
     on_read: Callable[[ImageDocument], None] = lambda _: None,
 ) -> Worker:
-    forgotten = Forgotten(index.forgotten)
-    tombstones = Tombstones(index.tombstones, timedelta(days=30), forgotten)
+    forgotten = Forgotten(database.forgotten)
+    tombstones = Tombstones(database.tombstones, timedelta(days=30), forgotten)
     return Worker(
         store=store,
         recogniser=ocr,
-        images=ImageRepository(index.images, tombstones),
-        fetches=FetchedItems(index.fetches),
+        images=ImageRepository(database.images, tombstones),
+        fetches=FetchedItems(database.fetches),
         forgotten=forgotten,
         max_object_bytes=100_000,
         on_read=on_read,
@@ -136,7 +136,7 @@ async def indexing(
     ocr_api: ScriptedOcrApi,
     *,
     store: ObjectStore,
-    index: Database,
+    database: Database,
     amqp: AmqpSettings,
     queues: Queues,
     candidate: ScriptedOcrApi | None = None,
@@ -147,18 +147,18 @@ async def indexing(
         shadow = ShadowReader(
             store=store,
             recogniser=other,
-            images=ImageRepository(index.images),
+            images=ImageRepository(database.images),
             rate=1.0 if candidate else 0.0,
             max_object_bytes=100_000,
             is_idle=lambda: consumer.is_idle,
         )
-        worker = make_worker(ocr, store=store, index=index, on_read=shadow.offer)
+        worker = make_worker(ocr, store=store, database=database, on_read=shadow.offer)
         consumer = Consumer(
             amqp,
             queues,
             worker.handle,
             prefetch=4,
-            checks={"ocr-api": ocr.check, "mongodb": index.check, "minio": store.check},
+            checks={"ocr-api": ocr.check, "mongodb": database.check, "minio": store.check},
             on_settled=settlements.note,
         )
         running = asyncio.gather(consumer.run(stop, drain_seconds=5), shadow.run(stop))

@@ -204,7 +204,7 @@ class Client:
 
     fetcher: ClientSession
     store: ObjectStore
-    index: Database
+    database: Database
 
     async def submit(self, *items: dict[str, str]) -> str:
         """Submit URLs; return the batch's id."""
@@ -229,13 +229,13 @@ class Client:
 
     async def document(self, where: Document, *, seconds: float = 30.0) -> Document:
         """Wait for a document."""
-        return await eventually(lambda: self.index.images.find_one(where), seconds=seconds)
+        return await eventually(lambda: self.database.images.find_one(where), seconds=seconds)
 
     async def count_reaches(self, count: int, where: Document, *, seconds: float = 60.0) -> None:
         """Wait until this many documents match."""
 
         async def enough() -> bool:
-            return await self.index.images.count(where) >= count
+            return await self.database.images.count(where) >= count
 
         await eventually(enough, seconds=seconds)
 
@@ -246,6 +246,6 @@ async def open_client(pipeline: Pipeline) -> AsyncIterator[Client]:
     async with (
         ClientSession(pipeline.fetcher_url) as fetcher,
         open_object_store(pipeline.s3) as store,
-        open_database(pipeline.mongo) as index,
+        open_database(pipeline.mongo) as database,
     ):
-        yield Client(fetcher, store, index)
+        yield Client(fetcher, store, database)

@@ -28,7 +28,7 @@ class Site:
     """A bucket without notifications: what it holds has no event."""
 
     store: ObjectStore
-    index: Database
+    database: Database
     amqp: AmqpSettings
     queues: Queues
     ocr_api: ScriptedOcrApi
@@ -52,7 +52,7 @@ class Site:
                 **{**ReconcilerSettings().model_dump(), "min_age_seconds": min_age - 2, **settings}
             ),
             store=self.store,
-            images=ImageRepository(self.index.images),
+            images=ImageRepository(self.database.images),
             amqp=self.amqp,
             queues=self.queues,
             allows_gone=allows_gone,
@@ -60,7 +60,7 @@ class Site:
 
     async def document(self, key: str, **fields: object) -> Document:
         where = {"_id": f"{self.store.bucket}/{key}", **fields}
-        return await eventually(lambda: self.index.images.find_one(where))
+        return await eventually(lambda: self.database.images.find_one(where))
 
     async def publish(self, body: bytes) -> None:
         async with open_publisher(self.amqp) as publisher:
@@ -70,7 +70,7 @@ class Site:
         return indexing(
             self.ocr_api,
             store=self.store,
-            index=self.index,
+            database=self.database,
             amqp=self.amqp,
             queues=self.queues,
         )
@@ -83,12 +83,12 @@ async def open_site(
     """Make the bucket and the queues for the length of an ``async with`` block."""
     async with (
         open_object_store(s3) as store,
-        open_database(mongo) as index,
+        open_database(mongo) as database,
         open_queues(amqp) as queues,
         scripted_ocr_api() as ocr_api,
     ):
         await store.client.create_bucket(Bucket=store.bucket)
-        yield Site(store, index, amqp, queues, ocr_api)
+        yield Site(store, database, amqp, queues, ocr_api)
 
 
 def found(report: PassReport) -> dict[State, int]:

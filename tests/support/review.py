@@ -70,7 +70,7 @@ class Site:
     """A running page and the servers behind it."""
 
     url: str
-    index: Database
+    database: Database
     store: ObjectStore
 
     async def add(self, *documents: Document, with_objects: bool = False) -> None:
@@ -81,10 +81,10 @@ class Site:
                     document["key"], content, content_type="image/png", metadata={}
                 )
                 document |= {"etag": etag, "sha256": hashlib.sha256(content).hexdigest()}
-            await self.index.images.insert(document)
+            await self.database.images.insert(document)
 
     async def document(self, image: str) -> Document:
-        document = await self.index.images.find_one({"_id": image})
+        document = await self.database.images.find_one({"_id": image})
         assert document is not None
         return document
 
@@ -151,7 +151,7 @@ async def add_page(review: Site, *, is_transcribed: bool = False, **fields: Any)
     page: Document = {"_id": page_id, "bucket": store.bucket, "key": PAGE_KEY, "etag": etag}
     page |= {"status": "segmented", "width": 1500, "height": 800, "runs": [], "sources": []}
     page |= {"revision": 1, "sequencer": "0000000000000001"}
-    await review.index.pages.insert({**page, "indexed_at": NOW, **said, **fields})
+    await review.database.pages.insert({**page, "indexed_at": NOW, **said, **fields})
     return etag
 
 
@@ -199,10 +199,10 @@ async def open_review(
     stop = asyncio.Event()
     service = asyncio.create_task(run(config, stop))
     url = f"http://127.0.0.1:{port}"
-    async with open_database(mongo) as index, open_object_store(s3) as store:
+    async with open_database(mongo) as database, open_object_store(s3) as store:
         try:
             await _wait_ready(url, service)
-            yield Site(url, index, store)
+            yield Site(url, database, store)
         finally:
             stop.set()
             await service

@@ -5,7 +5,7 @@ added to totals in the batch. A retry resets the totals.
 """
 
 from services.common.domain.batch import Batch, Counts
-from services.fetcher.batches.ledger import Ledger
+from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.batches.pages import Pages, page_id
 from services.fetcher.batches.repository import BatchRepository
 
@@ -15,9 +15,9 @@ PAGES_AT_ONCE = 50
 class Counting:
     """Counts the items of batches."""
 
-    def __init__(self, batches: BatchRepository, ledger: Ledger, pages: Pages) -> None:
+    def __init__(self, batches: BatchRepository, items: ItemRepository, pages: Pages) -> None:
         self._batches = batches
-        self._ledger = ledger
+        self._items = items
         self._pages = pages
 
     async def count(self, batch: Batch) -> Counts:
@@ -27,7 +27,7 @@ class Counting:
         uncounted = batch.uncounted_pages(batch.pages.next + 1)
         for start in range(0, len(uncounted), PAGES_AT_ONCE):
             numbers = uncounted[start : start + PAGES_AT_ONCE]
-            found = await self._ledger.count([page_id(batch.id, each) for each in numbers])
+            found = await self._items.count([page_id(batch.id, each) for each in numbers])
             await self._keep(batch, dict(zip(numbers, found.values(), strict=True)))
             counts = sum(found.values(), start=counts)
         return batch.completed(counts)

@@ -22,7 +22,7 @@ from services.common.runtime.backoff import retry_for_ever
 from services.common.runtime.settings import AmqpSettings
 from services.fetcher.batches.counting import Counting
 from services.fetcher.batches.expander import Expander
-from services.fetcher.batches.ledger import Ledger, row_of
+from services.fetcher.batches.item_repository import ItemRepository, row_of
 from services.fetcher.batches.pages import number_of
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.jobs import Job, job_of
@@ -52,10 +52,10 @@ class FairShare:
     """
 
     def __init__(
-        self, counting: Counting, ledger: Ledger, clock: Callable[[], float] = time.monotonic
+        self, counting: Counting, items: ItemRepository, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._counting = counting
-        self._ledger = ledger
+        self._items = items
         self._clock = clock
         self._throttled: dict[str, float] = {}
 
@@ -78,7 +78,7 @@ class FairShare:
         """Count published unfinished items, up to at least ``most``."""
         after, published = batch.dispatch.after, batch.pages.published
         if after is not None:  # being redispatched, in the order of their ids
-            return await self._ledger.count_queued(batch.id, up_to=after, most=most)
+            return await self._items.count_queued(batch.id, up_to=after, most=most)
         if published < most:
             return published
         counts = await self._counting.count(batch)
@@ -92,7 +92,7 @@ class Dispatcher:
         settings: Address of RabbitMQ.
         queues: Of jobs.
         batches: The batches.
-        ledger: Items.
+        items: Repository of items.
         expander: Creates jobs from lists.
         fair_share: Limits delayed jobs per batch.
         wake: Set when there is new work; polled every ``POLL_SECONDS`` anyway.
@@ -104,7 +104,7 @@ class Dispatcher:
         queues: Queues,
         *,
         batches: BatchRepository,
-        ledger: Ledger,
+        items: ItemRepository,
         expander: Expander,
         fair_share: FairShare,
         wake: asyncio.Event,
@@ -112,7 +112,7 @@ class Dispatcher:
         self._settings = settings
         self._queues = queues
         self._batches = batches
-        self._ledger = ledger
+        self._items = items
         self._expander = expander
         self._fair_share = fair_share
         self._wake = wake
@@ -162,7 +162,7 @@ class Dispatcher:
         if batch is None:
             return False
         if batch.cancelled_at is not None:
-            await self._ledger.cancel(batch.id)
+            await self._items.cancel(batch.id)
             batch = batch.dispatched()
         elif batch.requeue is not None:
             await self._expander.requeue(batch, batch.requeue)
@@ -187,7 +187,7 @@ class Dispatcher:
 
     async def _dispatch_again(self, batch: Batch, publisher: Publisher) -> Batch:
         """Publish requeued items, a page at a time; the rest of the list follows."""
-        found = self._ledger.items(
+        found = self._items.of_batch(
             batch.id,
             outcome=ItemOutcome.QUEUED,
             after=batch.dispatch.after or "",

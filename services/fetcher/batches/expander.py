@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from services.common.domain.batch import Batch, RetryScope
 from services.fetcher.batches.counting import PAGES_AT_ONCE
-from services.fetcher.batches.ledger import Ledger, fetch_id
+from services.fetcher.batches.item_repository import ItemRepository, fetch_id
 from services.fetcher.batches.pages import Pages, mixed_by_host, number_of, page_id
 from services.fetcher.jobs import Job, job_of
 
@@ -12,9 +12,9 @@ from services.fetcher.jobs import Job, job_of
 class Expander:
     """Creates jobs from the pages of ``lists``."""
 
-    def __init__(self, pages: Pages, ledger: Ledger) -> None:
+    def __init__(self, pages: Pages, items: ItemRepository) -> None:
         self._pages = pages
-        self._ledger = ledger
+        self._items = items
 
     async def expand_page(self, batch: Batch) -> list[Job]:
         """Return the jobs of the next page, mixed by host; empty if all are published.
@@ -32,9 +32,9 @@ class Expander:
         Published items without document are included, as their jobs may be lost. Duplicates are
         detected by the worker.
         """
-        requeued = await self._ledger.requeue(batch.id, scope)
+        requeued = await self._items.requeue(batch.id, scope)
         async for jobs in self._untouched(batch):
-            requeued += await self._ledger.queue(jobs)
+            requeued += await self._items.queue(jobs)
         return requeued
 
     async def _untouched(self, batch: Batch) -> AsyncIterator[list[Job]]:
@@ -43,11 +43,11 @@ class Expander:
         for start in range(0, len(numbers), PAGES_AT_ONCE):
             some = numbers[start : start + PAGES_AT_ONCE]
             sizes = await self._pages.sizes(batch.id, some)
-            found = await self._ledger.count([page_id(batch.id, each) for each in some])
+            found = await self._items.count([page_id(batch.id, each) for each in some])
             for identity, counts in found.items():
                 number = number_of(identity)
                 if counts.total < sizes.get(number, 0):
-                    known = await self._ledger.ids([identity])
+                    known = await self._items.ids([identity])
                     jobs = await self._jobs(batch, number)
                     yield [job for job in jobs if job.fetch_id not in known]
 

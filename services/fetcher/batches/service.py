@@ -12,7 +12,7 @@ from services.common.domain.errors import PermanentError
 from services.fetcher.batches.counting import Counting
 from services.fetcher.batches.dispatcher import LEASE_SECONDS
 from services.fetcher.batches.expander import Expander
-from services.fetcher.batches.ledger import CANCELLED, Ledger, fetch_id
+from services.fetcher.batches.item_repository import CANCELLED, ItemRepository, fetch_id
 from services.fetcher.batches.pages import Pages, page_id
 from services.fetcher.batches.repository import BatchRepository
 
@@ -40,13 +40,13 @@ class Batches:
     """Shows, retries and cancels batches."""
 
     def __init__(
-        self, batches: BatchRepository, ledger: Ledger, pages: Pages, wake: asyncio.Event
+        self, batches: BatchRepository, items: ItemRepository, pages: Pages, wake: asyncio.Event
     ) -> None:
         self._batches = batches
-        self._ledger = ledger
+        self._items = items
         self._pages = pages
-        self._counting = Counting(batches, ledger, pages)
-        self._expander = Expander(pages, ledger)
+        self._counting = Counting(batches, items, pages)
+        self._expander = Expander(pages, items)
         self._wake = wake
 
     async def find(self, batch_id: str) -> CountedBatch:
@@ -77,10 +77,10 @@ class Batches:
         waiting: dict[str, BatchItem] = {}
         if outcome in {None, batch.outcome_of_rest}:
             waiting = {item.id: item for item in await self._waiting(batch, after, limit)}
-        found = self._ledger.items(batch_id, outcome=outcome, after=after, limit=limit)
+        found = self._items.of_batch(batch_id, outcome=outcome, after=after, limit=limit)
         merged = waiting | {item.id: item async for item in found}
         shown = [merged[each] for each in islice(sorted(merged), limit)]
-        return [item.having(source_url=self._ledger.source_url(item)) for item in shown]
+        return [item.having(source_url=self._items.source_url(item)) for item in shown]
 
     async def failed(self, batch_id: str) -> AsyncIterator[BatchItem]:
         """Return all failed items of a batch, in the list's order.
@@ -89,7 +89,7 @@ class Batches:
             BatchNotFoundError: It does not exist.
         """
         await self._batches.get(batch_id)
-        return self._ledger.items(batch_id, outcome=ItemOutcome.FAILED)
+        return self._items.of_batch(batch_id, outcome=ItemOutcome.FAILED)
 
     async def retry(self, batch_id: str, scope: RetryScope) -> int:
         """Requeue failed items and possibly lost jobs; return their number.
@@ -120,7 +120,7 @@ class Batches:
             raise BatchConflictError("the batch is completed")
         await self._batches.cancel(batch_id)
         self._wake.set()
-        await self._ledger.cancel(batch_id)
+        await self._items.cancel(batch_id)
 
     async def _counted(self, batch: Batch) -> CountedBatch:
         return CountedBatch(batch, await self._counting.count(batch))
@@ -135,7 +135,7 @@ class Batches:
             if number in counted:
                 continue
             items = await self._pages.read(batch.id, number)
-            known = await self._ledger.ids([page_id(batch.id, number)])
+            known = await self._items.ids([page_id(batch.id, number)])
             shown = [_to_item(batch, item.line, item.url, item.annotation) for item in items]
             waiting += [each for each in shown if each.id > after and each.id not in known]
             if len(waiting) >= limit:

@@ -115,7 +115,7 @@ async def forget(parts: Of, me: Me, form: Posted) -> Response:
     document = await _document(parts, text_of(form, "id"))
     if text_of(form, "sure") != "yes":
         raise ProblemError(422, "not_confirmed", "tick the box: a deletion can't be undone")
-    targets = await find_targets(parts.store, parts.index, document.key)
+    targets = await find_targets(parts.store, parts.database, document.key)
     # Another object may have the key of this document: only the shown bytes are meant
     targets = [
         each
@@ -123,7 +123,7 @@ async def forget(parts: Of, me: Me, form: Posted) -> Response:
         if each.key == document.key or (each.sha256 and each.sha256 == document.sha256)
     ]
     forgetting = Forgetting(
-        parts.store, parts.index, parts.amqp, parts.ocr_queues, parts.fetch_queues
+        parts.store, parts.database, parts.amqp, parts.ocr_queues, parts.fetch_queues
     )
     found = await forgetting.with_submitted(document.key, targets)
     report = await forgetting.forget(found, wait_seconds=PROOF_SECONDS)

@@ -15,9 +15,11 @@ from services.fetcher.sources.lists.rows import Item
 
 @pytest.mark.parametrize("content", ["first", "changed"])
 async def test_request_that_comes_second_joins_the_first_only_with_the_same_list(
-    index: Database, content: str
+    database: Database, content: str
 ) -> None:
-    submissions = Submissions(BatchRepository(index.batches), Pages(index.lists), asyncio.Event())
+    submissions = Submissions(
+        BatchRepository(database.batches), Pages(database.lists), asyncio.Event()
+    )
     is_read, may_end, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
 
     def slowly() -> Iterator[Item]:
@@ -40,4 +42,4 @@ async def test_request_that_comes_second_joins_the_first_only_with_the_same_list
     else:
         with pytest.raises(IdempotencyKeyReusedError):
             await slow
-    assert await index.lists.count({}) == 1
+    assert await database.lists.count({}) == 1

@@ -98,7 +98,7 @@ class _Change:
         )
 
 
-class Ledger:
+class ItemRepository:
     """Reads and writes items; none is counted twice.
 
     Args:
@@ -221,7 +221,7 @@ class Ledger:
         found = self._collection.find({"page": {"$in": list(page_ids)}}, fields={"_id": 1})
         return {item["_id"] async for item in found}
 
-    async def items(
+    async def of_batch(
         self, batch_id: str, *, outcome: ItemOutcome | None = None, after: str = "", limit: int = 0
     ) -> AsyncIterator[BatchItem]:
         """Yield items in the list's order, after the id ``after`` (``limit`` 0: no limit)."""

@@ -18,7 +18,7 @@ from services.common.domain.batch import Batch, PageProgress, RetryScope
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import DatabaseUnavailableError
 from services.fetcher.batches.expander import Expander
-from services.fetcher.batches.ledger import Ledger, Result, fetch_id
+from services.fetcher.batches.item_repository import ItemRepository, Result, fetch_id
 from services.fetcher.batches.pages import Pages, to_page
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.service import Batches
@@ -41,23 +41,26 @@ FAILED = Result(ItemOutcome.FAILED, "timeout", is_transient=True)
 
 
 @pytest.fixture
-def ledger(surroundings: Surroundings) -> Ledger:
-    return Ledger(surroundings.index.fetches)
+def items(surroundings: Surroundings) -> ItemRepository:
+    return ItemRepository(surroundings.database.fetches)
 
 
 @pytest.fixture
 def pages(surroundings: Surroundings) -> Pages:
-    return Pages(surroundings.index.lists)
+    return Pages(surroundings.database.lists)
 
 
 async def published_batch(surroundings: Surroundings, count: int, **fields: Any) -> str:
     """Write a batch down as it is once its list was published, whose jobs are lost."""
     rows = iter([Item(line, f"http://x.test/{line}", None) for line in range(1, count + 1)])
-    batches, pages = BatchRepository(surroundings.index.batches), Pages(surroundings.index.lists)
+    batches, pages = (
+        BatchRepository(surroundings.database.batches),
+        Pages(surroundings.database.lists),
+    )
     submissions = Submissions(batches, pages, asyncio.Event())
     batch_id = (await submissions.submit(OpenList(None, rows), Description("a list"))).id
     done = {"pages.next": 1, "dispatch.done": True, **fields}
-    await surroundings.index.batches.update_one({"_id": batch_id}, {"$set": done})
+    await surroundings.database.batches.update_one({"_id": batch_id}, {"$set": done})
     return batch_id
 
 
@@ -84,7 +87,7 @@ async def test_batch_whose_jobs_are_lost_is_completed_by_a_retry(
 
     async def is_under_way() -> bool:
         batch = await get_json(api, f"/batches/{batch_id}")
-        document = await surroundings.index.batches.find_one({"_id": batch_id})
+        document = await surroundings.database.batches.find_one({"_id": batch_id})
         is_published = document is not None and document["dispatch"]["done"]
         return is_published and batch["counts"]["stored"] == 1
 
@@ -114,22 +117,22 @@ async def test_batch_whose_jobs_are_lost_is_completed_by_a_retry(
 
 
 async def test_items_that_wait_to_be_published_or_are_written_down_are_left_alone(
-    ledger: Ledger, pages: Pages
+    items: ItemRepository, pages: Pages
 ) -> None:
-    items = [Item(line, f"http://x.test/{line}", f"note {line}") for line in range(1, 6)]
-    for number, rows in enumerate((items[:1], items[1:2], items[2:])):
+    listed = [Item(line, f"http://x.test/{line}", f"note {line}") for line in range(1, 6)]
+    for number, rows in enumerate((listed[:1], listed[1:2], listed[2:])):
         await pages.add("b", to_page(number, rows))
     stored = Job("b/0000000003", "b", "http://x.test/3", page=2)
-    await ledger.finish(stored, Result(ItemOutcome.STORED, "stored"))
+    await items.finish(stored, Result(ItemOutcome.STORED, "stored"))
     # of the three pages the first and the last are published, and the first is counted for good
     progress = PageProgress(next=2, count=3, counted=(0,))
     batch = Batch(id="b", created_at=datetime.now(tz=UTC), pages=progress)
-    expander = Expander(pages, ledger)
+    expander = Expander(pages, items)
 
     assert await expander.requeue(batch, RetryScope.TRANSIENT) == 2
     assert await expander.requeue(batch, RetryScope.TRANSIENT) == 0
 
-    queued = [item async for item in ledger.items("b", outcome=ItemOutcome.QUEUED)]
+    queued = [item async for item in items.of_batch("b", outcome=ItemOutcome.QUEUED)]
     assert [(each.id, each.annotation, each.attempts) for each in queued] == [
         ("b/0000000004", "note 4", 0),
         ("b/0000000005", "note 5", 0),
@@ -145,18 +148,18 @@ async def test_retry_cut_off_by_a_crash_is_carried_out_by_the_dispatcher(
     async with open_publisher(surroundings.amqp) as publisher:
         for _ in range(2):
             assert await dispatcher_of(surroundings).dispatch_page(publisher)
-            await surroundings.index.batches.update_many(
+            await surroundings.database.batches.update_many(
                 {}, {"$set": {"dispatch.leased_until": datetime.fromtimestamp(0, tz=UTC)}}
             )
 
     assert await purge(surroundings) == 3
 
 
-class WatchedLedger(Ledger):
+class WatchedItems(ItemRepository):
     """Lets something happen right before failed items are queued again."""
 
     def __init__(self, surroundings: Surroundings, wake: asyncio.Event) -> None:
-        super().__init__(surroundings.index.fetches)
+        super().__init__(surroundings.database.fetches)
         self._surroundings = surroundings
         self._wake = wake
 
@@ -167,17 +170,17 @@ class WatchedLedger(Ledger):
         assert not self._wake.is_set()
         # as a process that carried the same intention out, and counted the page then
         counted = {"requeue": None, "pages.counted": [0], "pages.kept.failed": 1}
-        await self._surroundings.index.batches.update_one({"_id": batch_id}, {"$set": counted})
+        await self._surroundings.database.batches.update_one({"_id": batch_id}, {"$set": counted})
         return await super().requeue(batch_id, scope)
 
 
 async def test_retry_counts_what_it_queues_whoever_dispatches_or_counts_in_between(
-    surroundings: Surroundings, ledger: Ledger, pages: Pages
+    surroundings: Surroundings, items: ItemRepository, pages: Pages
 ) -> None:
     batch_id, wake = await published_batch(surroundings, 1), asyncio.Event()
-    await ledger.finish(Job(f"{batch_id}/0000000001", batch_id, "http://x.test/1"), FAILED)
-    watched = WatchedLedger(surroundings, wake)
-    batches = Batches(BatchRepository(surroundings.index.batches), watched, pages, wake)
+    await items.finish(Job(f"{batch_id}/0000000001", batch_id, "http://x.test/1"), FAILED)
+    watched = WatchedItems(surroundings, wake)
+    batches = Batches(BatchRepository(surroundings.database.batches), watched, pages, wake)
 
     assert await batches.retry(batch_id, RetryScope.TRANSIENT) == 1
 
