@@ -28,7 +28,6 @@ def _now() -> Block:
         "short",
         Query("count(container_start_time_seconds)", "running"),
         width=6,
-        decimals=0,
     )
     cpu = number(
         "CPU, all containers",
@@ -45,6 +44,7 @@ def _now() -> Block:
         "bytes",
         Query("sum(container_memory_working_set_bytes)", "memory"),
         width=6,
+        decimals=None,
     )
     restarts = number(
         "Restarts, in this period",
@@ -53,7 +53,6 @@ def _now() -> Block:
         "short",
         Query("sum(changes(container_start_time_seconds[$__range]))", "restarts"),
         width=6,
-        decimals=0,
     )
     return Block("Now", [running, cpu, memory, restarts])
 

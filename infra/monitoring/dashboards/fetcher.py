@@ -5,11 +5,14 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from infra.monitoring.dashboards.board import Block, dashboard
 from infra.monitoring.dashboards.panels import (
     GREEN,
+    NONE_IS_WELL,
     ORANGE,
     RED,
     Query,
     depths,
     number,
+    per_minute,
+    quantiles,
     series,
 )
 
@@ -38,7 +41,6 @@ def _now() -> Block:
         "short",
         Query(f"sum(rabbitmq_queue_messages{{{QUEUES}}})", "waiting"),
         width=6,
-        decimals=0,
     )
     rate = number(
         "URLs per minute",
@@ -46,7 +48,6 @@ def _now() -> Block:
         "cpm",
         Query(f"sum(rate({DONE}[$__rate_interval])) * 60", "done"),
         width=6,
-        decimals=0,
     )
     failed = number(
         "Failed, last half hour",
@@ -58,7 +59,6 @@ def _now() -> Block:
         ),
         width=6,
         steps=((None, GREEN), (0.15, ORANGE), (0.3, RED)),
-        decimals=0,
     )
     parked = number(
         "Parked",
@@ -67,8 +67,7 @@ def _now() -> Block:
         "short",
         Query('sum(rabbitmq_queue_messages{queue="fetch.parked"})', "parked"),
         width=6,
-        steps=((None, GREEN), (1, RED)),
-        decimals=0,
+        steps=NONE_IS_WELL,
     )
     return Block("Now", [waiting, rate, failed, parked])
 
@@ -79,7 +78,7 @@ def _outcomes() -> Block:
         "stored is new, unchanged was there already, failed has a reason, cancelled was called "
         "off. Much unchanged: the list was submitted before.",
         "cpm",
-        Query("sum by (outcome) (rate(fetcher_items_total[$__rate_interval])) * 60", "{{outcome}}"),
+        per_minute("fetcher_items_total", by="outcome"),
         stacked=True,
     )
     codes = series(
@@ -106,14 +105,7 @@ def _speed() -> Block:
         "Time of a download",
         "From request to the end of the body. A rise on all: our line or the hosts are slow.",
         "s",
-        *(
-            Query(
-                f"histogram_quantile({share}, sum by (le)"
-                " (rate(fetcher_download_duration_seconds_bucket[$__rate_interval])))",
-                name,
-            )
-            for share, name in ((0.5, "median"), (0.95, "95 of 100"))
-        ),
+        *quantiles("fetcher_download_duration_seconds", 0.5, 0.95),
         width=8,
     )
     queues = series(

@@ -33,7 +33,11 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 PARTITIONS = 'queue=~"fetch[.]jobs[.].+"'
+INTERVAL = "[$__rate_interval]"
+MEDIAN = 0.5
 GREEN, ORANGE, RED = "green", "orange", "red"
+NONE_IS_WELL = ((None, GREEN), (1, RED))
+"""Colours of numbers that should be zero."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,32 @@ def depths(others: str) -> list[Query]:
         Query(f"sum(rabbitmq_queue_messages{{{PARTITIONS}}})", "fetch.jobs"),
         Query(f"sum by (queue) (rabbitmq_queue_messages{{{others}}})", "{{queue}}"),
     ]
+
+
+def quantiles(histogram: str, *shares: float) -> list[Query]:
+    """Return quantiles of a histogram, of all its series together."""
+    buckets = f"sum by (le) (rate({histogram}_bucket{INTERVAL}))"
+    return [
+        Query(
+            f"histogram_quantile({share}, {buckets})",
+            "median" if share == MEDIAN else f"{round(100 * share)} of 100",
+        )
+        for share in shares
+    ]
+
+
+def per_minute(metric: str, legend: str = "", *, by: str = "", present: bool = False) -> Query:
+    """Return the events a minute of a counter.
+
+    Args:
+        metric: The counter.
+        legend: Name of the series; with ``by`` they are named by their labels.
+        by: Labels, each of whose values is a series.
+        present: Leave out what stands still.
+    """
+    total, shown = f"sum by ({by}) " if by else "sum", " > 0" if present else ""
+    names = " ".join(f"{{{{{each}}}}}" for each in by.split(", "))
+    return Query(f"{total}(rate({metric}{INTERVAL})) * 60{shown}", legend or names)
 
 
 class _PanelBuilder(Protocol):
@@ -130,7 +160,7 @@ def number(
     *,
     width: int = 4,
     steps: Sequence[tuple[float | None, str]] = ((None, GREEN),),
-    decimals: int | None = None,
+    decimals: int | None = 0,
     names: dict[str, str] | None = None,
 ) -> Builder[Panel]:
     """Return one large number per series of a query, the current value.

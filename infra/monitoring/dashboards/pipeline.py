@@ -5,18 +5,20 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from infra.monitoring.dashboards.board import Block, dashboard
 from infra.monitoring.dashboards.panels import (
     GREEN,
+    NONE_IS_WELL,
     ORANGE,
     RED,
     Query,
     depths,
     number,
+    per_minute,
+    quantiles,
     series,
-    states,
 )
+from infra.monitoring.dashboards.servers import ocr_api, servers, storage
 
 UID = "docreco-pipeline"
 STORED = 'minio_bucket_requests_total{api=~"putobject|completemultipartupload|copyobject"}'
-UP = {"0": "down", "1": "up"}
 
 
 def build() -> Dashboard:
@@ -32,9 +34,9 @@ def build() -> Dashboard:
             _failures(),
             _reconciler(),
             _pages(),
-            _ocr_api(),
-            _servers(),
-            _storage(),
+            ocr_api(),
+            servers(),
+            storage(),
         ],
     )
 
@@ -54,7 +56,6 @@ def _stages() -> Block:
             f"{does} The first stage from the left that stays at zero is the one to look at.",
             "cpm",
             Query(f"sum(rate({metric}[$__rate_interval])) * 60", title.lower()),
-            decimals=0,
         )
         for title, metric, does in stages
     ]
@@ -65,7 +66,6 @@ def _stages() -> Block:
         "short",
         Query('sum(rabbitmq_queue_messages{queue="ocr.jobs"})', "waiting"),
         steps=((None, GREEN), (1000, ORANGE), (10_000, RED)),
-        decimals=0,
     )
     return Block("Stages, left to right, now", [*rates[:3], waiting, *rates[3:]])
 
@@ -78,23 +78,16 @@ def _flow() -> Block:
         "cpm",
         Query('sum(rate(fetcher_items_total{outcome="stored"}[$__rate_interval])) * 60', "fetched"),
         Query(f"sum(rate({STORED}[$__rate_interval])) * 60", "stored"),
-        Query("sum(rate(minio_notify_target_total_events[$__rate_interval])) * 60", "events"),
-        Query("sum(rate(ocr_predictions_total[$__rate_interval])) * 60", "predicted"),
-        Query("sum(rate(consumer_image_age_seconds_count[$__rate_interval])) * 60", "indexed"),
+        per_minute("minio_notify_target_total_events", "events"),
+        per_minute("ocr_predictions_total", "predicted"),
+        per_minute("consumer_image_age_seconds_count", "indexed"),
     )
     ages = series(
         "Age of an image at its document",
         "From stored to indexed. Over five minutes for ten minutes there is an alert: more arrives "
         "than is read, or deliveries are retried.",
         "s",
-        *(
-            Query(
-                f"histogram_quantile({share}, sum by (le)"
-                " (rate(consumer_image_age_seconds_bucket[$__rate_interval])))",
-                name,
-            )
-            for share, name in ((0.5, "median"), (0.95, "95 of 100"), (0.99, "99 of 100"))
-        ),
+        *quantiles("consumer_image_age_seconds", 0.5, 0.95, 0.99),
     )
     queues = series(
         "Queue depths",
@@ -119,10 +112,7 @@ def _failures() -> Block:
         "acked is well. retried comes again after a delay; returned means that a server was "
         "missing (the code names it: index_unavailable is MongoDB); parked was given up.",
         "cpm",
-        Query(
-            "sum by (outcome, code) (rate(consumer_deliveries_total[$__rate_interval])) * 60 > 0",
-            "{{outcome}} {{code}}",
-        ),
+        per_minute("consumer_deliveries_total", by="outcome, code", present=True),
         stacked=True,
     )
     troubled = series(
@@ -146,8 +136,7 @@ def _failures() -> Block:
             "{{queue}}",
         ),
         width=8,
-        steps=((None, GREEN), (1, RED)),
-        decimals=0,
+        steps=NONE_IS_WELL,
     )
     unrouted = number(
         "Events that found no queue",
@@ -156,8 +145,7 @@ def _failures() -> Block:
         "short",
         Query('sum(rabbitmq_queue_messages{queue=~"(raw|pages)[.]unrouted"})', "unrouted"),
         width=8,
-        steps=((None, GREEN), (1, RED)),
-        decimals=0,
+        steps=NONE_IS_WELL,
     )
     lost = number(
         "Events that MinIO lost, in this period",
@@ -170,8 +158,7 @@ def _failures() -> Block:
             "lost",
         ),
         width=8,
-        steps=((None, GREEN), (1, RED)),
-        decimals=0,
+        steps=NONE_IS_WELL,
     )
     return Block("What failed", [deliveries, troubled, parked, unrouted, lost])
 
@@ -187,8 +174,6 @@ def _reconciler() -> Block:
             "time() - (max(max_over_time(reconciler_last_success_timestamp_seconds[1d])) > 0)",
             "ago",
         ),
-        width=4,
-        decimals=0,
     )
     differing = number(
         "Differed in the last pass",
@@ -199,9 +184,7 @@ def _reconciler() -> Block:
             'sum by (state) (reconciler_objects{state=~"missing|changed|gone"})',
             "{{state}}",
         ),
-        width=4,
         steps=((None, GREEN), (1, ORANGE)),
-        decimals=0,
     )
     found = series(
         "Found by each pass",
@@ -214,9 +197,7 @@ def _reconciler() -> Block:
         "Too many objects were gone in the last pass: see RemovalsHeld in docs/monitoring.md.",
         "short",
         Query("max(reconciler_removals_held)", "held"),
-        width=4,
-        steps=((None, GREEN), (1, RED)),
-        decimals=0,
+        steps=NONE_IS_WELL,
     )
     return Block("Reconciler", [age, differing, held, found])
 
@@ -228,10 +209,7 @@ def _pages() -> Block:
         "segmented is well; rendered is a PDF or TIFF, whose pages follow. rejected: docreco pages "
         "list --status rejected says why. postponed: pages wait while many images do.",
         "cpm",
-        Query(
-            "sum by (outcome, code) (rate(segmenter_pages_total[$__rate_interval])) * 60 > 0",
-            "{{outcome}} {{code}}",
-        ),
+        per_minute("segmenter_pages_total", by="outcome, code", present=True),
         stacked=True,
     )
     lines = series(
@@ -239,7 +217,7 @@ def _pages() -> Block:
         "new ones go to the OCR API. gone: a newer detector did not find them again. superseded: "
         "neither, but they are annotated, so they stay.",
         "cpm",
-        Query("sum by (state) (rate(segmenter_lines_total[$__rate_interval])) * 60", "{{state}}"),
+        per_minute("segmenter_lines_total", by="state"),
     )
     found = series(
         "Lines found on a page",
@@ -262,112 +240,3 @@ def _pages() -> Block:
         ),
     )
     return Block("Pages", [outcomes, lines, found, took])
-
-
-def _ocr_api() -> Block:
-    refusals = series(
-        "Refusals of the OCR API, by reason",
-        "undecodable_image and the like are the images' fault. overloaded: add replicas or cores. "
-        "not_ready: no model is loaded, see its log. internal_error: a bug, see its log.",
-        "cpm",
-        Query(
-            "sum by (code) (rate(ocr_rejections_total[$__rate_interval])) * 60 > 0",
-            "{{code}}",
-        ),
-        width=8,
-    )
-    duration = series(
-        "Time to read an image",
-        "Without waiting. A rise on all models: the machine's cores are busy with something else, "
-        "or images are larger than usual.",
-        "s",
-        *(
-            Query(
-                f"histogram_quantile({share}, sum by (le)"
-                " (rate(ocr_prediction_duration_seconds_bucket[$__rate_interval])))",
-                name,
-            )
-            for share, name in ((0.5, "median"), (0.95, "95 of 100"))
-        ),
-        width=8,
-    )
-    errors = series(
-        "Requests that got no answer",
-        "The objective is less than 1 %. 14 % over an hour spends a month's share in two days, and "
-        "pages: OcrApiErrorBudgetBurnsFast in docs/monitoring.md.",
-        "percentunit",
-        Query("ocr:api_error_ratio:5m", "5 minutes"),
-        Query("ocr:api_error_ratio:1h", "1 hour"),
-        Query("ocr:api_error_ratio:6h", "6 hours"),
-        width=8,
-    )
-    return Block("OCR API", [refusals, duration, errors])
-
-
-def _servers() -> Block:
-    answering = states(
-        "Who answers",
-        "Red: no metrics were scraped. ./run_local.sh or docker compose logs SERVICE says why. "
-        "The other stages wait for it and go on by themselves.",
-        Query("min by (job) (up)", "{{job}}"),
-        names=UP,
-    )
-    memory = series(
-        "Memory of the services",
-        "Resident memory. A line that only rises for hours is a leak: restart that service and "
-        "report it with this plot.",
-        "bytes",
-        Query("sum by (job) (process_resident_memory_bytes)", "{{job}}"),
-    )
-    return Block("Servers", [answering, memory])
-
-
-def _storage() -> Block:
-    space = number(
-        "MinIO space left",
-        "Under 10 % there is an alert: uploads fail when it is full. Add a disk, or export and "
-        "delete.",
-        "percentunit",
-        Query(
-            "sum(minio_cluster_capacity_usable_free_bytes)"
-            " / sum(minio_cluster_capacity_usable_total_bytes)",
-            "left",
-        ),
-        width=8,
-        steps=((None, RED), (0.1, ORANGE), (0.2, GREEN)),
-        decimals=0,
-    )
-    broker_memory = number(
-        "RabbitMQ memory",
-        "Part of what it may use; at 100 % it accepts no messages. Look for a deep queue above.",
-        "percentunit",
-        Query(
-            "max(rabbitmq_process_resident_memory_bytes / rabbitmq_resident_memory_limit_bytes)",
-            "used",
-        ),
-        width=8,
-        steps=((None, GREEN), (0.6, ORANGE), (0.8, RED)),
-        decimals=0,
-    )
-    broker_disk = number(
-        "RabbitMQ disk left",
-        "At its limit it accepts no messages, and MinIO holds back its events. Free the disk.",
-        "bytes",
-        Query("min(rabbitmq_disk_space_available_bytes)", "left"),
-        width=8,
-    )
-    objects = series(
-        "Requests to the bucket",
-        "By kind, each minute. Many unexpected deletes: check who has which key.",
-        "cpm",
-        Query("sum by (api) (rate(minio_bucket_requests_total[$__rate_interval])) * 60", "{{api}}"),
-    )
-    connections = series(
-        "RabbitMQ connections and consumers",
-        "Consumers fall to zero: no work is done. Connections that only rise: a client that does "
-        "not close them.",
-        "short",
-        Query("sum(rabbitmq_connections)", "connections"),
-        Query("sum(rabbitmq_consumers)", "consumers"),
-    )
-    return Block("MinIO and RabbitMQ", [space, broker_memory, broker_disk, objects, connections])

@@ -11,6 +11,8 @@ from infra.monitoring.dashboards.panels import (
     Query,
     heat,
     number,
+    per_minute,
+    quantiles,
     series,
 )
 from infra.monitoring.rules import critical_threshold
@@ -50,7 +52,6 @@ def _now() -> Block:
         "none",
         Query("ocr:predictions:per_minute", "predictions per minute"),
         width=6,
-        decimals=0,
     )
     low = number(
         "Low scores in this period",
@@ -59,7 +60,6 @@ def _now() -> Block:
         "short",
         Query("sum(increase(ocr_low_score_predictions_total[$__range]))", "low scores"),
         width=6,
-        decimals=0,
     )
     share = number(
         "Share of low scores",
@@ -69,7 +69,6 @@ def _now() -> Block:
         Query("ocr:low_score_ratio:5m", "share of low scores"),
         width=6,
         steps=((None, GREEN), (0.15, ORANGE), (0.3, RED)),
-        decimals=0,
     )
     return Block("Now", [mean, rate, low, share])
 
@@ -225,14 +224,7 @@ def _review() -> Block:
         "Over 0.2 s people wait for the page rather than it for them: look at MongoDB, and at what "
         "else the machine does.",
         "s",
-        *(
-            Query(
-                f"histogram_quantile({share}, sum by (le)"
-                " (rate(review_request_duration_seconds_bucket[$__rate_interval])))",
-                name,
-            )
-            for share, name in ((0.5, "median"), (0.95, "95 of 100"))
-        ),
+        *quantiles("review_request_duration_seconds", 0.5, 0.95),
         width=8,
     )
     leases = series(
@@ -240,7 +232,7 @@ def _review() -> Block:
         "taken; refused, as another person has it; skipped. Many refused: more people than "
         "the filter they chose has images.",
         "cpm",
-        Query("sum by (outcome) (rate(review_leases_total[$__rate_interval])) * 60", "{{outcome}}"),
+        per_minute("review_leases_total", by="outcome"),
         width=8,
     )
     return Block("Review", [annotations, duration, leases])
