@@ -29,7 +29,7 @@ from services.common.domain.annotations import (
     to_annotation,
 )
 from services.common.domain.tables.columns import ReadingOptions
-from services.common.domain.tables.table import Report
+from services.common.domain.tables.report import Report
 from services.common.runtime.settings import S3Settings
 
 SHOWN = 20

@@ -20,13 +20,8 @@ from services.common.domain.tables.dialect import NoHeaderError
 from services.common.domain.tables.json_rows import load_json, read_items, read_json_lines
 from services.common.domain.tables.lines import UnknownEncodingError
 from services.common.domain.tables.records import Damaged
-from services.common.domain.tables.table import (
-    Report,
-    TableGivenUpError,
-    TableRow,
-    TableSource,
-    read_table,
-)
+from services.common.domain.tables.report import Report, TableGivenUpError, TableRow
+from services.common.domain.tables.table import TableSource, read_table
 
 WANTED = Wanted(
     where=(*KEY_NAMES, *URL_NAMES, *FILE_NAMES, *HASH_NAMES),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.cli.output import Table, cell, counted, plain
-from services.common.domain.tables.table import Report
+from services.common.domain.tables.report import Report
 
 SHOWN_NOTES = 20
 

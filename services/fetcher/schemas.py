@@ -10,7 +10,7 @@ from services.common.domain.batch import Batch, BatchState, RejectedRow
 from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.provenance import DEFAULT_COLLECTION
 from services.common.domain.redaction import hide_digest
-from services.common.domain.tables.table import Report
+from services.common.domain.tables.report import Report
 from services.fetcher.batches.service import CountedBatch
 from services.fetcher.batches.submissions import ListPreview
 from services.fetcher.politeness.repository import DelayReason

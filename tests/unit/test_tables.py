@@ -14,14 +14,8 @@ from services.common.domain.tables.json_rows import read_items
 from services.common.domain.tables.lines import UnknownEncodingError
 from services.common.domain.tables.names import ImageNames
 from services.common.domain.tables.records import Damaged
-from services.common.domain.tables.table import (
-    MAX_DAMAGED,
-    Report,
-    TableGivenUpError,
-    TableRow,
-    TableSource,
-    read_table,
-)
+from services.common.domain.tables.report import MAX_DAMAGED, Report, TableGivenUpError, TableRow
+from services.common.domain.tables.table import TableSource, read_table
 from services.fetcher.sources.lists.rows import WANTED, is_url
 
 A, B = "https://x.test/a.png", "https://x.test/b.png"

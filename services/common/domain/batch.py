@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.provenance import SourceKind
 from services.common.domain.records import Record, required
-from services.common.domain.tables.table import Report
+from services.common.domain.tables.report import Report
 
 _GOLDEN = 0.6180339887
 _LONG_AGO = datetime.fromtimestamp(0, tz=UTC)

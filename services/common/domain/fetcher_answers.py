@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.common.domain.tables.table import Report
+from services.common.domain.tables.report import Report
 
 
 class Rejection(BaseModel):

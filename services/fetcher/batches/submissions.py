@@ -12,7 +12,7 @@ from services.common.adapters.mongo import DuplicateDocumentError
 from services.common.domain.batch import Batch, RejectedRow
 from services.common.domain.errors import PermanentError, TransientError
 from services.common.domain.provenance import DEFAULT_COLLECTION, SourceKind
-from services.common.domain.tables.table import Report
+from services.common.domain.tables.report import Report
 from services.fetcher.batches.pages import Page, Pages, cut, to_page
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.sources.lists.formats import OpenList

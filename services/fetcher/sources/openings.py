@@ -26,7 +26,7 @@ from services.common.domain.tables.list_format import (
     ListFormat,
     sniff_format,
 )
-from services.common.domain.tables.table import Report
+from services.common.domain.tables.report import Report
 from services.common.runtime.problems import ProblemError
 from services.common.runtime.stoppable import run_stoppable
 from services.fetcher.sources.addresses import stem_of, submitted_url

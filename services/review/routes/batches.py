@@ -16,7 +16,7 @@ from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.image_formats import PDF_START_BYTES, begins_as_image, is_pdf
 from services.common.domain.packing import END, tar_member
 from services.common.domain.provenance import PLACEHOLDER_SOURCES
-from services.common.domain.tables.table import Report
+from services.common.domain.tables.report import Report
 from services.common.domain.texts import Plural, Text
 from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts, Posted, text_of

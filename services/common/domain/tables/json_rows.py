@@ -15,7 +15,7 @@ from services.common.domain.tables.columns import (
 )
 from services.common.domain.tables.lines import MAX_LINE_LENGTH, Line, detect_encoding, open_lines
 from services.common.domain.tables.records import Damaged
-from services.common.domain.tables.table import Report, TableRow
+from services.common.domain.tables.report import Report, TableRow
 
 MAX_FORMS = 1000
 """Sets of members whose roles are remembered."""

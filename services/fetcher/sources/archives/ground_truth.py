@@ -12,11 +12,7 @@ from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.lines import detect_encoding, open_lines
 from services.common.domain.tables.names import ImageNames, canonical, without_suffix
 from services.common.domain.tables.records import Damaged
-from services.common.domain.tables.table import (
-    Note,
-    Report,
-    TableRow,
-)
+from services.common.domain.tables.report import Note, Report, TableRow
 from services.fetcher.sources.archives.export_records import (
     add_details,
     line_of,

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import IO, Any
 
 from services.common.domain.tables.columns import ReadingOptions
-from services.common.domain.tables.table import Report
+from services.common.domain.tables.report import Report
 from services.common.runtime.bounded_child import (
     BoundedChild,
     ChildError,

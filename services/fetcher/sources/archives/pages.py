@@ -14,7 +14,7 @@ from services.common.domain.ground_truth.transcript import TextLine, Transcript
 from services.common.domain.image_formats import open_image
 from services.common.domain.normal_form import is_sideways, is_turned
 from services.common.domain.tables.names import ImageNames
-from services.common.domain.tables.table import Note, Report
+from services.common.domain.tables.report import Note, Report
 from services.fetcher.sources.addresses import LineAddress, line_url, member_url
 from services.fetcher.sources.archives.ground_truth import GroundTruth
 from services.fetcher.sources.archives.members import Archive, ArchiveRefusedError

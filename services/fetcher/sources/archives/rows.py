@@ -10,7 +10,7 @@ from services.common.domain.details import to_name
 from services.common.domain.image_formats import PDF_REFUSED, begins_as_image, is_pdf
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.names import is_image
-from services.common.domain.tables.table import Report
+from services.common.domain.tables.report import Report
 from services.fetcher.sources.addresses import member_url
 from services.fetcher.sources.archives.formats import OpenArchive
 from services.fetcher.sources.archives.ground_truth import GroundTruth, is_companion, may_annotate

@@ -13,7 +13,8 @@ from services.common.domain.tables.json_rows import load_json, read_items, read_
 from services.common.domain.tables.lines import detect_encoding, open_lines
 from services.common.domain.tables.names import ImageNames, is_image
 from services.common.domain.tables.records import Damaged
-from services.common.domain.tables.table import Report, TableRow, TableSource, read_table
+from services.common.domain.tables.report import Report, TableRow
+from services.common.domain.tables.table import TableSource, read_table
 from services.common.runtime.bounded_child import InputRefusedError
 from services.fetcher.sources.lists.parquet import to_rows
 

@@ -18,13 +18,8 @@ from services.common.domain.tables.lines import (
 )
 from services.common.domain.tables.list_format import ListFormat, is_json_lines
 from services.common.domain.tables.records import Damaged, read_lines
-from services.common.domain.tables.table import (
-    Report,
-    TableGivenUpError,
-    TableRow,
-    TableSource,
-    read_table,
-)
+from services.common.domain.tables.report import Report, TableGivenUpError, TableRow
+from services.common.domain.tables.table import TableSource, read_table
 from services.fetcher.sources.lists.documents import (
     items_of,
     list_url_of,

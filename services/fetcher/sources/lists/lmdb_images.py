@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from services.common.domain.tables.columns import ReadingOptions
-from services.common.domain.tables.table import Report
+from services.common.domain.tables.report import Report
 from services.common.runtime.bounded_child import BoundedChild, ChildLimits, InputRefusedError
 from services.fetcher.sources.lists.parquet import results_of
 from services.fetcher.sources.lists.parquet_images import MAX_IMAGE_BYTES, ImageRow, image_rows

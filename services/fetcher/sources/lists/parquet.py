@@ -11,7 +11,7 @@ from typing import IO, Any
 from services.common.domain.details import Details
 from services.common.domain.tables.columns import Columns, Wanted
 from services.common.domain.tables.records import Damaged
-from services.common.domain.tables.table import Report, TableRow
+from services.common.domain.tables.report import Report, TableRow
 from services.common.runtime.bounded_child import BoundedChild, ChildError, ChildLimits
 from services.fetcher.sources.lists.rows import MalformedListError, Row, to_items
 

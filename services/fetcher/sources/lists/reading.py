@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.list_format import ListFormat
-from services.common.domain.tables.table import Note, Report
+from services.common.domain.tables.report import Note, Report
 from services.common.runtime.bounded_child import BoundedChild, ChildError, ChildLimits, in_pieces
 from services.fetcher.sources.lists.formats import OpenList, open_list
 from services.fetcher.sources.lists.rows import Item, MalformedListError, Rejection, Row

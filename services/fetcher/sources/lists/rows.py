@@ -15,7 +15,7 @@ from services.common.domain.list_rows import ListRow
 from services.common.domain.redaction import hide_secrets
 from services.common.domain.tables.columns import URL_NAMES, Wanted
 from services.common.domain.tables.records import Damaged
-from services.common.domain.tables.table import Report, TableRow
+from services.common.domain.tables.report import Report, TableRow
 from services.common.download.urls import UnacceptableUrlError, to_url
 from services.fetcher.sources.addresses import (
     is_archive_path,
