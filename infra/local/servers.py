@@ -255,39 +255,27 @@ def mongo(executable: Path, home: Home) -> Program:
 
 def prometheus(executable: Path, home: Home, *, config: Path) -> Program:
     """Return Prometheus with a configuration file; rule files are named in there."""
-    port = home.ports.prometheus_port
-    return Program(
-        name="prometheus",
-        argv=[
-            str(executable),
-            f"--config.file={config.resolve()}",
-            f"--storage.tsdb.path={home.folder('prometheus')}",
-            f"--web.listen-address={HOST}:{port}",
-        ],
-        env=child_environment(),
-        cwd=home.folder("prometheus"),
-        log_path=home.log_path("prometheus"),
-        is_ready=answers(url_of(port, "/-/ready")),
-        stop_timeout_seconds=STOP_TIMEOUT_SECONDS,
-    )
+    argv = [str(executable), f"--config.file={config.resolve()}"]
+    argv.append(f"--storage.tsdb.path={home.folder('prometheus')}")
+    return _monitor("prometheus", home, home.ports.prometheus_port, argv)
 
 
 def alertmanager(executable: Path, home: Home, *, config: Path) -> Program:
     """Return Alertmanager with a configuration file, on its own: no cluster."""
-    port = home.ports.alertmanager_port
+    argv = [str(executable), f"--config.file={config.resolve()}", "--cluster.listen-address="]
+    argv.append(f"--storage.path={home.folder('alertmanager')}")
+    return _monitor("alertmanager", home, home.ports.alertmanager_port, argv)
+
+
+def _monitor(name: str, home: Home, port: int, argv: list[str]) -> Program:
     return Program(
-        name="alertmanager",
-        argv=[
-            str(executable),
-            f"--config.file={config.resolve()}",
-            f"--storage.path={home.folder('alertmanager')}",
-            f"--web.listen-address={HOST}:{port}",
-            "--cluster.listen-address=",
-        ],
+        name=name,
+        argv=[*argv, f"--web.listen-address={HOST}:{port}"],
         env=child_environment(),
-        cwd=home.folder("alertmanager"),
-        log_path=home.log_path("alertmanager"),
+        cwd=home.folder(name),
+        log_path=home.log_path(name),
         is_ready=answers(url_of(port, "/-/ready")),
+        stop_timeout_seconds=STOP_TIMEOUT_SECONDS,
     )
 
 

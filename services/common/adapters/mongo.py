@@ -12,14 +12,7 @@ from typing import Any
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
-from pymongo import (
-    ASCENDING,
-    DESCENDING,
-    IndexModel,
-    ReturnDocument,
-    UpdateOne,
-    WriteConcern,
-)
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne, WriteConcern
 from pymongo.errors import (
     BulkWriteError,
     DocumentTooLarge,
@@ -29,20 +22,7 @@ from pymongo.errors import (
     WriteError,
 )
 
-from services.common.adapters.collections import (
-    BATCHES,
-    FETCHES,
-    FORGOTTEN,
-    HOSTS,
-    IMAGES,
-    INDEXES,
-    LABEL_STUDIO,
-    LISTS,
-    PAGES,
-    REVIEW_LEASES,
-    TOMBSTONES,
-    Index,
-)
+from services.common.adapters import collections
 from services.common.domain.errors import DatabaseUnavailableError, PermanentError
 from services.common.runtime.settings import MongoSettings
 
@@ -212,16 +192,16 @@ class Database:
         self._database = database.with_options(
             codec_options=options, write_concern=WriteConcern(w="majority", j=True)
         )
-        self.images = Collection(self._database[IMAGES])
-        self.pages = Collection(self._database[PAGES])
-        self.batches = Collection(self._database[BATCHES])
-        self.fetches = Collection(self._database[FETCHES])
-        self.lists = Collection(self._database[LISTS])
-        self.hosts = Collection(self._database[HOSTS])
-        self.review_leases = Collection(self._database[REVIEW_LEASES])
-        self.label_studio = Collection(self._database[LABEL_STUDIO])
-        self.forgotten = Collection(self._database[FORGOTTEN])
-        self.tombstones = Collection(self._database[TOMBSTONES])
+        self.images = Collection(self._database[collections.IMAGES])
+        self.pages = Collection(self._database[collections.PAGES])
+        self.batches = Collection(self._database[collections.BATCHES])
+        self.fetches = Collection(self._database[collections.FETCHES])
+        self.lists = Collection(self._database[collections.LISTS])
+        self.hosts = Collection(self._database[collections.HOSTS])
+        self.review_leases = Collection(self._database[collections.REVIEW_LEASES])
+        self.label_studio = Collection(self._database[collections.LABEL_STUDIO])
+        self.forgotten = Collection(self._database[collections.FORGOTTEN])
+        self.tombstones = Collection(self._database[collections.TOMBSTONES])
 
     @property
     def name(self) -> str:
@@ -248,7 +228,7 @@ class Database:
         """Create missing indexes; return the names of all."""
         names: list[str] = []
         with _translate_errors():
-            for collection, indexes in INDEXES.items():
+            for collection, indexes in collections.INDEXES.items():
                 models = [_to_model(each) for each in indexes]
                 created = await self._database[collection].create_indexes(models)
                 names.extend(f"{collection}.{name}" for name in created)
@@ -286,7 +266,7 @@ async def open_database(settings: MongoSettings) -> AsyncIterator[Database]:
         client.close()
 
 
-def _to_model(index: Index) -> IndexModel:
+def _to_model(index: collections.Index) -> IndexModel:
     keys = [
         (each.removeprefix("-"), DESCENDING if each.startswith("-") else ASCENDING)
         for each in index.fields
