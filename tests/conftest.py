@@ -157,7 +157,7 @@ def mongo_settings(
 
 
 @pytest.fixture
-async def index(mongo_settings: MongoSettings) -> AsyncIterator[Database]:
+async def database(mongo_settings: MongoSettings) -> AsyncIterator[Database]:
     """An empty database with the indexes."""
     async with open_database(mongo_settings) as database:
         await database.create_indexes()
