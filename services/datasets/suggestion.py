@@ -12,6 +12,7 @@ Three criteria, none of which says enough alone:
   Literature Survey", 2009, 3.6).
 """
 
+import asyncio
 import heapq
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -82,7 +83,8 @@ async def find_suggestions(
                 candidates.append(candidate)
         if len(candidates) >= MOST_CANDIDATES:
             break
-    return Suggestions(order(candidates, labels, most=most), len(candidates))
+    found = await asyncio.to_thread(order, candidates, labels, most=most)
+    return Suggestions(found, len(candidates))
 
 
 def order(

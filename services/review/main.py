@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from services.common.adapters.fetcher_api import FetcherClient, open_fetcher
 from services.common.adapters.image_repository import ImageRepository
@@ -28,13 +29,13 @@ from services.review.api import build_app
 from services.review.label_studio import Inbox, webhook_router
 from services.review.leases import Leases
 from services.review.models import watch_loop
-from services.review.overview import TIMEOUT_SECONDS, Overview, Sources, open_overview
+from services.review.overview import TIMEOUT_SECONDS, Overview, Renewed, Sources, open_overview
 from services.review.pages import Pages
 from services.review.quality import Quality
 from services.review.queue import Queue
 from services.review.sessions import EndedSessions, PasswordGuesses, Sessions
 from services.review.settings import ReviewSettings
-from services.review.suspects import SuspectList
+from services.review.suspects import SuspectList, suggest
 
 SECONDS_OF_AN_HOUR = 3600.0
 CONVERSIONS = 2
@@ -70,6 +71,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         _open_inbox(config.label_studio, database) as inbox,
         _open_prometheus(settings) as prometheus,
         open_overview(_sources(config, store, database, fetcher, prometheus)) as overview,
+        aclosing(Renewed(partial(suggest, ImageRepository(database.images)))) as suggestions,
         asyncio.TaskGroup() as tasks,
     ):
         quality = Quality(
@@ -78,8 +80,16 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         suspects = SuspectList(
             ImageRepository(database.images), refresh_seconds=settings.quality_refresh_seconds
         )
+        queue = Queue(
+            ImageRepository(database.images),
+            Leases(database.review_leases, seconds=settings.lease_seconds),
+            suspects,
+            suggestions,
+            second_share=settings.second_share,
+            reviewers=settings.reviewer_names,
+        )
         parts = _parts(
-            config, store, database, fetcher, quality=quality, suspects=suspects, overview=overview
+            config, store, database, fetcher, quality=quality, queue=queue, overview=overview
         )
         alive = {
             "quality": running(tasks.create_task(quality.run(stop))),
@@ -107,14 +117,13 @@ def _parts(
     fetcher: FetcherClient,
     *,
     quality: Quality,
-    suspects: SuspectList,
+    queue: Queue,
     overview: Overview,
 ) -> Parts:
     settings, images = config.review, ImageRepository(database.images)
     sessions = Sessions(
         settings.login_password, seconds=settings.session_hours * SECONDS_OF_AN_HOUR
     )
-    leases = Leases(database.review_leases, seconds=settings.lease_seconds)
     return Parts(
         settings=settings,
         sessions=sessions,
@@ -124,11 +133,7 @@ def _parts(
         store=store,
         page_documents=PageRepository(database.pages),
         page_store=sibling(store, config.s3.pages_bucket),
-        queue=Queue(
-            *(images, leases, suspects),
-            second_share=settings.second_share,
-            reviewers=settings.reviewer_names,
-        ),
+        queue=queue,
         quality=quality,
         overview=overview,
         fetcher=fetcher,

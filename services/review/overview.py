@@ -155,7 +155,7 @@ class Renewed(Generic[T]):
             await asyncio.wait({self._task}, timeout=seconds)
         return self.last
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Stop asking."""
         if self._task is not None:
             self._task.cancel()
@@ -167,7 +167,7 @@ class Renewed(Generic[T]):
             self.last = await self._question()
         except Exception:
             # A foreign document must not stop the page
-            log.exception("figures of the overview failed")
+            log.exception("a question of a page failed")
         now = monotonic()
         self._fresh_until = now + max(FRESH_SECONDS, COST_SHARE * (now - begun))
 
@@ -195,8 +195,8 @@ class Overview:
 
     async def close(self) -> None:
         """Stop asking."""
-        await self._state.close()
-        await self._images.close()
+        await self._state.aclose()
+        await self._images.aclose()
 
 
 @asynccontextmanager

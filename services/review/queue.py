@@ -13,9 +13,10 @@ from services.common.domain.image import ImageDocument
 from services.common.domain.records import Annotation, Confirmation, Quality
 from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
+from services.review.overview import Renewed
 from services.review.queue_filter import Mode, QueueFilter, of_second_reader, sort_keys, where
 from services.review.sessions import Session
-from services.review.suspects import SuspectList
+from services.review.suspects import SuspectList, is_within
 
 MOST_LEFT = 1000
 """Limit of the count of images that are left: more take longer to count than a page may take."""
@@ -43,6 +44,7 @@ class Queue:
         images: Repository of images.
         leases: Of images.
         suspects: Images whose annotation may be wrong.
+        suggestions: Images whose annotation would teach most.
         second_share: Share of images that two people read.
         reviewers: People who decide where they have read differently; empty: everybody.
         turns: Serialises searches, which would try the same images.
@@ -51,6 +53,7 @@ class Queue:
     images: ImageRepository
     leases: Leases
     suspects: SuspectList
+    suggestions: Renewed[dict[str, ImageDocument]]
     second_share: float = 0.0
     reviewers: frozenset[str] = frozenset()
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -185,6 +188,12 @@ class Queue:
             left += await self.images.count(second, most=MOST_LEFT)
         return min(left, MOST_LEFT)
 
+    def is_searched(self, mode: Mode) -> bool:
+        """Whether the images of this order are known; if not, they will be soon."""
+        if mode is Mode.TEACHING:
+            return self.suggestions.last is not None
+        return mode is not Mode.SUSPECTS or self.suspects.is_ready
+
     async def _take(
         self, image: str, session: Session, wanted: QueueFilter
     ) -> ImageDocument | None:
@@ -196,6 +205,7 @@ class Queue:
         if document is None or not self._is_wanted(document, wanted, session):
             if document is None or not self.suspects.reasons(document):
                 self.suspects.discard(image)
+            (self.suggestions.last or {}).pop(image, None)
             await self.leases.release(image, session.id)
             return None
         return document
@@ -217,10 +227,11 @@ class Queue:
         self, wanted: QueueFilter, session: Session, taken: set[str]
     ) -> AsyncIterator[str | Cursor]:
         """Yield images, and finally the cursor if the search timed out."""
-        async for image in self._first(wanted, session):
-            if image not in taken:
-                yield image
-        if wanted.mode.shows_annotation:
+        for images in (self._first(wanted, session), self._suggested(wanted)):
+            async for image in images:
+                if image not in taken:
+                    yield image
+        if wanted.mode.shows_annotation or not self.is_searched(wanted.mode):
             return
         async for found in self._candidates(wanted, taken):
             yield found
@@ -237,6 +248,12 @@ class Queue:
                 yield document.id
                 if not is_deciding and monotonic() > deadline:
                     break
+
+    async def _suggested(self, wanted: QueueFilter) -> AsyncIterator[str]:
+        suggested = await self.suggestions.look() if wanted.mode is Mode.TEACHING else None
+        for each in [*(suggested or {}).values()]:
+            if is_within(each, wanted.limits, wanted.host):
+                yield each.id
 
     async def _candidates(
         self, wanted: QueueFilter, taken: set[str]

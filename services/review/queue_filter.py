@@ -16,6 +16,8 @@ class Mode(StrEnum):
     """Those about which two models disagree, then by score."""
     DISAGREEMENT = "disagreement"
     RANDOM = "random"
+    TEACHING = "teaching"
+    """In the order of ``docreco suggest``, then as ``WORST``."""
     SUSPECTS = "suspects"
     """Images whose annotation may be wrong, the most suspect first."""
     DECIDE = "decide"
@@ -43,7 +45,7 @@ def sort_keys(mode: Mode) -> list[SortKey]:
     if mode is Mode.RANDOM:
         start = random.random()  # noqa: S311  not security-relevant
         return [by_sha256(start), by_sha256()]
-    return [by_disagreement(), *([by_score()] if mode is Mode.WORST else [])]
+    return [by_disagreement(), *([] if mode is Mode.DISAGREEMENT else [by_score()])]
 
 
 def where(wanted: QueueFilter) -> ImageFilter:

@@ -1,4 +1,4 @@
-"""Suspect annotations for the queue, searched periodically."""
+"""Images for the queue that are searched in the background: suspect ones, and suggestions."""
 
 import asyncio
 
@@ -10,12 +10,13 @@ from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.records import Source
 from services.common.runtime.periodic import periodic
+from services.datasets.suggestion import find_suggestions
 from services.quality.suspect_search import Suspects, find_suspects
 from services.quality.suspects import Reason
 from services.review.quality import RETRY_SECONDS
 
 MOST = 1000
-"""Suspects to offer; fixed and confirmed ones make room at the next search."""
+"""Images to offer; those that are done make room at the next search."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -39,16 +40,7 @@ class SuspectList:
 
     def ids(self, limits: Limits, host: str = "") -> list[str]:
         """Return the suspects within limits, the most suspect first."""
-        return [
-            each.id
-            for each in self._found.values()
-            if (limits.since is None or (each.stored_at and each.stored_at >= limits.since))
-            and (limits.until is None or (each.stored_at and each.stored_at < limits.until))
-            and any(
-                limits.match(source) and (not host or _is_at(source, host.lower()))
-                for source in each.sources or [Source()]
-            )
-        ]
+        return [each.id for each in self._found.values() if is_within(each, limits, host)]
 
     def reasons(self, document: ImageDocument) -> list[Reason]:
         """Judge an image as it is now."""
@@ -70,6 +62,32 @@ class SuspectList:
         self._found = {each.document.id: each.document for each in self._suspects.found}
         self.is_ready = True
         return True
+
+
+async def suggest(images: ImageRepository) -> dict[str, ImageDocument]:
+    """Return the images whose annotation would teach most, in order.
+
+    Raises:
+        DatabaseUnavailableError: MongoDB does not answer.
+    """
+    chosen = await find_suggestions(images, ImageFilter(), most=MOST)
+    ids = [each.candidate.image for each in chosen.found]
+    where, fields = ImageFilter(ids=frozenset(ids)), {"sources": 1, "stored_at": 1}
+    known = {each.id: each async for each in images.find(where, fields=fields)}
+    return {each: known[each] for each in ids if each in known}
+
+
+def is_within(document: ImageDocument, limits: Limits, host: str = "") -> bool:
+    """Whether an image is within limits."""
+    at = document.stored_at
+    return (
+        (limits.since is None or bool(at and at >= limits.since))
+        and (limits.until is None or bool(at and at < limits.until))
+        and any(
+            limits.match(source) and (not host or _is_at(source, host.lower()))
+            for source in document.sources or [Source()]
+        )
+    )
 
 
 def _is_at(source: Source, host: str) -> bool:

@@ -1,5 +1,7 @@
 """Work that takes two writes is cut off between them; docs/reliability.md has the table."""
 
+from functools import partial
+
 import pytest
 
 from services.common.adapters.image_repository import ImageRepository
@@ -7,9 +9,10 @@ from services.common.adapters.mongo import Database
 from services.common.domain.annotations import Outcome
 from services.common.domain.records import Quality
 from services.review.leases import Leases
+from services.review.overview import Renewed
 from services.review.queue import Queue
 from services.review.sessions import Session
-from services.review.suspects import SuspectList
+from services.review.suspects import SuspectList, suggest
 from tests.support.cutting import cut_before
 from tests.support.review import known
 
@@ -26,7 +29,9 @@ async def queue(database: Database) -> Queue:
         await database.images.insert(dict(document))
     images = ImageRepository(database.images)
     leases = Leases(database.review_leases, seconds=60)
-    queue = Queue(images, leases, SuspectList(images, refresh_seconds=60))
+    queue = Queue(
+        images, leases, SuspectList(images, refresh_seconds=60), Renewed(partial(suggest, images))
+    )
     await answer(queue, FIRST["_id"], "right text")
     return queue
 

@@ -36,6 +36,24 @@ async def test_queue_begins_with_disagreement_and_the_worst_score(site: Site) ->
     assert fields_of(tasks[0])["text"] == "disputed"
 
 
+async def test_queue_begins_with_a_source_that_has_no_annotation(site: Site) -> None:
+    old, new = ([{"kind": "folder", "group": name}] for name in ("old", "new"))
+    note = {"text": "text", "quality": "ok", "by": "ada", "at": NOW}
+    seen = [known(f"{number}", 0.5, sources=old, annotation=note) for number in range(4)]
+    first, worst = known("first", 0.2, sources=new), known("worst", 0.1, sources=old)
+    await site.add(*seen, worst, first)
+    async with site.person() as ada:
+
+        async def task() -> str:
+            page = await ada.see("/queue?mode=teaching")
+            return page if image_of(page) else ""
+
+        shown = await eventually(task)
+        later = await ada.do(shown, "save")
+
+    assert [image_of(each) for each in (shown, later)] == [first["_id"], worst["_id"]]
+
+
 async def test_annotation_says_what_by_whom_and_when(site: Site) -> None:
     await site.add(known("hel1o  wor1d", 0.1))
     async with site.person("Grace Hopper") as grace:

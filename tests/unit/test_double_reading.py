@@ -1,5 +1,6 @@
 """Two people read an image: what becomes of both readings, and how well they agree."""
 
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -18,11 +19,12 @@ from services.quality.agreement import Agreements
 from services.quality.annotated import Image
 from services.quality.suspects import Norms, Reason
 from services.review.leases import Leases
+from services.review.overview import Renewed
 from services.review.page_views import LineView
 from services.review.queue import Queue
 from services.review.queue_filter import Mode, QueueFilter, of_second_reader, where
 from services.review.sessions import Session
-from services.review.suspects import SuspectList
+from services.review.suspects import SuspectList, suggest
 from tests.factories import NOW, document, prediction
 
 LINES = 2000
@@ -213,7 +215,8 @@ async def test_suspect_that_is_not_for_this_person_stays_for_others(
 ) -> None:
     desk = Desk(image)
     fakes = cast("ImageRepository", desk), cast("Leases", desk), cast("SuspectList", desk)
-    queue = Queue(*fakes, reviewers=frozenset({"eve"}))
+    suggestions = Renewed(partial(suggest, fakes[0]))
+    queue = Queue(*fakes, suggestions, reviewers=frozenset({"eve"}))
     task = await queue.task(Session("s1", "bob", 9e9), QueueFilter(Mode.SUSPECTS))
     assert (task.now, bool(desk.discarded)) == (None, is_discarded)
 

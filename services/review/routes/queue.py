@@ -170,7 +170,7 @@ def _page(
         reasons=[SENTENCES[each] for each in reasons],
         offered=_offered(image, with_typed=not is_second) if image else [],
         characters=parts.settings.characters.split(),
-        is_searched=form.mode is not Mode.SUSPECTS or parts.queue.suspects.is_ready,
+        is_searched=parts.queue.is_searched(form.mode),
         later=encode(task.after) if task.after else "",
         keep_milliseconds=int(parts.settings.lease_seconds * 1000 * KEEP_AFTER),
     )
