@@ -39,11 +39,12 @@ async def test_printed_word_is_read(api: Api, engine: Engine) -> None:
     assert status == 200
     assert body["text"] == "Wikipedia"
     assert 0.8 < body["score"] <= 1
+    assert 0 <= body["expected_cer"] < 0.1
     assert body["engine"] == "rapidocr"
     assert body["model_version"] == engine.model_version
     assert (body["width"], body["height"]) == (218, 80)
     assert body["duration_ms"] > 0
-    assert len(body) == 7
+    assert len(body) == 8
 
 
 async def test_rotated_image_reports_its_upright_size(api: Api) -> None:
