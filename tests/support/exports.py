@@ -1,6 +1,7 @@
 """Exports of drawn lines, laid out by the real writers and without a server."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from services.datasets.plan import Plan
 from tests.support.datasets import STORED_AT
 from tests.support.images import line_image
 
+HOSTILE = "=cmd|' /C calc'!A0,\"q\";\u200f[b]../../<b>&amp;\\n é"
 Texts = Mapping[SplitName, list[str]]
 
 
@@ -94,3 +96,35 @@ def _record(content: bytes, text: str, split: SplitName, origin: Origin) -> Reco
         model_version=None,
         hosts=[],
     )
+
+
+def jpeg() -> bytes:
+    return line_image("right", image_format="JPEG")
+
+
+def records(out: Path) -> list[dict[str, Any]]:
+    """Return the records of an export."""
+    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+
+
+def labels(out: Path) -> dict[str, str]:
+    """Return the labels of an export by the images' hashes."""
+    return {record["sha256"]: record["label"] for record in records(out)}
+
+
+def files(out: Path) -> dict[str, str]:
+    """Return the hashes of an export's files by their paths."""
+    return {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in out.rglob("*")
+        if path.is_file()
+    }
+
+
+def check(out: Path) -> None:
+    """Check like ``sha256sum --check``, and that there are no other files."""
+    lines = (out / "SHA256SUMS").read_text().splitlines()
+    sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    there = files(out)
+    there.pop("SHA256SUMS")
+    assert sums == there

@@ -285,3 +285,18 @@ async def items_by_url(api: aiohttp.ClientSession, batch_id: str) -> dict[str, d
     """Return all items of a small batch."""
     page = await get_json(api, f"/batches/{batch_id}/items?limit=1000")
     return {item["url"]: item for item in page["items"]}
+
+
+async def post_list(
+    api: aiohttp.ClientSession, content: str, content_type: str, **headers: str
+) -> tuple[int, dict[str, Any]]:
+    """Send a list; return the status and the answer."""
+    headers = {"Content-Type": content_type, **headers}
+    async with api.post("/batches", data=content.encode(), headers=headers) as response:
+        return response.status, await response.json()
+
+
+async def stored_keys(surroundings: Surroundings) -> list[str]:
+    """Return the keys of the bucket of images."""
+    listed = await surroundings.store.client.list_objects_v2(Bucket=surroundings.s3.bucket)
+    return [each["Key"] for each in listed.get("Contents", [])]

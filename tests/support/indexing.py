@@ -1,8 +1,9 @@
 """A consumer in the test's own process, on queues of the test alone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -12,12 +13,13 @@ import aio_pika
 from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Database
+from services.common.adapters.mongo import Database, Document
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.consumer import Consumer
 from services.common.adapters.rabbitmq.retry_policy import Outcome, Queues, possible_settlements
 from services.common.adapters.tombstones import Tombstones
 from services.common.domain.image import ImageDocument
+from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings
 from services.consumer.documents import HANDLED
 from services.consumer.ocr_client import OcrClient, open_ocr_client
@@ -28,6 +30,8 @@ from tests.support.ocr_api import ScriptedOcrApi
 from tests.support.waiting import eventually
 
 QUORUM = {"x-queue-type": "quorum"}
+
+IMAGE = b"any bytes: the scripted API does not decode them"
 
 
 @asynccontextmanager
@@ -169,3 +173,36 @@ async def indexing(
             await running
     # Each is a series that is there from the start: of others an alert would miss the first
     assert set(settlements.settled) <= set(possible_settlements(HANDLED))
+
+
+@dataclass
+class Pipeline:
+    """A bucket that notifies, and a running consumer."""
+
+    store: ObjectStore
+    database: Database
+    settlements: Settlements
+
+    @property
+    def settled(self) -> list[tuple[Outcome, str]]:
+        # foreign events are those of other tests: all share MinIO's exchange
+        return [each for each in self.settlements.settled if each[1] != "foreign_event"]
+
+    async def document(self, key: str, **fields: object) -> Document:
+        where = {"_id": f"{self.store.bucket}/{key}", **fields}
+        return await eventually(lambda: self.database.images.find_one(where))
+
+    async def until_settled(self, code: str, count: int = 1) -> None:
+        async def enough() -> bool:
+            return [each for _, each in self.settled].count(code) >= count
+
+        await eventually(enough)
+
+    async def upload(
+        self, key: str, content: bytes = IMAGE, provenance: Provenance | None = None
+    ) -> str:
+        metadata = to_metadata(provenance or Provenance())
+        return await self.store.write(key, content, content_type="image/png", metadata=metadata)
+
+
+Start = Callable[[], Awaitable[Pipeline]]

@@ -1,108 +1,24 @@
 """From a real MinIO's own events, through a real RabbitMQ, to documents in a real index."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
-import aio_pika
 import pytest
 from aiohttp import web
 from typing_extensions import override
 
-from services.common.adapters.collections import IMAGES
-from services.common.adapters.documents import schema_of
 from services.common.adapters.mongo import Collection, Database, Document, Filter
-from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.retry_policy import Outcome, Queues
 from services.common.domain.annotations import NORMALISATION
 from services.common.domain.provenance import Provenance, to_metadata
-from services.common.runtime.settings import AmqpSettings, S3Settings
-from services.provisioner.bucket import set_up_bucket
-from tests.support.indexing import Settlements, indexing, open_event_queues
-from tests.support.ocr_api import ScriptedOcrApi, prediction, problem, scripted_ocr_api
+from services.common.runtime.settings import AmqpSettings
+from tests.support.indexing import IMAGE, Pipeline, Start, indexing
+from tests.support.ocr_api import ScriptedOcrApi, prediction, scripted_ocr_api
 from tests.support.waiting import eventually
 
 LONG_URL = "http://example.test/" + "x" * 3000
-
-IMAGE = b"any bytes: the scripted API does not decode them"
-
-
-@pytest.fixture
-async def queues(amqp_settings: AmqpSettings) -> AsyncIterator[Queues]:
-    """Queues of this test alone, beside the real one on MinIO's exchange."""
-    async with open_event_queues(amqp_settings) as queues:
-        yield queues
-
-
-@pytest.fixture
-async def store(
-    s3_settings: S3Settings, notification_arn: str, queues: Queues
-) -> AsyncIterator[ObjectStore]:
-    assert queues.work  # bound before MinIO is told to notify
-    async with open_object_store(s3_settings) as store:
-        await set_up_bucket(store, notification_arn=notification_arn)
-        yield store
-
-
-@pytest.fixture
-async def ocr_api() -> AsyncIterator[ScriptedOcrApi]:
-    async with scripted_ocr_api() as api:
-        yield api
-
-
-@dataclass
-class Pipeline:
-    store: ObjectStore
-    database: Database
-    settlements: Settlements
-
-    @property
-    def settled(self) -> list[tuple[Outcome, str]]:
-        # foreign events are those of other tests: all share MinIO's exchange
-        return [each for each in self.settlements.settled if each[1] != "foreign_event"]
-
-    async def document(self, key: str, **fields: object) -> Document:
-        where = {"_id": f"{self.store.bucket}/{key}", **fields}
-        return await eventually(lambda: self.database.images.find_one(where))
-
-    async def until_settled(self, code: str, count: int = 1) -> None:
-        async def enough() -> bool:
-            return [each for _, each in self.settled].count(code) >= count
-
-        await eventually(enough)
-
-    async def upload(
-        self, key: str, content: bytes = IMAGE, provenance: Provenance | None = None
-    ) -> str:
-        metadata = to_metadata(provenance or Provenance())
-        return await self.store.write(key, content, content_type="image/png", metadata=metadata)
-
-
-Start = Callable[[], Awaitable[Pipeline]]
-
-
-@pytest.fixture
-async def start(
-    store: ObjectStore,
-    database: Database,
-    ocr_api: ScriptedOcrApi,
-    queues: Queues,
-    amqp_settings: AmqpSettings,
-) -> AsyncIterator[Start]:
-    """Start consumers; each is stopped after the test."""
-    await database.require_schema(IMAGES, schema_of(IMAGES))
-    async with AsyncExitStack() as consumers:
-
-        async def start() -> Pipeline:
-            consumer = indexing(
-                ocr_api, store=store, database=database, amqp=amqp_settings, queues=queues
-            )
-            return Pipeline(store, database, await consumers.enter_async_context(consumer))
-
-        yield start
 
 
 async def test_upload_becomes_a_predicted_document(start: Start) -> None:
@@ -380,133 +296,6 @@ async def test_tag_changes_cause_no_prediction(start: Start, ocr_api: ScriptedOc
     assert len(ocr_api.seen) == 2
 
 
-@pytest.mark.parametrize(
-    ("status", "code"),
-    [(415, "unsupported_media_type"), (422, "undecodable_image"), (413, "image_too_large")],
-)
-async def test_refused_image_is_rejected_with_its_reason_and_the_next_goes_on(
-    start: Start, ocr_api: ScriptedOcrApi, status: int, code: str
-) -> None:
-    async def refuse_bad(image: bytes) -> web.Response:
-        if image == b"bad":
-            return problem(status, code, "what is wrong")
-        return web.json_response(prediction())
-
-    ocr_api.answer = refuse_bad
-    pipeline = await start()
-    await pipeline.upload("bad.png", b"bad")
-    await pipeline.upload("good.png", b"good")
-
-    document = await pipeline.document("bad.png")
-    assert document["status"] == "rejected"
-    assert document["error"] == {"code": code, "detail": "what is wrong"}
-    assert document["prediction"] is None
-    assert (await pipeline.document("good.png"))["status"] == "predicted"
-
-
-@pytest.mark.parametrize(
-    "refusal",
-    [
-        lambda: web.Response(status=413, text="<h1>Entity Too Large</h1>"),
-        lambda: web.json_response({"detail": [{"loc": ["body"]}]}, status=422),
-        lambda: web.json_response({"code": "undecodable_image"}, status=422),
-        lambda: problem(422, "invalid_request"),
-        lambda: problem(415, ""),
-    ],
-    ids=["gateway", "other service", "no problem", "not of the image", "no code"],
-)
-async def test_refusal_that_is_not_of_the_image_rejects_nothing(
-    start: Start, ocr_api: ScriptedOcrApi, refusal: Callable[[], web.Response]
-) -> None:
-    async def refuse(_: bytes) -> web.Response:
-        return refusal()
-
-    ocr_api.answer = refuse
-    pipeline = await start()
-    await pipeline.upload("good.png")
-
-    await pipeline.until_settled("ocr_failed", 2)
-
-    assert pipeline.settled[-1] == (Outcome.PARKED, "ocr_failed")
-    assert await pipeline.database.images.count({}) == 0
-
-
-async def test_object_over_the_limit_is_rejected_unread(
-    start: Start, ocr_api: ScriptedOcrApi
-) -> None:
-    pipeline = await start()
-    await pipeline.upload("huge.png", b"x" * 100_001)
-
-    document = await pipeline.document("huge.png")
-    assert document["error"]["code"] == "image_too_large"
-    assert ocr_api.seen == []
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        web.Response(status=500),
-        web.Response(text="garbage"),
-        web.Response(text='{"text": "a", "score": NaN}', content_type="application/json"),
-        web.json_response(prediction(score=1.5)),
-        web.json_response({"text": "only"}),
-    ],
-    ids=["500", "garbage", "nan", "score over 1", "fields missing"],
-)
-async def test_image_that_the_api_fails_on_is_retried_later(
-    start: Start, ocr_api: ScriptedOcrApi, answer: web.Response
-) -> None:
-    body, status = answer.body, answer.status
-
-    async def fail_once(_: bytes) -> web.Response:
-        if len(ocr_api.seen) == 1:
-            return web.Response(body=body, status=status)
-        return web.json_response(prediction())
-
-    ocr_api.answer = fail_once
-    pipeline = await start()
-    await pipeline.upload("a.png")
-
-    assert (await pipeline.document("a.png"))["status"] == "predicted"
-    assert pipeline.settled[0] == (Outcome.RETRIED, "ocr_failed")
-
-
-async def test_api_that_is_down_delays_and_loses_nothing(
-    start: Start, ocr_api: ScriptedOcrApi
-) -> None:
-    async def overloaded(_: bytes) -> web.Response:
-        return web.Response(status=503, headers={"Retry-After": "1"})
-
-    ocr_api.is_ready, ocr_api.answer = False, overloaded
-    pipeline = await start()
-    for number in range(10):
-        await pipeline.upload(f"{number}.png", f"{number}".encode())
-    await pipeline.until_settled("ocr_unavailable")
-    assert await pipeline.database.images.count({}) == 0
-
-    ocr_api.is_ready, ocr_api.answer = True, ocr_api.read_all
-    for number in range(10):
-        assert (await pipeline.document(f"{number}.png"))["status"] == "predicted"
-    assert Outcome.PARKED not in {outcome for outcome, _ in pipeline.settled}
-
-
-async def test_api_that_hangs_on_one_image_delays_only_that_one(
-    start: Start, ocr_api: ScriptedOcrApi
-) -> None:
-    async def hang_once(image: bytes) -> web.Response:
-        if image == b"slow" and len(set(ocr_api.seen)) == 1:
-            await asyncio.Event().wait()
-        return web.json_response(prediction())
-
-    ocr_api.answer = hang_once
-    pipeline = await start()
-    await pipeline.upload("slow.png", b"slow")
-    await pipeline.upload("quick.png", b"quick")
-
-    assert (await pipeline.document("quick.png"))["status"] == "predicted"
-    assert (await pipeline.document("slow.png"))["status"] == "predicted"
-
-
 async def test_removed_object_is_erased_and_its_sources_stay(start: Start) -> None:
     pipeline = await start()
     url = "http://example.test/a.png"
@@ -521,40 +310,3 @@ async def test_removed_object_is_erased_and_its_sources_stay(start: Start) -> No
 
     await pipeline.upload("a.png")
     assert (await pipeline.document("a.png", status="predicted"))["sources"][0]["url"] == url
-
-
-async def test_folder_made_in_the_console_is_no_image(start: Start) -> None:
-    pipeline = await start()
-    await pipeline.upload("scans/", b"")
-    await pipeline.until_settled("folder")
-
-    assert await pipeline.database.images.count({}) == 0
-
-
-async def test_foreign_message_is_parked(
-    start: Start, amqp_settings: AmqpSettings, queues: Queues
-) -> None:
-    pipeline = await start()
-    connection = await aio_pika.connect(str(amqp_settings.url))
-    async with connection, connection.channel() as channel:
-        await channel.default_exchange.publish(aio_pika.Message(b"hello"), queues.work)
-        await pipeline.until_settled("invalid_event")
-        queue = await channel.get_queue(queues.parked)
-        while (parked := await queue.get(no_ack=True)).body != b"hello":
-            assert parked.headers["x-code"] == "foreign_event"
-        assert parked.headers["x-code"] == "invalid_event"
-
-
-async def test_two_consumers_write_each_document_once(start: Start) -> None:
-    first, second = await start(), await start()
-    for number in range(30):
-        await first.upload(f"{number % 10}.png", f"{number % 10}".encode())
-    for number in range(10):
-        await first.document(f"{number}.png")
-
-    async def all_settled() -> bool:
-        return len(first.settled) + len(second.settled) >= 30
-
-    await eventually(all_settled)
-    assert await first.database.images.count({}) == 10
-    assert await first.database.images.count({"status": "predicted"}) == 10
