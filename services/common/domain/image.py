@@ -177,11 +177,7 @@ class ImageDocument(StoredObject):
     ) -> Decision[Outcome]:
         """Decide about the answer of a person who saw no annotation: a first or second reading.
 
-        Args:
-            annotation: The answer.
-            share: Share of images that two people read.
-            etag: As in ``annotated``.
-            shown: As in ``annotated``.
+        Of images a ``share`` is read by two people.
         """
         code, after = self.annotated(annotation, etag=etag, shown=shown)
         double, first = self.double_reading, after.annotation
@@ -202,11 +198,8 @@ class ImageDocument(StoredObject):
     ) -> Decision[Outcome]:
         """Decide about the annotation of a person who was shown what ``shown_to`` returns.
 
-        Args:
-            annotation: The new one; a second reading where the image waits for this person's.
-            is_reviewer: As in ``annotated``; a reviewer decides where two people differ.
-            etag: As in ``annotated``.
-            shown: As in ``annotated``.
+        It is a second reading where the image waits for this person's; a reviewer decides where two
+        people differ.
         """
         current, double = self.annotation, self.double_reading
         if double is not None and double.waits_for(annotation.by):

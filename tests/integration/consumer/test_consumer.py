@@ -1,4 +1,4 @@
-"""From a real MinIO's own events, through a real RabbitMQ, to documents in a real index."""
+"""From a real MinIO's own events, through a real RabbitMQ, to documents in a real database."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The index' adapter against a real server of MongoDB's protocol."""
+"""MongoDB's adapter against a real server of MongoDB's protocol."""
 
 from datetime import UTC, datetime
 
