@@ -1,5 +1,6 @@
 """``docreco pages``: list pages and their results, segment them again, measure the segmenter."""
 
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -100,7 +101,9 @@ async def segment(
     Lines that are found again stay, and annotated ones and those that people cut in any case.
     """
     where = PageFilter(status=status, batch=batch, document=document)
-    request = PageRequest.model_validate({"turn": turn and int(turn)})
+    request = PageRequest.model_validate(
+        {"turn": turn and int(turn), "at": turn and datetime.now(tz=UTC)}
+    )
     s3 = S3Settings()
     async with (
         open_object_store(s3) as store,

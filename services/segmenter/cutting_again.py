@@ -2,25 +2,19 @@
 
 from collections.abc import Collection, Sequence
 
-from services.common.domain.overlap import is_same_place
 from services.common.domain.page import Line, line_id, line_key
-from services.common.domain.page_request import Cut
-from services.segmenter.merging import (
-    Merged,
-    Place,
-    drawn_lines,
-    in_order,
-    is_same_text,
-)
+from services.common.domain.page_request import Conflict, Cut, replaced_lines
+from services.segmenter.merging import Merged, Place, in_order
 
 
 def cut_again(
     before: Sequence[Line], cut: Cut, place: Place, *, judged: Collection[str]
 ) -> Merged | None:
-    """Decide about a line that a person drew; None: what they saw has changed since.
+    """Decide about a line that a person drew; None: the request has no effect any longer.
 
-    It replaces the line that they named, and what was found of the same text. Their images are
-    deleted, unless annotated; that they were there is kept for later runs.
+    It replaces the line that they named, and what was found of the same text (see
+    ``replaced_lines``). Their images are deleted, unless annotated; that they were there is kept
+    for later runs.
 
     Args:
         before: Lines of the page.
@@ -29,23 +23,14 @@ def cut_again(
         judged: ``id`` of annotated lines.
     """
     name = line_id(cut.quad, place.width, place.height)
+    old = replaced_lines(before, cut, name)
+    if isinstance(old, Conflict):
+        return None
     current = {line.id: line for line in before if line.state == "current"}
-    if (known := current.get(name)) is not None:
-        if known.by != cut.by:
-            return None
-        old = [line for line in before if name in line.superseded_by and line.key is None]
-        gone = tuple(line.having(key=line_key(place.sha256, line.id)) for line in old)
-        return Merged(tuple(before), (known,), gone, kept=0)  # delivered again
-    if cut.line is not None and cut.line not in current:
-        return None
-    drawn = [line for line in drawn_lines(before) if line.id != cut.line]
-    if cut.line is None and any(is_same_place(cut.quad, line.quad) for line in drawn):
-        return None
-    old = [
-        line
-        for line in current.values()
-        if line.id == cut.line or (not line.by and is_same_text(line.quad, cut.quad))
-    ]
+    if (known := current.get(name)) is not None:  # delivered again
+        left = [line for line in before if name in line.superseded_by and line.key is None]
+        gone = tuple(line.having(key=line_key(place.sha256, line.id)) for line in left)
+        return Merged(tuple(before), (known,), gone, kept=0)
     earlier = [each for line in old for each in line.replaces]
     replaces = tuple(dict.fromkeys([*(line.id for line in old), *earlier]))
     new = Line(

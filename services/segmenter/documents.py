@@ -12,6 +12,7 @@ from services.common.domain.errors import TransientError
 from services.common.domain.events import ObjectEvent
 from services.common.domain.page import GroundTruth, Line, ProposedText, Run, Turn
 from services.common.domain.page_document import PageDocument
+from services.common.domain.page_request import PageRequest
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Rejection
 from services.segmenter.merging import Merged
@@ -138,6 +139,14 @@ def stored(
             is_same = size.sha256 is not None and size.sha256 == page.sha256
             lines = page.lines if is_same else ()  # what people drew comes back with a later run
             return Decision("rejected", _with(after, lines=lines, status="rejected", error=result))
+
+
+def turned(page: PageDocument, event: ObjectEvent, request: PageRequest) -> PageDocument:
+    """Return a page as a person turned it, if they saw these bytes, and no later one did it."""
+    is_late = page.turned_at and (request.at is None or request.at < page.turned_at)
+    if request.turn is None or page.etag != event.etag or is_late:
+        return page
+    return page.having(turn=request.turn, turned_at=request.at)
 
 
 def lines_before(page: PageDocument, sha256: str, turn: Turn) -> tuple[Line, ...]:

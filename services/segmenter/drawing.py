@@ -100,7 +100,7 @@ class Drawing:
 
     async def _merged(self, page: PageDocument, cut: Cut, picture: Picture) -> Merged | None:
         """Decide about a cut; None: the page has changed."""
-        if not page.is_detected or page.status != "segmented":
+        if not page.is_cuttable:
             return None
         place = Place(str(page.sha256), *picture.size, page.turn)
         judged = await self._lines.judged([line for line in page.lines if line.key])

@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from services.common.domain.overlap import SAME, are_alike, area, common_area, iou, is_same_place
+from services.common.domain.overlap import (
+    SAME,
+    are_alike,
+    area,
+    common_area,
+    iou,
+    is_same_place,
+    is_same_text,
+)
 from services.common.domain.page import Line, Mark, Quad, Run, Turn, line_id, line_key
 from services.common.domain.page_request import turned_quad
 from services.segmenter.detection import Found
@@ -20,8 +28,6 @@ from services.segmenter.reading_order import reading_order
 
 RELATED = 0.3
 """Minimum overlap, as a share of the smaller quad, for one line to replace another."""
-COVERED = 0.8
-"""Share of a line within a drawn one from which on both are the same text."""
 REPLACED = 0.7
 """Minimum intersection over union with a line that a person replaced: half of it is another one."""
 SMALL = 0.4
@@ -143,12 +149,6 @@ def in_order(lines: Sequence[Line], place: Place) -> tuple[Line, ...]:
     order = reading_order([place.turned(line.quad) for line in current])
     others = [line for line in lines if line.state != "current"]
     return (*(current[at].having(order=number) for number, at in enumerate(order)), *others)
-
-
-def is_same_text(found: Quad, drawn: Quad) -> bool:
-    """Return whether a line is of the text that a person drew a box around."""
-    is_within = common_area(found, drawn) >= COVERED * area(found)
-    return (is_within and are_alike(found, drawn)) or is_same_place(found, drawn)
 
 
 def drawn_lines(lines: Sequence[Line]) -> list[Line]:

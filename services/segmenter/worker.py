@@ -135,7 +135,10 @@ class Worker:
         if request.cut is not None:
             return await self._drawing.cut(event, provenance, request.cut)
         if request.turn is not None:
-            await self._turn(event, request.turn)
+            await self._pages.change(
+                event.document_id,
+                lambda current: (None, documents.turned(current, event, request)),
+            )
         page = await self._pages.load(event.document_id)
         is_known = is_up_to_date(page, event, self._detector.version)
         if event.is_older_than(page.sequencer) or is_known:
@@ -151,15 +154,6 @@ class Worker:
             rejection = Rejection(code=error.code, detail=str(error))
             return await self._save(event, provenance, (too_large, rejection))
         return await self._read(event, provenance, stored, page)
-
-    async def _turn(self, event: ObjectEvent, turn: Turn) -> None:
-        """Record how a page is turned, if its bytes are those of the request."""
-
-        def decide(page: PageDocument) -> tuple[None, PageDocument]:
-            is_meant = page.etag == event.etag and page.turn != turn
-            return None, page.having(turn=turn) if is_meant else page
-
-        await self._pages.change(event.document_id, decide)
 
     async def _read(
         self, event: ObjectEvent, provenance: Provenance, stored: StoredObject, page: PageDocument

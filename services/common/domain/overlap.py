@@ -9,11 +9,19 @@ SAME = 0.5
 """Minimum intersection over union of the same line."""
 ALIKE = 0.5
 """Minimum cosine between the directions of the same line: upside down it is another image."""
+COVERED = 0.8
+"""Share of a line within a drawn one from which on both are the same text."""
 
 
 def is_same_place(one: Quad, other: Quad, least: float = SAME) -> bool:
     """Return whether two lines are in the same place, and read in the same direction."""
     return are_alike(one, other) and iou(one, other) >= least
+
+
+def is_same_text(found: Quad, drawn: Quad) -> bool:
+    """Return whether a line is of the text that a person drew a box around."""
+    is_within = common_area(found, drawn) >= COVERED * area(found)
+    return (is_within and are_alike(found, drawn)) or is_same_place(found, drawn)
 
 
 def are_alike(one: Quad, other: Quad) -> bool:

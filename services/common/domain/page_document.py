@@ -1,5 +1,6 @@
 """Describe a page: the document of ``pages``."""
 
+from datetime import datetime
 from typing import Annotated, Literal, get_args
 
 from pydantic import WithJsonSchema
@@ -33,6 +34,8 @@ class PageDocument(StoredObject):
     ] = None
     turn: Turn = 0
     """As a person said: coordinates are those of the page as it is stored."""
+    turned_at: datetime | None = None
+    """When they said it: an older request, which arrives late, has no effect."""
     runs: Annotated[tuple[Run, ...], EMPTY_IF_NULL] = ()
     lines: Annotated[tuple[Line, ...], EMPTY_IF_NULL] = ()
     ground_truth: GroundTruth | None = None
@@ -51,6 +54,11 @@ class PageDocument(StoredObject):
     def is_detected(self) -> bool:
         """Whether the segmenter finds its lines: no transcription has them, no page of its own."""
         return self.ground_truth is None and self.rendered is None
+
+    @property
+    def is_cuttable(self) -> bool:
+        """Whether people may draw its lines."""
+        return self.is_detected and self.status == "segmented"
 
     @property
     def current(self) -> list[Line]:

@@ -8,12 +8,22 @@ See docs/decisions/0049-people-cut-lines-again.md.
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 from services.common.domain.errors import InvalidEventError
 from services.common.domain.line_images import UncuttableLineError, box_of
-from services.common.domain.page import Points, Quad, Turn
+from services.common.domain.overlap import is_same_place, is_same_text
+from services.common.domain.page import Line, Points, Quad, Turn
 
 LEAST_SIDE = 4
 """Pixels of a line's shorter side."""
@@ -25,6 +35,14 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+def _to_milliseconds(moment: datetime) -> datetime:
+    """Return a time as MongoDB stores it, so that it is equal to itself in a document."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_to_milliseconds)]
+
+
 class Cut(_Model):
     """A line that a person drew."""
 
@@ -32,7 +50,7 @@ class Cut(_Model):
     line: str | None = None
     """``id`` of the line that it replaces; None: one that was not found."""
     by: str = Field(min_length=1)
-    at: AwareDatetime
+    at: Moment
 
 
 class PageRequest(_Model):
@@ -40,11 +58,64 @@ class PageRequest(_Model):
 
     cut: Cut | None = None
     turn: Turn | None = None
+    at: Moment | None = None
+    """When the person asked for the turn; earlier versions did not say it."""
 
     def within(self, notification: bytes) -> bytes:
         """Return the body of a notification with this request."""
         said = self.model_dump(mode="json", exclude_none=True)
         return json.dumps({**json.loads(notification), _MEMBER: said}).encode()
+
+
+class Conflict(NamedTuple):
+    """Why a request to cut a line has no effect."""
+
+    is_taken: bool = False
+    """There is a line in just this place; otherwise the page has changed."""
+    by: str | None = None
+    """Another person, who cut the line before."""
+
+
+def replaced_lines(lines: Sequence[Line], cut: Cut, name: str) -> Conflict | list[Line]:
+    """Decide about a line that a person drew: which current lines it replaces, or why none.
+
+    Of the requests of one person the last counts, in whichever order and however often they
+    arrive; of two people the first.
+
+    Args:
+        lines: Of the page.
+        cut: The request.
+        name: ``id`` of the new line. If it is current already and theirs, it replaces nothing.
+    """
+    current = [line for line in lines if line.state == "current"]
+    known = next((line for line in lines if line.id == name), None)
+    if known is not None and known.state == "current":
+        return [] if known.by == cut.by else Conflict(is_taken=True)
+    if known is not None and known.by == cut.by and known.at and known.at >= cut.at:
+        return Conflict()  # delivered again: what it drew was replaced since
+    rivals = _rivals(current, cut)
+    if rivals is None:
+        return Conflict()
+    for line in rivals:
+        if line.by != cut.by or line.at is None or line.at >= cut.at:
+            other = None if line.by == cut.by else line.by
+            return Conflict(is_taken=cut.line is None, by=other)
+    return [
+        line
+        for line in current
+        if line.id == cut.line
+        or line in rivals
+        or (not line.by and is_same_text(line.quad, cut.quad))
+    ]
+
+
+def _rivals(current: Sequence[Line], cut: Cut) -> list[Line] | None:
+    """Return lines that people drew meanwhile in place of the cut's; None: it is of no line."""
+    if cut.line is None:
+        return [line for line in current if line.by and is_same_place(cut.quad, line.quad)]
+    if cut.line in {line.id for line in current}:
+        return []
+    return [line for line in current if cut.line in line.replaces] or None
 
 
 class _Body(_Model):

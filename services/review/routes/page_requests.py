@@ -16,10 +16,15 @@ from starlette.datastructures import FormData
 from services.common.adapters.page_jobs import queue_page
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.domain.line_images import UncuttableLineError
-from services.common.domain.overlap import is_same_place
 from services.common.domain.page import Turn, line_id
 from services.common.domain.page_document import PageDocument
-from services.common.domain.page_request import Cut, PageRequest, drawn_quad
+from services.common.domain.page_request import (
+    Conflict,
+    Cut,
+    PageRequest,
+    drawn_quad,
+    replaced_lines,
+)
 from services.common.domain.texts import Text
 from services.common.runtime.periodic import polled
 from services.common.runtime.problems import ProblemError
@@ -51,21 +56,21 @@ async def cut(parts: Of, me: Me, form: Posted) -> Response:
         return _answer(parts, TOO_SMALL, 422)
     line, name = text_of(form, "line") or None, line_id(quad, *size)
     drawn = Cut(quad=quad, line=line, by=me.name, at=datetime.now(tz=UTC))
-    if (conflict := _conflict(page, drawn, name)) is not None:
-        return _answer(parts, conflict, 409)
+    if (refusal := _refusal(page, drawn, name)) is not None:
+        return _answer(parts, refusal, 409)
     await _ask(parts, page, PageRequest(cut=drawn))
 
     def is_done(now: PageDocument) -> bool:
         return any(each.id == name and each.by == me.name for each in now.current)
 
     def is_settled(now: PageDocument) -> bool:
-        return is_done(now) or now.etag != page.etag or bool(_conflict(now, drawn, name))
+        return is_done(now) or now.etag != page.etag or bool(_refusal(now, drawn, name))
 
     now = await _wait(parts, page, is_settled)
     if is_done(now):
         return _answer(parts, DONE, 200)
     if is_settled(now):
-        return _answer(parts, _conflict(now, drawn, name) or CHANGED, 409)
+        return _answer(parts, _refusal(now, drawn, name) or CHANGED, 409)
     return _answer(parts, QUEUED, 202)
 
 
@@ -77,7 +82,7 @@ async def turn(parts: Of, _: Me, form: Posted) -> Response:
     wanted: Turn | None = known.get(text_of(form, "turn"))
     if wanted is None:
         raise ProblemError(422, "invalid_request", "a page is turned by 0, 90, 180 or 270 degrees")
-    await _ask(parts, page, PageRequest(turn=wanted))
+    await _ask(parts, page, PageRequest(turn=wanted, at=datetime.now(tz=UTC)))
     await _wait(parts, page, lambda now: now.turn == wanted and now.indexed_at != page.indexed_at)
     return RedirectResponse(f"/pages/{quote(page.key)}", status_code=303)
 
@@ -98,7 +103,7 @@ async def _page(parts: Parts, form: FormData) -> PageDocument:
     return page
 
 
-def _conflict(page: PageDocument, cut: Cut, name: str) -> Text | None:
+def _refusal(page: PageDocument, cut: Cut, name: str) -> Text | None:
     """Say why a line can't be cut; None: it can. The segmenter drops those requests.
 
     Args:
@@ -106,21 +111,18 @@ def _conflict(page: PageDocument, cut: Cut, name: str) -> Text | None:
         cut: The request.
         name: ``id`` of the new line.
     """
-    current, line = {each.id: each for each in page.current}, cut.line
-    if page.status != "segmented":
+    if not page.is_cuttable:
         return CHANGED
-    if name in current:
-        return TAKEN
-    if line is None:
-        drawn = (each.quad for each in page.current if each.by)
-        return TAKEN if any(is_same_place(cut.quad, quad) for quad in drawn) else None
-    if line in current:
+    conflict = replaced_lines(page.lines, cut, name)
+    if not isinstance(conflict, Conflict):
         return None
-    by = next((each.by for each in page.current if line in each.replaces), None)
-    said = Text(
-        "%(name)s has cut this line again meanwhile, and theirs is kept.", {"name": by or ""}
+    if conflict.is_taken:
+        return TAKEN
+    if conflict.by is None:
+        return CHANGED
+    return Text(
+        "%(name)s has cut this line again meanwhile, and theirs is kept.", {"name": conflict.by}
     )
-    return said if by else CHANGED
 
 
 async def _ask(parts: Parts, page: PageDocument, request: PageRequest) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
 
@@ -430,6 +430,17 @@ async def test_turned_page_is_cut_as_it_is_read(stage: Stage, turn: Turn) -> Non
         expected = upright.crop((*TOP[:2], *TOP[4:6]))
         assert ImageChops.difference(line.convert("RGB"), expected).getbbox() is None
     await stage.segment(content=page_file(()))
+    assert (await stage.page()).turn == 0
+
+
+async def test_last_turn_counts_however_it_arrives(stage: Stage) -> None:
+    await stage.segment(content=page_file())
+    now = datetime.now(tz=UTC)
+    first, last = PageRequest(turn=90, at=now), PageRequest(turn=0, at=now + timedelta(seconds=1))
+
+    assert await stage.ask(last) == "duplicate"  # it is so already
+    assert await stage.ask(first) == "duplicate"
+
     assert (await stage.page()).turn == 0
 
 

@@ -1,6 +1,7 @@
 """A page that is segmented again keeps what was found before, and what people have judged."""
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -103,10 +104,25 @@ def test_what_may_be_no_line_is_marked_and_kept() -> None:
 
 
 def drawn(
-    top: int, *, line: Line | None, left: int = 100, width: int = 800, height: int = 40
+    top: int,
+    *,
+    line: Line | None,
+    left: int = 100,
+    width: int = 800,
+    height: int = 40,
+    by: str = "ada",
+    seconds: int = 0,
 ) -> Cut:
-    place = quad(top, left=left, width=width, height=height)
-    return Cut(quad=place, line=line.id if line else None, by="ada", at=NOW)
+    place, at = quad(top, left=left, width=width, height=height), NOW + timedelta(seconds=seconds)
+    return Cut(quad=place, line=line.id if line else None, by=by, at=at)
+
+
+def drawn_in_turn(before: Sequence[Line], *cuts: Cut) -> list[Quad]:
+    """Return the places of the lines after requests, in the order in which they arrive."""
+    for cut in cuts:
+        if (after := cut_again(before, cut, PLACE, judged=())) is not None:
+            before = after.lines
+    return [line.quad for line in before if line.state == "current"]
 
 
 def test_drawn_line_takes_the_place_of_others_and_no_run_undoes_it() -> None:
@@ -146,6 +162,34 @@ def test_cut_is_made_once_whoever_asks_again() -> None:
     assert (again.lines, again.new) == (made.lines, made.new)
     assert [each.key for each in again.gone] == [line.key]
     assert [cut_again(made.lines, each, PLACE, judged=()) for each in others] == [None] * 3
+
+
+@pytest.mark.parametrize("arriving", ["12", "21", "121", "212", "1221"])
+@pytest.mark.parametrize("is_added", [False, True])
+def test_last_box_of_a_person_counts_however_it_arrives(arriving: str, *, is_added: bool) -> None:
+    (line,) = segmented(quad(800 if is_added else 100)).lines
+    of = None if is_added else line
+    cuts = {"1": drawn(90, line=of), "2": drawn(95, line=of, height=50, seconds=1)}
+
+    places = drawn_in_turn((line,), *(cuts[each] for each in arriving))
+
+    assert places == [cuts["2"].quad, *([line.quad] if is_added else [])]
+
+
+def test_first_of_two_people_counts_however_late_the_other_is() -> None:
+    (line,) = segmented(quad(100)).lines
+    cuts = drawn(90, line=line, by="bob"), drawn(95, line=line, seconds=1)
+
+    assert drawn_in_turn((line,), *cuts) == [cuts[0].quad]
+
+
+def test_added_line_that_was_moved_since_does_not_come_back() -> None:
+    first = drawn(100, line=None)
+    (added,) = made.new if (made := cut_again((), first, PLACE, judged=())) else ()
+    moved, again = drawn(300, line=added, seconds=1), drawn(100, line=None, seconds=2)
+
+    assert drawn_in_turn((), first, moved, first) == [moved.quad]
+    assert drawn_in_turn((), first, moved, again) == [again.quad, moved.quad]
 
 
 def test_drawn_line_can_be_drawn_again_even_as_it_was_found() -> None:
