@@ -70,6 +70,8 @@ class Rendered:
     """A PDF or TIFF whose pages are stored as images."""
 
     pages: int
+    left: int = 0
+    """Of them, those that are not stored yet."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def is_up_to_date(page: PageDocument, event: ObjectEvent, version: str) -> bool:
     if page.etag != event.etag or page.status != "segmented":
         return False
     if not page.is_detected:
-        return True
+        return not page.unrendered
     return bool(page.runs and page.runs[-1].matches(version=version, turn=page.turn))
 
 
@@ -134,7 +136,8 @@ def stored(
             known = {"width": width, "height": height, "ground_truth": truth}
             return Decision("transcribed", _with(after, **known, status="segmented"))
         case Rendered():
-            return Decision("rendered", _with(after, rendered=result.pages, status="segmented"))
+            known = {"rendered": result.pages, "unrendered": result.left or None}
+            return Decision("rendered", _with(after, **known, status="segmented"))
         case Rejection():
             is_same = size.sha256 is not None and size.sha256 == page.sha256
             lines = page.lines if is_same else ()  # what people drew comes back with a later run
@@ -191,6 +194,7 @@ def _segmented(page: PageDocument, result: Segmentation, now: datetime) -> PageD
         height=result.height,
         status="segmented",
         rendered=None,
+        unrendered=None,
         error=None,
         lines=result.merged.lines,
         text_layer=result.text_layer,
@@ -200,5 +204,5 @@ def _segmented(page: PageDocument, result: Segmentation, now: datetime) -> PageD
 
 def _with(page: PageDocument, **fields: object) -> PageDocument:
     """Set the state of a page, by default without lines."""
-    empty = {"lines": (), "runs": page.runs, "rendered": None, "error": None}
+    empty = {"lines": (), "runs": page.runs, "rendered": None, "unrendered": None, "error": None}
     return page.having(**{**empty, **fields})

@@ -15,7 +15,7 @@ import structlog
 from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.object_store import ObjectStore
-from services.common.adapters.page_repository import PageFilter, PageRepository
+from services.common.adapters.page_repository import PageRepository
 from services.common.adapters.rabbitmq.retry_policy import Delivery
 from services.common.adapters.synthetic_events import ORIGIN_HEADER
 from services.common.domain.errors import (
@@ -27,12 +27,13 @@ from services.common.domain.errors import (
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.domain.image import FORGOTTEN
 from services.common.domain.objects import ObjectTooLargeError, StoredObject
-from services.common.domain.page import RENDERED, GroundTruth, Turn, transcript_from_metadata
+from services.common.domain.page import GroundTruth, Turn, transcript_from_metadata
 from services.common.domain.page_document import PageDocument
 from services.common.domain.page_request import PageRequest, parse_request
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Rejection
 from services.segmenter import documents
+from services.segmenter.cleanup import Cleanup
 from services.segmenter.decoding import decode_page
 from services.segmenter.detection import Detector
 from services.segmenter.documents import (
@@ -49,15 +50,15 @@ from services.segmenter.line_store import LineStore
 from services.segmenter.merging import Place, drawn_lines, merge, to_run
 from services.segmenter.metrics import PAGE_AGE_SECONDS, observe
 from services.segmenter.pictures import Picture, find_lines
-from services.segmenter.provenance import check_key, part_of, rendered_key, rendered_metadata
-from services.segmenter.rendering import is_document, is_tiff, open_document
+from services.segmenter.provenance import check_key, part_of
+from services.segmenter.rendered_pages import render_pages
+from services.segmenter.rendering import is_document
 from services.segmenter.settings import SegmenterSettings
 from services.segmenter.text_layer import NO_TEXT, count_texts
 
 log = structlog.stdlib.get_logger(__name__)
 
 POSTPONED_SECONDS = 5.0
-PAGE_CONTENT_TYPE = "image/webp"
 
 
 class Worker:
@@ -94,6 +95,7 @@ class Worker:
         self._detector = detector
         self._waiting = waiting
         self._settings = settings
+        self._cleanup = Cleanup(store, lines, pages, forgotten)
         self._drawing = Drawing(store, lines, pages, forgotten, settings)
 
     async def handle(self, delivery: Delivery) -> Code:
@@ -102,7 +104,7 @@ class Worker:
         Raises:
             InvalidEventError, ForeignEventError: The message is not a notification of the bucket.
             RefusedPageError, PageCostsTooMuchError: A page can't be decoded to cut it again.
-            PostponedError: Too many images wait already.
+            PostponedError: Too many images wait already, or pages are left to render.
             TransientError: It may succeed later.
             UnavailableError: A server does not answer.
         """
@@ -169,9 +171,15 @@ class Worker:
         try:
             check_key(event.document_id)
             if is_document(stored.content) and (
-                pages := await self._render(event, provenance, stored.content, sha256)
+                rendered := await render_pages(
+                    self._store,
+                    event,
+                    provenance,
+                    (stored.content, sha256),
+                    self._settings.rendering,
+                )
             ):
-                return await self._save(event, provenance, (read, Rendered(pages)))
+                return await self._rendered(event, provenance, (read, rendered))
             if truth := transcript_from_metadata(event.key, event.metadata):
                 return await self._transcribed(event, provenance, (read, stored.content), truth)
             picture = await asyncio.to_thread(
@@ -187,6 +195,19 @@ class Worker:
             rejection = Rejection(code=error.code, detail=str(error))
             return await self._save(event, provenance, (read, rejection))
         return await self._segment(event, provenance, read, picture)
+
+    async def _rendered(
+        self, event: ObjectEvent, provenance: Provenance, read: tuple[PageBytes, Rendered]
+    ) -> Code:
+        """Record a document of which pages are rendered.
+
+        Raises:
+            PostponedError: Pages are left.
+        """
+        code, left = await self._save(event, provenance, read), read[1].left
+        if code == "rendered" and left:
+            raise PostponedError(f"{left} pages are left to render", seconds=POSTPONED_SECONDS)
+        return code
 
     async def _transcribed(
         self,
@@ -243,7 +264,7 @@ class Worker:
                     page.id, lambda current: documents.with_spared(current, sha256, spared)
                 )
             observe(merged, seconds)
-        return await self._tidy(event, page, after, code, read)
+        return await self._cleanup.tidy(event, page, after, code, read)
 
     async def _save(
         self, event: ObjectEvent, provenance: Provenance, read: tuple[PageBytes, Result] | None
@@ -254,102 +275,14 @@ class Worker:
             code, after = documents.stored(page, event, provenance, read, now)
             if await self._pages.save(page, after):
                 break
-        return code if read is None else await self._tidy(event, page, after, code, read[0])
-
-    async def _tidy(
-        self,
-        event: ObjectEvent,
-        page: PageDocument,
-        after: PageDocument,
-        code: Code,
-        read: PageBytes,
-    ) -> Code:
-        """Erase what came of bytes that the page has no longer, or that were forgotten meanwhile.
-
-        Args:
-            event: Of the page.
-            page: Its document before it was saved.
-            after: And as it was saved.
-            code: Outcome so far.
-            read: The bytes of the event.
-        """
-        if read.sha256 and await self._forgotten.has_image(read.sha256):
-            await self._store.erase(event.key, etag=read.etag)
-            await self._erase_unless_used(read.sha256, besides=page.id)
-            return FORGOTTEN
-        is_removed = after.status == "removed"
-        outdated = read.sha256 if code == "stale" else page.sha256
-        if outdated and (is_removed or outdated != after.sha256):
-            await self._erase_unless_used(outdated, keeps_annotated=not is_removed)
-        return code
-
-    async def _render(
-        self, event: ObjectEvent, provenance: Provenance, content: bytes, sha256: str
-    ) -> int:
-        """Store the pages of a PDF or TIFF that are not stored yet; return how many it has.
-
-        0: a TIFF of one page, which is an image like any other.
-        """
-        there = {info.key async for info in self._store.list(f"{RENDERED}{sha256}/")}
-        first = 1
-        while rendered_key(sha256, first) in there:
-            first += 1
-        opening = open_document(content, self._settings.rendering, first=first)
-        document = await asyncio.to_thread(opening.__enter__)
-        try:
-            if document.pages == 1 and is_tiff(content):
-                return 0
-            while page := await asyncio.to_thread(next, document.each, None):
-                await self._store.write_once(
-                    rendered_key(sha256, page.number),
-                    page.content,
-                    content_type=PAGE_CONTENT_TYPE,
-                    metadata=rendered_metadata(event, provenance, document.pages),
-                )
-            return document.pages
-        finally:
-            opening.__exit__(None, None, None)
+        return code if read is None else await self._cleanup.tidy(event, page, after, code, read[0])
 
     async def _removed(self, event: ObjectEvent) -> Code:
         """Remove the lines of a page, or the rendered pages of a document."""
         page = await self._pages.load(event.document_id)
         if page.exists and not event.is_older_than(page.sequencer):
-            for sha256 in await self._versions(page):
-                await self._erase_unless_used(sha256, besides=page.id)
+            await self._cleanup.erase_all(page)
         now = datetime.now(tz=UTC)
         return await self._pages.change(
             event.document_id, lambda current: documents.removed(current, event, now)
         )
-
-    async def _versions(self, page: PageDocument) -> list[str]:
-        """Return the hashes of the bytes that a page has, or had if annotated lines remain."""
-        parts = self._pages.find(PageFilter(document=page.key), fields={"document": 1})
-        hashes = {part.document.sha256 async for part in parts if part.document}
-        hashes |= await self._lines.hashes(page.id)
-        return sorted(hashes | ({page.sha256} if page.sha256 else set()))
-
-    async def _erase_unless_used(
-        self, sha256: str, *, besides: str | None = None, keeps_annotated: bool = False
-    ) -> None:
-        """Delete the lines and rendered pages of bytes without a page.
-
-        Whether one has them is looked up before each deletion, as pages come at any time.
-
-        Args:
-            sha256: Of the bytes.
-            besides: ``_id`` of a page that does not count.
-            keeps_annotated: Keep annotated lines, and the rendered pages that have some.
-        """
-        users = PageFilter(sha256=sha256, besides=besides, is_stored=True, is_transcribed=False)
-        for key in await self._lines.keys(sha256, pages_bucket=self._store.bucket):
-            if await self._pages.count(users, most=1):
-                return
-            if not keeps_annotated or not await self._lines.are_annotated([key]):
-                await self._lines.erase(key)
-        async for info in self._store.list(f"{RENDERED}{sha256}/"):
-            if await self._pages.count(users, most=1):
-                return
-            part = await self._pages.load(f"{self._store.bucket}/{info.key}")
-            keys = [line.key for line in part.lines if line.key]
-            if not keeps_annotated or not await self._lines.are_annotated(keys):
-                await self._store.delete(info.key)

@@ -27,6 +27,8 @@ class PageDocument(StoredObject):
     document: PagePart | None = None
     rendered: int | None = None
     """Of a PDF or TIFF: number of its pages, each of which is a document of its own."""
+    unrendered: int | None = None
+    """Of them, those that are not rendered yet."""
     group: str | None = None
     """Unit of splits: the document, or as given by the importer."""
     status: Annotated[

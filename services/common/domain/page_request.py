@@ -68,7 +68,7 @@ class PageRequest(_Model):
 
 
 class Conflict(NamedTuple):
-    """Why a request to cut a line has no effect."""
+    """Reason for which a request to cut a line has no effect."""
 
     is_taken: bool = False
     """There is a line in just this place; otherwise the page has changed."""

@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from PIL import Image, ImageChops
 from typing_extensions import override
 
@@ -27,7 +28,12 @@ from services.common.adapters.synthetic_events import (
     stored_notification,
 )
 from services.common.domain.details import Details
-from services.common.domain.errors import ForeignEventError, PostponedError, TransientError
+from services.common.domain.errors import (
+    ForeignEventError,
+    ObjectStoreUnavailableError,
+    PostponedError,
+    TransientError,
+)
 from services.common.domain.page import (
     GroundTruth,
     PageOfLine,
@@ -43,6 +49,7 @@ from services.common.domain.page_request import Cut, PageRequest, drawn_quad
 from services.common.domain.provenance import Provenance, from_metadata, to_metadata
 from services.common.runtime.settings import S3Settings
 from services.erasure.pages import find_pages
+from services.segmenter import rendered_pages
 from services.segmenter.detection import Found, Pixels
 from services.segmenter.line_store import LineStore
 from services.segmenter.provenance import DOCUMENT_KEY, DOCUMENT_PAGES, rendered_key
@@ -308,6 +315,31 @@ async def test_redelivery_finishes_what_a_crash_left(stage: Stage) -> None:
     assert await stage.lines() == lines
 
 
+async def test_full_disk_leaves_a_page_that_is_cut_later(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.put("a.png", page_file())
+    put = stage.store.client.put_object
+    full = ClientError({"Error": {"Code": "XMinioStorageFull"}}, "PutObject")
+    answers: list[Exception | None] = [None, full]
+
+    async def put_until_it_is_full(**given: Any) -> Any:
+        if error := answers.pop(0):
+            raise error
+        return await put(**given)
+
+    monkeypatch.setattr(stage.store.client, "put_object", put_until_it_is_full)
+    with pytest.raises(ObjectStoreUnavailableError):
+        await stage.segment()
+    assert (await stage.page()).status is None
+    monkeypatch.undo()
+
+    assert await stage.segment() == "segmented"
+    page = await stage.page()
+    assert await stage.lines() == {line.key for line in page.lines}
+    assert len(page.lines) == 2
+
+
 async def test_newer_detector_keeps_what_people_have_judged(stage: Stage) -> None:
     await stage.segment(content=page_file())
     top, below = (await stage.page()).current
@@ -535,6 +567,31 @@ async def test_document_is_rendered_into_pages_of_their_own(stage: Stage, form: 
 
     await stage.worker().handle(await stage.removed("scans/book"))
     assert [info.key async for info in stage.pages_store.list("rendered/")] == []
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+async def test_long_document_is_rendered_a_few_pages_at_a_time(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, *, is_removed: bool
+) -> None:
+    """Pages that wait come in between; what is rendered of one that is removed goes with it."""
+    for name, pages in (("FIRST_PAGES", 1), ("FURTHER_PAGES", 2)):
+        monkeypatch.setattr(rendered_pages, name, pages)
+    file, page = BytesIO(), Image.new("RGB", (400, 500), "white")
+    page.save(file, "PDF", save_all=True, append_images=[page] * 2)
+
+    with pytest.raises(PostponedError):
+        await stage.segment("a.pdf", file.getvalue())
+
+    document = await stage.page("a.pdf")
+    assert (document.rendered, document.unrendered) == (3, 2)
+    assert len([info async for info in stage.pages_store.list("rendered/")]) == 1
+    if is_removed:
+        await stage.worker().handle(await stage.removed("a.pdf"))
+    else:
+        assert await stage.segment("a.pdf") == "rendered"
+        assert (await stage.page("a.pdf")).unrendered is None
+    rendered = [info async for info in stage.pages_store.list("rendered/")]
+    assert len(rendered) == (0 if is_removed else 3)
 
 
 @pytest.mark.parametrize("use", ["propose", "accept", "ignore"])

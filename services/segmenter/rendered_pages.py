@@ -1,0 +1,64 @@
+"""Store the pages of a PDF or TIFF as images of their own."""
+
+import asyncio
+
+from services.common.adapters.object_store import ObjectStore
+from services.common.domain.events import ObjectEvent
+from services.common.domain.page import RENDERED
+from services.common.domain.provenance import Provenance
+from services.segmenter.documents import Rendered
+from services.segmenter.provenance import rendered_key, rendered_metadata
+from services.segmenter.rendering import RenderingLimits, is_tiff, open_document
+
+FIRST_PAGES = 4
+"""Rendered at once of a new document, so that its first lines are soon there to be read."""
+FURTHER_PAGES = 20
+"""Rendered at once of the rest: pages that wait, also those of others, come in between."""
+PAGE_CONTENT_TYPE = "image/webp"
+
+
+async def render_pages(
+    store: ObjectStore,
+    event: ObjectEvent,
+    provenance: Provenance,
+    document: tuple[bytes, str],
+    limits: RenderingLimits,
+) -> Rendered | None:
+    """Store some pages of a PDF or TIFF that are not stored yet.
+
+    None: a TIFF of one page, which is an image like any other.
+
+    Args:
+        store: Bucket of pages.
+        event: Of the document.
+        provenance: Of the document.
+        document: Its bytes and their hash.
+        limits: Of the rendering.
+
+    Raises:
+        UnreadableDocumentError, EncryptedPdfError, TooManyPagesError, PageCostsTooMuchError: It
+            can't be rendered.
+    """
+    content, sha256 = document
+    there = {info.key async for info in store.list(f"{RENDERED}{sha256}/")}
+    first = 1
+    while rendered_key(sha256, first) in there:
+        first += 1
+    last = first - 1 + (FIRST_PAGES if first == 1 else FURTHER_PAGES)
+    opening = open_document(content, limits, first=first)
+    opened = await asyncio.to_thread(opening.__enter__)
+    try:
+        if opened.pages == 1 and is_tiff(content):
+            return None
+        last = min(last, opened.pages)
+        for number in range(first, last + 1):
+            page = await asyncio.to_thread(next, opened.each)
+            await store.write_once(
+                rendered_key(sha256, number),
+                page.content,
+                content_type=PAGE_CONTENT_TYPE,
+                metadata=rendered_metadata(event, provenance, opened.pages),
+            )
+        return Rendered(opened.pages, left=opened.pages - max(last, first - 1))
+    finally:
+        opening.__exit__(None, None, None)
