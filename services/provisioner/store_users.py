@@ -27,11 +27,12 @@ def policies(bucket: str, submitted: str, pages: str) -> dict[str, dict[str, Any
 
     Most may list the bucket: without that right, stores other than MinIO answer 403 instead of 404
     for a missing object. The OCR API, which decodes untrusted files, may not, and reads its own
-    objects only. The reconciler needs objects' metadata, which in S3 requires the right to read.
-    The review page deletes all versions of an object on request; the consumer deletes forgotten
-    images that came back. Of pages the fetcher writes those that it fetched, and those that came
-    with a transcription. The segmenter writes lines and the pages of documents, and deletes what
-    came of a page that is gone. Submitted files belong to the fetcher alone.
+    objects only. The reconciler listens to uploads, and needs objects' metadata, which in S3
+    requires the right to read. The review page deletes all versions of an object on request; the
+    consumer deletes forgotten images that came back. Of pages the fetcher writes those that it
+    fetched, and those that came with a transcription. The segmenter writes lines and the pages of
+    documents, and deletes what came of a page that is gone. Submitted files belong to the fetcher
+    alone.
     """
     all_pages = f"arn:aws:s3:::{pages}/*"
     everything = f"arn:aws:s3:::{bucket}/*"
@@ -59,6 +60,7 @@ def policies(bucket: str, submitted: str, pages: str) -> dict[str, dict[str, Any
         "reconciler": _policy(
             bucket,
             (["s3:GetObject"], everything),
+            (["s3:ListenBucketNotification"], f"arn:aws:s3:::{bucket}"),
             (["s3:GetObject"], all_pages),
             (["s3:GetBucketLocation", "s3:ListBucket"], f"arn:aws:s3:::{pages}"),
         ),

@@ -1,4 +1,4 @@
-"""Run the reconciler: a pass at start and every interval, and a count of annotated images."""
+"""Run the reconciler: passes, counts of annotated images, and early events of people's uploads."""
 
 import asyncio
 import time
@@ -30,6 +30,8 @@ from services.reconciler.metrics import (
 )
 from services.reconciler.passes import compare_buckets
 from services.reconciler.settings import ReconcilerSettings
+from services.reconciler.uploads import RETRY_SECONDS as LISTEN_AGAIN_SECONDS
+from services.reconciler.uploads import queue_uploads
 from services.reconciler.walk import PassReport
 
 log = structlog.stdlib.get_logger(__name__)
@@ -41,14 +43,14 @@ RETRY_SECONDS = 60.0
 async def run(settings: ReconcilerSettings) -> None:
     """Run passes until SIGTERM or SIGINT; a running pass is cancelled, as the next repeats it."""
     stop = stop_on_signals()
-    amqp = AmqpSettings()
+    amqp, s3 = AmqpSettings(), S3Settings()
     INTERVAL_SECONDS.set(settings.interval_seconds)
 
     async def rabbitmq() -> None:
         await check_broker(amqp)
 
     async with (
-        open_object_store(S3Settings()) as store,
+        open_object_store(s3) as store,
         open_database(MongoSettings()) as database,
         asyncio.TaskGroup() as tasks,
     ):
@@ -57,18 +59,25 @@ async def run(settings: ReconcilerSettings) -> None:
         comparing = tasks.create_task(repeat(one_pass, seconds=settings.interval_seconds))
         one_count = partial(count_and_publish, ImageRepository(database.images), store.bucket)
         counting = tasks.create_task(repeat(one_count, seconds=settings.annotated_interval_seconds))
+        is_beside = s3.endpoint_url.scheme == "http"  # an outside store's connections are encrypted
+        one_stream = partial(queue_uploads, s3, amqp) if is_beside else stop.wait
+        listening = tasks.create_task(periodic(one_stream, stop, seconds=LISTEN_AGAIN_SECONDS))
         app = FastAPI(title="DocReco reconciler", openapi_url=None)
         app.include_router(
             health_router(
                 ready={"minio": store.check, "mongodb": database.check, "rabbitmq": rabbitmq},
-                alive={"comparing": running(comparing), "counting": running(counting)},
+                alive={
+                    "comparing": running(comparing),
+                    "counting": running(counting),
+                    "listening": running(listening),
+                },
             )
         )
         server = http_server(app, host=settings.host, port=settings.port)
         tasks.create_task(serve_until(stop, server))
         await stop.wait()
-        comparing.cancel()
-        counting.cancel()
+        for each in (comparing, counting, listening):
+            each.cancel()
 
 
 async def compare_and_publish(

@@ -275,10 +275,10 @@ async def measure(
     async with bench(images, archive) as running:
         await running.ingest(min(WARM_UP_IMAGES, len(running.contents)), samples=False)
         await running.rest()
-        for number in range(uploads):
-            await running.upload(number)
         for _ in range(runs):
             await running.round()
+        for number in range(uploads):
+            await running.upload(number)
         return running.measured.figures()
 
 

@@ -20,8 +20,8 @@ from tests.support.waiting import eventually
 
 LONG_TEXT = " ".join(["longer than the metadata of an object may be"] * 50)
 FAST = {"RECONCILER_INTERVAL_SECONDS": "1", "RECONCILER_MIN_AGE_SECONDS": "0"}
-UNANNOUNCED = "uploads/scenes/unannounced.png"
-"""An object whose event is in the parking queue."""
+UNANNOUNCED = "fetched/scenes/unannounced.png"
+"""An object whose event is in the parking queue; the reconciler hears no event of this folder."""
 
 Play = Callable[[Stage, Window, int], Awaitable[None]]
 
@@ -198,8 +198,8 @@ async def replay_parked_event(stage: Stage, window: Window, at: int) -> None:
 async def find_lost_events(stage: Stage, window: Window, at: int) -> None:
     """To be played when everything else is in order: it also finds what that lost."""
     async with stage.killing(window, at=at), without_events(stage.client.store):
-        for _ in range(at):
-            await stage.store()
+        for number in range(at):
+            await stage.put(f"fetched/scenes/lost-{number}.png", next(stage.drawn))
 
 
 async def _task(person: Person) -> str:

@@ -32,6 +32,7 @@ from services.provisioner.settings import ProvisionerSettings, UsersSettings
 from services.reconciler.compare import State
 from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
+from services.reconciler.uploads import listen, notifications
 from tests.support.indexing import open_queues
 from tests.support.servers import s3_settings_of
 
@@ -253,6 +254,17 @@ async def test_each_service_may_log_in_to_mongodb(mongo_settings: MongoSettings)
         login = {"user": name, "password": PASSWORD}
         async with open_database(mongo_settings.model_copy(update=login)) as database:
             await database.check()
+
+
+async def test_only_reconciler_listens_to_uploads(provisioned: S3Settings) -> None:
+    login = {"secret_access_key": PASSWORD}
+    mine, other = (
+        provisioned.model_copy(update={"access_key_id": name, **login})
+        for name in ("reconciler", "consumer")
+    )
+    assert not list(notifications(await listen(mine)))
+    with pytest.raises(ObjectStoreUnavailableError, match="403"):
+        list(notifications(await listen(other)))
 
 
 async def test_reconciler_makes_a_pass_with_its_own_rights_and_cannot_write(

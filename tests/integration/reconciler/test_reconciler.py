@@ -20,6 +20,7 @@ from services.reconciler import passes
 from services.reconciler.compare import State
 from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
+from services.reconciler.uploads import queue_uploads
 from tests.support.reconciling import Site, found, open_site
 from tests.support.waiting import eventually
 
@@ -254,3 +255,22 @@ async def test_many_pages_are_merged_without_a_gap(site: Site) -> None:
 
     assert found(report) == {State.GONE: 24, State.REMOVED: 2475, State.IN_ORDER: 1}
     assert (report.objects, report.documents) == (1, 2500)
+
+
+async def test_upload_is_queued_when_it_is_heard(site: Site, s3_settings: S3Settings) -> None:
+    listening = asyncio.create_task(queue_uploads(s3_settings, site.amqp, queue=site.queues.work))
+    key, fetched = "scans/é 1+2.png", "fetched/00/a.png"
+
+    async def is_read() -> bool:
+        await site.upload(fetched)
+        await site.upload(key, provenance=Provenance("http://a.test/1", "b1"))
+        return await site.index.images.count({"key": key, "status": "predicted"}) == 1
+
+    async with site.consuming():
+        await eventually(is_read)
+        document = await site.document(key)
+        listening.cancel()
+
+    assert document["sources"][0]["url"] == "http://a.test/1"
+    assert document["content_type"] == "image/png"
+    assert await site.index.images.count({"key": fetched}) == 0
