@@ -36,7 +36,7 @@ router = APIRouter()
 
 @router.get("/gallery")
 async def gallery_page(parts: Of, me: Me, filters: Annotated[Filters, Query()]) -> Response:
-    """Show images that match the filters."""
+    """Show images that match the filters; the newest ones as they come."""
     page = await find_page(parts.images, filters)
     figures, names = parts.quality.figures, parts.overview.batch_names()
     return parts.pages.page(
@@ -44,6 +44,7 @@ async def gallery_page(parts: Of, me: Me, filters: Annotated[Filters, Query()]) 
         me,
         filters=filters,
         page=page,
+        is_renewed=not filters.cursor and dict(filters.parameters()).keys() <= {"collection"},
         choices=choices(figures, filters, names),
         suggested=figures.suggested() if figures else {},
         names=names,

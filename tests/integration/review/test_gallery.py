@@ -135,8 +135,11 @@ async def test_limits_are_kept_from_page_to_page(review: Site, ada: Person) -> N
     await review.add(*(known(f"line-{each}-", 0.5, sources=[LETTER]) for each in range(30)))
     await review.add(known("other", 0.5))
 
+    newest = await ada.see("/gallery?collection=letters")
     shown = [html async for html in pages(ada, "collection=letters&where=metadata.year%3D1916")]
 
+    assert 'hx-get="/gallery?collection=letters"' in newest
+    assert not any('hx-get="/gallery' in html for html in shown)
     assert len(shown) == 2
     assert "".join(shown).count('class="read">line-') == 30
     for html in shown:
