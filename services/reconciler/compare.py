@@ -1,14 +1,17 @@
 """Compare an object with its document: pure decisions."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import pairwise
 from typing import NamedTuple
 
 from services.common.adapters.synthetic_events import time_of
 from services.common.domain.image import ImageDocument
 from services.common.domain.objects import ObjectInfo
+from services.common.domain.page import LINES
 from services.common.domain.page_document import PageDocument
+from services.common.domain.sources import FETCHED
 
 Document = ImageDocument | PageDocument
 
@@ -40,6 +43,34 @@ class State(StrEnum):
 
 
 TO_QUEUE = frozenset({State.MISSING, State.CHANGED, State.GONE})
+
+
+class KeyRange(NamedTuple):
+    """Keys behind the first one, up to the last one; empty: no limit on this side."""
+
+    after: str
+    upto: str
+
+
+MOST_PARTS = 256
+ALL_KEYS = (KeyRange("", ""),)
+
+
+def ranges_of(part: int, parts: int) -> Sequence[KeyRange]:
+    """Return the keys of one of several parts of a bucket, which together are all keys.
+
+    Keys that begin with a hash are divided by its first two digits.
+
+    Args:
+        part: From 0.
+        parts: Their number, up to ``MOST_PARTS``.
+    """
+    if parts == 1:
+        return ALL_KEYS
+    steps = [f"{MOST_PARTS * number // parts:02x}" for number in range(parts)]
+    cuts = ["", *(f"{prefix}{step}" for prefix in (FETCHED, LINES) for step in steps), ""]
+    ranges = [KeyRange(after, upto) for after, upto in pairwise(cuts)]
+    return ranges[part::parts]
 
 
 class Pair(NamedTuple):

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import structlog
@@ -18,7 +19,7 @@ from services.common.runtime.periodic import periodic
 from services.common.runtime.server import http_server, serve_until, stop_on_signals
 from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.reconciler.annotated import count_and_publish
-from services.reconciler.compare import TO_QUEUE, State
+from services.reconciler.compare import TO_QUEUE, KeyRange, State, ranges_of
 from services.reconciler.metrics import (
     INTERVAL_SECONDS,
     LAST_SUCCESS,
@@ -55,7 +56,17 @@ async def run(settings: ReconcilerSettings) -> None:
         asyncio.TaskGroup() as tasks,
     ):
         repeat = partial(periodic, stop=stop, retry_seconds=RETRY_SECONDS)
-        one_pass = partial(compare_and_publish, settings, store=store, database=database, amqp=amqp)
+        part = int(time.time() / settings.interval_seconds)  # a restart does not begin anew
+
+        async def one_pass() -> bool:
+            nonlocal part
+            ranges = ranges_of(part % settings.parts, settings.parts)
+            is_done = await compare_and_publish(
+                settings, ranges, store=store, database=database, amqp=amqp
+            )
+            part += is_done
+            return is_done
+
         comparing = tasks.create_task(repeat(one_pass, seconds=settings.interval_seconds))
         one_count = partial(count_and_publish, ImageRepository(database.images), store.bucket)
         counting = tasks.create_task(repeat(one_count, seconds=settings.annotated_interval_seconds))
@@ -81,7 +92,12 @@ async def run(settings: ReconcilerSettings) -> None:
 
 
 async def compare_and_publish(
-    settings: ReconcilerSettings, *, store: ObjectStore, database: Database, amqp: AmqpSettings
+    settings: ReconcilerSettings,
+    ranges: Sequence[KeyRange],
+    *,
+    store: ObjectStore,
+    database: Database,
+    amqp: AmqpSettings,
 ) -> bool:
     """Run a pass and set the metrics; return whether it succeeded."""
     try:
@@ -91,6 +107,7 @@ async def compare_and_publish(
             pages_bucket=S3Settings().pages_bucket,
             database=database,
             amqp=amqp,
+            ranges=ranges,
         )
     except UnavailableError as error:
         log.warning("pass failed", code=error.code, error=str(error))

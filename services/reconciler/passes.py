@@ -1,6 +1,6 @@
 """Make passes over the buckets: connect to the servers, and leave out what is parked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
 import structlog
@@ -14,6 +14,7 @@ from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, PAGE_QUEU
 from services.common.domain.errors import PipelineError
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.runtime.settings import AmqpSettings
+from services.reconciler.compare import ALL_KEYS, KeyRange
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import Documents, Parked, PassReport, Reconciler
 
@@ -30,6 +31,7 @@ async def compare_buckets(
     pages_bucket: str,
     database: Database,
     amqp: AmqpSettings,
+    ranges: Sequence[KeyRange] = ALL_KEYS,
     is_dry_run: bool = False,
     allows_gone: bool = False,
     on_progress: Callable[[PassReport], None] = lambda _: None,
@@ -51,6 +53,7 @@ async def compare_buckets(
             images=documents,
             amqp=amqp,
             queues=queues,
+            ranges=ranges,
             is_dry_run=is_dry_run,
             allows_gone=allows_gone,
             on_progress=on_progress,
@@ -65,6 +68,7 @@ async def make_pass(
     images: Documents,
     amqp: AmqpSettings,
     queues: Queues,
+    ranges: Sequence[KeyRange] = ALL_KEYS,
     is_dry_run: bool = False,
     allows_gone: bool = False,
     on_progress: Callable[[PassReport], None] = lambda _: None,
@@ -88,6 +92,7 @@ async def make_pass(
             publisher=publisher,
             queues=queues,
             settings=settings,
+            ranges=ranges,
             allows_gone=allows_gone,
             on_progress=on_progress,
         )

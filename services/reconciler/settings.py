@@ -4,6 +4,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.runtime.settings import Port
+from services.reconciler.compare import MOST_PARTS
 
 
 class ReconcilerSettings(BaseSettings):
@@ -15,6 +16,13 @@ class ReconcilerSettings(BaseSettings):
     port: Port = Field(8084, description="Listen port of health and metrics.")
     interval_seconds: float = Field(
         3600.0, ge=1, le=7 * 86_400, description="Pause between two passes."
+    )
+    parts: int = Field(
+        1,
+        ge=1,
+        le=MOST_PARTS,
+        description="Parts of the buckets, of which a pass compares one, and the next pass the "
+        "next one: more where one pass over all objects takes too long.",
     )
     annotated_interval_seconds: float = Field(
         300.0,

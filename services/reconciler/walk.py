@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -23,9 +23,11 @@ from services.common.adapters.synthetic_events import (
     stored_notification,
 )
 from services.reconciler.compare import (
+    ALL_KEYS,
     MOST_REMOVALS,
     TO_QUEUE,
     Document,
+    KeyRange,
     Pair,
     State,
     judge,
@@ -79,6 +81,7 @@ class Reconciler:
         publisher: Of synthetic events; None: count only (dry run).
         queues: Work and parking queue of images.
         settings: Age limit and pace.
+        ranges: Keys to compare, in their order.
         allows_gone: Whether a person has confirmed the removals.
         on_progress: Called regularly with the report so far.
     """
@@ -91,6 +94,7 @@ class Reconciler:
         publisher: Publisher | None,
         queues: Queues,
         settings: ReconcilerSettings,
+        ranges: Sequence[KeyRange] = ALL_KEYS,
         allows_gone: bool = False,
         on_progress: Callable[[PassReport], None] = lambda _: None,
     ) -> None:
@@ -99,6 +103,7 @@ class Reconciler:
         self._publisher = publisher
         self._queues = queues
         self._settings = settings
+        self._ranges = ranges
         self._allows_gone = allows_gone
         self._gone: list[Pair] = []
         """Missing objects found by a pass, up to the limit of removals."""
@@ -114,10 +119,19 @@ class Reconciler:
         began = asyncio.get_running_loop().time()
         self._gone = []
         cutoff = await self._store.now() - timedelta(seconds=self._settings.min_age_seconds)
+        for keys in self._ranges:
+            await self._compare(keys, cutoff, parked, report)
+        await self._settle_gone(cutoff, report)
+        report.seconds = asyncio.get_running_loop().time() - began
+        return report
+
+    async def _compare(
+        self, keys: KeyRange, cutoff: datetime, parked: Parked, report: PassReport
+    ) -> None:
         differing: list[Pair] = []
         async with (
-            aclosing(self._store.list()) as objects,
-            aclosing(self._documents()) as documents,
+            aclosing(self._store.list(after=keys.after, upto=keys.upto)) as objects,
+            aclosing(self._documents(keys)) as documents,
         ):
             async for pair in pairs(objects, documents):
                 report.objects += pair.listed is not None
@@ -132,17 +146,16 @@ class Reconciler:
                     differing = []
                     self._on_progress(report)
             await self._settle(differing, cutoff, parked, report)
-        await self._settle_gone(cutoff, report)
-        report.seconds = asyncio.get_running_loop().time() - began
-        return report
 
-    async def _documents(self) -> AsyncGenerator[Document, None]:
-        """Yield the bucket's documents by ``_id``."""
+    async def _documents(self, keys: KeyRange) -> AsyncGenerator[Document, None]:
+        """Yield the documents of these keys by ``_id``."""
+        bucket = self._store.bucket
         async for page in self._images.scan(
             None,
             page=DOCUMENT_PAGE,
             fields={"key": 1, "etag": 1, "status": 1, "sequencer": 1},
-            prefix=f"{self._store.bucket}/",
+            after=f"{bucket}/{keys.after}",
+            upto=f"{bucket}/{keys.upto}" if keys.upto else f"{bucket}0",  # "0" follows "/"
         ):
             for document in page:
                 yield document

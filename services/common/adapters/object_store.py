@@ -188,20 +188,29 @@ class ObjectStore:
         where = {"Bucket": self.bucket, "Key": key}
         return await self.client.generate_presigned_url("get_object", where, ExpiresIn=seconds)
 
-    async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
+    async def list(
+        self, prefix: str = "", *, after: str = "", upto: str = ""
+    ) -> AsyncGenerator[ObjectInfo, None]:
         """Yield every object with a key prefix, read in pages of 1,000.
 
         Keys are in the order of their UTF-8 bytes.
 
         A listing has neither content types nor user metadata, and its times are cut to
         milliseconds.
+
+        Args:
+            prefix: Of the keys.
+            after: Only keys behind this one.
+            upto: The last key; empty: there is no limit.
         """
         async with self.errors():
             pages = self.client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=prefix
+                Bucket=self.bucket, Prefix=prefix, StartAfter=after
             )
             async for page in pages:
                 for each in page.get("Contents", []):
+                    if upto and each["Key"] > upto:
+                        return
                     yield ObjectInfo(
                         each["Key"], each["ETag"].strip('"'), each["Size"], each["LastModified"]
                     )

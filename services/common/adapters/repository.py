@@ -74,7 +74,13 @@ class Repository(Generic[D, F]):
             yield typed(self._kind, each)
 
     async def scan(
-        self, where: F | None, *, page: int, fields: Mapping[str, int], prefix: str = ""
+        self,
+        where: F | None,
+        *,
+        page: int,
+        fields: Mapping[str, int],
+        after: str = "",
+        upto: str = "",
     ) -> AsyncIterator[list[D]]:
         """Yield matching documents by ``_id``, in pages, as idle cursors expire.
 
@@ -82,10 +88,11 @@ class Repository(Generic[D, F]):
             where: Filter; None: all.
             page: Documents per page.
             fields: Projection.
-            prefix: Prefix of ``_id``.
+            after: Only those behind this ``_id``.
+            upto: The last ``_id``; empty: there is no limit.
         """
-        last, query = prefix, {} if where is None else self._to_query(where)
-        end = {"$lt": f"{prefix[:-1]}{chr(ord(prefix[-1]) + 1)}"} if prefix else {}
+        last, query = after, {} if where is None else self._to_query(where)
+        end = {"$lte": upto} if upto else {}
         while True:
             query["_id"] = {"$gt": last, **end}
             found = self._collection.find(query, sort=[("_id", 1)], limit=page, fields=fields)

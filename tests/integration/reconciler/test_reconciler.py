@@ -17,7 +17,7 @@ from services.common.adapters.synthetic_events import (
 from services.common.domain.provenance import Provenance
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.reconciler import passes
-from services.reconciler.compare import State
+from services.reconciler.compare import State, ranges_of
 from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.uploads import queue_uploads
@@ -257,6 +257,24 @@ async def test_many_pages_are_merged_without_a_gap(site: Site) -> None:
     assert (report.objects, report.documents) == (1, 2500)
 
 
+async def test_parts_of_a_bucket_are_compared_one_by_one(site: Site) -> None:
+    digits = ["00", "54", "55", "7f", "ff"]
+    keys = [f"{prefix}{each}/{each}.png" for prefix in ("fetched/", "lines/") for each in digits]
+    for key in [*keys, "a.png", "g.png", "é.png"]:
+        await site.upload(key)
+    await site.database.images.insert_missing(
+        [
+            {"_id": f"{site.store.bucket}/{key}", "key": key, "status": "removed"}
+            for key in ("fetched/80/gone.png", "lines/aa/gone.png", "z.png", "\uffff.png")
+        ]
+    )
+
+    reports = [await site.reconcile(ranges=ranges_of(part, 3)) for part in range(3)]
+
+    assert [each.queued for each in reports] == [5, 4, 4]
+    assert [each.found[State.REMOVED] for each in reports] == [3, 0, 1]
+
+
 async def test_upload_is_queued_when_it_is_heard(site: Site, s3_settings: S3Settings) -> None:
     listening = asyncio.create_task(queue_uploads(s3_settings, site.amqp, queue=site.queues.work))
     key, fetched = "scans/é 1+2.png", "fetched/00/a.png"
@@ -264,7 +282,7 @@ async def test_upload_is_queued_when_it_is_heard(site: Site, s3_settings: S3Sett
     async def is_read() -> bool:
         await site.upload(fetched)
         await site.upload(key, provenance=Provenance("http://a.test/1", "b1"))
-        return await site.index.images.count({"key": key, "status": "predicted"}) == 1
+        return await site.database.images.count({"key": key, "status": "predicted"}) == 1
 
     async with site.consuming():
         await eventually(is_read)
@@ -273,4 +291,4 @@ async def test_upload_is_queued_when_it_is_heard(site: Site, s3_settings: S3Sett
 
     assert document["sources"][0]["url"] == "http://a.test/1"
     assert document["content_type"] == "image/png"
-    assert await site.index.images.count({"key": fetched}) == 0
+    assert await site.database.images.count({"key": fetched}) == 0
