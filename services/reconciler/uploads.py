@@ -11,16 +11,14 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote_plus, urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode
 
 import structlog
-from minio.credentials.credentials import Credentials
-from minio.signer import presign_v4
 
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
+from services.common.adapters.signed_requests import Signer
 from services.common.domain.errors import ObjectStoreUnavailableError, UnavailableError
 from services.common.domain.page import LINES
 from services.common.domain.sources import COLLECTED, FETCHED
@@ -44,7 +42,6 @@ MOST_WAITING = 100
 """Length of the queue from which on an earlier event would not be read earlier."""
 RETRY_SECONDS = 10.0
 _TIMEOUT_SECONDS = 10.0
-_SIGNED_SECONDS = 60
 
 
 async def queue_uploads(
@@ -94,22 +91,15 @@ async def listen(s3: S3Settings) -> bytes:
     MinIO's last versions send nothing of a stream before its end, or before there are some
     kilobytes. It ends when this side of the connection does.
     """
-    query = urlencode([("events", each) for each in EVENTS])
-    url = presign_v4(
-        method="GET",
-        url=urlsplit(f"{str(s3.endpoint_url).rstrip('/')}/{s3.bucket}?{query}"),
-        region=s3.region,
-        credentials=Credentials(s3.access_key_id, s3.secret_access_key.get_secret_value()),
-        date=datetime.now(tz=UTC),
-        expires=_SIGNED_SECONDS,
-    )
+    query, path = urlencode([("events", each) for each in EVENTS]), f"/{s3.bucket}"
+    headers = Signer(s3).headers("GET", path, query)
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    url = s3.endpoint_url
     async with asyncio.timeout(_TIMEOUT_SECONDS):
-        reader, writer = await asyncio.open_connection(url.hostname, url.port or 80)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
         with closing(writer):
             # an answer of HTTP/1.0 is not in chunks
-            writer.write(
-                f"GET {url.path}?{url.query} HTTP/1.0\r\nHost: {url.netloc}\r\n\r\n".encode()
-            )
+            writer.write(f"GET {path}?{query} HTTP/1.0\r\n{head}\r\n".encode())
             await asyncio.sleep(LISTEN_SECONDS + OVERLAP_SECONDS)
             writer.write_eof()
             return await reader.read()
