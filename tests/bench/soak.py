@@ -4,6 +4,8 @@ The whole pipeline takes one list. On the way, spread evenly over it, services a
 two of their writes (``tests.chaos.windows``), and servers at any time (``kill -9``). In the end
 each URL must have its object and its document, none twice, and no message may be parked. Objects
 whose PUT was cut off by a kill of MinIO may have no event: one pass of the reconciler queues them.
+Rate, processor time of an image and memory of the first fifth of the list are compared with those
+of the last one.
 
 The engine is a stub that answers at once; ``--engine rapidocr`` is the real one.
 """
@@ -14,10 +16,11 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, nullcontext
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -35,6 +38,7 @@ from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
 from tests.bench.lists import memory_mib
 from tests.bench.pipeline import HOSTS, as_deployed, write_lines
+from tests.bench.processes import cpu_seconds
 from tests.chaos.faults import READY_WITHIN_SECONDS, wait_ready
 from tests.chaos.invariant import handled_by_consumer, objects, parked
 from tests.chaos.stage import with_windows
@@ -54,13 +58,25 @@ WINDOWS = (
 )
 """That every list passes."""
 POLL_SECONDS = 2.0
-COUNTED_PER_SECOND = 20_000
-"""Documents, for the pause between two counts."""
+COUNT_SHARE = 10
+"""Pause between two counts, in times of what the last one took."""
 WINDOW_SECONDS = 20.0
 """For a program to pass a window."""
 QUIET_SECONDS = 60.0
 """Without a new document: what is missing then has no event."""
 LONGEST_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was seen at one time."""
+
+    at: float
+    documents: int
+    mib: dict[str, int]
+    """Memory by program."""
+    cpu: dict[int, tuple[str, float]]
+    """Seconds that each process has used, with the name of its program."""
 
 
 @dataclass
@@ -74,8 +90,7 @@ class Soak:
     urls: int
     kills: int
     killed: Counter[str] = field(default_factory=Counter)
-    highest: Counter[str] = field(default_factory=Counter)
-    """MiB by program."""
+    samples: list[Sample] = field(default_factory=list)
 
     async def run(self, urls: list[str], seed: int) -> dict[str, str]:
         """Submit the list, kill, wait, reconcile; return the figures."""
@@ -85,11 +100,13 @@ class Soak:
         steps = iter(range(1, self.kills + 1))
         victims = self._victims(dice)
         due = next(steps, None)
-        documents, since = 0, time.monotonic()
+        documents, since, took = 0, time.monotonic(), 0.0
         while documents < self.urls and time.monotonic() - since < QUIET_SECONDS:
-            await asyncio.sleep(max(POLL_SECONDS, self.urls / COUNTED_PER_SECOND))
-            self._note_memory()
+            await asyncio.sleep(max(POLL_SECONDS, COUNT_SHARE * took))
+            counted = time.monotonic()
             now = await self._documents()
+            took = time.monotonic() - counted
+            self.samples.append(self._sample(now))
             documents, since = max(now, documents), time.monotonic() if now > documents else since
             if due is not None and documents >= due * self.urls / (self.kills + 1):
                 await self._kill(next(victims))
@@ -107,7 +124,7 @@ class Soak:
             "images/s, kills included": f"{by_event / seconds:.1f}",
             "queued by the reconciler": f"{queued}",
             **await self._invariant(urls),
-            **{f"{name}, highest MiB": f"{each}" for name, each in sorted(self.highest.items())},
+            **self._growth(),
         }
 
     async def _submit(self, body: bytes) -> str:
@@ -179,13 +196,45 @@ class Soak:
             "duplicates suppressed": f"{handled['duplicate'] + handled['stale']}",
         }
 
-    def _note_memory(self) -> None:
+    def _sample(self, documents: int) -> Sample:
+        """Return what the programs use now, but for those between two lives."""
+        sample = Sample(time.monotonic(), documents, {}, {})
         for name in (*self.pipeline.programs, *SERVERS):
-            try:
-                now = round(memory_mib(self.pipeline.supervisor.pid(name), "VmRSS"))
-            except (OSError, ValueError):
-                continue  # between two lives
-            self.highest[name] = max(self.highest[name], now)
+            with suppress(OSError, ValueError):
+                pid = self.pipeline.supervisor.pid(name)
+                sample.mib[name] = round(memory_mib(pid, "VmRSS"))
+                sample.cpu[pid] = name, cpu_seconds(pid)
+        return sample
+
+    def _growth(self) -> dict[str, str]:
+        """Compare the first fifth with the last one."""
+        fifth = self.urls / 5
+        early = [each for each in self.samples if each.documents <= fifth] or self.samples[:1]
+        late = [each for each in self.samples if each.documents >= 4 * fifth]
+        parts = [part for part in (early, late) if part and part[0].documents < part[-1].documents]
+        rates = [
+            (part[-1].documents - part[0].documents) / (part[-1].at - part[0].at) for part in parts
+        ]
+        costs = [_cost_of(part) for part in parts]
+        found = {"images/s, first / last fifth": " / ".join(f"{rate:.1f}" for rate in rates)}
+        for name in sorted(early[-1].mib.keys() | late[-1].mib.keys()):
+            memory = [part[-1].mib.get(name, 0) for part in (early, late)]
+            highest = max(each.mib.get(name, 0) for each in self.samples)
+            cost = " / ".join(f"{each[name]:.1f}" for each in costs)
+            found[f"{name}: ms of an image; MiB; highest"] = (
+                f"{cost}; {memory[0]} / {memory[1]}; {highest}"
+            )
+        return found
+
+
+def _cost_of(part: Sequence[Sample]) -> dict[str, float]:
+    """Return the milliseconds of CPU of an image by program."""
+    used: dict[str, float] = defaultdict(float)
+    images = part[-1].documents - part[0].documents
+    for before, after in pairwise(part):
+        for pid, (name, seconds) in after.cpu.items():
+            used[name] += 1000 * (seconds - before.cpu.get(pid, (name, 0.0))[1]) / images
+    return used
 
 
 @asynccontextmanager
