@@ -31,14 +31,13 @@ from services.reconciler.metrics import (
 )
 from services.reconciler.passes import compare_buckets
 from services.reconciler.settings import ReconcilerSettings
-from services.reconciler.uploads import RETRY_SECONDS as LISTEN_AGAIN_SECONDS
 from services.reconciler.uploads import queue_uploads
 from services.reconciler.walk import PassReport
 
 log = structlog.stdlib.get_logger(__name__)
 
 RETRY_SECONDS = 60.0
-"""Pause after a failed pass or count."""
+"""Pause after a failed pass or count, or a lost stream of events."""
 
 
 async def run(settings: ReconcilerSettings) -> None:
@@ -72,7 +71,7 @@ async def run(settings: ReconcilerSettings) -> None:
         counting = tasks.create_task(repeat(one_count, seconds=settings.annotated_interval_seconds))
         is_beside = s3.endpoint_url.scheme == "http"  # an outside store's connections are encrypted
         one_stream = partial(queue_uploads, s3, amqp) if is_beside else stop.wait
-        listening = tasks.create_task(periodic(one_stream, stop, seconds=LISTEN_AGAIN_SECONDS))
+        listening = tasks.create_task(repeat(one_stream, seconds=RETRY_SECONDS))
         app = FastAPI(title="DocReco reconciler", openapi_url=None)
         app.include_router(
             health_router(

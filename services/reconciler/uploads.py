@@ -19,7 +19,7 @@ import structlog
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
 from services.common.adapters.signed_requests import Signer
-from services.common.domain.errors import ObjectStoreUnavailableError, UnavailableError
+from services.common.domain.errors import ObjectStoreUnavailableError, PipelineError
 from services.common.domain.page import LINES
 from services.common.domain.sources import COLLECTED, FETCHED
 from services.common.runtime.settings import AmqpSettings, S3Settings
@@ -40,7 +40,8 @@ OVERLAP_SECONDS = 0.05
 """Of a stream and the next one, so that nothing happens between them."""
 MOST_WAITING = 100
 """Length of the queue from which on an earlier event would not be read earlier."""
-RETRY_SECONDS = 10.0
+UNEXPECTED = (ValueError, LookupError, TypeError, AttributeError)
+"""Errors that the answer of another store may lead to; the search for lost images goes on."""
 _TIMEOUT_SECONDS = 10.0
 
 
@@ -53,7 +54,7 @@ async def queue_uploads(
             while True:
                 streams.create_task(_queue_heard(s3, publisher, queue))
                 await asyncio.sleep(LISTEN_SECONDS)
-    except* (UnavailableError, OSError, ValueError) as errors:
+    except* (PipelineError, OSError, *UNEXPECTED) as errors:
         error = errors.exceptions[0]
         log.warning("not listening to uploads", error=f"{type(error).__name__}: {error}"[:300])
     return False

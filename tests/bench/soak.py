@@ -69,7 +69,7 @@ LONGEST_SECONDS = 24 * 3600.0
 
 @dataclass(frozen=True)
 class Sample:
-    """What was seen at one time."""
+    """Documents, memory and processor time at one moment."""
 
     at: float
     documents: int
