@@ -32,6 +32,7 @@ HOSTS_PAUSED = Plural("%(count)s host paused", "%(count)s hosts paused")
 WAITING_TO_BE_READ = Plural("%(count)s waiting to be read", "%(count)s waiting to be read")
 TO_BE_READ_AGAIN = Plural("%(count)s to be read again", "%(count)s to be read again")
 WITHOUT_TEXT = Plural("%(count)s without a text", "%(count)s without a text")
+TO_DECIDE = Plural("%(count)s to decide", "%(count)s to decide")
 SUSPECT = Plural("%(count)s suspect", "%(count)s suspect")
 A_MINUTE = Plural("%(count)s a minute", "%(count)s a minute")
 PARKED = {
@@ -196,6 +197,7 @@ def _images(now: Snapshot, monitoring: Monitoring, suspects: int | None) -> Iter
             Kind.PLAIN,
             "",
         ),
+        (counts.to_decide if counts else None, TO_DECIDE, Kind.WARN, "/queue?mode=decide"),
         (suspects, SUSPECT, Kind.WARN, "/suspects"),
     )
     yield Stage(Text("Annotated"), annotated, IMAGES, "/gallery?annotated=yes", tuple(notes))

@@ -25,8 +25,10 @@ from services.common.adapters.rabbitmq.messaging import (
     open_channel,
     translate_broker_errors,
 )
+from services.common.domain.double_reading import DoubleState
 from services.common.domain.errors import PipelineError
 from services.common.domain.fetcher_answers import BatchPage, DelayedHost
+from services.common.domain.image_filter import ImageFilter
 from services.common.domain.records import Quality
 from services.common.runtime.settings import AmqpSettings
 
@@ -46,6 +48,7 @@ FIRST_SECONDS = 1.0
 """Its wait for the first ones."""
 SHOWN_LISTS = 100
 SHOWN_HOSTS = 100
+UNDECIDED = ImageFilter(double=(DoubleState.DIFFERENT,))
 JOBS = ("ocr-api", "fetcher", "consumer", "reconciler", "segmenter", "review", "minio", "rabbitmq")
 """Jobs of Prometheus that are always there."""
 THRESHOLD = "ocr:prediction_score:critical_threshold"
@@ -67,6 +70,8 @@ class ImageCounts:
     """Of those that were read."""
     with_text: int
     """Annotated with a text: neither unreadable nor not a line."""
+    to_decide: int
+    """Read differently by two people."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +252,7 @@ async def count_images(images: ImageRepository) -> ImageCounts | str:
     try:
         async with asyncio.timeout(COUNT_SECONDS):
             counts = await images.count_states()
+            to_decide = await images.count(UNDECIDED)
     except PipelineError as error:
         return str(error)
     except TimeoutError:
@@ -257,6 +263,7 @@ async def count_images(images: ImageRepository) -> ImageCounts | str:
         rejected=counts.total() - sum(read.values()),
         annotated=sum(count for quality, count in read.items() if quality),
         with_text=read.get(Quality.OK, 0),
+        to_decide=to_decide,
     )
 
 

@@ -14,6 +14,7 @@ from services.common.domain.texts import Text
 from services.review.chart import dots
 from services.review.languages import DEFAULT, NAMES, Language, language_of, load_languages
 from services.review.page_views import turning
+from services.review.reasons import reason_for
 from services.review.sessions import Session, Sessions
 
 
@@ -85,6 +86,7 @@ def _environment(language: Language) -> Environment:
         "dots": dots,
         "estimate": language.estimate,
         "number": language.number,
+        "reason": lambda code: language.translate(reason_for(code)),
         "score": language.score,
         "share": language.share,
         "time": language.time,

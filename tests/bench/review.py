@@ -31,7 +31,11 @@ from tests.support.review import NOW, Person, known, open_review
 from tests.support.waiting import eventually
 
 DATABASE = "bench-review"
-BUCKETS = {"bucket": DATABASE, "submitted_bucket": f"{DATABASE}-submitted"}
+BUCKETS = {
+    "bucket": DATABASE,
+    "pages_bucket": f"{DATABASE}-pages",
+    "submitted_bucket": f"{DATABASE}-submitted",
+}
 TOGETHER = 500
 BATCHES = 100
 PATHS = (

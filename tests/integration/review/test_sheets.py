@@ -76,8 +76,10 @@ async def test_rejected_page_has_a_reason_and_no_picture(review: Site, ada: Pers
     error = {"code": "no_lines", "detail": "nothing <found>"}
     etag = await add_page(review, status="rejected", error=error, lines=[])
 
-    assert "no_lines: nothing &lt;found&gt;" in await ada.see(PATH)
-    assert "no_lines" in await ada.see("/pages?status=rejected")
+    shown = await ada.see(PATH)
+    assert "no line of text was found (no_lines)" in shown
+    assert "nothing &lt;found&gt;" in shown
+    assert "no line of text was found" in await ada.see("/pages?status=rejected")
     query = {"id": f"{review.store.bucket}-pages/{PAGE_KEY}", "etag": etag}
     async with ada.client.get("/page-content", params=query) as response:
         assert response.status == 415

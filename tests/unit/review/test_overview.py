@@ -32,7 +32,7 @@ COUNTS = {"queued": 4, "stored": 5, "unchanged": 1, "failed": 2, "cancelled": 0}
 def snapshot(**changes: Any) -> Snapshot:
     lists = {"batches": [{"batch_id": "b", "name": "n", "state": "running", "counts": COUNTS}]}
     whole: dict[str, Any] = {
-        "images": ImageCounts(read=1200, rejected=3, annotated=40, with_text=30),
+        "images": ImageCounts(read=1200, rejected=3, annotated=40, with_text=30, to_decide=2),
         "pages": 7,
         "lists": BatchPage.model_validate(lists),
         "hosts": [],
@@ -56,7 +56,7 @@ def test_stages_count_what_passed_waits_and_failed() -> None:
         "Pages": (7, ["3 waiting"]),
         "Stored": (1211, ["7 waiting to be read", "1 parked"]),
         "Read": (1200, ["3 rejected"]),
-        "Annotated": (40, ["1,160 left", "10 without a text", "6 suspect"]),
+        "Annotated": (40, ["1,160 left", "10 without a text", "2 to decide", "6 suspect"]),
         "To export": (30, []),
     }
 
