@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.keyset import Cursor, paginate
+from services.common.adapters.keyset import Cursor, by_score, paginate
 from services.common.domain.annotations import Outcome, is_same, to_annotation
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import Annotation, Confirmation, Quality
@@ -182,10 +182,17 @@ class Queue:
             return len(self.suspects.ids(wanted.limits, wanted.host))
         if wanted.mode is Mode.DISAGREEMENT:
             return None
-        left = await self.images.count(where(wanted), most=MOST_LEFT)
-        if wanted.mode is not Mode.DECIDE:
-            second = of_second_reader(wanted, session.name)
-            left += await self.images.count(second, most=MOST_LEFT)
+        if wanted.mode is Mode.DECIDE:
+            return await self.images.count(where(wanted), most=MOST_LEFT)
+        left = await self.images.count(of_second_reader(wanted, session.name), most=MOST_LEFT)
+        deadline, key = monotonic() + SEARCH_SECONDS, by_score()
+        pages = paginate(self.images, where(wanted), key, limit=MOST_LEFT, fields={key.field: 1})
+        async for page in pages:
+            left += len(page.documents)
+            if left >= MOST_LEFT:
+                break
+            if page.next and monotonic() > deadline:
+                return None
         return min(left, MOST_LEFT)
 
     def is_searched(self, mode: Mode) -> bool:

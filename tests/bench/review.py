@@ -82,7 +82,7 @@ def documents(count: int) -> Iterator[Document]:
             "indexed_at": now - timedelta(seconds=20 * number),
         }
         if number % 10 == 0:
-            changes["annotation"] = note
+            changes["annotation"] = note if number % 50 else note | {"text": text.upper()}
         if number % 100 == 0:
             second, is_read = note | {"by": "eve", "text": text[1:]}, number % 200 == 0
             readings = [note, second] if is_read else [note]
