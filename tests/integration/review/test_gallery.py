@@ -169,3 +169,11 @@ async def test_placeholder_is_shown_as_one(review: Site, ada: Person) -> None:
     assert "54,321 addresses lead to this image" in page
     assert "lists disagree about its text" in page
     assert "The first 0 of 54,321." in page
+
+
+async def test_image_of_a_source_of_unknown_kind_is_shown(review: Site, ada: Person) -> None:
+    source = {name: LETTER[name] for name in ("collection", "name")}
+    image = known("old", 0.5, sources=[source])
+    await review.add(image)
+
+    assert "/gallery?collection=letters" in await ada.see(f"/image?id={image['_id']}")
