@@ -11,14 +11,16 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 import structlog
+from minio.credentials.credentials import Credentials
+from minio.signer import presign_v4
 
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
-from services.common.adapters.signed_requests import Signer
 from services.common.domain.errors import ObjectStoreUnavailableError, PipelineError
 from services.common.domain.page import LINES
 from services.common.domain.sources import COLLECTED, FETCHED
@@ -43,6 +45,7 @@ MOST_WAITING = 100
 UNEXPECTED = (ValueError, LookupError, TypeError, AttributeError)
 """Errors that the answer of another store may lead to; the search for lost images goes on."""
 _TIMEOUT_SECONDS = 10.0
+_SIGNED_SECONDS = 60
 
 
 async def queue_uploads(
@@ -92,15 +95,22 @@ async def listen(s3: S3Settings) -> bytes:
     MinIO's last versions send nothing of a stream before its end, or before there are some
     kilobytes. It ends when this side of the connection does.
     """
-    query, path = urlencode([("events", each) for each in EVENTS]), f"/{s3.bucket}"
-    headers = Signer(s3).headers("GET", path, query)
-    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    url = s3.endpoint_url
+    query = urlencode([("events", each) for each in EVENTS])
+    url = presign_v4(
+        method="GET",
+        url=urlsplit(f"{str(s3.endpoint_url).rstrip('/')}/{s3.bucket}?{query}"),
+        region=s3.region,
+        credentials=Credentials(s3.access_key_id, s3.secret_access_key.get_secret_value()),
+        date=datetime.now(tz=UTC),
+        expires=_SIGNED_SECONDS,
+    )
     async with asyncio.timeout(_TIMEOUT_SECONDS):
-        reader, writer = await asyncio.open_connection(url.host, url.port)
+        reader, writer = await asyncio.open_connection(url.hostname, url.port or 80)
         with closing(writer):
             # an answer of HTTP/1.0 is not in chunks
-            writer.write(f"GET {path}?{query} HTTP/1.0\r\n{head}\r\n".encode())
+            writer.write(
+                f"GET {url.path}?{url.query} HTTP/1.0\r\nHost: {url.netloc}\r\n\r\n".encode()
+            )
             await asyncio.sleep(LISTEN_SECONDS + OVERLAP_SECONDS)
             writer.write_eof()
             return await reader.read()

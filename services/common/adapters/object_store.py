@@ -13,7 +13,6 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-from services.common.adapters.signed_requests import SignedRequests, open_signed_requests
 from services.common.domain.errors import (
     ObjectNotFoundError,
     ObjectStoreUnavailableError,
@@ -46,7 +45,6 @@ class ObjectStore:
         client: Open S3 client; the caller closes it.
         bucket: Its name.
         write_timeout_seconds: Limit to write an object, plus the transfer time of its bytes.
-        plain: Reads and writes of single objects that are tried first.
     """
 
     def __init__(
@@ -55,11 +53,9 @@ class ObjectStore:
         bucket: str,
         *,
         write_timeout_seconds: float = 105.0,
-        plain: SignedRequests | None = None,
     ) -> None:
         self.client = client
         self.bucket = bucket
-        self.plain = plain
         self._write_timeout_seconds = write_timeout_seconds
 
     async def read(self, key: str, *, max_bytes: int) -> StoredObject:
@@ -69,8 +65,6 @@ class ObjectStore:
             ObjectNotFoundError: No object has this key.
             ObjectTooLargeError: It has more than ``max_bytes``; nothing was read.
         """
-        if self.plain and (found := await self.plain.read(self.bucket, key, max_bytes=max_bytes)):
-            return found
         async with self.errors(key):
             response = await self.client.get_object(Bucket=self.bucket, Key=key)
             async with response["Body"] as body:
@@ -106,12 +100,7 @@ class ObjectStore:
         Raises:
             ObjectStoreUnavailableError: It was not acknowledged; it may exist nevertheless.
         """
-        async with self.errors(), asyncio.timeout(self._write_timeout(content)):
-            etag = self.plain and await self.plain.write(
-                self.bucket, key, content, content_type=content_type, metadata=metadata
-            )
-        given: Any = {"ContentType": content_type, "Metadata": dict(metadata)}
-        return etag or await self._put(key, content, **given)
+        return await self._put(key, content, ContentType=content_type, Metadata=dict(metadata))
 
     async def write_metadata(self, info: ObjectInfo, metadata: Mapping[str, str]) -> bool:
         """Replace an object's user metadata, which sends an event; return False if it is gone."""
@@ -148,14 +137,12 @@ class ObjectStore:
 
     async def _put(self, key: str, content: bytes, **given: Any) -> str:
         """Write an object; return its ETag."""
-        async with self.errors(), asyncio.timeout(self._write_timeout(content)):
+        # The client has read timeouts only, no write timeout
+        limit = self._write_timeout_seconds + len(content) / _SLOWEST_BYTES_PER_SECOND
+        async with self.errors(), asyncio.timeout(limit):
             where: Any = {"Bucket": self.bucket, "Key": key}
             response = await self.client.put_object(**where, Body=content, **given)
             return response["ETag"].strip('"')
-
-    def _write_timeout(self, content: bytes) -> float:
-        """Return the limit of a write; the clients have read timeouts only."""
-        return self._write_timeout_seconds + len(content) / _SLOWEST_BYTES_PER_SECOND
 
     @asynccontextmanager
     async def stream(self, key: str) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -281,7 +268,7 @@ class ObjectStore:
 
 def sibling(store: ObjectStore, bucket: str) -> ObjectStore:
     """Return another bucket that shares the connections."""
-    return ObjectStore(store.client, bucket, plain=store.plain)
+    return ObjectStore(store.client, bucket)
 
 
 @asynccontextmanager
@@ -290,7 +277,7 @@ async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
 
     Proxies of the environment are ignored.
     """
-    connecting = _session().create_client(
+    async with _session().create_client(
         "s3",
         endpoint_url=str(settings.endpoint_url),
         region_name=settings.region,
@@ -305,12 +292,10 @@ async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
             signature_version="s3v4",  # the default presigns with version 2
             s3={"addressing_style": "path"},
         ),
-    )
-    async with connecting as client, open_signed_requests(settings) as plain:
+    ) as client:
         yield ObjectStore(
             client,
             settings.bucket,
-            plain=plain,
             write_timeout_seconds=_ATTEMPTS
             * (settings.connect_timeout_seconds + settings.read_timeout_seconds),
         )

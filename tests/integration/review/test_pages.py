@@ -198,7 +198,7 @@ async def sees_failures_fetched_again(ada: Person, path: str) -> None:
     batch = await ada.see(path)
     assert "<h1>my &lt;list&gt;.txt</h1>" in batch
     assert "<dt>rejected rows</dt><dd>1</dd>" in batch
-    assert '<small>unsupported_scheme</small></th>' in batch
+    assert "<small>unsupported_scheme</small></th>" in batch
     await ada.send(f"{path}/retry", {"scope": "some"}, status=422)
     assert "One item is fetched again." in await ada.send(f"{path}/retry", {"scope": "all"})
 
