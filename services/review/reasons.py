@@ -1,4 +1,4 @@
-"""What error codes mean, in words for people; an unknown code is shown as it is."""
+"""Meanings of error codes, in words for people; an unknown code is shown as it is."""
 
 from collections.abc import Mapping
 
