@@ -23,7 +23,7 @@ from services.common.runtime.bounded_child import (
 )
 from services.segmenter.detection import Pixels
 from services.segmenter.rendering import PageCostsTooMuchError
-from services.segmenter.text_layer import TextLayer, from_exif
+from services.segmenter.text_layer import MARK, TextLayer, from_exif
 
 _TARGET = "services.segmenter.decoding_child:decode"
 _CHANNELS = 3
@@ -70,7 +70,7 @@ def decode_with_text(content: bytes, limits: DecodingLimits) -> tuple[Pixels, Te
     with os.fdopen(os.memfd_create("page"), "w+b") as file:
         file.write(content)
         file.truncate(size + _CHANNELS * limits.pixels)  # where the child writes the pixels
-        asked = (size, limits.pixels, MAX_SIDE)
+        asked = (size, limits.pixels, MAX_SIDE, MARK)
         try:
             with BoundedChild(_TARGET, file, bounds, *asked) as child:
                 width, height, described = next(child.results())

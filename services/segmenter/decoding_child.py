@@ -1,8 +1,13 @@
-"""Decode the image of a page; runs in the bounded child, which has no credentials."""
+"""Decode the image of a page; runs in the bounded child, which has no credentials.
+
+One is started for each page: what it imports, each page waits for.
+"""
 
 import mmap
 from collections.abc import Iterator
 from typing import IO
+
+from PIL import ExifTags
 
 from services.common.domain.errors import PermanentError
 from services.common.domain.normal_form import (
@@ -12,14 +17,13 @@ from services.common.domain.normal_form import (
     to_normal_form,
 )
 from services.common.runtime.bounded_child import InputRefusedError
-from services.segmenter.text_layer import EXIF_FIELD, is_layer
 
 _BAND_ROWS = 512
 """Rows that are copied at once."""
 
 
 def decode(
-    file: IO[bytes], size: int, max_pixels: int, longest_side: int
+    file: IO[bytes], size: int, max_pixels: int, longest_side: int, mark: str
 ) -> Iterator[tuple[int, int, str]]:
     """Write the pixels of an image behind it, and yield width, height, and its description.
 
@@ -29,6 +33,7 @@ def decode(
         size: Of the image, in bytes.
         max_pixels: Limit of width times height.
         longest_side: Limit of both.
+        mark: Beginning of a description (EXIF) that is wanted.
 
     Raises:
         InputRefusedError: Its text begins with a code.
@@ -40,7 +45,7 @@ def decode(
             if max(image.size) > longest_side:
                 raise TooManyPixelsError("a side of the page", longest_side)
             image.load()
-            described = image.getexif().get(EXIF_FIELD)
+            described = image.getexif().get(ExifTags.Base.ImageDescription)
             page = to_normal_form(image)
     except PermanentError as error:
         raise InputRefusedError(f"{error.code}: {error}") from error
@@ -50,4 +55,5 @@ def decode(
         for top in range(0, height, _BAND_ROWS):
             band = page.crop((0, top, width, min(height, top + _BAND_ROWS)))
             shared.write(band.tobytes())
-    yield width, height, described if is_layer(described) else ""
+    text = described if isinstance(described, str) else ""
+    yield width, height, text if text.startswith(mark) else ""

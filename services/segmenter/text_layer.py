@@ -9,22 +9,21 @@ read in a scan, or covered. See docs/decisions/0050-text-layer-as-a-proposal.md.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, TypeGuard
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 from pydantic import Field, TypeAdapter, ValidationError
 
 from services.common.domain.page import ProposedText, Quad
 
-EXIF_FIELD = 0x010E
-"""ImageDescription."""
 MOST_CHARACTERS = 20_000
 """Of a page; the text of one with more is not taken."""
 DAMAGED = "\ufffd"
 """Stands for a character whose meaning the PDF does not say."""
-_MARK = "docreco text layer 1 "
+MARK = "docreco text layer 1 "
+"""Beginning of a description that is a text layer."""
 
 
 _Pixel = Annotated[int, Field(ge=-(2**31), lt=2**31)]
@@ -80,21 +79,16 @@ def to_exif(layer: TextLayer) -> bytes:
     if not layer.text.strip() and not layer.hidden:
         return b""
     exif = Image.Exif()
-    exif[EXIF_FIELD] = _MARK + json.dumps(asdict(layer), separators=(",", ":"))
+    exif[ExifTags.Base.ImageDescription] = MARK + json.dumps(asdict(layer), separators=(",", ":"))
     return exif.tobytes()
-
-
-def is_layer(description: object) -> TypeGuard[str]:
-    """Return whether a picture's description is a text layer."""
-    return isinstance(description, str) and description.startswith(_MARK)
 
 
 def from_exif(description: str) -> TextLayer:
     """Return the layer that a picture keeps; empty if it keeps none, or it is damaged."""
-    if not is_layer(description):
+    if not description.startswith(MARK):
         return NO_TEXT
     try:
-        said = description.removeprefix(_MARK)
+        said = description.removeprefix(MARK)
         layer = TypeAdapter(TextLayer).validate_json(said, strict=True)
     except ValidationError:
         return NO_TEXT

@@ -24,7 +24,6 @@ from services.segmenter.rendering import (
 from services.segmenter.rendering_child import render
 from services.segmenter.settings import DOCUMENT_SECONDS, SegmenterSettings
 from services.segmenter.text_layer import (
-    EXIF_FIELD,
     NO_TEXT,
     TextLayer,
     count_texts,
@@ -156,7 +155,7 @@ def test_page_whose_text_fails_is_rendered(monkeypatch: pytest.MonkeyPatch) -> N
 def test_damaged_text_layer_is_none(said: str) -> None:
     exif = Image.Exif()
     exif.load(to_exif(TextLayer("a", [1, 1])))
-    mark, _, _ = str(exif[EXIF_FIELD]).partition("{")
+    mark, _, _ = str(exif[ExifTags.Base.ImageDescription]).partition("{")
     assert from_exif(mark + '{"text":"a","at":[1,1]}').text == "a"
 
     assert from_exif(mark + said) == NO_TEXT
