@@ -61,7 +61,9 @@ class _Commands(TyperGroup):
 def _load(name: str) -> "Command":
     module = import_module(f"services.cli.{name.replace('-', '_')}")
     if hasattr(module, "app"):
-        return get_group(module.app)
+        group = get_group(module.app)
+        group.name = name  # the help shows this one
+        return group
     single = typer.Typer(add_completion=False)
     single.command(epilog=EXIT_STATUSES)(getattr(module, name))
     return get_command(single)

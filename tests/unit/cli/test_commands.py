@@ -15,7 +15,7 @@ from aiohttp import web
 from typer.testing import Result
 
 from infra.local.ports import pick_free_ports
-from services.cli.main import app
+from services.cli.main import COMMANDS, app
 from services.common.download.settings import DownloadSettings
 from tests.support.commands import docreco
 from tests.support.fetcher_api import (
@@ -48,6 +48,11 @@ def url_list(tmp_path: Path) -> Path:
 
 def answer(result: Result) -> Any:
     return json.loads(result.stdout)
+
+
+async def test_help_names_each_command() -> None:
+    shown = (await docreco("--help")).stdout
+    assert {line.strip("\u2502 ").split(" ")[0] for line in shown.splitlines()} >= {*COMMANDS}
 
 
 async def test_submit_sends_the_file_under_its_name(
