@@ -134,9 +134,11 @@ def _render(learned: "Learned", seconds: float) -> list[Any]:
         ]
         for split, change in record.metrics.items()
     ]
-    kept = f"kept: the weights of epoch {record.best_epoch} of {record.epochs}"
+    kept = f"kept: the weights of {record.kept}"
     if "validation" not in record.metrics:
         kept += ", as no annotated line is held out"
+    if learned.course.has_diverged:
+        kept += "; the loss rose: train with a lower --learning-rate"
     if learned.unannotated:
         kept += f"; {learned.unannotated} images of validation skipped: not annotated"
     if learned.left_out:

@@ -15,7 +15,7 @@ from services.training.averaging import Average
 from services.training.batches import epoch_batches, pictures
 from services.training.checkpoint import CheckpointFile
 from services.training.lines import Line
-from services.training.measuring import measure, read_lines
+from services.training.measuring import Measure, measure, read_lines
 from services.training.trainee import Trainee
 
 LARGEST_GRADIENT = 1.0
@@ -24,6 +24,9 @@ TINY = 1_000_000
 other."""
 WARM_UP = 0.1
 """Share of warm-up steps."""
+FEWEST_WARM_UP = 15
+"""Steps, at most half of all. Adam's first ones are as long as the rate, whatever the gradient: at
+the peak rate they make layers without normalisation explode."""
 RELEASE_STEPS = 2
 """Steps after which freed memory is returned: each of other widths takes more of it."""
 SHOWN_STEPS = 50
@@ -68,12 +71,26 @@ class Course:
     """Course of the training."""
 
     epochs: list[Epoch] = field(default_factory=list)
+    base_cer: float | None = None
+    """Character error rate of the validation split before it; None without one."""
+
+    @property
+    def lowest(self) -> int:
+        """Epoch with the lowest error rate, from 1; without validation split the last."""
+        rates = [each.cer for each in self.epochs if each.cer is not None]
+        return 1 + rates.index(min(rates)) if rates else len(self.epochs)
 
     @property
     def best_epoch(self) -> int:
-        """Epoch of the kept weights, from 1; without validation split the last."""
+        """Epoch of the kept weights; 0: those of the base, as none has read more."""
         rates = [each.cer for each in self.epochs if each.cer is not None]
-        return 1 + rates.index(min(rates)) if rates else len(self.epochs)
+        is_worse = self.base_cer is not None and min(rates, default=1.0) >= self.base_cer
+        return 0 if is_worse else self.lowest
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether the loss rose."""
+        return self.epochs[-1].loss > self.epochs[0].loss
 
 
 def chosen_device(name: str) -> str:
@@ -134,6 +151,8 @@ class FineTuning:
             OSError: The checkpoint can't be written.
         """
         self._resume()
+        if not self._best:
+            self._begin()
         while not self._is_over:
             self._run_epoch()
         self._module.load_state_dict(self._best)
@@ -143,7 +162,7 @@ class FineTuning:
     @property
     def _is_over(self) -> bool:
         """Whether all epochs are done, or early stopping applies."""
-        done, since = len(self._course.epochs), self._course.best_epoch
+        done, since = len(self._course.epochs), self._course.lowest
         return done >= self._plan.epochs or (done - since >= self._plan.patience)
 
     def _resume(self) -> None:
@@ -154,8 +173,21 @@ class FineTuning:
         self._optimiser.load_state_dict(state["optimiser"])
         self._average.restore(state["average"])
         self._best = state["best"]
-        self._course = Course([Epoch(**each) for each in state["epochs"]])
+        self._course = Course([Epoch(**each) for each in state["epochs"]], state["base_cer"])
         self._losses, self._seconds = state["losses"], state["seconds"]
+
+    def _begin(self) -> None:
+        """Measure the base, whose weights are kept unless an epoch reads better."""
+        if self._validation:
+            self._course.base_cer = self._measured().cer
+        self._keep()
+
+    def _keep(self) -> None:
+        self._best = {name: each.clone() for name, each in self._module.state_dict().items()}
+
+    def _measured(self) -> Measure:
+        self._module.eval()
+        return measure(read_lines(self._trainee.engine(), self._validation))
 
     def _run_epoch(self) -> None:
         """Run the remaining steps of an epoch, and measure."""
@@ -165,7 +197,7 @@ class FineTuning:
         for step in range(len(self._losses), len(batches)):
             started = time.monotonic()
             part = (number + step / len(batches)) / plan.epochs
-            self._losses.append(self._step(batches[step], step, part))
+            self._losses.append(self._step(batches[step], step, part, plan.epochs * len(batches)))
             self._seconds += time.monotonic() - started
             done = number * len(batches) + step + 1
             self._progress(done, plan.epochs * len(batches), self._in_words())
@@ -177,11 +209,11 @@ class FineTuning:
             self._end_epoch()
         self._save()
 
-    def _step(self, batch: Sequence[Line], step: int, part: float) -> float:
+    def _step(self, batch: Sequence[Line], step: int, part: float, steps: int) -> float:
         seed = (self._plan.seed, len(self._course.epochs), step)
         torch.manual_seed(hash(seed))  # of dropout
         for group in self._optimiser.param_groups:
-            group["lr"] = self._plan.learning_rate * group["factor"] * _rate(part)
+            group["lr"] = self._plan.learning_rate * group["factor"] * rate(part, steps)
         images = pictures(batch, seed=seed, is_augmented=self._plan.is_augmented)
         with self._mixed():
             loss = self._trainee.loss(images, [line.text for line in batch])
@@ -194,10 +226,7 @@ class FineTuning:
 
     def _end_epoch(self) -> None:
         loss = sum(self._losses) / len(self._losses)
-        measured = None
-        if self._validation:
-            self._module.eval()
-            measured = measure(read_lines(self._trainee.engine(), self._validation))
+        measured = self._measured() if self._validation else None
         self._course.epochs.append(
             Epoch(
                 loss=loss,
@@ -208,7 +237,7 @@ class FineTuning:
         )
         self._losses, self._seconds = [], 0.0
         if self._course.best_epoch == len(self._course.epochs):
-            self._best = {name: each.clone() for name, each in self._module.state_dict().items()}
+            self._keep()
 
     def _save(self) -> None:
         self._checkpoint.save(
@@ -217,6 +246,7 @@ class FineTuning:
                 "optimiser": self._optimiser.state_dict(),
                 "average": self._average.state(),
                 "best": self._best,
+                "base_cer": self._course.base_cer,
                 "epochs": [asdict(each) for each in self._course.epochs],
                 "losses": self._losses,
                 "seconds": self._seconds,
@@ -227,8 +257,8 @@ class FineTuning:
         done, recent = self._course.epochs, self._losses[-SHOWN_STEPS:]
         words = f"epoch {len(done) + 1}, loss {sum(recent) / len(recent):.3f}"
         if done and done[-1].cer is not None:
-            best = done[self._course.best_epoch - 1].cer
-            words += f", validation CER {done[-1].cer:.1%} (best {best:.1%})"
+            best, base = done[self._course.lowest - 1].cer, self._course.base_cer
+            words += f", validation CER {done[-1].cer:.1%} (best {best:.1%}, base {base:.1%})"
         return words
 
 
@@ -238,11 +268,17 @@ def _release_memory() -> None:
         trim(0)
 
 
-def _rate(part: float) -> float:
-    """Return the factor of the peak learning rate: linear warm-up, cosine decay."""
-    if part < WARM_UP:
-        return part / WARM_UP
-    return 0.5 + 0.5 * math.cos(math.pi * (part - WARM_UP) / (1 - WARM_UP))
+def rate(part: float, steps: int) -> float:
+    """Return the factor of the peak learning rate: linear warm-up, cosine decay.
+
+    Args:
+        part: Share of the training that is done.
+        steps: Of the whole training.
+    """
+    warm_up = max(WARM_UP, min(0.5, FEWEST_WARM_UP / steps))
+    if part < warm_up:
+        return part / warm_up
+    return 0.5 + 0.5 * math.cos(math.pi * (part - warm_up) / (1 - warm_up))
 
 
 def _mixed_precision(device: str) -> Callable[[], AbstractContextManager[Any]]:

@@ -5,7 +5,7 @@ The OCR API and the commands write them; the review page shows them.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -59,9 +59,26 @@ class Training(BaseModel):
     settings: dict[str, Any]
     epochs: int
     best_epoch: int
+    """Whose weights were kept, from 1; 0: those of the base."""
     added_characters: str
     metrics: dict[str, Change]
     """By split."""
+
+    @property
+    def kept(self) -> str:
+        """Whose weights were kept, in words."""
+        if self.best_epoch:
+            return f"epoch {self.best_epoch} of {self.epochs}"
+        return f"the base: none of {self.epochs} epochs reads the validation split better"
+
+
+class Part(NamedTuple):
+    """Character error rates of some lines."""
+
+    against_cer: float
+    """Of the model that was in service."""
+    cer: float
+    images: int = 0
 
 
 class Decision(BaseModel):
@@ -78,8 +95,9 @@ class Decision(BaseModel):
     against_cer: float
     p_value: float
     calibration_error: float
-    by_source: dict[str, tuple[float, float]]
-    """Character error rates before and after."""
+    against_calibration_error: float | None = None
+    by_source: dict[str, Part]
+    by_tag: dict[str, Part] = {}
     problems: list[str]
     """Reasons against it; empty: it may be served."""
     left_out: int = 0

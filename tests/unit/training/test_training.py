@@ -30,6 +30,7 @@ from services.training.averaging import Average  # noqa: E402
 from services.training.batches import epoch_batches, pictures  # noqa: E402
 from services.training.learnt import LEARNT, learnt_by  # noqa: E402
 from services.training.lines import read_export, read_held_out  # noqa: E402
+from services.training.training import rate  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -245,6 +246,26 @@ def test_training_ends_early_and_keeps_the_best_weights(tmp_path: Path) -> None:
     assert told["epochs"] < 20
     assert told["best_epoch"] == 1 + rates.index(min(rates))
     assert told["metrics"]["validation"]["after"]["cer"] == min(rates)
+
+
+def test_training_that_diverges_keeps_the_base(tmp_path: Path, models: Path) -> None:
+    export = write_export(tmp_path / "set", {"train": ["a", "b"], "validation": ["c"]})
+    base = answer(export, "--name", "base", *TINY, "--epochs", 12)
+    diverging = ("--base", "base", "--batch", 2, "--learning-rate", 30, "--epochs", 3)
+    shown = train(export, "--name", "worse", *diverging)
+    told = json.loads((models / "worse/model.json").read_text())
+
+    after = told["metrics"]["validation"]["after"]
+    assert (told["best_epoch"], after) == (0, base["metrics"]["validation"]["after"])
+    for words in ("none of 3 epochs reads the validation split better", "the loss rose"):
+        assert words in shown
+
+
+def test_short_trainings_warm_up_longer() -> None:
+    rates = [rate(step / 30, 30) for step in (0, 5, 10, 15, 30)]
+
+    assert rates == pytest.approx([0, 1 / 3, 2 / 3, 1, 0])
+    assert [rate(part, 3000) for part in (0.05, 0.1)] == [0.5, 1]
 
 
 def test_checkpoint_goes_on_learning_what_it_can_write(tmp_path: Path) -> None:
