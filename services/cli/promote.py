@@ -1,6 +1,7 @@
 """``docreco models show|compare|check|promote|rollback``: manage the default engine's model."""
 
 import getpass
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,14 @@ from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
 from services.cli.options import tabular, textual
 from services.cli.output import Output, Table, cell
 from services.common.domain.errors import PermanentError
-from services.common.domain.trained_models import EMBEDDED, Act, Decision, Promotion, in_service
+from services.common.domain.trained_models import (
+    EMBEDDED,
+    Act,
+    Decision,
+    Part,
+    Promotion,
+    in_service,
+)
 
 By = Annotated[str, typer.Option(help="Name of the decider; default: your user name.")]
 Why = Annotated[str, typer.Option(help="Reason of the decision.")]
@@ -81,21 +89,18 @@ async def check(
     decision = _decide(model.name, exports)
     record = model.record.model_copy(update={"decision": decision})
     write_record(ModelsSettings().models / model.name, record)
-    rows = [
-        [cell(source), *(cell(rate, form=".1%") for rate in rates)]
-        for source, rates in decision.by_source.items()
-    ]
     verdict = (
         f"{decision.images} lines: CER {decision.against_cer:.1%} before, {decision.cer:.1%} "
-        f"after, p = {decision.p_value:.3f}. "
+        f"after, p = {decision.p_value:.3f}; calibration error "
+        f"{decision.against_calibration_error:.1%} before, {decision.calibration_error:.1%} after. "
     ) + (f"Not to be promoted: {'; '.join(decision.problems)}" if decision.problems else "OK")
-    columns = ("source", "CER of the model in service", "CER")
     remarks = [f"Warning: {each}." for each in decision.warnings]
     if decision.left_out:
         remarks.insert(0, f"{decision.left_out} lines left out: a model was trained on them.")
     output.print(
         decision.model_dump(mode="json"),
-        Table(name, columns, rows),
+        _parts(name, "source", decision.by_source),
+        *([_parts(name, "tag", decision.by_tag)] if decision.by_tag else []),
         *map(cell, (*remarks, verdict)),
     )
     return ExitStatus.INCOMPLETE if decision.problems else ExitStatus.OK
@@ -235,6 +240,14 @@ def _change(change: Any) -> Promotion | None:
 
 def _act(by: str, reason: str) -> Act:
     return Act(at=datetime.now(UTC), by=by or getpass.getuser(), reason=reason)
+
+
+def _parts(title: str, kind: str, parts: Mapping[str, Part]) -> Table:
+    rows = [
+        [cell(name), cell(images), cell(before, form=".1%"), cell(after, form=".1%")]
+        for name, (before, after, images) in parts.items()
+    ]
+    return Table(title, (kind, "lines", "CER of the model in service", "CER"), rows)
 
 
 def _metrics(models: list[_Known]) -> Any:

@@ -1,6 +1,7 @@
 """The gate before a promotion: is a model better than the one in service, on lines never learnt?"""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -8,20 +9,24 @@ from app.engines.base import Engine
 from app.engines.calibration import SUFFIX
 from services.common.domain.accuracy import word_errors
 from services.common.domain.errors import PermanentError
-from services.common.domain.trained_models import Decision
+from services.common.domain.trained_models import Decision, Part
 from services.datasets.evaluation import Sample
-from services.datasets.quality import SIGNIFICANT, Rates, compare, quality_of
+from services.datasets.quality import SIGNIFICANT, compare, quality_of
 from services.training.learnt import Learnt
 from services.training.lines import Line
-from services.training.measuring import Reading, read_lines
+from services.training.measuring import MOST_LINES, Reading, read_lines
 
 MARGIN = 0.02
-"""Of the character error rate, by which no source may be read worse."""
+"""Of the character error rate, by which no source and no tag may be read worse."""
 FEWEST = 10
-"""Lines of a source that are judged by themselves."""
+"""Lines of a source or tag that are judged by themselves."""
 CALIBRATED = 0.1
 """Calibration error that is always good enough; else it must not rise. It may for a model that
 has no calibration yet, as its training had too few lines."""
+
+
+_Pairs = list[tuple[Sample, Sample]]
+"""A line as the candidate and as the model in service read it."""
 
 
 class TooFewLinesError(PermanentError):
@@ -48,10 +53,9 @@ def decide(
         TooFewLinesError: Less than two are left.
         RefusedError: An image can't be decoded.
     """
-    given = {line.name for export in exports for line in export.lines}
+    left_out = len({line.name for export in exports for line in export.lines} & learnt.images)
     exports = _unlearnt(exports, learnt)
     lines = [line for export in exports for line in export.lines]
-    left_out = len(given) - len(lines)
     if len(lines) < 2:
         raise TooFewLinesError(
             f"{len(lines)} annotated lines are held out ({left_out} more were left out, as a model "
@@ -66,12 +70,14 @@ def decide(
         for engine in (candidate, current)
     )
     one, other, difference = quality_of(new), quality_of(old), compare(new, old).cer
+    by_source = _grouped(new, old, [[each.host] for each in new])
+    by_tag = _grouped(new, old, [line.tags for line in lines])
     problems = []
     if one.cer.value >= other.cer.value:
         problems.append("the character error rate is not lower")
     elif difference.p_value >= SIGNIFICANT:
         problems.append(f"the difference may be chance (p = {difference.p_value:.3f})")
-    problems += _worse_sources(one.by_host, other.by_host)
+    problems += [*_worse(by_source), *_worse(by_tag)]
     warnings = _warnings(lines, learnt)
     if one.calibration_error > max(CALIBRATED, other.calibration_error):
         rises = (
@@ -91,9 +97,9 @@ def decide(
         against_cer=other.cer.value,
         p_value=difference.p_value,
         calibration_error=one.calibration_error,
-        by_source={
-            name: (rates.cer, one.by_host[name].cer) for name, rates in other.by_host.items()
-        },
+        against_calibration_error=other.calibration_error,
+        by_source={name: _part(pairs) for name, pairs in by_source.items()},
+        by_tag={name: _part(pairs) for name, pairs in by_tag.items()},
         problems=problems,
         left_out=left_out,
         warnings=warnings,
@@ -101,10 +107,10 @@ def decide(
 
 
 def _unlearnt(exports: Sequence[HeldOut], learnt: Learnt) -> list[HeldOut]:
-    """Return what no model was trained on, each line once."""
+    """Return what no model was trained on, each line once, and as many as are read."""
     known, left = set(learnt.images), []
     for export in exports:
-        lines = [line for line in export.lines if line.name not in known]
+        lines = [line for line in export.lines if line.name not in known][:MOST_LINES]
         known |= {line.name for line in lines}
         left.append(HeldOut(export.name, lines))
     return left
@@ -122,12 +128,33 @@ def _warnings(lines: Sequence[Line], learnt: Learnt) -> list[str]:
     return found
 
 
-def _worse_sources(new: dict[str, Rates], old: dict[str, Rates]) -> list[str]:
-    return [
-        f"{name}: the character error rate rises from {rates.cer:.1%} to {new[name].cer:.1%}"
-        for name, rates in old.items()
-        if rates.images >= FEWEST and new[name].cer > rates.cer + MARGIN
-    ]
+def _grouped(
+    new: Sequence[Sample], old: Sequence[Sample], names: Sequence[Sequence[str]]
+) -> dict[str, _Pairs]:
+    """Return the lines by name, the most lines first."""
+    found: dict[str, _Pairs] = defaultdict(list)
+    for one, other, own in zip(new, old, names, strict=True):
+        for name in own:
+            found[name].append((one, other))
+    return dict(sorted(found.items(), key=lambda each: (-len(each[1]), each[0])))
+
+
+def _part(pairs: _Pairs) -> Part:
+    length = sum(len(other.reference) for _, other in pairs)
+    errors = (sum(each.errors for each in samples) for samples in zip(*pairs, strict=True))
+    cer, against = (each / length for each in errors)
+    return Part(against, cer, len(pairs))
+
+
+def _worse(groups: Mapping[str, _Pairs]) -> Iterator[str]:
+    for name, pairs in groups.items():
+        part = _part(pairs)
+        if part.images >= FEWEST and part.cer > part.against_cer + MARGIN:
+            p_value = compare(*zip(*pairs, strict=True)).cer.p_value
+            yield (
+                f"{name}: the character error rate rises from {part.against_cer:.1%} to "
+                f"{part.cer:.1%} ({part.images} lines, p = {p_value:.3f})"
+            )
 
 
 def _sample(reading: Reading, export: str) -> Sample:

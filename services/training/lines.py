@@ -52,6 +52,8 @@ class Line:
     licence: str | None
     width: int
     """Pixels, at the height that the default engine reads at."""
+    tags: tuple[str, ...] = ()
+    """Of a page's line, such as ``heading``."""
 
     @property
     def content(self) -> bytes:
@@ -162,6 +164,7 @@ def _line(record: Record, file: Path | bytes) -> Line:
         group=_group(record),
         licence=record.licence,
         width=0,
+        tags=(record.page and record.page.tags) or (),
     )
     width, height = measure(line.content, max_pixels=OcrSettings().max_image_pixels)
     return replace(line, width=max(1, width * MODEL_HEIGHT // height))

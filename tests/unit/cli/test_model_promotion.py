@@ -3,8 +3,10 @@
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 import pytest
@@ -210,7 +212,7 @@ class ScriptedEngine:
     """Reads texts in order."""
 
     name = "scripted"
-    best_batch = 64
+    best_batch = 1000
     least_width = 1
 
     def __init__(self, texts: list[str], *, score: float) -> None:
@@ -246,8 +248,26 @@ def test_check_wants_fewer_errors_everywhere(
     assert len(decision.problems) == len(problems), decision.problems
     for words, problem in zip(problems, decision.problems, strict=True):
         assert words in problem
-    assert decision.by_source["set A"][0] == decision.against_cer == 0.5
+    assert decision.by_source["set A"].against_cer == decision.against_cer == 0.5
     assert (decision.images, decision.left_out, decision.warnings) == (40, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("groups", "tag", "part"),
+    [("".join(10 * each for each in ascii_uppercase), "", "set Z"), (260 * "A", "B", "B")],
+    ids=["last of many sources", "tag"],
+)
+def test_no_part_of_the_lines_may_be_read_worse(groups: str, tag: str, part: str) -> None:
+    lines = _lines(groups)
+    lines[250:] = [replace(each, tags=(tag,) if tag else ()) for each in lines[250:]]
+    new = ScriptedEngine(["ab"] * 250 + ["XX"] * 10, score=1.0)
+    decision = decide(
+        new, ScriptedEngine(["aX"] * 260, score=1.0), [HeldOut("set", lines)], Learnt()
+    )
+
+    rises = f"{part}: the character error rate rises from 50.0% to 100.0% (10 lines, p = 0.0"
+    assert [each[: len(rises)] for each in decision.problems] == [rises]
+    assert (decision.by_source | decision.by_tag)[part] == (0.5, 1.0, 10)
 
 
 def test_lines_that_a_model_has_learnt_do_not_judge_it() -> None:
