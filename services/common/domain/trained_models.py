@@ -59,14 +59,14 @@ class Training(BaseModel):
     settings: dict[str, Any]
     epochs: int
     best_epoch: int
-    """Whose weights were kept, from 1; 0: those of the base."""
+    """Epoch of the kept weights, from 1; 0: those of the base."""
     added_characters: str
     metrics: dict[str, Change]
     """By split."""
 
     @property
     def kept(self) -> str:
-        """Whose weights were kept, in words."""
+        """The kept weights, in words."""
         if self.best_epoch:
             return f"epoch {self.best_epoch} of {self.epochs}"
         return f"the base: none of {self.epochs} epochs reads the validation split better"

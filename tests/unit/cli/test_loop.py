@@ -1,5 +1,6 @@
 """Rounds of ``docreco loop``: when they begin, and how they go on."""
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,6 +65,11 @@ async def test_interrupted_round_goes_on_where_it_was(models: Path) -> None:
 
 def test_two_calls_never_work_at_once(models: Path) -> None:
     with alone(models), pytest.raises(CommandError, match="at work"), alone(models):
+        pass
+    with alone(models) as lock:
+        training = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=(lock,))  # noqa: S607
+    # As if the loop were killed, and its training not
+    with training, pytest.raises(CommandError, match="at work"), alone(models):
         pass
     with alone(models):
         pass
