@@ -13,7 +13,7 @@ def test_every_fault_names_a_test_or_a_decision_that_exists() -> None:
 
     assert answers
     for answer in answers:
-        tests = re.findall(r"`(\w+/test_\w+\.py)`", answer)
+        tests = re.findall(r"`([\w/]+/test_\w+\.py)`", answer)
         pages = re.findall(r"\]\(([\w/.-]+\.md)\)", answer)
         assert tests or pages, answer
         missing = [each for each in tests if not (ROOT / "tests" / each).exists()]
