@@ -67,6 +67,8 @@ def adding(
             return command(**{name: made}, **values)
 
         signature = inspect.signature(command)
+        if both := signature.parameters.keys() & options.keys():
+            raise TypeError(f"{command.__name__} has options already: {', '.join(sorted(both))}")
         own = [each for each in signature.parameters.values() if each.name != name]
         more = [
             inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=of)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import typer
 
-from services.cli.limits import parse_time, to_limits
+from services.cli.limits import limited, parse_time, to_limits
 from services.common.adapters.image_query import narrowed, to_query
 from services.common.domain.image_filter import ImageFilter, Limits
 
@@ -82,6 +82,13 @@ def test_second_value_of_a_key_is_refused() -> None:
 def test_limits_are_said_in_words() -> None:
     limits = Limits(collection="letters", group=" ", where=("metadata.hand=Ada",))
     assert limits.words == "collection letters, metadata.hand=Ada"
+
+
+def test_command_that_has_an_option_of_a_decorator_is_refused() -> None:
+    def export(limits: Limits, until: str) -> None: ...
+
+    with pytest.raises(TypeError, match="export has options already: until"):
+        limited(export)
 
 
 @pytest.mark.parametrize(
