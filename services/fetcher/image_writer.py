@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.object_store import ObjectStore
 from services.common.domain.batch_item import BatchItem
-from services.common.domain.details import Details
 from services.common.domain.image import FORGOTTEN
 from services.common.domain.image_formats import BY_EXTENSION
 from services.common.domain.page import GroundTruth, PageOfLine, transcript_to_metadata
@@ -158,10 +157,8 @@ class ImageWriter:
 def _job_of_page(job: Job) -> Job:
     """Return the job that would store the page of a line."""
     page_url, _, _ = job.url.rpartition("?transcript=")
-    said = job.details
-    details = Details(
-        said.group, said.split, said.licence, name=split_member(page_url)[1], is_page=True
-    )
+    details = replace(job.details, name=split_member(page_url)[1], is_page=True)
+    details = replace(details, collection=None, metadata=None, how=None)  # of its line
     return replace(job, url=page_url, annotation=None, details=details)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import date, time
 from decimal import Decimal
 from math import isfinite
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from pydantic import JsonValue
@@ -102,9 +103,14 @@ NO_DETAILS = Details()
 
 
 def to_details(
-    group: object, split: object, licence: object, others: Iterable[tuple[str, object]]
+    said: Mapping[str, object], others: Iterable[tuple[str, object]]
 ) -> tuple[Details, str]:
-    """Parse values of a row; return them and a message about dropped ones (or empty)."""
+    """Parse values of a row; return them and a message about dropped ones (or empty).
+
+    Args:
+        said: Values of the fields of ``PARSERS``; others are ignored.
+        others: Names and values of metadata.
+    """
     metadata: dict[str, JsonValue] = {}
     problems: list[str] = []
     size = 0
@@ -125,14 +131,13 @@ def to_details(
         else:
             metadata.setdefault(key, value)
             size += length
-    details = Details(to_name(group), to_split(split), to_name(licence), metadata or None)
-    return details, "; ".join(problems)
+    known = {name: parse(said.get(name)) or None for name, parse in PARSERS.items()}
+    return Details(**known, metadata=metadata or None), "; ".join(problems)
 
 
 def of_export(record: Mapping[str, Any]) -> Details:
     """Return what an export says of an image; values that it can't have written are left out."""
-    group, split, licence = (record.get(name) for name in ("group", "split", "licence"))
-    details, _ = to_details(group, split, licence, [("metadata", record.get("metadata"))])
+    details, _ = to_details({**record, "is_page": None}, [("metadata", record.get("metadata"))])
     name, collection = (to_path(record.get(name)) for name in ("name", "collection"))
     how = to_how(record.get("origin"), record.get("how"))
     return replace(details, name=name, collection=collection, how=how)
@@ -181,6 +186,12 @@ def to_path(value: object) -> str | None:
     if not isinstance(value, str) or not value.strip() or not _is_text(value):
         return None
     return value if len(value) <= MAX_PATH_LENGTH else None
+
+
+PARSERS: Mapping[str, Callable[[object], Any]] = MappingProxyType(
+    {"group": to_name, "split": to_split, "licence": to_name, "is_page": to_flag}
+)
+"""Parser of each field that has a column of its own in a table; None: the value is invalid."""
 
 
 def to_json(value: object, depth: int = 0) -> JsonValue:

@@ -106,10 +106,8 @@ def _of_page(provenance: Provenance) -> dict[str, str]:
 def from_metadata(metadata: dict[str, str]) -> Provenance:
     """Decode user metadata; invalid values of other writers are left out."""
     kind = metadata.get("kind")
-    group, licence, kept = (
-        _unquoted(metadata.get(name)) for name in ("group", "licence", "metadata")
-    )
-    details, _ = to_details(group, metadata.get("split"), licence, [("metadata", kept)])
+    said = {name: _unquoted(metadata.get(name)) for name in ("group", "split", "licence")}
+    details, _ = to_details(said, [("metadata", _unquoted(metadata.get("metadata")))])
     how = metadata.get("how")
     details = replace(details, how=how if how in {*How, UNKNOWN_HOW} else None)
     return Provenance(

@@ -41,7 +41,9 @@ async def listed_again(items: Sequence[Item]) -> list[Row]:
 @example([MOST_LINES.replace("\n", "\r")], "")
 @given(st.lists(ODD, max_size=4), ODD)
 async def test_every_item_that_was_taken_is_taken_again(annotations: list[str], odd: str) -> None:
-    details, _ = to_details(odd, "test", odd, [("n", 7), (odd, {"x": odd})])
+    details, _ = to_details(
+        {"group": odd, "split": "test", "licence": odd}, [("n", 7), (odd, {"x": odd})]
+    )
     name, how = to_path(" ".join(odd.split())), "accepted" if odd else None
     details = replace(details, name=name, collection=name, how=how)
     rows = [to_row(1, "https://h.test/a,%22b", annotation, details) for annotation in annotations]

@@ -4,20 +4,19 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 
 from services.common.domain.details import (
     MAX_KEY_LENGTH,
     MAX_KEYS,
     NO_DETAILS,
+    PARSERS,
     Details,
     to_details,
-    to_flag,
     to_how,
     to_key,
-    to_name,
     to_path,
-    to_split,
 )
 
 URL_NAMES = (
@@ -36,12 +35,18 @@ TEXT_NAMES = (
     *("transcriptions", "labels"),
 )
 QUALITY_NAMES = ("quality",)
-GROUP_NAMES = (
-    *("group", "group_id", "document", "document_id", "writer", "writer_id", "page", "page_id"),
+ROLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "group": (
+            *("group", "group_id", "document", "document_id"),
+            *("writer", "writer_id", "page", "page_id"),
+        ),
+        "split": ("split", "part", "subset"),
+        "licence": ("licence", "license"),
+        "is_page": ("is_page",),
+    }
 )
-SPLIT_NAMES = ("split", "part", "subset")
-LICENCE_NAMES = ("licence", "license")
-PAGE_NAMES = ("is_page",)
+"""Names of the column of each field of ``Details`` that ``PARSERS`` has."""
 FAILURE_NAMES = frozenset({"code", "detail", "attempts"})
 """Columns of ``failed.csv``, beside those of a list: no metadata, where all of them are there."""
 NAMING = ("name", "collection", "origin", "how")
@@ -80,7 +85,7 @@ class Wanted:
     has_details: bool = False
     url_column: str | None = None
     text_column: str | None = None
-    group: tuple[str, ...] = GROUP_NAMES
+    group: tuple[str, ...] = ROLES["group"]
     group_column: str | None = None
     option: str = "{}_column"
     pages: bool = False
@@ -134,11 +139,8 @@ class Columns:
     quality: int | None
     names: tuple[str, ...]
     """Names of all columns; empty if the table has none and is read by position."""
-    group: int | None = None
-    split: int | None = None
-    licence: int | None = None
-    page: int | None = None
-    """Of the flag of pages."""
+    roles: Mapping[str, int] = field(default_factory=dict)
+    """Of ``ROLES``, those that the table has."""
     metadata: tuple[int, ...] = ()
     """Columns stored under their own names."""
     naming: tuple[int | None, ...] = ()
@@ -147,14 +149,18 @@ class Columns:
     @property
     def used(self) -> dict[str, str]:
         """Names of the columns by role."""
-        places = {"image": self.where, "text": self.text, "quality": self.quality}
-        places |= {"group": self.group, "split": self.split, "licence": self.licence}
-        places |= {"page": self.page}
+        places = {"image": self.where, "text": self.text, "quality": self.quality, **self.roles}
         return {
-            role: self.names[place]
+            role.removeprefix("is_"): self.names[place]
             for role, place in places.items()
             if place is not None and self.names
         }
+
+    @property
+    def places(self) -> set[int]:
+        """Places of all columns that are read."""
+        places = (self.where, self.text, self.quality, *self.roles.values(), *self.naming)
+        return {*self.metadata, *(place for place in places if place is not None)}
 
     @property
     def kept(self) -> list[str]:
@@ -164,31 +170,20 @@ class Columns:
     @property
     def ignored(self) -> list[str]:
         """Names of unused columns."""
-        roles = (self.where, self.text, self.quality, self.group, self.split, self.licence)
-        used = {*roles, self.page, *self.metadata, *self.naming}
+        used = self.places
         return [name for place, name in enumerate(self.names) if place not in used]
 
     def details(self, values: Sequence[object]) -> tuple[Details, str]:
         """Return the details of a row, and what was dropped and why (empty: nothing).
 
-        An invalid group, split, licence or flag is metadata.
+        An invalid value of a role is metadata.
         """
-        roles = (self.group, self.split, self.licence, self.page)
-        if not (self.metadata or self.naming) and not any(place is not None for place in roles):
+        if not (self.roles or self.metadata or self.naming):
             return NO_DETAILS, ""
-        group, split, licence, page = (_value(values, place) for place in roles)
-        others = [(self.names[place], _value(values, place)) for place in self.metadata]
-        for place, value, known in (
-            (self.group, group, to_name),
-            (self.split, split, to_split),
-            (self.licence, licence, to_name),
-            (self.page, page, to_flag),
-        ):
-            if place is not None and known(value) is None:
-                others.append((self.names[place], value))
-        details, problem = to_details(group, split, licence, others)
-        if to_flag(page):
-            details = replace(details, is_page=True)
+        said = {role: _value(values, place) for role, place in self.roles.items()}
+        unknown = (self.roles[role] for role, each in said.items() if PARSERS[role](each) is None)
+        others = [(self.names[at], _value(values, at)) for at in (*self.metadata, *unknown)]
+        details, problem = to_details(said, others)
         if self.naming:
             name, collection, origin, how = (_value(values, place) for place in self.naming)
             details = replace(
@@ -239,23 +234,19 @@ def find_columns(names: Sequence[str], wanted: Wanted) -> Columns | None:
     columns = Columns(where, None if text == where else text, quality, tuple(names))
     if wanted.has_details:
         columns = _with_details(columns, known, wanted)
-    if wanted.group_column and columns.group is None:
+    if wanted.group_column and "group" not in columns.roles:
         return None
-    has_details = {columns.group, columns.split, columns.licence} != {None}
+    has_details = bool(columns.roles.keys() - {"is_page"})
     return None if text is None and wanted.needs_text and not has_details else columns
 
 
 def _with_details(columns: Columns, known: Mapping[str, int], wanted: Wanted) -> Columns:
     """Add the columns that are neither image nor text; the first of several with a key is used."""
     names, used = columns.names, {columns.where, columns.text, columns.quality}
-    roles = (
-        _place(names, known, wanted.group_column, wanted.group),
-        _first(known, SPLIT_NAMES),
-        _first(known, LICENCE_NAMES),
-        _first(known, PAGE_NAMES),
-    )
-    group, split, licence, page = (None if place in used else place for place in roles)
-    used |= {group, split, licence, page}
+    found = {role: _first(known, usual) for role, usual in ROLES.items()}
+    found["group"] = _place(names, known, wanted.group_column, wanted.group)
+    roles = {role: at for role, at in found.items() if at is not None and at not in used}
+    used |= {*roles.values()}
     taken = {names[place] for place in used if place is not None}
     naming: tuple[int | None, ...] = ()
     for ours in (FAILURE_NAMES, NAMED_FAILURES, EXPORT_NAMES):
@@ -268,9 +259,7 @@ def _with_details(columns: Columns, known: Mapping[str, int], wanted: Wanted) ->
         is_free = place not in used and name not in taken and len(keys) < MAX_KEYS
         if is_free and 0 < len(key := to_key(name)) <= MAX_KEY_LENGTH:
             keys.setdefault(key, place)
-    places = tuple(keys.values())
-    columns = replace(columns, group=group, split=split, licence=licence, page=page)
-    return replace(columns, metadata=places, naming=naming)
+    return replace(columns, roles=roles, metadata=tuple(keys.values()), naming=naming)
 
 
 def _place(

@@ -89,9 +89,7 @@ def without_unsaid(columns: Columns, schema: pa.Schema) -> Columns:
 
 def names_of(columns: Columns) -> list[str]:
     """Return the names of the columns to read."""
-    roles = (columns.where, columns.text, columns.group, columns.split, columns.licence)
-    places = (*roles, columns.page, *columns.metadata, *columns.naming)
-    return [columns.names[place] for place in places if place is not None]
+    return [columns.names[place] for place in sorted(columns.places)]
 
 
 def annotations_of(batch: pa.RecordBatch, columns: Columns) -> list[tuple[str | None, str]]:
@@ -104,8 +102,7 @@ def annotations_of(batch: pa.RecordBatch, columns: Columns) -> list[tuple[str | 
 def details_of(batch: pa.RecordBatch, columns: Columns) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield the fields of rows' ``Details``, with the dropped ones."""
     nothing = [None] * batch.num_rows
-    roles = {columns.group, columns.split, columns.licence, columns.page}
-    places = {*roles, *columns.metadata, *columns.naming}
+    places = {*columns.roles.values(), *columns.metadata, *columns.naming}
     values = [
         _values_of(batch.column(name)) if place in places else nothing
         for place, name in enumerate(columns.names)

@@ -152,7 +152,7 @@ def test_failed_csv_is_no_metadata() -> None:
 def test_any_details_survive_objects_jobs_and_mongodb(
     group: str, licence: Any, others: dict[str, Any]
 ) -> None:
-    details, _ = to_details(group, "train", licence, others.items())
+    details, _ = to_details({"group": group, "split": "train", "licence": licence}, others.items())
 
     provenance = Provenance(kind="archive", details=details, fetch_id="b1/1", by="ada é")
     headers = to_metadata(provenance)
