@@ -1,7 +1,6 @@
 """``docreco reconcile``: compare the bucket with the documents once, and queue missing events."""
 
 import re
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +11,7 @@ from services.cli.output import Output, Table, cell, counted
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.reconciler.compare import MOST_PARTS, TO_QUEUE, KeyRange, State, ranges_of
+from services.reconciler.compare import MOST_PARTS, TO_QUEUE, Part, State
 from services.reconciler.passes import compare_buckets
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import PassReport
@@ -46,7 +45,7 @@ MinAge = Annotated[
         help="Ignore younger changes; default: RECONCILER_MIN_AGE_SECONDS.",
     ),
 ]
-Part = Annotated[
+PartOption = Annotated[
     str,
     typer.Option(
         metavar="N/PARTS",
@@ -55,14 +54,14 @@ Part = Annotated[
 ]
 
 
-def _ranges(part: str) -> Sequence[KeyRange]:
-    match = re.fullmatch(r"(\d{1,3})/(\d{1,3})", part)
+def _part(text: str) -> Part:
+    match = re.fullmatch(r"(\d{1,3})/(\d{1,3})", text)
     number, parts = map(int, match.groups()) if match else (0, 0)
     if not 1 <= number <= parts <= MOST_PARTS:
         raise typer.BadParameter(
-            f"{part!r} is no N/PARTS, from 1/1 to {MOST_PARTS}/{MOST_PARTS}", param_hint="--part"
+            f"{text!r} is no N/PARTS, from 1/1 to {MOST_PARTS}/{MOST_PARTS}", param_hint="--part"
         )
-    return ranges_of(number - 1, parts)
+    return Part(number - 1, parts)
 
 
 @tabular
@@ -71,11 +70,11 @@ async def reconcile(
     dry_run: DryRun = False,
     allow_gone: AllowGone = False,
     min_age: MinAge = None,
-    part: Part = "1/1",
+    part: PartOption = "1/1",
     output: Output,
 ) -> ExitStatus:
     """Compare buckets with documents; queue new, changed and removed objects."""
-    ranges, settings = _ranges(part), ReconcilerSettings()
+    chosen, settings = _part(part), ReconcilerSettings()
     if min_age is not None:
         settings = settings.model_copy(update={"min_age_seconds": min_age})
     with output.stderr.status("comparing") as status:
@@ -93,7 +92,7 @@ async def reconcile(
                 pages_bucket=S3Settings().pages_bucket,
                 database=database,
                 amqp=AmqpSettings(),
-                ranges=ranges,
+                part=chosen,
                 is_dry_run=dry_run,
                 allows_gone=allow_gone,
                 on_progress=on_progress,

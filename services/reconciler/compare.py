@@ -53,24 +53,38 @@ class KeyRange(NamedTuple):
 
 
 MOST_PARTS = 256
-ALL_KEYS = (KeyRange("", ""),)
 
 
-def ranges_of(part: int, parts: int) -> Sequence[KeyRange]:
-    """Return the keys of one of several parts of a bucket, which together are all keys.
+class Part(NamedTuple):
+    """One of several parts of a bucket's keys, which together are all keys."""
 
-    Keys that begin with a hash are divided by its first two digits.
+    number: int = 0
+    """From 0."""
+    of: int = 1
+    """Up to ``MOST_PARTS``."""
 
-    Args:
-        part: From 0.
-        parts: Their number, up to ``MOST_PARTS``.
-    """
-    if parts == 1:
-        return ALL_KEYS
-    steps = [f"{MOST_PARTS * number // parts:02x}" for number in range(parts)]
-    cuts = ["", *(f"{prefix}{step}" for prefix in (FETCHED, LINES) for step in steps), ""]
-    ranges = [KeyRange(after, upto) for after, upto in pairwise(cuts)]
-    return ranges[part::parts]
+    @property
+    def ranges(self) -> Sequence[KeyRange]:
+        """Its keys; those that begin with a hash are divided by its first two digits."""
+        if self.of == 1:
+            return (KeyRange("", ""),)
+        steps = [f"{MOST_PARTS * number // self.of:02x}" for number in range(self.of)]
+        cuts = ["", *(f"{prefix}{step}" for prefix in (FETCHED, LINES) for step in steps), ""]
+        return [KeyRange(after, upto) for after, upto in pairwise(cuts)][self.number :: self.of]
+
+    def most_removals(self, documents: int) -> int:
+        """Return the number of removals that are queued without confirmation: 1 %, within bounds.
+
+        All parts together may queue no more than a pass of the whole bucket.
+
+        Args:
+            documents: Number of its images that are not removed.
+        """
+        fewest, most = FEWEST_REMOVALS // self.of, MOST_REMOVALS // self.of
+        return min(most, max(fewest, int(documents * REMOVED_SHARE)))
+
+
+WHOLE = Part()
 
 
 class Pair(NamedTuple):
@@ -121,15 +135,6 @@ def judge(pair: Pair, cutoff: datetime) -> State:
     changes = [stored_at, time_of(sequencer) if sequencer else None]
     is_young = any(change is not None and change > cutoff for change in changes)
     return State.YOUNG if is_young else state
-
-
-def most_removals(documents: int) -> int:
-    """Return the number of removals that a pass may queue without confirmation: 1 %, within bounds.
-
-    Args:
-        documents: Number of images that are not removed.
-    """
-    return min(MOST_REMOVALS, max(FEWEST_REMOVALS, int(documents * REMOVED_SHARE)))
 
 
 def _difference(pair: Pair) -> State:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 
 import structlog
@@ -19,7 +19,7 @@ from services.common.runtime.periodic import periodic
 from services.common.runtime.server import http_server, serve_until, stop_on_signals
 from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.reconciler.annotated import count_and_publish
-from services.reconciler.compare import TO_QUEUE, KeyRange, State, ranges_of
+from services.reconciler.compare import TO_QUEUE, Part, State
 from services.reconciler.metrics import (
     INTERVAL_SECONDS,
     LAST_SUCCESS,
@@ -55,16 +55,19 @@ async def run(settings: ReconcilerSettings) -> None:
         asyncio.TaskGroup() as tasks,
     ):
         repeat = partial(periodic, stop=stop, retry_seconds=RETRY_SECONDS)
+        reports: dict[int, PassReport] = {}
         part = int(time.time() / settings.interval_seconds)  # a restart does not begin anew
 
         async def one_pass() -> bool:
             nonlocal part
-            ranges = ranges_of(part % settings.parts, settings.parts)
-            is_done = await compare_and_publish(
-                settings, ranges, store=store, database=database, amqp=amqp
-            )
-            part += is_done
-            return is_done
+            chosen = Part(part % settings.parts, settings.parts)
+            report = await compare(settings, chosen, store=store, database=database, amqp=amqp)
+            if report is None:
+                return False
+            reports[chosen.number] = report
+            publish(reports, last=chosen.number)
+            part += 1
+            return True
 
         comparing = tasks.create_task(repeat(one_pass, seconds=settings.interval_seconds))
         one_count = partial(count_and_publish, ImageRepository(database.images), store.bucket)
@@ -90,33 +93,38 @@ async def run(settings: ReconcilerSettings) -> None:
             each.cancel()
 
 
-async def compare_and_publish(
+async def compare(
     settings: ReconcilerSettings,
-    ranges: Sequence[KeyRange],
+    part: Part,
     *,
     store: ObjectStore,
     database: Database,
     amqp: AmqpSettings,
-) -> bool:
-    """Run a pass and set the metrics; return whether it succeeded."""
+) -> PassReport | None:
+    """Run a pass; return its report, or None if a server is missing."""
     try:
-        report = await compare_buckets(
+        return await compare_buckets(
             settings,
             store=store,
             pages_bucket=S3Settings().pages_bucket,
             database=database,
             amqp=amqp,
-            ranges=ranges,
+            part=part,
         )
     except UnavailableError as error:
         log.warning("pass failed", code=error.code, error=str(error))
         PASSES.labels(outcome="failed").inc()
-        return False
-    _publish(report)
-    return True
+        return None
 
 
-def _publish(report: PassReport) -> None:
+def publish(reports: Mapping[int, PassReport], *, last: int) -> None:
+    """Set the metrics: what the newest passes of all parts found together.
+
+    Args:
+        reports: By part.
+        last: The part that was compared last.
+    """
+    report, known = reports[last], sum(reports.values(), PassReport())
     found = {state.value: report.found[state] for state in State}
     log.info(
         "pass finished",
@@ -126,11 +134,11 @@ def _publish(report: PassReport) -> None:
         **found,
     )
     for state in State:
-        OBJECTS.labels(state=state).set(report.found[state])
+        OBJECTS.labels(state=state).set(known.found[state])
     for state in TO_QUEUE:
         held = report.held if state is State.GONE else 0
         QUEUED.labels(state=state).inc(report.found[state] - held)
-    REMOVALS_HELD.set(report.held)
+    REMOVALS_HELD.set(known.held)
     PASSES.labels(outcome="done").inc()
     PASS_SECONDS.set(report.seconds)
     LAST_SUCCESS.set(time.time())

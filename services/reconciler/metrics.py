@@ -7,7 +7,7 @@ from services.reconciler.compare import TO_QUEUE
 
 OBJECTS = Gauge(
     "reconciler_objects",
-    "Objects and documents of the last finished pass, by result.",
+    "Objects and documents of the last pass of each part, by result.",
     ["state"],
 )
 QUEUED = counter_at_zero(
@@ -21,7 +21,7 @@ PASSES = counter_at_zero(
 )
 REMOVALS_HELD = Gauge(
     "reconciler_removals_held",
-    "Removals that the last finished pass did not queue, as too many objects are missing.",
+    "Removals that the last pass of each part did not queue, as too many objects are missing.",
 )
 LAST_SUCCESS = Gauge(
     "reconciler_last_success_timestamp_seconds", "Unix time of the end of the last pass."

@@ -1,6 +1,6 @@
 """Make passes over the buckets: connect to the servers, and leave out what is parked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import structlog
@@ -14,7 +14,7 @@ from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, PAGE_QUEU
 from services.common.domain.errors import PipelineError
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.runtime.settings import AmqpSettings
-from services.reconciler.compare import ALL_KEYS, KeyRange
+from services.reconciler.compare import WHOLE, Part
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import Documents, Parked, PassReport, Reconciler
 
@@ -31,7 +31,7 @@ async def compare_buckets(
     pages_bucket: str,
     database: Database,
     amqp: AmqpSettings,
-    ranges: Sequence[KeyRange] = ALL_KEYS,
+    part: Part = WHOLE,
     is_dry_run: bool = False,
     allows_gone: bool = False,
     on_progress: Callable[[PassReport], None] = lambda _: None,
@@ -53,7 +53,7 @@ async def compare_buckets(
             images=documents,
             amqp=amqp,
             queues=queues,
-            ranges=ranges,
+            part=part,
             is_dry_run=is_dry_run,
             allows_gone=allows_gone,
             on_progress=on_progress,
@@ -68,7 +68,7 @@ async def make_pass(
     images: Documents,
     amqp: AmqpSettings,
     queues: Queues,
-    ranges: Sequence[KeyRange] = ALL_KEYS,
+    part: Part = WHOLE,
     is_dry_run: bool = False,
     allows_gone: bool = False,
     on_progress: Callable[[PassReport], None] = lambda _: None,
@@ -92,7 +92,7 @@ async def make_pass(
             publisher=publisher,
             queues=queues,
             settings=settings,
-            ranges=ranges,
+            part=part,
             allows_gone=allows_gone,
             on_progress=on_progress,
         )

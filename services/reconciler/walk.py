@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -23,15 +23,15 @@ from services.common.adapters.synthetic_events import (
     stored_notification,
 )
 from services.reconciler.compare import (
-    ALL_KEYS,
     MOST_REMOVALS,
     TO_QUEUE,
+    WHOLE,
     Document,
     KeyRange,
     Pair,
+    Part,
     State,
     judge,
-    most_removals,
     pairs,
 )
 from services.reconciler.settings import ReconcilerSettings
@@ -81,7 +81,7 @@ class Reconciler:
         publisher: Of synthetic events; None: count only (dry run).
         queues: Work and parking queue of images.
         settings: Age limit and pace.
-        ranges: Keys to compare, in their order.
+        part: Keys to compare.
         allows_gone: Whether a person has confirmed the removals.
         on_progress: Called regularly with the report so far.
     """
@@ -94,7 +94,7 @@ class Reconciler:
         publisher: Publisher | None,
         queues: Queues,
         settings: ReconcilerSettings,
-        ranges: Sequence[KeyRange] = ALL_KEYS,
+        part: Part = WHOLE,
         allows_gone: bool = False,
         on_progress: Callable[[PassReport], None] = lambda _: None,
     ) -> None:
@@ -103,7 +103,7 @@ class Reconciler:
         self._publisher = publisher
         self._queues = queues
         self._settings = settings
-        self._ranges = ranges
+        self._part = part
         self._allows_gone = allows_gone
         self._gone: list[Pair] = []
         """Missing objects found by a pass, up to the limit of removals."""
@@ -119,7 +119,7 @@ class Reconciler:
         began = asyncio.get_running_loop().time()
         self._gone = []
         cutoff = await self._store.now() - timedelta(seconds=self._settings.min_age_seconds)
-        for keys in self._ranges:
+        for keys in self._part.ranges:
             await self._compare(keys, cutoff, parked, report)
         await self._settle_gone(cutoff, report)
         report.seconds = asyncio.get_running_loop().time() - began
@@ -195,7 +195,7 @@ class Reconciler:
         """
         gone = report.found[State.GONE]
         documents = report.documents - report.found[State.REMOVED]
-        if gone > most_removals(documents) and not self._allows_gone:
+        if gone > self._part.most_removals(documents) and not self._allows_gone:
             report.held = gone
             log.warning(
                 "too many removals, not queued: run docreco reconcile",

@@ -1,6 +1,6 @@
 """A bucket without notifications that the reconciler compares with its documents."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.domain.objects import ObjectInfo
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.reconciler.compare import ALL_KEYS, KeyRange, State
+from services.reconciler.compare import WHOLE, Part, State
 from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import PassReport
@@ -48,7 +48,7 @@ class Site:
         *,
         min_age: float = 0,
         allows_gone: bool = False,
-        ranges: Sequence[KeyRange] = ALL_KEYS,
+        part: Part = WHOLE,
         **settings: int,
     ) -> PassReport:
         # The clock of the server is in whole seconds, and tests make times up to 0.5 s ahead
@@ -60,7 +60,7 @@ class Site:
             images=ImageRepository(self.database.images),
             amqp=self.amqp,
             queues=self.queues,
-            ranges=ranges,
+            part=part,
             allows_gone=allows_gone,
         )
 

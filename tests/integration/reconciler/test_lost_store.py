@@ -22,7 +22,7 @@ from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Sett
 from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.jobs import Job
 from services.fetcher.sources.addresses import member_url
-from services.reconciler.compare import State, most_removals
+from services.reconciler.compare import State
 from tests.support.reconciling import Site, found, open_site
 from tests.support.waiting import eventually
 
@@ -209,14 +209,6 @@ async def test_one_more_than_a_few_is_held_and_the_rest_goes_on(site: Site) -> N
         await site.document("new.png", status="predicted")
     async with open_publisher(site.amqp) as publisher:
         assert await publisher.depth(site.queues.work) == 0
-
-
-@pytest.mark.parametrize(
-    ("documents", "most"),
-    [(0, 5), (5, 5), (100, 5), (501, 5), (700, 7), (100_000, 1000), (50_000_000, 10_000)],
-)
-def test_share_that_a_pass_may_remove(documents: int, most: int) -> None:
-    assert most_removals(documents) == most
 
 
 async def documents(site: Site) -> dict[str, Document]:

@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -5,11 +6,14 @@ from typing import TypeVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from services.common.adapters.synthetic_events import sequencer_at
 from services.common.domain.image import ImageDocument
 from services.common.domain.objects import ObjectInfo
-from services.reconciler.compare import Pair, State, judge, pairs
+from services.reconciler.compare import MOST_PARTS, Pair, Part, State, judge, pairs
+from services.reconciler.main import publish
+from services.reconciler.walk import PassReport
 from tests import factories
 
 T = TypeVar("T")
@@ -70,3 +74,40 @@ async def test_merge_pairs_what_has_the_same_key_and_loses_nothing(
 async def stream(items: Iterable[T]) -> AsyncIterator[T]:
     for item in items:
         yield item
+
+
+@pytest.mark.parametrize(
+    ("part", "documents", "most"),
+    [
+        *((Part(), 0, 5), (Part(), 501, 5), (Part(), 700, 7), (Part(), 50_000_000, 10_000)),
+        *((Part(3, 24), 99, 0), (Part(3, 24), 700, 7), (Part(3, 24), 2_000_000, 416)),
+        (Part(1, 2), 0, 2),
+    ],
+)
+def test_share_that_a_pass_may_remove(part: Part, documents: int, most: int) -> None:
+    assert part.most_removals(documents) == most
+
+
+@given(
+    st.integers(1, MOST_PARTS),
+    st.sampled_from(["", "fetched/", "fetched/0", "lines/f", "api/", "z"]),
+    st.text(st.characters(exclude_categories=["Cs"])),
+)
+def test_each_key_is_in_one_part(parts: int, prefix: str, rest: str) -> None:
+    key = f"{prefix}{rest}".encode()
+    held = [
+        keys
+        for number in range(parts)
+        for keys in Part(number, parts).ranges
+        if keys.after.encode() < key and (not keys.upto or key <= keys.upto.encode())
+    ]
+    assert len(held) == (1 if key else 0)
+
+
+def test_metrics_are_of_all_parts() -> None:
+    reports = {0: PassReport(found=Counter({State.GONE: 9}), held=9), 1: PassReport(objects=4)}
+
+    publish(reports, last=1)
+
+    assert REGISTRY.get_sample_value("reconciler_removals_held") == 9
+    assert REGISTRY.get_sample_value("reconciler_objects", {"state": "gone"}) == 9
