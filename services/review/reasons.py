@@ -25,7 +25,7 @@ REASONS: Mapping[str, Text] = {
     "invalid_response": Text("the answer is not valid HTTP"),
     "invalid_url": Text("the address is not valid"),
     "line_not_cut": Text("the line can't be cut from its page"),
-    "no_space": Text("the object store is full"),
+    "no_space": Text("the fetcher's disk for lists and archives is full"),
     "not_found": Text("there is nothing at the address"),
     "page_changed": Text("the page has changed since it was transcribed"),
     "rate_limited": Text("the site allows fewer requests"),

@@ -140,7 +140,8 @@ async def test_limits_are_kept_from_page_to_page(review: Site, ada: Person) -> N
     newest = await ada.see("/gallery?collection=letters")
     shown = [html async for html in pages(ada, "collection=letters&where=metadata.year%3D1916")]
 
-    assert 'hx-get="/gallery?collection=letters"' in newest
+    renewed = newest.partition('<div id="found" hx-get="/gallery?collection=letters"')[2]
+    assert 'rel="next"' in renewed.partition("</div>")[0]
     assert not any('hx-get="/gallery' in html for html in shown)
     assert len(shown) == 2
     assert "".join(shown).count('class="read">line-') == 30
