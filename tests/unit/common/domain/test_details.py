@@ -1,6 +1,8 @@
-"""Further columns of a list: group, split, licence and bounded, typed metadata."""
+"""Further columns of a list: fields of ``Details`` and bounded, typed metadata."""
 
 import json
+from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
 from io import BytesIO
 from typing import Any
@@ -8,20 +10,29 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from bson import BSON
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from services.common.domain.batch_item import BatchItem
 from services.common.domain.details import (
+    FIELDS,
     MAX_KEYS,
     MAX_METADATA_BYTES,
+    PARSERS,
     Details,
     to_details,
+    to_path,
 )
 from services.common.domain.provenance import Provenance, from_metadata, to_metadata
+from services.common.domain.records import How, Source
 from services.common.domain.redaction import Redactor
-from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.columns import NAMING, ROLES, ReadingOptions
 from services.common.domain.tables.list_format import ListFormat
+from services.datasets import copies
+from services.datasets.formats.writing import FACTS
+from services.datasets.manifest import Record
 from services.fetcher.jobs import Job, parse_job
+from services.fetcher.progress import FAILED_COLUMNS
 from services.fetcher.sources.lists.formats import OpenList, open_list
 from services.fetcher.sources.lists.rows import Item, MalformedListError
 from tests.unit.fetcher.test_lists_parquet import written
@@ -32,6 +43,12 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
+PATHS = st.none() | st.text().filter(to_path)
+OF_EXPORT: st.SearchStrategy[dict[str, Any]] = st.builds(
+    dict, name=PATHS, collection=PATHS, how=st.none() | st.sampled_from([*How])
+)
+ROW = {"group": "page 1", "split": "test", "licence": "CC0", "is_page": "yes"}
+"""A valid value of each role of a column."""
 
 
 def opened(content: str, kind: ListFormat, **options: Any) -> OpenList:
@@ -40,6 +57,31 @@ def opened(content: str, kind: ListFormat, **options: Any) -> OpenList:
 
 def details_of(found: OpenList) -> list[Details]:
     return [row.details for row in found.rows if isinstance(row, Item)]
+
+
+@pytest.mark.parametrize(
+    ("names", "without"),
+    [
+        pytest.param(BatchItem.model_fields, set(), id="item"),
+        # ``how`` is the annotation's; a page is in a collection of its own
+        pytest.param(Source.model_fields, {"how", "is_page"}, id="source"),
+        pytest.param(
+            [name.removeprefix("sources.") for name in copies.FIELDS],
+            {"how", "is_page"},
+            id="sources of an export",
+        ),
+        # an export has lines
+        pytest.param(Record.model_fields, {"is_page"}, id="manifest"),
+        pytest.param(FACTS, {"is_page"}, id="tables of an export"),
+        # metadata is the last column, as JSON
+        pytest.param(FAILED_COLUMNS, {"metadata"}, id="failed.csv"),
+        # metadata are the columns that have no role
+        pytest.param([*PARSERS, *NAMING], {"metadata"}, id="columns of a table"),
+        pytest.param([*ROLES, *NAMING], {"metadata"}, id="names of columns"),
+    ],
+)
+def test_each_field_of_details_is_kept(names: Collection[str], without: set[str]) -> None:
+    assert {*FIELDS} - {*names} == without
 
 
 def test_values_keep_the_types_of_their_file() -> None:
@@ -148,16 +190,37 @@ def test_failed_csv_is_no_metadata() -> None:
     assert found == [Details(metadata={"code2": "x"})]
 
 
-@given(st.text(), JSON, st.dictionaries(st.text(), JSON, max_size=4))
+@pytest.mark.parametrize("kind", [ListFormat.TABLE, ListFormat.JSON_LINES, ListFormat.PARQUET])
+def test_each_role_of_a_column_is_read(kind: ListFormat) -> None:
+    row = {"url": A, **ROW, "hand": "ada"}
+    table, line = f"{','.join(row)}\n{','.join(row.values())}\n", json.dumps(row)
+    if kind is ListFormat.PARQUET:
+        with written({name: [value] for name, value in row.items()}) as file:
+            (found,) = details_of(open_list(file, kind))
+    else:
+        (found,) = details_of(opened(table if kind is ListFormat.TABLE else line, kind))
+
+    assert found.to_fields().keys() == {*ROLES, "metadata"} == {*ROW, "metadata"}
+    assert found.metadata == {"hand": "ada"}
+
+
+@given(
+    st.fixed_dictionaries({name: JSON | st.just(value) for name, value in ROW.items()}),
+    st.dictionaries(st.text(), JSON, max_size=4),
+    OF_EXPORT,
+)
+@example(ROW, {"hand": "ada"}, {"name": "a/é.png", "collection": "é", "how": How.GIVEN})
 def test_any_details_survive_objects_jobs_and_mongodb(
-    group: str, licence: Any, others: dict[str, Any]
+    said: dict[str, Any], others: dict[str, Any], of_export: dict[str, Any]
 ) -> None:
-    details, _ = to_details({"group": group, "split": "train", "licence": licence}, others.items())
+    details = replace(to_details(said, others.items())[0], **of_export)
 
     provenance = Provenance(kind="archive", details=details, fetch_id="b1/1", by="ada é")
     headers = to_metadata(provenance)
     if "fetch-id" not in headers:
-        assert from_metadata(headers) == Provenance(kind="archive", details=details, by="ada é")
+        # of a provenance, name and collection; the bucket says whether it is a page
+        kept = replace(details, name=None, collection=None, is_page=None)
+        assert from_metadata(headers) == Provenance(kind="archive", details=kept, by="ada é")
     assert sum(len(name) + len(value) for name, value in headers.items()) < 2048
     job = Job("b1/1", "b1", A, details=details)
     assert parse_job(job.body()) == job
