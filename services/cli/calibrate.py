@@ -1,7 +1,6 @@
 """``docreco calibrate``: fit scores to probabilities, with annotated images."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +12,10 @@ from app.engines.settings import ModelsSettings
 from services.cli.calibrate_auto import refresh
 from services.cli.calibration_samples import (
     FEWEST,
+    SKIPPED,
     Fitted,
     Method,
-    Sample,
+    Samples,
     collect,
     fit_to,
     read_known,
@@ -62,16 +62,17 @@ async def calibrate(
     if auto:
         return refresh(samples, known, output)
     version = _chosen(samples, model_version)
-    fitted = fit_to(samples[version], method, version)
+    fitted = fit_to(samples.known[version], method, version)
     _check(fitted)
     _write(out, fitted.calibration)
-    words = f"written: {out}. Start the OCR API with OCR_CALIBRATION={out}"
+    words = [f"written: {out}. Start the OCR API with OCR_CALIBRATION={out}", *_skipped(samples)]
     document = {
         "file": str(out),
         **fitted.calibration.model_dump(mode="json"),
         "bins": [asdict(each) for each in fitted.bins],
+        "skipped": dict(samples.skipped),
     }
-    output.print(document, calibration_table(fitted.calibration), bins_table(fitted), words)
+    output.print(document, calibration_table(fitted.calibration), bins_table(fitted), *words)
     return ExitStatus.OK
 
 
@@ -123,18 +124,21 @@ def bins_table(fitted: Fitted) -> Table:
     return Table("Scores before and after, on held-out images", columns, rows)
 
 
-def _chosen(samples: Mapping[str, Sequence[Sample]], wanted: str | None) -> str:
-    counts = Counter({version: len(each) for version, each in samples.items()})
+def _skipped(samples: Samples) -> list[str]:
+    return [f"{count} images of {version} {SKIPPED}" for version, count in samples.skipped.items()]
+
+
+def _chosen(samples: Samples, wanted: str | None) -> str:
+    counts = Counter({version: len(each) for version, each in samples.known.items()})
     version = wanted or next((version for version, _ in counts.most_common(1)), None)
     count = counts[version] if version else 0
     if version is None or count < FEWEST:
+        problem = f"{count} annotated images of {version or 'any model'}; {FEWEST} are needed"
         raise CommandError(
-            f"{count} annotated images of {version or 'any model'}; {FEWEST} are needed",
+            "; ".join([problem, *_skipped(samples)]),
             status=ExitStatus.REFUSED,
             hint="Annotate more of its predictions (docreco annotate), or name another model with "
-            "--model-version. Only images of quality ok count, and no scores of an isotonic or "
-            "an unknown calibration: have images read again with OCR_CALIBRATION=none "
-            "(docreco repredict).",
+            "--model-version. Only images of quality ok count.",
         )
     return version
 

@@ -1,11 +1,11 @@
 """``docreco calibrate --auto``: refresh the calibrations that models are served with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from app.engines.calibration import Calibration
 from app.engines.known_calibrations import add_calibrations
 from app.engines.settings import ModelsSettings
-from services.cli.calibration_samples import FEWEST, Method, Sample, fit_to
+from services.cli.calibration_samples import FEWEST, SKIPPED, Method, Sample, Samples, fit_to
 from services.cli.errors import ExitStatus
 from services.cli.output import Output, Table, cell
 
@@ -13,14 +13,12 @@ MARGIN = 0.98
 """Share of the Brier score that a new calibration has at most: each one makes another version."""
 
 
-def refresh(
-    samples: Mapping[str, Sequence[Sample]], known: Sequence[Calibration], output: Output
-) -> ExitStatus:
+def refresh(samples: Samples, known: Sequence[Calibration], output: Output) -> ExitStatus:
     """Refresh the calibration of each model version, where that makes scores better."""
     from services.training.learnt import learnt_by  # noqa: PLC0415  takes half a second
 
     models, rows, added = ModelsSettings().models, [], []
-    for version, all_of_it in sorted(samples.items()):
+    for version, all_of_it in sorted(samples.known.items()):
         learnt = learnt_by(version.partition("@")[0], models)
         held_out = [each for each in all_of_it if each.sha256 not in learnt.images]
         fitted, words = None, f"{len(held_out)} annotated images; {FEWEST} are needed"
@@ -30,6 +28,7 @@ def refresh(
             fitted, words = _refreshed(version, held_out, known)
         added += [fitted] if fitted else []
         rows.append((version, len(held_out), words, fitted))
+    rows += [(version, count, SKIPPED, None) for version, count in sorted(samples.skipped.items())]
     if added:
         add_calibrations(models, added)
     document = [

@@ -1,8 +1,8 @@
 """Samples to fit calibrations to: predictions of annotated images, and whether they are right."""
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 FEWEST = 50
 """Minimum of annotated images."""
+SKIPPED = (
+    "skipped: the calibration is isotonic or not known here, so the model's own scores are not "
+    "known; have them read again with OCR_CALIBRATION=none (docreco repredict)"
+)
 
 
 class Method(StrEnum):
@@ -46,27 +50,58 @@ class Sample(NamedTuple):
     sha256: str
 
 
+@dataclass(frozen=True)
+class Samples:
+    """Samples by model version, and what can't be one."""
+
+    known: dict[str, list[Sample]] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Images whose score can't be turned into the model's own, by calibrated version."""
+
+
 async def collect(
     images: ImageRepository,
     limits: Limits = NO_LIMITS,
     known: Iterable[Calibration] = (),
     *,
     only_corrected: bool = False,
-) -> dict[str, list[Sample]]:
-    """Return the samples of annotated images by model version.
+) -> Samples:
+    """Return the samples of annotated images.
 
     A text is right if it equals the annotation, except for composition and spaces. An image counts
     once per version, so that folds are disjoint; they are sorted by hash, so that folds are stable.
     Scores that a known calibration has changed are turned back, unless it is isotonic.
     """
-    samples: dict[str, list[Sample]] = defaultdict(list)
+    samples = Samples()
     where = ImageFilter(limits)
     by_suffix = {f"{SUFFIX}{each.hash}": each for each in known}
     async for page in annotated(images, where, only_corrected=only_corrected):
         for image in page:
-            for version, prediction in _own_readings(image, by_suffix).items():
-                samples[version].append(_sample(prediction, image))
+            add_image(samples, image, by_suffix)
     return samples
+
+
+def add_image(samples: Samples, image: Image, known: Mapping[str, Calibration]) -> None:
+    """Add an image's predictions, one per version; ``known``: calibrations by suffix."""
+    found: dict[str, Prediction] = {}
+    skipped: dict[str, str] = {}
+    for document in (image.document, *image.copies):
+        prediction = document.prediction
+        if prediction is None or not prediction.text:
+            continue
+        version, suffix, digest = str(prediction.model_version).partition(SUFFIX)
+        if not suffix:
+            found.setdefault(version, prediction)
+            continue
+        applied = known.get(suffix + digest)
+        if applied is None or isinstance(applied.curve, Isotonic):
+            skipped[version] = str(prediction.model_version)
+            continue
+        score = applied.curve.inverse(prediction.score, len(prediction.text))
+        found.setdefault(version, prediction.having(score=score))
+    for version, prediction in found.items():
+        samples.known.setdefault(version, []).append(_sample(prediction, image))
+    samples.skipped.update(full for version, full in skipped.items() if version not in found)
 
 
 def _sample(prediction: Prediction, image: Image) -> Sample:
@@ -79,24 +114,6 @@ def _sample(prediction: Prediction, image: Image) -> Sample:
         accuracy=accuracy(errors, reference),
         sha256=str(image.document.sha256),
     )
-
-
-def _own_readings(image: Image, known: Mapping[str, Calibration]) -> dict[str, Prediction]:
-    """Return one prediction with an uncalibrated score per version."""
-    found: dict[str, Prediction] = {}
-    for document in (image.document, *image.copies):
-        prediction = document.prediction
-        if prediction is None or not prediction.text:
-            continue
-        version, suffix, digest = str(prediction.model_version).partition(SUFFIX)
-        if suffix:
-            applied = known.get(suffix + digest)
-            if applied is None or isinstance(applied.curve, Isotonic):
-                continue
-            score = applied.curve.inverse(prediction.score, len(prediction.text))
-            prediction = prediction.having(score=score)
-        found.setdefault(version, prediction)
-    return found
 
 
 def read_known(models: Path) -> list[Calibration]:

@@ -58,10 +58,10 @@ def main() -> None:
     readings = [each for _, each in known]
     unseen = held_out(readings)
     calibration = fitted(readings, engine.model_version, unseen)
-    content = {
-        "provenance": chosen.provenance,
-        "calibrations": [calibration.model_dump(mode="json")],
-    }
+    content = json.loads(PACKAGED.read_text())
+    content["provenance"] = chosen.provenance
+    # Earlier ones stay: stored scores can be turned back only by them
+    content["calibrations"].append(calibration.model_dump(mode="json", exclude_none=True))
     PACKAGED.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     print(calibration.model_dump_json(indent=2))  # noqa: T201  the result
     show(np.array([kind for kind, _ in known]), Columns.of(readings), unseen)

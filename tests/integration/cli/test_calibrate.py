@@ -92,23 +92,27 @@ async def test_auto_refreshes_what_makes_scores_better(
     mongo_settings: MongoSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_MODELS", str(tmp_path))
-    [packaged] = known_calibrations(tmp_path)
+    *_, packaged = known_calibrations(tmp_path)
     surer = sure_of_itself(300, model_version=packaged.model_version)
     for each in surer[:150]:  # the others have the model's own scores
         prediction = each["prediction"]
         prediction["model_version"] += f"+cal-{packaged.hash}"
         prediction["score"] = packaged.curve(prediction["score"], len(prediction["text"]))
     await store(mongo_settings, surer)
+    unknown = f"{packaged.model_version}+cal-01234567"
+    await store(mongo_settings, sure_of_itself(7, name="unknown", model_version=unknown))
     await store(mongo_settings, sure_of_itself(49, name="other", model_version="other"))
 
     first, second = [json.loads((await calibrate("--auto", "--json")).stdout) for _ in range(2)]
 
-    few, refreshed = sorted(first["models"], key=lambda each: each["images"])
+    skipped, few, refreshed = sorted(first["models"], key=lambda each: each["images"])
+    assert (skipped["model_version"], skipped["images"]) == (unknown, 7)
+    assert skipped["outcome"].startswith("skipped: the calibration is isotonic or not known")
     assert (few["calibration"], few["outcome"]) == (None, "49 annotated images; 50 are needed")
     assert (refreshed["images"], refreshed["model_version"]) == (300, packaged.model_version)
     assert refreshed["calibration"] == json.loads((tmp_path / FILE).read_text())["calibrations"][0]
     assert refreshed["calibration"]["ece_after"] < 0.1
-    assert [each["calibration"] for each in second["models"]] == [None, None]
+    assert [each["calibration"] for each in second["models"]] == [None] * 3
 
 
 async def test_isotonic_curve_can_be_asked_for_and_the_answer_be_json(
@@ -168,8 +172,9 @@ async def test_only_annotated_scores_of_the_model_itself_count(
     await store(mongo_settings, copies)
     out = tmp_path / "calibration.json"
 
-    await calibrate("--out", str(out))
+    shown = (await calibrate("--out", str(out))).stdout
     assert json.loads(out.read_text())["n"] == 60
+    assert f"99 images of {VERSION}+cal-01234567 skipped" in " ".join(shown.split())
 
     await calibrate("--out", str(out), "--model-version", "other")
     calibration = json.loads(out.read_text())

@@ -203,7 +203,7 @@ def test_packaged_calibration_is_served_until_it_is_refreshed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_MODELS", str(tmp_path))
-    [packaged] = known_calibrations(tmp_path)
+    *_, packaged = known_calibrations(tmp_path)
     version, wanted = packaged.model_version, wanted_model("rapidocr")
     assert load_engine("rapidocr").model_version == f"{version}+cal-{packaged.hash}"
 
