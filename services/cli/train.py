@@ -118,6 +118,7 @@ def _document(learned: "Learned", seconds: float) -> dict[str, Any]:
         "left_out": learned.left_out,
         "unannotated": learned.unannotated,
         "course": [asdict(each) for each in learned.course.epochs],
+        "has_diverged": learned.course.has_diverged,
         "seconds": seconds,
         **learned.record.model_dump(mode="json"),
     }
@@ -138,7 +139,9 @@ def _render(learned: "Learned", seconds: float) -> list[Any]:
     if "validation" not in record.metrics:
         kept += ", as no annotated line is held out"
     if learned.course.has_diverged:
-        kept += "; the loss rose: train with a lower --learning-rate"
+        what = "was not finite" if learned.course.is_broken else "rose"
+        rate = record.settings["learning_rate"]
+        kept += f"; the loss {what}: train with a lower --learning-rate than {rate:g}"
     if learned.unannotated:
         kept += f"; {learned.unannotated} images of validation skipped: not annotated"
     if learned.left_out:

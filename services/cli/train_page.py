@@ -9,10 +9,10 @@ from markupsafe import Markup
 
 from services.cli.report_page import page_template
 from services.cli.report_plots import COLOURS, as_picture, chart_options
+from services.training.course import Course
 from services.training.learning import Learned
 from services.training.lines import VALIDATION
 from services.training.measuring import Reading, confusions
-from services.training.training import Course
 
 WORST = 30
 MOST_CONFUSIONS = 40

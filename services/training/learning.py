@@ -19,6 +19,7 @@ from app.engines.settings import ModelsSettings
 from services.common.domain.trained_models import Change, Rates, Training
 from services.datasets.manifest import FILE
 from services.training.checkpoint import CheckpointFile
+from services.training.course import Course
 from services.training.learnt import Learnt, learnt_by
 from services.training.lines import (
     TRAIN,
@@ -32,7 +33,7 @@ from services.training.lines import (
 from services.training.measuring import Reading, measure, read_lines
 from services.training.registering import free_place, register
 from services.training.trainee import Trainee, open_base
-from services.training.training import Course, FineTuning, Plan, Progress, chosen_device
+from services.training.training import FineTuning, Plan, Progress, chosen_device
 
 REHEARSED = "rehearsed"
 REHEARSAL_SHARE = 0.5

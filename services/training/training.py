@@ -5,15 +5,17 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
 from app.engines.runtimes import PROCESSORS, declared_flags
+from services.common.domain.errors import PermanentError
 from services.training.averaging import Average
 from services.training.batches import epoch_batches, pictures
 from services.training.checkpoint import CheckpointFile
+from services.training.course import Course, Epoch
 from services.training.lines import Line
 from services.training.measuring import Measure, measure, read_lines
 from services.training.trainee import Trainee
@@ -36,6 +38,12 @@ Progress = Callable[[int, int, str], None]
 """Called with the number of finished and of all steps, and a status text."""
 
 
+class DivergedError(PermanentError):
+    """A training has no weights that are worth keeping."""
+
+    code = "diverged"
+
+
 @dataclass(frozen=True)
 class Plan:
     """Parameters of a training."""
@@ -52,45 +60,6 @@ class Plan:
     is_augmented: bool
     averaging: float = 0.998
     """Decay of the moving average of the weights, which is what is measured and kept."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """Metrics of an epoch."""
-
-    loss: float
-    """Mean of its steps."""
-    seconds: float
-    cer: float | None
-    """Character error rate of the validation split; None without one."""
-    exact: float | None
-
-
-@dataclass
-class Course:
-    """Course of the training."""
-
-    epochs: list[Epoch] = field(default_factory=list)
-    base_cer: float | None = None
-    """Character error rate of the validation split before it; None without one."""
-
-    @property
-    def lowest(self) -> int:
-        """Epoch with the lowest error rate, from 1; without validation split the last."""
-        rates = [each.cer for each in self.epochs if each.cer is not None]
-        return 1 + rates.index(min(rates)) if rates else len(self.epochs)
-
-    @property
-    def best_epoch(self) -> int:
-        """Epoch of the kept weights; 0: those of the base, as none has read more."""
-        rates = [each.cer for each in self.epochs if each.cer is not None]
-        is_worse = self.base_cer is not None and min(rates, default=1.0) >= self.base_cer
-        return 0 if is_worse else self.lowest
-
-    @property
-    def has_diverged(self) -> bool:
-        """Whether the loss rose."""
-        return self.epochs[-1].loss > self.epochs[0].loss
 
 
 def chosen_device(name: str) -> str:
@@ -149,12 +118,20 @@ class FineTuning:
         Raises:
             RefusedError: An image can't be decoded.
             OSError: The checkpoint can't be written.
+            DivergedError: A loss is not finite, and no validation line tells earlier weights apart.
         """
         self._resume()
         if not self._best:
             self._begin()
         while not self._is_over:
             self._run_epoch()
+        if self._course.is_broken and not self._validation:
+            self._checkpoint.delete()
+            raise DivergedError(
+                f"a loss or weight is not finite in epoch {len(self._course.epochs) + 1} of "
+                f"{self._plan.epochs}: nothing was saved; train with a lower --learning-rate than "
+                f"{self._plan.learning_rate:g}"
+            )
         self._module.load_state_dict(self._best)
         self._module.to("cpu").eval()
         return self._course
@@ -163,7 +140,8 @@ class FineTuning:
     def _is_over(self) -> bool:
         """Whether all epochs are done, or early stopping applies."""
         done, since = len(self._course.epochs), self._course.lowest
-        return done >= self._plan.epochs or (done - since >= self._plan.patience)
+        is_done = done >= self._plan.epochs or (done - since >= self._plan.patience)
+        return is_done or self._course.is_broken
 
     def _resume(self) -> None:
         """Restore the state of a checkpoint, if any."""
@@ -199,6 +177,8 @@ class FineTuning:
             part = (number + step / len(batches)) / plan.epochs
             self._losses.append(self._step(batches[step], step, part, plan.epochs * len(batches)))
             self._seconds += time.monotonic() - started
+            if not math.isfinite(self._losses[-1]):
+                break
             done = number * len(batches) + step + 1
             self._progress(done, plan.epochs * len(batches), self._in_words())
             if step % RELEASE_STEPS == 0:
@@ -206,8 +186,17 @@ class FineTuning:
             if self._checkpoint.is_due:
                 self._save()
         with self._average.applied():
-            self._end_epoch()
-        self._save()
+            self._course.is_broken = not self._is_finite
+            if not self._course.is_broken:
+                self._end_epoch()
+        if not self._course.is_broken:
+            self._save()
+
+    @property
+    def _is_finite(self) -> bool:
+        """Whether the epoch's losses and the weights are finite."""
+        weights = self._module.state_dict().values()
+        return math.isfinite(sum(self._losses)) and all(each.isfinite().all() for each in weights)
 
     def _step(self, batch: Sequence[Line], step: int, part: float, steps: int) -> float:
         seed = (self._plan.seed, len(self._course.epochs), step)

@@ -1,6 +1,7 @@
 """``docreco train`` on small exports: what it refuses, and what it makes."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from app.engines.loading import load_engine  # noqa: E402
 from services.training import learning  # noqa: E402
 from services.training.averaging import Average  # noqa: E402
 from services.training.batches import epoch_batches, pictures  # noqa: E402
+from services.training.course import Course, Epoch  # noqa: E402
 from services.training.learnt import LEARNT, learnt_by  # noqa: E402
 from services.training.lines import read_export, read_held_out  # noqa: E402
 from services.training.training import rate  # noqa: E402
@@ -259,6 +261,43 @@ def test_training_that_diverges_keeps_the_base(tmp_path: Path, models: Path) -> 
     assert (told["best_epoch"], after) == (0, base["metrics"]["validation"]["after"])
     for words in ("none of 3 epochs reads the validation split better", "the loss rose"):
         assert words in shown
+
+
+@pytest.mark.parametrize(
+    ("losses", "has_diverged"),
+    [
+        ((0.01, 0.0101), False),
+        ((3.0, 2.9, 3.1), False),
+        ((2.0, 1.0, 0.2, 0.5), False),  # still far below where it began
+        ((1.0, 9.0, 0.9), True),
+        ((3.0, 0.5, 4.0, 0.6), True),
+    ],
+)
+def test_divergence_is_told_from_noise(*, losses: Sequence[float], has_diverged: bool) -> None:
+    assert Course([Epoch(each, 1, None, None) for each in losses]).has_diverged is has_diverged
+
+
+def test_training_that_breaks_at_once_keeps_the_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.training.training.rate", lambda *_: math.nan)
+    export = write_export(tmp_path / "set", TEXTS)
+    told = answer(export, "--name", "lines", *TINY, "--epochs", 4)
+
+    assert (told["course"], told["has_diverged"], told["best_epoch"]) == ([], True, 0)
+
+
+def test_weights_that_are_not_finite_are_not_registered(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = [0.5, math.nan]
+    monkeypatch.setattr("services.training.training.rate", lambda part, _: rates[part >= 0.5])
+    export = write_export(tmp_path / "set", TEXTS, known=PREDICTED)  # nothing tells good weights
+    said = train(export, "--name", "lines", *TINY, "--epochs", 4, status=4)
+
+    assert "not finite in epoch 3 of 4" in said
+    assert "a lower --learning-rate than 0.01" in said
+    assert not [*models.glob("lines*"), *models.glob(".training/*")]
 
 
 def test_short_trainings_warm_up_longer() -> None:
