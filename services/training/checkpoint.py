@@ -13,7 +13,7 @@ SAVE_SECONDS = 60.0
 
 
 class OtherTrainingError(PermanentError):
-    """An interrupted training of the same name has other data or settings."""
+    """An interrupted training of the same name has other data, settings or version."""
 
     code = "other_training"
 
@@ -43,8 +43,8 @@ class CheckpointFile:
         held = torch.load(self._path, weights_only=True)
         if held["identity"] != self._identity:
             raise OtherTrainingError(
-                f"a training of this name with other data or settings was interrupted: finish it, "
-                f"choose another name, or delete {self._path}"
+                "a training of this name with other data or settings, or by another version, was "
+                f"interrupted: finish it so, choose another name, or delete {self._path}"
             )
         return held["state"]
 

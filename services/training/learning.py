@@ -40,6 +40,8 @@ REHEARSAL_SHARE = 0.5
 """Limit of rehearsed lines, as a share of new ones."""
 CHECKPOINTS = ".training"
 """Folder of unfinished trainings, in the models folder."""
+CHECKPOINT_FORMAT = 2
+"""Of the state in a checkpoint, which no version of another format resumes."""
 FEWEST_TO_CALIBRATE = 50
 
 
@@ -206,7 +208,8 @@ def _digest(folder: Path) -> str:
 
 
 def _identity(folders: Sequence[Path], trainee: Trainee, plan: Plan) -> str:
-    known = [[_digest(folder) for folder in folders], trainee.version, asdict(plan)]
+    digests = [_digest(folder) for folder in folders]
+    known = [CHECKPOINT_FORMAT, digests, trainee.version, asdict(plan)]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 

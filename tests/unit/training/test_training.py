@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,10 +31,12 @@ from app.engines.loading import load_engine  # noqa: E402
 from services.training import learning  # noqa: E402
 from services.training.averaging import Average  # noqa: E402
 from services.training.batches import epoch_batches, pictures  # noqa: E402
+from services.training.checkpoint import CheckpointFile  # noqa: E402
 from services.training.course import Course, Epoch  # noqa: E402
 from services.training.learnt import LEARNT, learnt_by  # noqa: E402
 from services.training.lines import read_export, read_held_out  # noqa: E402
-from services.training.training import rate  # noqa: E402
+from services.training.trainee import open_base  # noqa: E402
+from services.training.training import Plan, rate  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -237,6 +241,19 @@ def test_training_that_was_killed_ends_as_if_it_had_not_been(tmp_path: Path, mod
     assert losses == expected
     assert len(losses) == 5
     assert resumed["model_version"].partition("@")[2] == whole["model_version"].partition("@")[2]
+
+
+def test_checkpoint_of_an_earlier_version_is_refused(tmp_path: Path, models: Path) -> None:
+    export = write_export(tmp_path / "set", TEXTS)
+    plan = Plan(16, 2, 0.01, patience=5, seed=0, device="cpu", is_augmented=True)
+    known = [[learning._digest(export)], open_base("start", set()).version, asdict(plan)]
+    identity = sha256(json.dumps(known).encode()).hexdigest()
+    CheckpointFile(models / ".training/lines.pt", identity).save({"epochs": []})
+
+    said = train(export, "--name", "lines", *TINY, "--device", "cpu", status=4)
+
+    assert "by another version" in said
+    assert str(models / ".training/lines.pt") in said.replace("\n", "")
 
 
 def test_training_ends_early_and_keeps_the_best_weights(tmp_path: Path) -> None:
