@@ -98,7 +98,15 @@ async def collect(images: ImageRepository, figures: Figures, limits: Limits = NO
 
 def figure_table(figures: Figures) -> Table:
     """Return the figures in total, and by model version, origin of the text, and page."""
-    columns = ["model", "predictions", "mean score", "low scores", "share", "expected CER"]
+    columns = [
+        "model",
+        "predictions",
+        "mean score",
+        "low scores",
+        "share",
+        "expected CER",
+        "of texts",
+    ]
     columns += ["annotated", "CER"]
     rows = [_row("all", figures.total)]
     rows += [_row(name, tally) for name, tally in sorted(figures.models.items())]
@@ -142,7 +150,7 @@ def _row(name: str, tally: Tally) -> list[Cell]:
     return [
         *(cell(name), cell(tally.images), cell(tally.mean, form=".3f")),
         *(cell(tally.low), cell(tally.low_share, form=".1%")),
-        cell(tally.expected_error_rate, form=".1%"),
+        *(cell(tally.expected_error_rate, form=".1%"), cell(tally.expected_images)),
         *(cell(tally.annotated), cell(tally.error_rate, form=".1%")),
     ]
 

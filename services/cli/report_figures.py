@@ -160,6 +160,7 @@ def _document(counted: Tally) -> dict[str, Any]:
         "low_scores": counted.low,
         "low_score_share": counted.low_share,
         "expected_character_error_rate": counted.expected_error_rate,
+        "expected_of_predictions": counted.expected_images,
         "annotated": counted.annotated,
         "character_error_rate": counted.error_rate,
     }

@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from services.cli.report_figures import Figures
 from services.cli.report_plots import plots
+from services.quality.tally import Tally
 
 ABSENT = "none"
 CRITICAL_CER = 0.2
@@ -56,7 +57,13 @@ def _numbers(figures: Figures, critical: float) -> list[tuple[str, str, str]]:
         ("Predictions", f"{total.images:,}", ""),
         ("Predictions per minute", f"{figures.per_minute:.2f}", ""),
         (f"Scores under {figures.low_score:g}", f"{total.low:,} ({as_share(total.low_share)})", ""),
-        ("Expected character error rate", as_share(total.expected_error_rate), ""),
+        (_expected(total), as_share(total.expected_error_rate), ""),
         ("Character error rate", as_share(total.error_rate), "bad" if is_misread else ""),
         ("Rejected images", f"{figures.rejected.total():,}", ""),
     ]
+
+
+def _expected(total: Tally) -> str:
+    words = "Expected character error rate of texts that were read"
+    left_out = total.images - total.expected_images
+    return f"{words}; {left_out:,} predictions without one left out" if left_out else words

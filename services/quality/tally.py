@@ -39,6 +39,8 @@ class Tally:
     """Expected error rate of each image times the characters read."""
     expected_characters: int = 0
     """Characters read in images whose expected error rate is known."""
+    expected_images: int = 0
+    """Images whose expected error rate is known: of none where nothing was read."""
 
     @property
     def mean(self) -> float | None:
@@ -57,7 +59,7 @@ class Tally:
 
     @property
     def expected_error_rate(self) -> float | None:
-        """Expected character error rate by the calibration; None where that knows none."""
+        """Expected character error rate of ``expected_images``; None without any."""
         if not self.expected_characters:
             return None
         return self.expected_errors / self.expected_characters
@@ -103,6 +105,7 @@ class Tally:
         self.products += other.products
         self.expected_errors += other.expected_errors
         self.expected_characters += other.expected_characters
+        self.expected_images += other.expected_images
 
 
 def length_of(characters: int) -> str:
@@ -169,6 +172,7 @@ def add_to_each(
         products=errors * length,
         expected_errors=(expected or 0.0) * read,
         expected_characters=read,
+        expected_images=expected is not None,
     )
     for tally in tallies:
         tally.add(image)

@@ -78,7 +78,11 @@ def test_lines_count_by_tag_document_and_page() -> None:
 def test_expected_error_rate_weighs_texts_by_their_length() -> None:
     known = [document(0.9, text="a" * length, expected_cer=1 / length) for length in (2, 8)]
 
-    assert figures(*known, document(0.1)).total.expected_error_rate == pytest.approx(2 / 10)
+    counted = figures(*known, document(0.1), document(0.0, text=""))
+    assert counted.total.expected_error_rate == pytest.approx(2 / 10)
+    assert counted.document()["expected_of_predictions"] == 2
+    words = "Expected character error rate of texts that were read; 2 predictions without one left"
+    assert words in report_page(counted, critical=0.5)
 
 
 def test_without_predictions_there_is_no_mean() -> None:
