@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from app.engines.base import Engine, Reading
 from app.images import Pixels
+from services.common.domain.trained_models import CALIBRATION_MARK
 
 EDGE = 1e-6
 """Distance of scores from 0 and 1, where the logit is infinite."""
@@ -177,7 +178,7 @@ class CalibratedEngine:
         self.name = engine.name
         self.best_batch = engine.best_batch
         self.least_width = engine.least_width
-        self.model_version = f"{engine.model_version}{SUFFIX}{file_hash}"
+        self.model_version = f"{engine.model_version}{CALIBRATION_MARK}{file_hash}"
 
     def read(self, pixels: Pixels) -> Reading:
         """Read one line of text."""
@@ -193,10 +194,6 @@ class CalibratedEngine:
         score = self._curve(reading.score, len(reading.text))
         expected = 1 - self._accuracy(reading.score) if self._accuracy else None
         return replace(reading, score=score, expected_cer=expected)
-
-
-SUFFIX = "+cal-"
-"""Between an engine's version and the hash of the calibration file."""
 
 
 def calibration_hash(content: bytes) -> str:

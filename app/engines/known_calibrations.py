@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from app.engines.base import Engine
 from app.engines.calibration import (
-    SUFFIX,
     CalibratedEngine,
     Calibration,
     CalibrationError,
@@ -19,6 +18,7 @@ from app.engines.calibration import (
 )
 from app.engines.model_record import read_record
 from app.engines.models_folder import LocalModel, locked, models_in, write_shared
+from services.common.domain.trained_models import CALIBRATION_MARK
 
 FILE = "calibrations.json"
 PACKAGED = Path(__file__).with_name(FILE)
@@ -69,7 +69,7 @@ def with_known_calibration(engine: Engine, models: Path) -> Engine:
         CalibrationError: The file in the folder of models is damaged.
     """
     version = engine.model_version
-    if SUFFIX in version:
+    if CALIBRATION_MARK in version:
         return engine
     own = LocalModel("", models / version.partition("@")[0])
     record = read_record(own.folder) if own.is_for_default_engine else None

@@ -3,12 +3,12 @@
 from importlib import import_module
 
 from app.engines.base import Engine
-from app.engines.calibration import SUFFIX, calibrated
+from app.engines.calibration import calibrated
 from app.engines.known_calibrations import calibrations_identity, with_known_calibration
 from app.engines.promotion import read_promotions
 from app.engines.settings import UNCALIBRATED, ModelsSettings, RapidSettings
 from app.settings import EngineName
-from services.common.domain.trained_models import in_service
+from services.common.domain.trained_models import CALIBRATION_MARK, in_service
 
 _MODULES: dict[EngineName, str] = {"rapidocr": "app.engines.rapid", "trocr": "app.engines.trocr"}
 
@@ -60,4 +60,4 @@ def wanted_model(name: EngineName) -> str:
         return named
     promotion = None if named else in_service(read_promotions(models))
     model = f"{promotion.model}@{promotion.content_hash}" if promotion else named
-    return f"{model}{SUFFIX}{calibrations_identity(models)}"
+    return f"{model}{CALIBRATION_MARK}{calibrations_identity(models)}"

@@ -8,13 +8,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from app.engines.calibration import SUFFIX, Calibration, CalibrationError, Isotonic
+from app.engines.calibration import Calibration, CalibrationError, Isotonic
 from app.engines.known_calibrations import known_calibrations
 from services.cli.errors import CommandError, ExitStatus
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.accuracy import accuracy
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.domain.records import Prediction
+from services.common.domain.trained_models import CALIBRATION_MARK
 from services.quality.annotated import Image, annotated, hypothesis_of
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ async def collect(
     """
     samples = Samples()
     where = ImageFilter(limits)
-    by_suffix = {f"{SUFFIX}{each.hash}": each for each in known}
+    by_suffix = {f"{CALIBRATION_MARK}{each.hash}": each for each in known}
     async for page in annotated(images, where, only_corrected=only_corrected):
         for image in page:
             add_image(samples, image, by_suffix)
@@ -89,7 +90,7 @@ def add_image(samples: Samples, image: Image, known: Mapping[str, Calibration]) 
         prediction = document.prediction
         if prediction is None or not prediction.text:
             continue
-        version, suffix, digest = str(prediction.model_version).partition(SUFFIX)
+        version, suffix, digest = str(prediction.model_version).partition(CALIBRATION_MARK)
         if not suffix:
             found.setdefault(version, prediction)
             continue

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app.engines.base import Engine
-from app.engines.calibration import SUFFIX
 from services.common.domain.accuracy import word_errors
 from services.common.domain.errors import PermanentError
-from services.common.domain.trained_models import Decision, Part
+from services.common.domain.trained_models import CALIBRATION_MARK, Decision, Part
 from services.datasets.evaluation import Sample
 from services.datasets.quality import SIGNIFICANT, compare, quality_of
 from services.training.learnt import Learnt
@@ -84,7 +83,7 @@ def decide(
             f"the calibration error rises from {other.calibration_error:.1%} to "
             f"{one.calibration_error:.1%}"
         )
-        if SUFFIX in candidate.model_version:
+        if CALIBRATION_MARK in candidate.model_version:
             problems.append(rises)
         else:
             warnings.append(f"{rises}: docreco calibrate --auto after 50 annotations of its own")

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from app.engines.base import Engine
-from app.engines.calibration import SUFFIX, Calibration
+from app.engines.calibration import Calibration
 from app.engines.fitting import LINES, fit_accuracy, fit_best
 from app.engines.model_record import ModelRecord, read_record, write_record
 from app.engines.models_folder import LocalModel, find_model
 from app.engines.settings import ModelsSettings
-from services.common.domain.trained_models import Change, Rates, Training
+from services.common.domain.trained_models import CALIBRATION_MARK, Change, Rates, Training
 from services.datasets.manifest import FILE
 from services.training.checkpoint import CheckpointFile
 from services.training.course import Course
@@ -248,4 +248,4 @@ def _calibrated(
     )
     record = record.model_copy(update={"calibration": calibration})
     write_record(place.folder, record)
-    return record, f"{version}{SUFFIX}{calibration.hash}"
+    return record, f"{version}{CALIBRATION_MARK}{calibration.hash}"

@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
+from services.common.domain.texts import Text
+from services.common.domain.trained_models import CALIBRATION_MARK
+
 BY_BATCH = "batch:"
 """Prefix of ``Annotation.by`` of a list's text; other values are people."""
 
@@ -176,6 +179,19 @@ class Prediction(Record):
     def model(self) -> str:
         """Engine and version, for display and Label Studio."""
         return f"{self.engine} {self.model_version}"
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the score is a probability; a model's own is higher, and not comparable."""
+        return CALIBRATION_MARK in str(self.model_version)
+
+    @property
+    def score_in_words(self) -> Text:
+        """The score, and whether it is calibrated."""
+        score = {"score": self.score}
+        if self.is_calibrated:
+            return Text("score %(score)s", score)
+        return Text("score %(score)s, not calibrated", score)
 
     def is_like(self, other: "Prediction") -> bool:
         """Return whether model and text are the same."""

@@ -13,6 +13,8 @@ RECORD = "model.json"
 """Of a model, in its folder; not part of its hash, as it changes later."""
 POINTER = "promoted.json"
 LOOP = "loop.json"
+CALIBRATION_MARK = "+cal-"
+"""In a ``model_version``, between the model and the hash of its calibration."""
 EMBEDDED = "ppocrv6"
 """Name of the embedded model, whose weights are in rapidocr's wheel."""
 STEPS = ("export", "train", "check")

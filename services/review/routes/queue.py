@@ -181,7 +181,7 @@ def _offered(document: ImageDocument, *, with_typed: bool) -> list[Offered]:
     read = [
         (
             as_typed(each.text),
-            Text("%(model)s, score %(score)s", {"model": each.model, "score": each.score}),
+            Text("%(model)s, %(score)s", {"model": each.model, "score": each.score_in_words}),
         )
         for each in document.readings
     ]

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from app.engines.calibration import SUFFIX
 from app.engines.known_calibrations import known_calibrations
 from services.cli.calibration_samples import Samples, add_image
+from services.common.domain.trained_models import CALIBRATION_MARK
 from services.quality.annotated import Image
 from tests.factories import document, prediction
 
@@ -12,7 +12,7 @@ EMBEDDED = "ppocrv6-small-latin@rapidocr-3.10.0+onnxruntime-f32"
 
 
 def test_scores_of_unknown_calibrations_alone_are_skipped(tmp_path: Path) -> None:
-    known = {f"{SUFFIX}{each.hash}": each for each in known_calibrations(tmp_path)}
+    known = {f"{CALIBRATION_MARK}{each.hash}": each for each in known_calibrations(tmp_path)}
     samples = Samples()
     for version in ("", "+cal-094beed0", "+cal-54e40185", "+cal-01234567"):  # two were packaged
         read = prediction("été", score=0.5, model_version=f"{EMBEDDED}{version}")

@@ -36,6 +36,18 @@ def test_annotation_meets_a_document(before: ImageDocument, outcome: Outcome) ->
 
 
 @pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("a+cal-0", "score 0.230"),
+        ("a", "score 0.230, not calibrated"),
+        (None, "score 0.230, not calibrated"),
+    ],
+)
+def test_score_that_is_no_probability_says_so(version: str | None, words: str) -> None:
+    assert str(prediction(score=0.23, model_version=version).score_in_words) == words
+
+
+@pytest.mark.parametrize(
     ("shown", "typed", "how"),
     [
         (["now"], "now", How.ACCEPTED),
