@@ -71,7 +71,7 @@ class Rendered:
 
     pages: int
     left: int = 0
-    """Of them, those that are not stored yet."""
+    """Of them, the last ones, which are not rendered yet."""
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,16 @@ import asyncio
 from services.common.adapters.object_store import ObjectStore
 from services.common.domain.events import ObjectEvent
 from services.common.domain.page import RENDERED
+from services.common.domain.page_document import PageDocument
 from services.common.domain.provenance import Provenance
 from services.segmenter.documents import Rendered
 from services.segmenter.provenance import rendered_key, rendered_metadata
-from services.segmenter.rendering import RenderingLimits, is_tiff, open_document
+from services.segmenter.rendering import (
+    RenderingLimits,
+    UnreadableDocumentError,
+    is_tiff,
+    open_document,
+)
 
 FIRST_PAGES = 4
 """Rendered at once of a new document, so that its first lines are soon there to be read."""
@@ -23,8 +29,13 @@ async def render_pages(
     provenance: Provenance,
     document: tuple[bytes, str],
     limits: RenderingLimits,
+    *,
+    before: PageDocument,
 ) -> Rendered | None:
-    """Store some pages of a PDF or TIFF that are not stored yet.
+    """Store the next pages of a PDF or TIFF.
+
+    Those that are stored already, as after a crash, are skipped. One that was rendered and is not
+    there was erased: it is not rendered again.
 
     None: a TIFF of one page, which is an image like any other.
 
@@ -34,6 +45,7 @@ async def render_pages(
         provenance: Of the document.
         document: Its bytes and their hash.
         limits: Of the rendering.
+        before: What is known of it: of these bytes, how far they are rendered.
 
     Raises:
         UnreadableDocumentError, EncryptedPdfError, TooManyPagesError, PageCostsTooMuchError: It
@@ -41,7 +53,7 @@ async def render_pages(
     """
     content, sha256 = document
     there = {info.key async for info in store.list(f"{RENDERED}{sha256}/")}
-    first = 1
+    first = 1 + (before.rendered_so_far if before.sha256 == sha256 else 0)
     while rendered_key(sha256, first) in there:
         first += 1
     last = first - 1 + (FIRST_PAGES if first == 1 else FURTHER_PAGES)
@@ -52,7 +64,9 @@ async def render_pages(
             return None
         last = min(last, opened.pages)
         for number in range(first, last + 1):
-            page = await asyncio.to_thread(next, opened.each)
+            page = await asyncio.to_thread(next, opened.each, None)
+            if page is None:
+                raise UnreadableDocumentError(f"page {number} of {opened.pages} is missing")
             await store.write_once(
                 rendered_key(sha256, number),
                 page.content,

@@ -177,6 +177,7 @@ class Worker:
                     provenance,
                     (stored.content, sha256),
                     self._settings.rendering,
+                    before=page,
                 )
             ):
                 return await self._rendered(event, provenance, (read, rendered))

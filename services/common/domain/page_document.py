@@ -28,7 +28,7 @@ class PageDocument(StoredObject):
     rendered: int | None = None
     """Of a PDF or TIFF: number of its pages, each of which is a document of its own."""
     unrendered: int | None = None
-    """Of them, those that are not rendered yet."""
+    """Of them, the last ones, which are not rendered yet."""
     group: str | None = None
     """Unit of splits: the document, or as given by the importer."""
     status: Annotated[
@@ -51,6 +51,11 @@ class PageDocument(StoredObject):
             return f"{self.document.key}, page {self.document.number}"
         names = (source.name or source.url for source in self.sources)
         return next((name for name in names if name), self.key)
+
+    @property
+    def rendered_so_far(self) -> int:
+        """Number of the first pages of a PDF or TIFF that were rendered; some may be erased."""
+        return (self.rendered or 0) - (self.unrendered or 0)
 
     @property
     def is_detected(self) -> bool:

@@ -569,12 +569,12 @@ async def test_document_is_rendered_into_pages_of_their_own(stage: Stage, form: 
     assert [info.key async for info in stage.pages_store.list("rendered/")] == []
 
 
-@pytest.mark.parametrize("is_removed", [False, True])
+@pytest.mark.parametrize("erased", ["nothing", "page", "document"])
 async def test_long_document_is_rendered_a_few_pages_at_a_time(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, *, is_removed: bool
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, erased: str
 ) -> None:
-    """Pages that wait come in between; what is rendered of one that is removed goes with it."""
-    for name, pages in (("FIRST_PAGES", 1), ("FURTHER_PAGES", 2)):
+    """Pages that wait come in between, and one of it, or all, may be erased there."""
+    for name, pages in (("FIRST_PAGES", 2), ("FURTHER_PAGES", 1)):
         monkeypatch.setattr(rendered_pages, name, pages)
     file, page = BytesIO(), Image.new("RGB", (400, 500), "white")
     page.save(file, "PDF", save_all=True, append_images=[page] * 2)
@@ -583,15 +583,18 @@ async def test_long_document_is_rendered_a_few_pages_at_a_time(
         await stage.segment("a.pdf", file.getvalue())
 
     document = await stage.page("a.pdf")
-    assert (document.rendered, document.unrendered) == (3, 2)
-    assert len([info async for info in stage.pages_store.list("rendered/")]) == 1
-    if is_removed:
+    assert (document.rendered, document.unrendered) == (3, 1)
+    keys = [rendered_key(str(document.sha256), number) for number in (1, 2, 3)]
+    assert [info.key async for info in stage.pages_store.list("rendered/")] == keys[:2]
+    if erased == "page":
+        await stage.pages_store.delete(keys[1])
+    if erased == "document":
         await stage.worker().handle(await stage.removed("a.pdf"))
     else:
         assert await stage.segment("a.pdf") == "rendered"
         assert (await stage.page("a.pdf")).unrendered is None
-    rendered = [info async for info in stage.pages_store.list("rendered/")]
-    assert len(rendered) == (0 if is_removed else 3)
+    left = {"nothing": keys, "page": [keys[0], keys[2]], "document": []}
+    assert [info.key async for info in stage.pages_store.list("rendered/")] == left[erased]
 
 
 @pytest.mark.parametrize("use", ["propose", "accept", "ignore"])
