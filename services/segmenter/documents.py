@@ -34,6 +34,7 @@ Code = Literal[
 ]
 """Outcome of an event."""
 HANDLED = frozenset(get_args(Code))
+_NOT_RENDERED = {"rendered": None, "unrendered": None, "rendering_seconds": None}
 
 
 class Decision(NamedTuple):
@@ -72,6 +73,8 @@ class Rendered:
     pages: int
     left: int = 0
     """Of them, the last ones, which are not rendered yet."""
+    seconds: float = 0.0
+    """CPU time that the others took."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,11 @@ def stored(
             known = {"width": width, "height": height, "ground_truth": truth}
             return Decision("transcribed", _with(after, **known, status="segmented"))
         case Rendered():
-            known = {"rendered": result.pages, "unrendered": result.left or None}
+            known = {
+                "rendered": result.pages,
+                "unrendered": result.left or None,
+                "rendering_seconds": result.seconds,
+            }
             return Decision("rendered", _with(after, **known, status="segmented"))
         case Rejection():
             is_same = size.sha256 is not None and size.sha256 == page.sha256
@@ -193,8 +200,7 @@ def _segmented(page: PageDocument, result: Segmentation, now: datetime) -> PageD
         width=result.width,
         height=result.height,
         status="segmented",
-        rendered=None,
-        unrendered=None,
+        **_NOT_RENDERED,
         error=None,
         lines=result.merged.lines,
         text_layer=result.text_layer,
@@ -204,5 +210,5 @@ def _segmented(page: PageDocument, result: Segmentation, now: datetime) -> PageD
 
 def _with(page: PageDocument, **fields: object) -> PageDocument:
     """Set the state of a page, by default without lines."""
-    empty = {"lines": (), "runs": page.runs, "rendered": None, "unrendered": None, "error": None}
+    empty = {"lines": (), "runs": page.runs, "error": None, **_NOT_RENDERED}
     return page.having(**{**empty, **fields})

@@ -45,7 +45,7 @@ async def render_pages(
         provenance: Of the document.
         document: Its bytes and their hash.
         limits: Of the rendering.
-        before: What is known of it: of these bytes, how far they are rendered.
+        before: What is known of it: how far it is rendered, if of these bytes.
 
     Raises:
         UnreadableDocumentError, EncryptedPdfError, TooManyPagesError, PageCostsTooMuchError: It
@@ -53,11 +53,14 @@ async def render_pages(
     """
     content, sha256 = document
     there = {info.key async for info in store.list(f"{RENDERED}{sha256}/")}
-    first = 1 + (before.rendered_so_far if before.sha256 == sha256 else 0)
+    is_same = before.sha256 == sha256
+    used = (before.rendering_seconds or 0.0) if is_same else 0.0
+    first = 1 + (before.rendered_so_far if is_same else 0)
     while rendered_key(sha256, first) in there:
         first += 1
     last = first - 1 + (FIRST_PAGES if first == 1 else FURTHER_PAGES)
-    opening = open_document(content, limits, first=first)
+    opening = open_document(content, limits, first=first, used=used)
+    seconds = 0.0
     opened = await asyncio.to_thread(opening.__enter__)
     try:
         if opened.pages == 1 and is_tiff(content):
@@ -67,12 +70,14 @@ async def render_pages(
             page = await asyncio.to_thread(next, opened.each, None)
             if page is None:
                 raise UnreadableDocumentError(f"page {number} of {opened.pages} is missing")
+            seconds = page.seconds
             await store.write_once(
                 rendered_key(sha256, number),
                 page.content,
                 content_type=PAGE_CONTENT_TYPE,
                 metadata=rendered_metadata(event, provenance, opened.pages),
             )
-        return Rendered(opened.pages, left=opened.pages - max(last, first - 1))
+        left = opened.pages - max(last, first - 1)
+        return Rendered(opened.pages, left, round(used + seconds, 2))
     finally:
         opening.__exit__(None, None, None)

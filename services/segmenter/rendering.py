@@ -6,11 +6,12 @@ docs/decisions/0027-untrusted-files-in-a-child.md.
 """
 
 import base64
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from services.common.domain.errors import PermanentError
 from services.common.domain.image_formats import is_pdf
@@ -70,7 +71,7 @@ class RenderingLimits:
     seconds: int
     """Of a processor, for each page."""
     document_seconds: int
-    """Of a processor, for all of it."""
+    """Of a processor, for all of it, however many children render it."""
     memory_bytes: int
     text: bool = True
     """Whether the text layer of a PDF is read."""
@@ -83,6 +84,8 @@ class RenderedPage(NamedTuple):
     """From 1."""
     content: bytes
     """WebP."""
+    seconds: float
+    """CPU time of the child so far."""
 
 
 @dataclass
@@ -107,7 +110,7 @@ def is_tiff(content: bytes) -> bool:
 
 @contextmanager
 def open_document(
-    content: bytes, limits: RenderingLimits, *, first: int = 1
+    content: bytes, limits: RenderingLimits, *, first: int = 1, used: float = 0.0
 ) -> Iterator[Rendering]:
     """Read a document in a child process for a ``with`` block. Blocking: use a thread.
 
@@ -115,16 +118,22 @@ def open_document(
         content: The file.
         limits: Of the document.
         first: Number of the first page to render.
+        used: Seconds that the pages before it took.
 
     Raises:
         UnreadableDocumentError: It is corrupt.
         EncryptedPdfError: It needs a password.
         TooManyPagesError: It has too many pages.
-        PageCostsTooMuchError: A page exceeded the limits.
+        PageCostsTooMuchError: A page exceeded the limits, or all of it.
     """
+    left = limits.document_seconds - math.ceil(used)
+    if left < 1:
+        raise PageCostsTooMuchError(
+            f"document: rendering it takes more than {limits.document_seconds} s of CPU time"
+        )
     bounds = ChildLimits(
         memory_bytes=limits.memory_bytes,
-        cpu_seconds=limits.document_seconds,
+        cpu_seconds=left,
         max_result_bytes=_LEAST_RESULT_BYTES + _BYTES_PER_PIXEL * limits.pixels,
     )
     with tempfile.TemporaryFile() as file:
@@ -137,14 +146,14 @@ def open_document(
             yield Rendering(pages, _pages(results, first))
 
 
-def _pages(results: Iterator[dict[str, object]], first: int) -> Iterator[RenderedPage]:
+def _pages(results: Iterator[dict[str, Any]], first: int) -> Iterator[RenderedPage]:
     number = first
     while True:
         with _errors(f"page {number}"):
             result = next(results, None)
         if result is None:
             return
-        yield RenderedPage(number, base64.b64decode(str(result["webp"])))
+        yield RenderedPage(number, base64.b64decode(result["webp"]), result["seconds"])
         number += 1
 
 

@@ -1,6 +1,6 @@
 """Render a PDF or TIFF; runs in the bounded child, which has no credentials.
 
-Results: ``{"pages": n}``, then ``{"webp": …}`` of each page.
+Results: ``{"pages": n}``, then ``{"webp": …, "seconds": …}`` of each page.
 """
 
 import base64
@@ -50,18 +50,23 @@ def render(file: IO[bytes], first: int, limits: dict[str, Any]) -> Iterator[dict
             image = BytesIO()
             picture, layer = pages.read(number)
             picture.save(image, "WEBP", lossless=True, quality=0, method=0, exif=to_exif(layer))
-            yield {"webp": base64.b64encode(image.getvalue()).decode()}
+            webp = base64.b64encode(image.getvalue()).decode()
+            yield {"webp": webp, "seconds": _used_seconds()}
     except PermanentError as error:
         if isinstance(error, InputRefusedError):
             raise
         raise InputRefusedError(f"{error.code}: {error}") from error
 
 
+def _used_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
 def _allow(seconds: int) -> None:
     """Raise the limit of CPU time by some seconds."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    soft = math.ceil(used.ru_utime + used.ru_stime) + seconds
+    soft = math.ceil(_used_seconds()) + seconds
     # SIGXCPU tells of the limit, and SIGKILL, at the hard one, does not
     resource.setrlimit(resource.RLIMIT_CPU, (min(soft, most - 1), most))
 

@@ -11,7 +11,7 @@ from services.segmenter.rendering import RenderingLimits
 
 TextLayerUse = Literal["propose", "accept", "ignore"]
 DOCUMENT_SECONDS = 1200
-"""CPU time limit of a PDF or TIFF; RabbitMQ takes a delivery back after half an hour."""
+"""CPU time limit of all of a PDF or TIFF; RabbitMQ takes a delivery back after half an hour."""
 
 
 class SegmenterSettings(BaseSettings):

@@ -29,6 +29,8 @@ class PageDocument(StoredObject):
     """Of a PDF or TIFF: number of its pages, each of which is a document of its own."""
     unrendered: int | None = None
     """Of them, the last ones, which are not rendered yet."""
+    rendering_seconds: float | None = None
+    """CPU time that its pages have taken so far."""
     group: str | None = None
     """Unit of splits: the document, or as given by the importer."""
     status: Annotated[

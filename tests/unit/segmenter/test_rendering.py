@@ -15,6 +15,7 @@ from services.common.domain.page import ProposedText, Quad
 from services.segmenter import rendering, rendering_child
 from services.segmenter.decoding import DecodingLimits, decode_page, decode_with_text
 from services.segmenter.rendering import (
+    PageCostsTooMuchError,
     RenderingLimits,
     UnreadableDocumentError,
     is_document,
@@ -138,7 +139,7 @@ def test_page_whose_text_fails_is_rendered(monkeypatch: pytest.MonkeyPatch) -> N
 
     first, page = render(BytesIO(several_pages("PDF", 1)), 1, limits)
 
-    assert (first, [*page]) == ({"pages": 1}, ["webp"])
+    assert (first, [*page]) == ({"pages": 1}, ["webp", "seconds"])
 
 
 @pytest.mark.parametrize(
@@ -189,6 +190,7 @@ def test_every_page_is_rendered(form: str) -> None:
     assert is_document(content)
     assert document.pages == 3
     assert [page.number for page in pages] == [1, 2, 3]
+    assert 0 < pages[0].seconds <= pages[-1].seconds
     for number, page in enumerate(pages):
         with Image.open(BytesIO(page.content)) as image:
             assert (image.format, image.size) == ("WEBP", SIZE)
@@ -238,11 +240,14 @@ def test_time_of_a_whole_document_is_limited(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(rendering, "BoundedChild", child)
 
     limits = SegmenterSettings(page_seconds=20, max_pages=500).rendering
-    with pytest.raises(UnreadableDocumentError), open_document(b"", limits):
+    for used in (0, 999.5):
+        with pytest.raises(UnreadableDocumentError), open_document(b"", limits, used=used):
+            pass
+    with pytest.raises(PageCostsTooMuchError), open_document(b"", limits, used=DOCUMENT_SECONDS):
         pass
 
-    _, _, bounds, *_ = child.call_args.args
-    assert bounds.cpu_seconds == DOCUMENT_SECONDS
+    bounds = [call.args[2].cpu_seconds for call in child.call_args_list]
+    assert bounds == [DOCUMENT_SECONDS, DOCUMENT_SECONDS - 1000]
 
 
 @pytest.mark.parametrize("before", [b"II\n", b"junk\n"])
