@@ -199,7 +199,8 @@ def _extent(page: PageDocument) -> str:
     if page.error is not None:
         return f"{page.error.code}: {page.error.detail}"
     if page.rendered is not None:
-        return f"{page.rendered} pages"
+        part = f"{page.rendered_so_far} of " if page.unrendered else ""
+        return f"{part}{page.rendered} pages"
     if page.ground_truth is not None:
         return f"transcribed ({page.ground_truth.kind})"
     return f"{len(page.current)} lines"
@@ -213,7 +214,7 @@ def _origin(page: PageDocument) -> str:
 
 def _summary(page: PageDocument) -> dict[str, Any]:
     shown = {"key", "status", "width", "height", "group", "document", "rendered", "error", "runs"}
-    shown |= {"ground_truth", "turn", "text_layer"}
+    shown |= {"unrendered", "ground_truth", "turn", "text_layer"}
     kept = page.model_dump(include=shown | {"sources", "sha256", "indexed_at"}, exclude_unset=True)
     return {"page": page.id, **kept, "lines_found": len(page.current)}
 

@@ -104,7 +104,8 @@ async def answer(*arguments: str) -> Any:
 
 async def test_pages_are_queued_to_be_segmented_again(site: Site, s3_settings: S3Settings) -> None:
     pages = sibling(site.store, s3_settings.pages_bucket)
-    known: list[Document] = [{}, {"rendered": 3}, {"status": "rejected"}, {"key": "gone.png"}]
+    document = {"rendered": 3, "unrendered": 1}
+    known: list[Document] = [{}, document, {"status": "rejected"}, {"key": "gone.png"}]
     for number, fields in enumerate(known):
         page = {"key": f"{number}.png", "status": "segmented", "sequencer": "1", **fields}
         await pages.write(f"{number}.png", b"1", content_type="image/png", metadata={})
@@ -114,6 +115,7 @@ async def test_pages_are_queued_to_be_segmented_again(site: Site, s3_settings: S
     assert await answer("pages", "segment", "--status", "rejected") == {"queued": 1}
     assert await answer("pages", "segment", f"{pages.bucket}/0.png") == {"queued": 1}
     assert (await docreco("pages", "segment", "1.png")).exit_code == ExitStatus.REFUSED
+    assert "2 of 3 pages" in (await docreco("pages", "list")).stdout
     assert await site.publisher.depth(PAGE_QUEUES.work) == 4
 
 

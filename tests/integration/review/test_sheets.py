@@ -72,6 +72,13 @@ async def test_line_is_shown_within_its_page(review: Site, ada: Person) -> None:
     assert f'href="{PATH}#line-1"' in html
 
 
+async def test_document_shows_how_many_pages_are_rendered(review: Site, ada: Person) -> None:
+    await add_page(review, lines=[], rendered=500, unrendered=496)
+
+    for path in (PATH, "/pages"):
+        assert ">4 of 500 pages</a>" in await ada.see(path)
+
+
 async def test_rejected_page_has_a_reason_and_no_picture(review: Site, ada: Person) -> None:
     error = {"code": "no_lines", "detail": "nothing <found>"}
     etag = await add_page(review, status="rejected", error=error, lines=[])
