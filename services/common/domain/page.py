@@ -124,6 +124,10 @@ class Line(Record):
     at: datetime | None = None
     """When they drew it."""
 
+    def is_drawn_by(self, person: str, at: datetime) -> bool:
+        """Return whether a person's request of this time, or a later one of theirs, drew it."""
+        return self.by == person and self.at is not None and self.at >= at
+
 
 class TrueLine(Record):
     """A line of the ground truth."""

@@ -85,13 +85,15 @@ def replaced_lines(lines: Sequence[Line], cut: Cut, name: str) -> Conflict | lis
     Args:
         lines: Of the page.
         cut: The request.
-        name: ``id`` of the new line. If it is current already and theirs, it replaces nothing.
+        name: ``id`` of the new line. If this request drew it already, it replaces nothing. A later
+            one can't draw the same line: its image is stored under this name.
     """
     current = [line for line in lines if line.state == "current"]
     known = next((line for line in lines if line.id == name), None)
+    is_drawn = known is not None and known.is_drawn_by(cut.by, cut.at)
     if known is not None and known.state == "current":
-        return [] if known.by == cut.by else Conflict(is_taken=True)
-    if known is not None and known.by == cut.by and known.at and known.at >= cut.at:
+        return [] if is_drawn else Conflict(is_taken=True)
+    if is_drawn:
         return Conflict()  # delivered again: what it drew was replaced since
     rivals = _rivals(current, cut)
     if rivals is None:

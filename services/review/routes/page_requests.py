@@ -61,7 +61,7 @@ async def cut(parts: Of, me: Me, form: Posted) -> Response:
     await _ask(parts, page, PageRequest(cut=drawn))
 
     def is_done(now: PageDocument) -> bool:
-        return any(each.id == name and each.by == me.name for each in now.current)
+        return any(each.id == name and each.is_drawn_by(me.name, drawn.at) for each in now.current)
 
     def is_settled(now: PageDocument) -> bool:
         return is_done(now) or now.etag != page.etag or bool(_refusal(now, drawn, name))

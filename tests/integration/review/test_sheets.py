@@ -144,8 +144,15 @@ async def test_line_is_drawn_anew_by_one_of_two_people(
         late = await bob.send("/pages/cut", form | {"points": "1,1,9,1,9,9,1,9"}, status=409)
         assert late == "ada has cut this line again meanwhile, and theirs is kept."
         added = form | {"line": "", "points": "96,186,641,186,641,241,96,241"}
-        said = await bob.send("/pages/cut", added, status=409)
-        assert said == "There is a line in just this place; nothing was cut."
+        moved = {  # by one pixel: its id stays the same
+            "line": line_id(request.cut.quad, 1500, 800),
+            "points": "94,185,640,185,640,240,94,240",
+        }
+        said = {
+            await person.send("/pages/cut", form | again, status=409)
+            for person, again in ((bob, added), (ada, moved))
+        }
+        assert said == {"There is a line in just this place; nothing was cut."}
         await bob.send("/pages/cut", form | {"etag": "other"}, status=409)
         await bob.send("/pages/cut", form | {"points": "1,1,2,1,2,2,1,2"}, status=422)
         await bob.send("/pages/turn", form | {"turn": "45"}, status=422)
@@ -179,7 +186,7 @@ async def cut_as_segmenter(review: Site, page_id: str, cut: Cut) -> None:
     """Put a drawn line into the document of its page."""
     pages = PageRepository(review.database.pages)
     page = await pages.load(page_id)
-    new = {"id": line_id(cut.quad, 1500, 800), "quad": cut.quad, "by": cut.by}
+    new = {"id": line_id(cut.quad, 1500, 800), "quad": cut.quad, "by": cut.by, "at": cut.at}
     new |= {"key": "lines/new.webp", "replaces": (cut.line,)}
     lines = [line for line in page.lines if line.id != cut.line]
     await pages.save(page, page.having(lines=(*lines, Line.model_validate(new))))

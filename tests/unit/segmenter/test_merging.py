@@ -156,12 +156,19 @@ def test_cut_is_made_once_whoever_asks_again() -> None:
     assert made is not None
 
     again = cut_again(made.lines, first, PLACE, judged=())
-    others = first.model_copy(update={"by": "bob"}), drawn(90, line=line), drawn(96, line=None)
+    others = (
+        first.model_copy(update={"by": "bob"}),
+        drawn(90, line=line),
+        drawn(96, line=None),
+        drawn(95, line=made.new[0], height=39, seconds=1),  # one pixel: its id stays the same
+    )
 
     assert again is not None
     assert (again.lines, again.new) == (made.lines, made.new)
     assert [each.key for each in again.gone] == [line.key]
-    assert [cut_again(made.lines, each, PLACE, judged=()) for each in others] == [None] * 3
+    assert [cut_again(made.lines, each, PLACE, judged=()) for each in others] == [None] * len(
+        others
+    )
 
 
 @pytest.mark.parametrize("arriving", ["12", "21", "121", "212", "1221"])
