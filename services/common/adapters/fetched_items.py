@@ -14,6 +14,7 @@ import structlog
 from services.common.adapters.documents import typed
 from services.common.adapters.mongo import Collection, Document
 from services.common.domain.batch_item import BatchItem
+from services.common.domain.details import ERASED
 from services.common.domain.errors import TransientError
 from services.common.domain.events import ObjectEvent
 from services.common.domain.provenance import Provenance, from_metadata
@@ -91,8 +92,6 @@ class FetchedItems:
 
         Returns whether it exists.
         """
-        gone: Document = dict.fromkeys(
-            ("annotation", "validators", "detail", "metadata", "group", "page_line")
-        )
+        gone: Document = dict.fromkeys(("annotation", "validators", "detail", "page_line", *ERASED))
         gone["url"] = gone["source_url"] = item.source_url or item.url
         return await self._collection.update_one({"_id": item.id}, {"$set": gone})

@@ -99,6 +99,8 @@ class Details:
 
 
 FIELDS = tuple(each.name for each in fields(Details))
+ERASED = ("group", "metadata")
+"""Fields erased with the texts of a removed image; the others prove where it was from."""
 NO_DETAILS = Details()
 
 

@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import Outcome, Replaces, as_typed, collapse, is_same
+from services.common.domain.details import ERASED
 from services.common.domain.double_reading import READ_TWICE, DoubleReading, DoubleState, is_chosen
 from services.common.domain.page import PageOfLine
 from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance
@@ -277,8 +278,8 @@ class ImageDocument(StoredObject):
     def without_annotations(self) -> Self:
         """Erase the annotation, the earlier ones, and what sources say beside their origin."""
         after = self._annotated(Annotations(None, self.annotation_history), None)
-        if any(each.metadata or each.group for each in self.sources):
-            erased = (each.having(metadata=None, group=None) for each in self.sources)
+        if any(getattr(each, name) for each in self.sources for name in ERASED):
+            erased = (each.having(**dict.fromkeys(ERASED)) for each in self.sources)
             after = after.having(sources=tuple(erased))
         if self.annotation_history:
             after = after.having(annotation_history=(), annotation_history_count=0)
