@@ -160,7 +160,8 @@ async def find_page(images: ImageRepository, filters: Filters) -> FoundPage[Imag
     """
     key = _sort_key(filters)
     after = decode(filters.cursor, key) if filters.cursor else None
-    parts = paginate(images, where(filters), key, after=after, limit=_limit(filters), fields=FIELDS)
+    fields = FIELDS | ({"sources.metadata": 1} if filters.where else {})
+    parts = paginate(images, where(filters), key, after=after, limit=_limit(filters), fields=fields)
     return await fill_page(parts, key, size=PAGE, matches=filters.match_reading)
 
 

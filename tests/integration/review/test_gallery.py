@@ -85,6 +85,8 @@ async def test_filters_leave_out_what_does_not_meet_them(review: Site, ada: Pers
             each for each in ("low", "middle", "high", "the image is damaged") if each in cards
         }
         assert words == expected, query
+    for query in ("group=page+1", "where=metadata.year%3D1916"):
+        assert "p 7.png" in await found(ada, query), query  # not its source with a URL
 
 
 async def test_search_that_is_cut_short_never_says_that_nothing_is_there(
