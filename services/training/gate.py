@@ -150,9 +150,11 @@ def _worse(groups: Mapping[str, _Pairs]) -> Iterator[str]:
         part = _part(pairs)
         if part.images >= FEWEST and part.cer > part.against_cer + MARGIN:
             p_value = compare(*zip(*pairs, strict=True)).cer.p_value
+            chance = ", which may be chance: more lines of it would tell"
             yield (
                 f"{name}: the character error rate rises from {part.against_cer:.1%} to "
-                f"{part.cer:.1%} ({part.images} lines, p = {p_value:.3f})"
+                f"{part.cer:.1%} ({part.images} lines, p = {p_value:.3f}"
+                f"{chance if p_value >= SIGNIFICANT else ''})"
             )
 
 

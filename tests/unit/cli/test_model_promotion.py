@@ -233,7 +233,7 @@ class ScriptedEngine:
         (["ab"] * 40, 1.0, []),
         (["aX"] * 40, 0.0, ["not lower"]),
         (["ab"] * 3 + ["aX"] * 37, 0.1, ["chance"]),
-        (["ab"] * 20 + ["aX"] * 18 + ["XX"] * 2, 0.5, ["set B: the character error rate rises"]),
+        (["ab"] * 20 + ["aX"] * 18 + ["XX"] * 2, 0.5, ["p = 0.509, which may be chance"]),
         (["ab"] * 40, 0.5, ["the calibration error rises"]),
     ],
 )
