@@ -195,12 +195,13 @@ async def fill_page(
 
 def where(filters: Filters) -> ImageFilter:
     """Return the filter of images, beside the range of the sort key."""
+    status = filters.status or ("predicted" if filters.needs_text else "")
     is_by_change = filters.order is Order.NEWEST
     has_range = is_by_change and not (filters.low is None and filters.high is None)
     said = {"yes": True, "no": False, "": None, **{each.value: each for each in Quality}}
     return ImageFilter(
         filters,
-        status=(filters.status,) if filters.status else (),
+        status=(status,) if status else (),
         scores=_range(filters) if has_range else None,
         annotated=Quality.OK if filters.needs_text else said[filters.annotated],
         double=_double(filters),

@@ -18,7 +18,7 @@ from services.review.queue_filter import Mode, QueueFilter, of_second_reader, so
 from services.review.sessions import Session
 from services.review.suspects import SuspectList, is_within
 
-MOST_LEFT = 1000
+MOST_LEFT = 200
 """Limit of the count of images that are left: more take longer to count than a page may take."""
 SEARCH_SECONDS = 5.0
 """Timeout of a search; the page then offers to continue it."""
