@@ -147,7 +147,7 @@ def of_export(record: Mapping[str, Any]) -> Details:
 
 def to_key(name: str) -> str:
     """Return the name of a column as a key, without dots and dollars (special in MongoDB)."""
-    name = name.strip("\ufeff \t").replace(".", "_").replace("$", "_").replace("\0", "")
+    name = name.replace("\0", "").strip("\ufeff \t").replace(".", "_").replace("$", "_")
     return name if _is_text(name) else name.encode(errors="replace").decode()
 
 

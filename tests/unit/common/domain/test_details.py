@@ -209,6 +209,7 @@ def test_each_role_of_a_column_is_read(kind: ListFormat) -> None:
     st.dictionaries(st.text(), JSON, max_size=4),
     OF_EXPORT,
 )
+@example(ROW, {"0": {"a\t\0": None}, "\0 b": 1}, {"how": None})
 @example(ROW, {"hand": "ada"}, {"name": "a/é.png", "collection": "é", "how": How.GIVEN})
 def test_any_details_survive_objects_jobs_and_mongodb(
     said: dict[str, Any], others: dict[str, Any], of_export: dict[str, Any]
