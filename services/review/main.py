@@ -29,10 +29,11 @@ from services.review.api import build_app
 from services.review.label_studio import Inbox, webhook_router
 from services.review.leases import Leases
 from services.review.models import watch_loop
-from services.review.overview import TIMEOUT_SECONDS, Overview, Renewed, Sources, open_overview
+from services.review.overview import TIMEOUT_SECONDS, Overview, Sources, open_overview
 from services.review.pages import Pages
 from services.review.quality import Quality
 from services.review.queue import Queue
+from services.review.renewed import Renewed
 from services.review.sessions import EndedSessions, PasswordGuesses, Sessions
 from services.review.settings import ReviewSettings
 from services.review.suspects import SuspectList, suggest

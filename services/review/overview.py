@@ -10,10 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from time import monotonic
-from typing import Generic, TypeVar
-
-import structlog
+from typing import TypeVar
 
 from services.common.adapters.fetcher_api import FetcherClient
 from services.common.adapters.image_repository import ImageRepository
@@ -31,21 +28,13 @@ from services.common.domain.fetcher_answers import BatchPage, DelayedHost
 from services.common.domain.image_filter import ImageFilter
 from services.common.domain.records import Quality
 from services.common.runtime.settings import AmqpSettings
-
-log = structlog.stdlib.get_logger(__name__)
+from services.review.renewed import Renewed
 
 T = TypeVar("T")
 
-FRESH_SECONDS = 2.0
-COST_SHARE = 10
-"""Pause between two questions, in times of what the last answer took."""
 TIMEOUT_SECONDS = 5.0
 COUNT_SECONDS = 120.0
 """Timeout of the count of images, of which there may be very many."""
-PATIENCE_SECONDS = 0.1
-"""Wait of a page for fresh figures before it shows the last ones."""
-FIRST_SECONDS = 1.0
-"""Its wait for the first ones."""
 SHOWN_LISTS = 100
 SHOWN_HOSTS = 100
 UNDECIDED = ImageFilter(double=(DoubleState.DIFFERENT,))
@@ -131,50 +120,6 @@ class Sources:
     store: Callable[[], Awaitable[None]]
     """Check of the object store."""
     prometheus: Prometheus | None
-
-
-class Renewed(Generic[T]):
-    """The last answer to a question, which is asked again when a page needs it.
-
-    The cost is bounded: one question at a time, and a pause after each.
-    """
-
-    def __init__(self, question: Callable[[], Awaitable[T]]) -> None:
-        self._question = question
-        self._fresh_until = 0.0
-        self._task: asyncio.Task[None] | None = None
-        self.last: T | None = None
-
-    def ask(self) -> T | None:
-        """Ask if the last answer is old; return that one at once."""
-        is_asking = self._task is not None and not self._task.done()
-        if not is_asking and monotonic() >= self._fresh_until:
-            self._task = asyncio.create_task(self._renew())
-        return self.last
-
-    async def look(self) -> T | None:
-        """Return a fresh answer, else the last one; None if the first one takes long."""
-        self.ask()
-        if self._task is not None and not self._task.done():
-            seconds = PATIENCE_SECONDS if self.last else FIRST_SECONDS
-            await asyncio.wait({self._task}, timeout=seconds)
-        return self.last
-
-    async def aclose(self) -> None:
-        """Stop asking."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-
-    async def _renew(self) -> None:
-        begun = monotonic()
-        try:
-            self.last = await self._question()
-        except Exception:
-            # A foreign document must not stop the page
-            log.exception("a question of a page failed")
-        now = monotonic()
-        self._fresh_until = now + max(FRESH_SECONDS, COST_SHARE * (now - begun))
 
 
 class Overview:

@@ -13,8 +13,8 @@ from services.common.domain.image import ImageDocument
 from services.common.domain.records import Annotation, Confirmation, Quality
 from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
-from services.review.overview import Renewed
 from services.review.queue_filter import Mode, QueueFilter, of_second_reader, sort_keys, where
+from services.review.renewed import Renewed
 from services.review.sessions import Session
 from services.review.suspects import SuspectList, is_within
 

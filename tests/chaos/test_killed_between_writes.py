@@ -9,8 +9,8 @@ from services.common.adapters.mongo import Database
 from services.common.domain.annotations import Outcome
 from services.common.domain.records import Quality
 from services.review.leases import Leases
-from services.review.overview import Renewed
 from services.review.queue import Queue
+from services.review.renewed import Renewed
 from services.review.sessions import Session
 from services.review.suspects import SuspectList, suggest
 from tests.support.cutting import cut_before

@@ -19,10 +19,10 @@ from services.quality.agreement import Agreements
 from services.quality.annotated import Image
 from services.quality.suspects import Norms, Reason
 from services.review.leases import Leases
-from services.review.overview import Renewed
 from services.review.page_views import LineView
 from services.review.queue import Queue
 from services.review.queue_filter import Mode, QueueFilter, of_second_reader, where
+from services.review.renewed import Renewed
 from services.review.sessions import Session
 from services.review.suspects import SuspectList, suggest
 from tests.factories import NOW, document, prediction
