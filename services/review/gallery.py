@@ -13,7 +13,6 @@ from pydantic import BeforeValidator, Field
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import (
-    LIMIT,
     Cursor,
     Page,
     SortKey,
@@ -32,7 +31,7 @@ from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.records import Quality, StoredRecord
 from services.quality.annotated import how_of, reference_text
 from services.quality.tally import length_of
-from services.review.queue import SEARCH_SECONDS
+from services.review.patience import search_seconds
 
 D = TypeVar("D", bound=StoredRecord)
 PAGE = 24
@@ -80,10 +79,12 @@ class Form(Limits):
 
     host: Text = ""
     cursor: Annotated[str, Field(max_length=4000)] = ""
+    wait: bool = False
+    """Whether the page was shown already, and waits for the rest of a search."""
 
     def parameters(self, cursor: str = "") -> list[tuple[str, str]]:
         """Return the query parameters of the page after a cursor."""
-        given = self.model_dump(mode="json", exclude_defaults=True, exclude={"cursor"})
+        given = self.model_dump(mode="json", exclude_defaults=True, exclude={"cursor", "wait"})
         given |= {"cursor": cursor} if cursor else {}
         lists = ((name, each if isinstance(each, list) else [each]) for name, each in given.items())
         return [(name, str(value)) for name, values in lists for value in values]
@@ -162,7 +163,8 @@ async def find_page(images: ImageRepository, filters: Filters) -> FoundPage[Imag
     after = decode(filters.cursor, key) if filters.cursor else None
     fields = FIELDS | ({"sources.metadata": 1} if filters.where else {})
     parts = paginate(images, where(filters), key, after=after, limit=_limit(filters), fields=fields)
-    return await fill_page(parts, key, size=PAGE, matches=filters.match_reading)
+    seconds = search_seconds(wait=filters.wait)
+    return await fill_page(parts, key, size=PAGE, seconds=seconds, matches=filters.match_reading)
 
 
 async def fill_page(
@@ -170,6 +172,7 @@ async def fill_page(
     key: SortKey,
     *,
     size: int,
+    seconds: float,
     matches: Callable[[D], bool] | None = None,
 ) -> FoundPage[D]:
     """Return one page of documents.
@@ -178,9 +181,10 @@ async def fill_page(
         parts: Of the documents; see ``paginate``.
         key: Their order.
         size: Documents per page.
+        seconds: Time limit.
         matches: Whether a document is shown; None: all are.
     """
-    deadline, after = monotonic() + SEARCH_SECONDS, None
+    deadline, after = monotonic() + seconds, None
     found: list[D] = []
     async for part in parts:
         found += filter(matches, part.documents) if matches else part.documents
@@ -243,7 +247,7 @@ def _double(filters: Filters) -> tuple[DoubleState, ...]:
 
 def _limit(filters: Filters) -> int:
     """Return how many documents a query reads; of those that match, few may be shown."""
-    return LIMIT if filters.needs_text or filters.model else PAGE + 1
+    return 4 * PAGE if filters.needs_text or filters.model else PAGE + 1
 
 
 def _range(filters: Filters) -> tuple[float, float]:

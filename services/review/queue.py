@@ -13,6 +13,7 @@ from services.common.domain.image import ImageDocument
 from services.common.domain.records import Annotation, Confirmation, Quality
 from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
+from services.review.patience import SEARCH_SECONDS, search_seconds
 from services.review.queue_filter import Mode, QueueFilter, of_second_reader, sort_keys, where
 from services.review.renewed import Renewed
 from services.review.sessions import Session
@@ -20,8 +21,6 @@ from services.review.suspects import SuspectList, is_within
 
 MOST_LEFT = 200
 """Limit of the count of images that are left: more take longer to count than a page may take."""
-SEARCH_SECONDS = 5.0
-"""Timeout of a search; the page then offers to continue it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,17 @@ class Task:
     """Whether the search timed out: there may be further images."""
     after: Cursor | None = None
     """Cursor to continue from; None: a new random start."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The end of a search that timed out.
+
+    Args:
+        after: Cursor to continue from; None: it begins again.
+    """
+
+    after: Cursor | None
 
 
 @dataclass(frozen=True)
@@ -83,9 +93,8 @@ class Queue:
         async with self.turns:
             taken = await self.leases.taken(session.id)
             async for found in self._search(wanted, session, taken):
-                if isinstance(found, Cursor):
-                    is_random = wanted.mode is Mode.RANDOM
-                    return _to_task(got, is_cut=True, after=None if is_random else found)
+                if isinstance(found, Cut):
+                    return _to_task(got, is_cut=True, after=found.after)
                 if await is_enough(found):
                     break
         return _to_task(got)
@@ -232,8 +241,8 @@ class Queue:
 
     async def _search(
         self, wanted: QueueFilter, session: Session, taken: set[str]
-    ) -> AsyncIterator[str | Cursor]:
-        """Yield images, and finally the cursor if the search timed out."""
+    ) -> AsyncIterator[str | Cut]:
+        """Yield images, and finally where the search timed out."""
         for images in (self._first(wanted, session), self._suggested(wanted)):
             async for image in images:
                 if image not in taken:
@@ -262,21 +271,27 @@ class Queue:
             if is_within(each, wanted.limits, wanted.host):
                 yield each.id
 
-    async def _candidates(
-        self, wanted: QueueFilter, taken: set[str]
-    ) -> AsyncIterator[str | Cursor]:
-        """Yield images, and finally the cursor if the search timed out."""
+    async def _candidates(self, wanted: QueueFilter, taken: set[str]) -> AsyncIterator[str | Cut]:
+        """Yield images, and finally where the search timed out.
+
+        The first answer of a page never goes on to the next pass early, which would offer a later
+        image.
+        """
         after, keys = wanted.after, sort_keys(wanted.mode)
+        seconds = search_seconds(wait=wanted.wait)
         # A cursor is of the last pass, for which each earlier one leaves as much time
         for key in keys if after is None else keys[-1:]:
-            deadline, fields = monotonic() + SEARCH_SECONDS / len(keys), {key.field: 1}
+            deadline, fields = monotonic() + seconds / len(keys), {key.field: 1}
             async for page in paginate(self.images, where(wanted), key, after=after, fields=fields):
                 for document in page.documents:
                     if document.id not in taken:
                         yield document.id
                 if page.next and not page.documents and monotonic() > deadline:
-                    if key is keys[-1]:
-                        yield page.next
+                    is_last = key is keys[-1]
+                    if is_last or not wanted.wait:
+                        can_go_on = is_last and wanted.mode is not Mode.RANDOM
+                        yield Cut(page.next if can_go_on else None)
+                        return
                     break
 
 

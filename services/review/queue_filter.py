@@ -38,6 +38,8 @@ class QueueFilter:
     host: str = ""
     after: Cursor | None = None
     """Cursor of an earlier search that timed out."""
+    wait: bool = True
+    """Whether the person waits for a long search; else it is cut short soon."""
 
 
 def sort_keys(mode: Mode) -> list[SortKey]:

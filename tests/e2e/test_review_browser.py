@@ -306,6 +306,19 @@ async def test_enter_that_is_held_down_accepts_one_image(office: Office) -> None
         await expect(page.locator("#text:focus")).to_have_value("Line number 2")
 
 
+async def test_search_goes_on_when_the_page_is_there(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.review.patience.FIRST_SECONDS", -1.0)
+    await office.review.add(known("far", 0.5), with_objects=True)
+    async with office.desk("ada") as page:
+        await expect(page.locator("#text:focus")).to_have_value("far")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("status")).to_contain_text("Saved")
+        await page.goto("/gallery?q=far&order=worst")
+        await expect(page.locator(".cards .read")).to_have_text("far")
+
+
 async def test_image_is_found_again_and_has_its_history(office: Office) -> None:
     await office.review.add(*(line(number) for number in range(5)), with_objects=True)
     async with office.desk("ada") as page:

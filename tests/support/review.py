@@ -103,11 +103,21 @@ class Person:
     token: str = ""
 
     async def see(self, path: str, *, status: int = 200) -> str:
+        """Return a page as it is when its search is finished."""
+        return await self.finish(await self.open(path, status=status))
+
+    async def open(self, path: str, *, status: int = 200) -> str:
+        """Return the first answer of a page."""
         async with self.client.get(path) as response:
             html = await response.text()
             assert response.status == status, html
         self._keep_token(html)
         return html
+
+    async def finish(self, html: str) -> str:
+        """Ask for the rest of a page's search, as its script does."""
+        found = re.search(r'hx-get="([^"]+wait=true)"[^>]* hx-trigger="load"', html)
+        return await self.open(unescape(found[1])) if found else html
 
     async def send(self, path: str, fields: dict[str, str], *, status: int = 200) -> str:
         if not self.token:

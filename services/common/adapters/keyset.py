@@ -1,13 +1,14 @@
 """Keyset pagination over an indexed field.
 
-Each query reads a bounded range of the field, which doubles until a page is full: a selective
-filter yields cursors while it is searched, and no query takes longer than all before it together
+Each query reads a bounded range of the field. Ranges grow and shrink by what the last one took and
+found: a selective filter yields cursors while it is searched, and each query takes about as long
 (docs/decisions/0033-keyset-pages-read-ranges.md).
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from time import perf_counter
 from typing import Any, Generic, TypeVar
 
 from services.common.adapters.mongo import Document
@@ -18,6 +19,12 @@ D = TypeVar("D", bound=StoredRecord)
 F = TypeVar("F")
 LIMIT = 200
 """Documents of a page."""
+QUERY_SECONDS = 0.04
+"""Time of a query that ranges are fitted to: short, since the last one is not interrupted."""
+MOST_GROWTH = 2.0
+LEAST_GROWTH = 0.5
+SPARE = 1.2
+"""Factor by which a range exceeds the one that would hold the documents that are missing."""
 CLOCK_SKEW = timedelta(minutes=5)
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -59,17 +66,17 @@ class SortKey:
 
 def by_score(low: float = 0.0, high: float = 1.0) -> SortKey:
     """Sort by the score of predictions, ascending."""
-    return SortKey("prediction.score", low, high, 0.001)
+    return SortKey("prediction.score", low, high, 0.004)
 
 
 def by_score_descending(low: float = 0.0, high: float = 1.0) -> SortKey:
     """Sort by the score of predictions, descending."""
-    return SortKey("prediction.score", high, low, -0.001)
+    return SortKey("prediction.score", high, low, -0.004)
 
 
 def by_disagreement() -> SortKey:
     """Sort images by the disagreement of two models, descending."""
-    return SortKey("disagreement", 1.0, 0.0, -0.001)
+    return SortKey("disagreement", 1.0, 0.0, -0.016)
 
 
 def by_change(now: datetime) -> SortKey:
@@ -134,8 +141,9 @@ async def paginate(
         limit: Documents per page.
         fields: Projection with the key's field; None: all.
     """
-    extent = key.step
+    extent, missing = key.step, limit
     while True:
+        begun = perf_counter()
         is_tie = after is not None and after.document_id is not None
         condition, end = _range(key, after, extent)
         found = repository.find_range(
@@ -151,9 +159,13 @@ async def paginate(
             after = cursor_behind(documents[-1], key)
             # The next page is about as wide as this one
             extent = max(key.decode(after.value) - key.decode(start), key.step, key=abs)
+            missing = limit
         else:
             after = Cursor(end)
-            extent = extent if is_tie else extent * 2
+            missing = max(missing - len(documents), 1)
+            if not is_tie:
+                growth = _growth(perf_counter() - begun, len(documents), missing)
+                extent = max(extent * growth, key.step, key=abs)
         has_ended = after.document_id is None and after.value == key.last
         yield Page(documents, None if has_ended else after)
         if has_ended:
@@ -166,6 +178,20 @@ def cursor_behind(document: StoredRecord, key: SortKey) -> Cursor:
     for name in key.field.split("."):
         value = getattr(value, name)
     return Cursor(value, document.id)
+
+
+def _growth(seconds: float, found: int, missing: int) -> float:
+    """Return how much wider than the last range the next one is.
+
+    Args:
+        seconds: Of the last query.
+        found: Documents of the last range.
+        missing: Documents until a page is full.
+    """
+    growth = min(MOST_GROWTH, QUERY_SECONDS / max(seconds, 1e-9))
+    if found:
+        growth = min(growth, SPARE * missing / found)
+    return max(growth, LEAST_GROWTH)
 
 
 def _range(key: SortKey, after: Cursor | None, extent: Any) -> tuple[Document, Any]:

@@ -1,7 +1,7 @@
 """Routes of pages: their list, one with its lines, and its picture."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Response
@@ -14,6 +14,7 @@ from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts
 from services.review.gallery import decode, fill_page
 from services.review.page_views import view_page
+from services.review.patience import search_seconds
 from services.review.routes.pictures import ETag, picture_response
 
 SHOWN_PAGES = 50
@@ -33,17 +34,22 @@ async def pages_page(
     batch: Text = "",
     document: Text = "",
     cursor: Annotated[str, Query(max_length=4000)] = "",
+    wait: bool = False,
 ) -> Response:
     """Show pages, newest first, those of a document in their order."""
     where = PageFilter(status=status, batch=batch or None, document=document or None)
     order = by_page_number(MOST_PAGES) if document else by_change(datetime.now(tz=UTC))
     after = decode(cursor, order) if cursor else None
     read = paginate(parts.page_documents, where, order, after=after, limit=SHOWN_PAGES + 1)
-    found = await fill_page(read, order, size=SHOWN_PAGES)
+    found = await fill_page(read, order, size=SHOWN_PAGES, seconds=search_seconds(wait=wait))
     pages = [(page, await _lines(parts, page)) for page in found.documents]
-    given = {"status": status, "batch": batch, "document": document, "cursor": found.next}
-    later = urlencode({name: value for name, value in given.items() if value})
-    return parts.pages.page("pages", me, pages=pages, found=found, later=later, batch=batch)
+    given = {"status": status, "batch": batch, "document": document}
+    this, later = (
+        urlencode({name: value for name, value in (given | {"cursor": at}).items() if value})
+        for at in (cursor, found.next)
+    )
+    context: dict[str, Any] = {"this": this, "later": later, "batch": batch, "wait": wait}
+    return parts.pages.page("pages", me, pages=pages, found=found, **context)
 
 
 @router.get("/page-content")

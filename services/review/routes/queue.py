@@ -1,6 +1,7 @@
 """Routes of the queue."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 from urllib.parse import urlencode
@@ -88,7 +89,7 @@ async def suspects_page(_: Me) -> Response:
 async def queue_page(parts: Of, me: Me, form: Annotated[FilterForm, Query()]) -> Response:
     """Show the first image of the queue."""
     _check_role(parts, me, form)
-    task = await parts.queue.task(me, form.wanted)
+    task = await parts.queue.task(me, replace(form.wanted, wait=form.wait))
     return _page("queue", parts, me, task=task, form=form)
 
 

@@ -92,8 +92,9 @@ async def test_filters_leave_out_what_does_not_meet_them(review: Site, ada: Pers
 async def test_search_that_is_cut_short_never_says_that_nothing_is_there(
     review: Site, ada: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.review.gallery.SEARCH_SECONDS", -1.0)
-    await review.add(known("far", 0.0035))
+    for name in ("FIRST_SECONDS", "SEARCH_SECONDS"):
+        monkeypatch.setattr(f"services.review.patience.{name}", -1.0)
+    await review.add(known("far", 0.03))
     shown = []
     async for html in pages(ada, "q=far&order=worst"):
         if 'class="read">far' in html:
@@ -102,6 +103,18 @@ async def test_search_that_is_cut_short_never_says_that_nothing_is_there(
 
     assert 0 < len(shown) < 10
     assert all("None found so far" in html and "Search further" in html for html in shown)
+
+
+async def test_page_comes_before_the_end_of_its_search(
+    review: Site, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.review.patience.FIRST_SECONDS", -1.0)
+    await review.add(known("far", 0.5))
+    first = await ada.open("/gallery?q=far&order=worst")
+
+    assert "Searching\u2026" in first
+    assert 'class="read">far' not in first
+    assert 'class="read">far' in await ada.see("/gallery?q=far&order=worst")
 
 
 async def test_search_of_all_images_is_one_page_where_machine_is_slow(

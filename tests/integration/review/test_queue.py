@@ -274,9 +274,10 @@ async def test_page_keeps_its_image_before_a_short_lease_ends(
 async def test_search_that_takes_long_says_so_and_goes_on(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.review.queue.SEARCH_SECONDS", -1.0)
+    for name in ("FIRST_SECONDS", "SEARCH_SECONDS"):
+        monkeypatch.setattr(f"services.review.patience.{name}", -1.0)
     sources = [{"url": "https://far.example/a.png", "batch_id": "b1"}]
-    far, other = known("far", 0.0035, sources=sources), known("other", 0.9)
+    far, other = known("far", 0.03, sources=sources), known("other", 0.9)
     await site.add(far, other)
     pages = 0
     async with site.person() as ada:
@@ -288,3 +289,16 @@ async def test_search_that_takes_long_says_so_and_goes_on(
         assert fields_of(task)["cursor"]
         await ada.see("/queue?cursor=x", status=422)
     assert pages
+
+
+async def test_first_answer_never_offers_what_comes_later(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the second pass would begin, by score, while the first is under way."""
+    monkeypatch.setattr("services.review.patience.FIRST_SECONDS", -1.0)
+    await site.add(known("disputed", 0.9, disagreement=0.1), known("other", 0.001))
+    async with site.person() as ada:
+        first = await ada.open("/queue")
+        assert "Searching\u2026" in first
+        assert "other" not in first
+        assert image_of(await ada.see("/queue")) == known("disputed", 0.9)["_id"]
