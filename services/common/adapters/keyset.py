@@ -21,6 +21,8 @@ LIMIT = 200
 """Documents of a page."""
 QUERY_SECONDS = 0.04
 """Time of a query that ranges are fitted to: short, since the last one is not interrupted."""
+QUERY_SHARE = 0.1
+"""Longer ones may take this share of all queries so far, else a slow server would never be done."""
 MOST_GROWTH = 2.0
 LEAST_GROWTH = 0.5
 SPARE = 1.2
@@ -130,6 +132,7 @@ async def paginate(
     after: Cursor | None = None,
     limit: int = LIMIT,
     fields: Mapping[str, int] | None = None,
+    clock: Callable[[], float] = perf_counter,
 ) -> AsyncIterator[Page[D]]:
     """Yield pages of the documents that match ``where``; some are not full, or empty.
 
@@ -140,10 +143,11 @@ async def paginate(
         after: The cursor to continue from.
         limit: Documents per page.
         fields: Projection with the key's field; None: all.
+        clock: Seconds, by which ranges are fitted.
     """
-    extent, missing = key.step, limit
+    extent, missing, total = key.step, limit, 0.0
     while True:
-        begun = perf_counter()
+        begun = clock()
         is_tie = after is not None and after.document_id is not None
         condition, end = _range(key, after, extent)
         found = repository.find_range(
@@ -154,6 +158,8 @@ async def paginate(
             fields=fields,
         )
         documents = [document async for document in found]
+        seconds = clock() - begun
+        total += seconds
         if len(documents) == limit:
             start = key.first if after is None else after.value
             after = cursor_behind(documents[-1], key)
@@ -164,7 +170,8 @@ async def paginate(
             after = Cursor(end)
             missing = max(missing - len(documents), 1)
             if not is_tie:
-                growth = _growth(perf_counter() - begun, len(documents), missing)
+                wanted = max(QUERY_SECONDS, QUERY_SHARE * total)
+                growth = _growth(wanted / max(seconds, 1e-9), len(documents), missing)
                 extent = max(extent * growth, key.step, key=abs)
         has_ended = after.document_id is None and after.value == key.last
         yield Page(documents, None if has_ended else after)
@@ -180,15 +187,15 @@ def cursor_behind(document: StoredRecord, key: SortKey) -> Cursor:
     return Cursor(value, document.id)
 
 
-def _growth(seconds: float, found: int, missing: int) -> float:
+def _growth(time_left: float, found: int, missing: int) -> float:
     """Return how much wider than the last range the next one is.
 
     Args:
-        seconds: Of the last query.
+        time_left: How many times as long as the last query one may take.
         found: Documents of the last range.
         missing: Documents until a page is full.
     """
-    growth = min(MOST_GROWTH, QUERY_SECONDS / max(seconds, 1e-9))
+    growth = min(MOST_GROWTH, time_left)
     if found:
         growth = min(growth, SPARE * missing / found)
     return max(growth, LEAST_GROWTH)

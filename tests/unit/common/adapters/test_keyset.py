@@ -75,13 +75,18 @@ def _meets(document: Document, where: Document) -> bool:
     )
 
 
-def read(images: InMemory, key: SortKey, after: Cursor | None = None) -> list[Page[ImageDocument]]:
+def read(
+    images: InMemory, key: SortKey, after: Cursor | None = None, *, seconds: float = 0.001
+) -> list[Page[ImageDocument]]:
+    """Read all pages, by a clock on which each query takes as long."""
+    looks = itertools.count(step=seconds)
+
     async def work() -> list[Page[ImageDocument]]:
         repository = ImageRepository(cast("Collection", images))
-        return [
-            page
-            async for page in paginate(repository, ImageFilter(), key, after=after, limit=LIMIT)
-        ]
+        pages = paginate(
+            *(repository, ImageFilter(), key), after=after, limit=LIMIT, clock=lambda: next(looks)
+        )
+        return [page async for page in pages]
 
     return asyncio.run(work())
 
@@ -127,6 +132,20 @@ def test_empty_collection_costs_few_queries(key: SortKey) -> None:
     images = InMemory([])
     assert ids(read(images, key)) == []
     assert len(images.ranges) < 30
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.5])
+def test_search_ends_where_each_query_takes_long(seconds: float) -> None:
+    images = InMemory([])
+    assert ids(read(images, by_change(NOW), seconds=seconds)) == []
+    assert len(images.ranges) < 80
+
+
+def test_range_is_as_wide_as_the_missing_documents_need() -> None:
+    images = InMemory(scored([step / 1000 for step in range(0, 1000, 3)]))
+    read(images, by_score())
+    first, second = (edges[0] for edges in images.ranges[:2])
+    assert second[1] - second[0] < 2 * (first[1] - first[0])
 
 
 def test_range_is_at_most_twice_the_one_before() -> None:
