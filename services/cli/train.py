@@ -135,13 +135,7 @@ def _render(learned: "Learned", seconds: float) -> list[Any]:
         ]
         for split, change in record.metrics.items()
     ]
-    kept = f"kept: the weights of {record.kept}"
-    if "validation" not in record.metrics:
-        kept += ", as no annotated line is held out"
-    if learned.course.has_diverged:
-        what = "was not finite" if learned.course.is_broken else "rose"
-        rate = record.settings["learning_rate"]
-        kept += f"; the loss {what}: train with a lower --learning-rate than {rate:g}"
+    kept = f"kept: {learned.kept}"
     if learned.unannotated:
         kept += f"; {learned.unannotated} images of validation skipped: not annotated"
     if learned.left_out:

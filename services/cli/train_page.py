@@ -27,6 +27,8 @@ def training_page(learned: Learned) -> str:
         name=learned.place.name,
         version=learned.model_version,
         record=learned.record,
+        kept=learned.kept,
+        has_failed=learned.has_failed,
         plots=_plots(learned.course),
         confusions=_confusions(before, after),
         worst=_worst(before, after),

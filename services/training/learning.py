@@ -64,6 +64,23 @@ class Learned:
     """By split."""
     after: dict[str, list[Reading]]
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the training diverged, or made nothing better."""
+        return self.course.has_diverged or not self.record.best_epoch
+
+    @property
+    def kept(self) -> str:
+        """The kept weights, in words, with what went wrong and what to do."""
+        words = f"the weights of {self.record.kept}"
+        if VALIDATION not in self.record.metrics:
+            words += ", as no annotated line is held out"
+        if self.course.has_diverged:
+            what = "was not finite" if self.course.is_broken else "rose"
+            rate = self.record.settings["learning_rate"]
+            words += f"; the loss {what}: train with a lower --learning-rate than {rate:g}"
+        return words
+
 
 @dataclass(frozen=True)
 class _Lines:
