@@ -1,39 +1,30 @@
 """Select the images of the gallery."""
 
-import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from time import monotonic
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import (
-    Cursor,
-    Page,
     SortKey,
     by_change,
     by_score,
     by_score_descending,
-    cursor_behind,
     paginate,
 )
 from services.common.domain.accuracy import confusions
 from services.common.domain.annotations import collapse
 from services.common.domain.double_reading import READ_TWICE, DoubleState
-from services.common.domain.errors import PermanentError
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import ImageFilter, Limits
-from services.common.domain.records import Quality, StoredRecord
+from services.common.domain.records import Quality
 from services.quality.annotated import how_of, reference_text
 from services.quality.tally import length_of
+from services.review.found_page import FoundPage, decode, fill_page
 from services.review.patience import search_seconds
 
-D = TypeVar("D", bound=StoredRecord)
 PAGE = 24
 FIELDS = dict.fromkeys(
     (
@@ -136,23 +127,6 @@ class Filters(Form):
         )
 
 
-class InvalidCursorError(PermanentError):
-    """The cursor is invalid."""
-
-    code = "invalid_cursor"
-
-
-@dataclass(frozen=True)
-class FoundPage(Generic[D]):
-    """A page of documents."""
-
-    documents: list[D]
-    next: str | None
-    """Cursor of the next page; None at the end."""
-    is_cut: bool
-    """Whether the search timed out before the page was full."""
-
-
 async def find_page(images: ImageRepository, filters: Filters) -> FoundPage[ImageDocument]:
     """Return the images that match the filters.
 
@@ -165,36 +139,6 @@ async def find_page(images: ImageRepository, filters: Filters) -> FoundPage[Imag
     parts = paginate(images, where(filters), key, after=after, limit=_limit(filters), fields=fields)
     seconds = search_seconds(wait=filters.wait)
     return await fill_page(parts, key, size=PAGE, seconds=seconds, matches=filters.match_reading)
-
-
-async def fill_page(
-    parts: AsyncIterator[Page[D]],
-    key: SortKey,
-    *,
-    size: int,
-    seconds: float,
-    matches: Callable[[D], bool] | None = None,
-) -> FoundPage[D]:
-    """Return one page of documents.
-
-    Args:
-        parts: Of the documents; see ``paginate``.
-        key: Their order.
-        size: Documents per page.
-        seconds: Time limit.
-        matches: Whether a document is shown; None: all are.
-    """
-    deadline, after = monotonic() + seconds, None
-    found: list[D] = []
-    async for part in parts:
-        found += filter(matches, part.documents) if matches else part.documents
-        after = part.next
-        if len(found) > size or (len(found) == size and after):
-            last = cursor_behind(found[size - 1], key)
-            return FoundPage(found[:size], encode(last), is_cut=False)
-        if after is None or monotonic() > deadline:
-            break
-    return FoundPage(found, encode(after) if after else None, is_cut=after is not None)
 
 
 def where(filters: Filters) -> ImageFilter:
@@ -214,29 +158,6 @@ def where(filters: Filters) -> ImageFilter:
         host=filters.host or None,
         text=filters.q or None,
     )
-
-
-def encode(cursor: Cursor) -> str:
-    """Encode a cursor for a URL."""
-    value = cursor.value
-    said = value.isoformat() if isinstance(value, datetime) else value
-    return urlsafe_b64encode(json.dumps([said, cursor.document_id]).encode()).decode()
-
-
-def decode(text: str, key: SortKey) -> Cursor:
-    """Decode a cursor of a URL.
-
-    Raises:
-        InvalidCursorError: It is invalid for this sort key.
-    """
-    try:
-        said, document_id = json.loads(urlsafe_b64decode(text))
-        is_time = isinstance(key.first, datetime)
-        value: Any = datetime.fromisoformat(said).astimezone(UTC) if is_time else float(said)
-        key.end_of(value, key.step)
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise InvalidCursorError("invalid cursor in the address") from error
-    return Cursor(value, None if document_id is None else str(document_id))
 
 
 def _double(filters: Filters) -> tuple[DoubleState, ...]:

@@ -11,6 +11,7 @@ from services.common.adapters.keyset import Cursor, by_score, paginate
 from services.common.domain.annotations import Outcome, is_same, to_annotation
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import Annotation, Confirmation, Quality
+from services.review.found_page import fill_page
 from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
 from services.review.patience import SEARCH_SECONDS, search_seconds
@@ -194,15 +195,12 @@ class Queue:
         if wanted.mode is Mode.DECIDE:
             return await self.images.count(where(wanted), most=MOST_LEFT)
         left = await self.images.count(of_second_reader(wanted, session.name), most=MOST_LEFT)
-        deadline, key = monotonic() + SEARCH_SECONDS, by_score()
-        pages = paginate(self.images, where(wanted), key, limit=MOST_LEFT, fields={key.field: 1})
-        async for page in pages:
-            left += len(page.documents)
-            if left >= MOST_LEFT:
-                break
-            if page.next and monotonic() > deadline:
-                return None
-        return min(left, MOST_LEFT)
+        if left == MOST_LEFT:
+            return left
+        key, most = by_score(), MOST_LEFT - left
+        pages = paginate(self.images, where(wanted), key, limit=most, fields={key.field: 1})
+        found = await fill_page(pages, key, size=most, seconds=SEARCH_SECONDS)
+        return None if found.is_cut else left + len(found.documents)
 
     def is_searched(self, mode: Mode) -> bool:
         """Whether the images of this order are known; if not, they will be soon."""

@@ -12,7 +12,7 @@ from services.common.domain.image_filter import PRESENT, ImageFilter
 from services.common.domain.page_document import PageDocument, PageStatus
 from services.common.runtime.problems import ProblemError
 from services.review.access import Me, Of, Parts
-from services.review.gallery import decode, fill_page
+from services.review.found_page import decode, fill_page
 from services.review.page_views import view_page
 from services.review.patience import search_seconds
 from services.review.routes.pictures import ETag, picture_response

@@ -22,7 +22,8 @@ from services.common.domain.texts import Text, text_of_error
 from services.common.runtime.problems import ProblemError
 from services.quality.suspects import SENTENCES
 from services.review.access import Me, Of, Parts, Posted, shown_in, text_of
-from services.review.gallery import Form, decode, encode
+from services.review.found_page import decode, encode
+from services.review.gallery import Form
 from services.review.quality import choices
 from services.review.queue import MOST_LEFT, Task
 from services.review.queue_filter import Mode, QueueFilter, sort_keys

@@ -122,7 +122,7 @@ async def test_search_of_all_images_is_one_page_where_machine_is_slow(
 ) -> None:
     """Each look at the clock finds a tenth of a second gone."""
     seconds = count()
-    monkeypatch.setattr("services.review.gallery.monotonic", lambda: next(seconds) / 10)
+    monkeypatch.setattr("services.review.found_page.monotonic", lambda: next(seconds) / 10)
     await review.add(known("far", 0.5))
 
     html = await ada.see("/gallery?q=far")
