@@ -129,12 +129,20 @@ def test_one_shot_ends_and_somebody_waits_for_its_success(name: str) -> None:
     assert {each["condition"] for each in waiting if each} == {"service_completed_successfully"}
 
 
-def test_nothing_but_the_sample_site_starts_before_preflight() -> None:
+def test_nothing_starts_before_preflight() -> None:
     def waits(name: str) -> bool:
         needed = SERVICES[name].get("depends_on", {})
         return "preflight" in needed or any(waits(each) for each in needed)
 
-    assert {name for name in SERVICES if not waits(name)} == {"preflight", "samples"}
+    assert {name for name in SERVICES if not waits(name)} == {"preflight"}
+
+
+def test_each_image_is_built_by_one_service() -> None:
+    """Compose labels it with its service: of several, each `up` would make all anew."""
+    building = [each["image"] for each in SERVICES.values() if "build" in each]
+
+    assert len(building) == len(set(building))
+    assert SERVICES["preflight"]["image"] in building  # and everything waits for it
 
 
 def test_state_of_every_server_is_on_a_volume() -> None:
@@ -159,7 +167,7 @@ def test_image_is_pinned(name: str) -> None:
     image, _, tag = service["image"].rpartition(":")
 
     assert image
-    assert "build" in service or re.search(r"\d+\.\d+\.\d+", tag)
+    assert image.startswith("docreco") or re.search(r"\d+\.\d+\.\d+", tag)
     assert tag != "latest"
 
 

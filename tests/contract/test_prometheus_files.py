@@ -111,17 +111,22 @@ def test_every_job_reads_an_address_file_that_compose_has() -> None:
 def test_every_replica_in_compose_is_found_by_its_name() -> None:
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     services = parsed()["services"]
+    shared = [
+        name
+        for name, each in services.items()
+        if "ocr-apis" in ((each.get("networks") or {}).get("front") or {}).get("aliases", ())
+    ]
+    assert set(shared) == {"ocr-api", "ocr-api-trocr"}  # all predictions may be of the second
     found = {}
     for job in config["scrape_configs"]:
         for discovery in job.get("dns_sd_configs", ()):
             [name] = discovery["names"]
-            assert name in {job["job_name"], f"{job['job_name']}-trocr"}
+            assert name == ("ocr-apis" if job["job_name"] == "ocr-api" else job["job_name"])
             assert discovery["type"] == "A"
-            found[name] = discovery["port"]
-    # All predictions may be of the OCR API of a profile
-    assert found == SCALED | {"ocr-api-trocr": SCALED["ocr-api"]}
+            found[job["job_name"]] = discovery["port"]
+    assert found == SCALED
     seen = set(services["prometheus"]["networks"])
-    for name, port in found.items():
+    for name, port in [*found.items(), ("ocr-api-trocr", SCALED["ocr-api"])]:
         assert seen & set(services[name]["networks"])
         assert f":{port}/" in services[name]["healthcheck"]["test"][-1]
 
