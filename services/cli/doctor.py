@@ -18,6 +18,7 @@ from services.cli.output import Output, Table, cell
 from services.cli.settings import CliSettings
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
+from services.common.adapters.prometheus import Prometheus, PrometheusUnavailableError
 from services.common.adapters.rabbitmq.messaging import check_broker
 from services.common.domain.errors import PipelineError
 from services.common.runtime.settings import (
@@ -28,7 +29,9 @@ from services.common.runtime.settings import (
 )
 
 TIMEOUT_SECONDS = 5.0
-RUN = "./run_local.sh"
+RUN = "./run_local.sh or docker compose up -d"
+UNPUBLISHED = ("consumer", "reconciler", "segmenter")
+"""Services that have no port on this machine where they run in containers; jobs of Prometheus."""
 
 
 class Health(StrEnum):
@@ -104,9 +107,14 @@ async def addresses(settings: CliSettings) -> list[Finding]:
             ("segmenter", settings.segmenter_url, "DOCRECO_SEGMENTER_URL", "readyz"),
             ("Prometheus", settings.prometheus_url, "DOCRECO_PROMETHEUS_URL", "-/ready"),
         )
+        prometheus = Prometheus(session, settings.prometheus_url)
+
+        async def reached(name: str) -> str:
+            return await _reached(prometheus, name) if name in UNPUBLISHED else ""
+
         return await asyncio.gather(
             *(
-                _address(name, url, setting, _http(session, url, path))
+                _address(name, url, setting, _http(session, url, path), reached=reached)
                 for name, url, setting, path in services
             ),
             _address("MinIO", s3.endpoint_url, "S3_ENDPOINT_URL", store),
@@ -138,15 +146,33 @@ def _failing(body: str) -> str:
     return "".join(f"; {name}: {said}" for name, said in checks.items() if said != "ok")
 
 
+async def _reached(prometheus: Prometheus, name: str) -> str:
+    """Return how many containers of a service Prometheus reaches, in words; empty for none."""
+    try:
+        series = await prometheus.query(f'up{{job="{name}"}} == 1')
+    except PrometheusUnavailableError:
+        return ""
+    return f"no port here; Prometheus reaches {len(series)}" if series else ""
+
+
 async def _address(
-    name: str, url: object, setting: str, check: Callable[[], Awaitable[None]]
+    name: str,
+    url: object,
+    setting: str,
+    check: Callable[[], Awaitable[None]],
+    *,
+    reached: Callable[[str], Awaitable[str]] | None = None,
 ) -> Finding:
     where = address_of(url)
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await check()
-    except (PipelineError, aiohttp.ClientError, NotWellError, OSError, ValueError) as error:
+    except NotWellError as error:
+        detail = str(error)
+    except (PipelineError, aiohttp.ClientError, OSError, ValueError) as error:
         detail = reason_of(error)
+        if reached and (elsewhere := await reached(name)):
+            return Finding(name, Health.OK, where, elsewhere)
     else:
         return Finding(name, Health.OK, where)
     mend = f"{RUN}, or set {setting}"

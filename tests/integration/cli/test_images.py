@@ -7,6 +7,8 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from typer.testing import Result
 
 from infra.local.ports import pick_free_ports
@@ -189,9 +191,36 @@ async def test_doctor_says_which_check_of_a_service_fails(
 
 
 @pytest.mark.usefixtures("everything")
+@pytest.mark.parametrize("replicas", [0, 2])
+async def test_doctor_asks_prometheus_about_containers(
+    monkeypatch: pytest.MonkeyPatch, replicas: int
+) -> None:
+    async def query(request: web.Request) -> web.Response:
+        is_consumer = request.query["query"] == 'up{job="consumer"} == 1'
+        series = [{"metric": {}, "value": [1732700000.1, "1"]}] * (replicas * is_consumer)
+        return web.json_response({"status": "success", "data": {"result": series}})
+
+    application = web.Application()
+    application.router.add_get("/api/v1/query", query)
+    monkeypatch.setenv(
+        "DOCRECO_CONSUMER_URL", f"http://127.0.0.1:{pick_free_ports().consumer_port}"
+    )
+    async with TestServer(application) as server, scripted_ocr_api() as api:
+        api.is_ready = False
+        monkeypatch.setenv("DOCRECO_SEGMENTER_URL", str(api.url))
+        monkeypatch.setenv("DOCRECO_PROMETHEUS_URL", str(server.make_url("/")))
+        found = findings(await docreco("doctor", "--json"), "addresses")
+
+    seen = "no port here; Prometheus reaches 2" if replicas else "connection refused"
+    assert found["consumer"]["detail"] == seen
+    assert found["consumer"]["health"] == ("ok" if replicas else "unreachable")
+    assert found["segmenter"]["health"] == "unreachable"  # it answers that it isn't ready
+
+
+@pytest.mark.usefixtures("everything")
 async def test_doctor_for_people_ends_with_advice() -> None:
     result = await docreco("doctor")
     assert result.exit_code == 1
     assert result.stdout.rstrip().endswith(
-        "Prometheus: ./run_local.sh, or set DOCRECO_PROMETHEUS_URL"
+        "Prometheus: ./run_local.sh or docker compose up -d, or set DOCRECO_PROMETHEUS_URL"
     )
