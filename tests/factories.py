@@ -70,6 +70,23 @@ def figures(
     return made
 
 
+def decision(**changes: Any) -> dict[str, Any]:
+    """Return the decision on a model that is better."""
+    return {
+        "at": "2026-11-28T12:00:00Z",
+        "model_version": "m@1",
+        "against": "ppocrv6",
+        "images": 50,
+        "cer": 0.1,
+        "against_cer": 0.3,
+        "p_value": 0.001,
+        "calibration_error": 0.02,
+        "by_source": {},
+        "problems": [],
+        **changes,
+    }
+
+
 def model_record(**changes: Any) -> dict[str, Any]:
     """Return the content of a trained model's ``model.json``."""
     before, after = (

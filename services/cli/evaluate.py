@@ -197,4 +197,4 @@ def _render(
         ]
         shown.append(Table(f"By {words}", [words, "images", "CER", "exact"], lines))
     shown += [first.remark] if first.remark else []
-    return shown if comparison is None else [*shown, *comparison.verdicts]
+    return shown if comparison is None else [*shown, *map(cell, comparison.verdicts)]

@@ -59,7 +59,8 @@ async def show(name: Name, *, output: Output) -> None:
     output.print(
         document,
         Table(name, ("field", "value"), rows),
-        *([_metrics([model])] if model.record else []),
+        *([_metrics([model])] if record else []),
+        *map(cell, _verdict(record.decision) if record and record.decision else []),
     )
 
 
@@ -89,19 +90,11 @@ async def check(
     decision = _decide(model.name, exports)
     record = model.record.model_copy(update={"decision": decision})
     write_record(ModelsSettings().models / model.name, record)
-    verdict = (
-        f"{decision.images} lines: CER {decision.against_cer:.1%} before, {decision.cer:.1%} "
-        f"after, p = {decision.p_value:.3f}; calibration error "
-        f"{decision.against_calibration_error:.1%} before, {decision.calibration_error:.1%} after. "
-    ) + (f"Not to be promoted: {'; '.join(decision.problems)}" if decision.problems else "OK")
-    remarks = [f"Warning: {each}." for each in decision.warnings]
-    if decision.left_out:
-        remarks.insert(0, f"{decision.left_out} lines left out: a model was trained on them.")
     output.print(
         decision.model_dump(mode="json"),
         _parts(name, "source", decision.by_source),
         *([_parts(name, "tag", decision.by_tag)] if decision.by_tag else []),
-        *map(cell, (*remarks, verdict)),
+        *map(cell, _verdict(decision)),
     )
     return ExitStatus.INCOMPLETE if decision.problems else ExitStatus.OK
 
@@ -201,6 +194,21 @@ def _decide(name: str, exports: list[Path]) -> Decision:
         return decide(candidate, current, held_out, learnt)
     except (PermanentError, PromotionError, UnexpectedModelError, OSError) as error:
         raise CommandError(str(error), status=ExitStatus.REFUSED) from error
+
+
+def _verdict(decision: Decision) -> list[str]:
+    """Return the decision in words, the last ones whether the model may be promoted."""
+    left_out = f"{decision.left_out} lines left out: a model was trained on them."
+    before = decision.against_calibration_error
+    return [
+        *([left_out] if decision.left_out else []),
+        *(f"Warning: {each}." for each in decision.warnings),
+        f"{decision.images} lines: CER {decision.against_cer:.1%} before, {decision.cer:.1%} "
+        f"after, p = {decision.p_value:.3f}; calibration error "
+        f"{'unknown' if before is None else f'{before:.1%}'} before, "
+        f"{decision.calibration_error:.1%} after. "
+        + (f"Not to be promoted: {'; '.join(decision.problems)}" if decision.problems else "OK"),
+    ]
 
 
 def _objection(model: _Known) -> str:

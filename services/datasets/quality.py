@@ -1,8 +1,7 @@
 """Error rates with confidence intervals, calibration, and significance of differences.
 
-Intervals are the percentile bootstrap over images (Efron and Tibshirani, 1993); the paired test
-swaps the two models' errors image by image (a permutation test). Both are seeded: the same
-samples give the same figures.
+Intervals are the percentile bootstrap over images (Efron and Tibshirani, 1993), which is seeded:
+the same samples give the same figures.
 """
 
 from collections import defaultdict
@@ -11,25 +10,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from services.common.domain.records import How
+from services.datasets.differences import (
+    RESAMPLES,
+    SEED,
+    SIGNIFICANT,
+    Floats,
+    Rise,
+    batch_of,
+    find_rises,
+    p_value,
+)
 from services.datasets.evaluation import Sample
 from services.quality.estimates import Estimate
 from services.quality.tally import LENGTHS, Tally, accepted_remark, length_name, length_of
 
-SEED = 1
-RESAMPLES = 2000
-MOST_VALUES = 4_000_000
-"""Memory of resampling: 32 MB."""
 CONFIDENCE = 0.95
-SIGNIFICANT = 0.05
 BINS = 10
 MOST_HOSTS = 20
 WORST = 15
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,18 @@ class Comparison:
     images: int
     cer: Difference
     exact: Difference
+    rises: list[Rise]
+    """Sources that the first model reads worse."""
 
     @property
     def verdicts(self) -> list[str]:
         """Description of the differences between both models."""
-        return [
+        differences = [
             f"{name}: {difference.estimate} points of difference, p = {difference.p_value:.3f}: "
             + ("a difference" if difference.p_value < SIGNIFICANT else "may be chance")
             for name, difference in (("CER", self.cer), ("exact", self.exact))
         ]
+        return [*differences, *map(str, self.rises)]
 
 
 def quality_of(samples: Sequence[Sample]) -> Quality:
@@ -143,16 +147,20 @@ def compare(one: Sequence[Sample], other: Sequence[Sample]) -> Comparison:
     errors = [_column(samples, lambda each: each.errors) for samples in (one, other)]
     exact = [_column(samples, lambda each: each.is_exact) for samples in (one, other)]
     total = float(lengths.sum())
+    by_host = defaultdict(list)
+    for pair in zip(one, other, strict=True):
+        by_host[pair[0].host].append(pair)
     return Comparison(
         images=len(one),
         cer=Difference(
             _estimate(_rate_difference, *errors, lengths),
-            _p_value(errors, lambda a, b, axis: (a.sum(axis) - b.sum(axis)) / total),
+            p_value(errors, lambda a, b, axis: (a.sum(axis) - b.sum(axis)) / total),
         ),
         exact=Difference(
             _estimate(_mean_difference, *exact),
-            _p_value(exact, lambda a, b, axis: a.mean(axis) - b.mean(axis)),
+            p_value(exact, lambda a, b, axis: a.mean(axis) - b.mean(axis)),
         ),
+        rises=find_rises(by_host),
     )
 
 
@@ -231,26 +239,9 @@ def _estimate(statistic: Callable[..., Any], *columns: Floats) -> Estimate:
         vectorized=True,
         method="percentile",
         n_resamples=RESAMPLES,
-        batch=_batch(size),
+        batch=batch_of(size),
         confidence_level=CONFIDENCE,
         rng=np.random.default_rng(SEED),
     )
     low, high = found.confidence_interval
     return Estimate(value, float(low), float(high))
-
-
-def _p_value(pair: Sequence[Floats], statistic: Callable[..., Any]) -> float:
-    found = stats.permutation_test(
-        tuple(pair),
-        statistic,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=_batch(len(pair[0])),
-        rng=np.random.default_rng(SEED),
-    )
-    return float(found.pvalue)
-
-
-def _batch(size: int) -> int:
-    return max(1, MOST_VALUES // size)

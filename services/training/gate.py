@@ -1,7 +1,7 @@
 """The gate before a promotion: is a model better than the one in service, on lines never learnt?"""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -9,23 +9,16 @@ from app.engines.base import Engine
 from services.common.domain.accuracy import word_errors
 from services.common.domain.errors import PermanentError
 from services.common.domain.trained_models import CALIBRATION_MARK, Decision, Part
+from services.datasets.differences import SIGNIFICANT, Pairs, find_rises, rates
 from services.datasets.evaluation import Sample
-from services.datasets.quality import SIGNIFICANT, compare, quality_of
+from services.datasets.quality import compare, quality_of
 from services.training.learnt import Learnt
 from services.training.lines import Line
 from services.training.measuring import MOST_LINES, Reading, read_lines
 
-MARGIN = 0.02
-"""Of the character error rate, by which no source and no tag may be read worse."""
-FEWEST = 10
-"""Lines of a source or tag that are judged by themselves."""
 CALIBRATED = 0.1
 """Calibration error that is always good enough; else it must not rise. It may for a model that
 has no calibration yet, as its training had too few lines."""
-
-
-_Pairs = list[tuple[Sample, Sample]]
-"""A line as the candidate and as the model in service read it."""
 
 
 class TooFewLinesError(PermanentError):
@@ -76,17 +69,18 @@ def decide(
         problems.append("the character error rate is not lower")
     elif difference.p_value >= SIGNIFICANT:
         problems.append(f"the difference may be chance (p = {difference.p_value:.3f})")
-    problems += [*_worse(by_source), *_worse(by_tag)]
-    warnings = _warnings(lines, learnt)
+    rises = find_rises(by_source, by_tag)
+    problems += [str(each) for each in rises if each.is_evident]
+    warnings = [str(each) for each in rises if not each.is_evident] + _warnings(lines, learnt)
     if one.calibration_error > max(CALIBRATED, other.calibration_error):
-        rises = (
+        words = (
             f"the calibration error rises from {other.calibration_error:.1%} to "
             f"{one.calibration_error:.1%}"
         )
         if CALIBRATION_MARK in candidate.model_version:
-            problems.append(rises)
+            problems.append(words)
         else:
-            warnings.append(f"{rises}: docreco calibrate --auto after 50 annotations of its own")
+            warnings.append(f"{words}: docreco calibrate --auto after 50 annotations of its own")
     return Decision(
         at=datetime.now(UTC),
         model_version=candidate.model_version,
@@ -129,33 +123,18 @@ def _warnings(lines: Sequence[Line], learnt: Learnt) -> list[str]:
 
 def _grouped(
     new: Sequence[Sample], old: Sequence[Sample], names: Sequence[Sequence[str]]
-) -> dict[str, _Pairs]:
+) -> dict[str, Pairs]:
     """Return the lines by name, the most lines first."""
-    found: dict[str, _Pairs] = defaultdict(list)
+    found = defaultdict(list)
     for one, other, own in zip(new, old, names, strict=True):
         for name in own:
             found[name].append((one, other))
     return dict(sorted(found.items(), key=lambda each: (-len(each[1]), each[0])))
 
 
-def _part(pairs: _Pairs) -> Part:
-    length = sum(len(other.reference) for _, other in pairs)
-    errors = (sum(each.errors for each in samples) for samples in zip(*pairs, strict=True))
-    cer, against = (each / length for each in errors)
-    return Part(against, cer, len(pairs))
-
-
-def _worse(groups: Mapping[str, _Pairs]) -> Iterator[str]:
-    for name, pairs in groups.items():
-        part = _part(pairs)
-        if part.images >= FEWEST and part.cer > part.against_cer + MARGIN:
-            p_value = compare(*zip(*pairs, strict=True)).cer.p_value
-            chance = ", which may be chance: more lines of it would tell"
-            yield (
-                f"{name}: the character error rate rises from {part.against_cer:.1%} to "
-                f"{part.cer:.1%} ({part.images} lines, p = {p_value:.3f}"
-                f"{chance if p_value >= SIGNIFICANT else ''})"
-            )
+def _part(pairs: Pairs) -> Part:
+    cer, against_cer = rates(pairs)
+    return Part(against_cer, cer, len(pairs))
 
 
 def _sample(reading: Reading, export: str) -> Sample:

@@ -11,7 +11,7 @@ from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.domain.trained_models import POINTER, RECORD
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.review.overview import THRESHOLD
-from tests.factories import model_record
+from tests.factories import decision, model_record
 from tests.support.indexing import open_event_queues
 from tests.support.review import NOW, Person, known, open_review
 from tests.support.waiting import eventually
@@ -90,11 +90,7 @@ async def test_overview_says_what_is_away_and_never_zero(
     for path, data in answers.items():
         body = json.dumps({"status": "success", "data": data}).encode()
         site.add_body(f"/api/v1/{path}", body, content_type="application/json")
-    (tmp_path / "lines-1").mkdir()
-    (tmp_path / "lines-1" / RECORD).write_text(json.dumps(model_record(model="lines-1")))
-    act = {"at": f"{NOW}", "by": "ada", "reason": HOSTILE}
-    promotion = {"model": "lines-1", "content_hash": "f00", "promoted": act, "is_forced": True}
-    (tmp_path / POINTER).write_text(json.dumps({"promotions": [promotion]}))
+    write_promoted_model(tmp_path)
     async with (
         open_review(
             *(s3_settings, mongo_settings, amqp_settings),
@@ -124,9 +120,22 @@ async def test_overview_says_what_is_away_and_never_zero(
     assert "&lt;script&gt;alert(1)" in models
     assert "<code>lines-1@f00</code>" in models
     assert "too: 8, otherwise: 2 (25.0%). Left out, as too many waited: 0, failed: 0." in models
-    assert re.findall(r'class="badge \w+">(\w+)</span>', models) == ["promoted", "forced"]
+    badges = re.findall(r'class="badge \w+">(\w+)</span>', models)
+    assert badges == ["promoted", "refused", "forced"]
+    assert {"set A rises", "Warning: set B rises"} < {*re.findall('"note">(.*?)<', models)}
     assert HOSTILE not in html
     assert 'class="limit"' in html
+
+
+def write_promoted_model(folder: Path) -> None:
+    """Write a model that was promoted although it was refused."""
+    (folder / "lines-1").mkdir()
+    refused = decision(problems=["set A rises"], warnings=["set B rises"])
+    record = model_record(model="lines-1", decision=refused)
+    (folder / "lines-1" / RECORD).write_text(json.dumps(record))
+    act = {"at": f"{NOW}", "by": "ada", "reason": HOSTILE}
+    promotion = {"model": "lines-1", "content_hash": "f00", "promoted": act, "is_forced": True}
+    (folder / POINTER).write_text(json.dumps({"promotions": [promotion]}))
 
 
 async def says(person: Person, words: str) -> bool:

@@ -136,6 +136,31 @@ def test_equal_models_are_not_told_apart() -> None:
     assert compare(one, one).cer.p_value == 1
 
 
+@pytest.mark.parametrize(
+    ("groups", "images", "worse", "said"),
+    [
+        (1, 10, 10, "(10 lines, p = 0.00098)"),
+        (60, 10, 10, "(10 lines, p = 0.00098, not enough lines to tell)"),
+        (60, 40, 40, "(40 lines, p = 5e-05)"),
+        (1, 10, 2, "(10 lines, p = 0.25, not enough lines to tell)"),
+        (1, 10, 1, ""),
+        (1, 9, 9, ""),
+    ],
+    ids=["evident", "of many", "of many, more lines", "unclear", "in the margin", "too few"],
+)
+def test_source_is_worse_only_by_evidence(groups: int, images: int, worse: int, said: str) -> None:
+    old = [
+        sample("12345678", "12345678", host=f"{group}.example")
+        for group in range(groups)
+        for _ in range(images)
+    ]
+    new = [sample("12345678", "1234567x", host="0.example") for _ in range(worse)]
+
+    verdicts = compare([*new, *old[worse:]], old).verdicts[2:]
+    rise = f"0.example: the character error rate rises from 0.0% to {worse / images / 8:.1%} "
+    assert verdicts == ([rise + said] if said else [])
+
+
 def test_stored_reading_is_the_last_of_its_version() -> None:
     document = factories.document(
         prediction=prediction("now", version="2"),

@@ -14,21 +14,9 @@ from app.engines.promotion import change_promotions
 from services.cli.loop import begin
 from services.common.domain.trained_models import LOOP, POINTER, STEPS, Act, Promotion
 from services.review.models import Stage, read_models, watch_loop
-from tests.factories import model_record
+from tests.factories import decision, model_record
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
-DECISION = {
-    "at": NOW,
-    "model_version": "m@1",
-    "against": "ppocrv6",
-    "images": 50,
-    "cer": 0.1,
-    "against_cer": 0.3,
-    "p_value": 0.001,
-    "calibration_error": 0.02,
-    "by_source": {},
-    "problems": [],
-}
 
 
 @pytest.fixture
@@ -52,7 +40,7 @@ def promote(models: Path, name: str) -> None:
 def test_models_and_promotions_are_shown_the_latest_first(models: Path) -> None:
     assert (read_models(models).stage, read_models(models).promoted) == (Stage.OFF, "ppocrv6")
     write_model(models, "one")
-    write_model(models, "two", trained_at=NOW, decision=DECISION)
+    write_model(models, "two", trained_at=NOW, decision=decision())
     for name in ("one", "two"):
         promote(models, name)
 
@@ -75,7 +63,7 @@ def test_loop_waits_works_and_waits_for_a_person(models: Path) -> None:
         begun.round.done.append(step)
         (models / LOOP).write_text(begun.model_dump_json())
     for problems in (["not better"], []):
-        write_model(models, begun.round.name, decision={**DECISION, "problems": problems})
+        write_model(models, begun.round.name, decision=decision(problems=problems))
         stages.append(read_models(models).stage)
     promote(models, begun.round.name)
 
