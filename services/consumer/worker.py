@@ -172,19 +172,13 @@ class Worker:
         """
         reading, kept = None, NONE_KEPT
         while True:
-            if reading is None and await self._must_read(event, document):
+            if not await self._must_read(event, document):
+                reading = None  # after a conflict: another delivery of the event was faster
+            elif reading is None:
                 try:
-                    reading = await self._read(event.key)
+                    reading, kept = await self._read_line(event, document, known)
                 except ObjectNotFoundError:
                     return [await self._gone(event, each) for each in known][-1]
-                kept = await self._images.kept(event.document_id, reading.sha256)
-                is_line = (
-                    any(each.annotation or each.page for each in known)
-                    or document.page is not None
-                    or document.annotation is not None
-                    or kept.current is not None
-                )
-                reading = without_pages(reading, least_height=self._page_height, is_line=is_line)
             origins = [documents.provenance_of(reading, event, each) for each in known]
             code, after = _decided(document, event, origins, reading, kept)
             if await self._images.save(document, after, is_inferred=is_inferred):
@@ -194,12 +188,25 @@ class Worker:
                     break
                 reading = None
             document = await self._images.load(event.document_id)
-        if code == FORGOTTEN:
-            await self._store.erase(event.key, etag=after.etag)
+        await self._erase_forgotten(code, event.key, after.etag)
         if code == "predicted" and after.prediction is not None:
             _count_errors(after.prediction, origins[-1].annotation)
             self._on_read(after)
         return code
+
+    async def _read_line(
+        self, event: ObjectEvent, document: ImageDocument, known: Sequence[Provenance]
+    ) -> tuple[Reading, Annotations]:
+        """Read the object, rejected if it looks like a page; return its tombstones, too."""
+        reading = await self._read(event.key)
+        kept = await self._images.kept(event.document_id, reading.sha256)
+        is_line = (
+            any(each.annotation or each.page for each in known)
+            or document.page is not None
+            or document.annotation is not None
+            or kept.current is not None
+        )
+        return without_pages(reading, least_height=self._page_height, is_line=is_line), kept
 
     async def _must_read(self, event: ObjectEvent, document: ImageDocument) -> bool:
         return needs_reading(event, document) or await self._forgotten.has_image(document.sha256)
@@ -233,9 +240,12 @@ class Worker:
         code = await self._images.change(
             job.document_id, lambda document: documents.repredicted(document, job, reading, now)
         )
-        if code == FORGOTTEN:
-            await self._store.erase(job.key, etag=reading.etag)
+        await self._erase_forgotten(code, job.key, reading.etag)
         return code
+
+    async def _erase_forgotten(self, code: Code, key: str, etag: str | None) -> None:
+        if code == FORGOTTEN:
+            await self._store.erase(key, etag=etag)
 
     async def _read(self, key: str) -> Reading:
         """Read the object's bytes and request their prediction."""

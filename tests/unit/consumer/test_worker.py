@@ -187,6 +187,17 @@ async def test_event_that_comes_twice_is_read_once(bench: Bench) -> None:
     assert (codes, bench.ocr.reads) == (["predicted", "duplicate"], 1)
 
 
+async def test_event_that_is_handled_twice_at_once_counts_once(bench: Bench) -> None:
+    other, event = Bench(), bench.store.put()
+    other.store.put()
+    await other.worker.handle(event)
+    bench.documents.meanwhile = lambda _: other.documents.image
+
+    assert await bench.worker.handle(event) == "duplicate"
+
+    assert bench.documents.image.prediction == other.documents.image.prediction
+
+
 async def test_refused_image_is_rejected_with_its_reason(bench: Bench) -> None:
     bench.ocr.error = PredictionRefusedError("undecodable_image", "broken")
 
