@@ -91,12 +91,14 @@ def build_app(
 def _install_pages_of_errors(app: FastAPI, parts: Parts) -> None:
     @app.exception_handler(LoginRequiredError)
     async def on_anonymous(request: Request, _: LoginRequiredError) -> Response:
-        if "hx-request" in request.headers:
-            return Response(status_code=401, headers={"HX-Redirect": "/login"})
-        then = URL(request.url.path).replace(query=request.url.query)
-        wanted = str(then) if request.method == "GET" else "/"
-        address = URL("/login").include_query_params(then=wanted)
-        return RedirectResponse(str(address), status_code=303)
+        is_part = "hx-request" in request.headers
+        shown = URL(request.headers.get("hx-current-url", "/")) if is_part else request.url
+        then = URL(shown.path).replace(query=shown.query)
+        wanted = str(then) if is_part or request.method == "GET" else "/"
+        address = str(URL("/login").include_query_params(then=wanted))
+        if is_part:
+            return Response(status_code=401, headers={"HX-Redirect": address})
+        return RedirectResponse(address, status_code=303)
 
     for kind in EXPECTED:
         app.add_exception_handler(kind, _page_of_error(parts))

@@ -79,7 +79,8 @@ def decode(text: str, key: SortKey) -> Cursor:
         said, document_id = json.loads(urlsafe_b64decode(text))
         is_time = isinstance(key.first, datetime)
         value: Any = datetime.fromisoformat(said).astimezone(UTC) if is_time else float(said)
-        key.end_of(value, key.step)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidCursorError("invalid cursor in the address") from error
+    if not min(key.first, key.last) <= value <= max(key.first, key.last):
+        raise InvalidCursorError("the cursor in the address is not within the order")
     return Cursor(value, None if document_id is None else str(document_id))

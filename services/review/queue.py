@@ -1,7 +1,6 @@
 """Queue of images to annotate."""
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
@@ -14,26 +13,15 @@ from services.common.domain.records import Annotation, Confirmation, Quality
 from services.review.found_page import fill_page
 from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
-from services.review.patience import SEARCH_SECONDS, search_seconds
+from services.review.patience import FIRST_SECONDS, SEARCH_SECONDS, search_seconds
 from services.review.queue_filter import Mode, QueueFilter, of_second_reader, sort_keys, where
 from services.review.renewed import Renewed
 from services.review.sessions import Session
 from services.review.suspects import SuspectList, is_within
+from services.review.turns import Turns
 
 MOST_LEFT = 200
 """Limit of the count of images that are left: more take longer to count than a page may take."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """The current image, and the next one to preload."""
-
-    now: ImageDocument | None
-    next: ImageDocument | None
-    is_cut: bool = False
-    """Whether the search timed out: there may be further images."""
-    after: Cursor | None = None
-    """Cursor to continue from; None: a new random start."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +36,16 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Task:
+    """The current image, and the next one to preload."""
+
+    now: ImageDocument | None
+    next: ImageDocument | None
+    cut: Cut | None = None
+    """Set if the search timed out: there may be further images."""
+
+
+@dataclass(frozen=True)
 class Queue:
     """Assigns images to people.
 
@@ -58,7 +56,7 @@ class Queue:
         suggestions: Images whose annotation would teach most.
         second_share: Share of images that two people read.
         reviewers: People who decide where they have read differently; empty: everybody.
-        turns: Serialises searches, which would try the same images.
+        turns: Of searches.
     """
 
     images: ImageRepository
@@ -67,7 +65,7 @@ class Queue:
     suggestions: Renewed[dict[str, ImageDocument]]
     second_share: float = 0.0
     reviewers: frozenset[str] = frozenset()
-    turns: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turns: Turns = field(default_factory=Turns)
 
     def is_reviewer(self, session: Session) -> bool:
         """Whether a person decides where two have read an image differently."""
@@ -90,15 +88,29 @@ class Queue:
 
         for image in expected:
             if await is_enough(image):
-                return _to_task(got)
-        async with self.turns:
-            taken = await self.leases.taken(session.id)
-            async for found in self._search(wanted, session, taken):
-                if isinstance(found, Cut):
-                    return _to_task(got, is_cut=True, after=found.after)
-                if await is_enough(found):
-                    break
-        return _to_task(got)
+                break
+        cut = None
+        if len(got) < 2:
+            seconds = None if wanted.wait else FIRST_SECONDS
+            async with self.turns.turn(seconds) as has_come:
+                cut = await self._fill(is_enough, session, wanted) if has_come else Cut(None)
+        now, later = [*got.values(), None, None][:2]
+        return Task(now, later, cut)
+
+    async def _fill(
+        self,
+        is_enough: Callable[[str], Awaitable[bool]],
+        session: Session,
+        wanted: QueueFilter,
+    ) -> Cut | None:
+        """Offer images until there are enough; return where the search timed out, if it did."""
+        taken = await self.leases.taken(session.id)
+        async for found in self._search(wanted, session, taken):
+            if isinstance(found, Cut):
+                return found
+            if await is_enough(found):
+                break
+        return None
 
     async def answer(
         self,
@@ -277,9 +289,12 @@ class Queue:
         """
         after, keys = wanted.after, sort_keys(wanted.mode)
         seconds = search_seconds(wait=wanted.wait)
+        deadline = monotonic() + seconds
         # A cursor is of the last pass, for which each earlier one leaves as much time
         for key in keys if after is None else keys[-1:]:
-            deadline, fields = monotonic() + seconds / len(keys), {key.field: 1}
+            if wanted.wait:
+                deadline = monotonic() + seconds / len(keys)
+            fields = {key.field: 1}
             async for page in paginate(self.images, where(wanted), key, after=after, fields=fields):
                 for document in page.documents:
                     if document.id not in taken:
@@ -297,10 +312,3 @@ def _now() -> datetime:
     """Return the time in MongoDB's precision of milliseconds."""
     now = datetime.now(tz=UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-def _to_task(
-    got: dict[str, ImageDocument], *, is_cut: bool = False, after: Cursor | None = None
-) -> Task:
-    now, later = [*got.values(), None, None][:2]
-    return Task(now, later, is_cut, after)

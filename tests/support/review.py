@@ -116,7 +116,7 @@ class Person:
 
     async def finish(self, html: str) -> str:
         """Ask for the rest of a page's search, as its script does."""
-        found = re.search(r'hx-get="([^"]+wait=true)"[^>]* hx-trigger="load"', html)
+        found = re.search(r'hx-get="([^"]+wait=true)"[^>]* hx-trigger="load', html)
         return await self.open(unescape(found[1])) if found else html
 
     async def send(self, path: str, fields: dict[str, str], *, status: int = 200) -> str:
@@ -133,7 +133,8 @@ class Person:
         """Press a key of the queue's page; return the next task."""
         fields = fields_of(html)
         given = fields.get("text", "") if text is None else text
-        return await self.send("/queue/answer", {**fields, "action": action, "text": given})
+        task = await self.send("/queue/answer", {**fields, "action": action, "text": given})
+        return await self.finish(task)
 
     def _keep_token(self, html: str) -> None:
         if found := fields_of(html).get("token"):

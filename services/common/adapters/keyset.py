@@ -168,7 +168,7 @@ async def paginate(
             missing = limit
         else:
             after = Cursor(end)
-            missing = max(missing - len(documents), 1)
+            missing = missing - len(documents) if missing > len(documents) else limit
             if not is_tie:
                 wanted = max(QUERY_SECONDS, QUERY_SHARE * total)
                 growth = _growth(wanted / max(seconds, 1e-9), len(documents), missing)

@@ -1,7 +1,6 @@
 """Routes of the queue."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 from urllib.parse import urlencode
@@ -77,7 +76,7 @@ class FilterForm(Form):
         """
         is_given = self.cursor and self.mode is not Mode.RANDOM
         after = decode(self.cursor, sort_keys(self.mode)[-1]) if is_given else None
-        return QueueFilter(self.mode, self, self.host, after)
+        return QueueFilter(self.mode, self, self.host, after, self.wait)
 
 
 @router.get("/suspects")
@@ -90,7 +89,7 @@ async def suspects_page(_: Me) -> Response:
 async def queue_page(parts: Of, me: Me, form: Annotated[FilterForm, Query()]) -> Response:
     """Show the first image of the queue."""
     _check_role(parts, me, form)
-    task = await parts.queue.task(me, replace(form.wanted, wait=form.wait))
+    task = await parts.queue.task(me, form.wanted)
     return _page("queue", parts, me, task=task, form=form)
 
 
@@ -173,7 +172,7 @@ def _page(
         offered=_offered(image, with_typed=not is_second) if image else [],
         characters=parts.settings.characters.split(),
         is_searched=parts.queue.is_searched(form.mode),
-        later=encode(task.after) if task.after else "",
+        later=encode(task.cut.after) if task.cut and task.cut.after else "",
         keep_milliseconds=int(parts.settings.lease_seconds * 1000 * KEEP_AFTER),
     )
 

@@ -146,6 +146,8 @@ const begin = () => {
   const last = document.querySelector("[data-repeat]");
   if (last) last.hidden = sessionStorage.getItem("last") === null;
   showDifferences();
+  // A search may end while the person fills in a form beside it
+  if (document.activeElement?.matches("input, select, textarea") && !document.activeElement.closest("#task")) return;
   field.focus();
   field.setSelectionRange(field.value.length, field.value.length);
 };

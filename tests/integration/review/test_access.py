@@ -29,6 +29,9 @@ async def test_nothing_is_shown_without_a_login(review: Site) -> None:
                 assert response.headers["Location"].startswith("/login?then=")
         async with client.post("/queue/answer", data={"action": "save"}) as response:
             assert "/login" in str(response.url)
+        shown = {"HX-Request": "true", "HX-Current-URL": f"{review.url}/gallery?q=a"}
+        async with client.get("/gallery?q=a&wait=true", headers=shown) as response:
+            assert response.headers["HX-Redirect"] == "/login?then=%2Fgallery%3Fq%3Da"
         for path in ("/livez", "/readyz", "/metrics"):
             async with client.get(path) as response:
                 assert response.status == 200

@@ -1,5 +1,6 @@
 """Results and order of the gallery."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from html import unescape
@@ -114,6 +115,10 @@ async def test_page_comes_before_the_end_of_its_search(
 
     assert "Searching\u2026" in first
     assert 'class="read">far' not in first
+    assert "every 2s" not in await ada.open("/gallery")
+    renewed = re.search(r'hx-get="([^"]+)"[^>]*every 2s', await ada.see("/gallery"))
+    assert renewed
+    assert 'class="read">far' in await ada.open(unescape(renewed[1]))
     assert 'class="read">far' in await ada.see("/gallery?q=far&order=worst")
 
 
@@ -155,7 +160,9 @@ async def test_limits_are_kept_from_page_to_page(review: Site, ada: Person) -> N
     newest = await ada.see("/gallery?collection=letters")
     shown = [html async for html in pages(ada, "collection=letters&where=metadata.year%3D1916")]
 
-    renewed = newest.partition('<div id="found" hx-get="/gallery?collection=letters"')[2]
+    renewed = newest.partition(
+        '<div id="found" hx-get="/gallery?collection=letters&amp;wait=true"'
+    )[2]
     assert 'rel="next"' in renewed.partition("</div>")[0]
     assert not any('hx-get="/gallery' in html for html in shown)
     assert len(shown) == 2

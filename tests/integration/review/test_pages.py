@@ -65,6 +65,7 @@ async def test_hostile_addresses_are_refused_as_a_page(ada: Person) -> None:
         *("/gallery?cursor=x", "/gallery?low=2", "/gallery?order=up", "/queue?mode=$where"),
         *("/gallery?where=metadata.$where%3D1", "/queue?where=year%3D1"),
         *("/gallery?cursor=WzFlOTk5LCBudWxsXQ==", "/batches/a%20b", "/image?id[$ne]=1"),
+        "/gallery?cursor=WyI5OTk5LTEyLTMxVDAwOjAwOjAwKzAwOjAwIiwgbnVsbF0=",  # year 9999
         *("/gallery?cursor=WyJhIl0=&order=worst", f"/gallery?cursor={DEEP}"),
     ):
         async with ada.client.get(path) as response:

@@ -76,7 +76,12 @@ def _meets(document: Document, where: Document) -> bool:
 
 
 def read(
-    images: InMemory, key: SortKey, after: Cursor | None = None, *, seconds: float = 0.001
+    images: InMemory,
+    key: SortKey,
+    after: Cursor | None = None,
+    *,
+    seconds: float = 0.001,
+    limit: int = LIMIT,
 ) -> list[Page[ImageDocument]]:
     """Read all pages, by a clock on which each query takes as long."""
     looks = itertools.count(step=seconds)
@@ -84,7 +89,7 @@ def read(
     async def work() -> list[Page[ImageDocument]]:
         repository = ImageRepository(cast("Collection", images))
         pages = paginate(
-            *(repository, ImageFilter(), key), after=after, limit=LIMIT, clock=lambda: next(looks)
+            *(repository, ImageFilter(), key), after=after, limit=limit, clock=lambda: next(looks)
         )
         return [page async for page in pages]
 
@@ -139,6 +144,13 @@ def test_search_ends_where_each_query_takes_long(seconds: float) -> None:
     images = InMemory([])
     assert ids(read(images, by_change(NOW), seconds=seconds)) == []
     assert len(images.ranges) < 80
+
+
+def test_ranges_do_not_shrink_behind_the_first_page() -> None:
+    """Most are found a few at a time, as they are rare."""
+    images = InMemory(scored([step / 500 for step in range(500)]))
+    read(images, by_score(), limit=200)
+    assert len(images.ranges) < 40
 
 
 def test_range_is_as_wide_as_the_missing_documents_need() -> None:
