@@ -1,13 +1,18 @@
-"""The loop of docs/training.md, by its own commands, to a model that reads more than the first."""
+"""The loop of docs/training.md by its own commands, to a model that reads more, and killed."""
 
+import json
+import os
 import random
 import re
+import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession
 from PIL import ImageOps
 
+from services.common.domain.trained_models import LOOP, RECORD, STEPS
 from tests.support.images import draw_line, encode
 from tests.support.pipeline import Client, Pipeline
 from tests.support.terminal import ROOT, Terminal
@@ -19,6 +24,7 @@ need_trocr()
 
 COMMANDS = re.findall(r"```sh\n(.*?)\n```", (ROOT / "docs/training.md").read_text(), re.DOTALL)
 LINES = 80
+FEW = 20
 SPLIT = "60/15/25"
 """Enough lines to learn from in few steps, and enough in ``test`` to tell models apart."""
 TRAINING = "--epochs 2 --batch 4"
@@ -31,9 +37,9 @@ def documented(words: str) -> str:
     return str(command)
 
 
-def write_list(site: WebSite, file: Path) -> list[str]:
+def write_list(site: WebSite, file: Path, count: int = LINES) -> list[str]:
     """Put mirrored numbers onto a web site and list them; return the URLs."""
-    numbers = random.Random(9).sample(range(1_000_000), LINES)  # noqa: S311  no secret
+    numbers = random.Random(count).sample(range(1_000_000), count)  # noqa: S311  no secret
     rows = {}
     for number in numbers:
         line = ImageOps.mirror(draw_line(f"{number:06}"))
@@ -83,6 +89,53 @@ async def test_model_trained_on_what_was_collected_reads_it_better(
     assert new["cer"]["value"] < old["cer"]["value"]
     assert compared["comparison"]["cer"]["p_value"] < 0.05
     assert terminal.variables["NEW"] in (tmp_path / "evaluation.html").read_text()
+
+
+async def test_loop_that_is_killed_in_each_step_goes_on(
+    client: Client, pipeline: Pipeline, site: WebSite, tmp_path: Path
+) -> None:
+    terminal = Terminal(pipeline, tmp_path, {"OMP_NUM_THREADS": "1"})
+    urls = write_list(site, tmp_path / "lines.csv", FEW)
+    ours = {"sources.url": {"$in": urls}, "status": "predicted"}
+    loop = documented("docreco loop").replace("--new 200", f"--new {FEW} --epochs 2")
+
+    await client.database.images.delete_many({})
+    await terminal.type(documented("docreco submit"))
+    await client.count_reaches(FEW, ours, seconds=120)
+    for step in STEPS:
+        process = await terminal.start(loop)
+        await eventually(partial(is_at, tmp_path, step), seconds=300)
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.communicate()
+    made, waits = await terminal.type(loop), await terminal.type(loop)
+
+    assert made == outcome(tmp_path)
+    assert waits == {"model": None, "annotations": FEW, "new": 0}
+
+
+async def is_at(folder: Path, step: str) -> bool:
+    """Whether a loop exports, has trained for an epoch, or checks."""
+    return step in reached(folder)
+
+
+def reached(folder: Path) -> set[str]:
+    """Return the steps that a loop has reached, or ended."""
+    state = folder / ".models" / LOOP
+    done = json.loads(state.read_text())["round"]["done"] if state.exists() else []
+    signs = {
+        "export": done or any(folder.glob("sets/.loop-*.partial")),
+        "train": done[1:] or any(folder.glob(".models/.training/*.pt")),
+        "check": done[1:],
+    }
+    return {step for step, sign in signs.items() if sign}
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Return what the loop says of its only model, which has the only export."""
+    [record], [export] = folder.glob(f".models/loop-*/{RECORD}"), (folder / "sets").iterdir()
+    assert export.name == record.parent.name
+    problems = json.loads(record.read_text())["decision"]["problems"]
+    return {"model": export.name, "annotations": FEW, "problems": problems}
 
 
 async def is_served(pipeline: Pipeline, version: str) -> bool:
