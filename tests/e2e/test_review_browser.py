@@ -30,6 +30,12 @@ from tests.support.web import WebSite, open_site
 
 LINES = 36
 ANNOTATED = 30
+WATCH_SWAPS = """
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.id !== "task") return;
+  setTimeout(() => { window.wasReady = "isShown" in document.getElementById("text").dataset; });
+})
+"""
 EXPECT_MILLISECONDS = 60_000
 """A busy machine takes longer than the five seconds that are usual."""
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
@@ -308,6 +314,16 @@ async def test_enter_that_is_held_down_accepts_one_image(office: Office) -> None
         await page.keyboard.up("Enter")
         await press(page, "Enter")
         await expect(page.locator("#text:focus")).to_have_value("Line number 2")
+
+
+async def test_nothing_can_be_typed_before_the_next_text_is_ready(office: Office) -> None:
+    """Else keys would get into the prediction, and their selection would be lost."""
+    await office.review.add(*(line(number) for number in range(3)), with_objects=True)
+    async with office.desk("ada") as page:
+        await page.evaluate(WATCH_SWAPS)
+        await press(page, "Enter")
+        await page.wait_for_function("window.wasReady !== undefined")
+        assert await page.evaluate("window.wasReady")
 
 
 async def test_search_goes_on_when_the_page_is_there(

@@ -4,7 +4,9 @@ See docs/decisions/0036-one-filter-of-images.md.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
+from string import ascii_lowercase
 from typing import Any
 
 from services.common.adapters.collections import IMAGES, INDEXES
@@ -14,6 +16,17 @@ from services.common.domain.image_filter import ImageFilter
 _SEARCHED = ("prediction.text", "annotation.text", "key", "sources.name", "sources.url")
 _SMALL = "sources.group"
 """Selective fields: all matching images are read, in any order."""
+
+
+def _base(character: str) -> str:
+    return unicodedata.normalize("NFD", character)[0].lower()
+
+
+_QUOTES = ("'\u2019\u2018\u02bc", '"\u201c\u201d\u00ab\u00bb')
+_ACCENTED = {
+    base: "".join([base, *(each for each in map(chr, range(0xC0, 0x180)) if _base(each) == base)])
+    for base in ascii_lowercase
+}
 
 
 def to_query(where: ImageFilter) -> Document:
@@ -89,9 +102,22 @@ def _of_source(where: ImageFilter) -> Document:
     return first if len(source) < 2 else {**first, "sources": {"$elemMatch": source}}
 
 
+def _containing(text: str) -> str:
+    """Return a pattern of a text, with and without accents, and with any apostrophes and quotes."""
+    return "".join(map(_as_any_form, unicodedata.normalize("NFC", text)))
+
+
+def _as_any_form(character: str) -> str:
+    for forms in _QUOTES:
+        if character in forms:
+            return f"[{forms}]"
+    accented = _ACCENTED.get(_base(character))
+    return f"[{accented}]" if accented else re.escape(character)
+
+
 def _alternatives(where: ImageFilter) -> Iterable[Document]:
     if where.text:
-        containing = {"$regex": re.escape(where.text), "$options": "i"}
+        containing = {"$regex": _containing(where.text), "$options": "i"}
         yield {"$or": [{name: containing} for name in _SEARCHED]}
     if where.is_labelled:
         yield {"$or": [{name: {"$ne": None}} for name in ("annotation", "annotation_conflict")]}

@@ -151,5 +151,6 @@ const begin = () => {
   field.focus();
   field.setSelectionRange(field.value.length, field.value.length);
 };
-// Not before: Enter would send the form without htmx, and nothing would say what was saved
+// Not before: Enter would send the form without htmx, and nothing would say what was saved. At once
+// (defaultSettleDelay): what is typed between the swap and this would get into the wrong place
 document.addEventListener("htmx:load", begin);

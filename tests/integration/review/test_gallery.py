@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from html import unescape
 from itertools import count
+from urllib.parse import quote
 
 import pytest
 
@@ -88,6 +89,14 @@ async def test_filters_leave_out_what_does_not_meet_them(review: Site, ada: Pers
         assert words == expected, query
     for query in ("group=page+1", "where=metadata.year%3D1916"):
         assert "p 7.png" in await found(ada, query), query  # not its source with a URL
+
+
+async def test_search_finds_french_as_it_is_typed(review: Site, ada: Person) -> None:
+    await review.add(known("Est qu\u2019elle entre \u00e0 R\u00e9buff\u00e9 (1.5)", 0.5))
+    for query in ("qu'elle", "rebuffe", "ENTRE A", "e\u0301buffe\u0301 (1.5"):
+        assert 'class="read">Est qu' in await ada.see(f"/gallery?q={quote(query)}"), query
+    for query in ("qu elle", "1x5", "r.buffe"):
+        assert "Nothing found" in await ada.see(f"/gallery?q={quote(query)}"), query
 
 
 async def test_search_that_is_cut_short_never_says_that_nothing_is_there(
