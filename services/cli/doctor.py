@@ -12,7 +12,7 @@ from pydantic import HttpUrl
 from rich.text import Text
 
 from services.cli.backlog import backlog_table, backlogs
-from services.cli.errors import ExitStatus, address_of, reason_of
+from services.cli.errors import REFUSED, ExitStatus, address_of, reason_of
 from services.cli.options import tabular
 from services.cli.output import Output, Table, cell
 from services.cli.settings import CliSettings
@@ -147,12 +147,14 @@ def _failing(body: str) -> str:
 
 
 async def _reached(prometheus: Prometheus, name: str) -> str:
-    """Return how many containers of a service Prometheus reaches, in words; empty for none."""
+    """Say that Prometheus reaches all containers of a service; empty if not, or it has none."""
     try:
-        series = await prometheus.query(f'up{{job="{name}"}} == 1')
+        series = await prometheus.query(f'up{{job="{name}"}}')
     except PrometheusUnavailableError:
         return ""
-    return f"no port here; Prometheus reaches {len(series)}" if series else ""
+    if not series or not all(each.value[1] == 1 for each in series):
+        return ""
+    return f"no port here; Prometheus reaches {len(series)} of {len(series)}, readiness unknown"
 
 
 async def _address(
@@ -171,7 +173,7 @@ async def _address(
         detail = str(error)
     except (PipelineError, aiohttp.ClientError, OSError, ValueError) as error:
         detail = reason_of(error)
-        if reached and (elsewhere := await reached(name)):
+        if reached and detail == REFUSED and (elsewhere := await reached(name)):
             return Finding(name, Health.OK, where, elsewhere)
     else:
         return Finding(name, Health.OK, where)

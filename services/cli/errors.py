@@ -18,6 +18,9 @@ from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Sett
 
 LONGEST_REASON = 200
 
+REFUSED = "connection refused"
+"""Reason where nothing listens at an address."""
+
 
 class ExitStatus(IntEnum):
     """Exit status of every command; 2 is typer's, for an invalid command line."""
@@ -128,7 +131,7 @@ def reason_of(error: BaseException) -> str:
     """Return a short reason of a network error."""
     text = str(error) or type(error).__name__
     if isinstance(error, ConnectionRefusedError) or _REFUSED.search(text):
-        return "connection refused"
+        return REFUSED
     if isinstance(error, TimeoutError):
         return "timeout"
     first = text.splitlines()[0]

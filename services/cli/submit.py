@@ -8,7 +8,6 @@ from dataclasses import replace
 from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
 from typing import IO, Annotated, cast
-from urllib.parse import unquote, urlsplit
 
 import typer
 from pydantic import HttpUrl
@@ -57,9 +56,7 @@ StdinFormat = Annotated[
         help="Format of standard input: txt, csv, tsv, jsonl or parquet. Default: detected.",
     ),
 ]
-Name = Annotated[
-    str | None, typer.Option(help="Displayed name of the batch; default: that of the source.")
-]
+Name = Annotated[str | None, typer.Option(help="Displayed name of the batch.")]
 CollectionName = Annotated[
     str | None,
     typer.Option(help="Collection of its images; default: the name of archive, folder or list."),
@@ -116,7 +113,6 @@ async def submit(
 
     Shows the numbers of accepted and rejected rows.
     """
-    name = name or name_of(source)
     asked = (name, collection, encoding, url_column, text_column, group_column, licence)
     request = ListRequest(*asked, strict=strict, dry_run=dry_run, pages=pages)
     settings = CliSettings()
@@ -135,15 +131,6 @@ async def submit(
     rendered = _render(submission, settings.review_url, pages=pages)
     output.print(submission.model_dump(exclude_unset=True), *rendered)
     return ExitStatus.OK if dry_run else _status(submission, ExitStatus.OK)
-
-
-def name_of(source: str) -> str | None:
-    """Return the name of a file, a folder, or a list on the web; None for standard input."""
-    if source == "-":
-        return None
-    if source.startswith(("http://", "https://")):
-        return Path(unquote(urlsplit(source).path)).name or None
-    return Path(source).resolve().name or None
 
 
 async def _watch(

@@ -268,7 +268,8 @@ class Queue:
             for image in self.suspects.ids(wanted.limits, wanted.host):
                 yield image
         elif wanted.mode is not Mode.DISAGREEMENT:
-            is_deciding, deadline = wanted.mode is Mode.DECIDE, monotonic() + SEARCH_SECONDS
+            seconds = search_seconds(wait=wanted.wait)
+            is_deciding, deadline = wanted.mode is Mode.DECIDE, monotonic() + seconds
             chosen = where(wanted) if is_deciding else of_second_reader(wanted, session.name)
             async for document in self.images.find(chosen, fields={"_id": 1}):
                 yield document.id

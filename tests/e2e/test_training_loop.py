@@ -5,6 +5,7 @@ import os
 import random
 import re
 import signal
+from asyncio.subprocess import Process
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -104,30 +105,36 @@ async def test_loop_that_is_killed_in_each_step_goes_on(
     await client.count_reaches(FEW, ours, seconds=120)
     for step in STEPS:
         process = await terminal.start(loop)
-        await eventually(partial(is_at, tmp_path, step), seconds=300)
+        await eventually(partial(is_at, tmp_path, step, process), seconds=300)
         os.killpg(process.pid, signal.SIGKILL)
         await process.communicate()
+        assert steps_done(tmp_path) == list(STEPS[: STEPS.index(step)])
     made, waits = await terminal.type(loop), await terminal.type(loop)
 
     assert made == outcome(tmp_path)
     assert waits == {"model": None, "annotations": FEW, "new": 0}
 
 
-async def is_at(folder: Path, step: str) -> bool:
-    """Whether a loop exports, has trained for an epoch, or checks."""
+async def is_at(folder: Path, step: str, process: Process) -> bool:
+    """Whether a loop has begun to export, has trained for an epoch, or checks."""
+    assert process.returncode is None, "the loop ended before it was killed"
     return step in reached(folder)
 
 
 def reached(folder: Path) -> set[str]:
-    """Return the steps that a loop has reached, or ended."""
-    state = folder / ".models" / LOOP
-    done = json.loads(state.read_text())["round"]["done"] if state.exists() else []
+    """Return the steps that a loop has begun."""
     signs = {
-        "export": done or any(folder.glob("sets/.loop-*.partial")),
-        "train": done[1:] or any(folder.glob(".models/.training/*.pt")),
-        "check": done[1:],
+        "export": (folder / ".models" / LOOP).exists(),
+        "train": any(folder.glob(".models/.training/*.pt")),
+        "check": len(steps_done(folder)) == 2,
     }
     return {step for step, sign in signs.items() if sign}
+
+
+def steps_done(folder: Path) -> list[str]:
+    """Return the steps that a loop has ended."""
+    state = json.loads((folder / ".models" / LOOP).read_text())["round"]["done"]
+    return list(map(str, state))
 
 
 def outcome(folder: Path) -> dict[str, Any]:

@@ -23,10 +23,12 @@ def _base(character: str) -> str:
 
 
 _QUOTES = ("'\u2019\u2018\u02bc", '"\u201c\u201d\u00ab\u00bb')
+_LATIN = [chr(each) for part in (range(0xC0, 0x250), range(0x1E00, 0x1F00)) for each in part]
 _ACCENTED = {
-    base: "".join([base, *(each for each in map(chr, range(0xC0, 0x180)) if _base(each) == base)])
+    base: "".join([base, *(each for each in _LATIN if _base(each) == base)])
     for base in ascii_lowercase
 }
+_COMBINING = "[\u0300-\u036f]*"
 
 
 def to_query(where: ImageFilter) -> Document:
@@ -112,7 +114,7 @@ def _as_any_form(character: str) -> str:
         if character in forms:
             return f"[{forms}]"
     accented = _ACCENTED.get(_base(character))
-    return f"[{accented}]" if accented else re.escape(character)
+    return f"[{accented}]{_COMBINING}" if accented else re.escape(character)
 
 
 def _alternatives(where: ImageFilter) -> Iterable[Document]:

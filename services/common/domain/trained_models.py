@@ -71,6 +71,8 @@ class Training(BaseModel):
         """The kept weights, in words."""
         if self.best_epoch:
             return f"epoch {self.best_epoch} of {self.epochs}"
+        if not self.epochs:
+            return "the base: no epoch was finished"
         return f"the base: none of {self.epochs} epochs reads the validation split better"
 
 

@@ -91,12 +91,25 @@ async def test_filters_leave_out_what_does_not_meet_them(review: Site, ada: Pers
         assert "p 7.png" in await found(ada, query), query  # not its source with a URL
 
 
-async def test_search_finds_french_as_it_is_typed(review: Site, ada: Person) -> None:
-    await review.add(known("Est qu\u2019elle entre \u00e0 R\u00e9buff\u00e9 (1.5)", 0.5))
-    for query in ("qu'elle", "rebuffe", "ENTRE A", "e\u0301buffe\u0301 (1.5"):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Est qu\u2019elle entre \u00e0 R\u00e9buff\u00e9 (1.5)",
+        "Est qu'elle entre \u00e0 Re\u0301buffe\u0301 (1.5)",
+    ],
+)
+async def test_search_finds_french_as_it_is_typed(review: Site, ada: Person, text: str) -> None:
+    await review.add(known(text, 0.5))
+    for query in ("qu'elle", "rebuffe", "ENTRE A", "e\u0301buffe\u0301 (1.5", "R\u00e9buff\u00e9"):
         assert 'class="read">Est qu' in await ada.see(f"/gallery?q={quote(query)}"), query
     for query in ("qu elle", "1x5", "r.buffe"):
         assert "Nothing found" in await ada.see(f"/gallery?q={quote(query)}"), query
+
+
+@pytest.mark.parametrize("text", ["Vi\u1ec7t Nam", "Bra\u0219ov", "\u0153uvre", "\u01ce \u0394"])
+async def test_search_finds_what_is_typed_exactly(review: Site, ada: Person, text: str) -> None:
+    await review.add(known(text, 0.5))
+    assert f'class="read">{text}' in await ada.see(f"/gallery?q={quote(text)}")
 
 
 async def test_search_that_is_cut_short_never_says_that_nothing_is_there(
