@@ -13,7 +13,7 @@ from services.common.domain.records import Annotation, Confirmation, Quality
 from services.review.found_page import fill_page
 from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
-from services.review.patience import FIRST_SECONDS, SEARCH_SECONDS, search_seconds
+from services.review.patience import search_seconds
 from services.review.queue_filter import Mode, QueueFilter, of_second_reader, sort_keys, where
 from services.review.renewed import Renewed
 from services.review.sessions import Session
@@ -91,7 +91,7 @@ class Queue:
                 break
         cut = None
         if len(got) < 2:
-            seconds = None if wanted.wait else FIRST_SECONDS
+            seconds = None if wanted.wait else search_seconds(wait=False)
             async with self.turns.turn(seconds) as has_come:
                 cut = await self._fill(is_enough, session, wanted) if has_come else Cut(None)
         now, later = [*got.values(), None, None][:2]
@@ -211,7 +211,7 @@ class Queue:
             return left
         key, most = by_score(), MOST_LEFT - left
         pages = paginate(self.images, where(wanted), key, limit=most, fields={key.field: 1})
-        found = await fill_page(pages, key, size=most, seconds=SEARCH_SECONDS)
+        found = await fill_page(pages, key, size=most, seconds=search_seconds(wait=True))
         return None if found.is_cut else left + len(found.documents)
 
     def is_searched(self, mode: Mode) -> bool:

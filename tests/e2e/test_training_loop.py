@@ -133,8 +133,9 @@ def reached(folder: Path) -> set[str]:
 
 def steps_done(folder: Path) -> list[str]:
     """Return the steps that a loop has ended."""
-    state = json.loads((folder / ".models" / LOOP).read_text())["round"]["done"]
-    return list(map(str, state))
+    state = folder / ".models" / LOOP
+    done = json.loads(state.read_text())["round"]["done"] if state.exists() else []
+    return list(map(str, done))
 
 
 def outcome(folder: Path) -> dict[str, Any]:

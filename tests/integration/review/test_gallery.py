@@ -106,7 +106,7 @@ async def test_search_finds_french_as_it_is_typed(review: Site, ada: Person, tex
         assert "Nothing found" in await ada.see(f"/gallery?q={quote(query)}"), query
 
 
-@pytest.mark.parametrize("text", ["Vi\u1ec7t Nam", "Bra\u0219ov", "\u0153uvre", "\u01ce \u0394"])
+@pytest.mark.parametrize("text", ["Vi\u1ec7t", "Bra\u0219ov", "\u0153uvre", "\u01ce \u0394"])
 async def test_search_finds_what_is_typed_exactly(review: Site, ada: Person, text: str) -> None:
     await review.add(known(text, 0.5))
     assert f'class="read">{text}' in await ada.see(f"/gallery?q={quote(text)}")
