@@ -118,17 +118,16 @@ async def test_loop_that_is_killed_in_each_step_goes_on(
 async def is_at(folder: Path, step: str, process: Process) -> bool:
     """Whether a loop has begun to export, has trained for an epoch, or checks."""
     assert process.returncode is None, "the loop ended before it was killed"
-    return step in reached(folder)
+    return signs_of(folder)[step]
 
 
-def reached(folder: Path) -> set[str]:
-    """Return the steps that a loop has begun."""
-    signs = {
+def signs_of(folder: Path) -> dict[str, bool]:
+    """Return what shows that a loop is at a step."""
+    return {
         "export": (folder / ".models" / LOOP).exists(),
         "train": any(folder.glob(".models/.training/*.pt")),
         "check": len(steps_done(folder)) == 2,
     }
-    return {step for step, sign in signs.items() if sign}
 
 
 def steps_done(folder: Path) -> list[str]:
