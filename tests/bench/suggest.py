@@ -30,7 +30,7 @@ from services.datasets.suggestion import Candidate, order
 from services.training.checkpoint import CheckpointFile
 from services.training.lines import TRAIN, VALIDATION, Line
 from services.training.measuring import MOST_LINES, Reading, measure, read_lines
-from services.training.trainee import open_base
+from services.training.trainee import Trainee, open_base
 from services.training.training import FineTuning, Plan, chosen_device
 
 POOL = 0.8
@@ -85,10 +85,9 @@ CHOICES: dict[str, Callable[[Sequence[Reading], int, np.random.Generator], list[
 }
 
 
-def trained(lines: Sequence[Line], validation: Sequence[Line], *, epochs: int, seed: int) -> float:
-    """Return the character error rate after a training."""
-    trainee = open_base(EMBEDDED, {character for line in lines for character in line.text})
-    plan = Plan(
+def usual_plan(trainee: Trainee, *, epochs: int, seed: int) -> Plan:
+    """Return the plan of ``docreco train`` for some epochs, of which the last is kept."""
+    return Plan(
         epochs=epochs,
         batch=16,
         learning_rate=trainee.usual_learning_rate,
@@ -97,9 +96,22 @@ def trained(lines: Sequence[Line], validation: Sequence[Line], *, epochs: int, s
         device=chosen_device("auto"),
         is_augmented=True,
     )
+
+
+def fine_tune(trainee: Trainee, lines: Sequence[Line], plan: Plan) -> float:
+    """Train without a validation split, and return the seconds that it took."""
     with TemporaryDirectory() as folder:
         checkpoint = CheckpointFile(Path(folder, "state.pt"), "bench")
-        FineTuning(trainee, lines, [], plan, checkpoint=checkpoint, progress=lambda *_: None).run()
+        tuning = FineTuning(
+            trainee, lines, [], plan, checkpoint=checkpoint, progress=lambda *_: None
+        )
+        return sum(epoch.seconds for epoch in tuning.run().epochs)
+
+
+def trained(lines: Sequence[Line], validation: Sequence[Line], *, epochs: int, seed: int) -> float:
+    """Return the character error rate after a training."""
+    trainee = open_base(EMBEDDED, {character for line in lines for character in line.text})
+    fine_tune(trainee, lines, usual_plan(trainee, epochs=epochs, seed=seed))
     return measure(read_lines(trainee.engine(), validation)).cer
 
 
