@@ -90,10 +90,12 @@ def documents(count: int) -> Iterator[Document]:
             changes["double_reading"] = {"state": state, "readings": readings}
         if number % 10 == 5:
             other = text[chance.randrange(1, len(text)) :] if number % 50 == 5 else text
-            changes["history"] = [{"text": other, "score": 0.5, "model_version": "0"}]
+            reading = {"text": other, "score": 0.5, "engine": "rapidocr", "model_version": "0"}
+            changes["history"] = [reading | {"predicted_at": NOW}]
             changes["disagreement"] = 1 - similarity(other, text) or None
         if number % 100 == 99:
-            changes |= {"status": "rejected", "prediction": None, "error": {"code": "undecodable"}}
+            error = {"code": "undecodable_image", "detail": "not an image"}
+            changes |= {"status": "rejected", "prediction": None, "error": error}
         yield known(text, chance.betavariate(5, 2), **changes)
 
 

@@ -95,7 +95,7 @@ class Soak:
     async def run(self, urls: list[str], seed: int) -> dict[str, str]:
         """Submit the list, kill, wait, reconcile; return the figures."""
         began = time.monotonic()
-        batch = await self._submit("\n".join(urls).encode())
+        batch = await self.submit("\n".join(urls).encode())
         dice = Random(seed)  # noqa: S311  chosen to be repeatable
         steps = iter(range(1, self.kills + 1))
         victims = self._victims(dice)
@@ -106,7 +106,7 @@ class Soak:
             counted = time.monotonic()
             now = await self._documents()
             took = time.monotonic() - counted
-            self.samples.append(self._sample(now))
+            self.samples.append(self.sample(now))
             documents, since = max(now, documents), time.monotonic() if now > documents else since
             if due is not None and documents >= due * self.urls / (self.kills + 1):
                 await self._kill(next(victims))
@@ -127,7 +127,8 @@ class Soak:
             **self._growth(),
         }
 
-    async def _submit(self, body: bytes) -> str:
+    async def submit(self, body: bytes) -> str:
+        """Submit a list; return the batch's id."""
         kind = {"Content-Type": "text/plain"}
         async with self.client.fetcher.post("/batches", data=body, headers=kind) as response:
             assert response.status == 202, await response.text()
@@ -196,7 +197,7 @@ class Soak:
             "duplicates suppressed": f"{handled['duplicate'] + handled['stale']}",
         }
 
-    def _sample(self, documents: int) -> Sample:
+    def sample(self, documents: int) -> Sample:
         """Return what the programs use now, but for those between two lives."""
         sample = Sample(time.monotonic(), documents, {}, {})
         for name in (*self.pipeline.programs, *SERVERS):
@@ -215,7 +216,7 @@ class Soak:
         rates = [
             (part[-1].documents - part[0].documents) / (part[-1].at - part[0].at) for part in parts
         ]
-        costs = [_cost_of(part) for part in parts]
+        costs = [cost_of(part) for part in parts]
         found = {"images/s, first / last fifth": " / ".join(f"{rate:.1f}" for rate in rates)}
         for name in sorted(early[-1].mib.keys() | late[-1].mib.keys()):
             memory = [part[-1].mib.get(name, 0) for part in (early, late)]
@@ -227,7 +228,7 @@ class Soak:
         return found
 
 
-def _cost_of(part: Sequence[Sample]) -> dict[str, float]:
+def cost_of(part: Sequence[Sample]) -> dict[str, float]:
     """Return the milliseconds of CPU of an image by program."""
     used: dict[str, float] = defaultdict(float)
     images = part[-1].documents - part[0].documents
