@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Annotated, NamedTuple
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -117,11 +116,17 @@ async def answer(request: Request, parts: Of, me: Me, posted: Posted) -> Respons
     done = await _act(parts, me, posted)
     task = await parts.queue.task(me, wanted, *filter(None, done.expected))
     if "hx-request" not in request.headers:
-        address = f"/queue?{urlencode(form.parameters(form.cursor))}"
-        return RedirectResponse(address, status_code=303)
+        # No redirect: it would lose what happened, what was typed and which image comes next
+        return _page("queue", parts, me, task=task, form=form, done=done)
     page = _page("task", parts, me, task=task, form=form, done=done)
     page.headers["HX-Trigger"] = ANSWERED
     return page
+
+
+@router.get("/queue/answer")
+async def answered_page(_: Me) -> Response:
+    """Redirect to the queue, as a browser without scripts shows this address after an answer."""
+    return RedirectResponse("/queue", status_code=303)
 
 
 class Done(NamedTuple):

@@ -109,6 +109,30 @@ async def test_what_is_refused_stays_with_what_was_typed(site: Site) -> None:
     assert (await site.document(image_of(task)))["annotation"] is None
 
 
+async def test_page_without_scripts_says_what_happened(site: Site) -> None:
+    await site.add(known("one", 0.1), known("two", 0.2))
+
+    async def press(html: str, action: str, text: str) -> tuple[str, str]:
+        fields = {**fields_of(html), "action": action, "text": text}
+        async with ada.client.post("/queue/answer", data=fields) as response:
+            page = await response.text()
+            assert response.status == 200, page
+        return page, unescape(re.findall(r'<p id="said"[^>]*>([^<]*)</p>', page)[0])
+
+    async with site.person() as ada:
+        first = await ada.see("/queue")
+        refused, why = await press(first, "save", "  ")
+        second, saved = await press(refused, "save", "uno")
+        again, undone = await press(second, "undo", "")
+        await ada.see("/queue/answer")
+
+    assert why.startswith("Not saved: ")
+    assert saved == "Saved, as you typed it: \u201cuno\u201d."
+    assert undone == "Undone: the image is as it was before."
+    assert second.count('id="said"') == 1
+    assert (image_of(again), fields_of(again)["text"]) == (image_of(first), "uno")
+
+
 async def test_twenty_people_at_once_get_twenty_pairs_of_images(site: Site) -> None:
     await site.add(*(known(f"line {number}", 0.3) for number in range(45)))
     async with AsyncExitStack() as stack:
