@@ -17,6 +17,7 @@ from services.cli.watch import progress_bar
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.domain.errors import PermanentError
 from services.common.domain.image_filter import NO_LIMITS, Limits
+from services.common.domain.texts import number_of
 from services.common.runtime.settings import S3Settings
 from services.datasets.export import Progress, Sources, export_again
 from services.datasets.export import export as write_export
@@ -106,8 +107,10 @@ async def export(
             if target is not None:
                 with _bar(output.stderr, "pushing") as progress:
                     await push(out, ObjectStore(store.client, target[0]), target[1], progress)
-    answer = {"out": str(out), "pushed_to": push_to, **manifest.model_dump(mode="json")}
-    output.print(answer, *_render(manifest, out))
+    warnings = _warnings(manifest)
+    said = {"out": str(out), "pushed_to": push_to, "warnings": warnings}
+    shown = (*_render(manifest, out), *(f"Warning: {each}." for each in warnings))
+    output.print({**said, **manifest.model_dump(mode="json")}, *shown)
     is_whole = not (manifest.lost or manifest.page_images_missing)
     return ExitStatus.OK if is_whole else ExitStatus.INCOMPLETE
 
@@ -143,6 +146,14 @@ def _translate_export_errors() -> Iterator[None]:
     except OSError as error:
         message = f"{error.filename or 'the folder'}: {error.strerror or error}"
         raise CommandError(message, status=ExitStatus.REFUSED) from error
+
+
+def _warnings(manifest: Manifest) -> list[str]:
+    ask = "annotate more images" + ("" if manifest.query.use_split else ", or change --split")
+    return [
+        f"{name} has {number_of(count, 'image')}, which says little: {ask}"
+        for name, count in manifest.few.items()
+    ]
 
 
 def _render(manifest: Manifest, out: Path) -> list[Any]:

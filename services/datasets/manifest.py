@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
@@ -16,7 +16,10 @@ from services.common.domain.labels import Origin
 from services.common.domain.normal_form import Difference
 from services.common.domain.page import PageOfLine
 from services.common.domain.records import How
+from services.datasets.splits import parse_split
 
+FEWEST_TO_MEASURE = 50
+"""Images of a split below which its error rate says little."""
 FILE = "manifest.json"
 RECORDS_FILE = "manifest.jsonl"
 
@@ -136,6 +139,16 @@ class Manifest(BaseModel):
     page_images_missing: int = 0
     """Of an export of pages: those without their image, which is not stored, or changed since."""
     since_last: SinceLast | None = None
+
+    @property
+    def few(self) -> dict[SplitName, int]:
+        """Splits that have so few images that little can be learnt or measured by them."""
+        names: tuple[SplitName, ...] = get_args(SplitName)
+        shares = zip(names, parse_split(self.query.split).shares, strict=False)
+        # Splits that sources give need not be those that the shares name
+        named = [name for name, share in shares if share and not self.query.use_split]
+        counts = {**dict.fromkeys(named, 0), **self.splits}
+        return {name: count for name, count in counts.items() if count < FEWEST_TO_MEASURE}
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -48,6 +48,11 @@ class Plural:
         return Text(self.one, {"count": count, **values}, self.many, count)
 
 
+def number_of(count: int, one: str, many: str = "") -> str:
+    """Return a number with its noun, in English: ``1 image``, ``2 images``; default: with an s."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
+
+
 def text_of_error(error: Exception) -> Text | str:
     """Return the message of an error, to be translated if it can be."""
     said = error.args[0] if error.args else ""

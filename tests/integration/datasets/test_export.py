@@ -10,11 +10,13 @@ from PIL import Image
 from services.common.adapters.object_store import sibling
 from services.common.domain.ground_truth.reading import read_transcript
 from services.common.runtime.settings import S3Settings
+from services.datasets import manifest
 from services.datasets.manifest import Format
 from tests.support.datasets import (
     Collected,
     annotation,
     answer,
+    docreco,
 )
 from tests.support.exports import HOSTILE, check, files, labels
 from tests.support.pages import page_file
@@ -127,6 +129,24 @@ async def test_limits_of_an_export_are_in_its_manifest_and_card(
     assert told["query"]["collection"] == "march"
     assert told["query"]["where"] == ["metadata.year=1916"]
     assert '"metadata.year=1916"' in (tmp_path / "set" / "README.md").read_text()
+
+
+async def test_split_of_few_images_is_warned_of(
+    collected: Collected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "FEWEST_TO_MEASURE", 3)
+    for number, split in enumerate(["train", "train", "train", "test"]):
+        source = {"kind": "archive", "split": split}
+        await collected.add(f"{number}.png", f"{number}", right=f"{number}", sources=[source])
+    asked = ("export", "--format", "hf", "--out", tmp_path / "set")
+
+    assert (await answer(*asked, "--split", "100/0"))["warnings"] == []
+    given = "test has 1 image, which says little: annotate more images"
+    assert (await answer(*asked, "--use-split"))["warnings"] == [given]
+    _, shown = await docreco(*asked, "--split", "1/0/99999999")
+    few = "Warning: train has 0 images, which says little: annotate more images, or change --split."
+    assert few in shown
+    assert "Warning: validation" not in shown
 
 
 @pytest.mark.parametrize("layout", list(Format))
