@@ -37,7 +37,7 @@ from services.fetcher.politeness.repository import HostRepository
 from services.fetcher.progress import failed_csv, progress_events
 from services.fetcher.settings import FetcherSettings
 from services.fetcher.sources.lists.rows import MalformedListError
-from services.fetcher.sources.openings import Opened, Openings, default_collection
+from services.fetcher.sources.openings import Opened, Openings, default_collection, default_name
 from services.fetcher.sources.spool import NoSpaceError, Spool
 from services.fetcher.upload import receive
 
@@ -159,7 +159,13 @@ async def _take(
     kind = parameters.kind if is_made and parameters.kind else opened.kind
     named = parameters.collection or default_collection(opened, kind, described.name)
     is_given = parameters.collection is not None
-    whole = replace(described, kind=kind, collection=named, is_collection_given=is_given)
+    whole = replace(
+        described,
+        name=described.name or default_name(opened, kind),
+        kind=kind,
+        collection=named,
+        is_collection_given=is_given,
+    )
     batch = await parts.submissions.submit(
         opened.contents, whole, strict=parameters.strict, keep=opened.keep
     )

@@ -21,7 +21,8 @@ class ListParameters(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str | None = Field(
-        None, description=f"Displayed name; {MAX_NAME_LENGTH} characters at most."
+        None,
+        description=f"Displayed name; {MAX_NAME_LENGTH} characters at most; default: of the file.",
     )
     encoding: str | None = Field(
         None,

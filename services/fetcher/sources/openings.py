@@ -35,6 +35,7 @@ from services.fetcher.sources.archives.opening import list_archive
 from services.fetcher.sources.archives.parquet_archive import pack_images
 from services.fetcher.sources.archives.settings import ArchiveSettings
 from services.fetcher.sources.archives.unpacking import check_size, unzipped
+from services.fetcher.sources.lists.documents import MAX_NAME_LENGTH
 from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.lists.lmdb_images import is_lmdb, open_lmdb
 from services.fetcher.sources.lists.parquet_images import OpenSet, open_images
@@ -72,6 +73,8 @@ class Opened:
     kind: SourceKind = "url"
     collection: str | None = None
     """Default collection, from its name."""
+    file_name: str = ""
+    """As it was sent, or of its URL; empty if it has none."""
     digest: str = ""
     """Of its decompressed bytes and its parameters."""
     keep: Callable[[], Awaitable[None]] | None = None
@@ -132,7 +135,7 @@ class Openings:
             # Identity of a list: all its bytes and its parameters
             digest = hashlib.sha256(f"{said!r} {whole.key}".encode()).hexdigest()
             async with self._open_whole(whole, options) as opened:
-                yield replace(opened, digest=digest)
+                yield replace(opened, digest=digest, file_name=sent.file_name)
 
     @asynccontextmanager
     async def _open_whole(self, whole: _Whole, options: ReadingOptions) -> AsyncIterator[Opened]:
@@ -238,6 +241,13 @@ def _data_set(whole: _Whole, options: ReadingOptions) -> OpenSet | None:
         return open_lmdb
     is_parquet = whole.start.startswith(PARQUET_MARK) and not options.url_column
     return open_images if is_parquet else None
+
+
+def default_name(opened: Opened, kind: SourceKind) -> str | None:
+    """Return the displayed name of a batch that was given none; it is no part of the digest."""
+    # A folder is sent as an archive of its name
+    name = stem_of(opened.file_name) if kind == "folder" else opened.file_name
+    return name[:MAX_NAME_LENGTH] or None
 
 
 def default_collection(opened: Opened, kind: SourceKind, name: str | None) -> str:

@@ -53,6 +53,26 @@ async def test_list_is_read_as_its_parameters_say(api: aiohttp.ClientSession, wa
     assert (await get_json(api, "/batches"))["batches"] == []
 
 
+async def test_batch_has_the_name_of_its_file_unless_one_is_given(
+    api: aiohttp.ClientSession,
+) -> None:
+    async def submitted(file_name: str, *fields: tuple[str, str]) -> tuple[str, str]:
+        data = form(b"http://x.test/a.png\n", file_name, *fields)
+        status, said = await post(api, data=data, headers={"Idempotency-Key": str(len(fields))})
+        assert status == 202, said
+        batch = await get_json(api, f"/batches/{said['batch_id']}")
+        return batch["batch_id"], batch["name"]
+
+    first = await submitted("parish.txt")
+    again = await submitted("copy of parish.txt")
+    long = await submitted("é" * 300 + ".txt", ("collection", "long"))
+    given = await submitted("parish.txt", ("collection", "long"), ("name", "Parish 1850"))
+
+    assert first[1] == "parish.txt"
+    assert again == first
+    assert (len(long[1]), given[1]) == (200, "Parish 1850")
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_strict_and_name_count_wherever_they_stand(
     api: aiohttp.ClientSession, way: str
