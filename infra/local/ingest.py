@@ -1,9 +1,11 @@
 """Send a list through the pipeline and show the progress."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -57,6 +59,8 @@ class Ingested:
     """Missing documents; empty on success."""
     pages: list[PageDocument] = field(default_factory=list)
     """Documents of its pages, and of those that PDFs and TIFFs were rendered into."""
+    is_earlier: bool = False
+    """Whether an earlier start has submitted the same."""
 
     @property
     def document_ids(self) -> list[str]:
@@ -99,6 +103,7 @@ async def ingest(
         FetcherRefusedError: It refuses the list.
         StalledError: The fetches made no progress for a long time.
     """
+    begin = datetime.now(UTC)
     submission = await _submit(source, samples_port, fetcher)
     of_page = await _submit_page(fetcher) if source is None else None
     with progress_bar(console) as bar:
@@ -116,7 +121,8 @@ async def ingest(
         pages, missing_pages = await _follow_pages(database, items, follow)
         ids = document_ids(items) + line_ids(pages)
         missing = await follow(database.images, ids, "indexing")
-    return Ingested(submission, batch, items, missing | missing_pages, pages)
+    is_earlier = batch.created_at is not None and batch.created_at < begin
+    return Ingested(submission, batch, items, missing | missing_pages, pages, is_earlier=is_earlier)
 
 
 def document_ids(items: Iterable[Item]) -> list[str]:
@@ -144,11 +150,12 @@ def document_id(key: str) -> str:
 async def _submit(source: str | None, samples_port: int, fetcher: FetcherClient) -> Submission:
     if source is None:
         content = (FOLDER / LIST_NAME).read_text()
-        made = absolute_list(content, site_url(samples_port, ""))
+        made = absolute_list(content, site_url(samples_port, "")).encode()
         return await fetcher.submit_file(
-            BytesIO(made.encode()),
+            BytesIO(made),
             file_name="samples.csv",
             request=ListRequest(name="bundled samples"),
+            idempotency_key=_key_of(made),
         )
     if is_address(source):
         content_bytes, file_name = await _downloaded(source)
@@ -160,9 +167,18 @@ async def _submit(source: str | None, samples_port: int, fetcher: FetcherClient)
 
 
 async def _submit_page(fetcher: FetcherClient) -> Submission:
-    request = ListRequest(name="bundled page", pages=True)
-    with PAGE_FILE.open("rb") as content:
-        return await fetcher.submit_file(content, file_name=PAGE_FILE.name, request=request)
+    request, content = ListRequest(name="bundled page", pages=True), PAGE_FILE.read_bytes()
+    return await fetcher.submit_file(
+        BytesIO(content),
+        file_name=PAGE_FILE.name,
+        request=request,
+        idempotency_key=_key_of(content),
+    )
+
+
+def _key_of(content: bytes) -> str:
+    """Return the key by which each start submits the same batch, until its content changes."""
+    return f"bundled-{hashlib.sha256(content).hexdigest()}"
 
 
 def is_address(source: str) -> bool:

@@ -52,6 +52,9 @@ async def find_rows(images: ImageRepository, ids: Sequence[str]) -> list[ImageRo
 def show_outcome(console: Console, ingested: Ingested, rows: Sequence[ImageRow]) -> None:
     """Show the table of predictions, then failures with reasons."""
     read = [row for row in rows if row.status == "predicted"]
+    if ingested.is_earlier:
+        text = "The bundled samples are those of an earlier start: no batch was added."
+        console.print(Text(text))
     title = f"{len(read)} images read"
     if len(read) > SHOWN_ROWS:
         read = sorted(read, key=lambda row: row.score or 0.0)[:SHOWN_ROWS]

@@ -128,7 +128,8 @@ async def test_second_run_stores_nothing_twice_and_goes_on_where_a_document_does
         process.send_signal(signal.SIGINT)
         assert await asyncio.to_thread(process.wait, 60) == 1
     second = log.read_text()
-    assert f"{len(make.SAMPLES) + 1} unchanged, 2 failed" in second
+    assert f"{len(make.SAMPLES) + 1} stored, 2 failed" in second
+    assert ("no batch was added" in first, "no batch was added" in second) == (False, True)
     there = [line for line in table_of_images(first) if f" {LOST} " not in line]
     assert [line for line in table_of_images(second) if f" {LOST} " not in line] == there
     assert any(LOST in line and "no document" in line for line in second.splitlines())
