@@ -19,7 +19,7 @@ from app.queueing import Job, WorkQueue
 from app.reading import prediction_of, read_together, to_exception
 from app.schemas import Prediction
 from services.common.domain.errors import PipelineError
-from services.common.runtime.backoff import doubled
+from services.common.runtime.periodic import doubled
 
 log = structlog.stdlib.get_logger(__name__)
 

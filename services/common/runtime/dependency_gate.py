@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 
 from services.common.domain.errors import UnavailableError
-from services.common.runtime.backoff import doubled, retry_for_ever
-from services.common.runtime.periodic import pause
+from services.common.runtime.periodic import doubled, pause, retry_for_ever
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -1,10 +1,12 @@
-"""Periodic work and pauses that end at shutdown."""
+"""Periodic work, pauses and exponential backoff that end at shutdown."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from math import inf
 from typing import Any, TypeVar
+
+from tenacity import AsyncRetrying, wait_random_exponential
 
 POLL_SECONDS = 0.2
 """Pause between two questions to a server that does not tell of changes."""
@@ -65,3 +67,30 @@ async def periodic(
     while not stop.is_set():
         has_failed = await work() is False
         await pause(stop, min(seconds, retry_seconds) if has_failed else seconds)
+
+
+MOST_DOUBLINGS = 20
+"""Cap of the exponent: larger powers overflow a float."""
+
+
+def doubled(first: float, times: int, *, longest: float) -> float:
+    """Return the exponential wait in seconds, at most ``longest``."""
+    return min(longest, first * 2.0 ** min(times, MOST_DOUBLINGS))
+
+
+def retry_for_ever(
+    stop: asyncio.Event, *, first: float, longest: float, **policy: Any
+) -> AsyncRetrying:
+    """Return unlimited retries with jittered waits; ``stop`` ends the waits.
+
+    Args:
+        stop: Ends each wait.
+        first: Longest wait before the first retry, in seconds.
+        longest: Longest wait before any retry.
+        policy: Further arguments of tenacity.
+    """
+    return AsyncRetrying(
+        wait=wait_random_exponential(multiplier=first, max=longest),
+        sleep=lambda seconds: pause(stop, seconds),
+        **policy,
+    )

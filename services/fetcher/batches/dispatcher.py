@@ -18,7 +18,7 @@ from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.domain.batch import Batch
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import UnavailableError
-from services.common.runtime.backoff import retry_for_ever
+from services.common.runtime.periodic import retry_for_ever
 from services.common.runtime.settings import AmqpSettings
 from services.fetcher.batches.counting import Counting
 from services.fetcher.batches.expander import Expander

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from services.common.runtime.backoff import doubled
+from services.common.runtime.periodic import doubled
 
 if TYPE_CHECKING:
     import asyncio

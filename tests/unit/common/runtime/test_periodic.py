@@ -5,8 +5,7 @@ from itertools import count
 
 import pytest
 
-from services.common.runtime.backoff import doubled, retry_for_ever
-from services.common.runtime.periodic import POLL_SECONDS, periodic, polled
+from services.common.runtime.periodic import POLL_SECONDS, doubled, periodic, polled, retry_for_ever
 from tests.support.virtual_time import run_in_virtual_time
 
 
