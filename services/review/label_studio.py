@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from services.common.adapters.mongo import Database
 from services.common.domain.errors import PipelineError, UnavailableError
 from services.common.runtime.access import require_bearer
-from services.common.runtime.dependency_gate import DependencyGate
+from services.common.runtime.periodic import DependencyGate
 from services.label_studio.client import LabelStudio
 from services.label_studio.errors import LabelStudioUnavailableError
 from services.label_studio.pull import Pull, PullReport

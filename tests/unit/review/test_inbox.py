@@ -59,7 +59,7 @@ async def read(studio: Studio, wanted: list[int]) -> None:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.common.runtime.dependency_gate.LARGEST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("services.common.runtime.periodic.LARGEST_PAUSE_SECONDS", 0.001)
 
 
 async def test_task_that_can_never_be_read_is_given_up() -> None:

@@ -37,8 +37,7 @@ from services.common.adapters.rabbitmq.retry_policy import (
 )
 from services.common.adapters.rabbitmq.session import Session
 from services.common.domain.errors import BrokerUnavailableError, PostponedError, UnavailableError
-from services.common.runtime.dependency_gate import Check, DependencyGate
-from services.common.runtime.periodic import first_of
+from services.common.runtime.periodic import Check, DependencyGate, first_of
 from services.common.runtime.settings import AmqpSettings
 
 log = structlog.stdlib.get_logger(__name__)

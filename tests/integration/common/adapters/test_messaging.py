@@ -20,8 +20,8 @@ from services.common.domain.errors import (
     OcrUnavailableError,
     TransientError,
 )
-from services.common.runtime import dependency_gate
-from services.common.runtime.dependency_gate import Check
+from services.common.runtime import periodic
+from services.common.runtime.periodic import Check
 from services.common.runtime.settings import AmqpSettings
 from tests.support.waiting import eventually
 
@@ -395,7 +395,7 @@ async def test_refused_work_rests_and_is_parked_with_its_reason_in_the_end(
 ) -> None:
     monkeypatch.setattr(retry_policy, "MOST_RETURNS", 1)
     monkeypatch.setattr(retry_policy, "MOST_COPIES", 1)
-    monkeypatch.setattr(dependency_gate, "LARGEST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(periodic, "LARGEST_PAUSE_SECONDS", 0.1)
 
     async def check() -> None:
         """Answer well, as a server does that refuses the work itself."""
