@@ -25,7 +25,7 @@ from app.uploads import (
     receive_form,
     receive_url,
 )
-from services.common.runtime.access import require_bearer
+from services.common.runtime.access import SiteGuard, require_bearer, to_names
 from services.common.runtime.bodies import BodyGuard
 from services.common.runtime.health import health_router
 from services.common.runtime.problems import (
@@ -34,7 +34,6 @@ from services.common.runtime.problems import (
     problem_response,
 )
 from services.common.runtime.settings import VERSION
-from services.common.runtime.site_guard import SiteGuard, to_names
 
 COLLECT_HEADER = "X-DocReco-Collect"
 """``no``: do not collect the image; the consumer sends it."""

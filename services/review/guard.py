@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request, Response
 
+from services.common.runtime.access import SiteGuard
 from services.common.runtime.bodies import BodyGuard
-from services.common.runtime.site_guard import SiteGuard
 
 UPLOAD_PATH = "/submit"
 WEBHOOK_PATH = "/webhooks/label-studio"

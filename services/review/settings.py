@@ -7,8 +7,8 @@ from pydantic import AliasChoices, Field, HttpUrl, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.domain.annotations import collapse
+from services.common.runtime.access import to_names
 from services.common.runtime.settings import DeploymentSettings, Port
-from services.common.runtime.site_guard import to_names
 
 MEBIBYTE = 2**20
 

@@ -10,8 +10,8 @@ import yaml
 
 from app.settings import OcrSettings
 from infra.local.servers import notification_environment
+from services.common.runtime.access import to_names
 from services.common.runtime.settings import LOCAL_PASSWORDS
-from services.common.runtime.site_guard import to_names
 from services.fetcher.settings import FetcherSettings
 from services.provisioner.settings import UsersSettings
 from tests.support.compose import ROOT, parsed

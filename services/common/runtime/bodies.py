@@ -10,8 +10,8 @@ from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.common.runtime.access import Refuse, as_problem
 from services.common.runtime.problems import ProblemError
-from services.common.runtime.site_guard import Refuse, as_problem
 
 TooLarge = Callable[[int], Exception]
 """Builds the error of a body that exceeds its limit."""
