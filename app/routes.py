@@ -26,13 +26,13 @@ from app.uploads import (
     receive_url,
 )
 from services.common.runtime.access import SiteGuard, require_bearer, to_names
-from services.common.runtime.bodies import BodyGuard
 from services.common.runtime.health import health_router
 from services.common.runtime.problems import (
     ProblemError,
     install_problem_handlers,
     problem_response,
 )
+from services.common.runtime.server import BodyGuard
 from services.common.runtime.settings import VERSION
 
 COLLECT_HEADER = "X-DocReco-Collect"

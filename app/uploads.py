@@ -19,7 +19,7 @@ from app.errors import (
     UploadTooSlowError,
 )
 from app.schemas import UrlRequest
-from services.common.runtime.bodies import bounded_body
+from services.common.runtime.server import bounded_body
 
 FORM_OVERHEAD_BYTES = 64 * 1024
 """Allowance per file for boundaries, headers and other fields."""

@@ -12,13 +12,13 @@ from services.common.domain.batch import Batch, RetryScope
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import PipelineError
 from services.common.runtime.access import SiteGuard, require_bearer, to_names
-from services.common.runtime.bodies import BodyGuard
 from services.common.runtime.health import Check, health_router
 from services.common.runtime.problems import (
     ProblemError,
     install_problem_handlers,
     problem_response,
 )
+from services.common.runtime.server import BodyGuard
 from services.fetcher import schemas
 from services.fetcher.batches.references import RETRY_AFTER_SECONDS, References
 from services.fetcher.batches.repository import BatchNotFoundError

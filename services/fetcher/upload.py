@@ -9,8 +9,8 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from services.common.domain.tables.list_format import ListFormat
-from services.common.runtime.bodies import bounded_body
 from services.common.runtime.problems import ProblemError
+from services.common.runtime.server import bounded_body
 from services.fetcher.list_parameters import ListParameters, refuse_unknown
 from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.openings import Opened, Openings

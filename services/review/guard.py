@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import FastAPI, Request, Response
 
 from services.common.runtime.access import SiteGuard
-from services.common.runtime.bodies import BodyGuard
+from services.common.runtime.server import BodyGuard
 
 UPLOAD_PATH = "/submit"
 WEBHOOK_PATH = "/webhooks/label-studio"

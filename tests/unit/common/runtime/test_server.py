@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request
 
-from services.common.runtime.bodies import BodyGuard, bounded_body
 from services.common.runtime.problems import install_problem_handlers
+from services.common.runtime.server import BodyGuard, bounded_body
 
 LIMIT = 10
 
