@@ -28,9 +28,8 @@ from services.common.domain.image import FORGOTTEN, Decision, ImageDocument
 from services.common.domain.jobs import RepredictJob, parse_job
 from services.common.domain.objects import ObjectInfo, ObjectTooLargeError
 from services.common.domain.page import LINES
-from services.common.domain.provenance import Provenance
+from services.common.domain.provenance import MOST_SOURCES, Provenance
 from services.common.domain.records import Prediction, Rejection
-from services.common.domain.sources import MOST_SOURCES
 from services.consumer import documents
 from services.consumer.documents import (
     NONE_KEPT,

@@ -19,8 +19,7 @@ from services.common.domain.errors import ObjectNotFoundError
 from services.common.domain.image_filter import ImageFilter
 from services.common.domain.page import lines_prefix
 from services.common.domain.page_document import PageDocument
-from services.common.domain.provenance import from_metadata
-from services.common.domain.sources import to_source
+from services.common.domain.provenance import from_metadata, to_source
 from services.common.download.urls import spellings
 from services.common.runtime.periodic import polled
 from services.common.runtime.settings import AmqpSettings

@@ -7,12 +7,16 @@ from typing import Any
 from services.common.domain.image import ImageDocument
 from services.common.domain.provenance import (
     DEFAULT_COLLECTION,
+    FETCHED_KINDS,
     PLACEHOLDER_SOURCES,
     Provenance,
+    completed,
+    kind_of,
+    to_source,
+    with_source,
 )
 from services.common.domain.records import Annotation, Source
 from services.common.domain.redaction import beginning
-from services.common.domain.sources import FETCHED_KINDS, completed, kind_of, to_source, with_source
 
 Fields = dict[str, Any]
 Collections = Mapping[str, str]

@@ -11,7 +11,7 @@ from services.common.domain.image import ImageDocument
 from services.common.domain.objects import ObjectInfo
 from services.common.domain.page import LINES
 from services.common.domain.page_document import PageDocument
-from services.common.domain.sources import FETCHED
+from services.common.domain.provenance import FETCHED
 
 Document = ImageDocument | PageDocument
 

@@ -17,8 +17,13 @@ from services.common.domain.batch_item import BatchItem
 from services.common.domain.details import ERASED
 from services.common.domain.errors import TransientError
 from services.common.domain.events import ObjectEvent
-from services.common.domain.provenance import Provenance, from_metadata
-from services.common.domain.sources import FETCHED, FETCHED_KINDS, completed
+from services.common.domain.provenance import (
+    FETCHED,
+    FETCHED_KINDS,
+    Provenance,
+    completed,
+    from_metadata,
+)
 
 log = structlog.stdlib.get_logger(__name__)
 

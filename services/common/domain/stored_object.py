@@ -6,9 +6,14 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator
 
 from services.common.domain.events import ObjectEvent
-from services.common.domain.provenance import Provenance
+from services.common.domain.provenance import (
+    Provenance,
+    is_one_of,
+    to_source,
+    with_details,
+    with_source,
+)
 from services.common.domain.records import EMPTY_IF_NULL, Rejection, Source, StoredRecord
-from services.common.domain.sources import is_one_of, to_source, with_details, with_source
 
 Count = Annotated[int, BeforeValidator(lambda value: 0 if value is None else value)]
 

@@ -18,7 +18,7 @@ from services.common.adapters.mongo import (
     Filter,
 )
 from services.common.domain.batch_item import BatchItem
-from services.common.domain.sources import to_source
+from services.common.domain.provenance import to_source
 from services.common.runtime.settings import MongoSettings
 from services.fetcher.batches.item_repository import ItemRepository
 from services.migration import migration

@@ -10,8 +10,12 @@ from services.common.domain.annotation_history import MOST_EARLIER
 from services.common.domain.details import Details
 from services.common.domain.events import EventKind, ObjectEvent
 from services.common.domain.image import SOURCES_DISAGREE, ImageDocument
-from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance
-from services.common.domain.sources import MOST_BATCHES, MOST_SOURCES
+from services.common.domain.provenance import (
+    MOST_BATCHES,
+    MOST_SOURCES,
+    PLACEHOLDER_SOURCES,
+    Provenance,
+)
 from services.consumer import documents
 from tests import factories
 from tests.factories import NOW, annotation, reading

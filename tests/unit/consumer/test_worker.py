@@ -26,9 +26,8 @@ from services.common.domain.errors import (
 from services.common.domain.image import ImageDocument
 from services.common.domain.jobs import job_for
 from services.common.domain.objects import ObjectInfo, ObjectTooLargeError, StoredObject
-from services.common.domain.provenance import Provenance, to_metadata
+from services.common.domain.provenance import Provenance, to_metadata, to_source
 from services.common.domain.records import Annotation
-from services.common.domain.sources import to_source
 from services.consumer.ocr_client import OcrAnswer
 from services.consumer.worker import Worker
 
