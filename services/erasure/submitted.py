@@ -17,8 +17,8 @@ from services.common.adapters.mongo import Database
 from services.common.adapters.rabbitmq import dead_letters
 from services.common.adapters.rabbitmq.dead_letters import ParkedMessage
 from services.common.adapters.rabbitmq.retry_policy import Queues
+from services.common.domain.batch import ListRow, pack_rows, unpack_rows
 from services.common.domain.batch_item import BatchItem
-from services.common.domain.list_rows import ListRow, pack_rows, unpack_rows
 from services.common.domain.redaction import REDACTED, beginning, may_be_kept_as
 from services.common.download.urls import spellings
 from services.common.runtime.settings import AmqpSettings

@@ -9,7 +9,7 @@ from pymongo import MongoClient
 
 from services.common.adapters.rabbitmq.dead_letters import peek
 from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES
-from services.common.domain.list_rows import unpack_rows
+from services.common.domain.batch import unpack_rows
 from tests.support.images import line_image
 from tests.support.pipeline import Client, Pipeline
 from tests.support.review import open_person

@@ -8,7 +8,7 @@ from typing import Any
 from services.common.adapters.mongo import Database, Document
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.retry_policy import Queues
-from services.common.domain.list_rows import ListRow, pack_rows, unpack_rows
+from services.common.domain.batch import ListRow, pack_rows, unpack_rows
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings
 from services.erasure.forgetting import Forgetting, Report

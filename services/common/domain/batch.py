@@ -3,13 +3,15 @@
 State and counts are derived from documents, so that they always match the items.
 """
 
+import json
+import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from math import gcd
-from typing import Self
+from typing import Any, Self
 
 from pydantic import ConfigDict, Field
 
@@ -20,6 +22,10 @@ from services.common.domain.tables.report import Report
 
 _GOLDEN = 0.6180339887
 _LONG_AGO = datetime.fromtimestamp(0, tz=UTC)
+
+ListRow = tuple[int, str, str | None, dict[str, Any]]
+"""Line, URL, annotation, and the fields of ``Details`` that are said."""
+_FAST = 1
 
 
 class BatchState(StrEnum):
@@ -237,3 +243,15 @@ class Batch(Record):
     def dispatched(self) -> Self:
         """Return it with nothing left to publish."""
         return self.having(dispatch=self.dispatch.having(done=True))
+
+
+def pack_rows(rows: Iterable[ListRow]) -> bytes:
+    """Encode rows for storage."""
+    short = [row if row[3] else row[:3] for row in rows]
+    return zlib.compress(json.dumps(short, ensure_ascii=False).encode(), _FAST)
+
+
+def unpack_rows(packed: bytes) -> list[ListRow]:
+    """Decode stored rows."""
+    rows = json.loads(zlib.decompress(packed))
+    return [(line, url, text, *(more or ({},))) for line, url, text, *more in rows]

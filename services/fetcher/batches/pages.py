@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from services.common.adapters.mongo import Collection, Document
-from services.common.domain.list_rows import pack_rows, unpack_rows
+from services.common.domain.batch import pack_rows, unpack_rows
 from services.common.download.urls import host_of
 from services.fetcher.sources.lists.rows import Item
 

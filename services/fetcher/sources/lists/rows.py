@@ -9,9 +9,9 @@ from services.common.domain.annotations import (
     UnacceptableAnnotationError,
     normalise,
 )
+from services.common.domain.batch import ListRow
 from services.common.domain.details import NO_DETAILS, Details
 from services.common.domain.errors import PermanentError
-from services.common.domain.list_rows import ListRow
 from services.common.domain.redaction import hide_secrets
 from services.common.domain.tables.columns import URL_NAMES, Wanted
 from services.common.domain.tables.records import Damaged
