@@ -16,6 +16,7 @@ from services.common.adapters.rabbitmq.messaging import (
     Message,
     Publisher,
     Queue,
+    Session,
     connect,
     depth_of,
     open_channel,
@@ -35,7 +36,6 @@ from services.common.adapters.rabbitmq.retry_policy import (
     retries_exhausted,
     to_delivery,
 )
-from services.common.adapters.rabbitmq.session import Session
 from services.common.domain.errors import BrokerUnavailableError, PostponedError, UnavailableError
 from services.common.runtime.periodic import Check, DependencyGate, first_of
 from services.common.runtime.settings import AmqpSettings
