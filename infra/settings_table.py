@@ -19,7 +19,7 @@ from app.settings import OcrSettings
 from infra.local.settings import LocalSettings, Ports
 from infra.service_settings import compose_settings
 from services.cli.settings import CliSettings
-from services.common.adapters.documents import TYPES, schema_of
+from services.common.adapters.repository import TYPES, schema_of
 from services.common.download.settings import DownloadSettings
 from services.common.runtime.settings import (
     AmqpSettings,

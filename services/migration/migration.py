@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from services.common.adapters.documents import typed
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import (
     Collection,
@@ -19,6 +18,7 @@ from services.common.adapters.mongo import (
     DocumentRefusedError,
     Filter,
 )
+from services.common.adapters.repository import typed
 from services.common.domain.batch import Batch
 from services.common.domain.batch_item import BatchItem
 from services.common.domain.errors import PermanentError

@@ -20,9 +20,9 @@ from tenacity import (
     wait_exponential,
 )
 
-from services.common.adapters.documents import TYPES, schema_of
 from services.common.adapters.mongo import Database, open_database
 from services.common.adapters.object_store import open_object_store, sibling
+from services.common.adapters.repository import TYPES, schema_of
 from services.common.domain.errors import PipelineError, UnavailableError
 from services.common.runtime.logs import configure_logging
 from services.common.runtime.settings import (

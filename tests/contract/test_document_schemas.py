@@ -3,7 +3,7 @@
 import pytest
 
 from services.common.adapters.collections import BATCHES, FETCHES, IMAGES, PAGES
-from services.common.adapters.documents import TYPES, schema_of
+from services.common.adapters.repository import TYPES, schema_of
 
 FIELDS = {
     (IMAGES, ""): "_id bucket key etag size content_type sha256 width height sources sources_count"

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import ClientSession
 
 from services.common.adapters.collections import IMAGES
-from services.common.adapters.documents import schema_of
+from services.common.adapters.repository import schema_of
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.datasets import Collected, open_collected
 from tests.support.fetcher import Surroundings, open_surroundings, running_fetcher

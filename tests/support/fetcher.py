@@ -17,7 +17,6 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractQueue
 
 from infra.local.ports import pick_free_ports
-from services.common.adapters.documents import TYPES, schema_of
 from services.common.adapters.mongo import Database, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import (
@@ -27,6 +26,7 @@ from services.common.adapters.rabbitmq.messaging import (
     open_publisher,
 )
 from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, HOST_HEADER
+from services.common.adapters.repository import TYPES, schema_of
 from services.common.download.settings import DownloadSettings
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.fetcher.batches.dispatcher import Dispatcher

@@ -11,8 +11,8 @@ from datetime import datetime
 
 import structlog
 
-from services.common.adapters.documents import typed
 from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.repository import typed
 from services.common.domain.batch_item import BatchItem
 from services.common.domain.details import ERASED
 from services.common.domain.errors import TransientError

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from services.common.adapters.documents import typed
 from services.common.adapters.mongo import Collection, Document, Filter
+from services.common.adapters.repository import typed
 from services.common.adapters.request_batcher import RequestBatcher
 from services.common.domain.batch import NO_ITEMS, Counts, RetryScope
 from services.common.domain.batch_item import BatchItem, ItemOutcome

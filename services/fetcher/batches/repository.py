@@ -8,8 +8,8 @@ from collections.abc import Collection as AnyCollection
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from services.common.adapters.documents import typed
 from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.repository import typed
 from services.common.domain.batch import NO_ITEMS, Batch, Counts, PageProgress, RetryScope
 from services.common.domain.errors import PermanentError
 

@@ -9,12 +9,12 @@ from aiohttp import web
 from services.cli.images import Status
 from services.cli.repredict import queue_all, selection
 from services.common.adapters.collections import IMAGES
-from services.common.adapters.documents import schema_of
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import Outcome, Queues
+from services.common.adapters.repository import schema_of
 from services.common.adapters.synthetic_events import (
     sequencer_at,
     stored_notification,

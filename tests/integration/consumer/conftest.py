@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack
 import pytest
 
 from services.common.adapters.collections import IMAGES
-from services.common.adapters.documents import schema_of
 from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.retry_policy import Queues
+from services.common.adapters.repository import schema_of
 from services.common.runtime.settings import AmqpSettings, S3Settings
 from services.provisioner.bucket import set_up_bucket
 from tests.support.indexing import Pipeline, Start, indexing, open_event_queues

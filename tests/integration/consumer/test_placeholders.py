@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.common.adapters.collections import IMAGES
-from services.common.adapters.documents import schema_of
 from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.adapters.repository import schema_of
 from services.common.adapters.synthetic_events import sequencer_at, stored_notification
 from services.common.domain import sources
 from services.common.domain.image import SOURCES_DISAGREE

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from bson import json_util
 
-from services.common.adapters.documents import schema_of
 from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.mongo import (
     Collection,
@@ -17,6 +16,7 @@ from services.common.adapters.mongo import (
     DocumentRefusedError,
     Filter,
 )
+from services.common.adapters.repository import schema_of
 from services.common.domain.batch_item import BatchItem
 from services.common.domain.provenance import to_source
 from services.common.runtime.settings import MongoSettings

@@ -14,7 +14,6 @@ from PIL import Image, ImageChops
 from typing_extensions import override
 
 from services.common.adapters.collections import PAGES
-from services.common.adapters.documents import schema_of
 from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
@@ -22,6 +21,7 @@ from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.adapters.page_repository import PageRepository
 from services.common.adapters.rabbitmq.retry_policy import Delivery
+from services.common.adapters.repository import schema_of
 from services.common.adapters.synthetic_events import (
     removed_notification,
     sequencer_at,
