@@ -7,13 +7,12 @@ from functools import partial
 from fastapi import FastAPI
 
 from services.common.adapters.fetched_items import FetchedItems
-from services.common.adapters.forgotten import Forgotten
+from services.common.adapters.forgotten import Forgotten, Tombstones
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.adapters.rabbitmq.consumer import Consumer
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, REPREDICT_QUEUES, Outcome
-from services.common.adapters.tombstones import Tombstones
 from services.common.runtime.health import health_router
 from services.common.runtime.logs import configure_logging
 from services.common.runtime.server import http_server, serve_until, stop_on_signals

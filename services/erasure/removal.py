@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from services.common.adapters.fetched_items import FetchedItems
+from services.common.adapters.forgotten import erase_tombstones
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import ObjectStore
@@ -18,7 +19,6 @@ from services.common.adapters.rabbitmq import dead_letters
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, Queues
 from services.common.adapters.synthetic_events import ORIGIN_HEADER, removed_notification
-from services.common.adapters.tombstones import erase_tombstones
 from services.common.domain.errors import ObjectNotFoundError, PermanentError
 from services.common.domain.image import Decision, ImageDocument
 from services.common.domain.image_filter import PRESENT, ImageFilter

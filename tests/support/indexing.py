@@ -11,13 +11,12 @@ from uuid import uuid4
 import aio_pika
 
 from services.common.adapters.fetched_items import FetchedItems
-from services.common.adapters.forgotten import Forgotten
+from services.common.adapters.forgotten import Forgotten, Tombstones
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.consumer import Consumer
 from services.common.adapters.rabbitmq.retry_policy import Outcome, Queues, possible_settlements
-from services.common.adapters.tombstones import Tombstones
 from services.common.domain.image import ImageDocument
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings

@@ -1,18 +1,25 @@
-"""Block list of forgotten URLs and images.
+"""What is kept after a removal: the block list of forgotten images, and tombstones.
 
 The collection ``forgotten`` holds only SHA-256 hashes of URLs and of the bytes of images, as the
 list itself is sensitive. The hashes are not keyed: four programs would have to share the key, and
 readers of the collection can also read the proofs of removal, which name the sources.
+
+When an object is deleted, lost or replaced, its annotation leaves ``images``. Before that, the
+consumer copies the annotation and its history into ``tombstones``, one document per key and bytes.
+When the same bytes are stored under the key again, they are restored.
 
 See docs/decisions/0032-forgotten-images.md.
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
-from services.common.adapters.mongo import Collection, Document
+from services.common.adapters.mongo import Collection, Document, DuplicateDocumentError
 from services.common.adapters.request_batcher import RequestBatcher
+from services.common.domain.annotation_history import Annotations
+from services.common.domain.image import ImageDocument
 
 
 class Forgotten:
@@ -67,3 +74,78 @@ def _of_url(url: str) -> str:
 
 def _of_image(sha256: str) -> str:
     return f"image:{sha256}"
+
+
+@dataclass(frozen=True)
+class Tombstones:
+    """The ``tombstones`` collection.
+
+    Args:
+        collection: Has a TTL index.
+        kept_for: Time to expiry; zero: none are stored.
+        forgotten: Images whose annotations are not stored.
+    """
+
+    collection: Collection
+    kept_for: timedelta
+    forgotten: Forgotten
+
+    async def keep(self, document: ImageDocument, *, is_inferred: bool) -> None:
+        """Copy the annotations of a document of ``images`` (idempotent).
+
+        Args:
+            document: As read; a later state replaces an earlier one.
+            is_inferred: Whether the loss of its bytes was inferred from a comparison. Then the
+                copy does not expire, as people's work must not be lost by an inference.
+        """
+        is_kept = is_inferred or self.kept_for
+        if not is_kept or not (document.annotation or document.annotation_history):
+            return
+        if await self.forgotten.has_image(document.sha256):
+            return
+        now, revision = datetime.now(tz=UTC), document.revision or 0
+        double = document.double_reading
+        fields = {
+            "document": document.id,
+            "sha256": document.sha256,
+            "annotation": document.annotation and document.annotation.to_mongo(),
+            "annotation_history": [each.to_mongo() for each in document.annotation_history],
+            "double_reading": double and double.to_mongo(),
+            "revision": revision,
+            "kept_at": now,
+            "expires_at": None if is_inferred else now + self.kept_for,
+        }
+        where = {"_id": _id(document.id, document.sha256), "revision": {"$lt": revision}}
+        try:
+            await self.collection.update_one(where, {"$set": fields}, upsert=True)
+        except DuplicateDocumentError:
+            return  # This state, or a later one, is stored already
+
+    async def find(self, document_id: str, sha256: str | None) -> Annotations:
+        """Return the tombstones of an image with these bytes."""
+        found = None
+        if sha256 is not None:
+            found = await self.collection.find_one({"_id": _id(document_id, sha256)})
+        expires_at = (found or {}).get("expires_at")
+        if found is None or (expires_at is not None and expires_at <= datetime.now(tz=UTC)):
+            return Annotations()
+        kept = ImageDocument.model_validate({**found, "_id": document_id})
+        return kept.annotations._replace(double=kept.double_reading)
+
+
+async def erase_tombstones(
+    tombstones: Collection, *, documents: Iterable[str], hashes: Iterable[str]
+) -> int:
+    """Delete the tombstones of documents and of all with the same bytes; return their number.
+
+    Args:
+        tombstones: The collection.
+        documents: Their ``_id``.
+        hashes: SHA-256 of bytes, in hexadecimal.
+    """
+    either = [{"document": {"$in": sorted(documents)}}, {"sha256": {"$in": sorted(hashes)}}]
+    return await tombstones.delete_many({"$or": either})
+
+
+def _id(document_id: str, sha256: str | None) -> str:
+    return f"{document_id}@{sha256}"

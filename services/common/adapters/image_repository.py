@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 from typing_extensions import override
 
+from services.common.adapters.forgotten import Tombstones
 from services.common.adapters.image_query import narrowed, to_query
 from services.common.adapters.mongo import Collection, Document
 from services.common.adapters.repository import Repository
-from services.common.adapters.tombstones import Tombstones
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import Outcome, Replaces
 from services.common.domain.image import Decision, ImageDocument, Status

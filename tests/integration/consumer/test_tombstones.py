@@ -6,14 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.common.adapters.forgotten import Forgotten
+from services.common.adapters.forgotten import Forgotten, Tombstones
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.adapters.synthetic_events import INFERRED, ORIGIN_HEADER, removed_notification
-from services.common.adapters.tombstones import Tombstones
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import to_annotation
 from services.common.domain.provenance import Provenance, to_metadata

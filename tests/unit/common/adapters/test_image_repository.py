@@ -5,10 +5,9 @@ from typing import Any, cast
 
 import pytest
 
-from services.common.adapters.forgotten import Forgotten
+from services.common.adapters.forgotten import Forgotten, Tombstones
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection, Document, DuplicateDocumentError
-from services.common.adapters.tombstones import Tombstones
 from services.common.domain.image import Decision, ImageDocument
 from services.common.domain.records import Annotation
 
