@@ -23,9 +23,8 @@ from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSet
 from services.fetcher.api import Parts, build_app
 from services.fetcher.batches.cancellations import Cancellations
 from services.fetcher.batches.clearing import Clearing
-from services.fetcher.batches.counting import Counting
 from services.fetcher.batches.dispatcher import Dispatcher, FairShare
-from services.fetcher.batches.expander import Expander
+from services.fetcher.batches.expander import Counting, Expander
 from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.batches.pages import Pages
 from services.fetcher.batches.references import References

@@ -20,8 +20,7 @@ from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import UnavailableError
 from services.common.runtime.periodic import retry_for_ever
 from services.common.runtime.settings import AmqpSettings
-from services.fetcher.batches.counting import Counting
-from services.fetcher.batches.expander import Expander
+from services.fetcher.batches.expander import Counting, Expander
 from services.fetcher.batches.item_repository import ItemRepository, row_of
 from services.fetcher.batches.pages import number_of
 from services.fetcher.batches.repository import BatchRepository

@@ -10,8 +10,8 @@ from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES
 from services.common.domain.batch import Batch
 from services.common.domain.batch_item import ItemOutcome
 from services.fetcher.batches import dispatcher as dispatching
-from services.fetcher.batches.counting import Counting
 from services.fetcher.batches.dispatcher import THROTTLED_SECONDS, FairShare
+from services.fetcher.batches.expander import Counting
 from services.fetcher.batches.item_repository import ItemRepository, Result, fetch_id
 from services.fetcher.batches.pages import Pages
 from services.fetcher.batches.repository import BatchRepository
