@@ -7,19 +7,30 @@ pages, in the order of ``Batch.page_at``.
 See docs/decisions/0012-lists-stored-as-pages.md.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import chain, zip_longest
+
+import structlog
 
 from services.common.adapters.mongo import Collection, Document
 from services.common.domain.batch import pack_rows, unpack_rows
+from services.common.domain.errors import UnavailableError
 from services.common.download.urls import host_of
+from services.common.runtime.periodic import periodic
+from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.sources.lists.rows import Item
 
 PAGE_ROWS = 1000
 """Items per page; must be stable for repeated submissions."""
 PAGE_CHARACTERS = 1024 * 1024
 """Size limit of a page in characters, below MongoDB's limit of 16 MB."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+EVERY_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -118,3 +129,34 @@ class Pages:
         fields = {"number": 1, "items": 1}
         found = self._collection.find(where, sort=[("last_line", 1)], fields=fields)
         return [(page["number"], page["items"]) async for page in found]
+
+
+class Clearing:
+    """Deletes batches with an incomplete list, and its pages."""
+
+    def __init__(self, batches: BatchRepository, pages: Pages, *, kept_seconds: float) -> None:
+        self._batches = batches
+        self._pages = pages
+        self._kept = timedelta(seconds=kept_seconds)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Delete periodically until ``stop`` is set."""
+        await periodic(self._try_to_clear, stop, seconds=EVERY_SECONDS)
+
+    async def _try_to_clear(self) -> None:
+        try:
+            await self.clear()
+        except UnavailableError as error:
+            log.warning("cleanup of incomplete lists failed", error=str(error))
+
+    async def clear(self) -> int:
+        """Delete expired submissions; return the number of batches."""
+        count = 0
+        unused_since = datetime.now(tz=UTC) - self._kept
+        # first make it impossible to resume: a repeated submission starts anew
+        while batch := await self._batches.give_up(unused_since=unused_since):
+            pages = await self._pages.clear(batch.id)
+            await self._batches.delete_unfinished(batch.id)
+            log.info("incomplete list deleted", batch_id=batch.id, pages=pages)
+            count += 1
+        return count

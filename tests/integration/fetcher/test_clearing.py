@@ -10,8 +10,7 @@ from typing_extensions import override
 from services.common.adapters.mongo import Collection, Filter
 from services.common.domain.errors import DatabaseUnavailableError
 from services.fetcher.batches import submissions
-from services.fetcher.batches.clearing import Clearing
-from services.fetcher.batches.pages import PAGE_ROWS, Pages
+from services.fetcher.batches.pages import PAGE_ROWS, Clearing, Pages
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.submissions import Description, ListClearedError, Submissions
 from services.fetcher.sources.lists.formats import OpenList
