@@ -30,7 +30,7 @@ from services.fetcher.batches.references import References
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.service import Batches
 from services.fetcher.batches.submissions import Submissions
-from services.fetcher.image_writer import ImageWriter
+from services.fetcher.images import ImageWriter
 from services.fetcher.metrics import DOWNLOADS
 from services.fetcher.politeness.repository import HostRepository
 from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits

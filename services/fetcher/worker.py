@@ -19,8 +19,7 @@ from services.common.download.errors import (
 from services.common.download.headers import Validators
 from services.fetcher.batches.cancellations import BatchCancelledError, Cancellations
 from services.fetcher.batches.item_repository import CANCELLED, ItemRepository, Result
-from services.fetcher.image_writer import ImageWriter, adds_nothing
-from services.fetcher.images import Image, to_image
+from services.fetcher.images import Image, ImageWriter, adds_nothing, to_image
 from services.fetcher.jobs import Job, parse_job
 from services.fetcher.metrics import DoneCode
 from services.fetcher.politeness.scheduler import HostScheduler

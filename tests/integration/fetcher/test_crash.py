@@ -35,7 +35,7 @@ from services.fetcher.batches.cancellations import Cancellations
 from services.fetcher.batches.dispatcher import PAGE_ITEMS
 from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.batches.repository import BatchRepository
-from services.fetcher.image_writer import ImageWriter
+from services.fetcher.images import ImageWriter
 from services.fetcher.jobs import Job
 from services.fetcher.politeness.repository import HostRepository
 from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
