@@ -32,7 +32,7 @@ from services.fetcher.batches.submissions import (
     Submissions,
 )
 from services.fetcher.list_parameters import ListParameters, check_query, list_body
-from services.fetcher.politeness.repository import HostRepository
+from services.fetcher.politeness.host import HostRepository
 from services.fetcher.progress import failed_csv, progress_events
 from services.fetcher.settings import FetcherSettings
 from services.fetcher.sources.lists.rows import MalformedListError

@@ -32,7 +32,7 @@ from services.fetcher.batches.service import Batches
 from services.fetcher.batches.submissions import Submissions
 from services.fetcher.images import ImageWriter
 from services.fetcher.metrics import DOWNLOADS
-from services.fetcher.politeness.repository import HostRepository
+from services.fetcher.politeness.host import HostRepository
 from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
 from services.fetcher.politeness.source import ThrottledDownloader
 from services.fetcher.settings import FetcherSettings

@@ -13,7 +13,7 @@ from services.common.domain.redaction import hide_digest
 from services.common.domain.tables.report import Report
 from services.fetcher.batches.service import CountedBatch
 from services.fetcher.batches.submissions import ListPreview
-from services.fetcher.politeness.repository import DelayReason
+from services.fetcher.politeness.host import DelayReason
 from services.fetcher.sources.addresses import name_of
 
 

@@ -2,8 +2,7 @@
 
 from typing_extensions import override
 
-from services.fetcher.politeness.host import HostState
-from services.fetcher.politeness.repository import HostRepository
+from services.fetcher.politeness.host import HostRepository, HostState
 from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
 
 

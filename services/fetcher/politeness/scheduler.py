@@ -21,8 +21,7 @@ from aiolimiter import AsyncLimiter
 from services.common.adapters.rabbitmq.retry_policy import DELAY_SECONDS
 from services.common.domain.errors import PostponedError
 from services.common.download.errors import FailedDownloadError
-from services.fetcher.politeness.host import Host
-from services.fetcher.politeness.repository import HostRepository
+from services.fetcher.politeness.host import Host, HostRepository
 from services.fetcher.sources.addresses import is_submitted
 
 LONG_RUNNING_AFTER_SECONDS = 1.0

@@ -37,7 +37,7 @@ from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.images import ImageWriter
 from services.fetcher.jobs import Job
-from services.fetcher.politeness.repository import HostRepository
+from services.fetcher.politeness.host import HostRepository
 from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
 from services.fetcher.politeness.source import Source
 from services.fetcher.sources.spool import NoSpaceError

@@ -21,8 +21,7 @@ from services.common.domain.errors import PostponedError
 from services.common.download.errors import FailedDownloadError
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.fetcher.politeness import repository
-from services.fetcher.politeness.host import HostState
-from services.fetcher.politeness.repository import HostRepository
+from services.fetcher.politeness.host import HostRepository, HostState
 from services.fetcher.politeness.scheduler import MOST_HELD_SECONDS, HostScheduler, SlotLimits
 from tests.support.fetcher import (
     Surroundings,
