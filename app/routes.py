@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 
 from app import openapi
 from app.errors import AbandonedError, BusyError, InvalidRequestError, RefusedError
-from app.lingering import LingeringClose
 from app.metrics import OcrMetrics
 from app.schemas import Prediction, Predictions
 from app.service import OcrService
@@ -21,6 +20,7 @@ from app.uploads import (
     HeldBytes,
     Hold,
     Limits,
+    LingeringClose,
     media_type,
     receive_form,
     receive_url,

@@ -38,7 +38,7 @@ async def test_client_that_sends_all_and_then_reads_learns_why_it_was_refused() 
 async def test_a_refused_client_that_sends_no_more_is_not_waited_for_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.lingering.SECONDS", 0.1)
+    monkeypatch.setattr("app.uploads.SECONDS", 0.1)
     async with running_api(FakeEngine) as api:
         await ready(api)
         base = api.session._base_url
