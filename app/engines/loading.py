@@ -5,7 +5,7 @@ from importlib import import_module
 from app.engines.base import Engine
 from app.engines.calibration import calibrated
 from app.engines.known_calibrations import calibrations_identity, with_known_calibration
-from app.engines.promotion import read_promotions
+from app.engines.models_folder import read_promotions
 from app.engines.settings import UNCALIBRATED, ModelsSettings, RapidSettings
 from app.settings import EngineName
 from services.common.domain.trained_models import CALIBRATION_MARK, in_service

@@ -1,15 +1,21 @@
-"""Local models: found by name, identified by content."""
+"""Local models: found by name, identified by content, promoted by a small file in their folder.
+
+The last promotion that was not rolled back is valid; without one the embedded model is served. The
+file is replaced atomically.
+"""
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from app.engines.weights import TRAINED_FILE
-from services.common.domain.trained_models import RECORD
+from services.common.domain.trained_models import POINTER, RECORD, Promotion, Promotions, in_service
 
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.onnx")
 """Files of a model: weights, configuration, vocabulary, SentencePiece. Pickled weights (``*.bin``)
@@ -17,6 +23,9 @@ execute code when they are loaded, so they are excluded."""
 
 CONFIGURATION = "config.json"
 _HASH_LENGTH = 12
+
+KEPT = 100
+"""Limit of promotions in the file."""
 
 
 @dataclass(frozen=True)
@@ -134,3 +143,38 @@ def models_in(models_folder: Path) -> Iterator[LocalModel]:
         inside = folder.relative_to(models_folder)
         if not any(part.startswith(".") for part in inside.parts):
             yield LocalModel(inside.as_posix(), folder)
+
+
+class PromotionError(Exception):
+    """The file of promotions can't be used."""
+
+
+def read_promotions(models: Path) -> list[Promotion]:
+    """Return all promotions, the latest last.
+
+    Raises:
+        PromotionError: The file is damaged, or can't be read.
+    """
+    try:
+        return Promotions.model_validate_json((models / POINTER).read_bytes()).promotions
+    except FileNotFoundError:
+        return []
+    except (OSError, ValidationError) as error:
+        raise PromotionError(f"{models / POINTER} can't be read: {error}") from error
+
+
+def change_promotions(
+    models: Path, change: Callable[[list[Promotion]], list[Promotion]]
+) -> Promotion | None:
+    """Update the list by ``change``; return the valid promotion afterwards.
+
+    Raises:
+        PromotionError: The file is corrupt.
+        OSError: It can't be written.
+    """
+    with locked(models):
+        changed = change(read_promotions(models))[-KEPT:]
+        write_shared(
+            models / POINTER, Promotions(promotions=changed).model_dump_json(indent=2) + "\n"
+        )
+    return in_service(changed)

@@ -17,8 +17,12 @@ from app.engines.base import Engine, Reading
 from app.engines.known_calibrations import with_known_calibration
 from app.engines.language import Language, parse_language, search
 from app.engines.lines import MIN_MODEL_WIDTH, to_batch, to_reading
-from app.engines.models_folder import hash_of_contents, trained_model
-from app.engines.promotion import PromotionError, read_promotions
+from app.engines.models_folder import (
+    PromotionError,
+    hash_of_contents,
+    read_promotions,
+    trained_model,
+)
 from app.engines.runtimes import (
     PROCESSORS,
     Runtime,

@@ -10,8 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from app.engines.model_record import ModelRecord, read_record, write_record
-from app.engines.models_folder import trained_model
-from app.engines.promotion import PromotionError, change_promotions, read_promotions
+from app.engines.models_folder import (
+    PromotionError,
+    change_promotions,
+    read_promotions,
+    trained_model,
+)
 from app.engines.settings import ModelsSettings
 from app.engines.weights import UnexpectedModelError
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus

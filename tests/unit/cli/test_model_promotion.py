@@ -16,7 +16,7 @@ from app.engines.base import Reading
 from app.engines.calibration import Calibration, Temperature
 from app.engines.loading import load_engine, load_fallback, wanted_model
 from app.engines.model_record import ModelRecord, read_record, write_record
-from app.engines.promotion import PromotionError
+from app.engines.models_folder import PromotionError
 from app.engines.weights import load_weights, write_trained
 from app.images import Pixels
 from services.cli.main import app

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from app.engines.model_record import ModelRecord, write_record
-from app.engines.promotion import change_promotions
+from app.engines.models_folder import change_promotions
 from services.cli.loop import begin
 from services.common.domain.trained_models import LOOP, POINTER, STEPS, Act, Promotion
 from services.review.models import Stage, read_models, watch_loop
