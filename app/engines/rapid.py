@@ -14,9 +14,9 @@ import structlog
 from numpy.typing import NDArray
 
 from app.engines.base import Engine, Reading
-from app.engines.known_calibrations import with_known_calibration
 from app.engines.language import Language, parse_language, search
 from app.engines.lines import MIN_MODEL_WIDTH, to_batch, to_reading
+from app.engines.loading import with_known_calibration
 from app.engines.models_folder import (
     PromotionError,
     hash_of_contents,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from app.engines.calibration import Calibration
-from app.engines.known_calibrations import add_calibrations
+from app.engines.loading import add_calibrations
 from app.engines.settings import ModelsSettings
 from services.cli.calibration_samples import FEWEST, SKIPPED, Method, Sample, Samples, fit_to
 from services.cli.errors import ExitStatus

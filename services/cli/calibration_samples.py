@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from app.engines.calibration import Calibration, CalibrationError, Isotonic
-from app.engines.known_calibrations import known_calibrations
+from app.engines.loading import known_calibrations
 from services.cli.errors import CommandError, ExitStatus
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.accuracy import accuracy

@@ -27,7 +27,7 @@ from app.engines.fitting import (
     fit,
     fit_accuracy,
 )
-from app.engines.known_calibrations import PACKAGED
+from app.engines.loading import PACKAGED
 from app.engines.rapid import load_model
 from services.common.domain.trained_models import EMBEDDED
 from services.training.lines import TRAIN, VALIDATION, Line

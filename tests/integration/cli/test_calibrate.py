@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.engines.calibration import Calibration, Temperature
-from app.engines.known_calibrations import FILE, known_calibrations
+from app.engines.loading import FILE, known_calibrations
 from services.cli.main import app
 from services.common.adapters.mongo import open_database
 from services.common.runtime.settings import MongoSettings

@@ -33,8 +33,13 @@ from app.engines.fitting import (
     fit_accuracy,
     fit_best,
 )
-from app.engines.known_calibrations import FILE, add_calibrations, known_calibrations
-from app.engines.loading import load_engine, wanted_model
+from app.engines.loading import (
+    FILE,
+    add_calibrations,
+    known_calibrations,
+    load_engine,
+    wanted_model,
+)
 from app.images import Pixels
 
 LINE: Pixels = np.zeros((48, 320, 3), np.uint8)

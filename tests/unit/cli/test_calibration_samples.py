@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.engines.known_calibrations import known_calibrations
+from app.engines.loading import known_calibrations
 from services.cli.calibration_samples import Samples, add_image
 from services.common.domain.trained_models import CALIBRATION_MARK
 from services.quality.annotated import Image
