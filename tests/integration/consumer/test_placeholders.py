@@ -8,7 +8,7 @@ from services.common.adapters.collections import IMAGES
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.repository import schema_of
 from services.common.adapters.synthetic_events import sequencer_at, stored_notification
-from services.common.domain import sources
+from services.common.domain import provenance
 from services.common.domain.image import SOURCES_DISAGREE
 from services.common.domain.objects import ObjectInfo
 from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance, to_metadata
@@ -27,7 +27,7 @@ async def site(
     amqp_settings: AmqpSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Site]:
-    monkeypatch.setattr(sources, "MOST_SOURCES", MOST)
+    monkeypatch.setattr(provenance, "MOST_SOURCES", MOST)
     async with open_site(s3_settings, mongo_settings, amqp_settings) as site:
         await site.database.create_indexes()
         await site.database.require_schema(IMAGES, schema_of(IMAGES))

@@ -20,7 +20,7 @@ from services.common.adapters.rabbitmq.retry_policy import DELAY_SECONDS, FETCH_
 from services.common.domain.errors import PostponedError
 from services.common.download.errors import FailedDownloadError
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.fetcher.politeness import repository
+from services.fetcher.politeness import host
 from services.fetcher.politeness.host import HostRepository, HostState
 from services.fetcher.politeness.scheduler import MOST_HELD_SECONDS, HostScheduler, SlotLimits
 from tests.support.fetcher import (
@@ -157,7 +157,7 @@ async def test_expired_and_surplus_pauses_are_not_kept(
     surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts = HostRepository(surroundings.database.hosts)
-    monkeypatch.setattr(repository, "MOST_HOSTS", 2)
+    monkeypatch.setattr(host, "MOST_HOSTS", 2)
 
     await hosts.save("over.test", HostState(pause_seconds=0))
     paused = HostState(pause_seconds=50, is_silent=True, pauses=2)
