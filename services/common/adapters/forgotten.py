@@ -1,4 +1,4 @@
-"""What is kept after a removal: the block list of forgotten images, and tombstones.
+"""Block list of forgotten images, and tombstones of removed ones.
 
 The collection ``forgotten`` holds only SHA-256 hashes of URLs and of the bytes of images, as the
 list itself is sensitive. The hashes are not keyed: four programs would have to share the key, and

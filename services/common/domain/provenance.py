@@ -1,4 +1,4 @@
-"""Where an image came from: in the metadata of its object, and as sources of its document.
+"""Origin of an image: in the metadata of its object, and as sources of its document.
 
 The user metadata of an object in ``raw`` is header-safe ASCII. A document lists a bounded number
 of sources.

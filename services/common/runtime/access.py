@@ -1,4 +1,4 @@
-"""Who may use an API: bearer tokens, and no requests on behalf of another web site.
+"""Access to an API: by bearer token, and not on behalf of another web site.
 
 Services without a token are protected from two attacks through a user's browser: cross-site
 requests (CSRF), detected by ``Sec-Fetch-Site`` and ``Origin``, and DNS rebinding, detected by
