@@ -1,6 +1,7 @@
 """Build the application: routes, middleware, error pages."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -44,6 +45,31 @@ HTTP_ERRORS: Mapping[int, Text | str] = {
     404: Text("There is no such page."),
     405: Text("This address takes no such request."),
 }
+
+MOST_SHOWN = 100
+"""Characters of a wrong value."""
+PLACES = frozenset({"query", "path", "header", "cookie", "body", "form"})
+"""Names of where parameters stand."""
+_ONE_OF = Text("it must be one of %(expected)s")
+_TOO_LONG = Text("it has more than %(max_length)s characters")
+_NO_NUMBER = Text("it is not a number")
+_NO_TIME = Text("it is not a time; write 2026-11-29 or 2026-11-29T08:00")
+INVALID: Mapping[str, Text] = {
+    "literal_error": _ONE_OF,
+    "enum": _ONE_OF,
+    "float_parsing": _NO_NUMBER,
+    "int_parsing": _NO_NUMBER,
+    "int_from_float": _NO_NUMBER,
+    "datetime_parsing": _NO_TIME,
+    "datetime_from_date_parsing": _NO_TIME,
+    "bool_parsing": Text("it must be true or false"),
+    "greater_than_equal": Text("it must be at least %(ge)s"),
+    "less_than_equal": Text("it must be at most %(le)s"),
+    "string_too_long": _TOO_LONG,
+    "too_long": _TOO_LONG,
+    "string_too_short": Text("it is empty"),
+}
+"""By the type of a problem, with its limits as values (pydantic's ``ctx``)."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -129,4 +155,24 @@ def _said_of(error: Exception) -> tuple[int, str, Text | str]:
         case HTTPException():
             return error.status_code, "http_error", HTTP_ERRORS.get(error.status_code, error.detail)
         case _:
-            return 422, "invalid_request", Text("invalid address or form")
+            return 422, "invalid_request", _said_of_invalid(error)
+
+
+def _said_of_invalid(error: Exception) -> Text:
+    """Say which parameter of an address or form is wrong, what it is, and why."""
+    found = error.errors() if isinstance(error, RequestValidationError | ValidationError) else []
+    if not found or not (place := [part for part in found[0]["loc"] if part not in PLACES]):
+        return Text("invalid address or form")
+    problem, limits = found[0], found[0].get("ctx", {})
+    name = str(place[0])
+    if problem["type"] == "missing":
+        return Text("the parameter %(name)s is missing", {"name": name})
+    why: Text | str = INVALID.get(problem["type"], Text("it is not valid"))
+    if isinstance(cause := limits.get("error"), Exception):
+        why = text_of_error(cause)
+    elif isinstance(why, Text):
+        why = replace(why, values={key: str(value) for key, value in limits.items()})
+    given = problem["input"]
+    value = ", ".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
+    said = {"name": name, "value": value[:MOST_SHOWN], "why": why}
+    return Text("%(name)s can\u2019t be \u201c%(value)s\u201d: %(why)s", said)

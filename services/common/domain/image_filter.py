@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from services.common.domain.double_reading import DoubleState
 from services.common.domain.image import Status
 from services.common.domain.records import Quality, Source
+from services.common.domain.texts import Text
 
 PRESENT: tuple[Status, ...] = ("predicted", "rejected")
 """Statuses of images that are in the bucket."""
@@ -27,7 +28,11 @@ def _conditions(values: tuple[str, ...]) -> tuple[str, ...]:
     given = tuple(dict.fromkeys(value for value in values if value.strip()))
     keys = Counter(metadata_condition(value)[0] for value in given)
     if several := [key for key, count in keys.items() if count > 1]:
-        raise ValueError(f"{METADATA}{several[0]} has several values; give one condition per key")
+        message = Text(
+            "%(key)s has several values; give one condition per key",
+            {"key": METADATA + several[0]},
+        )
+        raise ValueError(message)
     return given
 
 
@@ -94,7 +99,10 @@ def metadata_condition(text: str) -> tuple[str, list[str | int | float | bool]]:
     path = key.strip().removeprefix(METADATA)
     parts = path.split(".")
     if not (equals and key.strip().startswith(METADATA)) or not all(map(_is_name, parts)):
-        raise ValueError(f"{text!r} is not a condition; write metadata.KEY=VALUE")
+        message = Text(
+            "%(text)s is not a condition; write metadata.KEY=VALUE", {"text": repr(text)}
+        )
+        raise ValueError(message)
     values: list[str | int | float | bool] = [value]
     try:
         typed = json.loads(value)

@@ -14,6 +14,8 @@ from services.common.domain.errors import UnavailableError
 
 log = structlog.stdlib.get_logger(__name__)
 
+MOST_SHOWN = 100
+"""Characters of a wrong value in a message."""
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -82,6 +84,8 @@ def install_problem_handlers(app: FastAPI) -> None:
             for item in error.errors()
         ]
         first = f"{problems[0]['where']}: {problems[0]['detail']}" if problems else "bad request"
+        if problems and isinstance(value := error.errors()[0].get("input"), str | int | float):
+            first += f", not {str(value)[:MOST_SHOWN]!r}"
         return problem_response(ProblemError(422, "invalid_request", first, errors=problems[:100]))
 
     @app.exception_handler(HTTPException)

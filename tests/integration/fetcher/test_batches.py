@@ -203,7 +203,10 @@ async def test_cursor_that_is_none_of_ours_is_refused(
     path = f"/batches/{batch_id}/items?cursor={batch_id}/{number}"
 
     async with api.get(path) as response:
-        assert (response.status, (await response.json())["code"]) == (422, "invalid_request")
+        problem = await response.json()
+    assert (response.status, problem["code"]) == (422, "invalid_request")
+    assert problem["detail"].startswith("query.cursor: ")
+    assert problem["detail"].endswith(f", not {f'{batch_id}/{number}'[:100]!r}")
 
 
 async def test_progress_is_streamed_until_the_batch_is_done(

@@ -222,3 +222,25 @@ async def test_image_of_a_source_of_unknown_kind_is_shown(review: Site, ada: Per
     await review.add(image)
 
     assert "/gallery?collection=letters" in await ada.see(f"/image?id={image['_id']}")
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("/gallery?low=abc", "low can\u2019t be \u201cabc\u201d: it is not a number"),
+        ("/gallery?high=2", "high can\u2019t be \u201c2\u201d: it must be at most 1"),
+        ("/gallery?order=odd", "order can\u2019t be \u201codd\u201d: it must be one of"),
+        ("/gallery?q=" + "x" * 201, "\u201d: it has more than 200 characters"),
+        ("/gallery?where=year", "where can\u2019t be \u201cyear\u201d: 'year' is not a condition"),
+        ("/queue?mode=odd", "mode can\u2019t be \u201codd\u201d: it must be one of"),
+        ("/pages?wait=odd", "wait can\u2019t be \u201codd\u201d: it must be true or false"),
+        ("/gallery?since=soon", "since can\u2019t be \u201csoon\u201d: it is not a time"),
+        ("/image", "the parameter id is missing"),
+    ],
+)
+async def test_wrong_parameter_is_named_with_its_value(
+    ada: Person, address: str, message: str
+) -> None:
+    page = unescape(await ada.see(address, status=422))
+
+    assert message in page
