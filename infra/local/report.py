@@ -16,6 +16,7 @@ from services.cli.output import Cell, Table, cell
 from services.cli.rows import ImageRow, image_row, image_table
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.image_filter import ImageFilter
+from services.common.domain.texts import number_of
 
 SHOWN_ROWS = 40
 FORBIDDEN = "forbidden_address"
@@ -55,7 +56,7 @@ def show_outcome(console: Console, ingested: Ingested, rows: Sequence[ImageRow])
     if ingested.is_earlier:
         text = "The bundled samples are those of an earlier start: no batch was added."
         console.print(Text(text))
-    title = f"{len(read)} images read"
+    title = f"{number_of(len(read), 'image')} read"
     if len(read) > SHOWN_ROWS:
         read = sorted(read, key=lambda row: row.score or 0.0)[:SHOWN_ROWS]
         title += f"; the {SHOWN_ROWS} lowest scores (all of them: docreco images)"
@@ -64,8 +65,8 @@ def show_outcome(console: Console, ingested: Ingested, rows: Sequence[ImageRow])
     cut = [page for page in ingested.pages if page.current]
     if cut:
         lines = sum(len(page.current) for page in cut)
-        text = f"{lines} of them are lines of {len(cut)} pages: docreco pages list"
-        console.print(Text(text))
+        text = f"{number_of(lines, 'line')} among them, of {number_of(len(cut), 'page')}: "
+        console.print(Text(text + "docreco pages list"))
     failed = _failures(ingested, rows)
     if failed:
         title = f"{len(failed)} not read, each with its reason"
@@ -77,7 +78,8 @@ def show_outcome(console: Console, ingested: Ingested, rows: Sequence[ImageRow])
             "instance 192.168.1.0/24, and submit the list again."
         )
     if ingested.missing:
-        line = f"{len(ingested.missing)} images have {NO_DOCUMENT}: see the consumer's log, and "
+        line = f"{number_of(len(ingested.missing), 'image')} without document: "
+        line += "see the consumer's log, and "
         console.print(Text(line + "the queues in RabbitMQ's management.", style="red"))
 
 

@@ -30,6 +30,7 @@ from services.common.domain.annotations import (
 )
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.report import Report
+from services.common.domain.texts import number_of
 from services.common.runtime.settings import S3Settings
 
 SHOWN = 20
@@ -138,7 +139,9 @@ def _complete(counts: dict[str, int]) -> dict[str, int]:
 
 def _render(writer: Writer, report: Report, *, dry_run: bool) -> list[Any]:
     would = "would be: " if dry_run else ""
-    words = f"{writer.rows} rows: {would}{plain(counted(_complete(dict(writer.counts))))}"
+    words = (
+        f"{number_of(writer.rows, 'row')}: {would}{plain(counted(_complete(dict(writer.counts))))}"
+    )
     at_once = {
         code: said.format(writer.codes[code]) + _examples(writer, code)
         for code, said in _AT_ONCE.items()

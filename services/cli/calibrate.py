@@ -25,6 +25,7 @@ from services.cli.limits import limited, open_images
 from services.cli.options import OnlyCorrected, tabular
 from services.cli.output import Output, Table, cell
 from services.common.domain.image_filter import Limits
+from services.common.domain.texts import number_of
 
 
 @tabular
@@ -125,7 +126,10 @@ def bins_table(fitted: Fitted) -> Table:
 
 
 def _skipped(samples: Samples) -> list[str]:
-    return [f"{count} images of {version} {SKIPPED}" for version, count in samples.skipped.items()]
+    return [
+        f"{number_of(count, 'image')} of {version} {SKIPPED}"
+        for version, count in samples.skipped.items()
+    ]
 
 
 def _chosen(samples: Samples, wanted: str | None) -> str:
@@ -133,7 +137,8 @@ def _chosen(samples: Samples, wanted: str | None) -> str:
     version = wanted or next((version for version, _ in counts.most_common(1)), None)
     count = counts[version] if version else 0
     if version is None or count < FEWEST:
-        problem = f"{count} annotated images of {version or 'any model'}; {FEWEST} are needed"
+        problem = f"{number_of(count, 'annotated image')} of {version or 'any model'}; "
+        problem += f"{FEWEST} are needed"
         raise CommandError(
             "; ".join([problem, *_skipped(samples)]),
             status=ExitStatus.REFUSED,

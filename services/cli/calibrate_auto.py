@@ -8,6 +8,7 @@ from app.engines.settings import ModelsSettings
 from services.cli.calibration_samples import FEWEST, SKIPPED, Method, Sample, Samples, fit_to
 from services.cli.errors import ExitStatus
 from services.cli.output import Output, Table, cell
+from services.common.domain.texts import number_of
 
 MARGIN = 0.98
 """Share of the Brier score that a new calibration has at most: each one makes another version."""
@@ -21,7 +22,7 @@ def refresh(samples: Samples, known: Sequence[Calibration], output: Output) -> E
     for version, all_of_it in sorted(samples.known.items()):
         learnt = learnt_by(version.partition("@")[0], models)
         held_out = [each for each in all_of_it if each.sha256 not in learnt.images]
-        fitted, words = None, f"{len(held_out)} annotated images; {FEWEST} are needed"
+        fitted, words = None, f"{number_of(len(held_out), 'annotated image')}; {FEWEST} are needed"
         if not learnt.is_complete:
             words = "not recorded what it was trained on: train it again"
         elif len(held_out) >= FEWEST:

@@ -158,10 +158,10 @@ def _warnings(manifest: Manifest) -> list[str]:
 
 def _render(manifest: Manifest, out: Path) -> list[Any]:
     rows = [[cell(name), cell(count)] for name, count in manifest.splits.items()]
-    words = [f"{manifest.images} images in {out}"]
+    words = [f"{number_of(manifest.images, 'image')} in {out}"]
     if manifest.groups:
         several = manifest.groups_in_several_splits
-        words.append(f"{manifest.groups} groups, {several} of them in more than one split")
+        words.append(f"{number_of(manifest.groups, 'group')}, {several} in more than one split")
     if manifest.excluded:
         words.append(f"excluded: {counted(manifest.excluded)}")
     if manifest.rewritten:
@@ -169,7 +169,9 @@ def _render(manifest: Manifest, out: Path) -> list[Any]:
     if manifest.lost:
         words.append(f"selected, but not readable: {counted(manifest.lost)}")
     if missing := manifest.page_images_missing:
-        words.append(f"{missing} pages without their image: it is not stored, or changed since")
+        words.append(
+            f"{number_of(missing, 'page')} without image: it is not stored, or changed since"
+        )
     left = manifest.since_last
     if left is not None and left.removed:
         words.append(f"removed since the last export: {len(left.removed)}; README.md names them")

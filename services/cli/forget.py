@@ -11,6 +11,7 @@ from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.domain.records import UPLOADED
 from services.common.domain.redaction import hide_secrets
+from services.common.domain.texts import number_of
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.erasure.forgetting import NOT_COVERED, Forgetting, Report
 from services.erasure.removal import Target
@@ -47,9 +48,9 @@ async def forget(
             raise CommandError(nothing, status=ExitStatus.REFUSED)
         if not yes:
             output.stderr.print(targets_table(found.targets))
-            asked = f"Delete {len(found.targets)} images, {len(found.pages)} pages and "
-            asked += "the text of "
-            asked += f"{len(found.submitted.items)} items of batches permanently?"
+            asked = f"Delete {number_of(len(found.targets), 'image')}, "
+            asked += f"{number_of(len(found.pages), 'page')} and the text of "
+            asked += f"{number_of(len(found.submitted.items), 'item')} of batches permanently?"
             if not typer.confirm(asked, err=True):
                 return ExitStatus.REFUSED
         report = await forgetting.forget(found, wait_seconds=wait, may_come_again=allow_again)
@@ -90,10 +91,12 @@ def _render(report: Report) -> list[Any]:
     erased = report.erased
     parked = sum(erased.parked.values())
     looked = (
-        f"Also erased: text of {erased.items} items of batches, {erased.rows} rows of lists "
-        f"(of {erased.pages_looked_at} pages), {parked} parked messages in "
-        f"{' and '.join(erased.parked)}. From now on {erased.urls_blocked} URLs are not fetched, "
-        f"and {erased.images_blocked} images are not stored."
+        f"Also erased: text of {number_of(erased.items, 'item')} of batches, "
+        f"{number_of(erased.rows, 'row')} of lists "
+        f"(of {number_of(erased.pages_looked_at, 'page')}), "
+        f"{number_of(parked, 'parked message')} in {' and '.join(erased.parked)}. "
+        f"From now on {number_of(erased.urls_blocked, 'URL')} will not be fetched, "
+        f"and {number_of(erased.images_blocked, 'image')} will not be stored."
     )
     left = [f"Not covered: {each}." for each in NOT_COVERED]
     return [Table("Proof of removal", columns, rows), words, looked, *left]

@@ -11,6 +11,7 @@ from services.cli.output import Output
 from services.cli.rows import ImageRow, image_row, image_table
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
+from services.common.domain.texts import number_of
 
 NEWEST_FIRST = (("indexed_at", -1), ("_id", 1))
 WORST_FIRST = (("prediction.score", 1), ("_id", 1))
@@ -43,7 +44,7 @@ async def images(
         is_limited = not rows and limits != NO_LIMITS
         hints = [await known_names(found)] if is_limited else []
     order = "lowest scores first" if worst_first else "newest first"
-    shown = image_table(f"{len(rows)} images, {order}", rows)
+    shown = image_table(f"{number_of(len(rows), 'image')}, {order}", rows)
     output.print([row.model_dump() for row in rows], shown, *hints)
 
 

@@ -15,6 +15,7 @@ from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.domain.annotations import Outcome
 from services.common.domain.image_filter import Limits
+from services.common.domain.texts import number_of
 from services.common.runtime.settings import MongoSettings, S3Settings
 from services.label_studio.client import LabelStudio, open_label_studio
 from services.label_studio.errors import (
@@ -85,8 +86,9 @@ def _pushed(counts: dict[str, int], open_tasks: int, where: str, *, dry_run: boo
     words = [f"Tasks: {would}{counted(counts)}; {open_tasks} open at {plain(where)}"]
     if counts[SyncAction.NOT_SHOWN]:
         words.append(
-            f"{counts[SyncAction.NOT_SHOWN]} images have no task: browsers can't show their files "
-            "as they were read (TIFF, transparent, CMYK, …). Annotate these on the review page."
+            f"{number_of(counts[SyncAction.NOT_SHOWN], 'image')} without task: "
+            "browsers can't show these files as they were read (TIFF, transparent, CMYK, …). "
+            "Annotate these on the review page."
         )
     return words
 

@@ -21,6 +21,7 @@ from services.common.adapters.page_lines import ReadLine
 from services.common.domain.errors import PermanentError
 from services.common.domain.page_document import PageDocument
 from services.common.domain.records import Quality
+from services.common.domain.texts import number_of
 from services.quality.line_finding import Finding, KnownLine, compare_lines, read_both
 from services.segmenter.detection import Detector, load_detector
 from services.segmenter.pictures import NoLinesError, find_lines
@@ -59,7 +60,9 @@ class Evaluated:
         """Return the figures for people, pages with the fewest usable lines first."""
         worst = sorted(self.pages.items(), key=lambda each: each[1].figures()["usable"] or 0.0)
         rows = [_row("all", self.total), *(_row(*each) for each in worst)]
-        title = f"{len(self.pages)} pages by {self.detector}, fewest usable lines first"
+        title = (
+            f"{number_of(len(self.pages), 'page')} by {self.detector}, fewest usable lines first"
+        )
         unread = [f"pages that can't be read: {counted(self.unread)}"] if self.unread else []
         return [Table(title, ["page", *self.total.figures()], rows, most=SHOWN), *unread]
 

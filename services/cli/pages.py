@@ -22,6 +22,7 @@ from services.common.domain.image import ImageDocument
 from services.common.domain.page import Line
 from services.common.domain.page_document import PageDocument, PageStatus
 from services.common.domain.page_request import PageRequest
+from services.common.domain.texts import number_of
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 
 app = typer.Typer(no_args_is_help=True, help="Show pages and their lines, or segment them again.")
@@ -50,7 +51,7 @@ async def list_pages(
         for page in found
     ]
     columns = ("page", "status", "found", "source")
-    shown = Table(f"{len(found)} pages, newest first", columns, rows, empty="No page.")
+    shown = Table(f"{number_of(len(found), 'page')}, newest first", columns, rows, empty="No page.")
     output.print([_summary(page) for page in found], shown)
 
 
@@ -76,7 +77,7 @@ async def show(
     }
     columns = ("line", "score", "prediction", "annotation", "image")
     rows = [_row(line, image) for line, image in read]
-    extent = f"{len(read)} lines" if page.ground_truth else _extent(page)
+    extent = f"{number_of(len(read), 'line')}" if page.ground_truth else _extent(page)
     output.print(answer, Table(f"{page.key}: {extent}", columns, rows))
 
 
@@ -116,7 +117,7 @@ async def segment(
         else:
             found = [await pages.load(_id_of(key))]
         queued = sum([await _queue(page, bucket, publisher, request) for page in found])
-    output.print({"queued": queued}, f"{queued} pages queued")
+    output.print({"queued": queued}, f"{number_of(queued, 'page')} queued")
     return ExitStatus.OK if queued else ExitStatus.REFUSED
 
 
@@ -200,10 +201,10 @@ def _extent(page: PageDocument) -> str:
         return f"{page.error.code}: {page.error.detail}"
     if page.rendered is not None:
         part = f"{page.rendered_so_far} of " if page.unrendered else ""
-        return f"{part}{page.rendered} pages"
+        return f"{part}{number_of(page.rendered, 'page')}"
     if page.ground_truth is not None:
         return f"transcribed ({page.ground_truth.kind})"
-    return f"{len(page.current)} lines"
+    return f"{number_of(len(page.current), 'line')}"
 
 
 def _origin(page: PageDocument) -> str:

@@ -22,6 +22,7 @@ from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
 from services.cli.options import tabular, textual
 from services.cli.output import Output, Table, cell
 from services.common.domain.errors import PermanentError
+from services.common.domain.texts import number_of
 from services.common.domain.trained_models import (
     EMBEDDED,
     Act,
@@ -202,13 +203,13 @@ def _decide(name: str, exports: list[Path]) -> Decision:
 
 def _verdict(decision: Decision) -> list[str]:
     """Return the decision in words, the last ones whether the model may be promoted."""
-    left_out = f"{decision.left_out} lines left out: a model was trained on them."
+    left_out = f"{number_of(decision.left_out, 'line')} left out: a model was trained on them."
     before = decision.against_calibration_error
     return [
         *([left_out] if decision.left_out else []),
         *(f"Warning: {each}." for each in decision.warnings),
-        f"{decision.images} lines: CER {decision.against_cer:.1%} before, {decision.cer:.1%} "
-        f"after, p = {decision.p_value:.3f}; calibration error "
+        f"{number_of(decision.images, 'line')}: CER {decision.against_cer:.1%} before, "
+        f"{decision.cer:.1%} after, p = {decision.p_value:.3f}; calibration error "
         f"{'unknown' if before is None else f'{before:.1%}'} before, "
         f"{decision.calibration_error:.1%} after. "
         + (f"Not to be promoted: {'; '.join(decision.problems)}" if decision.problems else "OK"),

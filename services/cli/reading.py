@@ -5,6 +5,7 @@ from typing import Any
 
 from services.cli.output import Table, cell, counted, plain
 from services.common.domain.tables.report import Report
+from services.common.domain.texts import number_of
 
 SHOWN_NOTES = 20
 
@@ -29,15 +30,15 @@ def render_reading(report: Report) -> list[Table | str]:
     if report.encoding and report.encoding != "utf-8-sig":
         words.append(f"read as {report.encoding}: look at the accents")
     if report.skipped_lines:
-        words.append(f"{report.skipped_lines} lines above the header skipped")
+        words.append(f"{number_of(report.skipped_lines, 'line')} above the header skipped")
     if report.texts_without_image:
-        words.append(f"{report.texts_without_image} texts found no image")
+        words.append(f"{number_of(report.texts_without_image, 'text')} found no image")
     shown.append(plain("; ".join(words)))
     return shown
 
 
 def _of_table(name: str, said: Mapping[str, Any]) -> str:
-    words = f"{name}: {said['images']} of {said['rows']} rows"
+    words = f"{name}: {said['images']} of {number_of(said['rows'], 'row')}"
     if used := said["columns"]:
         words += f", columns {', '.join(f'{column} as {role}' for role, column in used.items())}"
     if kept := said.get("metadata_columns"):

@@ -18,6 +18,7 @@ from services.cli.report_page import report_page
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.errors import ObjectStoreUnavailableError
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
+from services.common.domain.texts import number_of
 from services.quality.agreement import Agreements, count_agreement
 from services.quality.annotated import reference_text
 from services.quality.page_tallies import FIELDS as FIELDS_OF_PAGES
@@ -118,7 +119,7 @@ def figure_table(figures: Figures) -> Table:
     ]
     title = f"Since {figures.since:%Y-%m-%d %H:%M} UTC: "
     title += f"{figures.per_minute:.2f} predictions per minute, "
-    return Table(f"{title}{figures.rejected.total()} images rejected", columns, rows)
+    return Table(f"{title}{number_of(figures.rejected.total(), 'image')} rejected", columns, rows)
 
 
 def agreement_table(agreements: Agreements) -> Table:

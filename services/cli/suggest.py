@@ -10,6 +10,7 @@ from services.cli.output import Output, Table, cell
 from services.cli.rows import ImageRow, image_row
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.image_filter import ImageFilter, Limits
+from services.common.domain.texts import number_of
 from services.datasets.suggestion import Suggestions, find_suggestions
 
 
@@ -38,7 +39,7 @@ async def suggest(
         chosen = await find_suggestions(images, ImageFilter(limits), most=limit)
         rows = await _rows(images, chosen, limits)
     document = {"candidates": chosen.candidates, "images": [row.model_dump() for row in rows]}
-    words = f"{len(rows)} of {chosen.candidates} images without annotation."
+    words = f"{len(rows)} of {number_of(chosen.candidates, 'image')} without annotation."
     output.print(document, _table(rows), words)
 
 

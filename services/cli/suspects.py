@@ -9,6 +9,7 @@ from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, cell_of_lines, counted
 from services.cli.rows import ImageRow, image_row
 from services.common.domain.image_filter import ImageFilter, Limits
+from services.common.domain.texts import number_of
 from services.quality.suspect_search import Suspect, Suspects, find_suspects
 from services.quality.suspects import FEWEST, SENTENCES, Reason
 
@@ -75,7 +76,7 @@ def _table(rows: list[SuspectRow]) -> Table:
 
 
 def _summary(found: Suspects) -> str:
-    words = f"{found.total} of {found.annotated} annotations are suspect"
+    words = f"{found.total} of {number_of(found.annotated, 'annotation')} suspect"
     if found.total:
         counts = {str(reason): found.counts[reason] for reason in Reason}
         words += f": {counted(counts)}. Confirm or fix them on the review page: /suspects"

@@ -18,6 +18,7 @@ from services.cli.output import Output, Table, cell
 from services.cli.report import write_page
 from services.cli.watch import progress_bar
 from services.common.domain.errors import PermanentError
+from services.common.domain.texts import number_of
 from services.common.domain.trained_models import EMBEDDED
 
 if TYPE_CHECKING:
@@ -137,9 +138,10 @@ def _render(learned: "Learned", seconds: float) -> list[Any]:
     ]
     kept = f"kept: {learned.kept}"
     if learned.unannotated:
-        kept += f"; {learned.unannotated} images of validation skipped: not annotated"
+        kept += f"; {number_of(learned.unannotated, 'image')} of validation skipped: not annotated"
     if learned.left_out:
-        kept += f"; {learned.left_out} images of train skipped: characters missing in the model"
+        kept += f"; {number_of(learned.left_out, 'image')} of train skipped: "
+        kept += "characters missing in the model"
     if record.added_characters:
         kept += f"; the alphabet grew by {record.added_characters}"
     if record.settings["has_language"]:

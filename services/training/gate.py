@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from app.engines.base import Engine
 from services.common.domain.accuracy import word_errors
 from services.common.domain.errors import PermanentError
+from services.common.domain.texts import number_of
 from services.common.domain.trained_models import CALIBRATION_MARK, Decision, Part
 from services.datasets.differences import SIGNIFICANT, Pairs, find_rises, rates
 from services.datasets.evaluation import Sample
@@ -113,8 +114,8 @@ def _warnings(lines: Sequence[Line], learnt: Learnt) -> list[str]:
     found = []
     if related := len(learnt.of_known_groups(lines)):
         found.append(
-            f"{related} of the {len(lines)} lines are of sources that a model was trained on: "
-            "others may be read worse"
+            f"{related} of {number_of(len(lines), 'line')} from sources that a model was "
+            "trained on: others may be read worse"
         )
     if not learnt.is_complete:
         found.append("an earlier version trained a model, and did not record by which lines")

@@ -13,6 +13,7 @@ from services.common.domain.batch import Batch, RejectedRow
 from services.common.domain.errors import PermanentError, TransientError
 from services.common.domain.provenance import DEFAULT_COLLECTION, SourceKind
 from services.common.domain.tables.report import Report
+from services.common.domain.texts import number_of
 from services.fetcher.batches.pages import Page, Pages, cut, to_page
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.sources.lists.formats import OpenList
@@ -74,9 +75,9 @@ class StrictListError(PermanentError):
 
     def __init__(self, rejections: Rejections, reading: Report) -> None:
         super().__init__(
-            f"list refused (strict): {rejections.count} rows are rejected, "
-            f"{reading.note_count} notes, "
-            f"{reading.texts_without_image} texts found no image"
+            f"list refused (strict): {number_of(rejections.count, 'row')} rejected, "
+            f"{number_of(reading.note_count, 'note')}, "
+            f"{number_of(reading.texts_without_image, 'text')} found no image"
         )
         self.rejections = rejections
         self.reading = reading

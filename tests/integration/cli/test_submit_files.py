@@ -329,7 +329,7 @@ async def test_parquet_of_images_becomes_a_batch(pipeline: Pipeline, tmp_path: P
     expected = {f"{each}.png": f"line {each}" for each in range(1, 41)}
     assert await pipeline.texts() == expected | {"row 41.png": "line 41"}
     status, output = await docreco("submit", file, "--strict")
-    assert (status, "list refused (strict): 2 rows are rejected" in " ".join(output.split())) == (
+    assert (status, "list refused (strict): 2 rows rejected" in " ".join(output.split())) == (
         4,
         True,
     )
@@ -365,7 +365,7 @@ async def test_options_mean_the_same_for_all(pipeline: Pipeline, tmp_path: Path)
 
         assert [(row["name"], row["annotation"]) for row in dry["rows"]] == [("a.png", "Größe")]
         assert dry["rows"][0]["url"].startswith("submitted:set.")
-        assert (status, "1 texts found no image" in " ".join(output.split())) == (4, True)
+        assert (status, "1 text found no image" in " ".join(output.split())) == (4, True)
     assert (await pipeline.provenances(), await pipeline.kept()) == ({}, [])
     await pipeline.submit(folder, *columns)
     assert await pipeline.texts() == {"a.png": "Größe"}

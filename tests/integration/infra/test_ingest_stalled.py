@@ -91,7 +91,7 @@ async def test_documents_that_do_not_come_are_named_and_the_others_shown(
     lines = shown.getvalue().splitlines()
     assert any("there.png" in line and "text of there.png" in line for line in lines)
     assert any("http://site.test/lost.png" in line and "no document" in line for line in lines)
-    assert "1 images have no document" in shown.getvalue()
+    assert "1 image without document" in shown.getvalue()
 
 
 async def test_first_ones_that_never_come_do_not_hide_the_rest(
@@ -128,7 +128,7 @@ async def test_pages_are_complete_with_their_lines(database: Database, tmp_path:
     shown = StringIO()
     rows = await find_rows(ImageRepository(database.images), found.document_ids)
     show_outcome(Console(file=shown, width=200), found, rows)
-    assert "1 of them are lines of 1 pages" in shown.getvalue()
+    assert "1 line among them, of 1 page:" in shown.getvalue()
     assert f"{keys[1]}" in shown.getvalue()
     assert "no_lines" in shown.getvalue()
 

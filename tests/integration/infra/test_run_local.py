@@ -90,7 +90,7 @@ def assert_shows_all(shown: str, environment: Mapping[str, str]) -> None:
     for sample in make.SAMPLES:
         assert sample.name in shown
         assert sample.text in shown
-    assert f"{len(make.PAGE_LINES)} of them are lines of 1 pages" in shown
+    assert f"{len(make.PAGE_LINES)} lines among them, of 1 page:" in shown
     assert "Monsieur le Maire," in shown
     for name, code in BAD.items():
         assert any(name in line and code in line for line in shown.splitlines())

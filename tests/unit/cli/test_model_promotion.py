@@ -284,7 +284,7 @@ def test_lines_that_a_model_has_learnt_do_not_judge_it() -> None:
     decision = decide(candidate, current, [HeldOut("set", lines)], learnt)
 
     assert (decision.images, decision.left_out) == (15, 25)
-    assert "15 of the 15 lines are of sources" in decision.warnings[0]
+    assert "15 of 15 lines from sources" in decision.warnings[0]
     assert "did not record" in decision.warnings[1]
     with pytest.raises(TooFewLinesError, match="39 more were left out"):
         decide(candidate, current, [HeldOut("set", lines)], Learnt.of(lines[1:]))

@@ -330,7 +330,7 @@ def test_checkpoint_goes_on_learning_what_it_can_write(tmp_path: Path) -> None:
     told = answer(export, "--name", "last", "--base", "next", "--epochs", 1, "--rehearse", export)
 
     assert "start@" in shown
-    assert "1 images of train skipped" in shown
+    assert "1 image of train skipped" in shown
     assert "OCR_TROCR_MODEL=next" in shown
     assert told["left_out"] == 1
     assert told["base"].startswith("next@")
