@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Database, DocumentRefusedError
+from services.common.adapters.mongo import Database
 from services.common.domain.annotations import Outcome, UnacceptableAnnotationError
+from services.common.domain.errors import DocumentRefusedError
 from services.common.domain.records import Annotation
 from services.label_studio import schemas
 from services.label_studio.answers import from_label_studio, latest, replaces, shown_in

@@ -11,17 +11,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import (
-    Collection,
-    Database,
-    Document,
-    DocumentRefusedError,
-    Filter,
-)
+from services.common.adapters.mongo import Collection, Database, Document, Filter
 from services.common.adapters.repository import typed
 from services.common.domain.batch import Batch
 from services.common.domain.batch_item import BatchItem
-from services.common.domain.errors import PermanentError
+from services.common.domain.errors import DocumentRefusedError, PermanentError
 from services.common.domain.image import Decision, ImageDocument
 from services.common.domain.records import Record
 from services.migration.rules import (

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from services.common.adapters.mongo import Collection, DuplicateDocumentError
+from services.common.adapters.mongo import Collection
+from services.common.domain.errors import DuplicateDocumentError
 from services.review.metrics import LEASES
 
 KEPT = timedelta(days=1)

@@ -16,8 +16,9 @@ from ipaddress import ip_address, ip_network
 from aiolimiter import AsyncLimiter
 from pydantic import SecretStr
 
-from services.common.adapters.mongo import Collection, DuplicateDocumentError
+from services.common.adapters.mongo import Collection
 from services.common.domain.annotations import to_annotation
+from services.common.domain.errors import DuplicateDocumentError
 
 COOKIE = "docreco_review"
 

@@ -16,9 +16,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from services.common.adapters.mongo import Collection, Document, DuplicateDocumentError
+from services.common.adapters.mongo import Collection, Document
 from services.common.adapters.request_batcher import RequestBatcher
 from services.common.domain.annotation_history import Annotations
+from services.common.domain.errors import DuplicateDocumentError
 from services.common.domain.image import ImageDocument
 
 

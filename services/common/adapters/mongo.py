@@ -23,7 +23,11 @@ from pymongo.errors import (
 )
 
 from services.common.adapters import collections
-from services.common.domain.errors import DatabaseUnavailableError, PermanentError
+from services.common.domain.errors import (
+    DatabaseUnavailableError,
+    DocumentRefusedError,
+    DuplicateDocumentError,
+)
 from services.common.runtime.settings import MongoSettings
 
 Document = dict[str, Any]
@@ -32,18 +36,6 @@ Sort = Sequence[tuple[str, int]]
 
 USERS_DATABASE = "admin"
 """MongoDB's default database of users."""
-
-
-class DuplicateDocumentError(PermanentError):
-    """A document with this ``_id``, or this value of a unique index, exists already."""
-
-    code = "duplicate_document"
-
-
-class DocumentRefusedError(PermanentError):
-    """MongoDB rejects the document permanently: it is too large or invalid."""
-
-    code = "document_refused"
 
 
 class Collection:

@@ -12,15 +12,10 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from services.common.adapters.collections import BATCHES, FETCHES, IMAGES, PAGES
-from services.common.adapters.mongo import (
-    Collection,
-    Document,
-    DuplicateDocumentError,
-    Sort,
-)
+from services.common.adapters.mongo import Collection, Document, Sort
 from services.common.domain.batch import Batch
 from services.common.domain.batch_item import BatchItem
-from services.common.domain.errors import PermanentError
+from services.common.domain.errors import DuplicateDocumentError, PermanentError
 from services.common.domain.image import ImageDocument
 from services.common.domain.page_document import PageDocument
 from services.common.domain.records import Record, StoredRecord

@@ -120,3 +120,15 @@ class OcrUnavailableError(UnavailableError):
     def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class DuplicateDocumentError(PermanentError):
+    """A document with this ``_id``, or this value of a unique index, exists already."""
+
+    code = "duplicate_document"
+
+
+class DocumentRefusedError(PermanentError):
+    """MongoDB rejects the document permanently: it is too large or invalid."""
+
+    code = "document_refused"

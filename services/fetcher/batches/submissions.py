@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from services.common.adapters.mongo import DuplicateDocumentError
 from services.common.domain.batch import Batch, RejectedRow
-from services.common.domain.errors import PermanentError, TransientError
+from services.common.domain.errors import DuplicateDocumentError, PermanentError, TransientError
 from services.common.domain.provenance import DEFAULT_COLLECTION, SourceKind
 from services.common.domain.tables.report import Report
 from services.common.domain.texts import number_of

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.common.adapters.mongo import Collection, Document, DuplicateDocumentError
+from services.common.adapters.mongo import Collection, Document
 from services.common.adapters.request_batcher import RequestBatcher
+from services.common.domain.errors import DuplicateDocumentError
 from services.common.runtime.periodic import doubled
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from typing_extensions import override
 
 from infra.local.ports import pick_free_ports
 from services.common.adapters.forgotten import Forgotten
-from services.common.adapters.mongo import DocumentRefusedError
 from services.common.adapters.object_store import ObjectStore, sibling
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import (
@@ -26,7 +25,11 @@ from services.common.adapters.rabbitmq.retry_policy import (
 )
 from services.common.domain.batch import Batch, RetryScope
 from services.common.domain.batch_item import ItemOutcome
-from services.common.domain.errors import ObjectStoreUnavailableError, PostponedError
+from services.common.domain.errors import (
+    DocumentRefusedError,
+    ObjectStoreUnavailableError,
+    PostponedError,
+)
 from services.common.domain.provenance import from_metadata
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError

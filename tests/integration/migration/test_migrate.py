@@ -9,15 +9,10 @@ import pytest
 from bson import json_util
 
 from services.common.adapters.fetched_items import FetchedItems
-from services.common.adapters.mongo import (
-    Collection,
-    Database,
-    Document,
-    DocumentRefusedError,
-    Filter,
-)
+from services.common.adapters.mongo import Collection, Database, Document, Filter
 from services.common.adapters.repository import schema_of
 from services.common.domain.batch_item import BatchItem
+from services.common.domain.errors import DocumentRefusedError
 from services.common.domain.provenance import to_source
 from services.common.runtime.settings import MongoSettings
 from services.fetcher.batches.item_repository import ItemRepository

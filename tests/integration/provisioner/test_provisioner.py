@@ -8,10 +8,10 @@ from aiohttp import ClientSession, encode_basic_auth
 from botocore.exceptions import ClientError
 from pydantic import HttpUrl, MongoDsn, SecretStr
 
-from services.common.adapters.mongo import DocumentRefusedError, open_database
+from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES
-from services.common.domain.errors import BrokerUnavailableError
+from services.common.domain.errors import BrokerUnavailableError, DocumentRefusedError
 from services.common.runtime.settings import MongoSettings, RabbitmqManagementSettings, S3Settings
 from services.provisioner.broker import DefinitionsRefusedError, apply_definitions
 from services.provisioner.bucket import NOTIFIED_EVENTS

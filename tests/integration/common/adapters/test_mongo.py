@@ -5,13 +5,12 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import MongoDsn
 
-from services.common.adapters.mongo import (
-    Database,
+from services.common.adapters.mongo import Database, open_database
+from services.common.domain.errors import (
+    DatabaseUnavailableError,
     DocumentRefusedError,
     DuplicateDocumentError,
-    open_database,
 )
-from services.common.domain.errors import DatabaseUnavailableError
 from services.common.runtime.settings import MongoSettings
 
 

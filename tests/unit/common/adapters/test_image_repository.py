@@ -7,7 +7,8 @@ import pytest
 
 from services.common.adapters.forgotten import Forgotten, Tombstones
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Collection, Document, DuplicateDocumentError
+from services.common.adapters.mongo import Collection, Document
+from services.common.domain.errors import DuplicateDocumentError
 from services.common.domain.image import Decision, ImageDocument
 from services.common.domain.records import Annotation
 
