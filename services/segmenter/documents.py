@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple, get_args
 
 from services.common.domain.errors import TransientError
 from services.common.domain.events import ObjectEvent
-from services.common.domain.page import GroundTruth, Line, ProposedText, Run, Turn
-from services.common.domain.page_document import PageDocument
+from services.common.domain.page import GroundTruth, Line, ProposedText, Turn
+from services.common.domain.page_document import PageDocument, Run
 from services.common.domain.page_request import PageRequest
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Rejection

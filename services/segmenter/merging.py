@@ -21,7 +21,8 @@ from services.common.domain.overlap import (
     is_same_place,
     is_same_text,
 )
-from services.common.domain.page import Line, Mark, Quad, Run, Turn, line_id, line_key
+from services.common.domain.page import Line, Mark, Quad, Turn, line_id, line_key
+from services.common.domain.page_document import Run
 from services.common.domain.page_request import turned_quad
 from services.segmenter.detection import Found
 from services.segmenter.reading_order import reading_order

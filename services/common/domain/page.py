@@ -44,42 +44,6 @@ _STEPS = 1000
 """Per side of the page: corners that differ by less give the same line."""
 
 
-class PagePart(Record):
-    """The document that a page is a part of."""
-
-    model_config = required("sha256", "key", "number", "of")
-
-    sha256: str = ""
-    key: str = ""
-    """In the bucket of pages."""
-    number: int = 1
-    """Of the page, from 1."""
-    of: int = 1
-    """Number of the document's pages."""
-
-
-class Run(Record):
-    """One segmentation of a page."""
-
-    model_config = required("id", "detector", "version", "at")
-
-    id: str = ""
-    detector: str = ""
-    version: str = ""
-    """Of the detector, with the settings that change what it finds."""
-    at: datetime | None = None
-    turn: Turn = 0
-    """Of the page, when it was segmented."""
-    found: int = 0
-    """Lines in all."""
-    kept: int = 0
-    """Of them, lines that an earlier run had found."""
-    new: int = 0
-    gone: int = 0
-    """Lines of earlier runs that this one did not find."""
-    ms: float | None = None
-
-
 class ProposedText(Record):
     """Counts of the text layer of a PDF for the lines of one of its pages."""
 

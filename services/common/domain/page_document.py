@@ -5,9 +5,46 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import WithJsonSchema
 
-from services.common.domain.page import GroundTruth, Line, PagePart, ProposedText, Run, Turn
-from services.common.domain.records import EMPTY_IF_NULL, required
+from services.common.domain.page import GroundTruth, Line, ProposedText, Turn
+from services.common.domain.records import EMPTY_IF_NULL, Record, required
 from services.common.domain.stored_object import StoredObject
+
+
+class PagePart(Record):
+    """The document that a page is a part of."""
+
+    model_config = required("sha256", "key", "number", "of")
+
+    sha256: str = ""
+    key: str = ""
+    """In the bucket of pages."""
+    number: int = 1
+    """Of the page, from 1."""
+    of: int = 1
+    """Number of the document's pages."""
+
+
+class Run(Record):
+    """One segmentation of a page."""
+
+    model_config = required("id", "detector", "version", "at")
+
+    id: str = ""
+    detector: str = ""
+    version: str = ""
+    """Of the detector, with the settings that change what it finds."""
+    at: datetime | None = None
+    turn: Turn = 0
+    """Of the page, when it was segmented."""
+    found: int = 0
+    """Lines in all."""
+    kept: int = 0
+    """Of them, lines that an earlier run had found."""
+    new: int = 0
+    gone: int = 0
+    """Lines of earlier runs that this one did not find."""
+    ms: float | None = None
+
 
 PageStatus = Literal["segmented", "rejected", "removed"]
 
