@@ -12,8 +12,9 @@ from services.cli.output import Output
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import REPREDICT_QUEUES
+from services.common.domain.events import RepredictJob
+from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import PRESENT, ImageFilter, Limits
-from services.common.domain.jobs import job_for
 from services.common.runtime.settings import AmqpSettings
 
 PAGE = 500
@@ -71,3 +72,13 @@ async def queue_all(
         if count == limit:
             break
     return count
+
+
+def job_for(document: ImageDocument) -> RepredictJob:
+    """Return the job for a document in its current state."""
+    return RepredictJob(
+        document_id=document.id,
+        key=document.key,
+        etag=document.etag or "",
+        replaces=document.prediction.predicted_at if document.prediction else None,
+    )

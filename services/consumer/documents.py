@@ -11,9 +11,8 @@ from typing import Literal, get_args
 
 from services.common.domain.accuracy import similarity
 from services.common.domain.annotation_history import Annotations
-from services.common.domain.events import ObjectEvent
+from services.common.domain.events import ObjectEvent, RepredictJob
 from services.common.domain.image import FORGOTTEN, Decision, ImageDocument
-from services.common.domain.jobs import RepredictJob
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Prediction, Rejection
 

@@ -23,9 +23,14 @@ from services.common.domain.errors import (
     ObjectNotFoundError,
     PredictionRefusedError,
 )
-from services.common.domain.events import EventKind, ObjectEvent, parse_notification
+from services.common.domain.events import (
+    EventKind,
+    ObjectEvent,
+    RepredictJob,
+    parse_job,
+    parse_notification,
+)
 from services.common.domain.image import FORGOTTEN, Decision, ImageDocument
-from services.common.domain.jobs import RepredictJob, parse_job
 from services.common.domain.objects import ObjectInfo, ObjectTooLargeError
 from services.common.domain.page import LINES
 from services.common.domain.provenance import MOST_SOURCES, Provenance

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from services.cli.images import Status
-from services.cli.repredict import queue_all, selection
+from services.cli.repredict import job_for, queue_all, selection
 from services.common.adapters.collections import IMAGES
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document, open_database
@@ -19,8 +19,8 @@ from services.common.adapters.synthetic_events import (
     sequencer_at,
     stored_notification,
 )
+from services.common.domain.events import parse_job
 from services.common.domain.image_filter import NO_LIMITS
-from services.common.domain.jobs import job_for, parse_job
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.factories import document as image_document
 from tests.support.indexing import Settlements, indexing, open_queues

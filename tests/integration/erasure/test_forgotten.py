@@ -9,11 +9,11 @@ import pytest
 from aiohttp import web
 from PIL import Image
 
+from services.cli.repredict import job_for
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.rabbitmq.dead_letters import peek
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.domain.image import ImageDocument
-from services.common.domain.jobs import job_for
 from services.common.domain.normal_form import TRAINABLE, to_normal_file
 from services.erasure.forgetting import Forgetting
 from tests.support.forgetting import OTHER, URL, Site, is_gone, open_stopped_consumer

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from typing_extensions import override
 
+from services.cli.repredict import job_for
 from services.common.adapters.fetched_items import FetchedItems
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.image_repository import ImageRepository
@@ -24,7 +25,6 @@ from services.common.domain.errors import (
     PredictionRefusedError,
 )
 from services.common.domain.image import ImageDocument
-from services.common.domain.jobs import job_for
 from services.common.domain.objects import ObjectInfo, ObjectTooLargeError, StoredObject
 from services.common.domain.provenance import Provenance, to_metadata, to_source
 from services.common.domain.records import Annotation
