@@ -158,8 +158,7 @@ class Collection:
     async def delete_many(self, where: Filter) -> int:
         """Delete all matching documents; return how many."""
         with _translate_errors():
-            result = await self._collection.delete_many(where)
-            return result.deleted_count
+            return (await self._collection.delete_many(where)).deleted_count
 
     async def find_and_update(
         self, where: Filter, change: Document, *, sort: Sort = ()
@@ -263,8 +262,7 @@ def _to_model(index: collections.Index) -> IndexModel:
         (each.removeprefix("-"), DESCENDING if each.startswith("-") else ASCENDING)
         for each in index.fields
     ]
-    options = {"unique": index.unique, "sparse": index.sparse}
-    given: dict[str, Any] = {name: True for name, is_set in options.items() if is_set}
+    given = {name: True for name in ("unique", "sparse") if getattr(index, name)}
     return IndexModel(keys, **given, **({"expireAfterSeconds": 0} if index.expires else {}))
 
 

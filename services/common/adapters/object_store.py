@@ -13,10 +13,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-from services.common.domain.errors import (
-    ObjectNotFoundError,
-    ObjectStoreUnavailableError,
-)
+from services.common.domain.errors import ObjectNotFoundError, ObjectStoreUnavailableError
 from services.common.domain.objects import ObjectInfo, ObjectTooLargeError, StoredObject
 from services.common.runtime.settings import S3Settings
 
@@ -48,11 +45,7 @@ class ObjectStore:
     """
 
     def __init__(
-        self,
-        client: "S3Client",
-        bucket: str,
-        *,
-        write_timeout_seconds: float = 105.0,
+        self, client: "S3Client", bucket: str, *, write_timeout_seconds: float = 105.0
     ) -> None:
         self.client = client
         self.bucket = bucket
@@ -82,20 +75,9 @@ class ObjectStore:
             return None
 
     async def write(
-        self,
-        key: str,
-        content: bytes,
-        *,
-        content_type: str,
-        metadata: Mapping[str, str],
+        self, key: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
     ) -> str:
-        """Write or replace an object; return its ETag.
-
-        Args:
-            key: Of the object.
-            content: Its bytes.
-            content_type: Of its bytes.
-            metadata: User metadata, in ASCII.
+        """Write or replace an object with user metadata (ASCII); return its ETag.
 
         Raises:
             ObjectStoreUnavailableError: It was not acknowledged; it may exist nevertheless.
@@ -105,11 +87,11 @@ class ObjectStore:
     async def write_metadata(self, info: ObjectInfo, metadata: Mapping[str, str]) -> bool:
         """Replace an object's user metadata, which sends an event; return False if it is gone."""
         try:
+            where: Any = {"Bucket": self.bucket, "Key": info.key}
             async with self.errors(info.key):
                 await self.client.copy_object(
-                    Bucket=self.bucket,
-                    Key=info.key,
-                    CopySource={"Bucket": self.bucket, "Key": info.key},
+                    **where,
+                    CopySource=where,
                     MetadataDirective="REPLACE",
                     Metadata=dict(metadata),
                     ContentType=info.content_type or "",
@@ -191,9 +173,7 @@ class ObjectStore:
     async def list(
         self, prefix: str = "", *, after: str = "", upto: str = ""
     ) -> AsyncGenerator[ObjectInfo, None]:
-        """Yield every object with a key prefix, read in pages of 1,000.
-
-        Keys are in the order of their UTF-8 bytes.
+        """Yield every object with a key prefix, read in pages of 1,000, sorted by UTF-8 bytes.
 
         A listing has neither content types nor user metadata, and its times are cut to
         milliseconds.
@@ -293,12 +273,8 @@ async def open_object_store(settings: S3Settings) -> AsyncIterator[ObjectStore]:
             s3={"addressing_style": "path"},
         ),
     ) as client:
-        yield ObjectStore(
-            client,
-            settings.bucket,
-            write_timeout_seconds=_ATTEMPTS
-            * (settings.connect_timeout_seconds + settings.read_timeout_seconds),
-        )
+        limit = _ATTEMPTS * (settings.connect_timeout_seconds + settings.read_timeout_seconds)
+        yield ObjectStore(client, settings.bucket, write_timeout_seconds=limit)
 
 
 @cache

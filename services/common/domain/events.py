@@ -1,4 +1,4 @@
-"""MinIO's bucket notifications, received through RabbitMQ.
+"""Messages of the consumer: bucket notifications of MinIO, through RabbitMQ, and jobs of people.
 
 Format: the S3 event message structure, with MinIO's deviations (recorded bodies in
 tests/contract/minio_events): keys are query-escaped, a zero-byte object has no ``size``, and tag

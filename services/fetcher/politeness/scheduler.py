@@ -37,7 +37,6 @@ DELAYED_PER_MINUTE = 12_000
 KNOWN_HOSTS = 10_000
 
 _SILENT = frozenset({"timeout", "connection_failed", "dns_failure"})
-_THROTTLED = frozenset({"rate_limited"})
 
 
 @dataclass(frozen=True)
@@ -136,9 +135,8 @@ class HostScheduler:
 
     async def set_crawl_delay(self, name: str, seconds: float) -> None:
         """Set the ``Crawl-delay`` of a host."""
-        host = self._host(name)
-        host.crawl_delay = seconds
-        host.earliest = max(host.earliest, asyncio.get_running_loop().time() + seconds)
+        host, now = self._host(name), asyncio.get_running_loop().time()
+        host.crawl_delay, host.earliest = seconds, max(host.earliest, now + seconds)
         self._review(host)
         await self._save(host)
 
@@ -146,7 +144,7 @@ class HostScheduler:
         """Record a missing or throttling response of a host."""
         host, now = self._host(name), asyncio.get_running_loop().time()
         before, retry_after = host.paused_until, error.retry_after_seconds
-        if error.code in _THROTTLED or retry_after is not None:
+        if error.code == "rate_limited" or retry_after is not None:
             host.throttled(now, retry_after)
         elif error.code in _SILENT:
             host.record_silence(now)
@@ -197,9 +195,8 @@ class HostScheduler:
         if due - now <= HOLD_SECONDS:
             return None
         due = max(due, host.reserved_until)
-        if (
-            due - now <= LONGEST_DELAY_SECONDS
-        ):  # otherwise it is rescheduled then, without reservation
+        # otherwise it is rescheduled then, without reservation
+        if due - now <= LONGEST_DELAY_SECONDS:
             host.reserved_until = due + interval
         return _slow(min(due - now, LONGEST_DELAY_SECONDS))
 
@@ -226,9 +223,8 @@ class HostScheduler:
 
     def _list(self, host: Host) -> None:
         """Add a host to the round if it has waiting jobs and free slots."""
-        if host.is_listed or host.timer is not None or not host.waiting:
-            return
-        if host.active >= self._limit(host):
+        is_planned = host.is_listed or host.timer is not None
+        if is_planned or not host.waiting or host.active >= self._limit(host):
             return
         loop = asyncio.get_running_loop()
         due = max(host.earliest, host.paused_until)
@@ -247,9 +243,8 @@ class HostScheduler:
         """Grant slots to hosts round-robin, up to the limits."""
         limits, loop = self._limits, asyncio.get_running_loop()
         while self._ready and self._counted < limits.at_once and self._active < limits.in_all:
-            now = (
-                loop.time()
-            )  # one time for the round: an older one than in `_list` would loop forever
+            # one time for the round: an older one than in `_list` would loop forever
+            now = loop.time()
             host = self._ready.popleft()
             host.is_listed = False
             while host.waiting and host.waiting[0].done():

@@ -186,12 +186,8 @@ class Columns:
         details, problem = to_details(said, others)
         if self.naming:
             name, collection, origin, how = (_value(values, place) for place in self.naming)
-            details = replace(
-                details,
-                name=to_path(name),
-                collection=to_path(collection),
-                how=to_how(origin, how),
-            )
+            path, folder = to_path(name), to_path(collection)
+            details = replace(details, name=path, collection=folder, how=to_how(origin, how))
         return details, problem
 
 
