@@ -20,11 +20,10 @@ from services.common.download.errors import (
     RefusedDownloadError,
     to_detail,
 )
-from services.common.download.guard import AddressGuard
+from services.common.download.guard import AddressGuard, open_resolver
 from services.common.download.headers import Validators, clean_date, clean_etag
 from services.common.download.large_bodies import LargeBodyLimiter
 from services.common.download.metrics import DownloadMetrics
-from services.common.download.resolver import open_resolver
 from services.common.download.responses import check_robots_tag, check_status
 from services.common.download.robots import RobotsPolicy
 from services.common.download.settings import DownloadSettings
