@@ -17,7 +17,7 @@ from app.settings import OcrSettings
 from services.cli.output import Cell, Table, cell, counted
 from services.cli.watch import progress_bar
 from services.common.adapters.object_store import ObjectStore
-from services.common.adapters.page_lines import ReadLine
+from services.common.adapters.page_repository import ReadLine
 from services.common.domain.errors import PermanentError
 from services.common.domain.page_document import PageDocument
 from services.common.domain.records import Quality

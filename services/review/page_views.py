@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.page_lines import ReadLine, read_lines
-from services.common.adapters.page_repository import PageRepository
+from services.common.adapters.page_repository import PageRepository, ReadLine, read_lines
 from services.common.domain.image import ImageDocument
 from services.common.domain.page import Line
 from services.common.domain.page_document import PageDocument
