@@ -13,10 +13,10 @@ from services.cli.output import Output, Table, cell
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
-from services.common.adapters.page_jobs import queue_page
 from services.common.adapters.page_repository import PageFilter, PageRepository, read_lines
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import PAGE_QUEUES
+from services.common.adapters.synthetic_events import queue_page
 from services.common.domain.image import ImageDocument
 from services.common.domain.page import Line
 from services.common.domain.page_document import PageDocument, PageStatus

@@ -13,8 +13,8 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.datastructures import FormData
 
-from services.common.adapters.page_jobs import queue_page
 from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.adapters.synthetic_events import queue_page
 from services.common.domain.line_images import UncuttableLineError
 from services.common.domain.page import Turn, line_id
 from services.common.domain.page_document import PageDocument
