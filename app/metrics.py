@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from app.errors import ERRORS, INTERNAL_ERROR, OverloadedError
 from app.schemas import Prediction
 from services.common.download.errors import DownloadCode
-from services.common.download.metrics import DownloadMetrics
+from services.common.download.transport import DownloadMetrics
 from services.common.runtime.metrics import counter_at_zero
 
 DROP_REASONS = ("buffer_full", "stopped", "not_an_image", "internal_error")

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 from prometheus_client import REGISTRY
 
 from services.common.download.errors import DownloadCode
-from services.common.download.metrics import DownloadMetrics
+from services.common.download.transport import DownloadMetrics
 from services.common.runtime.metrics import counter_at_zero
 
 DoneCode = Literal["stored", "unchanged", "cancelled"]

@@ -22,12 +22,10 @@ from services.common.download.errors import (
 )
 from services.common.download.guard import AddressGuard, open_resolver
 from services.common.download.headers import Validators, clean_date, clean_etag
-from services.common.download.large_bodies import LargeBodyLimiter
-from services.common.download.metrics import DownloadMetrics
 from services.common.download.responses import check_robots_tag, check_status
 from services.common.download.robots import RobotsPolicy
 from services.common.download.settings import DownloadSettings
-from services.common.download.transport import Body, Transport
+from services.common.download.transport import Body, DownloadMetrics, LargeBodyLimiter, Transport
 from services.common.download.urls import host_of, to_url
 
 _MOST_HEADERS = 128

@@ -1,25 +1,50 @@
 """Open URLs hop by hop: each redirect is checked like the first request."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Self
 
 import aiohttp
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from typing_extensions import override
 from yarl import URL
 
 from services.common.download.decoding import decoder_for
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
-from services.common.download.metrics import DownloadMetrics
 from services.common.download.responses import redirect_target, to_download_error
 from services.common.download.settings import DownloadSettings
 from services.common.download.urls import UnacceptableUrlError
+
+_EDGES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 _CHUNK_BYTES = 64 * 1024
 
 Permit = Callable[[URL], Awaitable[None]]
 """Raises a DownloadError unless a URL may be requested."""
+
+
+class DownloadMetrics:
+    """Metrics of one service's downloads.
+
+    Args:
+        registry: Where they are registered, once.
+        service: First word of their names.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, service: str) -> None:
+        self.bytes = Counter(
+            f"{service}_download_bytes_total",
+            "Bytes of bodies read from hosts.",
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            f"{service}_download_duration_seconds",
+            "Time from request to the end of the body.",
+            buckets=_EDGES,
+            registry=registry,
+        )
 
 
 class Transport:
@@ -152,3 +177,32 @@ class Body(AsyncIterator[bytes]):
         return RefusedDownloadError(
             "too_large", f"more than {self._max_bytes} bytes", http_status=self.http_status
         )
+
+
+class LargeBodyLimiter:
+    """Limits the tasks that hold a large body; a task keeps its slot until it ends."""
+
+    def __init__(self, tasks: int) -> None:
+        self._free = asyncio.Semaphore(tasks)
+        self._holders: set[asyncio.Task[object]] = set()
+
+    async def acquire(self, deadline: asyncio.Timeout) -> None:
+        """Wait for a slot of the current task.
+
+        Args:
+            deadline: Of the download; suspended meanwhile, as the wait is not the host's fault.
+        """
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        if task is None or task in self._holders:
+            return
+        ends, began = deadline.when(), loop.time()
+        deadline.reschedule(None)
+        await self._free.acquire()
+        self._holders.add(task)
+        task.add_done_callback(self._release)
+        if ends is not None:
+            deadline.reschedule(ends + loop.time() - began)
+
+    def _release(self, task: asyncio.Task[object]) -> None:
+        self._holders.discard(task)
+        self._free.release()

@@ -11,10 +11,9 @@ from yarl import URL
 
 from services.common.download import robots
 from services.common.download.errors import FailedDownloadError, RefusedDownloadError
-from services.common.download.metrics import DownloadMetrics
 from services.common.download.robots import RobotsPolicy
 from services.common.download.settings import DownloadSettings
-from services.common.download.transport import Transport
+from services.common.download.transport import DownloadMetrics, Transport
 from tests.support.web import WebSite, open_site
 
 
