@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from services.common.adapters.image_query import to_query
+from services.common.adapters.image_repository import to_query
 from services.common.domain.records import UNKNOWN_HOW, How
 from services.datasets.grouping import IMAGE
 from services.datasets.manifest import Format, Manifest, Query

@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from services.cli.limits import limited, parse_time, to_limits
-from services.common.adapters.image_query import narrowed, to_query
+from services.common.adapters.image_repository import narrowed, to_query
 from services.common.domain.image_filter import ImageFilter, Limits
 
 DAY = datetime(2026, 11, 30, tzinfo=UTC)

@@ -5,8 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from services.common.adapters.image_query import to_query
-from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.image_repository import ImageRepository, to_query
 from services.common.adapters.page_repository import ReadLine
 from services.common.domain.annotations import Outcome, to_annotation
 from services.common.domain.double_reading import DoubleState, is_chosen
