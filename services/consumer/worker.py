@@ -44,11 +44,7 @@ from services.consumer.documents import (
     reason_not_to,
     without_pages,
 )
-from services.consumer.metrics import (
-    ANNOTATED_CHARACTERS,
-    CHARACTER_ERRORS,
-    IMAGE_AGE_SECONDS,
-)
+from services.consumer.metrics import ANNOTATED_CHARACTERS, CHARACTER_ERRORS, IMAGE_AGE_SECONDS
 from services.consumer.ocr_client import Recogniser
 from services.quality.annotated import hypothesis_of
 

@@ -29,7 +29,7 @@ class Index(NamedTuple):
 
 INDEXES: Mapping[str, Sequence[Index]] = {
     # `_id` last: the tie-breaker of cursors (keyset.py). Of several that have a range's field, the
-    # first one whose other fields are given is used (image_query.py).
+    # first one whose other fields are given is used (image_repository.py).
     IMAGES: (
         Index(("sources.group", "_id")),
         Index(("sources.batch_id", "prediction.score", "_id")),

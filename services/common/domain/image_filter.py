@@ -131,7 +131,7 @@ def _is_name(part: str) -> bool:
 class ImageFilter:
     """Filter of images: all set fields must match.
 
-    ``adapters.image_query`` converts it to a query.
+    ``adapters.image_repository`` converts it to a query.
     """
 
     limits: Limits = NO_LIMITS

@@ -1,7 +1,7 @@
 """Download scheduler: grants slots to hosts round-robin, within limits per host.
 
 All jobs of a host are in one process (``adapters/rabbitmq/partitions.py``), so its limits are in
-memory; state that must survive the process is in ``repository``. A download counts against its
+memory; state that must survive it is in MongoDB (``host``). A download counts against its
 host's limit until it ends, but against the global limit only for a second, so that slow hosts do
 not exhaust it.
 
