@@ -37,6 +37,7 @@ WORDS = (
     *(Text("model"), Text("how"), Text("length"), Text("errors"), Text("misread")),
     *(Text("double"), Text("reader"), Text("waiting"), Text("agreed"), Text("different")),
     *(Text("decided"), Text("twice")),
+    Text("(uploaded)"),
     *(Text("where"), Text("since"), Text("until"), Text("split"), Text("licence"), Text("by")),
 )
 """Stored words that pages show by the filter ``translated``; named here for the catalogues."""

@@ -97,6 +97,27 @@ async def test_correction_on_the_images_page_keeps_the_earlier_one(
     )
 
 
+async def test_quality_page_translates_what_has_no_source(
+    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+) -> None:
+    async with (
+        open_review(
+            s3_settings, mongo_settings, amqp_settings, quality_refresh_seconds=0.1
+        ) as review,
+        review.person() as ada,
+    ):
+        await review.add(known("line", 0.5))
+        french = {"Accept-Language": "fr"}
+
+        async def page() -> str | None:
+            async with ada.client.get("/quality", headers=french) as response:
+                html = await response.text()
+            return html if "(envoyée)" in html or "(uploaded)" in html else None
+
+        html = await eventually(page)
+    assert "(uploaded)" not in html
+
+
 async def test_quality_page_counts_errors_by_score_host_and_model(
     s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
 ) -> None:
