@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from services.common.adapters.keyset import LIMIT
-from tests.support.review import NOW, Person, Site, known
+from tests.support.review import NOW, Person, Site, add_page, known
 
 ERROR = {"code": "undecodable_image", "detail": "damaged"}
 
@@ -222,6 +222,19 @@ async def test_image_of_a_source_of_unknown_kind_is_shown(review: Site, ada: Per
     await review.add(image)
 
     assert "/gallery?collection=letters" in await ada.see(f"/image?id={image['_id']}")
+
+
+async def test_end_of_a_search_of_pages_is_announced(
+    review: Site, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_page(review)
+    monkeypatch.setattr("services.review.patience.FIRST_SECONDS", -1.0)
+
+    first = await ada.open("/pages")
+    last = await ada.finish(first)
+
+    said = [re.findall(r'<p id="heard"[^>]*>([^<]*)</p>', each) for each in (first, last)]
+    assert said == [[""], ["1 page"]]
 
 
 @pytest.mark.parametrize(
