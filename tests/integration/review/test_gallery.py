@@ -224,6 +224,16 @@ async def test_image_of_a_source_of_unknown_kind_is_shown(review: Site, ada: Per
     assert "/gallery?collection=letters" in await ada.see(f"/image?id={image['_id']}")
 
 
+async def test_metadata_has_inputs_in_gallery_and_queue(review: Site, ada: Person) -> None:
+    await review.add(known("letter", 0.5, sources=[LETTER]), known("other", 0.6))
+
+    for path in ("/gallery", "/queue"):
+        some = await ada.see(f"{path}?where=metadata.year%3D1916&where=")
+        inputs = re.findall(r'name="where" value="([^"]*)" maxlength', some)
+        assert inputs == ["metadata.year=1916", ""]
+        assert ("letter" in some, "other" in some) == (True, False)
+
+
 async def test_end_of_a_search_of_pages_is_announced(
     review: Site, ada: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
