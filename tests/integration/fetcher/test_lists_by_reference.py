@@ -65,7 +65,7 @@ async def test_list_at_an_address_is_taken_whatever_its_format(
         assert (status, submitted["accepted"]) == (202, 1), path
         batch = await wait_done(api, submitted["batch_id"])
         assert batch["list_url"] == site.url(path)
-        assert batch["name"] == ("theirs" if path == "/l" else None)
+        assert batch["name"] == ("theirs" if path == "/l" else path[1:])
         assert set(await items_by_url(api, submitted["batch_id"])) == {url}
 
 

@@ -44,7 +44,7 @@ async def test_command_says_where_skipped_images_are_annotated() -> None:
 
     words = " ".join(output.split())
     assert status == 0
-    assert f"{len(NOT_SHOWN)} images have no task" in words
+    assert f"{len(NOT_SHOWN)} images without task" in words
     assert "review page" in words
 
 
