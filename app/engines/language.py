@@ -13,9 +13,8 @@ import numpy as np
 
 from app.engines.base import Reading
 from app.engines.lines import Probabilities
+from app.engines.weights import LANGUAGE_FILE
 
-LANGUAGE_FILE = "language.json"
-"""Of a trained model: how often each character followed up to five others."""
 END = "\n"
 """Before the first and after the last character of a line."""
 _CONTEXT = 5
@@ -104,8 +103,12 @@ def count(texts: Iterable[str]) -> Counts:
 
 def write_language(folder: Path, language: Language) -> None:
     """Write it into the folder of a model."""
-    content = json.dumps(language.counts, ensure_ascii=False, sort_keys=True)
-    (folder / LANGUAGE_FILE).write_text(content, encoding="utf-8")
+    (folder / LANGUAGE_FILE).write_bytes(to_bytes(language))
+
+
+def to_bytes(language: Language) -> bytes:
+    """Return the content of its file."""
+    return json.dumps(language.counts, ensure_ascii=False, sort_keys=True).encode()
 
 
 def parse_language(contents: Mapping[str, bytes]) -> Language | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from app.engines.weights import TRAINED_FILE
+from app.engines.weights import LANGUAGE_FILE, TRAINED_FILE, UnexpectedModelError
 from services.common.domain.trained_models import POINTER, RECORD, Promotion, Promotions, in_service
 
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.onnx")
@@ -22,7 +22,16 @@ WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.onnx")
 execute code when they are loaded, so they are excluded."""
 
 CONFIGURATION = "config.json"
+_MEBIBYTE = 2**20
+LARGEST = {TRAINED_FILE: 256 * _MEBIBYTE, LANGUAGE_FILE: 16 * _MEBIBYTE}
+"""Limits in bytes of files that are read whole. All columns of PP-OCRv6 small are 21 MB; a language
+of 4,000 lines is 1 MB, and takes up to 54 times its size of memory."""
+LARGEST_OTHER = _MEBIBYTE
+"""All 18,710 characters are 75 kB."""
+MOST_FILES = 64
+"""Of a model, as all are in memory at once; a training writes three."""
 _HASH_LENGTH = 12
+_TO_DO = "copy the files of the training back, or serve another model"
 
 KEPT = 100
 """Limit of promotions in the file."""
@@ -58,8 +67,37 @@ class LocalModel:
         return _hash_of((path.name, _digest(path)) for path in self.files)
 
     def read(self) -> Mapping[str, bytes]:
-        """Return the contents of all its files by name."""
-        return {path.name: path.read_bytes() for path in self.files}
+        """Return the contents of all its files by name, to be served by the default engine.
+
+        Raises:
+            OSError: A file can't be read.
+            UnexpectedModelError: They are too large, or too many; nothing was read then.
+        """
+        files = self.files
+        if len(files) > MOST_FILES:
+            raise UnexpectedModelError(
+                f"{self.folder} has {len(files)} files, at most {MOST_FILES} are read: {_TO_DO}"
+            )
+        for path in files:
+            self._check_size(path, path.stat().st_size)
+        return {path.name: self._content(path) for path in files}
+
+    def _content(self, path: Path) -> bytes:
+        with path.open("rb") as file:  # which may have grown since
+            content = file.read(limit_of(path.name) + 1)
+        self._check_size(path, len(content))
+        return content
+
+    def _check_size(self, path: Path, size: int) -> None:
+        if size > (limit := limit_of(path.name)):
+            raise UnexpectedModelError(
+                f"{path} is larger than {limit // _MEBIBYTE} MiB, its limit: {_TO_DO}"
+            )
+
+
+def limit_of(name: str) -> int:
+    """Return the limit in bytes of a file that is read whole."""
+    return LARGEST.get(name, LARGEST_OTHER)
 
 
 def hash_of_contents(contents: Mapping[str, bytes]) -> str:

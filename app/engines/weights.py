@@ -22,6 +22,8 @@ from app.engines.settings import AlphabetName
 MODEL_FILE = "PP-OCRv6_rec_small.onnx"
 TRAINED_FILE, CHARACTERS_FILE = "weights.onnx", "characters.txt"
 """Of a trained model; the characters but for the blank, one a line, in the columns' order."""
+LANGUAGE_FILE = "language.json"
+"""Of a trained model: how often each character followed up to five others."""
 BLANK = ""
 """First of the characters, the blank (CTC)."""
 
@@ -39,7 +41,7 @@ class Weights:
 
 
 class UnexpectedModelError(Exception):
-    """The wheel has an unexpected model."""
+    """The files of a model are damaged, too large, or not those of PP-OCRv6 small."""
 
 
 def load_weights(alphabet: AlphabetName, *, also: AbstractSet[str] = frozenset()) -> Weights:
@@ -78,17 +80,6 @@ def grow(weights: Weights, added: Sequence[str], likes: Sequence[str]) -> Weight
     count = len(columns)
     _take(model, [*range(count), *(columns[each] for each in likes)], count)
     return Weights(model.SerializeToString(), np.append(weights.characters, added))
-
-
-def read_trained(folder: Path) -> Weights:
-    """Read weights that ``write_trained`` wrote.
-
-    Raises:
-        OSError: A file is missing.
-        UnexpectedModelError: The files do not belong together.
-    """
-    names = (TRAINED_FILE, CHARACTERS_FILE)
-    return parse_trained({name: (folder / name).read_bytes() for name in names}, folder=folder)
 
 
 def parse_trained(contents: Mapping[str, bytes], *, folder: Path) -> Weights:

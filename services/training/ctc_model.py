@@ -25,17 +25,18 @@ from transformers.models.pp_ocrv6_small_rec.modeling_pp_ocrv6_small_rec import (
     PPOCRV6SmallRecForTextRecognition,
 )
 
-from app.engines.language import Language, count, parse_language, write_language
+from app.engines.language import Language, count, parse_language, to_bytes, write_language
 from app.engines.lines import MIN_MODEL_WIDTH, MODEL_HEIGHT, to_batch
-from app.engines.models_folder import LocalModel
+from app.engines.models_folder import LocalModel, hash_of_contents, limit_of
 from app.engines.rapid import RapidEngine
 from app.engines.runtimes import open_onnxruntime
 from app.engines.weights import (
+    LANGUAGE_FILE,
     UnexpectedModelError,
     Weights,
     grow,
     load_weights,
-    read_trained,
+    parse_trained,
     write_trained,
 )
 from app.images import Pixels
@@ -112,8 +113,10 @@ class CtcModel:
 
     def expect(self, texts: Sequence[str]) -> bool:
         """Let the engine prefer texts like these, if it can; none: go by the image alone."""
-        self._language = Language(count(texts)) if texts else None
-        return True
+        language = Language(count(texts)) if texts else None
+        is_loadable = language is None or len(to_bytes(language)) <= limit_of(LANGUAGE_FILE)
+        self._language = language if is_loadable else None
+        return is_loadable
 
     def loss(self, images: Sequence[Pixels], texts: Sequence[str]) -> torch.Tensor:
         """Return the mean loss of a character (CTC, Graves et al., ICML 2006)."""
@@ -191,8 +194,10 @@ def open_ctc(trained: LocalModel | None, characters: AbstractSet[str]) -> CtcMod
         weights = load_weights("latin", also=characters)
         identity = f"ppocrv6-small@rapidocr-{version('rapidocr')}"
     else:
-        weights, identity = read_trained(trained.folder), f"{trained.name}@{trained.content_hash}"
-        language = parse_language(trained.read())
+        contents = trained.read()
+        weights = parse_trained(contents, folder=trained.folder)
+        identity = f"{trained.name}@{hash_of_contents(contents)}"
+        language = parse_language(contents)
     known = {str(each) for each in weights.characters}
     added = sorted(characters - known)
     likes = [_alike(each, known) for each in added]

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from app.engines.language import (
-    LANGUAGE_FILE,
     Language,
     count,
     parse_language,
@@ -15,6 +14,7 @@ from app.engines.language import (
     write_language,
 )
 from app.engines.lines import Probabilities, to_reading
+from app.engines.weights import LANGUAGE_FILE
 
 CHARACTERS = ["", *"aben "]
 TEXTS = ["une banane", "un ban", "la banane"] * 3

@@ -7,6 +7,7 @@ import pytest
 
 from app.engines.lines import to_batch
 from app.engines.loading import load_engine
+from app.engines.models_folder import LocalModel
 from app.engines.rapid import RapidEngine
 from app.engines.runtimes import open_onnxruntime
 from app.engines.weights import (
@@ -14,7 +15,7 @@ from app.engines.weights import (
     Weights,
     grow,
     load_weights,
-    read_trained,
+    parse_trained,
     write_trained,
 )
 from tests.support.samples import sample_lines
@@ -24,6 +25,7 @@ need_trocr()
 
 import torch  # noqa: E402  of the extra
 
+from services.training import ctc_model  # noqa: E402
 from services.training.ctc_model import CtcModel  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::PIL")]
@@ -125,6 +127,15 @@ def test_files_of_another_model_are_refused(tmp_path: Path) -> None:
     write_trained(tmp_path, Weights(weights.model, weights.characters[:-1]))
 
     with pytest.raises(UnexpectedModelError, match=r"characters\.txt has 337 .* 338 columns"):
-        read_trained(tmp_path)
+        parse_trained(LocalModel("own", tmp_path).read(), folder=tmp_path)
     with pytest.raises(UnexpectedModelError):
         CtcModel(Weights(weights.model, weights.characters[:-1]), version="1")
+
+
+def test_language_too_large_to_be_loaded_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = CtcModel(load_weights("latin"), version="1")
+    assert model.expect(["some text"])
+    monkeypatch.setattr(ctc_model, "limit_of", lambda _: 100)
+
+    assert not model.expect(["some text"])
+    assert model.expect([])

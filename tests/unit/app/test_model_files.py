@@ -1,0 +1,74 @@
+"""Files of a trained model that are damaged or too large: refused with what to do, never served."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from app.engines.loading import load_engine, load_fallback
+from app.engines.models_folder import MOST_FILES, LocalModel, change_promotions, limit_of
+from app.engines.weights import (
+    CHARACTERS_FILE,
+    LANGUAGE_FILE,
+    TRAINED_FILE,
+    UnexpectedModelError,
+    load_weights,
+    write_trained,
+)
+from services.common.domain.trained_models import Promotion
+
+NAMES = ("lines-1", "lines-2")
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder of two models, the second of which is to be damaged."""
+    monkeypatch.setenv("OCR_MODELS", str(tmp_path))
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+        write_trained(tmp_path / name, load_weights("latin"))
+    return tmp_path
+
+
+def promote(models: Path) -> None:
+    for name in NAMES:
+        promotion = Promotion.model_validate(
+            {
+                "model": name,
+                "content_hash": LocalModel(name, models / name).content_hash,
+                "promoted": {"at": "2026-11-28T00:00:00Z", "by": "ada", "reason": "for a test"},
+            }
+        )
+        add_promotion(models, promotion)
+
+
+def add_promotion(models: Path, added: Promotion) -> None:
+    change_promotions(models, lambda known: [*known, added])
+
+
+def assert_refused(models: Path, match: str) -> None:
+    """It says why, and the model before is served."""
+    promote(models)
+    with pytest.raises(UnexpectedModelError, match=match) as refused:
+        load_engine("rapidocr")
+    assert str(models / NAMES[1]) in str(refused.value)
+    assert "copy the files of the training back" in str(refused.value)
+    before = load_fallback("rapidocr")
+    assert before is not None
+    assert before.model_version.startswith(f"{NAMES[0]}@")
+
+
+@pytest.mark.parametrize("name", [TRAINED_FILE, LANGUAGE_FILE, CHARACTERS_FILE, "notes.json"])
+def test_file_that_is_too_large_is_not_read(models: Path, name: str) -> None:
+    path = models / NAMES[1] / name
+    path.touch()
+    os.truncate(path, limit_of(name) + 1)  # takes no disk
+
+    assert_refused(models, rf"{name} is larger than \d+ MiB")
+
+
+def test_too_many_files_are_not_read(models: Path) -> None:
+    for number in range(MOST_FILES):
+        (models / NAMES[1] / f"{number}.json").touch()
+
+    assert_refused(models, rf"has {MOST_FILES + 2} files")
