@@ -13,12 +13,14 @@ import numpy as np
 
 from app.engines.base import Reading
 from app.engines.lines import Probabilities
-from app.engines.weights import LANGUAGE_FILE
+from app.engines.weights import LANGUAGE_FILE, UnexpectedModelError
 
 END = "\n"
 """Before the first and after the last character of a line."""
 _CONTEXT = 5
 """Characters that a character is predicted from, at most."""
+_MOST = 2**53
+"""Limit of a count: larger ones can't be divided by exactly, or at all."""
 _PRIVATE = 4
 """From this length on a context has only what followed it twice or more. Shorter ones have all, so
 short or rare texts can be read from the file."""
@@ -111,14 +113,37 @@ def to_bytes(language: Language) -> bytes:
     return json.dumps(language.counts, ensure_ascii=False, sort_keys=True).encode()
 
 
-def parse_language(contents: Mapping[str, bytes]) -> Language | None:
-    """Return the language of a model's files, if it has one.
+def parse_language(contents: Mapping[str, bytes], *, folder: Path) -> Language | None:
+    """Return the language of a model's files that have been read from a folder, if it has one.
 
     Raises:
-        ValueError: The file is damaged.
+        UnexpectedModelError: The file is damaged.
     """
-    found = contents.get(LANGUAGE_FILE)
-    return None if found is None else Language(json.loads(found))
+    if (found := contents.get(LANGUAGE_FILE)) is None:
+        return None
+    try:
+        counts = json.loads(found)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(folder, f"it is no JSON ({type(error).__name__})") from error
+    if not isinstance(counts, dict):
+        raise _damaged(folder, "it is no object")
+    for context, after in counts.items():
+        if len(context) > _CONTEXT or not isinstance(after, dict) or not after:
+            raise _damaged(folder, f"the entry {context[:_CONTEXT]!r} is none of characters")
+        if not all(len(each) == 1 and _is_count(number) for each, number in after.items()):
+            raise _damaged(folder, f"the entry {context!r} has other than counts of characters")
+    return Language(counts)
+
+
+def _is_count(number: object) -> bool:
+    return type(number) is int and 0 < number <= _MOST  # true is no number
+
+
+def _damaged(folder: Path, problem: str) -> UnexpectedModelError:
+    return UnexpectedModelError(
+        f"{folder / LANGUAGE_FILE} is damaged: {problem}; copy the file of the training back, or "
+        "serve another model"
+    )
 
 
 def search(probabilities: Probabilities, characters: Sequence[str], language: Language) -> Reading:

@@ -144,7 +144,7 @@ def load_model(name: str, *, threads: int, content_hash: str = "") -> Engine:
                 f"{model.folder} has changed: promoted was {name}@{content_hash}, found {found}"
             )
         weights, identity = parse_trained(contents, folder=model.folder), f"{name}@{found}"
-        language = parse_language(contents)
+        language = parse_language(contents, folder=model.folder)
     engine = RapidEngine(
         open_runtime(form, weights.model, threads=threads),
         weights.characters,

@@ -197,7 +197,7 @@ def open_ctc(trained: LocalModel | None, characters: AbstractSet[str]) -> CtcMod
         contents = trained.read()
         weights = parse_trained(contents, folder=trained.folder)
         identity = f"{trained.name}@{hash_of_contents(contents)}"
-        language = parse_language(contents)
+        language = parse_language(contents, folder=trained.folder)
     known = {str(each) for each in weights.characters}
     added = sorted(characters - known)
     likes = [_alike(each, known) for each in added]

@@ -88,8 +88,8 @@ def test_file_keeps_no_text_that_was_there_once(tmp_path: Path) -> None:
 
     assert {"banan", "\nune b"} <= longest
     assert not any(each in secret for each in longest)
-    kept = parse_language({LANGUAGE_FILE: content})
+    kept = parse_language({LANGUAGE_FILE: content}, folder=tmp_path)
     assert kept is not None
     assert kept.factor("ba", "n") == Language(count([*TEXTS, secret])).factor("ba", "n")
     assert kept.factor("ba", "n") > kept.factor("ba", "b") > kept.factor("ba", "?") > 0
-    assert parse_language({}) is None
+    assert parse_language({}, folder=tmp_path) is None

@@ -1,10 +1,14 @@
 """Files of a trained model that are damaged or too large: refused with what to do, never served."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from app.engines.language import Language, parse_language
 from app.engines.loading import load_engine, load_fallback
 from app.engines.models_folder import MOST_FILES, LocalModel, change_promotions, limit_of
 from app.engines.weights import (
@@ -52,7 +56,7 @@ def assert_refused(models: Path, match: str) -> None:
     with pytest.raises(UnexpectedModelError, match=match) as refused:
         load_engine("rapidocr")
     assert str(models / NAMES[1]) in str(refused.value)
-    assert "copy the files of the training back" in str(refused.value)
+    assert "of the training back" in str(refused.value)
     before = load_fallback("rapidocr")
     assert before is not None
     assert before.model_version.startswith(f"{NAMES[0]}@")
@@ -72,3 +76,50 @@ def test_too_many_files_are_not_read(models: Path) -> None:
         (models / NAMES[1] / f"{number}.json").touch()
 
     assert_refused(models, rf"has {MOST_FILES + 2} files")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"\xff",
+        b"[" * 100_000,
+        b"[]",
+        b"null",
+        b'{"": {}}',
+        b'{"a": 1}',
+        b'{"": {"a": true}}',
+        b'{"": {"a": 0}}',
+        b'{"": {"a": 0.5}}',
+        b'{"": {"a": 1%s}}' % (b"0" * 400),
+        b'{"": {"a": 1%s}}' % (b"0" * 5000),
+        b'{"": {"": 1}}',
+        b'{"": {"ab": 1}}',
+        b'{"abcdef": {"a": 1}}',
+    ],
+    ids=lambda content: repr(content[:20]),
+)
+def test_damaged_language_is_refused(models: Path, content: bytes) -> None:
+    (models / NAMES[1] / LANGUAGE_FILE).write_bytes(content)
+
+    assert_refused(models, f"{LANGUAGE_FILE} is damaged: .*; copy the file")
+
+
+json_texts = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=7),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=7), inner),
+    max_leaves=8,
+).map(lambda value: json.dumps(value).encode())
+
+
+@given(content=st.binary(max_size=40) | json_texts)
+@example(content=b'{"": {"a": 9007199254740992}, "b": {"a": 1}}')
+@example(content=b"{}")
+def test_language_of_any_bytes_is_read_or_refused(content: bytes) -> None:
+    try:
+        language = parse_language({LANGUAGE_FILE: content}, folder=Path("own"))
+    except UnexpectedModelError as error:
+        assert str(Path("own", LANGUAGE_FILE)) in str(error)  # noqa: PT017  either is right
+    else:
+        assert isinstance(language, Language)
+        assert language.factor("ab", "a") > 0
