@@ -31,7 +31,7 @@ from app.engines.runtimes import (
     open_runtime,
 )
 from app.engines.settings import ModelsSettings, RapidSettings
-from app.engines.weights import load_weights, parse_trained
+from app.engines.weights import UnexpectedModelError, load_weights, parse_trained
 from app.images import Pixels
 from services.common.domain.trained_models import EMBEDDED, Promotion, in_service
 
@@ -123,7 +123,7 @@ def load_model(name: str, *, threads: int, content_hash: str = "") -> Engine:
 
     Raises:
         FileNotFoundError: They are not there; nothing is downloaded instead.
-        UnexpectedModelError: The files do not belong together.
+        UnexpectedModelError: The files are damaged, too large, or do not belong together.
         PromotionError: The files have another hash.
         UnavailablePrecisionError: ``OCR_PRECISION`` can't be computed here.
     """
@@ -145,8 +145,12 @@ def load_model(name: str, *, threads: int, content_hash: str = "") -> Engine:
             )
         weights, identity = parse_trained(contents, folder=model.folder), f"{name}@{found}"
         language = parse_language(contents, folder=model.folder)
+    try:
+        runtime = open_runtime(form, weights.model, threads=threads)
+    except Exception as error:  # each runtime has errors of its own
+        raise UnexpectedModelError(f"{identity} can't be loaded by {form.name}: {error}") from error
     engine = RapidEngine(
-        open_runtime(form, weights.model, threads=threads),
+        runtime,
         weights.characters,
         model_version=f"{identity}+{form.name}",
         language=language,

@@ -5,11 +5,13 @@ Without the columns of characters outside the alphabet it is much faster, and ne
 scripts.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,6 +29,8 @@ LANGUAGE_FILE = "language.json"
 BLANK = ""
 """First of the characters, the blank (CTC)."""
 
+_NO_CHARACTERS = "\0\r"
+"""NumPy drops the first at the end of a text; the second is of a file with other line ends."""
 _CHARACTERS = "character"
 """Key of the characters in the model's metadata."""
 
@@ -86,19 +90,61 @@ def parse_trained(contents: Mapping[str, bytes], *, folder: Path) -> Weights:
     """Return the weights of files that have been read from a folder.
 
     Raises:
-        UnexpectedModelError: A file is missing, or they do not belong together.
+        UnexpectedModelError: A file is missing or damaged, or they do not belong together.
     """
     if missing := {TRAINED_FILE, CHARACTERS_FILE} - contents.keys():
         raise UnexpectedModelError(f"{folder} has no {' and no '.join(sorted(missing))}")
-    model, text = contents[TRAINED_FILE], contents[CHARACTERS_FILE].decode("utf-8")
-    characters = [BLANK, *text.removesuffix("\n").split("\n")]
-    columns = onnx.load_from_string(model).graph.output[0].type.tensor_type.shape.dim[-1].dim_value
+    characters = [BLANK, *_parse_characters(contents[CHARACTERS_FILE], folder / CHARACTERS_FILE)]
+    columns = _count_columns(contents[TRAINED_FILE], folder / TRAINED_FILE)
     if columns != len(characters):
         raise UnexpectedModelError(
             f"{folder}: {CHARACTERS_FILE} has {len(characters)} characters with the blank, and "
             f"{TRAINED_FILE} has {columns} columns"
         )
-    return Weights(model, np.array(characters))
+    return Weights(contents[TRAINED_FILE], np.array(characters))
+
+
+def _parse_characters(content: bytes, path: Path) -> list[str]:
+    try:
+        characters = content.decode("utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise _damaged(path, "it is not UTF-8") from error
+    for number, each in enumerate(characters, start=1):
+        if len(each) != 1 or each in _NO_CHARACTERS:
+            raise _damaged(path, f"line {number} is not one character")
+    if len({*characters}) < len(characters):
+        [twice, _] = Counter(characters).most_common(1)[0]
+        raise _damaged(path, f"it has {twice!r} more than once")
+    return characters
+
+
+def _count_columns(content: bytes, path: Path) -> int:
+    """Return the number of columns of a model that opens no other file."""
+    try:
+        model = onnx.load_from_string(content)
+        columns: int = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
+    except Exception as error:  # protobuf's, whose class is no part of onnx, or a part is missing
+        raise _damaged(path, "it is no ONNX model of the recogniser") from error
+    if any(each.data_location == TensorProto.EXTERNAL for each in _tensors(model)):
+        raise _damaged(path, "it names other files that hold weights")
+    return columns
+
+
+def _tensors(message: Any) -> Iterator[TensorProto]:
+    """Yield all tensors: initializers, and attributes of nodes, also of nested graphs."""
+    if isinstance(message, TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for each in value if isinstance(value, Iterable) else [value]:
+                yield from _tensors(each)
+
+
+def _damaged(path: Path, problem: str) -> UnexpectedModelError:
+    return UnexpectedModelError(
+        f"{path} is damaged: {problem}; copy the files of the training back, or serve another model"
+    )
 
 
 def write_trained(folder: Path, weights: Weights) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import onnx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from app.engines.weights import (
     TRAINED_FILE,
     UnexpectedModelError,
     load_weights,
+    parse_trained,
     write_trained,
 )
 from services.common.domain.trained_models import Promotion
@@ -123,3 +125,86 @@ def test_language_of_any_bytes_is_read_or_refused(content: bytes) -> None:
     else:
         assert isinstance(language, Language)
         assert language.factor("ab", "a") > 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"a\n\nb\n", b"a\nb\na\n", b"a\r\nb\r\n", b"ab\n", b"a\n\0\n", b"\xff\n"],
+)
+def test_damaged_characters_are_refused(models: Path, content: bytes) -> None:
+    (models / NAMES[1] / CHARACTERS_FILE).write_bytes(content)
+
+    assert_refused(models, f"{CHARACTERS_FILE} is damaged: ")
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"\xff" * 100])
+def test_damaged_weights_are_refused(models: Path, content: bytes) -> None:
+    (models / NAMES[1] / TRAINED_FILE).write_bytes(content)
+
+    assert_refused(models, f"{TRAINED_FILE} is damaged: it is no ONNX model")
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_weights_in_other_files_are_refused(models: Path, *, is_nested: bool) -> None:
+    path = models / NAMES[1] / TRAINED_FILE
+    model = onnx.load(path)
+    tensor = model.graph.initializer[0]
+    if is_nested:
+        branch = model.graph.node.add(op_type="If").attribute.add(name="then_branch", type="GRAPH")
+        tensor = branch.g.node.add().attribute.add(name="value", type="TENSOR").t
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    path.write_bytes(model.SerializeToString())
+
+    assert_refused(models, "names other files that hold weights")
+
+
+def test_weights_that_no_runtime_loads_are_refused(models: Path) -> None:
+    path = models / NAMES[1] / TRAINED_FILE
+    model = onnx.load(path)
+    del model.graph.node[3]
+    path.write_bytes(model.SerializeToString())
+    promote(models)
+
+    with pytest.raises(UnexpectedModelError, match=f"{NAMES[1]}@.* can't be loaded by onnxruntime"):
+        load_engine("rapidocr")
+    before = load_fallback("rapidocr")
+    assert before is not None
+    assert before.model_version.startswith(f"{NAMES[0]}@")
+
+
+def small_model() -> bytes:
+    value = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 3])
+    weights = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [1, 3], [1, 2, 3])
+    node = onnx.helper.make_node("Identity", ["w"], ["y"])
+    graph = onnx.helper.make_graph([node], "own", [], [value], [weights])
+    content: bytes = onnx.helper.make_model(graph).SerializeToString()
+    return content
+
+
+SMALL = small_model()
+
+
+@st.composite
+def mutated(draw: st.DrawFn, content: bytes) -> bytes:
+    """Return a content with bytes replaced and the end cut off, or any bytes."""
+    changed = bytearray(content)
+    for place in draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
+        changed[place] = draw(st.integers(0, 255))
+    return bytes(changed[: draw(st.integers(0, len(content)))])
+
+
+@given(
+    model=st.just(SMALL) | st.binary(max_size=60) | mutated(SMALL),
+    characters=st.just(b"a\nb\n") | st.binary(max_size=12) | mutated(b"a\nb\n"),
+)
+def test_weights_of_any_bytes_are_read_or_refused(model: bytes, characters: bytes) -> None:
+    contents = {TRAINED_FILE: model, CHARACTERS_FILE: characters}
+    try:
+        weights = parse_trained(contents, folder=Path("own"))
+    except UnexpectedModelError as error:
+        assert "own" in str(error)  # noqa: PT017  either is right
+    else:
+        kept = weights.characters.tolist()
+        assert len({*kept}) == len(kept)
+        assert "\n".join(kept[1:]) == characters.decode().removesuffix("\n")
