@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from app.engines.calibration import Calibration
-from app.engines.models_folder import write_shared
+from app.engines.models_folder import locked, write_shared
 from services.common.domain.trained_models import RECORD, TrainedRecord
 
 
@@ -28,5 +28,6 @@ def read_record(folder: Path) -> ModelRecord | None:
 
 
 def write_record(folder: Path, record: ModelRecord) -> None:
-    """Write the record of a model atomically."""
-    write_shared(folder / RECORD, record.model_dump_json(indent=2) + "\n")
+    """Write the record of a model atomically, under the lock that promotions take."""
+    with locked(folder.parent):
+        write_shared(folder / RECORD, record.model_dump_json(indent=2) + "\n")

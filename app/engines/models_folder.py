@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
+from tempfile import mkstemp
 
 from pydantic import ValidationError
 
@@ -163,13 +164,19 @@ def locked(models_folder: Path) -> Iterator[None]:
 
 def write_shared(path: Path, text: str) -> None:
     """Replace a file atomically; the user of the OCR API may read it."""
-    staged = path.with_name(f".{path.name}.partial")
-    with staged.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    make_readable(path.parent, staged)
-    staged.rename(path)
+    # A name of its own: two writers of one file must not mix
+    file_number, name = mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    staged = Path(name)
+    try:
+        with os.fdopen(file_number, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        make_readable(path.parent, staged)
+        staged.replace(path)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
 
 
 def models_in(models_folder: Path) -> Iterator[LocalModel]:
