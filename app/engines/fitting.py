@@ -1,5 +1,6 @@
 """Fit a calibration to scores of texts that are known to be right or wrong."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -60,7 +61,12 @@ class Fit:
 
 
 def fit(
-    method: MethodName, scores: Scores, is_right: Rightness, lengths: Lengths | None = None
+    method: MethodName,
+    scores: Scores,
+    is_right: Rightness,
+    lengths: Lengths | None = None,
+    *,
+    groups: Sequence[str] | None = None,
 ) -> Fit:
     """Fit a curve to scores in [0, 1].
 
@@ -72,11 +78,14 @@ def fit(
         scores: Of the engine alone.
         is_right: Same length.
         lengths: The same; None: texts of one length.
+        groups: Sources (hands, books, web sites) of the texts: held-out ones are of others. None,
+            or fewer than ``FOLDS``: any texts are held out.
     """
     lengths = np.ones(len(scores), dtype=int) if lengths is None else lengths
     fitted = _FITS[method]
     curve = fitted(scores, is_right, lengths)
-    held_out = _held_out(fitted, scores, is_right, lengths)
+    folds = _folds(groups or [], len(scores))
+    held_out = _held_out(fitted, scores, is_right, lengths, folds)
     return Fit(
         curve=curve,
         held_out=held_out,
@@ -94,6 +103,7 @@ def fit_best(
     lengths: Lengths | None = None,
     *,
     methods: Sequence[MethodName] = METHODS,
+    groups: Sequence[str] | None = None,
 ) -> Fit:
     """Fit a curve by each method, and return the best one on held-out samples.
 
@@ -102,7 +112,7 @@ def fit_best(
     """
     enough = len(scores) >= FEWEST_FOR_ISOTONIC
     fits = [
-        fit(method, scores, is_right, lengths)
+        fit(method, scores, is_right, lengths, groups=groups)
         for method in methods
         if (enough or method != "isotonic") and not (lengths is None and method == "length")
     ]
@@ -174,9 +184,26 @@ def _is_near(value: float, bounds: tuple[float, float]) -> bool:
     return bool(value - low < _NEAR or high - value < _NEAR)
 
 
-def _held_out(fitted: _Method, scores: Scores, is_right: Rightness, lengths: Lengths) -> Scores:
+def _folds(groups: Sequence[str], count: int) -> NDArray[np.int_]:
+    """Return the fold of each sample: a whole group in one, all folds of like size."""
+    random, sizes = np.random.default_rng(0), Counter(groups)
+    if len(sizes) < FOLDS:
+        return random.permutation(count) % FOLDS
+    names, filled, fold_of = sorted(sizes), np.zeros(FOLDS), dict[str, int]()
+    for number in random.permutation(len(names)):
+        fold_of[names[number]] = fold = int(filled.argmin())
+        filled[fold] += sizes[names[number]]
+    return np.array([fold_of[name] for name in groups])
+
+
+def _held_out(
+    fitted: _Method,
+    scores: Scores,
+    is_right: Rightness,
+    lengths: Lengths,
+    folds: NDArray[np.int_],
+) -> Scores:
     """Return the cross-validated scores."""
-    folds = np.random.default_rng(0).permutation(len(scores)) % FOLDS
     changed = np.empty_like(scores)
     for fold in range(FOLDS):
         is_out = folds == fold

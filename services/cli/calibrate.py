@@ -13,9 +13,11 @@ from services.cli.calibrate_auto import refresh
 from services.cli.calibration_samples import (
     FEWEST,
     SKIPPED,
+    UNRECORDED,
     Fitted,
     Method,
     Samples,
+    Unlearnt,
     collect,
     fit_to,
     read_known,
@@ -59,19 +61,25 @@ async def calibrate(
     """Fit scores to the share of right texts; set OCR_CALIBRATION to the file."""
     async with open_images(limits) as images:
         known = read_known(ModelsSettings().models)
-        samples = await collect(images, limits, known, only_corrected=only_corrected)
+        collected = await collect(images, limits, known, only_corrected=only_corrected)
+    samples = collected.without_learnt(ModelsSettings().models)
     if auto:
         return refresh(samples, known, output)
     version = _chosen(samples, model_version)
     fitted = fit_to(samples.known[version], method, version)
     _check(fitted)
     _write(out, fitted.calibration)
-    words = [f"written: {out}. Start the OCR API with OCR_CALIBRATION={out}", *_skipped(samples)]
+    words = [
+        f"written: {out}. Start the OCR API with OCR_CALIBRATION={out}",
+        *_left_out(samples, version),
+        *_skipped(samples),
+    ]
     document = {
         "file": str(out),
         **fitted.calibration.model_dump(mode="json"),
         "bins": [asdict(each) for each in fitted.bins],
         "skipped": dict(samples.skipped),
+        "left_out": samples.left_out[version],
     }
     output.print(document, calibration_table(fitted.calibration), bins_table(fitted), *words)
     return ExitStatus.OK
@@ -125,6 +133,11 @@ def bins_table(fitted: Fitted) -> Table:
     return Table("Scores before and after, on held-out images", columns, rows)
 
 
+def _left_out(samples: Unlearnt, version: str) -> list[str]:
+    count = samples.left_out[version]
+    return [f"{number_of(count, 'image')} left out: the model was trained on them"] if count else []
+
+
 def _skipped(samples: Samples) -> list[str]:
     return [
         f"{number_of(count, 'image')} of {version} {SKIPPED}"
@@ -132,7 +145,7 @@ def _skipped(samples: Samples) -> list[str]:
     ]
 
 
-def _chosen(samples: Samples, wanted: str | None) -> str:
+def _chosen(samples: Unlearnt, wanted: str | None) -> str:
     counts = Counter({version: len(each) for version, each in samples.known.items()})
     version = wanted or next((version for version, _ in counts.most_common(1)), None)
     count = counts[version] if version else 0
@@ -140,10 +153,16 @@ def _chosen(samples: Samples, wanted: str | None) -> str:
         problem = f"{number_of(count, 'annotated image')} of {version or 'any model'}; "
         problem += f"{FEWEST} are needed"
         raise CommandError(
-            "; ".join([problem, *_skipped(samples)]),
+            "; ".join([problem, *_left_out(samples, version or ""), *_skipped(samples)]),
             status=ExitStatus.REFUSED,
             hint="Annotate more of its predictions (docreco annotate), or name another model with "
             "--model-version. Only images of quality ok count.",
+        )
+    if version in samples.unrecorded:
+        raise CommandError(
+            f"{version}: {UNRECORDED}; scores of what it has learnt would make it too sure",
+            status=ExitStatus.REFUSED,
+            hint="Name another model with --model-version.",
         )
     return version
 

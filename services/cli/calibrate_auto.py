@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from app.engines.calibration import Calibration
 from app.engines.loading import add_calibrations
 from app.engines.settings import ModelsSettings
-from services.cli.calibration_samples import FEWEST, SKIPPED, Method, Sample, Samples, fit_to
+from services.cli.calibration_samples import (
+    FEWEST,
+    SKIPPED,
+    UNRECORDED,
+    Method,
+    Sample,
+    Unlearnt,
+    fit_to,
+)
 from services.cli.errors import ExitStatus
 from services.cli.output import Output, Table, cell
 from services.common.domain.texts import number_of
@@ -14,17 +22,13 @@ MARGIN = 0.98
 """Share of the Brier score that a new calibration has at most: each one makes another version."""
 
 
-def refresh(samples: Samples, known: Sequence[Calibration], output: Output) -> ExitStatus:
+def refresh(samples: Unlearnt, known: Sequence[Calibration], output: Output) -> ExitStatus:
     """Refresh the calibration of each model version, where that makes scores better."""
-    from services.training.learnt import learnt_by  # noqa: PLC0415  takes half a second
-
     models, rows, added = ModelsSettings().models, [], []
-    for version, all_of_it in sorted(samples.known.items()):
-        learnt = learnt_by(version.partition("@")[0], models)
-        held_out = [each for each in all_of_it if each.sha256 not in learnt.images]
+    for version, held_out in sorted(samples.known.items()):
         fitted, words = None, f"{number_of(len(held_out), 'annotated image')}; {FEWEST} are needed"
-        if not learnt.is_complete:
-            words = "not recorded what it was trained on: train it again"
+        if version in samples.unrecorded:
+            words = UNRECORDED
         elif len(held_out) >= FEWEST:
             fitted, words = _refreshed(version, held_out, known)
         added += [fitted] if fitted else []

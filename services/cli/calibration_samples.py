@@ -16,7 +16,7 @@ from services.common.domain.accuracy import accuracy
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.domain.records import Prediction
 from services.common.domain.trained_models import CALIBRATION_MARK
-from services.quality.annotated import Image, annotated, hypothesis_of
+from services.quality.annotated import FIELDS, Image, annotated, hypothesis_of
 
 if TYPE_CHECKING:
     from app.engines.fitting import Bin, MethodName
@@ -27,6 +27,8 @@ SKIPPED = (
     "skipped: the calibration is isotonic or not known here, so the model's own scores are not "
     "known; have them read again with OCR_CALIBRATION=none (docreco repredict)"
 )
+
+UNRECORDED = "not recorded what it was trained on: train it again"
 
 
 class Method(StrEnum):
@@ -49,6 +51,8 @@ class Sample(NamedTuple):
     accuracy: float
     """Share of right characters."""
     sha256: str
+    group: str
+    """Its source: the document or writer, the host, or the collection."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,32 @@ class Samples:
     known: dict[str, list[Sample]] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     """Images whose score can't be turned into the model's own, by calibrated version."""
+
+    def without_learnt(self, models: Path) -> "Unlearnt":
+        """Return the samples without those of images that made the model.
+
+        A score of what was learnt says nothing of what was not.
+        """
+        from services.training.learnt import learnt_by  # noqa: PLC0415  takes half a second
+
+        found = Unlearnt(skipped=self.skipped)
+        for version, samples in self.known.items():
+            learnt = learnt_by(version.partition("@")[0], models)
+            found.known[version] = [each for each in samples if each.sha256 not in learnt.images]
+            found.left_out[version] = len(samples) - len(found.known[version])
+            if not learnt.is_complete:
+                found.unrecorded.add(version)
+        return found
+
+
+@dataclass(frozen=True)
+class Unlearnt(Samples):
+    """Samples of images that did not make the model."""
+
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Images that the model was trained on, by version."""
+    unrecorded: set[str] = field(default_factory=set)
+    """Versions of models of which it is not known what all they were trained on."""
 
 
 async def collect(
@@ -76,7 +106,8 @@ async def collect(
     samples = Samples()
     where = ImageFilter(limits)
     by_suffix = {f"{CALIBRATION_MARK}{each.hash}": each for each in known}
-    async for page in annotated(images, where, only_corrected=only_corrected):
+    fields = {**FIELDS, "sources": 1}
+    async for page in annotated(images, where, fields=fields, only_corrected=only_corrected):
         for image in page:
             add_image(samples, image, by_suffix)
     return samples
@@ -114,7 +145,14 @@ def _sample(prediction: Prediction, image: Image) -> Sample:
         characters=len(prediction.text),
         accuracy=accuracy(errors, reference),
         sha256=str(image.document.sha256),
+        group=_group(image),
     )
+
+
+def _group(image: Image) -> str:
+    sources = image.document.sources
+    names = (name for each in sources for name in (each.group, each.host, each.collection) if name)
+    return next(names, str(image.document.sha256))
 
 
 def read_known(models: Path) -> list[Calibration]:
@@ -155,10 +193,11 @@ def fit_to(
     scores = np.array([sample.score for sample in samples], dtype=np.float64)
     is_right = np.array([sample.is_right for sample in samples], dtype=np.float64)
     lengths = np.array([sample.characters for sample in samples])
+    groups = [sample.group for sample in samples]
     if method is Method.AUTO:
-        fitted = fit_best(scores, is_right, lengths, methods=methods or METHODS)
+        fitted = fit_best(scores, is_right, lengths, methods=methods or METHODS, groups=groups)
     else:
-        fitted = fit(cast("MethodName", method.value), scores, is_right, lengths)
+        fitted = fit(cast("MethodName", method.value), scores, is_right, lengths, groups=groups)
     calibration = Calibration(
         curve=fitted.curve,
         model_version=model_version,

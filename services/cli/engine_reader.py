@@ -52,7 +52,7 @@ class EngineReader:
             return None
         reading = self._engine.read(image.pixels)
         score = 0.0 if math.isnan(reading.score) else min(max(reading.score, 0.0), 1.0)
-        return Reading(reading.text, score)
+        return Reading(reading.text, score, self._engine.model_version)
 
 
 async def load(name: EngineName) -> Engine:

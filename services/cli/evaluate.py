@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 from rich.console import Console
 
+from app.engines.settings import ModelsSettings
 from app.settings import EngineName, OcrSettings
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.limits import limited, open_images
@@ -18,7 +19,14 @@ from services.cli.watch import progress_bar
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.runtime.settings import S3Settings
-from services.datasets.evaluation import Part, Reader, Sample, StoredReader, read_annotated
+from services.datasets.evaluation import (
+    IsLearnt,
+    Part,
+    Reader,
+    Sample,
+    StoredReader,
+    read_annotated,
+)
 from services.datasets.grouping import GROUP, Splitting
 from services.datasets.splits import NAMES
 
@@ -26,6 +34,10 @@ if TYPE_CHECKING:
     from services.datasets.quality import Comparison, Quality
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+
+
+LEARNT_PART = "train"
+"""The part of which also what a model was trained on counts: it is what was asked for."""
 
 
 @dataclass
@@ -73,9 +85,11 @@ async def evaluate(
     async with open_object_store(settings) as store, open_images(limits) as images:
         readers = [await _reader(name, store) for name in names]
         where = ImageFilter(limits, bucket=settings.bucket)
-        annotated = read_annotated(images, where, readers, which, only_corrected=only_corrected)
-        models = await _collect(annotated, readers, output.stderr, part)
-    _answer(output, models, html)
+        annotated = read_annotated(
+            images, where, readers, which, only_corrected=only_corrected, is_learnt=is_learnt()
+        )
+        models, left_out = await _collect(annotated, readers, output.stderr, part)
+    _answer(output, models, left_out, html)
 
 
 def _models(model_version: str | None, engine: str | None, against: str | None) -> list[str | None]:
@@ -87,6 +101,21 @@ def _models(model_version: str | None, engine: str | None, against: str | None) 
     if against and against == (engine or model_version):
         raise typer.BadParameter("both are the same model", param_hint="--against")
     return [engine or model_version, *([against] if against else [])]
+
+
+def is_learnt() -> IsLearnt:
+    """Return whether a model of the folder of models was trained on an image."""
+    from services.training.learnt import learnt_by  # noqa: PLC0415  takes half a second
+
+    models = ModelsSettings().models
+    known: dict[str, frozenset[str]] = {}
+
+    def answer(version: str, sha256: str) -> bool:
+        if (name := version.partition("@")[0]) not in known:
+            known[name] = learnt_by(name, models).images
+        return sha256 in known[name]
+
+    return answer
 
 
 def _part(name: str | None, splitting: Splitting) -> Part | None:
@@ -113,13 +142,20 @@ async def _collect(
     readers: Sequence[Reader],
     console: Console,
     part: str | None,
-) -> list[Evaluated]:
-    """Group samples by model, of images that all models have read."""
-    models = [Evaluated(reader.name, [], 0) for reader in readers]
+) -> tuple[list[Evaluated], int]:
+    """Group samples by model, of images that all models have read and none was trained on.
+
+    Returns:
+        The models, and the number of images that were left out as one was trained on them.
+    """
+    models, left_out = [Evaluated(reader.name, [], 0) for reader in readers], 0
     with progress_bar(console) as bar:
         task = bar.add_task("reading", total=None, words="")
         async for samples in annotated:
             is_read_by_all = None not in samples
+            if part != LEARNT_PART and any(each is not None and each.is_learnt for each in samples):
+                left_out += 1
+                continue
             for model, sample in zip(models, samples, strict=True):
                 if sample is None:
                     model.unread += 1
@@ -128,16 +164,22 @@ async def _collect(
             bar.advance(task)
     if not models[0].samples:
         among = f" in {part}" if part else ""
+        learnt = f", {_in_words(left_out)}" if left_out else ""
         raise CommandError(
             f"there is no annotated image{among} that was read by "
-            + " and ".join(model.name for model in models),
+            + " and ".join(model.name for model in models)
+            + learnt,
             status=ExitStatus.REFUSED,
             hint="docreco annotate takes texts from a file; with --part only images of it count.",
         )
-    return models
+    return models, left_out
 
 
-def _answer(output: Output, models: Sequence[Evaluated], html: Path | None) -> None:
+def _in_words(left_out: int) -> str:
+    return f"{left_out} left out: a model was trained on them (--part {LEARNT_PART} shows those)"
+
+
+def _answer(output: Output, models: Sequence[Evaluated], left_out: int, html: Path | None) -> None:
     # Imported here, as SciPy takes a second to load
     from services.cli.evaluate_page import evaluation_page  # noqa: PLC0415
     from services.datasets.quality import compare, quality_of  # noqa: PLC0415
@@ -154,8 +196,10 @@ def _answer(output: Output, models: Sequence[Evaluated], html: Path | None) -> N
             name: {**asdict(quality), "unread": unread[name]} for name, quality in qualities.items()
         },
         "comparison": None if comparison is None else asdict(comparison),
+        "left_out": left_out,
     }
-    output.print(document, *_render(qualities, comparison, unread))
+    words = [cell(_in_words(left_out))] if left_out else []
+    output.print(document, *_render(qualities, comparison, unread), *words)
 
 
 def _render(

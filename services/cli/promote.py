@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.engines.calibration import CalibrationError
 from app.engines.model_record import ModelRecord, read_record, write_record
 from app.engines.models_folder import (
     PromotionError,
@@ -114,20 +115,26 @@ async def promote(
     output: Output,
 ) -> None:
     """Put a model into service: running APIs pick it up by themselves."""
-    model = _find(name)
-    problem = _objection(model)
-    if problem and not force:
-        raise CommandError(problem, status=ExitStatus.REFUSED, hint=CHECK_FIRST.format(name))
-    if problem and not reason:
-        raise CommandError("--force needs a --reason", status=ExitStatus.REFUSED)
-    promotion = Promotion(
-        model=model.name,
-        content_hash=model.content_hash,
-        promoted=_act(by, reason),
-        is_forced=bool(problem),
-    )
-    _change(lambda promotions: [*promotions, promotion])
-    output.print(promotion.model_dump(mode="json"), f"{model.name} is in service. {PICKED_UP}")
+    act = _act(by, reason)
+
+    def put(promotions: list[Promotion]) -> list[Promotion]:
+        model = _find(name)
+        problem = _objection(model, in_service(promotions))
+        if problem and not force:
+            raise CommandError(problem, status=ExitStatus.REFUSED, hint=CHECK_FIRST.format(name))
+        if problem and not reason:
+            raise CommandError("--force needs a --reason", status=ExitStatus.REFUSED)
+        promotion = Promotion(
+            model=model.name,
+            content_hash=model.content_hash,
+            promoted=act,
+            is_forced=bool(problem),
+        )
+        return [*promotions, promotion]
+
+    promotion = _change(put)
+    document = promotion.model_dump(mode="json") if promotion else {}
+    output.print(document, f"{name} is in service. {PICKED_UP}")
 
 
 @textual
@@ -191,13 +198,20 @@ def _decide(name: str, exports: list[Path]) -> Decision:
     models = ModelsSettings().models
 
     try:
-        held_out = [HeldOut(folder.name, read_held_out(folder)) for folder in exports]
+        held_out = [HeldOut(folder.name, *read_held_out(folder)) for folder in exports]
         candidate, current = load_model(name, threads=1), load(threads=1)
         learnt = learnt_by(name, models) | learnt_by(
             current.model_version.partition("@")[0], models
         )
         return decide(candidate, current, held_out, learnt)
-    except (PermanentError, PromotionError, UnexpectedModelError, OSError) as error:
+    except (
+        PermanentError,
+        PromotionError,
+        CalibrationError,
+        UnexpectedModelError,
+        OSError,
+        ValueError,
+    ) as error:
         raise CommandError(str(error), status=ExitStatus.REFUSED) from error
 
 
@@ -216,20 +230,29 @@ def _verdict(decision: Decision) -> list[str]:
     ]
 
 
-def _objection(model: _Known) -> str:
-    """Return why a model may not be promoted; empty where it may."""
+def _objection(model: _Known, now: Promotion | None) -> str:
+    """Return why a model may not replace the one in service; empty where it may."""
     if model.name == EMBEDDED:
         return ""
     decision = model.record.decision if model.record else None
-    if decision is None or not decision.model_version.startswith(
-        f"{model.name}@{model.content_hash}"
+    if (
+        decision is None
+        or _served_by(decision.model_version) != f"{model.name}@{model.content_hash}"
     ):
         return f"{model.name} was not compared with the model in service"
-    now = promotions_document()["in_service"]
-    is_against_it = decision.against.startswith("ppocrv6-small" if now == EMBEDDED else f"{now}@")
+    if now is None or now.model == EMBEDDED:
+        is_against_it = _served_by(decision.against).partition("@")[2].startswith("rapidocr-")
+    else:
+        is_against_it = _served_by(decision.against) == f"{now.model}@{now.content_hash}"
     if not is_against_it:
-        return f"{model.name} was compared with {decision.against}, and {now} is in service"
+        served = EMBEDDED if now is None else f"{now.model}@{now.content_hash}".rstrip("@")
+        return f"{model.name} was compared with {decision.against}, and {served} is in service"
     return "; ".join(decision.problems)
+
+
+def _served_by(model_version: str) -> str:
+    """Return name and content of a version, without runtime and calibration."""
+    return model_version.partition("+")[0]
 
 
 def _find(name: str) -> _Known:

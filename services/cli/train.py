@@ -15,7 +15,6 @@ from services.cli.errors import CommandError, ExitStatus
 from services.cli.models import EXTRA
 from services.cli.options import tabular
 from services.cli.output import Output, Table, cell
-from services.cli.report import write_page
 from services.cli.watch import progress_bar
 from services.common.domain.errors import PermanentError
 from services.common.domain.texts import number_of
@@ -75,9 +74,14 @@ async def train(
     )
     with _refusals(), _bar(output.stderr) as progress:
         learned = learn(
-            export, name, base=base, rehearsal=rehearse or [], plan=plan, progress=progress
+            export,
+            name,
+            base=base,
+            rehearsal=rehearse or [],
+            plan=plan,
+            progress=progress,
+            page=(REPORT, report),
         )
-    write_page(learned.place.folder / REPORT, report(learned))
     seconds = round(time.monotonic() - begun, 1)
     output.print(_document(learned, seconds), *_render(learned, seconds))
 
@@ -118,6 +122,7 @@ def _document(learned: "Learned", seconds: float) -> dict[str, Any]:
         "device": learned.device,
         "left_out": learned.left_out,
         "unannotated": learned.unannotated,
+        "known": learned.known,
         "course": [asdict(each) for each in learned.course.epochs],
         "has_diverged": learned.course.has_diverged,
         "seconds": seconds,
@@ -139,6 +144,9 @@ def _render(learned: "Learned", seconds: float) -> list[Any]:
     kept = f"kept: {learned.kept}"
     if learned.unannotated:
         kept += f"; {number_of(learned.unannotated, 'image')} of validation skipped: not annotated"
+    if learned.known:
+        kept += f"; {number_of(learned.known, 'image')} of validation skipped: "
+        kept += "the base was trained on them"
     if learned.left_out:
         kept += f"; {number_of(learned.left_out, 'image')} of train skipped: "
         kept += "characters missing in the model"

@@ -1,6 +1,6 @@
 """Samples to evaluate models on annotated images, and their readers."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -20,6 +20,11 @@ class Reading(NamedTuple):
 
     text: str
     score: float
+    model_version: str
+
+
+IsLearnt = Callable[[str, str], bool]
+"""Whether the model of a version was trained on the image of a SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,8 @@ class Sample:
     """Of the reference text."""
     how: str = UNKNOWN_HOW
     """Origin of the reference text."""
+    is_learnt: bool = False
+    """Whether the model was trained on it."""
 
     @property
     def is_exact(self) -> bool:
@@ -93,7 +100,9 @@ def stored_reading(document: ImageDocument, version: str | None) -> Reading | No
     readings = [*document.history, *([document.prediction] if document.prediction else [])]
     fitting = (each for each in reversed(readings) if version in {None, each.model_version})
     found = next(fitting, None)
-    return None if found is None else Reading(found.text, found.score)
+    if found is None:
+        return None
+    return Reading(found.text, found.score, str(found.model_version))
 
 
 async def read_annotated(
@@ -103,6 +112,7 @@ async def read_annotated(
     part: Part | None = None,
     *,
     only_corrected: bool = False,
+    is_learnt: IsLearnt = lambda *_: False,
 ) -> AsyncIterator[tuple[Sample | None, ...]]:
     """Yield each image whose text a person has written, with what each reader makes of it.
 
@@ -115,7 +125,7 @@ async def read_annotated(
         documents = [image.document for image in chosen]
         readings = [await reader.read(documents) for reader in readers]
         for image, *read in zip(chosen, *readings, strict=True):
-            yield tuple(_sample(image, each) for each in read)
+            yield tuple(_sample(image, each, is_learnt) for each in read)
 
 
 async def _only(
@@ -133,7 +143,7 @@ async def _only(
     ]
 
 
-def _sample(image: Image, reading: Reading | None) -> Sample | None:
+def _sample(image: Image, reading: Reading | None, is_learnt: IsLearnt) -> Sample | None:
     if reading is None:
         return None
     document, reference = image.document, image.reference or ""
@@ -151,4 +161,5 @@ def _sample(image: Image, reading: Reading | None) -> Sample | None:
         word_errors=wrong_words,
         words=words,
         how=how_of(document),
+        is_learnt=is_learnt(reading.model_version, str(document.sha256)),
     )

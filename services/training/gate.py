@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from app.engines.base import Engine
@@ -35,6 +35,8 @@ class HeldOut:
     name: str
     """Of their export."""
     lines: Sequence[Line]
+    is_test: bool = True
+    """Whether they are a split of their own; else trainings may have chosen by them."""
 
 
 def decide(
@@ -46,13 +48,20 @@ def decide(
         TooFewLinesError: Less than two are left.
         RefusedError: An image can't be decoded.
     """
-    left_out = len({line.name for export in exports for line in export.lines} & learnt.images)
+    left_out = len(
+        {
+            line.name
+            for export in exports
+            for line in export.lines
+            if line.name in _unusable(export, learnt)
+        }
+    )
     exports = _unlearnt(exports, learnt)
     lines = [line for export in exports for line in export.lines]
     if len(lines) < 2:
         raise TooFewLinesError(
             f"{len(lines)} annotated lines are held out ({left_out} more were left out, as a model "
-            "was trained on them): annotate more, and export a test split"
+            "was trained on them or chosen by them): annotate more, and export a test split"
         )
     new, old = (
         [
@@ -102,12 +111,22 @@ def decide(
 
 def _unlearnt(exports: Sequence[HeldOut], learnt: Learnt) -> list[HeldOut]:
     """Return what no model was trained on, each line once, and as many as are read."""
-    known, left = set(learnt.images), []
+    known, left = set[str](), []
     for export in exports:
-        lines = [line for line in export.lines if line.name not in known][:MOST_LINES]
+        unusable = known | _unusable(export, learnt)
+        lines = [line for line in export.lines if line.name not in unusable][:MOST_LINES]
         known |= {line.name for line in lines}
-        left.append(HeldOut(export.name, lines))
+        left.append(replace(export, lines=lines))
     return left
+
+
+def _unusable(export: HeldOut, learnt: Learnt) -> frozenset[str]:
+    """Return the names of lines that would flatter a model.
+
+    Lines that a model was chosen by are left out where the export has others. Its own test split
+    is held out, but of another export they may be the validation split.
+    """
+    return learnt.images | learnt.chosen_by if export.is_test else learnt.images
 
 
 def _warnings(lines: Sequence[Line], learnt: Learnt) -> list[str]:
@@ -117,8 +136,13 @@ def _warnings(lines: Sequence[Line], learnt: Learnt) -> list[str]:
             f"{related} of {number_of(len(lines), 'line')} from sources that a model was "
             "trained on: others may be read worse"
         )
+    if chosen := sum(line.name in learnt.chosen_by for line in lines):
+        found.append(
+            f"{chosen} of the {len(lines)} lines chose the weights, the language model and the "
+            "calibration of a model, as there is no test split: it may be worse than it seems"
+        )
     if not learnt.is_complete:
-        found.append("an earlier version trained a model, and did not record by which lines")
+        found.append("it is not recorded by which lines a model was trained")
     return found
 
 

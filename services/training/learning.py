@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from app.engines.base import Engine
 from app.engines.calibration import Calibration
 from app.engines.fitting import LINES, fit_accuracy, fit_best
-from app.engines.model_record import ModelRecord, read_record, write_record
+from app.engines.model_record import ModelRecord, read_record
 from app.engines.models_folder import LocalModel, find_model
 from app.engines.settings import ModelsSettings
 from services.common.domain.trained_models import CALIBRATION_MARK, Change, Rates, Training
@@ -40,7 +40,7 @@ REHEARSAL_SHARE = 0.5
 """Limit of rehearsed lines, as a share of new ones."""
 CHECKPOINTS = ".training"
 """Folder of unfinished trainings, in the models folder."""
-CHECKPOINT_FORMAT = 2
+CHECKPOINT_FORMAT = 3
 """Of the state in a checkpoint, which no version of another format resumes."""
 FEWEST_TO_CALIBRATE = 50
 
@@ -60,6 +60,8 @@ class Learned:
     """Skipped training lines, as the model lacks characters."""
     unannotated: int
     """Skipped validation lines, whose labels are predictions."""
+    known: int
+    """Skipped validation lines, which the base was trained on."""
     before: dict[str, list[Reading]]
     """By split."""
     after: dict[str, list[Reading]]
@@ -105,6 +107,7 @@ def learn(
     rehearsal: Sequence[Path],
     plan: Plan,
     progress: Progress,
+    page: tuple[str, Callable[["Learned"], str]] | None = None,
 ) -> Learned:
     """Train a model on an export, and save it to the folder of models.
 
@@ -115,6 +118,7 @@ def learn(
         rehearsal: Earlier exports; some of their lines are included against forgetting.
         plan: How to train; the device may be ``auto``, and the learning rate 0: the usual one.
         progress: Called with the progress.
+        page: File in the model's folder, and what returns its text.
 
     Raises:
         PermanentError: The export can't be used, or the name.
@@ -130,16 +134,17 @@ def learn(
         device=chosen_device(plan.device),
         learning_rate=plan.learning_rate or trainee.usual_learning_rate,
     )
-    lines = _lines(export, old, trainee, seed=plan.seed)
+    earlier = learnt_by(base, models)
+    lines = _lines(export, old, trainee, earlier, seed=plan.seed)
     if not lines.new:
         raise UnusableExportError(f"{trainee.version} can write no text of {folder}")
-    learnt = Learnt.of(lines.all) | learnt_by(base, models)
+    validation = lines.measured[VALIDATION]
     before = _read(trainee.engine(), lines.measured)
     trainee.expect([])
     identity = _identity([folder, *rehearsal], trainee, plan)
     checkpoint = CheckpointFile(models / CHECKPOINTS / f"{name}.pt", identity)
     course = FineTuning(
-        trainee, lines.all, export.validation, plan, checkpoint=checkpoint, progress=progress
+        trainee, lines.all, validation, plan, checkpoint=checkpoint, progress=progress
     ).run()
     has_language = _use_language(trainee, lines)
     after = _read(trainee.engine(), lines.measured)
@@ -150,7 +155,7 @@ def learn(
         export_sha256=_digest(folder),
         images={
             TRAIN: len(lines.new),
-            VALIDATION: len(export.validation),
+            VALIDATION: len(validation),
             REHEARSED: len(lines.rehearsed),
         },
         licences=sorted({line.licence for line in lines.all if line.licence}),
@@ -161,36 +166,50 @@ def learn(
         metrics={split: _change(before[split], after[split]) for split in after},
         history=_history(base),
     )
-    register(place, trainee.save, record, learnt)
-    checkpoint.delete()
-    record, version = _calibrated(place, record, after.get(VALIDATION, []))
-    return Learned(
+    learned = Learned(
         place=place,
-        model_version=version,
-        is_for_default_engine=place.is_for_default_engine,
+        model_version="",
+        is_for_default_engine=False,
         device=plan.device,
         record=record,
         course=course,
         left_out=len(export.train) - len(lines.new),
         unannotated=export.unannotated,
+        known=len(export.validation) - len(validation),
         before=before,
         after=after,
     )
 
+    def complete(saved: LocalModel) -> ModelRecord:
+        nonlocal learned
+        learned = _calibrated(saved, learned)
+        if page is not None:
+            (saved.folder / page[0]).write_text(page[1](learned), encoding="utf-8")
+        return learned.record
 
-def _lines(export: Export, old: Sequence[Export], trainee: Trainee, *, seed: int) -> _Lines:
-    """Choose the lines to learn from, and those to measure by, of which none is learnt."""
-    held = {line.name for line in export.validation}
+    register(place, trainee.save, complete, Learnt.of(lines.all, validation) | earlier)
+    checkpoint.delete()
+    return learned
+
+
+def _lines(
+    export: Export, old: Sequence[Export], trainee: Trainee, base: Learnt, *, seed: int
+) -> _Lines:
+    """Choose the lines to learn from, and those to measure by, of which none is learnt.
+
+    Neither by this training nor by its base. What any of the exports has held out is not rehearsed.
+    """
+    held = frozenset[str]().union(*(each.held_out for each in (export, *old)))
     new = [line for line in export.train if trainee.can_write(line.text)]
     earlier = [line for each in old for line in each.train if trainee.can_write(line.text)]
     earlier = [line for line in earlier if line.name not in held]
     most = int(REHEARSAL_SHARE * len(new))
     order = np.random.default_rng(seed).permutation(len(earlier))[:most]
     rehearsed = [earlier[number] for number in order]
-    learnt = {line.name for line in (*new, *rehearsed)}
-    measured = {
+    learnt = base.images.union(line.name for line in (*new, *rehearsed))
+    measured: dict[str, Sequence[Line]] = {
         TRAIN: annotated(new),
-        VALIDATION: export.validation,
+        VALIDATION: [line for line in export.validation if line.name not in learnt],
         REHEARSED: [line for each in old for line in each.validation if line.name not in learnt],
     }
     return _Lines(new, rehearsed, measured)
@@ -238,31 +257,34 @@ def _history(base: str) -> list[Training]:
     return [*record.history, Training.model_validate(record.model_dump())]
 
 
-def _calibrated(
-    place: LocalModel, record: ModelRecord, readings: Sequence[Reading]
-) -> tuple[ModelRecord, str]:
-    """Calibrate a model of the default engine on held-out lines; return its version."""
-    version = f"{place.name}@{place.content_hash}"
-    if not place.is_for_default_engine:
-        return record, version
+def _calibrated(saved: LocalModel, learned: Learned) -> Learned:
+    """Calibrate a model of the default engine on held-out lines; name its version."""
+    version = f"{saved.name}@{saved.content_hash}"
+    if not saved.is_for_default_engine:
+        return replace(learned, model_version=version)
     version += "+onnxruntime-f32"
+    learned = replace(learned, model_version=version, is_for_default_engine=True)
+    readings = learned.after.get(VALIDATION, [])
     if len(readings) < FEWEST_TO_CALIBRATE:
-        return record, version
+        return learned
     scores = np.array([each.score for each in readings])
     is_right = np.array([float(not each.errors) for each in readings])
     lengths = np.array([len(each.text) for each in readings])
-    fitted = fit_best(scores, is_right, lengths, methods=LINES)
+    groups = [each.line.group for each in readings]
+    fitted = fit_best(scores, is_right, lengths, methods=LINES, groups=groups)
     if fitted.is_at_bound or not fitted.is_better:
-        return record, version
+        return learned
     calibration = Calibration(
         curve=fitted.curve,
         model_version=version,
         n=len(readings),
-        fitted_at=record.trained_at,
+        fitted_at=learned.record.trained_at,
         ece_before=fitted.ece_before,
         ece_after=fitted.ece_after,
         accuracy=fit_accuracy(scores, np.array([each.accuracy for each in readings])),
     )
-    record = record.model_copy(update={"calibration": calibration})
-    write_record(place.folder, record)
-    return record, f"{version}{CALIBRATION_MARK}{calibration.hash}"
+    return replace(
+        learned,
+        model_version=f"{version}{CALIBRATION_MARK}{calibration.hash}",
+        record=learned.record.model_copy(update={"calibration": calibration}),
+    )

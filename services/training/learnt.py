@@ -1,7 +1,8 @@
-"""Record of the images that a model was trained on: a compressed file in its folder."""
+"""Record of the images that made a model: a compressed file in its folder."""
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,25 +18,35 @@ LEARNT = "learnt.json.gz"
 
 @dataclass(frozen=True)
 class Learnt:
-    """Lines that a model was trained on, also before, as its base."""
+    """Lines that made a model, also before, as its base."""
 
     images: frozenset[str] = frozenset()
-    """SHA-256 of each."""
+    """SHA-256 of each that it was trained on."""
     groups: frozenset[str] = frozenset()
     """SHA-256 of the name of each, as a name may be of a person."""
+    chosen_by: frozenset[str] = frozenset()
+    """SHA-256 of each that chose its weights and language model, and fitted its calibration."""
     is_complete: bool = True
     """Whether all its trainings are recorded."""
 
     @classmethod
-    def of(cls, lines: Iterable[Line]) -> Self:
-        """Return the record of training lines."""
+    def of(cls, lines: Iterable[Line], validation: Iterable[Line] = ()) -> Self:
+        """Return the record of training lines, and of those that measured meanwhile."""
         known = [(line.name, _digest(line.group)) for line in lines]
-        return cls(frozenset(image for image, _ in known), frozenset(group for _, group in known))
+        return cls(
+            images=frozenset(image for image, _ in known),
+            groups=frozenset(group for _, group in known),
+            chosen_by=frozenset(line.name for line in validation),
+        )
 
     def __or__(self, other: "Learnt") -> "Learnt":
         """Return the union."""
-        is_complete = self.is_complete and other.is_complete
-        return Learnt(self.images | other.images, self.groups | other.groups, is_complete)
+        return Learnt(
+            self.images | other.images,
+            self.groups | other.groups,
+            self.chosen_by | other.chosen_by,
+            is_complete=self.is_complete and other.is_complete,
+        )
 
     def of_known_groups(self, lines: Sequence[Line]) -> list[Line]:
         """Return the lines whose group has lines that were learnt."""
@@ -43,15 +54,26 @@ class Learnt:
 
 
 def learnt_by(name: str, models: Path) -> Learnt:
-    """Return what a model of the models folder has learnt from here; nothing for any other."""
+    """Return what made a model of the models folder; nothing for any other.
+
+    It is not complete if an earlier version trained the model, or somebody else, or the record
+    can't be read. A TrOCR-style checkpoint without one was made elsewhere, by other images.
+    """
     found = find_model(name, models)
-    if found is None or read_record(found.folder) is None:
+    if found is None:
         return Learnt()
+    if read_record(found.folder) is None:
+        return Learnt(is_complete=not found.is_for_default_engine)
     try:
         known = json.loads(gzip.decompress((found.folder / LEARNT).read_bytes()))
-    except FileNotFoundError:  # of an earlier version
+        return Learnt(
+            images=frozenset(known["images"]),
+            groups=frozenset(known["groups"]),
+            chosen_by=frozenset(known.get("chosen_by", ())),  # earlier versions had none
+            is_complete=known["is_complete"],
+        )
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError):
         return Learnt(is_complete=False)
-    return Learnt(frozenset(known["images"]), frozenset(known["groups"]), known["is_complete"])
 
 
 def write_learnt(folder: Path, learnt: Learnt) -> None:
@@ -59,6 +81,7 @@ def write_learnt(folder: Path, learnt: Learnt) -> None:
     known = {
         "images": sorted(learnt.images),
         "groups": sorted(learnt.groups),
+        "chosen_by": sorted(learnt.chosen_by),
         "is_complete": learnt.is_complete,
     }
     (folder / LEARNT).write_bytes(gzip.compress(json.dumps(known).encode(), mtime=0))

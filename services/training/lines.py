@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 from pyarrow import parquet
@@ -19,13 +20,12 @@ from services.datasets.manifest import (
     read_manifest,
     read_records,
 )
-from services.datasets.splits import parse_split
 
 TRAIN: SplitName = "train"
 VALIDATION: SplitName = "validation"
 TEST: SplitName = "test"
-HELD_OUT = parse_split("90/10")
-"""Shares of train and validation where the export has no validation split."""
+HELD_OUT = 0.1
+"""Least share of lines that validate where the export has no validation split."""
 ROWS = 100
 """Of a parquet file, read at once."""
 
@@ -80,6 +80,8 @@ class Export:
     """Annotated lines that are never trained on."""
     unannotated: int
     """Further lines of the validation split, whose labels are predictions."""
+    held_out: frozenset[str] = frozenset()
+    """Names of all lines of the splits ``validation`` and ``test``: never learnt elsewhere."""
 
     @property
     def characters(self) -> set[str]:
@@ -107,13 +109,21 @@ def read_export(folder: Path) -> Export:
         )
     train, held = (train, held) if held else _held_out(train)
     validation = annotated(held)
-    return Export(manifest, train, validation, unannotated=len(held) - len(validation))
+    others = {each.sha256 for each in read_records(folder) if each.split != TRAIN}
+    return Export(
+        manifest,
+        train,
+        validation,
+        unannotated=len(held) - len(validation),
+        held_out=frozenset(others | {line.name for line in held}),
+    )
 
 
-def read_held_out(folder: Path) -> Sequence[Line]:
+def read_held_out(folder: Path) -> tuple[Sequence[Line], bool]:
     """Return the annotated lines of an export that no model was trained on.
 
-    Those of the split ``test``; where there are none, those that training measured itself by.
+    Those of the split ``test``, and True; where there are none, those that training measured
+    itself by, and False.
 
     Raises:
         UnreadableManifestError: The folder is no export.
@@ -121,7 +131,7 @@ def read_held_out(folder: Path) -> Sequence[Line]:
         RefusedError: The API would refuse an image.
     """
     test = annotated(_lines(folder, read_manifest(folder), TEST))
-    return test or read_export(folder).validation
+    return (test, True) if test else (read_export(folder).validation, False)
 
 
 def annotated(lines: Sequence[Line]) -> list[Line]:
@@ -176,11 +186,25 @@ def _group(record: Record) -> str:
 
 
 def _held_out(lines: list[Line]) -> tuple[list[Line], list[Line]]:
-    """Split by source, so that validation sources are unseen; a single source by line."""
+    """Split by source, so that validation sources are unseen; a single source by line.
+
+    In the order of the hashes of their names, sources are held out until these have a tenth of the
+    lines, none with which more than half of them would be: few sources leave no choice to chance.
+    """
     is_by_group = len({line.group for line in lines}) > 1
-    places = [HELD_OUT.place(line.group if is_by_group else line.name) for line in lines]
+    units: dict[str, list[Line]] = {}
+    for line in lines:
+        units.setdefault(line.group if is_by_group else line.name, []).append(line)
+    held: set[str] = set()
+    count = 0
+    for name in sorted(units, key=lambda name: sha256(name.encode()).digest()):
+        if count >= HELD_OUT * len(lines):
+            break
+        if count + len(units[name]) <= len(lines) / 2:
+            held.add(name)
+            count += len(units[name])
     parts = [
-        [line for line, place in zip(lines, places, strict=True) if place == name]
-        for name in (TRAIN, VALIDATION)
+        [line for name, own in units.items() if (name in held) is is_held for line in own]
+        for is_held in (False, True)
     ]
     return (parts[0], parts[1]) if annotated(parts[0]) else (lines, [])

@@ -27,10 +27,14 @@ def free_place(name: str) -> LocalModel:
     Raises:
         UnusableNameError: The name exists or is invalid.
     """
-    if not _NAME.fullmatch(name) or name == EMBEDDED or name.lower().endswith(".json"):
+    if (
+        not _NAME.fullmatch(name)
+        or name.lower().startswith(EMBEDDED)
+        or name.lower().endswith(".json")
+    ):
         raise UnusableNameError(
             f"{name!r} can't be a model's name: use letters, digits, '.', '_' and '-', no .json at "
-            f"the end, and not {EMBEDDED}"
+            f"the end, and not {EMBEDDED} at the beginning"
         )
     place = LocalModel(name, ModelsSettings().models / name)
     if place.folder.exists():
@@ -39,9 +43,18 @@ def free_place(name: str) -> LocalModel:
 
 
 def register(
-    place: LocalModel, save: Callable[[Path], None], record: ModelRecord, learnt: Learnt
+    place: LocalModel,
+    save: Callable[[Path], None],
+    complete: Callable[[LocalModel], ModelRecord],
+    learnt: Learnt,
 ) -> None:
-    """Save a model to a temporary folder, and move it into place.
+    """Save a model to a temporary folder, and move it into place with all that belongs to it.
+
+    Args:
+        place: Its folder.
+        save: Writes what the engine loads.
+        complete: Writes what else is to be in the folder, and returns the record.
+        learnt: Record of its lines.
 
     Raises:
         OSError: The folder exists meanwhile, or the disk is full.
@@ -52,7 +65,7 @@ def register(
         saving = Path(partial, place.name)
         saving.mkdir()
         save(saving)
-        write_record(saving, record)
+        write_record(saving, complete(LocalModel(place.name, saving)))
         write_learnt(saving, learnt)
         make_readable(models, saving, *saving.rglob("*"))
         saving.rename(place.folder)

@@ -16,6 +16,7 @@ from app.engines.loading import FILE, known_calibrations
 from services.cli.main import app
 from services.common.adapters.mongo import open_database
 from services.common.runtime.settings import MongoSettings
+from tests.support.models import add_model
 
 pytestmark = pytest.mark.usefixtures("mongo_environment")
 
@@ -113,6 +114,27 @@ async def test_auto_refreshes_what_makes_scores_better(
     assert refreshed["calibration"] == json.loads((tmp_path / FILE).read_text())["calibrations"][0]
     assert refreshed["calibration"]["ece_after"] < 0.1
     assert [each["calibration"] for each in second["models"]] == [None] * 3
+
+
+async def test_what_a_model_has_learnt_does_not_calibrate_it(
+    mongo_settings: MongoSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_MODELS", str(tmp_path / "models"))
+    version, other = "lines@0123456789ab+onnxruntime-f32", "old@0123456789ab+onnxruntime-f32"
+    documents = sure_of_itself(300, model_version=version)
+    learnt = [document("learnt-" + str(n), 0.5, "a", "a", model_version=version) for n in range(90)]
+    unrecorded = sure_of_itself(100, name="old", model_version=other)
+    await store(mongo_settings, [*documents, *learnt, *unrecorded])
+    add_model(tmp_path / "models", "lines", learnt=[each["sha256"] for each in learnt])
+    add_model(tmp_path / "models", "old", learnt=None)
+    out = tmp_path / "calibration.json"
+
+    told = json.loads((await calibrate("--out", str(out), "--json")).stdout)
+    refused = await calibrate("--out", str(out), "--model-version", other)
+
+    assert (told["model_version"], told["n"], told["left_out"]) == (version, 300, 90)
+    assert refused.exit_code == 4
+    assert "not recorded what it was trained on" in refused.output
 
 
 async def test_isotonic_curve_can_be_asked_for_and_the_answer_be_json(

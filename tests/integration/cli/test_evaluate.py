@@ -16,6 +16,7 @@ from tests.support.datasets import (
     prediction,
 )
 from tests.support.images import line_image
+from tests.support.models import add_model
 
 
 @pytest.fixture
@@ -99,6 +100,22 @@ async def test_only_the_part_that_no_model_was_trained_on(collected: Collected) 
     assert 0 < expected < 4
     told = await answer("evaluate", "--part", "validation", "--split", "50/50")
     assert told["models"]["last predictions"]["images"] == expected
+
+
+async def test_what_a_model_has_learnt_does_not_measure_it(
+    collected: Collected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_MODELS", str(tmp_path))
+    learnt = (await collected.document("Wikipedia.png"))["sha256"]
+    add_model(tmp_path, "fake-0", learnt=[learnt])
+
+    now = await answer("evaluate")
+    before = await answer("evaluate", "--model-version", "fake-0")
+    asked = await answer("evaluate", "--model-version", "fake-0", "--part", "train")
+
+    assert (now["models"]["last predictions"]["images"], now["left_out"]) == (4, 0)
+    assert (before["models"]["fake-0"]["images"], before["left_out"]) == (2, 1)
+    assert asked["left_out"] == 0
 
 
 async def test_part_by_source_is_where_the_export_puts_all_copies(

@@ -16,11 +16,11 @@ from app.engines.base import Reading
 from app.engines.calibration import Calibration, Temperature
 from app.engines.loading import load_engine, load_fallback, wanted_model
 from app.engines.model_record import ModelRecord, read_record, write_record
-from app.engines.models_folder import PromotionError
+from app.engines.models_folder import PromotionError, trained_model
 from app.engines.weights import load_weights, write_trained
 from app.images import Pixels
 from services.cli.main import app
-from services.common.domain.trained_models import POINTER
+from services.common.domain.trained_models import POINTER, Decision
 from services.training.gate import HeldOut, TooFewLinesError, decide
 from services.training.learnt import Learnt
 from services.training.lines import Line
@@ -31,6 +31,7 @@ from tests.support.images import line_image
 
 pytestmark = pytest.mark.slow
 
+EMBEDDED_NOW = "ppocrv6-small-latin@rapidocr-3.10.0+onnxruntime-f32+cal-54e40185"
 UNCLEAR = "set B: the character error rate rises from 50.0% to 55.0%"
 FORCED = ("--force", "--reason", "in a hurry")
 
@@ -181,7 +182,7 @@ def test_model_is_promoted_only_when_it_passed_the_check(models: Path, tmp_path:
     docreco("promote", "lines-2")
     docreco("promote", "lines-1", *FORCED)
     assert [each["is_forced"] for each in listed()["promotions"]] == [False, True]
-    assert "and lines-1 is in service" in docreco("promote", "lines-2", status=4)
+    assert "and lines-1@" in docreco("promote", "lines-2", status=4)
 
 
 def test_what_is_promoted_can_be_read_by_the_user_of_the_container(models: Path) -> None:
@@ -191,7 +192,7 @@ def test_what_is_promoted_can_be_read_by_the_user_of_the_container(models: Path)
         register(
             free_place("lines-3"),
             lambda folder: write_trained(folder, load_weights("latin")),
-            record(model="lines-3"),
+            lambda _: record(model="lines-3"),
             Learnt(),
         )
         docreco("promote", "lines-3", *FORCED)
@@ -204,7 +205,9 @@ def test_what_is_promoted_can_be_read_by_the_user_of_the_container(models: Path)
     assert [each.name for each in models.iterdir() if each.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("name", [POINTER, "lines.JSON", "../x", ".x", "ppocrv6"])
+@pytest.mark.parametrize(
+    "name", [POINTER, "lines.JSON", "../x", ".x", "ppocrv6", "ppocrv6-small-2"]
+)
 def test_model_cannot_have_the_name_of_a_file_of_the_folder(name: str) -> None:
     with pytest.raises(UnusableNameError):
         free_place(name)
@@ -285,9 +288,77 @@ def test_lines_that_a_model_has_learnt_do_not_judge_it() -> None:
 
     assert (decision.images, decision.left_out) == (15, 25)
     assert "15 of 15 lines from sources" in decision.warnings[0]
-    assert "did not record" in decision.warnings[1]
+    assert "it is not recorded" in decision.warnings[1]
     with pytest.raises(TooFewLinesError, match="39 more were left out"):
         decide(candidate, current, [HeldOut("set", lines)], Learnt.of(lines[1:]))
+
+
+def test_lines_that_chose_a_model_judge_it_only_where_there_are_no_others() -> None:
+    lines = _lines(20 * "A" + 20 * "B")
+    learnt = Learnt.of([], validation=lines[:25])
+
+    def decided_by(count: int, *, is_test: bool) -> Decision:
+        current, new = (ScriptedEngine([text] * count, score=1.0) for text in ("aX", "ab"))
+        return decide(new, current, [HeldOut("set", lines, is_test=is_test)], learnt)
+
+    of_test = decided_by(15, is_test=True)
+    assert (of_test.images, of_test.left_out, of_test.warnings) == (15, 25, [])
+    of_validation = decided_by(40, is_test=False)
+    assert (of_validation.images, of_validation.left_out) == (40, 0)
+    assert "25 of the 40 lines chose the weights" in of_validation.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("against", "now"),
+    [
+        ("lines-1@{other}+onnxruntime-f32", "lines-1"),
+        ("lines-1@{hash}0+onnxruntime-f32", "lines-1"),
+        ("ppocrv6-small-fr@{hash}+onnxruntime-f32", ""),
+        ("ppocrv6-small-latin@rapidocr-3.10.0", "lines-1"),
+    ],
+    ids=["other content", "longer name", "name like the embedded one's", "embedded one"],
+)
+def test_check_against_another_model_is_none(models: Path, against: str, now: str) -> None:
+    if now:
+        docreco("promote", now, *FORCED)
+    one, two = (trained_model(name, models).content_hash for name in ("lines-1", "lines-2"))
+    decision = {
+        **decided(f"lines-2@{two}+onnxruntime-f32"),
+        "against": against.format(hash=one, other="0" * 12),
+    }
+    write_record(models / "lines-2", record(model="lines-2", decision=decision))
+
+    assert "is in service" in docreco("promote", "lines-2", status=4)
+
+
+@pytest.mark.parametrize(("against", "now"), [("lines-1@{}+x", "lines-1"), (EMBEDDED_NOW, "")])
+def test_model_that_was_checked_against_the_one_in_service_is_promoted(
+    models: Path, against: str, now: str
+) -> None:
+    if now:
+        docreco("promote", now, *FORCED)
+    one, two = (trained_model(name, models).content_hash for name in ("lines-1", "lines-2"))
+    decision = {**decided(f"lines-2@{two}+cal-0"), "against": against.format(one)}
+    write_record(models / "lines-2", record(model="lines-2", decision=decision))
+
+    docreco("promote", "lines-2")
+
+
+def decided(model_version: str) -> dict[str, Any]:
+    """Return a decision for a model."""
+    return {
+        "at": datetime.now(UTC),
+        "model_version": model_version,
+        "images": 40,
+        "cer": 0.1,
+        "against_cer": 0.2,
+        "p_value": 0.001,
+        "calibration_error": 0.01,
+        "against_calibration_error": 0.02,
+        "by_source": {},
+        "by_tag": {},
+        "problems": [],
+    }
 
 
 def _lines(groups: str) -> list[Line]:

@@ -166,8 +166,8 @@ def test_stored_reading_is_the_last_of_its_version() -> None:
         prediction=prediction("now", version="2"),
         history=[prediction("first", version="1"), prediction("later", version="1")],
     )
-    assert stored_reading(document, None) == Reading("now", 0.95)
-    assert stored_reading(document, "1") == Reading("later", 0.95)
+    assert stored_reading(document, None) == Reading("now", 0.95, "2")
+    assert stored_reading(document, "1") == Reading("later", 0.95, "1")
     assert stored_reading(document, "3") is None
 
 

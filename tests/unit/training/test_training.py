@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from infra.local.settings import child_environment
 from services.cli.main import app
 from services.common.domain.labels import Origin
-from services.datasets.manifest import Format, SplitName
+from services.datasets.manifest import Format, SplitName, read_records
 from tests.support.exports import write_export
 from tests.support.tiny_trocr import make_tiny_trocr, need_trocr
 
@@ -34,7 +34,7 @@ from services.training.batches import epoch_batches, pictures  # noqa: E402
 from services.training.checkpoint import CheckpointFile  # noqa: E402
 from services.training.course import Course, Epoch  # noqa: E402
 from services.training.learnt import LEARNT, learnt_by  # noqa: E402
-from services.training.lines import read_export, read_held_out  # noqa: E402
+from services.training.lines import Line, _held_out, read_export, read_held_out  # noqa: E402
 from services.training.trainee import open_base  # noqa: E402
 from services.training.training import Plan, rate  # noqa: E402
 
@@ -152,8 +152,51 @@ def test_without_a_validation_split_some_lines_are_held_out(tmp_path: Path) -> N
     texts = [f"{number:03}" for number in range(40)]
     export = read_export(write_export(tmp_path / "set", {"train": texts}))
 
-    assert 0 < len(export.validation) < 12
-    assert len(export.train) + len(export.validation) == 40
+    assert len(export.validation) == 4
+    assert len(export.train) == 36
+
+
+@pytest.mark.parametrize("sizes", [(9, 1), (5, 5), (8, 1, 1), (2,) * 5, (1,) * 20])
+def test_few_sources_are_enough_to_hold_some_out(sizes: tuple[int, ...]) -> None:
+    lines = [
+        line_of(f"{group} {number}", f"hand {group}")
+        for group, size in enumerate(sizes)
+        for number in range(size)
+    ]
+    train, held = _held_out(lines)
+
+    assert len(lines) / 10 <= len(held) <= len(lines) / 2
+    assert not {line.group for line in train} & {line.group for line in held}
+
+
+def line_of(text: str, group: str) -> Line:
+    """Return a line without a picture."""
+    return Line(b"", text, is_annotated=True, name=text, group=group, licence=None, width=48)
+
+
+def test_what_is_held_out_anywhere_is_not_rehearsed(tmp_path: Path, models: Path) -> None:
+    new = write_export(
+        tmp_path / "new", {"train": ["a", "b"], "validation": ["c"], "test": ["d", "e"]}
+    )
+    old = write_export(
+        tmp_path / "old", {"train": ["d", "e", "f"], "validation": ["c"], "test": ["a"]}
+    )
+    answer(new, "--name", "lines", *TINY, "--rehearse", old, "--epochs", 1)
+
+    learnt = learnt_by("lines", models)
+    names = {each.label: each.sha256 for part in (new, old) for each in read_records(part)}
+    assert not {names["c"], names["d"], names["e"]} & learnt.images
+    assert learnt.chosen_by == {names["c"]}
+
+
+def test_line_that_the_base_learnt_does_not_validate(tmp_path: Path) -> None:
+    first = write_export(tmp_path / "first", {"train": ["a", "b"], "validation": ["c"]})
+    second = write_export(tmp_path / "second", {"train": ["c", "d"], "validation": ["a", "e"]})
+    answer(first, "--name", "lines", *TINY, "--epochs", 1)
+    told = answer(second, "--name", "more", "--base", "lines", "--epochs", 1)
+
+    assert told["known"] == 1
+    assert told["images"]["validation"] == 1
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
@@ -161,7 +204,9 @@ def test_predictions_do_not_judge_a_model(tmp_path: Path, split: SplitName) -> N
     texts: dict[SplitName, list[str]] = {"train": ["a", "b"], split: ["c", "d"]}
     export = write_export(tmp_path / "set", texts, known=PREDICTED)
 
-    assert [line.text for line in read_held_out(export)] == ["d"]
+    lines, is_test = read_held_out(export)
+    assert [line.text for line in lines] == ["d"]
+    assert is_test == (split == "test")
 
 
 def test_predictions_neither_stop_a_training_nor_count(tmp_path: Path) -> None:

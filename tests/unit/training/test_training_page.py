@@ -46,6 +46,7 @@ def test_report_first_says_what_went_wrong(
         course=course,
         left_out=0,
         unannotated=0,
+        known=0,
         before={},
         after={},
     )
