@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from pydantic import ValidationError
@@ -32,8 +32,21 @@ from services.common.domain.trained_models import LOOP, Loop, Round
 
 LOCK = ".loop.lock"
 
-Step = Callable[[Sequence[str]], Awaitable[int]]
-"""Runs ``docreco`` with arguments; returns its exit status."""
+MOST_REFUSALS = 2
+"""Of a training or a check on one export, which another call would only repeat."""
+_ERROR = "Error: "
+
+
+class Ended(NamedTuple):
+    """The end of a command."""
+
+    status: int
+    error: str = ""
+    """Its message of an error, if that is known."""
+
+
+Step = Callable[[Sequence[str]], Awaitable[Ended]]
+"""Runs ``docreco`` with arguments."""
 
 
 @tabular
@@ -64,14 +77,20 @@ async def loop(
             return ExitStatus.OK
         name, docreco = state.round.name, partial(_docreco, lock)
         await finish(models, state, sets, _options(limits), docreco, epochs=epochs)
-    record = read_record(models / name)
-    decision = record.decision if record else None
-    problems = decision.problems if decision else ["it was not checked"]
+    problems = _problems(models / name, state.round.undecided)
     words = f"docreco models promote {name} --reason WHY puts it into service."
     if problems:
         words = f"{name} is not to be promoted: {'; '.join(problems)}."
     output.print({"model": name, "annotations": labels, "problems": problems}, words)
     return ExitStatus.OK
+
+
+def _problems(model: Path, undecided: str) -> list[str]:
+    """Return why the model of a round is not to be promoted."""
+    if undecided:
+        return [f"not decided: {undecided}"]
+    record = read_record(model)
+    return record.decision.problems if record and record.decision else ["it was not checked"]
 
 
 @contextmanager
@@ -125,7 +144,7 @@ async def finish(
     *,
     epochs: int = 16,
 ) -> None:
-    """Run the steps that are left.
+    """Run the steps that are left, until one is refused for the last time.
 
     Raises:
         CommandError: One failed; the next call repeats it.
@@ -139,7 +158,15 @@ async def finish(
     }
     while (step := state.round.step) is not None:
         is_trained = step == "train" and (models / name).exists()
-        status = 0 if is_trained else await docreco(commands[step])
+        status, error = Ended(0) if is_trained else await docreco(commands[step])
+        if status == ExitStatus.REFUSED and step != "export":
+            state.round.refusals += 1
+            if state.round.refusals >= MOST_REFUSALS:
+                command = " ".join(commands[step])
+                state.round.undecided = error or f"docreco {command} was refused, and says why"
+            _write(models, state)
+            if state.round.undecided:
+                return
         if status and (step, status) != ("check", ExitStatus.INCOMPLETE):
             raise CommandError(
                 f"docreco {' '.join(commands[step])} failed ({status})",
@@ -147,6 +174,7 @@ async def finish(
                 hint=f"docreco loop goes on with it; delete {models / LOOP} to begin anew.",
             )
         state.round.done.append(step)
+        state.round.refusals = 0
         _write(models, state)
 
 
@@ -161,11 +189,21 @@ def _options(limits: Limits) -> list[str]:
     return [*options, *(part for each in limits.where for part in ("--where", each))]
 
 
-async def _docreco(lock: int, arguments: Sequence[str]) -> int:
+async def _docreco(lock: int, arguments: Sequence[str]) -> Ended:
     """Run a command that writes to standard error alone, as standard output is the answer's.
 
-    It holds the lock, too: a training goes on if this command is killed.
+    It holds the lock, too: a training goes on if this command is killed. A terminal is its own, as
+    it shows its progress there; its error is known otherwise.
     """
     command = [sys.executable, "-m", "services.cli.main", *arguments]
-    process = await asyncio.create_subprocess_exec(*command, stdout=sys.stderr, pass_fds=(lock,))
-    return await process.wait()
+    piped = None if sys.stderr.isatty() else asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=sys.stderr, stderr=piped, pass_fds=(lock,)
+    )
+    error = ""
+    while process.stderr and (line := await process.stderr.readline()):
+        text = line.decode(errors="replace")
+        sys.stderr.write(text)
+        if text.startswith(_ERROR):
+            error = text.removeprefix(_ERROR).strip()
+    return Ended(await process.wait(), error)

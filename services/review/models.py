@@ -44,6 +44,8 @@ class Stage(StrEnum):
     EXPORT = "export"
     TRAIN = "train"
     CHECK = "check"
+    UNDECIDED = "undecided"
+    """For annotations, as its last model was refused before it was compared."""
     PERSON = "person"
     """Its model waits for its promotion."""
 
@@ -76,6 +78,8 @@ class ModelsFolder:
             return Stage.WAITING
         if current.step is not None:
             return Stage(current.step)
+        if current.undecided:
+            return Stage.UNDECIDED
         found = next((each for each in self.models if each.model == current.name), None)
         was_promoted = any(each.model == current.name for each in self.promotions)
         is_good = found is not None and found.decision is not None and not found.decision.problems

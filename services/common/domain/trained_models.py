@@ -182,11 +182,16 @@ class Round(BaseModel):
     """Annotated images when it began."""
     done: list[str] = []
     """Steps that have ended."""
+    refusals: int = 0
+    """Times that its step was refused."""
+    undecided: str = ""
+    """Reason why it ended before its last step; empty: it did not."""
 
     @property
     def step(self) -> str | None:
         """The step that is left to do first; None: it has ended."""
-        return STEPS[len(self.done)] if len(self.done) < len(STEPS) else None
+        is_over = self.undecided or len(self.done) == len(STEPS)
+        return None if is_over else STEPS[len(self.done)]
 
 
 class Loop(BaseModel):

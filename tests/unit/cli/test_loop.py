@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.errors import CommandError
-from services.cli.loop import alone, begin, finish
+from services.cli.errors import CommandError, ExitStatus
+from services.cli.loop import MOST_REFUSALS, Ended, _docreco, alone, begin, finish
 from services.common.domain.trained_models import LOOP
 
 
@@ -18,10 +18,10 @@ class Commands:
         self.statuses = statuses
         self.called: list[str] = []
 
-    async def __call__(self, arguments: Sequence[str]) -> int:
+    async def __call__(self, arguments: Sequence[str]) -> Ended:
         name = arguments[1] if arguments[0] == "models" else arguments[0]
         self.called.append(name)
-        return self.statuses.pop(name, 0)
+        return Ended(self.statuses.pop(name, 0), "1 annotated lines are held out")
 
 
 @pytest.fixture
@@ -61,6 +61,41 @@ async def test_interrupted_round_goes_on_where_it_was(models: Path) -> None:
     (models / LOOP).write_text("{")
     with pytest.raises(CommandError, match="can't be read"):
         begin(models, 200, new=200)
+
+
+@pytest.mark.parametrize("step", ["train", "check"])
+async def test_step_refused_twice_ends_the_round(models: Path, step: str) -> None:
+    state = begin(models, 200, new=200)
+    assert state.round is not None
+    commands = Commands(**{step: ExitStatus.REFUSED})
+    with pytest.raises(CommandError, match=r"failed \(4\)"):
+        await finish(models, state, models / "sets", [], commands)
+    again = begin(models, 399, new=200)
+    assert again.round is not None
+    assert again.round.step == step
+    commands.statuses = {step: ExitStatus.REFUSED}
+
+    await finish(models, again, models / "sets", [], commands)
+
+    assert commands.called.count(step) == MOST_REFUSALS
+    assert again.round.undecided == "1 annotated lines are held out"
+    waiting = begin(models, 399, new=200)
+    assert (waiting.new, waiting.round) == (199, again.round)
+    following = begin(models, 400, new=200).round
+    assert following is not None
+    assert (following.step, following.undecided) == ("export", "")
+
+
+@pytest.mark.usefixtures("models")
+async def test_error_of_a_command_is_known(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with alone(tmp_path) as lock:
+        ended = await _docreco(lock, ["models", "show", "nothing"])
+
+    assert ended.status == ExitStatus.REFUSED
+    assert "no model nothing" in ended.error
+    assert ended.error in capfd.readouterr().err
 
 
 def test_two_calls_never_work_at_once(models: Path) -> None:

@@ -71,6 +71,15 @@ def test_loop_waits_works_and_waits_for_a_person(models: Path) -> None:
     assert read_models(models).stage == "waiting"
 
 
+def test_loop_that_could_not_decide_waits_for_annotations(models: Path) -> None:
+    begun = begin(models, 200, new=200)
+    assert begun.round is not None
+    begun.round.undecided = "too few lines"
+    (models / LOOP).write_text(begun.model_dump_json())
+
+    assert read_models(models).stage == "undecided"
+
+
 async def test_metrics_say_where_the_loop_stands(models: Path) -> None:
     begin(models, 50, new=200)
     stop = asyncio.Event()
