@@ -56,7 +56,7 @@ class Learnt:
 def learnt_by(name: str, models: Path) -> Learnt:
     """Return what made a model of the models folder; nothing for any other.
 
-    It is not complete if an earlier version trained the model, or somebody else, or the record
+    It is not complete if an earlier version trained the model, or another person, or the record
     can't be read. A TrOCR-style checkpoint without one was made elsewhere, by other images.
     """
     found = find_model(name, models)

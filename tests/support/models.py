@@ -10,7 +10,7 @@ from tests.factories import model_record
 
 
 def add_model(models: Path, name: str, *, learnt: Iterable[str] | None) -> None:
-    """Add a model that was trained on images, by their SHA-256; None: nobody knows on which.
+    """Add a model that was trained on images, by their SHA-256; None: it is not known on which.
 
     It can't be loaded.
     """
